@@ -1,0 +1,401 @@
+package api
+
+import "time"
+
+// Service is the name that the daemon's methods are registered under: "Jobserver.AddJobs" and so on.
+// Each method below takes the Args of its name and answers with the Reply of its name.
+const Service = "Jobserver"
+
+// Mutation is part of the arguments of every call that changes something. RequestID is made by the
+// client, random and new for each intention; a call repeated with the same id answers as the first
+// did and changes nothing more.
+type Mutation struct {
+	RequestID string
+}
+
+// SetRequestID gives the call its identity; the typed client does it when it is still empty.
+func (m *Mutation) SetRequestID(id string) {
+	if m.RequestID == "" {
+		m.RequestID = id
+	}
+}
+
+// Empty is the argument or reply of calls that need none.
+type Empty struct{}
+
+// Status answers Jobserver.Status (and Ping, which asks nothing more of the daemon than to answer).
+type Status struct {
+	Version       string         `json:"version"`
+	PID           int            `json:"pid"`
+	StateDir      string         `json:"state_dir"`
+	LogDir        string         `json:"log_dir"`
+	Socket        string         `json:"socket"`
+	Driver        string         `json:"driver,omitempty"`
+	ServerID      string         `json:"server_id"`
+	StartedAt     time.Time      `json:"started_at"`
+	Jobs          Counts         `json:"jobs"`
+	Machines      map[string]int `json:"machines"` // by connection state
+	Matrices      int            `json:"matrices"`
+	Cursor        uint64         `json:"cursor"`
+	DiskFull      bool           `json:"disk_full,omitempty"`       // new work is refused
+	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory
+}
+
+// JobSpec is a job to submit. Durations are exact; 0 means none.
+type JobSpec struct {
+	Class       string
+	Cmd         string
+	CpPath      string // "" : no results wanted. Relative paths start at Dir
+	Dir         string // the client's working directory
+	Repeat      int    // -x: submit it so often; 0 is 1
+	MaxFailures int    // retries allowed; -1: without limit
+	Timeout     time.Duration
+	Tag         string // an id or a name; a new name makes the tag
+	Notify      bool
+	Hold        bool
+	Priority    int
+	Env         map[string]string
+	Flat        bool
+	MaxLog      int64 // bytes a stream; 0: the daemon's own limit
+}
+
+// AddJobsArgs submits jobs, all or none.
+type AddJobsArgs struct {
+	Mutation
+	Jobs []JobSpec
+}
+
+// AddJobsReply has the ids in the order of the specs, repeats expanded.
+type AddJobsReply struct {
+	JIDs     []uint64
+	Warnings []string // e.g. a placeholder that resembles a known name
+}
+
+// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times Repeat.
+type MatrixSpec struct {
+	Job  JobSpec
+	Name string
+	Vars []Axis
+}
+
+// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted.
+type AddMatrixArgs struct {
+	Mutation
+	Matrix MatrixSpec
+	DryRun bool
+}
+
+// AddMatrixReply says what was made: jobs FirstJID … FirstJID+Cells-1.
+type AddMatrixReply struct {
+	ID       uint64
+	FirstJID uint64
+	Cells    int
+	Sample   []string // of a dry run: the commands of the first cells, as they would run
+	Warnings []string
+}
+
+// ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all.
+// Matching jobs come in ascending order of id. One reply holds at most Limit (1,000 at the most) and Next continues it.
+type ListJobsArgs struct {
+	Selectors []string
+	Last      int    // only the last n of the matching jobs, and all that are running; 0: no such limit
+	Running   bool   // only those that run or copy
+	After     uint64 // only ids above this; the Next of the reply before
+	Limit     int
+	Collapse  bool // a matrix or a tag is one row, not its jobs
+	Full      bool // with attempts, variables and environment
+}
+
+// ListJobsReply is one page of jobs.
+type ListJobsReply struct {
+	Jobs     []Job
+	Matrices []Matrix // when collapsed: those whose jobs were left out
+	Tags     []Tag    // likewise
+	Counts   Counts   // of all jobs that there are
+	Matched  int      // how many the selectors matched in all, when that is known without a scan; else -1
+	Next     uint64   // 0: nothing more
+	Cursor   uint64   // of Events: what the listing holds
+}
+
+// The operations of Bulk.
+const (
+	OpCancel     = "cancel" // waiting: canceled at once; running: its whole tree is ended; copying: the copy stops
+	OpForget     = "forget" // cancel first, then forget job and logs, never its results
+	OpHold       = "hold"
+	OpUnhold     = "unhold"
+	OpClone      = "clone"       // submit again as new jobs, Repeat times
+	OpRestart    = "restart"     // a new job in the same matrix cell
+	OpSetTimeout = "set-timeout" // Timeout; 0 takes it away
+	OpTag        = "tag"         // Tag: an id or a name
+	OpUntag      = "untag"
+	OpRecopy     = "recopy" // copy results again; nothing runs again
+	OpLost       = "lost"   // the user says that the attempt on a machine that is away is lost; Retry runs it again
+)
+
+// BulkArgs changes all jobs that the selectors match.
+type BulkArgs struct {
+	Mutation
+	Op        string
+	Selectors []string
+	DryRun    bool
+	Max       int // refuse (kind "confirm") when more match; 0: no limit
+	Repeat    int
+	Timeout   time.Duration
+	Tag       string
+	Retry     bool
+}
+
+// BulkReply says what the selectors matched and what became of each.
+type BulkReply struct {
+	Matched []BulkJob // at most 1,000 are listed
+	Total   int       // how many matched
+	Changed int       // how many were changed; the others were already so
+	JIDs    []uint64  // of clone and restart: the new ids
+}
+
+// BulkJob is one job that a bulk change matched.
+type BulkJob struct {
+	JID     uint64 `json:"jid"`
+	Status  string `json:"status"` // before the change
+	Cmd     string `json:"cmd"`
+	Changed bool   `json:"changed"`
+	Note    string `json:"note,omitempty"` // e.g. "already finished"
+	NewJID  uint64 `json:"new_jid,omitempty"`
+}
+
+// JIDArgs names one job, as a selector that must match exactly one.
+type JIDArgs struct{ Selector string }
+
+// WhyReply explains in plain words why a job waits or what made it fail.
+type WhyReply struct {
+	JID     uint64   `json:"jid"`
+	Status  string   `json:"status"`
+	Summary string   `json:"summary"` // one sentence
+	Details []string `json:"details,omitempty"`
+	Hint    string   `json:"hint,omitempty"` // what to do next
+}
+
+// LogArgs asks for bytes of a job's log from Offset on. Wait > 0 waits for more when there are none yet and
+// the job goes on. Attempt 0 is the newest; a setup's steps count from 0.
+type LogArgs struct {
+	JID     uint64
+	Attempt int
+	Step    int
+	Stderr  bool
+	Offset  int64
+	Max     int // 1 MiB at the most
+	Wait    time.Duration
+}
+
+// LogReply holds them. EOF says that the attempt (or step) has ended and all of its log has been read.
+type LogReply struct {
+	Path    string
+	Attempt int
+	Data    []byte
+	Size    int64 // so far
+	EOF     bool
+	More    bool // a later attempt or step follows
+	Status  string
+}
+
+// WaitArgs waits until all jobs that the selectors match have ended, Wait at the most.
+type WaitArgs struct {
+	Selectors []string
+	Wait      time.Duration
+	Cursor    uint64 // return also when something changed since
+}
+
+// WaitReply tells how far they are.
+type WaitReply struct {
+	Counts   Counts
+	Total    int
+	Done     bool
+	JID      uint64 // when exactly one job was matched
+	ExitCode int    // its exit code as `wait` reports it: its own, 128+signal, or 1
+	Error    string // likewise why
+	Cursor   uint64
+}
+
+// EventsArgs asks for events after Since, waiting for the first one at most Wait.
+type EventsArgs struct {
+	Since uint64
+	Max   int
+	Wait  time.Duration
+}
+
+// EventsReply holds them in order. Gap says that older ones than the first are no longer kept.
+type EventsReply struct {
+	Events []Event
+	Cursor uint64
+	Gap    bool
+}
+
+// MachineSelector says which machines are meant: these addresses, or all of these classes.
+type MachineSelector struct {
+	Addrs   []string
+	Classes []string
+}
+
+// ListMachinesArgs asks for machines; an empty selector means all.
+type ListMachinesArgs struct{ MachineSelector }
+
+// ListMachinesReply holds them, by class and address.
+type ListMachinesReply struct{ Machines []Machine }
+
+// AddMachinesArgs adds machines to a class without setting them up.
+type AddMachinesArgs struct {
+	Mutation
+	Addrs []string
+	Class string
+	Slots int       // 0 is 1
+	Until time.Time // zero: for good
+}
+
+// SetupArgs sets machines up: each runs Steps in order, then Verify, and joins Class when all succeeded.
+type SetupArgs struct {
+	Mutation
+	MachineSelector
+	Existing bool   // -e: the machines that the classes have now
+	Class    string // "" : joins none (or, with Existing, its own again)
+	Slots    int
+	Steps    []string
+	Verify   string
+	Timeout  time.Duration // over all steps
+	Stagger  time.Duration // between one machine's start and the next one's
+	Notify   bool
+	Until    time.Time
+	Retries  int  // of a step that failed
+	Reboot   bool // the machine reboots after the steps, and Verify waits for the new boot
+}
+
+// SetupReply has one job for each machine, in the order given.
+type SetupReply struct {
+	JIDs  []uint64
+	Addrs []string
+}
+
+// The operations of ChangeMachines.
+const (
+	MachineRemove = "rm"
+	MachineMove   = "mv"
+	MachineDrain  = "drain"
+	MachineResume = "resume"
+	MachineClean  = "clean"
+)
+
+// ChangeMachinesArgs does Op to the machines selected.
+type ChangeMachinesArgs struct {
+	Mutation
+	MachineSelector
+	Op     string
+	Class  string // of mv
+	Force  bool   // of rm: drop what the machine still owes
+	DryRun bool
+}
+
+// ChangeMachinesReply lists the machines that were matched, as they were before.
+type ChangeMachinesReply struct {
+	Machines []Machine
+	Notes    []string // what became of the jobs that ran there
+}
+
+// CheckMachinesArgs connects to the machines now and measures them.
+type CheckMachinesArgs struct{ MachineSelector }
+
+// CheckMachinesReply has one line for each.
+type CheckMachinesReply struct{ Checks []MachineCheck }
+
+// MachineCheck is what one connection now found.
+type MachineCheck struct {
+	Machine
+	OK          bool   `json:"ok"`
+	Error       string `json:"error,omitempty"`
+	Hint        string `json:"hint,omitempty"`
+	HostKey     string `json:"host_key,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Known       string `json:"known,omitempty"` // of trust: known, unknown, changed
+}
+
+// TrustArgs shows the host keys that the machines present now; with Record they are written to known_hosts,
+// but only those whose fingerprint is in Fingerprints (by address), or any with Any.
+type TrustArgs struct {
+	Mutation
+	MachineSelector
+	Record       bool
+	Any          bool
+	Fingerprints map[string]string
+}
+
+// TrustReply has one line for each machine.
+type TrustReply struct{ Checks []MachineCheck }
+
+// ListMatricesArgs asks for matrices; ID 0 is all of them, else that one with its jobs.
+type ListMatricesArgs struct {
+	ID   uint64
+	Name string
+}
+
+// ListMatricesReply holds them, by id.
+type ListMatricesReply struct{ Matrices []Matrix }
+
+// The operations of ChangeMatrix.
+const (
+	MatrixCancel = "cancel"
+	MatrixHold   = "hold"
+	MatrixUnhold = "unhold"
+	MatrixRerun  = "rerun"
+	MatrixForget = "rm"
+)
+
+// ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or were lost with Failed, else all that ended.
+type ChangeMatrixArgs struct {
+	Mutation
+	Matrix string // id or name
+	Op     string
+	Failed bool
+	DryRun bool
+}
+
+// ChangeMatrixReply says what was done.
+type ChangeMatrixReply struct {
+	Matrix  Matrix
+	Changed int
+	JIDs    []uint64
+}
+
+// ListVarsReply holds all variables by name.
+type ListVarsReply struct{ Vars []Variable }
+
+// SetVarArgs sets a variable, or takes it away when Unset.
+type SetVarArgs struct {
+	Mutation
+	Name   string
+	Value  string
+	Secret bool
+	Unset  bool
+}
+
+// NewTagArgs makes a tag; an empty name gives it its id as a name.
+type NewTagArgs struct {
+	Mutation
+	Name string
+}
+
+// ListTagsArgs asks for tags; "" is all.
+type ListTagsArgs struct{ Tag string }
+
+// ListTagsReply holds them, by id.
+type ListTagsReply struct{ Tags []Tag }
+
+// CompleteArgs asks for candidates of a kind (job, machine, class, tag, matrix, var) that begin with Prefix.
+type CompleteArgs struct {
+	Kind   string
+	Prefix string
+	Limit  int
+}
+
+// CompleteReply holds them with a short description each.
+type CompleteReply struct{ Candidates []Candidate }
+
+// Candidate is one completion.
+type Candidate struct{ Value, Description string }

@@ -1,0 +1,187 @@
+package api
+
+import "time"
+
+// The objects that listings show. Their JSON names are the contract of the command line's `-o json`
+// (docs/cli.md has their table): fields are only added, and none changes its meaning. A field
+// without a value is absent.
+
+// Job is one job as clients see it.
+type Job struct {
+	JID       uint64 `json:"jid"`
+	Status    string `json:"status"` // waiting held running copying done failed canceled lost
+	Canceling bool   `json:"canceling,omitempty"`
+	Class     string `json:"class"`
+	Cmd       string `json:"cmd"`               // as given
+	CmdRun    string `json:"cmd_run,omitempty"` // as the newest attempt ran it
+	Machine   string `json:"machine,omitempty"` // of the newest attempt
+	Slot      *int   `json:"slot,omitempty"`    // 0-based, of the newest attempt
+	Matrix    uint64 `json:"matrix,omitempty"`
+	Cell      *int   `json:"cell,omitempty"` // 0-based index in its matrix
+	Tag       uint64 `json:"tag,omitempty"`
+	TagName   string `json:"tag_name,omitempty"`
+	Priority  int    `json:"priority,omitempty"`
+
+	Attempt  int       `json:"attempt,omitempty"` // number of the newest attempt, from 1
+	Attempts []Attempt `json:"attempts,omitempty"`
+	ExitCode *int      `json:"exit_code,omitempty"`
+	Signal   string    `json:"signal,omitempty"`
+	Error    string    `json:"error,omitempty"`
+
+	Vars map[string]string `json:"vars,omitempty"`
+	Env  map[string]string `json:"env,omitempty"`
+
+	CpPath        string   `json:"cp_path,omitempty"`
+	Flat          bool     `json:"flat,omitempty"`
+	Results       []string `json:"results,omitempty"`        // paths on the machine
+	ResultsStatus string   `json:"results_status,omitempty"` // none waiting copying copied failed
+	ResultsDir    string   `json:"results_dir,omitempty"`    // on the daemon's host
+	ResultsError  string   `json:"results_error,omitempty"`
+
+	Log     string   `json:"log,omitempty"`      // path on the daemon's host, of the newest attempt
+	ErrLog  string   `json:"err_log,omitempty"`  // likewise
+	LogFull []string `json:"log_full,omitempty"` // of a setup: the logs of all its steps
+
+	SubmittedAt time.Time  `json:"submitted_at"`
+	StartedAt   *time.Time `json:"started_at,omitempty"` // of the newest attempt
+	EndedAt     *time.Time `json:"ended_at,omitempty"`
+
+	DurationSeconds float64 `json:"duration_seconds,omitempty"`
+	CPUSeconds      float64 `json:"cpu_seconds,omitempty"`
+	MaxRSSBytes     int64   `json:"max_rss_bytes,omitempty"`
+	TimeoutSeconds  float64 `json:"timeout_seconds,omitempty"`
+
+	MaxFailures int        `json:"max_failures,omitempty"` // retries allowed; -1: without limit
+	Failures    int        `json:"failures,omitempty"`
+	Notify      bool       `json:"notify,omitempty"`
+	Setup       bool       `json:"setup,omitempty"`
+	Steps       []string   `json:"steps,omitempty"` // commands of a setup
+	RestartOf   uint64     `json:"restart_of,omitempty"`
+	NotBefore   *time.Time `json:"not_before,omitempty"` // a retry waits until then
+}
+
+// Attempt is one execution of a job on one machine.
+type Attempt struct {
+	Attempt         int        `json:"attempt"`
+	Machine         string     `json:"machine"`
+	Slot            int        `json:"slot"`
+	Outcome         string     `json:"outcome"` // running, exited, canceled, timed out, lost, not started
+	ExitCode        *int       `json:"exit_code,omitempty"`
+	Signal          string     `json:"signal,omitempty"`
+	Error           string     `json:"error,omitempty"`
+	DispatchedAt    time.Time  `json:"dispatched_at"`
+	StartedAt       *time.Time `json:"started_at,omitempty"` // by the host's clock
+	EndedAt         *time.Time `json:"ended_at,omitempty"`
+	MachineStart    *time.Time `json:"machine_started_at,omitempty"` // by the machine's clock
+	MachineEnd      *time.Time `json:"machine_ended_at,omitempty"`
+	DurationSeconds float64    `json:"duration_seconds,omitempty"`
+	CPUSeconds      float64    `json:"cpu_seconds,omitempty"`
+	MaxRSSBytes     int64      `json:"max_rss_bytes,omitempty"`
+	Log             string     `json:"log,omitempty"`
+	ErrLog          string     `json:"err_log,omitempty"`
+	LogDropped      int64      `json:"log_dropped_bytes,omitempty"`
+	Step            int        `json:"step,omitempty"` // of a setup: the last step that began, 0-based
+	CmdRun          string     `json:"cmd_run,omitempty"`
+}
+
+// Machine is one machine of the pool.
+type Machine struct {
+	Addr               string     `json:"addr"`
+	Class              string     `json:"class"`
+	State              string     `json:"state"` // connected connecting away refused
+	Since              *time.Time `json:"since,omitempty"`
+	Draining           bool       `json:"draining,omitempty"`
+	Until              *time.Time `json:"until,omitempty"`
+	Slots              int        `json:"slots"`
+	Running            []uint64   `json:"running,omitempty"`
+	Orphans            []string   `json:"orphans,omitempty"`  // runs of ours that nothing knows any more
+	Failures           int        `json:"failures,omitempty"` // in a row
+	Resting            bool       `json:"resting,omitempty"`
+	LastError          string     `json:"last_error,omitempty"`
+	OS                 string     `json:"os,omitempty"`
+	Arch               string     `json:"arch,omitempty"`
+	Kernel             string     `json:"kernel,omitempty"`
+	CPUModel           string     `json:"cpu_model,omitempty"`
+	Cores              int        `json:"cores,omitempty"`
+	MemoryBytes        int64      `json:"memory_bytes,omitempty"`
+	FreeBytes          int64      `json:"free_bytes,omitempty"` // on the file system of its run directories
+	Load1              float64    `json:"load1,omitempty"`
+	ClockOffsetSeconds float64    `json:"clock_offset_seconds,omitempty"` // machine minus host
+	LatencySeconds     float64    `json:"latency_seconds,omitempty"`
+	Root               string     `json:"root,omitempty"` // where runs live on it
+}
+
+// Counts says how many jobs are in each status. "With results" is the part of done that has copied some.
+type Counts struct {
+	Waiting  int `json:"waiting"`
+	Held     int `json:"held"`
+	Running  int `json:"running"`
+	Copying  int `json:"copying"`
+	Done     int `json:"done"`
+	Failed   int `json:"failed"`
+	Canceled int `json:"canceled"`
+	Lost     int `json:"lost"`
+	Copied   int `json:"copied"`             // of done: results are on the host
+	Uncopied int `json:"uncopied,omitempty"` // of done: the copy failed
+}
+
+// Total is the number of jobs that the counts hold.
+func (c Counts) Total() int {
+	return c.Waiting + c.Held + c.Running + c.Copying + c.Done + c.Failed + c.Canceled + c.Lost
+}
+
+// Unfinished is the number of jobs that are still to end.
+func (c Counts) Unfinished() int { return c.Waiting + c.Held + c.Running + c.Copying }
+
+// Matrix is a set of jobs made from one command and a table of values.
+type Matrix struct {
+	ID          uint64    `json:"id"`
+	Name        string    `json:"name,omitempty"`
+	Class       string    `json:"class"`
+	Cmd         string    `json:"cmd"`
+	CpPath      string    `json:"cp_path,omitempty"`
+	Vars        []Axis    `json:"vars"`
+	Repeats     int       `json:"repeats,omitempty"`
+	Cells       int       `json:"cells"`
+	FirstJID    uint64    `json:"first_jid"`
+	Counts      Counts    `json:"counts"`
+	Held        bool      `json:"held,omitempty"`
+	HeldWhy     string    `json:"held_why,omitempty"`
+	Tag         uint64    `json:"tag,omitempty"`
+	SubmittedAt time.Time `json:"submitted_at"`
+	Jobs        []Job     `json:"jobs,omitempty"` // when one matrix is asked for
+}
+
+// Axis is one variable of a matrix and its values, in the order given.
+type Axis struct {
+	Name   string   `json:"name"`
+	Values []string `json:"values"`
+}
+
+// Tag is a name for a set of jobs.
+type Tag struct {
+	ID     uint64 `json:"id"`
+	Name   string `json:"name"`
+	Counts Counts `json:"counts"`
+}
+
+// Variable is a value that commands name as {NAME}. A secret's value is never sent to clients.
+type Variable struct {
+	Name   string  `json:"name"`
+	Value  *string `json:"value,omitempty"`
+	Secret bool    `json:"secret,omitempty"`
+}
+
+// Event is one change that became durable, in the order in which it did.
+type Event struct {
+	Cursor  uint64    `json:"cursor"`
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"` // job.submitted, job.started, job.done, machine.connected, …
+	JID     uint64    `json:"jid,omitempty"`
+	Attempt int       `json:"attempt,omitempty"`
+	Machine string    `json:"machine,omitempty"`
+	Matrix  uint64    `json:"matrix,omitempty"`
+	Tag     uint64    `json:"tag,omitempty"`
+	Status  string    `json:"status,omitempty"`
+	Text    string    `json:"text"` // one plain sentence
+}
