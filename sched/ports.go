@@ -1,0 +1,171 @@
+package sched
+
+import (
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Journal makes changes durable. Package snapshot implements it.
+//
+// The loop is its only caller, except that WriteSnapshot may run in a goroutine of the loop's while
+// Commit goes on.
+type Journal interface {
+	// Commit makes the records durable as one batch. After an error nothing is known about them, and
+	// every later call fails too.
+	Commit(records [][]byte) error
+	// Full says that the disk is so full that new work should be refused. Commit still works.
+	Full() bool
+	// NeedsSnapshot says that the journal has grown long enough to be worth a snapshot.
+	NeedsSnapshot() bool
+	// StartSnapshot marks the point that a snapshot will stand for: everything committed so far. The
+	// function that it returns writes it, and may be called from another goroutine.
+	StartSnapshot() (write func(each func(yield func(record []byte) error) error) error, err error)
+	// Seal makes the last batch provably complete, after a while of quiet.
+	Seal() error
+}
+
+// Fleet carries out what was decided. Package fleet implements it.
+//
+// Every method returns at once. What becomes of it is reported to the loop as Outcomes, from any
+// goroutine and at any time, also during the call. All that is asked for concerns things that are
+// durable already. Asking twice for the same is harmless.
+type Fleet interface {
+	// Connect keeps a connection to the machine from now on, or learns that its record changed.
+	Connect(m Pool)
+	// Disconnect ends it: the machine is no longer in the pool and owes nothing.
+	Disconnect(addr string)
+	// Start starts the run and follows it to its end. With Known, it has started before: only
+	// follow it. Repeated over connections until an outcome is known.
+	Start(r Run)
+	// Cancel ends the run's whole tree; it ends with an Ended whose cause is what the supervisor
+	// recorded first.
+	Cancel(r *statepb.RunRef)
+	// Retime gives a run another timeout, counted from its start; 0 takes it away.
+	Retime(r *statepb.RunRef, timeout time.Duration)
+	// Copy brings the results of an attempt to the host, and reports CopyEnded.
+	Copy(c Copy)
+	// StopCopy stops a copy; it reports CopyEnded with an error, unless it was done already.
+	StopCopy(job uint64)
+	// Settle carries out an obligation: cancels the run when asked to, and removes its directory when its log and exit
+	// record are safe on the host; then it reports Settled.
+	Settle(o *statepb.Obligation)
+	// Drop forgets all that is under way for a run: it is known to be lost or was given up.
+	Drop(r *statepb.RunRef)
+	// ForgetLogs removes the log files of a job.
+	ForgetLogs(job uint64)
+}
+
+// Pool is a machine as fleet needs it.
+type Pool struct {
+	Addr string
+	Root string // chosen before, to be kept; "" : choose one
+}
+
+// Run is an attempt, or a step of a setup, to be started on a machine.
+type Run struct {
+	Ref     *statepb.RunRef
+	Known   bool     // it has started: only follow it
+	BootID  string   // the boot that it was dispatched on; another one means that it is lost
+	Command []byte   // for sh -c; or
+	Argv    []string // the driver and the job's words
+	Env     []string // NAME=value
+	Secrets map[string][]byte
+	Timeout time.Duration // 0: none
+	MaxLog  int64         // 0: the daemon's own
+	Cancel  bool          // a cancel is already asked for
+}
+
+// Copy is an attempt whose results are wanted.
+type Copy struct {
+	Job     *statepb.Job     // as it is now
+	Attempt *statepb.Attempt // the one that succeeded
+	Machine *statepb.Machine // where the files are
+	Dest    string           // absolute directory on the host, variables put in
+	Shared  bool             // jobs share the directory: the record is <jid>.job.json
+}
+
+// Outcome is what fleet reports. At is the host's clock.
+type Outcome interface{ outcome() }
+
+// The outcomes.
+type (
+	// Connected: the machine can be given work. Orphans are runs of ours on it that were not asked for.
+	Connected struct {
+		Addr   string
+		Facts  *statepb.Machine // boot id, root, os, arch, cores, memory, cpu model, kernel
+		Vitals Vitals
+		Runs   []*statepb.RunRef // every run directory under our server id and this machine
+	}
+	// Connecting: a dial is under way.
+	Connecting struct{ Addr string }
+	// Away: the machine can't be reached at present; fleet goes on trying.
+	Away struct{ Addr, Reason string }
+	// Refused: it can't be reached until something changes: its host key is unknown or changed
+	// (HostKey), it refuses our keys, or it can't run the agent.
+	Refused struct {
+		Addr, Reason, Hint string
+		HostKey            bool
+	}
+	// Started: the run has begun.
+	Started struct {
+		Ref *statepb.RunRef
+		At  time.Time // machine's clock
+	}
+	// Ended: the run has ended, and its logs are in the host's files.
+	Ended struct {
+		Ref    *statepb.RunRef
+		Result *statepb.Attempt // cause, code, signal, times, usage, lengths, results, metrics
+	}
+	// NotStarted: the machine could not start it, and it never will run.
+	NotStarted struct {
+		Ref    *statepb.RunRef
+		Reason string
+	}
+	// RunLost: it is known that the run is gone and how it ended can't be known.
+	RunLost struct {
+		Ref    *statepb.RunRef
+		Reason string
+	}
+	// CopyWaits: the copy can't go on at present, and holds no slot meanwhile.
+	CopyWaits struct {
+		Job    uint64
+		Reason string
+	}
+	// CopyEnded: the results are on the host in Dir, or Error says why not.
+	CopyEnded struct {
+		Job   uint64
+		Dir   string
+		Files int
+		Bytes int64
+		Error string
+	}
+	// Settled: an obligation was met.
+	Settled struct{ Ref *statepb.RunRef }
+	// Measured: vital signs of a machine, taken now and then.
+	Measured struct {
+		Addr   string
+		Vitals Vitals
+	}
+)
+
+// Vitals are measured at connection and on demand; they are not durable.
+type Vitals struct {
+	FreeBytes   int64
+	Load1       float64
+	ClockOffset time.Duration // machine minus host
+	Latency     time.Duration
+}
+
+func (Connected) outcome()  {}
+func (Connecting) outcome() {}
+func (Away) outcome()       {}
+func (Refused) outcome()    {}
+func (Started) outcome()    {}
+func (Ended) outcome()      {}
+func (NotStarted) outcome() {}
+func (RunLost) outcome()    {}
+func (CopyWaits) outcome()  {}
+func (CopyEnded) outcome()  {}
+func (Settled) outcome()    {}
+func (Measured) outcome()   {}
