@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+)
+
+// Ping asks for a sign of life.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.call(ctx, methodPing, func(*coder) {}, nil)
+	return err
+}
+
+// Facts asks for the machine's facts as they are now.
+func (c *Client) Facts(ctx context.Context) (Facts, error) {
+	var f Facts
+	err := c.ask(ctx, methodFacts, func(*coder) {}, f.fields)
+	return f, err
+}
+
+// ask is a call with one reply.
+func (c *Client) ask(ctx context.Context, method byte, request, reply func(*coder)) error {
+	p, err := c.call(ctx, method, request, nil)
+	if err != nil || reply == nil {
+		return err
+	}
+	return decode(p, reply)
+}
+
+// A batch of starts is cut into messages of about this many bytes and at most so many runs.
+const (
+	startBytes = 256 << 10
+	startRuns  = 256
+)
+
+// Start starts runs and returns when each has started or failed to: one result a Spec, in their order. It may be
+// repeated: a run whose token has been seen is not started again, and its result is what became of it. An error
+// means that nothing is known about the runs without a result.
+func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error) {
+	results := make([]StartResult, 0, len(specs))
+	for len(specs) > 0 {
+		n, size := 0, 0
+		for n < len(specs) && n < startRuns && (n == 0 || size < startBytes) {
+			size += specs[n].size()
+			n++
+		}
+		request, reply := startRequest{Specs: specs[:n]}, startReply{}
+		if err := c.ask(ctx, methodStart, request.fields, reply.fields); err != nil {
+			return results, err
+		}
+		if len(reply.Results) != n {
+			return results, errorf(KindProtocol, "%d results came for %d starts", len(reply.Results), n)
+		}
+		results, specs = append(results, reply.Results...), specs[n:]
+	}
+	return results, nil
+}
+
+// size is about what the Spec takes on the wire.
+func (s *Spec) size() int {
+	n := 100 + len(s.Command)
+	for _, a := range s.Argv {
+		n += len(a)
+	}
+	for _, p := range s.Env {
+		n += len(p.Name) + len(p.Value)
+	}
+	return n
+}
+
+// Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets, another
+// Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
+func (c *Client) Poll(ctx context.Context, r PollRequest) (PollReply, error) {
+	var reply PollReply
+	if err := c.ask(ctx, methodPoll, r.fields, reply.fields); err != nil {
+		return PollReply{}, err
+	}
+	return reply, nil
+}
+
+// Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that has ended
+// already is no error; one that is not there is ErrNoRun.
+func (c *Client) Control(ctx context.Context, run RunID, k Control) error {
+	r := controlRequest{Run: run, Control: k}
+	return c.ask(ctx, methodControl, r.fields, nil)
+}
+
+// Forget removes the directories of runs, scratch included. Runs that are not there are no error. One that still
+// runs is left alone (ErrRunning), unless force is set: then it is killed first.
+func (c *Client) Forget(ctx context.Context, runs []RunID, force bool) error {
+	const most = 1024
+	var errs []error
+	for len(runs) > 0 {
+		n := min(len(runs), most)
+		r := runsRequest{Runs: runs[:n], Force: force}
+		if err := c.ask(ctx, methodForget, r.fields, nil); err != nil {
+			errs = append(errs, err)
+		}
+		runs = runs[n:]
+	}
+	return errors.Join(errs...)
+}
+
+// Kill ends a run at once, its supervisor too if that doesn't answer, and returns when nothing of it is left.
+func (c *Client) Kill(ctx context.Context, run RunID) error {
+	r := runsRequest{Runs: []RunID{run}}
+	return c.ask(ctx, methodKill, r.fields, nil)
+}
+
+// List names the runs below a server's and a machine's id; an empty id stands for all.
+func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, error) {
+	var all []RunInfo
+	request := listRequest{Server: server, Machine: machine}
+	_, err := c.call(ctx, methodList, request.fields, func(p []byte) error {
+		var part runInfos
+		err := decode(p, part.fields)
+		all = append(all, part.Runs...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Manifest finds out what the paths of RESULTS lines stand for.
+func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, error) {
+	if r.MaxFiles <= 0 {
+		r.MaxFiles = DefaultMaxFiles
+	}
+	var all Manifest
+	_, err := c.call(ctx, methodManifest, r.fields, func(p []byte) error {
+		var part Manifest
+		if err := decode(p, part.fields); err != nil {
+			return err
+		}
+		all.Entries = append(all.Entries, part.Entries...)
+		all.Missing = append(all.Missing, part.Missing...)
+		all.Errors = append(all.Errors, part.Errors...)
+		if len(all.Entries)+len(all.Errors) > r.MaxFiles || len(all.Missing) > len(r.Paths) {
+			return errorf(KindProtocol, "the manifest is longer than was asked for")
+		}
+		return nil
+	})
+	if err != nil {
+		return Manifest{}, err
+	}
+	for _, e := range all.Entries {
+		if err := e.check(); err != nil {
+			return Manifest{}, err
+		}
+		if e.Kind == File {
+			all.Bytes += e.Size
+		}
+	}
+	return all, nil
+}
+
+// A fetch is cut into requests of about so many bytes of paths.
+const fetchBytes = 1 << 20
+
+// Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be read, is said by
+// its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the connection does.
+func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
+	for first := 0; first < len(r.Files); {
+		n, size := 0, 0
+		for first+n < len(r.Files) && n < maxList && size < fetchBytes {
+			size += 30 + len(r.Files[first+n].Source)
+			n++
+		}
+		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli)}
+		part := FetchRequest{Files: r.Files[first : first+n]}
+		if _, err := c.call(ctx, methodFetch, part.fields, in.frame); err != nil {
+			return err
+		}
+		if in.file != n {
+			return errorf(KindProtocol, "%d files came of %d", in.file, n)
+		}
+		first += n
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package agent
+
+import "io/fs"
+
+// The fields of every message, in the order of the wire. Only ever add at the end of a method.
+
+func (id *RunID) fields(c *coder) {
+	c.string(&id.Server)
+	c.string(&id.Machine)
+	c.uint(&id.Job)
+	number(c, &id.Attempt)
+	number(c, &id.Step)
+	c.string(&id.Token)
+}
+
+// nested carries a struct as a list of one, so that it can grow fields although others follow it.
+func nested[T any](c *coder, v *T, fields func(*coder, *T)) {
+	one := []T{*v}
+	list(c, &one, fields)
+	if c.reading && len(one) > 0 {
+		*v = one[0]
+	}
+}
+
+func runIDFields(c *coder, id *RunID) { id.fields(c) }
+
+func (p *Pair) fields(c *coder) {
+	c.string(&p.Name)
+	c.string(&p.Value)
+}
+
+func pairs(c *coder, v *[]Pair) { list(c, v, func(c *coder, p *Pair) { p.fields(c) }) }
+
+func (s *Spec) fields(c *coder) {
+	nested(c, &s.Run, runIDFields)
+	c.string(&s.BootID)
+	c.bytes(&s.Command)
+	list(c, &s.Argv, func(c *coder, b *[]byte) { c.bytes(b) })
+	pairs(c, &s.Env)
+	pairs(c, &s.Secrets)
+	c.string(&s.Dir)
+	number(c, &s.Timeout)
+	number(c, &s.Grace)
+	number(c, &s.MaxLog)
+}
+
+func (r *StartResult) fields(c *coder) {
+	number(c, &r.Status)
+	c.time(&r.StartedAt)
+	c.string(&r.Reason)
+}
+
+func (e *Exit) fields(c *coder) {
+	number(c, &e.Cause)
+	number(c, &e.Code)
+	number(c, &e.Signal)
+	c.string(&e.SignalName)
+	c.time(&e.StartedAt)
+	c.time(&e.EndedAt)
+	number(c, &e.Duration)
+	number(c, &e.UserCPU)
+	number(c, &e.SystemCPU)
+	number(c, &e.MaxRSS)
+	c.string(&e.BootID)
+	number(c, &e.OutLen)
+	number(c, &e.ErrLen)
+	number(c, &e.MarksLen)
+	number(c, &e.OutCRC)
+	number(c, &e.ErrCRC)
+	number(c, &e.OutDropped)
+	number(c, &e.ErrDropped)
+	number(c, &e.MarksDropped)
+	c.string(&e.LogError)
+	c.string(&e.StartError)
+	number(c, &e.Killed)
+}
+
+// exitField carries an Exit that may be missing.
+func exitField(c *coder, e **Exit) {
+	var some []Exit
+	if *e != nil {
+		some = []Exit{**e}
+	}
+	list(c, &some, func(c *coder, e *Exit) { e.fields(c) })
+	if c.reading {
+		*e = nil
+		if len(some) > 0 {
+			*e = &some[0]
+		}
+	}
+}
+
+func (r *PollRequest) fields(c *coder) {
+	nested(c, &r.Run, runIDFields)
+	number(c, &r.OutOff)
+	number(c, &r.ErrOff)
+	number(c, &r.MarksOff)
+	number(c, &r.Max)
+	number(c, &r.Wait)
+	number(c, &r.Linger)
+	number(c, &r.Ending)
+}
+
+func (r *PollReply) fields(c *coder) {
+	number(c, &r.State)
+	c.time(&r.StartedAt)
+	c.bytes(&r.Out)
+	c.bytes(&r.Err)
+	list(c, &r.Marks, func(c *coder, m *Mark) {
+		number(c, &m.Kind)
+		c.string(&m.Text)
+	})
+	number(c, &r.MarksOff)
+	number(c, &r.Ending)
+	number(c, &r.OutDropped)
+	number(c, &r.ErrDropped)
+	exitField(c, &r.Exit)
+}
+
+func (k *Control) fields(c *coder) {
+	c.bool(&k.Cancel)
+	number(c, &k.Grace)
+	c.bool(&k.SetTimeout)
+	number(c, &k.Timeout)
+}
+
+// controlRequest is Control with the run that it is for.
+type controlRequest struct {
+	Run RunID
+	Control
+}
+
+func (r *controlRequest) fields(c *coder) {
+	nested(c, &r.Run, runIDFields)
+	nested(c, &r.Control, func(c *coder, k *Control) { k.fields(c) })
+}
+
+type startRequest struct{ Specs []Spec }
+
+func (r *startRequest) fields(c *coder) { list(c, &r.Specs, func(c *coder, s *Spec) { s.fields(c) }) }
+
+type startReply struct{ Results []StartResult }
+
+func (r *startReply) fields(c *coder) {
+	list(c, &r.Results, func(c *coder, s *StartResult) { s.fields(c) })
+}
+
+// runsRequest is for Forget and Kill.
+type runsRequest struct {
+	Runs  []RunID
+	Force bool
+}
+
+func (r *runsRequest) fields(c *coder) {
+	list(c, &r.Runs, runIDFields)
+	c.bool(&r.Force)
+}
+
+type listRequest struct{ Server, Machine string }
+
+func (r *listRequest) fields(c *coder) {
+	c.string(&r.Server)
+	c.string(&r.Machine)
+}
+
+// runInfos is one of the messages that a listing consists of.
+type runInfos struct{ Runs []RunInfo }
+
+func (r *runInfos) fields(c *coder) {
+	list(c, &r.Runs, func(c *coder, i *RunInfo) {
+		nested(c, &i.Run, runIDFields)
+		number(c, &i.State)
+		c.time(&i.StartedAt)
+		number(c, &i.PID)
+		number(c, &i.Ending)
+		exitField(c, &i.Exit)
+	})
+}
+
+func (f *Facts) fields(c *coder) {
+	for _, s := range []*string{&f.BootID, &f.OS, &f.Arch, &f.Kernel, &f.Hostname, &f.CPUModel, &f.User, &f.Home, &f.Root} {
+		c.string(s)
+	}
+	number(c, &f.Cores)
+	number(c, &f.MemoryBytes)
+	number(c, &f.FreeBytes)
+	load := int64(f.Load1 * 100)
+	number(c, &load)
+	if c.reading {
+		f.Load1 = float64(load) / 100
+	}
+	c.time(&f.Now)
+	c.bool(&f.KillsUserProcesses)
+}
+
+func (e *Error) fields(c *coder) {
+	number(c, &e.Kind)
+	c.string(&e.Msg)
+}
+
+// hello is what an agent says first. Versions are of the protocol: the host picks the highest that both know.
+type hello struct {
+	MinVersion, MaxVersion int
+	Facts                  Facts
+}
+
+func (h *hello) fields(c *coder) {
+	number(c, &h.MinVersion)
+	number(c, &h.MaxVersion)
+	nested(c, &h.Facts, func(c *coder, f *Facts) { f.fields(c) })
+}
+
+func (r *ManifestRequest) fields(c *coder) {
+	nested(c, &r.Run, runIDFields)
+	c.string(&r.Base)
+	list(c, &r.Paths, func(c *coder, p *string) { c.string(p) })
+	number(c, &r.MaxFiles)
+	number(c, &r.MaxBytes)
+}
+
+// fields carries a part of a manifest: the lists of all parts belong together.
+func (m *Manifest) fields(c *coder) {
+	list(c, &m.Entries, func(c *coder, e *Entry) {
+		c.string(&e.Name)
+		c.string(&e.Source)
+		number(c, &e.Kind)
+		c.string(&e.Target)
+		c.bool(&e.Escapes)
+		number(c, &e.Size)
+		mode := uint32(e.Mode)
+		number(c, &mode)
+		e.Mode = fs.FileMode(mode) & fs.ModePerm
+		c.time(&e.ModTime)
+	})
+	list(c, &m.Missing, func(c *coder, p *string) { c.string(p) })
+	list(c, &m.Errors, func(c *coder, e *PathError) {
+		c.string(&e.Path)
+		c.string(&e.Reason)
+	})
+}
+
+func (r *FetchRequest) fields(c *coder) {
+	list(c, &r.Files, func(c *coder, f *FetchFile) {
+		c.string(&f.Source)
+		number(c, &f.Offset)
+		number(c, &f.Size)
+		c.time(&f.ModTime)
+	})
+}
+
+func (f *Fetched) fields(c *coder) {
+	number(c, &f.Bytes)
+	number(c, &f.CRC)
+	number(c, &f.Status)
+	c.string(&f.Reason)
+}

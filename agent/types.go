@@ -1,0 +1,299 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// RunID names one run: one step of one attempt of a job, and its directory
+// ROOT/runs/<Server>/<Machine>/<Job>.<Attempt>.<Step>-<Token> on a machine. Token is random and chosen by
+// the host before the first start; a start repeated with it never runs twice.
+type RunID struct {
+	Server, Machine string
+	Job             uint64
+	Attempt, Step   uint32
+	Token           string
+}
+
+// Name is the last element of the run's directory.
+func (id RunID) Name() string {
+	return fmt.Sprintf("%d.%d.%d-%s", id.Job, id.Attempt, id.Step, id.Token)
+}
+
+// String is the run's directory below ROOT/runs.
+func (id RunID) String() string { return id.Server + "/" + id.Machine + "/" + id.Name() }
+
+// Valid tells whether the id can name a directory: Server, Machine and Token are 1 to 64 of the characters
+// A–Z a–z 0–9 _ and -.
+func (id RunID) Valid() error {
+	for _, part := range [...]struct{ what, s string }{{"server", id.Server}, {"machine", id.Machine}, {"token", id.Token}} {
+		if !validPart(part.s) {
+			return fmt.Errorf("run id: %s %q is not 1 to 64 letters, digits, _ or -", part.what, part.s)
+		}
+	}
+	return nil
+}
+
+func validPart(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// parseRunName is the inverse of RunID.Name.
+func parseRunName(server, machine, name string) (RunID, error) {
+	id := RunID{Server: server, Machine: machine}
+	numbers, token, ok := strings.Cut(name, "-")
+	fields := strings.Split(numbers, ".")
+	if !ok || len(fields) != 3 {
+		return RunID{}, fmt.Errorf("%q does not name a run", name)
+	}
+	job, err1 := strconv.ParseUint(fields[0], 10, 64)
+	attempt, err2 := strconv.ParseUint(fields[1], 10, 32)
+	step, err3 := strconv.ParseUint(fields[2], 10, 32)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return RunID{}, fmt.Errorf("%q does not name a run: %w", name, err)
+	}
+	id.Job, id.Attempt, id.Step, id.Token = job, uint32(attempt), uint32(step), token
+	if id.Name() != name {
+		return RunID{}, fmt.Errorf("%q does not name a run", name)
+	}
+	return id, id.Valid()
+}
+
+// Pair is a name with its value: a variable of the environment, or a secret.
+type Pair struct{ Name, Value string }
+
+// Spec is everything that a run needs. Either Command or Argv is set.
+type Spec struct {
+	Run    RunID
+	BootID string // the machine's, as the host last saw it; a start on any other is refused. Empty: any
+
+	Command []byte   // given to /bin/sh -c
+	Argv    [][]byte // run as it is, Argv[0] looked up in the run's PATH when it has no slash
+
+	Env     []Pair // added to the environment that the agent was started with
+	Secrets []Pair // exported as JOBSERVER_<Name>; they are in no file and no argument on the machine
+	Dir     string // working directory; relative ones start at the login directory, which is also the default
+
+	Timeout time.Duration // counted from the run's start, suspended time included; 0: none
+	Grace   time.Duration // between SIGTERM and the end of the whole tree; 0: DefaultGrace, negative: none
+	MaxLog  int64         // bytes kept of each stream; 0: all
+}
+
+// DefaultGrace is how long a canceled run may take to end by itself.
+const DefaultGrace = 10 * time.Second
+
+// What a run may put into its marks. What exceeds it is dropped and counted in Exit.MarksDropped.
+const (
+	MaxMarkLine = 64 << 10 // bytes of one line, without its newline
+	MaxMarks    = 16 << 20 // bytes of all lines of a run
+)
+
+// StartStatus says what became of a start.
+type StartStatus uint8
+
+const (
+	// StartOK: the run was started, by this call or an earlier one with the same token.
+	StartOK StartStatus = iota
+	// StartOtherBoot: the machine's boot id is not the one in the Spec. Nothing was started.
+	StartOtherBoot
+	// StartAmbiguous: an earlier start was cut so that nobody can tell whether the command ran. It is not
+	// started again: the attempt is lost.
+	StartAmbiguous
+	// StartFailed: the command did not run, for the reason given: a full disk, a missing directory, words
+	// that can't be executed. The run may be started again with the same token unless its State is Ended.
+	StartFailed
+)
+
+// StartResult is the outcome of one Spec of a Start.
+type StartResult struct {
+	Status    StartStatus
+	StartedAt time.Time // by the machine's clock; zero unless StartOK, and when a cancel came before the start
+	Reason    string    // empty when StartOK
+}
+
+// Err is nil for StartOK; else it wraps ErrOtherBoot, ErrAmbiguous or ErrNotStarted.
+func (r StartResult) Err() error {
+	switch r.Status {
+	case StartOK:
+		return nil
+	case StartOtherBoot:
+		return &Error{Kind: KindOtherBoot, Msg: r.Reason}
+	case StartAmbiguous:
+		return &Error{Kind: KindAmbiguous, Msg: r.Reason}
+	default:
+		return &Error{Kind: KindNotStarted, Msg: r.Reason}
+	}
+}
+
+// State is what a run's directory says about it.
+type State uint8
+
+const (
+	// None: there is no such run, or one that was claimed and certainly never launched its command.
+	None State = iota
+	// Launching: its supervisor lives and is about to start the command.
+	Launching
+	// Running: its supervisor and its command live.
+	Running
+	// Ended: there is an exit record.
+	Ended
+	// Vanished: its command had been started, and its supervisor died without an exit record, or with the
+	// machine. The command died with it. The attempt is lost.
+	Vanished
+	// Ambiguous: its supervisor died while it launched the command; nobody knows whether it ran. Lost too.
+	Ambiguous
+)
+
+func (s State) String() string {
+	names := [...]string{"none", "launching", "running", "ended", "vanished", "ambiguous"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return "state " + strconv.Itoa(int(s))
+}
+
+// Final tells whether the run will never change again.
+func (s State) Final() bool { return s == Ended || s == Vanished || s == Ambiguous }
+
+// Cause is why a run ended: the first of these that its supervisor recorded.
+type Cause uint8
+
+const (
+	NoCause    Cause = iota
+	Exited           // by itself: Code or Signal say how
+	Canceled         // by Control; Code or Signal say how the command took it
+	TimedOut         // likewise, by its Timeout
+	NotStarted       // the command could not be executed: Exit.StartError
+)
+
+func (c Cause) String() string {
+	names := [...]string{"", "exited", "canceled", "timed out", "not started"}
+	if int(c) < len(names) {
+		return names[c]
+	}
+	return "cause " + strconv.Itoa(int(c))
+}
+
+// Exit is a run's exit record. Its JSON is the content of the file `exit`: fields are only ever added.
+type Exit struct {
+	Cause      Cause         `json:"cause"`
+	Code       int           `json:"code"`                  // the command's exit code; -1 when a signal ended it
+	Signal     int           `json:"signal,omitempty"`      // the signal's number; 0: none
+	SignalName string        `json:"signal_name,omitempty"` // such as SIGKILL
+	StartedAt  time.Time     `json:"started_at"`            // the machine's clock
+	EndedAt    time.Time     `json:"ended_at"`
+	Duration   time.Duration `json:"duration_ns"` // by a clock that never jumps, suspended time included
+
+	UserCPU   time.Duration `json:"user_cpu_ns"` // of all processes of the run (wait4's rusage)
+	SystemCPU time.Duration `json:"system_cpu_ns"`
+	MaxRSS    int64         `json:"max_rss_bytes"` // of the biggest process
+	BootID    string        `json:"boot_id"`
+
+	OutLen       int64  `json:"out_len"` // bytes in the files out, err and marks
+	ErrLen       int64  `json:"err_len"`
+	MarksLen     int64  `json:"marks_len"`
+	OutCRC       uint32 `json:"out_crc32c"` // CRC-32C (Castagnoli) of the files
+	ErrCRC       uint32 `json:"err_crc32c"`
+	OutDropped   int64  `json:"out_dropped,omitempty"` // bytes that MaxLog or a failing disk kept out
+	ErrDropped   int64  `json:"err_dropped,omitempty"`
+	MarksDropped int64  `json:"marks_dropped,omitempty"` // lines that a limit or a failing disk kept out
+	LogError     string `json:"log_error,omitempty"`     // the first error of writing any of them
+	StartError   string `json:"start_error,omitempty"`
+	Killed       int    `json:"killed,omitempty"` // processes that had to be killed at the end
+}
+
+// MarkKind tells the kinds of lines that a run puts into its marks.
+type MarkKind uint8
+
+const (
+	Results MarkKind = iota + 1 // RESULTS: PATH
+	Metric                      // METRIC: TEXT
+)
+
+// Mark is a line of a run's standard output that says something to us. Text is what stands behind the prefix
+// (`RESULTS: ` or `METRIC: `), byte for byte, without the newline.
+type Mark struct {
+	Kind MarkKind
+	Text string
+}
+
+// PollRequest follows a run. Offsets count bytes from the start of the stream.
+type PollRequest struct {
+	Run                      RunID
+	OutOff, ErrOff, MarksOff int64
+
+	Max  int           // bytes of out and err together; 0 or too much: MaxPoll
+	Wait time.Duration // how long to wait when there is nothing to say; 0: answer at once
+	// Linger is how much longer to wait for more once there are bytes, so that a short run needs one call
+	// and a chatty one not a call a line; 0: DefaultLinger, negative: none. Much data is never delayed.
+	Linger time.Duration
+	// Ending is the cause that the host knows already; a reply comes as soon as there is another.
+	Ending Cause
+}
+
+// MaxPoll is the most that one Poll carries; DefaultLinger the delay that nobody notices in a log.
+const (
+	MaxPoll       = 4 << 20
+	DefaultLinger = 5 * time.Millisecond
+)
+
+// PollReply is what a run has to say. Out and Err follow the request's offsets without a gap.
+type PollReply struct {
+	State     State
+	StartedAt time.Time
+	Out, Err  []byte
+	Marks     []Mark
+	MarksOff  int64 // the next request's
+	// Ending is set from the moment at which the supervisor has recorded why the run will end: the
+	// acknowledgement of a cancel. A canceled run may still take its grace.
+	Ending Cause
+	// OutDropped and ErrDropped are at least this many bytes while the run lasts; Exit has the exact number.
+	OutDropped, ErrDropped int64
+	// Exit is set when the run has ended and this and earlier replies have handed out all of out, err and marks.
+	Exit *Exit
+}
+
+// Control is an instruction to a running supervisor. Instructions add up: a cancel stays, the last timeout counts.
+type Control struct {
+	Cancel     bool
+	Grace      time.Duration // replaces the Spec's if not 0; negative: none
+	SetTimeout bool
+	Timeout    time.Duration // as in Spec: from the run's start; 0: none any more
+}
+
+// RunInfo is a run in a listing.
+type RunInfo struct {
+	Run       RunID
+	State     State
+	StartedAt time.Time // zero if it never started
+	PID       int       // of the supervisor, while it lives
+	Ending    Cause
+	Exit      *Exit // when Ended
+}
+
+// Facts describe a machine. What can't be found out is zero.
+type Facts struct {
+	BootID, OS, Arch, Kernel, Hostname, CPUModel string
+	User, Home                                   string
+	Root                                         string // where runs are kept; the host hands it to every later agent
+	Cores                                        int    // that processes of this user may use
+	MemoryBytes                                  int64
+	FreeBytes                                    int64 // free for this user on Root's file system
+	Load1                                        float64
+	Now                                          time.Time // the machine's clock, when it answered
+	// KillsUserProcesses: systemd-logind ends what a login leaves behind, so that runs die with the
+	// connection unless lingering is enabled for the user (loginctl enable-linger).
+	KillsUserProcesses bool
+}
