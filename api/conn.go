@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultMaxMessage is the most bytes that a message may have unless an option says otherwise.
+	DefaultMaxMessage = 64 << 20
+
+	// smallMessage needs no part of the server's budget for big messages.
+	smallMessage = 64 << 10
+
+	// A message that has begun must be through after slackTime and its length at slowestRate, or the connection ends.
+	slackTime   = 30 * time.Second
+	slowestRate = 64 << 10 // bytes/s
+
+	frameHeader = 4 // bytes of the length
+)
+
+// frames reads and writes length-prefixed messages on a connection. One goroutine may read while
+// others write.
+type frames struct {
+	conn  net.Conn
+	r     *bufio.Reader
+	max   int  // bytes a message may have, in both directions
+	timed bool // hold the other side to slowestRate: the server's way
+
+	wmu sync.Mutex // held while a frame is written
+
+	dmu     sync.Mutex // protects stopped, and the order of deadlines
+	stopped time.Time  // set once: reading is over, writing until then
+}
+
+func newFrames(conn net.Conn, max int, timed bool) *frames {
+	return &frames{conn: conn, r: bufio.NewReader(conn), max: max, timed: timed}
+}
+
+// allowance is the time that a message of n bytes may take.
+func allowance(n int) time.Duration {
+	return slackTime + time.Duration(n)*time.Second/slowestRate
+}
+
+// read waits for a message and returns its bytes. Before it takes the memory for it, it asks admit, which may wait.
+// Memory grows with what arrives, not with what was announced. io.EOF means that the other side ended between messages.
+func (f *frames) read(admit func(n int) error) ([]byte, error) {
+	var head [frameHeader]byte
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if uint64(size) > uint64(f.max) {
+		return nil, Errorf(TooLarge, "a message of %d bytes is above the limit of %d", size, f.max)
+	}
+	n := int(size)
+	if err := admit(n); err != nil {
+		return nil, err
+	}
+	f.deadline(allowance(n))
+	defer f.deadline(0)
+	var body bytes.Buffer
+	if _, err := io.CopyN(&body, f.r, int64(n)); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("read a message of %d bytes, after %d: %w", n, body.Len(), err)
+	}
+	return body.Bytes(), nil
+}
+
+// write sends a frame as encodeFrame made it.
+func (f *frames) write(frame []byte) error {
+	f.wmu.Lock()
+	defer f.wmu.Unlock()
+	if f.timed {
+		f.dmu.Lock()
+		until := time.Now().Add(allowance(len(frame)))
+		if !f.stopped.IsZero() && f.stopped.Before(until) {
+			until = f.stopped
+		}
+		err := f.conn.SetWriteDeadline(until)
+		f.dmu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	_, err := f.conn.Write(frame)
+	return err
+}
+
+// deadline gives the reader that long, for ever when it is 0, unless reading is over altogether.
+func (f *frames) deadline(d time.Duration) {
+	if !f.timed {
+		return
+	}
+	f.dmu.Lock()
+	defer f.dmu.Unlock()
+	if !f.stopped.IsZero() {
+		return
+	}
+	var until time.Time
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	// An error here means that the connection is closed, which the next read says.
+	_ = f.conn.SetReadDeadline(until)
+}
+
+// stop ends reading now and writing after grace.
+func (f *frames) stop(grace time.Duration) {
+	f.dmu.Lock()
+	defer f.dmu.Unlock()
+	if f.stopped.IsZero() {
+		now := time.Now()
+		f.stopped = now.Add(grace)
+		_ = f.conn.SetReadDeadline(now)
+		_ = f.conn.SetWriteDeadline(f.stopped)
+	}
+}
+
+// encodeFrame makes a frame of a header and, unless it is nil, a body. Above max bytes the error's kind is TooLarge.
+func encodeFrame(header, body any, max int) ([]byte, error) {
+	var buf bytes.Buffer
+	buf.Write(make([]byte, frameHeader))
+	enc := gob.NewEncoder(&buf)
+	if err := encode(enc, header); err != nil {
+		return nil, err
+	}
+	if body != nil {
+		if err := encode(enc, body); err != nil {
+			return nil, err
+		}
+	}
+	frame := buf.Bytes()
+	n := len(frame) - frameHeader
+	if n > max {
+		return nil, Errorf(TooLarge, "a message of %d bytes is above the limit of %d", n, max)
+	}
+	binary.BigEndian.PutUint32(frame, uint32(n))
+	return frame, nil
+}
+
+// decodeHeader begins a message; the decoder then gives the body.
+func decodeHeader(message []byte, header any) (*gob.Decoder, error) {
+	if len(message) == 0 {
+		return nil, errors.New("decode a message: it is empty")
+	}
+	dec := gob.NewDecoder(bytes.NewReader(message))
+	if err := decode(dec, header); err != nil {
+		return nil, err
+	}
+	return dec, nil
+}
+
+// encode writes one value. gob panics on what it never takes, such as a nil pointer; here that is an error.
+func encode(enc *gob.Encoder, value any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("encode %T: %v", value, p)
+		}
+	}()
+	if err := enc.Encode(value); err != nil {
+		return fmt.Errorf("encode %T: %w", value, err)
+	}
+	return nil
+}
+
+// decode reads one value. A body that was left out leaves it as it is. gob isn't hardened against hostile bytes, so its
+// panics are errors here.
+func decode(dec *gob.Decoder, value any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("decode %T: %v", value, p)
+		}
+	}()
+	if err := dec.Decode(value); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("decode %T: %w", value, err)
+	}
+	return nil
+}
