@@ -1,0 +1,160 @@
+package snapshot
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// newQuarantine makes a directory quarantine/<UTC time>, and says its name.
+func (s *Store) newQuarantine() (string, error) {
+	if err := s.fs.Mkdir(quarantineName); err != nil {
+		return "", err
+	}
+	taken, err := s.fs.List(quarantineName)
+	if err != nil {
+		return "", err
+	}
+	base := stamp(s.opt.Now())
+	name := base
+	for i := 2; slices.Contains(taken, name); i++ {
+		name = fmt.Sprintf("%s-%d", base, i)
+	}
+	name = quarantineName + "/" + name
+	if err := s.fs.Mkdir(name); err != nil {
+		return "", err
+	}
+	if err := s.fs.SyncDir(quarantineName); err != nil {
+		return "", err
+	}
+	return name, s.fs.SyncDir(".")
+}
+
+// setAside moves a state that can't be loaded to quarantine/, for AllowFail.
+// `format` goes last: without it, or with it and without the rest, what an
+// interruption leaves is refused as damaged again.
+func (s *Store) setAside(r *Recovery, inv *inventory, why *CorruptError) error {
+	id, err := s.keepServerID(r, inv)
+	if err != nil {
+		return err
+	}
+	dir, err := s.newQuarantine()
+	if err != nil {
+		return err
+	}
+	for _, n := range inv.snapshots {
+		if err := s.fs.Rename(snapshotName(n), dir+"/"+snapshotName(n)); err != nil {
+			return err
+		}
+	}
+	for _, n := range slices.Backward(inv.segments) {
+		if err := s.fs.Rename(segmentName(n), dir+"/"+segmentName(n)); err != nil {
+			return err
+		}
+	}
+	if err := s.syncBoth(dir); err != nil {
+		return err
+	}
+	if inv.format != nil {
+		if err := s.fs.Rename(formatName, dir+"/"+formatName); err != nil {
+			return err
+		}
+		if err := s.syncBoth(dir); err != nil {
+			return err
+		}
+	}
+	r.Quarantined, r.server = dir, id
+	r.Notices = append(r.Notices, fmt.Sprintf("the saved state was damaged and was moved to %s: %s, offset %d: %s", dir, why.File, why.Offset, why.Reason))
+	return nil
+}
+
+// syncBoth makes renames from the state directory to another durable: first
+// that a name is there, then that it is gone here.
+func (s *Store) syncBoth(dir string) error {
+	if err := s.fs.SyncDir(dir); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(".")
+}
+
+// keepServerID makes sure that the server id survives. The file's word counts,
+// unless it is none, or no file of the state agrees with it and one says another.
+func (s *Store) keepServerID(r *Recovery, inv *inventory) (storeID, error) {
+	id, ok := parseStoreID(inv.serverID)
+	var said []storeID
+	for _, n := range inv.segments {
+		said = s.headerID(said, segmentName(n), segmentMagic, n)
+	}
+	for _, n := range inv.snapshots {
+		said = s.headerID(said, snapshotName(n), snapshotMagic, n)
+	}
+	if ok && (len(said) == 0 || slices.Contains(said, id)) {
+		return id, nil
+	}
+	if len(said) == 0 {
+		if inv.serverID == nil {
+			return id, nil // a new one will be made
+		}
+		r.Notices = append(r.Notices, "the server id could not be read: a new one was made, and runs that are still on machines are not recognised")
+		return id, s.fs.Remove(serverIDName)
+	}
+	r.Notices = append(r.Notices, "the server id was damaged and was restored from the journal")
+	return said[len(said)-1], s.writeServerID(said[len(said)-1])
+}
+
+// headerID appends the server id in a file's header, if it can be read.
+func (s *Store) headerID(ids []storeID, name, magic string, n uint64) []storeID {
+	f, err := s.fs.Open(name, false)
+	if err != nil {
+		return ids
+	}
+	defer f.Close()
+	if h, err := readHeader(f, name, magic, n); err == nil {
+		ids = append(ids, h.store)
+	}
+	return ids
+}
+
+// quarantineDamage sets aside what a start goes on without: a copy of a torn
+// tail, and snapshots that are damaged.
+func (s *Store) quarantineDamage(r *Recovery, c *contents) error {
+	if c.torn == nil && len(c.damaged) == 0 {
+		return nil
+	}
+	dir, err := s.newQuarantine()
+	if err != nil {
+		return err
+	}
+	if c.torn != nil {
+		if err := s.copyTail(dir, c); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.damaged {
+		if err := s.fs.Rename(snapshotName(n), dir+"/"+snapshotName(n)); err != nil {
+			return err
+		}
+	}
+	r.Notices = append(r.Notices, "what was set aside is in "+dir)
+	return s.syncBoth(dir)
+}
+
+func (s *Store) copyTail(dir string, c *contents) error {
+	name := segmentName(c.spans[len(c.spans)-1].segment)
+	f, err := s.fs.Open(name, false)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.withReserve(func() error {
+		p, err := s.fs.Replace(fmt.Sprintf("%s/%s.offset-%d", dir, name, c.torn.from))
+		if err != nil {
+			return err
+		}
+		defer p.Cleanup()
+		if _, err := io.Copy(p, io.NewSectionReader(f, c.torn.from, c.torn.to-c.torn.from)); err != nil {
+			return err
+		}
+		return p.Commit()
+	})
+}
