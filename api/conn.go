@@ -127,16 +127,46 @@ func (f *frames) stop(grace time.Duration) {
 	}
 }
 
-// encodeFrame makes a frame of a header and, unless it is nil, a body. Above max bytes the error's kind is TooLarge.
-func encodeFrame(header, body any, max int) ([]byte, error) {
-	var buf bytes.Buffer
-	buf.Write(make([]byte, frameHeader))
-	enc := gob.NewEncoder(&buf)
-	if err := encode(enc, header); err != nil {
-		return nil, err
+// header begins every message. It is written by hand rather than in gob, whose description of such a struct is longer than the struct and
+// takes longer to compile than to use.
+type header struct {
+	seq    uint64 // of the call
+	method string // of a request
+	err    string // of a response, as packError wrote it; then there is no body
+}
+
+func (h header) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, h.seq)
+	b = binary.AppendUvarint(b, uint64(len(h.method)))
+	b = append(b, h.method...)
+	b = binary.AppendUvarint(b, uint64(len(h.err)))
+	return append(b, h.err...)
+}
+
+// cutHeader splits a message into its header and its body.
+func cutHeader(message []byte) (h header, body []byte, err error) {
+	r := bytes.NewBuffer(message)
+	if h.seq, err = binary.ReadUvarint(r); err != nil {
+		return header{}, nil, fmt.Errorf("read a message's number: %w", err)
 	}
+	for _, field := range []*string{&h.method, &h.err} {
+		n, err := binary.ReadUvarint(r)
+		if err == nil && n > uint64(r.Len()) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return header{}, nil, fmt.Errorf("read the header of message %d: %w", h.seq, err)
+		}
+		*field = string(r.Next(int(n)))
+	}
+	return h, r.Bytes(), nil
+}
+
+// encodeFrame makes a frame of a header and, unless it is nil, a body. Above max bytes the error's kind is TooLarge.
+func encodeFrame(h header, body any, max int) ([]byte, error) {
+	buf := bytes.NewBuffer(h.append(make([]byte, frameHeader, 512)))
 	if body != nil {
-		if err := encode(enc, body); err != nil {
+		if err := encode(buf, body); err != nil {
 			return nil, err
 		}
 	}
@@ -149,26 +179,14 @@ func encodeFrame(header, body any, max int) ([]byte, error) {
 	return frame, nil
 }
 
-// decodeHeader begins a message; the decoder then gives the body.
-func decodeHeader(message []byte, header any) (*gob.Decoder, error) {
-	if len(message) == 0 {
-		return nil, errors.New("decode a message: it is empty")
-	}
-	dec := gob.NewDecoder(bytes.NewReader(message))
-	if err := decode(dec, header); err != nil {
-		return nil, err
-	}
-	return dec, nil
-}
-
 // encode writes one value. gob panics on what it never takes, such as a nil pointer; here that is an error.
-func encode(enc *gob.Encoder, value any) (err error) {
+func encode(w io.Writer, value any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("encode %T: %v", value, p)
 		}
 	}()
-	if err := enc.Encode(value); err != nil {
+	if err := gob.NewEncoder(w).Encode(value); err != nil {
 		return fmt.Errorf("encode %T: %w", value, err)
 	}
 	return nil
@@ -176,13 +194,16 @@ func encode(enc *gob.Encoder, value any) (err error) {
 
 // decode reads one value. A body that was left out leaves it as it is. gob isn't hardened against hostile bytes, so its
 // panics are errors here.
-func decode(dec *gob.Decoder, value any) (err error) {
+func decode(body []byte, value any) (err error) {
+	if len(body) == 0 {
+		return nil
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decode %T: %v", value, p)
 		}
 	}()
-	if err := dec.Decode(value); err != nil && !errors.Is(err, io.EOF) {
+	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(value); err != nil {
 		return fmt.Errorf("decode %T: %w", value, err)
 	}
 	return nil

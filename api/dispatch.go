@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/gob"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -67,7 +66,7 @@ func (m methods) find(method string) (handler, error) {
 }
 
 // call decodes the arguments, runs the handler and gives its reply. A panic becomes an error, and its stack goes to the log.
-func (h handler) call(ctx context.Context, method string, body *gob.Decoder, logger *slog.Logger) (reply any, err error) {
+func (h handler) call(ctx context.Context, method string, body []byte, logger *slog.Logger) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			logger.Error("a handler panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"net"
@@ -94,13 +93,13 @@ type outgoing struct {
 
 // incoming goes through it in place of the reply. The caller decodes: by then it may have stopped waiting, and its reply isn't ours to
 // write to.
-type incoming struct{ body *gob.Decoder }
+type incoming struct{ body []byte }
 
 // clientCodec is net/rpc's view of a connection.
 type clientCodec struct {
 	frames     *frames
 	maxRequest atomic.Int64 // bytes: the smaller one of our limit and the daemon's
-	body       *gob.Decoder // of the response whose header was read; used by the reading goroutine alone
+	body       []byte       // of the response whose header was read; used by the reading goroutine alone
 }
 
 // limitRequests obeys the limit that the daemon named.
@@ -113,7 +112,7 @@ func (c *clientCodec) limitRequests(max int) {
 // WriteRequest sends a call. An *Error means that nothing was sent, and the connection still holds.
 func (c *clientCodec) WriteRequest(r *rpc.Request, body any) error {
 	out := body.(*outgoing)
-	frame, err := encodeFrame(r, out.args, int(c.maxRequest.Load()))
+	frame, err := encodeFrame(header{seq: r.Seq, method: r.ServiceMethod}, out.args, int(c.maxRequest.Load()))
 	switch {
 	case KindOf(err) == TooLarge:
 		return AsError(err).WithHint("send less at a time")
@@ -136,8 +135,13 @@ func (c *clientCodec) ReadResponseHeader(r *rpc.Response) error {
 	if err != nil {
 		return err
 	}
-	c.body, err = decodeHeader(message, r)
-	return err
+	h, body, err := cutHeader(message)
+	if err != nil {
+		return err
+	}
+	r.Seq, r.Error = h.seq, h.err
+	c.body = body
+	return nil
 }
 
 // ReadResponseBody hands the body over undecoded; nil means that nobody wants it.

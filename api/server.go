@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/rpc"
 	"os"
 	"sync"
 	"time"
@@ -232,8 +231,7 @@ func (c *serverConn) hello(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var req rpc.Request
-	body, err := decodeHeader(message, &req)
+	req, body, err := cutHeader(message)
 	if err != nil {
 		return err
 	}
@@ -243,8 +241,8 @@ func (c *serverConn) hello(ctx context.Context) error {
 	switch {
 	case c.refusal != nil:
 		err = c.refusal
-	case req.ServiceMethod != helloMethod:
-		err = Errorf(Incompatible, "the first call must be %s, and was %q", helloMethod, req.ServiceMethod)
+	case req.method != helloMethod:
+		err = Errorf(Incompatible, "the first call must be %s, and was %q", helloMethod, req.method)
 	default:
 		if err = decode(body, &args); err == nil {
 			reply.Protocol, err = chooseProtocol(args, reply.Version)
@@ -280,18 +278,17 @@ func (c *serverConn) next(ctx context.Context) error {
 		release()
 		return err
 	}
-	var req rpc.Request
-	body, err := decodeHeader(message, &req)
+	req, body, err := cutHeader(message)
 	if err != nil {
 		release()
 		return err
 	}
 	c.handlers.Go(func() {
 		defer release()
-		handler, err := c.methods.find(req.ServiceMethod)
+		handler, err := c.methods.find(req.method)
 		var reply any
 		if err == nil {
-			reply, err = handler.call(ctx, req.ServiceMethod, body, c.logger)
+			reply, err = handler.call(ctx, req.method, body, c.logger)
 		}
 		c.answer(req, reply, err)
 	})
@@ -300,26 +297,26 @@ func (c *serverConn) next(ctx context.Context) error {
 
 // answer writes the reply or, when there is an error, that alone. A reply that can't be sent is replaced by the error
 // that says why. A peer that takes no answer is gone: its connection is closed, which ends the reader too.
-func (c *serverConn) answer(req rpc.Request, reply any, err error) {
-	header := rpc.Response{ServiceMethod: req.ServiceMethod, Seq: req.Seq}
+func (c *serverConn) answer(req header, reply any, err error) {
+	response := header{seq: req.seq}
 	var frame []byte
 	if err == nil {
-		if frame, err = encodeFrame(&header, reply, c.frames.max); KindOf(err) == TooLarge {
+		if frame, err = encodeFrame(response, reply, c.frames.max); KindOf(err) == TooLarge {
 			err = AsError(err).WithHint("ask for less at a time")
 		}
 	}
 	if err != nil {
-		header.Error = packError(err)
-		if frame, err = encodeFrame(&header, nil, c.frames.max); err != nil {
-			header.Error = packError(Errorf(TooLarge, "an error too long to send"))
-			frame, err = encodeFrame(&header, nil, c.frames.max)
+		response.err = packError(err)
+		if frame, err = encodeFrame(response, nil, c.frames.max); err != nil {
+			response.err = packError(Errorf(TooLarge, "an error too long to send"))
+			frame, err = encodeFrame(response, nil, c.frames.max)
 		}
 	}
 	if err == nil {
 		err = c.frames.write(frame)
 	}
 	if err != nil {
-		c.logger.Debug("an answer was not sent", "method", req.ServiceMethod, "error", err)
+		c.logger.Debug("an answer was not sent", "method", req.method, "error", err)
 		_ = c.frames.conn.Close() // so that the reader ends; the reason is logged
 	}
 }

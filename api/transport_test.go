@@ -382,7 +382,7 @@ func TestChooseProtocol(t *testing.T) {
 // hello sends a correct greeting by hand and reads the answer.
 func hello(t *testing.T, conn net.Conn) {
 	t.Helper()
-	frame, err := encodeFrame(&rpc.Request{ServiceMethod: helloMethod}, &HelloArgs{MinProtocol: 1, MaxProtocol: 1}, 1000)
+	frame, err := encodeFrame(header{method: helloMethod}, &HelloArgs{MinProtocol: 1, MaxProtocol: 1}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -534,7 +534,7 @@ func pipeWith(t *testing.T, data []byte) net.Conn {
 // FuzzServer sends any bytes after a hello: the server must survive, answer or hang up, and end.
 func FuzzServer(f *testing.F) {
 	seed := func(method string, body any) []byte {
-		frame, err := encodeFrame(&rpc.Request{ServiceMethod: method, Seq: 1}, body, DefaultMaxMessage)
+		frame, err := encodeFrame(header{seq: 1, method: method}, body, DefaultMaxMessage)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -549,7 +549,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(seed("Jobserver.Panic", nil))
 	f.Add(append(seed("Nothing", nil), seed("Jobserver.Echo", &struct{ Text []string }{[]string{"a"}})...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := newTestServer(t)
+		s := &testServer{echo: &echo{entered: make(chan string, len(data)), release: make(chan struct{})}, log: &syncBuffer{}}
 		close(s.release)
 		opt := s.options()
 		opt.MaxMessage = 1 << 20
