@@ -1,0 +1,155 @@
+package view
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Counts is how many jobs are in each status.
+type Counts struct {
+	Waiting, Held, Running, Copying, Done, Failed, Canceled, Lost int
+}
+
+// each gives the counts in the order in which a job may go through them.
+func (c Counts) each() []struct {
+	n             int
+	status, short string
+} {
+	return []struct {
+		n             int
+		status, short string
+	}{
+		{c.Waiting, "waiting", "W"}, {c.Held, "held", "H"}, {c.Running, "running", "R"}, {c.Copying, "copying", "P"},
+		{c.Done, "done", "D"}, {c.Failed, "failed", "F"}, {c.Canceled, "canceled", "C"}, {c.Lost, "lost", "L"},
+	}
+}
+
+// Total is the number of jobs.
+func (c Counts) Total() int {
+	total := 0
+	for _, part := range c.each() {
+		total += part.n
+	}
+	return total
+}
+
+// Line is the first line of a listing: "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12 canceled".
+// Copying and lost, which are rare, appear only when there are any. done is green: with or without results, it is what was wanted.
+func (c Counts) Line() []Span {
+	noun := " jobs: "
+	if c.Total() == 1 {
+		noun = " job: "
+	}
+	spans := []Span{{strconv.Itoa(c.Total()) + noun, Plain}}
+	for _, part := range c.each() {
+		if part.n == 0 && (part.status == "copying" || part.status == "lost") {
+			continue
+		}
+		if len(spans) > 1 {
+			spans = append(spans, Span{", ", Plain})
+		}
+		style := StatusStyle(part.status, true)
+		if part.n == 0 {
+			style = Plain
+		}
+		spans = append(spans, Span{fmt.Sprintf("%d %s", part.n, part.status), style})
+	}
+	return spans
+}
+
+// Short is the same for a cell of a table: "248D 4F 12C", without what is 0. P is copying.
+func (c Counts) Short() []Span {
+	var spans []Span
+	for _, part := range c.each() {
+		if part.n == 0 {
+			continue
+		}
+		if len(spans) > 0 {
+			spans = append(spans, Span{" ", Plain})
+		}
+		spans = append(spans, Span{strconv.Itoa(part.n) + part.short, StatusStyle(part.status, true)})
+	}
+	return spans
+}
+
+// Progress is how far a set of jobs is.
+type Progress struct {
+	Done, Failed, Running, Waiting int     // failed: all that ended in another way than done
+	Rate                           float64 // jobs that end per second; 0: unknown
+}
+
+const (
+	minBar = 10 // columns, without its frame
+	maxBar = 40
+)
+
+// Bar draws progress as one line of at most width columns, 80 when width is 0: a bar, and then as many of these as fit:
+// how many of all have ended, the failed, the running, the waiting, the time left, the rate.
+func (p Progress) Bar(width int) []Span {
+	if width <= 0 {
+		width = defaultWidth
+	}
+	ended, total := p.Done+p.Failed, p.Done+p.Failed+p.Running+p.Waiting
+	texts := []Span{{fmt.Sprintf("%d/%d", ended, total), Plain}}
+	add := func(wanted bool, style Style, format string, args ...any) {
+		if wanted {
+			texts = append(texts, Span{fmt.Sprintf(format, args...), style})
+		}
+	}
+	add(p.Failed > 0, Red, "%d failed", p.Failed)
+	add(p.Running > 0, Yellow, "%d running", p.Running)
+	add(p.Waiting > 0, Blue, "%d waiting", p.Waiting)
+	if left := float64(p.Running+p.Waiting) / p.Rate; left > 0 && left < math.MaxInt64/float64(time.Second) {
+		add(true, Plain, "%s left", FormatDuration(time.Duration(left)*time.Second))
+	}
+	add(p.Rate > 0 && !math.IsInf(p.Rate, 0), Plain, "%s", formatRate(p.Rate))
+
+	const separator = ", "
+	spans, used := []Span(nil), 0
+	for i, text := range texts {
+		need := Width(text.Text)
+		if i > 0 {
+			need += len(separator)
+		}
+		if used+need > width {
+			break
+		}
+		if i > 0 {
+			spans = append(spans, Span{separator, Plain})
+		}
+		spans = append(spans, text)
+		used += need
+	}
+	const frame = len("[] ")
+	room := min(width-used-frame, maxBar)
+	if room < minBar || total == 0 {
+		return spans
+	}
+	// Each part ends where all up to it would, so that they add up to the bar.
+	cells := func(n int) int { return int(int64(n) * int64(room) / int64(total)) }
+	done, failed, running := cells(p.Done), cells(ended), cells(ended+p.Running)
+	bar := []Span{
+		{"[", Plain},
+		{strings.Repeat("█", done), Green},
+		{strings.Repeat("█", failed-done), Red},
+		{strings.Repeat("▒", running-failed), Yellow},
+		{strings.Repeat("░", room-running), Grey},
+		{"] ", Plain},
+	}
+	return append(bar, spans...)
+}
+
+// formatRate takes the unit in which there is something before the point.
+func formatRate(perSecond float64) string {
+	switch {
+	case perSecond >= 1:
+		return fmt.Sprintf("%.1f/s", perSecond)
+	case perSecond*60 >= 1:
+		return fmt.Sprintf("%.1f/min", perSecond*60)
+	default:
+		return fmt.Sprintf("%.1f/h", perSecond*3600)
+	}
+}
