@@ -25,7 +25,7 @@ type Client struct {
 
 	ended   chan struct{} // closed when the reader has ended
 	cancels sync.WaitGroup
-	buffers sync.Pool     // *[]byte of dataSize, for the frames of Fetch
+	buffers sync.Pool // *[]byte of dataSize, for the frames of Fetch
 }
 
 // dataSize is the payload of a full frame of file contents: long enough that its head and the switch between

@@ -73,6 +73,7 @@ func (e *Exit) fields(c *coder) {
 	c.string(&e.LogError)
 	c.string(&e.StartError)
 	number(c, &e.Killed)
+	number(c, &e.Left)
 }
 
 // exitField carries an Exit that may be missing.

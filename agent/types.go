@@ -178,40 +178,42 @@ const (
 	NotStarted       // the command could not be executed: Exit.StartError
 )
 
+var causeNames = [...]string{"", "exited", "canceled", "timed out", "not started"}
+
 func (c Cause) String() string {
-	names := [...]string{"", "exited", "canceled", "timed out", "not started"}
-	if int(c) < len(names) {
-		return names[c]
+	if int(c) < len(causeNames) {
+		return causeNames[c]
 	}
 	return "cause " + strconv.Itoa(int(c))
 }
 
-// Exit is a run's exit record. Its JSON is the content of the file `exit`: fields are only ever added.
+// Exit is a run's exit record. The file `exit` holds it.
 type Exit struct {
-	Cause      Cause         `json:"cause"`
-	Code       int           `json:"code"`                  // the command's exit code; -1 when a signal ended it
-	Signal     int           `json:"signal,omitempty"`      // the signal's number; 0: none
-	SignalName string        `json:"signal_name,omitempty"` // such as SIGKILL
-	StartedAt  time.Time     `json:"started_at"`            // the machine's clock
-	EndedAt    time.Time     `json:"ended_at"`
-	Duration   time.Duration `json:"duration_ns"` // by a clock that never jumps, suspended time included
+	Cause      Cause
+	Code       int       // the command's exit code; -1 when a signal ended it
+	Signal     int       // the signal's number; 0: none
+	SignalName string    // such as SIGKILL
+	StartedAt  time.Time // the machine's clock
+	EndedAt    time.Time
+	Duration   time.Duration // by a clock that never jumps, suspended time included
 
-	UserCPU   time.Duration `json:"user_cpu_ns"` // of all processes of the run (wait4's rusage)
-	SystemCPU time.Duration `json:"system_cpu_ns"`
-	MaxRSS    int64         `json:"max_rss_bytes"` // of the biggest process
-	BootID    string        `json:"boot_id"`
+	UserCPU   time.Duration // of all processes of the run (wait4's rusage)
+	SystemCPU time.Duration
+	MaxRSS    int64 // of the biggest process
+	BootID    string
 
-	OutLen       int64  `json:"out_len"` // bytes in the files out, err and marks
-	ErrLen       int64  `json:"err_len"`
-	MarksLen     int64  `json:"marks_len"`
-	OutCRC       uint32 `json:"out_crc32c"` // CRC-32C (Castagnoli) of the files
-	ErrCRC       uint32 `json:"err_crc32c"`
-	OutDropped   int64  `json:"out_dropped,omitempty"` // bytes that MaxLog or a failing disk kept out
-	ErrDropped   int64  `json:"err_dropped,omitempty"`
-	MarksDropped int64  `json:"marks_dropped,omitempty"` // lines that a limit or a failing disk kept out
-	LogError     string `json:"log_error,omitempty"`     // the first error of writing any of them
-	StartError   string `json:"start_error,omitempty"`
-	Killed       int    `json:"killed,omitempty"` // processes that had to be killed at the end
+	OutLen       int64 // bytes in the files out, err and marks
+	ErrLen       int64
+	MarksLen     int64
+	OutCRC       uint32 // CRC-32C (Castagnoli) of the files
+	ErrCRC       uint32
+	OutDropped   int64 // bytes that MaxLog or a failing disk kept out
+	ErrDropped   int64
+	MarksDropped int64  // lines that a limit or a failing disk kept out
+	LogError     string // the first error of writing any of them
+	StartError   string
+	Killed       int // processes left over at the end, which were killed
+	Left         int // those that could not be: they run as another user
 }
 
 // MarkKind tells the kinds of lines that a run puts into its marks.

@@ -1,0 +1,291 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// control adds an instruction to a run's control file and signals the supervisor.
+//
+// A supervisor writes `launching`, then looks for a control file; we write the control file, then look for `launching`.
+// So an instruction that comes in the middle is seen by one of the two.
+func (a *agent) control(run RunID, k Control) error {
+	if err := run.Valid(); err != nil {
+		return &Error{Kind: KindBadRequest, Msg: err.Error()}
+	}
+	dir := runDir(a.root, run)
+	v, err := look(dir, a.bootID)
+	if err != nil {
+		return fmt.Errorf("look at run %s: %w", run.Name(), err)
+	}
+	if v.state == None {
+		return errorf(KindNoRun, "control %s: no such run", run.Name())
+	}
+	if v.state.Final() {
+		return nil
+	}
+	if err := instruct(dir, k); err != nil {
+		return fmt.Errorf("control %s: %w", run.Name(), err)
+	}
+	return a.signal(dir, controlSignal)
+}
+
+// instruct merges k into the control file. The directory is locked, so that two agents don't lose one's instruction.
+func instruct(dir string, k Control) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	var all Control
+	if err := known(readRecord(dir, fileControl, all.lines)); err != nil {
+		return err
+	}
+	all.merge(k)
+	temporary := filepath.Join(dir, fileControl+".new")
+	if err := os.WriteFile(temporary, formatRecord(fileControl, all.lines), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, filepath.Join(dir, fileControl))
+}
+
+// signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in between
+// where the kernel has pidfds.
+func (a *agent) signal(dir string, sig unix.Signal) error {
+	var p process
+	if err := readRecord(dir, fileLaunching, p.lines); err != nil || p.BootID != a.bootID {
+		return known(err) // not there yet: it will look at the control file by itself
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	s, ok := readStat(p.PID)
+	if !ok || s.startTime != p.StartTime {
+		return nil
+	}
+	switch {
+	case err == nil:
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	case !errors.Is(err, unix.ESRCH):
+		err = unix.Kill(p.PID, sig)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal supervisor %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// patience is how long a supervisor may take to kill its tree, before we kill it and sweep up.
+const patience = 5 * time.Second
+
+// kill ends a run at once.
+func (a *agent) kill(ctx context.Context, run RunID) error {
+	// A supervisor that somebody stopped couldn't obey.
+	err := a.control(run, Control{Cancel: true, Grace: -1})
+	if err != nil {
+		return err
+	}
+	dir := runDir(a.root, run)
+	if err := a.signal(dir, unix.SIGCONT); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	v, err := a.awaitFinal(waiting, run)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		if err := a.signal(dir, unix.SIGKILL); err != nil {
+			return err
+		}
+		v, err = a.awaitFinal(ctx, run)
+	}
+	if err == nil && v.State != Ended {
+		sweep(run)
+	}
+	return err
+}
+
+// awaitFinal waits until a run has a final state, or never had another.
+func (a *agent) awaitFinal(ctx context.Context, run RunID) (PollReply, error) {
+	r := PollRequest{Run: run, Max: 1, Linger: -1, Wait: time.Minute, Ending: Canceled}
+	for {
+		// Offsets at the end of everything keep the reply from coming early, and an ending is expected.
+		f := follower{agent: a, dir: runDir(a.root, run), request: r}
+		s, err := f.sizes()
+		if err != nil {
+			return PollReply{}, err
+		}
+		f.request.OutOff, f.request.ErrOff, f.request.MarksOff = s.out, s.err, s.marks
+		p, err := f.follow(ctx)
+		f.close()
+		if err != nil || p.State.Final() || p.State == None {
+			return p, err
+		}
+	}
+}
+
+// forgotten begins the names of directories that are being removed; no run's name begins so.
+const forgotten = ".forgotten-"
+
+func (a *agent) forgetAll(ctx context.Context, runs []RunID, force bool) error {
+	var errs []error
+	for _, run := range runs {
+		errs = append(errs, a.forget(ctx, run, force))
+	}
+	return errors.Join(errs...)
+}
+
+// forget removes a run's directory. It is renamed first: one that lost only some of its files would look as if its command
+// had never been started, or as if nobody knew.
+func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
+	if err := run.Valid(); err != nil {
+		return &Error{Kind: KindBadRequest, Msg: err.Error()}
+	}
+	dir := runDir(a.root, run)
+	v, err := look(dir, a.bootID)
+	if err != nil && !force {
+		return fmt.Errorf("forget %s: %w", run.Name(), err)
+	}
+	switch {
+	case err != nil: // its files can't be understood, and that is what force is for
+		sweep(run)
+	case v.state == Vanished, v.state == Ambiguous:
+		sweep(run)
+	case v.state == Launching, v.state == Running:
+		if !force {
+			return errorf(KindRunning, "forget %s: it is still running", run.Name())
+		}
+		if err := a.kill(ctx, run); err != nil {
+			return err
+		}
+	}
+	trash := filepath.Join(filepath.Dir(dir), forgotten+filepath.Base(dir))
+	if err := os.Rename(dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeAll(trash); err != nil { // the rest of an earlier attempt
+			return fmt.Errorf("forget %s: %w", run.Name(), err)
+		}
+		if err := os.Rename(dir, trash); err != nil {
+			return fmt.Errorf("forget %s: %w", run.Name(), err)
+		}
+	}
+	if err := removeAll(trash); err != nil {
+		return fmt.Errorf("forget %s: %w", run.Name(), err)
+	}
+	return nil
+}
+
+// removeAll removes a tree, directories too that a job has made read-only.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	walk := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && err == nil {
+			return os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return errors.Join(walk, os.RemoveAll(dir))
+}
+
+// list sends what there is below a server's and a machine's id.
+func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
+	if r.Server != "" && !validPart(r.Server) || r.Machine != "" && !validPart(r.Machine) {
+		return errorf(KindBadRequest, "list: %q and %q can't be ids", r.Server, r.Machine)
+	}
+	servers, err := namesOr(runsDir(a.root), r.Server)
+	if err != nil {
+		return err
+	}
+	var part runInfos
+	send := func() error {
+		if len(part.Runs) == 0 {
+			return nil
+		}
+		buf := replyTo(part.fields)
+		part.Runs = part.Runs[:0]
+		return s.part(ctx, buf)
+	}
+	for _, server := range servers {
+		machines, err := namesOr(filepath.Join(runsDir(a.root), server), r.Machine)
+		if err != nil {
+			return err
+		}
+		for _, machine := range machines {
+			names, err := namesOr(filepath.Join(runsDir(a.root), server, machine), "")
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				info, err := a.info(server, machine, name)
+				if err != nil {
+					return err
+				}
+				if info != nil {
+					part.Runs = append(part.Runs, *info)
+				}
+				if len(part.Runs) == 256 {
+					if err := send(); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return send()
+}
+
+// info looks at one run for a listing, and takes the chance to remove what a forget that was cut has left.
+func (a *agent) info(server, machine, name string) (*RunInfo, error) {
+	dir := filepath.Join(runsDir(a.root), server, machine, name)
+	if strings.HasPrefix(name, forgotten) {
+		return nil, removeAll(dir)
+	}
+	run, err := parseRunName(server, machine, name)
+	if err != nil {
+		return nil, nil // not ours
+	}
+	v, err := look(dir, a.bootID)
+	if err != nil {
+		return nil, fmt.Errorf("look at run %s: %w", name, err)
+	}
+	info := &RunInfo{Run: run, State: v.state, StartedAt: v.started.At, Ending: v.ending, Exit: v.exit}
+	if v.exit != nil {
+		info.StartedAt = v.exit.StartedAt
+	}
+	if v.state == Launching || v.state == Running {
+		info.PID = v.launching.PID
+	}
+	return info, nil
+}
+
+// namesOr lists a directory, unless only one name is asked for. No directory is no names.
+func namesOr(dir, only string) ([]string, error) {
+	if only != "" {
+		return []string{only}, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"golang.org/x/sys/unix"
+)
+
+// fetch sends files, packed as stream.go says. What is wrong with one file is said in its place; an error is one of the
+// connection.
+func fetch(ctx context.Context, files []FetchFile, s *serving) error {
+	p := packer{ctx: ctx, s: s, buf: newFrame(dataSize)}
+	for i := range files {
+		if err := p.file(&files[i]); err != nil {
+			return err
+		}
+	}
+	return p.flush()
+}
+
+// packer fills frames with pieces.
+type packer struct {
+	ctx context.Context
+	s   *serving
+	buf []byte
+}
+
+func (p *packer) flush() error {
+	if len(p.buf) == frameHead {
+		return nil
+	}
+	err := p.s.part(p.ctx, p.buf)
+	p.buf = p.buf[:frameHead]
+	return err
+}
+
+// file sends the bytes of one file from its offset to the size that the manifest gave, and how that went.
+func (p *packer) file(f *FetchFile) error {
+	var end Fetched
+	fd, err := openFetched(f)
+	if err == nil {
+		err = p.contents(fd, f, &end)
+		if err == nil {
+			err = unchanged(fd, f)
+		}
+		unix.Close(fd)
+	}
+	if err != nil {
+		var conn *connError
+		if errors.As(err, &conn) {
+			return conn.err
+		}
+		end.Status, end.Reason = FetchFailed, err.Error()
+		if errors.Is(err, errChanged) {
+			end.Status = FetchChanged
+		}
+		end.Reason = end.Reason[:min(len(end.Reason), 500)]
+	}
+	return p.end(&end)
+}
+
+// errChanged: size, time or kind are not those of the manifest.
+var errChanged = errors.New("the file has changed since it was listed")
+
+// connError sets an error of sending apart from those of reading.
+type connError struct{ err error }
+
+func (e *connError) Error() string { return e.err.Error() }
+
+// openFetched opens a file for reading, unless it isn't what the manifest said. It doesn't follow a link, and doesn't wait
+// for the other end of a fifo, that has taken the file's place.
+func openFetched(f *FetchFile) (fd int, err error) {
+	for err = unix.EINTR; err == unix.EINTR; {
+		fd, err = unix.Open(f.Source, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	}
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+		return -1, fmt.Errorf("%w: %w", errChanged, err)
+	case err != nil:
+		return -1, err
+	}
+	if err := unchanged(fd, f); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	if f.Offset < 0 || f.Offset > f.Size {
+		unix.Close(fd)
+		return -1, fmt.Errorf("offset %d is not within its %d bytes", f.Offset, f.Size)
+	}
+	return fd, nil
+}
+
+func unchanged(fd int, f *FetchFile) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != f.Size || unix.TimespecToNsec(st.Mtim) != f.ModTime.UnixNano() {
+		return errChanged
+	}
+	return nil
+}
+
+// pieceHead is the length of a piece as a uvarint of always 4 bytes, so that the bytes can be read to where they go.
+const pieceHead = 4
+
+func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {
+	if f.Size-f.Offset > dataSize {
+		_ = unix.Fadvise(fd, f.Offset, 0, unix.FADV_SEQUENTIAL) // a hint
+	}
+	for at := f.Offset; at < f.Size; {
+		room := cap(p.buf) - len(p.buf) - pieceHead
+		if room < min(4096, int(min(f.Size-at, dataSize))) {
+			if err := p.flush(); err != nil {
+				return &connError{err}
+			}
+			continue
+		}
+		head := len(p.buf)
+		to := p.buf[head+pieceHead : head+pieceHead+int(min(int64(room), f.Size-at))]
+		n, err := unix.Pread(fd, to, at)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errChanged
+		}
+		p.buf = p.buf[:head+pieceHead+n]
+		for i := range pieceHead {
+			p.buf[head+i] = byte(n>>(7*i))&0x7f | 0x80
+		}
+		p.buf[head+pieceHead-1] &= 0x7f
+		end.CRC = crc32.Update(end.CRC, castagnoli, to[:n])
+		end.Bytes += int64(n)
+		at += int64(n)
+	}
+	return nil
+}
+
+// end marks the end of a file.
+func (p *packer) end(f *Fetched) error {
+	m := encode(f.fields)
+	if len(p.buf)+len(m)+2*binary.MaxVarintLen32 > cap(p.buf) {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	p.buf = append(p.buf, 0)
+	p.buf = binary.AppendUvarint(p.buf, uint64(len(m)))
+	p.buf = append(p.buf, m...)
+	return nil
+}

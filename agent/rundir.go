@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The files of a run's directory. Whoever holds the lock writes them: an agent up to the start of the supervisor, which
+// inherits the lock, then the supervisor. Only `control` is written by agents.
+const (
+	// fileLock is held (an open-file-description lock on all of it) from the claim to the supervisor's end. It is the
+	// supervisor's standard error too, so its content, normally none, is what the supervisor died of.
+	fileLock = "lock"
+	// fileSpec is a record of what was asked for, without secrets.
+	fileSpec = "spec"
+	// fileLaunching is a record of the supervisor. It stands before the command is forked: without it, the command was
+	// certainly never started.
+	fileLaunching = "launching"
+	// fileStarted is a record of the command's process. Without it and without exit, but with launching, nobody knows.
+	fileStarted = "started"
+	// fileOut and fileErr are what the command wrote, byte for byte.
+	fileOut, fileErr = "out", "err"
+	// fileMarks has the RESULTS and METRIC lines of standard output, whole, each with a newline. Made with the first.
+	fileMarks = "marks"
+	// fileControl is a record that agents rename into place; later ones contain what earlier ones said.
+	fileControl = "control"
+	// fileEnding is a record of the cause of a cancel or timeout, written before the first signal.
+	fileEnding = "ending"
+	// fileExit has exitSize bytes from the start. An Exit in its first dropsAt bytes is written once, at the end; then
+	// follow two little-endian 64-bit numbers, the bytes of out and err dropped so far, at least.
+	fileExit = "exit"
+	// dirScratch is JOBSERVER_SCRATCH, the run's to do with as it likes.
+	dirScratch = "scratch"
+)
+
+const (
+	exitSize = 4096
+	dropsAt  = exitSize - 64
+)
+
+// runsDir is where the runs are below ROOT.
+func runsDir(root string) string { return filepath.Join(root, "runs") }
+
+func runDir(root string, id RunID) string {
+	return filepath.Join(root, "runs", id.Server, id.Machine, id.Name())
+}
+
+// process names a process beyond the reuse of its pid: StartTime is in clock ticks since boot (proc(5), stat 22).
+type process struct {
+	PID       int
+	StartTime uint64
+	BootID    string
+	At        time.Time
+}
+
+func (p *process) lines(l *liner) {
+	keyInt(l, "pid", &p.PID)
+	keyInt(l, "start_time", &p.StartTime)
+	l.string("boot_id", &p.BootID)
+	l.time("at", &p.At)
+}
+
+// ending says that a run is being ended, and why.
+type ending struct {
+	Cause Cause
+	At    time.Time
+}
+
+func (e *ending) lines(l *liner) {
+	l.cause("cause", &e.Cause)
+	l.time("at", &e.At)
+}
+
+func (k *Control) lines(l *liner) {
+	l.bool("cancel", &k.Cancel)
+	keyInt(l, "grace_ns", &k.Grace)
+	l.bool("set_timeout", &k.SetTimeout)
+	keyInt(l, "timeout_ns", &k.Timeout)
+}
+
+// merge adds a later instruction to the earlier ones.
+func (k *Control) merge(later Control) {
+	k.Cancel = k.Cancel || later.Cancel
+	if later.Grace != 0 {
+		k.Grace = later.Grace
+	}
+	if later.SetTimeout {
+		k.SetTimeout, k.Timeout = true, later.Timeout
+	}
+}
+
+// specRecord is what is worth knowing of a Spec later on. Dir is absolute.
+type specRecord struct {
+	Command        string
+	Argv           []string
+	Dir            string
+	Timeout, Grace time.Duration
+	MaxLog         int64
+}
+
+func (s *specRecord) lines(l *liner) {
+	l.string("command", &s.Command)
+	n := len(s.Argv)
+	keyInt(l, "words", &n)
+	if l.keys != nil {
+		s.Argv = make([]string, max(0, min(n, len(l.keys))))
+	}
+	for i := range s.Argv {
+		l.string(fmt.Sprintf("word%d", i), &s.Argv[i])
+	}
+	l.string("dir", &s.Dir)
+	keyInt(l, "timeout_ns", &s.Timeout)
+	keyInt(l, "grace_ns", &s.Grace)
+	keyInt(l, "max_log", &s.MaxLog)
+}
+
+func (e *Exit) lines(l *liner) {
+	l.cause("cause", &e.Cause)
+	keyInt(l, "code", &e.Code)
+	keyInt(l, "signal", &e.Signal)
+	l.string("signal_name", &e.SignalName)
+	l.time("started_at", &e.StartedAt)
+	l.time("ended_at", &e.EndedAt)
+	keyInt(l, "duration_ns", &e.Duration)
+	keyInt(l, "user_cpu_ns", &e.UserCPU)
+	keyInt(l, "system_cpu_ns", &e.SystemCPU)
+	keyInt(l, "max_rss_bytes", &e.MaxRSS)
+	l.string("boot_id", &e.BootID)
+	keyInt(l, "out_len", &e.OutLen)
+	keyInt(l, "err_len", &e.ErrLen)
+	keyInt(l, "marks_len", &e.MarksLen)
+	keyInt(l, "out_crc32c", &e.OutCRC)
+	keyInt(l, "err_crc32c", &e.ErrCRC)
+	keyInt(l, "out_dropped", &e.OutDropped)
+	keyInt(l, "err_dropped", &e.ErrDropped)
+	keyInt(l, "marks_dropped", &e.MarksDropped)
+	l.string("log_error", &e.LogError)
+	l.string("start_error", &e.StartError)
+	keyInt(l, "killed", &e.Killed)
+	keyInt(l, "left", &e.Left)
+}
+
+// format makes the exit record, shortening the error texts until it fits into its place.
+func (e Exit) format() []byte {
+	for {
+		p := formatRecord(fileExit, e.lines)
+		if len(p) <= dropsAt {
+			return p
+		}
+		e.LogError, e.StartError = e.LogError[:len(e.LogError)/2], e.StartError[:len(e.StartError)/2]
+	}
+}
+
+// readRecord reads a record's file. The error is errNoRecord if it isn't there or isn't finished.
+func readRecord(dir, name string, lines func(*liner)) error {
+	f, err := os.Open(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return errNoRecord
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil {
+		return err
+	}
+	return parseRecord(name, p, lines)
+}
+
+// maxRecord bounds what is read of a record's file; a spec has a command, which execve limits to less.
+const maxRecord = 16 << 20

@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+)
+
+// Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input and output,
+// and returns when its input ends.
+func Main(args []string) int {
+	inheritNothing()
+	// The machine is there for experiments: what we do must not be felt.
+	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
+	debug.SetMemoryLimit(256 << 20)
+	flags := flag.NewFlagSet("jobserver agent", flag.ContinueOnError)
+	root := flags.String("root", "", "keep runs in `DIR` (default: the first that is local, writable and executable of"+
+		" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
+	bootIDFile := flags.String("boot-id-file", "/proc/sys/kernel/random/boot_id", "read the boot id from `FILE`")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if err := serve(os.Stdin, os.Stdout, *root, *bootIDFile); err != nil {
+		fmt.Fprintf(os.Stderr, "jobserver agent: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// agent serves one connection.
+type agent struct {
+	root, bootID, login string
+	watch               *watcher
+
+	out   *frameWriter
+	work  sync.WaitGroup // calls under way, and the children that wait for their end
+	mu    sync.Mutex
+	calls map[uint32]*serving
+}
+
+// serving is a call under way, on the agent's side.
+type serving struct {
+	id     uint32
+	out    *frameWriter
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	credit int // bytes of parts that the host has room for
+	more   chan struct{}
+}
+
+// maxCalls bounds the calls of one connection that are under way.
+const maxCalls = 4096
+
+func serve(in io.Reader, out io.Writer, root, bootIDFile string) error {
+	w := &frameWriter{w: out}
+	a, err := newAgent(w, root, bootIDFile)
+	if err != nil {
+		w.write(append(magic[:len(magic):len(magic)], makeFrame(typeFail, 0, encode(asError(err).fields))...))
+		return err
+	}
+	defer a.watch.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer a.work.Wait()
+	defer cancel()
+	a.work.Go(func() { reapChildren(ctx) })
+	h := hello{MinVersion: minVersion, MaxVersion: maxVersion, Facts: a.facts()}
+	if err := w.write(append(magic[:len(magic):len(magic)], makeFrame(typeHello, 0, encode(h.fields))...)); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(in, 64<<10)
+	for first := true; ; first = false {
+		f, err := readFrame(r, maxFrame, freshBuffer)
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = a.handle(ctx, f, first)
+		}
+		if err != nil {
+			w.write(makeFrame(typeFail, 0, encode(asError(err).fields)))
+			return err
+		}
+	}
+}
+
+func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
+	bootID, err := readFile(bootIDFile, 1024)
+	if err != nil {
+		return nil, err
+	}
+	login, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	if root == "" {
+		root, err = chooseRoot()
+	} else if root, err = filepath.Abs(root); err == nil {
+		err = os.MkdirAll(runsDir(root), 0o700)
+	}
+	if err != nil {
+		return nil, err
+	}
+	watch, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: watch, out: out, calls: map[uint32]*serving{}}, nil
+}
+
+// frameWriter lets one goroutine at a time write.
+type frameWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (w *frameWriter) write(buf []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err := w.w.Write(buf)
+	return err
+}
+
+// handle takes one frame of the host's. An error is one of the connection.
+func (a *agent) handle(ctx context.Context, f frame, first bool) error {
+	switch {
+	case first && f.kind == typeHello:
+		if len(f.payload) != 1 || f.payload[0] < minVersion || f.payload[0] > maxVersion {
+			return errorf(KindVersion, "the host picked version %d of the protocol, we speak %d to %d", f.payload, minVersion, maxVersion)
+		}
+	case f.kind == typeCall && len(f.payload) > 0:
+		return a.begin(ctx, f)
+	case f.kind == typeCancel:
+		if s := a.serving(f.id); s != nil {
+			s.cancel()
+		}
+	case f.kind == typeCredit && len(f.payload) == 4:
+		if s := a.serving(f.id); s != nil {
+			s.grant(binary.BigEndian.Uint32(f.payload))
+		}
+	default:
+		return errorf(KindProtocol, "the host sent a frame of type %d and length %d", f.kind, len(f.payload))
+	}
+	return nil
+}
+
+func (a *agent) serving(id uint32) *serving {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls[id]
+}
+
+// begin starts a call's goroutine.
+func (a *agent) begin(ctx context.Context, f frame) error {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &serving{id: f.id, out: a.out, cancel: cancel, credit: window, more: make(chan struct{}, 1)}
+	a.mu.Lock()
+	busy, twice := len(a.calls) >= maxCalls, a.calls[f.id] != nil
+	if !busy && !twice {
+		a.calls[f.id] = s
+	}
+	a.mu.Unlock()
+	if twice {
+		cancel()
+		return errorf(KindProtocol, "the host used the id %d for two calls", f.id)
+	}
+	if busy {
+		cancel()
+		return a.out.write(makeFrame(typeFail, f.id, encode(errorf(KindBusy, "more than %d calls at once", maxCalls).fields)))
+	}
+	a.work.Go(func() {
+		defer cancel()
+		reply, err := a.call(ctx, s, f.payload[0], f.payload[1:])
+		a.mu.Lock()
+		delete(a.calls, f.id)
+		a.mu.Unlock()
+		if err != nil {
+			reply = makeFrame(typeFail, f.id, encode(asError(err).fields))
+		} else {
+			reply = seal(reply, typeDone, f.id)
+		}
+		// A host that doesn't read any more has closed our input too: that is where it is noticed.
+		_ = a.out.write(reply)
+	})
+	return nil
+}
+
+// call carries a call out. The reply comes in a buffer of newFrame. A panic is this call's error, nothing more.
+func (a *agent) call(ctx context.Context, s *serving, method byte, request []byte) (reply []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(os.Stderr, "jobserver agent: method %d: %v\n%s", method, r, debug.Stack())
+			err = fmt.Errorf("method %d: %v", method, r)
+		}
+	}()
+	switch method {
+	case methodPing:
+		return newFrame(0), nil
+	case methodFacts:
+		f := a.facts()
+		return replyTo(f.fields), nil
+	case methodStart:
+		return serveCall(request, (*startRequest).fields, func(r *startRequest) (func(*coder), error) {
+			reply := startReply{Results: a.startAll(ctx, r.Specs)}
+			return reply.fields, ctx.Err()
+		})
+	case methodPoll:
+		return serveCall(request, (*PollRequest).fields, func(r *PollRequest) (func(*coder), error) {
+			reply, err := a.poll(ctx, *r)
+			return reply.fields, err
+		})
+	case methodControl:
+		return serveCall(request, (*controlRequest).fields, func(r *controlRequest) (func(*coder), error) {
+			return nothing, a.control(r.Run, r.Control)
+		})
+	case methodForget:
+		return serveCall(request, (*runsRequest).fields, func(r *runsRequest) (func(*coder), error) {
+			return nothing, a.forgetAll(ctx, r.Runs, r.Force)
+		})
+	case methodKill:
+		return serveCall(request, (*runsRequest).fields, func(r *runsRequest) (func(*coder), error) {
+			var errs []error
+			for _, run := range r.Runs {
+				errs = append(errs, a.kill(ctx, run))
+			}
+			return nothing, errors.Join(errs...)
+		})
+	case methodList:
+		return serveCall(request, (*listRequest).fields, func(r *listRequest) (func(*coder), error) {
+			return nothing, a.list(ctx, *r, s)
+		})
+	case methodManifest:
+		return serveCall(request, (*ManifestRequest).fields, func(r *ManifestRequest) (func(*coder), error) {
+			return nothing, a.manifest(ctx, *r, s)
+		})
+	case methodFetch:
+		return serveCall(request, (*FetchRequest).fields, func(r *FetchRequest) (func(*coder), error) {
+			return nothing, fetch(ctx, r.Files, s)
+		})
+	}
+	return nil, errorf(KindBadRequest, "no method %d", method)
+}
+
+func nothing(*coder) {}
+
+func serveCall[R any](request []byte, fields func(*R, *coder), do func(*R) (func(*coder), error)) ([]byte, error) {
+	var r R
+	if err := decode(request, func(c *coder) { fields(&r, c) }); err != nil {
+		return nil, err
+	}
+	reply, err := do(&r)
+	if err != nil {
+		return nil, err
+	}
+	return replyTo(reply), nil
+}
+
+func replyTo(fields func(*coder)) []byte {
+	return encode(func(c *coder) {
+		c.buf = newFrame(256)
+		fields(c)
+	})
+}
+
+func (s *serving) grant(n uint32) {
+	s.mu.Lock()
+	s.credit = min(s.credit+int(n), window)
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+// part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it. The buffer may be used
+// again afterwards.
+func (s *serving) part(ctx context.Context, buf []byte) error {
+	for {
+		s.mu.Lock()
+		ok := s.credit >= len(buf)
+		if ok {
+			s.credit -= len(buf)
+		}
+		s.mu.Unlock()
+		if ok {
+			return s.out.write(seal(buf, typePart, s.id))
+		}
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,257 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// startAll starts a batch, a few at a time: a fork is work for a core.
+func (a *agent) startAll(ctx context.Context, specs []Spec) []StartResult {
+	results := make([]StartResult, len(specs))
+	var g errgroup.Group
+	g.SetLimit(2 * runtime.NumCPU())
+	for i := range specs {
+		g.Go(func() error {
+			results[i] = a.start(ctx, &specs[i])
+			return nil
+		})
+	}
+	_ = g.Wait() // always nil
+	return results
+}
+
+func failed(err error) StartResult { return StartResult{Status: StartFailed, Reason: err.Error()} }
+
+// start claims a run and launches it, or says what became of an earlier start with the same token.
+//
+// The lock is the claim. Who holds it and finds no `launching` knows that the command was never started and that nobody
+// else is about to: any earlier claim was cut before it could do harm.
+func (a *agent) start(ctx context.Context, s *Spec) StartResult {
+	if s.BootID != "" && s.BootID != a.bootID {
+		return StartResult{Status: StartOtherBoot, Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
+			s.Run.Name(), a.bootID, s.BootID)}
+	}
+	if err := s.check(); err != nil {
+		return failed(err)
+	}
+	dir := runDir(a.root, s.Run)
+	if err := makeRunDir(dir); err != nil {
+		return failed(err)
+	}
+	for {
+		lock, ok, err := openLock(filepath.Join(dir, fileLock))
+		if err != nil {
+			return failed(err)
+		}
+		if !ok {
+			r, again := a.awaitStart(ctx, dir)
+			if again {
+				continue
+			}
+			return r
+		}
+		v, err := look(dir, a.bootID)
+		switch {
+		case err != nil:
+			lock.Close()
+			return failed(err)
+		case v.exit == nil && v.state == Launching: // the lock that makes it look alive is ours
+			if _, err := os.Stat(filepath.Join(dir, fileLaunching)); errors.Is(err, fs.ErrNotExist) {
+				return a.launch(ctx, s, dir, lock)
+			}
+			lock.Close()
+			return lost(s.Run)
+		default:
+			lock.Close()
+			return v.result(s.Run)
+		}
+	}
+}
+
+// check finds what can't be carried out on any machine.
+func (s *Spec) check() error {
+	if err := s.Run.Valid(); err != nil {
+		return err
+	}
+	if (len(s.Command) > 0) == (len(s.Argv) > 0) {
+		return fmt.Errorf("start %s: either a command or words to execute", s.Run.Name())
+	}
+	nul := bytes.IndexByte(s.Command, 0) >= 0
+	for _, word := range s.Argv {
+		nul = nul || bytes.IndexByte(word, 0) >= 0
+	}
+	for _, set := range [...][]Pair{s.Env, s.Secrets} {
+		for _, p := range set {
+			nul = nul || bytes.ContainsRune([]byte(p.Name+p.Value), 0)
+			if p.Name == "" || bytes.ContainsRune([]byte(p.Name), '=') {
+				return fmt.Errorf("start %s: %q can't be the name of a variable", s.Run.Name(), p.Name)
+			}
+		}
+	}
+	if nul {
+		return fmt.Errorf("start %s: a zero byte can't be passed to a command", s.Run.Name())
+	}
+	return nil
+}
+
+func makeRunDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+func lost(run RunID) StartResult {
+	return StartResult{Status: StartAmbiguous, Reason: fmt.Sprintf("start %s: an earlier start was cut while it launched the command", run.Name())}
+}
+
+// result is what a view of a run that was started before means for a repeated start.
+func (v view) result(run RunID) StartResult {
+	switch {
+	case v.exit != nil && v.exit.Cause == NotStarted:
+		return StartResult{Status: StartFailed, Reason: v.exit.StartError}
+	case v.exit != nil:
+		return StartResult{Status: StartOK, StartedAt: v.exit.StartedAt}
+	case v.started.PID != 0:
+		return StartResult{Status: StartOK, StartedAt: v.started.At}
+	default:
+		return lost(run)
+	}
+}
+
+// awaitStart waits while another process holds the lock of a run that hasn't started. again: the lock is free.
+func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, again bool) {
+	news, err := a.watch.add(dir)
+	if err != nil {
+		return failed(err), false
+	}
+	defer news.close()
+	id, err := parseRunName("s", "m", filepath.Base(dir))
+	if err != nil {
+		return failed(err), false
+	}
+	// A claimant that dies before it launches is told by nothing but its lock. That lasts milliseconds, so looking is cheap.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		v, err := look(dir, a.bootID)
+		switch {
+		case err != nil:
+			return failed(err), false
+		case v.state == None:
+			return r, true
+		case v.state != Launching:
+			return v.result(id), false
+		}
+		select {
+		case <-news.C:
+		case <-tick.C:
+		case <-ctx.Done():
+			return failed(ctx.Err()), false
+		}
+	}
+}
+
+// launch starts the supervisor, which inherits the lock, hands it its order and waits for its answer.
+func (a *agent) launch(ctx context.Context, s *Spec, dir string, lock *os.File) StartResult {
+	defer lock.Close()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return failed(fmt.Errorf("start %s: socketpair: %w", s.Run.Name(), err))
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "order")
+	defer theirs.Close()
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		return failed(err)
+	}
+	ours := os.NewFile(uintptr(fds[0]), "order")
+	defer ours.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return failed(err)
+	}
+	defer null.Close()
+	// The executable may have been replaced on disk since: /proc/self/exe is the one that runs here.
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"jobserver", "supervise", s.Run.String()}, &syscall.ProcAttr{
+		Dir:   dir,
+		Env:   superviseEnv,
+		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), theirs.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return failed(fmt.Errorf("start %s: execute the supervisor: %w", s.Run.Name(), err))
+	}
+	theirs.Close()
+	lock.Close()
+	stop := context.AfterFunc(ctx, func() { _ = ours.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	o := order{Spec: *s, RunDir: dir, BootID: a.bootID, LoginDir: a.login, Env: os.Environ()}
+	err = writeMessage(ours, encode(o.fields))
+	var r StartResult
+	if err == nil {
+		var p []byte
+		if p, err = readMessage(ours); err == nil {
+			err = decode(p, r.fields)
+		}
+	}
+	if err == nil {
+		return r
+	}
+	if ctx.Err() != nil {
+		return failed(ctx.Err())
+	}
+	return a.diedLaunching(ctx, s.Run, dir, err)
+}
+
+// diedLaunching says what is known of a run whose supervisor gave no answer.
+func (a *agent) diedLaunching(ctx context.Context, run RunID, dir string, cause error) StartResult {
+	if r, again := a.awaitStart(ctx, dir); !again {
+		return r
+	}
+	said, _ := readFile(filepath.Join(dir, fileLock), 4096)
+	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
+		cause = errors.New("it died")
+	}
+	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause, bytes.TrimSpace(said)))
+}
+
+// reapChildren takes the statuses of supervisors that end, until ctx does. They say nothing: the exit record does.
+func reapChildren(ctx context.Context) {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	defer signal.Stop(ended)
+	for {
+		select {
+		case <-ended:
+			for {
+				pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+				if pid <= 0 && err != unix.EINTR {
+					break
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Killing a set of processes that may fork faster than they can be listed, change session, ignore SIGTERM or be
+// restarted by each other: stop them, list again, and only when a listing has no new one, kill them all. A stopped
+// process forks nothing; a fork that the signal overtook shows in the next listing.
+
+// killAll ends every process that list finds, until it finds none. collect is called after each round, to reap children.
+// It returns how many it killed and how many it may not kill: those run as another user.
+func killAll(list func() []procStat, collect func()) (killed, left int) {
+	type key struct {
+		pid   int
+		start uint64
+	}
+	seen, refused := map[key]bool{}, map[key]bool{}
+	pause := time.Millisecond
+	for {
+		for {
+			fresh := false
+			for _, p := range list() {
+				k := key{p.pid, p.startTime}
+				if seen[k] || refused[k] {
+					continue
+				}
+				if unix.Kill(p.pid, unix.SIGSTOP) == unix.EPERM {
+					refused[k] = true
+				} else {
+					seen[k], fresh = true, true
+				}
+			}
+			if !fresh {
+				break
+			}
+		}
+		alive := 0
+		for _, p := range list() {
+			if !refused[key{p.pid, p.startTime}] {
+				alive++
+				unix.Kill(p.pid, unix.SIGKILL)
+			}
+		}
+		collect()
+		if alive == 0 {
+			return len(seen), len(refused)
+		}
+		// What was killed needs a moment to go; in the middle of a disk's I/O perhaps a long one.
+		time.Sleep(pause)
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// descendants lists the processes below this one that are not dead.
+func descendants() []procStat {
+	all, err := allProcesses()
+	if err != nil {
+		return nil
+	}
+	below := map[int]bool{os.Getpid(): true}
+	var found []procStat
+	for grew := true; grew; {
+		grew = false
+		for i, p := range all {
+			if p.pid != 0 && below[p.parent] && !below[p.pid] {
+				below[p.pid], grew = true, true
+				if p.state != 'Z' && p.state != 'X' {
+					found = append(found, all[i])
+				}
+			}
+		}
+	}
+	return found
+}
+
+// envRun is the variable by which what is left of a run is found when its supervisor is dead.
+const envRun = "JOBSERVER_RUN"
+
+// sweep kills what a dead supervisor left behind: the processes that inherited the run's name, wherever they have put
+// themselves. A process that cleared its environment and changed its parent is beyond it.
+func sweep(id RunID) (killed, left int) {
+	mark := []byte(envRun + "=" + id.String())
+	return killAll(func() []procStat {
+		all, err := allProcesses()
+		if err != nil {
+			return nil
+		}
+		var found []procStat
+		for _, p := range all {
+			if p.state != 'Z' && p.state != 'X' && p.pid != os.Getpid() && hasVariable(p.pid, mark) {
+				found = append(found, p)
+			}
+		}
+		return found
+	}, func() {})
+}
+
+func hasVariable(pid int, variable []byte) bool {
+	env, err := readFile("/proc/"+strconv.Itoa(pid)+"/environ", maxRecord)
+	if err != nil {
+		return false // of another user, or gone
+	}
+	for v := range bytes.SplitSeq(env, []byte{0}) {
+		if bytes.Equal(v, variable) {
+			return true
+		}
+	}
+	return false
+}

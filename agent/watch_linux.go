@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// watcher tells when something happens in run directories. One inotify instance serves all of an agent's waiting calls:
+// a user may have 128 of them.
+type watcher struct {
+	file *os.File
+	fd   int
+	done chan struct{}
+
+	mu   sync.Mutex
+	subs map[int32]map[*subscription]bool // by watch descriptor
+}
+
+// subscription has a value in C when something has happened in its directory since the last look.
+type subscription struct {
+	C  chan struct{}
+	w  *watcher
+	wd int32
+}
+
+// What changes when a run does: files appear, grow, are renamed in; the lock is closed at a supervisor's death.
+const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+
+func newWatcher() (*watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	w := &watcher{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, done: make(chan struct{}), subs: map[int32]map[*subscription]bool{}}
+	go w.read()
+	return w, nil
+}
+
+func (w *watcher) close() {
+	w.file.Close()
+	<-w.done
+}
+
+// add begins to watch a directory.
+func (w *watcher) add(dir string) (*subscription, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wd, err := unix.InotifyAddWatch(w.fd, dir, watched)
+	if err != nil {
+		return nil, &os.PathError{Op: "watch", Path: dir, Err: err}
+	}
+	s := &subscription{C: make(chan struct{}, 1), w: w, wd: int32(wd)}
+	if w.subs[s.wd] == nil {
+		w.subs[s.wd] = map[*subscription]bool{}
+	}
+	w.subs[s.wd][s] = true
+	return s, nil
+}
+
+func (s *subscription) close() {
+	w := s.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.subs[s.wd], s)
+	if len(w.subs[s.wd]) == 0 {
+		delete(w.subs, s.wd)
+		// The directory may be gone, and the watch with it.
+		_, _ = unix.InotifyRmWatch(w.fd, uint32(s.wd))
+	}
+}
+
+// read hands events on until the watcher is closed.
+func (w *watcher) read() {
+	defer close(w.done)
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := w.file.Read(buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		w.dispatch(buf[:n])
+	}
+}
+
+// dispatch wakes who watches. An event is a struct inotify_event: wd, mask, cookie, length of a name, name.
+func (w *watcher) dispatch(p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(p) >= unix.SizeofInotifyEvent {
+		wd := int32(binary.NativeEndian.Uint32(p))
+		mask := binary.NativeEndian.Uint32(p[4:])
+		p = p[unix.SizeofInotifyEvent+min(int(binary.NativeEndian.Uint32(p[12:])), len(p)-unix.SizeofInotifyEvent):]
+		if mask&unix.IN_Q_OVERFLOW != 0 {
+			for _, subs := range w.subs {
+				wake(subs)
+			}
+			continue
+		}
+		wake(w.subs[wd])
+	}
+}
+
+func wake(subs map[*subscription]bool) {
+	for s := range subs {
+		select {
+		case s.C <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// obituary closes C when a process is dead. It must be closed.
+type obituary struct {
+	C chan struct{}
+	f *os.File
+}
+
+var errNoPidfd = errors.New("this kernel has no pidfd")
+
+// watchDeath waits for the end of a process, however it is related to us. If it is dead already, or another process has
+// its pid, C is closed at once.
+func watchDeath(p process) (*obituary, error) {
+	o := &obituary{C: make(chan struct{})}
+	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) {
+		close(o.C)
+		return o, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoPidfd, err)
+	}
+	// Now the pid can't come to mean another process without the descriptor telling.
+	if s, ok := readStat(p.PID); !ok || s.startTime != p.StartTime {
+		unix.Close(fd)
+		close(o.C)
+		return o, nil
+	}
+	o.f = os.NewFile(uintptr(fd), "pidfd")
+	go o.wait()
+	return o, nil
+}
+
+func (o *obituary) wait() {
+	conn, err := o.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+	if err == nil {
+		close(o.C)
+	}
+}
+
+func (o *obituary) close() {
+	if o.f != nil {
+		o.f.Close()
+	}
+}
