@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/ssh"
+	"jobserver/view"
+)
+
+// env is what a command may touch of the world outside: the streams, the environment, the clock and
+// the daemon. Tests give a command other ones and run it in process.
+type env struct {
+	name   string // that the program was called by: help and errors use it
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	now    func() time.Time
+	dial   func(ctx context.Context) (daemon, error) // nil: as the flags say
+
+	globals globals
+	words   []string // the command's own flags as they were given, in their order
+	config  config
+	screen  view.Screen // what stdout is; prepare finds it out
+	errJSON bool        // errors are JSON too; known before the flags are parsed, since parsing may fail
+}
+
+// globals are the flags that every command takes. Each may also come from the environment, or from
+// the user's config file; the command line wins, then the environment.
+type globals struct {
+	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
+	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
+	Host    string `name:"host" env:"JOBSERVER_HOST" placeholder:"[USER@]HOST" help:"Reach the daemon on another machine, through SSH."`
+	Output  string `name:"output" short:"o" env:"JOBSERVER_OUTPUT" enum:"table,wide,json,jsonl,csv,id" default:"table" placeholder:"FORMAT" help:"How to print: table, wide, json, jsonl, csv or id."`
+	Quiet   bool   `name:"quiet" short:"q" env:"JOBSERVER_QUIET" help:"Print only ids."`
+	Color   string `name:"color" env:"JOBSERVER_COLOR" enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Colours: auto, always or never."`
+	Help    bool   `name:"help" short:"h" help:"Explain the command."`
+}
+
+// daemon is what commands need of the connection: api.Client is one, and tests bring their own.
+type daemon interface {
+	Call(ctx context.Context, method string, args, reply any) error
+	Close() error
+}
+
+// call asks the daemon for one thing on a connection of its own, which is what nearly every command does.
+func call[Reply any](ctx context.Context, e *env, method string, args any) (*Reply, error) {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return ask[Reply](ctx, d, method, args)
+}
+
+// ask asks on a connection that is there. The reply is a new one each time: gob leaves a field alone that isn't sent.
+func ask[Reply any](ctx context.Context, d daemon, method string, args any) (*Reply, error) {
+	reply := new(Reply)
+	if err := d.Call(ctx, method, args, reply); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// connect reaches the daemon that the global flags name.
+func (e *env) connect(ctx context.Context) (daemon, error) {
+	if e.dial != nil {
+		return e.dial(ctx)
+	}
+	if e.globals.Host != "" {
+		return e.connectHost(ctx)
+	}
+	path, err := e.socketPath()
+	if err != nil {
+		return nil, err
+	}
+	client, err := api.Dial(ctx, path, e.dialOptions())
+	if err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+func (e *env) dialOptions() api.ClientOptions {
+	return api.ClientOptions{Client: "cli", Version: version()}
+}
+
+// connectHost reaches a daemon on another machine: its Unix socket, through SSH.
+func (e *env) connectHost(ctx context.Context) (daemon, error) {
+	machine, err := ssh.NewDialer(ssh.Options{}).Dial(ctx, e.globals.Host)
+	if err != nil {
+		return nil, hostError(e.globals.Host, err)
+	}
+	path := firstNonEmpty(e.globals.Socket, e.globals.Address)
+	if path == "" {
+		path, err = remoteSocket(ctx, machine)
+	}
+	var conn net.Conn
+	if err == nil {
+		conn, err = machine.DialUnix(ctx, path)
+	}
+	if err != nil {
+		machine.Close()
+		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.globals.Host, err).
+			WithHint("is it running there? `ssh %s jobserver ping` tells", e.globals.Host)
+	}
+	client, err := api.NewClient(ctx, conn, e.dialOptions())
+	if err != nil {
+		machine.Close()
+		return nil, err
+	}
+	return remoteDaemon{client, machine}, nil
+}
+
+// remoteDaemon also owns the SSH connection below it.
+type remoteDaemon struct {
+	daemon
+	machine ssh.Conn
+}
+
+// Close ends both.
+func (r remoteDaemon) Close() error {
+	err := r.daemon.Close()
+	if closeErr := r.machine.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// remoteSocket asks the machine's login shell where the default socket is: its home is not ours.
+func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
+	stream, err := machine.Exec(ctx, `sh -c 'echo "JOBSERVER ${JOBSERVER_SOCKET:-${XDG_STATE_HOME:-$HOME/.local/state}/jobserver/socket}"'`)
+	if err != nil {
+		return "", fmt.Errorf("ask for its state directory: %w", err)
+	}
+	defer stream.Close()
+	out, err := io.ReadAll(io.LimitReader(stream, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("ask for its state directory: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "JOBSERVER "); ok {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)", strings.TrimSpace(stream.Stderr()))
+}
+
+// hostError is an SSH error as an Error, with the hint that package ssh knows.
+func hostError(host string, err error) error {
+	e := api.Errorf(api.Unavailable, "connect to %s: %v", host, err)
+	if hinted, ok := err.(interface{ Hint() string }); ok {
+		return e.WithHint("%s", hinted.Hint())
+	}
+	return e
+}
+
+// socketPath is the daemon's socket on this host.
+func (e *env) socketPath() (string, error) {
+	path := e.globals.Socket
+	if address := e.globals.Address; path == "" && address != "" {
+		if _, _, err := net.SplitHostPort(address); err == nil && !strings.Contains(address, "/") {
+			return "", api.Errorf(api.Usage, "the daemon has no TCP address like %s: it listens on a Unix socket", address).
+				WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH", hostOf(address))
+		}
+		path = address
+	}
+	if path != "" {
+		return path, nil
+	}
+	dir, err := e.stateDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "socket"), nil
+}
+
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return firstNonEmpty(host, "HOST")
+}
+
+// stateDir is the default state directory, where the daemon keeps its socket.
+func (e *env) stateDir() (string, error) {
+	if base := e.getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "jobserver"), nil
+	}
+	home := e.getenv("HOME")
+	if home == "" {
+		return "", api.Errorf(api.Usage, "find the daemon's socket: neither HOME nor XDG_STATE_HOME is set").
+			WithHint("name it with --socket PATH")
+	}
+	return filepath.Join(home, ".local", "state", "jobserver"), nil
+}
+
+// workDir is where the user is: relative paths of a job's results start there, on the daemon's host.
+func (e *env) workDir() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the working directory: %w", err)
+	}
+	return dir, nil
+}
+
+// peekOutput looks for -o json before anything is parsed, so that even a usage error is JSON.
+func (e *env) peekOutput(args []string) {
+	format := e.getenv("JOBSERVER_OUTPUT")
+	for i, word := range args {
+		switch {
+		case word == "--":
+			i = len(args)
+		case (word == "-o" || word == "--output") && i+1 < len(args):
+			format = args[i+1]
+		case strings.HasPrefix(word, "--output="):
+			format = strings.TrimPrefix(word, "--output=")
+		case strings.HasPrefix(word, "-o") && !strings.HasPrefix(word, "--"):
+			format = strings.TrimPrefix(strings.TrimPrefix(word, "-o"), "=")
+		}
+	}
+	e.errJSON = format == "json" || format == "jsonl"
+}
+
+// reportError tells the user what went wrong, why, and what to do next.
+func (e *env) reportError(err error) {
+	told := api.AsError(err)
+	if e.errJSON {
+		if line, err := json.Marshal(told); err == nil {
+			fmt.Fprintf(e.stderr, "%s\n", line)
+			return
+		}
+	}
+	fmt.Fprintf(e.stderr, "%s: error: %s\n", e.name, told.Message)
+	if told.Hint != "" {
+		fmt.Fprintf(e.stderr, "%s: hint: %s\n", e.name, told.Hint)
+	}
+}
+
+func firstNonEmpty(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

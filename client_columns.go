@@ -1,0 +1,318 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// number makes a cell of a number; 0 is left out.
+func number[T any](f func(T) int64) func(T) string {
+	return func(row T) string {
+		if n := f(row); n != 0 {
+			return fmt.Sprint(n)
+		}
+		return ""
+	}
+}
+
+// plain is a column whose cell and CSV value are the same text.
+func plain[T any](title, key string, f func(T) string) view.Column[T] {
+	return view.Column[T]{Title: title, Key: key, Cell: view.Text(f)}
+}
+
+// onlyCSV is a column that tables don't have.
+func onlyCSV[T any](key string, f func(T) string) view.Column[T] {
+	return view.Column[T]{Key: key, Value: f}
+}
+
+// machineColumns are those of `machine ls`.
+func machineColumns(e *env) []view.Column[api.Machine] {
+	type m = api.Machine
+	text := func(title, key string, f func(m) string) view.Column[m] { return plain(title, key, f) }
+	addr := text("Machine", "addr", func(m m) string { return m.Addr })
+	addr.IsID, addr.Middle, addr.Min = true, true, 12
+	state := view.Column[m]{Title: "State", Key: "state", Value: func(m m) string { return m.State },
+		Cell: func(m m) []view.Span { return []view.Span{{Text: machineState(e, m), Style: machineStyle(m)}} }}
+	slots := view.Column[m]{Title: "Slots", Key: "slots", Right: true, Value: func(m m) string { return fmt.Sprint(m.Slots) },
+		Cell: view.Text(func(m m) string { return fmt.Sprintf("%d/%d", len(m.Running), m.Slots) })}
+	running := text("Running", "running", func(m m) string { return idList(m.Running) })
+	running.Max, running.Give, running.Min = 24, 2, 7
+	failures := text("Failures", "failures", number(func(m m) int64 { return int64(m.Failures) }))
+	failures.Give, failures.Right = 3, true
+	lastError := text("Last error", "last_error", func(m m) string { return m.LastError })
+	lastError.Give, lastError.Min = 4, 16
+	columns := []view.Column[m]{addr, text("Class", "class", func(m m) string { return m.Class }), state, slots, running, failures, lastError}
+	for _, c := range []view.Column[m]{
+		text("OS", "os", func(m m) string { return m.OS }),
+		text("Arch", "arch", func(m m) string { return m.Arch }),
+		text("Cores", "cores", number(func(m m) int64 { return int64(m.Cores) })),
+		{Title: "Memory", Key: "memory_bytes", Cell: view.Text(func(m m) string { return sizeText(m.MemoryBytes) }), Value: number(func(m m) int64 { return m.MemoryBytes })},
+		{Title: "Free disk", Key: "free_bytes", Cell: view.Text(func(m m) string { return sizeText(m.FreeBytes) }), Value: number(func(m m) int64 { return m.FreeBytes })},
+		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.timePointerText(m.Until) })},
+	} {
+		c.OnlyWide = true
+		columns = append(columns, c)
+	}
+	return columns
+}
+
+// machineState is a machine's state with what else keeps it from work.
+func machineState(e *env, m api.Machine) string {
+	state := m.State
+	if m.Since != nil && m.State != "connected" {
+		state += " " + view.FormatDuration(e.now().Sub(*m.Since))
+	}
+	var also []string
+	if m.Draining {
+		also = append(also, "draining")
+	}
+	if m.Resting {
+		also = append(also, "resting")
+	}
+	if n := len(m.Orphans); n > 0 {
+		also = append(also, counted(n, "orphan"))
+	}
+	if len(also) > 0 {
+		state += " (" + strings.Join(also, ", ") + ")"
+	}
+	return state
+}
+
+func machineStyle(m api.Machine) view.Style {
+	switch {
+	case m.State == "refused":
+		return view.RedUnder
+	case m.State == "away":
+		return view.Red
+	case m.State == "connecting" || m.Draining || m.Resting:
+		return view.Grey
+	case len(m.Running) > 0:
+		return view.Yellow
+	}
+	return view.Green
+}
+
+func idList(ids []uint64) string {
+	words := make([]string, len(ids))
+	for i, id := range ids {
+		words[i] = jidText(id)
+	}
+	return strings.Join(words, " ")
+}
+
+func sizeText(bytes int64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return view.FormatSize(bytes)
+}
+
+// checkColumns are those of `machine check`.
+func checkColumns(e *env) []view.Column[api.MachineCheck] {
+	type c = api.MachineCheck
+	addr := plain("Machine", "addr", func(c c) string { return c.Addr })
+	addr.IsID, addr.Middle, addr.Min = true, true, 12
+	ok := view.Column[c]{Title: "Check", Key: "ok", Value: func(c c) string { return fmt.Sprint(c.OK) },
+		Cell: view.Styled(okText, func(c c) view.Style {
+			if c.OK {
+				return view.Green
+			}
+			return view.RedUnder
+		})}
+	latency := view.Column[c]{Title: "Latency", Key: "latency_seconds", Right: true, Give: 2,
+		Value: floatText(func(c c) float64 { return c.LatencySeconds }),
+		Cell:  view.Text(func(c c) string { return millisText(c.LatencySeconds) })}
+	system := plain("System", "os", func(c c) string { return strings.Trim(c.OS+"/"+c.Arch, "/") })
+	system.Value = func(c c) string { return c.OS }
+	system.Give = 3
+	clock := view.Column[c]{Title: "Clock", Key: "clock_offset_seconds", Right: true, Give: 4,
+		Value: floatText(func(c c) float64 { return c.ClockOffsetSeconds }),
+		Cell: view.Text(func(c c) string {
+			if !c.OK {
+				return ""
+			}
+			return fmt.Sprintf("%+.3fs", c.ClockOffsetSeconds)
+		})}
+	key := plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
+	key.Value, key.Give, key.Middle, key.Min = func(c c) string { return c.Fingerprint }, 5, true, 20
+	return []view.Column[c]{addr, ok, latency, system,
+		{Title: "Cores", Key: "cores", Right: true, Give: 2, Cell: view.Text(number(func(c c) int64 { return int64(c.Cores) }))},
+		{Title: "Memory", Key: "memory_bytes", Right: true, Give: 2, Cell: view.Text(func(c c) string { return sizeText(c.MemoryBytes) }), Value: number(func(c c) int64 { return c.MemoryBytes })},
+		{Title: "Free disk", Key: "free_bytes", Right: true, Give: 2, Cell: view.Text(func(c c) string { return sizeText(c.FreeBytes) }), Value: number(func(c c) int64 { return c.FreeBytes })},
+		clock, key,
+		onlyCSV("arch", func(c c) string { return c.Arch }),
+		onlyCSV("error", func(c c) string { return c.Error }),
+	}
+}
+
+func okText(c api.MachineCheck) string {
+	if c.OK {
+		return "ok"
+	}
+	return "failed"
+}
+
+func floatText[T any](f func(T) float64) func(T) string {
+	return func(row T) string {
+		if v := f(row); v != 0 {
+			return fmt.Sprint(v)
+		}
+		return ""
+	}
+}
+
+func millisText(seconds float64) string {
+	if seconds == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f ms", 1000*seconds)
+}
+
+// trustColumns are those of `machine trust`.
+func trustColumns(e *env) []view.Column[api.MachineCheck] {
+	type c = api.MachineCheck
+	addr := plain("Machine", "addr", func(c c) string { return c.Addr })
+	addr.IsID, addr.Middle, addr.Min = true, true, 12
+	known := view.Column[c]{Title: "Key is", Key: "known", Value: func(c c) string { return c.Known },
+		Cell: view.Styled(func(c c) string { return c.Known }, func(c c) view.Style {
+			switch c.Known {
+			case "known":
+				return view.Green
+			case "changed":
+				return view.RedUnder
+			}
+			return view.Yellow
+		})}
+	return []view.Column[c]{addr, known,
+		plain("Type", "host_key", func(c c) string { return c.HostKey }),
+		plain("Fingerprint", "fingerprint", func(c c) string { return c.Fingerprint }),
+		onlyCSV("error", func(c c) string { return c.Error }),
+	}
+}
+
+// matrixColumns are those of `matrix ls`.
+func matrixColumns(e *env) []view.Column[api.Matrix] {
+	type m = api.Matrix
+	id := plain("Matrix", "id", func(m m) string { return jidText(m.ID) })
+	id.IsID = true
+	name := plain("Name", "name", func(m m) string { return m.Name })
+	name.Give, name.Min = 3, 6
+	jobs := view.Column[m]{Title: "Jobs", Key: "cells", Cell: func(m m) []view.Span { return matrixCounts(m) },
+		Value: func(m m) string { return fmt.Sprint(m.Cells) }}
+	cmd := plain("Command", "cmd", func(m m) string { return m.Cmd })
+	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
+	vars := plain("Values", "vars", axesText)
+	vars.Give, vars.Min = 2, 12
+	return []view.Column[m]{id, name, jobs, plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
+		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string { return e.timeText(m.SubmittedAt) })},
+		{Title: "Results in", Key: "cp_path", OnlyWide: true, Cell: view.Text(func(m m) string { return m.CpPath })},
+	}
+}
+
+// matrixCounts are a matrix's counts, and why it is held if it is.
+func matrixCounts(m api.Matrix) []view.Span {
+	spans := viewCounts(m.Counts).Short()
+	if m.Held {
+		spans = append(spans, view.Span{Text: " held", Style: view.Blue})
+	}
+	return spans
+}
+
+func axesText(m api.Matrix) string {
+	words := make([]string, len(m.Vars))
+	for i, axis := range m.Vars {
+		words[i] = axis.Name + "=" + strings.Join(axis.Values, ",")
+	}
+	return strings.Join(words, " ")
+}
+
+func newMatrixColumns() []view.Column[newMatrix] {
+	return []view.Column[newMatrix]{
+		onlyCSV("id", func(m newMatrix) string { return jidText(m.ID) }),
+		onlyCSV("first_jid", func(m newMatrix) string { return jidText(m.FirstJID) }),
+		onlyCSV("cells", func(m newMatrix) string { return fmt.Sprint(m.Cells) }),
+	}
+}
+
+// tagColumns are those of `tag ls`.
+func tagColumns(e *env) []view.Column[api.Tag] {
+	id := plain("Tag", "id", func(t api.Tag) string { return jidText(t.ID) })
+	id.IsID = true
+	return []view.Column[api.Tag]{id,
+		plain("Name", "name", func(t api.Tag) string { return t.Name }),
+		{Title: "Jobs", Key: "jobs", Cell: func(t api.Tag) []view.Span { return viewCounts(t.Counts).Short() }, Value: func(t api.Tag) string { return fmt.Sprint(t.Counts.Total()) }},
+	}
+}
+
+// varColumns are those of `var ls`.
+func varColumns() []view.Column[api.Variable] {
+	type v = api.Variable
+	name := plain("Name", "name", func(v v) string { return v.Name })
+	name.IsID = true
+	value := view.Column[v]{Title: "Value", Key: "value",
+		Value: func(v v) string {
+			if v.Value == nil {
+				return ""
+			}
+			return *v.Value
+		},
+		Cell: func(v v) []view.Span {
+			if v.Value == nil {
+				return []view.Span{{Text: "(secret)", Style: view.Grey}}
+			}
+			return []view.Span{{Text: *v.Value}}
+		}}
+	return []view.Column[v]{name, value, onlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
+}
+
+// bulkColumns are those of what a bulk change matched.
+func bulkColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
+	type b = api.BulkJob
+	jid := plain("Job", "jid", func(b b) string { return jidText(b.JID) })
+	jid.IsID = true
+	cmd := plain("Command", "cmd", func(b b) string { return b.Cmd })
+	cmd.Middle, cmd.Min, cmd.Give = true, 12, 2
+	note := plain("Change", "note", result)
+	return []view.Column[b]{jid,
+		{Title: "Was", Key: "status", Cell: view.Styled(func(b b) string { return b.Status }, func(b b) view.Style { return view.StatusStyle(b.Status, false) })},
+		note, cmd,
+		onlyCSV("changed", func(b b) string { return fmt.Sprint(b.Changed) }),
+		onlyCSV("new_jid", number(func(b b) int64 { return int64(b.NewJID) })),
+	}
+}
+
+func whyColumns() []view.Column[api.WhyReply] {
+	type y = api.WhyReply
+	jid := onlyCSV("jid", func(y y) string { return jidText(y.JID) })
+	jid.IsID = true
+	return []view.Column[y]{jid,
+		onlyCSV("status", func(y y) string { return y.Status }),
+		onlyCSV("summary", func(y y) string { return y.Summary }),
+		onlyCSV("details", func(y y) string { return strings.Join(y.Details, "\n") }),
+		onlyCSV("hint", func(y y) string { return y.Hint }),
+	}
+}
+
+func pongColumns() []view.Column[pong] {
+	return []view.Column[pong]{
+		onlyCSV("ok", func(p pong) string { return fmt.Sprint(p.OK) }),
+		onlyCSV("seconds", func(p pong) string { return fmt.Sprint(p.Seconds) }),
+	}
+}
+
+func statusColumns() []view.Column[api.Status] {
+	type s = api.Status
+	id := onlyCSV("server_id", func(s s) string { return s.ServerID })
+	id.IsID = true
+	return []view.Column[s]{id,
+		onlyCSV("version", func(s s) string { return s.Version }),
+		onlyCSV("pid", func(s s) string { return fmt.Sprint(s.PID) }),
+		onlyCSV("state_dir", func(s s) string { return s.StateDir }),
+		onlyCSV("started_at", func(s s) string { return s.StartedAt.Format(time.RFC3339) }),
+		onlyCSV("jobs", func(s s) string { return fmt.Sprint(s.Jobs.Total()) }),
+	}
+}

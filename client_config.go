@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/renameio/v2"
+	"gopkg.in/yaml.v3"
+
+	"jobserver/api"
+)
+
+// config is the user's file, $XDG_CONFIG_HOME/jobserver/config.yaml. It holds defaults of the global
+// flags, by their names, and what commands remember.
+type config struct {
+	Socket string `yaml:"socket,omitempty"`
+	Host   string `yaml:"host,omitempty"`
+	Output string `yaml:"output,omitempty"`
+	Color  string `yaml:"color,omitempty"`
+	Quiet  bool   `yaml:"quiet,omitempty"`
+	Line   uint64 `yaml:"line,omitempty"` // job ls draws a line below this job
+}
+
+// configPath is where the file is, whether or not it exists; "" when there is no home.
+func (e *env) configPath() string {
+	if base := e.getenv("XDG_CONFIG_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "jobserver", "config.yaml")
+	}
+	if home := e.getenv("HOME"); home != "" {
+		return filepath.Join(home, ".config", "jobserver", "config.yaml")
+	}
+	return ""
+}
+
+// loadConfig reads the file. None is an empty one; one that can't be read or has unknown keys is an error,
+// since a default that silently isn't there would send commands to another daemon.
+func (e *env) loadConfig() error {
+	path := e.configPath()
+	if path == "" {
+		return nil
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the config file: %w", err)
+	}
+	defer file.Close()
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	var read config
+	// An empty file ends in io.EOF, which is no error: it says nothing.
+	if err := decoder.Decode(&read); err != nil && err.Error() != "EOF" {
+		return api.Errorf(api.Usage, "read the config file %s: %v", path, err).
+			WithHint("its keys are socket, host, output, color, quiet and line")
+	}
+	e.config = read
+	return nil
+}
+
+// saveConfig replaces the file.
+func (e *env) saveConfig() error {
+	path := e.configPath()
+	if path == "" {
+		return api.Errorf(api.Usage, "save the config file: HOME is not set")
+	}
+	data, err := yaml.Marshal(e.config)
+	if err != nil {
+		return fmt.Errorf("save the config file: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("save the config file: %w", err)
+	}
+	if err := renameio.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("save the config file: %w", err)
+	}
+	return nil
+}
+
+// configResolver gives kong the file's defaults for flags that neither the command line nor the environment sets.
+type configResolver struct{ e *env }
+
+// Validate has nothing to check: loadConfig has.
+func (configResolver) Validate(*kong.Application) error { return nil }
+
+// Resolve is the file's value of a global flag, or nil.
+func (r configResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	if parent.App == nil {
+		return nil, nil
+	}
+	for _, name := range flag.Envs {
+		if r.e.getenv(name) != "" {
+			return nil, nil
+		}
+	}
+	value := ""
+	switch flag.Name {
+	case "socket":
+		value = r.e.config.Socket
+	case "host":
+		value = r.e.config.Host
+	case "output":
+		value = r.e.config.Output
+	case "color":
+		value = r.e.config.Color
+	case "quiet":
+		if r.e.config.Quiet {
+			value = strconv.FormatBool(true)
+		}
+	}
+	if strings.TrimSpace(value) == "" {
+		return nil, nil
+	}
+	return value, nil
+}

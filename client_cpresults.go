@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"jobserver/api"
+)
+
+// jobCpresults is `job cpresults TO JID…`.
+type jobCpresults struct {
+	To string `arg:"" name:"TO" predictor:"dir" help:"The directory; each job gets TO/JID."`
+	selectors
+}
+
+// Run copies what the jobs left behind: their results and logs. Jobs without results are named and passed over.
+func (c *jobCpresults) Run(ctx context.Context, e *env) error {
+	if e.remote() {
+		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only", e.globals.Host).
+			WithHint("ssh %s jobserver job cpresults %s JID…", e.globals.Host, c.To)
+	}
+	words, err := c.expand(e)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	jobs, err := jobsFull(ctx, d, words)
+	if err != nil {
+		return suggestSelectors(ctx, d, words, err)
+	}
+	without := 0
+	for i := range jobs {
+		if err := ctx.Err(); err != nil {
+			e.note("interrupted: the results of %d of %d jobs were copied", i, len(jobs))
+			return err
+		}
+		if jobs[i].ResultsStatus != "copied" {
+			e.note("job %d has no results here: it is %s, its results are %s", jobs[i].JID, jobs[i].Status, firstNonEmpty(jobs[i].ResultsStatus, "none"))
+			without++
+			continue
+		}
+		to := filepath.Join(c.To, jidText(jobs[i].JID))
+		if err := copyJob(&jobs[i], to); err != nil {
+			return fmt.Errorf("copy the results of job %d: %w", jobs[i].JID, err)
+		}
+		if _, err := fmt.Fprintln(e.stdout, to); err != nil {
+			return err
+		}
+	}
+	if without == len(jobs) {
+		return api.Errorf(api.NoMatch, "none of these jobs has results")
+	}
+	return nil
+}
+
+// copyJob copies a job's results and logs to a directory.
+func copyJob(job *api.Job, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	names, err := resultNames(job)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := copyTree(filepath.Join(job.ResultsDir, name), filepath.Join(to, name)); err != nil {
+			return err
+		}
+	}
+	logs := append([]string{job.Log, job.ErrLog}, job.LogFull...)
+	for _, log := range logs {
+		if log == "" {
+			continue
+		}
+		err := copyTree(log, filepath.Join(to, filepath.Base(log)))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = copyTree(log+".gz", filepath.Join(to, filepath.Base(log)+".gz"))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// resultNames are the entries of the job's results directory that are its own: all of them, unless it
+// shares the directory with other jobs; then those that its RESULTS named, by name, pattern or beginning.
+func resultNames(job *api.Job) ([]string, error) {
+	entries, err := os.ReadDir(job.ResultsDir)
+	if err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(filepath.Join(job.ResultsDir, "job.json"))
+	shared := job.Flat || err != nil
+	var names []string
+	for _, entry := range entries {
+		if !shared || ownResult(job, entry.Name()) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+func ownResult(job *api.Job, name string) bool {
+	if name == fmt.Sprintf("%d.job.json", job.JID) {
+		return true
+	}
+	for _, result := range job.Results {
+		base := filepath.Base(result)
+		if matched, _ := filepath.Match(base, name); matched || strings.HasPrefix(name, base) {
+			return true
+		}
+	}
+	return false
+}
+
+// copyTree copies a file, a symbolic link or a directory with all that is in it, over what is there.
+func copyTree(from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	switch {
+	case info.IsDir():
+		return copyDir(from, to, info.Mode())
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return os.Symlink(target, to)
+	case info.Mode().IsRegular():
+		return copyFile(from, to, info)
+	}
+	return fmt.Errorf("%s is neither a file nor a directory", from)
+}
+
+func copyDir(from, to string, mode fs.FileMode) error {
+	if err := os.MkdirAll(to, mode.Perm()|0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := copyTree(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"jobserver/api"
+)
+
+// grammar is the whole command line. Each command is a struct that carries its flags and arguments,
+// and a Run method. A tag `predictor` names what completes a value; `several` marks a flag that takes
+// all words up to the next flag; `beforedash` the flag that takes the positionals before a "--".
+type grammar struct {
+	Globals globals `embed:"" group:"Global flags:"`
+
+	Job     jobGroup     `cmd:"" group:"Commands:" help:"Submit, list, read and change jobs."`
+	Matrix  matrixGroup  `cmd:"" group:"Commands:" help:"Run a command for every combination of parameters."`
+	Tag     tagGroup     `cmd:"" group:"Commands:" help:"Name sets of jobs."`
+	Machine machineGroup `cmd:"" group:"Commands:" help:"The pool of machines."`
+	Var     varGroup     `cmd:"" group:"Commands:" help:"Variables that commands name as {NAME}."`
+
+	Add  jobAdd  `cmd:"" group:"Short forms:" help:"Submit a job: job add."`
+	Ls   jobLs   `cmd:"" group:"Short forms:" help:"List jobs: job ls. A command line without words does this."`
+	Log  jobLog  `cmd:"" group:"Short forms:" help:"Read a job's log: job log."`
+	Rm   jobRm   `cmd:"" group:"Short forms:" help:"Cancel or forget jobs: job rm."`
+	Wait jobWait `cmd:"" group:"Short forms:" help:"Wait for jobs: job wait."`
+	Why  jobWhy  `cmd:"" group:"Short forms:" help:"Why a job waits or failed: job why."`
+	Show jobShow `cmd:"" group:"Short forms:" help:"Everything about a job: job show."`
+	Stat jobStat `cmd:"" group:"Short forms:" help:"Job data for scripts: job stat."`
+
+	Serve       ServeCmd       `cmd:"" group:"The daemon:" help:"Run the daemon."`
+	Demo        DemoCmd        `cmd:"" group:"The daemon:" help:"See it all at work on this computer alone."`
+	Ping        pingCmd        `cmd:"" group:"The daemon:" help:"Ask whether the daemon answers."`
+	Status      statusCmd      `cmd:"" group:"The daemon:" help:"What the daemon is and holds."`
+	Events      eventsCmd      `cmd:"" group:"The daemon:" help:"What has happened, and what happens."`
+	State       stateGroup     `cmd:"" group:"The daemon:" help:"Look at the saved state itself."`
+	Completions completionsCmd `cmd:"" group:"The rest:" help:"Shell completion: print a script, install, uninstall."`
+	Version     versionCmd     `cmd:"" group:"The rest:" help:"Print the version."`
+	Help        helpCmd        `cmd:"" group:"The rest:" help:"Explain a command."`
+	Docs        docsCmd        `cmd:"" hidden:"" help:"Print the reference as Markdown or as a man page."`
+}
+
+// command is what every leaf of the grammar is.
+type command interface {
+	Run(ctx context.Context, e *env) error
+}
+
+// execute runs one command line.
+func execute(ctx context.Context, e *env, args []string) error {
+	e.peekOutput(args)
+	args = rootShorthand(args)
+	found, err := findCommand(reflect.TypeFor[grammar](), args)
+	if err != nil {
+		return err
+	}
+	if !found.leaf {
+		if len(found.path) == 0 && !found.asked {
+			found.path, found.leaf = []string{"job", "ls"}, true
+		} else if found.asked {
+			return e.printHelp(e.stdout, found.path)
+		} else {
+			return e.groupUsage(found.path)
+		}
+	}
+	if err := e.loadConfig(); err != nil {
+		return err
+	}
+	parser, node, err := buildCommand(e, found.path)
+	if err != nil {
+		return err
+	}
+	words := permute(node, found.rest)
+	if wantsHelp(words) {
+		return e.printHelp(e.stdout, found.path)
+	}
+	if _, err := parser.Parse(append(slices.Clone(found.path), words...)); err != nil {
+		return usageError(e, found.path, err)
+	}
+	e.globals, e.words = parserGlobals(parser), words
+	if err := e.prepare(); err != nil {
+		return err
+	}
+	return node.Target.Addr().Interface().(command).Run(ctx, e)
+}
+
+// rootShorthand gives the flags that act as commands their commands.
+func rootShorthand(args []string) []string {
+	if len(args) == 1 && (args[0] == "--version" || args[0] == "-V") {
+		return []string{"version"}
+	}
+	return args
+}
+
+func wantsHelp(words []string) bool {
+	for _, word := range words {
+		switch word {
+		case "--":
+			return false
+		case "-h", "--help":
+			return true
+		}
+	}
+	return false
+}
+
+// buildCommand builds the parser for one command only: all 80 take longer than the rest of a call.
+func buildCommand(e *env, path []string) (*kong.Kong, *kong.Node, error) {
+	parser, err := newParser(e, prune(reflect.TypeFor[grammar](), path))
+	if err != nil {
+		return nil, nil, err
+	}
+	node := parser.Model.Node
+	for _, name := range path {
+		at := slices.IndexFunc(node.Children, func(child *kong.Node) bool { return child.Name == name })
+		if at < 0 {
+			return nil, nil, fmt.Errorf("build the grammar of %s: no command %s", strings.Join(path, " "), name)
+		}
+		node = node.Children[at]
+	}
+	return parser, node, nil
+}
+
+// buildAll builds the whole grammar, for help, completion and the reference.
+func buildAll(e *env) (*kong.Kong, error) {
+	return newParser(e, reflect.TypeFor[grammar]())
+}
+
+func newParser(e *env, t reflect.Type) (*kong.Kong, error) {
+	return kong.New(reflect.New(t).Interface(),
+		kong.Name(e.name),
+		kong.Description("Run experiments on a pool of machines."),
+		kong.NoDefaultHelp(),
+		kong.Writers(e.stdout, e.stderr),
+		kong.Resolvers(configResolver{e}),
+	)
+}
+
+// prune is the type of a grammar that has only one command: at each level the fields that are no
+// commands, and the one that leads on.
+func prune(t reflect.Type, path []string) reflect.Type {
+	if len(path) == 0 {
+		return t
+	}
+	var fields []reflect.StructField
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name, _, isCommand := commandNames(field)
+		if isCommand && name != path[0] {
+			continue
+		}
+		if isCommand {
+			field.Type = prune(field.Type, path[1:])
+		}
+		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
+	}
+	return reflect.StructOf(fields)
+}
+
+// parserGlobals are the global flags as they were parsed.
+func parserGlobals(parser *kong.Kong) globals {
+	return parser.Model.Target.FieldByName("Globals").Interface().(globals)
+}
+
+// usageError is what kong found wrong with the arguments, with the way to the command's help.
+func usageError(e *env, path []string, err error) error {
+	var own *api.Error
+	if errors.As(err, &own) {
+		return own
+	}
+	text := err.Error()
+	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.name}, path...), "--help"), " "))
+	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
+		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
+	}
+	return api.Errorf(api.Usage, "%s", text).WithHint("%s", hint)
+}
+
+// printHelp explains the command or group at path.
+func (e *env) printHelp(w io.Writer, path []string) error {
+	parser, err := buildAll(e)
+	if err != nil {
+		return err
+	}
+	parser.Stdout = w
+	traced, err := kong.Trace(parser, path)
+	if err != nil {
+		return err
+	}
+	return kong.DefaultHelpPrinter(kong.HelpOptions{
+		Compact: true, FlagsLast: true, NoExpandSubcommands: true, WrapUpperBound: 100,
+		ValueFormatter: kong.DefaultHelpValueFormatter,
+	}, traced)
+}
+
+// groupUsage tells someone who named a group only what its commands are. It is an error, since a script whose
+// command came out empty shall not pass for one that succeeded.
+func (e *env) groupUsage(path []string) error {
+	if err := e.printHelp(e.stderr, path); err != nil {
+		return err
+	}
+	return exitStatus(exitUsage)
+}
+
+// helpCmd is `jobserver help COMMAND…`.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command's words."`
+}
+
+// Run prints the help of the command that the words name.
+func (c *helpCmd) Run(_ context.Context, e *env) error {
+	found, err := findCommand(reflect.TypeFor[grammar](), c.Command)
+	if err != nil {
+		return err
+	}
+	return e.printHelp(e.stdout, found.path)
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"jobserver/api"
+)
+
+// jobGroup are the commands on jobs.
+type jobGroup struct {
+	Add        jobAdd        `cmd:"" help:"Submit a job to a class of machines."`
+	Ls         jobLs         `cmd:"" aliases:"list" help:"List jobs: the last 40, and all that run."`
+	Stat       jobStat       `cmd:"" help:"Data of jobs for scripts: chosen columns, mapped by programs."`
+	Log        jobLog        `cmd:"" help:"Print the path of a job's log, or read or follow it."`
+	Rm         jobRm         `cmd:"" aliases:"cancel" help:"Cancel jobs; -f also forgets them and their logs, never their results."`
+	Hold       jobHold       `cmd:"" help:"Keep waiting jobs from starting."`
+	Unhold     jobUnhold     `cmd:"" help:"Let held jobs start."`
+	Clone      jobClone      `cmd:"" help:"Submit jobs again, as new ones."`
+	Restart    jobRestart    `cmd:"" help:"Cancel jobs if they still run, and submit them again in the same matrix cell."`
+	Settimeout jobSetTimeout `cmd:"" help:"Change jobs' time limit."`
+	Cpresults  jobCpresults  `cmd:"" help:"Copy jobs' results and logs to another directory."`
+	Recopy     jobRecopy     `cmd:"" help:"Copy results again that failed to copy; nothing runs again."`
+	Lost       jobLost       `cmd:"" help:"Say that jobs on a machine that is away are lost."`
+	Wait       jobWait       `cmd:"" help:"Wait until jobs have ended; one job's exit code is passed on."`
+	Why        jobWhy        `cmd:"" help:"Why a job waits, or what made it fail."`
+	Show       jobShow       `cmd:"" help:"Everything about one job: its attempts, times, files and settings."`
+	Matrix     matrixGroup   `cmd:"" hidden:"" help:"The same as the commands of 'matrix'."`
+	Tag        tagGroup      `cmd:"" hidden:"" help:"The same as the commands of 'tag'."`
+}
+
+// selectors are the arguments of commands that take jobs. The daemon reads them; only "-" is read here.
+type selectors struct {
+	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, class=foo, machine=ADDR, :uncopied; - reads them from stdin."`
+}
+
+// expand puts the words of stdin in the place of "-".
+func (s selectors) expand(e *env) ([]string, error) {
+	return expandStdin(e, s.JID)
+}
+
+func expandStdin(e *env, words []string) ([]string, error) {
+	var out []string
+	for _, word := range words {
+		if word != "-" {
+			out = append(out, word)
+			continue
+		}
+		read, err := readWords(e.stdin)
+		if err != nil {
+			return nil, fmt.Errorf("read job selectors from stdin: %w", err)
+		}
+		out = append(out, read...)
+	}
+	if len(out) == 0 && len(words) > 0 {
+		return nil, api.Errorf(api.NoMatch, "stdin names no job")
+	}
+	return out, nil
+}
+
+func readWords(r io.Reader) ([]string, error) {
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 1<<20)
+	scanner.Split(bufio.ScanWords)
+	var words []string
+	for scanner.Scan() {
+		words = append(words, scanner.Text())
+	}
+	return words, scanner.Err()
+}
+
+// jobAdd is `job add CLASS CMD [CP_PATH]`.
+type jobAdd struct {
+	Class  string `arg:"" name:"CLASS" predictor:"class" help:"The class of machines that may run it."`
+	Cmd    string `arg:"" name:"CMD" help:"The command line, run by a shell on the machine. {NAME} is a variable."`
+	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps its results; relative to this directory."`
+
+	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
+	Retry       bool              `name:"retry" help:"Run it again when it fails, until it succeeds."`
+	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
+	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	Tag         string            `name:"tag" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
+	Notify      bool              `name:"notify" help:"Tell when it has ended."`
+	Hold        bool              `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
+	Priority    int               `name:"priority" help:"Higher ones of a class start first; 0 by default."`
+	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
+	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
+	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
+	Follow      bool              `name:"follow" xor:"then" help:"Then follow its log until it ends, and exit with its code."`
+	Wait        bool              `name:"wait" xor:"then" help:"Then wait until it has ended, and exit with its code."`
+}
+
+// Run submits the job.
+func (c *jobAdd) Run(ctx context.Context, e *env) error {
+	dir, err := e.workDir()
+	if err != nil {
+		return err
+	}
+	if c.Times < 1 {
+		return api.Errorf(api.Usage, "-x %d: a job is submitted once or more", c.Times)
+	}
+	spec := api.JobSpec{
+		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: c.Times,
+		MaxFailures: retries(c.Retry, c.MaxFailures, 0), Timeout: c.Timeout.Duration,
+		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
+		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
+	}
+	reply, err := call[api.AddJobsReply](ctx, e, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
+	if err != nil {
+		return err
+	}
+	e.warn(reply.Warnings)
+	if !c.Follow && !c.Wait {
+		return e.printIDs(reply.JIDs)
+	}
+	e.note("%s", jobWord(reply.JIDs))
+	if c.Follow {
+		if err := followNew(ctx, e, reply.JIDs); err != nil {
+			return err
+		}
+	}
+	ids := make([]string, len(reply.JIDs))
+	for i, id := range reply.JIDs {
+		ids[i] = jidText(id)
+	}
+	return waitFor(ctx, e, ids, 0)
+}
+
+// followNew follows all output of jobs that were just submitted.
+func followNew(ctx context.Context, e *env, ids []uint64) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	jobs := make([]api.Job, len(ids))
+	for i, id := range ids {
+		jobs[i].JID = id
+	}
+	return followJobs(ctx, e, d, jobs, followOptions{Both: true})
+}
+
+// retries is the number of times that a job may be run again.
+func retries(retry bool, maxFailures *int, otherwise int) int {
+	switch {
+	case maxFailures != nil:
+		return max(*maxFailures, -1)
+	case retry:
+		return -1
+	}
+	return otherwise
+}
+
+// jobWord is "job 17" or "jobs 17..19".
+func jobWord(ids []uint64) string {
+	switch len(ids) {
+	case 0:
+		return "no job"
+	case 1:
+		return fmt.Sprintf("job %d", ids[0])
+	}
+	return fmt.Sprintf("jobs %d..%d", ids[0], ids[len(ids)-1])
+}
+
+// waitPoll is how long one call waits at the daemon for news; then it is made again, so that a
+// connection that died silently doesn't hold a command for ever.
+const waitPoll = 30 * time.Second
+
+// jobsFull are the jobs that the selectors match, with all that is known of them, in order of id.
+func jobsFull(ctx context.Context, d daemon, words []string) ([]api.Job, error) {
+	var jobs []api.Job
+	args := api.ListJobsArgs{Selectors: words, Full: true}
+	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+		jobs = append(jobs, page.Jobs...)
+		return nil
+	})
+	if err == nil && len(jobs) == 0 {
+		err = api.Errorf(api.NoMatch, "no job matches %s", shorten(words))
+	}
+	return jobs, err
+}
+
+// eachPage lists jobs page by page.
+func eachPage(ctx context.Context, d daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
+	for {
+		reply, err := ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+		if err != nil {
+			return err
+		}
+		restoreZeros(reply)
+		if err := page(reply); err != nil {
+			return err
+		}
+		if reply.Next == 0 {
+			return nil
+		}
+		args.After = reply.Next
+	}
+}
+
+// shorten names selectors in a message: there may be 100,000 of them.
+func shorten(words []string) string {
+	if len(words) <= 4 {
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%s … (%d in all)", strings.Join(words[:3], " "), len(words))
+}

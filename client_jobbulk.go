@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"jobserver/api"
+)
+
+// bulkLimit is how many jobs a command changes without being asked twice.
+const bulkLimit = 20
+
+// bulkFlags are those of every command that changes jobs.
+type bulkFlags struct {
+	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many jobs there are."`
+	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
+}
+
+type jobRm struct {
+	selectors
+	bulkFlags
+	Forget bool `name:"forget" short:"f" help:"Also forget them, and remove their logs. Results are never removed."`
+}
+
+// Run cancels or forgets the jobs.
+func (c *jobRm) Run(ctx context.Context, e *env) error {
+	op := api.OpCancel
+	if c.Forget {
+		op = api.OpForget
+	}
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: op})
+}
+
+type jobHold struct {
+	selectors
+	bulkFlags
+}
+
+// Run holds the jobs.
+func (c *jobHold) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpHold})
+}
+
+type jobUnhold struct {
+	selectors
+	bulkFlags
+}
+
+// Run lets the jobs start.
+func (c *jobUnhold) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpUnhold})
+}
+
+type jobClone struct {
+	selectors
+	bulkFlags
+	Times int `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit each N times."`
+}
+
+// Run submits the jobs again.
+func (c *jobClone) Run(ctx context.Context, e *env) error {
+	if c.Times < 1 {
+		return api.Errorf(api.Usage, "-x %d: a job is cloned once or more", c.Times)
+	}
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
+}
+
+type jobRestart struct {
+	selectors
+	bulkFlags
+}
+
+// Run cancels the jobs and submits them again.
+func (c *jobRestart) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpRestart})
+}
+
+type jobSetTimeout struct {
+	Timeout minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
+	selectors
+	bulkFlags
+}
+
+// Run changes the jobs' time limit.
+func (c *jobSetTimeout) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
+}
+
+type jobRecopy struct {
+	selectors
+	bulkFlags
+}
+
+// Run copies the jobs' results again.
+func (c *jobRecopy) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpRecopy})
+}
+
+type jobLost struct {
+	selectors
+	bulkFlags
+	Retry bool `name:"retry" help:"And run them again on another machine."`
+}
+
+// Run gives up the jobs' attempts on machines that are away.
+func (c *jobLost) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
+}
+
+// bulk changes all jobs that the words select, after asking when they are many, and prints what they matched.
+func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api.BulkArgs) error {
+	selected, err := expandStdin(e, words)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args.Selectors, args.DryRun = selected, flags.DryRun
+	if !flags.Yes && !flags.DryRun {
+		args.Max = bulkLimit
+	}
+	reply, err := ask[api.BulkReply](ctx, d, "Bulk", &args)
+	if api.KindOf(err) == api.Confirm {
+		reply, err = confirmBulk(ctx, e, d, args, usesStdin(words))
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(words))
+		}
+		return suggestSelectors(ctx, d, selected, err)
+	}
+	return printBulk(e, reply, args)
+}
+
+func usesStdin(words []string) bool {
+	for _, word := range words {
+		if word == "-" {
+			return true
+		}
+	}
+	return false
+}
+
+// confirmBulk asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
+func confirmBulk(ctx context.Context, e *env, d daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+	dry := args
+	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
+	would, err := ask[api.BulkReply](ctx, d, "Bulk", &dry)
+	if err != nil {
+		return nil, err
+	}
+	question := fmt.Sprintf("%s %d jobs", opVerb(args.Op), would.Total)
+	if stdinTaken || !e.interactive() {
+		return nil, api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
+			WithHint("--yes does it, --dry-run shows what would be changed")
+	}
+	yes, err := e.confirm(ctx, question+"?")
+	if err != nil {
+		return nil, err
+	}
+	if !yes {
+		return nil, api.Errorf(api.Canceled, "nothing was changed")
+	}
+	args.Mutation, args.Max = api.Mutation{}, would.Total
+	return ask[api.BulkReply](ctx, d, "Bulk", &args)
+}
+
+// confirm asks a question on the terminal. Only y and yes are a yes.
+func (e *env) confirm(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
+	go func() {
+		line, _ := bufio.NewReader(e.stdin).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(e.stderr)
+		return false, ctx.Err()
+	case line := <-answer:
+		return line == "y" || line == "yes", nil
+	}
+}
+
+// opVerb is what an operation does, as a question begins.
+func opVerb(op string) string {
+	switch op {
+	case api.OpForget:
+		return "cancel and forget"
+	case api.OpSetTimeout:
+		return "change the time limit of"
+	case api.OpRecopy:
+		return "copy again the results of"
+	case api.OpLost:
+		return "give up as lost"
+	case api.OpUntag:
+		return "take the tag from"
+	}
+	return op
+}
+
+// opDone is what became of a job that was changed.
+func opDone(op string) string {
+	switch op {
+	case api.OpCancel:
+		return "canceled"
+	case api.OpForget:
+		return "forgotten"
+	case api.OpHold:
+		return "held"
+	case api.OpUnhold:
+		return "waiting"
+	case api.OpClone:
+		return "cloned"
+	case api.OpRestart:
+		return "restarted"
+	case api.OpSetTimeout:
+		return "limit changed"
+	case api.OpTag:
+		return "tagged"
+	case api.OpUntag:
+		return "untagged"
+	case api.OpRecopy:
+		return "copies again"
+	case api.OpLost:
+		return "given up"
+	}
+	return "changed"
+}
+
+// printBulk prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
+func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
+	if e.globals.Quiet && len(reply.JIDs) > 0 {
+		return e.printIDs(reply.JIDs)
+	}
+	result := func(job api.BulkJob) string {
+		switch {
+		case job.Note != "":
+			return job.Note
+		case !job.Changed:
+			return "unchanged"
+		case job.NewJID != 0:
+			return fmt.Sprintf("%s as %d", opDone(args.Op), job.NewJID)
+		}
+		return opDone(args.Op)
+	}
+	if err := list(e, reply.Matched, bulkColumns(result)); err != nil {
+		return err
+	}
+	if e.forScripts() {
+		return nil
+	}
+	if more := reply.Total - len(reply.Matched); more > 0 {
+		fmt.Fprintf(e.stdout, "… and %d more\n", more)
+	}
+	would := ""
+	if args.DryRun {
+		would = "would be "
+	}
+	e.note("%d of %d jobs %s%s", reply.Changed, reply.Total, would, opDone(args.Op))
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"jobserver/api"
+)
+
+// followOptions say what of a job's output to follow.
+type followOptions struct {
+	Stderr  bool // stderr instead of stdout
+	Both    bool // both, each to its own stream here
+	Attempt int  // only this one; 0 is the newest and those that come after it
+}
+
+// followJobs prints what the jobs have written and what they write, until all have ended. The lines of
+// several jobs are told apart by the job's id before each.
+func followJobs(ctx context.Context, e *env, d daemon, jobs []api.Job, opt followOptions) error {
+	lines := &lineLock{}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, job := range jobs {
+		prefix := ""
+		if len(jobs) > 1 {
+			prefix = fmt.Sprintf("%d: ", job.JID)
+		}
+		if opt.Both || !opt.Stderr {
+			group.Go(func() error {
+				return followStream(ctx, d, job, opt, false, lines.writer(e.stdout, prefix))
+			})
+		}
+		if opt.Both || opt.Stderr {
+			to := e.stdout
+			if opt.Both {
+				to = e.stderr
+			}
+			group.Go(func() error {
+				return followStream(ctx, d, job, opt, true, lines.writer(to, prefix))
+			})
+		}
+	}
+	return group.Wait()
+}
+
+// followStream follows one stream of a job, through its attempts or steps.
+func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
+	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: waitPoll}
+	for {
+		reply, err := ask[api.LogReply](ctx, d, "Log", &args)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(reply.Data); err != nil {
+			return err
+		}
+		args.Offset += int64(len(reply.Data))
+		if reply.Attempt != 0 {
+			args.Attempt = reply.Attempt // from now on this one, to its end
+		}
+		if !reply.EOF {
+			continue
+		}
+		if !reply.More || opt.Attempt != 0 && !job.Setup {
+			return w.Close()
+		}
+		args.Offset = 0
+		if job.Setup && args.Step+1 < len(job.Steps) {
+			args.Step++
+		} else {
+			args.Attempt, args.Step = args.Attempt+1, 0
+		}
+	}
+}
+
+// lineLock keeps the lines of several jobs whole.
+type lineLock struct{ mu sync.Mutex }
+
+// writer writes to w, whole lines at a time with the prefix before each. Without a prefix it writes what comes as it comes.
+func (l *lineLock) writer(w io.Writer, prefix string) io.WriteCloser {
+	return &lineWriter{lock: l, w: w, prefix: prefix}
+}
+
+// lineMax is how much of a line is held back before it is broken.
+const lineMax = 64 << 10
+
+type lineWriter struct {
+	lock   *lineLock
+	w      io.Writer
+	prefix string
+	rest   []byte // of a line whose end hasn't come yet
+}
+
+// Write passes whole lines on.
+func (l *lineWriter) Write(data []byte) (int, error) {
+	if l.prefix == "" {
+		l.lock.mu.Lock()
+		defer l.lock.mu.Unlock()
+		return l.w.Write(data)
+	}
+	l.rest = append(l.rest, data...)
+	var out bytes.Buffer
+	for {
+		end := bytes.IndexByte(l.rest, '\n')
+		if end < 0 && len(l.rest) < lineMax {
+			break
+		}
+		if end < 0 {
+			end = len(l.rest) - 1
+		}
+		out.WriteString(l.prefix)
+		out.Write(l.rest[:end+1])
+		if l.rest[end] != '\n' {
+			out.WriteByte('\n')
+		}
+		l.rest = l.rest[end+1:]
+	}
+	l.lock.mu.Lock()
+	defer l.lock.mu.Unlock()
+	if _, err := l.w.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(data), nil
+}
+
+// Close passes on a last line that has no end.
+func (l *lineWriter) Close() error {
+	if len(l.rest) == 0 {
+		return nil
+	}
+	_, err := l.Write([]byte("\n"))
+	return err
+}

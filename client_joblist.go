@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"jobserver/api"
+)
+
+// jobLs is `job ls [JID…]`, and what a command line without words does.
+type jobLs struct {
+	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"Only these; see 'help job rm' for the forms."`
+	Last    *int     `name:"last" short:"n" placeholder:"N" help:"Only the last N, and all that run; 40 by default in a table, 0 is all."`
+	After   bool     `name:"after" short:"a" help:"All jobs from the highest JID given on; without one, all jobs."`
+	Running bool     `name:"running" short:"r" help:"Only those that run."`
+	Watch   bool     `name:"watch" short:"w" help:"Show it anew whenever something changes."`
+	Expand  bool     `name:"expand" help:"Show the jobs of matrices and tags one by one."`
+	Line    string   `name:"line" placeholder:"JID" predictor:"job" help:"Draw a line below this job from now on; 'none' takes it away."`
+}
+
+// defaultLast is how many jobs a table shows.
+const defaultLast = 40
+
+// listing is what one `job ls` shows.
+type listing struct {
+	Jobs     []api.Job
+	Matrices []api.Matrix
+	Tags     []api.Tag
+	Counts   api.Counts
+	Cursor   uint64
+}
+
+// Run lists the jobs.
+func (c *jobLs) Run(ctx context.Context, e *env) error {
+	words, err := expandStdin(e, c.JID)
+	if err != nil {
+		return err
+	}
+	if c.Line != "" {
+		if err := rememberLine(ctx, e, c.Line); err != nil {
+			return err
+		}
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args, err := c.request(ctx, e, d, words)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Watch:
+		return watchJobs(ctx, e, d, args)
+	case e.forScripts():
+		return streamJobs(ctx, e, d, args)
+	}
+	found, err := fetchListing(ctx, d, args)
+	if err != nil {
+		return suggestSelectors(ctx, d, args.Selectors, err)
+	}
+	return writeListing(e.stdout, e, found)
+}
+
+// request is what to ask the daemon for.
+func (c *jobLs) request(ctx context.Context, e *env, d daemon, words []string) (api.ListJobsArgs, error) {
+	args := api.ListJobsArgs{
+		Selectors: words,
+		Running:   c.Running,
+		Collapse:  !c.Expand && !c.Running && !e.forScripts(),
+		Full:      e.forScripts(),
+	}
+	if c.After && len(words) > 0 {
+		// From the highest job that the selectors name.
+		jobs, err := jobsFull(ctx, d, words)
+		if err != nil {
+			return args, err
+		}
+		args.Selectors, args.After = nil, jobs[len(jobs)-1].JID-1
+	}
+	switch {
+	case c.Last != nil && *c.Last < 0:
+		return args, api.Errorf(api.Usage, "-n %d: how many jobs to list can't be negative", *c.Last)
+	case c.Last != nil:
+		args.Last = *c.Last
+	case len(words) == 0 && !c.After && !c.Running && !e.forScripts():
+		args.Last = defaultLast
+	}
+	return args, nil
+}
+
+// rememberLine notes below which job `job ls` draws a line.
+func rememberLine(ctx context.Context, e *env, selector string) error {
+	if selector == "none" {
+		e.config.Line = 0
+		return e.saveConfig()
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	jobs, err := jobsFull(ctx, d, []string{selector})
+	if err != nil {
+		return err
+	}
+	e.config.Line = jobs[len(jobs)-1].JID
+	return e.saveConfig()
+}
+
+// fetchListing asks for all pages.
+func fetchListing(ctx context.Context, d daemon, args api.ListJobsArgs) (*listing, error) {
+	found := new(listing)
+	first := true
+	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+		if first {
+			found.Counts, found.Cursor, first = page.Counts, page.Cursor, false
+		}
+		found.Jobs = append(found.Jobs, page.Jobs...)
+		found.Matrices = append(found.Matrices, page.Matrices...)
+		found.Tags = append(found.Tags, page.Tags...)
+		return nil
+	})
+	return found, err
+}
+
+// streamJobs prints the jobs page by page: a million of them needn't fit into memory.
+func streamJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) error {
+	out, err := newJobWriter(e)
+	if err != nil {
+		return err
+	}
+	err = eachPage(ctx, d, args, func(page *api.ListJobsReply) error { return out.Print(page.Jobs...) })
+	if err != nil {
+		return suggestSelectors(ctx, d, args.Selectors, err)
+	}
+	return out.Close()
+}
+
+// watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a timer.
+func watchJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) error {
+	for {
+		found, err := fetchListing(ctx, d, args)
+		if err != nil {
+			return err
+		}
+		if err := e.redraw(func(w io.Writer) error { return writeListing(w, e, found) }); err != nil {
+			return err
+		}
+		if err := nextEvent(ctx, d, found.Cursor); err != nil {
+			return err
+		}
+	}
+}
+
+// nextEvent returns when something has happened after the cursor.
+func nextEvent(ctx context.Context, d daemon, cursor uint64) error {
+	for {
+		reply, err := ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: cursor, Max: 1, Wait: waitPoll})
+		if err != nil {
+			return err
+		}
+		if len(reply.Events) > 0 || reply.Gap {
+			return nil
+		}
+	}
+}
+
+func jidText(id uint64) string { return fmt.Sprint(id) }

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// listRow is a row of `job ls`: a job, or a whole matrix or tag, or the line that the user drew.
+type listRow struct {
+	id     uint64
+	job    *api.Job
+	matrix *api.Matrix
+	tag    *api.Tag
+}
+
+// writeListing prints the counts and the table.
+func writeListing(w io.Writer, e *env, found *listing) error {
+	if _, err := fmt.Fprintf(w, "%s\n\n", e.countsLine(found.Counts)); err != nil {
+		return err
+	}
+	return view.Write(w, view.Options{Format: e.format(), Screen: e.screen}, listColumns(e), listRows(found, e.config.Line))
+}
+
+// listRows are the rows in order of id, with the line below job `line` where something stands below it.
+func listRows(found *listing, line uint64) []listRow {
+	var rows []listRow
+	for i := range found.Jobs {
+		rows = append(rows, listRow{id: found.Jobs[i].JID, job: &found.Jobs[i]})
+	}
+	for i := range found.Matrices {
+		rows = append(rows, listRow{id: found.Matrices[i].ID, matrix: &found.Matrices[i]})
+	}
+	for i := range found.Tags {
+		rows = append(rows, listRow{id: found.Tags[i].ID, tag: &found.Tags[i]})
+	}
+	slices.SortStableFunc(rows, func(a, b listRow) int { return cmp.Compare(a.id, b.id) })
+	at := slices.IndexFunc(rows, func(row listRow) bool { return row.id > line })
+	if line > 0 && at > 0 {
+		rows = slices.Insert(rows, at, listRow{id: line})
+	}
+	return rows
+}
+
+// listColumns are the columns of the table.
+func listColumns(e *env) []view.Column[listRow] {
+	ofJob := func(f func(*api.Job) string) func(listRow) string {
+		return func(row listRow) string {
+			if row.job == nil {
+				return ""
+			}
+			return f(row.job)
+		}
+	}
+	class := plain("Class", "class", func(row listRow) string {
+		switch {
+		case row.job != nil:
+			return row.job.Class
+		case row.matrix != nil:
+			return row.matrix.Class
+		}
+		return ""
+	})
+	class.Give, class.Max = 2, 20
+	command := plain("Command", "cmd", func(row listRow) string {
+		switch {
+		case row.job != nil:
+			return jobCommand(row.job)
+		case row.matrix != nil:
+			return row.matrix.Cmd
+		}
+		return ""
+	})
+	command.Give, command.Middle, command.Min = 1, true, 16
+	machine := plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
+	machine.Give, machine.Middle, machine.Min = 3, true, 12
+	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 40, Cell: func(row listRow) []view.Span {
+		if row.job == nil {
+			return nil
+		}
+		return jobOutput(row.job)
+	}}
+	return []view.Column[listRow]{
+		{Title: "Job", Key: "jid", IsID: true, Cell: rowName},
+		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span { return rowStatus(e, row) }},
+		class, command, machine, output,
+		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return known0(job.Matrix) }))},
+		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return firstNonEmpty(job.TagName, known0(job.Tag)) }))},
+		{Title: "Priority", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return number0(job.Priority) }))},
+		{Title: "Attempt", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return number0(job.Attempt) }))},
+		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return e.timeText(job.SubmittedAt) }))},
+		{Title: "Results in", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return job.ResultsDir }))},
+	}
+}
+
+func known0(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return jidText(id)
+}
+
+func number0(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+func rowName(row listRow) []view.Span {
+	switch {
+	case row.job != nil:
+		return []view.Span{{Text: jidText(row.id), Style: view.Bold}}
+	case row.matrix != nil:
+		return []view.Span{{Text: jidText(row.id), Style: view.Bold}, {Text: " (matrix)"}}
+	case row.tag != nil:
+		return []view.Span{{Text: jidText(row.id), Style: view.Bold}, {Text: " (tag)"}}
+	}
+	return []view.Span{{Text: "─────", Style: view.Grey}}
+}
+
+func rowStatus(e *env, row listRow) []view.Span {
+	switch {
+	case row.job != nil:
+		return jobStatus(row.job, e.now())
+	case row.matrix != nil:
+		return matrixCounts(*row.matrix)
+	case row.tag != nil:
+		return viewCounts(row.tag.Counts).Short()
+	}
+	return nil
+}
+
+// jobCommand is a job's command; a setup's are many.
+func jobCommand(job *api.Job) string {
+	if job.Cmd == "" && len(job.Steps) > 0 {
+		return "setup: " + strings.Join(job.Steps, "; ")
+	}
+	return job.Cmd
+}
+
+// jobStatus is a status with how long it has lasted, or with how long the job ran.
+func jobStatus(job *api.Job, now time.Time) []view.Span {
+	name := strings.ToUpper(job.Status[:min(1, len(job.Status))]) + job.Status[min(1, len(job.Status)):]
+	var inside []string
+	if job.Canceling {
+		inside = append(inside, "canceling")
+	}
+	if job.Status == statusWaiting && job.Attempt > 0 {
+		inside = append(inside, "retry")
+	}
+	if d, ok := statusDuration(job, now); ok {
+		inside = append(inside, view.FormatDuration(d))
+	}
+	if len(inside) > 0 {
+		name += " (" + strings.Join(inside, ", ") + ")"
+	}
+	return []view.Span{{Text: name, Style: view.StatusStyle(job.Status, job.ResultsStatus == "copied")}}
+}
+
+func statusDuration(job *api.Job, now time.Time) (time.Duration, bool) {
+	switch job.Status {
+	case statusWaiting, statusHeld:
+		return now.Sub(job.SubmittedAt), !job.SubmittedAt.IsZero()
+	case statusRunning, statusCopying:
+		if job.StartedAt == nil {
+			return 0, false
+		}
+		return now.Sub(*job.StartedAt), true
+	}
+	return time.Duration(job.DurationSeconds * float64(time.Second)), job.StartedAt != nil
+}
+
+// jobOutput says whether there are results, or what went wrong.
+func jobOutput(job *api.Job) []view.Span {
+	switch {
+	case job.Status == statusDone && job.ResultsStatus == "copied":
+		return []view.Span{{Text: "Ready", Style: view.Green}}
+	case job.Status == statusDone && job.ResultsStatus == "failed":
+		return []view.Span{{Text: "copy failed", Style: view.Red}}
+	case job.Status == statusDone && (job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
+		return []view.Span{{Text: "to copy", Style: view.Magenta}}
+	case job.Status == statusFailed || job.Status == statusLost || job.Status == statusWaiting && job.Attempt > 0:
+		return []view.Span{{Text: jobError(job)}}
+	}
+	return nil
+}
+
+// jobError says shortly what went wrong.
+func jobError(job *api.Job) string {
+	switch {
+	case job.Error != "":
+		return job.Error
+	case job.Signal != "":
+		return "killed by " + job.Signal
+	case job.ExitCode != nil:
+		return fmt.Sprintf("exit code %d", *job.ExitCode)
+	}
+	return ""
+}
+
+// jobWriter prints jobs for programs, page by page.
+type jobWriter = view.Printer[api.Job]
+
+func newJobWriter(e *env) (*jobWriter, error) {
+	return view.NewPrinter(e.stdout, view.Options{Format: e.format(), Screen: e.screen}, jobColumns())
+}
+
+// jobColumns are the columns of jobs in CSV, named as in JSON.
+func jobColumns() []view.Column[api.Job] {
+	type j = api.Job
+	id := onlyCSV("jid", func(j j) string { return jidText(j.JID) })
+	id.IsID = true
+	at := func(key string, f func(j) *time.Time) view.Column[j] {
+		return onlyCSV(key, func(j j) string { return statText(knownTime(f(j))) })
+	}
+	return []view.Column[j]{id,
+		onlyCSV("status", func(j j) string { return j.Status }),
+		onlyCSV("class", func(j j) string { return j.Class }),
+		onlyCSV("cmd", func(j j) string { return jobCommand(&j) }),
+		onlyCSV("machine", func(j j) string { return j.Machine }),
+		onlyCSV("matrix", func(j j) string { return known0(j.Matrix) }),
+		onlyCSV("tag", func(j j) string { return known0(j.Tag) }),
+		onlyCSV("priority", func(j j) string { return fmt.Sprint(j.Priority) }),
+		onlyCSV("attempt", func(j j) string { return number0(j.Attempt) }),
+		onlyCSV("exit_code", func(j j) string { return statText(knownPointer(j.ExitCode)) }),
+		onlyCSV("signal", func(j j) string { return j.Signal }),
+		onlyCSV("error", func(j j) string { return j.Error }),
+		onlyCSV("results_status", func(j j) string { return j.ResultsStatus }),
+		onlyCSV("results_dir", func(j j) string { return j.ResultsDir }),
+		onlyCSV("log", func(j j) string { return j.Log }),
+		onlyCSV("err_log", func(j j) string { return j.ErrLog }),
+		at("submitted_at", func(j j) *time.Time { return &j.SubmittedAt }),
+		at("started_at", func(j j) *time.Time { return j.StartedAt }),
+		at("ended_at", func(j j) *time.Time { return j.EndedAt }),
+		onlyCSV("duration_seconds", floatText(func(j j) float64 { return j.DurationSeconds })),
+		onlyCSV("cpu_seconds", floatText(func(j j) float64 { return j.CPUSeconds })),
+		onlyCSV("max_rss_bytes", number(func(j j) int64 { return j.MaxRSSBytes })),
+	}
+}

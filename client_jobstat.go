@@ -1,0 +1,296 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// jobStat is `job stat`: chosen columns of jobs, for scripts.
+type jobStat struct {
+	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The same as --id."`
+	ID      []string `name:"id" sep:"none" several:"" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"These jobs, in any of their forms; a matrix or tag is all its jobs."`
+	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"All jobs from this one on."`
+	Running bool     `name:"running" group:"Which jobs:" help:"All jobs that run."`
+	Done    bool     `name:"only_done" group:"Which jobs:" help:"Of these, only the ones that succeeded and have results."`
+
+	CSV      bool `name:"csv" xor:"format" group:"Format:" help:"Print CSV with a header."`
+	Text     bool `name:"text" xor:"format" group:"Format:" help:"Print columns with tabs between them."`
+	JSON     bool `name:"json" xor:"format" group:"Format:" help:"Print a JSON array of objects."`
+	NoHeader bool `name:"no_headers" group:"Format:" help:"Without the line of column names."`
+
+	Jid         bool    `name:"jid" group:"Columns, in the order given; all by default:" help:"Its id."`
+	Matrix      bool    `name:"matrix" group:"Columns, in the order given; all by default:" help:"The id of its matrix."`
+	Tag         bool    `name:"tag" group:"Columns, in the order given; all by default:" help:"The id of its tag."`
+	Cmd         bool    `name:"cmd" group:"Columns, in the order given; all by default:" help:"Its command, as given."`
+	Class       bool    `name:"class" group:"Columns, in the order given; all by default:" help:"Its class."`
+	Machine     bool    `name:"machine" group:"Columns, in the order given; all by default:" help:"The machine of its last attempt."`
+	Status      bool    `name:"status" group:"Columns, in the order given; all by default:" help:"Its status."`
+	Error       bool    `name:"error" group:"Columns, in the order given; all by default:" help:"What made it fail."`
+	Vars        bool    `name:"vars" group:"Columns, in the order given; all by default:" help:"Its variables, as a JSON object."`
+	Results     bool    `name:"results" group:"Columns, in the order given; all by default:" help:"The paths of its results on the machine."`
+	ResultsPath *string `name:"results_path" placeholder:"SUFFIX" group:"Columns, in the order given; all by default:" help:"The path of its results on the daemon's host, and this suffix."`
+	StartTime   bool    `name:"starttime" group:"Columns, in the order given; all by default:" help:"When its last attempt began."`
+	EndTime     bool    `name:"endtime" group:"Columns, in the order given; all by default:" help:"When it ended."`
+	Duration    bool    `name:"duration" group:"Columns, in the order given; all by default:" help:"How long its last attempt ran, in seconds."`
+	Log         bool    `name:"log" group:"Columns, in the order given; all by default:" help:"The path of its log on the daemon's host."`
+	ResultsDir  bool    `name:"results_dir" group:"Columns, in the order given; all by default:" help:"The directory of its results on the daemon's host."`
+	Attempt     bool    `name:"attempt" group:"Columns, in the order given; all by default:" help:"The number of its last attempt, from 1."`
+	ExitCode    bool    `name:"exit_code" group:"Columns, in the order given; all by default:" help:"Its exit code."`
+	MaxRSS      bool    `name:"max_rss" group:"Columns, in the order given; all by default:" help:"Its largest memory, in bytes."`
+	CPUTime     bool    `name:"cpu_time" group:"Columns, in the order given; all by default:" help:"Its CPU time, in seconds."`
+
+	JidMap         string `name:"jid_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	MatrixMap      string `name:"matrix_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	TagMap         string `name:"tag_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	CmdMap         string `name:"cmd_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ClassMap       string `name:"class_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	MachineMap     string `name:"machine_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	StatusMap      string `name:"status_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ErrorMap       string `name:"error_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	VarsMap        string `name:"vars_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ResultsMap     string `name:"results_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ResultsPathMap string `name:"results_path_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	StartTimeMap   string `name:"starttime_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	EndTimeMap     string `name:"endtime_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	DurationMap    string `name:"duration_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	LogMap         string `name:"log_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ResultsDirMap  string `name:"results_dir_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	AttemptMap     string `name:"attempt_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	ExitCodeMap    string `name:"exit_code_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	MaxRSSMap      string `name:"max_rss_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	CPUTimeMap     string `name:"cpu_time_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
+	Mapper         string `name:"mapper" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:" help:"Gets the whole job as a JSON object, and prints one; keys that it adds are columns."`
+
+	AltPaths []string `name:"alt_paths" sep:"none" several:"" placeholder:"DIR" predictor:"dir" help:"Where results may have been moved to: DIR/results-directory is taken when the original is gone."`
+}
+
+// statColumn is a column of `job stat`. value is nil when the job has none.
+type statColumn struct {
+	name  string
+	value func(c *jobStat, job *api.Job) any
+	mapBy func(c *jobStat) string
+}
+
+// statColumns are all of them, in the order of the help.
+func statColumns() []statColumn {
+	return []statColumn{
+		{"jid", func(_ *jobStat, j *api.Job) any { return j.JID }, func(c *jobStat) string { return c.JidMap }},
+		{"matrix", func(_ *jobStat, j *api.Job) any { return known(j.Matrix) }, func(c *jobStat) string { return c.MatrixMap }},
+		{"tag", func(_ *jobStat, j *api.Job) any { return known(j.Tag) }, func(c *jobStat) string { return c.TagMap }},
+		{"cmd", func(_ *jobStat, j *api.Job) any { return known(j.Cmd) }, func(c *jobStat) string { return c.CmdMap }},
+		{"class", func(_ *jobStat, j *api.Job) any { return known(j.Class) }, func(c *jobStat) string { return c.ClassMap }},
+		{"machine", func(_ *jobStat, j *api.Job) any { return known(j.Machine) }, func(c *jobStat) string { return c.MachineMap }},
+		{"status", func(_ *jobStat, j *api.Job) any { return known(j.Status) }, func(c *jobStat) string { return c.StatusMap }},
+		{"error", func(_ *jobStat, j *api.Job) any { return known(j.Error) }, func(c *jobStat) string { return c.ErrorMap }},
+		{"vars", func(_ *jobStat, j *api.Job) any { return knownMap(j.Vars) }, func(c *jobStat) string { return c.VarsMap }},
+		{"results", func(_ *jobStat, j *api.Job) any { return knownList(j.Results) }, func(c *jobStat) string { return c.ResultsMap }},
+		{"results_path", (*jobStat).resultsPath, func(c *jobStat) string { return c.ResultsPathMap }},
+		{"starttime", func(_ *jobStat, j *api.Job) any { return knownTime(j.StartedAt) }, func(c *jobStat) string { return c.StartTimeMap }},
+		{"endtime", func(_ *jobStat, j *api.Job) any { return knownTime(j.EndedAt) }, func(c *jobStat) string { return c.EndTimeMap }},
+		{"duration", func(_ *jobStat, j *api.Job) any { return known(j.DurationSeconds) }, func(c *jobStat) string { return c.DurationMap }},
+		{"log", func(_ *jobStat, j *api.Job) any { return known(j.Log) }, func(c *jobStat) string { return c.LogMap }},
+		{"results_dir", (*jobStat).resultsDir, func(c *jobStat) string { return c.ResultsDirMap }},
+		{"attempt", func(_ *jobStat, j *api.Job) any { return known(j.Attempt) }, func(c *jobStat) string { return c.AttemptMap }},
+		{"exit_code", func(_ *jobStat, j *api.Job) any { return knownPointer(j.ExitCode) }, func(c *jobStat) string { return c.ExitCodeMap }},
+		{"max_rss", func(_ *jobStat, j *api.Job) any { return known(j.MaxRSSBytes) }, func(c *jobStat) string { return c.MaxRSSMap }},
+		{"cpu_time", func(_ *jobStat, j *api.Job) any { return known(j.CPUSeconds) }, func(c *jobStat) string { return c.CPUTimeMap }},
+	}
+}
+
+// known is the value, or nil for one that says nothing.
+func known[T comparable](value T) any {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return value
+}
+
+func knownPointer[T any](value *T) any {
+	if value == nil {
+		return nil
+	}
+	return *value
+}
+
+func knownList(values []string) any {
+	if len(values) == 0 {
+		return nil
+	}
+	return values
+}
+
+func knownMap(values map[string]string) any {
+	if len(values) == 0 {
+		return nil
+	}
+	return values
+}
+
+func knownTime(t *time.Time) any {
+	if t == nil || t.IsZero() {
+		return nil
+	}
+	return t.Format(time.RFC3339)
+}
+
+// resultsDir is where the job's results are, or have been moved to.
+func (c *jobStat) resultsDir(job *api.Job) any {
+	if job.ResultsDir == "" {
+		return nil
+	}
+	if _, err := os.Stat(job.ResultsDir); err == nil || len(c.AltPaths) == 0 {
+		return job.ResultsDir
+	}
+	for _, alt := range c.AltPaths {
+		moved := filepath.Join(alt, filepath.Base(job.ResultsDir))
+		if _, err := os.Stat(moved); err == nil {
+			return moved
+		}
+		// Or the files themselves have been put there.
+		for _, result := range job.Results {
+			if found, _ := filepath.Glob(filepath.Join(alt, filepath.Base(result)+"*")); len(found) > 0 {
+				return alt
+			}
+		}
+	}
+	return job.ResultsDir
+}
+
+// resultsPath is what the job named as its results, on this side: one path, or several with a line end between them.
+func (c *jobStat) resultsPath(job *api.Job) any {
+	dir, ok := c.resultsDir(job).(string)
+	if !ok || len(job.Results) == 0 {
+		return nil
+	}
+	suffix := ""
+	if c.ResultsPath != nil {
+		suffix = *c.ResultsPath
+	}
+	var paths []string
+	for _, result := range job.Results {
+		paths = append(paths, filepath.Join(dir, filepath.Base(result))+suffix)
+	}
+	return strings.Join(paths, "\n")
+}
+
+// Run prints the columns of the jobs.
+func (c *jobStat) Run(ctx context.Context, e *env) error {
+	columns := c.chosen(e)
+	jobs, err := c.jobs(ctx, e, columns)
+	if err != nil {
+		return err
+	}
+	rows, err := mapJobs(ctx, e, c, columns, jobs)
+	if err != nil {
+		return err
+	}
+	return writeStat(e.stdout, c.format(e), !c.NoHeader, rows)
+}
+
+// format is that of the flags, else of -o, else text.
+func (c *jobStat) format(e *env) view.Format {
+	switch {
+	case c.CSV:
+		return view.CSV
+	case c.JSON:
+		return view.JSON
+	case c.Text:
+		return view.Table
+	}
+	return e.format()
+}
+
+// chosen are the columns that the command line names, in its order; all when it names none.
+func (c *jobStat) chosen(e *env) []statColumn {
+	all := statColumns()
+	var columns []statColumn
+	for _, word := range e.words {
+		name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+		at := slices.IndexFunc(all, func(column statColumn) bool { return strings.HasPrefix(word, "--") && column.name == name })
+		if at >= 0 && !slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == name }) {
+			columns = append(columns, all[at])
+		}
+	}
+	if len(columns) == 0 && c.Mapper == "" {
+		return all
+	}
+	return columns
+}
+
+// jobs are those that the flags select, each once, in order of id.
+func (c *jobStat) jobs(ctx context.Context, e *env, columns []statColumn) ([]api.Job, error) {
+	words, err := expandStdin(e, append(slices.Clone(c.ID), c.JID...))
+	if err != nil {
+		return nil, err
+	}
+	if len(words) == 0 && c.From == "" && !c.Running {
+		return nil, api.Errorf(api.Usage, "which jobs?").WithHint("name them with --id JID…, --after JID or --running")
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == "vars" })
+	var asks []api.ListJobsArgs
+	if len(words) > 0 {
+		asks = append(asks, api.ListJobsArgs{Selectors: words, Full: full})
+	}
+	if c.From != "" {
+		from, err := jobsFull(ctx, d, []string{c.From})
+		if err != nil {
+			return nil, suggestSelectors(ctx, d, []string{c.From}, err)
+		}
+		asks = append(asks, api.ListJobsArgs{After: from[0].JID - 1, Full: full})
+	}
+	if c.Running {
+		asks = append(asks, api.ListJobsArgs{Running: true, Full: full})
+	}
+	var jobs []api.Job
+	for _, args := range asks {
+		err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+			jobs = append(jobs, page.Jobs...)
+			return nil
+		})
+		if err != nil {
+			return nil, suggestSelectors(ctx, d, words, err)
+		}
+	}
+	if c.Done {
+		jobs = slices.DeleteFunc(jobs, func(job api.Job) bool {
+			return job.Status != statusDone || job.ResultsStatus != "copied"
+		})
+	}
+	if len(asks) > 1 {
+		slices.SortFunc(jobs, func(a, b api.Job) int { return cmp.Compare(a.JID, b.JID) })
+		jobs = slices.CompactFunc(jobs, func(a, b api.Job) bool { return a.JID == b.JID })
+	}
+	return jobs, nil
+}
+
+// statText is a value as text: what has no text of its own is JSON.
+func statText(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case []string:
+		return strings.Join(v, " ")
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return "" // numbers and maps of strings can always be written
+	}
+	return string(text)
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"jobserver/api"
+)
+
+// jobWait is `job wait JID…`.
+type jobWait struct {
+	selectors
+	Timeout minutes `name:"timeout" placeholder:"DURATION" help:"Give up after this long, with exit code 124."`
+}
+
+// Run waits until all the jobs have ended.
+func (c *jobWait) Run(ctx context.Context, e *env) error {
+	words, err := c.expand(e)
+	if err != nil {
+		return err
+	}
+	return waitFor(ctx, e, words, c.Timeout.Duration)
+}
+
+// waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
+// codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
+func waitFor(ctx context.Context, e *env, words []string, limit time.Duration) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	var deadline time.Time
+	if limit > 0 {
+		deadline = e.now().Add(limit)
+	}
+	progress := newProgress(e)
+	defer progress.clear()
+	var cursor uint64
+	for {
+		wait := waitPoll
+		if !deadline.IsZero() {
+			wait = min(wait, max(deadline.Sub(e.now()), 0))
+		}
+		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
+		if err != nil {
+			return suggestSelectors(ctx, d, words, err)
+		}
+		cursor = reply.Cursor
+		progress.show(reply.Counts)
+		switch {
+		case reply.Done:
+			progress.clear()
+			return waitResult(e, reply)
+		case !deadline.IsZero() && !e.now().Before(deadline):
+			progress.clear()
+			return api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+		}
+	}
+}
+
+// waitResult turns what became of the jobs into the command's end.
+func waitResult(e *env, reply *api.WaitReply) error {
+	if reply.Total == 1 {
+		if reply.ExitCode == 0 {
+			return nil
+		}
+		if reply.Error != "" {
+			e.note("job %d: %s", reply.JID, reply.Error)
+		}
+		return exitStatus(reply.ExitCode)
+	}
+	c := reply.Counts
+	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
+		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
+		return exitStatus(exitFailed)
+	}
+	return nil
+}

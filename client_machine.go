@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// machineGroup are the commands on the pool.
+type machineGroup struct {
+	Ls     machineLs     `cmd:"" aliases:"list" help:"List the machines."`
+	Add    machineAdd    `cmd:"" help:"Add a machine that is ready to a class."`
+	Setup  machineSetup  `cmd:"" help:"Run commands on machines, and add those where all succeed to a class."`
+	Rm     machineRm     `cmd:"" help:"Remove machines; what runs there is canceled, or waits again if it may be retried."`
+	Mv     machineMv     `cmd:"" help:"Move machines to another class; what runs there goes on."`
+	Drain  machineDrain  `cmd:"" help:"Let what runs on machines end, and give them no more."`
+	Resume machineResume `cmd:"" help:"Give drained machines work again."`
+	Check  machineCheck  `cmd:"" help:"Connect now, and tell host key, latency, system, free disk and clock offset."`
+	Trust  machineTrust  `cmd:"" help:"Show the host keys that machines present now, and record them."`
+	Clean  machineClean  `cmd:"" help:"End runs on machines that nothing knows any more."`
+}
+
+// machineSelector says which machines are meant: by address, class or file, or several of these.
+type machineSelector struct {
+	Machine []string `name:"machine" short:"m" sep:"none" placeholder:"ADDR" predictor:"machine" help:"A machine: [USER@]HOST[:PORT], an alias of the ssh config, or local[:NAME]. May be repeated."`
+	Class   []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"All machines of a class. May be repeated."`
+	File    []string `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
+}
+
+// addrs are the addresses that are named, from the flags, the file and the words given without a flag.
+func (s machineSelector) addrs(e *env, words []string) ([]string, error) {
+	addrs := append(append([]string(nil), s.Machine...), words...)
+	for _, path := range s.File {
+		read, err := readAddrs(e, path)
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, read...)
+	}
+	return addrs, nil
+}
+
+// selector is what the daemon is asked for. Naming no machine at all is wrong usage.
+func (s machineSelector) selector(e *env, words []string) (api.MachineSelector, error) {
+	addrs, err := s.addrs(e, words)
+	if err != nil {
+		return api.MachineSelector{}, err
+	}
+	if len(addrs) == 0 && len(s.Class) == 0 {
+		if len(s.File) > 0 {
+			return api.MachineSelector{}, api.Errorf(api.NoMatch, "%s names no machine", strings.Join(s.File, ", "))
+		}
+		return api.MachineSelector{}, api.Errorf(api.Usage, "which machines?").
+			WithHint("name them with -m ADDR, -c CLASS or -f FILE")
+	}
+	return api.MachineSelector{Addrs: addrs, Classes: s.Class}, nil
+}
+
+// readAddrs reads an address file.
+func readAddrs(e *env, path string) ([]string, error) {
+	file := e.stdin
+	if path != "-" {
+		opened, err := os.Open(path)
+		if err != nil {
+			return nil, api.Errorf(api.Usage, "read the machines: %w", err)
+		}
+		defer opened.Close()
+		file = opened
+	}
+	return parseAddrs(file, path)
+}
+
+// machineLs is `machine ls`.
+type machineLs struct {
+	Addr  []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Only these."`
+	Class []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"Only those of a class. May be repeated."`
+}
+
+// Run lists the machines.
+func (c *machineLs) Run(ctx context.Context, e *env) error {
+	selector := api.MachineSelector{Addrs: c.Addr, Classes: c.Class}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{MachineSelector: selector})
+	if err != nil {
+		return suggestMachines(ctx, d, selector, err)
+	}
+	return list(e, reply.Machines, machineColumns(e))
+}
+
+// machineAdd is `machine add ADDR CLASS`; several addresses may stand before the class.
+type machineAdd struct {
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"machine" help:"The machine, or several, and the class that they join."`
+	Slots int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs it may run at once."`
+	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
+}
+
+// Run adds the machines.
+func (c *machineAdd) Run(ctx context.Context, e *env) error {
+	last := len(c.Words) - 1
+	if last < 1 {
+		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
+			WithHint("%s machine add %s CLASS", e.name, c.Words[0])
+	}
+	if c.Slots < 1 {
+		return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
+	}
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Slots: c.Slots, Until: c.Until.from(e.now())}
+	reply, err := call[api.ListMachinesReply](ctx, e, "AddMachines", &args)
+	if err != nil {
+		return err
+	}
+	return e.printMachines(reply.Machines, args.Addrs, fmt.Sprintf("in class %s; it is given work as soon as it is connected", args.Class))
+}
+
+// lifetime is how long a machine is there.
+type lifetime struct{ minutes }
+
+// from is the time at which it ends; the zero time without one.
+func (l lifetime) from(now time.Time) time.Time {
+	if l.Duration == 0 {
+		return time.Time{}
+	}
+	return now.Add(l.Duration)
+}
+
+// machineRm is `machine rm`.
+type machineRm struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
+	machineSelector
+	bulkFlags
+	Force bool `name:"force" help:"Also forget what the machine still owes: runs to be ended there stay as they are."`
+}
+
+// Run removes the machines.
+func (c *machineRm) Run(ctx context.Context, e *env) error {
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineRemove, Force: c.Force})
+}
+
+// machineMv is `machine mv … NEW-CLASS`.
+type machineMv struct {
+	Words []string `arg:"" name:"NEW-CLASS" sep:"none" predictor:"class" help:"The class to move them to. Words before it are machines."`
+	machineSelector
+	bulkFlags
+}
+
+// Run moves the machines.
+func (c *machineMv) Run(ctx context.Context, e *env) error {
+	last := len(c.Words) - 1
+	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
+}
+
+// machineDrain is `machine drain`.
+type machineDrain struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
+	machineSelector
+	bulkFlags
+}
+
+// Run drains the machines.
+func (c *machineDrain) Run(ctx context.Context, e *env) error {
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineDrain})
+}
+
+// machineResume is `machine resume`.
+type machineResume struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
+	machineSelector
+	bulkFlags
+}
+
+// Run gives the machines work again.
+func (c *machineResume) Run(ctx context.Context, e *env) error {
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineResume})
+}
+
+// machineClean is `machine clean`.
+type machineClean struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
+	machineSelector
+	bulkFlags
+}
+
+// Run ends the machines' orphans.
+func (c *machineClean) Run(ctx context.Context, e *env) error {
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineClean})
+}
+
+// changeMachines does one thing to all machines that are selected.
+func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags bulkFlags, args api.ChangeMachinesArgs) error {
+	selector, err := s.selector(e, words)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args.MachineSelector, args.DryRun = selector, flags.DryRun
+	if args.Op == api.MachineRemove && !flags.Yes && !flags.DryRun {
+		if err := confirmMachines(ctx, e, d, args); err != nil {
+			return err
+		}
+	}
+	reply, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
+	if err != nil {
+		return suggestMachines(ctx, d, selector, err)
+	}
+	for _, note := range reply.Notes {
+		e.note("%s", note)
+	}
+	done := machineDone(args)
+	if args.DryRun {
+		done = "would be " + done
+	}
+	return e.printMachines(reply.Machines, nil, done)
+}
+
+// confirmMachines asks before more machines are removed than jobs may be changed without asking.
+func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachinesArgs) error {
+	if len(args.Classes) == 0 && len(args.Addrs) <= bulkLimit {
+		return nil
+	}
+	args.DryRun = true
+	would, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
+	if err != nil {
+		return suggestMachines(ctx, d, args.MachineSelector, err)
+	}
+	if len(would.Machines) <= bulkLimit {
+		return nil
+	}
+	question := fmt.Sprintf("remove %d machines", len(would.Machines))
+	if !e.interactive() {
+		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
+			WithHint("--yes does it, --dry-run shows which")
+	}
+	if yes, err := e.confirm(ctx, question+"?"); err != nil || yes {
+		return err
+	}
+	return api.Errorf(api.Canceled, "nothing was changed")
+}
+
+// machineDone is what became of a machine.
+func machineDone(args api.ChangeMachinesArgs) string {
+	switch args.Op {
+	case api.MachineRemove:
+		return "removed"
+	case api.MachineMove:
+		return "moved to class " + args.Class
+	case api.MachineDrain:
+		return "drained: it is given no more work"
+	case api.MachineResume:
+		return "given work again"
+	case api.MachineClean:
+		return "cleaned"
+	}
+	return "changed"
+}
+
+// printMachines prints the addresses of the machines that were changed, and on stderr what became of them.
+func (e *env) printMachines(machines []api.Machine, addrs []string, done string) error {
+	if e.structured() && machines != nil {
+		return list(e, machines, machineColumns(e))
+	}
+	if machines != nil {
+		addrs = nil
+		for _, m := range machines {
+			addrs = append(addrs, m.Addr)
+		}
+	}
+	for _, addr := range addrs {
+		if _, err := fmt.Fprintln(e.stdout, view.Clean(addr)); err != nil {
+			return err
+		}
+	}
+	if len(addrs) > 0 {
+		e.note("%s: %s", counted(len(addrs), "machine"), done)
+	}
+	return nil
+}
+
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// machineCheck is `machine check`.
+type machineCheck struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m. They need not be in the pool."`
+	machineSelector
+}
+
+// Run connects to the machines and prints what it found. It fails when one can't be used.
+func (c *machineCheck) Run(ctx context.Context, e *env) error {
+	selector, err := c.selector(e, c.Addr)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := ask[api.CheckMachinesReply](ctx, d, "CheckMachines", &api.CheckMachinesArgs{MachineSelector: selector})
+	if err != nil {
+		return suggestMachines(ctx, d, selector, err)
+	}
+	if err := list(e, reply.Checks, checkColumns(e)); err != nil {
+		return err
+	}
+	return checksFailed(e, reply.Checks)
+}
+
+// checksFailed says what was wrong with each machine, below the table, where there is room.
+func checksFailed(e *env, checks []api.MachineCheck) error {
+	failed := 0
+	for _, check := range checks {
+		if check.OK {
+			continue
+		}
+		failed++
+		if e.forScripts() {
+			continue
+		}
+		e.note("%s: %s", view.Clean(check.Addr), view.Clean(check.Error))
+		if check.Hint != "" {
+			e.note("%s: hint: %s", view.Clean(check.Addr), view.Clean(check.Hint))
+		}
+	}
+	if failed > 0 {
+		return exitStatus(exitFailed)
+	}
+	return nil
+}
+
+// machineTrust is `machine trust`.
+type machineTrust struct {
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
+	machineSelector
+	Yes bool `name:"yes" short:"y" help:"Record whatever they present, without asking: for a pool that is imaged anew each night."`
+}
+
+// Run shows the keys, and records those that the user confirms: exactly the ones that were shown.
+func (c *machineTrust) Run(ctx context.Context, e *env) error {
+	selector, err := c.selector(e, c.Addr)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if c.Yes {
+		recorded, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
+		if err != nil {
+			return suggestMachines(ctx, d, selector, err)
+		}
+		if err := list(e, recorded.Checks, trustColumns(e)); err != nil {
+			return err
+		}
+		return checksFailed(e, recorded.Checks)
+	}
+	shown, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
+	if err != nil {
+		return suggestMachines(ctx, d, selector, err)
+	}
+	if err := list(e, shown.Checks, trustColumns(e)); err != nil {
+		return err
+	}
+	return c.record(ctx, e, d, selector, shown.Checks)
+}
+
+// record asks about the keys that known_hosts lacks, and has those recorded.
+func (c *machineTrust) record(ctx context.Context, e *env, d daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
+	prints := map[string]string{}
+	changed := 0
+	for _, check := range checks {
+		if check.Fingerprint == "" || check.Known == "known" {
+			continue
+		}
+		prints[check.Addr] = check.Fingerprint
+		if check.Known == "changed" {
+			changed++
+		}
+	}
+	if len(prints) == 0 {
+		return checksFailed(e, checks)
+	}
+	if !e.interactive() {
+		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", counted(len(prints), "host key")).
+			WithHint("--yes records them without a comparison")
+	}
+	question := fmt.Sprintf("record %s", counted(len(prints), "host key"))
+	if changed > 0 {
+		question = fmt.Sprintf("%s, of which %d differ from what is known", question, changed)
+	}
+	yes, err := e.confirm(ctx, question+"?")
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return api.Errorf(api.Canceled, "nothing was recorded")
+	}
+	reply, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
+	if err != nil {
+		return err
+	}
+	e.note("recorded %s", counted(len(prints), "host key"))
+	return checksFailed(e, reply.Checks)
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// machineSetup is `machine setup … -- CMD…`: each argument is one command.
+type machineSetup struct {
+	Cmd []string `arg:"" optional:"" name:"CMD" sep:"none" beforedash:"machine" help:"The commands, each one argument, run in order on every machine."`
+
+	Machine  []string `name:"machine" short:"m" sep:"none" placeholder:"ADDR" predictor:"machine" help:"A machine: [USER@]HOST[:PORT], an alias of the ssh config, or local[:NAME]. May be repeated."`
+	File     []string `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
+	Existing bool     `name:"existing" short:"e" help:"Set up again the machines that class -c has now."`
+	Class    string   `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that they join when all has succeeded."`
+	Slots    int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs each may run at once."`
+	Timeout  minutes  `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
+	Stagger  seconds  `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
+	Notify   bool     `name:"notify" help:"Tell when a machine's setup has ended."`
+	Verify   string   `name:"verify" placeholder:"CMD" help:"A last command that must exit with 0 before the machine joins."`
+	Until    lifetime `name:"until" placeholder:"DURATION" help:"The machines expire after this long: drained before, gone after."`
+	Retries  int      `name:"retries" default:"0" placeholder:"N" help:"Run a command that failed again, N times at most."`
+	Reboot   bool     `name:"reboot" help:"The machine reboots after the commands; --verify waits until it is back."`
+}
+
+// Run submits a setup for each machine.
+func (c *machineSetup) Run(ctx context.Context, e *env) error {
+	args, err := c.request(e)
+	if err != nil {
+		return err
+	}
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := ask[api.SetupReply](ctx, d, "Setup", args)
+	if err != nil {
+		return suggestMachines(ctx, d, args.MachineSelector, err)
+	}
+	if !e.forScripts() {
+		for i, addr := range reply.Addrs {
+			e.note("job %d sets up %s", reply.JIDs[i], view.Clean(addr))
+		}
+	}
+	return e.printIDs(reply.JIDs)
+}
+
+// request is what the flags ask for.
+func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
+	selector := machineSelector{Machine: c.Machine, File: c.File}
+	addrs, err := selector.addrs(e, nil)
+	if err != nil {
+		return nil, err
+	}
+	args := &api.SetupArgs{
+		MachineSelector: api.MachineSelector{Addrs: addrs},
+		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
+		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
+		Until: c.Until.from(e.now()), Retries: c.Retries, Reboot: c.Reboot,
+	}
+	switch {
+	case c.Existing && c.Class == "":
+		return nil, api.Errorf(api.Usage, "machine setup -e: of which class?").WithHint("name it with -c CLASS")
+	case c.Existing && len(addrs) > 0:
+		return nil, api.Errorf(api.Usage, "machine setup: -e sets up the machines of a class; -m and -f name others")
+	case c.Existing:
+		args.Classes, args.Class = []string{c.Class}, ""
+	case len(addrs) == 0:
+		return nil, api.Errorf(api.Usage, "which machines?").WithHint("name them with -m ADDR or -f FILE, or all of a class with -e -c CLASS")
+	}
+	if len(c.Cmd) == 0 && c.Verify == "" {
+		return nil, api.Errorf(api.Usage, "machine setup: no command was given").
+			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo apt-get update' './build.sh'", e.name)
+	}
+	if c.Slots < 1 {
+		return nil, api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
+	}
+	return args, nil
+}
+
+// parseAddrs reads one machine a line. What follows a # is a comment; blank lines are skipped. A line with
+// several words is an error: its second word is as likely a forgotten comment as another machine.
+func parseAddrs(r io.Reader, path string) ([]string, error) {
+	var addrs []string
+	scanner := bufio.NewScanner(r)
+	for number := 1; scanner.Scan(); number++ {
+		line, _, _ := strings.Cut(scanner.Text(), "#")
+		words := strings.Fields(line)
+		switch len(words) {
+		case 0:
+		case 1:
+			addrs = append(addrs, words[0])
+		default:
+			return nil, api.Errorf(api.Usage, "read the machines: %s:%d: %q is more than one address", path, number, strings.TrimSpace(line)).
+				WithHint("write one machine a line; a comment begins with #")
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		return nil, fmt.Errorf("read the machines: %w", err)
+	}
+	return addrs, nil
+}

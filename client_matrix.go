@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// matrixGroup are the commands on matrices.
+type matrixGroup struct {
+	Add    matrixAdd    `cmd:"" help:"Submit a command for every combination of values."`
+	Ls     matrixLs     `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
+	Cancel matrixCancel `cmd:"" help:"Cancel what is left of a matrix."`
+	Rm     matrixRm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
+	Hold   matrixHold   `cmd:"" aliases:"pause" help:"Keep a matrix's jobs from starting."`
+	Unhold matrixUnhold `cmd:"" aliases:"resume" help:"Let a matrix's jobs start."`
+	Rerun  matrixRerun  `cmd:"" help:"Run the cells again that have ended, or with --failed only those that failed or were lost."`
+}
+
+// matrixRetries is how often a matrix's job is run again by default.
+const matrixRetries = 3
+
+// matrixAdd is `matrix add CLASS CMD CP_PATH KEY=V1,V2…`.
+type matrixAdd struct {
+	Class  string   `arg:"" name:"CLASS" predictor:"class" help:"The class of machines that may run it."`
+	Cmd    string   `arg:"" name:"CMD" help:"The command line, with {KEY} for the values."`
+	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps the results; may have {KEY}s, too."`
+	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values; \\, is a comma in a value."`
+
+	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
+	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
+	Notify      bool              `name:"notify" help:"Tell when it has ended."`
+	Name        string            `name:"name" help:"A name for it."`
+	Tag         string            `name:"tag" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
+	Hold        bool              `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
+	Priority    int               `name:"priority" help:"Higher ones of a class start first; 0 by default."`
+	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
+	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
+	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
+	DryRun      bool              `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
+}
+
+// Run submits the matrix.
+func (c *matrixAdd) Run(ctx context.Context, e *env) error {
+	axes, err := parseAxes(c.Vars)
+	if err != nil {
+		return err
+	}
+	dir, err := e.workDir()
+	if err != nil {
+		return err
+	}
+	if c.Times < 1 {
+		return api.Errorf(api.Usage, "-x %d: a combination is run once or more", c.Times)
+	}
+	args := api.AddMatrixArgs{DryRun: c.DryRun, Matrix: api.MatrixSpec{
+		Name: c.Name, Vars: axes,
+		Job: api.JobSpec{
+			Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: c.Times,
+			MaxFailures: retries(false, c.MaxFailures, matrixRetries), Timeout: c.Timeout.Duration,
+			Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
+			Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
+		},
+	}}
+	reply, err := call[api.AddMatrixReply](ctx, e, "AddMatrix", &args)
+	if err != nil {
+		return err
+	}
+	e.warn(reply.Warnings)
+	if c.DryRun {
+		return printSample(e, reply)
+	}
+	if !e.forScripts() {
+		e.note("matrix %d: %s, %d..%d", reply.ID, counted(reply.Cells, "job"), reply.FirstJID, reply.FirstJID+uint64(reply.Cells)-1)
+	}
+	return printMatrixID(e, reply)
+}
+
+// newMatrix is a matrix that was submitted, in JSON.
+type newMatrix struct {
+	ID       uint64 `json:"id"`
+	FirstJID uint64 `json:"first_jid"`
+	Cells    int    `json:"cells"`
+}
+
+func printMatrixID(e *env, reply *api.AddMatrixReply) error {
+	if e.structured() {
+		return list(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells}}, newMatrixColumns())
+	}
+	_, err := fmt.Fprintln(e.stdout, reply.ID)
+	return err
+}
+
+// printSample shows what a dry run would submit.
+func printSample(e *env, reply *api.AddMatrixReply) error {
+	for _, cmd := range reply.Sample {
+		if _, err := fmt.Fprintln(e.stdout, view.Clean(cmd)); err != nil {
+			return err
+		}
+	}
+	if more := reply.Cells - len(reply.Sample); more > 0 {
+		fmt.Fprintf(e.stdout, "… and %d more\n", more)
+	}
+	e.note("%s would be submitted", counted(reply.Cells, "job"))
+	return nil
+}
+
+// parseAxes reads KEY=V1,V2… words, in their order. A backslash before a comma or a backslash makes it part of the value.
+func parseAxes(words []string) ([]api.Axis, error) {
+	var axes []api.Axis
+	seen := map[string]bool{}
+	for _, word := range words {
+		name, values, ok := strings.Cut(word, "=")
+		if !ok || name == "" {
+			return nil, api.Errorf(api.Usage, "%q is not of the form KEY=V1,V2,…", word).
+				WithHint("a command or path with blanks must be quoted")
+		}
+		if seen[name] {
+			return nil, api.Errorf(api.Usage, "the variable %s is given twice", name).WithHint("write its values in one list: %s=…,…", name)
+		}
+		seen[name] = true
+		axes = append(axes, api.Axis{Name: name, Values: splitValues(values)})
+	}
+	return axes, nil
+}
+
+func splitValues(text string) []string {
+	var values []string
+	var value strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && i+1 < len(text) && (text[i+1] == ',' || text[i+1] == '\\'):
+			i++
+			value.WriteByte(text[i])
+		case text[i] == ',':
+			values = append(values, value.String())
+			value.Reset()
+		default:
+			value.WriteByte(text[i])
+		}
+	}
+	return append(values, value.String())
+}
+
+// matrixLs is `matrix ls [ID]`.
+type matrixLs struct {
+	Matrix string `arg:"" optional:"" name:"ID" predictor:"matrix" help:"One matrix, by id or name: with its jobs."`
+}
+
+// Run lists the matrices.
+func (c *matrixLs) Run(ctx context.Context, e *env) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	id, name := idOrName(c.Matrix)
+	reply, err := ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
+	if err != nil {
+		return suggest(ctx, d, "matrix", c.Matrix, err)
+	}
+	for i := range reply.Matrices {
+		restoreMatrix(&reply.Matrices[i])
+	}
+	if c.Matrix != "" && len(reply.Matrices) == 0 {
+		return suggest(ctx, d, "matrix", c.Matrix, api.Errorf(api.NotFound, "there is no matrix %s", c.Matrix))
+	}
+	if c.Matrix == "" || e.forScripts() {
+		return list(e, reply.Matrices, matrixColumns(e))
+	}
+	return writeMatrix(e, &reply.Matrices[0])
+}
+
+// writeMatrix prints one matrix with its jobs.
+func writeMatrix(e *env, m *api.Matrix) error {
+	out := fields{e.stdout, 12}
+	out.add(fmt.Sprintf("matrix %d", m.ID), firstNonEmpty(m.Name, m.Class))
+	out.add("class", m.Class)
+	out.add("command", m.Cmd)
+	for _, axis := range m.Vars {
+		out.add(axis.Name, strings.Join(axis.Values, ", "))
+	}
+	out.add("repeats", number0(m.Repeats))
+	out.add("results in", m.CpPath)
+	if m.Held {
+		out.join("held", firstNonEmpty(m.HeldWhy, "yes"))
+	}
+	fmt.Fprintln(e.stdout)
+	return writeListing(e.stdout, e, &listing{Jobs: m.Jobs, Counts: m.Counts})
+}
+
+// matrixName names the matrix that a command changes.
+type matrixName struct {
+	Matrix string `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
+}
+
+type matrixCancel struct {
+	matrixName
+	bulkFlags
+}
+
+// Run cancels what is left.
+func (c *matrixCancel) Run(ctx context.Context, e *env) error {
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixCancel})
+}
+
+type matrixRm struct {
+	matrixName
+	bulkFlags
+}
+
+// Run forgets the matrix.
+func (c *matrixRm) Run(ctx context.Context, e *env) error {
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixForget})
+}
+
+type matrixHold struct {
+	matrixName
+	bulkFlags
+}
+
+// Run holds the matrix.
+func (c *matrixHold) Run(ctx context.Context, e *env) error {
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixHold})
+}
+
+type matrixUnhold struct {
+	matrixName
+	bulkFlags
+}
+
+// Run lets the matrix start.
+func (c *matrixUnhold) Run(ctx context.Context, e *env) error {
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixUnhold})
+}
+
+type matrixRerun struct {
+	matrixName
+	bulkFlags
+	Failed bool `name:"failed" help:"Only the cells that failed or were lost."`
+}
+
+// Run runs cells again.
+func (c *matrixRerun) Run(ctx context.Context, e *env) error {
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixRerun, Failed: c.Failed})
+}
+
+// changeMatrix does one thing to a whole matrix. What can't be undone is asked about when it concerns many jobs.
+func changeMatrix(ctx context.Context, e *env, flags bulkFlags, args api.ChangeMatrixArgs) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args.DryRun = true
+	would, err := ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	if err != nil {
+		return suggest(ctx, d, "matrix", args.Matrix, err)
+	}
+	if flags.DryRun {
+		e.note("%s of matrix %d would be %s", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
+		return nil
+	}
+	if would.Changed > bulkLimit && !flags.Yes && args.Op != api.MatrixHold && args.Op != api.MatrixUnhold {
+		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
+		if !e.interactive() {
+			return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
+				WithHint("--yes does it, --dry-run shows how many there are")
+		}
+		if yes, err := e.confirm(ctx, question+"?"); err != nil {
+			return err
+		} else if !yes {
+			return api.Errorf(api.Canceled, "nothing was changed")
+		}
+	}
+	args.Mutation, args.DryRun = api.Mutation{}, false
+	reply, err := ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	if err != nil {
+		return err
+	}
+	e.note("%s of matrix %d %s", counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+	if len(reply.JIDs) > 0 {
+		return e.printIDs(reply.JIDs)
+	}
+	return nil
+}
+
+func matrixVerb(op string) string {
+	switch op {
+	case api.MatrixForget:
+		return "cancel and forget"
+	case api.MatrixRerun:
+		return "run again"
+	}
+	return op
+}
+
+func matrixDone(op string) string {
+	switch op {
+	case api.MatrixCancel:
+		return "canceled"
+	case api.MatrixForget:
+		return "forgotten"
+	case api.MatrixHold:
+		return "held"
+	case api.MatrixUnhold:
+		return "waiting"
+	case api.MatrixRerun:
+		return "run again"
+	}
+	return "changed"
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// The states of a job, as they cross the socket.
+const (
+	statusWaiting  = "waiting"
+	statusHeld     = "held"
+	statusRunning  = "running"
+	statusCopying  = "copying"
+	statusDone     = "done"
+	statusFailed   = "failed"
+	statusCanceled = "canceled"
+	statusLost     = "lost"
+)
+
+// format is how to print: -q is -o id.
+func (e *env) format() view.Format {
+	if e.globals.Quiet {
+		return view.ID
+	}
+	return view.Format(firstNonEmpty(e.globals.Output, string(view.Table)))
+}
+
+// forScripts tells whether a program reads the output: then a listing is complete, row by row, and nothing is folded.
+func (e *env) forScripts() bool {
+	return e.format() != view.Table && e.format() != view.Wide
+}
+
+// structured tells whether the output has fields, rather than only ids.
+func (e *env) structured() bool { return e.forScripts() && e.format() != view.ID }
+
+// list prints a listing in the format that the flags say.
+func list[T any](e *env, rows []T, columns []view.Column[T]) error {
+	return view.Write(e.stdout, view.Options{Format: e.format(), Screen: e.screen}, columns, rows)
+}
+
+// prepare looks at the terminal once the flags are known.
+func (e *env) prepare() error {
+	if file, ok := e.stdout.(*os.File); ok {
+		e.screen = view.DetectScreen(file, e.getenv)
+	}
+	switch e.globals.Color {
+	case "always":
+		e.screen.Color = true
+	case "never":
+		e.screen.Color = false
+	}
+	return nil
+}
+
+// interactive tells whether there is somebody to ask.
+func (e *env) interactive() bool {
+	in, ok := e.stdin.(*os.File)
+	return ok && term.IsTerminal(int(in.Fd()))
+}
+
+// note tells the user something on stderr, unless -q.
+func (e *env) note(format string, args ...any) {
+	if !e.globals.Quiet {
+		fmt.Fprintf(e.stderr, "%s: %s\n", e.name, fmt.Sprintf(format, args...))
+	}
+}
+
+// warn prints the daemon's warnings, -q or not: they say that something may not be as meant.
+func (e *env) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(e.stderr, "%s: warning: %s\n", e.name, view.Clean(w))
+	}
+}
+
+// submitted is a new job in JSON.
+type submitted struct {
+	JID uint64 `json:"jid"`
+}
+
+// printIDs prints the ids of new jobs, one a line.
+func (e *env) printIDs(ids []uint64) error {
+	if e.structured() {
+		rows := make([]submitted, len(ids))
+		for i, id := range ids {
+			rows[i] = submitted{id}
+		}
+		return list(e, rows, []view.Column[submitted]{
+			{Key: "jid", Value: func(s submitted) string { return jidText(s.JID) }, IsID: true},
+		})
+	}
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id)
+	}
+	_, err := io.WriteString(e.stdout, text.String())
+	return err
+}
+
+// timeText is a time for people on a terminal, else for programs.
+func (e *env) timeText(t time.Time) string {
+	return view.FormatTime(t, e.now(), e.screen.Terminal)
+}
+
+func (e *env) timePointerText(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return e.timeText(*t)
+}
+
+// paint colours text where colours are wanted.
+func (e *env) paint(style view.Style, text string) string { return style.Paint(text, e.screen.Color) }
+
+// countsLine is the line above a listing of jobs.
+func (e *env) countsLine(c api.Counts) string {
+	return view.Paint(viewCounts(c).Line(), e.screen.Color)
+}
+
+func viewCounts(c api.Counts) view.Counts {
+	return view.Counts{
+		Waiting: c.Waiting, Held: c.Held, Running: c.Running, Copying: c.Copying,
+		Done: c.Done, Failed: c.Failed, Canceled: c.Canceled, Lost: c.Lost,
+	}
+}
+
+func isBrokenPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// redraw shows a screen in the place of the one before. Off a terminal each is printed below the other.
+func (e *env) redraw(draw func(w io.Writer) error) error {
+	var text strings.Builder
+	if err := draw(&text); err != nil {
+		return err
+	}
+	out := text.String()
+	if e.screen.Terminal {
+		// Home, and each line cleared from its end: without a flash. Then what is left below.
+		out = "\x1b[H" + strings.ReplaceAll(out, "\n", "\x1b[K\n") + "\x1b[J"
+	}
+	_, err := io.WriteString(e.stdout, out)
+	return err
+}

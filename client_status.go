@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sort"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// pingCmd is `ping`.
+type pingCmd struct{}
+
+// Run asks whether the daemon answers.
+func (c *pingCmd) Run(ctx context.Context, e *env) error {
+	began := e.now()
+	if _, err := call[api.Empty](ctx, e, "Ping", &api.Empty{}); err != nil {
+		return err
+	}
+	took := e.now().Sub(began)
+	if e.structured() {
+		return list(e, []pong{{OK: true, Seconds: took.Seconds()}}, pongColumns())
+	}
+	_, err := fmt.Fprintf(e.stdout, "OK (%.1f ms)\n", 1000*took.Seconds())
+	return err
+}
+
+// pong is an answered ping in JSON.
+type pong struct {
+	OK      bool    `json:"ok"`
+	Seconds float64 `json:"seconds"` // from before the connection to the answer
+}
+
+// statusCmd is `status`.
+type statusCmd struct{}
+
+// Run prints what the daemon is and holds.
+func (c *statusCmd) Run(ctx context.Context, e *env) error {
+	status, err := call[api.Status](ctx, e, "Status", &api.Empty{})
+	if err != nil {
+		return err
+	}
+	if e.forScripts() {
+		return list(e, []api.Status{*status}, statusColumns())
+	}
+	out := fields{e.stdout, 16}
+	out.add("version", status.Version)
+	out.add("pid", fmt.Sprint(status.PID))
+	out.add("running since", e.timeText(status.StartedAt))
+	out.add("state directory", status.StateDir)
+	out.add("job logs", status.LogDir)
+	out.add("socket", status.Socket)
+	out.add("driver", status.Driver)
+	out.add("server id", status.ServerID)
+	fmt.Fprintf(e.stdout, "%-16s %s\n", "jobs", e.countsLine(status.Jobs))
+	out.add("matrices", fmt.Sprint(status.Matrices))
+	out.add("machines", machinesText(status.Machines))
+	if status.HostFreeBytes > 0 {
+		out.add("free disk", sizeText(status.HostFreeBytes))
+	}
+	if status.DiskFull {
+		out.add("disk full", "new work is refused until there is room again")
+	}
+	return nil
+}
+
+// machinesText is "3 connected, 1 away".
+func machinesText(byState map[string]int) string {
+	var states []string
+	for state := range byState {
+		states = append(states, state)
+	}
+	sort.Strings(states)
+	var parts []string
+	for _, state := range states {
+		parts = append(parts, fmt.Sprintf("%d %s", byState[state], state))
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// versionCmd is `version`.
+type versionCmd struct{}
+
+// Run prints the program's version.
+func (c *versionCmd) Run(_ context.Context, e *env) error {
+	_, err := fmt.Fprintf(e.stdout, "jobserver %s\n", version())
+	return err
+}
+
+// version is the module's version, or the commit that the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	revision, dirty := "", ""
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision":
+			revision = setting.Value[:min(12, len(setting.Value))]
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			dirty = "+dirty"
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return "devel-" + revision + dirty
+}
+
+// eventsCmd is `events`.
+type eventsCmd struct {
+	Since  *uint64 `name:"since" placeholder:"CURSOR" help:"Print what came after this cursor; without it, what comes from now on. 0 is all that is kept."`
+	Number int     `name:"number" short:"n" default:"0" placeholder:"N" help:"End after N events; 0 goes on."`
+	NoWait bool    `name:"no-wait" help:"Print what there is, and end."`
+}
+
+// Run prints events as they become durable, until it is interrupted.
+func (c *eventsCmd) Run(ctx context.Context, e *env) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	cursor, err := c.start(ctx, d)
+	if err != nil {
+		return err
+	}
+	for printed := 0; ; {
+		args := api.EventsArgs{Since: cursor, Max: 1000, Wait: waitPoll}
+		if c.NoWait {
+			args.Wait = 0
+		}
+		if c.Number > 0 {
+			args.Max = min(args.Max, c.Number-printed)
+		}
+		reply, err := ask[api.EventsReply](ctx, d, "Events", &args)
+		if err != nil {
+			return err
+		}
+		if reply.Gap {
+			e.note("older events than the next are no longer kept")
+		}
+		if err := c.print(e, reply.Events); err != nil {
+			return err
+		}
+		printed += len(reply.Events)
+		cursor = max(reply.Cursor, cursor)
+		if (c.Number > 0 && printed >= c.Number) || (c.NoWait && len(reply.Events) == 0) {
+			return nil
+		}
+	}
+}
+
+// start is the cursor to begin at.
+func (c *eventsCmd) start(ctx context.Context, d daemon) (uint64, error) {
+	switch {
+	case c.Since != nil:
+		return *c.Since, nil
+	case c.NoWait:
+		return 0, nil
+	}
+	status, err := ask[api.Status](ctx, d, "Status", &api.Empty{})
+	if err != nil {
+		return 0, err
+	}
+	return status.Cursor, nil
+}
+
+// print writes events one a line: they are a stream, so that even json is an object a line.
+func (c *eventsCmd) print(e *env, events []api.Event) error {
+	for _, event := range events {
+		var err error
+		switch e.format() {
+		case view.JSON, view.JSONL:
+			err = view.WriteObject(e.stdout, view.JSONL, event)
+		case view.ID:
+			_, err = fmt.Fprintln(e.stdout, event.Cursor)
+		case view.CSV:
+			err = view.Write(e.stdout, view.Options{Format: view.CSV, NoHeader: true}, eventColumns(e), []api.Event{event})
+		default:
+			_, err = fmt.Fprintf(e.stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.timeText(event.At), event.Kind, view.Clean(event.Text))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventColumns are the fields of an event in CSV.
+func eventColumns(e *env) []view.Column[api.Event] {
+	return []view.Column[api.Event]{
+		onlyCSV("cursor", func(v api.Event) string { return fmt.Sprint(v.Cursor) }),
+		onlyCSV("at", func(v api.Event) string { return e.timeText(v.At) }),
+		onlyCSV("kind", func(v api.Event) string { return v.Kind }),
+		onlyCSV("jid", func(v api.Event) string { return known0(v.JID) }),
+		onlyCSV("machine", func(v api.Event) string { return v.Machine }),
+		onlyCSV("status", func(v api.Event) string { return v.Status }),
+		onlyCSV("text", func(v api.Event) string { return v.Text }),
+	}
+}

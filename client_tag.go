@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"jobserver/api"
+)
+
+// tagGroup are the commands on tags.
+type tagGroup struct {
+	New   tagNew   `cmd:"" help:"Make a tag; without a name, its id is its name."`
+	Set   tagSet   `cmd:"" help:"Put jobs under a tag."`
+	Unset tagUnset `cmd:"" help:"Take jobs' tag away."`
+	Ls    tagLs    `cmd:"" aliases:"list" help:"List the tags, or the jobs of one."`
+}
+
+// tagNew is `tag new [NAME]`.
+type tagNew struct {
+	Name string `arg:"" optional:"" name:"NAME" help:"Its name; none like a number."`
+}
+
+// Run makes the tag.
+func (c *tagNew) Run(ctx context.Context, e *env) error {
+	tag, err := call[api.Tag](ctx, e, "NewTag", &api.NewTagArgs{Name: c.Name})
+	if err != nil {
+		return err
+	}
+	if e.structured() {
+		return list(e, []api.Tag{*tag}, tagColumns(e))
+	}
+	_, err = fmt.Fprintln(e.stdout, tag.ID)
+	return err
+}
+
+// tagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
+type tagSet struct {
+	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
+	bulkFlags
+}
+
+// Run tags the jobs.
+func (c *tagSet) Run(ctx context.Context, e *env) error {
+	last := len(c.Words) - 1
+	if last < 1 {
+		return api.Errorf(api.Usage, "tag set %s: the tag is missing", c.Words[0]).
+			WithHint("%s tag set JID… TAG", e.name)
+	}
+	return bulk(ctx, e, c.Words[:last], c.bulkFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+}
+
+// tagUnset is `tag unset JID…`.
+type tagUnset struct {
+	selectors
+	bulkFlags
+}
+
+// Run takes the tags away.
+func (c *tagUnset) Run(ctx context.Context, e *env) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpUntag})
+}
+
+// tagLs is `tag ls [TAG]`.
+type tagLs struct {
+	Tag string `arg:"" optional:"" name:"TAG" predictor:"tag" help:"One tag, by id or name: its jobs."`
+}
+
+// Run lists the tags, or a tag's jobs.
+func (c *tagLs) Run(ctx context.Context, e *env) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := ask[api.ListTagsReply](ctx, d, "ListTags", &api.ListTagsArgs{Tag: c.Tag})
+	if err != nil {
+		return suggest(ctx, d, "tag", c.Tag, err)
+	}
+	if c.Tag == "" || e.forScripts() {
+		return list(e, reply.Tags, tagColumns(e))
+	}
+	if len(reply.Tags) == 0 {
+		return suggest(ctx, d, "tag", c.Tag, api.Errorf(api.NotFound, "there is no tag %s", c.Tag))
+	}
+	tag := reply.Tags[0]
+	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}})
+	if err != nil && api.KindOf(err) != api.NoMatch {
+		return err
+	}
+	found.Counts = tag.Counts
+	return writeListing(e.stdout, e, found)
+}
+
+// idOrName tells an id from a name.
+func idOrName(word string) (uint64, string) {
+	if id, err := strconv.ParseUint(word, 10, 64); err == nil {
+		return id, ""
+	}
+	return 0, word
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"jobserver/api"
+)
+
+// varGroup are the commands on variables.
+type varGroup struct {
+	Ls    varLs    `cmd:"" aliases:"list" help:"List the variables; a secret's value is never shown."`
+	Set   varSet   `cmd:"" help:"Set a variable that commands and CP_PATHs name as {NAME}."`
+	Unset varUnset `cmd:"" help:"Take a variable away."`
+}
+
+// varLs is `var ls`.
+type varLs struct{}
+
+// Run lists the variables.
+func (c *varLs) Run(ctx context.Context, e *env) error {
+	reply, err := call[api.ListVarsReply](ctx, e, "ListVars", &api.Empty{})
+	if err != nil {
+		return err
+	}
+	for i := range reply.Vars {
+		restoreVariable(&reply.Vars[i])
+	}
+	return list(e, reply.Vars, varColumns())
+}
+
+// varSet is `var set NAME VALUE`.
+type varSet struct {
+	Name   string `arg:"" name:"NAME" predictor:"var" help:"Its name."`
+	Value  string `arg:"" name:"VALUE" help:"Its value; - asks for it on a terminal without showing it, or reads it from stdin."`
+	Secret bool   `name:"secret" help:"Never list, log or show the value. SLACK_API always is one."`
+}
+
+// Run sets the variable.
+func (c *varSet) Run(ctx context.Context, e *env) error {
+	value := c.Value
+	if value == "-" {
+		read, err := e.readSecret(fmt.Sprintf("value of %s: ", c.Name))
+		if err != nil {
+			return fmt.Errorf("read the value of %s: %w", c.Name, err)
+		}
+		value = read
+	} else if c.Secret {
+		e.note("the value stands in the shell's history and in the list of processes; `%s var set %s - --secret` asks for it", e.name, c.Name)
+	}
+	args := api.SetVarArgs{Name: c.Name, Value: value, Secret: c.Secret}
+	_, err := call[api.Empty](ctx, e, "SetVar", &args)
+	return err
+}
+
+// readSecret asks without echo on a terminal; else it takes all of stdin but its last line end.
+func (e *env) readSecret(prompt string) (string, error) {
+	if file, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		fmt.Fprint(e.stderr, prompt)
+		secret, err := term.ReadPassword(int(file.Fd()))
+		fmt.Fprintln(e.stderr)
+		return string(secret), err
+	}
+	data, err := io.ReadAll(io.LimitReader(bufio.NewReader(e.stdin), 1<<20))
+	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), err
+}
+
+// varUnset is `var unset NAME`.
+type varUnset struct {
+	Name string `arg:"" name:"NAME" predictor:"var" help:"Its name."`
+}
+
+// Run takes the variable away.
+func (c *varUnset) Run(ctx context.Context, e *env) error {
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := ask[api.Empty](ctx, d, "SetVar", &api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
+		return suggest(ctx, d, "var", c.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// Command jobserver runs experiments on a pool of machines that are reached by SSH: a daemon that
+// schedules them (`jobserver serve`), a stateless client (every other command), and the agent and
+// supervisor that the daemon runs on each machine.
+//
+// This file is the root: it decides which of these a process is, and it is the one place where an
+// error becomes an exit code. The commands are in client_*.go, one file per group; serve.go has the daemon.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/api"
+)
+
+// The exit codes; `wait` on one job exits with that job's code instead.
+const (
+	exitDone         = 0
+	exitFailed       = 1   // the operation, or one of several jobs waited for
+	exitUsage        = 2   // wrong usage
+	exitNotFound     = 3   // no such job, machine, matrix, tag or variable, or nothing matched
+	exitUnavailable  = 4   // the daemon can't be reached
+	exitIncompatible = 5   // the daemon speaks another protocol
+	exitTimeout      = 124 // as timeout(1) has it
+	exitInterrupted  = 130 // as a shell has it for SIGINT
+)
+
+func main() {
+	// The agent and the supervisor start once per connection and once per attempt, on the machines:
+	// nothing of the client is built for them.
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "agent":
+			os.Exit(agent.Main(os.Args[2:]))
+		case "supervise":
+			os.Exit(agent.SuperviseMain(os.Args[2:]))
+		}
+	}
+	e := &env{
+		name:   filepath.Base(os.Args[0]),
+		stdin:  os.Stdin,
+		stdout: os.Stdout,
+		stderr: os.Stderr,
+		getenv: os.Getenv,
+		now:    time.Now,
+	}
+	if os.Getenv("COMP_LINE") != "" {
+		os.Exit(complete(e))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, e, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program but for the process: it runs one command line and gives its exit code.
+func run(ctx context.Context, e *env, args []string) int {
+	err := execute(ctx, e, args)
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && api.KindOf(err) == api.Canceled {
+		return exitInterrupted
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	e.reportError(err)
+	return exitCode(api.KindOf(err))
+}
+
+// exitStatus is an error that only says how the process is to end: what there is to tell has been told.
+type exitStatus int
+
+// Error is never shown.
+func (s exitStatus) Error() string { return "exit status" }
+
+// exitCode is the exit code of an error of the kind.
+func exitCode(kind api.Kind) int {
+	switch kind {
+	case api.Usage, api.Invalid:
+		return exitUsage
+	case api.NotFound, api.NoMatch:
+		return exitNotFound
+	case api.Unavailable:
+		return exitUnavailable
+	case api.Incompatible:
+		return exitIncompatible
+	case api.Timeout:
+		return exitTimeout
+	case api.Canceled:
+		return exitInterrupted
+	case api.Conflict, api.Confirm, api.Denied, api.Full, api.TooLarge, api.OutcomeUnknown, api.Internal:
+		return exitFailed
+	}
+	return exitFailed // kinds that a newer daemon knows
+}
