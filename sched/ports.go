@@ -65,15 +65,15 @@ type Pool struct {
 // Run is an attempt, or a step of a setup, to be started on a machine.
 type Run struct {
 	Ref     *statepb.RunRef
-	Known   bool     // it has started: only follow it
-	BootID  string   // the boot that it was dispatched on; another one means that it is lost
-	Command []byte   // for sh -c; or
-	Argv    []string // the driver and the job's words
-	Env     []string // NAME=value
-	Secrets map[string][]byte
-	Timeout time.Duration // 0: none
-	MaxLog  int64         // 0: the daemon's own
-	Cancel  bool          // a cancel is already asked for
+	Known   bool              // it has started: only follow it
+	BootID  string            // the boot that it was dispatched on; another one means that it is lost
+	Command []byte            // for sh -c; or
+	Argv    []string          // the driver and the job's words
+	Env     []string          // NAME=value
+	Secrets map[string][]byte // by name; the job sees them as JOBSERVER_<name>
+	Timeout time.Duration     // 0: none
+	MaxLog  int64             // 0: the daemon's own
+	Cancel  bool              // a cancel is already asked for
 }
 
 // Copy is an attempt whose results are wanted.

@@ -239,6 +239,7 @@ type Change struct {
 	VarSet          *VarSet                `protobuf:"bytes,70,opt,name=var_set,json=varSet,proto3" json:"var_set,omitempty"`
 	TagMade         *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
 	RequestDone     *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
+	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -472,6 +473,13 @@ func (x *Change) GetTagMade() *TagMade {
 func (x *Change) GetRequestDone() *RequestDone {
 	if x != nil {
 		return x.RequestDone
+	}
+	return nil
+}
+
+func (x *Change) GetIdsReserved() *IdsReserved {
+	if x != nil {
+		return x.IdsReserved
 	}
 	return nil
 }
@@ -981,7 +989,9 @@ type Attempt struct {
 	ErrCrc           uint32                 `protobuf:"varint,29,opt,name=err_crc,json=errCrc,proto3" json:"err_crc,omitempty"`
 	ResultsBytes     int64                  `protobuf:"varint,30,opt,name=results_bytes,json=resultsBytes,proto3" json:"results_bytes,omitempty"`
 	ResultsFiles     int32                  `protobuf:"varint,31,opt,name=results_files,json=resultsFiles,proto3" json:"results_files,omitempty"`
-	Timeout          int64                  `protobuf:"varint,32,opt,name=timeout,proto3" json:"timeout,omitempty"` // that it runs under; 0 none
+	Timeout          int64                  `protobuf:"varint,32,opt,name=timeout,proto3" json:"timeout,omitempty"`                            // that it runs under; 0 none
+	StepStarted      bool                   `protobuf:"varint,33,opt,name=step_started,json=stepStarted,proto3" json:"step_started,omitempty"` // the run of its newest step is known to have begun
+	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                            // its timeout was changed after it was dispatched
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1240,6 +1250,20 @@ func (x *Attempt) GetTimeout() int64 {
 	return 0
 }
 
+func (x *Attempt) GetStepStarted() bool {
+	if x != nil {
+		return x.StepStarted
+	}
+	return false
+}
+
+func (x *Attempt) GetRetimed() bool {
+	if x != nil {
+		return x.Retimed
+	}
+	return false
+}
+
 type Matrix struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1249,13 +1273,15 @@ type Matrix struct {
 	Repeats  int32                  `protobuf:"varint,5,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	FirstJob uint64                 `protobuf:"varint,6,opt,name=first_job,json=firstJob,proto3" json:"first_job,omitempty"`
 	Cells    uint32                 `protobuf:"varint,7,opt,name=cells,proto3" json:"cells,omitempty"`
-	// The indices of each cell into the axes (the repeat last), cell after cell, as varints; empty means
-	// the plain product in order, the last axis varying fastest and repeats fastest of all.
-	Index         []byte `protobuf:"bytes,8,opt,name=index,proto3" json:"index,omitempty"`
-	Held          bool   `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
-	HeldWhy       string `protobuf:"bytes,10,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`
-	SubmittedAt   int64  `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
-	Touched       []byte `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"` // bitmap of the cells that have, or had, a record of their own
+	// For each cell its index into the values of each axis and then its repeat, little-endian numbers of index_width bytes. Empty
+	// means the plain product in order, the last axis varying fastest but for the repeats.
+	Index         []byte       `protobuf:"bytes,8,opt,name=index,proto3" json:"index,omitempty"`
+	IndexWidth    uint32       `protobuf:"varint,14,opt,name=index_width,json=indexWidth,proto3" json:"index_width,omitempty"`
+	Held          bool         `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
+	HeldWhy       string       `protobuf:"bytes,10,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`
+	SubmittedAt   int64        `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
+	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`     // bitmap of the cells that have, or had, a record of their own
+	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"` // oldest first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1346,6 +1372,13 @@ func (x *Matrix) GetIndex() []byte {
 	return nil
 }
 
+func (x *Matrix) GetIndexWidth() uint32 {
+	if x != nil {
+		return x.IndexWidth
+	}
+	return 0
+}
+
 func (x *Matrix) GetHeld() bool {
 	if x != nil {
 		return x.Held
@@ -1374,6 +1407,66 @@ func (x *Matrix) GetTouched() []byte {
 	return nil
 }
 
+func (x *Matrix) GetRestarted() []*Restarted {
+	if x != nil {
+		return x.Restarted
+	}
+	return nil
+}
+
+// Restarted is a job that runs a cell again, beside the consecutive ids that the matrix was given.
+type Restarted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Cell          uint32                 `protobuf:"varint,2,opt,name=cell,proto3" json:"cell,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restarted) Reset() {
+	*x = Restarted{}
+	mi := &file_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restarted) ProtoMessage() {}
+
+func (x *Restarted) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
+func (*Restarted) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Restarted) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *Restarted) GetCell() uint32 {
+	if x != nil {
+		return x.Cell
+	}
+	return 0
+}
+
 type Axis struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1384,7 +1477,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1489,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1502,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Axis) GetName() string {
@@ -1453,7 +1546,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1558,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1571,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Machine) GetAddr() string {
@@ -1625,7 +1718,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1730,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1743,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -1689,7 +1782,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1794,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1807,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -1770,7 +1863,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1875,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1888,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -1816,13 +1909,14 @@ type Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Jobs          []uint64               `protobuf:"varint,3,rep,packed,name=jobs,proto3" json:"jobs,omitempty"` // in a snapshot: those that have it, ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1928,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1941,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -1864,6 +1958,13 @@ func (x *Tag) GetName() string {
 	return ""
 }
 
+func (x *Tag) GetJobs() []uint64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
 // Work says which machines have succeeded with a matrix or a command.
 type Work struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1875,7 +1976,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1988,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2001,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Work) GetKey() string {
@@ -1926,7 +2027,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2039,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2052,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -1970,7 +2071,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2083,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2096,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2015,7 +2116,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2128,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2141,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2066,7 +2167,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2179,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2192,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2110,7 +2211,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2223,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2236,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2155,7 +2256,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2268,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2281,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2207,7 +2308,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2320,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2333,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2259,7 +2360,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2372,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2385,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2310,7 +2411,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2423,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2436,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2356,7 +2457,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2469,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2482,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2414,7 +2515,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2527,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2540,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -2459,7 +2560,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2572,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2585,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -2511,7 +2612,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2624,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2637,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -2563,7 +2664,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2676,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2689,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -2615,7 +2716,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2728,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2741,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -2667,7 +2768,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2780,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2793,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -2722,7 +2823,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2835,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2848,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -2795,7 +2896,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2908,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2921,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -2846,7 +2947,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2959,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2972,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -2890,7 +2991,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3003,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3016,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -2936,7 +3037,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3049,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3062,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -2996,7 +3097,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3109,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3122,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3055,7 +3156,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3168,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3181,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3106,7 +3207,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3219,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3232,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3145,13 +3246,14 @@ type MachineCleared struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
 	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	Others        []string               `protobuf:"bytes,3,rep,name=others,proto3" json:"others,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3265,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3278,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3193,6 +3295,13 @@ func (x *MachineCleared) GetClass() string {
 	return ""
 }
 
+func (x *MachineCleared) GetOthers() []string {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
 type VarSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3205,7 +3314,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3326,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3339,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VarSet) GetName() string {
@@ -3270,7 +3379,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3391,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3404,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3303,6 +3412,50 @@ func (x *TagMade) GetTag() *Tag {
 		return x.Tag
 	}
 	return nil
+}
+
+type IdsReserved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdsReserved) Reset() {
+	*x = IdsReserved{}
+	mi := &file_state_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdsReserved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdsReserved) ProtoMessage() {}
+
+func (x *IdsReserved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
+func (*IdsReserved) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *IdsReserved) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
 }
 
 type RequestDone struct {
@@ -3315,7 +3468,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3480,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3493,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RequestDone) GetId() string {
@@ -3357,27 +3510,27 @@ func (x *RequestDone) GetIds() []uint64 {
 	return nil
 }
 
-// Record is one record of a snapshot.
+// Record is one record of a snapshot. Its numbers differ from Change's, so that a stray one can be told.
 type Record struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         *State                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
-	Job           *Job                   `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"` // a live one
-	Matrix        *Matrix                `protobuf:"bytes,3,opt,name=matrix,proto3" json:"matrix,omitempty"`
-	Machine       *Machine               `protobuf:"bytes,4,opt,name=machine,proto3" json:"machine,omitempty"`
-	Var           *Var                   `protobuf:"bytes,5,opt,name=var,proto3" json:"var,omitempty"`
-	Tag           *Tag                   `protobuf:"bytes,6,opt,name=tag,proto3" json:"tag,omitempty"`
-	Request       *RequestDone           `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
-	Obligation    *Obligation            `protobuf:"bytes,8,opt,name=obligation,proto3" json:"obligation,omitempty"`
-	Work          *Work                  `protobuf:"bytes,9,opt,name=work,proto3" json:"work,omitempty"`
-	Block         *Block                 `protobuf:"bytes,10,opt,name=block,proto3" json:"block,omitempty"`
-	Index         *Index                 `protobuf:"bytes,11,opt,name=index,proto3" json:"index,omitempty"`
+	State         *State                 `protobuf:"bytes,101,opt,name=state,proto3" json:"state,omitempty"`
+	Job           *Job                   `protobuf:"bytes,102,opt,name=job,proto3" json:"job,omitempty"` // not in a block
+	Matrix        *Matrix                `protobuf:"bytes,103,opt,name=matrix,proto3" json:"matrix,omitempty"`
+	Machine       *Machine               `protobuf:"bytes,104,opt,name=machine,proto3" json:"machine,omitempty"`
+	Var           *Var                   `protobuf:"bytes,105,opt,name=var,proto3" json:"var,omitempty"`
+	Tag           *Tag                   `protobuf:"bytes,106,opt,name=tag,proto3" json:"tag,omitempty"`
+	Request       *RequestDone           `protobuf:"bytes,107,opt,name=request,proto3" json:"request,omitempty"`
+	Obligation    *Obligation            `protobuf:"bytes,108,opt,name=obligation,proto3" json:"obligation,omitempty"`
+	Work          *Work                  `protobuf:"bytes,109,opt,name=work,proto3" json:"work,omitempty"`
+	Block         *Block                 `protobuf:"bytes,110,opt,name=block,proto3" json:"block,omitempty"`
+	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3542,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3555,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Record) GetState() *State {
@@ -3493,7 +3646,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3505,7 +3658,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3518,7 +3671,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -3547,7 +3700,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3712,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3725,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -3600,16 +3753,18 @@ func (x *Block) GetCount() uint32 {
 type Index struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
-	Place         []uint32               `protobuf:"varint,2,rep,packed,name=place,proto3" json:"place,omitempty"` // block<<9 | position+1; 0: none
-	Status        []byte                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`       // status | results<<4 of each
-	Tag           []uint64               `protobuf:"varint,4,rep,packed,name=tag,proto3" json:"tag,omitempty"`     // empty when none has one
+	Place         []uint32               `protobuf:"varint,2,rep,packed,name=place,proto3" json:"place,omitempty"`     // 1 + block*256 + position in it; 0: no ended job
+	Status        []byte                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`           // status | results<<4 of each; 0: no job
+	Class         []uint32               `protobuf:"varint,4,rep,packed,name=class,proto3" json:"class,omitempty"`     // index into names
+	Machine       []uint32               `protobuf:"varint,5,rep,packed,name=machine,proto3" json:"machine,omitempty"` // likewise, of the newest attempt
+	Names         []string               `protobuf:"bytes,6,rep,name=names,proto3" json:"names,omitempty"`             // in the first record only: the table of classes and machines
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3776,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3789,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -3658,9 +3813,23 @@ func (x *Index) GetStatus() []byte {
 	return nil
 }
 
-func (x *Index) GetTag() []uint64 {
+func (x *Index) GetClass() []uint32 {
 	if x != nil {
-		return x.Tag
+		return x.Class
+	}
+	return nil
+}
+
+func (x *Index) GetMachine() []uint32 {
+	if x != nil {
+		return x.Machine
+	}
+	return nil
+}
+
+func (x *Index) GetNames() []string {
+	if x != nil {
+		return x.Names
 	}
 	return nil
 }
@@ -3669,7 +3838,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xe4\r\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xa5\x0e\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -3708,7 +3877,8 @@ const file_state_proto_rawDesc = "" +
 	"\x0fmachine_cleared\x187 \x01(\v2\x1f.jobserver.state.MachineClearedR\x0emachineCleared\x120\n" +
 	"\avar_set\x18F \x01(\v2\x17.jobserver.state.VarSetR\x06varSet\x123\n" +
 	"\btag_made\x18G \x01(\v2\x18.jobserver.state.TagMadeR\atagMade\x12?\n" +
-	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\"\xf6\a\n" +
+	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
+	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\"\xf6\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -3760,7 +3930,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\x97\a\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xd4\a\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -3797,7 +3967,9 @@ const file_state_proto_rawDesc = "" +
 	"\aerr_crc\x18\x1d \x01(\rR\x06errCrc\x12#\n" +
 	"\rresults_bytes\x18\x1e \x01(\x03R\fresultsBytes\x12#\n" +
 	"\rresults_files\x18\x1f \x01(\x05R\fresultsFiles\x12\x18\n" +
-	"\atimeout\x18  \x01(\x03R\atimeout\"\xd8\x02\n" +
+	"\atimeout\x18  \x01(\x03R\atimeout\x12!\n" +
+	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
+	"\aretimed\x18\" \x01(\bR\aretimed\"\xb3\x03\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -3806,12 +3978,18 @@ const file_state_proto_rawDesc = "" +
 	"\arepeats\x18\x05 \x01(\x05R\arepeats\x12\x1b\n" +
 	"\tfirst_job\x18\x06 \x01(\x04R\bfirstJob\x12\x14\n" +
 	"\x05cells\x18\a \x01(\rR\x05cells\x12\x14\n" +
-	"\x05index\x18\b \x01(\fR\x05index\x12\x12\n" +
+	"\x05index\x18\b \x01(\fR\x05index\x12\x1f\n" +
+	"\vindex_width\x18\x0e \x01(\rR\n" +
+	"indexWidth\x12\x12\n" +
 	"\x04held\x18\t \x01(\bR\x04held\x12\x19\n" +
 	"\bheld_why\x18\n" +
 	" \x01(\tR\aheldWhy\x12!\n" +
 	"\fsubmitted_at\x18\v \x01(\x03R\vsubmittedAt\x12\x18\n" +
-	"\atouched\x18\f \x01(\fR\atouched\"2\n" +
+	"\atouched\x18\f \x01(\fR\atouched\x128\n" +
+	"\trestarted\x18\r \x03(\v2\x1a.jobserver.state.RestartedR\trestarted\"1\n" +
+	"\tRestarted\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
+	"\x04cell\x18\x02 \x01(\rR\x04cell\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\"\xf4\x03\n" +
@@ -3852,10 +4030,11 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
-	"\x06cancel\x18\x02 \x01(\bR\x06cancel\")\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\"=\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"4\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\"4\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
 	"\bmachines\x18\x02 \x03(\tR\bmachines\"6\n" +
@@ -3932,47 +4111,51 @@ const file_state_proto_rawDesc = "" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"=\n" +
 	"\vMachineSeen\x12.\n" +
-	"\x05facts\x18\x01 \x01(\v2\x18.jobserver.state.MachineR\x05facts\":\n" +
+	"\x05facts\x18\x01 \x01(\v2\x18.jobserver.state.MachineR\x05facts\"R\n" +
 	"\x0eMachineCleared\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
-	"\x05class\x18\x02 \x01(\tR\x05class\"`\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
+	"\x06others\x18\x03 \x03(\tR\x06others\"`\n" +
 	"\x06VarSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x14\n" +
 	"\x05unset\x18\x04 \x01(\bR\x05unset\"1\n" +
 	"\aTagMade\x12&\n" +
-	"\x03tag\x18\x01 \x01(\v2\x14.jobserver.state.TagR\x03tag\"/\n" +
+	"\x03tag\x18\x01 \x01(\v2\x14.jobserver.state.TagR\x03tag\"!\n" +
+	"\vIdsReserved\x12\x12\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\"/\n" +
 	"\vRequestDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03ids\x18\x02 \x03(\x04R\x03ids\"\x8f\x04\n" +
 	"\x06Record\x12,\n" +
-	"\x05state\x18\x01 \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
-	"\x03job\x18\x02 \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
-	"\x06matrix\x18\x03 \x01(\v2\x17.jobserver.state.MatrixR\x06matrix\x122\n" +
-	"\amachine\x18\x04 \x01(\v2\x18.jobserver.state.MachineR\amachine\x12&\n" +
-	"\x03var\x18\x05 \x01(\v2\x14.jobserver.state.VarR\x03var\x12&\n" +
-	"\x03tag\x18\x06 \x01(\v2\x14.jobserver.state.TagR\x03tag\x126\n" +
-	"\arequest\x18\a \x01(\v2\x1c.jobserver.state.RequestDoneR\arequest\x12;\n" +
+	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
+	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
+	"\x06matrix\x18g \x01(\v2\x17.jobserver.state.MatrixR\x06matrix\x122\n" +
+	"\amachine\x18h \x01(\v2\x18.jobserver.state.MachineR\amachine\x12&\n" +
+	"\x03var\x18i \x01(\v2\x14.jobserver.state.VarR\x03var\x12&\n" +
+	"\x03tag\x18j \x01(\v2\x14.jobserver.state.TagR\x03tag\x126\n" +
+	"\arequest\x18k \x01(\v2\x1c.jobserver.state.RequestDoneR\arequest\x12;\n" +
 	"\n" +
-	"obligation\x18\b \x01(\v2\x1b.jobserver.state.ObligationR\n" +
+	"obligation\x18l \x01(\v2\x1b.jobserver.state.ObligationR\n" +
 	"obligation\x12)\n" +
-	"\x04work\x18\t \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
-	"\x05block\x18\n" +
-	" \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
-	"\x05index\x18\v \x01(\v2\x16.jobserver.state.IndexR\x05index\":\n" +
+	"\x04work\x18m \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
+	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
+	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\":\n" +
 	"\x05State\x12\x17\n" +
 	"\anext_id\x18\x01 \x01(\x04R\x06nextId\x12\x18\n" +
 	"\achanges\x18\x02 \x01(\x04R\achanges\"I\n" +
 	"\x05Block\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\rR\x05count\"]\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\x91\x01\n" +
 	"\x05Index\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x14\n" +
 	"\x05place\x18\x02 \x03(\rR\x05place\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\fR\x06status\x12\x10\n" +
-	"\x03tag\x18\x04 \x03(\x04R\x03tag*t\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\x12\x14\n" +
+	"\x05class\x18\x04 \x03(\rR\x05class\x12\x18\n" +
+	"\amachine\x18\x05 \x03(\rR\amachine\x12\x14\n" +
+	"\x05names\x18\x06 \x03(\tR\x05names*t\n" +
 	"\x06Status\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aWAITING\x10\x01\x12\b\n" +
@@ -4014,7 +4197,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4025,114 +4208,118 @@ var file_state_proto_goTypes = []any{
 	(*Var)(nil),             // 6: jobserver.state.Var
 	(*Attempt)(nil),         // 7: jobserver.state.Attempt
 	(*Matrix)(nil),          // 8: jobserver.state.Matrix
-	(*Axis)(nil),            // 9: jobserver.state.Axis
-	(*Machine)(nil),         // 10: jobserver.state.Machine
-	(*Failure)(nil),         // 11: jobserver.state.Failure
-	(*RunRef)(nil),          // 12: jobserver.state.RunRef
-	(*Obligation)(nil),      // 13: jobserver.state.Obligation
-	(*Tag)(nil),             // 14: jobserver.state.Tag
-	(*Work)(nil),            // 15: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 16: jobserver.state.JobSubmitted
-	(*MatrixSubmitted)(nil), // 17: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 18: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 19: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 20: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 21: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 22: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 23: jobserver.state.JobLost
-	(*Recopy)(nil),          // 24: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 25: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 26: jobserver.state.MatrixForgotten
-	(*Dispatched)(nil),      // 27: jobserver.state.Dispatched
-	(*Started)(nil),         // 28: jobserver.state.Started
-	(*Ended)(nil),           // 29: jobserver.state.Ended
-	(*NotStarted)(nil),      // 30: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 31: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 32: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 33: jobserver.state.CopyWaits
-	(*Settled)(nil),         // 34: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 35: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 36: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 37: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 38: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 39: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 40: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 41: jobserver.state.VarSet
-	(*TagMade)(nil),         // 42: jobserver.state.TagMade
-	(*RequestDone)(nil),     // 43: jobserver.state.RequestDone
-	(*Record)(nil),          // 44: jobserver.state.Record
-	(*State)(nil),           // 45: jobserver.state.State
-	(*Block)(nil),           // 46: jobserver.state.Block
-	(*Index)(nil),           // 47: jobserver.state.Index
+	(*Restarted)(nil),       // 9: jobserver.state.Restarted
+	(*Axis)(nil),            // 10: jobserver.state.Axis
+	(*Machine)(nil),         // 11: jobserver.state.Machine
+	(*Failure)(nil),         // 12: jobserver.state.Failure
+	(*RunRef)(nil),          // 13: jobserver.state.RunRef
+	(*Obligation)(nil),      // 14: jobserver.state.Obligation
+	(*Tag)(nil),             // 15: jobserver.state.Tag
+	(*Work)(nil),            // 16: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 17: jobserver.state.JobSubmitted
+	(*MatrixSubmitted)(nil), // 18: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 19: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 20: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 21: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 22: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 23: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 24: jobserver.state.JobLost
+	(*Recopy)(nil),          // 25: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 26: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 27: jobserver.state.MatrixForgotten
+	(*Dispatched)(nil),      // 28: jobserver.state.Dispatched
+	(*Started)(nil),         // 29: jobserver.state.Started
+	(*Ended)(nil),           // 30: jobserver.state.Ended
+	(*NotStarted)(nil),      // 31: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 32: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 33: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 34: jobserver.state.CopyWaits
+	(*Settled)(nil),         // 35: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 36: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 37: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 38: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 39: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 40: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 41: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 42: jobserver.state.VarSet
+	(*TagMade)(nil),         // 43: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 44: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 45: jobserver.state.RequestDone
+	(*Record)(nil),          // 46: jobserver.state.Record
+	(*State)(nil),           // 47: jobserver.state.State
+	(*Block)(nil),           // 48: jobserver.state.Block
+	(*Index)(nil),           // 49: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	16, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	17, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	18, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	19, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	20, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	21, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	22, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	23, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	24, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	25, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	26, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	27, // 11: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	28, // 12: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	29, // 13: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	30, // 14: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	31, // 15: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	32, // 16: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	33, // 17: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	34, // 18: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	35, // 19: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	36, // 20: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	37, // 21: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	38, // 22: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	39, // 23: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	40, // 24: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	41, // 25: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	42, // 26: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	43, // 27: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	6,  // 28: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	6,  // 29: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 30: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 31: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	7,  // 32: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 33: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	2,  // 34: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 35: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	9,  // 36: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	11, // 37: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	12, // 38: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 39: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	8,  // 40: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,  // 41: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	12, // 42: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	12, // 43: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	7,  // 44: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	12, // 45: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	12, // 46: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	12, // 47: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	10, // 48: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	10, // 49: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	14, // 50: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	45, // 51: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 52: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	8,  // 53: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	10, // 54: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	6,  // 55: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	14, // 56: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	43, // 57: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	13, // 58: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	15, // 59: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	46, // 60: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	47, // 61: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	17, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	18, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	19, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	20, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	21, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	22, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	23, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	24, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	25, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	26, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	27, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	28, // 11: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	29, // 12: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	30, // 13: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	31, // 14: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	32, // 15: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	33, // 16: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	34, // 17: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	35, // 18: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	36, // 19: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	37, // 20: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	38, // 21: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	39, // 22: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	40, // 23: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	41, // 24: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	42, // 25: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	43, // 26: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	45, // 27: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	44, // 28: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	6,  // 29: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	6,  // 30: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 31: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 32: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	7,  // 33: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 34: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	2,  // 35: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 36: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	10, // 37: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	9,  // 38: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	12, // 39: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	13, // 40: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 41: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	8,  // 42: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,  // 43: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	13, // 44: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	13, // 45: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	7,  // 46: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	13, // 47: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	13, // 48: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	13, // 49: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	11, // 50: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	11, // 51: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	15, // 52: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	47, // 53: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 54: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	8,  // 55: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	11, // 56: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	6,  // 57: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	15, // 58: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	45, // 59: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	14, // 60: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	16, // 61: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	48, // 62: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	49, // 63: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4146,7 +4333,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,408 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// Apply makes the change part of the state. It depends on nothing but the state and the change, and keeps
+// nothing of the change's memory that the caller could alter. An error means that the change doesn't fit
+// the state, and that the state must not be used any more: the rules never produce such a change, so it
+// comes from a journal that isn't ours or from a fault of ours.
+func (s *State) Apply(c *Change) error {
+	s.changes++
+	switch {
+	case c.JobSubmitted != nil:
+		return s.applySubmitted(c.JobSubmitted.Job)
+	case c.MatrixSubmitted != nil:
+		return s.applyMatrix(c.MatrixSubmitted.Matrix)
+	case c.JobHeld != nil:
+		return s.applyHeld(c.JobHeld.Job, c.JobHeld.Held)
+	case c.JobCanceled != nil:
+		return s.applyCanceled(c.JobCanceled.Job, c.At)
+	case c.JobForgotten != nil:
+		return s.applyForgotten(c.JobForgotten.Job, c.At)
+	case c.JobRetimed != nil:
+		return s.change(c.JobRetimed.Job, func(j *job) error {
+			j.Timeout = c.JobRetimed.Timeout
+			if a := last(j.Job); a != nil && j.Status == Running {
+				a.Timeout, a.Retimed = j.Timeout, true
+				s.ask(func(f Fleet) { f.Retime(ref(j.Job), time.Duration(a.Timeout)) })
+			}
+			return nil
+		})
+	case c.JobTagged != nil:
+		return s.applyTagged(c.JobTagged.Job, c.JobTagged.Tag)
+	case c.JobLost != nil:
+		return s.applyJobLost(c.JobLost, c.At)
+	case c.Recopy != nil:
+		return s.applyRecopy(c.Recopy.Job)
+	case c.MatrixHeld != nil:
+		return s.applyMatrixHeld(c.MatrixHeld)
+	case c.MatrixForgotten != nil:
+		return s.applyMatrixForgotten(c.MatrixForgotten.Matrix)
+	case c.Dispatched != nil:
+		return s.applyDispatched(c.Dispatched)
+	case c.Started != nil:
+		return s.applyStarted(c.Started, c.At)
+	case c.Ended != nil:
+		return s.applyEnded(c.Ended, c.At)
+	case c.NotStarted != nil:
+		return s.applyNotStarted(c.NotStarted, c.At)
+	case c.AttemptLost != nil:
+		return s.applyAttemptLost(c.AttemptLost, c.At)
+	case c.CopyEnded != nil:
+		return s.applyCopyEnded(c.CopyEnded)
+	case c.CopyWaits != nil:
+		return s.applyCopyWaits(c.CopyWaits)
+	case c.Settled != nil:
+		s.disown(c.Settled.Run.Token)
+		return nil
+	case c.MachineAdded != nil:
+		return s.applyMachineAdded(c.MachineAdded.Machine)
+	case c.MachineRemoved != nil:
+		return s.applyMachineRemoved(c.MachineRemoved, c.At)
+	case c.MachineMoved != nil:
+		return s.applyMachineMoved(c.MachineMoved)
+	case c.MachineDrained != nil:
+		return s.changeMachine(c.MachineDrained.Addr, func(m *machine) { m.Draining = c.MachineDrained.Draining })
+	case c.MachineSeen != nil:
+		return s.applyMachineSeen(c.MachineSeen.Facts)
+	case c.MachineCleared != nil:
+		return s.applyMachineCleared(c.MachineCleared)
+	case c.VarSet != nil:
+		if c.VarSet.Unset {
+			delete(s.vars, c.VarSet.Name)
+		} else {
+			s.vars[c.VarSet.Name] = &statepb.Var{Name: c.VarSet.Name, Value: slices.Clone(c.VarSet.Value), Secret: c.VarSet.Secret}
+		}
+		return nil
+	case c.TagMade != nil:
+		return s.applyTag(c.TagMade.Tag)
+	case c.IdsReserved != nil:
+		s.nextID = max(s.nextID, c.IdsReserved.Next)
+		s.index.grow(s.nextID)
+		return nil
+	case c.RequestDone != nil:
+		s.requests.add(c.RequestDone)
+		return nil
+	}
+	return fmt.Errorf("change %d is of no kind that this version knows", s.changes)
+}
+
+// change applies f to a job and files it anew.
+func (s *State) change(id uint64, f func(j *job) error) error {
+	j, err := s.touch(id)
+	if err != nil {
+		return err
+	}
+	if err := f(j); err != nil {
+		return err
+	}
+	return s.settle(j)
+}
+
+// take checks that the ids of something new are the next ones, and hands them out.
+func (s *State) take(id, count uint64) error {
+	if id != s.nextID {
+		return fmt.Errorf("id %d is given where %d is next", id, s.nextID)
+	}
+	s.newID(count)
+	return nil
+}
+
+func (s *State) applySubmitted(rec *statepb.Job) error {
+	if err := s.take(rec.Id, 1); err != nil {
+		return err
+	}
+	j := &job{Job: proto.Clone(rec).(*statepb.Job), late: -1}
+	if j.Matrix != 0 {
+		m := s.matrices[j.Matrix]
+		if m == nil || uint32(j.Cell) >= m.Cells {
+			return fmt.Errorf("job %d is of a cell that isn't there: %d of matrix %d", j.Id, j.Cell, j.Matrix)
+		}
+		s.addRestarted(m, j.Id, uint32(j.Cell))
+		m.Restarted = append(m.Restarted, &statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell)})
+	}
+	if t := s.tags[j.Tag]; t != nil {
+		t.Jobs = insert(t.Jobs, j.Id)
+	}
+	s.live[j.Id] = j
+	return s.settle(j)
+}
+
+// addRestarted makes the job the one that counts for its cell, in the place of the one before.
+func (s *State) addRestarted(m *matrix, id uint64, c uint32) {
+	if old := s.index.mark[m.counting(c)]; old != 0 {
+		m.counts.add(old, -1)
+	}
+	m.newest[c] = id
+	s.extra[id] = cell{m, c}
+	if now := s.index.mark[id]; now != 0 {
+		m.counts.add(now, 1)
+	}
+}
+
+func (s *State) applyMatrix(rec *statepb.Matrix) error {
+	if err := s.take(rec.Id, 1); err != nil {
+		return err
+	}
+	if err := s.take(rec.FirstJob, uint64(rec.Cells)); err != nil {
+		return err
+	}
+	m := s.addMatrix(proto.Clone(rec).(*statepb.Matrix))
+	m.Touched = make([]byte, (m.Cells+7)/8)
+	m.untouched = int(m.Cells)
+	class := s.index.intern(m.Template.Class)
+	t := s.tags[m.Template.Tag]
+	for id := m.FirstJob; id < m.FirstJob+uint64(m.Cells); id++ {
+		s.index.class[id] = class
+		s.setMark(id, uint8(m.status()), m.Template.Tag)
+		if t != nil {
+			t.Jobs = append(t.Jobs, id)
+		}
+	}
+	s.queueMatrix(m)
+	return nil
+}
+
+// addMatrix files a matrix's record.
+func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
+	m := &matrix{Matrix: rec, newest: map[uint32]uint64{}}
+	s.matrices[m.Id] = m
+	s.order = append(s.order, m)
+	if m.Name != "" {
+		s.named[m.Name] = m.Id
+	}
+	return m
+}
+
+func (s *State) applyHeld(id uint64, held bool) error {
+	return s.change(id, func(j *job) error {
+		switch {
+		case held && j.Status == Waiting:
+			j.Status = Held
+		case !held && j.Status == Held:
+			j.Status = Waiting
+		}
+		return nil
+	})
+}
+
+func (s *State) applyCanceled(id uint64, at int64) error {
+	return s.change(id, func(j *job) error {
+		switch j.Status {
+		case Waiting, Held:
+			j.Status, j.EndedAt = Canceled, at
+		case Running:
+			j.Canceling = true
+			if s.steps[id] { // between two steps of a setup nothing runs
+				s.vacate(j.Job)
+				j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+				delete(s.steps, id)
+				break
+			}
+			s.ask(func(f Fleet) {
+				if j.Status == Running {
+					f.Cancel(ref(j.Job))
+				}
+			})
+		case Copying: // the fleet stops the copy; until then it goes on
+			j.Canceling = true
+			s.ask(func(f Fleet) { f.StopCopy(id) })
+		}
+		return nil
+	})
+}
+
+// applyForgotten forgets an ended job at once, and cancels another so that it is forgotten when it has ended.
+func (s *State) applyForgotten(id uint64, at int64) error {
+	j, err := s.touch(id)
+	if err != nil {
+		return err
+	}
+	j.Forget = true
+	if a := last(j.Job); a != nil && Final(j.Status) && j.Results == statepb.Results_RESULTS_FAILED {
+		s.owe(&statepb.Obligation{Run: ref(j.Job)}) // it was kept for a recopy
+	}
+	if Final(j.Status) {
+		return s.settle(j)
+	}
+	return s.applyCanceled(id, at)
+}
+
+func (s *State) applyTagged(id, tagID uint64) error {
+	if tagID != 0 && s.tags[tagID] == nil {
+		return fmt.Errorf("no tag %d", tagID)
+	}
+	return s.change(id, func(j *job) error {
+		mark := s.index.mark[id]
+		if t := s.tags[j.Tag]; t != nil {
+			t.Jobs = without(t.Jobs, id)
+			t.counts.add(mark, -1)
+		}
+		j.Tag = tagID
+		if t := s.tags[tagID]; t != nil {
+			t.Jobs = insert(t.Jobs, id)
+			t.counts.add(mark, 1)
+		}
+		return nil
+	})
+}
+
+func (s *State) applyMatrixHeld(c *statepb.MatrixHeld) error {
+	m := s.matrices[c.Matrix]
+	if m == nil {
+		return fmt.Errorf("no matrix %d", c.Matrix)
+	}
+	m.Held, m.HeldWhy = c.Held, c.Why
+	from, to := Waiting, Held
+	if !c.Held {
+		from, to = Held, Waiting
+	}
+	for i := uint32(0); i < m.Cells; i++ {
+		if !m.isTouched(i) {
+			s.setMark(m.FirstJob+uint64(i), uint8(to), m.Template.Tag)
+		}
+	}
+	s.queueMatrix(m)
+	for _, id := range s.liveOf(m) {
+		if j := s.live[id]; j.Status == from {
+			j.Status = to
+			if err := s.settle(j); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// liveOf lists the live jobs of a matrix, ascending.
+func (s *State) liveOf(m *matrix) []uint64 {
+	var ids []uint64
+	for id, j := range s.live {
+		if j.Matrix == m.Id {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// applyMatrixForgotten forgets a matrix whose jobs have all been forgotten.
+func (s *State) applyMatrixForgotten(id uint64) error {
+	m := s.matrices[id]
+	if m == nil {
+		return fmt.Errorf("no matrix %d", id)
+	}
+	if m.untouched > 0 || m.counts.Total() > 0 {
+		return fmt.Errorf("matrix %d has jobs still", id)
+	}
+	if m.item != nil {
+		return fmt.Errorf("matrix %d is queued still", id)
+	}
+	delete(s.matrices, id)
+	s.order = slices.DeleteFunc(s.order, func(k *matrix) bool { return k == m })
+	for _, r := range m.Restarted {
+		delete(s.extra, r.Job)
+	}
+	if s.named[m.Name] == id {
+		delete(s.named, m.Name)
+	}
+	return nil
+}
+
+func (s *State) applyTag(rec *statepb.Tag) error {
+	if err := s.take(rec.Id, 1); err != nil {
+		return err
+	}
+	if _, taken := s.tagNames[rec.Name]; taken {
+		return fmt.Errorf("tag %q is there already", rec.Name)
+	}
+	s.tags[rec.Id] = &tag{Tag: proto.Clone(rec).(*statepb.Tag)}
+	s.tagNames[rec.Name] = rec.Id
+	return nil
+}
+
+// owe makes something a machine's obligation.
+func (s *State) owe(o *statepb.Obligation) {
+	if o.Run.Token == "" {
+		return
+	}
+	s.disown(o.Run.Token)
+	s.owed[o.Run.Token] = o
+	if o.Cancel && !o.Run.Driver {
+		s.owing[o.Run.Machine]++
+	}
+	s.ask(func(f Fleet) {
+		if s.owed[o.Run.Token] == o {
+			f.Settle(o)
+		}
+	})
+}
+
+// disown takes an obligation away: it is met, or dropped.
+func (s *State) disown(token string) {
+	o := s.owed[token]
+	if o == nil {
+		return
+	}
+	delete(s.owed, token)
+	if o.Cancel && !o.Run.Driver {
+		if s.owing[o.Run.Machine]--; s.owing[o.Run.Machine] == 0 {
+			delete(s.owing, o.Run.Machine)
+		}
+		if m := s.machines[o.Run.Machine]; m != nil {
+			s.dirty[m.Class] = true
+		}
+	}
+	s.release(o.Run.Machine)
+}
+
+// Obligations lists what is owed, in the order of jobs.
+func (s *State) Obligations() []*statepb.Obligation {
+	var all []*statepb.Obligation
+	for _, token := range sorted(s.owed) {
+		all = append(all, s.owed[token])
+	}
+	slices.SortStableFunc(all, func(a, b *statepb.Obligation) int {
+		return int(int64(a.Run.Job) - int64(b.Run.Job))
+	})
+	return all
+}
+
+// requests remembers what the newest requests were answered, so that a repeated one is done once.
+type requests struct {
+	done  map[string]*statepb.RequestDone
+	order []string // a ring once it is full
+	next  int
+}
+
+func newRequests() requests { return requests{done: map[string]*statepb.RequestDone{}} }
+
+func (r *requests) add(d *statepb.RequestDone) {
+	d = proto.Clone(d).(*statepb.RequestDone)
+	if len(r.order) < maxRequest {
+		r.order = append(r.order, d.Id)
+	} else {
+		delete(r.done, r.order[r.next])
+		r.order[r.next] = d.Id
+		r.next = (r.next + 1) % maxRequest
+	}
+	r.done[d.Id] = d
+}
+
+// each visits them, oldest first.
+func (r *requests) each(f func(*statepb.RequestDone) error) error {
+	for i := range r.order {
+		if err := f(r.done[r.order[(r.next+i)%len(r.order)]]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package sched
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// changeMachine applies f to a machine, whose class is then looked at again.
+func (s *State) changeMachine(addr string, f func(m *machine)) error {
+	m := s.machines[addr]
+	if m == nil {
+		return fmt.Errorf("no machine %q", addr)
+	}
+	f(m)
+	s.dirty[m.Class] = true
+	return nil
+}
+
+// applyMachineAdded adds a machine, or changes the slots and the end of one that is there.
+func (s *State) applyMachineAdded(rec *statepb.Machine) error {
+	if m := s.machines[rec.Addr]; m != nil {
+		m.Slots, m.Until = rec.Slots, rec.Until
+		m.Draining, m.Removing = false, false
+		m.resize()
+		if rec.Class != "" {
+			s.moveMachine(m, rec.Class)
+		}
+		s.dirty[m.Class] = true
+		s.askConnect(rec.Addr)
+		return nil
+	}
+	m := &machine{Machine: proto.Clone(rec).(*statepb.Machine), link: LinkConnecting}
+	m.resize()
+	s.machines[m.Addr] = m
+	s.addTo(m.Class, m)
+	s.askConnect(m.Addr)
+	return nil
+}
+
+// moveMachine changes a machine's class.
+func (s *State) moveMachine(m *machine, to string) {
+	if m.Class == to {
+		return
+	}
+	s.removeFrom(m.Class, m)
+	m.Class = to
+	s.addTo(to, m)
+}
+
+// applyMachineRemoved takes a machine out of the pool. What runs there is ended: jobs that may retry wait again, others
+// are canceled. What the machine owes stays owed, unless it is dropped by force.
+func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
+	m := s.machines[c.Addr]
+	if m == nil {
+		return fmt.Errorf("no machine %q", c.Addr)
+	}
+	if c.WhenIdle {
+		m.Removing = true
+		return nil
+	}
+	for _, id := range m.slots {
+		if j := s.live[id]; j != nil {
+			if err := s.uproot(j, at); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range m.setups {
+		if j := s.live[id]; j != nil {
+			j.Status, j.EndedAt, j.Error = Canceled, at, "its machine was removed"
+			if err := s.settle(j); err != nil {
+				return err
+			}
+		}
+	}
+	s.removeFrom(m.Class, m)
+	delete(s.machines, c.Addr)
+	if c.Force {
+		for _, token := range sorted(s.owed) {
+			if o := s.owed[token]; o.Run.Machine == c.Addr {
+				s.disown(token)
+			}
+		}
+	}
+	s.release(c.Addr)
+	return nil
+}
+
+// uproot ends what a job has under way on a machine that is being removed.
+func (s *State) uproot(j *job, at int64) error {
+	if j.Status == Copying {
+		s.ask(func(f Fleet) { f.StopCopy(j.Id) })
+		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed before its results were copied"})
+	}
+	a := last(j.Job)
+	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at
+	s.askDrop(j)
+	s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+	delete(s.steps, j.Id)
+	if j.MaxFailures != 0 && j.Setup == nil {
+		s.again(j, at)
+		j.NotBefore = 0
+	} else {
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+		j.Error = "its machine was removed"
+	}
+	return s.settle(j)
+}
+
+func (s *State) applyMachineMoved(c *statepb.MachineMoved) error {
+	return s.changeMachine(c.Addr, func(m *machine) {
+		if c.Reason != "" { // set aside: it may come back
+			m.HomeClass, m.LastError = m.Class, c.Reason
+		} else {
+			m.HomeClass, m.LastError = "", ""
+		}
+		m.Failures = nil
+		s.moveMachine(m, c.Class)
+	})
+}
+
+func (s *State) applyMachineSeen(f *statepb.Machine) error {
+	return s.changeMachine(f.Addr, func(m *machine) {
+		m.BootId, m.Root, m.Os, m.Arch, m.Kernel = f.BootId, f.Root, f.Os, f.Arch, f.Kernel
+		m.Cores, m.Memory, m.CpuModel = f.Cores, f.Memory, f.CpuModel
+	})
+}
+
+func (s *State) applyMachineCleared(c *statepb.MachineCleared) error {
+	for _, addr := range c.Others {
+		if err := s.changeMachine(addr, func(m *machine) { m.Failures, m.LastError = nil, "" }); err != nil {
+			return err
+		}
+	}
+	return s.changeMachine(c.Addr, func(m *machine) {
+		m.Failures, m.LastError = nil, ""
+		if c.Class != "" {
+			m.HomeClass = ""
+			s.moveMachine(m, c.Class)
+		}
+	})
+}

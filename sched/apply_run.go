@@ -1,0 +1,311 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// keptAttempts is how many attempts of a job are remembered, the newest: a job may be retried without limit.
+const keptAttempts = 100
+
+// What happens to attempts: dispatched, started, ended one way or another, results copied.
+
+func (s *State) applyDispatched(d *statepb.Dispatched) error {
+	return s.change(d.Job, func(j *job) error {
+		next := proto.Clone(d.Attempt).(*statepb.Attempt)
+		a := last(j.Job)
+		if a != nil && a.Number == next.Number { // the next step of a setup, or its step once more
+			if j.Status != Running || j.Setup == nil {
+				return fmt.Errorf("job %d has no next step", j.Id)
+			}
+			tries := int32(0)
+			if next.Step == a.Step {
+				tries = a.StepTries + 1
+			}
+			a.Step, a.Token, a.StepTries, a.BootId, a.Cause, a.CmdRun = next.Step, next.Token, tries, next.BootId, 0, next.CmdRun
+			a.Timeout, a.StepStarted = next.Timeout, false
+			delete(s.steps, j.Id)
+			s.askStart(j)
+			return nil
+		}
+		m := s.machines[next.Machine]
+		if j.Status != Waiting || m == nil {
+			return fmt.Errorf("job %d can't go to %q", j.Id, next.Machine)
+		}
+		j.Status, j.NotBefore = Running, 0
+		j.Attempts = append(j.Attempts, next)
+		if n := len(j.Attempts); n > keptAttempts {
+			j.Attempts = slices.Delete(j.Attempts, 0, n-keptAttempts)
+		}
+		if j.Setup != nil {
+			s.moveMachine(m, "") // a setup that fails leaves it in no class
+		}
+		m.occupy(j.Job, next.Slot)
+		s.used++
+		m.used = s.used
+		s.askStart(j)
+		return nil
+	})
+}
+
+func (s *State) applyStarted(c *statepb.Started, at int64) error {
+	j := s.liveRun(c.Run)
+	if j == nil {
+		return nil
+	}
+	a := last(j.Job)
+	a.StepStarted = true
+	if a.StartedAt == 0 {
+		a.StartedAt, a.MachineStartedAt = at, c.MachineAt
+	}
+	return nil
+}
+
+func (s *State) applyEnded(c *statepb.Ended, at int64) error {
+	j := s.liveRun(c.Run)
+	if j == nil {
+		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
+	}
+	a := last(j.Job)
+	r := c.Result
+	if a.StartedAt == 0 {
+		a.StartedAt, a.MachineStartedAt = at-r.Duration, r.MachineStartedAt
+	}
+	if a.MachineStartedAt == 0 {
+		a.MachineStartedAt = r.MachineStartedAt
+	}
+	a.EndedAt, a.MachineEndedAt = at, r.MachineEndedAt
+	a.Cause, a.ExitCode, a.Signal, a.Error = r.Cause, r.ExitCode, r.Signal, r.Error
+	a.UserCpu += r.UserCpu
+	a.SystemCpu += r.SystemCpu
+	a.MaxRss = max(a.MaxRss, r.MaxRss)
+	a.Duration += r.Duration
+	a.OutLen, a.ErrLen, a.OutCrc, a.ErrCrc = r.OutLen, r.ErrLen, r.OutCrc, r.ErrCrc
+	a.Dropped += r.Dropped
+	a.Results = append(a.Results, r.Results...)
+	a.Metrics = append(a.Metrics, r.Metrics...)
+
+	if j.Setup != nil {
+		return s.endedStep(j, a, at)
+	}
+	switch {
+	case a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "":
+		s.succeeded(j, a, at)
+	case a.Cause == statepb.Cause_CANCELED_BY_USER:
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+	default:
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.vacate(j.Job)
+		s.failed(j, a, at)
+	}
+	return s.settle(j)
+}
+
+// succeeded moves a job that exited 0 to done, or to the copy of its results.
+func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
+	s.worked(j, a)
+	j.EndedAt, j.Error, j.Avoid = at, "", ""
+	if len(a.Results) == 0 || j.CpPath == "" || j.Canceling {
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.vacate(j.Job)
+		j.Status, j.Canceling = Done, false
+		return
+	}
+	j.Status, j.Results, j.CopyWaiting = Copying, statepb.Results_RESULTS_COPYING, false
+	s.askCopy(j)
+}
+
+// failed counts a failure, and lets the job wait for a retry if it has one left.
+func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
+	s.blame(j, a)
+	j.Failures++
+	j.Error = Reason(a)
+	if j.Canceling || j.MaxFailures >= 0 && j.Failures > j.MaxFailures {
+		j.Status, j.EndedAt, j.Canceling = Failed, at, false
+		return
+	}
+	j.Status, j.Avoid = s.waiting(j), a.Machine
+	j.NotBefore = at + int64(backoff(j.Failures))
+}
+
+// again lets a job that ended through no fault of its own wait for another attempt.
+func (s *State) again(j *job, at int64) {
+	s.vacate(j.Job)
+	if j.Canceling {
+		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+		return
+	}
+	j.Status = s.waiting(j)
+	j.NotBefore = at + int64(backoff(last(j.Job).Number-j.Failures))
+}
+
+// waiting is the status of a job that is to run again: in a matrix that is held, it is held too.
+func (s *State) waiting(j *job) Status {
+	if m := s.matrices[j.Matrix]; m != nil {
+		return m.status()
+	}
+	return Waiting
+}
+
+// endedStep goes on with a setup: to its next step, to the same once more, or to its end.
+func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
+	s.owe(&statepb.Obligation{Run: ref(j.Job)})
+	ok := a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == ""
+	switch {
+	case ok && int(a.Step)+1 < len(j.Setup.Steps) && !j.Canceling,
+		!ok && a.Cause == statepb.Cause_EXITED && a.StepTries < j.Setup.Retries && !j.Canceling:
+		s.steps[j.Id] = true
+		return s.settle(j)
+	case ok && int(a.Step)+1 == len(j.Setup.Steps):
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Done, at, false
+		if m := s.machines[a.Machine]; m != nil {
+			m.Failures, m.LastError = nil, ""
+			if j.Setup.Class != "" {
+				s.moveMachine(m, j.Setup.Class)
+			}
+		}
+	case a.Cause == statepb.Cause_CANCELED_BY_USER, ok:
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+	default:
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Failed, at, false
+		j.Error = fmt.Sprintf("step %d of %d %s", a.Step+1, len(j.Setup.Steps), Reason(a))
+		j.Failures++
+		if m := s.machines[a.Machine]; m != nil {
+			m.LastError = fmt.Sprintf("setup %d: %s", j.Id, j.Error)
+		}
+	}
+	return s.settle(j)
+}
+
+// Reason says in a few words how an attempt ended.
+func Reason(a *statepb.Attempt) string {
+	switch {
+	case a.Cause == statepb.Cause_TIMED_OUT:
+		return "timed out"
+	case a.Cause == statepb.Cause_CANCELED_BY_USER:
+		return "was canceled"
+	case a.Error != "":
+		return a.Error
+	case a.Signal != "":
+		return "was ended by signal " + a.Signal
+	case a.Cause == statepb.Cause_EXITED:
+		return fmt.Sprintf("exited with code %d", a.ExitCode)
+	case a.Cause == statepb.Cause_MACHINE_REMOVED:
+		return "was ended as its machine was removed"
+	}
+	return ""
+}
+
+func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
+	j := s.liveRun(c.Run)
+	if j == nil {
+		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
+	}
+	a := last(j.Job)
+	a.Cause, a.Error, a.EndedAt = statepb.Cause_NOT_STARTED, c.Error, at
+	s.owe(&statepb.Obligation{Run: ref(j.Job)})
+	if j.Setup != nil {
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Error = Failed, at, c.Error
+		if j.Canceling {
+			j.Status, j.Canceling = Canceled, false
+		}
+		return s.settle(j)
+	}
+	if !j.Canceling {
+		s.blame(j, a)
+		j.Error, j.Avoid = c.Error, a.Machine
+	}
+	s.again(j, at)
+	return s.settle(j)
+}
+
+func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
+	j := s.liveRun(c.Run)
+	if j == nil {
+		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
+	}
+	return s.lose(j, c.Reason, j.MaxFailures != 0, at)
+}
+
+func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
+	j := s.live[c.Job]
+	if j == nil || j.Status != Running {
+		return fmt.Errorf("job %d doesn't run", c.Job)
+	}
+	return s.lose(j, "the user said that it is lost", c.Retry || j.MaxFailures != 0, at)
+}
+
+// lose ends an attempt of which nothing more can be known. Should it still run, the machine has to end it.
+func (s *State) lose(j *job, reason string, retry bool, at int64) error {
+	a := last(j.Job)
+	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
+	s.askDrop(j)
+	s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+	j.Error = reason
+	switch {
+	case j.Canceling || retry && j.Setup == nil:
+		s.again(j, at)
+	default:
+		s.vacate(j.Job)
+		j.Status, j.EndedAt = Lost, at
+	}
+	return s.settle(j)
+}
+
+func (s *State) applyCopyEnded(c *statepb.CopyEnded) error {
+	j := s.live[c.Job]
+	if j == nil || j.Status != Copying {
+		return fmt.Errorf("job %d doesn't copy", c.Job)
+	}
+	a := last(j.Job)
+	if !j.CopyWaiting {
+		s.vacate(j.Job)
+	}
+	j.Status, j.CopyWaiting, j.Canceling = Done, false, false
+	j.ResultsDir, j.ResultsError = c.Dir, c.Error
+	a.ResultsBytes, a.ResultsFiles = c.Bytes, c.Files
+	if c.Error == "" {
+		j.Results = statepb.Results_RESULTS_COPIED
+	} else {
+		j.Results = statepb.Results_RESULTS_FAILED
+	}
+	// What failed to copy stays on the machine, for a recopy.
+	if c.Error == "" || j.Forget {
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+	}
+	return s.settle(j)
+}
+
+func (s *State) applyCopyWaits(c *statepb.CopyWaits) error {
+	j := s.live[c.Job]
+	if j == nil || j.Status != Copying {
+		return fmt.Errorf("job %d doesn't copy", c.Job)
+	}
+	if !j.CopyWaiting {
+		s.vacate(j.Job)
+	}
+	j.CopyWaiting, j.Results, j.ResultsError = true, statepb.Results_RESULTS_WAITING, c.Reason
+	return s.settle(j)
+}
+
+func (s *State) applyRecopy(id uint64) error {
+	return s.change(id, func(j *job) error {
+		if j.Status != Done || j.Results != statepb.Results_RESULTS_FAILED {
+			return fmt.Errorf("job %d has no results that failed to copy", id)
+		}
+		// It holds no slot: nothing was kept free for it.
+		j.Status, j.Results, j.CopyWaiting, j.ResultsError = Copying, statepb.Results_RESULTS_WAITING, true, ""
+		s.askCopy(j)
+		return nil
+	})
+}

@@ -1,0 +1,212 @@
+package sched
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// Op is a change that can be made to many jobs at once.
+type Op string
+
+// The operations.
+const (
+	OpCancel  Op = "cancel"
+	OpForget  Op = "forget"
+	OpHold    Op = "hold"
+	OpUnhold  Op = "unhold"
+	OpClone   Op = "clone"
+	OpRestart Op = "restart"
+	OpRetime  Op = "set-timeout"
+	OpTag     Op = "tag"
+	OpUntag   Op = "untag"
+	OpRecopy  Op = "recopy"
+	OpLost    Op = "lost"
+)
+
+// Bulk is a request for one operation on many jobs.
+type Bulk struct {
+	Op      Op
+	Jobs    []uint64
+	Repeat  int           // of clone
+	Timeout time.Duration // of set-timeout
+	Tag     string        // of tag
+	Retry   bool          // of lost
+}
+
+// BulkPlan is what a Bulk comes to: its changes, and what becomes of each job.
+type BulkPlan struct {
+	Plan
+	Fates []Fate
+}
+
+// Fate is what becomes of one job: changed, or why not.
+type Fate struct {
+	Job     uint64
+	Status  Status // before
+	Changed bool
+	Note    string
+	NewJob  uint64
+}
+
+// PlanBulk plans one operation on many jobs. A job for which it makes no sense is passed over, and its fate says why.
+func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
+	p := s.planner()
+	var tagID uint64
+	switch b.Op {
+	case OpTag:
+		made := map[string]uint64{}
+		if b.Tag == "" {
+			return BulkPlan{}, errorf(Invalid, "the tag's name is empty")
+		}
+		if err := p.resolveTag(b.Tag, made); err != nil {
+			return BulkPlan{}, err
+		}
+		tagID = made[b.Tag]
+	case OpRetime:
+		if b.Timeout < 0 {
+			return BulkPlan{}, errorf(Invalid, "the timeout %s is negative", b.Timeout).hint("0 takes a timeout away")
+		}
+	case OpClone, OpRestart:
+		if n := len(b.Jobs) * max(b.Repeat, 1); b.Repeat < 0 || n > MaxSubmit {
+			return BulkPlan{}, errorf(Invalid, "%d copies are not possible", n)
+		}
+	}
+	out := BulkPlan{}
+	for _, id := range b.Jobs {
+		fate := Fate{Job: id, Status: s.Status(id)}
+		var err error
+		switch b.Op {
+		case OpCancel:
+			err = p.cancel(id)
+		case OpForget:
+			p.add(&Change{JobForgotten: &statepb.JobForgotten{Job: id}})
+			if fate.Status == Running || fate.Status == Copying {
+				fate.Note = "forgotten as soon as it has ended"
+			}
+		case OpHold:
+			if err = only(fate.Status, "hold", Waiting); err == nil {
+				p.add(&Change{JobHeld: &statepb.JobHeld{Job: id, Held: true}})
+			}
+		case OpUnhold:
+			if err = only(fate.Status, "unhold", Held); err == nil {
+				p.add(&Change{JobHeld: &statepb.JobHeld{Job: id}})
+			}
+		case OpClone:
+			for range max(b.Repeat, 1) {
+				fate.NewJob = p.resubmit(s.Job(id), false)
+			}
+		case OpRestart:
+			if !Final(fate.Status) {
+				err = fmt.Errorf("it is %s: only what has ended can be restarted; `job clone` makes another", StatusName(fate.Status))
+			} else {
+				fate.NewJob = p.resubmit(s.Job(id), true)
+			}
+		case OpRetime:
+			if err = only(fate.Status, "give a timeout to", Waiting, Held, Running); err == nil {
+				p.add(&Change{JobRetimed: &statepb.JobRetimed{Job: id, Timeout: int64(b.Timeout)}})
+			}
+		case OpTag, OpUntag:
+			if s.Job(id).Tag == tagID {
+				err = fmt.Errorf("it is so already")
+			} else {
+				p.add(&Change{JobTagged: &statepb.JobTagged{Job: id, Tag: tagID}})
+			}
+		case OpRecopy:
+			err = p.recopy(id)
+		case OpLost:
+			err = p.lost(id, b.Retry)
+		default:
+			return BulkPlan{}, errorf(Invalid, "%q is no operation on jobs", b.Op)
+		}
+		fate.Changed = err == nil
+		if err != nil {
+			fate.Note = err.Error()
+		}
+		out.Fates = append(out.Fates, fate)
+	}
+	out.Plan = p.Plan
+	return out, nil
+}
+
+// only says that the operation makes sense for jobs in these statuses alone.
+func only(status Status, verb string, good ...Status) error {
+	for _, g := range good {
+		if status == g {
+			return nil
+		}
+	}
+	return fmt.Errorf("it is %s: there is nothing to %s", StatusName(status), verb)
+}
+
+func (p *planner) cancel(id uint64) error {
+	if err := only(p.s.Status(id), "cancel", Waiting, Held, Running, Copying); err != nil {
+		return err
+	}
+	if j := p.s.live[id]; j != nil && j.Canceling {
+		return fmt.Errorf("it is being canceled already")
+	}
+	p.add(&Change{JobCanceled: &statepb.JobCanceled{Job: id}})
+	return nil
+}
+
+func (p *planner) recopy(id uint64) error {
+	j := p.s.Job(id)
+	if j.Status != Done || j.Results != statepb.Results_RESULTS_FAILED {
+		return fmt.Errorf("it has no results that failed to copy")
+	}
+	if p.s.machines[last(j).Machine] == nil {
+		return fmt.Errorf("its machine %s is not in the pool any more; `machine add` it first", last(j).Machine)
+	}
+	p.add(&Change{Recopy: &statepb.Recopy{Job: id}})
+	return nil
+}
+
+// lost lets the user say that a run is lost; the daemon can't contradict, as it doesn't reach the machine.
+func (p *planner) lost(id uint64, retry bool) error {
+	if err := only(p.s.Status(id), "lose", Running); err != nil {
+		return err
+	}
+	j := p.s.live[id]
+	if m := p.s.machines[last(j.Job).Machine]; m != nil && m.link == LinkConnected {
+		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `job rm` ends it", m.Addr)
+	}
+	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
+	return nil
+}
+
+// resubmit plans a new job like the given one. In the same cell it takes its place in the matrix.
+func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
+	one := proto.Clone(shallow(j)).(*statepb.Job)
+	one.Id = p.id(1)
+	one.Status = Waiting
+	one.RestartOf = j.Id
+	if !sameCell {
+		one.Matrix, one.Cell = 0, 0
+	}
+	p.IDs = append(p.IDs, one.Id)
+	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
+	return one.Id
+}
+
+// PlanMatrixHeld holds or releases a whole matrix.
+func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
+	return Plan{Changes: []*Change{{MatrixHeld: &statepb.MatrixHeld{Matrix: id, Held: held}}}}
+}
+
+// PlanMatrixCancel cancels all jobs of a matrix that haven't ended.
+func (s *State) PlanMatrixCancel(id uint64) (BulkPlan, error) {
+	return s.PlanBulk(Bulk{Op: OpCancel, Jobs: s.cells(s.matrices[id], Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
+}
+
+// PlanMatrixRerun restarts the cells of a matrix that have failed or were lost, or all that have ended.
+func (s *State) PlanMatrixRerun(id uint64, failedOnly bool) (BulkPlan, error) {
+	statuses := []Status{Failed, Lost, Canceled, Done}
+	if failedOnly {
+		statuses = []Status{Failed, Lost}
+	}
+	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: s.cells(s.matrices[id], Selector{Statuses: statuses})})
+}

@@ -1,0 +1,217 @@
+package sched
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"jobserver/sched/statepb"
+)
+
+// check tests every invariant of the state: no machine over its slots, at most one live attempt a job, terminal states
+// final, and every index equal to what a full scan gives. It takes time with the state's size, and is for tests.
+func (s *State) check() error {
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkQueues(), s.checkHistory(), s.checkOwed())
+}
+
+func (s *State) checkJobs() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for id := uint64(1); id < s.nextID; id++ {
+		mark := s.index.mark[id]
+		j := s.Job(id)
+		if (j == nil) != (mark == 0) {
+			bad("job %d: mark %x, record %v", id, mark, j)
+			continue
+		}
+		if j == nil {
+			continue
+		}
+		if j.Id != id || uint8(j.Status)|uint8(j.Results)<<4 != mark {
+			bad("job %d: its record says %d, %s, %s; its mark %x", id, j.Id, j.Status, j.Results, mark)
+		}
+		if got := s.index.names[s.index.class[id]]; got != j.Class {
+			bad("job %d: class %q, in the index %q", id, j.Class, got)
+		}
+		if live := s.live[id]; live != nil && Final(j.Status) {
+			bad("job %d: %s, and still live", id, j.Status)
+		}
+		open := 0
+		for _, a := range j.Attempts {
+			if a.Cause == statepb.Cause_CAUSE_NONE {
+				open++
+			}
+		}
+		if want := j.Status == Running && !s.steps[id]; open > 1 || want != (open == 1) {
+			bad("job %d: %s with %d attempts under way", id, j.Status, open)
+		}
+		if j.Tag != 0 && (s.tags[j.Tag] == nil || !slices.Contains(s.tags[j.Tag].Jobs, id)) {
+			bad("job %d: its tag %d doesn't have it", id, j.Tag)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkCounts() error {
+	var all Counts
+	matrices := map[*matrix]*Counts{}
+	for _, m := range s.order {
+		matrices[m] = new(Counts)
+	}
+	for id := uint64(1); id < s.nextID; id++ {
+		if mark := s.index.mark[id]; mark != 0 {
+			all.add(mark, 1)
+			if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
+				matrices[c.matrix].add(mark, 1)
+			}
+		}
+	}
+	var errs []error
+	if all != s.counts {
+		errs = append(errs, fmt.Errorf("counts are %v, a scan gives %v", s.counts, all))
+	}
+	for m, c := range matrices {
+		if *c != m.counts {
+			errs = append(errs, fmt.Errorf("matrix %d counts %v, a scan gives %v", m.Id, m.counts, *c))
+		}
+		untouched := 0
+		for c := uint32(0); c < m.Cells; c++ {
+			if !m.isTouched(c) {
+				untouched++
+			}
+		}
+		if untouched != m.untouched {
+			errs = append(errs, fmt.Errorf("matrix %d has %d untouched cells, a scan gives %d", m.Id, m.untouched, untouched))
+		}
+	}
+	for id, t := range s.tags {
+		var c Counts
+		for _, job := range t.Jobs {
+			c.add(s.index.mark[job], 1)
+		}
+		if c != t.counts || !slices.IsSorted(t.Jobs) {
+			errs = append(errs, fmt.Errorf("tag %d counts %v, a scan gives %v", id, t.counts, c))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkSlots() error {
+	var errs []error
+	for addr, m := range s.machines {
+		if m.Addr != addr || !slices.Contains(s.class(m.Class).machines, m) {
+			errs = append(errs, fmt.Errorf("machine %s isn't in its class %q", addr, m.Class))
+		}
+		for slot, id := range m.slots {
+			if id == 0 {
+				continue
+			}
+			j := s.live[id]
+			if j == nil || last(j.Job) == nil || last(j.Job).Machine != addr ||
+				j.Status != Running && (j.Status != Copying || j.CopyWaiting) {
+				errs = append(errs, fmt.Errorf("slot %d of %s is held by job %d, which isn't there", slot, addr, id))
+			} else if j.Setup == nil && last(j.Job).Slot != int32(slot) {
+				errs = append(errs, fmt.Errorf("job %d is in slot %d of %s, not in %d", id, slot, addr, last(j.Job).Slot))
+			}
+		}
+	}
+	for id, j := range s.live {
+		if j.Status != Running {
+			continue
+		}
+		if m := s.machines[last(j.Job).Machine]; m == nil || !slices.Contains(m.slots, id) {
+			errs = append(errs, fmt.Errorf("job %d runs in no slot", id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkQueues() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	queued := 0
+	for name, c := range s.classes {
+		for i, it := range c.queue {
+			if it.pos != i || i > 0 && c.queue.Less(i, (i-1)/2) {
+				bad("the queue of class %q is no heap at %d", name, i)
+			}
+			if it.job != nil {
+				queued++
+				if it.job.item != it || it.job.Status != Waiting || it.job.Class != name {
+					bad("job %d is queued in class %q as %s", it.id, name, it.job.Status)
+				}
+			} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.FirstJob+uint64(it.matrix.next) {
+				bad("matrix %d is queued at %d", it.matrix.Id, it.id)
+			}
+		}
+	}
+	queued += len(s.delayed)
+	for _, m := range s.order {
+		if (m.item != nil) != (!m.Held && m.untouched > 0) {
+			bad("matrix %d is queued: %v, held: %v, with %d untouched cells", m.Id, m.item != nil, m.Held, m.untouched)
+		}
+	}
+	waiting := 0
+	for id, j := range s.live {
+		switch {
+		case j.Setup != nil:
+			m := s.machines[j.Setup.Machine]
+			if m != nil && slices.Contains(m.setups, id) != (j.Status == Waiting) {
+				bad("setup %d is %s, and in its machine's list: %v", id, j.Status, slices.Contains(m.setups, id))
+			}
+		case j.Status == Waiting:
+			waiting++
+		case j.item != nil || j.late >= 0:
+			bad("job %d is %s, and queued", id, j.Status)
+		}
+	}
+	if waiting != queued {
+		bad("%d live jobs wait, %d are queued", waiting, queued)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkHistory() error {
+	var errs []error
+	left := make([]int, len(s.history.blocks))
+	for id := uint64(1); id < s.nextID; id++ {
+		if place := s.index.place[id]; place != 0 {
+			left[(place-1)/blockJobs]++
+			if s.live[id] != nil {
+				errs = append(errs, fmt.Errorf("job %d is live and in history", id))
+			}
+		}
+	}
+	for i, n := range left {
+		if n != s.history.left[i] || (n == 0) != (s.history.blocks[i] == nil) {
+			errs = append(errs, fmt.Errorf("block %d of history has %d jobs left, a scan gives %d", i, s.history.left[i], n))
+		}
+	}
+	for _, j := range s.history.pending {
+		if s.live[j.Id] != nil || !Final(j.Status) {
+			errs = append(errs, fmt.Errorf("job %d is %s, live: %v, and among the ended", j.Id, j.Status, s.live[j.Id] != nil))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *State) checkOwed() error {
+	owing := map[string]int{}
+	for token, o := range s.owed {
+		if token == "" || o.Run.Token != token {
+			return fmt.Errorf("an obligation for run %q is filed under %q", o.Run.Token, token)
+		}
+		if o.Cancel && !o.Run.Driver {
+			owing[o.Run.Machine]++
+		}
+	}
+	if len(owing) != len(s.owing) {
+		return fmt.Errorf("machines owe %v, a scan gives %v", s.owing, owing)
+	}
+	for addr, n := range owing {
+		if s.owing[addr] != n {
+			return fmt.Errorf("machine %s owes %d, a scan gives %d", addr, s.owing[addr], n)
+		}
+	}
+	return nil
+}

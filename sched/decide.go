@@ -1,0 +1,266 @@
+package sched
+
+import (
+	"container/heap"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Decide says which changes should come next at the time now: what should be dispatched, which machines are
+// set aside, what expires. It gives at most one change for each class, as each may alter what is right for the
+// next: the caller applies them, and asks again until there are none. It looks only at classes in which something changed, so
+// its cost doesn't grow with what waits.
+//
+// The tokens of runs are left empty: the caller fills them in, since they are random.
+func (s *State) Decide(now time.Time) []*Change {
+	s.ripen(now)
+	var out []*Change
+	for _, id := range sortedIDs(s.steps) {
+		if c := s.nextStep(s.live[id], now); c != nil {
+			out = append(out, c)
+		}
+	}
+	for _, name := range sorted(s.dirty) {
+		c := s.decideClass(s.class(name), now)
+		if c == nil {
+			delete(s.dirty, name)
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Wake is when Decide, which has looked at the time given, has to look again though nothing changes; zero: never.
+func (s *State) Wake(looked time.Time) time.Time {
+	var first int64
+	earlier := func(at int64) {
+		if at > looked.UnixNano() && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	if len(s.delayed) > 0 {
+		earlier(s.delayed[0].NotBefore)
+	}
+	for _, m := range s.machines {
+		if !m.Removing {
+			earlier(m.Until)
+		}
+		if len(m.setups) > 0 && m.link == LinkConnected {
+			earlier(s.live[m.setups[0]].Setup.StartAt)
+		}
+	}
+	return Time(first)
+}
+
+// ripen moves retries that are due into their queues, and looks at classes whose time has come.
+func (s *State) ripen(now time.Time) {
+	for len(s.delayed) > 0 && s.delayed[0].NotBefore <= now.UnixNano() {
+		j := s.delayed[0]
+		j.due = true
+		s.enqueue(j)
+	}
+	for _, m := range s.machines {
+		if m.Until != 0 && m.Until <= now.UnixNano() || len(m.setups) > 0 {
+			s.dirty[m.Class] = true
+		}
+	}
+}
+
+// decideClass finds the next change for a class, or nil when nothing can be done.
+func (s *State) decideClass(c *class, now time.Time) *Change {
+	if c := s.judge(c); c != nil {
+		return c
+	}
+	for _, m := range c.machines {
+		if ch := s.decideMachine(m, now); ch != nil {
+			return ch
+		}
+	}
+	return s.dispatch(c, now)
+}
+
+// decideMachine looks after what concerns one machine: its end, and its setups.
+func (s *State) decideMachine(m *machine, now time.Time) *Change {
+	switch {
+	case m.Removing && s.idle(m):
+		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr}}
+	case m.Until != 0 && m.Until <= now.UnixNano() && !m.Removing:
+		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr, WhenIdle: true}}
+	}
+	if len(m.setups) == 0 || m.link != LinkConnected || !s.idle(m) {
+		return nil
+	}
+	j := s.live[m.setups[0]]
+	if j.Setup.StartAt > now.UnixNano() {
+		return nil
+	}
+	return s.dispatched(j.Job, m, 0, now)
+}
+
+// room is a machine that could take a job, and how many.
+type room struct {
+	*machine
+	free int
+}
+
+// better prefers the machine with most room for its size, then the one that has waited longest.
+func (r room) better(o room) bool {
+	if d := r.free*int(o.Slots) - o.free*int(r.Slots); d != 0 {
+		return d > 0
+	}
+	return r.used < o.used
+}
+
+// dispatch pairs the first job of the queue that some machine may have with the best of those.
+func (s *State) dispatch(c *class, now time.Time) *Change {
+	if len(c.queue) == 0 {
+		return nil
+	}
+	var rooms []room
+	usable := 0
+	for _, m := range c.machines {
+		if !m.usable() {
+			continue
+		}
+		usable++
+		if free := s.free(m); len(m.setups) == 0 && free > 0 {
+			rooms = append(rooms, room{m, free})
+		}
+	}
+	if len(rooms) == 0 {
+		return nil
+	}
+	var passed []*item
+	defer func() {
+		for _, it := range passed {
+			heap.Push(&c.queue, it)
+		}
+	}()
+	// A retry passes over the machine that it failed on, where there is another. Jobs that can't go anywhere
+	// are few; should they be many, those behind them wait for the next look.
+	for len(c.queue) > 0 && len(passed) < 100 {
+		it := c.queue[0]
+		j := it.record()
+		best := room{}
+		for _, r := range rooms {
+			if (j.Avoid != r.Addr || usable == 1) && fits(j, r.machine, now) && (best.machine == nil || r.better(best)) {
+				best = r
+			}
+		}
+		if best.machine != nil {
+			if it.matrix != nil {
+				j = it.matrix.job(it.matrix.next)
+			}
+			return s.dispatched(j, best.machine, slices.Index(best.slots, 0), now)
+		}
+		heap.Pop(&c.queue)
+		passed = append(passed, it)
+	}
+	return nil
+}
+
+// fits says that a job which has a timeout would end before the machine expires.
+func fits(j *statepb.Job, m *machine, now time.Time) bool {
+	return m.Until == 0 || j.Timeout == 0 || now.UnixNano()+j.Timeout <= m.Until
+}
+
+// dispatched is the change that sends a waiting job to a machine.
+func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) *Change {
+	a := &statepb.Attempt{
+		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId, DispatchedAt: now.UnixNano(),
+		Driver: j.Driver && j.Setup == nil, Timeout: j.Timeout,
+	}
+	if before := last(j); before != nil {
+		a.Number = before.Number + 1
+	}
+	a.CmdRun = []byte(s.commandLine(j, a))
+	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}
+}
+
+// nextStep is the change that goes on with a setup.
+func (s *State) nextStep(j *job, now time.Time) *Change {
+	a := last(j.Job)
+	m := s.machines[a.Machine]
+	if m == nil || m.link != LinkConnected {
+		return nil
+	}
+	next := &statepb.Attempt{
+		Number: a.Number, Machine: a.Machine, Slot: a.Slot, BootId: m.BootId, Step: a.Step,
+		DispatchedAt: now.UnixNano(),
+	}
+	if a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "" {
+		next.Step++
+	}
+	next.Timeout = int64(remaining(j.Job, now))
+	next.CmdRun = []byte(s.commandLine(j.Job, next))
+	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: next}}
+}
+
+// remaining is what is left of a setup's time over all its steps; 0: there is no limit.
+func remaining(j *statepb.Job, now time.Time) time.Duration {
+	if j.Timeout == 0 {
+		return 0
+	}
+	return max(time.Duration(j.Timeout)-now.Sub(Time(last(j).DispatchedAt)), time.Millisecond)
+}
+
+// commandLine is what an attempt runs, all variables put in but secrets.
+func (s *State) commandLine(j *statepb.Job, a *statepb.Attempt) string {
+	cmd := string(j.Cmd)
+	if j.Setup != nil {
+		cmd = string(j.Setup.Steps[a.Step])
+	}
+	return Expand(cmd, s.lookup(j, a))
+}
+
+// lookup gives the value of each variable that a job may use in an attempt.
+func (s *State) lookup(j *statepb.Job, a *statepb.Attempt) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for _, v := range j.Vars {
+			if v.Name == name {
+				if v.Secret {
+					return "${JOBSERVER_" + name + "}", true
+				}
+				return string(v.Value), true
+			}
+		}
+		return s.builtin(j, a, name)
+	}
+}
+
+// sortedIDs lists the keys in ascending order.
+func sortedIDs(set map[uint64]bool) []uint64 {
+	if len(set) == 0 {
+		return nil
+	}
+	ids := make([]uint64, 0, len(set))
+	for id := range set {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// hostParts splits an address into the user, the host and the port that it names.
+func hostParts(addr string) (user, host, port string) {
+	host = addr
+	if IsLocal(addr) {
+		return "", "localhost", ""
+	}
+	if i := strings.IndexByte(host, '@'); i >= 0 {
+		user, host = host[:i], host[i+1:]
+	}
+	if strings.HasPrefix(host, "[") {
+		if i := strings.IndexByte(host, ']'); i > 0 {
+			return user, host[1:i], strings.TrimPrefix(host[i+1:], ":")
+		}
+	}
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Count(host, ":") == 1 {
+		host, port = host[:i], host[i+1:]
+	}
+	return user, host, port
+}

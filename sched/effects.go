@@ -1,0 +1,216 @@
+package sched
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// effect is something that a change asks of the fleet. It is carried out when the change is durable, and
+// looks at the state as it is then: what is no longer wanted is not asked for.
+type effect func(f Fleet)
+
+func (s *State) ask(e effect) { s.effects = append(s.effects, e) }
+
+// takeEffects hands out what was asked for since the last time.
+func (s *State) takeEffects() []effect {
+	e := s.effects
+	s.effects = nil
+	return e
+}
+
+func (s *State) askStart(j *job) {
+	token := last(j.Job).Token
+	s.ask(func(f Fleet) {
+		if j.Status == Running && last(j.Job).Token == token {
+			f.Start(s.run(j))
+		}
+	})
+}
+
+func (s *State) askCopy(j *job) {
+	s.ask(func(f Fleet) {
+		if j.Status == Copying {
+			f.Copy(s.copyOf(j.Job))
+		}
+	})
+}
+
+func (s *State) askDrop(j *job) {
+	r := ref(j.Job)
+	s.ask(func(f Fleet) { f.Drop(r) })
+}
+
+func (s *State) askConnect(addr string) {
+	s.ask(func(f Fleet) {
+		if m := s.machines[addr]; m != nil {
+			f.Connect(Pool{Addr: addr, Root: m.Root})
+		}
+	})
+}
+
+// release lets go of a machine that has left the pool and owes nothing.
+func (s *State) release(addr string) {
+	s.ask(func(f Fleet) {
+		if s.machines[addr] == nil && !s.owes(addr) {
+			f.Disconnect(addr)
+		}
+	})
+}
+
+func (s *State) owes(addr string) bool {
+	for _, o := range s.owed {
+		if o.Run.Machine == addr && !o.Run.Driver {
+			return true
+		}
+	}
+	return false
+}
+
+// Resume asks the fleet for all that the state wants: after a start of the daemon it knows of nothing.
+func (s *State) Resume(f Fleet) {
+	for _, addr := range sorted(s.machines) {
+		f.Connect(Pool{Addr: addr, Root: s.machines[addr].Root})
+	}
+	gone := map[string]bool{}
+	for _, o := range s.Obligations() {
+		if addr := o.Run.Machine; s.machines[addr] == nil && !o.Run.Driver && !gone[addr] {
+			gone[addr] = true
+			f.Connect(Pool{Addr: addr})
+		}
+		f.Settle(o)
+	}
+	live := map[uint64]bool{}
+	for id := range s.live {
+		live[id] = true
+	}
+	for _, id := range sortedIDs(live) {
+		j := s.live[id]
+		switch {
+		case j.Status == Running && !s.steps[id]:
+			f.Start(s.run(j))
+			if a := last(j.Job); a.Retimed {
+				f.Retime(ref(j.Job), time.Duration(a.Timeout))
+			}
+		case j.Status == Copying:
+			f.Copy(s.copyOf(j.Job))
+			if j.Canceling {
+				f.StopCopy(id)
+			}
+		}
+	}
+}
+
+// React takes what the fleet reports: it notes what is volatile, and says which changes follow. News of runs that
+// are no longer wanted is ignored.
+func (s *State) React(o Outcome, now time.Time) []*Change {
+	one := func(c *Change) []*Change { return []*Change{c} }
+	switch o := o.(type) {
+	case Connected:
+		return s.connected(o, now)
+	case Connecting:
+		s.linked(o.Addr, LinkConnecting, "", now)
+	case Away:
+		s.linked(o.Addr, LinkAway, o.Reason, now)
+	case Refused:
+		m := s.linked(o.Addr, LinkRefused, o.Reason, now)
+		if m == nil {
+			return nil
+		}
+		m.hint = o.Hint
+		if o.HostKey && m.Class != unknownHostClass {
+			return one(moved(o.Addr, unknownHostClass, o.Reason))
+		}
+	case Measured:
+		if m := s.machines[o.Addr]; m != nil {
+			m.vitals = o.Vitals
+		}
+	case Started:
+		if j := s.liveRun(o.Ref); j != nil && !last(j.Job).StepStarted {
+			return one(&Change{Started: &statepb.Started{Run: o.Ref, MachineAt: nanos(o.At)}})
+		}
+	case Ended:
+		if s.liveRun(o.Ref) != nil {
+			return one(&Change{Ended: &statepb.Ended{Run: o.Ref, Result: o.Result}})
+		}
+	case NotStarted:
+		if s.liveRun(o.Ref) != nil {
+			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason}})
+		}
+	case RunLost:
+		if s.liveRun(o.Ref) != nil {
+			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason}})
+		}
+	case CopyWaits:
+		if j := s.live[o.Job]; j != nil && j.Status == Copying && (!j.CopyWaiting || j.ResultsError != o.Reason) {
+			return one(&Change{CopyWaits: &statepb.CopyWaits{Job: o.Job, Reason: o.Reason}})
+		}
+	case CopyEnded:
+		if j := s.live[o.Job]; j != nil && j.Status == Copying {
+			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir, Files: int32(o.Files), Bytes: o.Bytes, Error: o.Error}})
+		}
+	case Settled:
+		if s.owed[o.Ref.GetToken()] != nil {
+			return one(&Change{Settled: &statepb.Settled{Run: o.Ref}})
+		}
+	}
+	return nil
+}
+
+// linked notes the state of a machine's link.
+func (s *State) linked(addr string, l Link, reason string, now time.Time) *machine {
+	m := s.machines[addr]
+	if m == nil {
+		return nil
+	}
+	if m.link != l {
+		m.link, m.since = l, now
+	}
+	m.reason, m.hint = reason, ""
+	s.dirty[m.Class] = true
+	return m
+}
+
+// connected notes what a machine is, and which runs are on it that nothing here knows.
+func (s *State) connected(o Connected, now time.Time) []*Change {
+	m := s.linked(o.Addr, LinkConnected, "", now)
+	if m == nil {
+		return nil
+	}
+	m.vitals, m.orphans = o.Vitals, nil
+	for _, r := range o.Runs {
+		if !s.knows(r) {
+			m.orphans = append(m.orphans, r)
+		}
+	}
+	f := proto.Clone(o.Facts).(*statepb.Machine)
+	f.Addr = o.Addr
+	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch && m.Kernel == f.Kernel &&
+		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel {
+		return nil
+	}
+	return []*Change{{MachineSeen: &statepb.MachineSeen{Facts: f}}}
+}
+
+// knows says that a run directory belongs to something here: a run under way, one that is owed to be removed, or results that
+// are kept for a recopy.
+func (s *State) knows(r *statepb.RunRef) bool {
+	if s.owed[r.Token] != nil {
+		return true
+	}
+	j := s.Job(r.Job)
+	if j == nil {
+		return false
+	}
+	a := last(j)
+	if a == nil || a.Token != r.Token {
+		return false
+	}
+	return !Final(j.Status) || j.Results == statepb.Results_RESULTS_FAILED
+}
+
+// kindOf is the event's kind of a status.
+func kindOf(s Status) string { return "job." + strings.ToLower(StatusName(s)) }

@@ -1,0 +1,224 @@
+package sched
+
+import (
+	"fmt"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Event tells people and programs of one change, when it is durable.
+type Event struct {
+	Seq     uint64 // of the change, from 1, without end over restarts
+	At      time.Time
+	Kind    string // job.submitted, job.running, job.done, machine.added, …
+	Job     uint64
+	Attempt int
+	Machine string
+	Matrix  uint64
+	Tag     uint64
+	Class   string
+	Status  Status
+	Notify  bool // the user asked to hear of this job
+	Text    string
+	Warn    bool // somebody should look
+}
+
+// describe tells of a change that was just applied; ok is false for what concerns nobody.
+func (s *State) describe(c *Change) (e Event, ok bool) {
+	e = Event{Seq: s.changes, At: Time(c.At)}
+	switch {
+	case c.JobSubmitted != nil:
+		j := c.JobSubmitted.Job
+		e.Kind = "job.submitted"
+		if j.Setup != nil {
+			return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine, oneLine(string(j.Cmd), 100)), true
+		}
+		return s.aboutJob(e, j.Id, "job %d was submitted to class %s: %s", j.Id, j.Class, oneLine(string(j.Cmd), 100)), true
+	case c.MatrixSubmitted != nil:
+		m := c.MatrixSubmitted.Matrix
+		e.Kind, e.Matrix, e.Tag, e.Class = "matrix.submitted", m.Id, m.Template.Tag, m.Template.Class
+		e.Text = fmt.Sprintf("matrix %d was submitted to class %s with %d jobs, %d to %d: %s", m.Id, e.Class, m.Cells,
+			m.FirstJob, m.FirstJob+uint64(m.Cells)-1, oneLine(string(m.Template.Cmd), 100))
+	case c.JobHeld != nil:
+		e.Kind = kindOf(s.Status(c.JobHeld.Job))
+		return s.aboutJob(e, c.JobHeld.Job, "job %d is %s", c.JobHeld.Job, StatusName(s.Status(c.JobHeld.Job))), true
+	case c.JobCanceled != nil:
+		return s.aboutCancel(e, c.JobCanceled.Job), true
+	case c.JobForgotten != nil:
+		if s.Status(c.JobForgotten.Job) == 0 {
+			e.Kind, e.Job, e.Text = "job.forgotten", c.JobForgotten.Job, fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
+			return e, true
+		}
+		return s.aboutCancel(e, c.JobForgotten.Job), true
+	case c.JobRetimed != nil:
+		e.Kind = "job.retimed"
+		return s.aboutJob(e, c.JobRetimed.Job, "job %d has a timeout of %s", c.JobRetimed.Job, time.Duration(c.JobRetimed.Timeout)), true
+	case c.JobTagged != nil:
+		e.Kind = "job.tagged"
+		name, _, _ := s.Tag(c.JobTagged.Tag)
+		if c.JobTagged.Tag == 0 {
+			return s.aboutJob(e, c.JobTagged.Job, "job %d has no tag any more", c.JobTagged.Job), true
+		}
+		return s.aboutJob(e, c.JobTagged.Job, "job %d has the tag %s", c.JobTagged.Job, name), true
+	case c.JobLost != nil:
+		return s.aboutEnd(e, c.JobLost.Job), true
+	case c.Recopy != nil:
+		e.Kind = "job.copying"
+		return s.aboutJob(e, c.Recopy.Job, "job %d copies its results again", c.Recopy.Job), true
+	case c.MatrixHeld != nil:
+		e.Kind, e.Matrix, e.Text = "matrix.unheld", c.MatrixHeld.Matrix, fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
+		if c.MatrixHeld.Held {
+			e.Kind, e.Text = "matrix.held", fmt.Sprintf("matrix %d is held", e.Matrix)
+			if c.MatrixHeld.Why != "" {
+				e.Warn, e.Text = true, e.Text+": "+c.MatrixHeld.Why
+			}
+		}
+	case c.MatrixForgotten != nil:
+		e.Kind, e.Matrix, e.Text = "matrix.forgotten", c.MatrixForgotten.Matrix, fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
+	case c.Dispatched != nil:
+		e.Kind = "job.running"
+		a := c.Dispatched.Attempt
+		what := fmt.Sprintf("attempt %d", a.Number)
+		if a.Step > 0 {
+			what = fmt.Sprintf("step %d of attempt %d", a.Step+1, a.Number)
+		}
+		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d", c.Dispatched.Job, what, a.Machine, a.Slot), true
+	case c.Started != nil:
+		e.Kind = "job.started"
+		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job, c.Started.Run.Machine), true
+	case c.Ended != nil:
+		return s.aboutEnd(e, c.Ended.Run.Job), true
+	case c.NotStarted != nil:
+		e = s.aboutEnd(e, c.NotStarted.Run.Job)
+		e.Warn = true
+		return e, true
+	case c.AttemptLost != nil:
+		return s.aboutEnd(e, c.AttemptLost.Run.Job), true
+	case c.CopyWaits != nil:
+		e.Kind = "job.copy-waits"
+		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s", c.CopyWaits.Job, c.CopyWaits.Reason), true
+	case c.CopyEnded != nil:
+		return s.aboutCopy(e, c.CopyEnded), true
+	case c.VarSet != nil:
+		e.Kind, e.Text = "variable.set", fmt.Sprintf("variable %s was set", c.VarSet.Name)
+		if c.VarSet.Unset {
+			e.Kind, e.Text = "variable.unset", fmt.Sprintf("variable %s was unset", c.VarSet.Name)
+		}
+	case c.TagMade != nil:
+		e.Kind, e.Tag, e.Text = "tag.made", c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
+	default:
+		return s.describeMachine(e, c)
+	}
+	return e, true
+}
+
+// describeMachine tells of a change that concerns a machine.
+func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
+	about := func(kind, addr, format string, args ...any) {
+		e.Kind, e.Machine, e.Text = kind, addr, fmt.Sprintf(format, args...)
+		if m := s.machines[addr]; m != nil {
+			e.Class = m.Class
+		}
+	}
+	switch {
+	case c.MachineAdded != nil:
+		m := c.MachineAdded.Machine
+		if m.Class == "" {
+			about("machine.added", m.Addr, "machine %s is in the pool, in no class, with %d slots", m.Addr, m.Slots)
+		} else {
+			about("machine.added", m.Addr, "machine %s is in class %s with %d slots", m.Addr, m.Class, m.Slots)
+		}
+	case c.MachineRemoved != nil && c.MachineRemoved.WhenIdle:
+		about("machine.expired", c.MachineRemoved.Addr, "machine %s has expired, and goes as soon as it is idle", c.MachineRemoved.Addr)
+	case c.MachineRemoved != nil:
+		about("machine.removed", c.MachineRemoved.Addr, "machine %s was removed", c.MachineRemoved.Addr)
+	case c.MachineMoved != nil && c.MachineMoved.Reason != "":
+		about("machine.broken", c.MachineMoved.Addr, "machine %s is set aside in class %s: %s", c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
+		e.Warn = true
+	case c.MachineMoved != nil:
+		about("machine.moved", c.MachineMoved.Addr, "machine %s is in class %s now", c.MachineMoved.Addr, c.MachineMoved.Class)
+	case c.MachineDrained != nil && c.MachineDrained.Draining:
+		about("machine.draining", c.MachineDrained.Addr, "machine %s gets no more jobs", c.MachineDrained.Addr)
+	case c.MachineDrained != nil:
+		about("machine.resumed", c.MachineDrained.Addr, "machine %s gets jobs again", c.MachineDrained.Addr)
+	case c.MachineSeen != nil:
+		f := c.MachineSeen.Facts
+		about("machine.seen", f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
+	case c.MachineCleared != nil:
+		about("machine.cleared", c.MachineCleared.Addr, "the failures of machine %s don't count any more", c.MachineCleared.Addr)
+	default:
+		return e, false
+	}
+	return e, true
+}
+
+// aboutJob fills in what every event about a job carries.
+func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
+	e.Job, e.Status, e.Text = id, s.Status(id), fmt.Sprintf(format, args...)
+	if j := s.Job(id); j != nil {
+		e.Matrix, e.Tag, e.Class, e.Notify = j.Matrix, j.Tag, j.Class, j.Notify
+		if a := last(j); a != nil {
+			e.Attempt, e.Machine = int(a.Number), a.Machine
+		}
+	}
+	return e
+}
+
+func (s *State) aboutCancel(e Event, id uint64) Event {
+	if s.Status(id) == Canceled || s.Status(id) == 0 {
+		e.Kind = "job.canceled"
+		return s.aboutJob(e, id, "job %d was canceled", id)
+	}
+	e.Kind = "job.canceling"
+	return s.aboutJob(e, id, "job %d is being canceled", id)
+}
+
+// aboutEnd tells how an attempt ended and what becomes of the job.
+func (s *State) aboutEnd(e Event, id uint64) Event {
+	j := s.Job(id)
+	if j == nil { // it was to be forgotten
+		e.Kind, e.Job, e.Text = "job.forgotten", id, fmt.Sprintf("job %d has ended and was forgotten", id)
+		return e
+	}
+	a := last(j)
+	how := Reason(a)
+	if a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "" {
+		how = "has succeeded"
+	}
+	what := fmt.Sprintf("job %d", id)
+	if j.Setup != nil && len(j.Setup.Steps) > 1 {
+		what = fmt.Sprintf("step %d of job %d", a.Step+1, id)
+	}
+	switch a.Cause {
+	case statepb.Cause_NOT_STARTED:
+		how = "could not start: " + how
+	case statepb.Cause_MACHINE_LOST:
+		how = "is lost: " + how
+	}
+	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).Round(time.Millisecond))
+	e.Kind = kindOf(j.Status)
+	switch {
+	case j.Status == Waiting || j.Status == Held:
+		e.Kind = "job.retried"
+		text += fmt.Sprintf(", and waits for attempt %d", a.Number+1)
+		if j.NotBefore != 0 {
+			text += fmt.Sprintf(" in %s", Time(j.NotBefore).Sub(e.At).Round(time.Second))
+		}
+	case j.Status == Running:
+		e.Kind = "job.step"
+	case j.Status == Copying:
+		text += fmt.Sprintf("; copying %d results", len(a.Results))
+	}
+	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == "job.retried"
+	return s.aboutJob(e, id, "%s", text)
+}
+
+func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
+	if c.Error != "" {
+		e.Kind, e.Warn = "job.copy-failed", true
+		return s.aboutJob(e, c.Job, "the results of job %d were not copied: %s", c.Job, c.Error)
+	}
+	e.Kind = "job.copied"
+	return s.aboutJob(e, c.Job, "the results of job %d are in %s: %d files, %d bytes", c.Job, c.Dir, c.Files, c.Bytes)
+}

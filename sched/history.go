@@ -1,0 +1,158 @@
+package sched
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// blockJobs is how many ended jobs make a block. A block is the unit of compression and of decoding: large
+// enough to compress well (records of one matrix resemble each other), small enough to decode in about a
+// millisecond.
+const blockJobs = 256
+
+// cachedBlocks is how many decompressed blocks are kept for readers that page through history.
+const cachedBlocks = 8
+
+// history holds the ended jobs in compressed blocks. They are decoded one by one, when asked for.
+type history struct {
+	blocks  [][]byte // compressed; nil when none of its jobs is left
+	left    []int    // jobs left in each block
+	pending []*statepb.Job
+	at      map[uint64]int // of pending: job to position
+	cache   map[uint32][]byte
+	order   []uint32 // of the cache, oldest first
+	enc     *zstd.Encoder
+	dec     *zstd.Decoder
+}
+
+func newHistory() *history {
+	// The options are constant and valid, so neither can fail.
+	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	dec, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
+	return &history{at: map[uint64]int{}, cache: map[uint32][]byte{}, enc: enc, dec: dec}
+}
+
+// put takes an ended job. When that fills a block, it gives the places of the block's jobs.
+func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err error) {
+	h.at[j.Id] = len(h.pending)
+	h.pending = append(h.pending, j)
+	if len(h.pending) < blockJobs {
+		return nil, 0, nil
+	}
+	var raw []byte
+	for _, p := range h.pending {
+		raw = binary.AppendUvarint(raw, uint64(proto.Size(p)))
+		if raw, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(raw, p); err != nil {
+			return nil, 0, fmt.Errorf("encode job %d: %w", p.Id, err)
+		}
+	}
+	full = h.pending
+	first = 1 + uint32(len(h.blocks))*blockJobs
+	h.blocks = append(h.blocks, h.enc.EncodeAll(raw, nil))
+	h.left = append(h.left, len(full))
+	h.pending, h.at = nil, map[uint64]int{}
+	return full, first, nil
+}
+
+// get decodes the job at a place in the blocks.
+func (h *history) get(place uint32) (*statepb.Job, error) {
+	block, pos := (place-1)/blockJobs, (place-1)%blockJobs
+	raw, ok := h.cache[block]
+	if !ok {
+		if int(block) >= len(h.blocks) || h.blocks[block] == nil {
+			return nil, fmt.Errorf("history has no block %d", block)
+		}
+		var err error
+		if raw, err = h.dec.DecodeAll(h.blocks[block], nil); err != nil {
+			return nil, fmt.Errorf("decode block %d of history: %w", block, err)
+		}
+		if len(h.order) == cachedBlocks {
+			delete(h.cache, h.order[0])
+			h.order = h.order[1:]
+		}
+		h.cache[block] = raw
+		h.order = append(h.order, block)
+	}
+	for i := uint32(0); ; i++ {
+		size, n := binary.Uvarint(raw)
+		if n <= 0 || size > uint64(len(raw)-n) {
+			return nil, fmt.Errorf("block %d of history ends at job %d of it", block, i)
+		}
+		if i == pos {
+			j := new(statepb.Job)
+			if err := proto.Unmarshal(raw[n:n+int(size)], j); err != nil {
+				return nil, fmt.Errorf("decode job %d of block %d of history: %w", i, block, err)
+			}
+			return j, nil
+		}
+		raw = raw[n+int(size):]
+	}
+}
+
+// drop forgets the job at a place; a block without jobs goes.
+func (h *history) drop(place uint32) {
+	block := (place - 1) / blockJobs
+	if h.left[block]--; h.left[block] == 0 {
+		h.blocks[block] = nil
+	}
+}
+
+// take removes a pending job.
+func (h *history) take(id uint64) (*statepb.Job, bool) {
+	i, ok := h.at[id]
+	if !ok {
+		return nil, false
+	}
+	j := h.pending[i]
+	last := len(h.pending) - 1
+	h.pending[i] = h.pending[last]
+	h.at[h.pending[i].Id] = i
+	h.pending = h.pending[:last]
+	delete(h.at, id)
+	return j, true
+}
+
+// index has a few bytes for every id that was ever given out, so that counting, selecting and finding
+// need no record. A matrix's waiting cells are in it though they have no record.
+type index struct {
+	mark    []uint8  // status | results<<4; 0: no job
+	class   []uint32 // into names
+	machine []uint32 // of the newest attempt, into names; 0: none
+	place   []uint32 // in history's blocks; 0: elsewhere
+	names   []string
+	number  map[string]uint32
+}
+
+func newIndex() *index { return &index{names: []string{""}, number: map[string]uint32{"": 0}} }
+
+// grow makes room for ids below n.
+func (x *index) grow(n uint64) {
+	if more := int(n) - len(x.mark); more > 0 {
+		x.mark = append(x.mark, make([]uint8, more)...)
+		x.class = append(x.class, make([]uint32, more)...)
+		x.machine = append(x.machine, make([]uint32, more)...)
+		x.place = append(x.place, make([]uint32, more)...)
+	}
+}
+
+func (x *index) intern(name string) uint32 {
+	n, ok := x.number[name]
+	if !ok {
+		n = uint32(len(x.names))
+		x.names = append(x.names, name)
+		x.number[name] = n
+	}
+	return n
+}
+
+func (x *index) status(id uint64) Status {
+	if id >= uint64(len(x.mark)) {
+		return 0
+	}
+	return Status(x.mark[id] & 0x0f)
+}

@@ -1,0 +1,467 @@
+package sched
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// Loop owns the state of a daemon. One goroutine, Run, takes what is waiting (requests, outcomes, timers), applies
+// what follows, and commits it as one batch; replies, events and effects wait for that. So a turn costs one
+// sync of the disk however much it does, and what anybody sees is durable. A commit that fails ends the loop:
+// nothing is ever rolled back.
+//
+// The loop never waits for the fleet and never sends to itself. Report may be called from anywhere, also by the fleet in
+// the middle of a call that the loop makes.
+type Loop struct {
+	state   *State // Run's goroutine alone
+	journal Journal
+	fleet   Fleet
+	opt     LoopOptions
+	events  *Events
+
+	mu       sync.Mutex // of inbox, and of stopped
+	inbox    inbox
+	stopped  error
+	wake     chan struct{} // room for one: there is something in the inbox
+	snapshot chan error    // the snapshot that is being written has ended
+}
+
+// LoopOptions are what a loop can't know by itself.
+type LoopOptions struct {
+	Now     func() time.Time
+	Token   func() string                // a new random name for a run
+	Observe func([]Event)                // sees the events of each turn; must not block
+	Problem func(what string, err error) // hears of what went wrong and is not fatal
+	Check   bool                         // verify every invariant after each turn: for tests
+}
+
+// inbox is what waits for the next turn.
+type inbox struct {
+	requests []*request
+	outcomes []Outcome
+}
+
+// request is a plan to carry out, or a read.
+type request struct {
+	id      string
+	newWork bool
+	plan    func(s *State, now time.Time) (Plan, error)
+	read    func(s *State)
+	reply   chan reply // room for one
+	answer  reply
+}
+
+type reply struct {
+	plan     Plan
+	repeated bool
+	err      error
+}
+
+// sealAfter is how long the journal is quiet before its last batch is sealed.
+const sealAfter = time.Second
+
+// turnItems is how many requests and outcomes one turn takes at the most.
+const turnItems = 4096
+
+// NewLoop makes the loop of a state. Nothing happens before Run.
+func NewLoop(s *State, j Journal, f Fleet, opt LoopOptions) *Loop {
+	if opt.Problem == nil {
+		opt.Problem = func(string, error) {}
+	}
+	return &Loop{
+		state: s, journal: j, fleet: f, opt: opt, events: newEvents(s.changes),
+		wake: make(chan struct{}, 1), snapshot: make(chan error, 1),
+	}
+}
+
+// Events are the loop's events.
+func (l *Loop) Events() *Events { return l.events }
+
+// Report takes an outcome from the fleet. It never blocks.
+func (l *Loop) Report(o Outcome) {
+	l.mu.Lock()
+	l.inbox.outcomes = append(l.inbox.outcomes, o)
+	l.mu.Unlock()
+	l.poke()
+}
+
+func (l *Loop) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Do carries out a plan: it is made in the loop's turn, and is durable when Do returns. A request whose id was
+// done before changes nothing and gives what it gave then. newWork says that the plan may be refused when
+// the disk is nearly full. When ctx ends first, the outcome is unknown to the caller.
+func (l *Loop) Do(ctx context.Context, id string, newWork bool, plan func(s *State, now time.Time) (Plan, error)) (Plan, bool, error) {
+	r := l.send(ctx, &request{id: id, newWork: newWork, plan: plan})
+	return r.plan, r.repeated, r.err
+}
+
+// Read lets f look at the state, which is durable then. f must be quick and take at most MaxPage records: nothing
+// else happens meanwhile. It keeps nothing of the state's memory.
+func (l *Loop) Read(ctx context.Context, f func(s *State)) error {
+	return l.send(ctx, &request{read: f}).err
+}
+
+func (l *Loop) send(ctx context.Context, r *request) reply {
+	r.reply = make(chan reply, 1)
+	l.mu.Lock()
+	if l.stopped != nil {
+		l.mu.Unlock()
+		return reply{err: l.stopped}
+	}
+	l.inbox.requests = append(l.inbox.requests, r)
+	l.mu.Unlock()
+	l.poke()
+	select {
+	case got := <-r.reply:
+		return got
+	case <-ctx.Done():
+		return reply{err: errorf(Unknown, "the request was given up before its answer came: %v", context.Cause(ctx))}
+	}
+}
+
+// Run is the loop. It returns nil when ctx ends, after a last turn, and an error when the journal failed.
+func (l *Loop) Run(ctx context.Context) (err error) {
+	writer := make(chan struct{}, 1) // held by the snapshot that is being written
+	defer func() {
+		l.stop(err)
+		writer <- struct{}{} // a snapshot under way is waited for
+	}()
+	l.state.Resume(l.fleet)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var sealAt, retrySnapshot time.Time
+	for {
+		now := l.opt.Now()
+		turned, err := l.turn(now)
+		if err != nil {
+			return err
+		}
+		if turned {
+			sealAt = now.Add(sealAfter)
+		}
+		if now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
+			retrySnapshot = now.Add(time.Minute)
+			l.startSnapshot(writer)
+		}
+		next := l.state.Wake(now)
+		if !sealAt.IsZero() && (next.IsZero() || sealAt.Before(next)) {
+			next = sealAt
+		}
+		pause := time.Hour
+		if !next.IsZero() {
+			pause = max(next.Sub(l.opt.Now()), 0)
+		}
+		timer.Reset(pause)
+		select {
+		case <-l.wake:
+		case <-timer.C:
+			if !sealAt.IsZero() && !l.opt.Now().Before(sealAt) {
+				sealAt = time.Time{}
+				if err := l.journal.Seal(); err != nil {
+					return fmt.Errorf("seal the journal: %w", err)
+				}
+			}
+		case err := <-l.snapshot:
+			if err != nil {
+				l.opt.Problem("write a snapshot", err)
+			}
+		case <-ctx.Done():
+			_, err := l.turn(l.opt.Now())
+			return err
+		}
+	}
+}
+
+// startSnapshot begins to write one, unless one is being written.
+func (l *Loop) startSnapshot(writer chan struct{}) {
+	select {
+	case writer <- struct{}{}:
+	default:
+		return
+	}
+	write, err := l.journal.StartSnapshot()
+	if err != nil {
+		<-writer
+		l.opt.Problem("begin a snapshot", err)
+		return
+	}
+	frozen := l.state.Freeze()
+	go func() {
+		err := write(frozen)
+		<-writer
+		select {
+		case l.snapshot <- err:
+		default: // nobody has looked at the one before
+		}
+	}()
+}
+
+// stop refuses whatever comes from now on, and answers what was not taken.
+func (l *Loop) stop(err error) {
+	why := errorf(Stopping, "the daemon is stopping").hint("start it again with `jobserver serve`")
+	if err != nil {
+		why = errorf(Unknown, "the daemon stops, as its journal failed: %v", err).hint("look at the disk, then start `jobserver serve` again: it says what was saved")
+	}
+	l.mu.Lock()
+	l.stopped = why
+	waiting := l.inbox.requests
+	l.inbox = inbox{}
+	l.mu.Unlock()
+	for _, r := range waiting {
+		r.reply <- reply{err: why}
+	}
+	l.events.close()
+}
+
+// turn takes what is waiting and does it. It says whether anything became durable.
+func (l *Loop) turn(now time.Time) (changed bool, err error) {
+	in := l.take()
+	t := &turn{l: l, now: now}
+	for _, o := range in.outcomes {
+		t.apply(l.state.React(o, t.now))
+	}
+	for _, r := range in.requests {
+		if r.plan != nil {
+			t.request(r)
+		}
+	}
+	for t.err == nil {
+		decided := l.state.Decide(t.now)
+		if len(decided) == 0 {
+			break
+		}
+		t.apply(decided)
+	}
+	if t.err != nil {
+		l.answer(in.requests, t.err)
+		return false, fmt.Errorf("the rules contradict themselves: %w", t.err)
+	}
+	if err := t.commit(); err != nil {
+		l.answer(in.requests, err)
+		return false, err
+	}
+	if l.opt.Check {
+		if err := l.state.check(); err != nil {
+			l.answer(in.requests, err)
+			return false, err
+		}
+	}
+	for _, e := range l.state.takeEffects() {
+		e(l.fleet)
+	}
+	l.events.publish(t.events, l.state.changes)
+	if l.opt.Observe != nil && len(t.events) > 0 {
+		l.opt.Observe(t.events)
+	}
+	for _, r := range in.requests {
+		if r.read != nil {
+			r.read(l.state)
+		}
+		r.reply <- r.answer
+	}
+	return len(t.records) > 0, nil
+}
+
+// take hands out what waits, up to a limit; the rest is for the next turn.
+func (l *Loop) take() inbox {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	in := l.inbox
+	l.inbox = inbox{}
+	if len(in.requests) > turnItems {
+		l.inbox.requests = in.requests[turnItems:]
+		in.requests = in.requests[:turnItems:turnItems]
+	}
+	if len(in.outcomes) > turnItems {
+		l.inbox.outcomes = in.outcomes[turnItems:]
+		in.outcomes = in.outcomes[:turnItems:turnItems]
+	}
+	if len(l.inbox.requests)+len(l.inbox.outcomes) > 0 {
+		l.poke()
+	}
+	return in
+}
+
+// answer gives up a turn: nobody knows what is durable of it.
+func (l *Loop) answer(requests []*request, cause error) {
+	for _, r := range requests {
+		r.reply <- reply{err: errorf(Unknown, "it is not known whether this was done: %v", cause).
+			hint("the daemon has stopped; look at the disk, then start it again: it says what was saved")}
+	}
+}
+
+// turn collects what becomes durable together.
+type turn struct {
+	l       *Loop
+	now     time.Time
+	records [][]byte
+	events  []Event
+	err     error
+}
+
+// apply makes changes part of the state and of the turn's batch.
+func (t *turn) apply(changes []*Change) {
+	for _, c := range changes {
+		if t.err != nil {
+			return
+		}
+		c.At = t.now.UnixNano()
+		if d := c.Dispatched; d != nil {
+			d.Attempt.Token = t.l.opt.Token()
+		}
+		b, err := proto.Marshal(c)
+		if err == nil {
+			err = t.l.state.Apply(c)
+		}
+		if err != nil {
+			t.err = err
+			return
+		}
+		t.records = append(t.records, b)
+		if e, ok := t.l.state.describe(c); ok {
+			t.events = append(t.events, e)
+		}
+	}
+}
+
+// request plans and applies one request.
+func (t *turn) request(r *request) {
+	if done := t.l.state.requests.done[r.id]; r.id != "" && done != nil {
+		r.answer = reply{plan: Plan{IDs: done.Ids}, repeated: true}
+		return
+	}
+	if r.newWork && t.l.journal.Full() {
+		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is refused").
+			hint("make space; running jobs go on and are saved")
+		return
+	}
+	plan, err := r.plan(t.l.state, t.now)
+	if err != nil {
+		r.answer.err = err
+		return
+	}
+	r.answer.plan = plan
+	if len(plan.Changes) == 0 {
+		return
+	}
+	t.apply(plan.Changes)
+	if r.id != "" {
+		t.apply([]*Change{{RequestDone: &statepb.RequestDone{Id: r.id, Ids: plan.IDs}}})
+	}
+}
+
+func (t *turn) commit() error {
+	if len(t.records) == 0 {
+		return nil
+	}
+	if err := t.l.journal.Commit(t.records); err != nil {
+		return fmt.Errorf("commit to the journal: %w", err)
+	}
+	return nil
+}
+
+// Events keeps the newest events for those who follow them.
+type Events struct {
+	mu     sync.Mutex
+	ring   []Event
+	seq    uint64        // of the last change that was published
+	oldest uint64        // events up to this one are not kept
+	more   chan struct{} // closed when there are new ones
+	closed bool
+}
+
+// keptEvents is how many events a follower may be behind.
+const keptEvents = 10_000
+
+func newEvents(seq uint64) *Events {
+	return &Events{seq: seq, oldest: seq, more: make(chan struct{})}
+}
+
+func (e *Events) publish(events []Event, seq uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if seq == e.seq {
+		return
+	}
+	e.seq = seq
+	e.ring = append(e.ring, events...)
+	if n := len(e.ring) - keptEvents; n > 0 {
+		e.oldest = e.ring[n-1].Seq
+		e.ring = append([]Event(nil), e.ring[n:]...)
+	}
+	close(e.more)
+	e.more = make(chan struct{})
+}
+
+func (e *Events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.closed = true
+		close(e.more)
+	}
+}
+
+// ErrClosed says that the loop has stopped.
+var ErrClosed = errors.New("the daemon is stopping")
+
+// After gives the events after a cursor, at most max of them, the cursor to go on from, and whether older ones
+// were missed. Without any it waits for the next until ctx ends, and then gives none.
+func (e *Events) After(ctx context.Context, since uint64, max int) (events []Event, cursor uint64, gap bool, err error) {
+	for {
+		e.mu.Lock()
+		more, closed := e.more, e.closed
+		events, cursor, gap = e.after(since, max)
+		e.mu.Unlock()
+		switch {
+		case len(events) > 0 || gap || cursor != since:
+			return events, cursor, gap, nil
+		case closed:
+			return nil, cursor, false, ErrClosed
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, cursor, false, nil
+		}
+	}
+}
+
+// after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.
+func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, gap bool) {
+	if since > e.seq {
+		return nil, e.seq, true
+	}
+	gap = since < e.oldest
+	cursor = e.seq
+	for i := range e.ring {
+		if e.ring[i].Seq <= since {
+			continue
+		}
+		if len(events) == max {
+			cursor = events[len(events)-1].Seq
+			break
+		}
+		events = append(events, e.ring[i])
+	}
+	return events, cursor, gap
+}
+
+// Cursor is where the events are at present.
+func (e *Events) Cursor() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seq
+}

@@ -1,0 +1,155 @@
+package sched
+
+import (
+	"sort"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Link is what the fleet last said of its connection to a machine.
+type Link string
+
+// The links.
+const (
+	LinkConnecting Link = "connecting"
+	LinkConnected  Link = "connected"
+	LinkAway       Link = "away"
+	LinkRefused    Link = "refused"
+)
+
+// machine is a machine of the pool: its record, what occupies its slots, and, not durable, its link.
+type machine struct {
+	*statepb.Machine
+	slots  []uint64 // the job in each, 0: free; a setup has all of them
+	setups []uint64 // that wait for it, ascending
+	used   uint64   // when it was last given work, in dispatches
+
+	link    Link
+	since   time.Time
+	reason  string // of being away or refused
+	hint    string // what to do about it
+	vitals  Vitals
+	orphans []*statepb.RunRef // runs of ours that nothing here knows: they may still be running
+}
+
+// MachineView is a machine as readers see it. The record must not be changed.
+type MachineView struct {
+	*statepb.Machine
+	Link    Link
+	Since   time.Time
+	Reason  string // of being away or refused
+	Hint    string // what to do about it
+	Vitals  Vitals
+	Running []uint64
+	Orphans []*statepb.RunRef
+	Resting bool
+}
+
+// Machine gives one machine of the pool.
+func (s *State) Machine(addr string) (MachineView, bool) {
+	m := s.machines[addr]
+	if m == nil {
+		return MachineView{}, false
+	}
+	v := MachineView{Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint, Vitals: m.vitals, Orphans: m.orphans, Resting: m.resting()}
+	for _, id := range m.slots {
+		if id != 0 && (len(v.Running) == 0 || v.Running[len(v.Running)-1] != id) {
+			v.Running = append(v.Running, id)
+		}
+	}
+	return v, true
+}
+
+// Machines lists the addresses of the pool, by class and address.
+func (s *State) Machines() []string {
+	addrs := sorted(s.machines)
+	sort.SliceStable(addrs, func(i, k int) bool { return s.machines[addrs[i]].Class < s.machines[addrs[k]].Class })
+	return addrs
+}
+
+// Classes lists the classes that have machines.
+func (s *State) Classes() []string {
+	var names []string
+	for _, name := range sorted(s.classes) {
+		if name != "" && len(s.classes[name].machines) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// free counts the slots that could take a job at the time being. What is still to be ended on the machine, and runs
+// that nothing knows, hold theirs.
+func (s *State) free(m *machine) int {
+	free := -len(m.orphans) - s.owing[m.Addr]
+	for _, id := range m.slots {
+		if id == 0 {
+			free++
+		}
+	}
+	return max(free, 0)
+}
+
+// usable says that the machine may be given work.
+func (m *machine) usable() bool {
+	return m.link == LinkConnected && !m.Draining && !m.Removing && m.Class != "" && !m.resting()
+}
+
+// resting says that the machine failed so often in a row that another one has to tell whose fault it is.
+func (m *machine) resting() bool { return len(m.Failures) >= failuresInRow }
+
+// occupy gives the job its slot, or all of them.
+func (m *machine) occupy(j *statepb.Job, slot int32) {
+	if j.Setup != nil {
+		for i := range m.slots {
+			m.slots[i] = j.Id
+		}
+		return
+	}
+	for int(slot) >= len(m.slots) { // a run that is taken up after the slots became fewer
+		m.slots = append(m.slots, 0)
+	}
+	m.slots[slot] = j.Id
+}
+
+// vacate frees what the job had.
+func (s *State) vacate(j *statepb.Job) {
+	a := last(j)
+	if a == nil {
+		return
+	}
+	m := s.machines[a.Machine]
+	if m == nil {
+		return
+	}
+	for i, id := range m.slots {
+		if id == j.Id {
+			m.slots[i] = 0
+		}
+	}
+	if len(m.slots) > int(m.Slots) {
+		m.resize()
+	}
+	s.dirty[m.Class] = true
+}
+
+// resize brings the slots to the number that the record wants, as far as they are free.
+func (m *machine) resize() {
+	for len(m.slots) < int(m.Slots) {
+		m.slots = append(m.slots, 0)
+	}
+	for len(m.slots) > int(m.Slots) && m.slots[len(m.slots)-1] == 0 {
+		m.slots = m.slots[:len(m.slots)-1]
+	}
+}
+
+// idle says that nothing of ours occupies the machine.
+func (s *State) idle(m *machine) bool {
+	for _, id := range m.slots {
+		if id != 0 {
+			return false
+		}
+	}
+	return len(m.orphans) == 0 && s.owing[m.Addr] == 0
+}

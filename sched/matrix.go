@@ -1,0 +1,119 @@
+package sched
+
+import (
+	"sort"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// matrix is a matrix and what is derived from its record.
+type matrix struct {
+	*statepb.Matrix
+	counts    Counts
+	untouched int               // cells without a record of their own, all waiting or all held
+	next      uint32            // no cell below it is untouched
+	item      *item             // in its class's queue, or nil
+	newest    map[uint32]uint64 // cells that were run again: the job that counts
+}
+
+// cell says which cell of which matrix a job runs.
+type cell struct {
+	matrix *matrix
+	cell   uint32
+}
+
+// home is the matrix whose consecutive ids hold the job, or nil.
+func (s *State) home(id uint64) *matrix {
+	i := sort.Search(len(s.order), func(i int) bool { return s.order[i].FirstJob > id }) - 1
+	if i < 0 || id >= s.order[i].FirstJob+uint64(s.order[i].Cells) {
+		return nil
+	}
+	return s.order[i]
+}
+
+// cellOf says which cell a job runs.
+func (s *State) cellOf(id uint64) (cell, bool) {
+	if m := s.home(id); m != nil {
+		return cell{m, uint32(id - m.FirstJob)}, true
+	}
+	c, ok := s.extra[id]
+	return c, ok
+}
+
+// counting is the job that counts for a cell: the newest.
+func (m *matrix) counting(c uint32) uint64 {
+	if id, ok := m.newest[c]; ok {
+		return id
+	}
+	return m.FirstJob + uint64(c)
+}
+
+// isTouched says whether the cell has, or had, a record of its own.
+func (m *matrix) isTouched(c uint32) bool { return m.Touched[c/8]&(1<<(c%8)) != 0 }
+
+// nextUntouched moves next to the first untouched cell, or to Cells.
+func (m *matrix) nextUntouched() uint32 {
+	for m.next < m.Cells && m.isTouched(m.next) {
+		m.next++
+	}
+	return m.next
+}
+
+// status of the untouched cells.
+func (m *matrix) status() Status {
+	if m.Held {
+		return Held
+	}
+	return Waiting
+}
+
+// job makes the record of an untouched cell.
+func (m *matrix) job(c uint32) *statepb.Job {
+	j := proto.Clone(m.Template).(*statepb.Job)
+	j.Id, j.Matrix, j.Cell = m.FirstJob+uint64(c), m.Id, int32(c)
+	j.Status = m.status()
+	j.SubmittedAt = m.SubmittedAt
+	j.Vars = append(j.Vars, CellVars(m.Matrix, c)...)
+	return j
+}
+
+// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, when there is more than one.
+func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
+	index, repeat := cellIndex(m, c)
+	vars := make([]*statepb.Var, 0, len(index)+1)
+	for i, a := range m.Axes {
+		vars = append(vars, &statepb.Var{Name: a.Name, Value: []byte(a.Values[index[i]])})
+	}
+	if m.Repeats > 1 {
+		vars = append(vars, &statepb.Var{Name: "REPEAT", Value: strconv.AppendUint(nil, uint64(repeat), 10)})
+	}
+	return vars
+}
+
+// cellIndex says which value of each axis a cell has, and which repeat it is.
+func cellIndex(m *statepb.Matrix, c uint32) (index []uint32, repeat uint32) {
+	index = make([]uint32, len(m.Axes))
+	if w := int(m.IndexWidth); w > 0 {
+		row := m.Index[int(c)*w*(len(index)+1):]
+		number := func(i int) (n uint32) {
+			for k := w - 1; k >= 0; k-- {
+				n = n<<8 | uint32(row[i*w+k])
+			}
+			return n
+		}
+		for i := range index {
+			index[i] = number(i)
+		}
+		return index, number(len(index))
+	}
+	repeats := uint32(max(m.Repeats, 1))
+	repeat, c = c%repeats, c/repeats
+	for i := len(index) - 1; i >= 0; i-- {
+		n := uint32(len(m.Axes[i].Values))
+		index[i], c = c%n, c/n
+	}
+	return index, repeat
+}

@@ -1,0 +1,305 @@
+package sched
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// indexChunk is how many ids one record of the index describes.
+const indexChunk = 1 << 16
+
+// Freeze gives a view of the durable state as it is now, which can be written while the state goes on: each call of
+// the function passes the records of a snapshot to yield, in an order that Restore understands. What is
+// small is encoded at once; history's blocks never change, and are shared.
+func (s *State) Freeze() func(yield func([]byte) error) error {
+	var records [][]byte
+	var failed error
+	put := func(r *statepb.Record) error {
+		b, err := proto.Marshal(r)
+		records = append(records, b)
+		return err
+	}
+	failed = errors.Join(
+		put(&statepb.Record{State: &statepb.State{NextId: s.nextID, Changes: s.changes}}),
+		s.freezeTables(put), s.freezeIndex(put), s.freezeLive(put))
+	blocks := slices.Clone(s.history.blocks)
+	left := slices.Clone(s.history.left)
+	return func(yield func([]byte) error) error {
+		if failed != nil {
+			return failed
+		}
+		for _, b := range records {
+			if err := yield(b); err != nil {
+				return err
+			}
+		}
+		for i, data := range blocks {
+			if data == nil {
+				continue
+			}
+			b, err := proto.Marshal(&statepb.Record{Block: &statepb.Block{Number: uint32(i), Data: data, Count: uint32(left[i])}})
+			if err != nil {
+				return err
+			}
+			if err := yield(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// freezeTables writes all that is neither a job nor the index.
+func (s *State) freezeTables(put func(*statepb.Record) error) error {
+	var err error
+	and := func(r *statepb.Record) { err = errors.Join(err, put(r)) }
+	for _, m := range s.order {
+		and(&statepb.Record{Matrix: m.Matrix})
+	}
+	for _, id := range s.Tags() {
+		and(&statepb.Record{Tag: s.tags[id].Tag})
+	}
+	for _, addr := range sorted(s.machines) {
+		and(&statepb.Record{Machine: s.machines[addr].Machine})
+	}
+	for _, v := range s.Vars() {
+		and(&statepb.Record{Var: v})
+	}
+	for _, o := range s.Obligations() {
+		and(&statepb.Record{Obligation: o})
+	}
+	return errors.Join(err,
+		s.works.each(func(w *statepb.Work) error { return put(&statepb.Record{Work: w}) }),
+		s.requests.each(func(r *statepb.RequestDone) error { return put(&statepb.Record{Request: r}) }))
+}
+
+func (s *State) freezeIndex(put func(*statepb.Record) error) error {
+	x := s.index
+	for first := 0; first < len(x.mark); first += indexChunk {
+		end := min(first+indexChunk, len(x.mark))
+		r := &statepb.Index{
+			First: uint64(first), Status: x.mark[first:end], Class: x.class[first:end],
+			Machine: x.machine[first:end], Place: x.place[first:end],
+		}
+		if first == 0 {
+			r.Names = x.names
+		}
+		if err := put(&statepb.Record{Index: r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freezeLive writes the jobs that are not in history's blocks.
+func (s *State) freezeLive(put func(*statepb.Record) error) error {
+	ids := make([]uint64, 0, len(s.live))
+	for id := range s.live {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if err := put(&statepb.Record{Job: s.live[id].Job}); err != nil {
+			return err
+		}
+	}
+	for _, j := range s.history.pending {
+		if err := put(&statepb.Record{Job: j}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Restorer rebuilds a state from a snapshot's records and the changes after it.
+type Restorer struct {
+	s       *State
+	jobs    []*statepb.Job
+	started bool // changes are being applied
+}
+
+// NewRestorer begins with the state before the first change.
+func NewRestorer() *Restorer { return &Restorer{s: NewState()} }
+
+// Record takes a snapshot's next record.
+func (r *Restorer) Record(b []byte) error {
+	rec := new(statepb.Record)
+	if err := proto.Unmarshal(b, rec); err != nil {
+		return fmt.Errorf("decode a record of the snapshot: %w", err)
+	}
+	s := r.s
+	switch {
+	case rec.State != nil:
+		s.nextID, s.changes = rec.State.NextId, rec.State.Changes
+		s.index.grow(s.nextID)
+	case rec.Matrix != nil:
+		m := s.addMatrix(rec.Matrix)
+		if int(m.Cells+7)/8 != len(m.Touched) {
+			return fmt.Errorf("matrix %d has a bitmap of %d bytes for %d cells", m.Id, len(m.Touched), m.Cells)
+		}
+	case rec.Tag != nil:
+		s.tags[rec.Tag.Id] = &tag{Tag: rec.Tag}
+		s.tagNames[rec.Tag.Name] = rec.Tag.Id
+	case rec.Machine != nil:
+		m := &machine{Machine: rec.Machine, link: LinkConnecting}
+		m.resize()
+		s.machines[m.Addr] = m
+		s.addTo(m.Class, m)
+	case rec.Var != nil:
+		s.vars[rec.Var.Name] = rec.Var
+	case rec.Obligation != nil:
+		s.owe(rec.Obligation)
+	case rec.Work != nil:
+		for _, addr := range rec.Work.Machines {
+			s.works.add(rec.Work.Key, addr)
+		}
+	case rec.Request != nil:
+		s.requests.add(rec.Request)
+	case rec.Index != nil:
+		return r.index(rec.Index)
+	case rec.Job != nil:
+		r.jobs = append(r.jobs, rec.Job)
+	case rec.Block != nil:
+		h := s.history
+		for len(h.blocks) <= int(rec.Block.Number) {
+			h.blocks, h.left = append(h.blocks, nil), append(h.left, 0)
+		}
+		h.blocks[rec.Block.Number], h.left[rec.Block.Number] = rec.Block.Data, int(rec.Block.Count)
+	}
+	return nil
+}
+
+func (r *Restorer) index(rec *statepb.Index) error {
+	x := r.s.index
+	n := len(rec.Status)
+	if rec.First+uint64(n) > uint64(len(x.mark)) || len(rec.Class) != n || len(rec.Machine) != n || len(rec.Place) != n {
+		return fmt.Errorf("the index of ids from %d on doesn't fit the state", rec.First)
+	}
+	if rec.First == 0 {
+		x.names = rec.Names
+		for i, name := range x.names {
+			x.number[name] = uint32(i)
+		}
+	}
+	copy(x.mark[rec.First:], rec.Status)
+	copy(x.class[rec.First:], rec.Class)
+	copy(x.machine[rec.First:], rec.Machine)
+	copy(x.place[rec.First:], rec.Place)
+	return nil
+}
+
+// loaded derives from the snapshot's records what they don't hold.
+func (r *Restorer) loaded() error {
+	s := r.s
+	r.started = true
+	for _, m := range s.order {
+		for _, again := range m.Restarted {
+			m.newest[again.Cell] = again.Job
+			s.extra[again.Job] = cell{m, again.Cell}
+		}
+		for c := uint32(0); c < m.Cells; c++ {
+			if !m.isTouched(c) {
+				m.untouched++
+			}
+		}
+	}
+	for id := uint64(1); id < s.nextID; id++ {
+		mark := s.index.mark[id]
+		if mark == 0 {
+			continue
+		}
+		s.counts.add(mark, 1)
+		if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
+			c.matrix.counts.add(mark, 1)
+		}
+	}
+	for _, t := range s.tags {
+		for _, id := range t.Jobs {
+			t.counts.add(s.index.mark[id], 1)
+		}
+	}
+	for _, m := range s.order {
+		s.queueMatrix(m)
+	}
+	for _, rec := range r.jobs {
+		if err := s.adopt(rec); err != nil {
+			return err
+		}
+	}
+	r.jobs = nil
+	return nil
+}
+
+// adopt files a job of a snapshot.
+func (s *State) adopt(rec *statepb.Job) error {
+	if Final(rec.Status) {
+		_, _, err := s.history.put(rec)
+		return err
+	}
+	j := &job{Job: rec, late: -1}
+	s.live[j.Id] = j
+	s.enqueue(j)
+	a := last(rec)
+	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
+	if m := s.machines[a.GetMachine()]; holds && m != nil {
+		m.occupy(rec, a.Slot)
+	}
+	if rec.Status == Running && rec.Setup != nil && a.Cause != 0 {
+		s.steps[j.Id] = true
+	}
+	return nil
+}
+
+// Change takes the journal's next change.
+func (r *Restorer) Change(b []byte) error {
+	if !r.started {
+		if err := r.loaded(); err != nil {
+			return err
+		}
+	}
+	c := new(Change)
+	if err := proto.Unmarshal(b, c); err != nil {
+		return fmt.Errorf("decode change %d of the journal: %w", r.s.changes+1, err)
+	}
+	err := r.s.Apply(c)
+	r.s.effects = nil // whoever resumes the state asks for all of them
+	return err
+}
+
+// State gives the rebuilt state.
+func (r *Restorer) State() (*State, error) {
+	if !r.started {
+		if err := r.loaded(); err != nil {
+			return nil, err
+		}
+	}
+	r.s.effects = nil
+	return r.s, nil
+}
+
+// HighestID is the highest id that a record or a change of unknown standing uses, 0 for none: after a state
+// could not be loaded, ids go on above it.
+func HighestID(b []byte) uint64 {
+	var highest uint64
+	rec := new(statepb.Record)
+	if proto.Unmarshal(b, rec) == nil {
+		if n := rec.GetState().GetNextId(); n > 0 {
+			highest = n - 1
+		}
+		highest = max(highest, rec.GetJob().GetId())
+	}
+	c := new(Change)
+	if proto.Unmarshal(b, c) == nil {
+		m := c.GetMatrixSubmitted().GetMatrix()
+		highest = max(highest, c.GetJobSubmitted().GetJob().GetId(), m.GetId(), c.GetTagMade().GetTag().GetId())
+		if m != nil {
+			highest = max(highest, m.FirstJob+uint64(m.Cells)-1)
+		}
+	}
+	return highest
+}

@@ -1,0 +1,240 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Requests about machines.
+
+// MachineSpec is a machine to add.
+type MachineSpec struct {
+	Addr  string
+	Class string
+	Slots int
+	Until time.Time
+}
+
+// PlanMachines adds machines, or changes the slots, the class and the end of those that are there.
+func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
+	p := s.planner()
+	seen := map[string]bool{}
+	for _, spec := range specs {
+		if seen[spec.Addr] {
+			return Plan{}, errorf(Invalid, "the machine %s is given twice", spec.Addr).hint("give each machine once; --slots N lets one run several jobs at a time")
+		}
+		seen[spec.Addr] = true
+		if err := checkClass(spec.Class); err != nil {
+			return Plan{}, err
+		}
+		rec, err := machineRecord(spec, now)
+		if err != nil {
+			return Plan{}, err
+		}
+		if m := s.machines[spec.Addr]; m != nil && m.Class == spec.Class && m.Slots == rec.Slots && m.Until == rec.Until && !m.Draining && !m.Removing {
+			p.warn("%s is in class %s already", spec.Addr, spec.Class)
+			continue
+		}
+		if m := s.machines[spec.Addr]; m != nil && m.Class != spec.Class && m.Class != "" {
+			return Plan{}, errorf(Conflict, "%s is in class %s already", spec.Addr, m.Class).hint("`jobserver machine mv -m %s %s` moves it", spec.Addr, spec.Class)
+		}
+		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
+	}
+	return p.Plan, nil
+}
+
+// machineRecord checks a machine's address, slots and end.
+func machineRecord(spec MachineSpec, now time.Time) (*statepb.Machine, error) {
+	if err := checkAddr(spec.Addr); err != nil {
+		return nil, err
+	}
+	slots := spec.Slots
+	if slots == 0 {
+		slots = 1
+	}
+	if slots < 1 || slots > MaxSlots {
+		return nil, errorf(Invalid, "%d slots are not possible", spec.Slots).hint("between 1 and %d", MaxSlots)
+	}
+	if !spec.Until.IsZero() && !spec.Until.After(now) {
+		return nil, errorf(Invalid, "the machine would expire at once")
+	}
+	return &statepb.Machine{Addr: spec.Addr, Class: spec.Class, Slots: int32(slots), Until: nanos(spec.Until), AddedAt: now.UnixNano()}, nil
+}
+
+// checkAddr refuses what can't be an address; whether it can be reached is for the fleet to find out.
+func checkAddr(addr string) error {
+	bad := func(why string) error {
+		return errorf(Invalid, "%q can't be a machine: %s", addr, why).hint("an address is [user@]host[:port], an alias of the ssh config, or local[:NAME]")
+	}
+	switch {
+	case addr == "":
+		return bad("it is empty")
+	case len(addr) > 255:
+		return bad("it is too long")
+	case strings.HasPrefix(addr, "-"):
+		return bad("it begins with a dash")
+	case strings.ContainsFunc(addr, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("/\\'\"`$;&|<>(){}*?!,=#%", r) }):
+		return bad("it has a character that no address has")
+	}
+	if IsLocal(addr) {
+		return nil
+	}
+	user, host, port := hostParts(addr)
+	if host == "" || strings.Contains(addr, "@") && user == "" {
+		return bad("it names no host")
+	}
+	if port != "" {
+		n := 0
+		if _, err := fmt.Sscanf(port, "%d", &n); err != nil || n < 1 || n > 65535 || fmt.Sprint(n) != port {
+			return bad("its port is not between 1 and 65535")
+		}
+	}
+	return nil
+}
+
+// SetupSpec sets machines up.
+type SetupSpec struct {
+	Addrs   []string
+	Class   string // joined at the end; "" none, or with Keep the class that each has now
+	Keep    bool
+	Slots   int
+	Steps   []string
+	Timeout time.Duration // over all steps
+	Stagger time.Duration
+	Notify  bool
+	Until   time.Time
+	Retries int // of a step
+}
+
+// PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the machines.
+func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
+	p := s.planner()
+	if len(spec.Steps) == 0 {
+		return Plan{}, errorf(Invalid, "a setup needs commands").hint("give them after --, each as one word: -- 'apt-get update' 'make -C bench'")
+	}
+	if spec.Class != "" {
+		if err := checkClass(spec.Class); err != nil {
+			return Plan{}, err
+		}
+	}
+	if spec.Retries < 0 || spec.Stagger < 0 || spec.Timeout < 0 {
+		return Plan{}, errorf(Invalid, "a setup's timeout, stagger and retries can't be negative")
+	}
+	seen := map[string]bool{}
+	for i, addr := range spec.Addrs {
+		if seen[addr] {
+			return Plan{}, errorf(Invalid, "the machine %s is given twice", addr)
+		}
+		seen[addr] = true
+		if err := p.setup(spec, addr, i, now); err != nil {
+			return Plan{}, err
+		}
+	}
+	return p.Plan, nil
+}
+
+func (p *planner) setup(spec SetupSpec, addr string, position int, now time.Time) error {
+	class := spec.Class
+	m := p.s.machines[addr]
+	if m != nil && spec.Keep && class == "" {
+		class = m.Class
+	}
+	slots := spec.Slots
+	if slots == 0 && m != nil {
+		slots = int(m.Slots)
+	}
+	rec, err := machineRecord(MachineSpec{Addr: addr, Slots: slots, Until: spec.Until}, now)
+	if err != nil {
+		return err
+	}
+	if m == nil || m.Slots != rec.Slots || rec.Until != 0 || m.Draining {
+		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
+	}
+	j := &statepb.Job{
+		Class: class, Cmd: []byte(strings.Join(spec.Steps, " && ")), Timeout: int64(spec.Timeout), Notify: spec.Notify, Status: Waiting,
+		Setup: &statepb.Setup{Machine: addr, Class: class, Slots: rec.Slots, Retries: int32(spec.Retries), Until: rec.Until},
+	}
+	if spec.Stagger > 0 {
+		j.Setup.StartAt = now.Add(time.Duration(position) * spec.Stagger).UnixNano()
+	}
+	for _, step := range spec.Steps {
+		if strings.TrimSpace(step) == "" || strings.IndexByte(step, 0) >= 0 || len(step) > MaxCommand {
+			return errorf(Invalid, "a command of the setup is empty, too long, or has a zero byte in it")
+		}
+		if err := p.capture(j, step, "setup", nil, false); err != nil {
+			return err
+		}
+		j.Setup.Steps = append(j.Setup.Steps, []byte(step))
+	}
+	j.Id = p.id(1)
+	p.IDs = append(p.IDs, j.Id)
+	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
+	return nil
+}
+
+// SelectMachines finds machines by address and class, in the order of Machines.
+func (s *State) SelectMachines(addrs, classes []string) ([]string, error) {
+	if len(addrs) == 0 && len(classes) == 0 {
+		return s.Machines(), nil
+	}
+	want := map[string]bool{}
+	for _, addr := range addrs {
+		if s.machines[addr] == nil {
+			return nil, s.unknownMachine(addr)
+		}
+		want[addr] = true
+	}
+	for _, name := range classes {
+		c := s.classes[name]
+		if c == nil || len(c.machines) == 0 {
+			return nil, s.unknownClass(name)
+		}
+		for _, m := range c.machines {
+			want[m.Addr] = true
+		}
+	}
+	return slices.DeleteFunc(s.Machines(), func(addr string) bool { return !want[addr] }), nil
+}
+
+// PlanRemove takes machines out of the pool. With force, what they still owe is dropped.
+func (s *State) PlanRemove(addrs []string, force bool) Plan {
+	var p Plan
+	for _, addr := range addrs {
+		p.Changes = append(p.Changes, &Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
+	}
+	return p
+}
+
+// PlanMove moves machines to another class; what runs on them runs on.
+func (s *State) PlanMove(addrs []string, class string) (Plan, error) {
+	var p Plan
+	if err := checkClass(class); err != nil {
+		return p, err
+	}
+	for _, addr := range addrs {
+		if s.machines[addr].Class != class {
+			p.Changes = append(p.Changes, &Change{MachineMoved: &statepb.MachineMoved{Addr: addr, Class: class}})
+		}
+	}
+	return p, nil
+}
+
+// PlanDrain gives machines no more work, or gives them work again. Resuming also brings back what was set aside, and clears
+// failures.
+func (s *State) PlanDrain(addrs []string, draining bool) Plan {
+	var p Plan
+	for _, addr := range addrs {
+		m := s.machines[addr]
+		if m.Draining != draining {
+			p.Changes = append(p.Changes, &Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})
+		}
+		if !draining && (m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "") {
+			p.Changes = append(p.Changes, &Change{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}})
+		}
+	}
+	return p
+}

@@ -1,0 +1,162 @@
+package sched
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// Config is what the daemon was started with, as far as the rules depend on it. It is not durable.
+type Config struct {
+	Driver []string // the driver and its arguments before the job's words; empty: jobs run in a shell on their machine
+	MaxLog int64    // bytes of each stream of a job's log that are kept; 0: all
+}
+
+// Configure gives the state the daemon's configuration.
+func (s *State) Configure(c Config) { s.config = c }
+
+// builtin is the value of one of the daemon's own variables, at dispatch.
+func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string, bool) {
+	user, host, port := hostParts(a.Machine)
+	switch name {
+	case "MACHINE":
+		return a.Machine, true
+	case "HOST":
+		return host, true
+	case "USER":
+		return user, true
+	case "PORT":
+		return port, true
+	case "SLOT":
+		return strconv.Itoa(int(a.Slot)), true
+	case "ATTEMPT":
+		return strconv.Itoa(int(a.Number)), true
+	case "REPEAT":
+		return "0", true
+	}
+	return s.constant(j, name)
+}
+
+// constant is the value of those that don't depend on the attempt.
+func (s *State) constant(j *statepb.Job, name string) (string, bool) {
+	switch name {
+	case "CLASS":
+		return j.Class, true
+	case "JID":
+		return strconv.FormatUint(j.Id, 10), true
+	case "MATRIX":
+		if j.Matrix == 0 {
+			return "", true
+		}
+		return strconv.FormatUint(j.Matrix, 10), true
+	case "TAG":
+		if t := s.tags[j.Tag]; t != nil {
+			return t.Name, true
+		}
+		return "", true
+	}
+	return "", false
+}
+
+// CommandLine is the command of a job as its newest attempt runs it.
+func (s *State) CommandLine(j *statepb.Job) string {
+	if a := last(j); a != nil {
+		return string(a.CmdRun)
+	}
+	return ""
+}
+
+// run is what the fleet needs to start, or to follow, the newest attempt of a job.
+func (s *State) run(j *job) Run {
+	a := last(j.Job)
+	r := Run{
+		Ref: ref(j.Job), Known: a.StepStarted, BootID: a.BootId, Cancel: j.Canceling,
+		Timeout: time.Duration(a.Timeout), MaxLog: j.MaxLog,
+	}
+	if r.MaxLog == 0 {
+		r.MaxLog = s.config.MaxLog
+	}
+	if a.Driver {
+		words, err := SplitWords(string(a.CmdRun))
+		if err == nil { // checked at submission; a value with a quote in it may still spoil it
+			r.Argv = append(slices.Clone(s.config.Driver), words...)
+		}
+	} else {
+		r.Command = a.CmdRun
+	}
+	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "ATTEMPT", "CLASS", "JID", "MATRIX", "TAG"}
+	for _, name := range names {
+		v, _ := s.builtin(j.Job, a, name)
+		r.Env = append(r.Env, "JOBSERVER_"+name+"="+v)
+	}
+	for _, v := range j.Vars {
+		if v.Secret {
+			if r.Secrets == nil {
+				r.Secrets = map[string][]byte{}
+			}
+			if now := s.vars[v.Name]; now != nil {
+				r.Secrets[v.Name] = now.Value
+			}
+			continue
+		}
+		r.Env = append(r.Env, "JOBSERVER_"+v.Name+"="+string(v.Value))
+	}
+	for _, v := range j.Env {
+		r.Env = append(r.Env, v.Name+"="+string(v.Value))
+	}
+	return r
+}
+
+// copyOf is what the fleet needs to bring a job's results to the host.
+func (s *State) copyOf(j *statepb.Job) Copy {
+	a := last(j)
+	c := Copy{Job: proto.Clone(j).(*statepb.Job), Attempt: proto.Clone(a).(*statepb.Attempt)}
+	if m := s.machines[a.Machine]; m != nil {
+		c.Machine = proto.Clone(m.Machine).(*statepb.Machine)
+	} else {
+		c.Machine = &statepb.Machine{Addr: a.Machine}
+	}
+	c.Dest, c.Shared = Destination(j, s.lookup(j, a))
+	return c
+}
+
+// Destination is the directory on the host that a job's results go to: CP_PATH with its variables put in, and the
+// job's own directory in it, unless the path names the job itself or the job was submitted flat. Shared
+// says that other jobs may put theirs there too.
+func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string, shared bool) {
+	dir = filepath.Clean(Expand(j.CpPath, value))
+	switch {
+	case j.Flat:
+		return dir, true
+	case slices.Contains(Names(j.CpPath), "JID"):
+		return dir, false
+	}
+	return filepath.Join(dir, strconv.FormatUint(j.Id, 10)), false
+}
+
+// checkWords checks that a driver's command line can be split.
+func checkWords(cmd string) error {
+	words, err := SplitWords(cmd)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		return errorf(Invalid, "the command is empty")
+	}
+	return nil
+}
+
+// oneLine shortens a command for messages.
+func oneLine(cmd string, limit int) string {
+	cmd = strings.Join(strings.Fields(cmd), " ")
+	if r := []rune(cmd); len(r) > limit {
+		return string(r[:limit-1]) + "…"
+	}
+	return cmd
+}

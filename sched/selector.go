@@ -1,0 +1,320 @@
+package sched
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"jobserver/sched/statepb"
+)
+
+// Selector is one word of the grammar that names jobs:
+//
+//	17  3..9  last  last~2  %93  @nightly  class=foo  machine=ADDR  :failed  :uncopied
+//
+// The first part is a base, the rest are filters that narrow it: `%93:failed`. Several statuses in one
+// selector mean either of them, as a job has only one.
+type Selector struct {
+	Base     Base
+	First    uint64 // of an id, a range, a matrix; how many before the last one
+	Last     uint64 // of a range
+	Name     string // of a tag, a matrix, a class or a machine
+	Statuses []Status
+	Uncopied bool
+}
+
+// Base is what a selector begins with.
+type Base int
+
+// The bases.
+const (
+	BaseAll Base = iota // nothing but filters
+	BaseID              // a job, or a matrix's or tag's bare id
+	BaseRange
+	BaseLast
+	BaseMatrix
+	BaseTag
+	BaseClass
+	BaseMachine
+)
+
+var statusFilters = map[string]Status{
+	"waiting": Waiting, "held": Held, "running": Running, "copying": Copying,
+	"done": Done, "failed": Failed, "canceled": Canceled, "cancelled": Canceled, "lost": Lost,
+}
+
+// ParseSelector reads one selector.
+func ParseSelector(word string) (Selector, error) {
+	var sel Selector
+	base := word
+	for {
+		i := strings.LastIndexByte(base, ':')
+		if i < 0 {
+			break
+		}
+		name := base[i+1:]
+		if status, ok := statusFilters[name]; ok {
+			sel.Statuses = append(sel.Statuses, status)
+		} else if name == "uncopied" {
+			sel.Uncopied = true
+		} else if strings.HasPrefix(base, "machine=") { // an address may have a port
+			break
+		} else {
+			e := errorf(Invalid, "%q is no selector: %q is not a status", word, name)
+			if near := resembling(name, append(sorted(statusFilters), "uncopied")); near != "" {
+				return sel, e.hint("did you mean :%s?", strings.ToLower(near))
+			}
+			return sel, e.hint("statuses are %s and uncopied", strings.Join(sorted(statusFilters), ", "))
+		}
+		base = base[:i]
+	}
+	slices.Sort(sel.Statuses)
+	switch {
+	case base == "":
+		if len(sel.Statuses) == 0 && !sel.Uncopied {
+			return sel, errorf(Invalid, "an empty selector selects nothing").hint("selectors look like 17, 3..9, last, %%93, @tag, :failed, class=foo, machine=ADDR")
+		}
+		sel.Base = BaseAll
+		return sel, nil
+	case base == "last":
+		sel.Base = BaseLast
+		return sel, nil
+	case strings.HasPrefix(base, "last~"):
+		n, err := parseID(base[len("last~"):])
+		if err != nil {
+			return sel, errorf(Invalid, "%q is no selector: %v", word, err)
+		}
+		sel.Base, sel.First = BaseLast, n
+		return sel, nil
+	case base[0] == '%':
+		sel.Base, sel.Name = BaseMatrix, base[1:]
+	case base[0] == '@':
+		sel.Base, sel.Name = BaseTag, base[1:]
+	case strings.HasPrefix(base, "class="):
+		sel.Base, sel.Name = BaseClass, base[len("class="):]
+	case strings.HasPrefix(base, "machine="):
+		sel.Base, sel.Name = BaseMachine, base[len("machine="):]
+	default:
+		return parseIDs(word, base, sel)
+	}
+	if sel.Name == "" {
+		return sel, errorf(Invalid, "%q is no selector: it names nothing", word)
+	}
+	return sel, nil
+}
+
+// parseIDs reads 17 or 3..9.
+func parseIDs(word, base string, sel Selector) (Selector, error) {
+	from, to, isRange := strings.Cut(base, "..")
+	var err error
+	if sel.First, err = parseID(from); err != nil {
+		e := errorf(Invalid, "%q is no selector: %v", word, err)
+		return sel, e.hint("selectors look like 17, 3..9, last, last~2, %%93, @tag, :failed, class=foo, machine=ADDR")
+	}
+	sel.Base = BaseID
+	if !isRange {
+		return sel, nil
+	}
+	if sel.Last, err = parseID(to); err != nil {
+		return sel, errorf(Invalid, "%q is no selector: %v", word, err)
+	}
+	if sel.Last < sel.First {
+		return sel, errorf(Invalid, "the range %s ends before it begins", base).hint("did you mean %d..%d?", sel.Last, sel.First)
+	}
+	sel.Base = BaseRange
+	return sel, nil
+}
+
+func parseID(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	switch {
+	case err == nil && s[0] != '+':
+		return n, nil
+	case err != nil && err.(*strconv.NumError).Err == strconv.ErrRange:
+		return 0, fmt.Errorf("%s is too large for an id", s)
+	}
+	return 0, fmt.Errorf("%q is not a number", s)
+}
+
+// Select finds the jobs that any of the selectors matches, ascending, each once. Without selectors it is all of
+// them. Naming something that isn't there is an error, matching nothing is one of kind NoMatch.
+func (s *State) Select(words []string) ([]uint64, error) {
+	if len(words) == 0 {
+		return s.filter(1, math.MaxUint64, Selector{}), nil
+	}
+	var ids []uint64
+	for _, word := range words {
+		sel, err := ParseSelector(word)
+		if err != nil {
+			return nil, err
+		}
+		found, err := s.selectOne(word, sel)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, found...)
+	}
+	if len(words) > 1 {
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+	}
+	if len(ids) == 0 {
+		return nil, errorf(NoMatch, "no job matches %s", strings.Join(words, " ")).hint("`jobserver job ls -a` lists all jobs")
+	}
+	return ids, nil
+}
+
+func (s *State) selectOne(word string, sel Selector) ([]uint64, error) {
+	switch sel.Base {
+	case BaseID:
+		return s.selectID(sel)
+	case BaseRange:
+		return s.filter(sel.First, sel.Last, sel), nil
+	case BaseLast:
+		left := sel.First
+		for id := s.nextID - 1; id > 0; id-- {
+			if s.index.mark[id] == 0 {
+				continue
+			}
+			if left == 0 {
+				return s.filter(id, id, sel), nil
+			}
+			left--
+		}
+		return nil, errorf(NotFound, "there are not so many jobs: %s", word)
+	case BaseMatrix:
+		id, err := s.FindMatrix(sel.Name)
+		if err != nil {
+			return nil, err
+		}
+		return s.cells(s.matrices[id], sel), nil
+	case BaseTag:
+		id, err := s.FindTag(sel.Name)
+		if err != nil {
+			return nil, err
+		}
+		return s.keep(s.tags[id].Jobs, sel), nil
+	case BaseClass, BaseMachine:
+		if _, known := s.index.number[sel.Name]; !known {
+			if sel.Base == BaseClass {
+				return nil, s.unknownClass(sel.Name)
+			}
+			return nil, s.unknownMachine(sel.Name)
+		}
+		return s.filter(1, math.MaxUint64, sel), nil
+	}
+	return s.filter(1, math.MaxUint64, sel), nil
+}
+
+// selectID takes a job's id, or the bare id of a matrix or a tag.
+func (s *State) selectID(sel Selector) ([]uint64, error) {
+	id := sel.First
+	if s.index.status(id) != 0 {
+		return s.keep([]uint64{id}, sel), nil
+	}
+	if m := s.matrices[id]; m != nil {
+		return s.cells(m, sel), nil
+	}
+	if t := s.tags[id]; t != nil {
+		return s.keep(t.Jobs, sel), nil
+	}
+	e := errorf(NotFound, "no job %d", id)
+	if id == 0 {
+		return nil, e.hint("ids start at 1")
+	}
+	if id < s.nextID {
+		return nil, e.hint("it was forgotten, or never was a job's id")
+	}
+	return nil, e.hint("the newest id is %d; `jobserver job ls` lists jobs", s.nextID-1)
+}
+
+// FindMatrix finds a matrix by its id or name.
+func (s *State) FindMatrix(name string) (uint64, error) {
+	name = strings.TrimPrefix(name, "%")
+	if id, ok := s.named[name]; ok {
+		return id, nil
+	}
+	if id, err := strconv.ParseUint(name, 10, 64); err == nil && s.matrices[id] != nil {
+		return id, nil
+	}
+	e := errorf(NotFound, "no matrix %q", name)
+	if near := resembling(name, sorted(s.named)); near != "" {
+		return 0, e.hint("did you mean %s?", near)
+	}
+	return 0, e.hint("`jobserver matrix ls` lists them")
+}
+
+// cells are the jobs that count for the cells of a matrix.
+func (s *State) cells(m *matrix, sel Selector) []uint64 {
+	ids := make([]uint64, 0, m.Cells)
+	for c := uint32(0); c < m.Cells; c++ {
+		ids = append(ids, m.counting(c))
+	}
+	slices.Sort(ids)
+	return s.keep(ids, sel)
+}
+
+func (s *State) filter(first, last uint64, sel Selector) []uint64 {
+	var ids []uint64
+	for id := max(first, 1); id <= last && id < s.nextID; id++ {
+		if s.matches(id, sel) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (s *State) keep(all []uint64, sel Selector) []uint64 {
+	var ids []uint64
+	for _, id := range all {
+		if s.matches(id, sel) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// matches asks the index alone.
+func (s *State) matches(id uint64, sel Selector) bool {
+	mark := s.index.mark[id]
+	switch {
+	case mark == 0:
+		return false
+	case len(sel.Statuses) > 0 && !slices.Contains(sel.Statuses, Status(mark&0x0f)):
+		return false
+	case sel.Base == BaseClass && s.index.names[s.index.class[id]] != sel.Name:
+		return false
+	case sel.Base == BaseMachine && s.index.names[s.index.machine[id]] != sel.Name:
+		return false
+	}
+	if !sel.Uncopied {
+		return true
+	}
+	switch statepb.Results(mark >> 4) {
+	case statepb.Results_RESULTS_FAILED, statepb.Results_RESULTS_WAITING, statepb.Results_RESULTS_COPYING:
+		return true
+	}
+	return false
+}
+
+// unknownClass and unknownMachine say what there is.
+func (s *State) unknownClass(name string) *Error {
+	e := errorf(NotFound, "no class %q", name)
+	if near := resembling(name, s.Classes()); near != "" {
+		return e.hint("did you mean %s?", near)
+	}
+	if classes := s.Classes(); len(classes) > 0 {
+		return e.hint("the classes are %s", strings.Join(classes, ", "))
+	}
+	return e.hint("there are no machines: `jobserver machine add ADDR CLASS` adds one")
+}
+
+func (s *State) unknownMachine(addr string) *Error {
+	e := errorf(NotFound, "no machine %q", addr)
+	if near := resembling(addr, sorted(s.machines)); near != "" {
+		return e.hint("did you mean %s?", near)
+	}
+	return e.hint("`jobserver machine ls` lists them")
+}

@@ -1,0 +1,315 @@
+package sched
+
+import (
+	"fmt"
+	"sort"
+
+	"jobserver/sched/statepb"
+)
+
+// State is everything that the daemon knows. Its durable part is what the changes made of it; the volatile part is
+// what the fleet last reported of each machine. It is not safe for use by several goroutines: Loop owns it.
+type State struct {
+	nextID  uint64
+	changes uint64 // applied so far
+
+	live     map[uint64]*job // every job that has a record and hasn't ended
+	history  *history
+	index    *index
+	counts   Counts
+	matrices map[uint64]*matrix
+	order    []*matrix         // by first job
+	extra    map[uint64]cell   // jobs that run a cell again
+	named    map[string]uint64 // matrix names, the newest of a name
+	tags     map[uint64]*tag
+	tagNames map[string]uint64
+	vars     map[string]*statepb.Var
+	machines map[string]*machine
+	classes  map[string]*class
+	owed     map[string]*statepb.Obligation // by token
+	owing    map[string]int                 // of owed: runs that each machine has still to end
+	works    works
+	requests requests
+
+	dirty   map[string]bool // classes that Decide has to look at
+	steps   map[uint64]bool // setups that may go on with their next step
+	delayed delayHeap       // retries that wait for their time
+	config  Config
+	effects []effect // what the changes applied since the last turn ask of the fleet
+	used    uint64   // counts dispatches, to spread them over machines
+}
+
+// job is a live job: its record and where it stands in the queues.
+type job struct {
+	*statepb.Job
+	item *item // in its class's queue, or nil
+	late int   // position among the delayed, or -1
+	due  bool  // its retry has waited long enough
+}
+
+// tag is a tag with its jobs in ascending order.
+type tag struct {
+	*statepb.Tag
+	counts Counts
+}
+
+// NewState is the state before the first change.
+func NewState() *State {
+	return &State{
+		nextID: 1,
+		live:   map[uint64]*job{}, history: newHistory(), index: newIndex(),
+		matrices: map[uint64]*matrix{}, extra: map[uint64]cell{}, named: map[string]uint64{},
+		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
+		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, owing: map[string]int{},
+		works: newWorks(), requests: newRequests(),
+		dirty: map[string]bool{}, steps: map[uint64]bool{},
+	}
+}
+
+// NextID is the id that the next job, matrix or tag gets.
+func (s *State) NextID() uint64 { return s.nextID }
+
+// Changes is how many changes were applied so far.
+func (s *State) Changes() uint64 { return s.changes }
+
+// Counts counts all jobs.
+func (s *State) Counts() Counts { return s.counts }
+
+// Status is the status of a job, 0 when there is no such job.
+func (s *State) Status(id uint64) Status { return s.index.status(id) }
+
+// Job gives the record of a job, decoded from history when it has ended, or nil. It must not be changed, and
+// is valid during the read only.
+func (s *State) Job(id uint64) *statepb.Job {
+	if s.index.status(id) == 0 {
+		return nil
+	}
+	if j := s.live[id]; j != nil {
+		return j.Job
+	}
+	if i, ok := s.history.at[id]; ok {
+		return s.history.pending[i]
+	}
+	if place := s.index.place[id]; place != 0 {
+		j, err := s.history.get(place)
+		if err != nil {
+			// A block was checked when it was read and made by this process otherwise: only broken memory ends here.
+			panic(fmt.Sprintf("job %d: %v", id, err))
+		}
+		return j
+	}
+	if m := s.home(id); m != nil {
+		return m.job(uint32(id - m.FirstJob))
+	}
+	return nil
+}
+
+// Matrix gives a matrix's record and counts, or nil.
+func (s *State) Matrix(id uint64) (*statepb.Matrix, Counts) {
+	m := s.matrices[id]
+	if m == nil {
+		return nil, Counts{}
+	}
+	return m.Matrix, m.counts
+}
+
+// MatrixNamed is the newest matrix of that name, 0 when there is none.
+func (s *State) MatrixNamed(name string) uint64 { return s.named[name] }
+
+// Matrices lists the ids of all matrices, ascending.
+func (s *State) Matrices() []uint64 {
+	ids := make([]uint64, len(s.order))
+	for i, m := range s.order {
+		ids[i] = m.Id
+	}
+	return ids
+}
+
+// MatrixOf is the id of the matrix whose cell the job runs, 0 for none.
+func (s *State) MatrixOf(id uint64) uint64 {
+	if c, ok := s.cellOf(id); ok {
+		return c.matrix.Id
+	}
+	return 0
+}
+
+// Tag gives a tag's name and counts.
+func (s *State) Tag(id uint64) (name string, counts Counts, ok bool) {
+	t := s.tags[id]
+	if t == nil {
+		return "", Counts{}, false
+	}
+	return t.Name, t.counts, true
+}
+
+// Tags lists the ids of all tags, ascending.
+func (s *State) Tags() []uint64 {
+	ids := make([]uint64, 0, len(s.tags))
+	for id := range s.tags {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, k int) bool { return ids[i] < ids[k] })
+	return ids
+}
+
+// Vars lists the variables by name.
+func (s *State) Vars() []*statepb.Var {
+	var vars []*statepb.Var
+	for _, name := range sorted(s.vars) {
+		vars = append(vars, s.vars[name])
+	}
+	return vars
+}
+
+// setMark is the one place where a job's status changes: index and every count follow.
+func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
+	old := s.index.mark[id]
+	if old == mark {
+		return
+	}
+	s.index.mark[id] = mark
+	each := func(c *Counts) {
+		if old != 0 {
+			c.add(old, -1)
+		}
+		if mark != 0 {
+			c.add(mark, 1)
+		}
+	}
+	each(&s.counts)
+	if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
+		each(&c.matrix.counts)
+	}
+	if t := s.tags[tagID]; t != nil {
+		each(&t.counts)
+	}
+}
+
+// remark brings index and counts to what the record says.
+func (s *State) remark(j *statepb.Job) {
+	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
+	s.index.class[j.Id] = s.index.intern(j.Class)
+	if n := len(j.Attempts); n > 0 {
+		s.index.machine[j.Id] = s.index.intern(j.Attempts[n-1].Machine)
+	}
+}
+
+// touch gives the live job, making the record of a waiting cell, or thawing an ended job.
+func (s *State) touch(id uint64) (*job, error) {
+	if j := s.live[id]; j != nil {
+		return j, nil
+	}
+	if s.index.status(id) == 0 {
+		return nil, fmt.Errorf("no job %d", id)
+	}
+	var j *job
+	if rec, ok := s.history.take(id); ok {
+		j = &job{Job: rec, late: -1}
+	} else if place := s.index.place[id]; place != 0 {
+		rec, err := s.history.get(place)
+		if err != nil {
+			return nil, err
+		}
+		s.history.drop(place)
+		s.index.place[id] = 0
+		j = &job{Job: rec, late: -1}
+	} else {
+		m := s.home(id)
+		c := uint32(id - m.FirstJob)
+		j = &job{Job: m.job(c), late: -1}
+		m.Touched[c/8] |= 1 << (c % 8)
+		m.untouched--
+		s.queueMatrix(m)
+		s.live[id] = j
+		s.enqueue(j)
+		return j, nil
+	}
+	s.live[id] = j
+	return j, nil
+}
+
+// settle files a job after a change: an ended one goes to history, a waiting one into its queue.
+func (s *State) settle(j *job) error {
+	s.remark(j.Job)
+	s.enqueue(j)
+	if !Final(j.Status) {
+		return nil
+	}
+	delete(s.live, j.Id)
+	if j.Forget {
+		return s.forget(j.Job)
+	}
+	full, place, err := s.history.put(j.Job)
+	if err != nil {
+		return err
+	}
+	for _, f := range full {
+		s.index.place[f.Id] = place
+		place++
+	}
+	return nil
+}
+
+// forget takes a job that is in no table any more out of index, counts and tag.
+func (s *State) forget(j *statepb.Job) error {
+	s.setMark(j.Id, 0, j.Tag)
+	s.ask(func(f Fleet) { f.ForgetLogs(j.Id) })
+	if t := s.tags[j.Tag]; t != nil {
+		t.Jobs = without(t.Jobs, j.Id)
+	}
+	return nil
+}
+
+// newID hands out count ids and gives the first.
+func (s *State) newID(count uint64) uint64 {
+	first := s.nextID
+	s.nextID += count
+	s.index.grow(s.nextID)
+	return first
+}
+
+// insert and without keep ascending lists.
+func insert(ids []uint64, id uint64) []uint64 {
+	i := sort.Search(len(ids), func(i int) bool { return ids[i] >= id })
+	if i < len(ids) && ids[i] == id {
+		return ids
+	}
+	ids = append(ids, 0)
+	copy(ids[i+1:], ids[i:])
+	ids[i] = id
+	return ids
+}
+
+func without(ids []uint64, id uint64) []uint64 {
+	i := sort.Search(len(ids), func(i int) bool { return ids[i] >= id })
+	if i == len(ids) || ids[i] != id {
+		return ids
+	}
+	return append(ids[:i], ids[i+1:]...)
+}
+
+// last is the newest attempt, or nil.
+func last(j *statepb.Job) *statepb.Attempt {
+	if n := len(j.Attempts); n > 0 {
+		return j.Attempts[n-1]
+	}
+	return nil
+}
+
+// ref names the run of a job's newest attempt and step.
+func ref(j *statepb.Job) *statepb.RunRef {
+	a := last(j)
+	return &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step, Token: a.Token, Driver: a.Driver}
+}
+
+// liveRun is the job whose run this is at present, or nil: an outcome of any other run is old news.
+func (s *State) liveRun(r *statepb.RunRef) *job {
+	j := s.live[r.GetJob()]
+	if j == nil || j.Status != Running {
+		return nil
+	}
+	if a := last(j.Job); a == nil || a.Token != r.Token || a.Step != r.Step {
+		return nil
+	}
+	return j
+}

@@ -1,0 +1,411 @@
+package sched
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"jobserver/sched/statepb"
+)
+
+// A plan turns a request into the changes that do it, or says why it can't be done. It reads the state and changes
+// nothing. Its changes are applied together or not at all.
+
+// JobSpec is a job to submit, or what the cells of a matrix have in common.
+type JobSpec struct {
+	Class       string
+	Cmd         string
+	CpPath      string // absolute, or ""
+	Dir         string // where the client stands
+	Repeat      int    // 0 is 1
+	MaxFailures int    // retries; -1 without limit
+	Timeout     time.Duration
+	Tag         string // id or name; a name that isn't there is made
+	Notify      bool
+	Hold        bool
+	Priority    int
+	Env         map[string]string
+	Flat        bool
+	MaxLog      int64
+}
+
+// Plan is what a request comes to.
+type Plan struct {
+	Changes  []*Change
+	IDs      []uint64 // what was made, as the caller of this request expects it
+	Warnings []string
+}
+
+// planner collects the changes of one request, and the ids that they will take.
+type planner struct {
+	s    *State
+	next uint64
+	Plan
+}
+
+func (s *State) planner() *planner { return &planner{s: s, next: s.nextID} }
+
+func (p *planner) add(c *Change) { p.Changes = append(p.Changes, c) }
+
+func (p *planner) id(n uint64) uint64 {
+	first := p.next
+	p.next += n
+	return first
+}
+
+func (p *planner) warn(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(p.Warnings, w) {
+		p.Warnings = append(p.Warnings, w)
+	}
+}
+
+// PlanJobs submits jobs, all or none. IDs are theirs, in order, repeats expanded.
+func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
+	p := s.planner()
+	total := 0
+	for _, spec := range specs {
+		total += max(spec.Repeat, 1)
+	}
+	if total > MaxSubmit {
+		return Plan{}, errorf(Invalid, "%d jobs are more than one request may submit (%d)", total, MaxSubmit).hint("submit a matrix, or several requests")
+	}
+	tags := map[string]uint64{}
+	for i := range specs {
+		spec := &specs[i]
+		if spec.Repeat < 0 {
+			return Plan{}, errorf(Invalid, "a job can't run %d times", spec.Repeat)
+		}
+		if err := p.resolveTag(spec.Tag, tags); err != nil {
+			return Plan{}, err
+		}
+		rec, err := p.job(spec, nil, driver)
+		if err != nil {
+			return Plan{}, err
+		}
+		rec.Tag = tags[spec.Tag]
+		for range max(spec.Repeat, 1) {
+			one := shallow(rec)
+			one.Id = p.id(1)
+			p.IDs = append(p.IDs, one.Id)
+			p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
+		}
+	}
+	return p.Plan, nil
+}
+
+// shallow copies a record that was just made: what it refers to is shared and never altered.
+func shallow(j *statepb.Job) *statepb.Job {
+	return &statepb.Job{
+		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
+		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
+		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf,
+	}
+}
+
+// job checks what a job asks for and makes its record, without an id. The names of own are variables that the
+// job has anyway.
+func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, error) {
+	if err := checkClass(spec.Class); err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.TrimSpace(spec.Cmd) == "":
+		return nil, errorf(Invalid, "the command is empty").hint("give the command as one word, in quotes")
+	case len(spec.Cmd) > MaxCommand:
+		return nil, errorf(Invalid, "the command has %d bytes; at most %d are possible", len(spec.Cmd), MaxCommand).hint("put it into a script")
+	case strings.IndexByte(spec.Cmd, 0) >= 0:
+		return nil, errorf(Invalid, "the command has a zero byte in it")
+	case spec.MaxFailures < -1:
+		return nil, errorf(Invalid, "%d retries are not possible", spec.MaxFailures).hint("-1 means without limit")
+	case spec.Timeout < 0:
+		return nil, errorf(Invalid, "the timeout %s is negative", spec.Timeout)
+	case spec.Priority < -1_000_000 || spec.Priority > 1_000_000:
+		return nil, errorf(Invalid, "the priority %d is not between -1000000 and 1000000", spec.Priority)
+	case spec.MaxFailures > 1_000_000:
+		return nil, errorf(Invalid, "%d retries are too many", spec.MaxFailures).hint("-1 means without limit")
+	case spec.CpPath != "" && !filepath.IsAbs(Expand(spec.CpPath, func(string) (string, bool) { return "x", true })):
+		return nil, errorf(Invalid, "CP_PATH %q is not absolute", spec.CpPath)
+	case !utf8.ValidString(spec.CpPath):
+		return nil, errorf(Invalid, "CP_PATH %q is not valid UTF-8", spec.CpPath)
+	}
+	if driver {
+		if err := checkWords(spec.Cmd); err != nil {
+			return nil, err
+		}
+	}
+	j := &statepb.Job{
+		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath, MaxFailures: int32(spec.MaxFailures),
+		Timeout: int64(spec.Timeout), Priority: int32(spec.Priority), Notify: spec.Notify, Flat: spec.Flat,
+		MaxLog: spec.MaxLog, Driver: driver, Dir: spec.Dir, Status: Waiting,
+	}
+	if spec.Hold {
+		j.Status = Held
+	}
+	for _, name := range sorted(spec.Env) {
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {
+			return nil, errorf(Invalid, "%q can't be an environment variable", name).hint("give --env NAME=VALUE")
+		}
+		j.Env = append(j.Env, &statepb.Var{Name: name, Value: []byte(spec.Env[name])})
+	}
+	if err := p.capture(j, spec.Cmd, "command", own, driver); err != nil {
+		return nil, err
+	}
+	if err := p.capture(j, spec.CpPath, "CP_PATH", own, true); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// capture notes the values that the variables of a template have now, and refuses names that nothing defines.
+func (p *planner) capture(j *statepb.Job, template, where string, own []string, noSecrets bool) error {
+	known := append(slices.Clone(own), sorted(builtins)...)
+	known = append(known, sorted(p.s.vars)...)
+	for _, name := range Names(template) {
+		v := p.s.vars[name]
+		switch {
+		case slices.Contains(own, name), builtins[name], slices.ContainsFunc(j.Vars, func(o *statepb.Var) bool { return o.Name == name }):
+		case v != nil && v.Secret && noSecrets:
+			return errorf(Invalid, "{%s} is a secret, and can't stand in the %s: others could read it there", name, where).
+				hint("let the job read $JOBSERVER_%s from its environment", name)
+		case v != nil && v.Secret:
+			j.Vars = append(j.Vars, &statepb.Var{Name: name, Secret: true})
+		case v != nil:
+			j.Vars = append(j.Vars, &statepb.Var{Name: name, Value: v.Value})
+		case isUpper(name):
+			e := errorf(NotFound, "nothing defines {%s} in the %s", name, where)
+			if near := resembling(name, known); near != "" {
+				return e.hint("did you mean {%s}? Known are %s. {{%s}} stands for the text itself", near, strings.Join(known, ", "), name)
+			}
+			return e.hint("known are %s; `jobserver var set %s VALUE` defines it; {{%s}} stands for the text itself", strings.Join(known, ", "), name, name)
+		default:
+			if near := resembling(name, known); near != "" {
+				p.warn("{%s} stays as it is: did you mean {%s}?", name, near)
+			}
+		}
+	}
+	return nil
+}
+
+// checkClass refuses what can't be a class.
+func checkClass(name string) error {
+	if name == "" {
+		return errorf(Invalid, "the class is empty").hint("name the kind of machine, for example `default`")
+	}
+	if len(name) > 200 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("/:,=%@*?'\"\\", r) }) {
+		return errorf(Invalid, "%q can't be a class: no blanks, slashes, colons, commas, quotes or any of = %% @ * ? in it", name)
+	}
+	return nil
+}
+
+// resolveTag finds the id of a tag by id or name; a new name makes the tag.
+func (p *planner) resolveTag(name string, made map[string]uint64) error {
+	if name == "" || made[name] != 0 {
+		return nil
+	}
+	if id, err := p.s.FindTag(name); err == nil {
+		made[name] = id
+		return nil
+	}
+	if err := checkTag(name); err != nil {
+		return err
+	}
+	if _, err := strconv.ParseUint(name, 10, 64); err == nil {
+		return errorf(NotFound, "no tag %s", name).hint("`jobserver tag ls` lists them; a new tag's name can't be a number")
+	}
+	id := p.id(1)
+	made[name] = id
+	p.add(&Change{TagMade: &statepb.TagMade{Tag: &statepb.Tag{Id: id, Name: name}}})
+	return nil
+}
+
+func checkTag(name string) error {
+	if len(name) > 200 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(":,%@", r) }) {
+		return errorf(Invalid, "%q can't be a tag: no blanks, colons, commas, %% or @ in it", name)
+	}
+	return nil
+}
+
+// FindTag finds a tag by its id or name.
+func (s *State) FindTag(name string) (uint64, error) {
+	name = strings.TrimPrefix(name, "@")
+	if id, ok := s.tagNames[name]; ok {
+		return id, nil
+	}
+	if id, err := strconv.ParseUint(name, 10, 64); err == nil && s.tags[id] != nil {
+		return id, nil
+	}
+	e := errorf(NotFound, "no tag %q", name)
+	if near := resembling(name, sorted(s.tagNames)); near != "" {
+		return 0, e.hint("did you mean %s?", near)
+	}
+	return 0, e.hint("`jobserver tag ls` lists them")
+}
+
+// PlanTag makes a tag; without a name, its id is its name.
+func (s *State) PlanTag(name string) (Plan, error) {
+	p := s.planner()
+	id := p.id(1)
+	if name == "" {
+		name = strconv.FormatUint(id, 10)
+	} else if _, err := strconv.ParseUint(name, 10, 64); err == nil {
+		return Plan{}, errorf(Invalid, "a tag's name can't be a number: %s", name).hint("leave the name out, and the tag's id is its name")
+	}
+	if err := checkTag(name); err != nil {
+		return Plan{}, err
+	}
+	if old, taken := s.tagNames[name]; taken {
+		return Plan{}, errorf(Conflict, "there is a tag %q already, with id %d", name, old)
+	}
+	p.add(&Change{TagMade: &statepb.TagMade{Tag: &statepb.Tag{Id: id, Name: name}}})
+	p.IDs = []uint64{id}
+	return p.Plan, nil
+}
+
+// MatrixSpec is a matrix to submit.
+type MatrixSpec struct {
+	Job  JobSpec // Repeat: how often each cell runs
+	Name string
+	Axes []*statepb.Axis
+	// Cells, unless nil, are the cells: for each its index into the values of each axis and then its repeat. Nil
+	// is the whole product.
+	Cells [][]uint32
+}
+
+// PlanMatrix submits a matrix. IDs are its own, that of its first job, and the number of its cells.
+func (s *State) PlanMatrix(spec MatrixSpec, driver bool) (Plan, error) {
+	m, p, err := s.matrixOf(spec, driver)
+	if err != nil {
+		return Plan{}, err
+	}
+	tags := map[string]uint64{}
+	if err := p.resolveTag(spec.Job.Tag, tags); err != nil {
+		return Plan{}, err
+	}
+	m.Template.Tag = tags[spec.Job.Tag]
+	m.Id, m.FirstJob = p.id(1), p.id(uint64(m.Cells))
+	p.add(&Change{MatrixSubmitted: &statepb.MatrixSubmitted{Matrix: m}})
+	p.IDs = []uint64{m.Id, m.FirstJob, uint64(m.Cells)}
+	return p.Plan, nil
+}
+
+// SampleMatrix says what PlanMatrix would submit: how many cells, and the commands of the first n.
+func (s *State) SampleMatrix(spec MatrixSpec, driver bool, n int) (cells int, commands, warnings []string, err error) {
+	m, p, err := s.matrixOf(spec, driver)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	for c := uint32(0); c < m.Cells && int(c) < n; c++ {
+		j := (&matrix{Matrix: m}).job(c)
+		commands = append(commands, Expand(string(j.Cmd), func(name string) (string, bool) {
+			for _, v := range j.Vars {
+				if v.Name == name && !v.Secret {
+					return string(v.Value), true
+				}
+			}
+			return "", false
+		}))
+	}
+	return int(m.Cells), commands, p.Warnings, nil
+}
+
+// matrixOf checks what a matrix asks for and makes its record, without ids.
+func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
+	p := s.planner()
+	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold}
+	if spec.Name != "" {
+		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
+			return nil, nil, errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")
+		}
+		if id := s.named[spec.Name]; id != 0 {
+			return nil, nil, errorf(Conflict, "matrix %d has the name %q already", id, spec.Name).hint("choose another name, or `jobserver matrix rm %d` first", id)
+		}
+	}
+	if spec.Job.Repeat < 0 || spec.Job.Repeat > MaxCells {
+		return nil, nil, errorf(Invalid, "a cell can't run %d times", spec.Job.Repeat)
+	}
+	if len(spec.Axes) == 0 {
+		return nil, nil, errorf(Invalid, "a matrix needs variables with values").hint("give them as NAME=V1,V2,…; for a single command use `jobserver job add -x N`")
+	}
+	var own []string
+	cells := int64(m.Repeats)
+	for _, a := range spec.Axes {
+		if err := checkName(a.Name); err != nil {
+			return nil, nil, err
+		}
+		switch {
+		case slices.Contains(own, a.Name):
+			return nil, nil, errorf(Invalid, "the variable %s is given twice", a.Name)
+		case len(a.Values) == 0:
+			return nil, nil, errorf(Invalid, "the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
+		}
+		own = append(own, a.Name)
+		if cells *= int64(len(a.Values)); spec.Cells == nil && cells > MaxCells {
+			return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).hint("split it into several matrices")
+		}
+	}
+	if spec.Cells != nil {
+		cells = int64(len(spec.Cells))
+		m.Index, m.IndexWidth = packIndex(spec.Cells)
+	}
+	if cells == 0 || cells > MaxCells {
+		return nil, nil, errorf(Invalid, "the matrix has %d cells; between 1 and %d are possible", cells, MaxCells)
+	}
+	m.Cells = uint32(cells)
+	job := spec.Job
+	job.Hold = false
+	var err error
+	if m.Template, err = p.job(&job, own, driver); err != nil {
+		return nil, nil, err
+	}
+	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
+	for _, name := range own {
+		if !slices.Contains(used, name) {
+			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name, name)
+		}
+	}
+	return m, p, nil
+}
+
+// packIndex writes the cells as numbers of the least width that holds all of them.
+func packIndex(cells [][]uint32) (index []byte, width uint32) {
+	var most uint32
+	for _, c := range cells {
+		most = max(most, slices.Max(c))
+	}
+	width = 1
+	for w := most; w > 0xff; w >>= 8 {
+		width++
+	}
+	for _, c := range cells {
+		for _, n := range c {
+			for k := uint32(0); k < width; k++ {
+				index = append(index, byte(n>>(8*k)))
+			}
+		}
+	}
+	return index, width
+}
+
+// PlanVar sets or unsets a variable. SLACK_API is always a secret.
+func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
+	if err := checkName(name); err != nil {
+		return Plan{}, err
+	}
+	if unset && s.vars[name] == nil {
+		e := errorf(NotFound, "no variable %s", name)
+		if near := resembling(name, sorted(s.vars)); near != "" {
+			return Plan{}, e.hint("did you mean %s?", near)
+		}
+		return Plan{}, e.hint("`jobserver var ls` lists them")
+	}
+	if strings.IndexByte(value, 0) >= 0 {
+		return Plan{}, errorf(Invalid, "a variable's value can't have a zero byte in it")
+	}
+	return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{
+		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API", Unset: unset,
+	}}}}, nil
+}

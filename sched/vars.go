@@ -1,0 +1,205 @@
+package sched
+
+import (
+	"regexp"
+	"sort"
+	"strings"
+)
+
+// Builtins are the names that the daemon itself gives values to. They can't be set.
+var builtins = map[string]bool{
+	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "CLASS": true,
+	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true,
+}
+
+var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// checkName refuses what can't be a variable's name.
+func checkName(name string) error {
+	if !nameRE.MatchString(name) {
+		return errorf(Invalid, "%q can't be a variable's name", name).hint("use letters, digits and underscores, and begin with a letter")
+	}
+	if builtins[name] {
+		return errorf(Invalid, "{%s} is set by the daemon itself", name).hint("choose another name")
+	}
+	return nil
+}
+
+// part is a piece of a template: text as it stands, or a placeholder.
+type part struct {
+	text string
+	name string // "" : text only
+}
+
+// parse splits a template at its placeholders. A placeholder is {NAME} not preceded by `$`; {{NAME}} is the
+// text {NAME}; any other brace is text.
+func parse(s string) []part {
+	var parts []part
+	start := 0
+	for i := 0; i < len(s); i++ {
+		if s[i] != '{' || i > 0 && s[i-1] == '$' {
+			continue
+		}
+		if strings.HasPrefix(s[i:], "{{") {
+			if name, n := bracedName(s[i+1:]); n > 0 && strings.HasPrefix(s[i+1+n:], "}") && (isUpper(name) || builtins[name]) {
+				parts = append(parts, part{text: s[start:i] + s[i+1:i+1+n]})
+				i += n + 1
+				start = i + 1
+				continue
+			}
+		}
+		if name, n := bracedName(s[i:]); n > 0 {
+			parts = append(parts, part{text: s[start:i]}, part{text: s[i : i+n], name: name})
+			i += n - 1
+			start = i + 1
+		}
+	}
+	return append(parts, part{text: s[start:]})
+}
+
+// bracedName reads {NAME} at the start of s and says how long it is.
+func bracedName(s string) (name string, n int) {
+	end := strings.IndexByte(s, '}')
+	if end < 2 || !nameRE.MatchString(s[1:end]) {
+		return "", 0
+	}
+	return s[1:end], end + 1
+}
+
+func isUpper(s string) bool { return s == strings.ToUpper(s) }
+
+// Names lists the placeholders of a template, each once, in order.
+func Names(template string) []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, p := range parse(template) {
+		if p.name != "" && !seen[p.name] {
+			seen[p.name] = true
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// Expand replaces each placeholder that value knows, in one pass: a value is never expanded again.
+func Expand(template string, value func(name string) (string, bool)) string {
+	var b strings.Builder
+	for _, p := range parse(template) {
+		if p.name != "" {
+			if v, ok := value(p.name); ok {
+				b.WriteString(v)
+				continue
+			}
+		}
+		b.WriteString(p.text)
+	}
+	return b.String()
+}
+
+// resembling finds the known name that is nearest to the given one: the same but for case, or one edit away.
+func resembling(name string, known []string) string {
+	for _, k := range known {
+		if strings.EqualFold(k, name) {
+			return k
+		}
+	}
+	best, limit := "", 2
+	if len(name) < 4 {
+		limit = 1
+	}
+	for _, k := range known {
+		if d := distance(strings.ToUpper(name), strings.ToUpper(k), limit+1); d <= limit && d < len(name) {
+			best, limit = k, d-1
+		}
+		if limit < 1 {
+			break
+		}
+	}
+	return best
+}
+
+// distance is the number of insertions, deletions and replacements that make b of a, capped.
+func distance(a, b string, limit int) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diag := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diag
+			if a[i-1] != b[j-1] {
+				cost = min(diag, row[j], row[j-1]) + 1
+			}
+			diag, row[j] = row[j], cost
+		}
+	}
+	return min(row[len(b)], limit)
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// SplitWords splits a driver's command line as a shell splits words: blanks separate, '…' and "…" group, a backslash
+// takes the next byte as it is. Nothing is expanded.
+func SplitWords(s string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	inWord := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case ' ', '\t', '\n':
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+				inWord = false
+			}
+		case '\'':
+			end := strings.IndexByte(s[i+1:], '\'')
+			if end < 0 {
+				return nil, errorf(Invalid, "the command has a ' that is never closed").hint("close it, or write \\' for the character itself")
+			}
+			word.WriteString(s[i+1 : i+1+end])
+			i += end + 1
+			inWord = true
+		case '"':
+			inWord = true
+			for i++; ; i++ {
+				if i >= len(s) {
+					return nil, errorf(Invalid, `the command has a " that is never closed`).hint(`close it, or write \" for the character itself`)
+				}
+				if s[i] == '"' {
+					break
+				}
+				// Between double quotes a backslash is itself, except before these.
+				if s[i] == '\\' && i+1 < len(s) && strings.IndexByte("\"\\$`\n", s[i+1]) >= 0 {
+					i++
+				}
+				word.WriteByte(s[i])
+			}
+		case '\\':
+			if i+1 >= len(s) {
+				return nil, errorf(Invalid, `the command ends with a lone \`).hint(`write \\ for the character itself`)
+			}
+			i++
+			if s[i] != '\n' {
+				word.WriteByte(s[i])
+				inWord = true
+			}
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words, nil
+}

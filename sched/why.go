@@ -1,0 +1,239 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// Reasoning says in plain words why a job is where it is.
+type Reasoning struct {
+	Summary string
+	Details []string
+	Hint    string
+}
+
+// Why explains a job.
+func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
+	j := s.Job(id)
+	if j == nil {
+		return Reasoning{}, errorf(NotFound, "no job %d", id)
+	}
+	var r Reasoning
+	switch j.Status {
+	case Waiting:
+		r = s.whyWaiting(j, now)
+	case Held:
+		r.Summary = "it is held"
+		r.Hint = fmt.Sprintf("`jobserver job unhold %d` lets it go on", id)
+		if m := s.matrices[j.Matrix]; m != nil && m.Held {
+			r.Summary = fmt.Sprintf("its matrix %d is held", m.Id)
+			if m.HeldWhy != "" {
+				r.Summary += ": " + m.HeldWhy
+			}
+			r.Hint = fmt.Sprintf("`jobserver matrix unhold %d` lets it go on", m.Id)
+		}
+	case Running, Copying:
+		r = s.whyRunning(j)
+	case Done:
+		r.Summary = "it has succeeded"
+		if j.Results == statepb.Results_RESULTS_FAILED {
+			r.Summary += ", but its results were not copied: " + j.ResultsError
+			r.Hint = fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
+		}
+	case Failed, Lost, Canceled:
+		r = s.whyEnded(j)
+	}
+	for _, a := range j.Attempts {
+		if line := attemptLine(a); line != "" {
+			r.Details = append(r.Details, line)
+		}
+	}
+	return r, nil
+}
+
+// attemptLine sums an attempt up.
+func attemptLine(a *statepb.Attempt) string {
+	if a.Cause == statepb.Cause_CAUSE_NONE {
+		return ""
+	}
+	return fmt.Sprintf("attempt %d on %s %s after %s", a.Number, a.Machine, Reason(a), time.Duration(a.Duration).Round(time.Millisecond))
+}
+
+func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
+	var r Reasoning
+	if j.Setup != nil {
+		return s.whySetup(j, now)
+	}
+	if at := Time(j.NotBefore); j.NotBefore != 0 && at.After(now) {
+		r.Summary = fmt.Sprintf("its retry waits for another %s, since its attempt %s", at.Sub(now).Round(time.Second), j.Error)
+		return r
+	}
+	c := s.classes[j.Class]
+	if c == nil || len(c.machines) == 0 {
+		r.Summary = fmt.Sprintf("no machine is in class %s", j.Class)
+		if classes := s.Classes(); len(classes) > 0 {
+			r.Details = append(r.Details, "the classes that have machines are "+strings.Join(classes, ", "))
+			if near := resembling(j.Class, classes); near != "" {
+				r.Details = append(r.Details, fmt.Sprintf("did you mean %s?", near))
+			}
+		}
+		r.Hint = fmt.Sprintf("`jobserver machine add ADDR %s` or `jobserver machine setup` adds one", j.Class)
+		return r
+	}
+	free := 0
+	for _, m := range c.machines {
+		line, ok := s.whyNot(m, j, now)
+		if ok {
+			free++
+		}
+		r.Details = append(r.Details, line)
+	}
+	ahead := s.ahead(c, j)
+	switch {
+	case ahead > 0:
+		r.Summary = fmt.Sprintf("%d jobs of class %s come before it", ahead, j.Class)
+	case free > 0:
+		r.Summary = "it is next, and about to be given to a machine"
+	default:
+		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it", j.Class, len(c.machines))
+	}
+	return r
+}
+
+// whyNot says why a machine doesn't take the job just now.
+func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, ok bool) {
+	switch {
+	case m.link != LinkConnected:
+		line = fmt.Sprintf("%s is %s", m.Addr, m.link)
+		if m.reason != "" {
+			line += ": " + m.reason
+		}
+	case m.Draining || m.Removing:
+		line = m.Addr + " is draining"
+	case m.resting():
+		line = fmt.Sprintf("%s rests after %d failures in a row, until another machine of its class tells whose fault that is", m.Addr, len(m.Failures))
+	case len(m.setups) > 0:
+		line = fmt.Sprintf("%s is to be set up by job %d", m.Addr, m.setups[0])
+	case s.free(m) == 0:
+		line = m.Addr + " is busy with " + s.busyWith(m)
+	case j.Avoid == m.Addr:
+		line = m.Addr + " is passed over, as the attempt before failed there"
+	case !fits(j, m, now):
+		line = m.Addr + " expires before the job's timeout would"
+	default:
+		return m.Addr + " is free", true
+	}
+	return line, false
+}
+
+func (s *State) busyWith(m *machine) string {
+	var parts []string
+	for i, id := range m.slots {
+		if id != 0 && slices.Index(m.slots, id) == i {
+			parts = append(parts, fmt.Sprintf("job %d", id))
+		}
+	}
+	if n := s.owing[m.Addr]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d runs that are being ended", n))
+	}
+	if n := len(m.orphans); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d runs that nothing knows (`jobserver machine clean -m %s` ends them)", n, m.Addr))
+	}
+	if len(parts) > 5 {
+		parts = append(parts[:5], fmt.Sprintf("%d more", len(parts)-5))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// ahead counts the waiting jobs of a class that come before the given one.
+func (s *State) ahead(c *class, j *statepb.Job) int {
+	n := 0
+	for _, it := range c.queue {
+		switch {
+		case it.priority < j.Priority, it.priority == j.Priority && it.id >= j.Id:
+		case it.job != nil:
+			n++
+		case it.priority > j.Priority:
+			n += it.matrix.untouched
+		default:
+			m := it.matrix
+			for k := m.next; k < m.Cells && m.FirstJob+uint64(k) < j.Id; k++ {
+				if !m.isTouched(k) {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
+	m := s.machines[j.Setup.Machine]
+	switch {
+	case m == nil:
+		return Reasoning{Summary: "its machine is not in the pool"}
+	case m.link != LinkConnected:
+		r := Reasoning{Summary: fmt.Sprintf("its machine %s is %s", m.Addr, m.link), Hint: m.hint}
+		if m.reason != "" {
+			r.Summary += ": " + m.reason
+		}
+		return r
+	case m.setups[0] != j.Id:
+		return Reasoning{Summary: fmt.Sprintf("setup %d of %s comes before it", m.setups[0], m.Addr)}
+	case !s.idle(m):
+		return Reasoning{Summary: fmt.Sprintf("%s is busy with %s; a setup waits until it is idle", m.Addr, s.busyWith(m))}
+	}
+	return Reasoning{Summary: fmt.Sprintf("it begins in %s, one machine after another", Time(j.Setup.StartAt).Sub(now).Round(time.Second))}
+}
+
+func (s *State) whyRunning(j *statepb.Job) Reasoning {
+	a := last(j)
+	r := Reasoning{Summary: fmt.Sprintf("it runs on %s, slot %d", a.Machine, a.Slot)}
+	m := s.machines[a.Machine]
+	away := m != nil && m.link != LinkConnected
+	if j.Status == Copying {
+		r.Summary = "its results are being copied from " + a.Machine
+		if j.CopyWaiting {
+			r.Summary = "its results wait to be copied from " + a.Machine
+			if j.ResultsError != "" {
+				r.Summary += ": " + j.ResultsError
+			}
+		}
+	}
+	if j.Canceling {
+		r.Summary += ", and is being canceled"
+	}
+	if away {
+		r.Details = append(r.Details, fmt.Sprintf("%s is %s: %s", m.Addr, m.link, m.reason))
+		r.Hint = fmt.Sprintf("it goes on by itself when the machine is back; `jobserver job lost %d` gives it up", j.Id)
+	}
+	return r
+}
+
+func (s *State) whyEnded(j *statepb.Job) Reasoning {
+	var r Reasoning
+	why := j.Error
+	if a := last(j); why == "" && a != nil {
+		why = Reason(a)
+	}
+	switch {
+	case j.Status == Canceled && why != "":
+		r.Summary = "it was canceled: " + why
+	case j.Status == Canceled:
+		r.Summary = "it was canceled"
+	case j.Status == Lost:
+		r.Summary = "how it ended can't be known: " + why
+		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
+	default:
+		r.Summary = "it " + why
+		if j.MaxFailures > 0 {
+			r.Summary += fmt.Sprintf(", and all %d retries are used", j.MaxFailures)
+		}
+		r.Hint = fmt.Sprintf("`jobserver job log -c %d` and `-e` show what it printed; `jobserver job restart %d` runs it again", j.Id, j.Id)
+	}
+	return r
+}
