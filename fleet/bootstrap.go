@@ -1,0 +1,240 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"jobserver/agent"
+	"jobserver/ssh"
+)
+
+// The commands that a machine's login shell is given. They are fixed, so that nothing ever needs quoting: what varies
+// comes in-band, as lines of standard input. Within the single quotes stands nothing that any shell (sh, fish, csh)
+// would look at: no single quote, no backslash, no exclamation mark, no newline; and since some csh take no
+// word of more than 1,024 bytes, they are short. They need no more than a POSIX shell with cat, chmod, mkdir and mv.
+const (
+	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes the agent if a binary
+	// of that hash is in one of the candidate roots. A directory that isn't ours is none: in /var/tmp, anybody
+	// might have made it. Otherwise it says what the machine is.
+	launchCommand = `sh -c 'IFS= read -r h; IFS= read -r R; ` + rootCandidates +
+		`for d in "$R" "$a" "$b" "$c"; do f=$d/bin/jobserver-$h; ` +
+		`if [ "$d" ] && [ -x "$f" ] && [ -O "$d" ]; then ` +
+		`if [ "$R" ]; then exec "$f" agent --root "$R"; fi; exec "$f" agent; fi; done; ` +
+		`echo; echo jobserver-has $(uname -sm)'`
+
+	// probeCommand reads the root chosen before (or an empty line), and tries where a binary can be put: a file of no known
+	// format is run by the shell itself, unless the file system forbids it.
+	probeCommand = `sh -c 'umask 077; IFS= read -r R; ` + rootCandidates +
+		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try; if [ -z "$d" ]; then continue; fi; ` +
+		`if mkdir -p "$d/bin" && [ -O "$d" ] && echo : >"$t" && chmod 700 "$t"; then ` +
+		`if "$t"; then echo jobserver-root ok "$d"; else echo jobserver-root noexec "$d"; fi; ` +
+		`else echo jobserver-root unwritable "$d"; fi; done; echo jobserver-end'`
+
+	rootCandidates = `u=$UID; if [ -z "$u" ]; then while read -r k v x; do if [ "$k" = Uid: ]; then u=$v; fi; ` +
+		`done </proc/self/status; fi; a=; if [ "$XDG_STATE_HOME" ]; then a=$XDG_STATE_HOME/jobserver; fi; ` +
+		`b=; if [ "$HOME" ]; then b=$HOME/.local/state/jobserver; fi; c=/var/tmp/jobserver-$u; `
+
+	// uploadCommand reads a path, and then the file's content up to the end. A connection that is cut ends the
+	// content too, hence the name is only given by the next command.
+	uploadCommand = `sh -c 'umask 077; IFS= read -r t; cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`
+
+	// placeCommand reads a path and the name that it is moved to.
+	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`
+)
+
+// installError says that a machine can't run the agent until somebody changes something there.
+type installError struct {
+	Reason, Advice string
+}
+
+func (e *installError) Error() string { return e.Reason }
+
+// Hint is the user's next step.
+func (e *installError) Hint() string { return e.Advice }
+
+// installer puts the agent on a machine and starts it there.
+type installer struct {
+	conn   ssh.Conn
+	builds *builds
+	unique string // a part of temporary names, so that installations never share one
+}
+
+// start runs the agent on the connection: at once if it is there, else after it was sent. root is "" on the first
+// connection ever.
+func (in *installer) start(ctx context.Context, root string) (*agent.Client, error) {
+	b, err := in.builds.own()
+	if err != nil {
+		return nil, err
+	}
+	client, said, err := in.launch(ctx, b.hash, root)
+	if err == nil || !errors.Is(err, agent.ErrNoAgent) || ctx.Err() != nil {
+		return client, err
+	}
+	uname, has := answer(said, "jobserver-has")
+	if !has {
+		// Something of that name is there but doesn't run: on a home that is shared with machines of another kind, or
+		// after a disk went bad.
+		_, said, _ = in.launch(ctx, "", "")
+		if uname, has = answer(said, "jobserver-has"); !has {
+			return nil, err
+		}
+	}
+	goos, goarch := goTarget(uname)
+	if b, err = in.builds.get(goos, goarch); err != nil {
+		return nil, err
+	}
+	if client, said, err = in.launch(ctx, b.hash, root); err == nil || !errors.Is(err, agent.ErrNoAgent) {
+		return client, err
+	}
+	if err := in.install(ctx, b, root); err != nil {
+		return nil, err
+	}
+	client, _, err = in.launch(ctx, b.hash, root)
+	if errors.Is(err, agent.ErrNoAgent) {
+		return nil, &installError{
+			Reason: fmt.Sprintf("the agent was put on the machine (%s/%s) but doesn't answer: %v", goos, goarch, err),
+			Advice: "run the binary there by hand: ROOT/bin/jobserver-" + b.hash[:12] + "… agent",
+		}
+	}
+	return client, err
+}
+
+// launch tries to start the agent; said is what came instead.
+func (in *installer) launch(ctx context.Context, hash, root string) (c *agent.Client, said string, err error) {
+	s, err := in.conn.Exec(ctx, launchCommand)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := io.WriteString(s, hash+"\n"+root+"\n"); err != nil {
+		s.Close()
+		return nil, "", err
+	}
+	heard := &eavesdropper{ReadWriteCloser: s}
+	if c, err = agent.Connect(ctx, heard); err == nil {
+		heard.enough.Store(true)
+		return c, "", nil
+	}
+	if lost := in.conn.Err(); lost != nil {
+		return nil, "", lost
+	}
+	if text := strings.TrimSpace(s.Stderr()); text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	return nil, heard.heard.String(), err
+}
+
+// eavesdropper keeps the beginning of what is read, for the case that it is no agent who speaks.
+type eavesdropper struct {
+	io.ReadWriteCloser
+	heard  bytes.Buffer // the reader's
+	deaf   bool         // the reader's
+	enough atomic.Bool
+}
+
+func (e *eavesdropper) Read(p []byte) (int, error) {
+	n, err := e.ReadWriteCloser.Read(p)
+	switch {
+	case e.deaf:
+	case e.enough.Load():
+		e.heard, e.deaf = bytes.Buffer{}, true
+	default:
+		e.heard.Write(p[:n])
+		e.deaf = e.heard.Len() > 64<<10
+	}
+	return n, err
+}
+
+// answer finds the line that begins with word in what a script printed, and returns the rest of that line.
+func answer(said, word string) (rest string, ok bool) {
+	for line := range strings.Lines(said) {
+		if rest, ok = strings.CutPrefix(strings.TrimRight(line, "\r\n"), word); ok {
+			return strings.TrimSpace(rest), true
+		}
+	}
+	return "", false
+}
+
+// install sends a binary to the first root that can hold it.
+func (in *installer) install(ctx context.Context, b *build, root string) error {
+	dir, err := in.probe(ctx, root)
+	if err != nil {
+		return err
+	}
+	name := dir + "/bin/jobserver-" + b.hash
+	temp := dir + "/bin/.new-" + in.unique
+	content := io.MultiReader(strings.NewReader(temp+"\n"), b.content())
+	if said, err := in.run(ctx, uploadCommand, content); err != nil || !answered(said, "jobserver-got") {
+		return fmt.Errorf("send the agent (%d bytes) to %s: %w", b.size, temp, orSilence(err))
+	}
+	said, err := in.run(ctx, placeCommand, strings.NewReader(temp+"\n"+name+"\n"))
+	if err != nil || !answered(said, "jobserver-placed") {
+		return fmt.Errorf("rename the agent to %s: %w", name, orSilence(err))
+	}
+	return nil
+}
+
+// probe finds the first root where a program can be written and run.
+func (in *installer) probe(ctx context.Context, root string) (string, error) {
+	said, err := in.run(ctx, probeCommand, strings.NewReader(root+"\n"))
+	if err != nil {
+		return "", fmt.Errorf("look for a place for the agent: %w", err)
+	}
+	var tried []string
+	for line := range strings.Lines(said) {
+		rest, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "jobserver-root ")
+		if !ok {
+			continue
+		}
+		status, dir, _ := strings.Cut(rest, " ")
+		if status == "ok" {
+			return dir, nil
+		}
+		tried = append(tried, dir+" is "+map[string]string{"noexec": "mounted noexec", "unwritable": "not writable"}[status])
+	}
+	return "", &installError{
+		Reason: "no place for the agent: " + strings.Join(tried, ", "),
+		Advice: "set XDG_STATE_HOME on the machine to a local directory that allows programs",
+	}
+}
+
+// run runs a command to its end and returns what it printed.
+func (in *installer) run(ctx context.Context, command string, input io.Reader) (string, error) {
+	s, err := in.conn.Exec(ctx, command)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if _, err := io.Copy(s, input); err != nil {
+		return "", err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return "", err
+	}
+	said, err := io.ReadAll(io.LimitReader(s, 64<<10))
+	if err != nil {
+		return "", err
+	}
+	if err := s.Wait(); err != nil {
+		return string(said), err
+	}
+	return string(said), nil
+}
+
+func answered(said, word string) bool {
+	_, ok := answer(said, word)
+	return ok
+}
+
+func orSilence(err error) error {
+	if err == nil {
+		return errors.New("the machine didn't confirm it")
+	}
+	return err
+}

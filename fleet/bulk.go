@@ -1,0 +1,228 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	"jobserver/sched"
+)
+
+// copiesPerMachine overlap: while one waits for the host's disk, the other uses the network.
+const copiesPerMachine = 2
+
+// patience is how long a copy waits for its turn before it is said, and its slot given up.
+const patience = 2 * time.Second
+
+// bulk is the connection for results, beside the one for control: it is made when there is something to copy and closed
+// when there was nothing for a while. It belongs to the actor.
+type bulk struct {
+	link    *link
+	opening bool
+	users   int         // copies that run on it
+	retry   bool        // its timer plans another attempt
+	timer   *time.Timer // for the next attempt, or for closing it
+	tries   int
+}
+
+// copying is a copy that is wanted.
+type copying struct {
+	sched.Copy
+	ctx  context.Context // ends when it is stopped
+	stop context.CancelFunc
+
+	running bool   // actor's: a task has it
+	waits   string // the task's, or the actor's when it isn't running: the reason reported last
+}
+
+func (c *copying) job() uint64 { return c.Job.Id }
+
+// Copy implements sched.Fleet.
+func (f *Fleet) Copy(c sched.Copy) {
+	m := f.machine(c.Machine.Addr)
+	f.mu.Lock()
+	f.copiers[c.Job.Id] = m
+	f.mu.Unlock()
+	m.do(func() { m.copy(c) })
+}
+
+// StopCopy implements sched.Fleet.
+func (f *Fleet) StopCopy(job uint64) {
+	f.mu.Lock()
+	m := f.copiers[job]
+	f.mu.Unlock()
+	if m != nil {
+		m.do(func() { m.stopCopy(job) })
+	}
+}
+
+func (m *machine) copy(s sched.Copy) {
+	if m.copies[s.Job.Id] != nil {
+		return
+	}
+	c := &copying{Copy: s}
+	c.ctx, c.stop = context.WithCancel(m.ctx)
+	m.copies[c.job()] = c
+	m.queue = append(m.queue, c)
+	if m.link == nil && (m.refused || m.waiting) {
+		m.copyWaits(c, "the machine is away")
+	}
+}
+
+func (m *machine) stopCopy(job uint64) {
+	c := m.copies[job]
+	switch {
+	case c == nil:
+	case c.running:
+		c.stop() // its task reports
+	default:
+		m.endCopy(c, sched.CopyEnded{Job: job, Error: errStopped.Error()})
+		if err := c.discard(); err != nil {
+			m.log.Warn("what was copied of results stays", "job", job, "err", err)
+		}
+	}
+}
+
+// endCopy reports the end of a copy and forgets it.
+func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
+	c.stop()
+	delete(m.copies, c.job())
+	for i, other := range m.queue {
+		if other == c {
+			m.queue = append(m.queue[:i], m.queue[i+1:]...)
+			break
+		}
+	}
+	m.f.mu.Lock()
+	delete(m.f.copiers, c.job())
+	m.f.mu.Unlock()
+	m.f.opt.Report(out)
+}
+
+// copyWaits says that a copy can't go on at present, once for each reason.
+func (m *machine) copyWaits(c *copying, reason string) {
+	if c.waits != reason {
+		c.waits = reason
+		m.f.opt.Report(sched.CopyWaits{Job: c.job(), Reason: reason})
+	}
+}
+
+// startCopies sets going what may go.
+func (m *machine) startCopies() {
+	if len(m.queue) == 0 || m.bulk.users >= copiesPerMachine {
+		return
+	}
+	if m.bulk.link == nil {
+		if !m.bulk.opening && !m.bulk.retry {
+			m.openBulk()
+		}
+		return
+	}
+	l := m.bulk.link
+	for len(m.queue) > 0 && m.bulk.users < copiesPerMachine {
+		c := m.queue[0]
+		m.queue = m.queue[1:]
+		c.running = true
+		m.bulk.users++
+		l.spawn(func() { m.runCopy(l, c) })
+	}
+}
+
+// openBulk makes the bulk connection, off the actor's goroutine.
+func (m *machine) openBulk() {
+	m.bulk.opening = true
+	root := m.root
+	m.f.tasks.Go(func() {
+		l, err := m.f.open(m.ctx, m.ctx, m.addr, root)
+		if m.ctx.Err() != nil {
+			if err == nil {
+				l.close()
+			}
+			return
+		}
+		m.do(func() { m.bulkOpened(l, err) })
+	})
+}
+
+func (m *machine) bulkOpened(l *link, err error) {
+	m.bulk.opening = false
+	switch {
+	case err == nil && m.link == nil: // the machine went away meanwhile
+		l.close()
+	case err == nil:
+		m.bulk.link, m.bulk.tries = l, 0
+		m.f.tasks.Go(func() {
+			<-l.client.Done()
+			m.do(func() { m.bulkBroken(l) })
+		})
+	case m.link != nil:
+		for _, c := range m.queue {
+			m.copyWaits(c, "no connection for copying: "+err.Error())
+		}
+		m.bulk.retry = true
+		m.bulk.after(min(m.f.opt.RetryMax, m.f.opt.RetryMin<<min(m.bulk.tries, 20)), func() {
+			m.do(func() { m.bulk.retry = false })
+		})
+		m.bulk.tries++
+	}
+}
+
+// after plans fn instead of what was planned before.
+func (b *bulk) after(d time.Duration, fn func()) {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.timer = time.AfterFunc(d, fn)
+}
+
+func (m *machine) bulkBroken(l *link) {
+	if m.bulk.link == l {
+		m.closeBulk()
+	}
+}
+
+// closeBulk closes the bulk connection. Copies on it fail and wait for the next.
+func (m *machine) closeBulk() {
+	if m.bulk.timer != nil {
+		m.bulk.timer.Stop()
+		m.bulk.retry = false
+	}
+	if m.bulk.link != nil {
+		m.bulk.link.close()
+		m.bulk.link = nil
+	}
+}
+
+// copyLeft takes a copy's place on the bulk connection back.
+func (m *machine) copyLeft() {
+	m.bulk.users--
+	if m.bulk.users > 0 || len(m.queue) > 0 {
+		return
+	}
+	m.bulk.after(m.f.opt.BulkIdle, func() {
+		m.do(func() {
+			if m.bulk.users == 0 && len(m.queue) == 0 {
+				m.closeBulk()
+			}
+		})
+	})
+}
+
+// runCopy is the task of one copy, until it has ended or the link breaks.
+func (m *machine) runCopy(l *link, c *copying) {
+	out, err := m.carry(l, c)
+	m.do(func() {
+		c.running = false
+		switch {
+		case m.ctx.Err() != nil: // the daemon stops: a later one goes on where this one was
+		case err != nil && c.ctx.Err() == nil && linkBroke(l, err):
+			m.queue = append(m.queue, c)
+			m.copyWaits(c, "the connection broke: "+err.Error())
+		default:
+			if err != nil {
+				out = sched.CopyEnded{Job: c.job(), Error: err.Error()}
+			}
+			m.endCopy(c, out)
+		}
+		m.copyLeft()
+	})
+}

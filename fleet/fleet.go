@@ -1,0 +1,189 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/ssh"
+)
+
+// Fleet implements sched.Fleet. See the package's documentation.
+type Fleet struct {
+	opt    Options
+	dialer *ssh.Dialer
+	builds *builds
+	logs   *logKeeper
+	copies *semaphore.Weighted // of Options.Copies
+	disk   diskGate
+	bootID string // of this host; "" unknown
+
+	tasks sync.WaitGroup // all goroutines but those of a link
+
+	mu       sync.Mutex
+	ctx      context.Context     // of Run; nil before
+	machines map[string]*machine // by address; driversHere is the agent for drivers
+	copiers  map[uint64]*machine // by job: who copies its results
+}
+
+// driversHere stands where an address stands, for the runs that the driver makes on this host. It begins like
+// a local machine's and can't be one's name.
+const driversHere = "local:\x00drivers"
+
+// New makes a Fleet; nothing is started before Run.
+func New(opt Options) (*Fleet, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(opt.LogDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the log directory: %w", err)
+	}
+	return &Fleet{
+		opt:      opt,
+		dialer:   ssh.NewDialer(opt.SSH),
+		builds:   newBuilds(opt.Binary, opt.Builds),
+		logs:     newLogKeeper(opt.LogDir, opt.SyncEvery, opt.Log),
+		copies:   semaphore.NewWeighted(int64(opt.Copies)),
+		disk:     diskGate{log: opt.Log, every: opt.DiskRetry},
+		machines: map[string]*machine{},
+		copiers:  map[uint64]*machine{},
+		bootID:   hostBootID(),
+	}, nil
+}
+
+// Run carries out what is asked for until ctx ends, and returns when all goroutines have ended. Runs on machines are
+// left as they are. It is called once.
+func (f *Fleet) Run(ctx context.Context) error {
+	f.mu.Lock()
+	if f.ctx != nil {
+		f.mu.Unlock()
+		return fmt.Errorf("run the fleet: it runs already")
+	}
+	f.ctx = ctx
+	f.tasks.Go(func() { f.logs.run(ctx) })
+	for _, m := range f.machines {
+		f.start(m)
+	}
+	f.mu.Unlock()
+
+	<-ctx.Done()
+	f.mu.Lock() // nothing is started from here on
+	f.mu.Unlock()
+	f.tasks.Wait()
+	f.builds.close()
+	return nil
+}
+
+// start sets a machine's actor going. f.mu is held.
+func (f *Fleet) start(m *machine) {
+	if f.ctx == nil || f.ctx.Err() != nil {
+		return
+	}
+	f.tasks.Go(func() { m.loop(f.ctx) })
+}
+
+// machine is the actor for an address; it is made when there is none.
+func (f *Fleet) machine(addr string) *machine {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.machines[addr]
+	if m == nil {
+		m = newMachine(f, addr)
+		f.machines[addr] = m
+		f.start(m)
+	}
+	return m
+}
+
+// place is the actor for a run: its machine's, or this host's for a driver's.
+func (f *Fleet) place(r *statepb.RunRef) *machine {
+	if r.Driver {
+		return f.machine(driversHere)
+	}
+	return f.machine(r.Machine)
+}
+
+// Connect implements sched.Fleet. A machine that was refused is tried again.
+func (f *Fleet) Connect(p sched.Pool) {
+	m := f.machine(p.Addr)
+	m.do(func() { m.connect(p.Root) })
+}
+
+// Retry tries a machine again at once: something has changed, as after Trust.
+func (f *Fleet) Retry(addr string) {
+	f.mu.Lock()
+	m := f.machines[addr]
+	f.mu.Unlock()
+	if m != nil {
+		m.do(m.retry)
+	}
+}
+
+// Disconnect implements sched.Fleet. The actor stays, with nothing to do, for the case that the address comes back.
+func (f *Fleet) Disconnect(addr string) {
+	f.mu.Lock()
+	m := f.machines[addr]
+	f.mu.Unlock()
+	if m != nil {
+		m.do(m.disconnect)
+	}
+}
+
+// Start implements sched.Fleet.
+func (f *Fleet) Start(r sched.Run) {
+	m := f.place(r.Ref)
+	m.do(func() { m.want(r) })
+}
+
+// Cancel implements sched.Fleet.
+func (f *Fleet) Cancel(r *statepb.RunRef) {
+	m := f.place(r)
+	m.do(func() { m.cancel(r) })
+}
+
+// Retime implements sched.Fleet.
+func (f *Fleet) Retime(r *statepb.RunRef, timeout time.Duration) {
+	m := f.place(r)
+	m.do(func() { m.retime(r, timeout) })
+}
+
+// Settle implements sched.Fleet.
+func (f *Fleet) Settle(o *statepb.Obligation) {
+	m := f.place(o.Run)
+	m.do(func() { m.settle(o) })
+}
+
+// Drop implements sched.Fleet.
+func (f *Fleet) Drop(r *statepb.RunRef) {
+	m := f.place(r)
+	m.do(func() { m.drop(r) })
+}
+
+// ForgetLogs implements sched.Fleet.
+func (f *Fleet) ForgetLogs(job uint64) { f.logs.forget(job) }
+
+// hostBootID tells this boot of the host from others.
+func hostBootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // then no copy is taken up where another daemon left it
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// randomToken is unlike any other.
+func randomToken() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

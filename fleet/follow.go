@@ -1,0 +1,164 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"jobserver/agent"
+)
+
+// pollWait is how long the agent holds a Poll of a run that says nothing: so long that it is no traffic to speak of.
+const pollWait = time.Hour
+
+// maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the daemon's records.
+const maxMarks = 4 << 20
+
+// progress is how far a run has been followed. It belongs to the task that has the run.
+type progress struct {
+	out, err logFile
+	marksOff int64
+	results  []string
+	metrics  []string
+	marked   int // bytes of both
+	unmarked int // lines beyond maxMarks
+
+	whyLost string // known before it is looked for
+	refetch bool   // its log was wrong and is being fetched once more
+}
+
+// follow is the task of following one run to its end, or to the end of the link. The run is released in both cases.
+func (m *machine) follow(l *link, r *run) {
+	v, err := m.pull(l, r)
+	switch {
+	case err == nil:
+		m.finish(r, v)
+	case linkBroke(l, err), r.ctx.Err() != nil:
+		m.do(func() { m.release(r) })
+	default:
+		// The agent answers, but not to this: its files may be damaged. It is asked again at the next connection.
+		m.log.Warn("a run can't be followed", "run", r.id.Name(), "err", err)
+	}
+}
+
+// pull takes what a run writes to the host's files until it has ended.
+func (m *machine) pull(l *link, r *run) (verdict, error) {
+	ending := agent.NoCause
+	for {
+		if err := r.openLogs(); err != nil {
+			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, err); err != nil {
+				return verdict{}, err
+			}
+			continue
+		}
+		reply, err := l.client.Poll(r.ctx, agent.PollRequest{
+			Run:      r.id,
+			OutOff:   r.out.size,
+			ErrOff:   r.err.size,
+			MarksOff: r.marksOff,
+			Wait:     pollWait,
+			Ending:   ending,
+		})
+		if errors.Is(err, agent.ErrNoRun) {
+			reply, err = agent.PollReply{State: agent.None}, nil
+		}
+		if err != nil {
+			return verdict{}, err
+		}
+		ending = reply.Ending
+		r.take(reply)
+		if err := errors.Join(r.out.append(reply.Out), r.err.append(reply.Err)); err != nil {
+			// The machine keeps the bytes: they are asked for again when the host has room for them.
+			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, err); err != nil {
+				return verdict{}, err
+			}
+			continue
+		}
+		m.f.disk.fine()
+		if v, ended := r.judge(m, l, reply); ended {
+			return v, nil
+		}
+	}
+}
+
+// take keeps the marks of a reply.
+func (r *run) take(reply agent.PollReply) {
+	for _, mark := range reply.Marks {
+		if r.marked += len(mark.Text); r.marked > maxMarks {
+			r.unmarked++
+			continue
+		}
+		switch mark.Kind {
+		case agent.Results:
+			r.results = append(r.results, mark.Text)
+		case agent.Metric:
+			r.metrics = append(r.metrics, mark.Text)
+		}
+	}
+	if reply.MarksOff > r.marksOff {
+		r.marksOff = reply.MarksOff
+	}
+}
+
+// judge tells whether a reply, whose bytes are in the files, is the last one.
+func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) {
+	said := len(reply.Out)+len(reply.Err)+len(reply.Marks) > 0
+	switch {
+	case reply.Exit != nil:
+		note := r.verify(reply.Exit)
+		if note != "" && !r.refetch {
+			m.log.Warn("a log differs from what the machine recorded; it is fetched again", "run", r.id.Name(), "why", note)
+			r.refetch = true
+			r.rewindLogs()
+			return verdict{}, false
+		}
+		return verdict{exit: reply.Exit, note: note}, true
+	case said || !gone(reply.State):
+		return verdict{}, false
+	case r.whyLost != "":
+		return verdict{lost: r.whyLost}, true
+	case reply.State == agent.None:
+		return verdict{lost: "its directory is not on the machine any more"}, true
+	case reply.State == agent.Ambiguous:
+		return verdict{lost: "its start was interrupted, nobody can tell whether it ran"}, true
+	}
+	if boot := l.client.Machine().BootID; r.spec != nil && boot != "" && r.spec.BootID != "" && r.spec.BootID != boot {
+		return verdict{lost: "the machine has rebooted while it ran"}, true
+	}
+	return verdict{lost: "its supervisor died without a record of how it ended"}, true
+}
+
+// gone tells whether a run without exit record will never have one.
+func gone(s agent.State) bool {
+	return s == agent.None || s == agent.Vanished || s == agent.Ambiguous
+}
+
+// verify compares the files with the exit record; it returns what is wrong.
+func (r *run) verify(x *agent.Exit) string {
+	for _, s := range []struct {
+		name string
+		file *logFile
+		size int64
+		crc  uint32
+	}{{"output", &r.out, x.OutLen, x.OutCRC}, {"error output", &r.err, x.ErrLen, x.ErrCRC}} {
+		switch {
+		case s.file.size != s.size:
+			return fmt.Sprintf("the %s has %d bytes here, the machine wrote %d", s.name, s.file.size, s.size)
+		case s.file.crc != s.crc:
+			return fmt.Sprintf("the checksum of the %s is %08x here, %08x on the machine", s.name, s.file.crc, s.crc)
+		}
+	}
+	return ""
+}
+
+// openLogs makes the files ready for appending, if they aren't.
+func (r *run) openLogs() error { return errors.Join(r.out.open(), r.err.open()) }
+
+// rewindLogs makes the logs begin anew.
+func (r *run) rewindLogs() { r.out.rewind, r.err.rewind = true, true }
+
+// rewind makes everything about a run be fetched anew.
+func (r *run) rewind() {
+	r.rewindLogs()
+	r.marksOff, r.marked, r.unmarked, r.results, r.metrics, r.refetch = 0, 0, 0, nil, nil, false
+}

@@ -1,0 +1,141 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/ssh"
+)
+
+// link is an agent that answers. Its goroutines are all those whose work depends on it.
+type link struct {
+	client *agent.Client
+	info   ssh.Info // zero for this host
+	end    func()   // ends what carries the agent, after the client was closed
+
+	ctx    context.Context // ends with the link
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+}
+
+// open makes a link to addr. parent is the link's life, ctx covers the opening only.
+func (f *Fleet) open(ctx, parent context.Context, addr, root string) (*link, error) {
+	l := &link{}
+	var err error
+	if sched.IsLocal(addr) {
+		err = f.openLocal(ctx, l)
+	} else {
+		err = f.openSSH(ctx, l, addr, root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.ctx, l.cancel = context.WithCancel(parent)
+	return l, nil
+}
+
+// close ends the link and waits for its goroutines.
+func (l *link) close() {
+	l.cancel()
+	l.client.Close()
+	l.tasks.Wait()
+	l.end()
+}
+
+// spawn runs a task of the link.
+func (l *link) spawn(task func()) { l.tasks.Go(task) }
+
+func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
+	conn, err := f.dialer.Dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	in := &installer{conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken()}
+	if l.client, err = in.start(ctx, root); err != nil {
+		conn.Close()
+		return err
+	}
+	l.info = conn.Info()
+	l.end = func() { conn.Close() }
+	return nil
+}
+
+// openLocal starts the agent as a child of the daemon. It has a process group of its own: an interrupt from the terminal
+// is the daemon's alone.
+func (f *Fleet) openLocal(ctx context.Context, l *link) error {
+	if err := os.MkdirAll(f.opt.LocalRoot, 0o700); err != nil {
+		return fmt.Errorf("make the root of local runs: %w", err)
+	}
+	cmd := exec.Command(f.opt.Binary, "agent", "--root", f.opt.LocalRoot)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second
+	var stderr lastWords
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start the agent of this host: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("start the agent of this host: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the agent of this host: %w", err)
+	}
+	l.end = func() { waitChild(cmd) }
+	if l.client, err = agent.Connect(ctx, pipes{stdout, stdin}); err != nil {
+		l.end()
+		if text := strings.TrimSpace(stderr.String()); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return err
+	}
+	return nil
+}
+
+// waitChild reaps an agent whose input was closed; one that doesn't end by itself is killed.
+func waitChild(cmd *exec.Cmd) {
+	timer := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	cmd.Wait() // how an agent ends says nothing about the runs
+}
+
+// pipes make one stream of a child's two.
+type pipes struct {
+	io.ReadCloser
+	in io.WriteCloser
+}
+
+func (p pipes) Write(b []byte) (int, error) { return p.in.Write(b) }
+
+func (p pipes) Close() error { return errors.Join(p.in.Close(), p.ReadCloser.Close()) }
+
+// lastWords keeps the first 4 KiB of a child's errors.
+type lastWords struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf.Write(p[:min(len(p), max(0, 4<<10-w.buf.Len()))])
+	return len(p), nil
+}
+
+func (w *lastWords) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}

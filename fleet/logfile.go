@@ -1,0 +1,74 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// logFile is one stream of a run in the host's files. It only grows, and its size is the offset from which the
+// machine's file is followed. No descriptor is kept between two appends: thousands of runs may be followed at once.
+type logFile struct {
+	path   string
+	size   int64
+	crc    uint32 // CRC-32C of all of it
+	ready  bool   // size and crc are those of the file
+	rewind bool   // the next open empties it
+}
+
+// open creates the file, or finds out what an earlier daemon has left.
+func (s *logFile) open() error {
+	if s.ready && !s.rewind {
+		return nil
+	}
+	flags := os.O_RDWR | os.O_CREATE
+	if s.rewind {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(s.path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+			return fmt.Errorf("make the folder of a log: %w", err)
+		}
+		f, err = os.OpenFile(s.path, flags, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("open a log: %w", err)
+	}
+	defer f.Close()
+	sum := crc32.New(castagnoli)
+	if s.size, err = io.Copy(sum, f); err != nil {
+		return fmt.Errorf("read a log: %w", err)
+	}
+	s.crc, s.ready, s.rewind = sum.Sum32(), true, false
+	return nil
+}
+
+// append writes p to the end. What was written before an error counts, and is remembered.
+func (s *logFile) append(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+	if err != nil {
+		s.ready = false // somebody has removed it: it is made again, from its start
+		return fmt.Errorf("open a log: %w", err)
+	}
+	n, err := f.WriteAt(p, s.size)
+	s.crc = crc32.Update(s.crc, castagnoli, p[:n])
+	s.size += int64(n)
+	if closeErr := f.Close(); err == nil && closeErr != nil {
+		s.ready = false
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("write a log: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/ssh"
+)
+
+// machine is the actor of one address. What is below loop's line belongs to its goroutine: everybody else hands it
+// functions with do.
+type machine struct {
+	f    *Fleet
+	addr string
+	id   string // its name in RunIDs
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	inbox []func()      // guarded by mu: what the actor has been asked to do
+	wake  chan struct{} // has room for one: set when inbox is not empty
+
+	// loop's own:
+	ctx  context.Context // Run's
+	pool bool            // it is in the pool: to be connected even when there is nothing to do
+	root string          // chosen on the machine before; "" if it never was reached
+
+	link    *link
+	dialing bool
+	refused bool // a dial is pointless until connect or retry
+	tries   int  // failed dials in a row
+	timer   *time.Timer
+	waiting bool // for timer
+
+	runs     map[agent.RunID]*run
+	toStart  []*run // with the next message
+	toForget []*run // likewise
+
+	bulk   bulk
+	copies map[uint64]*copying // by job
+	queue  []*copying          // those that wait for their turn, in order
+}
+
+func newMachine(f *Fleet, addr string) *machine {
+	m := &machine{
+		f:      f,
+		addr:   addr,
+		id:     machineID(addr),
+		log:    f.opt.Log.With("machine", addr),
+		wake:   make(chan struct{}, 1),
+		timer:  time.NewTimer(time.Hour),
+		runs:   map[agent.RunID]*run{},
+		copies: map[uint64]*copying{},
+	}
+	m.timer.Stop()
+	return m
+}
+
+// do has the actor call fn, after all that was asked for before. It never waits.
+func (m *machine) do(fn func()) {
+	m.mu.Lock()
+	m.inbox = append(m.inbox, fn)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loop is the actor. It takes everything that waits before it acts, so that runs which are started at the same time
+// share a message.
+func (m *machine) loop(ctx context.Context) {
+	m.ctx = ctx
+	for {
+		m.mu.Lock()
+		inbox := m.inbox
+		m.inbox = nil
+		m.mu.Unlock()
+		for _, fn := range inbox {
+			fn()
+		}
+		m.act()
+		select {
+		case <-m.wake:
+		case <-m.timer.C:
+			m.waiting = false
+		case <-ctx.Done():
+			m.hangUp()
+			return
+		}
+	}
+}
+
+// act does what can be done now.
+func (m *machine) act() {
+	switch {
+	case m.link == nil && m.needed() && !m.dialing && !m.refused && !m.waiting:
+		m.dial()
+	case m.link != nil && !m.needed() && m.addr != driversHere:
+		m.hangUp()
+	case m.link != nil:
+		m.startRuns()
+		m.startCopies()
+	}
+}
+
+// needed tells whether there is a reason for a connection.
+func (m *machine) needed() bool { return m.pool || len(m.runs) > 0 || len(m.copies) > 0 }
+
+// connect is sched's Connect.
+func (m *machine) connect(root string) {
+	m.pool = true
+	if m.root == "" {
+		m.root = root
+	}
+	m.retry()
+}
+
+// retry makes the next dial due at once.
+func (m *machine) retry() {
+	m.refused, m.waiting, m.tries = false, false, 0
+	m.timer.Stop()
+}
+
+// disconnect is sched's Disconnect: nothing is owed to the machine, so nothing is kept of it.
+func (m *machine) disconnect() {
+	m.pool, m.root = false, ""
+	m.hangUp()
+	for _, r := range m.runs {
+		m.remove(r)
+	}
+	for _, c := range m.copies {
+		m.stopCopy(c.job())
+	}
+	m.retry()
+}
+
+// hangUp closes the link and waits for what depends on it.
+func (m *machine) hangUp() {
+	m.closeBulk()
+	if m.link != nil {
+		m.link.close()
+		m.link = nil
+	}
+}
+
+// dial makes a link, off the actor's goroutine.
+func (m *machine) dial() {
+	m.dialing = true
+	m.report(sched.Connecting{Addr: m.addr})
+	root := m.root
+	m.f.tasks.Go(func() {
+		l, err := m.f.open(m.ctx, m.ctx, m.addr, root)
+		var found *findings
+		if err == nil {
+			if found, err = m.survey(l); err != nil {
+				l.close()
+			}
+		}
+		if m.ctx.Err() != nil {
+			if err == nil {
+				l.close()
+			}
+			return
+		}
+		m.do(func() { m.dialed(l, found, err) })
+	})
+}
+
+// findings are what is learned on a new link before it is used.
+type findings struct {
+	facts  agent.Facts
+	vitals sched.Vitals
+	runs   []*statepb.RunRef
+}
+
+// survey lists the runs that are there. The list's round trip is also the link's measure.
+func (m *machine) survey(l *link) (*findings, error) {
+	sent := m.f.opt.Now()
+	listed, err := l.client.List(m.ctx, m.f.opt.ServerID, m.id)
+	if err != nil {
+		return nil, err
+	}
+	found := &findings{facts: l.client.Machine()}
+	latency := m.f.opt.Now().Sub(sent)
+	found.vitals = vitals(found.facts, sent, latency)
+	for _, r := range listed {
+		found.runs = append(found.runs, m.ref(r.Run))
+	}
+	return found, nil
+}
+
+// vitals judges facts that arrived at the time given.
+func vitals(f agent.Facts, at time.Time, latency time.Duration) sched.Vitals {
+	return sched.Vitals{
+		FreeBytes:   f.FreeBytes,
+		Load1:       f.Load1,
+		ClockOffset: f.Now.Sub(at.Add(-latency / 2)),
+		Latency:     latency,
+	}
+}
+
+// dialed takes the outcome of a dial.
+func (m *machine) dialed(l *link, found *findings, err error) {
+	m.dialing = false
+	switch {
+	case err != nil:
+		m.unreached(err)
+		return
+	case !m.needed() && m.addr != driversHere:
+		l.close()
+		return
+	}
+	m.link, m.tries = l, 0
+	m.root = found.facts.Root
+	m.f.tasks.Go(func() {
+		<-l.client.Done()
+		m.do(func() { m.broken(l) })
+	})
+	m.report(sched.Connected{
+		Addr:   m.addr,
+		Facts:  machineFacts(m.addr, found.facts),
+		Vitals: found.vitals,
+		Runs:   found.runs,
+	})
+	if found.facts.KillsUserProcesses {
+		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable lingering there, " +
+			"loginctl enable-linger, or runs die when the connection does")
+	}
+	for _, r := range m.runs {
+		m.advance(r)
+	}
+}
+
+// unreached plans the next dial, or none.
+func (m *machine) unreached(err error) {
+	var hinter interface{ Hint() string }
+	var hostKey *ssh.HostKeyError
+	var install *installError
+	var missing *buildError
+	var config *ssh.ConfigError
+	if ssh.IsPermanent(err) || errors.As(err, &install) || errors.As(err, &missing) || errors.As(err, &config) ||
+		errors.Is(err, agent.ErrVersion) {
+		m.refused = true
+		out := sched.Refused{Addr: m.addr, Reason: err.Error(), HostKey: errors.As(err, &hostKey)}
+		if errors.As(err, &hinter) {
+			out.Hint = hinter.Hint()
+		}
+		m.report(out)
+		return
+	}
+	m.report(sched.Away{Addr: m.addr, Reason: err.Error()})
+	m.later()
+}
+
+// later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it keeps machines that were
+// lost together from coming back together.
+func (m *machine) later() {
+	delay := m.f.opt.RetryMax
+	if m.tries < 20 {
+		delay = min(delay, m.f.opt.RetryMin<<m.tries)
+	}
+	m.tries++
+	m.timer.Reset(delay/2 + rand.N(delay/2+1))
+	m.waiting = true
+}
+
+// broken takes the end of a link. What was under way on it has failed by itself and waits for the next.
+func (m *machine) broken(l *link) {
+	if m.link != l {
+		return
+	}
+	reason := l.client.Err().Error()
+	m.hangUp()
+	m.report(sched.Away{Addr: m.addr, Reason: reason})
+	for _, c := range m.queue {
+		m.copyWaits(c, "the machine is away")
+	}
+	m.later()
+}
+
+// report hands an outcome to sched. The actor for drivers is no machine of the pool: what becomes of its link only
+// goes to the log.
+func (m *machine) report(o sched.Outcome) {
+	if m.addr == driversHere {
+		switch o := o.(type) {
+		case sched.Connecting, sched.Connected, sched.Measured:
+			return
+		case sched.Away:
+			m.log.Warn("the agent of this host doesn't run", "err", o.Reason)
+			return
+		case sched.Refused:
+			m.log.Error("the agent of this host can't run", "err", o.Reason, "hint", o.Hint)
+			return
+		}
+	}
+	m.f.opt.Report(o)
+}

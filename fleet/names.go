@@ -1,0 +1,68 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// machineID is an address as agent.RunID takes it: readable, of letters, digits, _ and - only, at most 64 of them, and
+// with a piece of the address's hash where those don't tell addresses apart.
+func machineID(addr string) string {
+	plain := strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-':
+			return c
+		}
+		return '_'
+	}, addr)
+	if plain == addr && len(addr) <= 40 {
+		return addr
+	}
+	sum := sha256.Sum256([]byte(addr))
+	return plain[:min(len(plain), 40)] + "_" + hex.EncodeToString(sum[:6])
+}
+
+// runID is a run's name on its machine.
+func (f *Fleet) runID(r *statepb.RunRef) agent.RunID {
+	return agent.RunID{
+		Server:  f.opt.ServerID,
+		Machine: machineID(r.Machine),
+		Job:     r.Job,
+		Attempt: uint32(r.Attempt),
+		Step:    uint32(r.Step),
+		Token:   r.Token,
+	}
+}
+
+// ref is the inverse for runs found on m.
+func (m *machine) ref(id agent.RunID) *statepb.RunRef {
+	return &statepb.RunRef{
+		Machine: m.addr,
+		Job:     id.Job,
+		Attempt: int32(id.Attempt),
+		Step:    int32(id.Step),
+		Token:   id.Token,
+	}
+}
+
+// machineFacts is what sched keeps of a machine.
+func machineFacts(addr string, f agent.Facts) *statepb.Machine {
+	return &statepb.Machine{
+		Addr:     addr,
+		BootId:   f.BootID,
+		Root:     f.Root,
+		Os:       f.OS,
+		Arch:     f.Arch,
+		Cores:    int32(f.Cores),
+		Memory:   f.MemoryBytes,
+		CpuModel: strings.ToValidUTF8(f.CPUModel, "?"),
+		Kernel:   strings.ToValidUTF8(f.Kernel, "?"),
+	}
+}
+
+var _ sched.Fleet = (*Fleet)(nil)

@@ -1,0 +1,98 @@
+package fleet
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"jobserver/sched"
+	"jobserver/ssh"
+)
+
+// Options configure a Fleet. ServerID, LogDir, Binary, Report and one of StateDir and LocalRoot are required.
+type Options struct {
+	ServerID string // 1 to 64 of A–Z a–z 0–9 _ -: names this daemon's runs on every machine
+	Version  string // of the daemon, for the records that go with results
+	StateDir string
+	LogDir   string // see sched.LogPath
+
+	// Binary is the daemon's own executable. It is sent to machines of its kind, and runs as the agent of this host.
+	Binary string
+	// Builds is the directory with builds for other kinds of machines, named jobserver-<GOOS>-<GOARCH>; the
+	// directory of Binary if empty.
+	Builds string
+	// LocalRoot is where the runs of local machines and of drivers are kept; StateDir/local if empty.
+	LocalRoot string
+
+	SSH ssh.Options
+
+	MaxLog  int64 // bytes kept of each stream of a run that sets no limit itself; 0: all
+	MinFree int64 // bytes that must stay free on the host's file system for copies to go on
+
+	// Limits of one job's results; a job with more copies nothing. 0: the defaults, negative: none.
+	MaxFiles int
+	MaxBytes int64
+	Copies   int // copies at a time; 0: DefaultCopies
+
+	RetryMin, RetryMax time.Duration // delays between dials of a machine that is away; 0: 1 s, 60 s
+	SyncEvery          time.Duration // least time between two syncs of the logs; 0: 1 s
+	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
+	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
+
+	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
+	Report func(sched.Outcome)
+	Log    *slog.Logger     // nil: none
+	Now    func() time.Time // nil: time.Now
+}
+
+// The defaults of Options.
+const (
+	DefaultMaxFiles = 1_000_000
+	DefaultCopies   = 4
+)
+
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.ServerID == "":
+		return o, errors.New("fleet: no server id")
+	case o.LogDir == "":
+		return o, errors.New("fleet: no log directory")
+	case o.Binary == "":
+		return o, errors.New("fleet: no binary to run on machines")
+	case o.Report == nil:
+		return o, errors.New("fleet: nobody to report to")
+	case o.LocalRoot == "" && o.StateDir == "":
+		return o, errors.New("fleet: no directory for the runs of this host")
+	}
+	if o.LocalRoot == "" {
+		o.LocalRoot = filepath.Join(o.StateDir, "local")
+	}
+	if o.Builds == "" {
+		o.Builds = filepath.Dir(o.Binary)
+	}
+	if o.MaxFiles == 0 {
+		o.MaxFiles = DefaultMaxFiles
+	}
+	if o.Copies <= 0 {
+		o.Copies = DefaultCopies
+	}
+	defaultDuration(&o.RetryMin, time.Second)
+	defaultDuration(&o.RetryMax, time.Minute)
+	defaultDuration(&o.SyncEvery, time.Second)
+	defaultDuration(&o.DiskRetry, 3*time.Second)
+	defaultDuration(&o.BulkIdle, 30*time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, nil
+}
+
+func defaultDuration(d *time.Duration, value time.Duration) {
+	if *d <= 0 {
+		*d = value
+	}
+}

@@ -1,0 +1,212 @@
+package fleet
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// record is what stands beside results as job.json: where they come from, so that they can be understood without the
+// daemon. Fields are only ever added.
+type record struct {
+	JID      uint64        `json:"jid"`
+	ServerID string        `json:"server_id"`
+	Version  string        `json:"version"`
+	Class    string        `json:"class"`
+	Cmd      string        `json:"cmd"`     // as given
+	CmdRun   string        `json:"cmd_run"` // as run
+	Driver   bool          `json:"driver,omitempty"`
+	Vars     []nameValue   `json:"vars,omitempty"`
+	Env      []nameValue   `json:"env,omitempty"`
+	Matrix   uint64        `json:"matrix,omitempty"`
+	Tag      uint64        `json:"tag,omitempty"`
+	Dir      string        `json:"dir,omitempty"` // where the client stood
+	Attempt  int32         `json:"attempt"`
+	Machine  recordMachine `json:"machine"`
+
+	SubmittedAt  *time.Time `json:"submitted_at,omitempty"` // the host's clock
+	DispatchedAt *time.Time `json:"dispatched_at,omitempty"`
+	StartedAt    *time.Time `json:"started_at,omitempty"`
+	EndedAt      *time.Time `json:"ended_at,omitempty"`
+	MachineStart *time.Time `json:"machine_started_at,omitempty"` // the machine's clock
+	MachineEnd   *time.Time `json:"machine_ended_at,omitempty"`
+	Duration     float64    `json:"duration_seconds"` // by a clock that doesn't jump
+
+	ExitCode      int32   `json:"exit_code"`
+	Signal        string  `json:"signal,omitempty"`
+	UserSeconds   float64 `json:"user_seconds"`
+	SystemSeconds float64 `json:"system_seconds"`
+	MaxRSS        int64   `json:"max_rss_bytes"`
+
+	Logs     []recordLog    `json:"logs"`
+	Metrics  []string       `json:"metrics,omitempty"`
+	Results  []recordResult `json:"results"`
+	Complete bool           `json:"complete"` // everything that the job named is there
+	Problems []string       `json:"problems,omitempty"`
+}
+
+type nameValue struct {
+	Name   string `json:"name"`
+	Value  string `json:"value,omitempty"`
+	Secret bool   `json:"secret,omitempty"`
+}
+
+type recordMachine struct {
+	Addr     string `json:"addr"`
+	OS       string `json:"os,omitempty"`
+	Arch     string `json:"arch,omitempty"`
+	Kernel   string `json:"kernel,omitempty"`
+	CPUModel string `json:"cpu_model,omitempty"`
+	Cores    int32  `json:"cores,omitempty"`
+	Memory   int64  `json:"memory_bytes,omitempty"`
+	BootID   string `json:"boot_id,omitempty"`
+}
+
+type recordLog struct {
+	Path   string `json:"path"` // on the host
+	Bytes  int64  `json:"bytes"`
+	CRC32C string `json:"crc32c"`
+}
+
+type recordResult struct {
+	Name   string     `json:"name"`             // below the record's directory
+	Source string     `json:"source,omitempty"` // on the machine
+	Kind   string     `json:"kind"`             // file, dir, symlink
+	Bytes  int64      `json:"bytes,omitempty"`
+	Mode   string     `json:"mode,omitempty"` // octal
+	Target string     `json:"target,omitempty"`
+	MTime  *time.Time `json:"mtime,omitempty"`
+	SHA256 string     `json:"sha256,omitempty"`
+}
+
+// recordName is what the record is called in the destination.
+func (c *copying) recordName() string {
+	if c.Shared {
+		return fmt.Sprintf("%d.job.json", c.job())
+	}
+	return "job.json"
+}
+
+// record describes what was gathered.
+func (t *transfer) record() *record {
+	j, a, m := t.c.Job, t.c.Attempt, t.c.Machine
+	r := &record{
+		JID: j.Id, ServerID: t.f.opt.ServerID, Version: t.f.opt.Version, Class: j.Class,
+		Cmd: string(j.Cmd), CmdRun: string(a.CmdRun), Driver: a.Driver, Vars: pairs(j.Vars), Env: pairs(j.Env),
+		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Attempt: a.Number,
+		Machine: recordMachine{
+			Addr: m.Addr, OS: m.Os, Arch: m.Arch, Kernel: m.Kernel, CPUModel: m.CpuModel, Cores: m.Cores, Memory: m.Memory,
+			BootID: a.BootId,
+		},
+		SubmittedAt: moment(j.SubmittedAt), DispatchedAt: moment(a.DispatchedAt), StartedAt: moment(a.StartedAt),
+		EndedAt: moment(a.EndedAt), MachineStart: moment(a.MachineStartedAt), MachineEnd: moment(a.MachineEndedAt),
+		Duration: seconds(a.Duration), ExitCode: a.ExitCode, Signal: a.Signal,
+		UserSeconds: seconds(a.UserCpu), SystemSeconds: seconds(a.SystemCpu), MaxRSS: a.MaxRss,
+		Metrics: a.Metrics, Complete: len(t.problems) == 0, Problems: t.problems,
+	}
+	ref := &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step}
+	r.Logs = []recordLog{
+		{sched.LogPath(t.f.opt.LogDir, ref, false), a.OutLen, fmt.Sprintf("%08x", a.OutCrc)},
+		{sched.LogPath(t.f.opt.LogDir, ref, true), a.ErrLen, fmt.Sprintf("%08x", a.ErrCrc)},
+	}
+	kinds := map[agent.EntryKind]string{agent.File: "file", agent.Dir: "dir", agent.Symlink: "symlink"}
+	for _, e := range t.manifest.Entries {
+		result := recordResult{Name: e.Name, Source: e.Source, Kind: kinds[e.Kind], Target: e.Target}
+		if e.Kind != agent.Symlink {
+			result.Mode = fmt.Sprintf("%04o", e.Mode.Perm())
+		}
+		if e.Kind == agent.File {
+			i := t.have[e.Name]
+			if i == nil {
+				continue // a problem says why
+			}
+			result.Bytes, result.MTime, result.SHA256 = e.Size, &e.ModTime, hex.EncodeToString(i.sha256)
+		}
+		r.Results = append(r.Results, result)
+	}
+	return r
+}
+
+func pairs(vars []*statepb.Var) []nameValue {
+	var all []nameValue
+	for _, v := range vars {
+		p := nameValue{Name: v.Name, Secret: v.Secret}
+		if !v.Secret {
+			p.Value = string(v.Value)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func moment(nanos int64) *time.Time {
+	if nanos == 0 {
+		return nil
+	}
+	t := time.Unix(0, nanos).UTC()
+	return &t
+}
+
+func seconds(nanos int64) float64 { return time.Duration(nanos).Seconds() }
+
+func (r *record) marshal() ([]byte, error) {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the record of job %d: %w", r.JID, err)
+	}
+	return append(data, '\n'), nil
+}
+
+// readRecord reads a record that stands in a destination.
+func readRecord(dir *os.Root, name string) (*record, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r := &record{}
+	if err := json.NewDecoder(io.LimitReader(f, 1<<30)).Decode(r); err != nil {
+		return nil, fmt.Errorf("%s is no record: %w", name, err)
+	}
+	return r, nil
+}
+
+// ours tells whether a record is of the same job, so that a newer one may replace it.
+func (t *transfer) ours(r *record) bool { return r.ServerID == t.f.opt.ServerID && r.JID == t.c.job() }
+
+// done tells whether the copy was finished before, and only its report was lost: the record, which comes last, is there
+// with all its files.
+func (t *transfer) done() (sched.CopyEnded, bool) {
+	out := sched.CopyEnded{Job: t.c.job(), Dir: t.c.Dest}
+	dest, err := os.OpenRoot(t.c.Dest)
+	if err != nil {
+		return out, false
+	}
+	defer dest.Close()
+	r, err := readRecord(dest, t.c.recordName())
+	if err != nil || !t.ours(r) || r.Attempt != t.c.Attempt.Number || !r.Complete {
+		return out, false
+	}
+	missing := slices.ContainsFunc(r.Results, func(x recordResult) bool {
+		info, err := dest.Lstat(x.Name)
+		return err != nil || x.Kind == "file" && info.Size() != x.Bytes
+	})
+	if missing || len(r.Results) == 0 {
+		return out, false
+	}
+	for _, x := range r.Results {
+		if x.Kind == "file" {
+			out.Files++
+			out.Bytes += x.Bytes
+		}
+	}
+	return out, true
+}

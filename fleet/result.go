@@ -1,0 +1,80 @@
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/sched/statepb"
+)
+
+// result is an exit record as sched keeps it. Texts of the job are made valid UTF-8, as the records require; the log has
+// them byte for byte.
+func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
+	a := &statepb.Attempt{
+		Number:           r.ref.Attempt,
+		Machine:          r.ref.Machine,
+		Token:            r.ref.Token,
+		Step:             r.ref.Step,
+		Driver:           r.ref.Driver,
+		BootId:           x.BootID,
+		MachineStartedAt: unixNano(x.StartedAt),
+		MachineEndedAt:   unixNano(x.EndedAt),
+		Duration:         int64(x.Duration),
+		Cause:            causes[x.Cause],
+		ExitCode:         int32(x.Code),
+		Signal:           x.SignalName,
+		UserCpu:          int64(x.UserCPU),
+		SystemCpu:        int64(x.SystemCPU),
+		MaxRss:           x.MaxRSS,
+		OutLen:           x.OutLen,
+		ErrLen:           x.ErrLen,
+		OutCrc:           x.OutCRC,
+		ErrCrc:           x.ErrCRC,
+		Dropped:          x.OutDropped + x.ErrDropped,
+		Results:          validUTF8(r.results),
+		Metrics:          validUTF8(r.metrics),
+		Error:            r.complaints(x, note),
+	}
+	return a
+}
+
+var causes = map[agent.Cause]statepb.Cause{
+	agent.Exited:     statepb.Cause_EXITED,
+	agent.Canceled:   statepb.Cause_CANCELED_BY_USER,
+	agent.TimedOut:   statepb.Cause_TIMED_OUT,
+	agent.NotStarted: statepb.Cause_NOT_STARTED,
+}
+
+// complaints is what went wrong around a run, besides how it ended.
+func (r *run) complaints(x *agent.Exit, note string) string {
+	var all []string
+	if x.StartError != "" {
+		all = append(all, x.StartError)
+	}
+	if x.LogError != "" {
+		all = append(all, "the machine could not keep all of the log: "+x.LogError)
+	}
+	if lines := x.MarksDropped + int64(r.unmarked); lines > 0 {
+		all = append(all, fmt.Sprintf("%d RESULTS or METRIC lines were too much to keep", lines))
+	}
+	if note != "" {
+		all = append(all, "the log is not what the machine recorded: "+note)
+	}
+	return strings.ToValidUTF8(strings.Join(all, "; "), "\uFFFD")
+}
+
+func validUTF8(all []string) []string {
+	for i, s := range all {
+		all[i] = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return all
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}

@@ -1,0 +1,400 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// run is a run that is wanted on a machine: to be started, followed or settled. Its life:
+//
+//	asked for → started (unless known) → followed → over → durable → settled
+//
+// One task of the link has it from the moment that it is started until it is over or the link breaks; then the
+// actor gives it to the next link. Fields belong to the actor, those of progress to the task.
+type run struct {
+	ref  *statepb.RunRef
+	id   agent.RunID
+	spec *sched.Run      // nil: sched only wants it settled, and hears nothing else of it
+	ctx  context.Context // ends when it is dropped
+	stop context.CancelFunc
+
+	known bool // it may have been started before: only to be followed
+	busy  bool // a task has it
+	over  bool // its end is known, and was reported
+	lost  bool // its directory is of no further use
+	gone  bool // dropped while a task had it
+
+	cancel   bool           // its tree is to be ended
+	retime   *time.Duration // a timeout to be delivered
+	telling  bool           // a task delivers these
+	canceled bool           // the cancel was delivered
+
+	durable    bool                // its logs are safe
+	settling   *statepb.Obligation // what sched wants of it in the end
+	forgetting bool                // a task removes its directory
+
+	progress
+}
+
+// want is sched's Start.
+func (m *machine) want(s sched.Run) {
+	id := m.f.runID(s.Ref)
+	r := m.runs[id]
+	if r == nil {
+		r = m.add(id, s.Ref)
+	}
+	if r.spec == nil {
+		r.spec = &s
+		r.known = r.known || s.Known
+	}
+	if s.Known && r.retime == nil {
+		r.retime = &s.Timeout // it may have been changed while we were away
+	}
+	r.cancel = r.cancel || s.Cancel
+	m.advance(r)
+}
+
+func (m *machine) add(id agent.RunID, ref *statepb.RunRef) *run {
+	r := &run{ref: ref, id: id}
+	r.ctx, r.stop = context.WithCancel(m.ctx)
+	r.out.path = sched.LogPath(m.f.opt.LogDir, ref, false)
+	r.err.path = sched.LogPath(m.f.opt.LogDir, ref, true)
+	m.runs[id] = r
+	return r
+}
+
+func (m *machine) remove(r *run) {
+	if m.runs[r.id] == r {
+		delete(m.runs, r.id)
+	}
+	r.gone = true
+	r.stop()
+}
+
+// cancel is sched's Cancel.
+func (m *machine) cancel(ref *statepb.RunRef) {
+	if r := m.runs[m.f.runID(ref)]; r != nil {
+		r.cancel = true
+		m.advance(r)
+	}
+}
+
+// retime is sched's Retime.
+func (m *machine) retime(ref *statepb.RunRef, timeout time.Duration) {
+	r := m.runs[m.f.runID(ref)]
+	if r == nil {
+		return
+	}
+	if r.spec != nil {
+		r.spec.Timeout = timeout // for a start that is still to come
+	}
+	r.retime = &timeout
+	m.advance(r)
+}
+
+// settle is sched's Settle. A run that isn't known here, after a restart, is followed to its end once more: only that
+// tells whether its log is complete and safe.
+func (m *machine) settle(o *statepb.Obligation) {
+	id := m.f.runID(o.Run)
+	r := m.runs[id]
+	if r == nil {
+		r = m.add(id, o.Run)
+		r.known = true
+	}
+	r.settling = o
+	r.cancel = r.cancel || o.Cancel
+	m.advance(r)
+}
+
+// drop is sched's Drop.
+func (m *machine) drop(ref *statepb.RunRef) {
+	r := m.runs[m.f.runID(ref)]
+	switch {
+	case r == nil:
+	case r.settling != nil:
+		r.spec = nil // it is still owed
+	default:
+		m.remove(r)
+	}
+}
+
+// advance takes the next step with a run, if there is a link.
+func (m *machine) advance(r *run) {
+	l := m.link
+	if l == nil || r.gone {
+		return
+	}
+	switch {
+	case r.over:
+		if r.durable && r.settling != nil && !r.forgetting {
+			r.forgetting = true
+			m.toForget = append(m.toForget, r)
+		}
+		return
+	case r.busy:
+	case r.known:
+		r.busy = true
+		l.spawn(func() { m.follow(l, r) })
+	case r.cancel:
+		r.busy = true
+		l.spawn(func() { m.withdraw(l, r) })
+		return
+	default:
+		r.busy = true
+		m.toStart = append(m.toStart, r)
+	}
+	if r.known && !r.telling && (r.cancel && !r.canceled || r.retime != nil) {
+		m.tell(l, r)
+	}
+}
+
+// release takes a run back from a task that could not finish: its link broke.
+func (m *machine) release(r *run) {
+	r.busy = false
+	m.advance(r)
+}
+
+// startRuns sends all starts that have gathered in one message, and removals likewise.
+func (m *machine) startRuns() {
+	l := m.link
+	if batch := m.toStart; len(batch) > 0 {
+		m.toStart = nil
+		specs := make([]agent.Spec, len(batch))
+		for i, r := range batch {
+			specs[i] = m.spec(r)
+		}
+		l.spawn(func() { m.startBatch(l, batch, specs) })
+	}
+	if batch := m.toForget; len(batch) > 0 {
+		m.toForget = nil
+		l.spawn(func() { m.forgetBatch(l, batch) })
+	}
+}
+
+// spec is a run as its agent takes it.
+func (m *machine) spec(r *run) agent.Spec {
+	s := r.spec
+	spec := agent.Spec{
+		Run:     r.id,
+		BootID:  s.BootID,
+		Command: s.Command,
+		Timeout: s.Timeout,
+		MaxLog:  s.MaxLog,
+	}
+	if s.Ref.Driver {
+		spec.BootID = "" // it is the machine's; a run of this host that a reboot ended is told by its directory
+	}
+	if spec.MaxLog == 0 {
+		spec.MaxLog = m.f.opt.MaxLog
+	}
+	for _, word := range s.Argv {
+		spec.Argv = append(spec.Argv, []byte(word))
+	}
+	for _, v := range s.Env {
+		name, value, _ := strings.Cut(v, "=")
+		spec.Env = append(spec.Env, agent.Pair{Name: name, Value: value})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Secrets)) {
+		spec.Secrets = append(spec.Secrets, agent.Pair{Name: name, Value: string(s.Secrets[name])})
+	}
+	return spec
+}
+
+// startBatch is the task of starting runs; each goes on as a task of its own.
+func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
+	results, err := l.client.Start(l.ctx, specs)
+	for i, result := range results {
+		m.started(l, batch[i], result)
+	}
+	batch, specs = batch[len(results):], specs[len(results):]
+	switch {
+	case err == nil:
+	case linkBroke(l, err):
+		m.do(func() {
+			for _, r := range batch {
+				m.release(r)
+			}
+		})
+	case len(batch) == 1:
+		m.finish(batch[0], verdict{notStarted: err.Error()})
+	default: // one of them is to blame
+		for i := range batch {
+			m.startBatch(l, batch[i:i+1], specs[i:i+1])
+		}
+	}
+}
+
+// linkBroke tells an error of the link, after which nothing is known, from an answer.
+func linkBroke(l *link, err error) bool {
+	return l.ctx.Err() != nil || errors.Is(err, agent.ErrClosed) || errors.Is(err, agent.ErrProtocol)
+}
+
+// started takes the agent's answer to one start.
+func (m *machine) started(l *link, r *run, result agent.StartResult) {
+	switch result.Status {
+	case agent.StartOK:
+		if !result.StartedAt.IsZero() {
+			r.openLogs() // the path of its log is good from now on; what is wrong with it, follow will see
+			m.f.opt.Report(sched.Started{Ref: r.ref, At: result.StartedAt})
+		}
+	case agent.StartOtherBoot:
+		// It can't be started any more, but it may have ended before the machine went down.
+		r.whyLost = fmt.Sprintf("the machine has rebooted since it was dispatched (%s)", result.Reason)
+	case agent.StartAmbiguous:
+		m.finish(r, verdict{lost: "its start was interrupted, nobody can tell whether it ran: " + result.Reason})
+		return
+	default:
+		m.finish(r, verdict{notStarted: result.Reason})
+		return
+	}
+	m.do(func() {
+		r.known = true
+		m.advance(r) // a cancel that came meanwhile
+	})
+	l.spawn(func() { m.follow(l, r) })
+}
+
+// withdraw cancels a run of which nobody knows whether its start ever reached the machine.
+func (m *machine) withdraw(l *link, r *run) {
+	err := l.client.Control(l.ctx, r.id, agent.Control{Cancel: true})
+	switch {
+	case err == nil:
+		m.do(func() {
+			r.known, r.canceled = true, true
+			m.release(r)
+		})
+	case errors.Is(err, agent.ErrNoRun):
+		m.finish(r, verdict{notStarted: "canceled before it was started"})
+	case linkBroke(l, err):
+		m.do(func() { m.release(r) })
+	default:
+		m.finish(r, verdict{notStarted: "canceled before it was started: " + err.Error()})
+	}
+}
+
+// tell delivers a cancel or a new timeout; both are repeated on the next link if this one breaks.
+func (m *machine) tell(l *link, r *run) {
+	r.telling = true
+	k := agent.Control{Cancel: r.cancel}
+	retime := r.retime
+	if retime != nil {
+		k.SetTimeout, k.Timeout = true, *retime
+	}
+	l.spawn(func() {
+		err := l.client.Control(l.ctx, r.id, k)
+		m.do(func() {
+			r.telling = false
+			if err != nil && linkBroke(l, err) {
+				m.advance(r)
+				return
+			}
+			if err != nil && !errors.Is(err, agent.ErrNoRun) {
+				m.log.Warn("an instruction was refused", "run", r.id.Name(), "err", err)
+			}
+			r.canceled = r.canceled || k.Cancel
+			if r.retime == retime {
+				r.retime = nil
+			}
+			m.advance(r)
+		})
+	})
+}
+
+// verdict is how a run came to its end. One of the fields is set; exit may be with any.
+type verdict struct {
+	exit       *agent.Exit
+	lost       string
+	notStarted string
+	note       string // what was wrong with the log
+}
+
+// finish reports a run's end and hands its logs to be made durable.
+func (m *machine) finish(r *run, v verdict) {
+	outcome := r.outcome(v)
+	if r.spec != nil {
+		m.f.opt.Report(outcome)
+	}
+	m.do(func() {
+		r.busy, r.over = false, true
+		r.lost = v.exit == nil
+		m.f.logs.add(func(err error) {
+			m.do(func() { m.synced(r, err) })
+		})
+	})
+}
+
+// outcome is a verdict as sched hears it.
+func (r *run) outcome(v verdict) sched.Outcome {
+	switch {
+	case v.exit != nil:
+		return sched.Ended{Ref: r.ref, Result: r.result(v.exit, v.note)}
+	case v.lost != "":
+		return sched.RunLost{Ref: r.ref, Reason: v.lost}
+	default:
+		return sched.NotStarted{Ref: r.ref, Reason: v.notStarted}
+	}
+}
+
+// synced takes the end of a sync that covers a run's logs. After one that went wrong nobody knows what is on the disk:
+// the logs are fetched again, into blocks that have to be written again.
+func (m *machine) synced(r *run, err error) {
+	if err == nil || r.lost {
+		r.durable = true
+		m.advance(r)
+		return
+	}
+	m.f.tasks.Go(func() {
+		if m.f.disk.pause(m.ctx) != nil {
+			return
+		}
+		m.do(func() {
+			r.rewind()
+			r.over, r.known, r.spec = false, true, nil
+			m.advance(r)
+		})
+	})
+}
+
+// forgetBatch removes the directories of runs whose logs are safe.
+func (m *machine) forgetBatch(l *link, batch []*run) {
+	ids := make([]agent.RunID, len(batch))
+	force := false
+	for i, r := range batch {
+		ids[i] = r.id
+		force = force || r.lost
+	}
+	err := l.client.Forget(l.ctx, ids, force)
+	switch {
+	case err == nil:
+		for _, r := range batch {
+			m.f.opt.Report(sched.Settled{Ref: r.ref})
+		}
+		m.do(func() {
+			for _, r := range batch {
+				m.remove(r)
+			}
+		})
+	case linkBroke(l, err):
+		m.do(func() {
+			for _, r := range batch {
+				r.forgetting = false
+				m.advance(r)
+			}
+		})
+	case len(batch) > 1:
+		for i := range batch {
+			m.forgetBatch(l, batch[i:i+1])
+		}
+	default: // until the next link
+		m.log.Warn("a run can't be removed", "run", batch[0].id.Name(), "err", err)
+	}
+}
