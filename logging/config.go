@@ -77,11 +77,11 @@ func parseDocument(text []byte) (*section, error) {
 	var doc, second yaml.Node
 	switch err := d.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("the file is empty")
+		return nil, errors.New("the file is empty")
 	case err != nil:
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 	case len(doc.Content) != 1:
-		return nil, fmt.Errorf("the file is empty")
+		return nil, errors.New("the file is empty")
 	}
 	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("line %d: only one document is allowed", max(second.Line, 1))

@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -66,7 +67,7 @@ func (c *patternCompiler) compile(pieces []piece) []chunk {
 		ch, err := chunk{kind: chunkText, text: pc.text, spec: noSpec}, error(nil)
 		switch {
 		case pc.err != "":
-			err = fmt.Errorf("%s", pc.err)
+			err = errors.New(pc.err)
 		case pc.formatter:
 			ch, err = c.formatter(pc)
 		}
@@ -112,7 +113,7 @@ func (c *patternCompiler) formatter(pc piece) (chunk, error) {
 	ch := chunk{spec: pc.spec}
 	if kind, ok := simpleFormatter(pc.name); ok || pc.name == "n" {
 		if len(pc.args) > 0 {
-			return ch, fmt.Errorf("unexpected arguments")
+			return ch, errors.New("unexpected arguments")
 		}
 		ch.kind = kind
 		if pc.name == "n" {
@@ -131,7 +132,7 @@ func (c *patternCompiler) formatter(pc piece) (chunk, error) {
 		return c.keyFormatter(ch, pc, "key_value")
 	case "h", "highlight", "D", "debug", "R", "release", "":
 		if len(pc.args) != 1 {
-			return ch, fmt.Errorf("expected exactly one argument")
+			return ch, errors.New("expected exactly one argument")
 		}
 		ch.kind, ch.inner = chunkGroup, c.compile(pc.args[0])
 		switch pc.name {
@@ -147,14 +148,14 @@ func (c *patternCompiler) formatter(pc piece) (chunk, error) {
 
 func (c *patternCompiler) dateFormatter(ch chunk, pc piece) (chunk, error) {
 	if len(pc.args) > 2 {
-		return ch, fmt.Errorf("expected at most two arguments")
+		return ch, errors.New("expected at most two arguments")
 	}
 	format := "%+"
 	if len(pc.args) > 0 {
 		format = ""
 		for _, arg := range pc.args[0] {
 			if arg.formatter || arg.err != "" {
-				return ch, fmt.Errorf("unexpected formatter in a date format")
+				return ch, errors.New("unexpected formatter in a date format")
 			}
 			format += arg.text
 		}
@@ -176,7 +177,7 @@ func (c *patternCompiler) dateFormatter(ch chunk, pc piece) (chunk, error) {
 
 func (c *patternCompiler) keyFormatter(ch chunk, pc piece, what string) (chunk, error) {
 	if len(pc.args) > 2 {
-		return ch, fmt.Errorf("expected at most two arguments")
+		return ch, errors.New("expected at most two arguments")
 	}
 	if len(pc.args) == 0 {
 		return ch, fmt.Errorf("missing %s key", what)
@@ -196,7 +197,7 @@ func (c *patternCompiler) keyFormatter(ch chunk, pc piece, what string) (chunk, 
 func firstText(arg []piece, what string) (string, error) {
 	switch {
 	case len(arg) > 0 && arg[0].err != "":
-		return "", fmt.Errorf("%s", arg[0].err)
+		return "", errors.New(arg[0].err)
 	case len(arg) == 0 || arg[0].formatter:
 		return "", fmt.Errorf("invalid %s", what)
 	}

@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 func parseDuration(s string) (time.Duration, error) {
 	rest := strings.TrimSpace(s)
 	if rest == "" {
-		return 0, fmt.Errorf("a duration such as 30 seconds is missing")
+		return 0, errors.New("a duration such as 30 seconds is missing")
 	}
 	var total time.Duration
 	for rest != "" {
