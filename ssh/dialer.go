@@ -2,45 +2,91 @@ package ssh
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // A Dialer makes connections. It holds the limits, so one process has one. Its
 // methods may be called from any goroutine.
 type Dialer struct {
-	opts Options
+	opts  Options
+	dials *semaphore.Weighted
+
+	mu       sync.Mutex
+	perAddr  map[string]*addrLimit   // guarded by mu, as are all below; by host:port
+	configs  map[string]cachedConfig // by the address as given
+	hosts    map[string]*hostKeys    // by the names of the files
+	defaults settings                // of OpenSSH without a configuration; nil until known
+
+	trusting sync.Mutex // held while a known_hosts file is changed
 }
 
 // NewDialer returns a Dialer. It starts nothing and needs no end.
 func NewDialer(opts Options) *Dialer {
-	return &Dialer{opts: opts.withDefaults()}
+	return &Dialer{
+		opts:    opts.withDefaults(),
+		dials:   semaphore.NewWeighted(maxDials),
+		perAddr: map[string]*addrLimit{},
+		configs: map[string]cachedConfig{},
+		hosts:   map[string]*hostKeys{},
+	}
 }
 
 // Dial connects to addr, [user@]host[:port], and logs in. ctx covers the dial
 // only. Its errors are *ConfigError, *ResolveError, *DialError, *HostKeyError
 // and *AuthError, each with a Hint, or ctx's.
 func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
-	return nil, errors.ErrUnsupported
+	a, err := ParseAddr(addr)
+	if err != nil {
+		return nil, &ConfigError{Addr: addr, Err: err}
+	}
+	if err := d.dials.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("%s: wait for other dials: %w", addr, context.Cause(ctx))
+	}
+	defer d.dials.Release(1)
+	hops, err := d.route(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	l, err := d.connect(ctx, hops)
+	if err != nil {
+		return nil, err
+	}
+	return newClientConn(addr, l, d.opts), nil
 }
 
-// A HostKey is a public key of a machine.
-type HostKey struct {
-	Type        string // such as ssh-ed25519
-	Fingerprint string // SHA256:…, as ssh-keygen -l prints it
-	Known       bool   // the known_hosts files have it for this machine
-	Key         []byte // in the wire format
+// An addrLimit counts the dials to one address.
+type addrLimit struct {
+	sem   *semaphore.Weighted
+	users int // that hold it or wait for it; guarded by Dialer.mu
 }
 
-// HostKeys returns the keys that the machine presents now, without checking
-// them and without logging in. Jump hosts on the way are checked, and logged
-// in to.
-func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Trust records keys as those of addr in the user's known_hosts file, in place
-// of all that it has for exactly this name. A file that loses lines is kept as
-// FILE.old.
-func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error {
-	return errors.ErrUnsupported
+// acquireAddr waits until less than maxDialsPerAddr dials to hostPort are
+// under way. One who holds it never waits for another address.
+func (d *Dialer) acquireAddr(ctx context.Context, hostPort string) (release func(), err error) {
+	d.mu.Lock()
+	l := d.perAddr[hostPort]
+	if l == nil {
+		l = &addrLimit{sem: semaphore.NewWeighted(maxDialsPerAddr)}
+		d.perAddr[hostPort] = l
+	}
+	l.users++
+	d.mu.Unlock()
+	leave := func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(d.perAddr, hostPort)
+		}
+	}
+	if err := l.sem.Acquire(ctx, 1); err != nil {
+		leave()
+		return nil, fmt.Errorf("wait for other dials to %s: %w", hostPort, context.Cause(ctx))
+	}
+	return func() {
+		l.sem.Release(1)
+		leave()
+	}, nil
 }
