@@ -44,7 +44,6 @@ type grammar struct {
 	Completions completionsCmd `cmd:"" group:"The rest:" help:"Shell completion: print a script, install, uninstall."`
 	Version     versionCmd     `cmd:"" group:"The rest:" help:"Print the version."`
 	Help        helpCmd        `cmd:"" group:"The rest:" help:"Explain a command."`
-	Docs        docsCmd        `cmd:"" hidden:"" help:"Print the reference as Markdown or as a man page."`
 }
 
 // command is what every leaf of the grammar is.

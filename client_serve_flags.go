@@ -51,7 +51,7 @@ func (c *ServeCmd) Run(ctx context.Context, e *env) error {
 		}
 		settings.StateDir = dir
 	}
-	return runServe(ctx, settings)
+	return runServe(ctx, e, settings)
 }
 
 // placeWords puts the positional arguments where the flags are: the original had two of them in its first
@@ -94,7 +94,7 @@ type DemoCmd struct {
 
 // Run shows the whole story.
 func (c *DemoCmd) Run(ctx context.Context, e *env) error {
-	return runDemo(ctx, *c, e)
+	return runDemo(ctx, e, *c)
 }
 
 // minutes is a duration whose bare number means minutes, as in the original.

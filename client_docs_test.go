@@ -1,0 +1,315 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files and docs/cli.md and docs/jobserver.1 anew")
+
+// TestReference holds docs/cli.md and docs/jobserver.1 to the grammar, and the table of JSON fields to
+// the types that are printed.
+func TestReference(t *testing.T) {
+	parser, err := buildAll(&env{name: "jobserver", getenv: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields, err := jsonTables("api/types.go", []string{"Job", "Attempt", "Machine", "Matrix", "Axis", "Counts", "Tag", "Variable", "Event"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, "docs/cli.md", markdown(parser.Model)+fields)
+	checkGolden(t, "docs/jobserver.1", manPage(parser.Model))
+}
+
+// checkGolden compares with a committed file, or writes it with -update.
+func checkGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is stale (go test -run %s -update writes it):\n%s", path, t.Name(), diff)
+	}
+}
+
+const cliIntroduction = `# The command line
+
+<!-- Generated from the grammar by "go test -run TestReference -update". -->
+
+One binary: ` + "`jobserver serve`" + ` is the daemon, everything else a client of it. Alias it
+(` + "`alias j=jobserver`" + `) or link it; help and errors use the name that it is called by.
+A command line without words is ` + "`job ls`" + `. Flags and arguments may be mixed, and flags
+take underscores for dashes.
+
+## Selecting jobs
+
+Every command that takes jobs takes these, several as a union:
+
+| | |
+|---|---|
+| ` + "`17`, `3..9`" + ` | a job, a range of jobs |
+| ` + "`last`, `last~2`" + ` | the newest job, the second before it |
+| ` + "`%93`, `@5`, `@nightly`" + ` | the jobs of a matrix, of a tag; their bare ids do, too |
+| ` + "`:failed`, `:running`, …" + ` | jobs in that status |
+| ` + "`class=NAME`, `machine=ADDR`" + ` | jobs of a class, jobs on a machine |
+| ` + "`:uncopied`" + ` | jobs whose results are still to copy, or failed to |
+| ` + "`-`" + ` | selectors read from stdin |
+
+Written together they narrow: ` + "`%93:failed`, `class=foo:waiting`" + `. What changes more than 20 jobs
+asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + ` shows what would happen.
+
+## Durations and sizes
+
+` + "`30s`, `5m`, `2h30m`, `1d`" + `; a bare number is minutes (` + "`--stagger`" + `: seconds). Sizes are ` + "`512`, `10G`, `500MiB`" + `.
+
+## Exit codes
+
+| | |
+|---|---|
+| 0 | done |
+| 1 | the operation failed |
+| 2 | wrong usage |
+| 3 | no such job, machine, matrix, tag or variable, or nothing matched |
+| 4 | the daemon can't be reached |
+| 5 | the daemon speaks an incompatible protocol |
+| 124 | ` + "`wait`" + ` timed out |
+| 130 | interrupted |
+
+` + "`wait`, `add --wait` and `add --follow`" + ` on one job exit with that job's code, on several with 1 if any did not succeed.
+
+## Configuration
+
+Each global flag may be set by the environment, as ` + "`JOBSERVER_SOCKET`" + `, or in
+` + "`$XDG_CONFIG_HOME/jobserver/config.yaml`" + ` (` + "`~/.config`" + ` by default):
+
+` + "```yaml\nhost: lab-desktop\ncolor: never\n```" + `
+
+The command line wins over the environment, and that over the file. ` + "`NO_COLOR` and `CLICOLOR_FORCE`" + ` are honoured.
+
+`
+
+// markdown is the reference of all commands.
+func markdown(app *kong.Application) string {
+	var b strings.Builder
+	b.WriteString(cliIntroduction)
+	b.WriteString("## Global flags\n\n")
+	flagTableMarkdown(&b, app.Flags)
+	for _, node := range app.Children {
+		writeMarkdown(&b, node, nil)
+	}
+	return b.String()
+}
+
+func writeMarkdown(b *strings.Builder, node *kong.Node, path []string) {
+	if node.Hidden {
+		return
+	}
+	path = append(path[:len(path):len(path)], node.Name)
+	level := strings.Repeat("#", min(len(path)+1, 3))
+	fmt.Fprintf(b, "%s %s\n\n%s\n\n", level, strings.Join(path, " "), node.Help)
+	if len(node.Aliases) > 0 {
+		fmt.Fprintf(b, "Also: `%s`\n\n", strings.Join(node.Aliases, "`, `"))
+	}
+	if len(node.Children) > 0 {
+		for _, child := range node.Children {
+			writeMarkdown(b, child, path)
+		}
+		return
+	}
+	fmt.Fprintf(b, "```\njobserver %s%s\n```\n\n", strings.Join(path, " "), synopsis(node))
+	if len(node.Positional) > 0 {
+		b.WriteString("| Argument | |\n|---|---|\n")
+		for _, arg := range node.Positional {
+			fmt.Fprintf(b, "| `%s` | %s |\n", arg.Name, cell(arg.Help))
+		}
+		b.WriteString("\n")
+	}
+	flagTableMarkdown(b, node.Flags)
+}
+
+// synopsis is what follows a command's words.
+func synopsis(node *kong.Node) string {
+	var b strings.Builder
+	for _, arg := range node.Positional {
+		name := arg.Name
+		if arg.IsCumulative() && !strings.ContainsAny(name, "… |") {
+			name += "…"
+		}
+		if !arg.Required {
+			name = "[" + name + "]"
+		}
+		b.WriteString(" " + name)
+	}
+	for _, f := range node.Flags {
+		if !f.Hidden {
+			b.WriteString(" [flags]")
+			break
+		}
+	}
+	return b.String()
+}
+
+func flagTableMarkdown(b *strings.Builder, flags []*kong.Flag) {
+	header := "| Flag | |\n|---|---|\n"
+	written := false
+	for _, f := range flags {
+		if f.Hidden {
+			continue
+		}
+		b.WriteString(header)
+		header, written = "", true
+		fmt.Fprintf(b, "| `%s` | %s |\n", flagUsage(f), cell(f.Help))
+	}
+	if written {
+		b.WriteString("\n")
+	}
+}
+
+// flagUsage is a flag as it is typed: "-x, --times=N".
+func flagUsage(f *kong.Flag) string {
+	usage := "--" + f.Name
+	if f.Short != 0 {
+		usage = "-" + string(f.Short) + ", " + usage
+	}
+	if !f.IsBool() {
+		usage += "=" + f.FormatPlaceHolder()
+	}
+	return usage
+}
+
+// cell is text that may stand in a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+// manPage is the same for man(1).
+func manPage(app *kong.Application) string {
+	var b strings.Builder
+	b.WriteString(".\\\" Generated from the grammar by \"go test -run TestReference -update\".\n")
+	b.WriteString(".TH JOBSERVER 1\n.SH NAME\njobserver \\- run experiments on a pool of machines\n.SH SYNOPSIS\n")
+	b.WriteString(".B jobserver\n.I command\n.RI [ flags ]\n.SH DESCRIPTION\n")
+	b.WriteString(roff("One binary: \"jobserver serve\" is the daemon, everything else a client of it. " +
+		"A command line without words lists the jobs. Flags and arguments may be mixed.") + "\n")
+	b.WriteString(".SH GLOBAL FLAGS\n")
+	manFlags(&b, app.Flags)
+	b.WriteString(".SH COMMANDS\n")
+	for _, leaf := range app.Leaves(true) {
+		fmt.Fprintf(&b, ".SS %s\n%s\n", roff("jobserver "+leaf.Path()+synopsis(leaf)), roff(leaf.Help))
+		for _, arg := range leaf.Positional {
+			fmt.Fprintf(&b, ".TP\n.I %s\n%s\n", roff(arg.Name), roff(arg.Help))
+		}
+		manFlags(&b, leaf.Flags)
+	}
+	b.WriteString(".SH EXIT STATUS\n")
+	for _, code := range [][2]string{
+		{"0", "done"}, {"1", "the operation failed"}, {"2", "wrong usage"},
+		{"3", "no such job, machine, matrix, tag or variable, or nothing matched"},
+		{"4", "the daemon can't be reached"}, {"5", "the daemon speaks an incompatible protocol"},
+		{"124", "wait timed out"}, {"130", "interrupted"},
+	} {
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", code[0], roff(code[1]))
+	}
+	b.WriteString(".SH FILES\n.TP\n.I $XDG_STATE_HOME/jobserver/socket\nthe daemon's socket\n" +
+		".TP\n.I $XDG_CONFIG_HOME/jobserver/config.yaml\ndefaults of the global flags\n")
+	return b.String()
+}
+
+func manFlags(b *strings.Builder, flags []*kong.Flag) {
+	for _, f := range flags {
+		if !f.Hidden {
+			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(firstNonEmpty(f.Help, "See --mapper.")))
+		}
+	}
+}
+
+// roff quotes text for troff: a backslash, a dash, and a dot or an apostrophe at the beginning of a line mean something there.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(text)
+	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {
+		text = `\&` + text
+	}
+	return text
+}
+
+// jsonTables describes the JSON of the named structs from their source: names from the tags, meanings from the comments.
+func jsonTables(path string, names []string) (string, error) {
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+	if err != nil {
+		return "", err
+	}
+	structs := map[string]*ast.StructType{}
+	docs := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		decl, ok := n.(*ast.GenDecl)
+		if !ok {
+			return true
+		}
+		for _, spec := range decl.Specs {
+			if typ, ok := spec.(*ast.TypeSpec); ok {
+				if s, ok := typ.Type.(*ast.StructType); ok {
+					structs[typ.Name.Name], docs[typ.Name.Name] = s, decl.Doc.Text()
+				}
+			}
+		}
+		return true
+	})
+	var b strings.Builder
+	b.WriteString("## JSON\n\nNames never change their meaning; more may be added. A field without a value is absent. " +
+		"Times are RFC 3339. An error on stderr has `kind`, `error` and `hint`.\n\n")
+	for _, name := range names {
+		if structs[name] == nil {
+			return "", fmt.Errorf("%s has no struct %s", path, name)
+		}
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n", strings.ToLower(name), strings.TrimSpace(strings.ReplaceAll(docs[name], "\n", " ")))
+		for _, field := range structs[name].Fields.List {
+			if field.Tag == nil {
+				continue
+			}
+			tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
+			key, _, _ := strings.Cut(tag, ",")
+			comment := strings.TrimSpace(field.Comment.Text())
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", key, jsonType(field.Type), cell(comment))
+		}
+		b.WriteString("\n")
+	}
+	return b.String(), nil
+}
+
+// jsonType is what a Go type is in JSON.
+func jsonType(expr ast.Expr) string {
+	switch t := expr.(type) {
+	case *ast.StarExpr:
+		return jsonType(t.X)
+	case *ast.ArrayType:
+		return "list of " + jsonType(t.Elt)
+	case *ast.MapType:
+		return "object"
+	case *ast.SelectorExpr:
+		return "time"
+	case *ast.Ident:
+		switch t.Name {
+		case "string", "bool":
+			return t.Name
+		case "int", "int64", "uint64", "float64":
+			return "number"
+		}
+		return strings.ToLower(t.Name)
+	}
+	return ""
+}
