@@ -40,13 +40,14 @@ type machine struct {
 	login  string
 	bootID string // the file
 	env    []string
+	exe    string
 	runs   atomic.Int64
 }
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &machine{t: t, root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"), bootID: filepath.Join(dir, "boot_id"), env: os.Environ()}
+	m := &machine{t: t, root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"), bootID: filepath.Join(dir, "boot_id"), env: os.Environ(), exe: "/proc/self/exe"}
 	must(t, os.Mkdir(m.login, 0o755))
 	m.boots("boot-1")
 	t.Cleanup(m.end)
@@ -102,7 +103,7 @@ func (l *link) Close() error {
 // dial starts an agent and returns its streams, without the protocol.
 func (m *machine) dial(args ...string) *link {
 	m.t.Helper()
-	cmd := exec.Command("/proc/self/exe", append([]string{"agent", "--root", m.root, "--boot-id-file", m.bootID}, args...)...)
+	cmd := exec.Command(m.exe, append([]string{"agent", "--root", m.root, "--boot-id-file", m.bootID}, args...)...)
 	cmd.Dir, cmd.Env, cmd.Stderr = m.login, m.env, os.Stderr
 	in, err := cmd.StdinPipe()
 	must(m.t, err)

@@ -6,15 +6,14 @@ import (
 	"io"
 )
 
-// stream is one of a command's output streams on its way into a file. One goroutine calls copy; the numbers are its
-// own until it has returned. Nothing that goes wrong with the file stops it: the command must never wait for us.
+// stream is one of a command's output streams on its way into a file. Nothing that goes wrong with the file stops it: the
+// command must never wait for us.
 type stream struct {
-	in   io.Reader
 	file io.Writer
 	max  int64 // bytes to keep; 0: all
 	// marks, if not nil, sees all bytes first, those that are not kept too.
 	marks *marks
-	// grow, if not nil, is called once when in turns out to bring much.
+	// grow, if not nil, is called once when there turns out to be much.
 	grow func()
 	// said, if not nil, is called with the number of bytes dropped so far each time that it has doubled.
 	said func(dropped int64)
@@ -28,27 +27,12 @@ type stream struct {
 // busyRead is what one read brings when the other side writes faster than we read: a pipe's default capacity.
 const busyRead = 64 << 10
 
-// copy moves everything until in ends or fails; a deadline is how its owner ends it early.
-func (s *stream) copy(buf []byte) {
-	for {
-		n, err := s.in.Read(buf)
-		if n > 0 {
-			if n >= busyRead && s.grow != nil {
-				s.grow()
-				s.grow = nil
-			}
-			s.take(buf[:n])
-		}
-		if err != nil {
-			break
-		}
-	}
-	if s.marks != nil {
-		s.marks.end()
-	}
-}
-
+// take takes the next bytes.
 func (s *stream) take(p []byte) {
+	if len(p) >= busyRead && s.grow != nil {
+		s.grow()
+		s.grow = nil
+	}
 	if s.marks != nil {
 		s.marks.scan(p)
 	}
@@ -70,6 +54,13 @@ func (s *stream) take(p []byte) {
 	if s.dropped > 2*s.lastSaid && s.said != nil {
 		s.lastSaid = s.dropped
 		s.said(s.dropped)
+	}
+}
+
+// end is called when the stream has ended.
+func (s *stream) end() {
+	if s.marks != nil {
+		s.marks.end()
 	}
 }
 

@@ -41,6 +41,7 @@ func Main(args []string) int {
 type agent struct {
 	root, bootID, login string
 	watch               *watcher
+	pool                *pool
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -74,6 +75,7 @@ func serve(in io.Reader, out io.Writer, root, bootIDFile string) error {
 	defer a.work.Wait()
 	defer cancel()
 	a.work.Go(func() { reapChildren(ctx) })
+	defer a.pool.close()
 	h := hello{MinVersion: minVersion, MaxVersion: maxVersion, Facts: a.facts()}
 	if err := w.write(append(magic[:len(magic):len(magic)], makeFrame(typeHello, 0, encode(h.fields))...)); err != nil {
 		return err
@@ -115,7 +117,7 @@ func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: watch, out: out, calls: map[uint32]*serving{}}, nil
+	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: watch, pool: newPool(), out: out, calls: map[uint32]*serving{}}, nil
 }
 
 // frameWriter lets one goroutine at a time write.

@@ -8,14 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // startAll starts a batch, a few at a time: a fork is work for a core.
@@ -172,55 +169,18 @@ func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, agai
 	}
 }
 
-// launch starts the supervisor, which inherits the lock, hands it its order and waits for its answer.
+// launch gives the order to a supervisor, with the lock, and waits for its answer.
 func (a *agent) launch(ctx context.Context, s *Spec, dir string, lock *os.File) StartResult {
 	defer lock.Close()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return failed(fmt.Errorf("start %s: socketpair: %w", s.Run.Name(), err))
-	}
-	theirs := os.NewFile(uintptr(fds[1]), "order")
-	defer theirs.Close()
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		unix.Close(fds[0])
-		return failed(err)
-	}
-	ours := os.NewFile(uintptr(fds[0]), "order")
-	defer ours.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return failed(err)
-	}
-	defer null.Close()
-	// The executable may have been replaced on disk since: /proc/self/exe is the one that runs here.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"jobserver", "supervise", s.Run.String()}, &syscall.ProcAttr{
-		Dir:   dir,
-		Env:   superviseEnv,
-		Files: []uintptr{null.Fd(), null.Fd(), lock.Fd(), theirs.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return failed(fmt.Errorf("start %s: execute the supervisor: %w", s.Run.Name(), err))
-	}
-	theirs.Close()
-	lock.Close()
-	stop := context.AfterFunc(ctx, func() { _ = ours.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	o := order{Spec: *s, RunDir: dir, BootID: a.bootID, LoginDir: a.login, Env: os.Environ()}
-	err = writeMessage(ours, encode(o.fields))
-	var r StartResult
-	if err == nil {
-		var p []byte
-		if p, err = readMessage(ours); err == nil {
-			err = decode(p, r.fields)
-		}
-	}
+	r, err := a.pool.launch(ctx, encode(o.fields), lock)
 	if err == nil {
 		return r
 	}
 	if ctx.Err() != nil {
 		return failed(ctx.Err())
 	}
+	lock.Close()
 	return a.diedLaunching(ctx, s.Run, dir, err)
 }
 
@@ -234,24 +194,4 @@ func (a *agent) diedLaunching(ctx context.Context, run RunID, dir string, cause 
 		cause = errors.New("it died")
 	}
 	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause, bytes.TrimSpace(said)))
-}
-
-// reapChildren takes the statuses of supervisors that end, until ctx does. They say nothing: the exit record does.
-func reapChildren(ctx context.Context) {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, unix.SIGCHLD)
-	defer signal.Stop(ended)
-	for {
-		select {
-		case <-ended:
-			for {
-				pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-				if pid <= 0 && err != unix.EINTR {
-					break
-				}
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,43 +12,117 @@ import (
 )
 
 // loop watches the run until its command has ended, nothing that it started is left, and its output is in the files.
-func (s *supervisor) loop(children, instructions <-chan os.Signal) {
-	copied := [2]<-chan struct{}{s.copied[0], s.copied[1]}
-	childless := false
-	for s.pid != 0 || !childless || copied[0] != nil || copied[1] != nil {
-		select {
-		case <-children:
-			childless = s.reap() || s.exit.Left > 0
-		case <-instructions:
-			s.readControl()
-			s.instruct()
-		case <-s.timer.C:
-			s.terminate(TimedOut)
-		case <-s.grace:
-			s.grace = nil
-			childless = s.killTree()
-		case <-s.drain:
-			s.drain = nil
-			childless = s.killTree()
-			// A process outside of the tree may have been handed a stream; it is not waited for.
-			soon := time.Now().Add(drainTime / 10)
-			for _, pipe := range s.pipes {
-				_ = pipe.SetReadDeadline(soon)
+func (s *supervisor) loop() {
+	for s.pid != 0 || !s.childless || s.pipes[0] >= 0 || s.pipes[1] >= 0 {
+		polls := []unix.PollFd{
+			{Fd: int32(s.pipes[0]), Events: unix.POLLIN},
+			{Fd: int32(s.pipes[1]), Events: unix.POLLIN},
+			{Fd: int32(s.pidfd), Events: unix.POLLIN},
+			{Fd: int32(s.signals), Events: unix.POLLIN},
+			{Fd: int32(s.timerfd), Events: unix.POLLIN},
+		}
+		n, err := unix.Poll(polls, s.untilDeadline())
+		if err != nil && err != unix.EINTR {
+			fmt.Fprintf(os.Stderr, "poll: %v\n", err) // into the lock file; EFAULT, EINVAL, ENOMEM
+		}
+		if n > 0 {
+			for i := range s.pipes {
+				if polls[i].Revents != 0 {
+					s.copy(i)
+				}
 			}
-		case <-copied[0]:
-			copied[0] = nil
-		case <-copied[1]:
-			copied[1] = nil
+			if polls[2].Revents != 0 {
+				s.reap()
+			}
+			if polls[3].Revents != 0 {
+				s.signaled()
+			}
+			if polls[4].Revents != 0 {
+				_, _ = unix.Read(s.timerfd, s.buf[:8])
+				s.terminate(TimedOut)
+			}
 		}
-		if s.pid == 0 && s.drain == nil {
-			s.drain = time.After(drainTime)
-		}
+		s.deadlines(time.Now())
 	}
 }
 
-// reap takes the status of every child that has ended: the command, and what was orphaned below us. It tells whether
-// there is no child left.
-func (s *supervisor) reap() (childless bool) {
+// untilDeadline is the time to the next of our deadlines in milliseconds, for poll; -1: there is none.
+func (s *supervisor) untilDeadline() int {
+	ms := -1
+	for _, t := range [...]time.Time{s.graceEnd, s.drainEnd, s.drainUntil} {
+		if !t.IsZero() {
+			left := int(max(0, time.Until(t))/time.Millisecond) + 1
+			if ms < 0 || left < ms {
+				ms = left
+			}
+		}
+	}
+	return ms
+}
+
+// deadlines does what is due.
+func (s *supervisor) deadlines(now time.Time) {
+	due := func(t *time.Time) bool {
+		if t.IsZero() || now.Before(*t) {
+			return false
+		}
+		*t = time.Time{}
+		return true
+	}
+	grace, drain := due(&s.graceEnd), due(&s.drainEnd)
+	if grace || drain {
+		s.killTree()
+	}
+	if drain {
+		s.drainUntil = now.Add(drainTime / 10)
+	}
+	if due(&s.drainUntil) {
+		// A process outside of the tree was handed a stream. It is not waited for.
+		for i := range s.pipes {
+			s.endStream(i)
+		}
+		s.childless = s.childless || s.exit.Left > 0
+	}
+	if s.pid == 0 && s.drainEnd.IsZero() && s.drainUntil.IsZero() {
+		s.drainEnd = now.Add(drainTime)
+	}
+}
+
+// copy moves what one of the pipes has into its file.
+func (s *supervisor) copy(i int) {
+	n, err := unix.Read(s.pipes[i], s.buf)
+	switch {
+	case n > 0:
+		s.stream(i).take(s.buf[:n])
+	case err == unix.EAGAIN || err == unix.EINTR:
+	default:
+		s.endStream(i)
+	}
+}
+
+func (s *supervisor) endStream(i int) {
+	if s.pipes[i] >= 0 {
+		unix.Close(s.pipes[i])
+		s.pipes[i] = -1
+		s.stream(i).end()
+	}
+}
+
+// signaled takes what catchSignals has put into its pipe.
+func (s *supervisor) signaled() {
+	n, _ := unix.Read(s.signals, s.buf[:512])
+	seen := s.buf[:max(0, n)]
+	if bytes.IndexByte(seen, sawControl) >= 0 {
+		s.readControl()
+		s.instruct()
+	}
+	if bytes.IndexByte(seen, sawChild) >= 0 {
+		s.reap()
+	}
+}
+
+// reap takes the status of every child that has ended: the command, and what was orphaned below us.
+func (s *supervisor) reap() {
 	for {
 		var status unix.WaitStatus
 		var usage unix.Rusage
@@ -55,10 +130,9 @@ func (s *supervisor) reap() (childless bool) {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.ECHILD:
-			return true
 		case err != nil || pid == 0:
-			return false
+			s.childless = err == unix.ECHILD
+			return
 		}
 		s.exit.UserCPU += time.Duration(usage.Utime.Nano())
 		s.exit.SystemCPU += time.Duration(usage.Stime.Nano())
@@ -72,6 +146,10 @@ func (s *supervisor) reap() (childless bool) {
 // ended records how the command ended, unless it was made to.
 func (s *supervisor) ended(status unix.WaitStatus) {
 	s.pid = 0
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+		s.pidfd = -1
+	}
 	if s.exit.Cause == NoCause {
 		s.exit.Cause = Exited
 	}
@@ -98,7 +176,7 @@ func (s *supervisor) instruct() {
 	if s.control.SetTimeout {
 		timeout = s.control.Timeout
 	}
-	if err := s.timer.set(s.begin, timeout); err != nil {
+	if err := s.setTimer(timeout); err != nil {
 		fmt.Fprintf(os.Stderr, "set the timeout: %v\n", err)
 	}
 	if s.control.Cancel {
@@ -129,17 +207,16 @@ func (s *supervisor) terminate(cause Cause) {
 		grace = DefaultGrace
 	}
 	end := time.Now().Add(max(0, grace))
-	if s.graceEnd.IsZero() || end.Before(s.graceEnd) {
-		s.grace, s.graceEnd = time.After(time.Until(end)), end
+	if !s.killed && (s.graceEnd.IsZero() || end.Before(s.graceEnd)) {
+		s.graceEnd = end
 	}
 }
 
-// killTree ends everything below us and says whether no child is left. It returns with children only if those run as
-// another user.
-func (s *supervisor) killTree() (childless bool) {
-	killed, left := killAll(descendants, func() { childless = s.reap() })
+// killTree ends everything below us, except what runs as another user.
+func (s *supervisor) killTree() {
+	killed, left := killAll(descendants, s.reap)
+	s.killed = true
 	s.exit.Killed, s.exit.Left = s.exit.Killed+killed, left
-	return childless || left > 0
 }
 
 // bootTime is CLOCK_BOOTTIME: it never jumps, and counts the time that the machine was suspended.
@@ -151,44 +228,23 @@ func bootTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// bootTimer fires by CLOCK_BOOTTIME, which Go's timers don't use. Its goroutine lives as long as the process.
-type bootTimer struct {
-	C  chan struct{}
-	fd int // -1: not needed so far
-}
-
-func newBootTimer() *bootTimer { return &bootTimer{C: make(chan struct{}, 1), fd: -1} }
-
-// set makes it fire at begin+timeout; a timeout of 0 stops it.
-func (t *bootTimer) set(begin, timeout time.Duration) error {
-	if t.fd < 0 {
+// setTimer makes timerfd fire at begin+timeout by CLOCK_BOOTTIME, which Go's timers don't use; a timeout of 0 stops it.
+func (s *supervisor) setTimer(timeout time.Duration) (err error) {
+	if s.timerfd < 0 {
 		if timeout <= 0 {
 			return nil
 		}
-		fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+		s.timerfd, err = unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 		if err != nil {
+			s.timerfd = -1
 			return err
 		}
-		t.fd = fd
-		f := os.NewFile(uintptr(fd), "timer")
-		go func() {
-			expired := make([]byte, 8)
-			for {
-				if _, err := f.Read(expired); err != nil {
-					return
-				}
-				select {
-				case t.C <- struct{}{}:
-				default:
-				}
-			}
-		}()
 	}
 	var at unix.ItimerSpec
 	if timeout > 0 {
-		at.Value = unix.NsecToTimespec(int64(begin + timeout))
+		at.Value = unix.NsecToTimespec(int64(s.begin + timeout))
 	}
-	return unix.TimerfdSettime(t.fd, unix.TFD_TIMER_ABSTIME, &at, nil)
+	return unix.TimerfdSettime(s.timerfd, unix.TFD_TIMER_ABSTIME, &at, nil)
 }
 
 // lookPath finds the program to execute, like execvp in the command's directory and with its PATH.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,11 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// order is what a supervisor gets from the agent that starts it, over a socket, so that secrets are in no file and no
-// argument. The answer is a StartResult, as soon as the command runs. Both have their length in front (4 bytes).
+// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no argument. The lock
+// file, with the lock, comes with its first byte. The answer is a StartResult as soon as the command runs. Both have their
+// length in front (4 bytes). An empty message from the supervisor says, after the run, that it can take another order.
 type order struct {
 	Spec     Spec
-	RunDir   string   // absolute; the supervisor's working directory is the same
+	RunDir   string   // absolute
 	BootID   string   // the machine's
 	LoginDir string   // the agent's working directory
 	Env      []string // the agent's environment
@@ -37,44 +37,59 @@ func (o *order) fields(c *coder) {
 	list(c, &o.Env, func(c *coder, s *string) { c.string(s) })
 }
 
-// The descriptors that a supervisor inherits: 2 is the lock file, with the lock.
+// orderFD is the socket in a supervisor. Its standard streams are /dev/null; during a run, 2 is the run's lock file.
 const orderFD = 3
 
-// superviseEnv is a supervisor's own environment. It lives as long as its run and mostly sleeps: one thread at a time and
-// no garbage collection before there is any garbage keep it small.
+// superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread at a time and no garbage
+// collection before there is any garbage keep it small.
 var superviseEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=24MiB"}
 
 // drainTime is how long processes that a command leaves behind may keep the run from ending, to finish writing what
 // they are writing. Then they are killed: nothing runs on unsupervised.
 const drainTime = time.Second
 
-// SuperviseMain is `jobserver supervise RUN`. It is only of use to an agent, which passes the order on descriptor 3; the
-// argument is there for people who look at the list of processes. Its exit code says nothing.
+// SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on descriptor 3: one run at a
+// time, and another only after a run of which nothing is left, since most of the cost of a short run is that of starting
+// this process. It outlives its agent by the run that it has. Its exit code says nothing.
 func SuperviseMain(args []string) int {
-	// PDEATHSIG is sent when the thread that forked ends; the main goroutine keeps the main thread.
+	// PDEATHSIG is sent when the thread that forked ends; the main goroutine keeps its thread.
 	runtime.LockOSThread()
 	var st unix.Stat_t
-	if len(args) != 1 || unix.Fstat(orderFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+	if len(args) != 0 || unix.Fstat(orderFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		fmt.Fprintln(os.Stderr, "jobserver supervise: only an agent can start this")
 		return 2
 	}
 	inheritNothing()
-	socket := os.NewFile(orderFD, "order")
-	var o order
-	p, err := readMessage(bufio.NewReader(socket))
-	if err == nil {
-		err = decode(p, o.fields)
-	}
-	if err != nil {
-		return 1 // the agent died: nothing has begun
-	}
-	s := &supervisor{order: o, id: o.Spec.Run, socket: socket}
-	if err := s.supervise(); err != nil {
-		s.answer(StartResult{Status: StartFailed, Reason: err.Error()})
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 1
 	}
-	return 0
+	signals, err := catchSignals()
+	if err != nil {
+		return 1
+	}
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 1
+	}
+	buf := make([]byte, copySize)
+	for {
+		o, lock, err := receiveOrder()
+		if err != nil {
+			return 0 // the agent has gone, or let us go
+		}
+		_ = unix.Dup3(lock, unix.Stderr, 0)
+		unix.Close(lock)
+		s := &supervisor{order: o, id: o.Spec.Run, buf: buf, null: null, signals: signals}
+		clean := s.run()
+		_ = unix.Dup3(null, unix.Stderr, unix.O_CLOEXEC) // lets go of the lock
+		if !clean || unix.Chdir("/") != nil || writeMessage(orderSocket{}, nil) != nil {
+			return 0
+		}
+	}
 }
+
+// copySize is how much output is read at once.
+const copySize = 256 << 10
 
 // inheritNothing keeps the descriptors that this process was started with, beyond the first three, from its children.
 func inheritNothing() {
@@ -86,6 +101,104 @@ func inheritNothing() {
 	}
 }
 
+// Kinds of bytes that catchSignals puts into its pipe.
+const (
+	sawChild   = 'c' // a child has ended
+	sawControl = 'i' // there is a control file
+)
+
+// controlSignal says that there is a control file.
+const controlSignal = unix.SIGUSR1
+
+// catchSignals returns the reading end of a pipe that tells of signals. Everything else that could end us is caught and left
+// without effect: what ends the machine's processes ends the command too, and that is what we are here to record. Being
+// caught, not ignored, none of it is inherited by the command.
+func catchSignals() (fd int, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return -1, err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGCHLD, controlSignal,
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGXFSZ, unix.SIGXCPU)
+	go func() { // for the life of the process
+		for sig := range signals {
+			switch sig {
+			case unix.SIGCHLD:
+				_, _ = unix.Write(fds[1], []byte{sawChild}) // a full pipe says enough
+			case controlSignal:
+				_, _ = unix.Write(fds[1], []byte{sawControl})
+			}
+		}
+	}()
+	return fds[0], nil
+}
+
+// orderSocket reads and writes the socket, whose descriptor is a constant of the process.
+type orderSocket struct{}
+
+func (orderSocket) Write(p []byte) (int, error) {
+	n, err := unix.SendmsgN(orderFD, p, nil, nil, unix.MSG_NOSIGNAL)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
+
+func (orderSocket) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(orderFD, p)
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 && err == nil {
+			return 0, io.EOF
+		}
+		return max(n, 0), err
+	}
+}
+
+// receiveOrder waits for an order.
+func receiveOrder() (o order, lock int, err error) {
+	var head [4]byte
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn := 0, 0
+	for err = unix.EINTR; err == unix.EINTR; {
+		n, oobn, _, _, err = unix.Recvmsg(orderFD, head[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
+	}
+	if err != nil {
+		return o, -1, err
+	}
+	if n != len(head) {
+		return o, -1, io.EOF
+	}
+	lock, err = passedDescriptor(oob[:oobn])
+	if err != nil {
+		return o, -1, err
+	}
+	p, err := readBody(orderSocket{}, head)
+	if err == nil {
+		err = decode(p, o.fields)
+	}
+	if err != nil {
+		unix.Close(lock)
+		return o, -1, err
+	}
+	return o, lock, nil
+}
+
+func passedDescriptor(oob []byte) (int, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return -1, errorf(KindProtocol, "an order without a lock")
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errorf(KindProtocol, "an order without a lock")
+	}
+	return fds[0], nil
+}
+
 const maxOrder = 64 << 20
 
 func readMessage(r io.Reader) ([]byte, error) {
@@ -93,6 +206,10 @@ func readMessage(r io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
+	return readBody(r, head)
+}
+
+func readBody(r io.Reader, head [4]byte) ([]byte, error) {
 	n := binary.BigEndian.Uint32(head[:])
 	if n > maxOrder {
 		return nil, errorf(KindProtocol, "a message of %d bytes", n)
@@ -107,42 +224,68 @@ func writeMessage(w io.Writer, p []byte) error {
 	return err
 }
 
-// supervisor is the life of one run. Its goroutine is the main one; the streams have one each, and the clock too.
+// supervisor is the life of one run. Everything happens on the main goroutine.
 type supervisor struct {
 	order
-	id     RunID
-	socket *os.File // to the agent that started us; nil once it has been answered
+	id       RunID
+	buf      []byte
+	null     int // /dev/null
+	signals  int // see catchSignals
+	answered bool
 
 	exitFile *os.File
-	pid      int // the command's, and its process group; 0: not running
-	started  process
+	pid      int           // the command's, and its process group; 0: not running
+	pidfd    int           // tells of its end; -1: SIGCHLD does
 	begin    time.Duration // by CLOCK_BOOTTIME
 	out, err stream
-	copied   [2]chan struct{}
-	pipes    [2]*os.File // the ends that we read; not to be asked for Fd, which would make them blocking
-	pipeFDs  [2]int
+	pipes    [2]int // the ends that we read; -1: at its end
+	timerfd  int    // the timeout; -1: none so far
 
-	exit     Exit
-	control  Control
-	timer    *bootTimer
-	drain    <-chan time.Time // set once the command has ended
-	grace    <-chan time.Time // set once the run is being ended; passes at graceEnd
-	graceEnd time.Time
+	exit       Exit
+	control    Control
+	killed     bool      // the tree was
+	childless  bool      // of the command, and of what it orphaned below us
+	graceEnd   time.Time // when the tree is killed, once the run is being ended
+	drainEnd   time.Time // when what is left of the tree is killed, once the command has ended
+	drainUntil time.Time // when nothing more is read, once the tree has been killed
+}
+
+// run is a run from its order to its exit record. clean tells that nothing is left that could disturb another.
+func (s *supervisor) run() (clean bool) {
+	s.pipes, s.pidfd, s.timerfd = [2]int{-1, -1}, -1, -1
+	defer s.close()
+	if err := s.supervise(); err != nil {
+		s.answer(StartResult{Status: StartFailed, Reason: err.Error()})
+		return false
+	}
+	// A kill that is not obeyed in time is followed by SIGKILL, which must not hit the next run.
+	s.readControl()
+	return s.childless && s.exit.Left == 0 && !s.control.Cancel
+}
+
+func (s *supervisor) close() {
+	for _, fd := range [...]int{s.pipes[0], s.pipes[1], s.pidfd, s.timerfd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	for _, f := range [...]any{s.exitFile, s.out.file, s.err.file} {
+		if f, ok := f.(*os.File); ok && f != nil {
+			f.Close()
+		}
+	}
+	if s.out.marks != nil {
+		if f, ok := s.out.marks.file.(*os.File); ok {
+			f.Close()
+		}
+	}
 }
 
 // supervise returns an error only if the command certainly never began and there is no exit record.
 func (s *supervisor) supervise() error {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become a subreaper: %w", err)
+	if err := unix.Chdir(s.RunDir); err != nil {
+		return fmt.Errorf("change to %s: %w", s.RunDir, err)
 	}
-	// Everything that could end us is caught and left without effect: what ends the machine's processes ends the command
-	// too, and that is what we are here to record. Being caught, not ignored, none of it is inherited by the command.
-	ignored := make(chan os.Signal, 1)
-	signal.Notify(ignored, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGXFSZ, unix.SIGXCPU)
-	children, instructions := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
-	signal.Notify(instructions, controlSignal)
-
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -153,24 +296,17 @@ func (s *supervisor) supervise() error {
 	}
 	if err := s.launch(); err != nil {
 		s.exit.Cause, s.exit.Code, s.exit.StartError = NotStarted, -1, err.Error()
-		if err := s.finish(); err != nil {
-			return err
-		}
-		s.answer(StartResult{Status: StartFailed, Reason: s.exit.StartError})
-		return nil
+		return s.finish()
 	}
 	s.readControl() // one that came before our signal could reach us
 	s.instruct()
-	s.loop(children, instructions)
+	s.loop()
 	return s.finish()
 }
 
-// controlSignal says that there is a control file.
-const controlSignal = unix.SIGUSR1
-
 // prepare makes the run's files, so that a disk without room for the exit record is found before the command begins.
 func (s *supervisor) prepare() error {
-	s.exit.BootID = s.BootID
+	s.exit.BootID, s.childless = s.BootID, true
 	f, err := os.OpenFile(fileExit, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -251,11 +387,6 @@ func (s *supervisor) launch() error {
 	if err != nil {
 		return err
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
 	var write [2]int
 	for i := range write {
 		var fds [2]int
@@ -263,47 +394,37 @@ func (s *supervisor) launch() error {
 			return fmt.Errorf("make a pipe: %w", err)
 		}
 		defer unix.Close(fds[1])
-		write[i] = fds[1] // blocking, as a command expects it
-		if err := unix.SetNonblock(fds[0], true); err != nil {
+		s.pipes[i], write[i] = fds[0], fds[1]
+		if err := unix.SetNonblock(fds[0], true); err != nil { // the command's end is blocking, as it expects it
 			return err
 		}
-		s.pipes[i], s.pipeFDs[i] = os.NewFile(uintptr(fds[0]), "pipe"), fds[0]
+		s.stream(i).grow = func() { growPipe(fds[0]) }
 	}
 	s.exit.StartedAt, s.begin = time.Now(), bootTime()
 	s.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir:   s.dir(),
 		Env:   env,
-		Files: []uintptr{null.Fd(), uintptr(write[0]), uintptr(write[1])},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
+		Files: []uintptr{uintptr(s.null), uintptr(write[0]), uintptr(write[1])},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &s.pidfd},
 	})
 	if err != nil {
 		s.pid = 0
 		return fmt.Errorf("execute %s in %s: %w", path, s.dir(), err)
 	}
+	s.childless = false
 	stat, _ := readStat(s.pid)
-	s.started = process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID, At: s.exit.StartedAt}
-	if err := os.WriteFile(fileStarted, formatRecord(fileStarted, s.started.lines), 0o600); err != nil {
+	started := process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID, At: s.exit.StartedAt}
+	if err := os.WriteFile(fileStarted, formatRecord(fileStarted, started.lines), 0o600); err != nil {
 		// The command runs, and a record that is missing would only make its loss, should it be lost, look ambiguous.
 		s.exit.LogError = err.Error()
 	}
 	s.answer(StartResult{Status: StartOK, StartedAt: s.exit.StartedAt})
-	for i, size := range [...]int{256 << 10, 64 << 10} {
-		stream := s.stream(i)
-		stream.in = s.pipes[i]
-		stream.grow = func() { growPipe(s.pipeFDs[i], size) }
-		s.copied[i] = make(chan struct{})
-		go func() {
-			defer close(s.copied[i])
-			stream.copy(make([]byte, size))
-		}()
-	}
-	s.timer = newBootTimer()
 	return nil
 }
 
 // growPipe lets a busy command write on while we write. Not done for all, since the kernel gives a user only so much.
-func growPipe(fd, size int) {
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size) // a smaller pipe does too
+func growPipe(fd int) {
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, copySize) // a smaller pipe does too
 }
 
 // environment is the command's: later settings replace earlier ones.
@@ -332,10 +453,9 @@ func (s *supervisor) environment() []string {
 
 // answer tells the agent, if it still lives.
 func (s *supervisor) answer(r StartResult) {
-	if s.socket != nil {
-		_ = writeMessage(s.socket, encode(r.fields)) // an agent that died reads `started`, or its successor does
-		s.socket.Close()
-		s.socket = nil
+	if !s.answered {
+		s.answered = true
+		_ = writeMessage(orderSocket{}, encode(r.fields)) // after an agent's death its successor reads `started`
 	}
 }
 
@@ -360,7 +480,9 @@ func (s *supervisor) finish() error {
 		fmt.Fprintf(os.Stderr, "write the exit record: %v\n", err) // into the lock file
 		return err
 	}
-	if e.Cause != NotStarted {
+	if e.Cause == NotStarted {
+		s.answer(StartResult{Status: StartFailed, Reason: e.StartError})
+	} else {
 		s.answer(StartResult{Status: StartOK, StartedAt: e.StartedAt})
 	}
 	return nil
