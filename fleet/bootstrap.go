@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"jobserver/agent"
 	"jobserver/ssh"
@@ -47,6 +48,9 @@ const (
 	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`
 )
 
+// answerTime is how long a login shell and its rc files may take until the agent answers.
+const answerTime = time.Minute
+
 // installError says that a machine can't run the agent until somebody changes something there.
 type installError struct {
 	Reason, Advice string
@@ -67,11 +71,11 @@ type installer struct {
 // start runs the agent on the connection: at once if it is there, else after it was sent. root is "" on the first
 // connection ever.
 func (in *installer) start(ctx context.Context, root string) (*agent.Client, error) {
-	b, err := in.builds.own()
+	own, err := in.builds.own()
 	if err != nil {
 		return nil, err
 	}
-	client, said, err := in.launch(ctx, b.hash, root)
+	client, said, err := in.launch(ctx, own.hash, root)
 	if err == nil || !errors.Is(err, agent.ErrNoAgent) || ctx.Err() != nil {
 		return client, err
 	}
@@ -85,11 +89,14 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 		}
 	}
 	goos, goarch := goTarget(uname)
-	if b, err = in.builds.get(goos, goarch); err != nil {
+	b, err := in.builds.get(goos, goarch)
+	if err != nil {
 		return nil, err
 	}
-	if client, said, err = in.launch(ctx, b.hash, root); err == nil || !errors.Is(err, agent.ErrNoAgent) {
-		return client, err
+	if b != own {
+		if client, _, err = in.launch(ctx, b.hash, root); err == nil || !errors.Is(err, agent.ErrNoAgent) {
+			return client, err
+		}
 	}
 	if err := in.install(ctx, b, root); err != nil {
 		return nil, err
@@ -114,6 +121,8 @@ func (in *installer) launch(ctx context.Context, hash, root string) (c *agent.Cl
 		s.Close()
 		return nil, "", err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("the login gave no answer within %v", answerTime))
+	defer cancel()
 	heard := &eavesdropper{ReadWriteCloser: s}
 	if c, err = agent.Connect(ctx, heard); err == nil {
 		heard.enough.Store(true)
