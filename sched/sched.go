@@ -24,6 +24,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"jobserver/sched/statepb"
 )
 
@@ -180,3 +182,6 @@ func Time(ns int64) time.Time {
 	}
 	return time.Unix(0, ns)
 }
+
+// Encode gives a change's record for the journal.
+func Encode(c *Change) ([]byte, error) { return proto.Marshal(c) }

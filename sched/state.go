@@ -72,6 +72,9 @@ func (s *State) NextID() uint64 { return s.nextID }
 // Changes is how many changes were applied so far.
 func (s *State) Changes() uint64 { return s.changes }
 
+// JobCount is how many jobs there are.
+func (s *State) JobCount() int { return s.counts.Total() }
+
 // Counts counts all jobs.
 func (s *State) Counts() Counts { return s.counts }
 

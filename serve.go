@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jobserver/api"
+	"jobserver/fleet"
+	"jobserver/logging"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/snapshot"
+	"jobserver/ssh"
+)
+
+// The daemon: it takes its state directory, rebuilds its state, and connects the rooms. The scheduler's loop owns the
+// state; the fleet carries out what it decides, and the socket brings it requests (service.go).
+
+// defaultMinFree is what stays free on the host's disks when --min-free isn't given.
+const defaultMinFree = 256 << 20
+
+// daemonParts are the rooms of a running daemon.
+type daemonParts struct {
+	settings ServeCmd
+	socket   string
+	started  time.Time
+	recovery *snapshot.Recovery
+	store    *snapshot.Store
+	log      *logging.Log
+	fleet    *fleet.Fleet
+	loop     *sched.Loop
+}
+
+// runServe is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
+func runServe(ctx context.Context, e *env, c ServeCmd) error {
+	p := &daemonParts{settings: c, started: e.now()}
+	if err := p.complete(e); err != nil {
+		return err
+	}
+	log, err := logging.Open(logging.Options{ConfigPath: p.settings.LogConfig, StateDir: p.settings.StateDir, Stdout: e.stdout, Stderr: e.stderr})
+	if err != nil {
+		return api.Errorf(api.Usage, "%v", err)
+	}
+	defer log.Close()
+	p.log = log
+	server := log.Logger("server")
+	state, err := p.open(server)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := p.store.Close(); err != nil {
+			server.Error("the state was not closed as it should be; nothing that was acknowledged is lost", "error", err)
+		}
+	}()
+	if err := p.build(state); err != nil {
+		return err
+	}
+	listener, err := api.Listen(p.socket)
+	if err != nil {
+		return err
+	}
+	server.Info("the daemon is ready", "version", version(), "pid", os.Getpid(), "socket", p.socket, "state", p.settings.StateDir,
+		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", p.settings.Driver)
+	err = p.run(ctx, listener, server)
+	if err != nil {
+		server.Error("the daemon stops", "error", err)
+		return err
+	}
+	server.Info("the daemon stops; running jobs run on")
+	return nil
+}
+
+// complete fills in what the command line left to defaults, and checks it.
+func (p *daemonParts) complete(e *env) error {
+	c := &p.settings
+	var err error
+	if c.StateDir, err = filepath.Abs(c.StateDir); err != nil {
+		return fmt.Errorf("find the state directory: %w", err)
+	}
+	if p.socket = e.globals.Socket; p.socket == "" {
+		p.socket = filepath.Join(c.StateDir, "socket")
+	}
+	if c.LogDir == "" {
+		c.LogDir = filepath.Join(c.StateDir, "logs")
+	}
+	if c.LogDir, err = filepath.Abs(c.LogDir); err != nil {
+		return fmt.Errorf("find the log directory: %w", err)
+	}
+	if c.MinFree == 0 {
+		c.MinFree = defaultMinFree
+	}
+	if c.Driver == "" {
+		if len(c.DriverArg) > 0 {
+			return api.Errorf(api.Usage, "--driver-arg is given without a driver")
+		}
+		return nil
+	}
+	if c.Driver, err = filepath.Abs(c.Driver); err != nil {
+		return fmt.Errorf("find the driver: %w", err)
+	}
+	info, err := os.Stat(c.Driver)
+	switch {
+	case err != nil:
+		return api.Errorf(api.Usage, "the driver can't be used: %v", err).WithHint("give the path of the program that runs your jobs")
+	case info.IsDir() || info.Mode()&0o111 == 0:
+		return api.Errorf(api.Usage, "the driver %s can't be run", c.Driver).WithHint("make it executable: chmod +x %s", c.Driver)
+	}
+	return nil
+}
+
+// open takes the state directory and rebuilds the state from it.
+func (p *daemonParts) open(log *slog.Logger) (*sched.State, error) {
+	store, recovery, err := snapshot.Open(p.settings.StateDir, snapshot.Options{
+		AllowFail: p.settings.AllowSnapFail, MinFree: int64(p.settings.MinFree) / 4,
+	})
+	if err != nil {
+		return nil, stateError(p.settings.StateDir, err)
+	}
+	p.store, p.recovery = store, recovery
+	for _, notice := range recovery.Notices {
+		log.Warn(notice)
+	}
+	state, err := p.replay()
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return state, nil
+}
+
+func (p *daemonParts) replay() (*sched.State, error) {
+	restorer := sched.NewRestorer()
+	if err := p.recovery.Replay(restorer.Record, restorer.Change); err != nil {
+		return nil, fmt.Errorf("rebuild the state from %s: %w", p.settings.StateDir, err)
+	}
+	state, err := restorer.State()
+	if err != nil {
+		return nil, fmt.Errorf("rebuild the state from %s: %w", p.settings.StateDir, err)
+	}
+	if p.recovery.Quarantined == "" {
+		return state, nil
+	}
+	// The history that couldn't be loaded has given out ids: logs and results bear them.
+	var highest uint64
+	if err := p.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
+		return nil, fmt.Errorf("look for the highest id in %s: %w", p.recovery.Quarantined, err)
+	}
+	return state, p.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}})
+}
+
+// commitAlone makes one change durable before the loop runs.
+func (p *daemonParts) commitAlone(state *sched.State, c *sched.Change) error {
+	record, err := sched.Encode(c)
+	if err == nil {
+		err = state.Apply(c)
+	}
+	if err == nil {
+		err = p.store.Commit([][]byte{record})
+	}
+	if err != nil {
+		return fmt.Errorf("reserve the ids of the history that was set aside: %w", err)
+	}
+	return nil
+}
+
+// build makes fleet and loop. Each needs the other: the loop is there before the fleet reports anything.
+func (p *daemonParts) build(state *sched.State) error {
+	c := &p.settings
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the program's own file: %w", err)
+	}
+	var driver []string
+	if c.Driver != "" {
+		driver = append([]string{c.Driver}, c.DriverArg...)
+	}
+	state.Configure(sched.Config{Driver: driver, MaxLog: int64(c.MaxLog)})
+	fleetLog := p.log.Logger("server::fleet")
+	p.fleet, err = fleet.New(fleet.Options{
+		ServerID: p.recovery.ServerID, Version: version(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
+		SSH: ssh.Options{
+			ConfigFile: c.SSHConfig, Identity: c.Identity, KnownHosts: c.KnownHosts, OpenSSH: c.Transport == "openssh", Logger: fleetLog,
+		},
+		MaxLog: int64(c.MaxLog), MinFree: int64(c.MinFree),
+		Report: func(o sched.Outcome) { p.loop.Report(o) },
+		Log:    fleetLog,
+	})
+	if err != nil {
+		return err
+	}
+	problems := p.log.Logger("server::snapshot")
+	p.loop = sched.NewLoop(state, journal{p.store}, p.fleet, sched.LoopOptions{
+		Now: time.Now, Token: newToken,
+		Problem: func(what string, err error) { problems.Error("could not "+what, "error", err) },
+	})
+	return nil
+}
+
+// run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket goes first,
+// then the loop, then the fleet.
+func (p *daemonParts) run(ctx context.Context, listener net.Listener, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	looping, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoop()
+	fleeting, stopFleet := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFleet()
+
+	var group errgroup.Group
+	group.Go(func() error {
+		defer stopFleet()
+		defer stopServing()
+		return p.loop.Run(looping)
+	})
+	group.Go(func() error { return p.fleet.Run(fleeting) })
+	group.Go(func() error { p.log.Run(fleeting); return nil })
+	group.Go(func() error { p.logEvents(fleeting); return nil })
+	group.Go(func() error {
+		defer stopLoop()
+		return api.Serve(serving, listener, api.ServerOptions{
+			Hello: api.HelloReply{
+				Version: version(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
+			},
+			Register: func(ctx context.Context, peer api.Peer) any {
+				return &service{daemonParts: p, ctx: ctx, peer: peer, log: p.log.Logger("server::api")}
+			},
+			Logger: p.log.Logger("server::api"),
+		})
+	})
+	group.Go(func() error {
+		for {
+			select {
+			case <-hangup:
+				if err := p.log.Reload(); err != nil {
+					log.Error("the log configuration was not taken over; the one before stays", "error", err)
+				}
+			case <-fleeting.Done():
+				return nil
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// logEvents writes what happens to the daemon's log. It follows at its own pace: a console that blocks
+// doesn't hold up the scheduler.
+func (p *daemonParts) logEvents(ctx context.Context) {
+	log := p.log.Logger("server::sched")
+	cursor := p.loop.Events().Cursor()
+	for {
+		events, next, gap, err := p.loop.Events().After(ctx, cursor, 1000)
+		if err != nil || ctx.Err() != nil {
+			return
+		}
+		if gap {
+			log.Warn("events came faster than they could be logged; some are left out")
+		}
+		for i := range events {
+			logEvent(ctx, log, &events[i])
+		}
+		cursor = next
+	}
+}
+
+func logEvent(ctx context.Context, log *slog.Logger, e *sched.Event) {
+	level := slog.LevelInfo
+	if e.Warn {
+		level = slog.LevelWarn
+	}
+	attrs := make([]slog.Attr, 0, 4)
+	if e.Job != 0 {
+		attrs = append(attrs, slog.Uint64("job", e.Job))
+	}
+	if e.Attempt != 0 {
+		attrs = append(attrs, slog.Int("attempt", e.Attempt))
+	}
+	if e.Machine != "" {
+		attrs = append(attrs, slog.String("machine", e.Machine))
+	}
+	if e.Matrix != 0 {
+		attrs = append(attrs, slog.Uint64("matrix", e.Matrix))
+	}
+	log.LogAttrs(ctx, level, e.Text, attrs...)
+}
+
+// stateError is why the state directory can't be used, with the next step.
+func stateError(dir string, err error) error {
+	var corrupt *snapshot.CorruptError
+	switch {
+	case errors.Is(err, snapshot.ErrLocked):
+		return api.Errorf(api.Conflict, "%v", err).WithHint("one daemon owns a state directory: use that one, or give another with --state-dir")
+	case errors.As(err, &corrupt):
+		return api.Errorf(api.Conflict, "%v", err).
+			WithHint("`jobserver state check` shows all of it; restore %s from a backup, or start with --allow-snap-fail: the history is then set aside, not lost", dir)
+	}
+	return fmt.Errorf("open the state directory %s: %w", dir, err)
+}
+
+// newToken names a run so that no other has the name.
+func newToken() string {
+	var b [12]byte
+	rand.Read(b[:]) // it never fails: the program ends where there is no randomness
+	return hex.EncodeToString(b[:])
+}
+
+// journal is the store as the scheduler sees it.
+type journal struct{ store *snapshot.Store }
+
+func (j journal) Commit(records [][]byte) error { return j.store.Commit(records) }
+func (j journal) Full() bool                    { return j.store.Full() }
+func (j journal) NeedsSnapshot() bool           { return j.store.NeedsCompaction() }
+func (j journal) Seal() error                   { return j.store.Seal() }
+func (j journal) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
+	mark, err := j.store.Rotate()
+	if err != nil {
+		return nil, err
+	}
+	return func(each func(func([]byte) error) error) error { return j.store.WriteSnapshot(mark, each) }, nil
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/sched"
+)
+
+// AddJobs submits jobs.
+func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error {
+	specs := make([]sched.JobSpec, len(args.Jobs))
+	for i := range args.Jobs {
+		spec, err := jobSpec(&args.Jobs[i])
+		if err != nil {
+			return err
+		}
+		specs[i] = spec
+	}
+	done, err := s.do(args.RequestID, true, fmt.Sprintf("submit %d jobs", len(specs)), func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanJobs(specs, s.settings.Driver != "")
+	})
+	reply.JIDs, reply.Warnings = done.IDs, done.Warnings
+	return err
+}
+
+// jobSpec makes CP_PATH absolute, and looks whether it can be written: better to hear of it now than in the morning.
+func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
+	spec := sched.JobSpec{
+		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
+		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
+	}
+	if spec.CpPath == "" {
+		return spec, nil
+	}
+	if !filepath.IsAbs(spec.CpPath) {
+		if !filepath.IsAbs(spec.Dir) {
+			return spec, api.Errorf(api.Invalid, "CP_PATH %q is relative, and the client didn't say to what", spec.CpPath)
+		}
+		spec.CpPath = filepath.Join(spec.Dir, spec.CpPath)
+	}
+	return spec, writable(spec.CpPath)
+}
+
+// writable checks the part of a CP_PATH before its first variable: the nearest directory that exists has to be one, and writable.
+func writable(path string) error {
+	if i := strings.IndexByte(path, '{'); i >= 0 {
+		path = filepath.Dir(path[:i] + "x")
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		switch {
+		case os.IsNotExist(err) && dir != "/":
+			continue
+		case err != nil:
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %v", err).WithHint("name a directory that the daemon's user may write")
+		case !info.IsDir():
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s is not a directory", dir).WithHint("name a directory that the daemon's user may write")
+		}
+		if err := mayWrite(dir); err != nil {
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s: %v", dir, err).WithHint("name a directory that the daemon's user may write")
+		}
+		return nil
+	}
+}
+
+// ListJobs lists jobs, a page at a time.
+func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
+	return s.read(func(st *sched.State) error {
+		reply.Counts, reply.Cursor = countsOf(st.Counts()), st.Changes()
+		if args.Collapse && len(args.Selectors) == 0 {
+			s.overview(st, args, reply)
+			return nil
+		}
+		ids, err := s.listed(st, args)
+		if err != nil {
+			return err
+		}
+		reply.Matched = len(ids)
+		from := sort.Search(len(ids), func(i int) bool { return ids[i] > args.After })
+		ids = ids[from:]
+		if limit := clamp(args.Limit, sched.MaxPage); len(ids) > limit {
+			ids = ids[:limit]
+			reply.Next = ids[limit-1]
+		}
+		for _, id := range ids {
+			reply.Jobs = append(reply.Jobs, s.job(st, st.Job(id), args.Full))
+		}
+		return nil
+	})
+}
+
+// listed are the ids that a listing is about, ascending.
+func (s *service) listed(st *sched.State, args *api.ListJobsArgs) ([]uint64, error) {
+	if args.Last > 0 && len(args.Selectors) == 0 {
+		return st.Newest(args.Last, args.Running), nil
+	}
+	ids, err := st.Select(args.Selectors)
+	if err != nil {
+		return nil, err
+	}
+	runs := func(id uint64) bool { return st.Status(id) == sched.Running || st.Status(id) == sched.Copying }
+	if args.Running {
+		ids = slices.DeleteFunc(ids, func(id uint64) bool { return !runs(id) })
+	}
+	if older := len(ids) - args.Last; args.Last > 0 && older > 0 {
+		kept := slices.DeleteFunc(ids[:older:older], func(id uint64) bool { return !runs(id) })
+		ids = append(kept, ids[older:]...)
+	}
+	return ids, nil
+}
+
+// overview is the listing in which a matrix or a tag is one row: the last rows, and all that run.
+func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.ListJobsReply) {
+	last := args.Last
+	if last == 0 {
+		last = math.MaxInt
+	}
+	o := st.Overview(min(last, sched.MaxPage), args.Running)
+	for _, id := range o.Jobs {
+		reply.Jobs = append(reply.Jobs, s.job(st, st.Job(id), args.Full))
+	}
+	for _, id := range o.Matrices {
+		reply.Matrices = append(reply.Matrices, matrixOf(st, id))
+	}
+	for _, id := range o.Tags {
+		reply.Tags = append(reply.Tags, tagOf(st, id))
+	}
+	reply.Matched = -1
+}
+
+// Bulk changes all jobs that the selectors match.
+func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
+	var plan sched.BulkPlan
+	matched := 0
+	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
+	what := fmt.Sprintf("%s %s", args.Op, strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "))
+	cmds := map[uint64]string{}
+	build := func(st *sched.State) error {
+		ids, err := st.Select(args.Selectors)
+		if err != nil {
+			return err
+		}
+		if len(args.Selectors) == 0 {
+			return api.Errorf(api.Invalid, "no jobs are named").WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
+		}
+		if matched = len(ids); args.Max > 0 && matched > args.Max && !args.DryRun {
+			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).WithHint("--yes does it; --dry-run shows them")
+		}
+		plan, err = st.PlanBulk(sched.Bulk{
+			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout, Tag: args.Tag, Retry: args.Retry,
+		})
+		for i := range plan.Fates[:min(len(plan.Fates), sched.MaxPage)] {
+			id := plan.Fates[i].Job
+			cmds[id] = string(st.Job(id).Cmd)
+		}
+		return err
+	}
+	var err error
+	if args.DryRun {
+		err = s.read(build)
+	} else {
+		var done sched.Plan
+		done, err = s.do(args.RequestID, newWork, what, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			err := build(st)
+			return plan.Plan, err
+		})
+		reply.JIDs = done.IDs
+	}
+	if err != nil {
+		return err
+	}
+	fillBulk(reply, &plan, cmds)
+	return nil
+}
+
+func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string) {
+	reply.Total = len(plan.Fates)
+	for i := range plan.Fates {
+		f := &plan.Fates[i]
+		if f.Changed {
+			reply.Changed++
+		}
+		if i < sched.MaxPage {
+			reply.Matched = append(reply.Matched, api.BulkJob{
+				JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed, Note: f.Note, NewJID: f.NewJob,
+			})
+		}
+	}
+}
+
+// Why explains a job in plain words.
+func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
+	return s.read(func(st *sched.State) error {
+		id, err := oneJob(st, args.Selector)
+		if err != nil {
+			return err
+		}
+		why, err := st.Why(id, time.Now())
+		*reply = api.WhyReply{JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary, Details: why.Details, Hint: why.Hint}
+		return err
+	})
+}
+
+// Show gives everything about one job.
+func (s *service) Show(args *api.JIDArgs, reply *api.Job) error {
+	return s.read(func(st *sched.State) error {
+		id, err := oneJob(st, args.Selector)
+		if err == nil {
+			*reply = s.job(st, st.Job(id), true)
+		}
+		return err
+	})
+}
+
+// oneJob is the job that a selector matches, which must be exactly one.
+func oneJob(st *sched.State, selector string) (uint64, error) {
+	ids, err := st.Select([]string{selector})
+	if err != nil {
+		return 0, err
+	}
+	if len(ids) != 1 {
+		return 0, api.Errorf(api.Invalid, "%s matches %d jobs, and one is wanted", selector, len(ids)).WithHint("`jobserver job ls %s` lists them", selector)
+	}
+	return ids[0], nil
+}
+
+// Wait waits until all jobs that the selectors match have ended, or something changed.
+func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
+	if len(args.Selectors) == 0 {
+		return api.Errorf(api.Invalid, "no jobs are named").WithHint("name them, for example 17, last, %%93 or @nightly")
+	}
+	look := func() error {
+		*reply = api.WaitReply{}
+		return s.read(func(st *sched.State) error { return s.progress(st, args.Selectors, reply) })
+	}
+	if err := look(); err != nil || reply.Done || args.Wait <= 0 || reply.Cursor != args.Cursor && args.Cursor != 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
+	defer cancel()
+	if _, _, _, err := s.loop.Events().After(ctx, reply.Cursor, 1); err != nil {
+		return api.Errorf(api.Unavailable, "%v", err)
+	}
+	return look()
+}
+
+func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitReply) error {
+	ids, err := st.Select(selectors)
+	if err != nil {
+		return err
+	}
+	counts := st.Count(ids)
+	reply.Counts, reply.Total, reply.Cursor = countsOf(counts), len(ids), st.Changes()
+	reply.Done = counts.Unfinished() == 0
+	if len(ids) == 1 {
+		j := s.job(st, st.Job(ids[0]), false)
+		reply.JID, reply.Error = ids[0], j.Error
+		reply.ExitCode = waitCode(st.Job(ids[0]))
+		return nil
+	}
+	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 {
+		reply.ExitCode = 1
+	}
+	return nil
+}
+
+// ListVars lists the variables; a secret's value stays here.
+func (s *service) ListVars(_ *api.Empty, reply *api.ListVarsReply) error {
+	return s.read(func(st *sched.State) error {
+		for _, v := range st.Vars() {
+			one := api.Variable{Name: v.Name, Secret: v.Secret}
+			if !v.Secret {
+				value := string(v.Value)
+				one.Value = &value
+			}
+			reply.Vars = append(reply.Vars, one)
+		}
+		return nil
+	})
+}
+
+// SetVar sets or unsets a variable.
+func (s *service) SetVar(args *api.SetVarArgs, _ *api.Empty) error {
+	what := "set variable " + args.Name
+	if args.Unset {
+		what = "unset variable " + args.Name
+	}
+	_, err := s.do(args.RequestID, false, what, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanVar(args.Name, args.Value, args.Secret, args.Unset)
+	})
+	return err
+}
+
+// NewTag makes a tag.
+func (s *service) NewTag(args *api.NewTagArgs, reply *api.Tag) error {
+	done, err := s.do(args.RequestID, false, "make tag "+args.Name, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanTag(args.Name)
+	})
+	if err != nil {
+		return err
+	}
+	return s.read(func(st *sched.State) error {
+		*reply = tagOf(st, done.IDs[0])
+		return nil
+	})
+}
+
+// ListTags lists tags.
+func (s *service) ListTags(args *api.ListTagsArgs, reply *api.ListTagsReply) error {
+	return s.read(func(st *sched.State) error {
+		if args.Tag != "" {
+			id, err := st.FindTag(args.Tag)
+			if err != nil {
+				return err
+			}
+			reply.Tags = append(reply.Tags, tagOf(st, id))
+			return nil
+		}
+		for _, id := range st.Tags() {
+			reply.Tags = append(reply.Tags, tagOf(st, id))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// maxLogRead is how many bytes of a log one call gives at the most.
+const maxLogRead = 1 << 20
+
+// logLook is how often a log that is waited on is looked at: its bytes come without an event. A client asks for this only while
+// somebody watches.
+const logLook = 50 * time.Millisecond
+
+// JobLog gives bytes of a job's log.
+func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply) error {
+	ended, err := s.findLog(args, reply)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, min(max(args.Wait, 0), maxWait))
+	defer cancel()
+	ticker := time.NewTicker(logLook)
+	defer ticker.Stop()
+	for {
+		// Whether it had ended is asked before the file is read, so that EOF is only said of all of it.
+		if err := readLog(reply, args.Offset, clamp(args.Max, maxLogRead)); err != nil {
+			return err
+		}
+		if ended || len(reply.Data) > 0 {
+			reply.EOF = ended && args.Offset+int64(len(reply.Data)) >= reply.Size
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if ended, err = s.findLog(args, reply); err != nil {
+			return err
+		}
+	}
+}
+
+// findLog finds the file, and says whether nothing more will come.
+func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, err error) {
+	err = s.read(func(st *sched.State) error {
+		j := st.Job(args.JID)
+		if j == nil {
+			return api.Errorf(api.NotFound, "no job %d", args.JID).WithHint("`jobserver job ls` lists jobs")
+		}
+		reply.Status = sched.StatusName(j.Status)
+		n := len(j.Attempts)
+		if n == 0 {
+			reply.Path, reply.Attempt, ended = "", 0, sched.Final(j.Status)
+			return nil
+		}
+		a := j.Attempts[n-1]
+		if args.Attempt != 0 {
+			if a = attemptNumbered(j, args.Attempt); a == nil {
+				return api.Errorf(api.NotFound, "job %d has no attempt %d that is remembered", j.Id, args.Attempt).
+					WithHint("`jobserver job show %d` lists its attempts", j.Id)
+			}
+		}
+		if args.Step > int(a.Step) {
+			return api.Errorf(api.NotFound, "attempt %d of job %d has no step %d", a.Number, j.Id, args.Step)
+		}
+		r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: int32(args.Step)}
+		reply.Path, reply.Attempt = sched.LogPath(s.settings.LogDir, r, args.Stderr), int(a.Number)
+		newest := a == j.Attempts[n-1]
+		ended = a.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
+		reply.More = args.Step < int(a.Step) || !newest || newest && ended && !sched.Final(j.Status) && j.Status != sched.Copying
+		return nil
+	})
+	return ended, err
+}
+
+func attemptNumbered(j *statepb.Job, number int) *statepb.Attempt {
+	for _, a := range j.Attempts {
+		if int(a.Number) == number {
+			return a
+		}
+	}
+	return nil
+}
+
+// readLog reads from the file, which isn't there before the first byte.
+func readLog(reply *api.LogReply, offset int64, most int) error {
+	reply.Data, reply.Size = nil, 0
+	if reply.Path == "" {
+		return nil
+	}
+	f, err := os.Open(reply.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return api.Errorf(api.Internal, "read the log: %v", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return api.Errorf(api.Internal, "read the log: %v", err)
+	}
+	reply.Size = info.Size()
+	n := min(reply.Size-offset, int64(most))
+	if n <= 0 || offset < 0 {
+		return nil
+	}
+	reply.Data = make([]byte, n)
+	got, err := f.ReadAt(reply.Data, offset)
+	reply.Data = reply.Data[:got]
+	if err != nil && err != io.EOF {
+		return api.Errorf(api.Internal, "read the log: %v", err)
+	}
+	return nil
+}
+
+// mayWrite says why the daemon may not make files in a directory.
+func mayWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
+
+// signalNumber is a signal's number by its name, 0 when there is none of that name.
+func signalNumber(name string) int { return int(unix.SignalNum(name)) }

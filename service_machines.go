@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// ListMachines lists machines by class and address.
+func (s *service) ListMachines(args *api.ListMachinesArgs, reply *api.ListMachinesReply) error {
+	return s.read(func(st *sched.State) error {
+		addrs, err := st.SelectMachines(args.Addrs, args.Classes)
+		for _, addr := range addrs {
+			reply.Machines = append(reply.Machines, machineOf(st, addr))
+		}
+		return err
+	})
+}
+
+// AddMachines adds machines to a class.
+func (s *service) AddMachines(args *api.AddMachinesArgs, reply *api.ChangeMachinesReply) error {
+	what := fmt.Sprintf("add machines %s to class %s", strings.Join(args.Addrs, " "), args.Class)
+	done, err := s.do(args.RequestID, false, what, func(st *sched.State, now time.Time) (sched.Plan, error) {
+		var specs []sched.MachineSpec
+		for _, addr := range args.Addrs {
+			specs = append(specs, sched.MachineSpec{Addr: addr, Class: args.Class, Slots: args.Slots, Until: args.Until})
+		}
+		return st.PlanMachines(specs, now)
+	})
+	if err != nil {
+		return err
+	}
+	reply.Notes = done.Warnings
+	return s.read(func(st *sched.State) error {
+		for _, addr := range args.Addrs {
+			reply.Machines = append(reply.Machines, machineOf(st, addr))
+		}
+		return nil
+	})
+}
+
+// SetupMachines submits a setup for each machine.
+func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) error {
+	what := fmt.Sprintf("set up machines %s for class %s", strings.Join(append(args.Addrs, args.Classes...), " "), args.Class)
+	done, err := s.do(args.RequestID, true, what, func(st *sched.State, now time.Time) (sched.Plan, error) {
+		addrs := args.Addrs
+		if args.Existing {
+			found, err := st.SelectMachines(args.Addrs, args.Classes)
+			if err != nil {
+				return sched.Plan{}, err
+			}
+			addrs = found
+		}
+		reply.Addrs = addrs
+		steps := args.Steps
+		if args.Verify != "" {
+			steps = append(steps[:len(steps):len(steps)], args.Verify)
+		}
+		return st.PlanSetup(sched.SetupSpec{
+			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots, Steps: steps, Timeout: args.Timeout,
+			Stagger: args.Stagger, Notify: args.Notify, Until: args.Until, Retries: args.Retries,
+		}, now)
+	})
+	reply.JIDs = done.IDs
+	return err
+}
+
+// ChangeMachines removes, moves, drains, resumes or cleans machines.
+func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) error {
+	if len(args.Addrs) == 0 && len(args.Classes) == 0 {
+		return api.Errorf(api.Invalid, "no machines are named").WithHint("name them with -m ADDR…, -c CLASS or -f FILE")
+	}
+	var addrs []string
+	plan := func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		var err error
+		if addrs, err = st.SelectMachines(args.Addrs, args.Classes); err != nil {
+			return sched.Plan{}, err
+		}
+		reply.Machines = nil
+		for _, addr := range addrs {
+			reply.Machines = append(reply.Machines, machineOf(st, addr))
+		}
+		return planMachines(st, args, addrs)
+	}
+	if args.DryRun {
+		return s.read(func(st *sched.State) error {
+			_, err := plan(st, time.Now())
+			return err
+		})
+	}
+	if _, err := s.do(args.RequestID, false, fmt.Sprintf("%s machines %s", args.Op, strings.Join(append(args.Addrs, args.Classes...), " ")), plan); err != nil {
+		return err
+	}
+	switch args.Op {
+	case api.MachineResume: // whatever was wrong may be right now
+		for _, addr := range addrs {
+			s.fleet.Retry(addr)
+		}
+	case api.MachineClean:
+		return s.clean(addrs, reply)
+	}
+	return nil
+}
+
+func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string) (sched.Plan, error) {
+	switch args.Op {
+	case api.MachineRemove:
+		return st.PlanRemove(addrs, args.Force), nil
+	case api.MachineMove:
+		return st.PlanMove(addrs, args.Class)
+	case api.MachineDrain, api.MachineResume:
+		return st.PlanDrain(addrs, args.Op == api.MachineDrain), nil
+	case api.MachineClean:
+		return sched.Plan{}, nil
+	}
+	return sched.Plan{}, api.Errorf(api.Invalid, "%q is no operation on machines", args.Op)
+}
+
+// atOnce is how many machines one call looks at at the same time.
+const atOnce = 32
+
+// clean ends the runs on the machines that nothing here knows.
+func (s *service) clean(addrs []string, reply *api.ChangeMachinesReply) error {
+	orphans := make([][]*statepb.RunRef, len(addrs))
+	err := s.read(func(st *sched.State) error {
+		for i, addr := range addrs {
+			m, _ := st.Machine(addr)
+			orphans[i] = slices.Clone(m.Orphans)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	reply.Notes = make([]string, len(addrs))
+	s.each(addrs, func(ctx context.Context, i int, addr string) {
+		reply.Notes[i] = fmt.Sprintf("%s: %d runs were ended and removed", addr, len(orphans[i]))
+		if len(orphans[i]) == 0 {
+			reply.Notes[i] = addr + ": there was nothing to clean"
+		} else if err := s.fleet.Clean(ctx, addr, orphans[i]); err != nil {
+			reply.Notes[i] = fmt.Sprintf("%s: %v", addr, err)
+		}
+	})
+	return nil
+}
+
+// each visits the machines, several at a time.
+func (s *service) each(addrs []string, f func(ctx context.Context, i int, addr string)) {
+	group, ctx := errgroup.WithContext(s.ctx)
+	group.SetLimit(atOnce)
+	for i, addr := range addrs {
+		group.Go(func() error {
+			f(ctx, i, addr)
+			return nil
+		})
+	}
+	_ = group.Wait() // f reports for itself
+}
+
+// selectMachines finds the machines that are meant. Addresses need not be in the pool.
+func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machine, err error) {
+	err = s.read(func(st *sched.State) error {
+		var inPool []string
+		for _, addr := range sel.Addrs {
+			if _, ok := st.Machine(addr); ok {
+				inPool = append(inPool, addr)
+			} else {
+				machines = append(machines, api.Machine{Addr: addr})
+			}
+		}
+		if len(machines) > 0 && len(inPool) == 0 && len(sel.Classes) == 0 {
+			return nil
+		}
+		addrs, err := st.SelectMachines(inPool, sel.Classes)
+		for _, addr := range addrs {
+			machines = append(machines, machineOf(st, addr))
+		}
+		return err
+	})
+	return machines, err
+}
+
+// CheckMachines connects to the machines now and measures them.
+func (s *service) CheckMachines(args *api.CheckMachinesArgs, reply *api.CheckMachinesReply) error {
+	machines, err := s.selectMachines(args.MachineSelector)
+	if err != nil {
+		return err
+	}
+	reply.Checks = make([]api.MachineCheck, len(machines))
+	addrs := make([]string, len(machines))
+	for i := range machines {
+		reply.Checks[i].Machine = machines[i]
+		addrs[i] = machines[i].Addr
+	}
+	s.each(addrs, func(ctx context.Context, i int, addr string) {
+		check := &reply.Checks[i]
+		found, err := s.fleet.Check(ctx, addr)
+		if err != nil {
+			check.Error, check.Hint = err.Error(), hintOf(err)
+			return
+		}
+		check.OK = true
+		fillFacts(&check.Machine, found.Facts, found.Vitals)
+		if len(found.HostKeys) > 0 {
+			check.HostKey, check.Fingerprint = found.HostKeys[0].Type, found.HostKeys[0].Fingerprint
+		}
+	})
+	return nil
+}
+
+// Trust shows the host keys that machines present now, and records those that the caller accepts.
+func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) error {
+	machines, err := s.selectMachines(args.MachineSelector)
+	if err != nil {
+		return err
+	}
+	reply.Checks = make([]api.MachineCheck, len(machines))
+	addrs := make([]string, len(machines))
+	for i := range machines {
+		reply.Checks[i].Machine = machines[i]
+		addrs[i] = machines[i].Addr
+	}
+	s.each(addrs, func(ctx context.Context, i int, addr string) {
+		check := &reply.Checks[i]
+		if sched.IsLocal(addr) {
+			check.OK, check.Known = true, "local"
+			return
+		}
+		if err := s.trust(ctx, addr, args, check); err != nil {
+			check.Error, check.Hint = err.Error(), hintOf(err)
+		}
+	})
+	return nil
+}
+
+func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, check *api.MachineCheck) error {
+	keys, err := s.fleet.HostKeys(ctx, addr)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		return fmt.Errorf("%s presents no host key", addr)
+	}
+	key := keys[0]
+	check.HostKey, check.Fingerprint, check.Known = key.Type, key.Fingerprint, "unknown"
+	if key.Known {
+		check.OK, check.Known = true, "known"
+		return nil
+	}
+	if !args.Record || !args.Any && args.Fingerprints[addr] != key.Fingerprint {
+		return nil
+	}
+	if err := s.fleet.Trust(ctx, addr, key); err != nil {
+		return err
+	}
+	s.log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint", key.Fingerprint, "uid", s.peer.UID)
+	check.OK, check.Known = true, "known"
+	return nil
+}
+
+// hintOf is the next step that an error of the fleet or of ssh knows.
+func hintOf(err error) string {
+	for e := err; e != nil; {
+		if h, ok := e.(interface{ Hint() string }); ok {
+			return h.Hint()
+		}
+		u, ok := e.(interface{ Unwrap() error })
+		if !ok {
+			break
+		}
+		e = u.Unwrap()
+	}
+	return api.HintOf(err)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// sampleCells is how many commands a dry run shows.
+const sampleCells = 10
+
+// AddMatrix submits a matrix, or says what would be submitted.
+func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) error {
+	job, err := jobSpec(&args.Matrix.Job)
+	if err != nil {
+		return err
+	}
+	spec := sched.MatrixSpec{Job: job, Name: args.Matrix.Name}
+	for _, a := range args.Matrix.Vars {
+		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
+	}
+	driver := s.settings.Driver != ""
+	if args.DryRun {
+		return s.read(func(st *sched.State) (err error) {
+			reply.Cells, reply.Sample, reply.Warnings, err = st.SampleMatrix(spec, driver, sampleCells)
+			return err
+		})
+	}
+	done, err := s.do(args.RequestID, true, "submit a matrix to class "+job.Class, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanMatrix(spec, driver)
+	})
+	if err != nil {
+		return err
+	}
+	reply.ID, reply.FirstJID, reply.Cells, reply.Warnings = done.IDs[0], done.IDs[1], int(done.IDs[2]), done.Warnings
+	return nil
+}
+
+// ListMatrices lists all matrices, or one with its jobs: of a large one, those that come first.
+func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatricesReply) error {
+	return s.read(func(st *sched.State) error {
+		if args.ID == 0 && args.Name == "" {
+			for _, id := range st.Matrices() {
+				reply.Matrices = append(reply.Matrices, matrixOf(st, id))
+			}
+			return nil
+		}
+		name := args.Name
+		if name == "" {
+			name = fmt.Sprint(args.ID)
+		}
+		id, err := st.FindMatrix(name)
+		if err != nil {
+			return err
+		}
+		m := matrixOf(st, id)
+		for i, job := range st.Cells(id) {
+			if i == sched.MaxPage {
+				break
+			}
+			m.Jobs = append(m.Jobs, s.job(st, st.Job(job), true))
+		}
+		reply.Matrices = append(reply.Matrices, m)
+		return nil
+	})
+}
+
+// ChangeMatrix does something to a whole matrix.
+func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatrixReply) error {
+	plan := func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		id, err := st.FindMatrix(args.Matrix)
+		if err != nil {
+			return sched.Plan{}, err
+		}
+		reply.Matrix = matrixOf(st, id)
+		switch args.Op {
+		case api.MatrixHold, api.MatrixUnhold:
+			reply.Changed = reply.Matrix.Counts.Waiting
+			if args.Op == api.MatrixUnhold {
+				reply.Changed = reply.Matrix.Counts.Held
+			}
+			return st.PlanMatrixHeld(id, args.Op == api.MatrixHold), nil
+		case api.MatrixCancel:
+			return s.bulkOfMatrix(reply)(st.PlanMatrixCancel(id))
+		case api.MatrixRerun:
+			return s.bulkOfMatrix(reply)(st.PlanMatrixRerun(id, args.Failed))
+		case api.MatrixForget:
+			return s.bulkOfMatrix(reply)(st.PlanMatrixForget(id))
+		}
+		return sched.Plan{}, api.Errorf(api.Invalid, "%q is no operation on matrices", args.Op)
+	}
+	if args.DryRun {
+		return s.read(func(st *sched.State) error {
+			_, err := plan(st, time.Now())
+			return err
+		})
+	}
+	done, err := s.do(args.RequestID, args.Op == api.MatrixRerun, fmt.Sprintf("%s matrix %s", args.Op, args.Matrix), plan)
+	reply.JIDs = done.IDs
+	return err
+}
+
+// bulkOfMatrix counts what a plan changes into the reply.
+func (s *service) bulkOfMatrix(reply *api.ChangeMatrixReply) func(sched.BulkPlan, error) (sched.Plan, error) {
+	return func(p sched.BulkPlan, err error) (sched.Plan, error) {
+		for i := range p.Fates {
+			if p.Fates[i].Changed {
+				reply.Changed++
+			}
+		}
+		return p.Plan, err
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+)
+
+// The scheduler's records as the types that cross the socket.
+
+var processID = os.Getpid()
+
+func countsOf(c sched.Counts) api.Counts {
+	return api.Counts{
+		Waiting: c.By[sched.Waiting], Held: c.By[sched.Held], Running: c.By[sched.Running], Copying: c.By[sched.Copying],
+		Done: c.By[sched.Done], Failed: c.By[sched.Failed], Canceled: c.By[sched.Canceled], Lost: c.By[sched.Lost],
+		Copied: c.Copied, Uncopied: c.Uncopied,
+	}
+}
+
+// job is a job as clients see it; full adds its attempts, variables and environment.
+func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
+	out := api.Job{
+		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling, Class: j.Class, Cmd: string(j.Cmd),
+		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath, Flat: j.Flat,
+		ResultsStatus: resultsName(j.Results), ResultsDir: j.ResultsDir, ResultsError: j.ResultsError,
+		SubmittedAt: sched.Time(j.SubmittedAt), EndedAt: timeOf(j.EndedAt), TimeoutSeconds: time.Duration(j.Timeout).Seconds(),
+		MaxFailures: int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify, Setup: j.Setup != nil, RestartOf: j.RestartOf,
+	}
+	if j.Tag != 0 {
+		out.TagName, _, _ = st.Tag(j.Tag)
+	}
+	if j.Matrix != 0 {
+		cell := int(j.Cell)
+		out.Cell = &cell
+	}
+	if j.Status == sched.Waiting {
+		out.NotBefore = timeOf(j.NotBefore)
+	}
+	if j.Setup != nil {
+		out.Machine = j.Setup.Machine
+		for _, step := range j.Setup.Steps {
+			out.Steps = append(out.Steps, string(step))
+		}
+	}
+	if n := len(j.Attempts); n > 0 {
+		s.newestAttempt(&out, j, j.Attempts[n-1])
+	}
+	if full {
+		out.Vars, out.Env = varsOf(j.Vars), varsOf(j.Env)
+		for _, a := range j.Attempts {
+			out.Attempts = append(out.Attempts, s.attempt(j, a))
+		}
+	}
+	return out
+}
+
+// newestAttempt fills in what a job's listing shows of its newest attempt.
+func (s *service) newestAttempt(out *api.Job, j *statepb.Job, a *statepb.Attempt) {
+	slot := int(a.Slot)
+	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine, &slot, string(a.CmdRun)
+	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
+	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
+	out.Results, out.Signal = a.Results, a.Signal
+	out.ExitCode = exitCodeOf(a)
+	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
+	out.Log, out.ErrLog = sched.LogPath(s.settings.LogDir, r, false), sched.LogPath(s.settings.LogDir, r, true)
+	if j.Setup != nil {
+		for r.Step = 0; r.Step <= a.Step; r.Step++ {
+			out.LogFull = append(out.LogFull, sched.LogPath(s.settings.LogDir, r, false))
+		}
+	}
+}
+
+func (s *service) attempt(j *statepb.Job, a *statepb.Attempt) api.Attempt {
+	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
+	return api.Attempt{
+		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot), Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
+		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt), StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
+		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt), DurationSeconds: time.Duration(a.Duration).Seconds(),
+		CPUSeconds: time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
+		Log: sched.LogPath(s.settings.LogDir, r, false), ErrLog: sched.LogPath(s.settings.LogDir, r, true),
+		LogDropped: a.Dropped, Step: int(a.Step), CmdRun: string(a.CmdRun),
+	}
+}
+
+// exitCodeOf is an attempt's exit code, if it has exited.
+func exitCodeOf(a *statepb.Attempt) *int {
+	if a.Cause != statepb.Cause_EXITED || a.Signal != "" {
+		return nil
+	}
+	code := int(a.ExitCode)
+	return &code
+}
+
+// waitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1.
+func waitCode(j *statepb.Job) int {
+	if !sched.Final(j.Status) || j.Status == sched.Done {
+		return 0
+	}
+	if n := len(j.Attempts); n > 0 && j.Status == sched.Failed {
+		a := j.Attempts[n-1]
+		switch {
+		case a.Cause == statepb.Cause_TIMED_OUT:
+			return 124
+		case a.Signal != "":
+			return 128 + signalNumber(a.Signal)
+		case a.ExitCode != 0:
+			return int(a.ExitCode)
+		}
+	}
+	return 1
+}
+
+func resultsName(r statepb.Results) string {
+	switch r {
+	case statepb.Results_RESULTS_WAITING:
+		return "waiting"
+	case statepb.Results_RESULTS_COPYING:
+		return "copying"
+	case statepb.Results_RESULTS_COPIED:
+		return "copied"
+	case statepb.Results_RESULTS_FAILED:
+		return "failed"
+	}
+	return "none"
+}
+
+func outcomeName(c statepb.Cause) string {
+	switch c {
+	case statepb.Cause_EXITED:
+		return "exited"
+	case statepb.Cause_CANCELED_BY_USER:
+		return "canceled"
+	case statepb.Cause_TIMED_OUT:
+		return "timed out"
+	case statepb.Cause_MACHINE_LOST:
+		return "lost"
+	case statepb.Cause_NOT_STARTED:
+		return "not started"
+	case statepb.Cause_MACHINE_REMOVED:
+		return "machine removed"
+	}
+	return "running"
+}
+
+func varsOf(vars []*statepb.Var) map[string]string {
+	if len(vars) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for _, v := range vars {
+		if v.Secret {
+			out[v.Name] = "(secret)"
+		} else {
+			out[v.Name] = string(v.Value)
+		}
+	}
+	return out
+}
+
+func matrixOf(st *sched.State, id uint64) api.Matrix {
+	m, counts := st.Matrix(id)
+	out := api.Matrix{
+		ID: m.Id, Name: m.Name, Class: m.Template.Class, Cmd: string(m.Template.Cmd), CpPath: m.Template.CpPath,
+		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: countsOf(counts), Held: m.Held, HeldWhy: m.HeldWhy,
+		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt),
+	}
+	for _, a := range m.Axes {
+		out.Vars = append(out.Vars, api.Axis{Name: a.Name, Values: slices.Clone(a.Values)})
+	}
+	return out
+}
+
+func tagOf(st *sched.State, id uint64) api.Tag {
+	name, counts, _ := st.Tag(id)
+	return api.Tag{ID: id, Name: name, Counts: countsOf(counts)}
+}
+
+func machineOf(st *sched.State, addr string) api.Machine {
+	m, ok := st.Machine(addr)
+	if !ok {
+		return api.Machine{Addr: addr}
+	}
+	out := api.Machine{
+		Addr: addr, Class: m.Class, State: string(m.Link), Draining: m.Draining || m.Removing, Until: timeOf(m.Until), Slots: int(m.Slots),
+		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError, Root: m.Root,
+	}
+	if m.Reason != "" {
+		out.LastError = m.Reason
+	}
+	if !m.Since.IsZero() {
+		out.Since = &m.Since
+	}
+	for _, r := range m.Orphans {
+		out.Orphans = append(out.Orphans, runName(r))
+	}
+	fillFacts(&out, m.Machine, m.Vitals)
+	return out
+}
+
+func fillFacts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
+	out.OS, out.Arch, out.Kernel, out.CPUModel = f.Os, f.Arch, f.Kernel, f.CpuModel
+	out.Cores, out.MemoryBytes, out.FreeBytes, out.Load1 = int(f.Cores), f.Memory, v.FreeBytes, v.Load1
+	out.ClockOffsetSeconds, out.LatencySeconds = v.ClockOffset.Seconds(), v.Latency.Seconds()
+	if out.Root == "" {
+		out.Root = f.Root
+	}
+}
+
+// eventOf is an event as clients see it.
+func eventOf(e *sched.Event) api.Event {
+	out := api.Event{
+		Cursor: e.Seq, At: e.At, Kind: e.Kind, JID: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Tag: e.Tag, Text: e.Text,
+	}
+	if e.Status != 0 {
+		out.Status = sched.StatusName(e.Status)
+	}
+	return out
+}
+
+// runName names a run as its directory is named.
+func runName(r *statepb.RunRef) string {
+
+	return fmt.Sprintf("%d.%d.%d-%s", r.Job, r.Attempt, r.Step, r.Token)
+}
+
+func timeOf(ns int64) *time.Time {
+	if ns == 0 {
+		return nil
+	}
+	t := sched.Time(ns)
+	return &t
+}
+
+// freeBytes is what is left on the file system of a directory, -1 when that can't be told.
+func freeBytes(dir string) int64 {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return -1
+	}
+	return int64(st.Bavail) * st.Bsize
+}
