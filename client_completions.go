@@ -2,25 +2,176 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
 
 	"jobserver/api"
+	"jobserver/completion"
+	"jobserver/view"
 )
 
-// completionsCmd is `completions bash|zsh|fish`, `completions install|uninstall`, and the original's `completions --bash OUTDIR --bin j`.
+// completionsCmd is `completions bash|zsh|fish`, `completions install|uninstall`, and the original's
+// `completions --bash OUTDIR --bin j`.
 type completionsCmd struct {
-	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish: print its script. install, uninstall: for the shell of --shell."`
+	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish: print its script. install, uninstall: for the shell in use."`
 	Name  string   `name:"name" aliases:"bin" placeholder:"NAME" help:"The name that the program is called by, as j."`
-	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Instead of the shell in use."`
-	Rc    bool     `name:"rc" help:"Install by a line in the shell's rc file, rather than by a file where it looks by itself."`
-	Bash  bool     `name:"bash" hidden:"" help:"Write bash's script to the directory given."`
-	Zsh   bool     `name:"zsh" hidden:"" help:"Write zsh's script to the directory given."`
-	Fish  bool     `name:"fish" hidden:"" help:"Write fish's script to the directory given."`
+	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Instead of the shell in use: bash, zsh or fish."`
+	Rc    bool     `name:"rc" help:"Install by a line in the shells' start-up files, rather than by a file where the shell looks by itself."`
+	Bash  bool     `name:"bash" xor:"shell" hidden:"" help:"Write bash's script to the directory given."`
+	Zsh   bool     `name:"zsh" xor:"shell" hidden:"" help:"Write zsh's script to the directory given."`
+	Fish  bool     `name:"fish" xor:"shell" hidden:"" help:"Write fish's script to the directory given."`
 }
 
-// Run prints, installs or removes a completion script.
+// Run prints, writes, installs or removes a completion script.
 func (c *completionsCmd) Run(_ context.Context, e *env) error {
-	return api.Errorf(api.Usage, "completions: which shell?").WithHint("%s completions bash|zsh|fish, or install", e.name)
+	name := firstNonEmpty(c.Name, e.name)
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the program's own path: %w", err)
+	}
+	in := completion.Installation{Name: name, Binary: binary, Shell: c.shell(), Getenv: e.getenv, RC: c.Rc}
+	if len(c.Words) != 1 {
+		return c.usage(e)
+	}
+	word := c.Words[0]
+	var notes []string
+	switch {
+	case c.Bash || c.Zsh || c.Fish:
+		in.Dir = word
+		notes, err = in.Install()
+	case word == "install":
+		notes, err = in.Install()
+	case word == "uninstall":
+		notes, err = in.Uninstall()
+	case slices.Contains(completion.Shells(), word):
+		script, err := completion.Script(word, name, binary)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(e.stdout, script)
+		return err
+	default:
+		return c.usage(e)
+	}
+	if err != nil {
+		return api.Errorf(api.Conflict, "%w", err)
+	}
+	for _, note := range notes {
+		e.note("%s", note)
+	}
+	return nil
 }
 
-// complete answers a shell that asks for candidates.
-func complete(e *env) int { return exitDone }
+func (c *completionsCmd) usage(e *env) error {
+	return api.Errorf(api.Usage, "completions: print a script, install or uninstall?").
+		WithHint("%s completions %s, or %s completions install", e.name, strings.Join(completion.Shells(), "|"), e.name)
+}
+
+// shell is the one that the flags name.
+func (c *completionsCmd) shell() string {
+	switch {
+	case c.Bash:
+		return "bash"
+	case c.Zsh:
+		return "zsh"
+	case c.Fish:
+		return "fish"
+	}
+	return c.Shell
+}
+
+// complete answers a shell that asks for candidates. An error has nowhere to go: a message would end up in the line
+// that is being typed.
+func complete(e *env, args []string) int {
+	var line []string
+	model := func(words []string) (*kong.Application, error) {
+		line = words
+		return outline(e, words)
+	}
+	dynamic := func(ctx context.Context, kind, prefix string) []completion.Candidate {
+		return askCandidates(ctx, e, line, kind, prefix)
+	}
+	if err := completion.Run(e.stdout, e.getenv, args, model, dynamic); err != nil {
+		return exitFailed
+	}
+	return exitDone
+}
+
+// outline is as much of the grammar as the line's words lead to: of a command all of it, of a group the names below it.
+func outline(e *env, words []string) (*kong.Application, error) {
+	// Words that name no command end the walk; what was found until then is completed.
+	found, _ := findCommand(reflect.TypeFor[grammar](), words[min(1, len(words)):])
+	parser, err := newParser(e, outlineType(reflect.TypeFor[grammar](), found.path))
+	if err != nil {
+		return nil, err
+	}
+	return parser.Model, nil
+}
+
+// outlineType is prune's, but keeps the names of what stands beside and below the path.
+func outlineType(t reflect.Type, path []string) reflect.Type {
+	var fields []reflect.StructField
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name, _, isCommand := commandNames(field)
+		switch {
+		case !isCommand:
+		case len(path) > 0 && name == path[0]:
+			if len(path) > 1 || isGroup(field.Type) {
+				field.Type = outlineType(field.Type, path[1:])
+			}
+		default:
+			field.Type = reflect.TypeFor[struct{}]()
+		}
+		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
+	}
+	return reflect.StructOf(fields)
+}
+
+// maxCandidates is how many the daemon is asked for: more than a screen shows help nobody.
+const maxCandidates = 200
+
+// askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away.
+func askCandidates(ctx context.Context, e *env, line []string, kind, prefix string) []completion.Candidate {
+	e.globals = lineGlobals(e, line)
+	if err := e.loadConfig(); err != nil {
+		return nil
+	}
+	if e.globals.Socket == "" && e.globals.Address == "" && e.globals.Host == "" {
+		e.globals.Socket, e.globals.Host = e.config.Socket, e.config.Host
+	}
+	reply, err := call[api.CompleteReply](ctx, e, "Complete", &api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
+	if err != nil {
+		return nil
+	}
+	candidates := make([]completion.Candidate, len(reply.Candidates))
+	for i, c := range reply.Candidates {
+		candidates[i] = completion.Candidate{Value: c.Value, Description: view.Clean(c.Description)}
+	}
+	return candidates
+}
+
+// lineGlobals are the flags that say where the daemon is, as they stand in a line that isn't finished, or in the environment.
+func lineGlobals(e *env, line []string) globals {
+	g := globals{Socket: e.getenv("JOBSERVER_SOCKET"), Address: e.getenv("JOBSERVER_ADDRESS"), Host: e.getenv("JOBSERVER_HOST")}
+	for i, word := range line {
+		name, value, ok := strings.Cut(word, "=")
+		if !ok && i+1 < len(line) {
+			value = line[i+1]
+		}
+		switch name {
+		case "--socket":
+			g.Socket = value
+		case "--address":
+			g.Address = value
+		case "--host":
+			g.Host = value
+		}
+	}
+	return g
+}

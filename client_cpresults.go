@@ -35,7 +35,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	jobs, err := jobsFull(ctx, d, words)
 	if err != nil {
-		return suggestSelectors(ctx, d, words, err)
+		return err
 	}
 	without := 0
 	for i := range jobs {

@@ -204,7 +204,7 @@ func manPage(app *kong.Application) string {
 	b.WriteString(".\\\" Generated from the grammar by \"go test -run TestReference -update\".\n")
 	b.WriteString(".TH JOBSERVER 1\n.SH NAME\njobserver \\- run experiments on a pool of machines\n.SH SYNOPSIS\n")
 	b.WriteString(".B jobserver\n.I command\n.RI [ flags ]\n.SH DESCRIPTION\n")
-	b.WriteString(roff("One binary: \"jobserver serve\" is the daemon, everything else a client of it. " +
+	b.WriteString(roff("One binary: \"jobserver serve\" is the daemon, everything else a client of it. "+
 		"A command line without words lists the jobs. Flags and arguments may be mixed.") + "\n")
 	b.WriteString(".SH GLOBAL FLAGS\n")
 	manFlags(&b, app.Flags)

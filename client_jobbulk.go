@@ -132,7 +132,7 @@ func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api
 		if ctx.Err() != nil {
 			e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(words))
 		}
-		return suggestSelectors(ctx, d, selected, err)
+		return err
 	}
 	return printBulk(e, reply, args)
 }

@@ -47,11 +47,11 @@ func followJobs(ctx context.Context, e *env, d daemon, jobs []api.Job, opt follo
 	return group.Wait()
 }
 
-// followStream follows one stream of a job, through its attempts or steps.
+// followStream follows one stream of a job, through its attempts and, of a setup, their steps.
 func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
 	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: waitPoll}
 	for {
-		reply, err := ask[api.LogReply](ctx, d, "Log", &args)
+		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {
 			return err
 		}
@@ -65,15 +65,46 @@ func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions,
 		if !reply.EOF {
 			continue
 		}
-		if !reply.More || opt.Attempt != 0 && !job.Setup {
+		if !reply.More {
 			return w.Close()
 		}
-		args.Offset = 0
-		if job.Setup && args.Step+1 < len(job.Steps) {
-			args.Step++
-		} else {
-			args.Attempt, args.Step = args.Attempt+1, 0
+		more, err := nextLog(ctx, d, &args, opt.Attempt != 0)
+		if err != nil {
+			return err
 		}
+		if !more {
+			return w.Close()
+		}
+	}
+}
+
+// nextLog makes args those of the log that comes after an ended one: the attempt's next step, else the next attempt's first. If
+// neither is there yet, it waits; more is false when the job has ended without.
+func nextLog(ctx context.Context, d daemon, args *api.LogArgs, onlyAttempt bool) (more bool, err error) {
+	step, attempt := *args, *args
+	step.Step, step.Offset, step.Wait = args.Step+1, 0, 0
+	attempt.Attempt, attempt.Step, attempt.Offset, attempt.Wait = args.Attempt+1, 0, 0, 0
+	var cursor uint64
+	for {
+		for _, next := range []api.LogArgs{step, attempt} {
+			if onlyAttempt && next.Attempt != args.Attempt {
+				return false, nil
+			}
+			_, err := ask[api.LogReply](ctx, d, "JobLog", &next)
+			if err == nil {
+				next.Wait = waitPoll
+				*args = next
+				return true, nil
+			}
+			if api.KindOf(err) != api.NotFound {
+				return false, err
+			}
+		}
+		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{jidText(args.JID)}, Wait: waitPoll, Cursor: cursor})
+		if err != nil || reply.Done && cursor != 0 {
+			return false, err
+		}
+		cursor = reply.Cursor
 	}
 }
 

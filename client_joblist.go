@@ -59,7 +59,7 @@ func (c *jobLs) Run(ctx context.Context, e *env) error {
 	}
 	found, err := fetchListing(ctx, d, args)
 	if err != nil {
-		return suggestSelectors(ctx, d, args.Selectors, err)
+		return err
 	}
 	return writeListing(e.stdout, e, found)
 }
@@ -134,7 +134,7 @@ func streamJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) er
 	}
 	err = eachPage(ctx, d, args, func(page *api.ListJobsReply) error { return out.Print(page.Jobs...) })
 	if err != nil {
-		return suggestSelectors(ctx, d, args.Selectors, err)
+		return err
 	}
 	return out.Close()
 }

@@ -43,7 +43,7 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	jobs, err := c.jobs(ctx, d, words)
 	if err != nil {
-		return suggestSelectors(ctx, d, words, err)
+		return err
 	}
 	if c.Tail {
 		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: c.Attempt})
@@ -242,7 +242,7 @@ const logChunk = 1 << 20
 func fetchLog(ctx context.Context, d daemon, log logFile, w io.Writer) error {
 	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr, Max: logChunk}
 	for {
-		reply, err := ask[api.LogReply](ctx, d, "Log", &args)
+		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func (c *jobWhy) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	jobs, err := jobsFull(ctx, d, words)
 	if err != nil {
-		return suggestSelectors(ctx, d, words, err)
+		return err
 	}
 	var reasons []api.WhyReply
 	for _, job := range jobs {
@@ -70,7 +70,7 @@ func (c *jobShow) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	jobs, err := jobsFull(ctx, d, words)
 	if err != nil {
-		return suggestSelectors(ctx, d, words, err)
+		return err
 	}
 	if e.forScripts() {
 		return list(e, jobs, jobColumns())

@@ -243,13 +243,14 @@ func (c *jobStat) jobs(ctx context.Context, e *env, columns []statColumn) ([]api
 	defer d.Close()
 	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == "vars" })
 	var asks []api.ListJobsArgs
-	if len(words) > 0 {
-		asks = append(asks, api.ListJobsArgs{Selectors: words, Full: full})
+	// One call may answer with a page of jobs only, and each page would be sent all of 100,000 words again.
+	for chunk := range slices.Chunk(words, 1000) {
+		asks = append(asks, api.ListJobsArgs{Selectors: chunk, Full: full})
 	}
 	if c.From != "" {
 		from, err := jobsFull(ctx, d, []string{c.From})
 		if err != nil {
-			return nil, suggestSelectors(ctx, d, []string{c.From}, err)
+			return nil, err
 		}
 		asks = append(asks, api.ListJobsArgs{After: from[0].JID - 1, Full: full})
 	}
@@ -263,7 +264,7 @@ func (c *jobStat) jobs(ctx context.Context, e *env, columns []statColumn) ([]api
 			return nil
 		})
 		if err != nil {
-			return nil, suggestSelectors(ctx, d, words, err)
+			return nil, err
 		}
 	}
 	if c.Done {

@@ -44,7 +44,7 @@ func waitFor(ctx context.Context, e *env, words []string, limit time.Duration) e
 		}
 		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
 		if err != nil {
-			return suggestSelectors(ctx, d, words, err)
+			return err
 		}
 		cursor = reply.Cursor
 		progress.show(reply.Counts)

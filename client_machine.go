@@ -91,14 +91,14 @@ func (c *machineLs) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{MachineSelector: selector})
 	if err != nil {
-		return suggestMachines(ctx, d, selector, err)
+		return err
 	}
 	return list(e, reply.Machines, machineColumns(e))
 }
 
 // machineAdd is `machine add ADDR CLASS`; several addresses may stand before the class.
 type machineAdd struct {
-	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"machine" help:"The machine, or several, and the class that they join."`
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"machine,class" help:"The machine, or several, and the class that they join."`
 	Slots int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs it may run at once."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
 }
@@ -114,11 +114,12 @@ func (c *machineAdd) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
 	}
 	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Slots: c.Slots, Until: c.Until.from(e.now())}
-	reply, err := call[api.ListMachinesReply](ctx, e, "AddMachines", &args)
+	reply, err := call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
 	if err != nil {
 		return err
 	}
-	return e.printMachines(reply.Machines, args.Addrs, fmt.Sprintf("in class %s; it is given work as soon as it is connected", args.Class))
+	e.warn(reply.Notes)
+	return e.printMachines(reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
 }
 
 // lifetime is how long a machine is there.
@@ -147,7 +148,7 @@ func (c *machineRm) Run(ctx context.Context, e *env) error {
 
 // machineMv is `machine mv … NEW-CLASS`.
 type machineMv struct {
-	Words []string `arg:"" name:"NEW-CLASS" sep:"none" predictor:"class" help:"The class to move them to. Words before it are machines."`
+	Words []string `arg:"" name:"NEW-CLASS" sep:"none" predictor:"class,machine" help:"The class to move them to. Words before it are machines."`
 	machineSelector
 	bulkFlags
 }
@@ -213,7 +214,7 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	}
 	reply, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
 	if err != nil {
-		return suggestMachines(ctx, d, selector, err)
+		return err
 	}
 	for _, note := range reply.Notes {
 		e.note("%s", note)
@@ -222,7 +223,7 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	if args.DryRun {
 		done = "would be " + done
 	}
-	return e.printMachines(reply.Machines, nil, done)
+	return e.printMachines(reply.Machines, done)
 }
 
 // confirmMachines asks before more machines are removed than jobs may be changed without asking.
@@ -233,7 +234,7 @@ func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachi
 	args.DryRun = true
 	would, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
 	if err != nil {
-		return suggestMachines(ctx, d, args.MachineSelector, err)
+		return err
 	}
 	if len(would.Machines) <= bulkLimit {
 		return nil
@@ -266,24 +267,18 @@ func machineDone(args api.ChangeMachinesArgs) string {
 	return "changed"
 }
 
-// printMachines prints the addresses of the machines that were changed, and on stderr what became of them.
-func (e *env) printMachines(machines []api.Machine, addrs []string, done string) error {
-	if e.structured() && machines != nil {
+// printMachines prints the machines that were changed, and on stderr what became of them.
+func (e *env) printMachines(machines []api.Machine, done string) error {
+	if e.structured() {
 		return list(e, machines, machineColumns(e))
 	}
-	if machines != nil {
-		addrs = nil
-		for _, m := range machines {
-			addrs = append(addrs, m.Addr)
-		}
-	}
-	for _, addr := range addrs {
-		if _, err := fmt.Fprintln(e.stdout, view.Clean(addr)); err != nil {
+	for _, m := range machines {
+		if _, err := fmt.Fprintln(e.stdout, view.Clean(m.Addr)); err != nil {
 			return err
 		}
 	}
-	if len(addrs) > 0 {
-		e.note("%s: %s", counted(len(addrs), "machine"), done)
+	if len(machines) > 0 {
+		e.note("%s: %s", counted(len(machines), "machine"), done)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (c *machineCheck) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	reply, err := ask[api.CheckMachinesReply](ctx, d, "CheckMachines", &api.CheckMachinesArgs{MachineSelector: selector})
 	if err != nil {
-		return suggestMachines(ctx, d, selector, err)
+		return err
 	}
 	if err := list(e, reply.Checks, checkColumns(e)); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *machineTrust) Run(ctx context.Context, e *env) error {
 	if c.Yes {
 		recorded, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
 		if err != nil {
-			return suggestMachines(ctx, d, selector, err)
+			return err
 		}
 		if err := list(e, recorded.Checks, trustColumns(e)); err != nil {
 			return err
@@ -87,7 +87,7 @@ func (c *machineTrust) Run(ctx context.Context, e *env) error {
 	}
 	shown, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
 	if err != nil {
-		return suggestMachines(ctx, d, selector, err)
+		return err
 	}
 	if err := list(e, shown.Checks, trustColumns(e)); err != nil {
 		return err

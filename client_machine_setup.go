@@ -40,9 +40,9 @@ func (c *machineSetup) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.SetupReply](ctx, d, "Setup", args)
+	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", args)
 	if err != nil {
-		return suggestMachines(ctx, d, args.MachineSelector, err)
+		return err
 	}
 	if !e.forScripts() {
 		for i, addr := range reply.Addrs {

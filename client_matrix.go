@@ -161,13 +161,13 @@ func (c *matrixLs) Run(ctx context.Context, e *env) error {
 	id, name := idOrName(c.Matrix)
 	reply, err := ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
-		return suggest(ctx, d, "matrix", c.Matrix, err)
+		return err
 	}
 	for i := range reply.Matrices {
 		restoreMatrix(&reply.Matrices[i])
 	}
 	if c.Matrix != "" && len(reply.Matrices) == 0 {
-		return suggest(ctx, d, "matrix", c.Matrix, api.Errorf(api.NotFound, "there is no matrix %s", c.Matrix))
+		return api.Errorf(api.NotFound, "there is no matrix %s", c.Matrix)
 	}
 	if c.Matrix == "" || e.forScripts() {
 		return list(e, reply.Matrices, matrixColumns(e))
@@ -259,7 +259,7 @@ func changeMatrix(ctx context.Context, e *env, flags bulkFlags, args api.ChangeM
 	args.DryRun = true
 	would, err := ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
 	if err != nil {
-		return suggest(ctx, d, "matrix", args.Matrix, err)
+		return err
 	}
 	if flags.DryRun {
 		e.note("%s of matrix %d would be %s", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))

@@ -17,7 +17,7 @@ type pingCmd struct{}
 // Run asks whether the daemon answers.
 func (c *pingCmd) Run(ctx context.Context, e *env) error {
 	began := e.now()
-	if _, err := call[api.Empty](ctx, e, "Ping", &api.Empty{}); err != nil {
+	if _, err := call[api.Status](ctx, e, "Ping", &api.Empty{}); err != nil {
 		return err
 	}
 	took := e.now().Sub(began)

@@ -36,7 +36,7 @@ func (c *tagNew) Run(ctx context.Context, e *env) error {
 
 // tagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type tagSet struct {
-	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
+	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job,tag" help:"The jobs, in any of their forms, and last the tag, by id or name."`
 	bulkFlags
 }
 
@@ -75,13 +75,13 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 	defer d.Close()
 	reply, err := ask[api.ListTagsReply](ctx, d, "ListTags", &api.ListTagsArgs{Tag: c.Tag})
 	if err != nil {
-		return suggest(ctx, d, "tag", c.Tag, err)
+		return err
 	}
 	if c.Tag == "" || e.forScripts() {
 		return list(e, reply.Tags, tagColumns(e))
 	}
 	if len(reply.Tags) == 0 {
-		return suggest(ctx, d, "tag", c.Tag, api.Errorf(api.NotFound, "there is no tag %s", c.Tag))
+		return api.Errorf(api.NotFound, "there is no tag %s", c.Tag)
 	}
 	tag := reply.Tags[0]
 	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}})

@@ -84,7 +84,7 @@ func (c *varUnset) Run(ctx context.Context, e *env) error {
 	}
 	defer d.Close()
 	if _, err := ask[api.Empty](ctx, d, "SetVar", &api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
-		return suggest(ctx, d, "var", c.Name, err)
+		return err
 	}
 	return nil
 }

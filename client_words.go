@@ -36,7 +36,7 @@ func findCommand(root reflect.Type, args []string) (commandWords, error) {
 			return found, nil
 		case strings.HasPrefix(word, "-") && word != "-":
 			found.rest = append(found.rest, word)
-			if valued[canonicalFlag(word)] && i+1 < len(args) {
+			if valued[canonicalFlag(word)] && !strings.Contains(word, "=") && i+1 < len(args) {
 				i++
 				found.rest = append(found.rest, args[i])
 			}

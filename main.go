@@ -17,6 +17,7 @@ import (
 
 	"jobserver/agent"
 	"jobserver/api"
+	"jobserver/completion"
 )
 
 // The exit codes; `wait` on one job exits with that job's code instead.
@@ -50,8 +51,8 @@ func main() {
 		getenv: os.Getenv,
 		now:    time.Now,
 	}
-	if os.Getenv("COMP_LINE") != "" {
-		os.Exit(complete(e))
+	if completion.Asked(os.Getenv) {
+		os.Exit(complete(e, os.Args[1:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, e, os.Args[1:])

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"jobserver/agent"
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// testNow is the time of day in tests of what is printed.
+var testNow = time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
+
+// fakeDaemon answers calls from a table, and keeps what it was asked. Answers cross gob, as they do on the socket.
+type fakeDaemon struct {
+	t       *testing.T
+	answers map[string]func(args any) (any, error)
+
+	mu    sync.Mutex // protects calls
+	calls []fakeCall
+}
+
+type fakeCall struct {
+	Method string
+	Args   any
+}
+
+// Call answers.
+func (f *fakeDaemon) Call(ctx context.Context, method string, args, reply any) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, fakeCall{method, args})
+	f.mu.Unlock()
+	answer, ok := f.answers[method]
+	if !ok {
+		return api.Errorf(api.Internal, "the test has no answer to %s", method)
+	}
+	got, err := answer(args)
+	if err != nil {
+		return err
+	}
+	var wire bytes.Buffer
+	if err := gob.NewEncoder(&wire).Encode(got); err != nil {
+		return err
+	}
+	reflect.ValueOf(reply).Elem().SetZero()
+	return gob.NewDecoder(&wire).Decode(reply)
+}
+
+// Close is nothing.
+func (f *fakeDaemon) Close() error { return nil }
+
+// on answers a method.
+func on[Args any](f *fakeDaemon, method string, answer func(*Args) (any, error)) {
+	f.answers[method] = func(args any) (any, error) { return answer(args.(*Args)) }
+}
+
+// session is a command line in process, with a fake daemon.
+type session struct {
+	env    *env
+	daemon *fakeDaemon
+	stdout bytes.Buffer
+	stderr bytes.Buffer
+}
+
+func newSession(t *testing.T) *session {
+	t.Helper()
+	s := &session{daemon: &fakeDaemon{t: t, answers: map[string]func(any) (any, error){}}}
+	home := t.TempDir()
+	vars := map[string]string{"HOME": home}
+	s.env = &env{
+		name: "j", stdin: strings.NewReader(""), stdout: &s.stdout, stderr: &s.stderr,
+		getenv: func(name string) string { return vars[name] },
+		now:    func() time.Time { return testNow },
+		dial:   func(context.Context) (daemon, error) { return s.daemon, nil },
+	}
+	return s
+}
+
+// run runs a command line on a fresh screen.
+func (s *session) run(args ...string) int {
+	s.stdout.Reset()
+	s.stderr.Reset()
+	s.daemon.calls = nil
+	e := *s.env
+	return run(context.Background(), &e, args)
+}
+
+// asked is what the daemon was last asked by the method.
+func asked[Args any](t *testing.T, s *session, method string) Args {
+	t.Helper()
+	for _, call := range slices.Backward(s.daemon.calls) {
+		if call.Method == method {
+			return *call.Args.(*Args)
+		}
+	}
+	t.Fatalf("%s was not called; stderr: %s", method, s.stderr.String())
+	panic("unreachable")
+}
+
+// screens draws something at all widths, with colours and without, as one text.
+func screens(t *testing.T, s *session, draw func(io.Writer, *env) error) string {
+	t.Helper()
+	var all strings.Builder
+	for _, width := range []int{60, 80, 120, 200} {
+		for _, color := range []bool{false, true} {
+			e := *s.env
+			e.screen = view.Screen{Terminal: true, Width: width, Color: color}
+			var out bytes.Buffer
+			e.stdout = &out
+			if err := draw(&out, &e); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&all, "== %d columns, colours %v\n%s\n", width, color, strings.ReplaceAll(out.String(), "\x1b", "^["))
+			if !color {
+				for line := range strings.Lines(out.String()) {
+					if w := view.Width(strings.TrimSuffix(line, "\n")); w > width {
+						t.Errorf("a line is %d columns wide on a screen of %d: %q", w, width, line)
+					}
+				}
+			}
+		}
+	}
+	return all.String()
+}
+
+// TestMain lets the test binary be the program itself, since machines are sent the daemon's own file.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "agent":
+			os.Exit(agent.Main(os.Args[2:]))
+		case "supervise":
+			os.Exit(agent.SuperviseMain(os.Args[2:]))
+		}
+	}
+	os.Exit(m.Run())
+}
