@@ -120,24 +120,10 @@ func (f *Fleet) Connect(p sched.Pool) {
 }
 
 // Retry tries a machine again at once: something has changed, as after Trust.
-func (f *Fleet) Retry(addr string) {
-	f.mu.Lock()
-	m := f.machines[addr]
-	f.mu.Unlock()
-	if m != nil {
-		m.do(m.retry)
-	}
-}
+func (f *Fleet) Retry(addr string) { f.inform(addr, (*machine).retry) }
 
 // Disconnect implements sched.Fleet. The actor stays, with nothing to do, for the case that the address comes back.
-func (f *Fleet) Disconnect(addr string) {
-	f.mu.Lock()
-	m := f.machines[addr]
-	f.mu.Unlock()
-	if m != nil {
-		m.do(m.disconnect)
-	}
-}
+func (f *Fleet) Disconnect(addr string) { f.inform(addr, (*machine).disconnect) }
 
 // Start implements sched.Fleet.
 func (f *Fleet) Start(r sched.Run) {

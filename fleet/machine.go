@@ -135,6 +135,7 @@ func (m *machine) disconnect() {
 	for _, r := range m.runs {
 		m.remove(r)
 	}
+	m.toStart, m.toForget = nil, nil
 	for _, c := range m.copies {
 		m.stopCopy(c.job())
 	}
@@ -193,6 +194,13 @@ func (m *machine) survey(l *link) (*findings, error) {
 	for _, r := range listed {
 		found.runs = append(found.runs, m.ref(r.Run))
 	}
+	if !sched.IsLocal(m.addr) {
+		drivers, err := m.driverRuns(m.ctx)
+		if err != nil {
+			return nil, err
+		}
+		found.runs = append(found.runs, drivers...)
+	}
 	return found, nil
 }
 
@@ -223,12 +231,7 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 		<-l.client.Done()
 		m.do(func() { m.broken(l) })
 	})
-	m.report(sched.Connected{
-		Addr:   m.addr,
-		Facts:  machineFacts(m.addr, found.facts),
-		Vitals: found.vitals,
-		Runs:   found.runs,
-	})
+	m.reportConnected(found)
 	if found.facts.KillsUserProcesses {
 		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable lingering there, " +
 			"loginctl enable-linger, or runs die when the connection does")
@@ -236,6 +239,15 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 	for _, r := range m.runs {
 		m.advance(r)
 	}
+}
+
+func (m *machine) reportConnected(found *findings) {
+	m.report(sched.Connected{
+		Addr:   m.addr,
+		Facts:  machineFacts(m.addr, found.facts),
+		Vitals: found.vitals,
+		Runs:   found.runs,
+	})
 }
 
 // unreached plans the next dial, or none.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"jobserver/agent"
@@ -21,17 +22,19 @@ import (
 // One task of the link has it from the moment that it is started until it is over or the link breaks; then the
 // actor gives it to the next link. Fields belong to the actor, those of progress to the task.
 type run struct {
-	ref  *statepb.RunRef
-	id   agent.RunID
-	spec *sched.Run      // nil: sched only wants it settled, and hears nothing else of it
-	ctx  context.Context // ends when it is dropped
-	stop context.CancelFunc
+	ref    *statepb.RunRef
+	id     agent.RunID
+	spec   *sched.Run      // nil of one that is only to be settled
+	ctx    context.Context // ends when it is dropped
+	stop   context.CancelFunc
+	silent atomic.Bool // sched hears nothing of it but Settled
 
-	known bool // it may have been started before: only to be followed
-	busy  bool // a task has it
-	over  bool // its end is known, and was reported
-	lost  bool // its directory is of no further use
-	gone  bool // dropped while a task had it
+	known   bool // it may have been started before: only to be followed
+	busy    bool // a task has it, or it is in toStart
+	over    bool // its end is known, and was reported
+	lost    bool // its directory is of no further use
+	dropped bool // to be removed when no task has it any more, unless it is owed
+	gone    bool // removed
 
 	cancel   bool           // its tree is to be ended
 	retime   *time.Duration // a timeout to be delivered
@@ -51,10 +54,7 @@ func (m *machine) want(s sched.Run) {
 	r := m.runs[id]
 	if r == nil {
 		r = m.add(id, s.Ref)
-	}
-	if r.spec == nil {
-		r.spec = &s
-		r.known = r.known || s.Known
+		r.spec, r.known = &s, s.Known
 	}
 	if s.Known && r.retime == nil {
 		r.retime = &s.Timeout // it may have been changed while we were away
@@ -109,19 +109,26 @@ func (m *machine) settle(o *statepb.Obligation) {
 	if r == nil {
 		r = m.add(id, o.Run)
 		r.known = true
+		r.silent.Store(true)
 	}
-	r.settling = o
+	r.settling, r.dropped = o, false
 	r.cancel = r.cancel || o.Cancel
 	m.advance(r)
 }
 
-// drop is sched's Drop.
+// drop is sched's Drop. A run that a task has stays until the task lets go of it: should it be owed then, the same run is
+// settled, and no start of it can be under way beside.
 func (m *machine) drop(ref *statepb.RunRef) {
 	r := m.runs[m.f.runID(ref)]
+	if r == nil {
+		return
+	}
+	r.silent.Store(true)
 	switch {
-	case r == nil:
 	case r.settling != nil:
-		r.spec = nil // it is still owed
+	case r.busy:
+		r.dropped = true
+		r.stop()
 	default:
 		m.remove(r)
 	}
@@ -151,27 +158,40 @@ func (m *machine) advance(r *run) {
 	default:
 		r.busy = true
 		m.toStart = append(m.toStart, r)
+		return
 	}
 	if r.known && !r.telling && (r.cancel && !r.canceled || r.retime != nil) {
 		m.tell(l, r)
 	}
 }
 
-// release takes a run back from a task that could not finish: its link broke.
+// release takes a run back from a task that did not bring it to its end: its link broke, or it was dropped.
 func (m *machine) release(r *run) {
 	r.busy = false
+	if r.dropped {
+		m.remove(r)
+		return
+	}
+	if r.ctx.Err() != nil {
+		r.ctx, r.stop = context.WithCancel(m.ctx)
+	}
 	m.advance(r)
 }
 
 // startRuns sends all starts that have gathered in one message, and removals likewise.
 func (m *machine) startRuns() {
 	l := m.link
-	if batch := m.toStart; len(batch) > 0 {
-		m.toStart = nil
-		specs := make([]agent.Spec, len(batch))
-		for i, r := range batch {
-			specs[i] = m.spec(r)
+	var batch []*run
+	var specs []agent.Spec
+	for _, r := range m.toStart {
+		if r.dropped || r.cancel {
+			m.release(r)
+			continue
 		}
+		batch, specs = append(batch, r), append(specs, m.spec(r))
+	}
+	m.toStart = nil
+	if len(batch) > 0 {
 		l.spawn(func() { m.startBatch(l, batch, specs) })
 	}
 	if batch := m.toForget; len(batch) > 0 {
@@ -244,7 +264,9 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 	case agent.StartOK:
 		if !result.StartedAt.IsZero() {
 			r.openLogs() // the path of its log is good from now on; what is wrong with it, follow will see
-			m.f.opt.Report(sched.Started{Ref: r.ref, At: result.StartedAt})
+			if !r.silent.Load() {
+				m.f.opt.Report(sched.Started{Ref: r.ref, At: result.StartedAt})
+			}
 		}
 	case agent.StartOtherBoot:
 		// It can't be started any more, but it may have ended before the machine went down.
@@ -320,11 +342,15 @@ type verdict struct {
 // finish reports a run's end and hands its logs to be made durable.
 func (m *machine) finish(r *run, v verdict) {
 	outcome := r.outcome(v)
-	if r.spec != nil {
+	if !r.silent.Load() {
 		m.f.opt.Report(outcome)
 	}
 	m.do(func() {
 		r.busy, r.over = false, true
+		if r.dropped {
+			m.remove(r)
+			return
+		}
 		r.lost = v.exit == nil
 		m.f.logs.add(func(err error) {
 			m.do(func() { m.synced(r, err) })
@@ -358,7 +384,8 @@ func (m *machine) synced(r *run, err error) {
 		}
 		m.do(func() {
 			r.rewind()
-			r.over, r.known, r.spec = false, true, nil
+			r.over, r.known = false, true
+			r.silent.Store(true)
 			m.advance(r)
 		})
 	})
