@@ -15,7 +15,7 @@ import (
 
 // control adds an instruction to a run's control file and signals the supervisor.
 //
-// A supervisor writes `launching`, then looks for a control file; we write the control file, then look for `launching`.
+// A supervisor writes slotLaunching, then looks for a control file; we write the control file, then look for slotLaunching.
 // So an instruction that comes in the middle is seen by one of the two.
 func (a *agent) control(run RunID, k Control) error {
 	if err := run.Valid(); err != nil {
@@ -52,7 +52,7 @@ func instruct(dir string, k Control) error {
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}
 	var all Control
-	if err := known(readRecord(dir, fileControl, all.lines)); err != nil {
+	if err := known(readRecord(filepath.Join(dir, fileControl), fileControl, 0, all.lines)); err != nil {
 		return err
 	}
 	all.merge(k)
@@ -66,9 +66,10 @@ func instruct(dir string, k Control) error {
 // signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in between
 // where the kernel has pidfds.
 func (a *agent) signal(dir string, sig unix.Signal) error {
-	var p process
-	if err := readRecord(dir, fileLaunching, p.lines); err != nil || p.BootID != a.bootID {
-		return known(err) // not there yet: it will look at the control file by itself
+	v, err := look(dir, a.bootID)
+	p := v.launching
+	if err != nil || p.PID == 0 || v.state.Final() {
+		return err // not there yet, and it will look at the control file by itself; or there no more
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err == nil {
@@ -125,7 +126,7 @@ func (a *agent) awaitFinal(ctx context.Context, run RunID) (PollReply, error) {
 	for {
 		// Offsets at the end of everything keep the reply from coming early, and an ending is expected.
 		f := follower{agent: a, dir: runDir(a.root, run), request: r}
-		s, err := f.sizes()
+		s, err := f.sizes(nil)
 		if err != nil {
 			return PollReply{}, err
 		}

@@ -24,55 +24,30 @@ type view struct {
 	drops     [2]int64 // of out and err, while it runs
 }
 
-// look reads a run's directory. bootID is the machine's own.
+// look reads a run's directory. bootID is the machine's own: a run of another boot can't be alive.
 func look(dir, bootID string) (view, error) {
-	v, err := lookOnce(dir, bootID)
-	if err == nil && v.state != Ended && v.state != Running && v.state != Launching {
-		// The supervisor may have written the exit record and let go of the lock after we looked for the former and
-		// before we looked at the latter. Now it can't change any more.
-		v, err = lookOnce(dir, bootID)
-	}
-	return v, err
-}
-
-func lookOnce(dir, bootID string) (view, error) {
-	var v view
-	p, err := readFile(filepath.Join(dir, fileExit), exitSize)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return v, err
-	}
-	var e Exit
-	switch err := parseRecord(fileExit, p, e.lines); {
-	case err == nil:
-		v.exit, v.state = &e, Ended
-	case !errors.Is(err, errNoRecord):
-		return v, err
-	}
-	if len(p) == exitSize {
-		v.drops[0] = int64(binary.LittleEndian.Uint64(p[dropsAt:]))
-		v.drops[1] = int64(binary.LittleEndian.Uint64(p[dropsAt+8:]))
-	}
-	err1 := known(readRecord(dir, fileLaunching, v.launching.lines))
-	err2 := known(readRecord(dir, fileStarted, v.started.lines))
-	var end ending
-	err3 := known(readRecord(dir, fileEnding, end.lines))
-	v.ending = end.Cause
-	if err := errors.Join(err1, err2, err3); err != nil || v.exit != nil {
-		return v, err
-	}
-	alive, err := lockHeld(filepath.Join(dir, fileLock))
+	f, err := os.Open(filepath.Join(dir, fileRun))
 	if errors.Is(err, fs.ErrNotExist) {
 		return view{}, nil // no such run, or one whose claim was cut before it began
 	}
 	if err != nil {
+		return view{}, err
+	}
+	defer f.Close()
+	var v view
+	torn, err := v.read(f)
+	if err != nil || v.state == Ended {
 		return v, err
 	}
-	hasLaunched := v.launching.PID != 0
-	if !hasLaunched && !alive {
-		// A launching record that is cut short still says that the command may have been forked.
-		if fi, err := os.Stat(filepath.Join(dir, fileLaunching)); err == nil && fi.Mode().IsRegular() {
-			v.state = Ambiguous
-			return v, nil
+	alive, err := lockHeld(f)
+	if err != nil {
+		return v, err
+	}
+	if !alive {
+		// The supervisor may have written the exit record and let go of the lock since we read. Now it can't any more.
+		v = view{}
+		if torn, err = v.read(f); err != nil || v.state == Ended {
+			return v, err
 		}
 	}
 	switch hasStarted := v.started.PID != 0; {
@@ -82,10 +57,38 @@ func lookOnce(dir, bootID string) (view, error) {
 		v.state = Launching
 	case hasStarted:
 		v.state = Vanished
-	case hasLaunched:
+	case torn || v.launching.PID != 0:
 		v.state = Ambiguous
 	}
 	return v, nil
+}
+
+// read reads the slots. torn tells that the launching record has been begun, but is not whole.
+func (v *view) read(f *os.File) (torn bool, err error) {
+	p := make([]byte, slotsSize)
+	n, err := f.ReadAt(p, 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	p = p[:n]
+	var e Exit
+	switch err := slotExit.parse(p, e.lines); {
+	case err == nil:
+		v.exit, v.state = &e, Ended
+	case !errors.Is(err, errNoRecord):
+		return false, err
+	}
+	if len(p) == slotsSize {
+		v.drops[0] = int64(binary.LittleEndian.Uint64(p[dropsAt:]))
+		v.drops[1] = int64(binary.LittleEndian.Uint64(p[dropsAt+8:]))
+	}
+	var end ending
+	err1 := slotLaunching.parse(p, v.launching.lines)
+	err2 := known(slotStarted.parse(p, v.started.lines))
+	err3 := known(slotEnding.parse(p, end.lines))
+	v.ending = end.Cause
+	torn = errors.Is(err1, errNoRecord) && len(p) > 0 && p[slotLaunching.at] != 0
+	return torn, errors.Join(known(err1), err2, err3)
 }
 
 // known drops errNoRecord.
@@ -109,9 +112,9 @@ func readFile(name string, limit int64) ([]byte, error) {
 // The lock is an open-file-description lock: forks inherit it with the descriptor, it ends with the last of them, and
 // asking for its state doesn't take it.
 
-// openLock opens a run's lock file and takes the lock. ok is false when somebody else holds it.
+// openLock opens fileRun and takes the lock. ok is false when somebody else holds it.
 func openLock(name string) (f *os.File, ok bool, err error) {
-	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, false, err
 	}
@@ -126,15 +129,11 @@ func openLock(name string) (f *os.File, ok bool, err error) {
 	return nil, false, fmt.Errorf("lock %s: %w", name, err)
 }
 
-func lockHeld(name string) (bool, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
+// lockHeld tells whether somebody holds the lock, other than through f itself.
+func lockHeld(f *os.File) (bool, error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
-	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lk); err != nil {
-		return false, fmt.Errorf("look at lock %s: %w", name, err)
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk); err != nil {
+		return false, fmt.Errorf("look at lock %s: %w", f.Name(), err)
 	}
 	return lk.Type != unix.F_UNLCK, nil
 }

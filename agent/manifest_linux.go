@@ -25,7 +25,7 @@ func (a *agent) manifest(ctx context.Context, r ManifestRequest, s *serving) err
 			return &Error{Kind: KindBadRequest, Msg: err.Error()}
 		}
 		var spec specRecord
-		err := readRecord(runDir(a.root, r.Run), fileSpec, spec.lines)
+		err := readRecord(filepath.Join(runDir(a.root, r.Run), fileRun), fileSpec, slotsSize, spec.lines)
 		if errors.Is(err, errNoRecord) {
 			return errorf(KindNoRun, "manifest of %s: no such run", r.Run.Name())
 		}

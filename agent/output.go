@@ -9,8 +9,8 @@ import (
 // stream is one of a command's output streams on its way into a file. Nothing that goes wrong with the file stops it: the
 // command must never wait for us.
 type stream struct {
-	file io.Writer
-	max  int64 // bytes to keep; 0: all
+	create func() (io.WriteCloser, error) // opens the file, when there is something to write
+	max    int64                          // bytes to keep; 0: all
 	// marks, if not nil, sees all bytes first, those that are not kept too.
 	marks *marks
 	// grow, if not nil, is called once when there turns out to be much.
@@ -18,6 +18,7 @@ type stream struct {
 	// said, if not nil, is called with the number of bytes dropped so far each time that it has doubled.
 	said func(dropped int64)
 
+	file             io.WriteCloser
 	written, dropped int64
 	crc              uint32 // CRC-32C of what was written
 	err              error  // the first of writing
@@ -42,7 +43,7 @@ func (s *stream) take(p []byte) {
 	}
 	if len(keep) > 0 {
 		// A disk that is full now may have room later, so every chunk is tried.
-		n, err := s.file.Write(keep)
+		n, err := s.write(keep)
 		s.crc = crc32.Update(s.crc, castagnoli, keep[:n])
 		s.written += int64(n)
 		if err != nil && s.err == nil {
@@ -54,6 +55,26 @@ func (s *stream) take(p []byte) {
 	if s.dropped > 2*s.lastSaid && s.said != nil {
 		s.lastSaid = s.dropped
 		s.said(s.dropped)
+	}
+}
+
+func (s *stream) write(p []byte) (n int, err error) {
+	if s.file == nil {
+		file, err := s.create()
+		if err != nil {
+			return 0, err
+		}
+		s.file = file
+	}
+	return s.file.Write(p)
+}
+
+func (s *stream) close() {
+	if s.file != nil {
+		_ = s.file.Close() // what a full disk kept out has been counted
+	}
+	if s.marks != nil && s.marks.file != nil {
+		_ = s.marks.file.Close()
 	}
 }
 
@@ -72,9 +93,9 @@ var (
 
 // marks takes the RESULTS and METRIC lines out of a stream that comes in pieces.
 type marks struct {
-	create func() (io.Writer, error) // opens the file, when there is something to write
+	create func() (io.WriteCloser, error) // opens the file, when there is something to write
 
-	file    io.Writer
+	file    io.WriteCloser
 	line    []byte // the beginning of a line that may be a mark, or is one
 	skip    bool   // the rest of the line doesn't matter
 	written int64

@@ -71,7 +71,7 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		if err != nil {
 			return PollReply{}, fmt.Errorf("look at run %s: %w", r.Run.Name(), err)
 		}
-		sizes, err := f.sizes()
+		sizes, err := f.sizes(v.exit)
 		if err != nil {
 			return PollReply{}, err
 		}
@@ -152,9 +152,9 @@ func (f *follower) pulseC() <-chan time.Time {
 // another moment.
 func (f *follower) afterDeath(ctx context.Context) error {
 	for {
-		held, err := lockHeld(filepath.Join(f.dir, fileLock))
-		if !held || err != nil {
-			return unlessMissing(err)
+		v, err := look(f.dir, f.bootID)
+		if err != nil || v.state != Running && v.state != Launching {
+			return err
 		}
 		select {
 		case <-time.After(5 * time.Millisecond):
@@ -176,7 +176,10 @@ func unlessMissing(err error) error {
 // of an ended run are final.
 type sizes struct{ out, err, marks int64 }
 
-func (f *follower) sizes() (s sizes, err error) {
+func (f *follower) sizes(e *Exit) (s sizes, err error) {
+	if e != nil {
+		return sizes{e.OutLen, e.ErrLen, e.MarksLen}, nil
+	}
 	for name, size := range map[string]*int64{fileOut: &s.out, fileErr: &s.err, fileMarks: &s.marks} {
 		fi, err := os.Stat(filepath.Join(f.dir, name))
 		if err := unlessMissing(err); err != nil {

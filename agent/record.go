@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A record is one small file of a run's directory, for people to read as well: a head line
+// A record is a small text in a run's directory, for people to read as well: a head line
 //
 //	jobserver <name> <format> <length> <crc32c>
 //
@@ -34,7 +34,7 @@ type liner struct {
 	err  error
 }
 
-// formatRecord makes a record's file.
+// formatRecord makes a record.
 func formatRecord(name string, lines func(*liner)) []byte {
 	var l liner
 	lines(&l)
@@ -42,10 +42,10 @@ func formatRecord(name string, lines func(*liner)) []byte {
 	return append([]byte(head), l.buf...)
 }
 
-// parseRecord reads a record's file. A record that is cut short is errNoRecord.
+// parseRecord reads a record. A record that is cut short is errNoRecord.
 func parseRecord(name string, p []byte, lines func(*liner)) error {
 	head, body, ok := bytes.Cut(p, []byte("\n"))
-	if !ok || head[0] == 0 {
+	if !ok || len(head) == 0 || head[0] == 0 {
 		return errNoRecord
 	}
 	words := strings.Split(string(head), " ")

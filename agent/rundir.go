@@ -10,38 +10,68 @@ import (
 	"time"
 )
 
-// The files of a run's directory. Whoever holds the lock writes them: an agent up to the start of the supervisor, which
-// inherits the lock, then the supervisor. Only `control` is written by agents.
+// The files of a run's directory. There are as few as can be: on some file systems making one takes longer than running a
+// short command. Whoever holds the lock writes them: an agent up to the start of the supervisor, which inherits the lock,
+// then the supervisor. Only `control` is written by agents.
 const (
-	// fileLock is held (an open-file-description lock on all of it) from the claim to the supervisor's end. It is the
-	// supervisor's standard error too, so its content, normally none, is what the supervisor died of.
-	fileLock = "lock"
-	// fileSpec is a record of what was asked for, without secrets.
-	fileSpec = "spec"
-	// fileLaunching is a record of the supervisor. It stands before the command is forked: without it, the command was
-	// certainly never started.
-	fileLaunching = "launching"
-	// fileStarted is a record of the command's process. Without it and without exit, but with launching, nobody knows.
-	fileStarted = "started"
-	// fileOut and fileErr are what the command wrote, byte for byte.
+	// fileRun has the run's records, each in a place of its own; see slots. It is locked (an open-file-description lock on all
+	// of it) from the claim to the supervisor's end. It is the supervisor's standard error too: what stands behind the spec
+	// is what the supervisor died of.
+	fileRun = "run"
+	// fileOut and fileErr are what the command wrote, byte for byte. Made with the first byte.
 	fileOut, fileErr = "out", "err"
 	// fileMarks has the RESULTS and METRIC lines of standard output, whole, each with a newline. Made with the first.
 	fileMarks = "marks"
 	// fileControl is a record that agents rename into place; later ones contain what earlier ones said.
 	fileControl = "control"
-	// fileEnding is a record of the cause of a cancel or timeout, written before the first signal.
-	fileEnding = "ending"
-	// fileExit has exitSize bytes from the start. An Exit in its first dropsAt bytes is written once, at the end; then
-	// follow two little-endian 64-bit numbers, the bytes of out and err dropped so far, at least.
-	fileExit = "exit"
 	// dirScratch is JOBSERVER_SCRATCH, the run's to do with as it likes.
 	dirScratch = "scratch"
 )
 
-const (
-	exitSize = 4096
-	dropsAt  = exitSize - 64
+// A slot is a record's place in fileRun: from offset at, size bytes, zero behind the record and before it is written. All
+// have their blocks before the command begins, so that none is lost to a full disk. Each is written once, in one piece.
+type slot struct {
+	name     string
+	at, size int
+}
+
+var (
+	// slotLaunching is the supervisor. It is written before the command is forked: without it, the command was certainly
+	// never started.
+	slotLaunching = slot{"launching", 0, 512}
+	// slotStarted is the command's process. Without it and without exit, but with launching, nobody knows.
+	slotStarted = slot{"started", 512, 512}
+	// slotEnding is the cause of a cancel or timeout, written before the first signal.
+	slotEnding = slot{"ending", 1024, 512}
+	// slotExit is the Exit, written when nothing of the run is left.
+	slotExit = slot{"exit", 2048, 4096}
 )
+
+const (
+	// dropsAt is the place of two little-endian 64-bit numbers, the bytes of out and err dropped so far, at least.
+	dropsAt = 1536
+	// slotsSize is the length of all slots. The record of what was asked for, without secrets, follows.
+	slotsSize = 8192
+	fileSpec  = "spec"
+)
+
+// parse reads a slot's record out of the beginning of fileRun.
+func (s slot) parse(p []byte, lines func(*liner)) error {
+	if len(p) < s.at+s.size {
+		return errNoRecord
+	}
+	return parseRecord(s.name, p[s.at:s.at+s.size], lines)
+}
+
+// write puts a record into its slot.
+func (s slot) write(f io.WriterAt, lines func(*liner)) error {
+	p := formatRecord(s.name, lines)
+	if len(p) > s.size {
+		return fmt.Errorf("the record %s has %d bytes, more than %d", s.name, len(p), s.size)
+	}
+	_, err := f.WriteAt(p, int64(s.at))
+	return err
+}
 
 // runsDir is where the runs are below ROOT.
 func runsDir(root string) string { return filepath.Join(root, "runs") }
@@ -145,20 +175,17 @@ func (e *Exit) lines(l *liner) {
 	keyInt(l, "left", &e.Left)
 }
 
-// format makes the exit record, shortening the error texts until it fits into its place.
-func (e Exit) format() []byte {
-	for {
-		p := formatRecord(fileExit, e.lines)
-		if len(p) <= dropsAt {
-			return p
-		}
+// shorten cuts the error texts until the record fits into its slot.
+func (e *Exit) shorten() {
+	for len(formatRecord(slotExit.name, e.lines)) > slotExit.size {
 		e.LogError, e.StartError = e.LogError[:len(e.LogError)/2], e.StartError[:len(e.StartError)/2]
 	}
 }
 
-// readRecord reads a record's file. The error is errNoRecord if it isn't there or isn't finished.
-func readRecord(dir, name string, lines func(*liner)) error {
-	f, err := os.Open(filepath.Join(dir, name))
+// readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord if it isn't there or
+// isn't finished.
+func readRecord(file, name string, offset int64, lines func(*liner)) error {
+	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errNoRecord
 	}
@@ -166,12 +193,12 @@ func readRecord(dir, name string, lines func(*liner)) error {
 		return err
 	}
 	defer f.Close()
-	p, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	p, err := io.ReadAll(io.NewSectionReader(f, offset, maxRecord))
 	if err != nil {
 		return err
 	}
 	return parseRecord(name, p, lines)
 }
 
-// maxRecord bounds what is read of a record's file; a spec has a command, which execve limits to less.
+// maxRecord bounds what is read of a record; a spec has a command, which execve limits to less.
 const maxRecord = 16 << 20

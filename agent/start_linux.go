@@ -49,7 +49,7 @@ func (a *agent) start(ctx context.Context, s *Spec) StartResult {
 		return failed(err)
 	}
 	for {
-		lock, ok, err := openLock(filepath.Join(dir, fileLock))
+		lock, ok, err := openLock(filepath.Join(dir, fileRun))
 		if err != nil {
 			return failed(err)
 		}
@@ -60,21 +60,16 @@ func (a *agent) start(ctx context.Context, s *Spec) StartResult {
 			}
 			return r
 		}
-		v, err := look(dir, a.bootID)
-		switch {
-		case err != nil:
-			lock.Close()
-			return failed(err)
-		case v.exit == nil && v.state == Launching: // the lock that makes it look alive is ours
-			if _, err := os.Stat(filepath.Join(dir, fileLaunching)); errors.Is(err, fs.ErrNotExist) {
-				return a.launch(ctx, s, dir, lock)
-			}
-			lock.Close()
-			return lost(s.Run)
-		default:
-			lock.Close()
-			return v.result(s.Run)
+		var v view
+		torn, err := v.read(lock)
+		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
+			return a.launch(ctx, s, dir, lock)
 		}
+		lock.Close()
+		if err != nil {
+			return failed(fmt.Errorf("start %s: %w", s.Run.Name(), err))
+		}
+		return v.result(s.Run)
 	}
 }
 
@@ -189,9 +184,10 @@ func (a *agent) diedLaunching(ctx context.Context, run RunID, dir string, cause 
 	if r, again := a.awaitStart(ctx, dir); !again {
 		return r
 	}
-	said, _ := readFile(filepath.Join(dir, fileLock), 4096)
+	said, _ := readFile(filepath.Join(dir, fileRun), maxRecord)
+	said = said[min(len(said), slotsSize):]
 	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
 		cause = errors.New("it died")
 	}
-	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause, bytes.TrimSpace(said)))
+	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause, bytes.TrimSpace(said[max(0, len(said)-1000):])))
 }

@@ -23,7 +23,7 @@ func (s *supervisor) loop() {
 		}
 		n, err := unix.Poll(polls, s.untilDeadline())
 		if err != nil && err != unix.EINTR {
-			fmt.Fprintf(os.Stderr, "poll: %v\n", err) // into the lock file; EFAULT, EINVAL, ENOMEM
+			fmt.Fprintf(os.Stderr, "poll: %v\n", err) // into fileRun; EFAULT, EINVAL, ENOMEM
 		}
 		if n > 0 {
 			for i := range s.pipes {
@@ -163,8 +163,8 @@ func (s *supervisor) ended(status unix.WaitStatus) {
 // readControl takes over what the control file says now.
 func (s *supervisor) readControl() {
 	var k Control
-	if err := known(readRecord(".", fileControl, k.lines)); err != nil {
-		fmt.Fprintf(os.Stderr, "read the control file: %v\n", err) // into the lock file
+	if err := known(readRecord(fileControl, fileControl, 0, k.lines)); err != nil {
+		fmt.Fprintf(os.Stderr, "read the control file: %v\n", err) // into fileRun
 		return
 	}
 	s.control = k
@@ -192,7 +192,7 @@ func (s *supervisor) terminate(cause Cause) {
 	if s.exit.Cause == NoCause {
 		s.exit.Cause = cause
 		end := ending{Cause: cause, At: time.Now()}
-		if err := os.WriteFile(fileEnding, formatRecord(fileEnding, end.lines), 0o600); err != nil && s.exit.LogError == "" {
+		if err := slotEnding.write(s.file, end.lines); err != nil && s.exit.LogError == "" {
 			s.exit.LogError = err.Error() // the exit record will say it all the same
 		}
 		// The command may be stopped: without SIGCONT it wouldn't notice.

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no argument. The lock
-// file, with the lock, comes with its first byte. The answer is a StartResult as soon as the command runs. Both have their
+// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no argument. fileRun,
+// with the lock, comes with its first byte. The answer is a StartResult as soon as the command runs. Both have their
 // length in front (4 bytes). An empty message from the supervisor says, after the run, that it can take another order.
 type order struct {
 	Spec     Spec
@@ -37,7 +37,7 @@ func (o *order) fields(c *coder) {
 	list(c, &o.Env, func(c *coder, s *string) { c.string(s) })
 }
 
-// orderFD is the socket in a supervisor. Its standard streams are /dev/null; during a run, 2 is the run's lock file.
+// orderFD is the socket in a supervisor. Its standard streams are /dev/null; during a run, 2 is fileRun.
 const orderFD = 3
 
 // superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread at a time and no garbage
@@ -77,10 +77,10 @@ func SuperviseMain(args []string) int {
 		if err != nil {
 			return 0 // the agent has gone, or let us go
 		}
-		_ = unix.Dup3(lock, unix.Stderr, 0)
-		unix.Close(lock)
-		s := &supervisor{order: o, id: o.Spec.Run, buf: buf, null: null, signals: signals}
+		_ = unix.Dup3(lock, unix.Stderr, unix.O_CLOEXEC)
+		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun), buf: buf, null: null, signals: signals}
 		clean := s.run()
+		s.file.Close()
 		_ = unix.Dup3(null, unix.Stderr, unix.O_CLOEXEC) // lets go of the lock
 		if !clean || unix.Chdir("/") != nil || writeMessage(orderSocket{}, nil) != nil {
 			return 0
@@ -233,7 +233,7 @@ type supervisor struct {
 	signals  int // see catchSignals
 	answered bool
 
-	exitFile *os.File
+	file     *os.File      // fileRun
 	pid      int           // the command's, and its process group; 0: not running
 	pidfd    int           // tells of its end; -1: SIGCHLD does
 	begin    time.Duration // by CLOCK_BOOTTIME
@@ -269,16 +269,8 @@ func (s *supervisor) close() {
 			unix.Close(fd)
 		}
 	}
-	for _, f := range [...]any{s.exitFile, s.out.file, s.err.file} {
-		if f, ok := f.(*os.File); ok && f != nil {
-			f.Close()
-		}
-	}
-	if s.out.marks != nil {
-		if f, ok := s.out.marks.file.(*os.File); ok {
-			f.Close()
-		}
-	}
+	s.out.close()
+	s.err.close()
 }
 
 // supervise returns an error only if the command certainly never began and there is no exit record.
@@ -304,42 +296,42 @@ func (s *supervisor) supervise() error {
 	return s.finish()
 }
 
-// prepare makes the run's files, so that a disk without room for the exit record is found before the command begins.
+// prepare makes the run's files, so that a disk without room for the records is found before the command begins.
 func (s *supervisor) prepare() error {
 	s.exit.BootID, s.childless = s.BootID, true
-	f, err := os.OpenFile(fileExit, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	s.exitFile = f
-	if err := allocate(f, exitSize); err != nil {
-		return fmt.Errorf("make room for the exit record: %w", err)
+	if err := allocate(s.file, slotsSize); err != nil {
+		return fmt.Errorf("make room for the run's records: %w", err)
 	}
 	spec := specRecord{Command: string(s.Spec.Command), Dir: s.dir(), Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, MaxLog: s.Spec.MaxLog}
 	for _, word := range s.Spec.Argv {
 		spec.Argv = append(spec.Argv, string(word))
 	}
-	if err := os.WriteFile(fileSpec, formatRecord(fileSpec, spec.lines), 0o600); err != nil {
+	// Writing moves the offset behind the spec, to where standard error goes on.
+	if _, err := s.file.Seek(slotsSize, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := s.file.Write(formatRecord(fileSpec, spec.lines)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dirScratch, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for i, name := range [...]string{fileOut, fileErr} {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			return err
-		}
 		stream := s.stream(i)
-		stream.file, stream.max = f, s.Spec.MaxLog
+		stream.create, stream.max = appendTo(name), s.Spec.MaxLog
 		stream.said = func(dropped int64) { s.sayDropped(i, dropped) }
 	}
-	s.out.marks = &marks{create: func() (io.Writer, error) {
-		return os.OpenFile(fileMarks, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	}}
+	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
 	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: time.Now()}
-	return os.WriteFile(fileLaunching, formatRecord(fileLaunching, launching.lines), 0o600)
+	return slotLaunching.write(s.file, launching.lines)
+}
+
+// appendTo makes a file when there is something to put into it.
+func appendTo(name string) func() (io.WriteCloser, error) {
+	return func() (io.WriteCloser, error) {
+		return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	}
 }
 
 func (s *supervisor) stream(i int) *stream {
@@ -349,11 +341,11 @@ func (s *supervisor) stream(i int) *stream {
 	return &s.err
 }
 
-// sayDropped tells who follows the run; the place was allocated with the exit record.
+// sayDropped tells who follows the run; the place is allocated.
 func (s *supervisor) sayDropped(i int, dropped int64) {
 	p := binary.LittleEndian.AppendUint64(nil, uint64(dropped))
 	// An error here is one of the disk that is losing the bytes: the stream has recorded it.
-	_, _ = s.exitFile.WriteAt(p, int64(dropsAt+8*i))
+	_, _ = s.file.WriteAt(p, int64(dropsAt+8*i))
 }
 
 // allocate gives a file its blocks. Where the file system can't promise them, zeros are written.
@@ -414,7 +406,7 @@ func (s *supervisor) launch() error {
 	s.childless = false
 	stat, _ := readStat(s.pid)
 	started := process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID, At: s.exit.StartedAt}
-	if err := os.WriteFile(fileStarted, formatRecord(fileStarted, started.lines), 0o600); err != nil {
+	if err := slotStarted.write(s.file, started.lines); err != nil {
 		// The command runs, and a record that is missing would only make its loss, should it be lost, look ambiguous.
 		s.exit.LogError = err.Error()
 	}
@@ -476,8 +468,9 @@ func (s *supervisor) finish() error {
 			e.LogError = err.Error()
 		}
 	}
-	if _, err := s.exitFile.WriteAt(e.format(), 0); err != nil {
-		fmt.Fprintf(os.Stderr, "write the exit record: %v\n", err) // into the lock file
+	e.shorten()
+	if err := slotExit.write(s.file, e.lines); err != nil {
+		fmt.Fprintf(os.Stderr, "write the exit record: %v\n", err)
 		return err
 	}
 	if e.Cause == NotStarted {
