@@ -199,7 +199,10 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 // the command's end, once.
 func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) {
 	var once sync.Once
-	s = &Stream{stdout: ch, stdin: ch, closeWrite: ch.CloseWrite, stderr: &tail{}, done: make(chan struct{})}
+	// sshd doesn't close a session while its command lives, whatever we say,
+	// and the channel's Read would wait for that: a pipe ends with Close.
+	out, in := io.Pipe()
+	s = &Stream{stdout: out, stdin: ch, closeWrite: ch.CloseWrite, stderr: &tail{}, done: make(chan struct{})}
 	set := func(err error) {
 		once.Do(func() {
 			s.err = err
@@ -208,6 +211,7 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 	}
 	s.close = func() error {
 		set(ErrClosed)
+		out.CloseWithError(ErrClosed)
 		if err := ch.Close(); err != nil && !errors.Is(err, io.EOF) && c.Err() == nil {
 			return c.opError("close a command's streams", err)
 		}
@@ -221,10 +225,15 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 		}
 		return nil
 	}
-	stderrDone := make(chan struct{})
+	stdoutDone, stderrDone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stdoutDone)
+		// The channel gives no other error than io.EOF; Close makes the pipe's.
+		_, _ = io.CopyBuffer(in, ch, make([]byte, copySize))
+		in.Close()
+	}()
 	go func() {
 		defer close(stderrDone)
-		// Ends with the channel.
 		_, _ = io.Copy(s.stderr, ch.Stderr())
 	}()
 	return s, func(e *exit) {
@@ -240,8 +249,18 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 			set(&ExitError{Code: e.code, Signal: e.signal, Stderr: s.Stderr()})
 		}
 		ch.Close()
+		// What is left of stdout waits for its reader, but not beyond the connection.
+		select {
+		case <-stdoutDone:
+		case <-c.done:
+			in.CloseWithError(c.Err())
+			<-stdoutDone
+		}
 	}
 }
+
+// copySize is as much as one packet of SSH carries.
+const copySize = 32 << 10
 
 // errNoStatus is the reason when sshd closed a session without saying how its
 // command ended.

@@ -51,8 +51,8 @@ type Info struct {
 // stdin, and the end of its stderr is kept for error messages. Read and Write
 // may be called at the same time, each from one goroutine.
 //
-// Read returns io.EOF at the end of stdout and also when the connection is
-// lost: only Wait tells the two apart.
+// Read may return io.EOF when the connection is lost, as it does at the end of
+// stdout: only Wait tells the two apart.
 type Stream struct {
 	stdout     io.Reader
 	stdin      io.Writer
@@ -74,12 +74,12 @@ func (s *Stream) Write(p []byte) (int, error) { return s.stdin.Write(p) }
 // CloseWrite ends the command's stdin; its stdout stays open.
 func (s *Stream) CloseWrite() error { return s.closeWrite() }
 
-// Close gives the stream up. The command loses its stdin and stdout, but sshd
-// doesn't end it: send a signal first, or let it end at the end of its stdin.
+// Close gives the stream up, also under a Read. The command loses its stdin and
+// stdout, but sshd doesn't end it, and its session stays taken while it lives.
 func (s *Stream) Close() error { return s.close() }
 
 // Signal sends the command's process group a signal, named without SIG ("TERM").
-// Machines with an OpenSSH older than 7.9, and those with a forced command, ignore it.
+// sshd ignores it before OpenSSH 7.9, for forced commands, and for root.
 func (s *Stream) Signal(name string) error { return s.signal(name) }
 
 // Done is closed when Wait would not block.
@@ -87,8 +87,8 @@ func (s *Stream) Done() <-chan struct{} { return s.done }
 
 // Wait waits until the command has ended. It returns nil for exit code 0, an
 // *ExitError for another code or a signal, a *LostError if that isn't known,
-// and ErrClosed after Close. It may be called from several goroutines. The
-// command can only end once somebody has read its stdout.
+// and ErrClosed after Close. It may be called from several goroutines. A
+// command that writes much only ends when somebody reads its stdout.
 func (s *Stream) Wait() error {
 	<-s.done
 	return s.err

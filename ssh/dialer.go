@@ -46,6 +46,9 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
 		return nil, fmt.Errorf("%s: wait for other dials: %w", addr, context.Cause(ctx))
 	}
 	defer d.dials.Release(1)
+	if d.opts.OpenSSH {
+		return d.dialOpenSSH(ctx, a)
+	}
 	hops, err := d.route(ctx, a)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,343 @@
+package ssh
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An opensshConn is a Conn made of processes of OpenSSH's client, one for each
+// command. Each logs in by itself, unless the user's configuration has a
+// ControlPath with a master that runs: that is how second factors work.
+//
+// Nothing but its processes tells how the connection is. It ends when one of
+// them loses its own, so a caller has one running all the time.
+type opensshConn struct {
+	program string
+	args    []string // options and host, before the command
+	info    Info
+	done    chan struct{}
+
+	mu    sync.Mutex
+	err   error                // why it ended; guarded by mu, final once done is closed
+	procs map[*os.Process]bool // that run; guarded by mu
+	tasks sync.WaitGroup       // one for each process; added to under mu, and only while err is nil
+}
+
+// dialOpenSSH logs in once, to see whether that works, and to have the errors
+// of the login here rather than from each command.
+func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
+	program, err := exec.LookPath(d.opts.SSHProgram)
+	if err != nil {
+		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("the transport openssh needs OpenSSH's client: %w", err)}
+	}
+	cfg, err := d.resolve(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	release, err := d.acquireAddr(ctx, cfg.hostPort())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", addr, err)
+	}
+	defer release()
+	c := &opensshConn{
+		program: program,
+		args:    d.opensshArgs(addr, d.dialTimeout(cfg)),
+		info:    Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(), Via: strings.Join(cfg.proxyJump, ",")},
+		done:    make(chan struct{}),
+		procs:   map[*os.Process]bool{},
+	}
+	if err := c.tryLogin(ctx, d.dialTimeout(cfg)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// opensshArgs are the options that make ssh behave as this package does.
+func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration) []string {
+	seconds := func(t time.Duration) string { return strconv.Itoa(int(max(1, math.Ceil(t.Seconds())))) }
+	args := append([]string{"-T"}, d.sshArgs(addr)...)
+	for _, o := range []string{
+		"BatchMode=yes",
+		"StrictHostKeyChecking=yes",
+		"ControlMaster=no",
+		"ClearAllForwardings=yes",
+		"RequestTTY=no",
+		"LogLevel=INFO", // the messages that sortStderr knows
+		"ConnectTimeout=" + seconds(timeout),
+		"ServerAliveInterval=" + seconds(d.opts.KeepaliveInterval),
+		"ServerAliveCountMax=" + strconv.Itoa(max(1, int(d.opts.KeepaliveTimeout/d.opts.KeepaliveInterval))),
+	} {
+		args = append(args, "-o", o)
+	}
+	if d.opts.KnownHosts != "" {
+		args = append(args, "-o", "UserKnownHostsFile="+d.opts.KnownHosts)
+	}
+	if len(d.opts.Ciphers) > 0 {
+		args = append(args, "-o", "Ciphers="+strings.Join(d.opts.Ciphers, ","))
+	}
+	return append(args, "--", addr.Host)
+}
+
+func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error {
+	tctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	// A command that every shell knows.
+	cmd := exec.CommandContext(tctx, c.program, append(c.args, "true")...)
+	stderr := &tail{}
+	cmd.Stderr = stderr
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: connect: %w", c.info.Addr, context.Cause(ctx))
+	case tctx.Err() != nil:
+		return &DialError{Addr: c.info.Addr, Op: "connect to " + c.info.RemoteAddr, Err: &timeoutError{timeout}}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() != sshFailed {
+		return nil // we were in, and the login shell is a strange one
+	}
+	return sortStderr(c.info, stderr.String(), err)
+}
+
+// sshFailed is ssh's exit code for errors of its own.
+const sshFailed = 255
+
+func (c *opensshConn) Info() Info            { return c.info }
+func (c *opensshConn) Done() <-chan struct{} { return c.done }
+
+func (c *opensshConn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *opensshConn) Close() error {
+	c.end(ErrClosed)
+	c.tasks.Wait()
+	return nil
+}
+
+// end kills all processes, and ends the connection for the reason err if it is
+// the first.
+func (c *opensshConn) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	for p := range c.procs {
+		// One that has ended already needs no killing.
+		_ = p.Kill()
+	}
+	close(c.done)
+}
+
+// run starts cmd, and calls finish in a goroutine when it has ended.
+func (c *opensshConn) run(cmd *exec.Cmd, finish func(error)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	// A process group of its own: an interrupt at the terminal isn't for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%s: start ssh: %w", c.info.Addr, err)
+	}
+	c.procs[cmd.Process] = true
+	c.tasks.Go(func() {
+		err := cmd.Wait()
+		c.mu.Lock()
+		delete(c.procs, cmd.Process)
+		c.mu.Unlock()
+		finish(err)
+	})
+	return nil
+}
+
+func (c *opensshConn) Exec(ctx context.Context, command string) (*Stream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: start a command: %w", c.info.Addr, context.Cause(ctx))
+	}
+	cmd := exec.Command(c.program, append(c.args, command)...)
+	pipes, err := newPipes()
+	if err != nil {
+		return nil, fmt.Errorf("%s: start a command: %w", c.info.Addr, err)
+	}
+	s := &Stream{stdout: pipes.out, stdin: pipes.in, closeWrite: pipes.in.Close, stderr: &tail{}, done: make(chan struct{})}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.theirIn, pipes.theirOut, s.stderr
+	// Descendants (ProxyCommand) may hold stderr beyond ssh's end.
+	cmd.WaitDelay = time.Second
+	var closed sync.Once
+	gaveUp := make(chan struct{})
+	s.close = func() error {
+		closed.Do(func() {
+			close(gaveUp)
+			pipes.close()
+			c.kill(cmd.Process)
+		})
+		return nil
+	}
+	s.signal = func(string) error {
+		return fmt.Errorf("%s: send a signal: %w by the transport openssh", c.info.Addr, errors.ErrUnsupported)
+	}
+	err = c.run(cmd, func(err error) {
+		s.err = c.verdict(err, s.Stderr(), gaveUp)
+		close(s.done)
+	})
+	pipes.theirIn.Close()
+	pipes.theirOut.Close()
+	if err != nil {
+		pipes.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *opensshConn) kill(p *os.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.procs[p] {
+		_ = p.Kill()
+	}
+}
+
+// verdict says what the end of a command's ssh means. 255 is ssh's own
+// failure, or a signal that ended the command, or the command's own code:
+// unknown, in short.
+func (c *opensshConn) verdict(err error, stderr string, gaveUp <-chan struct{}) error {
+	select {
+	case <-gaveUp:
+		return ErrClosed
+	default:
+	}
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
+		return nil
+	}
+	if ended := c.Err(); ended != nil {
+		var lost *LostError
+		if errors.As(ended, &lost) {
+			ended = lost.Err
+		}
+		return &LostError{Addr: c.info.Addr, Err: ended, Stderr: stderr}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() != sshFailed {
+		return &ExitError{Code: exit.ExitCode(), Stderr: stderr}
+	}
+	reason := sortStderr(c.info, stderr, err)
+	if errors.Is(reason, ErrTooManySessions) {
+		return reason
+	}
+	lost := &LostError{Addr: c.info.Addr, Err: reason, Stderr: stderr}
+	c.end(&LostError{Addr: c.info.Addr, Err: reason})
+	return lost
+}
+
+// pipes connect a command's stdin and stdout without a copy in between.
+type pipes struct{ in, out, theirIn, theirOut *os.File }
+
+func newPipes() (*pipes, error) {
+	var p pipes
+	var err error
+	if p.theirIn, p.in, err = os.Pipe(); err != nil {
+		return nil, err
+	}
+	if p.out, p.theirOut, err = os.Pipe(); err != nil {
+		p.theirIn.Close()
+		p.in.Close()
+		return nil, err
+	}
+	return &p, nil
+}
+
+func (p *pipes) close() {
+	p.in.Close()
+	p.out.Close()
+}
+
+// DialUnix has ssh listen on a socket in a directory that only we can enter,
+// forward it, and says so once that works.
+func (c *opensshConn) DialUnix(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := c.dialUnix(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: connect to socket %s: %w", c.info.Addr, path, err)
+	}
+	return conn, nil
+}
+
+func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	dir, err := os.MkdirTemp("", "jobserver-ssh")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	local := filepath.Join(dir, "s")
+	// The first value of an option counts. A master of the user's would run no
+	// LocalCommand, and it is LocalCommand that tells when the socket is there.
+	args := append([]string{"-N", "-L", local + ":" + path, "-o", "ClearAllForwardings=no", "-o", "ControlPath=none",
+		"-o", "ExitOnForwardFailure=yes", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready"}, c.args...)
+	cmd := exec.Command(c.program, args...)
+	stderr := &tail{}
+	cmd.Stderr = stderr
+	cmd.WaitDelay = time.Second
+	out, theirOut, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd.Stdout = theirOut
+	ended := make(chan error, 1)
+	err = c.run(cmd, func(err error) { ended <- err })
+	theirOut.Close()
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { c.kill(cmd.Process) })
+	defer stop()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		err = <-ended
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, sortStderr(c.info, stderr.String(), err)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", local)
+	if err != nil {
+		c.kill(cmd.Process)
+		return nil, err
+	}
+	return &forwardedConn{UnixConn: conn.(*net.UnixConn), kill: func() {
+		c.kill(cmd.Process)
+		<-ended
+	}}, nil
+}
+
+// A forwardedConn ends its ssh when it is closed.
+type forwardedConn struct {
+	*net.UnixConn
+	once sync.Once
+	kill func()
+}
+
+func (f *forwardedConn) Close() error {
+	err := f.UnixConn.Close()
+	f.once.Do(f.kill)
+	return err
+}

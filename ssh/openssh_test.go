@@ -1,0 +1,130 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"jobserver/ssh/sshtest"
+)
+
+func openSSH(o *Options) { o.OpenSSH = true }
+
+func TestOpenSSH(t *testing.T) {
+	m := sshtest.Start(t)
+	c := mustDial(t, dialer(m, openSSH), m.Name)
+	t.Run("output", func(t *testing.T) {
+		if out, err := output(t, c, "echo $HOME"); out != m.Home+"\n" || err != nil {
+			t.Errorf("got %q, %v", out, err)
+		}
+	})
+	t.Run("code", func(t *testing.T) {
+		_, err := output(t, c, "echo wrong >&2; exit 7")
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Code != 7 || exit.Stderr != "wrong\n" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("stdin", func(t *testing.T) {
+		s := started(t, c, "echo up; exec cat")
+		io.WriteString(s, "hello")
+		s.CloseWrite()
+		if b, err := io.ReadAll(s); string(b) != "hello" || err != nil {
+			t.Errorf("got %q, %v", b, err)
+		}
+	})
+	t.Run("close", func(t *testing.T) {
+		s := started(t, c, "echo up; exec sleep 1000")
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Wait(); err != ErrClosed {
+			t.Errorf("Wait: %v", err)
+		}
+	})
+	t.Run("unix socket", func(t *testing.T) { testOpenSSHUnix(t, c) })
+	t.Run("lost", func(t *testing.T) {
+		s := started(t, c, "echo up; exec sleep 1000")
+		if _, err := m.KillSessions(); err != nil {
+			t.Fatal(err)
+		}
+		wantLost(t, s.Wait())
+		<-c.Done()
+		wantLost(t, c.Err())
+	})
+}
+
+func TestOpenSSHClose(t *testing.T) {
+	m := sshtest.Start(t)
+	c := mustDial(t, dialer(m, openSSH), m.Name)
+	s := started(t, c, "echo up; exec sleep 1000")
+	c.Close()
+	wantLost(t, s.Wait())
+	if _, err := c.Exec(t.Context(), "true"); !errors.Is(err, ErrClosed) {
+		t.Errorf("Exec after Close: %v", err)
+	}
+}
+
+// TestOpenSSHErrors has the same kinds of errors as the transport of our own.
+func TestOpenSSHErrors(t *testing.T) {
+	m := sshtest.Start(t)
+	d := dialer(m, openSSH, func(o *Options) { o.DialTimeout = 2 * time.Second })
+	good := read(t, m.KnownHosts)
+
+	write(t, m.KnownHosts, "")
+	if e := wantError[*HostKeyError](t, d, m.Name, true); !e.Unknown {
+		t.Errorf("got %+v, want unknown", e)
+	}
+	write(t, m.KnownHosts, "\n"+knownAs(m)+" "+read(t, m.KeyFile+".pub"))
+	if e := wantError[*HostKeyError](t, d, m.Name, true); e.Unknown || e.File != m.KnownHosts || e.Line != 2 ||
+		e.Fingerprint != fingerprint(t, read(t, m.HostKeyFile("ed25519")+".pub")) {
+		t.Errorf("got %+v, want changed, line 2", e)
+	}
+	write(t, m.KnownHosts, good+"@revoked * "+read(t, m.HostKeyFile("ed25519")+".pub"))
+	if e := wantError[*HostKeyError](t, d, m.Name, true); !e.Revoked {
+		t.Errorf("got %+v, want revoked", e)
+	}
+	write(t, m.KnownHosts, good)
+
+	if err := os.Chmod(m.KeyFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantError[*AuthError](t, d, m.Name, true)
+
+	m.AddHost("nowhere", "x", "no-such-machine.invalid", 22)
+	if e := wantError[*ResolveError](t, d, "nowhere", false); e.Host != "no-such-machine.invalid" {
+		t.Errorf("got %+v", e)
+	}
+	m.AddHost("silent", "x", "127.0.0.1", listen(t, "", true))
+	quick := dialer(m, openSSH, func(o *Options) { o.DialTimeout = 100 * time.Millisecond })
+	if e := wantError[*DialError](t, quick, "silent", false); !e.Timeout() {
+		t.Errorf("not a timeout: %v", e)
+	}
+	if err := m.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if e := wantError[*DialError](t, d, m.Name, false); !strings.Contains(e.Error(), "refused") {
+		t.Error(e)
+	}
+}
+
+func testOpenSSHUnix(t *testing.T, c Conn) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	socket, accepted := serveOnce(t)
+	conn, err := c.DialUnix(ctx, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	io.WriteString(conn, "hello")
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "hello" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	conn.Close()
+	<-accepted
+}

@@ -1,0 +1,59 @@
+package ssh
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// sortStderr turns what OpenSSH's client wrote before it failed into our
+// errors. The messages are those of OpenSSH 7 to 10, whose wording has been
+// stable; an unknown one makes a DialError that cites it.
+func sortStderr(info Info, stderr string, err error) error {
+	addr := info.Addr
+	// ssh ends its lines as for a terminal in raw mode.
+	text := strings.TrimSpace(strings.ReplaceAll(stderr, "\r", ""))
+	has := func(s string) bool { return strings.Contains(text, s) }
+	last := text[strings.LastIndexByte(text, '\n')+1:]
+	switch {
+	case has("Host key verification failed"), has("REMOTE HOST IDENTIFICATION HAS CHANGED"), has("host key is known for"), has("is marked as revoked"):
+		return hostKeyMessage(addr, text)
+	case has("Could not resolve hostname"):
+		return &ResolveError{Addr: addr, Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last)}
+	case has("Permission denied ("), has("Too many authentication failures"):
+		return &AuthError{Addr: addr, User: info.User, Tried: []string{"what the system's ssh offers"}, Err: errors.New(last)}
+	case has("Session open refused by peer"), has("open failed: connect failed: open failed"):
+		return fmt.Errorf("%s: %w", addr, ErrTooManySessions)
+	case has("Bad configuration option"), has("Can't open user config file"), has("jumphost loop"):
+		return &ConfigError{Addr: addr, Err: errors.New(strings.ReplaceAll(text, "\n", "; "))}
+	case text == "":
+		return &DialError{Addr: addr, Op: "run ssh", Err: err}
+	}
+	return &DialError{Addr: addr, Op: "connect to " + info.RemoteAddr, Err: errors.New(strings.TrimPrefix(last, "ssh: "))}
+}
+
+func hostKeyMessage(addr, text string) error {
+	e := &HostKeyError{Addr: addr, Fingerprint: submatch(text, `(SHA256:[A-Za-z0-9+/]+)`)}
+	e.KeyType = submatch(text, `fingerprint for the (\S+) key`)
+	switch {
+	case strings.Contains(text, "revoked"):
+		e.Revoked = true
+	case !strings.Contains(text, "HAS CHANGED") && !strings.Contains(text, "has changed"):
+		e.Unknown = true
+	}
+	e.File = submatch(text, `(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$`)
+	if n, err := strconv.Atoi(submatch(text, `(?m)Offending .* in .*:(\d+)$`)); err == nil {
+		e.Line = n
+	}
+	return e
+}
+
+// submatch gives the first group of the first match, or nothing.
+func submatch(text, pattern string) string {
+	if m := regexp.MustCompile(pattern).FindStringSubmatch(text); m != nil {
+		return strings.TrimSpace(m[1])
+	}
+	return ""
+}
