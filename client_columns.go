@@ -135,7 +135,7 @@ func checkColumns(e *env) []view.Column[api.MachineCheck] {
 			if !c.OK {
 				return ""
 			}
-			return fmt.Sprintf("%+.3fs", c.ClockOffsetSeconds)
+			return fmt.Sprintf("%+d ms", int64(1000*c.ClockOffsetSeconds))
 		})}
 	key := plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
 	key.Value, key.Give, key.Middle, key.Min = func(c c) string { return c.Fingerprint }, 5, true, 20

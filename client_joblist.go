@@ -70,7 +70,7 @@ func (c *jobLs) request(ctx context.Context, e *env, d daemon, words []string) (
 		Selectors: words,
 		Running:   c.Running,
 		Collapse:  !c.Expand && !c.Running && !e.forScripts(),
-		Full:      e.forScripts(),
+		Full:      e.forScripts() || c.Expand || len(words) > 0, // the commands of a matrix's cells differ by their variables only
 	}
 	if c.After && len(words) > 0 {
 		// From the highest job that the selectors name.

@@ -137,12 +137,19 @@ func rowStatus(e *env, row listRow) []view.Span {
 	return nil
 }
 
-// jobCommand is a job's command; a setup's are many.
+// jobCommand is a job's command as it ran, or as it will as far as that is known. A setup has many.
 func jobCommand(job *api.Job) string {
-	if job.Cmd == "" && len(job.Steps) > 0 {
+	switch {
+	case len(job.Steps) > 0:
 		return "setup: " + strings.Join(job.Steps, "; ")
+	case job.CmdRun != "":
+		return job.CmdRun
 	}
-	return job.Cmd
+	cmd := job.Cmd
+	for name, value := range job.Vars {
+		cmd = strings.ReplaceAll(cmd, "{"+name+"}", value)
+	}
+	return cmd
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.
@@ -199,7 +206,7 @@ func jobError(job *api.Job) string {
 		return job.Error
 	case job.Signal != "":
 		return "killed by " + job.Signal
-	case job.ExitCode != nil:
+	case job.ExitCode != nil && *job.ExitCode != 0:
 		return fmt.Sprintf("exit code %d", *job.ExitCode)
 	}
 	return ""
@@ -223,7 +230,7 @@ func jobColumns() []view.Column[api.Job] {
 	return []view.Column[j]{id,
 		onlyCSV("status", func(j j) string { return j.Status }),
 		onlyCSV("class", func(j j) string { return j.Class }),
-		onlyCSV("cmd", func(j j) string { return jobCommand(&j) }),
+		onlyCSV("cmd", func(j j) string { return j.Cmd }),
 		onlyCSV("machine", func(j j) string { return j.Machine }),
 		onlyCSV("matrix", func(j j) string { return known0(j.Matrix) }),
 		onlyCSV("tag", func(j j) string { return known0(j.Tag) }),

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"jobserver/api"
 	"jobserver/view"
@@ -46,7 +47,11 @@ func checksFailed(e *env, checks []api.MachineCheck) error {
 		if e.forScripts() {
 			continue
 		}
-		e.note("%s: %s", view.Clean(check.Addr), view.Clean(check.Error))
+		problem := view.Clean(check.Error)
+		if !strings.HasPrefix(problem, check.Addr) {
+			problem = view.Clean(check.Addr) + ": " + problem
+		}
+		e.note("%s", problem)
 		if check.Hint != "" {
 			e.note("%s: hint: %s", view.Clean(check.Addr), view.Clean(check.Hint))
 		}

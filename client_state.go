@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"jobserver/api"
 	"jobserver/sched"
@@ -117,7 +121,76 @@ func fileColumns() []view.Column[fileCheck] {
 // stateExport is `state export`.
 type stateExport struct{ stateDirFlag }
 
-// Run prints what the state holds. Secrets' values are left out.
-func (c *stateExport) Run(_ context.Context, e *env) error {
+// exported is one line of an export: exactly one of its fields is set. They are what listings print.
+type exported struct {
+	Variable *api.Variable `json:"variable,omitempty"`
+	Machine  *api.Machine  `json:"machine,omitempty"`
+	Tag      *api.Tag      `json:"tag,omitempty"`
+	Matrix   *api.Matrix   `json:"matrix,omitempty"`
+	Job      *api.Job      `json:"job,omitempty"`
+}
+
+// Run prints what the state holds: variables without secrets' values, machines, tags, matrices, and all jobs by id.
+func (c *stateExport) Run(ctx context.Context, e *env) error {
+	dir, err := c.dir(e)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return api.Errorf(api.NotFound, "export the state: %w", err)
+	}
+	state, err := loadState(dir)
+	if err != nil {
+		return fmt.Errorf("export the state: %w", err)
+	}
+	out := bufio.NewWriter(e.stdout)
+	put := func(one exported) error { return view.WriteObject(out, view.JSONL, one) }
+	if err := exportTables(state, put); err != nil {
+		return err
+	}
+	daemon := &service{daemonParts: &daemonParts{settings: ServeCmd{LogDir: filepath.Join(dir, "logs")}}}
+	for id := uint64(1); id < state.NextID() && ctx.Err() == nil; id++ {
+		record := state.Job(id)
+		if record == nil {
+			continue
+		}
+		job := daemon.job(state, record, true)
+		if err := put(exported{Job: &job}); err != nil {
+			return err
+		}
+	}
+	return errors.Join(out.Flush(), ctx.Err())
+}
+
+// exportTables exports what isn't a job.
+func exportTables(state *sched.State, put func(exported) error) error {
+	for _, v := range state.Vars() {
+		variable := api.Variable{Name: v.Name, Secret: v.Secret}
+		if !v.Secret {
+			value := string(v.Value)
+			variable.Value = &value
+		}
+		if err := put(exported{Variable: &variable}); err != nil {
+			return err
+		}
+	}
+	for _, addr := range state.Machines() {
+		machine := machineOf(state, addr)
+		if err := put(exported{Machine: &machine}); err != nil {
+			return err
+		}
+	}
+	for _, id := range state.Tags() {
+		tag := tagOf(state, id)
+		if err := put(exported{Tag: &tag}); err != nil {
+			return err
+		}
+	}
+	for _, id := range state.Matrices() {
+		matrix := matrixOf(state, id)
+		if err := put(exported{Matrix: &matrix}); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -127,6 +127,9 @@ func flagName(field reflect.StructField) string {
 
 // isGroup tells whether a type of the grammar has commands below it.
 func isGroup(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
 	for i := range t.NumField() {
 		if _, ok := t.Field(i).Tag.Lookup("cmd"); ok {
 			return true
@@ -148,6 +151,15 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 		}
 	}
 	err := api.Errorf(api.Usage, "there is no command %q", strings.Join(append(path[:len(path):len(path)], word), " "))
+	for i := range group.NumField() {
+		// The word of a command one level down, as in `j restart`.
+		if field := group.Field(i); isGroup(field.Type) {
+			if _, ok := commandField(field.Type, word); ok {
+				name, _, _ := commandNames(field)
+				return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], name, word), " "))
+			}
+		}
+	}
 	if like := closest(word, names); like != "" {
 		return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], like), " "))
 	}

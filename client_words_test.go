@@ -109,6 +109,7 @@ func flagNames(node *kong.Node) []string {
 func TestUsageErrors(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"lss", `there is no command "lss" | did you mean "ls"?`},
+		{"restart 5", `there is no command "restart" | did you mean "job restart"?`},
 		{"job lsit", `there is no command "job lsit" | did you mean "job list"?`},
 		{"machin ls", `there is no command "machin" | did you mean "machine"?`},
 		{"xyzzy", `there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, add, ls, log, rm, wait, why, show, stat, serve, demo, ping, status, events, state, completions, version, help`},
