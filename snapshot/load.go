@@ -120,6 +120,9 @@ func load(fsys FS, inv *inventory) (*contents, error) {
 // checkFresh allows what a first start leaves that was interrupted before it
 // wrote `format`: an empty first segment. No commit goes there before.
 func checkFresh(fsys FS, inv *inventory) error {
+	if _, ok := parseStoreID(inv.serverID); !ok && inv.serverID != nil {
+		return &CorruptError{serverIDName, -1, "it is no server id"}
+	}
 	if len(inv.snapshots) == 0 && len(inv.segments) == 0 {
 		return nil
 	}

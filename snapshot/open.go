@@ -110,9 +110,6 @@ func (s *Store) settle(name string) error {
 // start makes the first segment of an empty state.
 func (s *Store) start(inv *inventory) error {
 	id, ok := parseStoreID(inv.serverID)
-	if !ok && inv.serverID != nil {
-		return &CorruptError{serverIDName, -1, "it is no server id"}
-	}
 	if !ok {
 		rand.Read(id[:])
 		if err := s.writeServerID(id); err != nil {

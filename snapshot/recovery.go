@@ -74,8 +74,11 @@ func replaySpan(fsys FS, span span, store storeID, fn func([]byte) error) error 
 	for s.off < span.end {
 		at := s.off
 		b, err := s.read()
+		if errors.As(err, new(errNoBatch)) {
+			err = &CorruptError{s.name, at, fmt.Sprintf("it changed after it was checked: %v", err)}
+		}
 		if err != nil {
-			return &CorruptError{s.name, at, fmt.Sprintf("it changed while it was read: %v", err)}
+			return err
 		}
 		if err := eachRecord(b.body, b.count, fn); err != nil {
 			return err

@@ -52,7 +52,7 @@ func newSnapshotWriter(out io.Writer, h header) (*snapshotWriter, error) {
 	if _, err := out.Write(h.encode()); err != nil {
 		return nil, err
 	}
-	return &snapshotWriter{out: out, seed: seed(snapshotMagic, h.store, h.number), raw: make([]byte, blockHeader, blockSize*2)}, nil
+	return &snapshotWriter{out: out, seed: seed(snapshotMagic, h.store, h.number), raw: make([]byte, blockHeader)}, nil
 }
 
 // add appends one record, which it copies.
@@ -168,7 +168,7 @@ func openSnapshot(fsys FS, number uint64, store storeID) (*snapshotReader, error
 		f.Close()
 		return nil, &CorruptError{name, 24, "it belongs to another server id"}
 	}
-	r.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, r.size-headerSize), 64<<10)
+	r.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, r.size-headerSize), int(min(r.size, 64<<10)))
 	return r, nil
 }
 
@@ -191,7 +191,8 @@ func (r *snapshotReader) next(buf []byte) (block, error) {
 	crc := h[28:32:32]
 	whole := buf[:0]
 	if cap(whole) < blockHeader+stored {
-		whole = make([]byte, 0, blockHeader+max(stored, blockSize*5/4))
+		// Large enough for most blocks, but never for more than the file holds.
+		whole = make([]byte, 0, blockHeader+max(stored, int(min(blockSize*5/4, r.size))))
 	}
 	whole = whole[:blockHeader+stored]
 	sum := crc32.Update(r.sum, castagnoli, crc)

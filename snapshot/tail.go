@@ -28,6 +28,9 @@ func (s *segment) tail(why error) (*tornTail, error) {
 	if err != nil {
 		return nil, readError(s.name, s.off, err)
 	}
+	if s.size <= s.off {
+		return nil, &CorruptError{s.name, s.off, "the file was cut off: zeros stand behind the last batch of every segment"}
+	}
 	if last < s.off {
 		return nil, nil
 	}
