@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// memory is a file that can be full.
+type memory struct {
+	bytes.Buffer
+	room int
+}
+
+func (m *memory) Write(p []byte) (int, error) {
+	n := min(len(p), m.room)
+	m.room -= n
+	m.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, unix.ENOSPC
+	}
+	return n, nil
+}
+
+func (*memory) Close() error { return nil }
+
+func newMarks(m *memory) *marks {
+	return &marks{create: func() (io.WriteCloser, error) { return m, nil }}
+}
+
+func TestMarks(t *testing.T) {
+	long := strings.Repeat("x", MaxMarkLine-len("RESULTS: "))
+	for name, tt := range map[string]struct {
+		in, want string
+		dropped  int64
+		room     int
+	}{
+		"none":           {in: "a\nb\nRESULT: x\nRESULTS:x\n RESULTS: x\nresults: x\n"},
+		"both":           {in: "a\nRESULTS: /a b/c\nMETRIC: loss=1\nb\n", want: "RESULTS: /a b/c\nMETRIC: loss=1\n"},
+		"no newline":     {in: "RESULTS: end", want: "RESULTS: end\n"},
+		"prefix alone":   {in: "RESULTS: \nMETRIC:", want: "RESULTS: \n"},
+		"carriage":       {in: "RESULTS: a\r\n", want: "RESULTS: a\r\n"},
+		"binary":         {in: "\x00\n\xffRESULTS: no\nRESULTS: \xff\x00\n", want: "RESULTS: \xff\x00\n"},
+		"longest":        {in: "RESULTS: " + long + "\n", want: "RESULTS: " + long + "\n"},
+		"too long":       {in: "RESULTS: " + long + "x\nRESULTS: next\n", want: "RESULTS: next\n", dropped: 1},
+		"much too long":  {in: "METRIC: " + strings.Repeat(long, 5) + "\nMETRIC: next\n", want: "METRIC: next\n", dropped: 1},
+		"too many":       {in: strings.Repeat("RESULTS: "+long+"\n", 256), want: strings.Repeat("RESULTS: "+long+"\n", 255), dropped: 1},
+		"no room":        {in: "RESULTS: a\nRESULTS: b\n", want: "RES", dropped: 2, room: 3},
+		"empty lines":    {in: "\n\n\nRESULTS: a\n\n", want: "RESULTS: a\n"},
+		"in the middle":  {in: "x RESULTS: a\nxMETRIC: b\n"},
+		"prefix, no end": {in: "RESULTS", want: ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, size := range []int{1, 3, 7, 4096, 1 << 20} {
+				if size < 4096 && len(tt.in) > 1<<20 {
+					continue
+				}
+				file := &memory{room: tt.room}
+				if tt.room == 0 {
+					file.room = 1 << 30
+				}
+				m := newMarks(file)
+				for p := []byte(tt.in); len(p) > 0; p = p[min(size, len(p)):] {
+					m.scan(p[:min(size, len(p))])
+				}
+				m.end()
+				if file.String() != tt.want || m.dropped != tt.dropped || m.err == nil && m.written != int64(len(tt.want)) {
+					t.Errorf("pieces of %d: %.100q, %d dropped, %d written", size, file.String(), m.dropped, m.written)
+				}
+			}
+		})
+	}
+}
+
+func FuzzMarks(f *testing.F) {
+	f.Add([]byte("a\nRESULTS: b\nMETRIC: c\n"), 3)
+	f.Add([]byte("RESULTS: "), 1)
+	f.Fuzz(func(t *testing.T, in []byte, size int) {
+		size = max(1, size)
+		var want []Mark
+		for line := range bytes.Lines(in) {
+			if m, ok := parseMark(bytes.TrimSuffix(line, []byte("\n"))); ok {
+				want = append(want, m)
+			}
+		}
+		file := &memory{room: 1 << 30}
+		m := newMarks(file)
+		for p := in; len(p) > 0; p = p[min(size, len(p)):] {
+			m.scan(p[:min(size, len(p))])
+		}
+		m.end()
+		got, used := parseMarks(file.Bytes())
+		if diff := cmp.Diff(want, got); len(in) < MaxMarkLine && (diff != "" || used != m.written) {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestStreamLosesOnlyBytes(t *testing.T) {
+	file := &memory{room: 5}
+	var said []int64
+	s := stream{max: 8, said: func(n int64) { said = append(said, n) }, create: func() (io.WriteCloser, error) { return file, nil }}
+	s.take([]byte("abc"))
+	s.take([]byte("defg")) // a full disk
+	file.room = 100
+	s.take([]byte("hijk")) // room again, up to the cap
+	s.take([]byte("lmn"))
+	if file.String() != "abcdehij" || s.written != 8 || s.dropped != 6 || !errors.Is(s.err, unix.ENOSPC) || s.crc != checksum([]byte("abcdehij")) {
+		t.Errorf("file %q, %+v", file.String(), s)
+	}
+	if diff := cmp.Diff([]int64{2, 6}, said); diff != "" {
+		t.Errorf("said: %s", diff)
+	}
+	s = stream{create: func() (io.WriteCloser, error) { return nil, unix.ENOSPC }}
+	s.take([]byte("abc"))
+	if s.dropped != 3 || !errors.Is(s.err, unix.ENOSPC) {
+		t.Errorf("no file: %+v", s)
+	}
+}
+
+func TestBigOutput(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	exe, err := os.Executable()
+	must(t, err)
+	s := m.command("%s helper bytes 10000000; echo; echo RESULTS: after; %s helper bytes 300000 >&2", exe, exe)
+	start(t, c, s)
+	e := follow(t, c, s.Run)
+	want := make([]byte, 10_000_000)
+	for i := range want {
+		want[i] = byte(i) | 1<<7
+	}
+	if !bytes.Equal(e.out, append(want, "\nRESULTS: after\n"...)) || !bytes.Equal(e.err, want[:300_000]) {
+		t.Errorf("%d and %d bytes came", len(e.out), len(e.err))
+	}
+	if diff := cmp.Diff([]Mark{{Results, "after"}}, e.marks); diff != "" {
+		t.Error(diff)
+	}
+	if e.exit.OutCRC != checksum(e.out) || e.exit.ErrCRC != checksum(e.err) {
+		t.Errorf("checksums: %+v", e.exit)
+	}
+
+	capped := m.command("%s", s.Command)
+	capped.MaxLog = 1000
+	start(t, c, capped)
+	e = follow(t, c, capped.Run)
+	if !bytes.Equal(e.out, want[:1000]) || !bytes.Equal(e.err, want[:1000]) || len(e.marks) != 1 {
+		t.Errorf("capped: %d and %d bytes, marks %v", len(e.out), len(e.err), e.marks)
+	}
+	if e.exit.OutDropped != 10_000_016-1000 || e.exit.ErrDropped != 299_000 || e.exit.LogError != "" || e.exit.Code != 0 {
+		t.Errorf("capped: %+v", e.exit)
+	}
+}
+
+func TestDroppedIsSaidWhileRunning(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	fifo := filepath.Join(m.login, "go")
+	must(t, unix.Mkfifo(fifo, 0o600))
+	s := m.command("echo 0123456789; cat %s; echo RESULTS: x; cat %s", fifo, fifo)
+	s.MaxLog = 4
+	start(t, c, s)
+	must(t, os.WriteFile(fifo, nil, 0))
+	// The mark is behind the bytes that were dropped.
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: 4, Wait: 1 << 40})
+	must(t, err)
+	if len(p.Marks) != 1 || p.OutDropped < 7 || p.Exit != nil {
+		t.Errorf("while running: %+v", p)
+	}
+	must(t, os.WriteFile(fifo, nil, 0))
+	if e := follow(t, c, s.Run); string(e.out) != "0123" || e.exit.OutDropped != 18 {
+		t.Errorf("out %q, exit %+v", e.out, e.exit)
+	}
+}
+
+// TestFileLimit has every write beyond 8 KiB fail, which is as good as a full disk and needs no privileges.
+func TestFileLimit(t *testing.T) {
+	m := newMachine(t)
+	exe := m.exe
+	m.exe = filepath.Join(m.login, "limited")
+	self, err := os.Executable()
+	must(t, err)
+	must(t, os.WriteFile(m.exe, []byte("#!/bin/sh\nulimit -f 20\nexec "+self+" \"$@\"\n"), 0o755))
+	c := m.connect()
+	s := m.command("i=0; while [ $i -lt 3000 ]; do echo 0123456789; i=$((i+1)); done; echo RESULTS: there; exit 5")
+	start(t, c, s)
+	e := follow(t, c, s.Run)
+	if e.exit.Code != 5 || e.exit.OutDropped == 0 || !strings.Contains(e.exit.LogError, "file too large") || len(e.marks) != 1 {
+		t.Errorf("exit %+v, marks %v", e.exit, e.marks)
+	}
+	if int64(len(e.out)) != e.exit.OutLen || e.exit.OutLen+e.exit.OutDropped != 3000*11+15 || e.exit.OutCRC != checksum(e.out) {
+		t.Errorf("%d bytes came; exit %+v", len(e.out), e.exit)
+	}
+	m.exe = exe
+}
+
+// TestFullDisk needs to mount a small file system; TestFileLimit shows the same without.
+func TestFullDisk(t *testing.T) {
+	m := newMachine(t)
+	must(t, os.Mkdir(m.root, 0o700))
+	if err := unix.Mount("tmpfs", m.root, "tmpfs", 0, "size=256k"); err != nil {
+		if os.Geteuid() == 0 && os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Logf("not as this user: %v", err)
+		return
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(m.root, unix.MNT_DETACH)) })
+	c := m.connect()
+	s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo lost; echo lost too >&2; echo RESULTS: lost; exit 4")
+	start(t, c, s)
+	e := follow(t, c, s.Run)
+	if e.exit == nil || e.exit.Code != 4 || e.exit.OutDropped != 19 || e.exit.MarksDropped != 1 || !strings.Contains(e.exit.LogError, "no space") {
+		t.Errorf("state %v, exit %+v", e.state, e.exit)
+	}
+	if r := startResult(t, c, m.command("true")); !errors.Is(r.Err(), ErrNotStarted) || !strings.Contains(r.Reason, "no space") {
+		t.Errorf("start on a full disk: %+v", r)
+	}
+	must(t, c.Forget(m.ctx(), []RunID{s.Run}, false))
+	again := m.command("echo fine")
+	start(t, c, again)
+	if e := follow(t, c, again.Run); string(e.out) != "fine\n" {
+		t.Errorf("out %q", e.out)
+	}
+}
