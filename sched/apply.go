@@ -18,9 +18,9 @@ func (s *State) Apply(c *Change) error {
 	s.changes++
 	switch {
 	case c.JobSubmitted != nil:
-		return s.applySubmitted(c.JobSubmitted.Job)
+		return s.applySubmitted(c.JobSubmitted.Job, c.At)
 	case c.MatrixSubmitted != nil:
-		return s.applyMatrix(c.MatrixSubmitted.Matrix)
+		return s.applyMatrix(c.MatrixSubmitted.Matrix, c.At)
 	case c.JobHeld != nil:
 		return s.applyHeld(c.JobHeld.Job, c.JobHeld.Held)
 	case c.JobCanceled != nil:
@@ -116,11 +116,12 @@ func (s *State) take(id, count uint64) error {
 	return nil
 }
 
-func (s *State) applySubmitted(rec *statepb.Job) error {
+func (s *State) applySubmitted(rec *statepb.Job, at int64) error {
 	if err := s.take(rec.Id, 1); err != nil {
 		return err
 	}
 	j := &job{Job: proto.Clone(rec).(*statepb.Job), late: -1}
+	j.SubmittedAt = at
 	if j.Matrix != 0 {
 		m := s.matrices[j.Matrix]
 		if m == nil || uint32(j.Cell) >= m.Cells {
@@ -136,19 +137,7 @@ func (s *State) applySubmitted(rec *statepb.Job) error {
 	return s.settle(j)
 }
 
-// addRestarted makes the job the one that counts for its cell, in the place of the one before.
-func (s *State) addRestarted(m *matrix, id uint64, c uint32) {
-	if old := s.index.mark[m.counting(c)]; old != 0 {
-		m.counts.add(old, -1)
-	}
-	m.newest[c] = id
-	s.extra[id] = cell{m, c}
-	if now := s.index.mark[id]; now != 0 {
-		m.counts.add(now, 1)
-	}
-}
-
-func (s *State) applyMatrix(rec *statepb.Matrix) error {
+func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 	if err := s.take(rec.Id, 1); err != nil {
 		return err
 	}
@@ -156,6 +145,7 @@ func (s *State) applyMatrix(rec *statepb.Matrix) error {
 		return err
 	}
 	m := s.addMatrix(proto.Clone(rec).(*statepb.Matrix))
+	m.SubmittedAt = at
 	m.Touched = make([]byte, (m.Cells+7)/8)
 	m.untouched = int(m.Cells)
 	class := s.index.intern(m.Template.Class)
@@ -173,7 +163,7 @@ func (s *State) applyMatrix(rec *statepb.Matrix) error {
 
 // addMatrix files a matrix's record.
 func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
-	m := &matrix{Matrix: rec, newest: map[uint32]uint64{}}
+	m := &matrix{Matrix: rec, again: map[uint32][]uint64{}}
 	s.matrices[m.Id] = m
 	s.order = append(s.order, m)
 	if m.Name != "" {
@@ -300,13 +290,14 @@ func (s *State) applyMatrixForgotten(id uint64) error {
 	if m == nil {
 		return fmt.Errorf("no matrix %d", id)
 	}
-	if m.untouched > 0 || m.counts.Total() > 0 {
+	if m.jobs > 0 {
 		return fmt.Errorf("matrix %d has jobs still", id)
 	}
 	if m.item != nil {
 		return fmt.Errorf("matrix %d is queued still", id)
 	}
 	delete(s.matrices, id)
+	delete(s.empty, id)
 	s.order = slices.DeleteFunc(s.order, func(k *matrix) bool { return k == m })
 	for _, r := range m.Restarted {
 		delete(s.extra, r.Job)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -25,7 +26,11 @@ func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 		m.Slots, m.Until = rec.Slots, rec.Until
 		m.Draining, m.Removing = false, false
 		m.resize()
+		if j := s.live[m.slots[0]]; j != nil && j.Setup != nil {
+			m.occupy(j.Job, 0) // the new slots too
+		}
 		if rec.Class != "" {
+			m.HomeClass = ""
 			s.moveMachine(m, rec.Class)
 		}
 		s.dirty[m.Class] = true
@@ -68,25 +73,42 @@ func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 			}
 		}
 	}
-	for _, id := range m.setups {
-		if j := s.live[id]; j != nil {
-			j.Status, j.EndedAt, j.Error = Canceled, at, "its machine was removed"
-			if err := s.settle(j); err != nil {
-				return err
-			}
+	for _, id := range s.copiesFrom(c.Addr) { // those that wait hold no slot
+		if err := s.uproot(s.live[id], at); err != nil {
+			return err
+		}
+	}
+	for _, id := range s.setupsOf(c.Addr) {
+		j := s.live[id]
+		j.Status, j.EndedAt, j.Error = Canceled, at, "its machine was removed"
+		if err := s.settle(j); err != nil {
+			return err
 		}
 	}
 	s.removeFrom(m.Class, m)
 	delete(s.machines, c.Addr)
 	if c.Force {
 		for _, token := range sorted(s.owed) {
-			if o := s.owed[token]; o.Run.Machine == c.Addr {
+			if o := s.owed[token]; o.Run.Machine == c.Addr && !o.Run.Driver {
 				s.disown(token)
+				s.ask(func(f Fleet) { f.Drop(o.Run) })
 			}
 		}
 	}
 	s.release(c.Addr)
 	return nil
+}
+
+// setupsOf lists the setups of a machine that haven't begun, ascending, the held ones too.
+func (s *State) setupsOf(addr string) []uint64 {
+	var ids []uint64
+	for id, j := range s.live {
+		if j.Setup != nil && j.Setup.Machine == addr && (j.Status == Waiting || j.Status == Held) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // uproot ends what a job has under way on a machine that is being removed.

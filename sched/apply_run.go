@@ -251,6 +251,7 @@ func (s *State) lose(j *job, reason string, retry bool, at int64) error {
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
 	s.askDrop(j)
 	s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+	delete(s.steps, j.Id)
 	j.Error = reason
 	switch {
 	case j.Canceling || retry && j.Setup == nil:

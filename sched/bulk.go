@@ -71,12 +71,20 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 			return BulkPlan{}, errorf(Invalid, "the timeout %s is negative", b.Timeout).hint("0 takes a timeout away")
 		}
 	case OpClone, OpRestart:
-		if n := len(b.Jobs) * max(b.Repeat, 1); b.Repeat < 0 || n > MaxSubmit {
-			return BulkPlan{}, errorf(Invalid, "%d copies are not possible", n)
+		if b.Repeat < 0 || b.Repeat > MaxSubmit || len(b.Jobs) > MaxSubmit/max(b.Repeat, 1) {
+			return BulkPlan{}, errorf(Invalid, "%d copies of %d jobs are not possible", b.Repeat, len(b.Jobs)).hint("one request may make %d jobs", MaxSubmit)
 		}
 	}
 	out := BulkPlan{}
+	seen := make(map[uint64]bool, len(b.Jobs))
 	for _, id := range b.Jobs {
+		if s.Status(id) == 0 {
+			return BulkPlan{}, errorf(NotFound, "no job %d", id)
+		}
+		if seen[id] {
+			continue // once is enough, and the changes of a plan must fit each other
+		}
+		seen[id] = true
 		fate := Fate{Job: id, Status: s.Status(id)}
 		var err error
 		switch b.Op {
@@ -96,13 +104,15 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 				p.add(&Change{JobHeld: &statepb.JobHeld{Job: id}})
 			}
 		case OpClone:
-			for range max(b.Repeat, 1) {
-				fate.NewJob = p.resubmit(s.Job(id), false)
+			if err = p.resubmittable(s.Job(id)); err == nil {
+				for range max(b.Repeat, 1) {
+					fate.NewJob = p.resubmit(s.Job(id), false)
+				}
 			}
 		case OpRestart:
 			if !Final(fate.Status) {
 				err = fmt.Errorf("it is %s: only what has ended can be restarted; `job clone` makes another", StatusName(fate.Status))
-			} else {
+			} else if err = p.resubmittable(s.Job(id)); err == nil {
 				fate.NewJob = p.resubmit(s.Job(id), true)
 			}
 		case OpRetime:
@@ -178,13 +188,23 @@ func (p *planner) lost(id uint64, retry bool) error {
 	return nil
 }
 
-// resubmit plans a new job like the given one. In the same cell it takes its place in the matrix.
+// resubmittable refuses to set up a machine that is gone.
+func (p *planner) resubmittable(j *statepb.Job) error {
+	if j.Setup != nil && p.s.machines[j.Setup.Machine] == nil {
+		return fmt.Errorf("its machine %s is not in the pool any more; `machine setup` adds it", j.Setup.Machine)
+	}
+	return nil
+}
+
+// resubmit plans a new job like the given one. In the same cell it takes its place in the matrix, and is held with it.
 func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
 	one := proto.Clone(shallow(j)).(*statepb.Job)
 	one.Id = p.id(1)
 	one.Status = Waiting
 	one.RestartOf = j.Id
-	if !sameCell {
+	if m := p.s.matrices[j.Matrix]; sameCell && m != nil {
+		one.Status = m.status()
+	} else {
 		one.Matrix, one.Cell = 0, 0
 	}
 	p.IDs = append(p.IDs, one.Id)

@@ -10,28 +10,28 @@ import (
 )
 
 // Decide says which changes should come next at the time now: what should be dispatched, which machines are
-// set aside, what expires. It gives at most one change for each class, as each may alter what is right for the
-// next: the caller applies them, and asks again until there are none. It looks only at classes in which something changed, so
+// set aside, what expires. It gives at most one change, as each may alter what is right for the
+// next: the caller applies it, and asks again until there is none. It looks only at classes in which something changed, so
 // its cost doesn't grow with what waits.
 //
 // The tokens of runs are left empty: the caller fills them in, since they are random.
 func (s *State) Decide(now time.Time) []*Change {
 	s.ripen(now)
-	var out []*Change
 	for _, id := range sortedIDs(s.steps) {
 		if c := s.nextStep(s.live[id], now); c != nil {
-			out = append(out, c)
+			return []*Change{c}
 		}
+	}
+	for _, id := range sortedIDs(s.empty) {
+		return []*Change{{MatrixForgotten: &statepb.MatrixForgotten{Matrix: id}}}
 	}
 	for _, name := range sorted(s.dirty) {
-		c := s.decideClass(s.class(name), now)
-		if c == nil {
-			delete(s.dirty, name)
-			continue
+		if c := s.decideClass(s.class(name), now); c != nil {
+			return []*Change{c}
 		}
-		out = append(out, c)
+		delete(s.dirty, name)
 	}
-	return out
+	return nil
 }
 
 // Wake is when Decide, which has looked at the time given, has to look again though nothing changes; zero: never.
@@ -63,6 +63,10 @@ func (s *State) ripen(now time.Time) {
 		j.due = true
 		s.enqueue(j)
 	}
+	if s.looked == now.UnixNano() {
+		return // the rest changes with time alone
+	}
+	s.looked = now.UnixNano()
 	for _, m := range s.machines {
 		if m.Until != 0 && m.Until <= now.UnixNano() || len(m.setups) > 0 {
 			s.dirty[m.Class] = true
@@ -86,7 +90,7 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 // decideMachine looks after what concerns one machine: its end, and its setups.
 func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	switch {
-	case m.Removing && s.idle(m):
+	case m.Removing && s.idle(m) && len(s.copiesFrom(m.Addr)) == 0:
 		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr}}
 	case m.Until != 0 && m.Until <= now.UnixNano() && !m.Removing:
 		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr, WhenIdle: true}}
@@ -94,11 +98,16 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	if len(m.setups) == 0 || m.link != LinkConnected || !s.idle(m) {
 		return nil
 	}
-	j := s.live[m.setups[0]]
-	if j.Setup.StartAt > now.UnixNano() {
+	if !s.setupDue(m, now) || m.Draining || m.Removing {
 		return nil
 	}
-	return s.dispatched(j.Job, m, 0, now)
+	return s.dispatched(s.live[m.setups[0]].Job, m, 0, now)
+}
+
+// setupDue says that a setup waits for the machine and its time has come: the machine gets no more jobs then. Before, it goes on
+// working, as the point of staggering is that few machines are away at a time.
+func (s *State) setupDue(m *machine, now time.Time) bool {
+	return len(m.setups) > 0 && s.live[m.setups[0]].Setup.StartAt <= now.UnixNano()
 }
 
 // room is a machine that could take a job, and how many.
@@ -115,6 +124,9 @@ func (r room) better(o room) bool {
 	return r.used < o.used
 }
 
+// maxPassed is how many jobs at the head of a queue may be passed over in one look: some milliseconds.
+const maxPassed = 10_000
+
 // dispatch pairs the first job of the queue that some machine may have with the best of those.
 func (s *State) dispatch(c *class, now time.Time) *Change {
 	if len(c.queue) == 0 {
@@ -127,7 +139,7 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 			continue
 		}
 		usable++
-		if free := s.free(m); len(m.setups) == 0 && free > 0 {
+		if free := s.free(m); free > 0 && !s.setupDue(m, now) {
 			rooms = append(rooms, room{m, free})
 		}
 	}
@@ -141,8 +153,8 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 		}
 	}()
 	// A retry passes over the machine that it failed on, where there is another. Jobs that can't go anywhere
-	// are few; should they be many, those behind them wait for the next look.
-	for len(c.queue) > 0 && len(passed) < 100 {
+	// are few; should they be many, those behind them wait until they go.
+	for len(c.queue) > 0 && len(passed) < maxPassed {
 		it := c.queue[0]
 		j := it.record()
 		best := room{}

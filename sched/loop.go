@@ -2,12 +2,12 @@ package sched
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
 )
@@ -54,7 +54,8 @@ type request struct {
 	newWork bool
 	plan    func(s *State, now time.Time) (Plan, error)
 	read    func(s *State)
-	reply   chan reply // room for one
+	taken   atomic.Bool // by a turn; or by the caller, who has given it up
+	reply   chan reply  // room for one
 	answer  reply
 }
 
@@ -87,7 +88,9 @@ func (l *Loop) Events() *Events { return l.events }
 // Report takes an outcome from the fleet. It never blocks.
 func (l *Loop) Report(o Outcome) {
 	l.mu.Lock()
-	l.inbox.outcomes = append(l.inbox.outcomes, o)
+	if l.stopped == nil { // afterwards nobody would ever take it
+		l.inbox.outcomes = append(l.inbox.outcomes, o)
+	}
 	l.mu.Unlock()
 	l.poke()
 }
@@ -101,7 +104,7 @@ func (l *Loop) poke() {
 
 // Do carries out a plan: it is made in the loop's turn, and is durable when Do returns. A request whose id was
 // done before changes nothing and gives what it gave then. newWork says that the plan may be refused when
-// the disk is nearly full. When ctx ends first, the outcome is unknown to the caller.
+// the disk is nearly full. When ctx ends before its turn comes, nothing is done; later it is waited for.
 func (l *Loop) Do(ctx context.Context, id string, newWork bool, plan func(s *State, now time.Time) (Plan, error)) (Plan, bool, error) {
 	r := l.send(ctx, &request{id: id, newWork: newWork, plan: plan})
 	return r.plan, r.repeated, r.err
@@ -127,7 +130,10 @@ func (l *Loop) send(ctx context.Context, r *request) reply {
 	case got := <-r.reply:
 		return got
 	case <-ctx.Done():
-		return reply{err: errorf(Unknown, "the request was given up before its answer came: %v", context.Cause(ctx))}
+		if r.taken.Swap(true) {
+			return <-r.reply // its turn is under way: that takes as long as a sync of the disk
+		}
+		return reply{err: errorf(Stopping, "the request was given up before its turn came, and nothing was done: %v", context.Cause(ctx))}
 	}
 }
 
@@ -200,11 +206,11 @@ func (l *Loop) startSnapshot(writer chan struct{}) {
 	frozen := l.state.Freeze()
 	go func() {
 		err := write(frozen)
-		<-writer
 		select {
 		case l.snapshot <- err:
 		default: // nobody has looked at the one before
 		}
+		<-writer
 	}()
 }
 
@@ -220,7 +226,7 @@ func (l *Loop) stop(err error) {
 	l.inbox = inbox{}
 	l.mu.Unlock()
 	for _, r := range waiting {
-		r.reply <- reply{err: why}
+		r.reply <- reply{err: why} // there is room for it, also when the caller has given up
 	}
 	l.events.close()
 }
@@ -267,11 +273,23 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	}
 	for _, r := range in.requests {
 		if r.read != nil {
-			r.read(l.state)
+			r.answer.err = l.guard("read the state", func() error { r.read(l.state); return nil })
 		}
 		r.reply <- r.answer
 	}
 	return len(t.records) > 0, nil
+}
+
+// guard runs what a request brings along. Neither plans nor reads change the state, so a panic in one is that request's
+// error, and not the daemon's end.
+func (l *Loop) guard(what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.opt.Problem(what, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			err = errorf(Internal, "%s: internal error: %v", what, p).hint("the daemon's log says more")
+		}
+	}()
+	return f()
 }
 
 // take hands out what waits, up to a limit; the rest is for the next turn.
@@ -284,6 +302,7 @@ func (l *Loop) take() inbox {
 		l.inbox.requests = in.requests[turnItems:]
 		in.requests = in.requests[:turnItems:turnItems]
 	}
+	in.requests = slices.DeleteFunc(in.requests, func(r *request) bool { return r.taken.Swap(true) })
 	if len(in.outcomes) > turnItems {
 		l.inbox.outcomes = in.outcomes[turnItems:]
 		in.outcomes = in.outcomes[:turnItems:turnItems]
@@ -321,7 +340,7 @@ func (t *turn) apply(changes []*Change) {
 		if d := c.Dispatched; d != nil {
 			d.Attempt.Token = t.l.opt.Token()
 		}
-		b, err := proto.Marshal(c)
+		b, err := encode(c)
 		if err == nil {
 			err = t.l.state.Apply(c)
 		}
@@ -347,8 +366,8 @@ func (t *turn) request(r *request) {
 			hint("make space; running jobs go on and are saved")
 		return
 	}
-	plan, err := r.plan(t.l.state, t.now)
-	if err != nil {
+	var plan Plan
+	if err := t.l.guard("plan the request", func() (err error) { plan, err = r.plan(t.l.state, t.now); return err }); err != nil {
 		r.answer.err = err
 		return
 	}
@@ -370,98 +389,4 @@ func (t *turn) commit() error {
 		return fmt.Errorf("commit to the journal: %w", err)
 	}
 	return nil
-}
-
-// Events keeps the newest events for those who follow them.
-type Events struct {
-	mu     sync.Mutex
-	ring   []Event
-	seq    uint64        // of the last change that was published
-	oldest uint64        // events up to this one are not kept
-	more   chan struct{} // closed when there are new ones
-	closed bool
-}
-
-// keptEvents is how many events a follower may be behind.
-const keptEvents = 10_000
-
-func newEvents(seq uint64) *Events {
-	return &Events{seq: seq, oldest: seq, more: make(chan struct{})}
-}
-
-func (e *Events) publish(events []Event, seq uint64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if seq == e.seq {
-		return
-	}
-	e.seq = seq
-	e.ring = append(e.ring, events...)
-	if n := len(e.ring) - keptEvents; n > 0 {
-		e.oldest = e.ring[n-1].Seq
-		e.ring = append([]Event(nil), e.ring[n:]...)
-	}
-	close(e.more)
-	e.more = make(chan struct{})
-}
-
-func (e *Events) close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.closed {
-		e.closed = true
-		close(e.more)
-	}
-}
-
-// ErrClosed says that the loop has stopped.
-var ErrClosed = errors.New("the daemon is stopping")
-
-// After gives the events after a cursor, at most max of them, the cursor to go on from, and whether older ones
-// were missed. Without any it waits for the next until ctx ends, and then gives none.
-func (e *Events) After(ctx context.Context, since uint64, max int) (events []Event, cursor uint64, gap bool, err error) {
-	for {
-		e.mu.Lock()
-		more, closed := e.more, e.closed
-		events, cursor, gap = e.after(since, max)
-		e.mu.Unlock()
-		switch {
-		case len(events) > 0 || gap || cursor != since:
-			return events, cursor, gap, nil
-		case closed:
-			return nil, cursor, false, ErrClosed
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return nil, cursor, false, nil
-		}
-	}
-}
-
-// after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.
-func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, gap bool) {
-	if since > e.seq {
-		return nil, e.seq, true
-	}
-	gap = since < e.oldest
-	cursor = e.seq
-	for i := range e.ring {
-		if e.ring[i].Seq <= since {
-			continue
-		}
-		if len(events) == max {
-			cursor = events[len(events)-1].Seq
-			break
-		}
-		events = append(events, e.ring[i])
-	}
-	return events, cursor, gap
-}
-
-// Cursor is where the events are at present.
-func (e *Events) Cursor() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.seq
 }

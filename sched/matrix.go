@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 
@@ -13,10 +14,11 @@ import (
 type matrix struct {
 	*statepb.Matrix
 	counts    Counts
-	untouched int               // cells without a record of their own, all waiting or all held
-	next      uint32            // no cell below it is untouched
-	item      *item             // in its class's queue, or nil
-	newest    map[uint32]uint64 // cells that were run again: the job that counts
+	jobs      int                 // that there are: of its cells, and those that ran a cell again
+	untouched int                 // cells without a record of their own, all waiting or all held
+	next      uint32              // no cell below it is untouched
+	item      *item               // in its class's queue, or nil
+	again     map[uint32][]uint64 // cells that were run again: by which jobs, ascending
 }
 
 // cell says which cell of which matrix a job runs.
@@ -45,14 +47,53 @@ func (s *State) cellOf(id uint64) (cell, bool) {
 
 // counting is the job that counts for a cell: the newest.
 func (m *matrix) counting(c uint32) uint64 {
-	if id, ok := m.newest[c]; ok {
-		return id
+	if again := m.again[c]; len(again) > 0 {
+		return again[len(again)-1]
 	}
 	return m.FirstJob + uint64(c)
 }
 
 // isTouched says whether the cell has, or had, a record of its own.
 func (m *matrix) isTouched(c uint32) bool { return m.Touched[c/8]&(1<<(c%8)) != 0 }
+
+// countJobs keeps the number of a matrix's jobs: when none is left the matrix can be forgotten.
+func (s *State) countJobs(m *matrix, old, mark uint8) {
+	switch {
+	case old == 0 && mark != 0:
+		m.jobs++
+		delete(s.empty, m.Id)
+	case old != 0 && mark == 0:
+		if m.jobs--; m.jobs == 0 {
+			s.empty[m.Id] = true
+		}
+	}
+}
+
+// addRestarted makes the job the one that counts for its cell, in the place of the one before.
+func (s *State) addRestarted(m *matrix, id uint64, c uint32) {
+	if old := s.index.mark[m.counting(c)]; old != 0 {
+		m.counts.add(old, -1)
+	}
+	m.again[c] = append(m.again[c], id)
+	s.extra[id] = cell{m, c}
+}
+
+// dropRestarted forgets a job that ran a cell again; if it was the one that counts, the one before counts again.
+func (s *State) dropRestarted(id uint64, c cell) {
+	m := c.matrix
+	counted := m.counting(c.cell)
+	if again := without(m.again[c.cell], id); len(again) > 0 {
+		m.again[c.cell] = again
+	} else {
+		delete(m.again, c.cell)
+	}
+	delete(s.extra, id)
+	i := sort.Search(len(m.Restarted), func(i int) bool { return m.Restarted[i].Job >= id })
+	m.Restarted = slices.Delete(m.Restarted, i, i+1)
+	if now := m.counting(c.cell); now != counted && s.index.mark[now] != 0 {
+		m.counts.add(s.index.mark[now], 1)
+	}
+}
 
 // nextUntouched moves next to the first untouched cell, or to Cells.
 func (m *matrix) nextUntouched() uint32 {

@@ -199,7 +199,7 @@ func (r *Restorer) loaded() error {
 	r.started = true
 	for _, m := range s.order {
 		for _, again := range m.Restarted {
-			m.newest[again.Cell] = again.Job
+			m.again[again.Cell] = append(m.again[again.Cell], again.Job)
 			s.extra[again.Job] = cell{m, again.Cell}
 		}
 		for c := uint32(0); c < m.Cells; c++ {
@@ -214,8 +214,16 @@ func (r *Restorer) loaded() error {
 			continue
 		}
 		s.counts.add(mark, 1)
-		if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
-			c.matrix.counts.add(mark, 1)
+		if c, ok := s.cellOf(id); ok {
+			s.countJobs(c.matrix, 0, mark)
+			if c.matrix.counting(c.cell) == id {
+				c.matrix.counts.add(mark, 1)
+			}
+		}
+	}
+	for _, m := range s.order {
+		if m.jobs == 0 {
+			s.empty[m.Id] = true
 		}
 	}
 	for _, t := range s.tags {
@@ -244,6 +252,7 @@ func (s *State) adopt(rec *statepb.Job) error {
 	j := &job{Job: rec, late: -1}
 	s.live[j.Id] = j
 	s.enqueue(j)
+	s.noteCopying(j)
 	a := last(rec)
 	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
 	if m := s.machines[a.GetMachine()]; holds && m != nil {

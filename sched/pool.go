@@ -200,10 +200,21 @@ func (s *State) SelectMachines(addrs, classes []string) ([]string, error) {
 	return slices.DeleteFunc(s.Machines(), func(addr string) bool { return !want[addr] }), nil
 }
 
+// known gives those of the addresses that are in the pool, each once: the changes of a plan must fit each other.
+func (s *State) known(addrs []string) []string {
+	var out []string
+	for _, addr := range addrs {
+		if s.machines[addr] != nil && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
 // PlanRemove takes machines out of the pool. With force, what they still owe is dropped.
 func (s *State) PlanRemove(addrs []string, force bool) Plan {
 	var p Plan
-	for _, addr := range addrs {
+	for _, addr := range s.known(addrs) {
 		p.Changes = append(p.Changes, &Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
 	}
 	return p
@@ -215,7 +226,7 @@ func (s *State) PlanMove(addrs []string, class string) (Plan, error) {
 	if err := checkClass(class); err != nil {
 		return p, err
 	}
-	for _, addr := range addrs {
+	for _, addr := range s.known(addrs) {
 		if s.machines[addr].Class != class {
 			p.Changes = append(p.Changes, &Change{MachineMoved: &statepb.MachineMoved{Addr: addr, Class: class}})
 		}
@@ -227,7 +238,7 @@ func (s *State) PlanMove(addrs []string, class string) (Plan, error) {
 // failures.
 func (s *State) PlanDrain(addrs []string, draining bool) Plan {
 	var p Plan
-	for _, addr := range addrs {
+	for _, addr := range s.known(addrs) {
 		m := s.machines[addr]
 		if m.Draining != draining {
 			p.Changes = append(p.Changes, &Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})

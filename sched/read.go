@@ -107,12 +107,12 @@ func (s *State) PlanMatrixForget(id uint64) (BulkPlan, error) {
 	m := s.matrices[id]
 	ids := s.keep(s.cells(m, Selector{}), Selector{})
 	for _, again := range m.Restarted { // and those that a newer one has taken the place of
-		if !slices.Contains(ids, again.Job) && s.index.mark[again.Job] != 0 {
+		if s.index.mark[again.Job] != 0 {
 			ids = append(ids, again.Job)
 		}
 	}
 	for first := m.FirstJob; first < m.FirstJob+uint64(m.Cells); first++ {
-		if _, replaced := m.newest[uint32(first-m.FirstJob)]; replaced && s.index.mark[first] != 0 {
+		if s.index.mark[first] != 0 && m.counting(uint32(first-m.FirstJob)) != first {
 			ids = append(ids, first)
 		}
 	}

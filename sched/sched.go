@@ -24,8 +24,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"jobserver/sched/statepb"
 )
 
@@ -105,7 +103,8 @@ const (
 	Full     Kind = "disk_full"       // the host's disk is too full for new work
 	Confirm  Kind = "confirm"         // it would change more than the caller allows
 	Unknown  Kind = "outcome_unknown" // the journal failed: it may or may not have been done
-	Stopping Kind = "unavailable"     // the daemon is stopping; nothing was done
+	Stopping Kind = "unavailable"     // the daemon is stopping, or the caller gave up; nothing was done
+	Internal Kind = "internal"        // a fault of ours; nothing was done
 )
 
 // Error is a request's error, with the next step for the user.
@@ -184,4 +183,4 @@ func Time(ns int64) time.Time {
 }
 
 // Encode gives a change's record for the journal.
-func Encode(c *Change) ([]byte, error) { return proto.Marshal(c) }
+func Encode(c *Change) ([]byte, error) { return encode(c) }

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"jobserver/sched/statepb"
@@ -33,10 +34,13 @@ type State struct {
 
 	dirty   map[string]bool // classes that Decide has to look at
 	steps   map[uint64]bool // setups that may go on with their next step
+	copying map[uint64]*job // live jobs whose results are on their way
+	empty   map[uint64]bool // matrices without a job, to be forgotten
 	delayed delayHeap       // retries that wait for their time
 	config  Config
 	effects []effect // what the changes applied since the last turn ask of the fleet
 	used    uint64   // counts dispatches, to spread them over machines
+	looked  int64    // the time that Decide was last asked about
 }
 
 // job is a live job: its record and where it stands in the queues.
@@ -62,7 +66,7 @@ func NewState() *State {
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, owing: map[string]int{},
 		works: newWorks(), requests: newRequests(),
-		dirty: map[string]bool{}, steps: map[uint64]bool{},
+		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{},
 	}
 }
 
@@ -180,8 +184,11 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 		}
 	}
 	each(&s.counts)
-	if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
-		each(&c.matrix.counts)
+	if c, ok := s.cellOf(id); ok {
+		if c.matrix.counting(c.cell) == id {
+			each(&c.matrix.counts)
+		}
+		s.countJobs(c.matrix, old, mark)
 	}
 	if t := s.tags[tagID]; t != nil {
 		each(&t.counts)
@@ -235,6 +242,7 @@ func (s *State) touch(id uint64) (*job, error) {
 func (s *State) settle(j *job) error {
 	s.remark(j.Job)
 	s.enqueue(j)
+	s.noteCopying(j)
 	if !Final(j.Status) {
 		return nil
 	}
@@ -253,9 +261,33 @@ func (s *State) settle(j *job) error {
 	return nil
 }
 
+// noteCopying keeps the list of jobs whose results are on their way.
+func (s *State) noteCopying(j *job) {
+	if j.Status == Copying {
+		s.copying[j.Id] = j
+	} else {
+		delete(s.copying, j.Id)
+	}
+}
+
+// copiesFrom lists the jobs whose results are still on a machine and on their way, ascending.
+func (s *State) copiesFrom(addr string) []uint64 {
+	var ids []uint64
+	for id, j := range s.copying {
+		if last(j.Job).Machine == addr {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // forget takes a job that is in no table any more out of index, counts and tag.
 func (s *State) forget(j *statepb.Job) error {
 	s.setMark(j.Id, 0, j.Tag)
+	if c, ok := s.extra[j.Id]; ok {
+		s.dropRestarted(j.Id, c)
+	}
 	s.ask(func(f Fleet) { f.ForgetLogs(j.Id) })
 	if t := s.tags[j.Tag]; t != nil {
 		t.Jobs = without(t.Jobs, j.Id)
@@ -311,7 +343,7 @@ func (s *State) liveRun(r *statepb.RunRef) *job {
 	if j == nil || j.Status != Running {
 		return nil
 	}
-	if a := last(j.Job); a == nil || a.Token != r.Token || a.Step != r.Step {
+	if a := last(j.Job); a == nil || a.Cause != 0 || a.Token != r.Token || a.Step != r.Step {
 		return nil
 	}
 	return j

@@ -68,10 +68,12 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 	p := s.planner()
 	total := 0
 	for _, spec := range specs {
-		total += max(spec.Repeat, 1)
+		if total += min(max(spec.Repeat, 1), MaxSubmit+1); total > MaxSubmit {
+			break
+		}
 	}
 	if total > MaxSubmit {
-		return Plan{}, errorf(Invalid, "%d jobs are more than one request may submit (%d)", total, MaxSubmit).hint("submit a matrix, or several requests")
+		return Plan{}, errorf(Invalid, "one request may submit %d jobs at the most", MaxSubmit).hint("submit a matrix, or several requests")
 	}
 	tags := map[string]uint64{}
 	for i := range specs {
@@ -127,6 +129,10 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 		return nil, errorf(Invalid, "the priority %d is not between -1000000 and 1000000", spec.Priority)
 	case spec.MaxFailures > 1_000_000:
 		return nil, errorf(Invalid, "%d retries are too many", spec.MaxFailures).hint("-1 means without limit")
+	case spec.MaxLog < 0:
+		return nil, errorf(Invalid, "a log of %d bytes is not possible", spec.MaxLog)
+	case !utf8.ValidString(spec.Dir):
+		return nil, errorf(Invalid, "the directory %q is not valid UTF-8", spec.Dir)
 	case spec.CpPath != "" && !filepath.IsAbs(Expand(spec.CpPath, func(string) (string, bool) { return "x", true })):
 		return nil, errorf(Invalid, "CP_PATH %q is not absolute", spec.CpPath)
 	case !utf8.ValidString(spec.CpPath):
@@ -146,7 +152,7 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 		j.Status = Held
 	}
 	for _, name := range sorted(spec.Env) {
-		if name == "" || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {
+		if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {
 			return nil, errorf(Invalid, "%q can't be an environment variable", name).hint("give --env NAME=VALUE")
 		}
 		j.Env = append(j.Env, &statepb.Var{Name: name, Value: []byte(spec.Env[name])})
@@ -342,12 +348,20 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 		case len(a.Values) == 0:
 			return nil, nil, errorf(Invalid, "the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
 		}
+		for _, v := range a.Values {
+			if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
+				return nil, nil, errorf(Invalid, "the variable %s can't have the value %q: it is not valid UTF-8, or has a zero byte in it", a.Name, v)
+			}
+		}
 		own = append(own, a.Name)
 		if cells *= int64(len(a.Values)); spec.Cells == nil && cells > MaxCells {
 			return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).hint("split it into several matrices")
 		}
 	}
 	if spec.Cells != nil {
+		if err := checkCells(spec.Cells, spec.Axes, uint32(m.Repeats)); err != nil {
+			return nil, nil, err
+		}
 		cells = int64(len(spec.Cells))
 		m.Index, m.IndexWidth = packIndex(spec.Cells)
 	}
@@ -368,6 +382,24 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 		}
 	}
 	return m, p, nil
+}
+
+// checkCells refuses cells that name values which aren't there.
+func checkCells(cells [][]uint32, axes []*statepb.Axis, repeats uint32) error {
+	for i, c := range cells {
+		if len(c) != len(axes)+1 {
+			return errorf(Invalid, "cell %d of the matrix has %d numbers for %d variables and its repeat", i, len(c), len(axes))
+		}
+		for k, a := range axes {
+			if c[k] >= uint32(len(a.Values)) {
+				return errorf(Invalid, "cell %d of the matrix has value %d of %s, which has %d", i, c[k], a.Name, len(a.Values))
+			}
+		}
+		if c[len(axes)] >= repeats {
+			return errorf(Invalid, "cell %d of the matrix is repeat %d of %d", i, c[len(axes)], repeats)
+		}
+	}
+	return nil
 }
 
 // packIndex writes the cells as numbers of the least width that holds all of them.

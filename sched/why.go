@@ -116,7 +116,7 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 		line = m.Addr + " is draining"
 	case m.resting():
 		line = fmt.Sprintf("%s rests after %d failures in a row, until another machine of its class tells whose fault that is", m.Addr, len(m.Failures))
-	case len(m.setups) > 0:
+	case s.setupDue(m, now):
 		line = fmt.Sprintf("%s is to be set up by job %d", m.Addr, m.setups[0])
 	case s.free(m) == 0:
 		line = m.Addr + " is busy with " + s.busyWith(m)
@@ -182,6 +182,8 @@ func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
 			r.Summary += ": " + m.reason
 		}
 		return r
+	case m.Draining || m.Removing:
+		return Reasoning{Summary: m.Addr + " is draining", Hint: fmt.Sprintf("`jobserver machine resume -m %s` ends that", m.Addr)}
 	case m.setups[0] != j.Id:
 		return Reasoning{Summary: fmt.Sprintf("setup %d of %s comes before it", m.setups[0], m.Addr)}
 	case !s.idle(m):

@@ -1,0 +1,100 @@
+package sched
+
+import (
+	"context"
+	"errors"
+	"sort"
+	"sync"
+)
+
+// Events keeps the newest events for those who follow them.
+type Events struct {
+	mu     sync.Mutex
+	ring   []Event       // ascending; the newest keptEvents, and as many older ones
+	seq    uint64        // of the last change that was published
+	oldest uint64        // events up to this one are not kept
+	more   chan struct{} // closed when there are new ones
+	closed bool
+}
+
+// keptEvents is how many events a follower may be behind, at the least.
+const keptEvents = 10_000
+
+func newEvents(seq uint64) *Events {
+	return &Events{seq: seq, oldest: seq, more: make(chan struct{})}
+}
+
+func (e *Events) publish(events []Event, seq uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if seq == e.seq {
+		return
+	}
+	e.seq = seq
+	e.ring = append(e.ring, events...)
+	if n := len(e.ring) - keptEvents; n > keptEvents { // seldom, so that a turn doesn't pay for all that are kept
+		e.oldest = e.ring[n-1].Seq
+		e.ring = append(make([]Event, 0, 2*keptEvents), e.ring[n:]...)
+	}
+	close(e.more)
+	e.more = make(chan struct{})
+}
+
+func (e *Events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.closed = true
+		close(e.more)
+	}
+}
+
+// ErrClosed says that the loop has stopped.
+var ErrClosed = errors.New("the daemon is stopping")
+
+// After gives the events after a cursor, at most max of them, the cursor to go on from, and whether older ones
+// were missed. Without any it waits for the next until ctx ends, and then gives none.
+func (e *Events) After(ctx context.Context, since uint64, max int) (events []Event, cursor uint64, gap bool, err error) {
+	for {
+		e.mu.Lock()
+		more, closed := e.more, e.closed
+		events, cursor, gap = e.after(since, max)
+		e.mu.Unlock()
+		switch {
+		case len(events) > 0 || gap || cursor != since:
+			return events, cursor, gap, nil
+		case closed:
+			return nil, cursor, false, ErrClosed
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, cursor, false, nil
+		}
+	}
+}
+
+// after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.
+func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, gap bool) {
+	if max < 1 {
+		max = 1
+	}
+	if since > e.seq {
+		return nil, e.seq, true
+	}
+	gap = since < e.oldest
+	cursor = e.seq
+	i := sort.Search(len(e.ring), func(i int) bool { return e.ring[i].Seq > since })
+	if n := len(e.ring) - i; n > max {
+		cursor = e.ring[i+max-1].Seq
+		return append([]Event(nil), e.ring[i:i+max]...), cursor, gap
+	}
+	return append([]Event(nil), e.ring[i:]...), cursor, gap
+}
+
+// Cursor is where the events are at present.
+func (e *Events) Cursor() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seq
+}
