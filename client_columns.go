@@ -173,7 +173,7 @@ func millisText(seconds float64) string {
 }
 
 // trustColumns are those of `machine trust`.
-func trustColumns(e *env) []view.Column[api.MachineCheck] {
+func trustColumns() []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
 	addr := plain("Machine", "addr", func(c c) string { return c.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12

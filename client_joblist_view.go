@@ -67,7 +67,7 @@ func listColumns(e *env) []view.Column[listRow] {
 		}
 		return ""
 	})
-	class.Give, class.Max = 2, 20
+	class.Give, class.Max, class.Middle = 2, 16, true
 	command := plain("Command", "cmd", func(row listRow) string {
 		switch {
 		case row.job != nil:
@@ -77,10 +77,10 @@ func listColumns(e *env) []view.Column[listRow] {
 		}
 		return ""
 	})
-	command.Give, command.Middle, command.Min = 1, true, 16
+	command.Middle, command.Min = true, 24
 	machine := plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
 	machine.Give, machine.Middle, machine.Min = 3, true, 12
-	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 40, Cell: func(row listRow) []view.Span {
+	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32, Cell: func(row listRow) []view.Span {
 		if row.job == nil {
 			return nil
 		}

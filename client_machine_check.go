@@ -85,7 +85,7 @@ func (c *machineTrust) Run(ctx context.Context, e *env) error {
 		if err != nil {
 			return err
 		}
-		if err := list(e, recorded.Checks, trustColumns(e)); err != nil {
+		if err := list(e, recorded.Checks, trustColumns()); err != nil {
 			return err
 		}
 		return checksFailed(e, recorded.Checks)
@@ -94,7 +94,7 @@ func (c *machineTrust) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := list(e, shown.Checks, trustColumns(e)); err != nil {
+	if err := list(e, shown.Checks, trustColumns()); err != nil {
 		return err
 	}
 	return c.record(ctx, e, d, selector, shown.Checks)

@@ -121,9 +121,14 @@ func (e *env) timePointerText(t *time.Time) string {
 // paint colours text where colours are wanted.
 func (e *env) paint(style view.Style, text string) string { return style.Paint(text, e.screen.Color) }
 
-// countsLine is the line above a listing of jobs.
+// countsLine is the line above a listing of jobs; on a narrow terminal the statuses are letters.
 func (e *env) countsLine(c api.Counts) string {
-	return view.Paint(viewCounts(c).Line(), e.screen.Color)
+	counts := viewCounts(c)
+	line := counts.Line()
+	if e.screen.Width > 0 && view.Width(view.Paint(line, false)) > e.screen.Width {
+		line = append([]view.Span{{Text: counted(c.Total(), "job") + ": "}}, counts.Short()...)
+	}
+	return view.Paint(line, e.screen.Color)
 }
 
 func viewCounts(c api.Counts) view.Counts {
