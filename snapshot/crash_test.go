@@ -87,11 +87,8 @@ func (c *client) open() error {
 		return err
 	}
 	recs, err := contentsOf(r)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(c.check(recs), c.checkSnapshots(r)); err != nil {
-		return err
+	if err := errors.Join(err, c.check(recs), c.checkSnapshots(r)); err != nil {
+		return errors.Join(err, s.file.Close(), s.lock.Close())
 	}
 	c.submitted, c.acked, c.store = len(recs), len(recs), s
 	return nil
