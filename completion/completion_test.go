@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
-	case os.Getenv(envArgsFile) != "" && os.Getenv(envRC) == "":
+	case os.Getenv(envArgsFile) != "":
 		if err := os.WriteFile(os.Getenv(envArgsFile), []byte(strings.Join(os.Args[1:], "|")), 0o600); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -39,10 +39,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const (
-	envArgsFile = "COMPLETION_TEST_ARGS" // where the program writes its arguments
-	envRC       = "COMPLETION_TEST_RC"   // install or uninstall: see rc_test.go
-)
+const envArgsFile = "COMPLETION_TEST_ARGS" // where the program writes its arguments
 
 type testGrammar struct {
 	Socket  string `name:"socket" predictor:"file" placeholder:"PATH" help:"The socket."`
