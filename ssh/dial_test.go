@@ -77,6 +77,7 @@ func wantError[E Hinter](t *testing.T, d *Dialer, addr string, permanent bool) E
 }
 
 func TestDialByAlias(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	c := mustDial(t, dialer(m), m.Name)
 	if out, err := output(t, c, "echo $HOME"); out != m.Home+"\n" || err != nil {
@@ -98,6 +99,7 @@ func TestDialByAlias(t *testing.T) {
 }
 
 func TestDialByAddress(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	o := Options{ConfigFile: "/dev/null", Identity: m.KeyFile, KnownHosts: m.KnownHosts}
 	mustDial(t, NewDialer(o), m.Addr)
@@ -105,12 +107,14 @@ func TestDialByAddress(t *testing.T) {
 
 // TestDialWithoutClient reads the configuration itself.
 func TestDialWithoutClient(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	d := dialer(m, func(o *Options) { o.SSHProgram = "/nonexistent/ssh" })
 	mustDial(t, d, m.Name)
 }
 
 func TestUnresolvable(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	if err := m.AddHost("nowhere", "x", "no-such-machine.invalid", 22); err != nil {
 		t.Fatal(err)
@@ -122,6 +126,7 @@ func TestUnresolvable(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	if err := m.Stop(); err != nil {
 		t.Fatal(err)
@@ -168,6 +173,7 @@ func listen(t *testing.T, greeting string, hold bool) (port int) {
 }
 
 func TestSilentServer(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	m.AddHost("silent", "x", "127.0.0.1", listen(t, "", true))
 	d := dialer(m, func(o *Options) { o.DialTimeout = 50 * time.Millisecond })
@@ -184,6 +190,7 @@ func TestSilentServer(t *testing.T) {
 }
 
 func TestNotSSH(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	m.AddHost("other", "x", "127.0.0.1", listen(t, "Not allowed at this time\r\n", false))
 	if e := wantError[*DialError](t, dialer(m), "other", false); !strings.Contains(e.Error(), "Not allowed at this time") {
@@ -192,6 +199,7 @@ func TestNotSSH(t *testing.T) {
 }
 
 func TestProxyCommandNeedsOpenSSH(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.Named("behind"), sshtest.ClientConfig("ProxyCommand nc %h %p"))
 	if e := wantError[*ConfigError](t, dialer(m), "behind", false); !strings.Contains(e.Hint(), "--transport openssh") {
 		t.Errorf("hint %q", e.Hint())
@@ -199,6 +207,7 @@ func TestProxyCommandNeedsOpenSSH(t *testing.T) {
 }
 
 func TestJumpHosts(t *testing.T) {
+	t.Parallel()
 	client, err := sshtest.NewClient(t.TempDir())
 	if err != nil {
 		sshtest.Require(t)
@@ -243,15 +252,17 @@ func TestJumpHosts(t *testing.T) {
 }
 
 func TestJumpSilent(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	m.AddHost("silent", "x", "127.0.0.1", listen(t, "", true), "ProxyJump "+m.Name)
-	d := dialer(m, func(o *Options) { o.DialTimeout = 500 * time.Millisecond })
+	d := dialer(m, func(o *Options) { o.DialTimeout = 2 * time.Second })
 	if e := wantError[*DialError](t, d, "silent", false); !e.Timeout() {
 		t.Errorf("not a timeout: %v", e)
 	}
 }
 
 func TestJumpCircle(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	m.AddHost("a", "x", "127.0.0.1", 1, "ProxyJump b")
 	m.AddHost("b", "x", "127.0.0.1", 2, "ProxyJump a")
@@ -261,6 +272,7 @@ func TestJumpCircle(t *testing.T) {
 // TestManyDials shows that the limits keep below sshd's MaxStartups, which
 // would drop the rest.
 func TestManyDials(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.ServerConfig("MaxStartups 10:100:10"))
 	d := dialer(m)
 	var all sync.WaitGroup
@@ -288,6 +300,7 @@ func TestManyDials(t *testing.T) {
 }
 
 func TestBrokenConfig(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	name := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(name, []byte("Nonsense yes\n"), 0o600); err != nil {
@@ -300,6 +313,7 @@ func TestBrokenConfig(t *testing.T) {
 }
 
 func TestUnknownCiphers(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.ClientConfig("Ciphers aes256-ctr"))
 	c := mustDial(t, dialer(m), m.Name)
 	if got := c.Info().Cipher; got != "aes256-ctr" {

@@ -47,6 +47,7 @@ func fingerprint(t *testing.T, public string) string {
 func knownAs(m *sshtest.Machine) string { return fmt.Sprintf("[%s]:%d", m.Host, m.Port) }
 
 func TestUnknownHostKey(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, "")
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
@@ -64,6 +65,7 @@ func TestUnknownHostKey(t *testing.T) {
 }
 
 func TestChangedHostKey(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, "# comment\n"+knownAs(m)+" "+read(t, m.KeyFile+".pub"))
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
@@ -74,6 +76,7 @@ func TestChangedHostKey(t *testing.T) {
 
 // TestChangedHostKeyType has a machine that lost the type that is known of it.
 func TestChangedHostKeyType(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.HostKeyTypes("ecdsa"))
 	write(t, m.KnownHosts, knownAs(m)+" "+read(t, m.KeyFile+".pub"))
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
@@ -83,6 +86,7 @@ func TestChangedHostKeyType(t *testing.T) {
 }
 
 func TestRevokedHostKey(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, read(t, m.KnownHosts)+"@revoked * "+read(t, m.HostKeyFile("ed25519")+".pub"))
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
@@ -94,6 +98,7 @@ func TestRevokedHostKey(t *testing.T) {
 // TestEd25519Only has a machine with several keys of which only one is known:
 // it must be asked for that one.
 func TestEd25519Only(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.HostKeyTypes("ecdsa", "rsa", "ed25519"))
 	write(t, m.KnownHosts, knownAs(m)+" "+read(t, m.HostKeyFile("ed25519")+".pub"))
 	mustDial(t, dialer(m), m.Name)
@@ -102,18 +107,21 @@ func TestEd25519Only(t *testing.T) {
 // TestKnownWithoutPort: as in OpenSSH, a key that is known for the host counts
 // on its other ports too.
 func TestKnownWithoutPort(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, m.Host+" "+read(t, m.HostKeyFile("ed25519")+".pub"))
 	mustDial(t, dialer(m), m.Name)
 }
 
 func TestHostKeyAlias(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.ClientConfig("HostKeyAlias pool"))
 	write(t, m.KnownHosts, "pool "+read(t, m.HostKeyFile("ed25519")+".pub"))
 	mustDial(t, dialer(m), m.Name)
 }
 
 func TestBadKnownHostsLine(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	good := read(t, m.KnownHosts)
 	write(t, m.KnownHosts, "this is nonsense\nx ssh-ed25519 !!!\n"+good+"|1|broken ssh-rsa AAAA\n")
@@ -145,6 +153,7 @@ func certify(t *testing.T, ca, public string, args ...string) {
 }
 
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	sshtest.Require(t)
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca")
@@ -177,6 +186,7 @@ func TestCertificates(t *testing.T) {
 }
 
 func TestWrongKey(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	if err := os.Rename(m.KeyFile+".pub", filepath.Join(t.TempDir(), "away")); err != nil {
 		t.Fatal(err)
@@ -192,6 +202,7 @@ func TestWrongKey(t *testing.T) {
 }
 
 func TestTooManyKeys(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.ServerConfig("MaxAuthTries 1"))
 	other := filepath.Join(m.Dir, "other")
 	if err := sshtest.GenerateKey("ed25519", other); err != nil {
@@ -204,6 +215,7 @@ func TestTooManyKeys(t *testing.T) {
 }
 
 func TestNoKey(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	if err := os.Chmod(m.KeyFile, 0o644); err != nil {
 		t.Fatal(err)
@@ -261,6 +273,7 @@ func rawKey(t *testing.T, file string) any {
 }
 
 func TestAgent(t *testing.T) {
+	t.Parallel()
 	sshtest.Require(t)
 	ring := agent.NewKeyring()
 	socket := startAgent(t, ring)
@@ -288,6 +301,7 @@ func TestAgent(t *testing.T) {
 // TestAgentKeysLast has an agent with more keys than sshd lets us try: the
 // configured one comes first, and IdentitiesOnly leaves the others out.
 func TestAgentKeysLast(t *testing.T) {
+	t.Parallel()
 	sshtest.Require(t)
 	ring := agent.NewKeyring()
 	socket := startAgent(t, ring)
@@ -308,6 +322,7 @@ func TestAgentKeysLast(t *testing.T) {
 }
 
 func TestHostKeysAndTrust(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t, sshtest.HostKeyTypes("rsa", "ed25519", "ecdsa"))
 	d := dialer(m)
 	other := "other.example,[" + m.Host + "]:" + fmt.Sprint(m.Port) + " " + read(t, m.KeyFile+".pub")
@@ -354,6 +369,7 @@ func TestHostKeysAndTrust(t *testing.T) {
 }
 
 func TestTrustHashes(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	if out, err := exec.Command("ssh-keygen", "-q", "-H", "-f", m.KnownHosts).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -15,6 +15,7 @@ import (
 func openSSH(o *Options) { o.OpenSSH = true }
 
 func TestOpenSSH(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	c := mustDial(t, dialer(m, openSSH), m.Name)
 	t.Run("output", func(t *testing.T) {
@@ -59,6 +60,7 @@ func TestOpenSSH(t *testing.T) {
 }
 
 func TestOpenSSHClose(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
 	c := mustDial(t, dialer(m, openSSH), m.Name)
 	s := started(t, c, "echo up; exec sleep 1000")
@@ -71,8 +73,9 @@ func TestOpenSSHClose(t *testing.T) {
 
 // TestOpenSSHErrors has the same kinds of errors as the transport of our own.
 func TestOpenSSHErrors(t *testing.T) {
+	t.Parallel()
 	m := sshtest.Start(t)
-	d := dialer(m, openSSH, func(o *Options) { o.DialTimeout = 2 * time.Second })
+	d := dialer(m, openSSH)
 	good := read(t, m.KnownHosts)
 
 	write(t, m.KnownHosts, "")

@@ -34,7 +34,16 @@ var errSeen = errors.New("the host key was seen")
 // them and without logging in to it. Jump hosts on the way are checked, and
 // logged in to. With Options.OpenSSH too, this package makes the connection.
 func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
-	hops, err := d.routeTo(ctx, addr)
+	a, err := ParseAddr(addr)
+	if err != nil {
+		return nil, &ConfigError{Addr: addr, Err: err}
+	}
+	hops, err := d.route(ctx, a)
+	var beyond *ConfigError
+	if errors.As(err, &beyond) && beyond.OpenSSH {
+		return nil, &DialError{Addr: addr, Op: "ask for its host keys", Err: beyond.Err,
+			Advice: "log in once by hand, and compare the fingerprint that is shown: ssh " + addr}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +72,6 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 		return nil, &DialError{Addr: addr, Op: "ask for its host keys", Err: errors.New("it has none of type ed25519, ecdsa or rsa")}
 	}
 	return keys, nil
-}
-
-func (d *Dialer) routeTo(ctx context.Context, addr string) ([]*config, error) {
-	a, err := ParseAddr(addr)
-	if err != nil {
-		return nil, &ConfigError{Addr: addr, Err: err}
-	}
-	return d.route(ctx, a)
 }
 
 // presentedKey is the machine's key for one of algorithms, nil if it has none.
@@ -105,11 +106,14 @@ func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []
 // A file that loses lines is kept as FILE.old. Names are hashed if those in
 // the file are, or, in an empty file, if HashKnownHosts says so.
 func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error {
-	hops, err := d.routeTo(ctx, addr)
+	a, err := ParseAddr(addr)
+	if err != nil {
+		return &ConfigError{Addr: addr, Err: err}
+	}
+	c, err := d.resolve(ctx, a)
 	if err != nil {
 		return err
 	}
-	c := hops[len(hops)-1]
 	if len(c.userHosts) == 0 {
 		return &ConfigError{Addr: addr, Err: errors.New("UserKnownHostsFile is none: there is no file to record a host key in")}
 	}
@@ -169,11 +173,12 @@ func recordKeys(file, name string, keys []xssh.PublicKey, hash bool) error {
 // names only this one goes.
 func forgetName(content []byte, name string) (kept []byte, lost bool) {
 	for line := range bytes.Lines(content) {
-		names, rest, ok := bytes.Cut(line, []byte(" "))
-		if len(names) == 0 || names[0] == '#' || names[0] == '@' || !ok {
+		end := bytes.IndexAny(line, " \t")
+		if end < 1 || line[0] == '#' || line[0] == '@' {
 			kept = append(kept, line...)
 			continue
 		}
+		names, rest := line[:end], line[end+1:]
 		if names[0] == '|' {
 			if isHashOf(string(names), name) {
 				lost = true

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Stop ends sshd and its connections; commands that survive that go on.
@@ -178,31 +176,4 @@ func processes() ([]process, error) {
 		list = append(list, p)
 	}
 	return list, nil
-}
-
-// killAndWait kills processes that aren't our children, and waits until they
-// have ended.
-func killAndWait(pids []int) error {
-	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err == unix.ESRCH {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("watch process %d: %w", pid, err)
-		}
-		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		for err == nil || err == unix.EINTR {
-			var n int
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
-			if n > 0 {
-				break
-			}
-		}
-		unix.Close(fd)
-		if err != nil && err != unix.ESRCH {
-			return fmt.Errorf("kill process %d: %w", pid, err)
-		}
-	}
-	return nil
 }
