@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Format is how a listing is written: the value of -o.
@@ -179,11 +181,32 @@ func (p *Printer[T]) printJSON(rows []T) error {
 			}
 			text = bytes.TrimSuffix(text, []byte("\n")) // a comma may have to follow
 		}
+		if p.opt.Screen.Terminal {
+			text = visibleJSON(text)
+		}
 		if _, err := p.w.Write(text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// visibleJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and the like.
+// The text stays the same JSON.
+func visibleJSON(text []byte) []byte {
+	var out []byte
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r == '\n' || r == utf8.RuneError || !needsCleaning(r) {
+			out = append(out, text[:size]...)
+		} else {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				out = fmt.Appendf(out, `\u%04x`, unit)
+			}
+		}
+		text = text[size:]
+	}
+	return out
 }
 
 // WriteObject writes one thing as JSON: on one line for jsonl, else indented for reading.
@@ -206,13 +229,21 @@ func (p *Printer[T]) printCSV(rows []T) error {
 	record := make([]string, len(p.columns))
 	for _, row := range rows {
 		for i, column := range p.columns {
-			record[i] = column.value(row)
+			record[i] = p.visible(column.value(row))
 		}
 		if err := p.csv.Write(record); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// visible cleans what goes to a terminal; a file or a pipe gets it as it is.
+func (p *Printer[T]) visible(text string) string {
+	if p.opt.Screen.Terminal {
+		return Clean(text)
+	}
+	return text
 }
 
 // csvHeader writes the header before the first row, or before the end when there was none.

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -132,6 +133,36 @@ func TestEmptyListings(t *testing.T) {
 		}
 		if format != "json" && out.Len() > 0 {
 			t.Errorf("%s without a header: %q", format, out.String())
+		}
+	}
+}
+
+func TestStructuredFormatsOnATerminal(t *testing.T) {
+	row := sample{JID: 7, Cmd: "a\u009b31m\u202e\U000e0041\x7f\x1b\nb"}
+	tests := []struct {
+		format   Format
+		terminal bool
+		want     string
+	}{
+		{JSONL, true, `{"jid":7,"status":"","class":"","cmd":"a\u009b31m\u202e\udb40\udc41\u007f\u001b\nb"}` + "\n"},
+		{JSONL, false, `{"jid":7,"status":"","class":"","cmd":"a` + "\u009b31m\u202e\U000e0041\x7f" + `\u001b\nb"}` + "\n"},
+		{CSV, true, `7,,,a\u009b31m\u202e\U000e0041␡␛␊b,,,7D 4F,0` + "\n"},
+		{CSV, false, `7,,,"a` + "\u009b31m\u202e\U000e0041\x7f\x1b\nb" + `",,,7D 4F,0` + "\n"},
+	}
+	for _, test := range tests {
+		var out bytes.Buffer
+		opt := Options{Format: test.format, NoHeader: true, Screen: Screen{Terminal: test.terminal}}
+		if err := Write(&out, opt, sampleColumns, []sample{row}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, out.String()); diff != "" {
+			t.Errorf("%s, %v (-want +got):\n%s", test.format, test.terminal, diff)
+		}
+		if test.format == JSONL {
+			var back sample
+			if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != row {
+				t.Errorf("%s reads as %+v, %v", out.String(), back, err)
+			}
 		}
 	}
 }
