@@ -1,0 +1,332 @@
+package sched
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// world is a state with a clock, a journal in memory and a fleet that remembers what was asked of it: the loop without its
+// goroutine. Every step checks all invariants.
+type world struct {
+	s       *State
+	now     time.Time
+	journal [][]byte // every change
+	fleet   *memory
+	tokens  int
+	final   map[uint64]Status // jobs that have ended, as what
+	events  []Event
+}
+
+func newWorld() *world {
+	return &world{s: NewState(), now: time.Unix(1_700_000_000, 0), fleet: newMemory(), final: map[uint64]Status{}}
+}
+
+// memory is a fleet that only notes what it is asked for.
+type memory struct {
+	pool    map[string]bool
+	runs    map[string]Run // by token: asked to start, and no end reported
+	copies  map[uint64]Copy
+	settles map[string]*statepb.Obligation
+	started map[string]bool // tokens that were ever started
+	stops   []uint64
+	errs    []error
+}
+
+func newMemory() *memory {
+	return &memory{pool: map[string]bool{}, runs: map[string]Run{}, copies: map[uint64]Copy{}, settles: map[string]*statepb.Obligation{}, started: map[string]bool{}}
+}
+
+func (m *memory) Connect(p Pool)         { m.pool[p.Addr] = true }
+func (m *memory) Disconnect(addr string) { delete(m.pool, addr) }
+func (m *memory) Start(r Run) {
+	if !m.pool[r.Ref.Machine] && !r.Ref.Driver {
+		m.errs = append(m.errs, fmt.Errorf("job %d is started on %s, which is not connected to", r.Ref.Job, r.Ref.Machine))
+	}
+	for token, o := range m.runs {
+		if o.Ref.Job == r.Ref.Job && token != r.Ref.Token {
+			m.errs = append(m.errs, fmt.Errorf("job %d is started as %s while %s runs", r.Ref.Job, r.Ref.Token, token))
+		}
+	}
+	m.runs[r.Ref.Token] = r
+	m.started[r.Ref.Token] = true
+}
+func (m *memory) Cancel(r *statepb.RunRef) {
+	if run, ok := m.runs[r.Token]; ok {
+		run.Cancel = true
+		m.runs[r.Token] = run
+	}
+}
+func (m *memory) Retime(*statepb.RunRef, time.Duration) {}
+func (m *memory) Copy(c Copy)                           { m.copies[c.Job.Id] = c }
+func (m *memory) StopCopy(job uint64)                   { m.stops = append(m.stops, job) }
+func (m *memory) Settle(o *statepb.Obligation)          { m.settles[o.Run.Token] = o }
+func (m *memory) Drop(r *statepb.RunRef)                { delete(m.runs, r.Token); delete(m.settles, r.Token) }
+func (m *memory) ForgetLogs(uint64)                     {}
+
+// apply makes changes part of the state and the journal.
+func (w *world) apply(changes ...*Change) error {
+	for _, c := range changes {
+		c.At = w.now.UnixNano()
+		if d := c.Dispatched; d != nil {
+			w.tokens++
+			d.Attempt.Token = fmt.Sprintf("t%d", w.tokens)
+			if err := w.roomFor(d); err != nil {
+				return err
+			}
+		}
+		b, err := encode(c)
+		if err != nil {
+			return err
+		}
+		if err := w.s.Apply(c); err != nil {
+			return fmt.Errorf("apply %v: %w", c, err)
+		}
+		w.journal = append(w.journal, b)
+		if e, ok := w.s.describe(c); ok {
+			w.events = append(w.events, e)
+		}
+	}
+	return nil
+}
+
+// roomFor checks a dispatch against the machine's slots, counted from the jobs' records.
+func (w *world) roomFor(d *statepb.Dispatched) error {
+	busy := 0
+	for id, j := range w.s.live {
+		if a := last(j.Job); id != d.Job && a != nil && a.Machine == d.Attempt.Machine &&
+			(j.Status == Running || j.Status == Copying && !j.CopyWaiting) {
+			busy++
+		}
+	}
+	m := w.s.machines[d.Attempt.Machine]
+	if m == nil || busy >= int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
+		return fmt.Errorf("job %d is sent to %s, where %d jobs are", d.Job, d.Attempt.Machine, busy)
+	}
+	return nil
+}
+
+// turn does what the loop does after requests and outcomes: decide until nothing is to be done, carry out the effects, check.
+func (w *world) turn() error {
+	for n := 0; ; n++ {
+		decided := w.s.Decide(w.now)
+		if len(decided) == 0 {
+			break
+		}
+		if n > 100_000 {
+			return fmt.Errorf("deciding has no end: %v", decided)
+		}
+		if err := w.apply(decided...); err != nil {
+			return err
+		}
+	}
+	for _, e := range w.s.takeEffects() {
+		e(w.fleet)
+	}
+	if next := w.s.Wake(w.now); !next.IsZero() && !next.After(w.now) {
+		return fmt.Errorf("at %v the next look is at %v", w.now, next)
+	}
+	return errors.Join(w.s.check(), w.finals(), errors.Join(w.fleet.errs...))
+}
+
+// finals checks that what has ended stays as it ended, but for copying again.
+func (w *world) finals() error {
+	for id, was := range w.final {
+		switch now := w.s.Status(id); {
+		case now == was:
+		case now == 0: // forgotten
+			delete(w.final, id)
+		case was == Done && now == Copying:
+		default:
+			return fmt.Errorf("job %d was %s and is %s", id, StatusName(was), StatusName(now))
+		}
+	}
+	for id := uint64(1); id < w.s.nextID; id++ {
+		if st := w.s.Status(id); Final(st) {
+			w.final[id] = st
+		}
+	}
+	return nil
+}
+
+// do carries out a plan, as a request would, and a turn.
+func (w *world) do(p Plan, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.apply(p.Changes...), w.turn())
+}
+
+// report takes an outcome, and a turn.
+func (w *world) report(outcomes ...Outcome) error {
+	for _, o := range outcomes {
+		switch o := o.(type) {
+		case Ended:
+			delete(w.fleet.runs, o.Ref.Token)
+		case RunLost:
+			delete(w.fleet.runs, o.Ref.Token)
+		case NotStarted:
+			delete(w.fleet.runs, o.Ref.Token)
+		case CopyEnded:
+			delete(w.fleet.copies, o.Job)
+		case Settled:
+			delete(w.fleet.settles, o.Ref.Token)
+		}
+		if err := w.apply(w.s.React(o, w.now)...); err != nil {
+			return err
+		}
+	}
+	return w.turn()
+}
+
+// pass lets time go by, looking as often as the state wants.
+func (w *world) pass(d time.Duration) error {
+	end := w.now.Add(d)
+	for {
+		next := w.s.Wake(w.now)
+		if next.IsZero() || next.After(end) {
+			break
+		}
+		w.now = next
+		if err := w.turn(); err != nil {
+			return err
+		}
+	}
+	w.now = end
+	return w.turn()
+}
+
+// connect reports the machines as connected, with nothing on them.
+func (w *world) connect(addrs ...string) error {
+	var all []Outcome
+	for _, addr := range addrs {
+		all = append(all, Connected{Addr: addr, Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4}})
+	}
+	return w.report(all...)
+}
+
+// pool adds machines to a class and connects them.
+func (w *world) pool(class string, slots int, addrs ...string) error {
+	var specs []MachineSpec
+	for _, addr := range addrs {
+		specs = append(specs, MachineSpec{Addr: addr, Class: class, Slots: slots})
+	}
+	if err := w.do(w.s.PlanMachines(specs, w.now)); err != nil {
+		return err
+	}
+	return w.connect(addrs...)
+}
+
+// submit submits jobs and gives their ids.
+func (w *world) submit(specs ...JobSpec) ([]uint64, error) {
+	p, err := w.s.PlanJobs(specs, false)
+	return p.IDs, w.do(p, err)
+}
+
+// running lists the runs that were asked for, by token in order.
+func (w *world) running() []Run {
+	var all []Run
+	for _, token := range sorted(w.fleet.runs) {
+		all = append(all, w.fleet.runs[token])
+	}
+	slices.SortFunc(all, func(a, b Run) int { return int(a.Ref.Job) - int(b.Ref.Job) })
+	return all
+}
+
+// runOf is the run of a job that is under way.
+func (w *world) runOf(job uint64) *statepb.RunRef {
+	for _, r := range w.fleet.runs {
+		if r.Ref.Job == job {
+			return r.Ref
+		}
+	}
+	return nil
+}
+
+func exit(code int32) *statepb.Attempt {
+	return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: code, Duration: int64(time.Second)}
+}
+
+// frozen gives a snapshot's records.
+func frozen(s *State) ([][]byte, error) {
+	var records [][]byte
+	err := s.Freeze()(func(b []byte) error { records = append(records, slices.Clone(b)); return nil })
+	return records, err
+}
+
+// restored rebuilds a state.
+func restored(snapshot, changes [][]byte) (*State, error) {
+	r := NewRestorer()
+	for _, b := range snapshot {
+		if err := r.Record(b); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range changes {
+		if err := r.Change(b); err != nil {
+			return nil, err
+		}
+	}
+	return r.State()
+}
+
+// dump writes down everything durable, and all that is derived from it, in an order of its own: two states are the same exactly if
+// their dumps are. Where a job's record lies in history is no part of it.
+func dump(s *State) []string {
+	var out []string
+	put := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	text := func(m proto.Message) string {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%q", b)
+	}
+	put("next %d, changes %d, counts %v", s.nextID, s.changes, s.counts)
+	for id := uint64(1); id < s.nextID; id++ {
+		if j := s.Job(id); j != nil {
+			put("job %d: %x %s %s %s", id, s.index.mark[id], s.index.names[s.index.class[id]], s.index.names[s.index.machine[id]], text(j))
+		}
+	}
+	for _, m := range s.order {
+		put("matrix %d: %d jobs, %d untouched, %v, again %v, queued %v: %s", m.Id, m.jobs, m.untouched, m.counts, m.again, m.item != nil, text(m.Matrix))
+	}
+	for _, name := range sorted(s.named) {
+		put("name %s: %d", name, s.named[name])
+	}
+	for _, id := range s.Tags() {
+		put("tag: %v %s", s.tags[id].counts, text(s.tags[id].Tag))
+	}
+	for _, addr := range sorted(s.machines) {
+		m := s.machines[addr]
+		held := map[int]uint64{}
+		for i, id := range m.slots {
+			if id != 0 && s.live[id].Setup == nil {
+				held[i] = id
+			} else if id != 0 {
+				held[0] = id
+			}
+		}
+		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.owing[addr], text(m.Machine))
+	}
+	for _, v := range s.Vars() {
+		put("var %s", text(v))
+	}
+	for _, o := range s.Obligations() {
+		put("owed %s", text(o))
+	}
+	for _, name := range sorted(s.classes) {
+		for _, m := range s.classes[name].machines {
+			put("class %s: %s", name, m.Addr)
+		}
+	}
+	put("steps %v, copying %v, empty %v", sortedIDs(s.steps), len(s.copying), sortedIDs(s.empty))
+	s.works.each(func(w *statepb.Work) error { put("work %s", text(w)); return nil })
+	s.requests.each(func(r *statepb.RequestDone) error { put("request %s", text(r)); return nil })
+	return out
+}
