@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -120,13 +122,17 @@ func (c *Client) Err() error {
 // end closes the stream for the given reason, once, and wakes all calls.
 func (c *Client) end(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
+	first := c.err == nil
+	if first {
+		c.err = err
+	}
+	calls := slices.Collect(maps.Values(c.calls))
+	c.mu.Unlock()
+	if !first {
 		return
 	}
-	c.err = err
-	c.rw.Close()
-	for _, k := range c.calls {
+	c.rw.Close() // not under the lock: it may wait for the agent, and the agent for us to read
+	for _, k := range calls {
 		k.wake()
 	}
 }
@@ -184,17 +190,24 @@ func (c *Client) deliver(f frame) error {
 		c.release(f) // of a call that nobody waits for any more
 		return nil
 	}
-	k.mu.Lock()
-	k.frames = append(k.frames, f)
-	k.bytes += frameHead + len(f.payload)
-	k.over = k.over || f.kind != typePart
-	tooMuch := f.kind == typePart && k.bytes > k.window
-	k.mu.Unlock()
-	k.wake()
-	if tooMuch {
+	if !k.add(f) {
 		return errorf(KindProtocol, "the agent sent more than it may")
 	}
 	return nil
+}
+
+// add queues a frame, unless it is more than the call has room for.
+func (k *call) add(f frame) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.bytes += frameHead + len(f.payload)
+	if f.kind == typePart && k.bytes > k.window {
+		return false
+	}
+	k.frames = append(k.frames, f)
+	k.over = k.over || f.kind != typePart
+	k.wake()
+	return true
 }
 
 func (k *call) wake() {
