@@ -110,9 +110,9 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Call calls a method, "AddJobs" or in full "Jobserver.AddJobs", with args (a pointer; nil for none) and fills in reply (a
-// pointer), which it empties first. It returns when ctx ends, whatever becomes of the call. Errors of the daemon come as
-// *Error; those of a lost connection are described in the package's contract.
+// Call calls a method, "AddJobs" or in full "Jobserver.AddJobs", with args (a pointer; nil for none) and fills
+// in reply (a pointer), which it empties first. It returns when ctx ends, whatever becomes of the call. Errors
+// of the daemon come as *Error; those of a lost connection are described in the package's contract.
 func (c *Client) Call(ctx context.Context, method string, args, reply any) error {
 	if !strings.Contains(method, ".") {
 		method = Service + "." + method

@@ -50,8 +50,9 @@ func allowance(n int) time.Duration {
 	return slackTime + time.Duration(n)*time.Second/slowestRate
 }
 
-// read waits for a message and returns its bytes. Before it takes the memory for it, it asks admit, which may wait.
-// Memory grows with what arrives, not with what was announced. io.EOF means that the other side ended between messages.
+// read waits for a message and returns its bytes. Before it takes the memory for it, it asks admit, which may
+// wait. Memory grows with what arrives, not with what was announced. io.EOF means that the other side ended
+// between messages.
 func (f *frames) read(admit func(n int) error) ([]byte, error) {
 	var head [frameHeader]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
@@ -127,8 +128,8 @@ func (f *frames) stop(grace time.Duration) {
 	}
 }
 
-// header begins every message. It is written by hand rather than in gob, whose description of such a struct is longer than the struct and
-// takes longer to compile than to use.
+// header begins every message. It is written by hand rather than in gob, whose description of such a struct is
+// longer than the struct and takes longer to compile than to use.
 type header struct {
 	seq    uint64 // of the call
 	method string // of a request
@@ -192,8 +193,8 @@ func encode(w io.Writer, value any) (err error) {
 	return nil
 }
 
-// decode reads one value. A body that was left out leaves it as it is. gob isn't hardened against hostile bytes, so its
-// panics are errors here.
+// decode reads one value. A body that was left out leaves it as it is. gob isn't hardened against hostile
+// bytes, so its panics are errors here.
 func decode(body []byte, value any) (err error) {
 	if len(body) == 0 {
 		return nil

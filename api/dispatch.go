@@ -65,7 +65,8 @@ func (m methods) find(method string) (handler, error) {
 		WithHint("upgrade the daemon to the client's version and restart it: running jobs go on, and are found again")
 }
 
-// call decodes the arguments, runs the handler and gives its reply. A panic becomes an error, and its stack goes to the log.
+// call decodes the arguments, runs the handler and gives its reply. A panic becomes an error, and its stack
+// goes to the log.
 func (h handler) call(ctx context.Context, method string, body []byte, logger *slog.Logger) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {

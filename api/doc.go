@@ -3,32 +3,34 @@
 //
 // # The wire
 //
-// Calls are net/rpc's: a request has a number, a method and its arguments, a response the same number and a reply or an
-// error, in any order. Each message is one frame: its length in four bytes, big end first, a small header, and the body as a gob
-// stream of its own. That frames stand alone is what makes the limits simple: a length is checked before
-// anything is allocated, type definitions end with their message, and an answer that turns out too big or can't be encoded is
-// replaced by an error without upsetting the stream. It costs a client of many calls about 0.1 ms each, and commands, which make one call a
-// connection, nothing.
+// Calls are net/rpc's: a request has a number, a method and its arguments, a response the same number and a
+// reply or an error, in any order. Each message is one frame: its length in four bytes, big end first, a small
+// header, and the body as a gob stream of its own. That frames stand alone is what makes the limits simple: a
+// length is checked before anything is allocated, type definitions end with their message, and an answer that
+// turns out too big or can't be encoded is replaced by an error without upsetting the stream. It costs a client
+// of many calls about 0.1 ms each, and commands, which make one call a connection, nothing.
 //
 // The client is net/rpc's Client with that codec. The server dispatches by itself instead of through
-// rpc.Server, which lets a handler's panic end the process, flattens errors to text where nobody can reach the value, and has
-// no context: there is a receiver per connection, which knows its peer and gets a context that ends with the connection.
+// rpc.Server, which lets a handler's panic end the process, flattens errors to text where nobody can reach the
+// value, and has no context: there is a receiver per connection, which knows its peer and gets a context that
+// ends with the connection.
 //
 // # Contract
 //
-//   - The first call is Hello; anything else before it is refused. Methods and fields are only added;
-//     a change that an older side would misread raises MaxProtocol.
+//   - The first call is Hello; anything else before it is refused. Methods and fields are only added; a change
+//     that an older side would misread raises MaxProtocol.
 //   - Calls on one connection run at the same time, and their order isn't kept.
-//   - An error arrives as the *Error that it was, whatever wrapped it: kind, whole message and hint.
-//     An error of another type arrives with the kind KindOf gives it.
+//   - An error arrives as the *Error that it was, whatever wrapped it: kind, whole message and hint. An error of
+//     another type arrives with the kind that KindOf gives it.
 //   - A handler that panics has that call answered with Internal, and the stack goes to the log.
-//   - A message is at most MaxMessage bytes in each direction, and must arrive at a rate of at least
-//     64 KiB/s once it has begun. Messages above 64 KiB share a budget of a few times
-//     that size over all connections.
-//   - Arguments that change something embed Mutation. The client gives them a random id before the first try and keeps it in repeats,
-//     so that a call whose answer was lost can be asked again: it answers as before and changes nothing more. Everything else
-//     only reads. So a client that can dial again repeats whatever a lost connection interrupted.
-//   - When the daemon can't be reached again, a read, or a call that never left, ends in Unavailable; a mutation that was sent ends in OutcomeUnknown.
+//   - A message is at most MaxMessage bytes in each direction, and must arrive at a rate of at least 64 KiB/s
+//     once it has begun. Messages above 64 KiB share a budget of a few times the limit over all connections.
+//   - Arguments that change something embed Mutation. The client gives them a random id before the first try and
+//     keeps it in repeats, so that a call whose answer was lost can be asked again: it answers as before and
+//     changes nothing more. Everything else only reads. So a client that can dial again repeats whatever a lost
+//     connection interrupted.
+//   - When the daemon can't be reached again, a read, or a call that never left, ends in Unavailable; a mutation
+//     that was sent ends in OutcomeUnknown.
 //
 // gob leaves out zero values, behind pointers too: a *int that points to 0 arrives as nil.
 package api

@@ -25,8 +25,8 @@ func newLink(conn net.Conn, max int) *link {
 
 func (l *link) close() { _ = l.rpc.Close() } // what it says is known: the connection is over
 
-// call makes one call. The error is a *lostError when the connection ended before the answer came. When ctx ends first, the call goes on
-// without anyone to take its answer.
+// call makes one call. The error is a *lostError when the connection ended before the answer came. When ctx
+// ends first, the call goes on without anyone to take its answer.
 func (l *link) call(ctx context.Context, method string, args, reply any) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", method, ctx.Err())
@@ -91,8 +91,8 @@ type outgoing struct {
 	sent bool // the whole of them
 }
 
-// incoming goes through it in place of the reply. The caller decodes: by then it may have stopped waiting, and its reply isn't ours to
-// write to.
+// incoming goes through it in place of the reply. The caller decodes: by then it may have stopped waiting, and
+// its reply isn't ours to write to.
 type incoming struct{ body []byte }
 
 // clientCodec is net/rpc's view of a connection.

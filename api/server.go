@@ -17,7 +17,8 @@ const (
 	defaultMaxConns = 1024
 	defaultMaxCalls = 64
 
-	// Connections that are over the limit, or not allowed, get their one answer in that many places; others are just closed.
+	// Connections that are over the limit, or not allowed, get their one answer in that many places; others are
+	// just closed.
 	maxRefusals = 16
 
 	// helloTime is how long a connection may take to introduce itself.
@@ -77,9 +78,9 @@ func (opt ServerOptions) withDefaults() ServerOptions {
 	return opt
 }
 
-// Serve answers calls on l until ctx ends; then it closes l, reads no further call, ends the handlers' contexts, waits for
-// the handlers, sends their last answers, and returns nil. Any other return says why it can't accept any more; the
-// connections are ended in the same way.
+// Serve answers calls on l until ctx ends; then it closes l, reads no further call, ends the handlers'
+// contexts, waits for the handlers, sends their last answers, and returns nil. Any other return says why it
+// can't accept any more; the connections are ended in the same way.
 func Serve(ctx context.Context, l net.Listener, opt ServerOptions) error {
 	opt = opt.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)

@@ -1,10 +1,11 @@
 // Package completion answers a shell's TAB key from the commands' own definition, kong's model, and installs
 // what makes the shell ask.
 //
-// The shell starts the program itself, with the line so far in COMP_LINE and the cursor in COMP_POINT, as bash's `complete -C` does. Our
-// scripts for zsh and fish set the same variables, and all of ours name the shell in COMP_SHELL, which decides how the
-// candidates are printed. Run is to be called first of all, before configuration is read or anything is
-// logged: whatever goes wrong while a line is being typed, the answer is just shorter.
+// The shell starts the program itself, with the line so far in COMP_LINE and the cursor in COMP_POINT, as
+// bash's `complete -C` does. Our scripts for zsh and fish set the same variables, and all of ours name the
+// shell in COMP_SHELL, which decides how the candidates are printed. Run is to be called first of all, before
+// configuration is read or anything is logged: whatever goes wrong while a line is being typed, the answer is
+// just shorter.
 //
 // What a value may be is said by tags in the grammar:
 //
@@ -39,22 +40,24 @@ const (
 	envShell = "COMP_SHELL" // bash, zsh or fish, when one of our scripts asks
 )
 
-// Candidate is one way to go on: the whole word, as the program is to get it, and what it stands for, if there is more to say.
+// Candidate is one way to go on: the whole word, as the program is to get it, and what it stands for, if there
+// is more to say.
 type Candidate struct {
 	Value       string
 	Description string
 	Open        bool // more of the same word may follow, as behind a directory's slash: no blank after it
 }
 
-// Dynamic gives the candidates of a kind that begin with prefix, the likeliest first. It must return when ctx ends; if it
-// doesn't, nobody waits for it.
+// Dynamic gives the candidates of a kind that begin with prefix, the likeliest first. It must return when ctx
+// ends; if it doesn't, nobody waits for it.
 type Dynamic func(ctx context.Context, kind, prefix string) []Candidate
 
 // Asked says whether a shell started this process to complete a line.
 func Asked(getenv func(string) string) bool { return getenv(envLine) != "" }
 
-// Run answers the shell on w. args are the process's without its name: bash passes the command, the part of the word that it wants
-// completed, and the word before. model builds the grammar; it may leave out what the line's whole words, the command first, don't lead to.
+// Run answers the shell on w. args are the process's without its name: bash passes the command, the part of the
+// word that it wants completed, and the word before. model builds the grammar; it may leave out what the line's
+// whole words, the command first, don't lead to.
 func Run(w io.Writer, getenv func(string) string, args []string, model func(words []string) (*kong.Application, error), dynamic Dynamic) error {
 	line := getenv(envLine)
 	line = line[:pointOf(line, getenv(envPoint))]
@@ -69,8 +72,8 @@ func Run(w io.Writer, getenv func(string) string, args []string, model func(word
 	return printFor(w, getenv(envShell), current, args, candidates)
 }
 
-// Answer gives what may stand at the end of line, whose first word is the command. All values begin with what is there of the
-// last word.
+// Answer gives what may stand at the end of line, whose first word is the command. All values begin with what
+// is there of the last word.
 func Answer(ctx context.Context, app *kong.Application, line string, dynamic Dynamic) []Candidate {
 	words, current := split(line)
 	w := newWalk(app.Node)

@@ -20,16 +20,17 @@ type Installation struct {
 	Shell  string // bash, zsh or fish; "" means that of $SHELL
 	Getenv func(string) string
 
-	// RC edits the start-up files of all shells that have one, instead of writing a file that the shell looks for by itself. It is
-	// posener/complete's doing: it takes the running program for Binary, and Shell doesn't matter.
+	// RC edits the start-up files of all shells that have one, instead of writing a file that the shell looks
+	// for by itself. It is posener/complete's doing: it takes the running program for Binary, and Shell doesn't
+	// matter.
 	RC bool
 
 	// Dir is where the file goes, instead of where the shell looks for it.
 	Dir string
 }
 
-// Install installs completion and says what it did and what is left to do. Doing it again brings the file up to date. A file
-// of that name that isn't ours is left alone, which is an error.
+// Install installs completion and says what it did and what is left to do. Doing it again brings the file up to
+// date. A file of that name that isn't ours is left alone, which is an error.
 func (in Installation) Install() (notes []string, err error) {
 	if in.RC {
 		if install.IsInstalled(in.Name) {

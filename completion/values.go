@@ -39,8 +39,9 @@ func valuesOf(ctx context.Context, v *kong.Value, prefix string, dynamic Dynamic
 	return candidates
 }
 
-// paths completes a path as it is written, ".." and a home's tilde included; the library's own predictor cleans it, and then finds
-// nothing. Hidden files are offered to those who begin with a dot, and directories stay open.
+// paths completes a path as it is written, ".." and a home's tilde included; the library's own predictor cleans
+// it, and then finds nothing. Hidden files are offered to those who begin with a dot, and directories stay
+// open.
 func paths(prefix string, dirsOnly bool) []Candidate {
 	typed, begun := filepath.Split(prefix)
 	dir := typed

@@ -119,8 +119,8 @@ func (w *walk) flags() []*kong.Flag {
 	return all
 }
 
-// long finds a flag by "--name", by an alias or by its negation; underscores and dashes are the same. With it comes the name
-// as it stands in the grammar.
+// long finds a flag by "--name", by an alias or by its negation; underscores and dashes are the same. With it
+// comes the name as it stands in the grammar.
 func (w *walk) long(name string) (*kong.Flag, string) {
 	for _, flag := range w.flags() {
 		for _, known := range append(longNames(flag), flag.Aliases...) {
@@ -213,7 +213,8 @@ func (w *walk) commands(current string) []Candidate {
 	return candidates
 }
 
-// flagNames are the flags that may still be given. A single dash shows the long names; one with its letter only itself.
+// flagNames are the flags that may still be given. A single dash shows the long names; one with its letter only
+// itself.
 func (w *walk) flagNames(current string) []Candidate {
 	var candidates []Candidate
 	for _, flag := range w.flags() {

@@ -36,8 +36,9 @@ func (c Counts) Total() int {
 	return total
 }
 
-// Line is the first line of a listing: "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12 canceled".
-// Copying and lost, which are rare, appear only when there are any. done is green: with or without results, it is what was wanted.
+// Line is the first line of a listing: "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12
+// canceled". Copying and lost, which are rare, appear only when there are any. done is green: with or without
+// results, it is what was wanted.
 func (c Counts) Line() []Span {
 	noun := " jobs: "
 	if c.Total() == 1 {
@@ -86,8 +87,8 @@ const (
 	maxBar = 40
 )
 
-// Bar draws progress as one line of at most width columns, 80 when width is 0: a bar, and then as many of these as fit:
-// how many of all have ended, the failed, the running, the waiting, the time left, the rate.
+// Bar draws progress as one line of at most width columns, 80 when width is 0: a bar, and then as many of these
+// as fit: how many of all have ended, the failed, the running, the waiting, the time left, the rate.
 func (p Progress) Bar(width int) []Span {
 	if width <= 0 {
 		width = defaultWidth

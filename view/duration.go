@@ -10,8 +10,8 @@ import (
 
 const day = 24 * time.Hour
 
-// FormatDuration prints a duration in at most two units: 0.4s, 12s, 3m12s, 2h5m, 2d4h, 120d. It rounds down: a job that has run
-// for 59.9 s hasn't run for a minute.
+// FormatDuration prints a duration in at most two units: 0.4s, 12s, 3m12s, 2h5m, 2d4h, 120d. It rounds down: a
+// job that has run for 59.9 s hasn't run for a minute.
 func FormatDuration(d time.Duration) string {
 	if d < 0 {
 		if d == math.MinInt64 {
@@ -111,8 +111,8 @@ func badDuration(s string) error {
 	return fmt.Errorf("duration %q: it must look like 30s, 5m, 2h30m or 1d12h", s)
 }
 
-// FormatTime prints a moment: in full (RFC 3339) off a terminal, else as short as is clear on the day of now. Both are in
-// now's time zone. The zero time is "".
+// FormatTime prints a moment: in full (RFC 3339) off a terminal, else as short as is clear on the day of now.
+// Both are in now's time zone. The zero time is "".
 func FormatTime(t, now time.Time, terminal bool) string {
 	if t.IsZero() {
 		return ""

@@ -76,8 +76,8 @@ type Options struct {
 	NoHeader bool // of tables and CSV
 }
 
-// Printer writes one listing, in pages if need be: Print any number of times, then Close. A table is held back until Close,
-// since its widths depend on all rows; the other formats are written as they come.
+// Printer writes one listing, in pages if need be: Print any number of times, then Close. A table is held back
+// until Close, since its widths depend on all rows; the other formats are written as they come.
 type Printer[T any] struct {
 	w       *bufio.Writer
 	opt     Options
@@ -160,7 +160,8 @@ func (p *Printer[T]) Close() error {
 	return nil
 }
 
-// printJSON writes the rows by their own json tags, each on a line of its own, so that an array can be read line by line too.
+// printJSON writes the rows by their own json tags, each on a line of its own, so that an array can be read
+// line by line too.
 func (p *Printer[T]) printJSON(rows []T) error {
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line) // ends each value with a newline
@@ -191,8 +192,8 @@ func (p *Printer[T]) printJSON(rows []T) error {
 	return nil
 }
 
-// visibleJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and the like.
-// The text stays the same JSON.
+// visibleJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and
+// the like. The text stays the same JSON.
 func visibleJSON(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {

@@ -78,9 +78,9 @@ func (p *Printer[T]) grid() *grid {
 	return g
 }
 
-// layOut gives each column its width, so that all of them take at most width; 0 means no limit. Columns that give way
-// leave, the first of them first, until the others have what they need at least; what is left shrinks. If even those that
-// never leave are too wide, they shrink too, to one column each.
+// layOut gives each column its width, so that all of them take at most width; 0 means no limit. Columns that
+// give way leave, the first of them first, until the others have what they need at least; what is left shrinks.
+// If even those that never leave are too wide, they shrink too, to one column each.
 func (g *grid) layOut(width int) {
 	for i := range g.columns {
 		c := &g.columns[i]

@@ -12,8 +12,9 @@ import (
 const ellipsis = "…" // one column
 
 // Clean makes text from outside safe to print on a terminal and to put on one line: control characters appear
-// as their pictures (an escape as ␛, a line's end as ␊), and whatever else would move the cursor, turn the direction of writing or be
-// invisible appears as its code (\u202e, \xff). Joiners stay, since emoji and several scripts need them.
+// as their pictures (an escape as ␛, a line's end as ␊), and whatever else would move the cursor, turn the
+// direction of writing or be invisible appears as its code (\u202e, \xff). Joiners stay, since emoji and
+// several scripts need them.
 func Clean(s string) string {
 	first := strings.IndexFunc(s, needsCleaning)
 	if first < 0 {
