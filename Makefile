@@ -1,0 +1,40 @@
+# Everything is built with Go alone. The tests also want OpenSSH's server and a few tools, see `deps`.
+
+GO ?= go
+export CGO_ENABLED ?= 0
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
+
+.PHONY: all build test race lint deps generate bench torture clean
+
+all: build
+
+# The binary that is daemon, client and agent. It is static, as it is sent to the machines.
+build:
+	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o jobserver .
+
+# The tests as they have to pass before anything is committed.
+test: deps lint
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+lint:
+	.ci/lint
+
+# What the tests need beside Go; it is installed when it is missing and may be.
+deps:
+	.ci/deps
+
+# The records of the state, from sched/statepb/state.proto; the manual and docs/cli.md, from the grammar.
+generate:
+	$(GO) generate ./...
+
+# The figures of docs/benchmarks.md, measured beside the programs that people would use instead.
+bench:
+	bench/run
+
+# The long tests: power cuts, kills, cut networks. DURATION says for how long.
+DURATION ?= 20m
+torture: deps
+	.ci/torture $(DURATION)
+
+clean:
+	rm -f jobserver
