@@ -1,0 +1,112 @@
+package grid
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const whole = `# How compression pays
+name: compression
+class: lab
+command: |
+  ./bench --level {LEVEL} --file {FILE}
+cp_path: results
+env: {THREADS: 1, LC_ALL: C}
+variables:
+  LEVEL: 1..3,9
+  FILE: [text, "1..3", 7..8]
+  A: "x"
+  B: [y]
+zip: [A, B]
+exclude:
+  - {LEVEL: 9, FILE: [text, 7]}
+  - LEVEL=1,FILE=8
+include:
+  - LEVEL: 19
+where: LEVEL < 100
+repeats: 5
+order: repeats-last
+seed: 3
+timeout: 10m
+retries: 2
+setup:
+  - make
+code: .
+metrics: out.csv
+tag: nightly
+flat: true
+notify: true
+priority: -3
+max_log: 10M
+`
+
+func TestExperiment(t *testing.T) {
+	got, err := ParseExperiment("e.yaml", []byte(whole), shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := 2
+	want := &Experiment{
+		File: "e.yaml", Name: "compression", Class: "lab", Command: "./bench --level {LEVEL} --file {FILE}\n", CpPath: "results",
+		Env: map[string]string{"THREADS": "1", "LC_ALL": "C"},
+		Sweep: Spec{
+			Axes: []Axis{{"LEVEL", []string{"1", "2", "3", "9"}}, {"FILE", []string{"text", "1..3", "7", "8"}}, {"A", []string{"x"}}, {"B", []string{"y"}}},
+			Zip:  [][]string{{"A", "B"}}, Exclude: []Pick{{{"LEVEL", []string{"9"}}, {"FILE", []string{"text", "7"}}}, {{"LEVEL", []string{"1"}}, {"FILE", []string{"8"}}}},
+			Include: []Pick{{{"LEVEL", []string{"19"}}}}, Where: []string{"LEVEL < 100"}, Repeats: 5, Order: RepeatsLast, Seed: 3,
+		},
+		Timeout: Setting{"10m", 23}, MaxLog: Setting{"10M", 33}, Retries: &two, Setup: []string{"make"}, Code: ".", Metrics: "out.csv", Tag: "nightly",
+		Flat: true, Notify: true, Priority: -3,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBadExperiments(t *testing.T) {
+	const head = "class: c\ncommand: x\n"
+	for text, want := range map[string]Error{
+		"":                                   {Msg: "e.yaml is empty", Hint: "it needs at least class, command and variables"},
+		"- a\n":                              {Msg: "e.yaml:1: this is no table of settings", Hint: "write lines like `class: lab`"},
+		"class: c\n\tx: 1\n":                 {Msg: "e.yaml:2: found a tab character that violates indentation"},
+		"command: x\nvariables: {I: 1}\n":    {Msg: "e.yaml:1: there is no class", Hint: "write `class: …`"},
+		head:                                 {Msg: "e.yaml:1: there are no variables", Hint: "write `variables:` and below it lines like `  I: 1..8`"},
+		head + "clas: d\n":                   {Msg: `e.yaml:3: there is no setting "clas"`, Hint: "did you mean class?"},
+		head + "cp-path: d\n":                {Msg: `e.yaml:3: there is no setting "cp-path"`, Hint: "did you mean cp_path?"},
+		head + "class: d\n":                  {Msg: "e.yaml:3: class is given twice, in line 1 too"},
+		head + "variables:\n  I: 1..\n":      {Msg: "e.yaml:4: the range 1.. never ends", Hint: "write its last number: 1..8, or quote it to take it as text"},
+		head + "variables:\n  I: [1, 2..]\n": {Msg: "e.yaml:4: the range 2.. never ends", Hint: "write its last number: 2..8, or quote it to take it as text"},
+		head + "variables:\n  I: []\n":       {Msg: "e.yaml:4: the variable I has no values"},
+		head + "variables:\n  I:\n":          {Msg: "e.yaml:4: the variable I has no values"},
+		head + "variables:\n  I: {a: 1}\n":   {Msg: "e.yaml:4: values of I are wanted here: a list"},
+		head + "variables:\n  I-J: 1\n":      {Msg: `e.yaml:4: "I-J" can't be a variable's name`, Hint: "use letters, digits and underscores, and begin with a letter"},
+		head + "repeats: many\n":             {Msg: `e.yaml:3: a whole number is wanted here, not "many"`},
+		head + "repeats: 0\n":                {Msg: "e.yaml:3: 0 is not between 1 and 1000000"},
+		head + "order: best\n":               {Msg: `e.yaml:3: there is no order "best"`, Hint: "orders are product, random, repeats-last"},
+		head + "zip: A\n":                    {Msg: "e.yaml:3: a list of names is wanted here", Hint: "write `zip: [A, B]`"},
+		head + "zip: &x [*x]\n":              {Msg: "e.yaml:3: a single value is wanted here"},
+		head + "exclude: {I: 1}\n":           {Msg: "e.yaml:3: a list is wanted here", Hint: "write below it lines like `- {I: 1, J: exotic}`"},
+		head + "exclude:\n- []\n":            {Msg: "e.yaml:4: a table is wanted here, with lines like NAME: VALUE"},
+		head + "exclude:\n- {}\n":            {Msg: "e.yaml:4: this names nothing"},
+		head + "setup: {a: b}\n":             {Msg: "e.yaml:3: a single value is wanted here"},
+		head + "env: [a]\n":                  {Msg: "e.yaml:3: a table is wanted here, with lines like NAME: VALUE"},
+	} {
+		_, err := ParseExperiment("e.yaml", []byte(text), shop)
+		var own *Error
+		if !errors.As(err, &own) || *own != want {
+			t.Errorf("%q:\n%+v, want\n%+v", text, err, want)
+		}
+	}
+}
+
+func FuzzExperiment(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("a: &x [*x]\nvariables: *x\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		x, err := ParseExperiment("e.yaml", data, shop)
+		if err == nil && len(x.Sweep.Axes) == 0 {
+			t.Error("taken without variables")
+		}
+	})
+}

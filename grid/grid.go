@@ -1,0 +1,230 @@
+// Package grid turns the description of a sweep into its cells: variables with lists and ranges of values, variables that
+// vary together, cells that are left out or come in addition, conditions, repeats, and the order of it all.
+//
+// It is pure but for Files, through which a value list may name files. A description is checked as a whole: Expand
+// either gives every cell, or an error that says what is wrong with which word and what would be right. The same
+// description gives the same cells in the same order, always.
+package grid
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Limits of one sweep.
+const (
+	MaxCells   = 1_000_000  // that run
+	maxLooked  = 20_000_000 // of the product before exclusions and conditions
+	maxRepeats = 1_000_000
+)
+
+// Repeat is the name of the variable that counts the repeats of a cell, from 0; conditions may name it.
+const Repeat = "REPEAT"
+
+// Axis is a variable and its values, each once.
+type Axis struct {
+	Name   string
+	Values []string
+}
+
+// Order says in which order the cells run.
+type Order string
+
+// The orders.
+const (
+	Product     Order = "product"      // the last variable varies fastest, the repeats of a cell follow each other
+	Random      Order = "random"       // all shuffled, by Spec.Seed
+	RepeatsLast Order = "repeats-last" // every cell once, then every cell a second time: a first answer comes early
+)
+
+// Orders lists them.
+func Orders() []string { return []string{string(Product), string(Random), string(RepeatsLast)} }
+
+// Spec describes a sweep.
+type Spec struct {
+	Axes    []Axis
+	Zip     [][]string // names that vary together: the first values of each, the second values, …
+	Exclude []Pick     // cells of the product that are left out
+	Include []Pick     // cells beside the product; a variable that isn't named takes all its values
+	Where   []string   // conditions that cells of the product must fulfil
+	Repeats int        // 0 is 1
+	Order   Order      // "" is Product
+	Seed    uint64     // of Random
+}
+
+// Grid is what a Spec comes to.
+type Grid struct {
+	Axes    []Axis // those of the Spec, with the values that only Include names at their ends
+	Repeats int
+	// Cells has a row for each cell: its index into the values of each axis, then its repeat. Nil stands for the plain
+	// product in its order.
+	Cells    []uint32
+	Count    int
+	Warnings []string
+}
+
+// Row is the cell i of Cells.
+func (g *Grid) Row(i int) []uint32 {
+	w := len(g.Axes) + 1
+	return g.Cells[i*w : (i+1)*w]
+}
+
+// Error is what is wrong with a description, with the next step.
+type Error struct {
+	Msg  string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Msg }
+
+func errorf(format string, args ...any) *Error { return &Error{Msg: fmt.Sprintf(format, args...)} }
+
+func (e *Error) hint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// Expand gives the cells of a sweep.
+func (s Spec) Expand() (*Grid, error) {
+	g := &Grid{Repeats: max(s.Repeats, 1)}
+	if err := s.check(g); err != nil {
+		return nil, err
+	}
+	dims, err := s.dimensions()
+	if err != nil {
+		return nil, err
+	}
+	looked := 1
+	for _, d := range dims {
+		if looked *= d.size; looked > maxLooked {
+			return nil, errorf("the product of all values has more than %d cells", maxLooked).hint("split the sweep, or let variables vary together with --zip")
+		}
+	}
+	if s.plain() {
+		if g.Count = looked * g.Repeats; g.Count > MaxCells {
+			return nil, tooMany(g.Count)
+		}
+		return g, nil
+	}
+	b := builder{spec: &s, grid: g, dims: dims}
+	return g, b.build(looked)
+}
+
+// plain says that the sweep is the product itself.
+func (s Spec) plain() bool {
+	return len(s.Zip)+len(s.Exclude)+len(s.Include)+len(s.Where) == 0 && (s.Order == "" || s.Order == Product || s.Order == RepeatsLast && s.Repeats <= 1)
+}
+
+func tooMany(n int) error {
+	return errorf("the sweep has %d cells; at most %d are possible", n, MaxCells).hint("split it into several")
+}
+
+// check looks at what concerns no single cell, and copies the axes: includes may add values to them.
+func (s Spec) check(g *Grid) error {
+	if len(s.Axes) == 0 {
+		return errorf("a sweep needs variables with values").hint("give them as NAME=V1,V2,…")
+	}
+	if s.Repeats < 0 || s.Repeats > maxRepeats {
+		return errorf("a cell can't run %d times", s.Repeats).hint("from 1 to %d are possible", maxRepeats)
+	}
+	if s.Order != "" && !slices.Contains(Orders(), string(s.Order)) {
+		return errorf("there is no order %q", s.Order).hint("orders are %s", strings.Join(Orders(), ", "))
+	}
+	for i, a := range s.Axes {
+		if !isName(a.Name) {
+			return errorf("%q can't be a variable's name", a.Name).hint("use letters, digits and underscores, and begin with a letter")
+		}
+		if slices.ContainsFunc(s.Axes[:i], func(b Axis) bool { return b.Name == a.Name }) {
+			return errorf("the variable %s is given twice", a.Name).hint("write its values in one list: %s=…,…", a.Name)
+		}
+		if len(a.Values) == 0 {
+			return errorf("the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
+		}
+		values, twice := unique(a.Values)
+		if twice != "" && !s.zipped(a.Name) {
+			g.warn("%s has the value %q more than once: it runs once; -x N repeats all cells", a.Name, twice)
+		} else {
+			values = slices.Clone(a.Values)
+		}
+		for _, v := range values {
+			if resemblesPlaceholder(v) {
+				g.warn("the value %s of %s stays as it is: values are not expanded", v, a.Name)
+			}
+		}
+		g.Axes = append(g.Axes, Axis{a.Name, values})
+	}
+	return nil
+}
+
+// zipped says that the variable varies together with others: then a value may come back.
+func (s Spec) zipped(name string) bool {
+	return slices.ContainsFunc(s.Zip, func(names []string) bool { return slices.Contains(names, name) })
+}
+
+func unique(values []string) (each []string, twice string) {
+	seen := make(map[string]bool, len(values))
+	for _, v := range values {
+		if seen[v] {
+			twice = v
+			continue
+		}
+		seen[v] = true
+		each = append(each, v)
+	}
+	return each, twice
+}
+
+// resemblesPlaceholder finds {NAME} and the shell's {1..8} in a value.
+func resemblesPlaceholder(v string) bool {
+	_, rest, ok := strings.Cut(v, "{")
+	if !ok {
+		return false
+	}
+	name, _, ok := strings.Cut(rest, "}")
+	return ok && name != "" && (isName(name) || strings.Contains(name, ".."))
+}
+
+func (g *Grid) warn(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(g.Warnings, w) {
+		g.Warnings = append(g.Warnings, w)
+	}
+}
+
+// axis is the position of a variable, or -1.
+func (g *Grid) axis(name string) int {
+	return slices.IndexFunc(g.Axes, func(a Axis) bool { return a.Name == name })
+}
+
+func (g *Grid) names() []string {
+	names := make([]string, len(g.Axes))
+	for i, a := range g.Axes {
+		names[i] = a.Name
+	}
+	return names
+}
+
+// isName is the rule for a variable's name.
+func isName(s string) bool {
+	if s == "" || '0' <= s[0] && s[0] <= '9' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if c != '_' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') && !('0' <= c && c <= '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// unknown says that no variable has the name, and which may be meant.
+func unknown(name, where string, known []string) *Error {
+	e := errorf("%s names %s, which is no variable of the sweep", where, name)
+	for _, k := range known {
+		if strings.EqualFold(k, name) {
+			return e.hint("did you mean %s?", k)
+		}
+	}
+	return e.hint("its variables are %s", strings.Join(known, ", "))
+}
