@@ -27,11 +27,12 @@ type env struct {
 	now    func() time.Time
 	dial   func(ctx context.Context) (daemon, error) // nil: as the flags say
 
-	globals globals
-	words   []string // the command's own flags as they were given, in their order
-	config  config
-	screen  view.Screen // what stdout is; prepare finds it out
-	errJSON bool        // errors are JSON too; known before the flags are parsed, since parsing may fail
+	globals   globals
+	words     []string // the command's own flags as they were given, in their order
+	config    config
+	configErr error       // why the config file couldn't be read
+	screen    view.Screen // what stdout is; prepare finds it out
+	errJSON   bool        // errors are JSON too; known before the flags are parsed, since parsing may fail
 }
 
 // globals are the flags that every command takes. Each may also come from the environment, or from
@@ -73,6 +74,9 @@ func ask[Reply any](ctx context.Context, d daemon, method string, args any) (*Re
 
 // connect reaches the daemon that the global flags name.
 func (e *env) connect(ctx context.Context) (daemon, error) {
+	if e.configErr != nil {
+		return nil, e.configErr
+	}
 	if e.dial != nil {
 		return e.dial(ctx)
 	}

@@ -58,7 +58,9 @@ func (e *env) loadConfig() error {
 	var read config
 	// An empty file ends in io.EOF, which is no error: it says nothing.
 	if err := decoder.Decode(&read); err != nil && err.Error() != "EOF" {
-		return api.Errorf(api.Usage, "read the config file %s: %v", path, err).
+		why := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n  ", " "), "yaml: unmarshal errors: ")
+		why = strings.TrimSuffix(why, " in type main.config")
+		return api.Errorf(api.Usage, "read the config file %s: %s", path, why).
 			WithHint("its keys are socket, host, output, color, quiet and line")
 	}
 	e.config = read

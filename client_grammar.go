@@ -68,9 +68,8 @@ func execute(ctx context.Context, e *env, args []string) error {
 			return e.groupUsage(found.path)
 		}
 	}
-	if err := e.loadConfig(); err != nil {
-		return err
-	}
+	// What is wrong with the file concerns only commands that need the daemon: help must work without.
+	e.configErr = e.loadConfig()
 	parser, node, err := buildCommand(e, found.path)
 	if err != nil {
 		return err

@@ -77,7 +77,7 @@ func listColumns(e *env) []view.Column[listRow] {
 		}
 		return ""
 	})
-	command.Middle, command.Min = true, 24
+	command.Give, command.Middle, command.Min = 1, true, 20
 	machine := plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
 	machine.Give, machine.Middle, machine.Min = 3, true, 12
 	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32, Cell: func(row listRow) []view.Span {
@@ -162,7 +162,7 @@ func jobStatus(job *api.Job, now time.Time) []view.Span {
 	if job.Status == statusWaiting && job.Attempt > 0 {
 		inside = append(inside, "retry")
 	}
-	if d, ok := statusDuration(job, now); ok {
+	if d, ok := statusDuration(job, now); ok && !job.Canceling {
 		inside = append(inside, view.FormatDuration(d))
 	}
 	if len(inside) > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,6 +51,9 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 		return err
 	}
 	report, err := snapshot.Check(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.Errorf(api.NotFound, "check the state: %w", err).WithHint("name the directory with --state-dir DIR")
+	}
 	if err != nil {
 		return fmt.Errorf("check the state: %w", err)
 	}

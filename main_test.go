@@ -4,15 +4,22 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"jobserver/agent"
 	"jobserver/api"
@@ -134,7 +141,7 @@ func screens(t *testing.T, s *session, draw func(io.Writer, *env) error) string 
 	return all.String()
 }
 
-// TestMain lets the test binary be the program itself, since machines are sent the daemon's own file.
+// TestMain lets the test binary be the program itself: scripts run it under its name, and daemons put it on their machines.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -144,5 +151,88 @@ func TestMain(m *testing.M) {
 			os.Exit(agent.SuperviseMain(os.Args[2:]))
 		}
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"jobserver": main, "j": main})
+}
+
+// TestScripts runs testdata/script: a file for each group of commands, against a daemon with machines on this host.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_STATE_HOME", "")
+			env.Setenv("XDG_CONFIG_HOME", "")
+			env.Setenv("SHELL", "/bin/sh")
+			env.Setenv("TERM", "dumb")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"daemon": startDaemon,
+			"code":   expectCode,
+		},
+	})
+}
+
+// expectCode is the script command `code N PROGRAM ARG…`: the program has to exit with N.
+func expectCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N program args…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// startDaemon is the script command `daemon ARG…`: `jobserver serve ARG…`, until the end of the script. It returns when the daemon answers.
+func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: daemon args…")
+	}
+	program, err := exec.LookPath("jobserver")
+	ts.Check(err)
+	cmd := exec.Command(program, append([]string{"serve"}, args...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	for _, name := range []string{"HOME", "PATH", "TMPDIR", "XDG_STATE_HOME", "TERM"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	ts.Check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	ts.Defer(func() {
+		// It may have ended before, by the script's doing.
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := <-ended; err != nil {
+			ts.Logf("the daemon: %v", err)
+		}
+		ts.Logf("[daemon]\n%s", output.String())
+	})
+	socket := filepath.Join(ts.Getenv("WORK"), ".local", "state", "jobserver", "socket")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		client, err := api.Dial(context.Background(), socket, api.ClientOptions{})
+		if err == nil {
+			ts.Check(client.Close())
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			ts.Fatalf("the daemon ended: %v\n%s", err, output.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the daemon doesn't answer: %v", err)
+		}
+	}
 }
