@@ -10,6 +10,7 @@
 // What a value may be is said by tags in the grammar:
 //
 //	enum:"a,b"              one of these
+//	suggest:"a,b"           these among others
 //	predictor:"class"       one of the words that Dynamic knows of that kind; several kinds are separated by commas
 //	predictor:"file"        a file, predictor:"dir" a directory
 //	several:""              of a flag: it takes all words up to the next flag

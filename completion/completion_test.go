@@ -80,6 +80,7 @@ type testGrammar struct {
 	} `cmd:"" aliases:"m" help:"Machines."`
 	Shell struct {
 		Name string `arg:"" enum:"bash,zsh,fish" help:"The shell."`
+		More string `arg:"" optional:"" suggest:"install,uninstall"`
 	} `cmd:"" help:"Print a script."`
 }
 
@@ -179,6 +180,7 @@ func TestAnswer(t *testing.T) {
 		{"j job add small true there ", []string{"--tag", "--env", "--wait", "--socket", "--verbose", "--quiet", "--no-quiet"}},
 		{"j job ls 17 1", []string{"120", "17"}},
 		{"j shell ", []string{"bash", "zsh", "fish"}},
+		{"j shell bash i", []string{"install"}},
 
 		// Flags that take several values.
 		{"j job stat --id 1", []string{"120", "17"}},

@@ -25,6 +25,9 @@ func valuesOf(ctx context.Context, v *kong.Value, prefix string, dynamic Dynamic
 	case v.Flag != nil && v.IsBool():
 		add(predict.Set{"true", "false"})
 	}
+	if suggested := v.Tag.Get("suggest"); suggested != "" {
+		add(predict.Set(strings.Split(suggested, ",")))
+	}
 	for kind := range strings.SplitSeq(v.Tag.Get("predictor"), ",") {
 		switch kind = strings.TrimSpace(kind); kind {
 		case "":
