@@ -29,11 +29,11 @@ const (
 		`echo; echo jobserver-has $(uname -sm)'`
 
 	// probeCommand reads the root chosen before (or an empty line), and tries where a binary can be put: a file of no known
-	// format is run by the shell itself, unless the file system forbids it.
+	// format is run by the shell itself, unless the file system forbids it. (rm only tidies up.)
 	probeCommand = `sh -c 'umask 077; IFS= read -r R; ` + rootCandidates +
 		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try; if [ -z "$d" ]; then continue; fi; ` +
 		`if mkdir -p "$d/bin" && [ -O "$d" ] && echo : >"$t" && chmod 700 "$t"; then ` +
-		`if "$t"; then echo jobserver-root ok "$d"; else echo jobserver-root noexec "$d"; fi; ` +
+		`if "$t"; then echo jobserver-root ok "$d"; else echo jobserver-root noexec "$d"; fi; rm -f "$t"; ` +
 		`else echo jobserver-root unwritable "$d"; fi; done; echo jobserver-end'`
 
 	rootCandidates = `u=$UID; if [ -z "$u" ]; then while read -r k v x; do if [ "$k" = Uid: ]; then u=$v; fi; ` +

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -14,7 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"jobserver/agent"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/ssh"
@@ -63,6 +63,7 @@ type host struct {
 	mu      sync.Mutex
 	news    chan struct{}   // closed and replaced when something is reported
 	reports []sched.Outcome // all of them
+	said    string          // all that was logged
 }
 
 // newHost starts a fleet that ends with the test. machine may be nil.
@@ -73,7 +74,6 @@ func newHost(t *testing.T, machine *sshtest.Machine, change ...func(*Options)) *
 		ServerID: "srv", Version: "test", StateDir: dir, LogDir: filepath.Join(dir, "logs"), Binary: program,
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, SyncEvery: 10 * time.Millisecond,
 		DiskRetry: 10 * time.Millisecond,
-		Log:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if machine != nil {
 		opt.SSH = ssh.Options{ConfigFile: machine.ConfigFile}
@@ -81,7 +81,8 @@ func newHost(t *testing.T, machine *sshtest.Machine, change ...func(*Options)) *
 	for _, fn := range change {
 		fn(&opt)
 	}
-	h := &host{t: t, opt: opt}
+	h := &host{t: t, opt: opt, news: make(chan struct{})}
+	h.opt.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), h), nil))
 	h.run()
 	t.Cleanup(func() { h.halt() })
 	return h
@@ -90,17 +91,9 @@ func newHost(t *testing.T, machine *sshtest.Machine, change ...func(*Options)) *
 // run starts a fleet on the host's directories; after halt, it is the daemon's restart.
 func (h *host) run() {
 	h.t.Helper()
-	h.mu.Lock()
-	h.news, h.reports = make(chan struct{}), nil
-	h.mu.Unlock()
+	h.tell(func() { h.reports = nil })
 	opt := h.opt
-	opt.Report = func(o sched.Outcome) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.reports = append(h.reports, o)
-		close(h.news)
-		h.news = make(chan struct{})
-	}
+	opt.Report = func(o sched.Outcome) { h.tell(func() { h.reports = append(h.reports, o) }) }
 	f, err := New(opt)
 	if err != nil {
 		h.t.Fatal(err)
@@ -111,6 +104,40 @@ func (h *host) run() {
 		defer close(h.ended)
 		f.Run(ctx)
 	}()
+}
+
+// tell changes what is known and wakes who waits for it.
+func (h *host) tell(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+// Write takes the fleet's log.
+func (h *host) Write(p []byte) (int, error) {
+	h.tell(func() { h.said += string(p) })
+	return len(p), nil
+}
+
+// heard waits until something was logged.
+func (h *host) heard(text string) {
+	h.t.Helper()
+	timeout := time.After(patienceOfTests)
+	for {
+		h.mu.Lock()
+		said, news := h.said, h.news
+		h.mu.Unlock()
+		if strings.Contains(said, text) {
+			return
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			h.t.Fatalf("%q was not logged, but\n%s", text, said)
+		}
+	}
 }
 
 // halt ends the fleet, as the daemon's stop does.
@@ -232,5 +259,3 @@ func (g gate) open(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-var _ = agent.DefaultGrace

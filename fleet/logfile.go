@@ -42,8 +42,12 @@ func (s *logFile) open() error {
 		return fmt.Errorf("open a log: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at a log: %w", err)
+	}
 	sum := crc32.New(castagnoli)
-	if s.size, err = io.Copy(sum, f); err != nil {
+	if s.size, err = io.CopyN(sum, f, info.Size()); err != nil {
 		return fmt.Errorf("read a log: %w", err)
 	}
 	s.crc, s.ready, s.rewind = sum.Sum32(), true, false

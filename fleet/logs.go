@@ -56,36 +56,39 @@ func (k *logKeeper) nudge() {
 	}
 }
 
-// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits for others to come.
+// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits for others to come. Logs
+// of forgotten jobs are removed in the end too, as nobody asks for that again.
 func (k *logKeeper) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-k.wake:
 		case <-ctx.Done():
-			return
 		}
 		timer.Reset(k.every)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return
 		}
 		k.mu.Lock()
 		ended, doomed := k.ended, k.doomed
 		k.ended, k.doomed = nil, nil
 		k.mu.Unlock()
-		if len(ended) > 0 {
-			err := syncFS(k.dir)
-			if err != nil {
-				k.log.Error("the logs of ended runs can't be made durable", "dir", k.dir, "runs", len(ended), "err", err)
-			}
-			for _, durable := range ended {
-				durable(err)
-			}
+		if len(ended) > 0 && ctx.Err() == nil {
+			k.sync(ended)
 		}
 		k.remove(doomed)
+	}
+}
+
+func (k *logKeeper) sync(ended []func(error)) {
+	err := syncFS(k.dir)
+	if err != nil {
+		k.log.Error("the logs of ended runs can't be made durable", "dir", k.dir, "runs", len(ended), "err", err)
+	}
+	for _, durable := range ended {
+		durable(err)
 	}
 }
 
