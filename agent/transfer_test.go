@@ -296,7 +296,7 @@ func TestFetchWhileFileChanges(t *testing.T) {
 func TestManyFiles(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	const n = 3000
+	const n = 1000
 	long := strings.Repeat("n", 200)
 	for i := range n {
 		write(t, filepath.Join(m.login, "d", fmt.Sprintf("%s%04d", long, i)), fmt.Sprint(i))
@@ -308,7 +308,7 @@ func TestManyFiles(t *testing.T) {
 	}
 	// Enough for several requests.
 	r := wanted(list)
-	for len(r.Files) < 4*n {
+	for len(r.Files) < 12*n {
 		r.Files = append(r.Files, r.Files...)
 	}
 	var got collect
