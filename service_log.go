@@ -126,8 +126,19 @@ func readLog(reply *api.LogReply, offset int64, most int) error {
 	return nil
 }
 
-// mayWrite says why the daemon may not make files in a directory.
-func mayWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
+// mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone don't tell of a file
+// system that is read-only, or has no room.
+func mayWrite(dir string) error {
+	probe, err := os.MkdirTemp(dir, ".jobserver-probe-")
+	if err != nil {
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			return path.Err
+		}
+		return err
+	}
+	return os.Remove(probe)
+}
 
 // signalNumber is a signal's number by its name, 0 when there is none of that name.
 func signalNumber(name string) int { return int(unix.SignalNum(name)) }

@@ -345,7 +345,7 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 		switch {
 		case slices.Contains(own, a.Name):
 			return nil, nil, errorf(Invalid, "the variable %s is given twice", a.Name)
-		case len(a.Values) == 0:
+		case len(a.Values) == 0, len(a.Values) == 1 && a.Values[0] == "":
 			return nil, nil, errorf(Invalid, "the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
 		}
 		for _, v := range a.Values {
