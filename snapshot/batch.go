@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -56,6 +57,7 @@ func appendBatch(buf []byte, seed uint32, at position, records [][]byte) ([]byte
 		return buf, at, fmt.Errorf("a batch of %d bytes is larger than %d", size, maxBatch)
 	}
 	start := len(buf)
+	buf = slices.Grow(buf, batchHeader+length)
 	buf = binary.LittleEndian.AppendUint32(buf, batchMagic)
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(length))
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(records)))

@@ -1,8 +1,10 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 )
@@ -56,22 +58,47 @@ func check(fsys FS) (r Report, err error) {
 	if ok {
 		r.ServerID = id.String()
 	}
-	c, err := load(fsys, inv)
+	c, err := loadBeside(fsys, r.Running)
 	r.Err = err
 	if c != nil {
 		r.Notices = c.notices
 	}
 	for _, n := range inv.snapshots {
-		r.Files = append(r.Files, checkSnapshot(fsys, n, id))
+		r.add(checkSnapshot(fsys, n, id))
 	}
 	for i, n := range inv.segments {
 		end := int64(-1)
 		if i+1 < len(inv.segments) {
 			end = prevEnd(fsys, n+1, id)
+		} else if c != nil && n == c.spans[len(c.spans)-1].segment {
+			end = c.spans[len(c.spans)-1].end // what stands behind was judged by load
 		}
-		r.Files = append(r.Files, checkSegment(fsys, n, id, end))
+		r.add(checkSegment(fsys, n, id, end))
 	}
 	return r, nil
+}
+
+// add adds a file, unless a running daemon has just removed it.
+func (r *Report) add(f FileReport) {
+	if !r.Running || !errors.Is(f.Err, fs.ErrNotExist) {
+		r.Files = append(r.Files, f)
+	}
+}
+
+// loadBeside loads the state. What is read while a daemon commits may look
+// damaged, since the file was longer when its end was read than when its length
+// was: then it is read again.
+func loadBeside(fsys FS, running bool) (c *contents, err error) {
+	for range 3 {
+		var inv *inventory
+		if inv, err = takeInventory(fsys); err == nil {
+			c, err = load(fsys, inv)
+		}
+		if err == nil || !running {
+			break
+		}
+	}
+	return c, err
 }
 
 func checkSnapshot(fsys FS, number uint64, store storeID) FileReport {
@@ -144,11 +171,11 @@ func ReadAll(dir string, snap, change func(rec []byte) error) error {
 }
 
 func readAll(fsys FS, snap, change func(rec []byte) error) error {
-	inv, err := takeInventory(fsys)
+	_, running, err := fsys.Holder(lockName)
 	if err != nil {
 		return fmt.Errorf("read state: %w", err)
 	}
-	c, err := load(fsys, inv)
+	c, err := loadBeside(fsys, running)
 	if err != nil || c == nil {
 		return err
 	}

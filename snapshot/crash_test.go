@@ -303,7 +303,7 @@ func newSimulation(seed uint64, states, nested int) *simulation {
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2) {
-		sim := newSimulation(seed, 30, 100)
+		sim := newSimulation(seed, 20, 150)
 		if err := sim.run(-1, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -322,8 +322,8 @@ func TestKillThenPowerCut(t *testing.T) {
 	if err := sim.run(-1, nil); err != nil {
 		t.Fatal(err)
 	}
-	for kill := sim.rng.IntN(5); kill < sim.operations; kill += 1 + sim.rng.IntN(10) {
-		sim := newSimulation(uint64(kill), 4, 0)
+	for kill := sim.rng.IntN(5); kill < sim.operations; kill += 1 + sim.rng.IntN(12) {
+		sim := newSimulation(uint64(kill), 2, 0)
 		if err := sim.run(kill, nil); err != nil {
 			t.Errorf("kill %d: %v", kill, err)
 		}

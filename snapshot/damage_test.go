@@ -120,6 +120,9 @@ func TestEveryBit(t *testing.T) {
 		img, recs := saved(t, sealed)
 		last := slices.Max(img.names("wal-"))
 		for name, content := range img {
+			if sealed && name != last {
+				continue // they are the same
+			}
 			for bit := range len(content) * 8 {
 				flipped := bytes.Clone(content)
 				flipped[bit/8] ^= 1 << (bit % 8)

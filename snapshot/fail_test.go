@@ -38,7 +38,7 @@ func (f *failure) before(op string) error {
 func TestFailedOperation(t *testing.T) {
 	t.Parallel()
 	probe := &failure{at: -1}
-	sim := newSimulation(3, 4, 0)
+	sim := newSimulation(3, 3, 0)
 	if err := sim.run(-1, func(m *memFS, _ *client) { m.after, m.before = nil, probe.before }); err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (o osFS) Free() (int64, error) {
 	if err := unix.Statfs(o.dir, &st); err != nil {
 		return 0, fmt.Errorf("look at file system of %s: %w", o.dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 func (o osFS) Lock(name string) (io.Closer, error) {

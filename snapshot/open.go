@@ -7,6 +7,45 @@ import (
 	"time"
 )
 
+// Options of Open. Zero values give the defaults; sizes are in bytes.
+type Options struct {
+	// AllowFail sets a state that can't be loaded aside, in quarantine/, and
+	// begins with an empty one. A newer format is refused all the same.
+	AllowFail bool
+	// MinFree is the free space below which Full says so. Default 0.
+	MinFree int64
+	// Reserve is the size of a file that is given up when the disk is full, so
+	// that Commit works a little longer. Default 8 MiB; negative: none.
+	Reserve int64
+	// CompactAt is the length of the journal from which NeedsCompaction says so,
+	// unless the snapshot is larger than twice that. Default 64 MiB.
+	CompactAt int64
+	// FS is the file system, rooted in the state directory. Default: OS(dir).
+	FS FS
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+
+	// grow is the step by which a segment's file becomes larger: about a
+	// thousand small batches cost one Extend. Default 256 KiB.
+	grow int64
+}
+
+func (o Options) withDefaults() Options {
+	if o.Reserve == 0 {
+		o.Reserve = 8 << 20
+	}
+	if o.CompactAt == 0 {
+		o.CompactAt = 64 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.grow == 0 {
+		o.grow = 256 << 10
+	}
+	return o
+}
+
 // Open locks the state directory (making it, 0700, if there is none), reads
 // and checks what it holds, and begins a new segment for what is to come. A
 // directory without state simply starts. Its errors: ErrLocked, ErrNetworkFS,

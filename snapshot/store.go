@@ -6,47 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 )
-
-// Options of Open. Zero values give the defaults; sizes are in bytes.
-type Options struct {
-	// AllowFail sets a state that can't be loaded aside, in quarantine/, and
-	// begins with an empty one. A newer format is refused all the same.
-	AllowFail bool
-	// MinFree is the free space below which Full says so. Default 0.
-	MinFree int64
-	// Reserve is the size of a file that is given up when the disk is full, so
-	// that Commit works a little longer. Default 8 MiB; negative: none.
-	Reserve int64
-	// CompactAt is the length of the journal from which NeedsCompaction says so,
-	// unless the snapshot is larger than twice that. Default 64 MiB.
-	CompactAt int64
-	// FS is the file system, rooted in the state directory. Default: OS(dir).
-	FS FS
-	// Now is the clock. Default: time.Now.
-	Now func() time.Time
-
-	// grow is the step by which a segment's file becomes larger: about a
-	// thousand small batches cost one Extend. Default 256 KiB.
-	grow int64
-}
-
-func (o Options) withDefaults() Options {
-	if o.Reserve == 0 {
-		o.Reserve = 8 << 20
-	}
-	if o.CompactAt == 0 {
-		o.CompactAt = 64 << 20
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.grow == 0 {
-		o.grow = 256 << 10
-	}
-	return o
-}
 
 // Store is an open state directory. One goroutine commits: Commit, Seal, Full,
 // NeedsCompaction, Rotate and Close are its. WriteSnapshot may run in another.
@@ -189,9 +149,9 @@ func (s *Store) Rotate() (Mark, error) {
 
 // begin makes a segment that takes over at this point, and goes on in it. The
 // order matters: the segment is durable before `format` names it, and `format`
-// is durable before anything is committed there. Until `format` is touched, the
-// segment before is as usable as it was: then a segment that `format` does not
-// name is written anew.
+// is durable before anything is committed there. As long as `format` certainly
+// does not name it, the segment before is as usable as it was, and the next
+// attempt writes the new one anew.
 func (s *Store) begin(number uint64) (usable bool, err error) {
 	h := header{magic: segmentMagic, store: s.server, number: number, at: s.at, prevEnd: s.off}
 	first := append(h.encode(), make([]byte, s.opt.grow)...)
@@ -206,11 +166,11 @@ func (s *Store) begin(number uint64) (usable bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	err = s.writeFile(formatName, formatFile{number}.encode())
-	if err == nil {
-		err = s.fs.SyncDir(".")
+	if err := s.writeFile(formatName, formatFile{number}.encode()); err != nil {
+		f.Close()
+		return isNoSpace(err), err // a full disk stops it before the rename
 	}
-	if err != nil {
+	if err := s.fs.SyncDir("."); err != nil {
 		f.Close()
 		return false, err
 	}
