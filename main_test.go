@@ -169,6 +169,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": startDaemon,
 			"code":   expectCode,
+			"tty":    runOnTerminal,
 		},
 	})
 }
