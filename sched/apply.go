@@ -63,6 +63,8 @@ func (s *State) Apply(c *Change) error {
 	case c.Settled != nil:
 		s.disown(c.Settled.Run.Token)
 		return nil
+	case c.SetupFailed != nil:
+		return s.applySetupFailed(c.SetupFailed, c.At)
 	case c.MachineAdded != nil:
 		return s.applyMachineAdded(c.MachineAdded.Machine)
 	case c.MachineRemoved != nil:
@@ -192,9 +194,7 @@ func (s *State) applyCanceled(id uint64, at int64) error {
 		case Running:
 			j.Canceling = true
 			if s.steps[id] { // between two steps of a setup nothing runs
-				s.vacate(j.Job)
-				j.Status, j.EndedAt, j.Canceling = Canceled, at, false
-				delete(s.steps, id)
+				s.endSetup(j, Canceled, at)
 				break
 			}
 			s.ask(func(f Fleet) {
@@ -250,7 +250,8 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld) error {
 	if m == nil {
 		return fmt.Errorf("no matrix %d", c.Matrix)
 	}
-	m.Held, m.HeldWhy = c.Held, c.Why
+	m.Held, m.HeldWhy, m.Apart = c.Held, c.Why, 0
+	s.suspectMatrix(m)
 	from, to := Waiting, Held
 	if !c.Held {
 		from, to = Held, Waiting
@@ -298,6 +299,7 @@ func (s *State) applyMatrixForgotten(id uint64) error {
 	}
 	delete(s.matrices, id)
 	delete(s.empty, id)
+	delete(s.accused, id)
 	s.order = slices.DeleteFunc(s.order, func(k *matrix) bool { return k == m })
 	for _, r := range m.Restarted {
 		delete(s.extra, r.Job)

@@ -136,7 +136,9 @@ func (s *State) uproot(j *job, at int64) error {
 func (s *State) applyMachineMoved(c *statepb.MachineMoved) error {
 	return s.changeMachine(c.Addr, func(m *machine) {
 		if c.Reason != "" { // set aside: it may come back
-			m.HomeClass, m.LastError = m.Class, c.Reason
+			if m.LastError = c.Reason; m.HomeClass == "" {
+				m.HomeClass = m.Class
+			}
 		} else {
 			m.HomeClass, m.LastError = "", ""
 		}

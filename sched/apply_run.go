@@ -18,19 +18,8 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 	return s.change(d.Job, func(j *job) error {
 		next := proto.Clone(d.Attempt).(*statepb.Attempt)
 		a := last(j.Job)
-		if a != nil && a.Number == next.Number { // the next step of a setup, or its step once more
-			if j.Status != Running || j.Setup == nil {
-				return fmt.Errorf("job %d has no next step", j.Id)
-			}
-			tries := int32(0)
-			if next.Step == a.Step {
-				tries = a.StepTries + 1
-			}
-			a.Step, a.Token, a.StepTries, a.BootId, a.Cause, a.CmdRun = next.Step, next.Token, tries, next.BootId, 0, next.CmdRun
-			a.Timeout, a.StepStarted = next.Timeout, false
-			delete(s.steps, j.Id)
-			s.askStart(j)
-			return nil
+		if a != nil && a.Number == next.Number {
+			return s.applyStep(j, next)
 		}
 		m := s.machines[next.Machine]
 		if j.Status != Waiting || m == nil {
@@ -123,7 +112,7 @@ func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 
 // failed counts a failure, and lets the job wait for a retry if it has one left.
 func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
-	s.blame(j, a)
+	s.blame(j, a, at)
 	j.Failures++
 	j.Error = Reason(a)
 	if j.Canceling || j.MaxFailures >= 0 && j.Failures > j.MaxFailures {
@@ -151,39 +140,6 @@ func (s *State) waiting(j *job) Status {
 		return m.status()
 	}
 	return Waiting
-}
-
-// endedStep goes on with a setup: to its next step, to the same once more, or to its end.
-func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
-	s.owe(&statepb.Obligation{Run: ref(j.Job)})
-	ok := a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == ""
-	switch {
-	case ok && int(a.Step)+1 < len(j.Setup.Steps) && !j.Canceling,
-		!ok && a.Cause == statepb.Cause_EXITED && a.StepTries < j.Setup.Retries && !j.Canceling:
-		s.steps[j.Id] = true
-		return s.settle(j)
-	case ok && int(a.Step)+1 == len(j.Setup.Steps):
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Canceling = Done, at, false
-		if m := s.machines[a.Machine]; m != nil {
-			m.Failures, m.LastError = nil, ""
-			if j.Setup.Class != "" {
-				s.moveMachine(m, j.Setup.Class)
-			}
-		}
-	case a.Cause == statepb.Cause_CANCELED_BY_USER, ok:
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
-	default:
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Canceling = Failed, at, false
-		j.Error = fmt.Sprintf("step %d of %d %s", a.Step+1, len(j.Setup.Steps), Reason(a))
-		j.Failures++
-		if m := s.machines[a.Machine]; m != nil {
-			m.LastError = fmt.Sprintf("setup %d: %s", j.Id, j.Error)
-		}
-	}
-	return s.settle(j)
 }
 
 // Reason says in a few words how an attempt ended.
@@ -214,15 +170,15 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_NOT_STARTED, c.Error, at
 	s.owe(&statepb.Obligation{Run: ref(j.Job)})
 	if j.Setup != nil {
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Error = Failed, at, c.Error
 		if j.Canceling {
-			j.Status, j.Canceling = Canceled, false
+			s.endSetup(j, Canceled, at)
+		} else {
+			s.failSetup(j, fmt.Sprintf("step %d of %d could not start: %s", a.Step+1, len(j.Setup.Steps), c.Error), at)
 		}
 		return s.settle(j)
 	}
 	if !j.Canceling {
-		s.blame(j, a)
+		s.blame(j, a, at)
 		j.Error, j.Avoid = c.Error, a.Machine
 	}
 	s.again(j, at)
@@ -233,6 +189,13 @@ func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
 	j := s.liveRun(c.Run)
 	if j == nil {
 		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
+	}
+	if a := last(j.Job); j.Setup != nil && rebooting(j.Job, a) && !j.Canceling {
+		a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, c.Reason, at
+		s.askDrop(j)
+		s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+		s.steps[j.Id] = true
+		return s.settle(j)
 	}
 	return s.lose(j, c.Reason, j.MaxFailures != 0, at)
 }
@@ -258,7 +221,7 @@ func (s *State) lose(j *job, reason string, retry bool, at int64) error {
 		s.again(j, at)
 	default:
 		s.vacate(j.Job)
-		j.Status, j.EndedAt = Lost, at
+		j.Status, j.EndedAt, j.Canceling = Lost, at, false
 	}
 	return s.settle(j)
 }

@@ -25,6 +25,11 @@ func (s *State) Decide(now time.Time) []*Change {
 	for _, id := range sortedIDs(s.empty) {
 		return []*Change{{MatrixForgotten: &statepb.MatrixForgotten{Matrix: id}}}
 	}
+	for _, id := range sortedIDs(s.accused) {
+		if c := s.judgeMatrix(id); c != nil {
+			return []*Change{c}
+		}
+	}
 	for _, name := range sorted(s.dirty) {
 		if c := s.decideClass(s.class(name), now); c != nil {
 			return []*Change{c}
@@ -45,10 +50,14 @@ func (s *State) Wake(looked time.Time) time.Time {
 	if len(s.delayed) > 0 {
 		earlier(s.delayed[0].NotBefore)
 	}
+	for id := range s.steps {
+		earlier(stepDeadline(s.live[id].Job))
+	}
 	for _, m := range s.machines {
 		if !m.Removing {
 			earlier(m.Until)
 		}
+		earlier(m.restsUntil())
 		if len(m.setups) > 0 && m.link == LinkConnected {
 			earlier(s.live[m.setups[0]].Setup.StartAt)
 		}
@@ -68,7 +77,7 @@ func (s *State) ripen(now time.Time) {
 	}
 	s.looked = now.UnixNano()
 	for _, m := range s.machines {
-		if m.Until != 0 && m.Until <= now.UnixNano() || len(m.setups) > 0 {
+		if m.Until != 0 && m.Until <= now.UnixNano() || len(m.setups) > 0 || m.suspect() {
 			s.dirty[m.Class] = true
 		}
 	}
@@ -132,17 +141,16 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	if len(c.queue) == 0 {
 		return nil
 	}
-	var rooms []room
-	usable := 0
+	rooms := s.rooms[:0]
 	for _, m := range c.machines {
-		if !m.usable() {
+		if !m.usable(now) || s.setupDue(m, now) {
 			continue
 		}
-		usable++
-		if free := s.free(m); free > 0 && !s.setupDue(m, now) {
+		if free := s.free(m); free > 0 && (!m.suspect() || s.idle(m)) { // a suspect is tried with one job
 			rooms = append(rooms, room{m, free})
 		}
 	}
+	s.rooms = rooms
 	if len(rooms) == 0 {
 		return nil
 	}
@@ -157,9 +165,10 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	for len(c.queue) > 0 && len(passed) < maxPassed {
 		it := c.queue[0]
 		j := it.record()
+		avoided := s.avoided(j, c.machines, now)
 		best := room{}
 		for _, r := range rooms {
-			if (j.Avoid != r.Addr || usable == 1) && fits(j, r.machine, now) && (best.machine == nil || r.better(best)) {
+			if fits(j, r.machine, now) && !slices.Contains(avoided, r.Addr) && (best.machine == nil || r.better(best)) {
 				best = r
 			}
 		}
@@ -171,6 +180,29 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 		}
 		heap.Pop(&c.queue)
 		passed = append(passed, it)
+	}
+	return nil
+}
+
+// avoided lists the machines that a retry passes over: those on which it has failed, when there is another that may have it; else the one
+// on which it failed last, when there is another; else none.
+func (s *State) avoided(j *statepb.Job, class []*machine, now time.Time) []string {
+	failed := failedOn(j)
+	if failed == nil {
+		return nil
+	}
+	another := false // than the one of the last failure
+	for _, m := range class {
+		if !m.usable(now) || s.setupDue(m, now) || !fits(j, m, now) {
+			continue
+		}
+		if !slices.Contains(failed, m.Addr) {
+			return failed
+		}
+		another = another || m.Addr != j.Avoid
+	}
+	if another {
+		return []string{j.Avoid}
 	}
 	return nil
 }
@@ -191,33 +223,6 @@ func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) 
 	}
 	a.CmdRun = []byte(s.commandLine(j, a))
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}
-}
-
-// nextStep is the change that goes on with a setup.
-func (s *State) nextStep(j *job, now time.Time) *Change {
-	a := last(j.Job)
-	m := s.machines[a.Machine]
-	if m == nil || m.link != LinkConnected {
-		return nil
-	}
-	next := &statepb.Attempt{
-		Number: a.Number, Machine: a.Machine, Slot: a.Slot, BootId: m.BootId, Step: a.Step,
-		DispatchedAt: now.UnixNano(),
-	}
-	if a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "" {
-		next.Step++
-	}
-	next.Timeout = int64(remaining(j.Job, now))
-	next.CmdRun = []byte(s.commandLine(j.Job, next))
-	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: next}}
-}
-
-// remaining is what is left of a setup's time over all its steps; 0: there is no limit.
-func remaining(j *statepb.Job, now time.Time) time.Duration {
-	if j.Timeout == 0 {
-		return 0
-	}
-	return max(time.Duration(j.Timeout)-now.Sub(Time(last(j).DispatchedAt)), time.Millisecond)
 }
 
 // commandLine is what an attempt runs, all variables put in but secrets.

@@ -93,6 +93,9 @@ func (s *State) describe(c *Change) (e Event, ok bool) {
 		e = s.aboutEnd(e, c.NotStarted.Run.Job)
 		e.Warn = true
 		return e, true
+	case c.SetupFailed != nil:
+		e.Kind, e.Warn = "job.failed", true
+		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job, c.SetupFailed.Error), true
 	case c.AttemptLost != nil:
 		return s.aboutEnd(e, c.AttemptLost.Run.Job), true
 	case c.CopyWaits != nil:
@@ -190,10 +193,12 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	if j.Setup != nil && len(j.Setup.Steps) > 1 {
 		what = fmt.Sprintf("step %d of job %d", a.Step+1, id)
 	}
-	switch a.Cause {
-	case statepb.Cause_NOT_STARTED:
+	switch {
+	case a.Cause == statepb.Cause_NOT_STARTED:
 		how = "could not start: " + how
-	case statepb.Cause_MACHINE_LOST:
+	case j.Setup != nil && j.Status == Running && rebooting(j, a):
+		how = "reboots the machine"
+	case a.Cause == statepb.Cause_MACHINE_LOST:
 		how = "is lost: " + how
 	}
 	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).Round(time.Millisecond))

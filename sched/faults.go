@@ -1,21 +1,37 @@
 package sched
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"jobserver/sched/statepb"
 )
 
 // Whose fault is it? A machine that fails every job would eat the queue, since it is free again at once; a matrix that can't
 // succeed would empty the class, if its failures were counted against the machines. So four failures in a row, of
-// different jobs, only make a machine suspect. Another machine of its class decides: if it has succeeded with
-// the same matrix or command, the suspect is set aside in CLASS-broken; until then it rests. If another machine
-// fails four times as well, the work is to blame: a matrix is held, and both go on.
+// different jobs, only make a machine suspect. Other machines of its class decide: if one has succeeded with
+// the same matrix or command, the suspect is set aside in CLASS-broken; until then it rests. If most of the machines
+// become suspect, the work is to blame: a matrix is held, and all of them go on. A machine that rests
+// though nobody can tell is tried with one job after a while.
+//
+// A failure that follows a job over machines is the job's: once it has failed on two, it counts against neither of them, but
+// once against its matrix. When it succeeds on a third after all, it counts against both. So that this is soon known,
+// a retry goes to a machine on which the job hasn't failed yet, where there is one.
 
-// failuresInRow is how many different jobs have to fail in a row before a machine is suspect.
-const failuresInRow = 4
+const (
+	// failuresInRow is how many different jobs have to fail in a row before a machine is suspect, and how many
+	// jobs of a matrix of which none has succeeded have to fail on two machines each before it is held.
+	failuresInRow = 4
+	// keptFailures is how many failures of a machine are kept, the newest.
+	keptFailures = 32
+	// rest is how long a suspect gets no job, unless others clear it.
+	rest = 10 * time.Minute
+)
 
 // brokenSuffix makes the class in which machines of a class are set aside.
 const brokenSuffix = "-broken"
@@ -23,34 +39,119 @@ const brokenSuffix = "-broken"
 // unknownHostClass is where machines go whose host key isn't the one on record.
 const unknownHostClass = "error-unknown-host"
 
-// workOf names what a job runs, so that failures and successes of the same work can be compared.
+// workOf names what a job runs, so that failures and successes of the same work can be compared: %ID for a matrix,
+// $COMMAND for a short command, #HASH for a long one.
 func workOf(j *statepb.Job) string {
-	if j.Matrix != 0 {
-		return fmt.Sprintf("%%%d", j.Matrix)
+	switch {
+	case j.Matrix != 0:
+		return "%" + strconv.FormatUint(j.Matrix, 10)
+	case len(j.Cmd) <= 2*sha256.Size:
+		return "$" + strings.ToValidUTF8(string(j.Cmd), "\uFFFD")
 	}
-	return string(j.Cmd)
+	sum := sha256.Sum256(j.Cmd)
+	return "#" + hex.EncodeToString(sum[:])
 }
 
-// blame counts a failure against the machine, once for each job.
-func (s *State) blame(j *job, a *statepb.Attempt) {
+func matrixOfWork(work string) uint64 {
+	if number, ok := strings.CutPrefix(work, "%"); ok {
+		if id, err := strconv.ParseUint(number, 10, 64); err == nil {
+			return id
+		}
+	}
+	return 0
+}
+
+// failedOn lists the machines on which a job has failed, of the attempts that are remembered.
+func failedOn(j *statepb.Job) []string {
+	if j.Avoid == "" {
+		return nil
+	}
+	var addrs []string
+	for _, a := range j.Attempts {
+		if failedAttempt(a) && !slices.Contains(addrs, a.Machine) {
+			addrs = append(addrs, a.Machine)
+		}
+	}
+	return addrs
+}
+
+// failedAttempt says that an attempt ended in a way for which the job or the machine is to blame.
+func failedAttempt(a *statepb.Attempt) bool {
+	switch a.Cause {
+	case statepb.Cause_EXITED:
+		return a.ExitCode != 0 || a.Signal != ""
+	case statepb.Cause_TIMED_OUT, statepb.Cause_NOT_STARTED:
+		return true
+	}
+	return false
+}
+
+// blame counts a failure against the machine, once for each job; or, when the job has failed elsewhere as well, against the
+// job. It is called before the job's Avoid is set to the machine of this attempt.
+func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
+	elsewhere := slices.DeleteFunc(failedOn(j.Job), func(addr string) bool { return addr == a.Machine })
+	if len(elsewhere) == 1 && !slices.ContainsFunc(j.Attempts[:len(j.Attempts)-1], func(o *statepb.Attempt) bool {
+		return o.Machine == a.Machine && failedAttempt(o)
+	}) {
+		s.accuse(j)
+	}
+	for _, addr := range elsewhere {
+		s.excuse(addr, j.Id, true)
+	}
 	m := s.machines[a.Machine]
 	if m == nil {
 		return
 	}
-	f := &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: Reason(a)}
-	m.LastError = fmt.Sprintf("job %d %s", j.Id, f.Error)
-	if slices.ContainsFunc(m.Failures, func(o *statepb.Failure) bool { return o.Job == j.Id }) {
-		return
-	}
-	m.Failures = append(m.Failures, f)
-	if n := len(m.Failures); n > 2*failuresInRow {
-		m.Failures = slices.Delete(m.Failures, 0, n-2*failuresInRow)
-	}
 	s.dirty[m.Class] = true
+	why := Reason(a)
+	m.LastError = fmt.Sprintf("job %d %s", j.Id, why)
+	i := slices.IndexFunc(m.Failures, func(f *statepb.Failure) bool { return f.Job == j.Id })
+	if i < 0 {
+		if n := len(m.Failures); n == keptFailures {
+			m.Failures = slices.Delete(m.Failures, 0, 1)
+		}
+		m.Failures = append(m.Failures, &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: why})
+		i = len(m.Failures) - 1
+	}
+	m.Failures[i].At, m.Failures[i].Excused = at, len(elsewhere) > 0
 }
 
-// worked clears the machine, and remembers that the work can succeed there.
+// excuse says of a job's failure on a machine whether it is the job's own.
+func (s *State) excuse(addr string, job uint64, excused bool) {
+	m := s.machines[addr]
+	if m == nil {
+		return
+	}
+	for _, f := range m.Failures {
+		if f.Job == job && f.Excused != excused {
+			f.Excused = excused
+			s.dirty[m.Class] = true
+		}
+	}
+}
+
+// accuse counts a job that has failed on two machines against its matrix.
+func (s *State) accuse(j *job) {
+	if m := s.matrices[j.Matrix]; m != nil {
+		m.Apart++
+		s.suspectMatrix(m)
+	}
+}
+
+// suspectMatrix keeps the list of matrices that should be held: jobs of it fail wherever they go, and none has succeeded.
+func (s *State) suspectMatrix(m *matrix) {
+	if m.Apart >= failuresInRow && !m.Held {
+		s.accused[m.Id] = true
+	} else {
+		delete(s.accused, m.Id)
+	}
+}
+
+// worked clears the machine, remembers that the work can succeed there, and lets the job's failures on others count.
 func (s *State) worked(j *job, a *statepb.Attempt) {
+	for _, addr := range failedOn(j.Job) {
+		s.excuse(addr, j.Id, false)
+	}
 	m := s.machines[a.Machine]
 	if m == nil {
 		return
@@ -61,112 +162,93 @@ func (s *State) worked(j *job, a *statepb.Attempt) {
 	}
 }
 
+// blamed counts the jobs that failed on the machine in a row, and not elsewhere.
+func (m *machine) blamed() int {
+	n := 0
+	for _, f := range m.Failures {
+		if !f.Excused {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *machine) suspect() bool { return m.blamed() >= failuresInRow }
+
+// restsUntil is when a suspect is tried again, 0 for others.
+func (m *machine) restsUntil() int64 {
+	if !m.suspect() {
+		return 0
+	}
+	return m.Failures[len(m.Failures)-1].At + int64(rest)
+}
+
 // judge says what becomes of the suspects of a class, or nil.
 func (s *State) judge(c *class) *Change {
 	if strings.HasSuffix(c.name, brokenSuffix) || c.name == unknownHostClass || c.name == "" {
 		return nil
 	}
-	var resting []*machine
+	var suspects []*machine
+	others := 0 // that could tell
 	for _, m := range c.machines {
-		if !m.resting() {
+		if !m.suspect() {
+			if m.link == LinkConnected && !m.Draining && !m.Removing {
+				others++
+			}
 			continue
 		}
-		reason := fmt.Sprintf("%d jobs in a row failed here, the last: %s", len(m.Failures), m.LastError)
+		reason := fmt.Sprintf("%d jobs in a row failed here, the last: %s", m.blamed(), m.LastError)
 		if len(c.machines) == 1 {
 			return moved(m.Addr, c.name+brokenSuffix, reason)
 		}
 		for _, f := range m.Failures {
-			if other := s.works.other(f.Work, m.Addr, c); other != "" {
+			if other := s.works.other(f.Work, m.Addr, c); other != "" && !f.Excused {
 				return moved(m.Addr, c.name+brokenSuffix, reason+"; the same work succeeded on "+other)
 			}
 		}
-		resting = append(resting, m)
+		suspects = append(suspects, m)
 	}
-	if len(resting) < 2 {
+	if len(suspects) < 2 || len(suspects) <= others {
 		return nil
 	}
-	// Two machines fail alike: the work is to blame. A matrix that failed on both is held first, so that it doesn't go on
-	// failing; then all of them are cleared.
-	for _, f := range resting[0].Failures {
-		id := matrixOfWork(f.Work)
-		m := s.matrices[id]
-		if m == nil || m.Held || !slices.ContainsFunc(resting[1].Failures, func(o *statepb.Failure) bool { return o.Work == f.Work }) {
-			continue
+	return s.acquit(suspects)
+}
+
+// acquit clears machines that fail alike. A matrix that failed on two of them is held first, so that it doesn't go on failing.
+func (s *State) acquit(suspects []*machine) *Change {
+	on := map[uint64]string{} // matrix to the machine on which it failed
+	for _, m := range suspects {
+		for _, f := range m.Failures {
+			matrix := s.matrices[matrixOfWork(f.Work)]
+			if matrix == nil || matrix.Held {
+				continue
+			}
+			if first := on[matrix.Id]; first != "" && first != m.Addr {
+				return held(matrix.Id, fmt.Sprintf("%d jobs in a row failed on %s and on %s, the last: %s", failuresInRow, first, m.Addr, f.Error))
+			}
+			on[matrix.Id] = m.Addr
 		}
-		return &Change{MatrixHeld: &statepb.MatrixHeld{Matrix: id, Held: true, Why: fmt.Sprintf(
-			"%d jobs in a row failed on %s and on %s, the last: %s", failuresInRow, resting[0].Addr, resting[1].Addr, f.Error)}}
 	}
-	cleared := &statepb.MachineCleared{Addr: resting[0].Addr}
-	for _, m := range resting[1:] {
+	cleared := &statepb.MachineCleared{Addr: suspects[0].Addr}
+	for _, m := range suspects[1:] {
 		cleared.Others = append(cleared.Others, m.Addr)
 	}
 	return &Change{MachineCleared: cleared}
 }
 
+// judgeMatrix holds a matrix of which jobs fail wherever they go, and none has succeeded.
+func (s *State) judgeMatrix(id uint64) *Change {
+	m := s.matrices[id]
+	if m == nil || m.counts.By[Done]+m.counts.By[Copying] > 0 {
+		return nil
+	}
+	return held(id, fmt.Sprintf("%d of its jobs failed on two machines each, and none has succeeded", m.Apart))
+}
+
+func held(matrix uint64, why string) *Change {
+	return &Change{MatrixHeld: &statepb.MatrixHeld{Matrix: matrix, Held: true, Why: why}}
+}
+
 func moved(addr, class, reason string) *Change {
 	return &Change{MachineMoved: &statepb.MachineMoved{Addr: addr, Class: class, Reason: reason}}
-}
-
-func matrixOfWork(work string) (id uint64) {
-	if n, err := fmt.Sscanf(work, "%%%d", &id); n != 1 || err != nil {
-		return 0
-	}
-	return id
-}
-
-// keptWorks is how many matrices and commands are remembered with the machines that they succeeded on, and
-// keptSuccesses how many machines of each: two suffice to know that another one can.
-const (
-	keptWorks     = 10_000
-	keptSuccesses = 2
-)
-
-// works says which machines have succeeded with a matrix or a command, for the newest of them.
-type works struct {
-	machines map[string][]string
-	order    []string // a ring once it is full
-	next     int
-}
-
-func newWorks() works { return works{machines: map[string][]string{}} }
-
-// add notes a success, and says whether it is news.
-func (w *works) add(work, addr string) bool {
-	have, known := w.machines[work]
-	if slices.Contains(have, addr) || len(have) >= keptSuccesses {
-		return false
-	}
-	w.machines[work] = append(have, addr)
-	if known {
-		return true
-	}
-	if len(w.order) < keptWorks {
-		w.order = append(w.order, work)
-		return true
-	}
-	delete(w.machines, w.order[w.next])
-	w.order[w.next] = work
-	w.next = (w.next + 1) % keptWorks
-	return true
-}
-
-// other is a machine of the class, not this one, that has succeeded with the work.
-func (w *works) other(work, addr string, c *class) string {
-	for _, a := range w.machines[work] {
-		if a != addr && slices.ContainsFunc(c.machines, func(m *machine) bool { return m.Addr == a }) {
-			return a
-		}
-	}
-	return ""
-}
-
-// each visits them, oldest first.
-func (w *works) each(f func(*statepb.Work) error) error {
-	for i := range w.order {
-		work := w.order[(w.next+i)%len(w.order)]
-		if err := f(&statepb.Work{Key: work, Machines: w.machines[work]}); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -52,7 +52,7 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 	if m == nil {
 		return MachineView{}, false
 	}
-	v := MachineView{Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint, Vitals: m.vitals, Orphans: m.orphans, Resting: m.resting()}
+	v := MachineView{Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint, Vitals: m.vitals, Orphans: m.orphans, Resting: m.restsUntil() > s.looked}
 	for _, id := range m.slots {
 		if id != 0 && (len(v.Running) == 0 || v.Running[len(v.Running)-1] != id) {
 			v.Running = append(v.Running, id)
@@ -92,12 +92,9 @@ func (s *State) free(m *machine) int {
 }
 
 // usable says that the machine may be given work.
-func (m *machine) usable() bool {
-	return m.link == LinkConnected && !m.Draining && !m.Removing && m.Class != "" && !m.resting()
+func (m *machine) usable(now time.Time) bool {
+	return m.link == LinkConnected && !m.Draining && !m.Removing && m.Class != "" && m.restsUntil() <= now.UnixNano()
 }
-
-// resting says that the machine failed so often in a row that another one has to tell whose fault it is.
-func (m *machine) resting() bool { return len(m.Failures) >= failuresInRow }
 
 // occupy gives the job its slot, or all of them.
 func (m *machine) occupy(j *statepb.Job, slot int32) {

@@ -225,6 +225,7 @@ func (r *Restorer) loaded() error {
 		if m.jobs == 0 {
 			s.empty[m.Id] = true
 		}
+		s.suspectMatrix(m)
 	}
 	for _, t := range s.tags {
 		for _, id := range t.Jobs {

@@ -36,10 +36,12 @@ type State struct {
 	steps   map[uint64]bool // setups that may go on with their next step
 	copying map[uint64]*job // live jobs whose results are on their way
 	empty   map[uint64]bool // matrices without a job, to be forgotten
+	accused map[uint64]bool // matrices that may have to be held
 	delayed delayHeap       // retries that wait for their time
 	config  Config
 	effects []effect // what the changes applied since the last turn ask of the fleet
 	used    uint64   // counts dispatches, to spread them over machines
+	rooms   []room   // memory for Decide, so that a dispatch costs no allocation for each machine
 	looked  int64    // the time that Decide was last asked about
 }
 
@@ -66,7 +68,7 @@ func NewState() *State {
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, owing: map[string]int{},
 		works: newWorks(), requests: newRequests(),
-		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{},
+		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{},
 	}
 }
 

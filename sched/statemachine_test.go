@@ -182,7 +182,7 @@ func (d *driver) setUp(t *rapid.T) {
 		Addrs: []string{rapid.SampledFrom(someMachines).Draw(t, "machine")}, Class: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "class"),
 		Keep: rapid.Bool().Draw(t, "keep"), Slots: rapid.IntRange(0, 3).Draw(t, "slots"), Steps: []string{"one", "two {MACHINE}"},
 		Retries: rapid.IntRange(0, 1).Draw(t, "retries"), Stagger: time.Duration(rapid.IntRange(0, 1).Draw(t, "stagger")) * time.Minute,
-		Timeout: time.Duration(rapid.IntRange(0, 1).Draw(t, "timeout")) * time.Minute,
+		Timeout: time.Duration(rapid.IntRange(0, 1).Draw(t, "timeout")) * time.Minute, Reboot: rapid.Bool().Draw(t, "reboot"),
 	}, d.now)
 	d.may(t, p, err)
 }

@@ -114,16 +114,19 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 		}
 	case m.Draining || m.Removing:
 		line = m.Addr + " is draining"
-	case m.resting():
-		line = fmt.Sprintf("%s rests after %d failures in a row, until another machine of its class tells whose fault that is", m.Addr, len(m.Failures))
+	case m.restsUntil() > now.UnixNano():
+		line = fmt.Sprintf("%s rests after %d failures in a row, for another %s, or until other machines of its class tell whose fault that is",
+			m.Addr, m.blamed(), Time(m.restsUntil()).Sub(now).Round(time.Second))
+	case m.suspect() && !s.idle(m):
+		line = fmt.Sprintf("%s is tried with one job, after %d failures in a row", m.Addr, m.blamed())
 	case s.setupDue(m, now):
 		line = fmt.Sprintf("%s is to be set up by job %d", m.Addr, m.setups[0])
 	case s.free(m) == 0:
 		line = m.Addr + " is busy with " + s.busyWith(m)
-	case j.Avoid == m.Addr:
-		line = m.Addr + " is passed over, as the attempt before failed there"
 	case !fits(j, m, now):
 		line = m.Addr + " expires before the job's timeout would"
+	case slices.Contains(s.avoided(j, s.class(m.Class).machines, now), m.Addr):
+		line = m.Addr + " is passed over, as an attempt before failed there and there are others"
 	default:
 		return m.Addr + " is free", true
 	}
@@ -204,6 +207,12 @@ func (s *State) whyRunning(j *statepb.Job) Reasoning {
 			if j.ResultsError != "" {
 				r.Summary += ": " + j.ResultsError
 			}
+		}
+	}
+	if s.steps[j.Id] {
+		r.Summary = fmt.Sprintf("%s is between steps %d and %d of %d", a.Machine, a.Step+1, s.stepAfter(j)+1, len(j.Setup.Steps))
+		if rebooting(j, a) {
+			r.Summary = a.Machine + " reboots; its setup goes on when it is back"
 		}
 	}
 	if j.Canceling {

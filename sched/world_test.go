@@ -325,7 +325,7 @@ func dump(s *State) []string {
 			put("class %s: %s", name, m.Addr)
 		}
 	}
-	put("steps %v, copying %v, empty %v", sortedIDs(s.steps), len(s.copying), sortedIDs(s.empty))
+	put("steps %v, copying %v, empty %v, accused %v", sortedIDs(s.steps), len(s.copying), sortedIDs(s.empty), sortedIDs(s.accused))
 	s.works.each(func(w *statepb.Work) error { put("work %s", text(w)); return nil })
 	s.requests.each(func(r *statepb.RequestDone) error { put("request %s", text(r)); return nil })
 	return out

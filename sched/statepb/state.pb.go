@@ -230,6 +230,7 @@ type Change struct {
 	CopyEnded       *CopyEnded             `protobuf:"bytes,35,opt,name=copy_ended,json=copyEnded,proto3" json:"copy_ended,omitempty"`
 	CopyWaits       *CopyWaits             `protobuf:"bytes,36,opt,name=copy_waits,json=copyWaits,proto3" json:"copy_waits,omitempty"`
 	Settled         *Settled               `protobuf:"bytes,37,opt,name=settled,proto3" json:"settled,omitempty"`
+	SetupFailed     *SetupFailed           `protobuf:"bytes,38,opt,name=setup_failed,json=setupFailed,proto3" json:"setup_failed,omitempty"`
 	MachineAdded    *MachineAdded          `protobuf:"bytes,50,opt,name=machine_added,json=machineAdded,proto3" json:"machine_added,omitempty"`
 	MachineRemoved  *MachineRemoved        `protobuf:"bytes,51,opt,name=machine_removed,json=machineRemoved,proto3" json:"machine_removed,omitempty"`
 	MachineMoved    *MachineMoved          `protobuf:"bytes,52,opt,name=machine_moved,json=machineMoved,proto3" json:"machine_moved,omitempty"`
@@ -410,6 +411,13 @@ func (x *Change) GetCopyWaits() *CopyWaits {
 func (x *Change) GetSettled() *Settled {
 	if x != nil {
 		return x.Settled
+	}
+	return nil
+}
+
+func (x *Change) GetSetupFailed() *SetupFailed {
+	if x != nil {
+		return x.SetupFailed
 	}
 	return nil
 }
@@ -804,7 +812,7 @@ type Setup struct {
 	Retries       int32                  `protobuf:"varint,5,opt,name=retries,proto3" json:"retries,omitempty"` // of a step
 	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
 	StartAt       int64                  `protobuf:"varint,7,opt,name=start_at,json=startAt,proto3" json:"start_at,omitempty"`                // stagger
-	RebootBefore  int32                  `protobuf:"varint,8,opt,name=reboot_before,json=rebootBefore,proto3" json:"reboot_before,omitempty"` // index of the step that waits for another boot id; 0 none
+	RebootBefore  int32                  `protobuf:"varint,8,opt,name=reboot_before,json=rebootBefore,proto3" json:"reboot_before,omitempty"` // index of the step that waits for another boot id, the one before it reboots; 0 none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1282,6 +1290,7 @@ type Matrix struct {
 	SubmittedAt   int64        `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`     // bitmap of the cells that have, or had, a record of their own
 	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"` // oldest first
+	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`        // jobs that failed on two machines each, since it was last held or released
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1412,6 +1421,13 @@ func (x *Matrix) GetRestarted() []*Restarted {
 		return x.Restarted
 	}
 	return nil
+}
+
+func (x *Matrix) GetApart() int32 {
+	if x != nil {
+		return x.Apart
+	}
+	return 0
 }
 
 // Restarted is a job that runs a cell again, beside the consecutive ids that the matrix was given.
@@ -1712,6 +1728,8 @@ type Failure struct {
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Work          string                 `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"` // the matrix or command
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	At            int64                  `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
+	Excused       bool                   `protobuf:"varint,5,opt,name=excused,proto3" json:"excused,omitempty"` // the job has failed on another machine too, and succeeded on none: it is the job's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1765,6 +1783,20 @@ func (x *Failure) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *Failure) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Failure) GetExcused() bool {
+	if x != nil {
+		return x.Excused
+	}
+	return false
 }
 
 // RunRef names a run directory on a machine.
@@ -2938,6 +2970,58 @@ func (x *CopyWaits) GetReason() string {
 	return ""
 }
 
+type SetupFailed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetupFailed) Reset() {
+	*x = SetupFailed{}
+	mi := &file_state_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetupFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetupFailed) ProtoMessage() {}
+
+func (x *SetupFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
+func (*SetupFailed) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SetupFailed) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *SetupFailed) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Settled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -2947,7 +3031,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3043,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3056,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -2991,7 +3075,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3087,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3100,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3037,7 +3121,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3133,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3062,7 +3146,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3097,7 +3181,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3193,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3206,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3156,7 +3240,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3252,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3265,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3207,7 +3291,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3303,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3316,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3253,7 +3337,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3349,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3362,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3314,7 +3398,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3410,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3423,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VarSet) GetName() string {
@@ -3379,7 +3463,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3475,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3488,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3423,7 +3507,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3435,7 +3519,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3448,7 +3532,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -3468,7 +3552,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3564,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3577,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RequestDone) GetId() string {
@@ -3530,7 +3614,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3626,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3639,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Record) GetState() *State {
@@ -3646,7 +3730,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3658,7 +3742,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3671,7 +3755,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -3700,7 +3784,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3796,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3809,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -3764,7 +3848,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +3860,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +3873,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -3838,7 +3922,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xa5\x0e\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xe6\x0e\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -3868,7 +3952,8 @@ const file_state_proto_rawDesc = "" +
 	"copy_ended\x18# \x01(\v2\x1a.jobserver.state.CopyEndedR\tcopyEnded\x129\n" +
 	"\n" +
 	"copy_waits\x18$ \x01(\v2\x1a.jobserver.state.CopyWaitsR\tcopyWaits\x122\n" +
-	"\asettled\x18% \x01(\v2\x18.jobserver.state.SettledR\asettled\x12B\n" +
+	"\asettled\x18% \x01(\v2\x18.jobserver.state.SettledR\asettled\x12?\n" +
+	"\fsetup_failed\x18& \x01(\v2\x1c.jobserver.state.SetupFailedR\vsetupFailed\x12B\n" +
 	"\rmachine_added\x182 \x01(\v2\x1d.jobserver.state.MachineAddedR\fmachineAdded\x12H\n" +
 	"\x0fmachine_removed\x183 \x01(\v2\x1f.jobserver.state.MachineRemovedR\x0emachineRemoved\x12B\n" +
 	"\rmachine_moved\x184 \x01(\v2\x1d.jobserver.state.MachineMovedR\fmachineMoved\x12H\n" +
@@ -3969,7 +4054,7 @@ const file_state_proto_rawDesc = "" +
 	"\rresults_files\x18\x1f \x01(\x05R\fresultsFiles\x12\x18\n" +
 	"\atimeout\x18  \x01(\x03R\atimeout\x12!\n" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
-	"\aretimed\x18\" \x01(\bR\aretimed\"\xb3\x03\n" +
+	"\aretimed\x18\" \x01(\bR\aretimed\"\xc9\x03\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -3986,7 +4071,8 @@ const file_state_proto_rawDesc = "" +
 	" \x01(\tR\aheldWhy\x12!\n" +
 	"\fsubmitted_at\x18\v \x01(\x03R\vsubmittedAt\x12\x18\n" +
 	"\atouched\x18\f \x01(\fR\atouched\x128\n" +
-	"\trestarted\x18\r \x03(\v2\x1a.jobserver.state.RestartedR\trestarted\"1\n" +
+	"\trestarted\x18\r \x03(\v2\x1a.jobserver.state.RestartedR\trestarted\x12\x14\n" +
+	"\x05apart\x18\x0f \x01(\x05R\x05apart\"1\n" +
 	"\tRestarted\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04cell\x18\x02 \x01(\rR\x04cell\"2\n" +
@@ -4015,11 +4101,13 @@ const file_state_proto_rawDesc = "" +
 	"\x06kernel\x18\x11 \x01(\tR\x06kernel\x12\x19\n" +
 	"\badded_at\x18\x12 \x01(\x03R\aaddedAt\x12\x1d\n" +
 	"\n" +
-	"home_class\x18\x13 \x01(\tR\thomeClass\"E\n" +
+	"home_class\x18\x13 \x01(\tR\thomeClass\"o\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x90\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x18\n" +
+	"\aexcused\x18\x05 \x01(\bR\aexcused\"\x90\x01\n" +
 	"\x06RunRef\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x18\n" +
@@ -4094,7 +4182,10 @@ const file_state_proto_rawDesc = "" +
 	"\x05files\x18\x05 \x01(\x05R\x05files\"5\n" +
 	"\tCopyWaits\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"4\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"5\n" +
+	"\vSetupFailed\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"4\n" +
 	"\aSettled\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\"B\n" +
 	"\fMachineAdded\x122\n" +
@@ -4197,7 +4288,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4234,21 +4325,22 @@ var file_state_proto_goTypes = []any{
 	(*AttemptLost)(nil),     // 32: jobserver.state.AttemptLost
 	(*CopyEnded)(nil),       // 33: jobserver.state.CopyEnded
 	(*CopyWaits)(nil),       // 34: jobserver.state.CopyWaits
-	(*Settled)(nil),         // 35: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 36: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 37: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 38: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 39: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 40: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 41: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 42: jobserver.state.VarSet
-	(*TagMade)(nil),         // 43: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 44: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 45: jobserver.state.RequestDone
-	(*Record)(nil),          // 46: jobserver.state.Record
-	(*State)(nil),           // 47: jobserver.state.State
-	(*Block)(nil),           // 48: jobserver.state.Block
-	(*Index)(nil),           // 49: jobserver.state.Index
+	(*SetupFailed)(nil),     // 35: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 36: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 37: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 38: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 39: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 40: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 41: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 42: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 43: jobserver.state.VarSet
+	(*TagMade)(nil),         // 44: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 45: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 46: jobserver.state.RequestDone
+	(*Record)(nil),          // 47: jobserver.state.Record
+	(*State)(nil),           // 48: jobserver.state.State
+	(*Block)(nil),           // 49: jobserver.state.Block
+	(*Index)(nil),           // 50: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	17, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -4269,57 +4361,58 @@ var file_state_proto_depIdxs = []int32{
 	32, // 15: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
 	33, // 16: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
 	34, // 17: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	35, // 18: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	36, // 19: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	37, // 20: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	38, // 21: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	39, // 22: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	40, // 23: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	41, // 24: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	42, // 25: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	43, // 26: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	45, // 27: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	44, // 28: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	6,  // 29: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	6,  // 30: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 31: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 32: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	7,  // 33: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 34: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	2,  // 35: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 36: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	10, // 37: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	9,  // 38: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	12, // 39: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	13, // 40: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 41: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	8,  // 42: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,  // 43: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	13, // 44: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	13, // 45: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	7,  // 46: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	13, // 47: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	13, // 48: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	13, // 49: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	11, // 50: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	11, // 51: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	15, // 52: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	47, // 53: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 54: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	8,  // 55: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	11, // 56: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	6,  // 57: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	15, // 58: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	45, // 59: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	14, // 60: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	16, // 61: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	48, // 62: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	49, // 63: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	36, // 18: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	35, // 19: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	37, // 20: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	38, // 21: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	39, // 22: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	40, // 23: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	41, // 24: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	42, // 25: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	43, // 26: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	44, // 27: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	46, // 28: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	45, // 29: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	6,  // 30: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	6,  // 31: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 32: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 33: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	7,  // 34: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 35: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	2,  // 36: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 37: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	10, // 38: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	9,  // 39: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	12, // 40: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	13, // 41: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 42: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	8,  // 43: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,  // 44: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	13, // 45: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	13, // 46: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	7,  // 47: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	13, // 48: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	13, // 49: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	13, // 50: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	11, // 51: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	11, // 52: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	15, // 53: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	48, // 54: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 55: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	8,  // 56: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	11, // 57: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	6,  // 58: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	15, // 59: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	46, // 60: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	14, // 61: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	16, // 62: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	49, // 63: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	50, // 64: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4333,7 +4426,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

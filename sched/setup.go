@@ -1,0 +1,289 @@
+package sched
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// A setup is a job that takes all slots of its machine and runs its commands in order, each as a run of its own (a step). While it
+// runs, and after it has failed, its machine is in no class; when all steps have succeeded the machine joins
+// the setup's class.
+//
+// A setup with a reboot has a step that reboots the machine: that step has succeeded when it exits with 0, when the
+// reboot ends it by a signal, or when it is lost, as another boot id shows. The step after it is sent only to another boot.
+
+// rebootCommand reboots the machine, as root or as a user that may.
+const rebootCommand = "sudo -n reboot || reboot || /sbin/reboot"
+
+// rebootLimit is how long a machine may take to come back, when the setup's timeout leaves as much.
+const rebootLimit = 15 * time.Minute
+
+// SetupSpec sets machines up.
+type SetupSpec struct {
+	Addrs   []string
+	Class   string // joined at the end; "" none, or with Keep the class that each has now
+	Keep    bool
+	Slots   int
+	Steps   []string
+	Reboot  bool          // the machine is rebooted after the steps, and Verify waits for it to be back
+	Verify  string        // the last step; "" none
+	Timeout time.Duration // over all steps
+	Stagger time.Duration
+	Notify  bool
+	Until   time.Time
+	Retries int // of a step
+}
+
+// PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the machines.
+func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
+	p := s.planner()
+	steps, err := spec.steps()
+	if err != nil {
+		return Plan{}, err
+	}
+	if spec.Class != "" {
+		if err := checkClass(spec.Class); err != nil {
+			return Plan{}, err
+		}
+	}
+	if spec.Retries < 0 || spec.Retries > 1_000_000 || spec.Stagger < 0 || spec.Timeout < 0 {
+		return Plan{}, errorf(Invalid, "a setup's timeout, stagger and retries can't be negative, nor its retries more than a million")
+	}
+	seen := map[string]bool{}
+	for i, addr := range spec.Addrs {
+		if seen[addr] {
+			return Plan{}, errorf(Invalid, "the machine %s is given twice", addr)
+		}
+		seen[addr] = true
+		if err := p.setup(spec, steps, addr, i, now); err != nil {
+			return Plan{}, err
+		}
+	}
+	return p.Plan, nil
+}
+
+// steps are all commands of a setup, in order.
+func (spec *SetupSpec) steps() ([]string, error) {
+	steps := append([]string(nil), spec.Steps...)
+	if spec.Reboot {
+		steps = append(steps, rebootCommand)
+	}
+	switch {
+	case spec.Verify != "":
+		steps = append(steps, spec.Verify)
+	case spec.Reboot:
+		steps = append(steps, "true") // it is back when that has run
+	}
+	if len(steps) == 0 {
+		return nil, errorf(Invalid, "a setup needs commands").hint("give them after --, each as one word: -- 'apt-get update' 'make -C bench'")
+	}
+	for _, step := range steps {
+		if strings.TrimSpace(step) == "" || strings.IndexByte(step, 0) >= 0 || len(step) > MaxCommand {
+			return nil, errorf(Invalid, "a command of the setup is empty, too long, or has a zero byte in it")
+		}
+	}
+	return steps, nil
+}
+
+func (p *planner) setup(spec SetupSpec, steps []string, addr string, position int, now time.Time) error {
+	if spec.Reboot && IsLocal(addr) {
+		return errorf(Invalid, "%s is this host: a setup can't reboot it, as the daemon runs here", addr)
+	}
+	class, slots, until := spec.Class, spec.Slots, spec.Until
+	m := p.s.machines[addr]
+	if m != nil {
+		if spec.Keep && class == "" {
+			class = p.s.classAfter(m)
+		}
+		if slots == 0 {
+			slots = int(m.Slots)
+		}
+		if until.IsZero() && !m.Removing {
+			until = Time(m.Until)
+		}
+	}
+	rec, err := machineRecord(MachineSpec{Addr: addr, Slots: slots, Until: until}, now)
+	if err != nil {
+		return err
+	}
+	if m == nil || m.Slots != rec.Slots || m.Until != rec.Until || m.Draining || m.Removing {
+		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
+	}
+	j := &statepb.Job{
+		Class: class, Cmd: []byte(strings.Join(steps, " && ")), Timeout: int64(spec.Timeout), Notify: spec.Notify, Status: Waiting,
+		Setup: &statepb.Setup{Machine: addr, Class: class, Slots: rec.Slots, Retries: int32(spec.Retries), Until: rec.Until},
+	}
+	if spec.Stagger > 0 {
+		j.Setup.StartAt = now.Add(time.Duration(position) * spec.Stagger).UnixNano()
+	}
+	if spec.Reboot {
+		j.Setup.RebootBefore = int32(len(spec.Steps)) + 1
+	}
+	for _, step := range steps {
+		if err := p.capture(j, step, "setup", nil, false); err != nil {
+			return err
+		}
+		j.Setup.Steps = append(j.Setup.Steps, []byte(step))
+	}
+	j.Id = p.id(1)
+	p.IDs = append(p.IDs, j.Id)
+	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
+	return nil
+}
+
+// classAfter is the class that a machine will be in when nothing more is asked: that of its last setup that is still to end, the one
+// from which it was set aside, or its own.
+func (s *State) classAfter(m *machine) string {
+	if n := len(m.setups); n > 0 {
+		return s.live[m.setups[n-1]].Setup.Class
+	}
+	if j := s.live[m.slots[0]]; j != nil && j.Setup != nil {
+		return j.Setup.Class
+	}
+	if m.HomeClass != "" {
+		return m.HomeClass
+	}
+	return m.Class
+}
+
+// nextStep is the change that goes on with a setup between two of its steps, or gives it up.
+func (s *State) nextStep(j *job, now time.Time) *Change {
+	a := last(j.Job)
+	if deadline := stepDeadline(j.Job); deadline != 0 && deadline <= now.UnixNano() {
+		why := fmt.Sprintf("timed out before step %d of %d", s.stepAfter(j.Job)+1, len(j.Setup.Steps))
+		if rebooting(j.Job, a) {
+			why = "its machine did not come back in time after the reboot"
+		}
+		return &Change{SetupFailed: &statepb.SetupFailed{Job: j.Id, Error: why}}
+	}
+	m := s.machines[a.Machine]
+	if m == nil || m.link != LinkConnected || rebooting(j.Job, a) && stepSucceeded(j.Job, a) && m.BootId == a.BootId {
+		return nil
+	}
+	next := &statepb.Attempt{
+		Number: a.Number, Machine: a.Machine, Slot: a.Slot, BootId: m.BootId, Step: s.stepAfter(j.Job),
+		DispatchedAt: now.UnixNano(),
+	}
+	next.Timeout = int64(remaining(j.Job, now))
+	next.CmdRun = []byte(s.commandLine(j.Job, next))
+	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: next}}
+}
+
+// stepAfter is the step that a setup between two steps goes on with: the next, or the same once more.
+func (s *State) stepAfter(j *statepb.Job) int32 {
+	a := last(j)
+	if stepSucceeded(j, a) {
+		return a.Step + 1
+	}
+	return a.Step
+}
+
+// rebooting says that the newest step is the one that reboots the machine.
+func rebooting(j *statepb.Job, a *statepb.Attempt) bool {
+	return j.Setup.RebootBefore != 0 && a.Step == j.Setup.RebootBefore-1
+}
+
+// stepSucceeded says so of the newest step, which has ended.
+func stepSucceeded(j *statepb.Job, a *statepb.Attempt) bool {
+	switch {
+	case a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "":
+		return true
+	case rebooting(j, a):
+		return a.Cause == statepb.Cause_EXITED && a.Signal != "" || a.Cause == statepb.Cause_MACHINE_LOST
+	}
+	return false
+}
+
+// remaining is what is left of a setup's time over all its steps; 0: there is no limit.
+func remaining(j *statepb.Job, now time.Time) time.Duration {
+	if j.Timeout == 0 {
+		return 0
+	}
+	return max(time.Duration(j.Timeout)-now.Sub(Time(last(j).DispatchedAt)), time.Millisecond)
+}
+
+// stepDeadline is when a setup that waits between two steps is given up; 0: never.
+func stepDeadline(j *statepb.Job) int64 {
+	a := last(j)
+	var deadline int64
+	if j.Timeout != 0 {
+		deadline = a.DispatchedAt + j.Timeout
+	}
+	if rebooting(j, a) && (deadline == 0 || a.EndedAt+int64(rebootLimit) < deadline) {
+		deadline = a.EndedAt + int64(rebootLimit)
+	}
+	return deadline
+}
+
+// applyStep sends a setup's next step, or the same once more.
+func (s *State) applyStep(j *job, next *statepb.Attempt) error {
+	a := last(j.Job)
+	if j.Status != Running || j.Setup == nil || !s.steps[j.Id] {
+		return fmt.Errorf("job %d has no next step", j.Id)
+	}
+	if next.Step == a.Step {
+		a.StepTries++
+	} else {
+		a.StepTries = 0
+	}
+	a.Step, a.Token, a.BootId, a.CmdRun, a.Timeout = next.Step, next.Token, next.BootId, next.CmdRun, next.Timeout
+	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted = 0, 0, "", "", 0, false
+	delete(s.steps, j.Id)
+	s.askStart(j)
+	return nil
+}
+
+// endedStep goes on with a setup: to its next step, to the same once more, or to its end.
+func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
+	s.owe(&statepb.Obligation{Run: ref(j.Job)})
+	ok := stepSucceeded(j.Job, a)
+	switch {
+	case a.Cause == statepb.Cause_CANCELED_BY_USER:
+		s.endSetup(j, Canceled, at)
+	case ok && int(a.Step)+1 == len(j.Setup.Steps):
+		s.endSetup(j, Done, at)
+		if m := s.machines[a.Machine]; m != nil {
+			m.Failures, m.LastError, m.HomeClass = nil, "", ""
+			if j.Setup.Class != "" {
+				s.moveMachine(m, j.Setup.Class)
+			}
+		}
+	case ok && j.Canceling:
+		s.endSetup(j, Canceled, at)
+	case ok, a.Cause == statepb.Cause_EXITED && a.StepTries < j.Setup.Retries && !j.Canceling:
+		s.steps[j.Id] = true
+	default:
+		s.failSetup(j, fmt.Sprintf("step %d of %d %s", a.Step+1, len(j.Setup.Steps), Reason(a)), at)
+	}
+	return s.settle(j)
+}
+
+// endSetup frees the machine of a setup that has ended.
+func (s *State) endSetup(j *job, status Status, at int64) {
+	s.vacate(j.Job)
+	delete(s.steps, j.Id)
+	j.Status, j.EndedAt, j.Canceling = status, at, false
+}
+
+// failSetup ends a setup that didn't succeed: its machine stays in no class.
+func (s *State) failSetup(j *job, why string, at int64) {
+	s.endSetup(j, Failed, at)
+	j.Error = why
+	j.Failures++
+	if m := s.machines[last(j.Job).Machine]; m != nil {
+		m.LastError = fmt.Sprintf("setup %d: %s", j.Id, why)
+	}
+}
+
+// applySetupFailed gives up a setup that waits between two steps.
+func (s *State) applySetupFailed(c *statepb.SetupFailed, at int64) error {
+	j := s.live[c.Job]
+	if j == nil || !s.steps[c.Job] {
+		return fmt.Errorf("job %d isn't between two steps", c.Job)
+	}
+	s.failSetup(j, c.Error, at)
+	return s.settle(j)
+}
