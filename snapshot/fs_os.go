@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 )
 
 // osFS is the operating system's file system below one directory.
@@ -56,39 +56,6 @@ func mkdirDurable(dir string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
-}
-
-// networkFS names the file systems that are refused, by their magic number in
-// statfs(2): their locks and syncs do not promise what the journal needs. FUSE
-// is not among them, since it is what the root of many containers is made of.
-var networkFS = map[int64]string{
-	unix.NFS_SUPER_MAGIC:   "nfs",
-	unix.SMB_SUPER_MAGIC:   "smb",
-	unix.CIFS_SUPER_MAGIC:  "cifs",
-	unix.SMB2_SUPER_MAGIC:  "smb2",
-	unix.AFS_SUPER_MAGIC:   "afs",
-	unix.AFS_FS_MAGIC:      "afs",
-	unix.CODA_SUPER_MAGIC:  "coda",
-	unix.NCP_SUPER_MAGIC:   "ncp",
-	unix.V9FS_MAGIC:        "9p",
-	unix.CEPH_SUPER_MAGIC:  "ceph",
-	unix.OCFS2_SUPER_MAGIC: "ocfs2",
-	0x01161970:             "gfs2",
-	0x0bd00bd0:             "lustre",
-	0x19830326:             "beegfs",
-	0x47504653:             "gpfs",
-}
-
-func checkLocal(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("look at file system of %s: %w", dir, err)
-	}
-	// The field is 32 bits wide on some architectures, and signed.
-	if name, ok := networkFS[int64(uint32(st.Type))]; ok {
-		return fmt.Errorf("state directory %s is on %s: %w", dir, name, ErrNetworkFS)
-	}
-	return nil
 }
 
 func (o osFS) path(name string) string { return filepath.Join(o.dir, filepath.FromSlash(name)) }
@@ -139,20 +106,14 @@ func (o osFS) Mkdir(name string) error {
 	return nil
 }
 
-func (o osFS) Free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(o.dir, &st); err != nil {
-		return 0, fmt.Errorf("look at file system of %s: %w", o.dir, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
-}
+func (o osFS) Free() (int64, error) { return free(o.dir) }
 
 func (o osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(o.path(name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.flock(f, unix.LOCK_EX); err != nil {
+	if err := o.flock(f, syscall.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -171,11 +132,11 @@ func (o osFS) Lock(name string) (io.Closer, error) {
 // flock takes the lock without waiting. The pid in the file is advice: it may
 // be missing for the moment between the lock and the write.
 func (o osFS) flock(f *os.File, how int) error {
-	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, unix.EWOULDBLOCK) {
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	text := make([]byte, 32)
@@ -193,7 +154,7 @@ func (o osFS) Holder(name string) (int, bool, error) {
 		return 0, false, err
 	}
 	defer f.Close()
-	err = o.flock(f, unix.LOCK_SH)
+	err = o.flock(f, syscall.LOCK_SH)
 	var locked *LockedError
 	if errors.As(err, &locked) {
 		return locked.PID, true, nil
@@ -228,9 +189,8 @@ func (f osFile) Size() (int64, error) {
 // 4,200–4,900 commits/s over zeros, 2,700–4,000 over blocks that were only
 // allocated, 2,500–2,900 when appending; batches of 2 MiB: 280, 90 and 85 a second.
 func (f osFile) Extend(from, to int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, from, to-from)
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINTR) {
-		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+	if err := allocate(f.File, from, to-from); err != nil {
+		return err
 	}
 	zeros := make([]byte, min(to-from, 1<<20))
 	for from < to {
@@ -243,23 +203,8 @@ func (f osFile) Extend(from, to int64) error {
 	return nil
 }
 
-func (f osFile) Sync() error {
-	for {
-		// EINTR means that nothing was said about the data, not that it failed.
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-func (f osFile) DropCache() {
-	// Advice only: a system without it reads what is in memory.
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-}
+func (f osFile) Sync() error { return fdatasync(f.File) }
+func (f osFile) DropCache()  { dropCache(f.File) }
 
 type osPending struct{ *renameio.PendingFile }
 
@@ -268,9 +213,4 @@ func (p osPending) Commit() error { return p.CloseAtomicallyReplace() }
 func (p osPending) Cleanup() {
 	// What could not be removed is swept at the next start.
 	_ = p.PendingFile.Cleanup()
-}
-
-// isMediaError tells an error of the disk itself from one of the circumstances.
-func isMediaError(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
 }

@@ -236,3 +236,47 @@ func (c *client) commitUntilError(rng *rand.Rand, acked *atomic.Int64, start cha
 	}
 	return errors.New("the file system did not go")
 }
+
+// TestTortureFullDisk fills a real ext4: commits go on out of the reserve; when
+// there is space again, a restart has all of them.
+func TestTortureFullDisk(t *testing.T) {
+	torture(t)
+	v := newVolume(t)
+	c := &client{ledger: newLedger(), opt: Options{FS: OS(v.mnt), MinFree: 8 << 20, Reserve: 4 << 20}}
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	if c.store.Full() {
+		t.Error("an empty disk is full")
+	}
+	fill := filepath.Join(v.mnt, "fill")
+	f, err := os.Create(fill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
+		if _, err := f.Write(chunk); err != nil {
+			chunk = chunk[:len(chunk)/2]
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		err = c.commit(100)
+	}
+	size := c.store.off
+	if !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.ENOSPC) || size < 3<<20 || !c.store.Full() {
+		t.Errorf("after %d bytes: %v", size, err)
+	}
+	if err := errors.Join(c.store.file.Close(), c.store.lock.Close(), os.Remove(fill)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes of commits on a full disk", size)
+	if err := c.store.Close(); err != nil {
+		t.Error(err)
+	}
+}
