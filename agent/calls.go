@@ -169,7 +169,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 			size += 30 + len(r.Files[first+n].Source)
 			n++
 		}
-		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli)}
+		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli())}
 		part := FetchRequest{Files: r.Files[first : first+n]}
 		if _, err := c.call(ctx, methodFetch, part.fields, in.frame); err != nil {
 			return err

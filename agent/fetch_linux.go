@@ -137,7 +137,7 @@ func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {
 			p.buf[head+i] = byte(n>>(7*i))&0x7f | 0x80
 		}
 		p.buf[head+pieceHead-1] &= 0x7f
-		end.CRC = crc32.Update(end.CRC, castagnoli, to[:n])
+		end.CRC = crc32.Update(end.CRC, castagnoli(), to[:n])
 		end.Bytes += int64(n)
 		at += int64(n)
 	}

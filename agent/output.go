@@ -44,7 +44,7 @@ func (s *stream) take(p []byte) {
 	if len(keep) > 0 {
 		// A disk that is full now may have room later, so every chunk is tried.
 		n, err := s.write(keep)
-		s.crc = crc32.Update(s.crc, castagnoli, keep[:n])
+		s.crc = crc32.Update(s.crc, castagnoli(), keep[:n])
 		s.written += int64(n)
 		if err != nil && s.err == nil {
 			s.err = err

@@ -14,6 +14,9 @@ import (
 // plenty is how many bytes make waiting for more pointless.
 const plenty = 256 << 10
 
+// lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has ended.
+const lingerLook = time.Millisecond
+
 // poll answers as soon as there is something to say; see Client.Poll.
 func (a *agent) poll(ctx context.Context, r PollRequest) (PollReply, error) {
 	if err := r.Run.Valid(); err != nil {
@@ -95,8 +98,15 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		} else if again {
 			continue // what happened before we watched
 		}
+		// Once there are bytes, more of them are not news for a while: a busy command must not wake us with every write.
+		news := f.news.C
+		var soon <-chan time.Time
+		if linger != nil {
+			news, soon = nil, time.After(lingerLook)
+		}
 		select {
-		case <-f.news.C:
+		case <-news:
+		case <-soon:
 		case <-f.dead():
 			f.death.close()
 			f.death = nil

@@ -38,7 +38,7 @@ type liner struct {
 func formatRecord(name string, lines func(*liner)) []byte {
 	var l liner
 	lines(&l)
-	head := fmt.Sprintf("jobserver %s %d %d %08x\n", name, recordFormat, len(l.buf), crc32.Checksum(l.buf, castagnoli))
+	head := fmt.Sprintf("jobserver %s %d %d %08x\n", name, recordFormat, len(l.buf), crc32.Checksum(l.buf, castagnoli()))
 	return append([]byte(head), l.buf...)
 }
 
@@ -63,7 +63,7 @@ func parseRecord(name string, p []byte, lines func(*liner)) error {
 		return errNoRecord
 	}
 	body = body[:length]
-	if fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)) != words[4] {
+	if fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli())) != words[4] {
 		return errNoRecord
 	}
 	l := liner{keys: map[string]string{}}

@@ -14,6 +14,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input and output,
@@ -30,6 +32,8 @@ func Main(args []string) int {
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	// If our output is a pipe, a longer one costs fewer turns between its ends.
+	_, _ = unix.FcntlInt(1, unix.F_SETPIPE_SZ, 1<<20)
 	if err := serve(os.Stdin, os.Stdout, *root, *bootIDFile); err != nil {
 		fmt.Fprintf(os.Stderr, "jobserver agent: %v\n", err)
 		return 1
@@ -217,10 +221,15 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 			return reply.fields, ctx.Err()
 		})
 	case methodPoll:
-		return serveCall(request, (*PollRequest).fields, func(r *PollRequest) (func(*coder), error) {
-			reply, err := a.poll(ctx, *r)
-			return reply.fields, err
-		})
+		var r PollRequest
+		if err := decode(request, r.fields); err != nil {
+			return nil, err
+		}
+		reply, err := a.poll(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return replyOf(len(reply.Out)+len(reply.Err)+1024, reply.fields), nil
 	case methodControl:
 		return serveCall(request, (*controlRequest).fields, func(r *controlRequest) (func(*coder), error) {
 			return nothing, a.control(r.Run, r.Control)
@@ -267,9 +276,12 @@ func serveCall[R any](request []byte, fields func(*R, *coder), do func(*R) (func
 	return replyTo(reply), nil
 }
 
-func replyTo(fields func(*coder)) []byte {
+func replyTo(fields func(*coder)) []byte { return replyOf(256, fields) }
+
+// replyOf is replyTo for a reply of about so many bytes.
+func replyOf(size int, fields func(*coder)) []byte {
 	return encode(func(c *coder) {
-		c.buf = newFrame(256)
+		c.buf = newFrame(size)
 		fields(c)
 	})
 }

@@ -13,7 +13,8 @@ import (
 // n bytes of the current file; 0 ends the file and is followed by a uvarint length and a Fetched of that length. So small
 // files share a frame, and a large one fills many.
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is made when it is first asked for: every start of the program would pay for it otherwise.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // fetchReader takes the parts apart and compares checksums.
 type fetchReader struct {

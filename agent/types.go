@@ -199,7 +199,7 @@ type Exit struct {
 
 	UserCPU   time.Duration // of all processes of the run (wait4's rusage)
 	SystemCPU time.Duration
-	MaxRSS    int64 // of the biggest process
+	MaxRSS    int64 // of the biggest process; at least the supervisor's own few MB, which execve hands on
 	BootID    string
 
 	OutLen       int64 // bytes in the files out, err and marks

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newCRC() hash.Hash32 { return crc32.New(castagnoli) }
+func newCRC() hash.Hash32 { return crc32.New(castagnoli()) }
 
 func write(t testing.TB, file, content string) {
 	t.Helper()
