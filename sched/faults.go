@@ -19,14 +19,17 @@ import (
 // become suspect, the work is to blame: a matrix is held, and all of them go on. A machine that rests
 // though nobody can tell is tried with one job after a while.
 //
-// A failure that follows a job over machines is the job's: once it has failed on two, it counts against neither of them, but
-// once against its matrix. When it succeeds on a third after all, it counts against both. So that this is soon known,
-// a retry goes to a machine on which the job hasn't failed yet, where there is one.
+// A failure that follows a job over machines counts once, against the first; and when the job has failed on most machines of the
+// class, or on four, it is the job's own: it counts against none of them, but against its matrix. When the job succeeds
+// somewhere after all, it counts against all on which it failed. So that this is soon known, a retry goes to a
+// machine on which the job hasn't failed yet, where there is one.
 
 const (
 	// failuresInRow is how many different jobs have to fail in a row before a machine is suspect, and how many
-	// jobs of a matrix of which none has succeeded have to fail on two machines each before it is held.
+	// jobs of a matrix of which none has succeeded have to fail everywhere before it is held.
 	failuresInRow = 4
+	// everywhere is how many machines are enough to say that a job fails everywhere, of a class that has more.
+	everywhere = 4
 	// keptFailures is how many failures of a machine are kept, the newest.
 	keptFailures = 32
 	// rest is how long a suspect gets no job, unless others clear it.
@@ -86,18 +89,11 @@ func failedAttempt(a *statepb.Attempt) bool {
 	return false
 }
 
-// blame counts a failure against the machine, once for each job; or, when the job has failed elsewhere as well, against the
-// job. It is called before the job's Avoid is set to the machine of this attempt.
+// blame counts a failure against the machine, once for each job; or against the job, when it has failed elsewhere as well. It
+// is called before the job's Avoid is set to the machine of this attempt.
 func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
-	elsewhere := slices.DeleteFunc(failedOn(j.Job), func(addr string) bool { return addr == a.Machine })
-	if len(elsewhere) == 1 && !slices.ContainsFunc(j.Attempts[:len(j.Attempts)-1], func(o *statepb.Attempt) bool {
-		return o.Machine == a.Machine && failedAttempt(o)
-	}) {
-		s.accuse(j)
-	}
-	for _, addr := range elsewhere {
-		s.excuse(addr, j.Id, true)
-	}
+	failed := failedOn(j.Job)
+	first := len(failed) == 0 || failed[0] == a.Machine
 	m := s.machines[a.Machine]
 	if m == nil {
 		return
@@ -110,10 +106,27 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 		if n := len(m.Failures); n == keptFailures {
 			m.Failures = slices.Delete(m.Failures, 0, 1)
 		}
-		m.Failures = append(m.Failures, &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: why})
+		m.Failures = append(m.Failures, &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: why, Excused: !first})
 		i = len(m.Failures) - 1
 	}
-	m.Failures[i].At, m.Failures[i].Excused = at, len(elsewhere) > 0
+	m.Failures[i].At = at
+
+	if most := s.most(m.Class); len(failed) >= most {
+		for _, addr := range failed {
+			s.excuse(addr, j.Id, true)
+		}
+		again := slices.ContainsFunc(j.Attempts[:len(j.Attempts)-1], func(o *statepb.Attempt) bool {
+			return o.Machine == a.Machine && failedAttempt(o)
+		})
+		if len(failed) == most && !again {
+			s.accuse(j)
+		}
+	}
+}
+
+// most is how many machines of a class are the most of it, and so are enough to say that a job fails everywhere: at least two.
+func (s *State) most(class string) int {
+	return min(max(len(s.class(class).machines)/2+1, 2), everywhere)
 }
 
 // excuse says of a job's failure on a machine whether it is the job's own.
@@ -130,7 +143,7 @@ func (s *State) excuse(addr string, job uint64, excused bool) {
 	}
 }
 
-// accuse counts a job that has failed on two machines against its matrix.
+// accuse counts a job that has failed everywhere against its matrix.
 func (s *State) accuse(j *job) {
 	if m := s.matrices[j.Matrix]; m != nil {
 		m.Apart++
@@ -242,7 +255,7 @@ func (s *State) judgeMatrix(id uint64) *Change {
 	if m == nil || m.counts.By[Done]+m.counts.By[Copying] > 0 {
 		return nil
 	}
-	return held(id, fmt.Sprintf("%d of its jobs failed on two machines each, and none has succeeded", m.Apart))
+	return held(id, fmt.Sprintf("%d of its jobs failed wherever they ran, and none has succeeded", m.Apart))
 }
 
 func held(matrix uint64, why string) *Change {

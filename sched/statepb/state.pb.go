@@ -1290,7 +1290,7 @@ type Matrix struct {
 	SubmittedAt   int64        `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`     // bitmap of the cells that have, or had, a record of their own
 	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"` // oldest first
-	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`        // jobs that failed on two machines each, since it was last held or released
+	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`        // jobs that failed everywhere, since it was last held or released
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1729,7 +1729,7 @@ type Failure struct {
 	Work          string                 `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"` // the matrix or command
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	At            int64                  `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
-	Excused       bool                   `protobuf:"varint,5,opt,name=excused,proto3" json:"excused,omitempty"` // the job has failed on another machine too, and succeeded on none: it is the job's own
+	Excused       bool                   `protobuf:"varint,5,opt,name=excused,proto3" json:"excused,omitempty"` // it doesn't count: the job failed on other machines too, and succeeded on none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
