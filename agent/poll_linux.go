@@ -12,7 +12,7 @@ import (
 )
 
 // plenty is how many bytes make waiting for more pointless.
-const plenty = 256 << 10
+const plenty = 1 << 20
 
 // lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has ended.
 const lingerLook = time.Millisecond
