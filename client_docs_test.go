@@ -24,7 +24,9 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields, err := jsonTables("api/types.go", []string{"Job", "Attempt", "Machine", "Matrix", "Axis", "Counts", "Tag", "Variable", "Event"})
+	fields, err := jsonTables([]string{"api/types.go", "api/methods.go"}, []string{
+		"Job", "Attempt", "Machine", "MachineCheck", "Matrix", "Axis", "Counts", "Tag", "Variable", "Event", "BulkJob", "WhyReply", "Status",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,33 +250,35 @@ func roff(text string) string {
 }
 
 // jsonTables describes the JSON of the named structs from their source: names from the tags, meanings from the comments.
-func jsonTables(path string, names []string) (string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-	if err != nil {
-		return "", err
-	}
+func jsonTables(paths, names []string) (string, error) {
 	structs := map[string]*ast.StructType{}
 	docs := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		decl, ok := n.(*ast.GenDecl)
-		if !ok {
-			return true
+	for _, path := range paths {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			return "", err
 		}
-		for _, spec := range decl.Specs {
-			if typ, ok := spec.(*ast.TypeSpec); ok {
-				if s, ok := typ.Type.(*ast.StructType); ok {
-					structs[typ.Name.Name], docs[typ.Name.Name] = s, decl.Doc.Text()
+		ast.Inspect(file, func(n ast.Node) bool {
+			decl, ok := n.(*ast.GenDecl)
+			if !ok {
+				return true
+			}
+			for _, spec := range decl.Specs {
+				if typ, ok := spec.(*ast.TypeSpec); ok {
+					if s, ok := typ.Type.(*ast.StructType); ok {
+						structs[typ.Name.Name], docs[typ.Name.Name] = s, decl.Doc.Text()
+					}
 				}
 			}
-		}
-		return true
-	})
+			return true
+		})
+	}
 	var b strings.Builder
 	b.WriteString("## JSON\n\nNames never change their meaning; more may be added. A field without a value is absent. " +
 		"Times are RFC 3339. An error on stderr has `kind`, `error` and `hint`.\n\n")
 	for _, name := range names {
 		if structs[name] == nil {
-			return "", fmt.Errorf("%s has no struct %s", path, name)
+			return "", fmt.Errorf("no struct %s in %s", name, paths)
 		}
 		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n", strings.ToLower(name), strings.TrimSpace(strings.ReplaceAll(docs[name], "\n", " ")))
 		for _, field := range structs[name].Fields.List {

@@ -109,39 +109,54 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
-	reply, err := call[api.AddJobsReply](ctx, e, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
-	if err != nil {
-		return err
-	}
-	e.warn(reply.Warnings)
-	if !c.Follow && !c.Wait {
-		return e.printIDs(reply.JIDs)
-	}
-	e.note("%s", jobWord(reply.JIDs))
-	if c.Follow {
-		if err := followNew(ctx, e, reply.JIDs); err != nil {
-			return err
-		}
-	}
-	ids := make([]string, len(reply.JIDs))
-	for i, id := range reply.JIDs {
-		ids[i] = jidText(id)
-	}
-	return waitFor(ctx, e, ids, 0)
-}
-
-// followNew follows all output of jobs that were just submitted.
-func followNew(ctx context.Context, e *env, ids []uint64) error {
 	d, err := e.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	jobs := make([]api.Job, len(ids))
-	for i, id := range ids {
-		jobs[i].JID = id
+	reply, err := ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
+	if err != nil {
+		return err
 	}
-	return followJobs(ctx, e, d, jobs, followOptions{Both: true})
+	e.warn(reply.Warnings)
+	warnClass(ctx, e, d, c.Class)
+	if !c.Follow && !c.Wait {
+		return e.printIDs(reply.JIDs)
+	}
+	e.note("%s", jobWord(reply.JIDs))
+	ids := make([]string, len(reply.JIDs))
+	jobs := make([]api.Job, len(reply.JIDs))
+	for i, id := range reply.JIDs {
+		ids[i], jobs[i].JID = jidText(id), id
+	}
+	if c.Follow {
+		if err := followJobs(ctx, e, d, jobs, followOptions{Both: true}); err != nil {
+			return err
+		}
+	}
+	return waitFor(ctx, e, d, ids, 0)
+}
+
+// warnClass tells someone who submits to a class without machines, which is allowed, since they may be set up later.
+func warnClass(ctx context.Context, e *env, d daemon, class string) {
+	if e.globals.Quiet {
+		return // a script's calls are counted in milliseconds
+	}
+	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
+	if err != nil {
+		return // the job is submitted, and that is what was asked for
+	}
+	names := make([]string, len(known.Candidates))
+	for i, candidate := range known.Candidates {
+		if names[i] = candidate.Value; names[i] == class {
+			return
+		}
+	}
+	text := fmt.Sprintf("no machine is in class %q by now", class)
+	if like := closest(class, names); like != "" {
+		text += fmt.Sprintf("; did you mean %q?", like)
+	}
+	e.warn([]string{text})
 }
 
 // retries is the number of times that a job may be run again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"jobserver/api"
 )
@@ -139,6 +140,9 @@ func streamJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) er
 	return out.Close()
 }
 
+// watchPause is the least time between two looks: where hundreds of things happen in a second, nobody reads each.
+const watchPause = 200 * time.Millisecond
+
 // watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a timer.
 func watchJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) error {
 	for {
@@ -149,21 +153,14 @@ func watchJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) err
 		if err := e.redraw(func(w io.Writer) error { return writeListing(w, e, found) }); err != nil {
 			return err
 		}
-		if err := nextEvent(ctx, d, found.Cursor); err != nil {
+		// It also returns without an event, after a while: durations grow.
+		if _, err := ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: found.Cursor, Max: 1, Wait: waitPoll}); err != nil {
 			return err
 		}
-	}
-}
-
-// nextEvent returns when something has happened after the cursor.
-func nextEvent(ctx context.Context, d daemon, cursor uint64) error {
-	for {
-		reply, err := ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: cursor, Max: 1, Wait: waitPoll})
-		if err != nil {
-			return err
-		}
-		if len(reply.Events) > 0 || reply.Gap {
-			return nil
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(watchPause):
 		}
 	}
 }

@@ -19,17 +19,17 @@ func (c *jobWait) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return waitFor(ctx, e, words, c.Timeout.Duration)
-}
-
-// waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
-// codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
-func waitFor(ctx context.Context, e *env, words []string, limit time.Duration) error {
 	d, err := e.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
+	return waitFor(ctx, e, d, words, c.Timeout.Duration)
+}
+
+// waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
+// codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
+func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.Duration) error {
 	var deadline time.Time
 	if limit > 0 {
 		deadline = e.now().Add(limit)

@@ -66,11 +66,17 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 			Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 		},
 	}}
-	reply, err := call[api.AddMatrixReply](ctx, e, "AddMatrix", &args)
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", &args)
 	if err != nil {
 		return err
 	}
 	e.warn(reply.Warnings)
+	warnClass(ctx, e, d, c.Class)
 	if c.DryRun {
 		return printSample(e, reply)
 	}

@@ -185,7 +185,7 @@ func permute(node *kong.Node, args []string) []string {
 			i = len(args)
 		case strings.HasPrefix(word, "--"):
 			i += known.long(&flags, word, args[i+1:])
-		case strings.HasPrefix(word, "-") && word != "-":
+		case strings.HasPrefix(word, "-") && word != "-" && !isNumber(word):
 			i += known.short(&flags, word, args[i+1:])
 		default:
 			positionals = append(positionals, word)
@@ -195,6 +195,11 @@ func permute(node *kong.Node, args []string) []string {
 		flags = append(append(flags, "--"), positionals...)
 	}
 	return flags
+}
+
+// isNumber tells whether a word with a dash is a negative number, which no flag looks like.
+func isNumber(word string) bool {
+	return strings.Trim(word[1:], "0123456789.") == ""
 }
 
 // dashFlag names the flag that takes the positionals before an explicit "--": in `machine setup -m a b -- CMD…`

@@ -37,6 +37,7 @@ func TestPermute(t *testing.T) {
 		{"machine mv -m a b new", "--machine=a -- b new"},
 		{"job ls --no-such 3", "--no-such -- 3"},
 		{"job ls -Z3", "-Z3"},
+		{"var set OFFSET -0.5", "-- OFFSET -0.5"},
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			args := strings.Fields(test.line)
