@@ -3,8 +3,11 @@
 // There are two processes. The agent (Main) is the machine's end of one connection: it speaks frames on its standard
 // input and output, starts runs, reads their files, and ends with its input. It keeps nothing: killing it at any
 // moment loses nothing and touches no run. The supervisor (SuperviseMain), one per run and in a session of its own, starts
-// the command, collects its output, ends it when it is canceled or takes too long, and records how it ended. The two only
-// meet in the run's directory; docs of each file are in rundir.go.
+// the command, collects its output, ends it when it is canceled or takes too long, and records how it ended. It may take
+// another run when nothing is left of the one before and its agent still lives. From the moment that a run has its
+// supervisor, the two only meet in the run's directory, whose files are described in rundir.go.
+//
+// A run ends when its command does. What the command leaves behind may write on for a second, then it is killed.
 //
 // # What is promised
 //
