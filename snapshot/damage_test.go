@@ -249,20 +249,24 @@ func TestNewerFormat(t *testing.T) {
 		text := first + "\nsegment 5\n"
 		return fmt.Appendf([]byte(text), "crc32c %08x\n", crc32.Checksum([]byte(text), castagnoli))
 	}
+	withoutFormat := img.clone()
+	delete(withoutFormat, formatName)
 	lastWAL, lastSnap := slices.Max(img.names("wal-")), slices.Max(img.names("snap-"))
 	for _, test := range []struct {
 		name, file string
 		content    []byte
+		of         image
 	}{
-		{"major of format", formatName, formatText("jobserver state 2.0 incompat 0")},
-		{"features of format", formatName, formatText("jobserver state 1.0 incompat 4")},
-		{"major of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 })},
-		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 })},
-		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 })},
-		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[12] = 1 })},
+		{"major of format", formatName, formatText("jobserver state 2.0 incompat 0"), img},
+		{"features of format", formatName, formatText("jobserver state 1.0 incompat 4"), img},
+		{"major of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), img},
+		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 }), img},
+		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 }), img},
+		{"major of segment, no format", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), withoutFormat},
+		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[12] = 1 }), img},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			newer := img.clone()
+			newer := test.of.clone()
 			newer[test.file] = test.content
 			m := newer.fs()
 			_, _, err := Open("", Options{FS: m, AllowFail: true})

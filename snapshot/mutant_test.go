@@ -76,14 +76,14 @@ func leaveOut(name string, operations int) error {
 	mutate := func(m *memFS, c *client) {
 		syncs(m, c, func(n string) bool { return n == name })
 	}
-	kills := []int{-1, -1}
+	kills := []int{-1, -1, -1}
 	if strings.HasPrefix(name, "open") {
 		for k := range operations {
 			kills = append(kills, k)
 		}
 	}
 	for i, kill := range kills {
-		sim := newSimulation(uint64(i), 12, 0)
+		sim := newSimulation(uint64(i), 5, 0)
 		if err := sim.run(kill, mutate); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -81,12 +82,9 @@ func (s *Store) syncBoth(dir string) error {
 // unless it is none, or no file of the state agrees with it and one says another.
 func (s *Store) keepServerID(r *Recovery, inv *inventory) (storeID, error) {
 	id, ok := parseStoreID(inv.serverID)
-	var said []storeID
-	for _, n := range inv.segments {
-		said = s.headerID(said, segmentName(n), segmentMagic, n)
-	}
-	for _, n := range inv.snapshots {
-		said = s.headerID(said, snapshotName(n), snapshotMagic, n)
+	said, err := s.headerIDs(inv)
+	if err != nil {
+		return id, err
 	}
 	if ok && (len(said) == 0 || slices.Contains(said, id)) {
 		return id, nil
@@ -102,17 +100,31 @@ func (s *Store) keepServerID(r *Recovery, inv *inventory) (storeID, error) {
 	return said[len(said)-1], s.writeServerID(said[len(said)-1])
 }
 
-// headerID appends the server id in a file's header, if it can be read.
-func (s *Store) headerID(ids []storeID, name, magic string, n uint64) []storeID {
-	f, err := s.fs.Open(name, false)
-	if err != nil {
-		return ids
+// headerIDs gives the server ids in those headers that can be read. A newer
+// format is an error here too: only the newer version may judge such a state.
+func (s *Store) headerIDs(inv *inventory) (ids []storeID, err error) {
+	read := func(name, magic string, n uint64) {
+		f, openErr := s.fs.Open(name, false)
+		if openErr != nil {
+			return
+		}
+		defer f.Close()
+		h, headErr := readHeader(f, name, magic, n)
+		var newer *FormatError
+		switch {
+		case headErr == nil:
+			ids = append(ids, h.store)
+		case errors.As(headErr, &newer):
+			err = newer
+		}
 	}
-	defer f.Close()
-	if h, err := readHeader(f, name, magic, n); err == nil {
-		ids = append(ids, h.store)
+	for _, n := range inv.segments {
+		read(segmentName(n), segmentMagic, n)
 	}
-	return ids
+	for _, n := range inv.snapshots {
+		read(snapshotName(n), snapshotMagic, n)
+	}
+	return ids, err
 }
 
 // quarantineDamage sets aside what a start goes on without: a copy of a torn
