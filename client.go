@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ type env struct {
 	now    func() time.Time
 	dial   func(ctx context.Context) (daemon, error) // nil: as the flags say
 
+	ssh       ssh.Options // for --host; the zero ones take the user's configuration
 	globals   globals
 	words     []string // the command's own flags as they were given, in their order
 	config    config
@@ -100,9 +102,9 @@ func (e *env) dialOptions() api.ClientOptions {
 
 // connectHost reaches a daemon on another machine: its Unix socket, through SSH.
 func (e *env) connectHost(ctx context.Context) (daemon, error) {
-	machine, err := ssh.NewDialer(ssh.Options{}).Dial(ctx, e.globals.Host)
+	machine, err := e.dialHost(ctx)
 	if err != nil {
-		return nil, hostError(e.globals.Host, err)
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.globals.Host, err).WithHint("%s", hintOf(err))
 	}
 	path := firstNonEmpty(e.globals.Socket, e.globals.Address)
 	if path == "" {
@@ -159,13 +161,16 @@ func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)", strings.TrimSpace(stream.Stderr()))
 }
 
-// hostError is an SSH error as an Error, with the hint that package ssh knows.
-func hostError(host string, err error) error {
-	e := api.Errorf(api.Unavailable, "connect to %s: %v", host, err)
-	if hinted, ok := err.(interface{ Hint() string }); ok {
-		return e.WithHint("%s", hinted.Hint())
+// dialHost connects by itself, or with the system's ssh where the configuration asks for what only that can do, as ProxyCommand.
+func (e *env) dialHost(ctx context.Context) (ssh.Conn, error) {
+	machine, err := ssh.NewDialer(e.ssh).Dial(ctx, e.globals.Host)
+	var config *ssh.ConfigError
+	if errors.As(err, &config) && config.OpenSSH {
+		options := e.ssh
+		options.OpenSSH = true
+		return ssh.NewDialer(options).Dial(ctx, e.globals.Host)
 	}
-	return e
+	return machine, err
 }
 
 // socketPath is the daemon's socket on this host.

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"jobserver/api"
+	"jobserver/ssh"
+	"jobserver/ssh/sshtest"
+)
+
+// hostService is a daemon that only answers pings.
+type hostService struct{}
+
+// Ping answers.
+func (hostService) Ping(_ *api.Empty, reply *api.Status) error {
+	reply.Version = "of the other host"
+	return nil
+}
+
+// TestHost reaches a daemon through a real sshd: at the place where the other host's own environment has it, and at one that is
+// named; by our own connection, and with the system's ssh where the configuration needs that.
+func TestHost(t *testing.T) {
+	machine := sshtest.Start(t, sshtest.Named("lab"))
+	// ProxyCommand is for OpenSSH alone.
+	proxied := sshtest.Start(t, sshtest.Named("far"), sshtest.Shared(machine.Client),
+		sshtest.ClientConfig("ProxyCommand ssh -F "+machine.ConfigFile+" -W %h:%p lab"))
+	for _, m := range []*sshtest.Machine{machine, proxied} {
+		serveHost(t, filepath.Join(m.Home, ".local", "state", "jobserver", "socket"))
+	}
+	named := filepath.Join(t.TempDir(), "s")
+	serveHost(t, named)
+
+	s := newSession(t)
+	s.env.dial = nil
+	s.env.ssh = ssh.Options{ConfigFile: machine.ConfigFile}
+	for _, test := range []struct {
+		line string
+		code int
+		want string // in stdout or stderr
+	}{
+		{"--host lab ping", 0, "OK"},
+		{"--host lab --socket " + named + " ping", 0, "OK"},
+		{"--host lab --socket /no/where ping", exitUnavailable, "is it running there?"},
+		{"--host nosuch.invalid ping", exitUnavailable, "nosuch.invalid"},
+		{"--host far ping", 0, "OK"},
+	} {
+		if got := s.run(strings.Fields(test.line)...); got != test.code || !strings.Contains(s.stdout.String()+s.stderr.String(), test.want) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", test.line, got, s.stdout.String(), s.stderr.String())
+		}
+	}
+}
+
+// serveHost serves at the socket until the end of the test.
+func serveHost(t *testing.T, socket string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := api.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- api.Serve(ctx, listener, api.ServerOptions{
+			Hello:    api.HelloReply{Version: "test", StateDir: filepath.Dir(socket)},
+			Register: func(context.Context, api.Peer) any { return hostService{} },
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("the daemon doesn't end")
+		}
+	})
+}
