@@ -16,7 +16,7 @@ import (
 )
 
 // tree describes what is below dir, except records: a file by its content, a directory by "/", a link by its target.
-func tree(t *testing.T, dir string) map[string]string {
+func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -49,7 +49,7 @@ func tree(t *testing.T, dir string) map[string]string {
 }
 
 // plant makes what tree describes.
-func plant(t *testing.T, dir string, all map[string]string) {
+func plant(t testing.TB, dir string, all map[string]string) {
 	t.Helper()
 	for name, what := range all {
 		path := filepath.Join(dir, name)

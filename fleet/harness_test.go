@@ -54,7 +54,7 @@ const patienceOfTests = 30 * time.Second
 // host is the side of the daemon: a fleet with its directories, and what it reports.
 type host struct {
 	*Fleet
-	t   *testing.T
+	t   testing.TB
 	opt Options
 
 	stop  context.CancelFunc
@@ -67,7 +67,7 @@ type host struct {
 }
 
 // newHost starts a fleet that ends with the test. machine may be nil.
-func newHost(t *testing.T, machine *sshtest.Machine, change ...func(*Options)) *host {
+func newHost(t testing.TB, machine *sshtest.Machine, change ...func(*Options)) *host {
 	t.Helper()
 	dir := t.TempDir()
 	opt := Options{
@@ -93,7 +93,9 @@ func (h *host) run() {
 	h.t.Helper()
 	h.tell(func() { h.reports = nil })
 	opt := h.opt
-	opt.Report = func(o sched.Outcome) { h.tell(func() { h.reports = append(h.reports, o) }) }
+	if opt.Report == nil {
+		opt.Report = func(o sched.Outcome) { h.tell(func() { h.reports = append(h.reports, o) }) }
+	}
 	f, err := New(opt)
 	if err != nil {
 		h.t.Fatal(err)

@@ -22,7 +22,9 @@ import (
 type link struct {
 	client *agent.Client
 	info   ssh.Info // zero for this host
-	end    func()   // ends what carries the agent, after the client was closed
+	conn   ssh.Conn // nil for this host
+	cut    func()   // ends what carries the bytes, so that no call can hang any more
+	end    func()   // waits for what is left, after the client was closed
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -48,9 +50,18 @@ func (f *Fleet) open(ctx, parent context.Context, addr, root string) (*link, err
 // close ends the link and waits for its goroutines.
 func (l *link) close() {
 	l.cancel()
-	l.client.Close()
+	l.cut()
 	l.tasks.Wait()
+	l.client.Close() // says nothing that the connection's end didn't say
 	l.end()
+}
+
+// why is the reason for the link's end, the connection's own where it has one.
+func (l *link) why() string {
+	if l.conn != nil && l.conn.Err() != nil {
+		return l.conn.Err().Error()
+	}
+	return l.client.Err().Error()
 }
 
 // spawn runs a task of the link.
@@ -66,8 +77,8 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 		conn.Close()
 		return err
 	}
-	l.info = conn.Info()
-	l.end = func() { conn.Close() }
+	l.conn, l.info = conn, conn.Info()
+	l.cut, l.end = func() { conn.Close() }, func() {}
 	return nil
 }
 
@@ -93,8 +104,9 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the agent of this host: %w", err)
 	}
-	l.end = func() { waitChild(cmd) }
-	if l.client, err = agent.Connect(ctx, pipes{stdout, stdin}); err != nil {
+	stream := pipes{stdout, stdin}
+	l.cut, l.end = func() { stream.Close() }, func() { waitChild(cmd) }
+	if l.client, err = agent.Connect(ctx, stream); err != nil {
 		l.end()
 		if text := strings.TrimSpace(stderr.String()); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)

@@ -288,7 +288,7 @@ func (m *machine) broken(l *link) {
 	if m.link != l {
 		return
 	}
-	reason := l.client.Err().Error()
+	reason := l.why()
 	m.hangUp()
 	m.report(sched.Away{Addr: m.addr, Reason: reason})
 	for _, c := range m.queue {

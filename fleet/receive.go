@@ -49,7 +49,8 @@ func (t *transfer) openPart() error {
 		return fmt.Errorf("open the destination: %w", err)
 	}
 	defer parent.Close()
-	if err := parent.Mkdir(t.c.partName(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = parent.Mkdir(t.c.partName(), 0o700)
+	if t.fresh = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the destination: %w", err)
 	}
 	if t.part, err = parent.OpenRoot(t.c.partName()); err != nil {
@@ -101,6 +102,7 @@ func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 			return nil, err
 		}
 	}
+	t.fresh = false
 	if len(in.files) > 0 {
 		if err := t.l.client.Fetch(ctx, agent.FetchRequest{Files: in.requests}, in); err != nil {
 			return nil, err
@@ -142,7 +144,11 @@ func (t *transfer) makeLink(e agent.Entry) error {
 // planFile decides what is still to be fetched of a file. A whole one is told by its size and time, which it gets last.
 func (t *transfer) planFile(in *receiver, e agent.Entry, partial resumption) error {
 	offset := int64(0)
-	info, err := t.part.Lstat(e.Name)
+	var info fs.FileInfo
+	err := fs.ErrNotExist
+	if !t.fresh {
+		info, err = t.part.Lstat(e.Name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -241,6 +247,9 @@ func (in *receiver) open(i int) error {
 		return fmt.Errorf("open a result: %w", err)
 	}
 	in.file = f
+	if offset == 0 {
+		return nil
+	}
 	if n, err := io.Copy(in.sum, f); err != nil || n != offset {
 		return fmt.Errorf("go on with %s at %d bytes: %d are there: %w", e.Name, offset, n, err)
 	}

@@ -154,6 +154,7 @@ type transfer struct {
 	c *copying
 
 	part     *os.Root
+	fresh    bool // part was empty when the copy began
 	manifest agent.Manifest
 	have     map[string]*item // what of the manifest's files is in part, by name
 	problems []string         // what isn't copied, and why

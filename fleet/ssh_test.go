@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"strconv"
@@ -214,22 +213,4 @@ func TestCommandsAreShort(t *testing.T) {
 			t.Errorf("%d bytes, or a character that some shell interprets: %s", len(command), command)
 		}
 	}
-}
-
-func TestThroughput(t *testing.T) {
-	if os.Getenv("FLEET_MEASURE") == "" {
-		t.SkipNow()
-	}
-	m := sshtest.Start(t)
-	h := newHost(t, m)
-	h.connected(m.Name)
-	begin := time.Now()
-	for i := range 1000 {
-		if i >= 8 {
-			await(h, func(o sched.Ended) bool { return o.Ref.Job == uint64(i-8+1) })
-		}
-		h.Start(job(m.Name, uint64(i+1), "true"))
-	}
-	await(h, func(o sched.Ended) bool { return o.Ref.Job == 1000 })
-	fmt.Println("1000 jobs", time.Since(begin))
 }
