@@ -44,6 +44,8 @@ func (s *State) Apply(c *Change) error {
 		return s.applyRecopy(c.Recopy.Job)
 	case c.MatrixHeld != nil:
 		return s.applyMatrixHeld(c.MatrixHeld)
+	case c.MatrixGrown != nil:
+		return s.applyMatrixGrown(c.MatrixGrown, c.At)
 	case c.MatrixForgotten != nil:
 		return s.applyMatrixForgotten(c.MatrixForgotten.Matrix)
 	case c.Dispatched != nil:
@@ -146,13 +148,19 @@ func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 	if err := s.take(rec.FirstJob, uint64(rec.Cells)); err != nil {
 		return err
 	}
-	m := s.addMatrix(proto.Clone(rec).(*statepb.Matrix))
+	m := proto.Clone(rec).(*statepb.Matrix)
 	m.SubmittedAt = at
-	m.Touched = make([]byte, (m.Cells+7)/8)
-	m.untouched = int(m.Cells)
+	s.populate(s.addMatrix(m), m.FirstJob, m.Cells)
+	return nil
+}
+
+// populate makes the jobs of new cells, which are the matrix's last, known everywhere.
+func (s *State) populate(m *matrix, first uint64, cells uint32) {
+	m.Touched = append(m.Touched, make([]byte, int(m.Cells+7)/8-len(m.Touched))...)
+	m.untouched += int(cells)
 	class := s.index.intern(m.Template.Class)
 	t := s.tags[m.Template.Tag]
-	for id := m.FirstJob; id < m.FirstJob+uint64(m.Cells); id++ {
+	for id := first; id < first+uint64(cells); id++ {
 		s.index.class[id] = class
 		s.setMark(id, uint8(m.status()), m.Template.Tag)
 		if t != nil {
@@ -160,12 +168,19 @@ func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 		}
 	}
 	s.queueMatrix(m)
-	return nil
 }
 
 // addMatrix files a matrix's record.
 func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
 	m := &matrix{Matrix: rec, again: map[uint32][]uint64{}}
+	cells := m.Cells
+	for _, r := range m.More {
+		cells -= r.Cells
+	}
+	s.house(m, m.FirstJob, cells, m.SubmittedAt)
+	for _, r := range m.More {
+		s.house(m, r.FirstJob, r.Cells, r.SubmittedAt)
+	}
 	s.matrices[m.Id] = m
 	s.order = append(s.order, m)
 	if m.Name != "" {
@@ -258,7 +273,7 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld) error {
 	}
 	for i := uint32(0); i < m.Cells; i++ {
 		if !m.isTouched(i) {
-			s.setMark(m.FirstJob+uint64(i), uint8(to), m.Template.Tag)
+			s.setMark(m.id(i), uint8(to), m.Template.Tag)
 		}
 	}
 	s.queueMatrix(m)
@@ -301,6 +316,7 @@ func (s *State) applyMatrixForgotten(id uint64) error {
 	delete(s.empty, id)
 	delete(s.accused, id)
 	s.order = slices.DeleteFunc(s.order, func(k *matrix) bool { return k == m })
+	s.homes = slices.DeleteFunc(s.homes, func(h *home) bool { return h.matrix == m })
 	for _, r := range m.Restarted {
 		delete(s.extra, r.Job)
 	}

@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -99,6 +100,9 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 // succeeded moves a job that exited 0 to done, or to the copy of its results.
 func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 	s.worked(j, a)
+	if m := s.matrices[j.Matrix]; m != nil {
+		m.clock(time.Duration(a.Duration))
+	}
 	j.EndedAt, j.Error, j.Avoid = at, "", ""
 	if len(a.Results) == 0 || j.CpPath == "" || j.Canceling {
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})

@@ -70,6 +70,7 @@ func (s *State) checkCounts() error {
 	if all != s.counts {
 		errs = append(errs, fmt.Errorf("counts are %v, a scan gives %v", s.counts, all))
 	}
+	errs = append(errs, s.checkHomes())
 	for m, c := range matrices {
 		if *c != m.counts {
 			errs = append(errs, fmt.Errorf("matrix %d counts %v, a scan gives %v", m.Id, m.counts, *c))
@@ -94,6 +95,28 @@ func (s *State) checkCounts() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkHomes checks that the ids of matrices don't overlap, and lead to their cells and back.
+func (s *State) checkHomes() error {
+	var next uint64
+	for _, h := range s.homes {
+		if h.first < next || h.cells == 0 || !slices.Contains(h.matrix.homes, h) || s.matrices[h.matrix.Id] != h.matrix {
+			return fmt.Errorf("the ids from %d on, of matrix %d, are out of place", h.first, h.matrix.Id)
+		}
+		next = h.first + uint64(h.cells)
+	}
+	for _, m := range s.order {
+		for c := range m.Cells {
+			if at, ok := s.cellOf(m.id(c)); !ok || at.matrix != m || at.cell != c {
+				return fmt.Errorf("job %d, of cell %d of matrix %d, leads to cell %d", m.id(c), c, m.Id, at.cell)
+			}
+		}
+		if h := m.homes[len(m.homes)-1]; h.from+h.cells != m.Cells {
+			return fmt.Errorf("matrix %d has ids for %d of %d cells", m.Id, h.from+h.cells, m.Cells)
+		}
+	}
+	return nil
 }
 
 func (s *State) checkSlots() error {
@@ -140,7 +163,7 @@ func (s *State) checkQueues() error {
 				if it.job.item != it || it.job.Status != Waiting || it.job.Class != name {
 					bad("job %d is queued in class %q as %s", it.id, name, it.job.Status)
 				}
-			} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.FirstJob+uint64(it.matrix.next) {
+			} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.id(it.matrix.next) {
 				bad("matrix %d is queued at %d", it.matrix.Id, it.id)
 			}
 		}

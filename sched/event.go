@@ -40,6 +40,12 @@ func (s *State) describe(c *Change) (e Event, ok bool) {
 		e.Kind, e.Matrix, e.Tag, e.Class = "matrix.submitted", m.Id, m.Template.Tag, m.Template.Class
 		e.Text = fmt.Sprintf("matrix %d was submitted to class %s with %d jobs, %d to %d: %s", m.Id, e.Class, m.Cells,
 			m.FirstJob, m.FirstJob+uint64(m.Cells)-1, oneLine(string(m.Template.Cmd), 100))
+	case c.MatrixGrown != nil:
+		e.Kind, e.Matrix, e.Class = "matrix.grown", c.MatrixGrown.Matrix, c.MatrixGrown.Template.GetClass()
+		e.Text = fmt.Sprintf("matrix %d has other settings", e.Matrix)
+		if r := c.MatrixGrown.Added; r != nil {
+			e.Text = fmt.Sprintf("matrix %d has %d jobs more, %d to %d", e.Matrix, r.Cells, r.FirstJob, r.FirstJob+uint64(r.Cells)-1)
+		}
 	case c.JobHeld != nil:
 		e.Kind = kindOf(s.Status(c.JobHeld.Job))
 		return s.aboutJob(e, c.JobHeld.Job, "job %d is %s", c.JobHeld.Job, StatusName(s.Status(c.JobHeld.Job))), true

@@ -19,6 +19,16 @@ type matrix struct {
 	next      uint32              // no cell below it is untouched
 	item      *item               // in its class's queue, or nil
 	again     map[uint32][]uint64 // cells that were run again: by which jobs, ascending
+	homes     []*home             // its ids, in the order of its cells
+}
+
+// home is a run of consecutive ids, and the cells that they are of.
+type home struct {
+	matrix *matrix
+	first  uint64 // id
+	from   uint32 // cell
+	cells  uint32
+	at     int64 // when they were submitted
 }
 
 // cell says which cell of which matrix a job runs.
@@ -27,19 +37,43 @@ type cell struct {
 	cell   uint32
 }
 
-// home is the matrix whose consecutive ids hold the job, or nil.
-func (s *State) home(id uint64) *matrix {
-	i := sort.Search(len(s.order), func(i int) bool { return s.order[i].FirstJob > id }) - 1
-	if i < 0 || id >= s.order[i].FirstJob+uint64(s.order[i].Cells) {
+// home is the run of ids that was given to a matrix's cells and holds the id, or nil.
+func (s *State) home(id uint64) *home {
+	i := sort.Search(len(s.homes), func(i int) bool { return s.homes[i].first > id }) - 1
+	if i < 0 || id >= s.homes[i].first+uint64(s.homes[i].cells) {
 		return nil
 	}
-	return s.order[i]
+	return s.homes[i]
+}
+
+// house files ids that a matrix's next cells have.
+func (s *State) house(m *matrix, first uint64, cells uint32, at int64) {
+	h := &home{matrix: m, first: first, cells: cells, at: at}
+	if n := len(m.homes); n > 0 {
+		h.from = m.homes[n-1].from + m.homes[n-1].cells
+	}
+	m.homes = append(m.homes, h)
+	i := sort.Search(len(s.homes), func(i int) bool { return s.homes[i].first > first })
+	s.homes = slices.Insert(s.homes, i, h)
+}
+
+// id is the job that a cell was given first.
+func (m *matrix) id(c uint32) uint64 {
+	h := m.homeOf(c)
+	return h.first + uint64(c-h.from)
+}
+
+func (m *matrix) homeOf(c uint32) *home {
+	if len(m.homes) == 1 {
+		return m.homes[0]
+	}
+	return m.homes[sort.Search(len(m.homes), func(i int) bool { return m.homes[i].from > c })-1]
 }
 
 // cellOf says which cell a job runs.
 func (s *State) cellOf(id uint64) (cell, bool) {
-	if m := s.home(id); m != nil {
-		return cell{m, uint32(id - m.FirstJob)}, true
+	if h := s.home(id); h != nil {
+		return cell{h.matrix, h.from + uint32(id-h.first)}, true
 	}
 	c, ok := s.extra[id]
 	return c, ok
@@ -50,7 +84,7 @@ func (m *matrix) counting(c uint32) uint64 {
 	if again := m.again[c]; len(again) > 0 {
 		return again[len(again)-1]
 	}
-	return m.FirstJob + uint64(c)
+	return m.id(c)
 }
 
 // isTouched says whether the cell has, or had, a record of its own.
@@ -114,14 +148,14 @@ func (m *matrix) status() Status {
 // job makes the record of an untouched cell.
 func (m *matrix) job(c uint32) *statepb.Job {
 	j := proto.Clone(m.Template).(*statepb.Job)
-	j.Id, j.Matrix, j.Cell = m.FirstJob+uint64(c), m.Id, int32(c)
+	j.Id, j.Matrix, j.Cell = m.id(c), m.Id, int32(c)
 	j.Status = m.status()
-	j.SubmittedAt = m.SubmittedAt
+	j.SubmittedAt = m.homeOf(c).at
 	j.Vars = append(j.Vars, CellVars(m.Matrix, c)...)
 	return j
 }
 
-// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, when there is more than one.
+// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, and SEED, when there is more than one.
 func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 	index, repeat := cellIndex(m, c)
 	vars := make([]*statepb.Var, 0, len(index)+1)
@@ -130,8 +164,24 @@ func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 	}
 	if m.Repeats > 1 {
 		vars = append(vars, &statepb.Var{Name: "REPEAT", Value: strconv.AppendUint(nil, uint64(repeat), 10)})
+		if !slices.ContainsFunc(m.Axes, func(a *statepb.Axis) bool { return a.Name == seedName }) {
+			vars = append(vars, &statepb.Var{Name: seedName, Value: strconv.AppendUint(nil, Seed(m.Seed, repeat), 10)})
+		}
 	}
 	return vars
+}
+
+// seedName is a variable of the daemon's own that a matrix may have as its own instead: many programs' runs are told apart by it.
+const seedName = "SEED"
+
+// Seed is {SEED} in a repeat: a number below 2³¹, the same in every cell, so that cells can be compared pair by pair, and the same
+// whenever the repeat is run. It is the output of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
+// OOPSLA 2014) for the repeat's place in the sequence that begins at base.
+func Seed(base uint64, repeat uint32) uint64 {
+	z := base + (uint64(repeat)+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return (z ^ z>>31) >> 33
 }
 
 // cellIndex says which value of each axis a cell has, and which repeat it is.

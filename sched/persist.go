@@ -139,8 +139,8 @@ func (r *Restorer) Record(b []byte) error {
 		s.index.grow(s.nextID)
 	case rec.Matrix != nil:
 		m := s.addMatrix(rec.Matrix)
-		if int(m.Cells+7)/8 != len(m.Touched) {
-			return fmt.Errorf("matrix %d has a bitmap of %d bytes for %d cells", m.Id, len(m.Touched), m.Cells)
+		if int(m.Cells+7)/8 != len(m.Touched) || m.homes[len(m.homes)-1].from+m.homes[len(m.homes)-1].cells != m.Cells {
+			return fmt.Errorf("matrix %d has %d cells, and a bitmap of %d bytes or ids that don't fit them", m.Id, m.Cells, len(m.Touched))
 		}
 	case rec.Tag != nil:
 		s.tags[rec.Tag.Id] = &tag{Tag: rec.Tag}
@@ -309,6 +309,9 @@ func HighestID(b []byte) uint64 {
 		highest = max(highest, c.GetJobSubmitted().GetJob().GetId(), m.GetId(), c.GetTagMade().GetTag().GetId())
 		if m != nil {
 			highest = max(highest, m.FirstJob+uint64(m.Cells)-1)
+		}
+		if r := c.GetMatrixGrown().GetAdded(); r != nil {
+			highest = max(highest, r.FirstJob+uint64(r.Cells)-1)
 		}
 	}
 	return highest

@@ -137,13 +137,10 @@ func (s *State) queueMatrix(m *matrix) {
 	q := &s.class(m.Template.Class).queue
 	next := m.nextUntouched()
 	if m.Held || next == m.Cells {
-		if m.item != nil {
-			heap.Remove(q, m.item.pos)
-			m.item = nil
-		}
+		s.dequeueMatrix(m)
 		return
 	}
-	id := m.FirstJob + uint64(next)
+	id := m.id(next)
 	if m.item == nil {
 		m.item = &item{priority: m.Template.Priority, id: id, matrix: m}
 		heap.Push(q, m.item)
@@ -151,6 +148,13 @@ func (s *State) queueMatrix(m *matrix) {
 	} else if m.item.id != id {
 		m.item.id = id
 		heap.Fix(q, m.item.pos)
+	}
+}
+
+func (s *State) dequeueMatrix(m *matrix) {
+	if m.item != nil {
+		heap.Remove(&s.class(m.Template.Class).queue, m.item.pos)
+		m.item = nil
 	}
 }
 

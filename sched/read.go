@@ -62,8 +62,8 @@ func (s *State) Overview(n int, runningOnly bool) Overview {
 			continue
 		}
 		row(id)
-		if m := s.home(id); m != nil {
-			id = m.FirstJob // the loop goes on below it
+		if h := s.home(id); h != nil {
+			id = h.first // the loop goes on below it
 		}
 	}
 	for _, id := range s.Newest(0, true) {
@@ -111,8 +111,8 @@ func (s *State) PlanMatrixForget(id uint64) (BulkPlan, error) {
 			ids = append(ids, again.Job)
 		}
 	}
-	for first := m.FirstJob; first < m.FirstJob+uint64(m.Cells); first++ {
-		if s.index.mark[first] != 0 && m.counting(uint32(first-m.FirstJob)) != first {
+	for c := range m.Cells {
+		if first := m.id(c); s.index.mark[first] != 0 && m.counting(c) != first {
 			ids = append(ids, first)
 		}
 	}

@@ -39,6 +39,12 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 		return strconv.Itoa(int(a.Number)), true
 	case "REPEAT":
 		return "0", true
+	case seedName:
+		var base uint64
+		if m := s.matrices[j.Matrix]; m != nil {
+			base = m.Seed
+		}
+		return strconv.FormatUint(Seed(base, 0), 10), true
 	}
 	return s.constant(j, name)
 }

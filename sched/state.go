@@ -20,6 +20,7 @@ type State struct {
 	counts   Counts
 	matrices map[uint64]*matrix
 	order    []*matrix         // by first job
+	homes    []*home           // by first id
 	extra    map[uint64]cell   // jobs that run a cell again
 	named    map[string]uint64 // matrix names, the newest of a name
 	tags     map[uint64]*tag
@@ -107,8 +108,8 @@ func (s *State) Job(id uint64) *statepb.Job {
 		}
 		return j
 	}
-	if m := s.home(id); m != nil {
-		return m.job(uint32(id - m.FirstJob))
+	if c, ok := s.cellOf(id); ok {
+		return c.matrix.job(c.cell)
 	}
 	return nil
 }
@@ -226,8 +227,8 @@ func (s *State) touch(id uint64) (*job, error) {
 		s.index.place[id] = 0
 		j = &job{Job: rec, late: -1}
 	} else {
-		m := s.home(id)
-		c := uint32(id - m.FirstJob)
+		at, _ := s.cellOf(id)
+		m, c := at.matrix, at.cell
 		j = &job{Job: m.job(c), late: -1}
 		m.Touched[c/8] |= 1 << (c % 8)
 		m.untouched--

@@ -276,6 +276,7 @@ type MatrixSpec struct {
 	Job  JobSpec // Repeat: how often each cell runs
 	Name string
 	Axes []*statepb.Axis
+	Seed uint64 // from which {SEED} follows in each repeat
 	// Cells, unless nil, are the cells: for each its index into the values of each axis and then its repeat. Nil
 	// is the whole product.
 	Cells [][]uint32
@@ -304,24 +305,30 @@ func (s *State) SampleMatrix(spec MatrixSpec, driver bool, n int) (cells int, co
 	if err != nil {
 		return 0, nil, nil, err
 	}
+	one := matrix{Matrix: m}
+	one.homes = []*home{{matrix: &one, cells: m.Cells}}
 	for c := uint32(0); c < m.Cells && int(c) < n; c++ {
-		j := (&matrix{Matrix: m}).job(c)
-		commands = append(commands, Expand(string(j.Cmd), func(name string) (string, bool) {
-			for _, v := range j.Vars {
-				if v.Name == name && !v.Secret {
-					return string(v.Value), true
-				}
-			}
-			return "", false
-		}))
+		commands = append(commands, sampleCommand(one.job(c)))
 	}
 	return int(m.Cells), commands, p.Warnings, nil
+}
+
+// sampleCommand is a job's command with the variables that are known before it is dispatched.
+func sampleCommand(j *statepb.Job) string {
+	return Expand(string(j.Cmd), func(name string) (string, bool) {
+		for _, v := range j.Vars {
+			if v.Name == name && !v.Secret {
+				return string(v.Value), true
+			}
+		}
+		return "", false
+	})
 }
 
 // matrixOf checks what a matrix asks for and makes its record, without ids.
 func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
 	p := s.planner()
-	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold}
+	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed}
 	if spec.Name != "" {
 		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
 			return nil, nil, errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")
@@ -339,7 +346,7 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	var own []string
 	cells := int64(m.Repeats)
 	for _, a := range spec.Axes {
-		if err := checkName(a.Name); err != nil {
+		if err := checkName(a.Name); err != nil && a.Name != seedName {
 			return nil, nil, err
 		}
 		switch {

@@ -9,7 +9,7 @@ import (
 // Builtins are the names that the daemon itself gives values to. They can't be set.
 var builtins = map[string]bool{
 	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "CLASS": true,
-	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true,
+	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true, seedName: true,
 }
 
 var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

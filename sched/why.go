@@ -164,7 +164,7 @@ func (s *State) ahead(c *class, j *statepb.Job) int {
 			n += it.matrix.untouched
 		default:
 			m := it.matrix
-			for k := m.next; k < m.Cells && m.FirstJob+uint64(k) < j.Id; k++ {
+			for k := m.next; k < m.Cells && m.id(k) < j.Id; k++ {
 				if !m.isTouched(k) {
 					n++
 				}

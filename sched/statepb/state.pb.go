@@ -222,6 +222,7 @@ type Change struct {
 	Recopy          *Recopy                `protobuf:"bytes,18,opt,name=recopy,proto3" json:"recopy,omitempty"`
 	MatrixHeld      *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
 	MatrixForgotten *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
+	MatrixGrown     *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
 	Dispatched      *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
 	Started         *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
 	Ended           *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
@@ -355,6 +356,13 @@ func (x *Change) GetMatrixHeld() *MatrixHeld {
 func (x *Change) GetMatrixForgotten() *MatrixForgotten {
 	if x != nil {
 		return x.MatrixForgotten
+	}
+	return nil
+}
+
+func (x *Change) GetMatrixGrown() *MatrixGrown {
+	if x != nil {
+		return x.MatrixGrown
 	}
 	return nil
 }
@@ -1291,6 +1299,9 @@ type Matrix struct {
 	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`     // bitmap of the cells that have, or had, a record of their own
 	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"` // oldest first
 	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`        // jobs that failed everywhere, since it was last held or released
+	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`           // ids of the cells that came after the first ones, in the order of the cells
+	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`           // attempts of its cells that exited 0
+	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`          // from which the SEED of each repeat follows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1430,6 +1441,149 @@ func (x *Matrix) GetApart() int32 {
 	return 0
 }
 
+func (x *Matrix) GetMore() []*Range {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+func (x *Matrix) GetRuns() *Runs {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+func (x *Matrix) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// Range is a run of consecutive ids that cells of a matrix were given at once.
+type Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FirstJob      uint64                 `protobuf:"varint,1,opt,name=first_job,json=firstJob,proto3" json:"first_job,omitempty"`
+	Cells         uint32                 `protobuf:"varint,2,opt,name=cells,proto3" json:"cells,omitempty"`
+	SubmittedAt   int64                  `protobuf:"varint,3,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Range) Reset() {
+	*x = Range{}
+	mi := &file_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Range) ProtoMessage() {}
+
+func (x *Range) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Range.ProtoReflect.Descriptor instead.
+func (*Range) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Range) GetFirstJob() uint64 {
+	if x != nil {
+		return x.FirstJob
+	}
+	return 0
+}
+
+func (x *Range) GetCells() uint32 {
+	if x != nil {
+		return x.Cells
+	}
+	return 0
+}
+
+func (x *Range) GetSubmittedAt() int64 {
+	if x != nil {
+		return x.SubmittedAt
+	}
+	return 0
+}
+
+// Runs sums up durations, in seconds.
+type Runs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int64                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Seconds       float64                `protobuf:"fixed64,2,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Squares       float64                `protobuf:"fixed64,3,opt,name=squares,proto3" json:"squares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Runs) Reset() {
+	*x = Runs{}
+	mi := &file_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Runs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Runs) ProtoMessage() {}
+
+func (x *Runs) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Runs.ProtoReflect.Descriptor instead.
+func (*Runs) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Runs) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Runs) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *Runs) GetSquares() float64 {
+	if x != nil {
+		return x.Squares
+	}
+	return 0
+}
+
 // Restarted is a job that runs a cell again, beside the consecutive ids that the matrix was given.
 type Restarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1441,7 +1595,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1607,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1620,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -1493,7 +1647,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1659,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1672,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Axis) GetName() string {
@@ -1562,7 +1716,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1728,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1741,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Machine) GetAddr() string {
@@ -1736,7 +1890,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1902,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1915,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -1814,7 +1968,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1980,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1993,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -1895,7 +2049,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2061,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2074,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -1948,7 +2102,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2114,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2127,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -2008,7 +2162,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2174,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2187,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Work) GetKey() string {
@@ -2059,7 +2213,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2225,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2238,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -2103,7 +2257,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2269,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2282,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2148,7 +2302,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2314,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2327,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2199,7 +2353,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2365,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2378,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2243,7 +2397,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2409,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2422,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2288,7 +2442,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2454,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2467,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2340,7 +2494,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2506,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2519,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2392,7 +2546,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2558,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2571,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2443,7 +2597,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2609,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2622,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2489,7 +2643,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2655,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2668,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2547,7 +2701,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2713,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2726,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -2580,6 +2734,98 @@ func (x *MatrixForgotten) GetMatrix() uint64 {
 		return x.Matrix
 	}
 	return 0
+}
+
+type MatrixGrown struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Matrix        uint64                 `protobuf:"varint,1,opt,name=matrix,proto3" json:"matrix,omitempty"`
+	Template      *Job                   `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"` // of what has no record yet
+	Axes          []*Axis                `protobuf:"bytes,3,rep,name=axes,proto3" json:"axes,omitempty"`         // all of them, new values at their ends
+	Repeats       int32                  `protobuf:"varint,4,opt,name=repeats,proto3" json:"repeats,omitempty"`
+	Index         []byte                 `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // of all cells, the new ones last
+	IndexWidth    uint32                 `protobuf:"varint,6,opt,name=index_width,json=indexWidth,proto3" json:"index_width,omitempty"`
+	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"` // none: only the template is new
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatrixGrown) Reset() {
+	*x = MatrixGrown{}
+	mi := &file_state_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatrixGrown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatrixGrown) ProtoMessage() {}
+
+func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
+func (*MatrixGrown) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MatrixGrown) GetMatrix() uint64 {
+	if x != nil {
+		return x.Matrix
+	}
+	return 0
+}
+
+func (x *MatrixGrown) GetTemplate() *Job {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *MatrixGrown) GetAxes() []*Axis {
+	if x != nil {
+		return x.Axes
+	}
+	return nil
+}
+
+func (x *MatrixGrown) GetRepeats() int32 {
+	if x != nil {
+		return x.Repeats
+	}
+	return 0
+}
+
+func (x *MatrixGrown) GetIndex() []byte {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+func (x *MatrixGrown) GetIndexWidth() uint32 {
+	if x != nil {
+		return x.IndexWidth
+	}
+	return 0
+}
+
+func (x *MatrixGrown) GetAdded() *Range {
+	if x != nil {
+		return x.Added
+	}
+	return nil
 }
 
 type Dispatched struct {
@@ -2592,7 +2838,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2850,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2863,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -2644,7 +2890,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2902,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2915,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -2696,7 +2942,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2954,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2967,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -2748,7 +2994,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +3006,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +3019,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -2800,7 +3046,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +3058,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +3071,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -2855,7 +3101,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +3113,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +3126,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -2928,7 +3174,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3186,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3199,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -2980,7 +3226,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3238,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3251,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3031,7 +3277,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3289,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3302,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3075,7 +3321,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3333,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3346,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3121,7 +3367,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3379,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3392,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3181,7 +3427,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3439,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3452,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3240,7 +3486,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3498,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3511,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3291,7 +3537,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3549,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3562,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3337,7 +3583,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3349,7 +3595,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3362,7 +3608,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3398,7 +3644,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3656,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3669,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VarSet) GetName() string {
@@ -3463,7 +3709,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3721,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3734,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3507,7 +3753,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3765,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3778,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -3552,7 +3798,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +3810,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +3823,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RequestDone) GetId() string {
@@ -3614,7 +3860,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3872,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3885,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Record) GetState() *State {
@@ -3730,7 +3976,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +3988,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +4001,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -3784,7 +4030,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +4042,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +4055,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -3848,7 +4094,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +4106,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +4119,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -3922,7 +4168,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xe6\x0e\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xa7\x0f\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -3939,7 +4185,8 @@ const file_state_proto_rawDesc = "" +
 	"\x06recopy\x18\x12 \x01(\v2\x17.jobserver.state.RecopyR\x06recopy\x12<\n" +
 	"\vmatrix_held\x18\x13 \x01(\v2\x1b.jobserver.state.MatrixHeldR\n" +
 	"matrixHeld\x12K\n" +
-	"\x10matrix_forgotten\x18\x14 \x01(\v2 .jobserver.state.MatrixForgottenR\x0fmatrixForgotten\x12;\n" +
+	"\x10matrix_forgotten\x18\x14 \x01(\v2 .jobserver.state.MatrixForgottenR\x0fmatrixForgotten\x12?\n" +
+	"\fmatrix_grown\x18\x15 \x01(\v2\x1c.jobserver.state.MatrixGrownR\vmatrixGrown\x12;\n" +
 	"\n" +
 	"dispatched\x18\x1e \x01(\v2\x1b.jobserver.state.DispatchedR\n" +
 	"dispatched\x122\n" +
@@ -4054,7 +4301,7 @@ const file_state_proto_rawDesc = "" +
 	"\rresults_files\x18\x1f \x01(\x05R\fresultsFiles\x12\x18\n" +
 	"\atimeout\x18  \x01(\x03R\atimeout\x12!\n" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
-	"\aretimed\x18\" \x01(\bR\aretimed\"\xc9\x03\n" +
+	"\aretimed\x18\" \x01(\bR\aretimed\"\xb4\x04\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4072,7 +4319,18 @@ const file_state_proto_rawDesc = "" +
 	"\fsubmitted_at\x18\v \x01(\x03R\vsubmittedAt\x12\x18\n" +
 	"\atouched\x18\f \x01(\fR\atouched\x128\n" +
 	"\trestarted\x18\r \x03(\v2\x1a.jobserver.state.RestartedR\trestarted\x12\x14\n" +
-	"\x05apart\x18\x0f \x01(\x05R\x05apart\"1\n" +
+	"\x05apart\x18\x0f \x01(\x05R\x05apart\x12*\n" +
+	"\x04more\x18\x10 \x03(\v2\x16.jobserver.state.RangeR\x04more\x12)\n" +
+	"\x04runs\x18\x11 \x01(\v2\x15.jobserver.state.RunsR\x04runs\x12\x12\n" +
+	"\x04seed\x18\x12 \x01(\x04R\x04seed\"]\n" +
+	"\x05Range\x12\x1b\n" +
+	"\tfirst_job\x18\x01 \x01(\x04R\bfirstJob\x12\x14\n" +
+	"\x05cells\x18\x02 \x01(\rR\x05cells\x12!\n" +
+	"\fsubmitted_at\x18\x03 \x01(\x03R\vsubmittedAt\"P\n" +
+	"\x04Runs\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x18\n" +
+	"\aseconds\x18\x02 \x01(\x01R\aseconds\x12\x18\n" +
+	"\asquares\x18\x03 \x01(\x01R\asquares\"1\n" +
 	"\tRestarted\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04cell\x18\x02 \x01(\rR\x04cell\"2\n" +
@@ -4155,7 +4413,16 @@ const file_state_proto_rawDesc = "" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\")\n" +
 	"\x0fMatrixForgotten\x12\x16\n" +
-	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"R\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\x81\x02\n" +
+	"\vMatrixGrown\x12\x16\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x120\n" +
+	"\btemplate\x18\x02 \x01(\v2\x14.jobserver.state.JobR\btemplate\x12)\n" +
+	"\x04axes\x18\x03 \x03(\v2\x15.jobserver.state.AxisR\x04axes\x12\x18\n" +
+	"\arepeats\x18\x04 \x01(\x05R\arepeats\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\fR\x05index\x12\x1f\n" +
+	"\vindex_width\x18\x06 \x01(\rR\n" +
+	"indexWidth\x12,\n" +
+	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\"R\n" +
 	"\n" +
 	"Dispatched\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x122\n" +
@@ -4288,7 +4555,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4299,120 +4566,129 @@ var file_state_proto_goTypes = []any{
 	(*Var)(nil),             // 6: jobserver.state.Var
 	(*Attempt)(nil),         // 7: jobserver.state.Attempt
 	(*Matrix)(nil),          // 8: jobserver.state.Matrix
-	(*Restarted)(nil),       // 9: jobserver.state.Restarted
-	(*Axis)(nil),            // 10: jobserver.state.Axis
-	(*Machine)(nil),         // 11: jobserver.state.Machine
-	(*Failure)(nil),         // 12: jobserver.state.Failure
-	(*RunRef)(nil),          // 13: jobserver.state.RunRef
-	(*Obligation)(nil),      // 14: jobserver.state.Obligation
-	(*Tag)(nil),             // 15: jobserver.state.Tag
-	(*Work)(nil),            // 16: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 17: jobserver.state.JobSubmitted
-	(*MatrixSubmitted)(nil), // 18: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 19: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 20: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 21: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 22: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 23: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 24: jobserver.state.JobLost
-	(*Recopy)(nil),          // 25: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 26: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 27: jobserver.state.MatrixForgotten
-	(*Dispatched)(nil),      // 28: jobserver.state.Dispatched
-	(*Started)(nil),         // 29: jobserver.state.Started
-	(*Ended)(nil),           // 30: jobserver.state.Ended
-	(*NotStarted)(nil),      // 31: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 32: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 33: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 34: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 35: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 36: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 37: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 38: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 39: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 40: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 41: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 42: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 43: jobserver.state.VarSet
-	(*TagMade)(nil),         // 44: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 45: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 46: jobserver.state.RequestDone
-	(*Record)(nil),          // 47: jobserver.state.Record
-	(*State)(nil),           // 48: jobserver.state.State
-	(*Block)(nil),           // 49: jobserver.state.Block
-	(*Index)(nil),           // 50: jobserver.state.Index
+	(*Range)(nil),           // 9: jobserver.state.Range
+	(*Runs)(nil),            // 10: jobserver.state.Runs
+	(*Restarted)(nil),       // 11: jobserver.state.Restarted
+	(*Axis)(nil),            // 12: jobserver.state.Axis
+	(*Machine)(nil),         // 13: jobserver.state.Machine
+	(*Failure)(nil),         // 14: jobserver.state.Failure
+	(*RunRef)(nil),          // 15: jobserver.state.RunRef
+	(*Obligation)(nil),      // 16: jobserver.state.Obligation
+	(*Tag)(nil),             // 17: jobserver.state.Tag
+	(*Work)(nil),            // 18: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 19: jobserver.state.JobSubmitted
+	(*MatrixSubmitted)(nil), // 20: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 21: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 22: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 23: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 24: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 25: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 26: jobserver.state.JobLost
+	(*Recopy)(nil),          // 27: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 28: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 29: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 30: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 31: jobserver.state.Dispatched
+	(*Started)(nil),         // 32: jobserver.state.Started
+	(*Ended)(nil),           // 33: jobserver.state.Ended
+	(*NotStarted)(nil),      // 34: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 35: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 36: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 37: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 38: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 39: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 40: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 41: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 42: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 43: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 44: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 45: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 46: jobserver.state.VarSet
+	(*TagMade)(nil),         // 47: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 48: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 49: jobserver.state.RequestDone
+	(*Record)(nil),          // 50: jobserver.state.Record
+	(*State)(nil),           // 51: jobserver.state.State
+	(*Block)(nil),           // 52: jobserver.state.Block
+	(*Index)(nil),           // 53: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	17, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	18, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	19, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	20, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	21, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	22, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	23, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	24, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	25, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	26, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	27, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	28, // 11: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	29, // 12: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	30, // 13: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	31, // 14: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	32, // 15: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	33, // 16: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	34, // 17: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	36, // 18: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	35, // 19: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	37, // 20: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	38, // 21: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	39, // 22: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	40, // 23: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	41, // 24: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	42, // 25: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	43, // 26: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	44, // 27: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	46, // 28: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	45, // 29: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	6,  // 30: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	6,  // 31: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 32: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 33: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	7,  // 34: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 35: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	2,  // 36: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 37: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	10, // 38: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	9,  // 39: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	12, // 40: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	13, // 41: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 42: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	8,  // 43: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,  // 44: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	13, // 45: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	13, // 46: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	7,  // 47: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	13, // 48: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	13, // 49: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	13, // 50: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	11, // 51: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	11, // 52: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	15, // 53: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	48, // 54: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 55: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	8,  // 56: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	11, // 57: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	6,  // 58: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	15, // 59: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	46, // 60: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	14, // 61: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	16, // 62: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	49, // 63: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	50, // 64: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	19, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	20, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	21, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	22, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	23, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	24, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	25, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	26, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	27, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	28, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	29, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	30, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	31, // 12: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	32, // 13: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	33, // 14: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	34, // 15: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	35, // 16: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	36, // 17: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	37, // 18: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	39, // 19: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	38, // 20: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	40, // 21: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	41, // 22: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	42, // 23: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	43, // 24: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	44, // 25: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	45, // 26: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	46, // 27: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	47, // 28: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	49, // 29: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	48, // 30: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	6,  // 31: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	6,  // 32: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 33: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 34: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	7,  // 35: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 36: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	2,  // 37: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 38: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	12, // 39: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	11, // 40: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	9,  // 41: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	10, // 42: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	14, // 43: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	15, // 44: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 45: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	8,  // 46: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 47: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	12, // 48: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	9,  // 49: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	7,  // 50: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	15, // 51: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	15, // 52: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	7,  // 53: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	15, // 54: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	15, // 55: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	15, // 56: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	13, // 57: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	13, // 58: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	17, // 59: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	51, // 60: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 61: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	8,  // 62: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	13, // 63: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	6,  // 64: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	17, // 65: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	49, // 66: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	16, // 67: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	18, // 68: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	52, // 69: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	53, // 70: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4426,7 +4702,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

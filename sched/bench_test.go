@@ -1,0 +1,230 @@
+package sched
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// must ends a benchmark's preparation that went wrong.
+func must(b testing.TB, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// run applies changes without a journal, and gives no effect to anybody.
+func (s *State) run1(b testing.TB, at time.Time, changes ...*Change) {
+	b.Helper()
+	for _, c := range changes {
+		c.At = at.UnixNano()
+		if d := c.Dispatched; d != nil {
+			d.Attempt.Token = fmt.Sprintf("%016x", s.changes)
+		}
+		must(b, s.Apply(c))
+	}
+}
+
+// cluster is a state with connected machines of one slot.
+func cluster(b testing.TB, machines int, at time.Time) *State {
+	b.Helper()
+	s := NewState()
+	for i := range machines {
+		addr := fmt.Sprintf("m%03d", i)
+		s.run1(b, at, &Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: addr, Class: "x", Slots: 1}}})
+		s.run1(b, at, s.React(Connected{Addr: addr, Facts: &statepb.Machine{BootId: "1"}}, at)...)
+	}
+	return s
+}
+
+// decideAll applies what Decide wants, as the loop does.
+func decideAll(b testing.TB, s *State, at time.Time) (n int) {
+	for {
+		c := s.Decide(at)
+		if len(c) == 0 {
+			return n
+		}
+		n += len(c)
+		s.run1(b, at, c...)
+	}
+}
+
+// matrixOf submits a matrix of n cells.
+func bigMatrix(b testing.TB, s *State, n int, at time.Time) uint64 {
+	b.Helper()
+	values := make([]string, n)
+	for i := range values {
+		values[i] = fmt.Sprint(i)
+	}
+	p, err := s.PlanMatrix(MatrixSpec{
+		Job:  JobSpec{Class: "x", Cmd: "python train.py --seed {SEED} --rate 0.001", CpPath: "/home/user/results/{SEED}", MaxFailures: 3, Dir: "/home/user"},
+		Axes: []*statepb.Axis{{Name: "SEED", Values: values}},
+	}, false)
+	must(b, err)
+	s.run1(b, at, p.Changes...)
+	return p.IDs[1]
+}
+
+// endFirst ends what runs on a machine, as the fleet would report it, and meets the obligation.
+func endFirst(b testing.TB, s *State, addr string, at time.Time) {
+	id := s.machines[addr].slots[0]
+	r := ref(s.live[id].Job)
+	s.run1(b, at, s.React(Started{Ref: r, At: at}, at)...)
+	s.run1(b, at, s.React(Ended{Ref: r, Result: &statepb.Attempt{
+		Cause: statepb.Cause_EXITED, Duration: int64(time.Minute), UserCpu: 1e9 + int64(id), MaxRss: 1 << 20, OutLen: int64(id), OutCrc: uint32(id) * 2654435761,
+		MachineStartedAt: at.UnixNano(), MachineEndedAt: at.UnixNano() + int64(id),
+	}}, at)...)
+	s.run1(b, at, s.React(Settled{Ref: r}, at)...)
+	s.takeEffects()
+}
+
+// withHistory is a state in which n jobs have ended on 100 machines, and more of their matrix wait.
+func withHistory(b testing.TB, n, waiting int) (*State, time.Time) {
+	b.Helper()
+	at := time.Unix(1_700_000_000, 0)
+	s := cluster(b, 100, at)
+	for left := n + waiting; left > 0; left -= MaxCells {
+		bigMatrix(b, s, min(left, MaxCells), at)
+	}
+	decideAll(b, s, at)
+	for i := range n {
+		at = at.Add(time.Millisecond)
+		endFirst(b, s, fmt.Sprintf("m%03d", i%100), at)
+		decideAll(b, s, at)
+	}
+	return s, at
+}
+
+// million is made once: it takes seconds.
+var million = sync.OnceValues(func() (*State, time.Time) { return withHistory(&testing.B{}, 1_000_000, 100) })
+
+// BenchmarkApplyEnded is one job more, from its end to the dispatch of the next, with more and more history.
+func BenchmarkApplyEnded(b *testing.B) {
+	for _, n := range []int{1_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint("history=", n), func(b *testing.B) {
+			s, at := withHistory(b, n, b.N+100)
+			runtime.GC()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				at = at.Add(time.Millisecond)
+				endFirst(b, s, fmt.Sprintf("m%03d", (n+i)%100), at)
+				decideAll(b, s, at)
+			}
+		})
+	}
+}
+
+// BenchmarkDispatch fills machines from a queue of 100,000 jobs; the time is that of one dispatch.
+func BenchmarkDispatch(b *testing.B) {
+	for _, machines := range []int{1, 500} {
+		b.Run(fmt.Sprint("machines=", machines), func(b *testing.B) {
+			at := time.Unix(1_700_000_000, 0)
+			s := cluster(b, machines, at)
+			p, err := s.PlanJobs([]JobSpec{{Class: "x", Cmd: "work", Repeat: 100_000 + b.N}}, false)
+			must(b, err)
+			s.run1(b, at, p.Changes...)
+			decideAll(b, s, at)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				at = at.Add(time.Millisecond)
+				endFirst(b, s, fmt.Sprintf("m%03d", i%machines), at)
+				decideAll(b, s, at)
+			}
+		})
+	}
+}
+
+// BenchmarkSubmitMatrix100k plans, encodes and applies a matrix of 100,000 jobs.
+func BenchmarkSubmitMatrix100k(b *testing.B) {
+	at := time.Unix(1_700_000_000, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		s := NewState()
+		bigMatrix(b, s, 100_000, at)
+	}
+}
+
+// BenchmarkRestore1M reads a snapshot with a million ended jobs.
+func BenchmarkRestore1M(b *testing.B) {
+	s, _ := million()
+	records, err := frozen(s)
+	must(b, err)
+	size := 0
+	for _, r := range records {
+		size += len(r)
+	}
+	b.SetBytes(int64(size))
+	b.ReportMetric(float64(size)/1e6, "MB-snapshot")
+	b.ReportAllocs()
+	for b.Loop() {
+		got, err := restored(records, nil)
+		must(b, err)
+		if got.JobCount() < 1_000_000 {
+			b.Fatal(got.JobCount())
+		}
+	}
+}
+
+// BenchmarkFreeze1M is how long the loop stands still for a snapshot of a million ended jobs.
+func BenchmarkFreeze1M(b *testing.B) {
+	s, _ := million()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Freeze()
+	}
+}
+
+// BenchmarkListLast40With1M decodes the last 40 jobs.
+func BenchmarkListLast40With1M(b *testing.B) {
+	s, _ := million()
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, id := range s.Newest(40, false) {
+			if s.Job(id) == nil {
+				b.Fatal(id)
+			}
+		}
+	}
+}
+
+// BenchmarkSelectFailedWith1M looks for the failed ones.
+func BenchmarkSelectFailedWith1M(b *testing.B) {
+	s, _ := million()
+	for b.Loop() {
+		if ids, err := s.Select([]string{":done"}); err != nil || len(ids) != 1_000_000 {
+			b.Fatal(len(ids), err)
+		}
+	}
+}
+
+// TestCostIsFlat: one job more costs as many allocations and bytes with much history as with little, and the memory of a
+// state with a long history stays small. Counts, not times: they don't depend on what else the machine does.
+func TestCostIsFlat(t *testing.T) {
+	cost := func(history int) (allocs, bytes float64) {
+		const jobs = 4 * blockJobs // whole blocks: compression is paid once for each
+		s, at := withHistory(t, history, jobs+200)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range jobs {
+			at = at.Add(time.Millisecond)
+			endFirst(t, s, fmt.Sprintf("m%03d", (history+i)%100), at)
+			decideAll(t, s, at)
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / jobs, float64(after.TotalAlloc-before.TotalAlloc) / jobs
+	}
+	fewAllocs, fewBytes := cost(1_000)
+	manyAllocs, manyBytes := cost(30_000)
+	t.Logf("one job: %.0f allocations of %.0f bytes after 1,000 jobs, %.0f of %.0f after 30,000", fewAllocs, fewBytes, manyAllocs, manyBytes)
+	if manyAllocs > 1.3*fewAllocs || manyBytes > 1.3*fewBytes {
+		t.Errorf("one job costs %.0f allocations of %.0f bytes after 30,000 jobs, %.0f of %.0f after 1,000", manyAllocs, manyBytes, fewAllocs, fewBytes)
+	}
+}
