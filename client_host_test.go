@@ -70,7 +70,7 @@ func serveHost(t *testing.T, socket string) {
 	go func() {
 		ended <- api.Serve(ctx, listener, api.ServerOptions{
 			Hello:    api.HelloReply{Version: "test", StateDir: filepath.Dir(socket)},
-			Register: func(context.Context, api.Peer) any { return hostService{} },
+			Register: func(context.Context, api.Peer) []api.Method { return []api.Method{api.Handle("Ping", hostService{}.Ping)} },
 		})
 	}()
 	t.Cleanup(func() {

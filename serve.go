@@ -237,8 +237,9 @@ func (p *daemonParts) run(ctx context.Context, listener net.Listener, log *slog.
 			Hello: api.HelloReply{
 				Version: version(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
 			},
-			Register: func(ctx context.Context, peer api.Peer) any {
-				return &service{daemonParts: p, ctx: ctx, peer: peer, log: p.log.Logger("server::api")}
+			Register: func(ctx context.Context, peer api.Peer) []api.Method {
+				s := &service{daemonParts: p, ctx: ctx, peer: peer, log: p.log.Logger("server::api")}
+				return s.methods()
 			},
 			Logger: p.log.Logger("server::api"),
 		})

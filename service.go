@@ -19,6 +19,40 @@ type service struct {
 	log  *slog.Logger
 }
 
+// methods are the calls that the daemon answers, by the names that the client knows.
+func (s *service) methods() []api.Method {
+	return []api.Method{
+		api.Handle("Ping", s.Ping),
+		api.Handle("Status", s.Status),
+		api.Handle("Events", s.Events),
+		api.Handle("Complete", s.Complete),
+
+		api.Handle("AddJobs", s.AddJobs),
+		api.Handle("ListJobs", s.ListJobs),
+		api.Handle("Bulk", s.Bulk),
+		api.Handle("Why", s.Why),
+		api.Handle("Show", s.Show),
+		api.Handle("Wait", s.Wait),
+		api.Handle("JobLog", s.JobLog),
+
+		api.Handle("AddMatrix", s.AddMatrix),
+		api.Handle("ListMatrices", s.ListMatrices),
+		api.Handle("ChangeMatrix", s.ChangeMatrix),
+
+		api.Handle("ListMachines", s.ListMachines),
+		api.Handle("AddMachines", s.AddMachines),
+		api.Handle("SetupMachines", s.SetupMachines),
+		api.Handle("ChangeMachines", s.ChangeMachines),
+		api.Handle("CheckMachines", s.CheckMachines),
+		api.Handle("Trust", s.Trust),
+
+		api.Handle("ListVars", s.ListVars),
+		api.Handle("SetVar", s.SetVar),
+		api.Handle("NewTag", s.NewTag),
+		api.Handle("ListTags", s.ListTags),
+	}
+}
+
 // maxWait is how long a call may wait for something to happen; clients ask again.
 const maxWait = time.Minute
 

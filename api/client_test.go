@@ -85,7 +85,7 @@ func TestContextEndsACall(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := Call[echoReply](ctx, c, "Wait", nil)
+		_, err := Call[EchoReply](ctx, c, "Wait", nil)
 		done <- err
 	}()
 	<-s.entered
@@ -94,7 +94,7 @@ func TestContextEndsACall(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	close(s.release)
-	if _, err := Call[echoReply](t.Context(), c, "Echo", nil); err != nil {
+	if _, err := Call[EchoReply](t.Context(), c, "Echo", nil); err != nil {
 		t.Errorf("the connection doesn't go on: %v", err)
 	}
 }
@@ -118,11 +118,11 @@ func hangUp(l *pipeListener, id string, then func(net.Conn)) {
 	c := &serverConn{
 		server: &server{opt: ServerOptions{
 			Hello:    HelloReply{ServerID: id},
-			Register: func(context.Context, Peer) any { return &echo{} },
+			Register: func(context.Context, Peer) []Method { return (&echo{}).methods() },
 		}.withDefaults()},
 		frames: newFrames(conn, DefaultMaxMessage, true),
 	}
-	if c.hello(context.Background()) == nil {
+	if _, err := c.hello(context.Background()); err == nil {
 		then(conn)
 	}
 	_ = conn.Close()
@@ -152,8 +152,8 @@ func TestLostConnectionThatCannotComeBack(t *testing.T) {
 		args any
 		want Kind
 	}{
-		{"a mutation that never left", func(net.Conn) {}, &echoArgs{}, Unavailable},
-		{"a mutation that was sent", readOne, &echoArgs{}, OutcomeUnknown},
+		{"a mutation that never left", func(net.Conn) {}, &EchoArgs{}, Unavailable},
+		{"a mutation that was sent", readOne, &EchoArgs{}, OutcomeUnknown},
 		{"a read that was sent", readOne, nil, Unavailable},
 	}
 	for _, test := range tests {
@@ -164,7 +164,7 @@ func TestLostConnectionThatCannotComeBack(t *testing.T) {
 				c := pipeClient(t, l, ClientOptions{})
 				defer c.Close()
 				synctest.Wait()
-				_, err := Call[echoReply](t.Context(), c, "Wait", test.args)
+				_, err := Call[EchoReply](t.Context(), c, "Wait", test.args)
 				if KindOf(err) != test.want || HintOf(err) == "" {
 					t.Errorf("got %v (%s)", err, KindOf(err))
 				}
@@ -183,7 +183,7 @@ func TestCallsOutliveARestart(t *testing.T) {
 	done := make(chan error, 1)
 	var text string
 	go func() {
-		reply, err := Call[echoReply](ctx, c, "Wait", &echoArgs{})
+		reply, err := Call[EchoReply](ctx, c, "Wait", &EchoArgs{})
 		if err == nil {
 			text = reply.Text
 		}
@@ -202,7 +202,7 @@ func TestCallsOutliveARestart(t *testing.T) {
 	// Between calls the restart isn't even seen.
 	s.stop()
 	s.start(t, s.options())
-	if _, err := Call[echoReply](t.Context(), c, "Echo", &echoArgs{}); err != nil {
+	if _, err := Call[EchoReply](t.Context(), c, "Echo", &EchoArgs{}); err != nil {
 		t.Errorf("after the restart: %v", err)
 	}
 }
@@ -216,9 +216,9 @@ func TestGivingUpTheRedial(t *testing.T) {
 		after  time.Duration
 	}{
 		{"nobody there, after a read", refuse, nil, Unavailable, 4 * time.Second},
-		{"nobody there, after a mutation", refuse, &echoArgs{}, OutcomeUnknown, 4 * time.Second},
+		{"nobody there, after a mutation", refuse, &EchoArgs{}, OutcomeUnknown, 4 * time.Second},
 		{"another daemon there", another, nil, Conflict, 0},
-		{"another daemon there, after a mutation", another, &echoArgs{}, OutcomeUnknown, 0},
+		{"another daemon there, after a mutation", another, &EchoArgs{}, OutcomeUnknown, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestGivingUpTheRedial(t *testing.T) {
 				defer c.Close()
 				synctest.Wait()
 				begin := time.Now()
-				_, err := Call[echoReply](t.Context(), c, "Wait", test.args)
+				_, err := Call[EchoReply](t.Context(), c, "Wait", test.args)
 				if KindOf(err) != test.want {
 					t.Errorf("got %v (%s)", err, KindOf(err))
 				}
@@ -256,7 +256,7 @@ func TestCloseEndsTheRedial(t *testing.T) {
 		c := pipeClient(t, l, ClientOptions{RedialFor: time.Hour, Redial: refuse})
 		time.AfterFunc(time.Minute, func() { _ = c.Close() })
 		begin := time.Now()
-		_, err := Call[echoReply](t.Context(), c, "Wait", nil)
+		_, err := Call[EchoReply](t.Context(), c, "Wait", nil)
 		if took := time.Since(begin); KindOf(err) != Unavailable || took != time.Minute {
 			t.Errorf("after %v: %v", took, err)
 		}
@@ -273,7 +273,7 @@ func TestContextEndsABlockedWrite(t *testing.T) {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := Call[echoReply](ctx, c, "Echo", &echoArgs{Text: "unread"})
+		_, err := Call[EchoReply](ctx, c, "Echo", &EchoArgs{Text: "unread"})
 		if KindOf(err) != Timeout {
 			t.Errorf("got %v", err)
 		}
@@ -290,7 +290,7 @@ func BenchmarkCall(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, l, ServerOptions{Register: func(context.Context, Peer) any { return &echo{} }})
+		done <- Serve(ctx, l, ServerOptions{Register: func(context.Context, Peer) []Method { return (&echo{}).methods() }})
 	}()
 	defer func() {
 		cancel()
@@ -305,7 +305,7 @@ func BenchmarkCall(b *testing.B) {
 		}
 		defer c.Close()
 		for b.Loop() {
-			if _, err := Call[echoReply](ctx, c, "Echo", &echoArgs{Text: "x"}); err != nil {
+			if _, err := Call[EchoReply](ctx, c, "Echo", &EchoArgs{Text: "x"}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -316,7 +316,7 @@ func BenchmarkCall(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := Call[echoReply](ctx, c, "Echo", &echoArgs{Text: "x"}); err != nil {
+			if _, err := Call[EchoReply](ctx, c, "Echo", &EchoArgs{Text: "x"}); err != nil {
 				b.Fatal(err)
 			}
 			if err := c.Close(); err != nil {

@@ -10,10 +10,10 @@
 // turns out too big or can't be encoded is replaced by an error without upsetting the stream. It costs a client
 // of many calls about 0.1 ms each, and commands, which make one call a connection, nothing.
 //
-// The client is net/rpc's Client with that codec. The server dispatches by itself instead of through
-// rpc.Server, which lets a handler's panic end the process, flattens errors to text where nobody can reach the
-// value, and has no context: there is a receiver per connection, which knows its peer and gets a context that
-// ends with the connection.
+// Both sides are net/rpc's, with codecs of ours over the frames: the client its Client, the daemon a Server for each
+// connection, which registers the methods that ServerOptions.Register makes for that peer and the connection's
+// context. Hello is answered before the Server begins. What a Server would do to a handler's panic (end the process)
+// and to its error (keep only the text), Handle prevents, by registering every method inside a guard.
 //
 // # Contract
 //
@@ -32,5 +32,5 @@
 //   - When the daemon can't be reached again, a read, or a call that never left, ends in Unavailable; a mutation
 //     that was sent ends in OutcomeUnknown.
 //
-// gob leaves out zero values, behind pointers too: a *int that points to 0 arrives as nil.
+// gob leaves out zero values, behind pointers too: a *int that points to 0 arrives as nil. Hence Maybe.
 package api

@@ -14,47 +14,61 @@ import (
 	"testing"
 )
 
-type echoArgs struct {
+// EchoArgs are exported, as net/rpc wants it.
+type EchoArgs struct {
 	Mutation
 	Text string
 	Fail *Error
 }
 
-type echoReply struct {
+// EchoReply is, too.
+type EchoReply struct {
 	Text string
 	Size int
 	Peer Peer
 }
 
-// echo is a receiver with one method of each kind that matters here.
+// echo has one method of each kind that matters here.
 type echo struct {
+	ctx     context.Context
 	peer    Peer
 	entered chan string // request ids, of Wait
 	release chan struct{}
 }
 
-func (e *echo) Echo(args *echoArgs, reply *echoReply) error {
+func (e *echo) methods() []Method {
+	return []Method{
+		Handle("Echo", e.Echo), Handle("Plain", e.Plain), Handle("Mute", e.Mute), Handle("Panic", e.Panic),
+		Handle("Grow", e.Grow), Handle("Wait", e.Wait), Handle("Unsendable", e.Unsendable),
+	}
+}
+
+func (e *echo) Echo(args *EchoArgs, reply *EchoReply) error {
 	if args.Fail != nil {
 		return fmt.Errorf("echo: %w", args.Fail)
 	}
-	*reply = echoReply{Text: args.Text, Size: len(args.Text), Peer: e.peer}
+	*reply = EchoReply{Text: args.Text, Size: len(args.Text), Peer: e.peer}
 	return nil
 }
 
-func (e *echo) Plain(args echoArgs, reply *echoReply) error { return errors.New("plain " + args.Text) }
+func (e *echo) Plain(args *EchoArgs, _ *Empty) error { return errors.New("plain " + args.Text) }
+
+func (e *echo) Mute(_ *Empty, _ *Empty) error { return errors.New("") }
+
+func (e *echo) Unsendable(_ *Empty, reply *func()) error { return nil }
 
 func (e *echo) Panic(_ *Empty, _ *Empty) error { panic("out of cheese") }
 
-func (e *echo) Grow(args *echoArgs, reply *echoReply) error {
+func (e *echo) Grow(args *EchoArgs, reply *EchoReply) error {
 	reply.Text = strings.Repeat("x", 1<<20)
 	return nil
 }
 
 // Wait says that it has begun, and ends with the connection or when it is released.
-func (e *echo) Wait(ctx context.Context, args *echoArgs, reply *echoReply) error {
+func (e *echo) Wait(args *EchoArgs, reply *EchoReply) error {
 	e.entered <- args.RequestID
 	select {
-	case <-ctx.Done():
+	case <-e.ctx.Done():
 		reply.Text = "ended"
 	case <-e.release:
 		reply.Text = "released"
@@ -62,7 +76,7 @@ func (e *echo) Wait(ctx context.Context, args *echoArgs, reply *echoReply) error
 	return nil
 }
 
-func (e *echo) NotACall(int) {}
+func (e *echo) NotACall(_ *Empty, _ *Empty) error { return nil }
 
 // testServer serves echo on a socket of its own until the test ends or stop is called.
 type testServer struct {
@@ -93,8 +107,8 @@ func (s *testServer) options() ServerOptions {
 	return ServerOptions{
 		Hello:  HelloReply{Version: "1.2", ServerID: "abc", PID: 7, StateDir: "/state", UID: os.Geteuid()},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
-		Register: func(_ context.Context, peer Peer) any {
-			return &echo{peer: peer, entered: s.entered, release: s.release}
+		Register: func(ctx context.Context, peer Peer) []Method {
+			return (&echo{ctx: ctx, peer: peer, entered: s.entered, release: s.release}).methods()
 		},
 	}
 }
@@ -193,8 +207,7 @@ func (l *pipeListener) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-func servePipes(t *testing.T, s *testServer) *pipeListener {
-	opt := s.options()
+func servePipes(t *testing.T, s *testServer, opt ServerOptions) *pipeListener {
 	opt.PeerOf = func(net.Conn) (Peer, error) { return Peer{UID: os.Geteuid()}, nil }
 	l := newPipeListener()
 	ctx, cancel := context.WithCancel(t.Context())

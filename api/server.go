@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -40,9 +39,9 @@ type Peer struct {
 
 // ServerOptions say how to serve. Register is needed, the rest has defaults.
 type ServerOptions struct {
-	// Register makes the receiver of a connection's calls after its Hello; its methods of the forms that
-	// handler names are called as Service.Name. ctx ends with the connection, at the latest when the server stops.
-	Register func(ctx context.Context, peer Peer) any
+	// Register gives the calls that a connection answers after its Hello. ctx ends with the connection, at the
+	// latest when the server stops; it is for the handlers to keep.
+	Register func(ctx context.Context, peer Peer) []Method
 
 	// Hello is what Hello answers; Protocol and MaxMessage are filled in.
 	Hello HelloReply
@@ -175,151 +174,12 @@ func (s *server) start(ctx context.Context, conn net.Conn) {
 		peer:    peer,
 		refusal: refusal,
 		frames:  newFrames(conn, s.opt.MaxMessage, true),
-		calls:   make(chan struct{}, s.opt.MaxCalls),
 		logger:  s.opt.Logger.With("peer_pid", peer.PID),
 	}
 	s.conns.Go(func() {
 		defer func() { <-places }()
 		c.serve(ctx)
 	})
-}
-
-// serverConn is one connection. Its goroutine reads; each call has one of its own.
-type serverConn struct {
-	server   *server
-	peer     Peer
-	refusal  *Error // answers the first call, and that's all
-	frames   *frames
-	calls    chan struct{} // one for each call under way
-	handlers sync.WaitGroup
-	methods  methods // since Hello
-	logger   *slog.Logger
-}
-
-// serve reads calls until the peer goes away, breaks the rules, or ctx ends; then it ends the context
-// of the handlers and waits for them.
-func (c *serverConn) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	stopped := make(chan struct{})
-	unhook := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		c.frames.stop(stopGrace)
-	})
-	err := c.hello(ctx)
-	for err == nil {
-		err = c.next(ctx)
-	}
-	if ctx.Err() == nil && !errors.Is(err, io.EOF) {
-		c.logger.Debug("a connection ended", "error", err)
-	}
-	cancel()
-	c.handlers.Wait()
-	if !unhook() {
-		<-stopped
-	}
-	_ = c.frames.conn.Close() // every answer has been written, or can't be
-}
-
-// hello answers the first call, which nothing else may be.
-func (c *serverConn) hello(ctx context.Context) error {
-	c.frames.deadline(helloTime)
-	message, err := c.frames.read(func(n int) error {
-		if n > smallMessage {
-			return Errorf(TooLarge, "a first message of %d bytes can't be a hello", n)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	req, body, err := cutHeader(message)
-	if err != nil {
-		return err
-	}
-	var args HelloArgs
-	reply := c.server.opt.Hello
-	reply.MaxMessage = c.server.opt.MaxMessage
-	switch {
-	case c.refusal != nil:
-		err = c.refusal
-	case req.method != helloMethod:
-		err = Errorf(Incompatible, "the first call must be %s, and was %q", helloMethod, req.method)
-	default:
-		if err = decode(body, &args); err == nil {
-			reply.Protocol, err = chooseProtocol(args, reply.Version)
-		}
-	}
-	if err == nil {
-		c.peer.Of = args.Client + " " + args.Version
-		c.methods = methodsOf(c.server.opt.Register(ctx, c.peer))
-	}
-	c.answer(req, &reply, err)
-	return err
-}
-
-// next reads one call and starts its handler.
-func (c *serverConn) next(ctx context.Context) error {
-	select {
-	case c.calls <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	release := func() { <-c.calls }
-	message, err := c.frames.read(func(n int) error {
-		if n <= smallMessage {
-			return nil
-		}
-		if err := c.server.budget.Acquire(ctx, int64(n)); err != nil {
-			return err
-		}
-		release = func() { c.server.budget.Release(int64(n)); <-c.calls }
-		return nil
-	})
-	if err != nil {
-		release()
-		return err
-	}
-	req, body, err := cutHeader(message)
-	if err != nil {
-		release()
-		return err
-	}
-	c.handlers.Go(func() {
-		defer release()
-		handler, err := c.methods.find(req.method)
-		var reply any
-		if err == nil {
-			reply, err = handler.call(ctx, req.method, body, c.logger)
-		}
-		c.answer(req, reply, err)
-	})
-	return nil
-}
-
-// answer writes the reply or, when there is an error, that alone. A reply that can't be sent is replaced by the error
-// that says why. A peer that takes no answer is gone: its connection is closed, which ends the reader too.
-func (c *serverConn) answer(req header, reply any, err error) {
-	response := header{seq: req.seq}
-	var frame []byte
-	if err == nil {
-		if frame, err = encodeFrame(response, reply, c.frames.max); KindOf(err) == TooLarge {
-			err = AsError(err).WithHint("ask for less at a time")
-		}
-	}
-	if err != nil {
-		response.err = packError(err)
-		if frame, err = encodeFrame(response, nil, c.frames.max); err != nil {
-			response.err = packError(Errorf(TooLarge, "an error too long to send"))
-			frame, err = encodeFrame(response, nil, c.frames.max)
-		}
-	}
-	if err == nil {
-		err = c.frames.write(frame)
-	}
-	if err != nil {
-		c.logger.Debug("an answer was not sent", "method", req.method, "error", err)
-		_ = c.frames.conn.Close() // so that the reader ends; the reason is logged
-	}
 }
 
 // sleep waits, and says whether it did so to the end.
