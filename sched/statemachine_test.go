@@ -26,6 +26,7 @@ func TestStateMachine(t *testing.T) {
 			"matrix":   d.submitMatrix,
 			"bulk":     d.bulk,
 			"matrices": d.changeMatrix,
+			"grow":     d.growMatrix,
 			"machines": d.changeMachines,
 			"setup":    d.setUp,
 			"link":     d.link,

@@ -1,0 +1,311 @@
+package sched
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// A matrix that is submitted again under its name is the same sweep, perhaps with more values. A cell is its command, its
+// values and its repeat: what of it is done stays, and only cells that are new, have failed, were lost or were
+// forgotten run. The new ones get consecutive ids of their own.
+
+// Growth is what submitting a matrix again comes to.
+type Growth struct {
+	Matrix    uint64
+	New       int // cells that it didn't have
+	Again     int // failed, lost or forgotten: they run again
+	Done      int
+	Active    int // waiting, held, running, copying
+	Canceled  int // they stay so
+	Gone      int // cells of the matrix that the grid doesn't have any more; they stay as they are
+	FirstJob  uint64
+	AgainJobs []uint64 // the new jobs of those that run again
+	Sample    []string // the commands of the first that would run
+}
+
+// PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's, the first new job's, the number of
+// new cells, and then the jobs that run a cell again.
+func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan, Growth, error) {
+	m := s.matrices[s.named[spec.Name]]
+	if m == nil {
+		return Plan{}, Growth{}, errorf(NotFound, "no matrix %q", spec.Name)
+	}
+	named := spec.Name
+	spec.Name = ""
+	want, p, err := s.matrixOf(spec, driver)
+	if err != nil {
+		return Plan{}, Growth{}, err
+	}
+	want.Name, want.Id = named, m.Id
+	if err := m.sameSweep(want); err != nil {
+		return Plan{}, Growth{}, err
+	}
+	if tag := spec.Job.Tag; tag != "" {
+		if id, err := s.FindTag(tag); err != nil || id != m.Template.Tag {
+			return Plan{}, Growth{}, errorf(Conflict, "matrix %d is under another tag than %s", m.Id, tag).hint("leave the tag out; `jobserver tag set %%%d %s` changes it", m.Id, tag)
+		}
+	}
+	want.Template.Tag = m.Template.Tag
+	p.changedVars(m, want)
+	g := newGrowth(m, want)
+	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
+		return Plan{}, Growth{}, errorf(Invalid, "matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).hint("begin a new matrix")
+	}
+	out := g.compare(s)
+	if len(g.added) > 0 || !proto.Equal(want.Template, m.Template) {
+		p.add(&Change{MatrixGrown: g.change(p, &out)})
+	}
+	out.New = len(g.added)
+	p.IDs = []uint64{m.Id, out.FirstJob, uint64(out.New)}
+	for _, c := range g.again {
+		j := g.job(c)
+		j.Id, j.Status, j.RestartOf = p.id(1), Waiting, m.counting(c)
+		if s.index.mark[j.RestartOf] == 0 {
+			j.RestartOf = 0
+		}
+		if m.Held {
+			j.Status = Held
+		}
+		if len(out.Sample) < sample {
+			out.Sample = append(out.Sample, sampleCommand(j))
+		}
+		out.AgainJobs = append(out.AgainJobs, j.Id)
+		p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
+	}
+	p.IDs = append(p.IDs, out.AgainJobs...)
+	for i := range g.added {
+		if len(out.Sample) == sample {
+			break
+		}
+		out.Sample = append(out.Sample, sampleCommand(g.job(m.Cells+uint32(i))))
+	}
+	return p.Plan, out, nil
+}
+
+// sameSweep refuses a name that stands for another sweep.
+func (m *matrix) sameSweep(want *statepb.Matrix) error {
+	a, b := m.Template, want.Template
+	other := func(what, is, wanted string) error {
+		return errorf(Conflict, "matrix %d has the name %q already, and another %s: %s, not %s", m.Id, m.Name, what, oneLine(is, 200), oneLine(wanted, 200)).
+			hint("choose another name for another sweep, or `jobserver matrix rm %d` first", m.Id)
+	}
+	names := func(m *statepb.Matrix) string {
+		var all []string
+		for _, a := range m.Axes {
+			all = append(all, a.Name)
+		}
+		slices.Sort(all)
+		return fmt.Sprint(all)
+	}
+	env := func(j *statepb.Job) string {
+		var text bytes.Buffer
+		for _, v := range j.Env {
+			fmt.Fprintf(&text, "%s=%s ", v.Name, v.Value)
+		}
+		return text.String()
+	}
+	switch {
+	case !bytes.Equal(a.Cmd, b.Cmd):
+		return other("command", string(a.Cmd), string(b.Cmd))
+	case names(m.Matrix) != names(want):
+		return other("set of variables", names(m.Matrix), names(want))
+	case a.Class != b.Class:
+		return other("class", a.Class, b.Class)
+	case a.CpPath != b.CpPath || a.Flat != b.Flat:
+		return other("place for its results", a.CpPath, b.CpPath)
+	case env(a) != env(b):
+		return other("environment", env(a), env(b))
+	case a.Driver != b.Driver:
+		return other("way to run", fmt.Sprint("driver ", a.Driver), fmt.Sprint("driver ", b.Driver))
+	case m.Seed != want.Seed:
+		return other("seed", fmt.Sprint(m.Seed), fmt.Sprint(want.Seed))
+	}
+	return nil
+}
+
+// changedVars warns when a variable of the daemon's has another value than the cells that are done have seen.
+func (p *planner) changedVars(m *matrix, want *statepb.Matrix) {
+	for _, v := range want.Template.Vars {
+		for _, old := range m.Template.Vars {
+			if old.Name == v.Name && !v.Secret && !bytes.Equal(old.Value, v.Value) {
+				p.warn("the variable %s is %s now, and was %s when the matrix was submitted: cells that are done have the old value", v.Name, v.Value, old.Value)
+			}
+		}
+	}
+}
+
+// growth compares the cells that a matrix has with those that it is to have.
+type growth struct {
+	old     *matrix
+	want    *statepb.Matrix
+	axes    []*statepb.Axis // the matrix's own, with new values at their ends
+	repeats int32
+	wanted  []bool     // of the old cells
+	added   [][]uint32 // rows of the new ones
+	again   []uint32   // old cells that run again
+}
+
+func newGrowth(m *matrix, want *statepb.Matrix) *growth {
+	g := &growth{old: m, want: want, repeats: max(m.Repeats, want.Repeats), wanted: make([]bool, m.Cells)}
+	place := make([]int, len(m.Axes))          // of each old axis among the new ones
+	values := make([][]uint32, len(want.Axes)) // new value: its number in the merged axis
+	for i, a := range m.Axes {
+		place[i] = slices.IndexFunc(want.Axes, func(b *statepb.Axis) bool { return b.Name == a.Name })
+		merged := &statepb.Axis{Name: a.Name, Values: slices.Clone(a.Values)}
+		number := make(map[string]uint32, len(a.Values))
+		for k, v := range a.Values {
+			number[v] = uint32(k)
+		}
+		for _, v := range want.Axes[place[i]].Values {
+			n, ok := number[v]
+			if !ok {
+				n = uint32(len(merged.Values))
+				number[v] = n
+				merged.Values = append(merged.Values, v)
+			}
+			values[place[i]] = append(values[place[i]], n)
+		}
+		g.axes = append(g.axes, merged)
+	}
+	known := make(map[string]int, m.Cells) // the old cells by their rows; -1: a new one
+	row := make([]uint32, len(m.Axes)+1)
+	for c := range m.Cells {
+		index, repeat := cellIndex(m.Matrix, c)
+		copy(row, index)
+		row[len(index)] = repeat
+		known[string(rowKey(row))] = int(c)
+	}
+	for c := range want.Cells {
+		index, repeat := cellIndex(want, c)
+		for i, at := range place {
+			row[i] = values[at][index[at]]
+		}
+		row[len(index)] = repeat
+		key := rowKey(row)
+		switch at, ok := known[string(key)]; {
+		case !ok:
+			known[string(key)] = -1
+			g.added = append(g.added, slices.Clone(row))
+		case at >= 0:
+			g.wanted[at] = true
+		}
+	}
+	return g
+}
+
+func rowKey(row []uint32) []byte {
+	key := make([]byte, 0, 32)
+	for _, n := range row {
+		key = append(key, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+	}
+	return key
+}
+
+// compare says what becomes of the old cells.
+func (g *growth) compare(s *State) Growth {
+	out := Growth{Matrix: g.old.Id}
+	for c := range g.old.Cells {
+		if !g.wanted[c] {
+			out.Gone++
+			continue
+		}
+		switch s.Status(g.old.counting(c)) {
+		case Done:
+			out.Done++
+		case Canceled:
+			out.Canceled++
+		case Waiting, Held, Running, Copying:
+			out.Active++
+		case Failed, Lost, statepb.Status_UNKNOWN:
+			g.again = append(g.again, c)
+		}
+	}
+	out.Again = len(g.again)
+	return out
+}
+
+// rows are those of all cells, old and new.
+func (g *growth) rows() [][]uint32 {
+	all := make([][]uint32, 0, int(g.old.Cells)+len(g.added))
+	for c := range g.old.Cells {
+		index, repeat := cellIndex(g.old.Matrix, c)
+		all = append(all, append(index, repeat))
+	}
+	return append(all, g.added...)
+}
+
+// change is the durable fact, with the ids of the new cells.
+func (g *growth) change(p *planner, out *Growth) *statepb.MatrixGrown {
+	c := &statepb.MatrixGrown{
+		Matrix: g.old.Id, Template: g.want.Template, Axes: g.old.Axes, Repeats: g.old.Repeats, Index: g.old.Index, IndexWidth: g.old.IndexWidth,
+	}
+	if len(g.added) > 0 {
+		c.Axes, c.Repeats = g.axes, g.repeats
+		c.Index, c.IndexWidth = packIndex(g.rows())
+		c.Added = &statepb.Range{FirstJob: p.id(uint64(len(g.added))), Cells: uint32(len(g.added))}
+		out.FirstJob = c.Added.FirstJob
+	}
+	return c
+}
+
+// job is a cell as it would be submitted now, without an id.
+func (g *growth) job(c uint32) *statepb.Job {
+	row := []uint32(nil)
+	if c < g.old.Cells {
+		index, repeat := cellIndex(g.old.Matrix, c)
+		row = append(index, repeat)
+	} else {
+		row = g.added[c-g.old.Cells]
+	}
+	one := &statepb.Matrix{Axes: g.axes, Repeats: g.repeats, Seed: g.old.Seed}
+	one.Index, one.IndexWidth = packIndex([][]uint32{row})
+	j := proto.CloneOf(g.want.Template)
+	j.Matrix, j.Cell = g.old.Id, int32(c)
+	j.Vars = append(j.Vars, CellVars(one, 0)...)
+	return j
+}
+
+// applyMatrixGrown gives a matrix its new cells, and what has no record yet the new settings.
+func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
+	m := s.matrices[c.Matrix]
+	if m == nil {
+		return fmt.Errorf("no matrix %d", c.Matrix)
+	}
+	if c.Template == nil || c.Template.Class != m.Template.Class || c.Template.Tag != m.Template.Tag {
+		return fmt.Errorf("matrix %d can't change its class or tag", c.Matrix)
+	}
+	c = proto.CloneOf(c)
+	added := c.Added
+	if added == nil {
+		s.retemplate(m, c.Template)
+		return nil
+	}
+	if err := s.take(added.FirstJob, uint64(added.Cells)); err != nil {
+		return err
+	}
+	if added.Cells == 0 || int(m.Cells+added.Cells)*int(c.IndexWidth)*(len(c.Axes)+1) != len(c.Index) {
+		return fmt.Errorf("matrix %d grows by %d cells with an index of %d bytes", m.Id, added.Cells, len(c.Index))
+	}
+	s.retemplate(m, c.Template)
+	m.Axes, m.Repeats, m.Index, m.IndexWidth = c.Axes, c.Repeats, c.Index, c.IndexWidth
+	added.SubmittedAt = at
+	m.More = append(m.More, added)
+	s.house(m, added.FirstJob, added.Cells, at)
+	m.Cells += added.Cells
+	s.populate(m, added.FirstJob, added.Cells)
+	return nil
+}
+
+// retemplate gives the cells without a record of their own other settings; a priority is also a place in the queue.
+func (s *State) retemplate(m *matrix, template *statepb.Job) {
+	m.Template = template
+	if m.item != nil && m.item.priority != template.Priority {
+		s.dequeueMatrix(m)
+		s.queueMatrix(m)
+	}
+}

@@ -1,0 +1,117 @@
+package sched
+
+import (
+	"slices"
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// What readers want to know of a matrix as a whole.
+
+// clock counts the duration of a run of a cell that exited 0.
+func (m *matrix) clock(d time.Duration) {
+	if m.Runs == nil {
+		m.Runs = &statepb.Runs{}
+	}
+	m.Runs.Count++
+	m.Runs.Seconds += d.Seconds()
+	m.Runs.Squares += d.Seconds() * d.Seconds()
+}
+
+// Pace is what can be said of how long the rest of a matrix takes: the runs that have ended, what is left, and how
+// much of it fits at once.
+type Pace struct {
+	Runs    *statepb.Runs // nil: none has ended
+	Waiting int
+	Running []time.Duration // how long those under way have run
+	Slots   int             // of the machines of its class that can be given work
+}
+
+// Pace looks at a matrix at the time now.
+func (s *State) Pace(id uint64, now time.Time) Pace {
+	m := s.matrices[id]
+	if m == nil {
+		return Pace{}
+	}
+	p := Pace{Runs: m.Runs, Waiting: m.counts.By[Waiting]}
+	if c := s.classes[m.Template.Class]; c != nil {
+		for _, machine := range c.machines {
+			if machine.usable(now) {
+				p.Slots += int(machine.Slots)
+			}
+		}
+	}
+	for _, machine := range s.machines {
+		for _, job := range machine.slots {
+			if j := s.live[job]; j != nil && j.Matrix == id && j.Status == Running {
+				started := last(j.Job).StartedAt
+				if started == 0 {
+					started = now.UnixNano()
+				}
+				p.Running = append(p.Running, max(now.Sub(Time(started)), 0))
+			}
+		}
+	}
+	slices.Sort(p.Running)
+	return p
+}
+
+// CellView is a cell of a matrix, and the job that counts for it.
+type CellView struct {
+	Job        uint64
+	Status     Status // 0: it was forgotten
+	Index      []uint32
+	Repeat     uint32
+	Machine    string // of the newest attempt
+	Metrics    []string
+	ResultsDir string
+}
+
+// CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of results too, when the metrics
+// are in a file there.
+func (s *State) CellViews(id uint64, from uint32) []CellView {
+	m := s.matrices[id]
+	if m == nil {
+		return nil
+	}
+	var views []CellView
+	for c := from; c < m.Cells && len(views) < MaxPage; c++ {
+		job := m.counting(c)
+		v := CellView{Job: job, Status: s.Status(job), Machine: s.index.names[s.index.machine[job]]}
+		v.Index, v.Repeat = cellIndex(m.Matrix, c)
+		if v.Status == Done {
+			j := s.Job(job)
+			v.ResultsDir = j.ResultsDir
+			if a := last(j); a != nil {
+				v.Metrics = slices.Clone(a.Metrics)
+			}
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match, which sees a cell's index into
+// the values of each axis and its repeat; nil matches all.
+func (s *State) PlanMatrixRestart(id uint64, statuses []Status, match func(row []uint32) (bool, error)) (BulkPlan, error) {
+	m := s.matrices[id]
+	var ids []uint64
+	for c := range m.Cells {
+		job := m.counting(c)
+		if !slices.Contains(statuses, s.Status(job)) {
+			continue
+		}
+		if match != nil {
+			index, repeat := cellIndex(m.Matrix, c)
+			if ok, err := match(append(index, repeat)); err != nil {
+				return BulkPlan{}, errorf(Invalid, "%v", err)
+			} else if !ok {
+				continue
+			}
+		}
+		ids = append(ids, job)
+	}
+	slices.Sort(ids)
+	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: ids})
+}
