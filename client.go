@@ -224,18 +224,21 @@ func (e *env) workDir() (string, error) {
 func (e *env) peekOutput(args []string) {
 	format := e.getenv("JOBSERVER_OUTPUT")
 	for i, word := range args {
+		if word == "--" {
+			break
+		}
+		name, value, ok := strings.Cut(word, "=")
 		switch {
-		case word == "--":
-			i = len(args)
-		case (word == "-o" || word == "--output") && i+1 < len(args):
-			format = args[i+1]
-		case strings.HasPrefix(word, "--output="):
-			format = strings.TrimPrefix(word, "--output=")
-		case strings.HasPrefix(word, "-o") && !strings.HasPrefix(word, "--"):
-			format = strings.TrimPrefix(strings.TrimPrefix(word, "-o"), "=")
+		case name == "-o" || name == "--output":
+			if !ok && i+1 < len(args) {
+				value = args[i+1]
+			}
+			format = value
+		case strings.HasPrefix(word, "-o"):
+			format = word[len("-o"):]
 		}
 	}
-	e.errJSON = format == "json" || format == "jsonl"
+	e.errJSON = format == string(view.JSON) || format == string(view.JSONL)
 }
 
 // reportError tells the user what went wrong, why, and what to do next.

@@ -254,17 +254,12 @@ func varColumns() []view.Column[api.Variable] {
 	name := plain("Name", "name", func(v v) string { return v.Name })
 	name.IsID = true
 	value := view.Column[v]{Title: "Value", Key: "value",
-		Value: func(v v) string {
-			if v.Value == nil {
-				return ""
-			}
-			return *v.Value
-		},
+		Value: func(v v) string { return v.Value.Value },
 		Cell: func(v v) []view.Span {
-			if v.Value == nil {
+			if !v.Value.Set {
 				return []view.Span{{Text: "(secret)", Style: view.Grey}}
 			}
-			return []view.Span{{Text: *v.Value}}
+			return []view.Span{{Text: v.Value.Value}}
 		}}
 	return []view.Column[v]{name, value, onlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
 }

@@ -300,6 +300,8 @@ func jsonType(expr ast.Expr) string {
 	switch t := expr.(type) {
 	case *ast.StarExpr:
 		return jsonType(t.X)
+	case *ast.IndexExpr: // Maybe[T]
+		return jsonType(t.Index)
 	case *ast.ArrayType:
 		return "list of " + jsonType(t.Elt)
 	case *ast.MapType:

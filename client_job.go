@@ -62,6 +62,7 @@ func expandStdin(e *env, words []string) ([]string, error) {
 	return out, nil
 }
 
+// readWords reads words with any white space between them.
 func readWords(r io.Reader) ([]string, error) {
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, 1<<20)
@@ -120,13 +121,27 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 	}
 	e.warn(reply.Warnings)
 	warnClass(ctx, e, d, c.Class)
+	if !c.Follow && !c.Wait || e.globals.Quiet {
+		if err := e.printIDs(reply.JIDs); err != nil {
+			return err
+		}
+	}
 	if !c.Follow && !c.Wait {
-		return e.printIDs(reply.JIDs)
+		return nil
 	}
 	e.note("%s", jobWord(reply.JIDs))
-	ids := make([]string, len(reply.JIDs))
-	jobs := make([]api.Job, len(reply.JIDs))
-	for i, id := range reply.JIDs {
+	err = c.attend(ctx, e, d, reply.JIDs)
+	if ctx.Err() != nil {
+		e.note("%s: goes on; `%s rm %s` cancels it", jobWord(reply.JIDs), e.name, idRange(reply.JIDs))
+	}
+	return err
+}
+
+// attend stays with the new jobs until they have ended.
+func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) error {
+	ids := make([]string, len(jids))
+	jobs := make([]api.Job, len(jids))
+	for i, id := range jids {
 		ids[i], jobs[i].JID = jidText(id), id
 	}
 	if c.Follow {
@@ -172,13 +187,18 @@ func retries(retry bool, maxFailures *int, otherwise int) int {
 
 // jobWord is "job 17" or "jobs 17..19".
 func jobWord(ids []uint64) string {
-	switch len(ids) {
-	case 0:
-		return "no job"
-	case 1:
-		return fmt.Sprintf("job %d", ids[0])
+	if len(ids) == 1 {
+		return "job " + idRange(ids)
 	}
-	return fmt.Sprintf("jobs %d..%d", ids[0], ids[len(ids)-1])
+	return "jobs " + idRange(ids)
+}
+
+// idRange selects new jobs, whose ids follow each other.
+func idRange(ids []uint64) string {
+	if len(ids) == 1 {
+		return jidText(ids[0])
+	}
+	return fmt.Sprintf("%d..%d", ids[0], ids[len(ids)-1])
 }
 
 // waitPoll is how long one call waits at the daemon for news; then it is made again, so that a
@@ -206,7 +226,6 @@ func eachPage(ctx context.Context, d daemon, args api.ListJobsArgs, page func(*a
 		if err != nil {
 			return err
 		}
-		restoreZeros(reply)
 		if err := page(reply); err != nil {
 			return err
 		}

@@ -206,8 +206,8 @@ func jobError(job *api.Job) string {
 		return job.Error
 	case job.Signal != "":
 		return "killed by " + job.Signal
-	case job.ExitCode != nil && *job.ExitCode != 0:
-		return fmt.Sprintf("exit code %d", *job.ExitCode)
+	case job.ExitCode.Value != 0:
+		return fmt.Sprintf("exit code %d", job.ExitCode.Value)
 	}
 	return ""
 }
@@ -236,7 +236,7 @@ func jobColumns() []view.Column[api.Job] {
 		onlyCSV("tag", func(j j) string { return known0(j.Tag) }),
 		onlyCSV("priority", func(j j) string { return fmt.Sprint(j.Priority) }),
 		onlyCSV("attempt", func(j j) string { return number0(j.Attempt) }),
-		onlyCSV("exit_code", func(j j) string { return statText(knownPointer(j.ExitCode)) }),
+		onlyCSV("exit_code", func(j j) string { return statText(knownMaybe(j.ExitCode)) }),
 		onlyCSV("signal", func(j j) string { return j.Signal }),
 		onlyCSV("error", func(j j) string { return j.Error }),
 		onlyCSV("results_status", func(j j) string { return j.ResultsStatus }),

@@ -139,7 +139,7 @@ func writeJob(w io.Writer, e *env, job api.Job) {
 	out.list("variables", assignments(job.Vars))
 	out.list("environment", assignments(job.Env))
 	if job.Matrix != 0 {
-		out.add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, statText(knownPointer(job.Cell))))
+		out.add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, statText(knownMaybe(job.Cell))))
 	}
 	out.add("tag", firstNonEmpty(job.TagName, known0(job.Tag)))
 	out.add("priority", number0(job.Priority))
@@ -182,8 +182,8 @@ func writeAttempt(out fields, e *env, a api.Attempt) {
 	switch {
 	case a.Signal != "":
 		ended = "signal " + a.Signal
-	case a.ExitCode != nil:
-		ended = fmt.Sprintf("exit code %d", *a.ExitCode)
+	case a.ExitCode.Set:
+		ended = fmt.Sprintf("exit code %d", a.ExitCode.Value)
 	}
 	out.join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
 	out.add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))

@@ -100,7 +100,7 @@ func statColumns() []statColumn {
 		{"log", func(_ *jobStat, j *api.Job) any { return known(j.Log) }, func(c *jobStat) string { return c.LogMap }},
 		{"results_dir", (*jobStat).resultsDir, func(c *jobStat) string { return c.ResultsDirMap }},
 		{"attempt", func(_ *jobStat, j *api.Job) any { return known(j.Attempt) }, func(c *jobStat) string { return c.AttemptMap }},
-		{"exit_code", func(_ *jobStat, j *api.Job) any { return knownPointer(j.ExitCode) }, func(c *jobStat) string { return c.ExitCodeMap }},
+		{"exit_code", func(_ *jobStat, j *api.Job) any { return knownMaybe(j.ExitCode) }, func(c *jobStat) string { return c.ExitCodeMap }},
 		{"max_rss", func(_ *jobStat, j *api.Job) any { return known(j.MaxRSSBytes) }, func(c *jobStat) string { return c.MaxRSSMap }},
 		{"cpu_time", func(_ *jobStat, j *api.Job) any { return known(j.CPUSeconds) }, func(c *jobStat) string { return c.CPUTimeMap }},
 	}
@@ -115,11 +115,11 @@ func known[T comparable](value T) any {
 	return value
 }
 
-func knownPointer[T any](value *T) any {
-	if value == nil {
+func knownMaybe[T any](value api.Maybe[T]) any {
+	if !value.Set {
 		return nil
 	}
-	return *value
+	return value.Value
 }
 
 func knownList(values []string) any {

@@ -169,9 +169,6 @@ func (c *matrixLs) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	for i := range reply.Matrices {
-		restoreMatrix(&reply.Matrices[i])
-	}
 	if c.Matrix != "" && len(reply.Matrices) == 0 {
 		return api.Errorf(api.NotFound, "there is no matrix %s", c.Matrix)
 	}

@@ -220,7 +220,7 @@ func TestZeros(t *testing.T) {
 	s := newSession(t)
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
 		return &api.ListJobsReply{Jobs: []api.Job{
-			{JID: 1, Status: statusDone, Machine: "m", Slot: ptr(0), Matrix: 9, Cell: ptr(0), ExitCode: ptr(0), Attempts: []api.Attempt{{Outcome: "exited", ExitCode: ptr(0)}}},
+			{JID: 1, Status: statusDone, Machine: "m", Slot: api.Some(0), Matrix: 9, Cell: api.Some(0), ExitCode: api.Some(0), Attempts: []api.Attempt{{Outcome: "exited", ExitCode: api.Some(0)}}},
 			{JID: 2, Status: statusWaiting},
 		}}, nil
 	})

@@ -25,7 +25,7 @@ func sampleListing() *listing {
 			{JID: 17, Status: statusDone, Class: "foo", Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Machine: "clnode199.clemson.cloudlab.us:22", ResultsStatus: "copied", StartedAt: ago(5 * hour), DurationSeconds: 5400},
 			{JID: 18, Status: statusDone, Class: "foo", Cmd: "true", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 0.4, ResultsStatus: "none"},
 			{JID: 19, Status: statusDone, Class: "foo", Cmd: "make results", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 61, ResultsStatus: "failed"},
-			{JID: 20, Status: statusFailed, Class: "foo", Cmd: "./run.sh --size large --iterations 100000 --output results/large.csv", Machine: "gpu1", StartedAt: ago(2 * hour), DurationSeconds: 3725, ExitCode: ptr(2)},
+			{JID: 20, Status: statusFailed, Class: "foo", Cmd: "./run.sh --size large --iterations 100000 --output results/large.csv", Machine: "gpu1", StartedAt: ago(2 * hour), DurationSeconds: 3725, ExitCode: api.Some(2)},
 			{JID: 21, Status: statusFailed, Class: "foo", Cmd: "leak", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 10, Signal: "SIGKILL"},
 			{JID: 22, Status: statusCanceled, Class: "foo", Cmd: "sleep 1000", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 90},
 			{JID: 23, Status: statusLost, Class: "foo", Cmd: "train", Machine: "gpu3", StartedAt: ago(30 * hour), DurationSeconds: 7200, Error: "gpu3 was rebooted while it ran"},
@@ -33,7 +33,7 @@ func sampleListing() *listing {
 			{JID: 201, Status: statusRunning, Canceling: true, Class: "日本語", Cmd: "python 実験.py --名前 テスト --繰り返し 一〇〇 --出力 結果/日本語/とても長いファイル名.csv", Machine: "192.0.2.17:2222", StartedAt: ago(50 * hour)},
 			{JID: 202, Status: statusCopying, Class: "foo", Cmd: "dd", Machine: "gpu1", StartedAt: ago(time.Minute)},
 			{JID: 203, Status: statusWaiting, Class: "bar", Cmd: "bench {SIZE}", Vars: map[string]string{"SIZE": "4G"}, SubmittedAt: *ago(9 * 24 * hour)},
-			{JID: 204, Status: statusWaiting, Class: "bar", Cmd: "flaky", Attempt: 2, ExitCode: ptr(1), Machine: "gpu1", SubmittedAt: *ago(30 * time.Second)},
+			{JID: 204, Status: statusWaiting, Class: "bar", Cmd: "flaky", Attempt: 2, ExitCode: api.Some(1), Machine: "gpu1", SubmittedAt: *ago(30 * time.Second)},
 			{JID: 205, Status: statusHeld, Class: "bar", Cmd: "later", SubmittedAt: *ago(2 * time.Minute)},
 			{JID: 206, Status: statusRunning, Setup: true, Class: "bar", Steps: []string{"sudo apt-get update", "./build.sh -j 8"}, Machine: "gpu4", StartedAt: ago(time.Minute)},
 		},
@@ -95,12 +95,12 @@ func TestScreens(t *testing.T) {
 // sampleJob has every field that show prints.
 func sampleJob() api.Job {
 	return api.Job{
-		JID: 42, Status: statusFailed, Class: "foo", Cmd: "run {SIZE}", CmdRun: "run 4G", Machine: "gpu2", Slot: ptr(1), Matrix: 40, Cell: ptr(1), Tag: 5, TagName: "nightly",
-		Priority: 3, Attempt: 2, ExitCode: ptr(2), Error: "exited with code 2", Vars: map[string]string{"SIZE": "4G", "ALPHA": "0.5"}, Env: map[string]string{"OMP_NUM_THREADS": "8"},
+		JID: 42, Status: statusFailed, Class: "foo", Cmd: "run {SIZE}", CmdRun: "run 4G", Machine: "gpu2", Slot: api.Some(1), Matrix: 40, Cell: api.Some(1), Tag: 5, TagName: "nightly",
+		Priority: 3, Attempt: 2, ExitCode: api.Some(2), Error: "exited with code 2", Vars: map[string]string{"SIZE": "4G", "ALPHA": "0.5"}, Env: map[string]string{"OMP_NUM_THREADS": "8"},
 		CpPath: "/data", Results: []string{"/home/me/out.csv"}, ResultsStatus: "none", SubmittedAt: *ago(3 * time.Hour), TimeoutSeconds: 7200, MaxFailures: 3, Failures: 2, RestartOf: 12,
 		Attempts: []api.Attempt{
 			{Attempt: 1, Machine: "gpu1", Outcome: "lost", Error: "gpu1 was rebooted", DispatchedAt: *ago(2 * time.Hour), StartedAt: ago(2 * time.Hour)},
-			{Attempt: 2, Machine: "gpu2", Slot: 1, Outcome: "exited", ExitCode: ptr(2), DispatchedAt: *ago(time.Hour), StartedAt: ago(time.Hour), EndedAt: ago(time.Minute), DurationSeconds: 3540, CPUSeconds: 3000, MaxRSSBytes: 3 << 30, Log: "/state/logs/000000/42.2.out", ErrLog: "/state/logs/000000/42.2.err", LogDropped: 1 << 20},
+			{Attempt: 2, Machine: "gpu2", Slot: 1, Outcome: "exited", ExitCode: api.Some(2), DispatchedAt: *ago(time.Hour), StartedAt: ago(time.Hour), EndedAt: ago(time.Minute), DurationSeconds: 3540, CPUSeconds: 3000, MaxRSSBytes: 3 << 30, Log: "/state/logs/000000/42.2.out", ErrLog: "/state/logs/000000/42.2.err", LogDropped: 1 << 20},
 		},
 	}
 }

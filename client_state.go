@@ -171,8 +171,7 @@ func exportTables(state *sched.State, put func(exported) error) error {
 	for _, v := range state.Vars() {
 		variable := api.Variable{Name: v.Name, Secret: v.Secret}
 		if !v.Secret {
-			value := string(v.Value)
-			variable.Value = &value
+			variable.Value = api.Some(string(v.Value))
 		}
 		if err := put(exported{Variable: &variable}); err != nil {
 			return err

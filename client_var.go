@@ -29,9 +29,6 @@ func (c *varLs) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	for i := range reply.Vars {
-		restoreVariable(&reply.Vars[i])
-	}
 	return list(e, reply.Vars, varColumns())
 }
 
