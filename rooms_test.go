@@ -48,6 +48,9 @@ func TestRooms(t *testing.T) {
 			if dep == "jobserver" {
 				t.Errorf("%s imports main", pkg.ImportPath)
 			}
+			if dep == "jobserver/failpoint" {
+				continue // empty in every program but those of tests
+			}
 			if strings.HasPrefix(dep, "jobserver/") && !slices.Contains(mayImport[pkg.ImportPath], dep) {
 				t.Errorf("%s imports %s, which it must not enter", pkg.ImportPath, dep)
 			}

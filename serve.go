@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
+	"jobserver/failpoint"
 	"jobserver/fleet"
 	"jobserver/logging"
 	"jobserver/sched"
@@ -68,6 +69,7 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 	if err := p.build(state); err != nil {
 		return err
 	}
+	failpoint.Hit("serve.recovered")
 	listener, err := api.Listen(p.socket)
 	if err != nil {
 		return err
@@ -130,6 +132,7 @@ func (p *daemonParts) open(log *slog.Logger) (*sched.State, error) {
 		return nil, stateError(p.settings.StateDir, err)
 	}
 	p.store, p.recovery = store, recovery
+	failpoint.Hit("serve.opened")
 	for _, notice := range recovery.Notices {
 		log.Warn(notice)
 	}
@@ -316,6 +319,9 @@ func stateError(dir string, err error) error {
 // newToken names a run so that no other has the name.
 func newToken() string {
 	var b [12]byte
+	if failpoint.Breaks("token-new") {
+		return hex.EncodeToString(b[:])
+	}
 	rand.Read(b[:]) // it never fails: the program ends where there is no randomness
 	return hex.EncodeToString(b[:])
 }

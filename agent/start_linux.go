@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"jobserver/failpoint"
 )
 
 // startAll starts a batch, a few at a time: a fork is work for a core.
@@ -62,7 +64,11 @@ func (a *agent) start(ctx context.Context, s *Spec) StartResult {
 		}
 		var v view
 		torn, err := v.read(lock)
+		if failpoint.Breaks("start-once") {
+			torn, v = false, view{}
+		}
 		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
+			failpoint.Hit("agent.claimed")
 			return a.launch(ctx, s, dir, lock)
 		}
 		lock.Close()
@@ -169,6 +175,7 @@ func (a *agent) launch(ctx context.Context, s *Spec, dir string, lock *os.File) 
 	defer lock.Close()
 	o := order{Spec: *s, RunDir: dir, BootID: a.bootID, LoginDir: a.login, Env: os.Environ()}
 	r, err := a.pool.launch(ctx, encode(o.fields), lock)
+	failpoint.Hit("agent.launched")
 	if err == nil {
 		return r
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/agent"
+	"jobserver/failpoint"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/ssh"
@@ -290,6 +291,11 @@ func (m *machine) broken(l *link) {
 	}
 	reason := l.why()
 	m.hangUp()
+	if failpoint.Breaks("lost-is-known") {
+		for _, r := range m.runs {
+			m.f.opt.Report(sched.RunLost{Ref: r.ref, Reason: reason})
+		}
+	}
 	m.report(sched.Away{Addr: m.addr, Reason: reason})
 	for _, c := range m.queue {
 		m.copyWaits(c, "the machine is away")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"jobserver/agent"
+	"jobserver/failpoint"
 	"jobserver/sched"
 )
 
@@ -193,9 +194,14 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 		out.Files++
 		out.Bytes += i.Size
 	}
+	if failpoint.Breaks("copied-is-placed") {
+		t.f.opt.Report(out)
+	}
+	failpoint.Hit("fleet.results-gathered")
 	if err := t.place(); err != nil {
 		return sched.CopyEnded{}, err
 	}
+	failpoint.Hit("fleet.results-placed")
 	return out, nil
 }
 

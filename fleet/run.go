@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jobserver/agent"
+	"jobserver/failpoint"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -231,7 +232,9 @@ func (m *machine) spec(r *run) agent.Spec {
 
 // startBatch is the task of starting runs; each goes on as a task of its own.
 func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
+	failpoint.Hit("fleet.start-due")
 	results, err := l.client.Start(l.ctx, specs)
+	failpoint.Hit("fleet.start-answered")
 	for i, result := range results {
 		m.started(l, batch[i], result)
 	}
@@ -342,6 +345,7 @@ type verdict struct {
 // finish reports a run's end and hands its logs to be made durable.
 func (m *machine) finish(r *run, v verdict) {
 	outcome := r.outcome(v)
+	failpoint.Hit("fleet.run-ended")
 	if !r.silent.Load() {
 		m.f.opt.Report(outcome)
 	}
@@ -400,6 +404,7 @@ func (m *machine) forgetBatch(l *link, batch []*run) {
 		force = force || r.lost
 	}
 	err := l.client.Forget(l.ctx, ids, force)
+	failpoint.Hit("fleet.run-forgotten")
 	switch {
 	case err == nil:
 		for _, r := range batch {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"jobserver/failpoint"
 	"jobserver/sched/statepb"
 )
 
@@ -254,6 +255,10 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 		l.answer(in.requests, t.err)
 		return false, fmt.Errorf("the rules contradict themselves: %w", t.err)
 	}
+	if failpoint.Breaks("reply-before-commit") {
+		l.reply(in.requests)
+		in.requests = nil
+	}
 	if err := t.commit(); err != nil {
 		l.answer(in.requests, err)
 		return false, err
@@ -271,13 +276,21 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	if l.opt.Observe != nil && len(t.events) > 0 {
 		l.opt.Observe(t.events)
 	}
-	for _, r := range in.requests {
+	l.reply(in.requests)
+	if len(t.records) > 0 {
+		failpoint.Hit("loop.replied")
+	}
+	return len(t.records) > 0, nil
+}
+
+// reply lets reads look at what is durable now, and answers all.
+func (l *Loop) reply(requests []*request) {
+	for _, r := range requests {
 		if r.read != nil {
 			r.answer.err = l.guard("read the state", func() error { r.read(l.state); return nil })
 		}
 		r.reply <- r.answer
 	}
-	return len(t.records) > 0, nil
 }
 
 // guard runs what a request brings along. Neither plans nor reads change the state, so a panic in one is that request's
@@ -357,7 +370,7 @@ func (t *turn) apply(changes []*Change) {
 
 // request plans and applies one request.
 func (t *turn) request(r *request) {
-	if done := t.l.state.requests.done[r.id]; r.id != "" && done != nil {
+	if done := t.l.state.requests.done[r.id]; r.id != "" && done != nil && !failpoint.Breaks("request-once") {
 		r.answer = reply{plan: Plan{IDs: done.Ids}, repeated: true}
 		return
 	}
@@ -385,8 +398,10 @@ func (t *turn) commit() error {
 	if len(t.records) == 0 {
 		return nil
 	}
+	failpoint.Hit("loop.decided")
 	if err := t.l.journal.Commit(t.records); err != nil {
 		return fmt.Errorf("commit to the journal: %w", err)
 	}
+	failpoint.Hit("loop.committed")
 	return nil
 }

@@ -1,0 +1,47 @@
+//go:build failpoints
+
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// plan is what the environment asks for. It is the process's and not a caller's: the places are everywhere.
+var plan = sync.OnceValue(func() *planned {
+	p := &planned{promise: os.Getenv("JOBSERVER_MUTANT")}
+	text := os.Getenv("JOBSERVER_FAILPOINT")
+	if text == "" {
+		return p
+	}
+	place, pass, _ := strings.Cut(text, ":")
+	n, err := strconv.ParseInt(pass, 10, 64)
+	if err != nil || n < 1 {
+		panic(fmt.Sprintf("JOBSERVER_FAILPOINT=%s: want PLACE:PASS", text))
+	}
+	p.place = place
+	p.left.Store(n)
+	return p
+})
+
+type planned struct {
+	promise string
+	place   string
+	left    atomic.Int64 // passes until the last
+}
+
+// Hit passes a place; the pass that the environment names ends the process, as kill -9 does.
+func Hit(place string) {
+	if p := plan(); p.place == place && p.left.Add(-1) == 0 {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+// Breaks tells whether the environment wants a promise to be broken.
+func Breaks(promise string) bool { return plan().promise == promise }
