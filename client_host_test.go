@@ -69,8 +69,10 @@ func serveHost(t *testing.T, socket string) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- api.Serve(ctx, listener, api.ServerOptions{
-			Hello:    api.HelloReply{Version: "test", StateDir: filepath.Dir(socket)},
-			Register: func(context.Context, api.Peer) []api.Method { return []api.Method{api.Handle("Ping", hostService{}.Ping)} },
+			Hello: api.HelloReply{Version: "test", StateDir: filepath.Dir(socket)},
+			Register: func(context.Context, api.Peer) []api.Method {
+				return []api.Method{api.Handle("Ping", hostService{}.Ping)}
+			},
 		})
 	}()
 	t.Cleanup(func() {

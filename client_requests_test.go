@@ -149,7 +149,7 @@ func TestManySelectors(t *testing.T) {
 func TestPages(t *testing.T) {
 	s := newSession(t)
 	on(s.daemon, "ListJobs", func(args *api.ListJobsArgs) (any, error) {
-		reply := &api.ListJobsReply{Jobs: []api.Job{{JID: args.After + 1, Status: statusDone}, {JID: args.After + 2, Status: statusDone}}}
+		reply := &api.ListJobsReply{Jobs: []api.Job{{JID: args.After + 1}, {JID: args.After + 2, ExitCode: api.Some(0)}}}
 		if args.After < 4 {
 			reply.Next = args.After + 2
 		}
@@ -215,7 +215,19 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestZeros puts back what gob leaves out.
+// TestNoPager says what is missing, and what to do without it.
+func TestNoPager(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	s := newSession(t)
+	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
+		return &api.ListJobsReply{Jobs: []api.Job{{JID: 1, Status: statusDone, Log: "/logs/1.1.out"}}}, nil
+	})
+	if code := s.run("log", "-l", "1"); code != exitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
+		t.Errorf("exit code %d, stderr %s", code, s.stderr.String())
+	}
+}
+
+// TestZeros has zeros that mean something arrive, though gob leaves out zeros.
 func TestZeros(t *testing.T) {
 	s := newSession(t)
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {

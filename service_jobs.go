@@ -279,8 +279,7 @@ func (s *service) ListVars(_ *api.Empty, reply *api.ListVarsReply) error {
 		for _, v := range st.Vars() {
 			one := api.Variable{Name: v.Name, Secret: v.Secret}
 			if !v.Secret {
-				value := string(v.Value)
-				one.Value = &value
+				one.Value = api.Some(string(v.Value))
 			}
 			reply.Vars = append(reply.Vars, one)
 		}

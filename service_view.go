@@ -37,8 +37,7 @@ func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
 		out.TagName, _, _ = st.Tag(j.Tag)
 	}
 	if j.Matrix != 0 {
-		cell := int(j.Cell)
-		out.Cell = &cell
+		out.Cell = api.Some(int(j.Cell))
 	}
 	if j.Status == sched.Waiting {
 		out.NotBefore = timeOf(j.NotBefore)
@@ -63,8 +62,7 @@ func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
 
 // newestAttempt fills in what a job's listing shows of its newest attempt.
 func (s *service) newestAttempt(out *api.Job, j *statepb.Job, a *statepb.Attempt) {
-	slot := int(a.Slot)
-	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine, &slot, string(a.CmdRun)
+	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine, api.Some(int(a.Slot)), string(a.CmdRun)
 	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
@@ -91,12 +89,11 @@ func (s *service) attempt(j *statepb.Job, a *statepb.Attempt) api.Attempt {
 }
 
 // exitCodeOf is an attempt's exit code, if it has exited.
-func exitCodeOf(a *statepb.Attempt) *int {
+func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 	if a.Cause != statepb.Cause_EXITED || a.Signal != "" {
-		return nil
+		return api.Maybe[int]{}
 	}
-	code := int(a.ExitCode)
-	return &code
+	return api.Some(int(a.ExitCode))
 }
 
 // waitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1.

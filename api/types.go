@@ -8,25 +8,25 @@ import "time"
 
 // Job is one job as clients see it.
 type Job struct {
-	JID       uint64 `json:"jid"`
-	Status    string `json:"status"` // waiting held running copying done failed canceled lost
-	Canceling bool   `json:"canceling,omitempty"`
-	Class     string `json:"class"`
-	Cmd       string `json:"cmd"`               // as given
-	CmdRun    string `json:"cmd_run,omitempty"` // as the newest attempt ran it
-	Machine   string `json:"machine,omitempty"` // of the newest attempt
-	Slot      *int   `json:"slot,omitempty"`    // 0-based, of the newest attempt
-	Matrix    uint64 `json:"matrix,omitempty"`
-	Cell      *int   `json:"cell,omitempty"` // 0-based index in its matrix
-	Tag       uint64 `json:"tag,omitempty"`
-	TagName   string `json:"tag_name,omitempty"`
-	Priority  int    `json:"priority,omitempty"`
+	JID       uint64     `json:"jid"`
+	Status    string     `json:"status"` // waiting held running copying done failed canceled lost
+	Canceling bool       `json:"canceling,omitempty"`
+	Class     string     `json:"class"`
+	Cmd       string     `json:"cmd"`               // as given
+	CmdRun    string     `json:"cmd_run,omitempty"` // as the newest attempt ran it
+	Machine   string     `json:"machine,omitempty"` // of the newest attempt
+	Slot      Maybe[int] `json:"slot,omitzero"`     // 0-based, of the newest attempt
+	Matrix    uint64     `json:"matrix,omitempty"`
+	Cell      Maybe[int] `json:"cell,omitzero"` // 0-based index in its matrix
+	Tag       uint64     `json:"tag,omitempty"`
+	TagName   string     `json:"tag_name,omitempty"`
+	Priority  int        `json:"priority,omitempty"`
 
-	Attempt  int       `json:"attempt,omitempty"` // number of the newest attempt, from 1
-	Attempts []Attempt `json:"attempts,omitempty"`
-	ExitCode *int      `json:"exit_code,omitempty"`
-	Signal   string    `json:"signal,omitempty"`
-	Error    string    `json:"error,omitempty"`
+	Attempt  int        `json:"attempt,omitempty"` // number of the newest attempt, from 1
+	Attempts []Attempt  `json:"attempts,omitempty"`
+	ExitCode Maybe[int] `json:"exit_code,omitzero"`
+	Signal   string     `json:"signal,omitempty"`
+	Error    string     `json:"error,omitempty"`
 
 	Vars map[string]string `json:"vars,omitempty"`
 	Env  map[string]string `json:"env,omitempty"`
@@ -66,7 +66,7 @@ type Attempt struct {
 	Machine         string     `json:"machine"`
 	Slot            int        `json:"slot"`
 	Outcome         string     `json:"outcome"` // running, exited, canceled, timed out, lost, not started
-	ExitCode        *int       `json:"exit_code,omitempty"`
+	ExitCode        Maybe[int] `json:"exit_code,omitzero"`
 	Signal          string     `json:"signal,omitempty"`
 	Error           string     `json:"error,omitempty"`
 	DispatchedAt    time.Time  `json:"dispatched_at"`
@@ -167,9 +167,9 @@ type Tag struct {
 
 // Variable is a value that commands name as {NAME}. A secret's value is never sent to clients.
 type Variable struct {
-	Name   string  `json:"name"`
-	Value  *string `json:"value,omitempty"`
-	Secret bool    `json:"secret,omitempty"`
+	Name   string        `json:"name"`
+	Value  Maybe[string] `json:"value,omitzero"`
+	Secret bool          `json:"secret,omitempty"`
 }
 
 // Event is one change that became durable, in the order in which it did.
