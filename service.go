@@ -38,6 +38,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("AddMatrix", s.AddMatrix),
 		api.Handle("ListMatrices", s.ListMatrices),
 		api.Handle("ChangeMatrix", s.ChangeMatrix),
+		api.Handle("MatrixCells", s.MatrixCells),
 
 		api.Handle("ListMachines", s.ListMachines),
 		api.Handle("AddMachines", s.AddMachines),

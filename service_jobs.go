@@ -261,6 +261,9 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 	counts := st.Count(ids)
 	reply.Counts, reply.Total, reply.Cursor = countsOf(counts), len(ids), st.Changes()
 	reply.Done = counts.Unfinished() == 0
+	if !reply.Done {
+		reply.Left = leftOfJobs(st, ids, time.Now())
+	}
 	if len(ids) == 1 {
 		j := s.job(st, st.Job(ids[0]), false)
 		reply.JID, reply.Error = ids[0], j.Error

@@ -6,45 +6,19 @@ import (
 
 	"jobserver/api"
 	"jobserver/sched"
-	"jobserver/sched/statepb"
 )
 
 // sampleCells is how many commands a dry run shows.
 const sampleCells = 10
-
-// AddMatrix submits a matrix, or says what would be submitted.
-func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) error {
-	job, err := jobSpec(&args.Matrix.Job)
-	if err != nil {
-		return err
-	}
-	spec := sched.MatrixSpec{Job: job, Name: args.Matrix.Name}
-	for _, a := range args.Matrix.Vars {
-		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
-	}
-	driver := s.settings.Driver != ""
-	if args.DryRun {
-		return s.read(func(st *sched.State) (err error) {
-			reply.Cells, reply.Sample, reply.Warnings, err = st.SampleMatrix(spec, driver, sampleCells)
-			return err
-		})
-	}
-	done, err := s.do(args.RequestID, true, "submit a matrix to class "+job.Class, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanMatrix(spec, driver)
-	})
-	if err != nil {
-		return err
-	}
-	reply.ID, reply.FirstJID, reply.Cells, reply.Warnings = done.IDs[0], done.IDs[1], int(done.IDs[2]), done.Warnings
-	return nil
-}
 
 // ListMatrices lists all matrices, or one with its jobs: of a large one, those that come first.
 func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatricesReply) error {
 	return s.read(func(st *sched.State) error {
 		if args.ID == 0 && args.Name == "" {
 			for _, id := range st.Matrices() {
-				reply.Matrices = append(reply.Matrices, matrixOf(st, id))
+				m := matrixOf(st, id)
+				m.Left = leftOf(st, id, time.Now())
+				reply.Matrices = append(reply.Matrices, m)
 			}
 			return nil
 		}
@@ -57,6 +31,7 @@ func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatric
 			return err
 		}
 		m := matrixOf(st, id)
+		m.Left = leftOf(st, id, time.Now())
 		for i, job := range st.Cells(id) {
 			if i == sched.MaxPage {
 				break
@@ -86,7 +61,7 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 		case api.MatrixCancel:
 			return s.bulkOfMatrix(reply)(st.PlanMatrixCancel(id))
 		case api.MatrixRerun:
-			return s.bulkOfMatrix(reply)(st.PlanMatrixRerun(id, args.Failed))
+			return s.bulkOfMatrix(reply)(planRerun(st, id, args))
 		case api.MatrixForget:
 			return s.bulkOfMatrix(reply)(st.PlanMatrixForget(id))
 		}

@@ -71,18 +71,23 @@ type AddJobsReply struct {
 	Warnings []string // e.g. a placeholder that resembles a known name
 }
 
-// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times Repeat.
+// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times Repeat, or for
+// the cells that are given.
 type MatrixSpec struct {
-	Job  JobSpec
-	Name string
-	Vars []Axis
+	Job   JobSpec
+	Name  string
+	Vars  []Axis
+	Cells []uint32 // for each cell its index into the values of each variable, then its repeat; nil: the product
+	Seed  uint64   // from which {SEED} follows in each repeat
 }
 
-// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted.
+// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With Again the
+// name may be that of a matrix that is there: if it is the same sweep, it grows by what is missing.
 type AddMatrixArgs struct {
 	Mutation
 	Matrix MatrixSpec
 	DryRun bool
+	Again  bool
 }
 
 // AddMatrixReply says what was made: jobs FirstJID … FirstJID+Cells-1.
@@ -92,6 +97,7 @@ type AddMatrixReply struct {
 	Cells    int
 	Sample   []string // of a dry run: the commands of the first cells, as they would run
 	Warnings []string
+	Growth   *Growth // the matrix was there; Cells counts those that run now
 }
 
 // ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all.
@@ -214,6 +220,7 @@ type WaitReply struct {
 	ExitCode int    // its exit code as `wait` reports it: its own, 128+signal, or 1
 	Error    string // likewise why
 	Cursor   uint64
+	Left     *TimeLeft // when all that is left is of matrices, and some of their cells are done
 }
 
 // EventsArgs asks for events after Since, waiting for the first one at most Wait.
@@ -347,12 +354,15 @@ const (
 	MatrixForget = "rm"
 )
 
-// ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or were lost with Failed, else all that ended.
+// ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or were lost with Failed, those that
+// were lost with Lost, else all that ended; of these, the ones that fulfil the condition Where.
 type ChangeMatrixArgs struct {
 	Mutation
 	Matrix string // id or name
 	Op     string
 	Failed bool
+	Lost   bool
+	Where  string
 	DryRun bool
 }
 

@@ -150,6 +150,7 @@ type Matrix struct {
 	Tag         uint64    `json:"tag,omitempty"`
 	SubmittedAt time.Time `json:"submitted_at"`
 	Jobs        []Job     `json:"jobs,omitempty"` // when one matrix is asked for
+	Left        *TimeLeft `json:"left,omitempty"` // how long the rest takes
 }
 
 // Axis is one variable of a matrix and its values, in the order given.

@@ -1,0 +1,65 @@
+package api
+
+import "time"
+
+// Growth says what submitting a matrix comes to when there is one of its name: only cells that are new, failed, lost or forgotten run.
+type Growth struct {
+	New      int      `json:"new"`       // cells that it didn't have
+	Again    int      `json:"again"`     // failed, lost or forgotten: they run again
+	Done     int      `json:"done"`      // and stay so
+	Active   int      `json:"active"`    // waiting, held, running or copying
+	Canceled int      `json:"canceled"`  // they stay so
+	Gone     int      `json:"gone"`      // cells that the grid doesn't have any more; they stay as they are
+	FirstJID uint64   `json:"first_jid"` // of the new cells' jobs, which are consecutive; 0: there are none
+	JIDs     []uint64 `json:"jids"`      // the new jobs of the cells that run again
+}
+
+// TimeLeft is how long the rest of a matrix takes, as far as the cells that are done tell.
+type TimeLeft struct {
+	Seconds float64 `json:"seconds"`
+	Error   float64 `json:"error_seconds,omitempty"` // half the width of the 95 % prediction interval; absent when nothing is known of it
+}
+
+// Duration and Margin are the two as durations.
+func (l *TimeLeft) Duration() time.Duration { return time.Duration(l.Seconds * float64(time.Second)) }
+
+// Margin is half the width of the interval; 0 when nothing is known of it.
+func (l *TimeLeft) Margin() time.Duration { return time.Duration(l.Error * float64(time.Second)) }
+
+// MatrixCellsArgs asks for the cells of a matrix with what their jobs have left, from the cell From on.
+type MatrixCellsArgs struct {
+	Matrix  string // id or name
+	From    int
+	Metrics string // a file among each job's results that holds metrics, beside those that were printed; "": none
+}
+
+// MatrixCellsReply is one page of cells, in their order.
+type MatrixCellsReply struct {
+	Matrix   Matrix // without jobs
+	Cells    []Cell
+	Next     int // 0: nothing more
+	Problems []Problem
+}
+
+// Cell is a cell of a matrix, and the job that counts for it.
+type Cell struct {
+	JID     uint64
+	Status  string   // "": it was forgotten
+	Index   []uint32 // into the values of each variable
+	Repeat  uint32
+	Machine string // of the newest attempt
+	Metrics []Metric
+}
+
+// Metric is a number that a job has given a name.
+type Metric struct {
+	Name  string
+	Value float64
+	Unit  string
+}
+
+// Problem is a metric that can't be used.
+type Problem struct {
+	JID  uint64
+	Text string
+}

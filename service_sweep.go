@@ -1,0 +1,281 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"jobserver/api"
+	"jobserver/grid"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/stats"
+)
+
+// matrixSpec is a matrix to submit as the scheduler takes it.
+func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
+	job, err := jobSpec(&m.Job)
+	if err != nil {
+		return sched.MatrixSpec{}, err
+	}
+	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed}
+	for _, a := range m.Vars {
+		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
+	}
+	if m.Cells == nil {
+		return spec, nil
+	}
+	width := len(m.Vars) + 1
+	if len(m.Cells)%width != 0 {
+		return sched.MatrixSpec{}, api.Errorf(api.Invalid, "the cells of the matrix are cut off")
+	}
+	spec.Cells = make([][]uint32, 0, len(m.Cells)/width)
+	for row := range slices.Chunk(m.Cells, width) {
+		spec.Cells = append(spec.Cells, row)
+	}
+	return spec, nil
+}
+
+// AddMatrix submits a matrix, or says what would be submitted.
+func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) error {
+	spec, err := matrixSpec(&args.Matrix)
+	if err != nil {
+		return err
+	}
+	driver := s.settings.Driver != ""
+	again := func(st *sched.State) bool { return args.Again && spec.Name != "" && st.MatrixNamed(spec.Name) != 0 }
+	grow := func(st *sched.State) (sched.Plan, error) {
+		plan, g, err := st.PlanMatrixAgain(spec, driver, sampleCells)
+		if err == nil {
+			reply.ID, reply.Cells, reply.Sample, reply.Growth = g.Matrix, g.New+g.Again, g.Sample, growthOf(g)
+		}
+		return plan, err
+	}
+	if args.DryRun {
+		return s.read(func(st *sched.State) (err error) {
+			if again(st) {
+				var plan sched.Plan
+				plan, err = grow(st)
+				reply.Warnings = plan.Warnings
+				return err
+			}
+			reply.Cells, reply.Sample, reply.Warnings, err = st.SampleMatrix(spec, driver, sampleCells)
+			return err
+		})
+	}
+	done, err := s.do(args.RequestID, true, "submit a matrix to class "+spec.Job.Class, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		if again(st) {
+			return grow(st)
+		}
+		return st.PlanMatrix(spec, driver)
+	})
+	if err != nil {
+		return err
+	}
+	reply.ID, reply.FirstJID, reply.Warnings = done.IDs[0], done.IDs[1], done.Warnings
+	if reply.Growth == nil {
+		reply.Cells = int(done.IDs[2])
+	}
+	return nil
+}
+
+func growthOf(g sched.Growth) *api.Growth {
+	return &api.Growth{New: g.New, Again: g.Again, Done: g.Done, Active: g.Active, Canceled: g.Canceled, Gone: g.Gone, FirstJID: g.FirstJob, JIDs: g.AgainJobs}
+}
+
+// planRerun restarts cells of a matrix.
+func planRerun(st *sched.State, id uint64, args *api.ChangeMatrixArgs) (sched.BulkPlan, error) {
+	statuses := []sched.Status{sched.Failed, sched.Lost, sched.Canceled, sched.Done}
+	switch {
+	case args.Failed:
+		statuses = []sched.Status{sched.Failed, sched.Lost}
+	case args.Lost:
+		statuses = []sched.Status{sched.Lost}
+	}
+	var match func([]uint32) (bool, error)
+	if args.Where != "" {
+		m, _ := st.Matrix(id)
+		var axes []grid.Axis
+		for _, a := range m.Axes {
+			axes = append(axes, grid.Axis{Name: a.Name, Values: a.Values})
+		}
+		where, err := grid.Compile(args.Where, axes)
+		if err != nil {
+			return sched.BulkPlan{}, gridError(err)
+		}
+		match = where.Match
+	}
+	return st.PlanMatrixRestart(id, statuses, match)
+}
+
+// gridError gives the errors of grid and stats the form that users see.
+func gridError(err error) error {
+	var g *grid.Error
+	var t *stats.Error
+	switch {
+	case errors.As(err, &g):
+		return hintedError(g.Msg, g.Hint)
+	case errors.As(err, &t):
+		return hintedError(t.Msg, t.Hint)
+	}
+	return err
+}
+
+func hintedError(msg, hint string) error {
+	return &api.Error{Kind: api.Invalid, Message: msg, Hint: hint}
+}
+
+// leftOf is how long the rest of a matrix takes, nil when that is not known.
+func leftOf(st *sched.State, id uint64, now time.Time) *api.TimeLeft {
+	p := st.Pace(id, now)
+	if p.Runs == nil || p.Waiting+len(p.Running) == 0 {
+		return nil
+	}
+	runs := stats.Runs{N: p.Runs.Count, Sum: p.Runs.Seconds, Sq: p.Runs.Squares}
+	left := stats.Predict(runs, p.Waiting, p.Running, p.Slots)
+	if !left.Known {
+		return nil
+	}
+	return &api.TimeLeft{Seconds: left.Time.Seconds(), Error: left.Error.Seconds()}
+}
+
+// leftOfJobs is how long the rest of several jobs takes: the longest of their matrices. It is nil when some of what is left is of
+// no matrix, or nothing is known of one of them.
+func leftOfJobs(st *sched.State, ids []uint64, now time.Time) *api.TimeLeft {
+	var longest *api.TimeLeft
+	seen := map[uint64]bool{}
+	for _, id := range ids {
+		if status := st.Status(id); sched.Final(status) || status == sched.Copying {
+			continue
+		}
+		m := st.MatrixOf(id)
+		if seen[m] {
+			continue
+		}
+		seen[m] = true
+		left := leftOf(st, m, now)
+		if left == nil {
+			return nil
+		}
+		if longest == nil || left.Seconds > longest.Seconds {
+			longest = left
+		}
+	}
+	return longest
+}
+
+// Limits of one page of cells, and of a file of metrics.
+const (
+	cellPage       = 20 * sched.MaxPage
+	maxMetricsFile = 16 << 20
+	maxProblems    = 100
+)
+
+// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of results are read outside of it.
+func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
+	if args.Metrics != "" && !filepath.IsLocal(args.Metrics) {
+		return api.Errorf(api.Invalid, "%s is no file among the results of a job", args.Metrics).WithHint("give a path that begins in the results, like out.csv")
+	}
+	from := args.From
+	for len(reply.Cells) < cellPage {
+		var views []sched.CellView
+		total := 0
+		err := s.read(func(st *sched.State) error {
+			id, err := st.FindMatrix(args.Matrix)
+			if err != nil {
+				return err
+			}
+			reply.Matrix = matrixOf(st, id)
+			total = reply.Matrix.Cells
+			views = st.CellViews(id, uint32(max(from, 0)))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := range views {
+			reply.Cells = append(reply.Cells, cellOf(&views[i], args.Metrics, reply))
+		}
+		from += len(views)
+		if from >= total {
+			return nil
+		}
+	}
+	reply.Next = from
+	return nil
+}
+
+// cellOf is a cell as clients see it. What can't be read as a metric is a problem.
+func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cell {
+	c := api.Cell{JID: v.Job, Index: v.Index, Repeat: v.Repeat, Machine: v.Machine}
+	if v.Status != 0 {
+		c.Status = sched.StatusName(v.Status)
+	}
+	problem := func(text string) {
+		if len(reply.Problems) < maxProblems {
+			reply.Problems = append(reply.Problems, api.Problem{JID: v.Job, Text: text})
+		}
+	}
+	for _, line := range v.Metrics {
+		m, err := stats.ParseMetric(line)
+		if err != nil {
+			problem(err.Error())
+			continue
+		}
+		c.Metrics = append(c.Metrics, api.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
+	}
+	if file == "" || v.Status != sched.Done {
+		return c
+	}
+	if v.ResultsDir == "" {
+		problem("it has no results")
+		return c
+	}
+	metrics, problems, err := metricsFile(v.ResultsDir, file)
+	if err != nil {
+		problem(fmt.Sprintf("%s: %v", file, err))
+	}
+	for _, p := range problems {
+		problem(fmt.Sprintf("%s: %s", file, p))
+	}
+	for _, m := range metrics {
+		c.Metrics = append(c.Metrics, api.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
+	}
+	return c
+}
+
+// metricsFile reads a file of a job's results, which may be anything: it never leads out of them.
+func metricsFile(dir, name string) ([]stats.Metric, []string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, errors.New("the results are not there any more")
+	}
+	defer root.Close()
+	info, err := root.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, errors.New("there is no such file among the results")
+	case err != nil:
+		return nil, nil, err
+	case !info.Mode().IsRegular():
+		return nil, nil, errors.New("it is not a file")
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxMetricsFile+1))
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(data) > maxMetricsFile:
+		return nil, nil, fmt.Errorf("it has more than %d MiB", maxMetricsFile>>20)
+	}
+	return stats.ParseFile(data)
+}
