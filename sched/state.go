@@ -268,8 +268,11 @@ func (s *State) settle(j *job) error {
 func (s *State) noteCopying(j *job) {
 	if j.Status == Copying {
 		s.copying[j.Id] = j
-	} else {
+	} else if s.copying[j.Id] != nil {
 		delete(s.copying, j.Id)
+		if m := s.machines[last(j.Job).Machine]; m != nil {
+			s.dirty[m.Class] = true // it may be waiting to go
+		}
 	}
 }
 
