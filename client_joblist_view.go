@@ -74,6 +74,8 @@ func listColumns(e *env) []view.Column[listRow] {
 			return jobCommand(row.job)
 		case row.matrix != nil:
 			return row.matrix.Cmd
+		case row.tag != nil && row.tag.Name != jidText(row.tag.ID):
+			return "@" + row.tag.Name
 		}
 		return ""
 	})
