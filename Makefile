@@ -10,7 +10,7 @@ all: build
 
 # The binary that is daemon, client and agent. It is static, as it is sent to the machines.
 build:
-	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o jobserver .
+	$(GO) build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)" -o jobserver .
 
 # The tests as they have to pass before anything is committed.
 test: deps lint

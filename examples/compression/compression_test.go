@@ -77,7 +77,7 @@ func (l *lab) setup(t *testing.T, machines ...string) {
 	t.Helper()
 	prepare, compress := read(t, "prepare.sh"), read(t, "compress.sh")
 	args := append([]string{"machine", "setup", "-q", "-c", "bench", "-m"}, machines...)
-	args = append(args, "--verify", "sh -n ~/compress.sh", "--", "# for {GOROOT} and {TREE}\n"+prepare,
+	args = append(args, "--verify", "sh -n ~/compress.sh", "--", prepare,
 		"cat > ~/compress.sh <<'END'\n"+compress+"END")
 	ids := strings.Fields(l.J(t, args...))
 	if len(ids) != len(machines) {

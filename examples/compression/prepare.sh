@@ -1,6 +1,6 @@
-# Puts the Go source tree of this machine into ~/corpus.tar. A step of the machines' setup.
-# JOBSERVER_GOROOT is where Go is installed; JOBSERVER_TREE are the parts of it to take.
+# Puts the Go source tree into ~/corpus.tar: a step of the machines' setup. {GOROOT}, where Go is installed, and {TREE}, the parts of
+# it to take, are variables: `j var set TREE src`.
 set -eu
-tar --sort=name --owner=0 --group=0 --mtime=@0 -cf "$HOME/corpus.tar.new" -C "$JOBSERVER_GOROOT" $JOBSERVER_TREE
+tar --sort=name --owner=0 --group=0 --mtime=@0 -cf ~/corpus.tar.new -C {GOROOT} {TREE}
 mv ~/corpus.tar.new ~/corpus.tar
 wc -c < ~/corpus.tar
