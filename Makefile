@@ -2,7 +2,6 @@
 
 GO ?= go
 export CGO_ENABLED ?= 0
-VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 .PHONY: all build test race lint deps generate bench torture clean
 
@@ -10,7 +9,7 @@ all: build
 
 # The binary that is daemon, client and agent. It is static, as it is sent to the machines.
 build:
-	$(GO) build -trimpath -ldflags "-s -w -X main.buildVersion=$(VERSION)" -o jobserver .
+	$(GO) build -trimpath -ldflags "-s -w" -o jobserver .
 
 # The tests as they have to pass before anything is committed.
 test: deps lint
