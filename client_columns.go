@@ -207,7 +207,14 @@ func matrixColumns(e *env) []view.Column[api.Matrix] {
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
 	vars := plain("Values", "vars", axesText)
 	vars.Give, vars.Min = 2, 12
-	return []view.Column[m]{id, name, jobs, plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
+	left := plain("Left", "left_seconds", func(m m) string { return leftText(m.Left) })
+	left.Give, left.Value = 4, func(m m) string {
+		if m.Left == nil {
+			return ""
+		}
+		return fmt.Sprint(m.Left.Seconds)
+	}
+	return []view.Column[m]{id, name, jobs, left, plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
 		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string { return e.timeText(m.SubmittedAt) })},
 		{Title: "Results in", Key: "cp_path", OnlyWide: true, Cell: view.Text(func(m m) string { return m.CpPath })},
 	}
@@ -220,6 +227,17 @@ func matrixCounts(m api.Matrix) []view.Span {
 		spans = append(spans, view.Span{Text: " held", Style: view.Blue})
 	}
 	return spans
+}
+
+// leftText is how long the rest of a matrix takes: "12m ± 3m".
+func leftText(left *api.TimeLeft) string {
+	switch {
+	case left == nil:
+		return ""
+	case left.Error > 0:
+		return view.FormatDuration(left.Duration()) + " ± " + view.FormatDuration(left.Margin())
+	}
+	return view.FormatDuration(left.Duration())
 }
 
 func axesText(m api.Matrix) string {

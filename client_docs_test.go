@@ -24,8 +24,8 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields, err := jsonTables([]string{"api/types.go", "api/methods.go"}, []string{
-		"Job", "Attempt", "Machine", "MachineCheck", "Matrix", "Axis", "Counts", "Tag", "Variable", "Event", "BulkJob", "WhyReply", "Status",
+	fields, err := jsonTables([]string{"api/types.go", "api/methods.go", "api/sweep.go"}, []string{
+		"Job", "Attempt", "Machine", "MachineCheck", "Matrix", "TimeLeft", "Axis", "Counts", "Tag", "Variable", "Event", "BulkJob", "WhyReply", "Status",
 	})
 	if err != nil {
 		t.Fatal(err)

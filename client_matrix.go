@@ -12,12 +12,15 @@ import (
 // matrixGroup are the commands on matrices.
 type matrixGroup struct {
 	Add    matrixAdd    `cmd:"" help:"Submit a command for every combination of values."`
+	Apply  matrixApply  `cmd:"" help:"Submit the experiment that a file describes, or what is missing of it."`
 	Ls     matrixLs     `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
 	Cancel matrixCancel `cmd:"" help:"Cancel what is left of a matrix."`
 	Rm     matrixRm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
 	Hold   matrixHold   `cmd:"" aliases:"pause" help:"Keep a matrix's jobs from starting."`
 	Unhold matrixUnhold `cmd:"" aliases:"resume" help:"Let a matrix's jobs start."`
 	Rerun  matrixRerun  `cmd:"" help:"Run the cells again that have ended, or with --failed only those that failed or were lost."`
+	Table  matrixTable  `cmd:"" help:"The numbers of a matrix: means, intervals and more over repeats."`
+	Plot   matrixPlot   `cmd:"" help:"Draw the numbers of a matrix, with error bars."`
 }
 
 // matrixRetries is how often a matrix's job is run again by default.
@@ -28,13 +31,14 @@ type matrixAdd struct {
 	Class  string   `arg:"" name:"CLASS" predictor:"class" help:"The class of machines that may run it."`
 	Cmd    string   `arg:"" name:"CMD" help:"The command line, with {KEY} for the values."`
 	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps the results; may have {KEY}s, too."`
-	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values; \\, is a comma in a value."`
+	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5), @FILE for its lines; \\, or quotes for a comma in a value."`
 
+	sweepFlags
 	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
 	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
 	Notify      bool              `name:"notify" help:"Tell when it has ended."`
-	Name        string            `name:"name" help:"A name for it."`
+	Name        string            `name:"name" help:"A name for it. When a matrix of this name is there, only cells run that it lacks, or that failed or were lost."`
 	Tag         string            `name:"tag" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
 	Hold        bool              `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
 	Priority    int               `name:"priority" help:"Higher ones of a class start first; 0 by default."`
@@ -46,10 +50,6 @@ type matrixAdd struct {
 
 // Run submits the matrix.
 func (c *matrixAdd) Run(ctx context.Context, e *env) error {
-	axes, err := parseAxes(c.Vars)
-	if err != nil {
-		return err
-	}
 	dir, err := e.workDir()
 	if err != nil {
 		return err
@@ -57,45 +57,41 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	if c.Times < 1 {
 		return api.Errorf(api.Usage, "-x %d: a combination is run once or more", c.Times)
 	}
-	args := api.AddMatrixArgs{DryRun: c.DryRun, Matrix: api.MatrixSpec{
-		Name: c.Name, Vars: axes,
-		Job: api.JobSpec{
-			Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: c.Times,
-			MaxFailures: retries(false, c.MaxFailures, matrixRetries), Timeout: c.Timeout.Duration,
-			Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
-			Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
-		},
-	}}
+	sweep, err := c.spec(c.Vars, c.Times, localFiles(dir))
+	if err != nil {
+		return usageOf(err)
+	}
+	m, warnings, err := matrixOfGrid(sweep)
+	if err != nil {
+		return err
+	}
+	e.warn(warnings)
+	m.Name = c.Name
+	m.Job = api.JobSpec{
+		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: m.Job.Repeat,
+		MaxFailures: retries(false, c.MaxFailures, matrixRetries), Timeout: c.Timeout.Duration,
+		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
+		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
+	}
 	d, err := e.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", &args)
-	if err != nil {
-		return err
-	}
-	e.warn(reply.Warnings)
-	warnClass(ctx, e, d, c.Class)
-	if c.DryRun {
-		return printSample(e, reply)
-	}
-	if !e.forScripts() {
-		e.note("matrix %d: %s, %d..%d", reply.ID, counted(reply.Cells, "job"), reply.FirstJID, reply.FirstJID+uint64(reply.Cells)-1)
-	}
-	return printMatrixID(e, reply)
+	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true})
 }
 
 // newMatrix is a matrix that was submitted, in JSON.
 type newMatrix struct {
-	ID       uint64 `json:"id"`
-	FirstJID uint64 `json:"first_jid"`
-	Cells    int    `json:"cells"`
+	ID       uint64      `json:"id"`
+	FirstJID uint64      `json:"first_jid"`
+	Cells    int         `json:"cells"`
+	Growth   *api.Growth `json:"growth,omitempty"` // when the matrix was there
 }
 
 func printMatrixID(e *env, reply *api.AddMatrixReply) error {
 	if e.structured() {
-		return list(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells}}, newMatrixColumns())
+		return list(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}}, newMatrixColumns())
 	}
 	_, err := fmt.Fprintln(e.stdout, reply.ID)
 	return err
@@ -111,45 +107,12 @@ func printSample(e *env, reply *api.AddMatrixReply) error {
 	if more := reply.Cells - len(reply.Sample); more > 0 {
 		fmt.Fprintf(e.stdout, "… and %d more\n", more)
 	}
+	if reply.Growth != nil {
+		e.note("%s of matrix %d would be submitted: %s", counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
+		return nil
+	}
 	e.note("%s would be submitted", counted(reply.Cells, "job"))
 	return nil
-}
-
-// parseAxes reads KEY=V1,V2… words, in their order. A backslash before a comma or a backslash makes it part of the value.
-func parseAxes(words []string) ([]api.Axis, error) {
-	var axes []api.Axis
-	seen := map[string]bool{}
-	for _, word := range words {
-		name, values, ok := strings.Cut(word, "=")
-		if !ok || name == "" {
-			return nil, api.Errorf(api.Usage, "%q is not of the form KEY=V1,V2,…", word).
-				WithHint("a command or path with blanks must be quoted")
-		}
-		if seen[name] {
-			return nil, api.Errorf(api.Usage, "the variable %s is given twice", name).WithHint("write its values in one list: %s=…,…", name)
-		}
-		seen[name] = true
-		axes = append(axes, api.Axis{Name: name, Values: splitValues(values)})
-	}
-	return axes, nil
-}
-
-func splitValues(text string) []string {
-	var values []string
-	var value strings.Builder
-	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '\\' && i+1 < len(text) && (text[i+1] == ',' || text[i+1] == '\\'):
-			i++
-			value.WriteByte(text[i])
-		case text[i] == ',':
-			values = append(values, value.String())
-			value.Reset()
-		default:
-			value.WriteByte(text[i])
-		}
-	}
-	return append(values, value.String())
 }
 
 // matrixLs is `matrix ls [ID]`.
@@ -189,6 +152,10 @@ func writeMatrix(e *env, m *api.Matrix) error {
 	}
 	out.add("repeats", number0(m.Repeats))
 	out.add("results in", m.CpPath)
+	out.add("time left", leftText(m.Left))
+	if m.Left != nil {
+		out.add("time left", leftText(m.Left))
+	}
 	if m.Held {
 		out.join("held", firstNonEmpty(m.HeldWhy, "yes"))
 	}
@@ -244,12 +211,15 @@ func (c *matrixUnhold) Run(ctx context.Context, e *env) error {
 type matrixRerun struct {
 	matrixName
 	bulkFlags
-	Failed bool `name:"failed" help:"Only the cells that failed or were lost."`
+	Failed bool   `name:"failed" xor:"which" help:"Only the cells that failed or were lost."`
+	Lost   bool   `name:"lost" xor:"which" help:"Only the cells that were lost."`
+	All    bool   `name:"all" xor:"which" help:"All cells that have ended, which is the default."`
+	Where  string `name:"where" placeholder:"CONDITION" help:"Of these only the cells for which this holds, as 'A<B' or 'MODE!=slow && REPEAT==0'."`
 }
 
 // Run runs cells again.
 func (c *matrixRerun) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixRerun, Failed: c.Failed})
+	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
 }
 
 // changeMatrix does one thing to a whole matrix. What can't be undone is asked about when it concerns many jobs.

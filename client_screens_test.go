@@ -56,7 +56,7 @@ func TestScreens(t *testing.T) {
 		{Machine: api.Machine{Addr: "gpu2"}, Error: "gpu2: connection refused", Hint: "is sshd running there?"},
 	}
 	matrices := []api.Matrix{
-		{ID: 93, Name: "pages", Class: "foo", Cmd: "exp00010 --size {SIZE} --pages {PAGES}", Vars: []api.Axis{{Name: "SIZE", Values: []string{"1G", "2G", "4G"}}, {Name: "PAGES", Values: []string{"huge", "small"}}}, Cells: 6, Counts: api.Counts{Running: 1, Waiting: 3, Done: 2}, CpPath: "/data/pages", SubmittedAt: *ago(time.Hour)},
+		{ID: 93, Name: "pages", Class: "foo", Cmd: "exp00010 --size {SIZE} --pages {PAGES}", Vars: []api.Axis{{Name: "SIZE", Values: []string{"1G", "2G", "4G"}}, {Name: "PAGES", Values: []string{"huge", "small"}}}, Cells: 6, Counts: api.Counts{Running: 1, Waiting: 3, Done: 2}, Left: &api.TimeLeft{Seconds: 720, Error: 190}, CpPath: "/data/pages", SubmittedAt: *ago(time.Hour)},
 		{ID: 400, Class: "bar", Cmd: "true {I}", Vars: []api.Axis{{Name: "I", Values: []string{"1"}}}, Cells: 1, Held: true, HeldWhy: "4 failures in a row on 2 machines", Counts: api.Counts{Held: 1}},
 	}
 	bulked := []api.BulkJob{
