@@ -241,7 +241,10 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
 	default:
 		r.Summary = "it " + why
-		if j.MaxFailures > 0 {
+		switch {
+		case j.MaxFailures == 1:
+			r.Summary += ", and its one retry is used"
+		case j.MaxFailures > 1:
 			r.Summary += fmt.Sprintf(", and all %d retries are used", j.MaxFailures)
 		}
 		r.Hint = fmt.Sprintf("`jobserver job log -c %d` and `-e` show what it printed; `jobserver job restart %d` runs it again", j.Id, j.Id)
