@@ -14,12 +14,15 @@ type Event struct {
 	Kind    string // job.submitted, job.running, job.done, machine.added, …
 	Job     uint64
 	Attempt int
+	Step    int // of a setup, from 0
 	Machine string
 	Matrix  uint64
 	Tag     uint64
 	Class   string
 	Status  Status
-	Notify  bool // the user asked to hear of this job
+	Notify  bool   // the user asked to hear of this job
+	Ended   bool   // an attempt has ended
+	Cause   string // of its end, as others may have it: exited with code 1
 	Text    string
 	Warn    bool // somebody should look
 }
@@ -168,7 +171,7 @@ func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
 	if j := s.Job(id); j != nil {
 		e.Matrix, e.Tag, e.Class, e.Notify = j.Matrix, j.Tag, j.Class, j.Notify
 		if a := last(j); a != nil {
-			e.Attempt, e.Machine = int(a.Number), a.Machine
+			e.Attempt, e.Step, e.Machine = int(a.Number), int(a.Step), a.Machine
 		}
 	}
 	return e
@@ -222,6 +225,7 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 		text += fmt.Sprintf("; copying %d results", len(a.Results))
 	}
 	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == "job.retried"
+	e.Ended, e.Cause = true, how
 	return s.aboutJob(e, id, "%s", text)
 }
 

@@ -429,7 +429,7 @@ func packIndex(cells [][]uint32) (index []byte, width uint32) {
 	return index, width
 }
 
-// PlanVar sets or unsets a variable. SLACK_API is always a secret.
+// PlanVar sets or unsets a variable. SLACK_API and WEBHOOK are always secrets: whoever knows such an address can write there.
 func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 	if err := checkName(name); err != nil {
 		return Plan{}, err
@@ -445,6 +445,6 @@ func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 		return Plan{}, errorf(Invalid, "a variable's value can't have a zero byte in it")
 	}
 	return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{
-		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API", Unset: unset,
+		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API" || name == "WEBHOOK", Unset: unset,
 	}}}}, nil
 }
