@@ -172,6 +172,7 @@ func (d *Data) Pivot(q Query) (*Table, error) {
 		}
 	}
 	d.fill(t, rows, cols)
+	d.together(t)
 	t.notes()
 	t.Warnings = append(t.Warnings, d.uneven(rows, cols)...)
 	return t, nil
@@ -312,6 +313,21 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 			t.Units[name] = seen[0]
 		case len(seen) > 1:
 			t.warn("%s comes in different units: %q; the values are taken as they are", name, seen)
+		}
+	}
+}
+
+// together warns of variables whose values fall together in a place of the table: a mean over them is seldom what is meant.
+func (d *Data) together(t *Table) {
+	for a, axis := range d.Axes {
+		if slices.Contains(t.RowDims, axis.Name) || slices.Contains(t.ColDims, axis.Name) {
+			continue
+		}
+		for i := range d.Cells {
+			if d.Cells[i].Index[a] != d.Cells[0].Index[a] {
+				t.warn("cells with different values of %s fall together: name it for the rows or columns, or choose some with --where", axis.Name)
+				break
+			}
 		}
 	}
 }

@@ -2,7 +2,6 @@ package stats
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -148,23 +147,20 @@ type Line struct {
 }
 
 // each visits the places of the table that the sweep has cells in.
-func (t *Table) each(visit func(vars []string, g *Group) error) error {
+func (t *Table) each(visit func(vars []string, g *Group)) {
 	for r, row := range t.Rows {
 		for k, col := range t.Cols {
 			if g := t.Groups[r][k]; g != nil {
-				if err := visit(append(append([]string(nil), row...), col...), g); err != nil {
-					return err
-				}
+				visit(append(append([]string(nil), row...), col...), g)
 			}
 		}
 	}
-	return nil
 }
 
 func (t *Table) dims() []string { return append(append([]string(nil), t.RowDims...), t.ColDims...) }
 
-// WriteJSON writes an array of Lines, all statistics of each.
-func (t *Table) WriteJSON(w io.Writer) error {
+// Lines are the places of the table with all statistics of each, for JSON.
+func (t *Table) Lines() []Line {
 	lines := []Line{}
 	dims := t.dims()
 	units := map[string]string{}
@@ -173,7 +169,7 @@ func (t *Table) WriteJSON(w io.Writer) error {
 			units[name] = unit
 		}
 	}
-	err := t.each(func(vars []string, g *Group) error {
+	t.each(func(vars []string, g *Group) {
 		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units, Done: g.Done, Failed: g.Failed, Missing: g.Missing}
 		for i, name := range dims {
 			l.Vars[name] = vars[i]
@@ -189,15 +185,8 @@ func (t *Table) WriteJSON(w io.Writer) error {
 			l.Metrics[name] = all
 		}
 		lines = append(lines, l)
-		return nil
 	})
-	if err != nil {
-		return err
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(lines)
+	return lines
 }
 
 // WriteCSV writes a line for each place: the dimensions, the numbers at full precision, and how many cells they stand for. What
@@ -218,10 +207,8 @@ func (t *Table) WriteCSV(w io.Writer) error {
 	for _, c := range columns {
 		header = append(header, c.String())
 	}
-	if err := out.Write(append(header, "done", "failed", "missing")); err != nil {
-		return fmt.Errorf("write the table: %w", err)
-	}
-	err := t.each(func(record []string, g *Group) error {
+	lines := [][]string{append(header, "done", "failed", "missing")}
+	t.each(func(record []string, g *Group) {
 		for _, c := range columns {
 			v := t.Summary(g, c.Metric).of(c.Stat)
 			text := ""
@@ -230,13 +217,9 @@ func (t *Table) WriteCSV(w io.Writer) error {
 			}
 			record = append(record, text)
 		}
-		return out.Write(append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing)))
+		lines = append(lines, append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing)))
 	})
-	if err == nil {
-		out.Flush()
-		err = out.Error()
-	}
-	if err != nil {
+	if err := out.WriteAll(lines); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -166,7 +167,11 @@ func TestTables(t *testing.T) {
 				func(b *bytes.Buffer) error { return table.WriteMarkdown(b) },
 				func(b *bytes.Buffer) error { return table.WriteLaTeX(b) },
 				func(b *bytes.Buffer) error { return table.WriteCSV(b) },
-				func(b *bytes.Buffer) error { return table.WriteJSON(b) },
+				func(b *bytes.Buffer) error {
+					enc := json.NewEncoder(b)
+					enc.SetIndent("", "  ")
+					return enc.Encode(table.Lines())
+				},
 			} {
 				out.WriteString("\n")
 				if err := write(&out); err != nil {

@@ -80,6 +80,7 @@ func (c Counts) Short() []Span {
 type Progress struct {
 	Done, Failed, Running, Waiting int     // failed: all that ended in another way than done
 	Rate                           float64 // jobs that end per second; 0: unknown
+	Left                           string  // how long the rest takes, when more is known of that than the rate tells
 }
 
 const (
@@ -103,7 +104,8 @@ func (p Progress) Bar(width int) []Span {
 	add(p.Failed > 0, Red, "%d failed", p.Failed)
 	add(p.Running > 0, Yellow, "%d running", p.Running)
 	add(p.Waiting > 0, Blue, "%d waiting", p.Waiting)
-	if left := float64(p.Running+p.Waiting) / p.Rate; left > 0 && left < math.MaxInt64/float64(time.Second) {
+	add(p.Left != "", Plain, "%s left", p.Left)
+	if left := float64(p.Running+p.Waiting) / p.Rate; p.Left == "" && left > 0 && left < math.MaxInt64/float64(time.Second) {
 		add(true, Plain, "%s left", FormatDuration(time.Duration(left)*time.Second))
 	}
 	add(p.Rate > 0 && !math.IsInf(p.Rate, 0), Plain, "%s", formatRate(p.Rate))

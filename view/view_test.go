@@ -305,6 +305,7 @@ func TestBar(t *testing.T) {
 		{"5", half, 5, ""},
 		{"the end", Progress{Done: 10}, 60, "[████████████████████████████████████████] 10/10"},
 		{"nothing", Progress{}, 60, "0/0"},
+		{"known", Progress{Done: 1, Waiting: 2, Rate: 1, Left: "12m ± 3m"}, 40, "1/3, 2 waiting, 12m ± 3m left, 1.0/s"},
 		{"slow", Progress{Done: 1, Waiting: 2, Rate: 1.0 / 1800}, 60, "[█████████░░░░░░░░░░░░░░░░░░] 1/3, 2 waiting, 1h left, 2.0/h"},
 	}
 	for _, test := range tests {
@@ -321,7 +322,7 @@ func FuzzBar(f *testing.F) {
 	f.Add(uint32(0), uint32(0), uint32(0), uint32(0), math.Inf(1), 10)
 	f.Fuzz(func(t *testing.T, done, failed, running, waiting uint32, rate float64, width int) {
 		width = 1 + max(0, width%300)
-		line := Paint(Progress{int(done), int(failed), int(running), int(waiting), rate}.Bar(width), false)
+		line := Paint(Progress{Done: int(done), Failed: int(failed), Running: int(running), Waiting: int(waiting), Rate: rate}.Bar(width), false)
 		if Width(line) > width || strings.ContainsRune(line, '\n') {
 			t.Errorf("%q is wider than %d", line, width)
 		}
