@@ -43,7 +43,7 @@ type globals struct {
 	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
 	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
 	Host    string `name:"host" env:"JOBSERVER_HOST" placeholder:"[USER@]HOST" help:"Reach the daemon on another machine, through SSH."`
-	Output  string `name:"output" short:"o" env:"JOBSERVER_OUTPUT" enum:"table,wide,json,jsonl,csv,id" default:"table" placeholder:"FORMAT" help:"How to print: table, wide, json, jsonl, csv or id."`
+	Output  string `name:"output" short:"o" env:"JOBSERVER_OUTPUT" suggest:"table,wide,json,jsonl,csv,id" default:"table" placeholder:"FORMAT" help:"How to print: table, wide, json, jsonl, csv or id."`
 	Quiet   bool   `name:"quiet" short:"q" env:"JOBSERVER_QUIET" help:"Print only ids."`
 	Color   string `name:"color" env:"JOBSERVER_COLOR" enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Colours: auto, always or never."`
 	Help    bool   `name:"help" short:"h" help:"Explain the command."`

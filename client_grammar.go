@@ -85,7 +85,11 @@ func execute(ctx context.Context, e *env, args []string) error {
 	if err := e.prepare(); err != nil {
 		return err
 	}
-	return node.Target.Addr().Interface().(command).Run(ctx, e)
+	c := node.Target.Addr().Interface().(command)
+	if err := e.checkOutput(c); err != nil {
+		return err
+	}
+	return c.Run(ctx, e)
 }
 
 // rootShorthand gives the flags that act as commands their commands.

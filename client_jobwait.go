@@ -47,6 +47,7 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 			return err
 		}
 		cursor = reply.Cursor
+		progress.left = reply.Left
 		progress.show(reply.Counts)
 		switch {
 		case reply.Done:
@@ -54,7 +55,11 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 			return waitResult(e, reply)
 		case !deadline.IsZero() && !e.now().Before(deadline):
 			progress.clear()
-			return api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+			if reply.Left != nil {
+				return err.WithHint("as far as the cells that are done tell, they need %s more", leftText(reply.Left))
+			}
+			return err
 		}
 	}
 }

@@ -16,6 +16,7 @@ type progress struct {
 	began time.Time
 	ended int // jobs that had ended when it began
 	known bool
+	left  *api.TimeLeft // as the daemon has worked it out, or nil
 }
 
 // newProgress makes a bar. It stays silent with -q, and where nobody looks.
@@ -35,6 +36,9 @@ func (p *progress) show(c api.Counts) {
 	bar := view.Progress{
 		Done: c.Done, Failed: c.Failed + c.Canceled + c.Lost,
 		Running: c.Running + c.Copying, Waiting: c.Waiting + c.Held,
+	}
+	if p.left != nil {
+		bar.Left = leftText(p.left)
 	}
 	if passed := p.e.now().Sub(p.began).Seconds(); passed > 0 {
 		bar.Rate = float64(ended-p.ended) / passed

@@ -67,6 +67,7 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 		return st.PlanSetup(sched.SetupSpec{
 			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots, Steps: steps, Timeout: args.Timeout,
 			Stagger: args.Stagger, Notify: args.Notify, Until: args.Until, Retries: args.Retries,
+			Once: args.Once,
 		}, now)
 	})
 	reply.JIDs = done.IDs

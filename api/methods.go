@@ -272,6 +272,7 @@ type SetupArgs struct {
 	Notify   bool
 	Until    time.Time
 	Retries  int  // of a step that failed
+	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
 	Reboot   bool // the machine reboots after the steps, and Verify waits for the new boot
 }
 

@@ -1,6 +1,8 @@
 package sched
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"time"
@@ -34,7 +36,8 @@ type SetupSpec struct {
 	Stagger time.Duration
 	Notify  bool
 	Until   time.Time
-	Retries int // of a step
+	Retries int  // of a step
+	Once    bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
 }
 
 // PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the machines.
@@ -58,6 +61,9 @@ func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 			return Plan{}, errorf(Invalid, "the machine %s is given twice", addr)
 		}
 		seen[addr] = true
+		if spec.Once && s.isSetUp(addr, steps) {
+			continue
+		}
 		if err := p.setup(spec, steps, addr, i, now); err != nil {
 			return Plan{}, err
 		}
@@ -132,6 +138,35 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 	p.IDs = append(p.IDs, j.Id)
 	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
 	return nil
+}
+
+// isSetUp says that the machine's last setup, which has succeeded or is to end, has these steps.
+func (s *State) isSetUp(addr string, steps []string) bool {
+	m := s.machines[addr]
+	if m == nil {
+		return false
+	}
+	var want [][]byte
+	for _, step := range steps {
+		want = append(want, []byte(step))
+	}
+	hash := stepsHash(want)
+	if n := len(m.setups); n > 0 {
+		return bytes.Equal(stepsHash(s.live[m.setups[n-1]].Setup.Steps), hash)
+	}
+	if j := s.live[m.slots[0]]; j != nil && j.Setup != nil {
+		return bytes.Equal(stepsHash(j.Setup.Steps), hash)
+	}
+	return bytes.Equal(m.SetUp, hash)
+}
+
+// stepsHash names the steps of a setup.
+func stepsHash(steps [][]byte) []byte {
+	h := sha256.New()
+	for _, step := range steps {
+		fmt.Fprintf(h, "%d:%s,", len(step), step)
+	}
+	return h.Sum(nil)
 }
 
 // classAfter is the class that a machine will be in when nothing more is asked: that of its last setup that is still to end, the one
@@ -247,6 +282,7 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 		s.endSetup(j, Done, at)
 		if m := s.machines[a.Machine]; m != nil {
 			m.Failures, m.LastError, m.HomeClass = nil, "", ""
+			m.SetUp = stepsHash(j.Setup.Steps)
 			if j.Setup.Class != "" {
 				s.moveMachine(m, j.Setup.Class)
 			}

@@ -1710,6 +1710,7 @@ type Machine struct {
 	Kernel        string                 `protobuf:"bytes,17,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	AddedAt       int64                  `protobuf:"varint,18,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
 	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"` // where it came from when it was set aside
+	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`             // SHA-256 of the steps of its last setup that succeeded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1875,6 +1876,13 @@ func (x *Machine) GetHomeClass() string {
 		return x.HomeClass
 	}
 	return ""
+}
+
+func (x *Machine) GetSetUp() []byte {
+	if x != nil {
+		return x.SetUp
+	}
+	return nil
 }
 
 type Failure struct {
@@ -4336,7 +4344,7 @@ const file_state_proto_rawDesc = "" +
 	"\x04cell\x18\x02 \x01(\rR\x04cell\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xf4\x03\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\x8b\x04\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -4359,7 +4367,8 @@ const file_state_proto_rawDesc = "" +
 	"\x06kernel\x18\x11 \x01(\tR\x06kernel\x12\x19\n" +
 	"\badded_at\x18\x12 \x01(\x03R\aaddedAt\x12\x1d\n" +
 	"\n" +
-	"home_class\x18\x13 \x01(\tR\thomeClass\"o\n" +
+	"home_class\x18\x13 \x01(\tR\thomeClass\x12\x15\n" +
+	"\x06set_up\x18\x14 \x01(\fR\x05setUp\"o\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12\x14\n" +

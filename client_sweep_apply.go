@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/grid"
+	"jobserver/view"
+)
+
+// matrixApply is `matrix apply FILE`.
+type matrixApply struct {
+	File string `arg:"" name:"FILE" predictor:"file" help:"The experiment, as YAML; - reads it from stdin. Its paths are relative to it."`
+
+	Name   string `name:"name" placeholder:"NAME" help:"Instead of the name in the file, or the file's own."`
+	Class  string `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Instead of the class in the file."`
+	Hold   bool   `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
+	Setup  bool   `name:"setup" help:"Run the file's setup on every machine of the class, also on those where it has run."`
+	DryRun bool   `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
+}
+
+// Run submits the experiment, or what is missing of it.
+func (c *matrixApply) Run(ctx context.Context, e *env) error {
+	x, dir, err := c.read(e)
+	if err != nil {
+		return err
+	}
+	args, warnings, err := c.args(x, dir)
+	if err != nil {
+		return err
+	}
+	e.warn(warnings)
+	d, err := e.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if len(x.Setup) > 0 {
+		// The whole is checked before anything of it is submitted.
+		dry := *args
+		dry.DryRun = true
+		would, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", &dry)
+		if err != nil {
+			return err
+		}
+		if would.Cells > 0 || c.Setup {
+			if err := c.setUp(ctx, e, d, x); err != nil {
+				return err
+			}
+		}
+	}
+	return submitMatrix(ctx, e, d, args)
+}
+
+// read reads the file, and says where its paths begin.
+func (c *matrixApply) read(e *env) (*grid.Experiment, string, error) {
+	dir, err := e.workDir()
+	if err != nil {
+		return nil, "", err
+	}
+	var data []byte
+	if c.File == "-" {
+		data, err = io.ReadAll(e.stdin)
+	} else {
+		if !filepath.IsAbs(c.File) {
+			dir = filepath.Join(dir, filepath.Dir(c.File))
+		} else {
+			dir = filepath.Dir(c.File)
+		}
+		data, err = os.ReadFile(c.File)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, "", api.Errorf(api.Usage, "there is no file %s", c.File)
+	} else if err != nil {
+		return nil, "", fmt.Errorf("read the experiment: %w", err)
+	}
+	x, err := grid.ParseExperiment(c.File, data, localFiles(dir))
+	if err != nil {
+		return nil, "", usageOf(err)
+	}
+	if c.Class != "" {
+		x.Class = c.Class
+	}
+	x.Name = firstNonEmpty(c.Name, x.Name)
+	if x.Name == "" && c.File != "-" {
+		x.Name = strings.TrimSuffix(filepath.Base(c.File), filepath.Ext(c.File))
+	}
+	return x, dir, nil
+}
+
+// args are what submits the experiment.
+func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, []string, error) {
+	m, warnings, err := matrixOfGrid(x.Sweep)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Name = x.Name
+	job := &m.Job
+	job.Class, job.Cmd, job.CpPath, job.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
+	job.Tag, job.Notify, job.Hold, job.Priority, job.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat
+	job.MaxFailures = retries(false, x.Retries, matrixRetries)
+	if len(x.Env) > 0 {
+		job.Env = x.Env
+	}
+	if x.Timeout.Text != "" {
+		if job.Timeout, err = view.ParseDuration(x.Timeout.Text, time.Minute); err != nil {
+			return nil, nil, usageOf(x.At(x.Timeout.Line, "timeout: %v", err))
+		}
+	}
+	if x.MaxLog.Text != "" {
+		if job.MaxLog, err = view.ParseSize(x.MaxLog.Text); err != nil {
+			return nil, nil, usageOf(x.At(x.MaxLog.Line, "max_log: %v", err))
+		}
+	}
+	return &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true}, warnings, nil
+}
+
+// setUp runs the experiment's setup on the machines of its class, once on each.
+func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Experiment) error {
+	if c.DryRun {
+		e.note("the setup would run on the machines of class %s where it hasn't", x.Class)
+		return nil
+	}
+	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
+		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true, Steps: x.Setup, Once: !c.Setup,
+	})
+	switch api.KindOf(err) {
+	case api.NotFound, api.NoMatch:
+		e.warn([]string{fmt.Sprintf("no machine is in class %s: the setup runs with the next `matrix apply` that has something to run", x.Class)})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(reply.JIDs) > 0 {
+		e.note("%s: jobs %d..%d", counted(len(reply.JIDs), "setup"), reply.JIDs[0], reply.JIDs[len(reply.JIDs)-1])
+	}
+	return nil
+}
