@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,7 +55,11 @@ func newLab(t *testing.T, serve ...string) *lab {
 	}
 	t.Setenv("SSH_CONFIG", first.ConfigFile)
 	l.Daemon = daemontest.New(t, append(serve, "--ssh-config", first.ConfigFile)...)
-	l.J(t, "var", "set", "GOROOT", runtime.GOROOT())
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.J(t, "var", "set", "GOROOT", strings.TrimSpace(string(goroot)))
 	l.J(t, "var", "set", "TREE", tree)
 	l.J(t, "var", "set", "LEDGER", l.ledger)
 	l.setup(t, l.machines...)
