@@ -3,6 +3,7 @@ package sched
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"jobserver/sched/statepb"
@@ -54,6 +55,7 @@ func (s *State) checkJobs() error {
 
 func (s *State) checkCounts() error {
 	var all Counts
+	classes := map[string]Counts{}
 	matrices := map[*matrix]*Counts{}
 	for _, m := range s.order {
 		matrices[m] = new(Counts)
@@ -61,6 +63,9 @@ func (s *State) checkCounts() error {
 	for id := uint64(1); id < s.nextID; id++ {
 		if mark := s.index.mark[id]; mark != 0 {
 			all.add(mark, 1)
+			class := classes[s.index.names[s.index.class[id]]]
+			class.add(mark, 1)
+			classes[s.index.names[s.index.class[id]]] = class
 			if c, ok := s.cellOf(id); ok && c.matrix.counting(c.cell) == id {
 				matrices[c.matrix].add(mark, 1)
 			}
@@ -69,6 +74,9 @@ func (s *State) checkCounts() error {
 	var errs []error
 	if all != s.counts {
 		errs = append(errs, fmt.Errorf("counts are %v, a scan gives %v", s.counts, all))
+	}
+	if got := s.CountsByClass(); !maps.Equal(got, classes) {
+		errs = append(errs, fmt.Errorf("the classes count %v, a scan gives %v", got, classes))
 	}
 	errs = append(errs, s.checkHomes())
 	for m, c := range matrices {

@@ -126,6 +126,7 @@ type index struct {
 	place   []uint32 // in history's blocks; 0: elsewhere
 	names   []string
 	number  map[string]uint32
+	counts  []Counts // of jobs, by the number of their class
 }
 
 func newIndex() *index { return &index{names: []string{""}, number: map[string]uint32{"": 0}} }
@@ -148,6 +149,15 @@ func (x *index) intern(name string) uint32 {
 		x.number[name] = n
 	}
 	return n
+}
+
+// countsOf are the counts of a job's class.
+func (x *index) countsOf(id uint64) *Counts {
+	class := x.class[id]
+	for int(class) >= len(x.counts) {
+		x.counts = append(x.counts, Counts{})
+	}
+	return &x.counts[class]
 }
 
 func (x *index) status(id uint64) Status {

@@ -214,6 +214,7 @@ func (r *Restorer) loaded() error {
 			continue
 		}
 		s.counts.add(mark, 1)
+		s.index.countsOf(id).add(mark, 1)
 		if c, ok := s.cellOf(id); ok {
 			s.countJobs(c.matrix, 0, mark)
 			if c.matrix.counting(c.cell) == id {

@@ -187,6 +187,7 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 		}
 	}
 	each(&s.counts)
+	each(s.index.countsOf(id))
 	if c, ok := s.cellOf(id); ok {
 		if c.matrix.counting(c.cell) == id {
 			each(&c.matrix.counts)
@@ -200,8 +201,8 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 
 // remark brings index and counts to what the record says.
 func (s *State) remark(j *statepb.Job) {
-	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
 	s.index.class[j.Id] = s.index.intern(j.Class)
+	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
 	if n := len(j.Attempts); n > 0 {
 		s.index.machine[j.Id] = s.index.intern(j.Attempts[n-1].Machine)
 	}

@@ -1,0 +1,33 @@
+package sched
+
+import "time"
+
+// What those ask who measure the daemon. None of it costs more with a longer history.
+
+// CountsByClass counts the jobs of each class that has any.
+func (s *State) CountsByClass() map[string]Counts {
+	counts := map[string]Counts{}
+	for class, c := range s.index.counts {
+		if c != (Counts{}) {
+			counts[s.index.names[class]] = c
+		}
+	}
+	return counts
+}
+
+// WaitingSince says of each class with a queue since when the job at its head has waited: since its submission, or since its
+// retry was due.
+func (s *State) WaitingSince() map[string]time.Time {
+	since := map[string]time.Time{}
+	for name, c := range s.classes {
+		if len(c.queue) > 0 {
+			j := c.queue[0].record()
+			at := max(j.SubmittedAt, j.NotBefore)
+			if m := c.queue[0].matrix; m != nil {
+				at = m.SubmittedAt
+			}
+			since[name] = Time(at)
+		}
+	}
+	return since
+}
