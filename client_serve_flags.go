@@ -29,13 +29,10 @@ type ServeCmd struct {
 	KnownHosts  string  `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Instead of the user's known_hosts."`
 	Metrics     string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics at this address."`
 
-	On                  []string `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens. May be repeated."`
-	SummaryInterval     minutes  `name:"summary-interval" placeholder:"DURATION" help:"Send a summary so often while jobs run."`
-	NotifyRunning       bool     `name:"notify-running" help:"Tell when a job starts."`
-	NotifyComplete      bool     `name:"notify-complete" help:"Tell when a job has ended well."`
-	NotifyCopied        bool     `name:"notify-copied" help:"Tell when a job's results have been copied."`
-	NotifyFail          bool     `name:"notify-fail" help:"Tell when a job has failed."`
-	NotifyMachineBroken bool     `name:"notify-machine-broken" help:"Tell when a machine is set aside."`
+	On              []string    `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens, with the event as JSON on its standard input. May be repeated; the events are those of the flags below."`
+	SummaryInterval minutes     `name:"summary-interval" default:"60" placeholder:"DURATION" help:"Between two summaries."`
+	SilentAfter     minutes     `name:"silent-after" default:"30" placeholder:"DURATION" help:"How long a running job may print nothing before that is an event."`
+	Notify          notifyFlags `embed:"" prefix:"notify-"`
 }
 
 // Run is the daemon's life.

@@ -37,16 +37,20 @@ type daemonParts struct {
 	settings ServeCmd
 	socket   string
 	started  time.Time
+	now      func() time.Time
 	recovery *snapshot.Recovery
 	store    *snapshot.Store
 	log      *logging.Log
 	fleet    *fleet.Fleet
 	loop     *sched.Loop
+	teller   *teller  // serve_notify.go
+	watcher  *watcher // serve_watch.go
+	numbers  *numbers // serve_metrics.go; nil without --metrics
 }
 
 // runServe is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
 func runServe(ctx context.Context, e *env, c ServeCmd) error {
-	p := &daemonParts{settings: c, started: e.now()}
+	p := &daemonParts{settings: c, started: e.now(), now: e.now}
 	if err := p.complete(e); err != nil {
 		return err
 	}
@@ -70,13 +74,17 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 		return err
 	}
 	failpoint.Hit("serve.recovered")
-	listener, err := api.Listen(p.socket)
+	metricsListener, err := p.listenMetrics(ctx)
 	if err != nil {
 		return err
 	}
+	listener, err := api.Listen(p.socket)
+	if err != nil {
+		return errors.Join(err, closeListener(metricsListener))
+	}
 	server.Info("the daemon is ready", "version", version(), "pid", os.Getpid(), "socket", p.socket, "state", p.settings.StateDir,
 		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", p.settings.Driver)
-	err = p.run(ctx, listener, server)
+	err = p.run(ctx, listener, metricsListener, server)
 	if err != nil {
 		server.Error("the daemon stops", "error", err)
 		return err
@@ -203,8 +211,17 @@ func (p *daemonParts) build(state *sched.State) error {
 	if err != nil {
 		return err
 	}
+	if p.teller, err = newTeller(p, state); err != nil {
+		return err
+	}
+	p.watcher = newWatcher(p, p.teller)
+	durable := journal{store: p.store}
+	if c.Metrics != "" {
+		p.numbers = newNumbers(p, state)
+		durable.took = p.numbers.commit.Observe
+	}
 	problems := p.log.Logger("server::snapshot")
-	p.loop = sched.NewLoop(state, journal{p.store}, p.fleet, sched.LoopOptions{
+	p.loop = sched.NewLoop(state, durable, p.fleet, sched.LoopOptions{
 		Now: time.Now, Token: newToken,
 		Problem: func(what string, err error) { problems.Error("could not "+what, "error", err) },
 	})
@@ -213,7 +230,7 @@ func (p *daemonParts) build(state *sched.State) error {
 
 // run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket goes first,
 // then the loop, then the fleet.
-func (p *daemonParts) run(ctx context.Context, listener net.Listener, log *slog.Logger) error {
+func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -234,6 +251,13 @@ func (p *daemonParts) run(ctx context.Context, listener net.Listener, log *slog.
 	group.Go(func() error { return p.fleet.Run(fleeting) })
 	group.Go(func() error { p.log.Run(fleeting); return nil })
 	group.Go(func() error { p.logEvents(fleeting); return nil })
+	group.Go(func() error { p.teller.run(fleeting); return nil })
+	group.Go(func() error { p.teller.notifier.Run(fleeting); return nil })
+	group.Go(func() error { p.watcher.run(fleeting); return nil })
+	if p.numbers != nil {
+		group.Go(func() error { p.numbers.follow(fleeting); return nil })
+		group.Go(func() error { return p.serveMetrics(serving, metricsListener) })
+	}
 	group.Go(func() error {
 		defer stopLoop()
 		return api.Serve(serving, listener, api.ServerOptions{
@@ -327,12 +351,24 @@ func newToken() string {
 }
 
 // journal is the store as the scheduler sees it.
-type journal struct{ store *snapshot.Store }
+type journal struct {
+	store *snapshot.Store
+	took  func(seconds float64) // hears how long each commit took; nil: nobody does
+}
 
-func (j journal) Commit(records [][]byte) error { return j.store.Commit(records) }
-func (j journal) Full() bool                    { return j.store.Full() }
-func (j journal) NeedsSnapshot() bool           { return j.store.NeedsCompaction() }
-func (j journal) Seal() error                   { return j.store.Seal() }
+func (j journal) Commit(records [][]byte) error {
+	if j.took == nil {
+		return j.store.Commit(records)
+	}
+	began := time.Now()
+	err := j.store.Commit(records)
+	j.took(time.Since(began).Seconds())
+	return err
+}
+
+func (j journal) Full() bool          { return j.store.Full() }
+func (j journal) NeedsSnapshot() bool { return j.store.NeedsCompaction() }
+func (j journal) Seal() error         { return j.store.Seal() }
 func (j journal) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
 	mark, err := j.store.Rotate()
 	if err != nil {

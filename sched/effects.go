@@ -112,7 +112,10 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 	case Connected:
 		return s.connected(o, now)
 	case Connecting:
-		s.linked(o.Addr, LinkConnecting, "", now)
+		// A machine that is away is dialled again and again: it stays away, for the reason known, until one succeeds.
+		if m := s.machines[o.Addr]; m != nil && m.link != LinkAway {
+			s.linked(o.Addr, LinkConnecting, "", now)
+		}
 	case Away:
 		s.linked(o.Addr, LinkAway, o.Reason, now)
 	case Refused:
@@ -160,15 +163,16 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 	return nil
 }
 
-// linked notes the state of a machine's link.
+// linked notes the state of a machine's link, and since when it has been connected, or has not.
 func (s *State) linked(addr string, l Link, reason string, now time.Time) *machine {
 	m := s.machines[addr]
 	if m == nil {
 		return nil
 	}
-	if m.link != l {
-		m.link, m.since = l, now
+	if m.since.IsZero() || (m.link == LinkConnected) != (l == LinkConnected) {
+		m.since = now
 	}
+	m.link = l
 	m.reason, m.hint = reason, ""
 	s.dirty[m.Class] = true
 	return m

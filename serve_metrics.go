@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"jobserver/api"
+	"jobserver/metrics"
+	"jobserver/notify"
+	"jobserver/sched"
+)
+
+// numbers are what `serve --metrics` tells: what happened since the start, and how things are when somebody asks.
+type numbers struct {
+	p        *daemonParts
+	cursor   uint64 // of the events
+	attempts *metrics.Counter
+	copies   *metrics.Counter
+	broken   *metrics.Counter
+	missed   *metrics.Counter
+	start    *metrics.Histogram
+	commit   *metrics.Histogram
+
+	dispatched map[dispatchKey]time.Time // follow's own: attempts that have not started yet
+}
+
+type dispatchKey struct {
+	job           uint64
+	attempt, step int
+}
+
+// maxDispatched bounds the attempts that are remembered until they start.
+const maxDispatched = 100_000
+
+func newNumbers(p *daemonParts, state *sched.State) *numbers {
+	return &numbers{
+		p: p, cursor: state.Changes(), dispatched: map[dispatchKey]time.Time{},
+		attempts: metrics.NewCounter("jobserver_attempts_total", "Attempts that have ended, by what became of the job.", "outcome", "class"),
+		copies:   metrics.NewCounter("jobserver_copies_total", "Copies of results that have ended.", "outcome", "class"),
+		broken:   metrics.NewCounter("jobserver_machines_broken_total", "Machines that were set aside.", "class"),
+		missed:   metrics.NewCounter("jobserver_metrics_gaps_total", "Times that events came faster than they could be counted here."),
+		start:    metrics.NewHistogram("jobserver_dispatch_latency_seconds", "From the decision to run an attempt, which is durable then, to the news that it has started.", metrics.Seconds()),
+		commit:   metrics.NewHistogram("jobserver_journal_sync_seconds", "Time to make a batch of changes durable.", metrics.Seconds()),
+	}
+}
+
+// listenMetrics listens where --metrics says; nil without it.
+func (p *daemonParts) listenMetrics(ctx context.Context) (net.Listener, error) {
+	if p.settings.Metrics == "" {
+		return nil, nil
+	}
+	l, err := metrics.Listen(ctx, p.settings.Metrics)
+	if err != nil {
+		return nil, api.Errorf(api.Usage, "%v", err).WithHint("--metrics 9184 serves them to this host alone, --metrics 0.0.0.0:9184 to all who reach it")
+	}
+	return l, nil
+}
+
+// closeListener closes what may be nil.
+func closeListener(l net.Listener) error {
+	if l == nil {
+		return nil
+	}
+	return l.Close()
+}
+
+// serveMetrics answers until ctx ends. That nobody can read the numbers any more doesn't stop the daemon.
+func (p *daemonParts) serveMetrics(ctx context.Context, l net.Listener) error {
+	log := p.log.Logger("server::metrics")
+	log.Info("metrics are served", "address", l.Addr().String())
+	if err := metrics.Serve(ctx, l, log, p.numbers.page); err != nil {
+		log.Error("metrics are not served any more", "error", err)
+	}
+	return nil
+}
+
+// follow counts events until ctx ends or the loop stops.
+func (n *numbers) follow(ctx context.Context) {
+	cursor := n.cursor
+	for {
+		events, next, gap, err := n.p.loop.Events().After(ctx, cursor, 1000)
+		if err != nil || ctx.Err() != nil {
+			return
+		}
+		if gap {
+			n.missed.Add(1)
+		}
+		for i := range events {
+			n.count(&events[i])
+		}
+		cursor = next
+	}
+}
+
+func (n *numbers) count(e *sched.Event) {
+	key := dispatchKey{e.Job, e.Attempt, e.Step}
+	switch e.Kind {
+	case "job.running":
+		if len(n.dispatched) < maxDispatched {
+			n.dispatched[key] = e.At
+		}
+	case "job.started":
+		if at, ok := n.dispatched[key]; ok {
+			n.start.Observe(e.At.Sub(at).Seconds())
+			delete(n.dispatched, key)
+		}
+	case "job.copied":
+		n.copies.Add(1, "copied", e.Class)
+	case "job.copy-failed":
+		n.copies.Add(1, "failed", e.Class)
+	case "machine.broken":
+		n.broken.Add(1, e.Class)
+	}
+	if e.Ended {
+		delete(n.dispatched, key)
+		outcome := sched.StatusName(e.Status)
+		switch e.Status {
+		case sched.Copying:
+			outcome = "done"
+		case sched.Waiting, sched.Held:
+			outcome = "retried"
+		case sched.Running:
+			outcome = "step"
+		}
+		n.attempts.Add(1, outcome, e.Class)
+	}
+}
+
+// page is the present reply.
+func (n *numbers) page(ctx context.Context) (*metrics.Page, error) {
+	page := &metrics.Page{
+		Families:   []metrics.Family{n.attempts.Family(), n.copies.Family(), n.broken.Family(), n.missed.Family()},
+		Histograms: []*metrics.Histogram{n.start, n.commit},
+	}
+	now := n.p.now()
+	if err := n.p.loop.Read(ctx, func(st *sched.State) { page.Families = append(page.Families, stateFamilies(st, now)...) }); err != nil {
+		return nil, err
+	}
+	page.Families = append(page.Families,
+		metrics.Family{Name: "jobserver_info", Help: "Always 1; the labels tell which daemon this is.", Samples: []metrics.Sample{
+			{Labels: []metrics.Label{{Name: "version", Value: version()}, {Name: "server_id", Value: n.p.recovery.ServerID}}, Value: 1}}},
+		metrics.Gauge("jobserver_start_time_seconds", "When the daemon started, in seconds since the Unix epoch.", float64(n.p.started.UnixNano())/1e9),
+		metrics.Gauge("jobserver_host_free_bytes", "What is left on the file system of the state directory.", float64(freeBytes(n.p.settings.StateDir))),
+	)
+	page.Families = append(page.Families, notifyFamilies(n.p.teller.notifier.Stats())...)
+	return page, nil
+}
+
+func notifyFamilies(s notify.Stats) []metrics.Family {
+	counter := func(name, help string, value uint64) metrics.Family {
+		return metrics.Family{Name: name, Help: help, Counter: true, Samples: []metrics.Sample{{Value: float64(value)}}}
+	}
+	return []metrics.Family{
+		counter("jobserver_notifications_sent_total", "Messages that were taken, and commands of --on that succeeded.", s.Sent),
+		counter("jobserver_notifications_failed_total", "Tries to send a message, or to run a command, that failed.", s.Failed),
+		counter("jobserver_notifications_dropped_total", "Events that were never told, as their message was refused for good.", s.Dropped),
+	}
+}
+
+// stateFamilies are the numbers that the state has.
+func stateFamilies(st *sched.State, now time.Time) []metrics.Family {
+	jobs := metrics.Family{Name: "jobserver_jobs", Help: "Jobs by class and status, ended ones included until they are forgotten."}
+	for class, counts := range st.CountsByClass() {
+		for status := sched.Waiting; status <= sched.Lost; status++ {
+			jobs.Samples = append(jobs.Samples, metrics.Sample{
+				Labels: []metrics.Label{{Name: "class", Value: class}, {Name: "status", Value: sched.StatusName(status)}}, Value: float64(counts.By[status])})
+		}
+	}
+	age := metrics.Family{Name: "jobserver_queue_age_seconds", Help: "How long the next job of a class has waited; absent when none waits."}
+	for class, since := range st.WaitingSince() {
+		age.Samples = append(age.Samples, metrics.Sample{Labels: []metrics.Label{{Name: "class", Value: class}}, Value: max(now.Sub(since).Seconds(), 0)})
+	}
+	counts := st.Counts()
+	return append(machineFamilies(st), jobs, age,
+		metrics.Gauge("jobserver_matrices", "Matrices that are known.", float64(len(st.Matrices()))),
+		metrics.Gauge("jobserver_results_uncopied", "Jobs that are done and whose results could not be copied.", float64(counts.Uncopied)),
+		metrics.Family{Name: "jobserver_changes_total", Help: "Changes in the journal since the state began.", Counter: true,
+			Samples: []metrics.Sample{{Value: float64(st.Changes())}}})
+}
+
+func machineFamilies(st *sched.State) []metrics.Family {
+	type place struct{ class, state string }
+	machines, slots, busy := map[place]int{}, map[string]int{}, map[string]int{}
+	for _, addr := range st.Machines() {
+		m, _ := st.Machine(addr)
+		state := string(m.Link)
+		switch {
+		case m.Link == sched.LinkConnected && m.Resting:
+			state = "resting"
+		case m.Link == sched.LinkConnected && (m.Draining || m.Removing):
+			state = "draining"
+		}
+		machines[place{m.Class, state}]++
+		slots[m.Class] += int(m.Slots)
+		busy[m.Class] += len(m.Running)
+	}
+	families := []metrics.Family{
+		{Name: "jobserver_machines", Help: "Machines by class and state."},
+		{Name: "jobserver_slots", Help: "Slots of the machines of a class."},
+		{Name: "jobserver_machine_jobs", Help: "Jobs that occupy machines of a class."},
+	}
+	for p, n := range machines {
+		families[0].Samples = append(families[0].Samples, metrics.Sample{
+			Labels: []metrics.Label{{Name: "class", Value: p.class}, {Name: "state", Value: p.state}}, Value: float64(n)})
+	}
+	for class := range slots {
+		label := []metrics.Label{{Name: "class", Value: class}}
+		families[1].Samples = append(families[1].Samples, metrics.Sample{Labels: label, Value: float64(slots[class])})
+		families[2].Samples = append(families[2].Samples, metrics.Sample{Labels: label, Value: float64(busy[class])})
+	}
+	return families
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"jobserver/notify"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/view"
+)
+
+const (
+	// defaultAway is how long a machine may be away before that is announced, when --away-timeout isn't given.
+	defaultAway = 10 * time.Minute
+	// watchEvery is the most that lies between two looks.
+	watchEvery = 15 * time.Second
+)
+
+// watcher looks at what no change tells, at intervals: machines that stay away, jobs that print nothing, disks that fill up. It
+// announces each once, in the log and to those who want to hear of it, and changes nothing: a job on a machine that is
+// away isn't lost, only not heard of.
+type watcher struct {
+	p       *daemonParts
+	log     *slog.Logger
+	tell    func(...notify.Event)
+	away    time.Duration
+	silent  time.Duration // 0: jobs aren't looked at
+	minFree int64
+
+	// What was announced, by machine, by run and by machine again ("" is this host).
+	awaySince map[string]time.Time
+	silentAt  map[string]time.Time // when it had last printed
+	low       map[string]bool
+}
+
+func newWatcher(p *daemonParts, t *teller) *watcher {
+	w := &watcher{
+		p: p, log: p.log.Logger("server::watch"), tell: t.notifier.Add, away: p.settings.AwayTimeout.Duration, minFree: int64(p.settings.MinFree),
+		awaySince: map[string]time.Time{}, silentAt: map[string]time.Time{}, low: map[string]bool{},
+	}
+	if w.away <= 0 {
+		w.away = defaultAway
+	}
+	if t.wanted[notify.Silent] {
+		w.silent = p.settings.SilentAfter.Duration
+	}
+	return w
+}
+
+// run looks until ctx ends or the loop stops.
+func (w *watcher) run(ctx context.Context) {
+	every := min(watchEvery, max(w.away/4, 100*time.Millisecond))
+	if w.silent > 0 {
+		every = min(every, max(w.silent/4, 100*time.Millisecond))
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		s, err := w.survey(ctx)
+		if err != nil {
+			return
+		}
+		now := w.p.now()
+		w.lookAway(s, now)
+		w.lookSilent(s, now)
+		w.lookDisks(s, now)
+	}
+}
+
+// sight is what a look needs of the state.
+type sight struct {
+	machines []sched.MachineView
+	runs     []runSight
+}
+
+// runSight is a run under way on a machine that is connected.
+type runSight struct {
+	ref    *statepb.RunRef
+	matrix uint64
+	class  string
+	since  time.Time
+}
+
+func (w *watcher) survey(ctx context.Context) (*sight, error) {
+	s := &sight{}
+	err := w.p.loop.Read(ctx, func(st *sched.State) {
+		for _, addr := range st.Machines() {
+			m, _ := st.Machine(addr)
+			m.Machine = &statepb.Machine{Addr: addr, Class: m.Class} // the record is the loop's
+			s.machines = append(s.machines, m)
+			if w.silent == 0 || m.Link != sched.LinkConnected {
+				continue
+			}
+			for _, id := range m.Running {
+				if j := st.Job(id); j != nil && j.Status == sched.Running && len(j.Attempts) > 0 {
+					a := j.Attempts[len(j.Attempts)-1]
+					s.runs = append(s.runs, runSight{
+						ref:    &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
+						matrix: j.Matrix, class: j.Class, since: sched.Time(max(a.StartedAt, a.DispatchedAt)),
+					})
+				}
+			}
+		}
+	})
+	return s, err
+}
+
+func (w *watcher) lookAway(s *sight, now time.Time) {
+	there := map[string]time.Time{}
+	for _, m := range s.machines {
+		since, announced := w.awaySince[m.Addr]
+		switch {
+		case m.Link == sched.LinkConnected && announced:
+			w.announce(notify.Event{Kind: notify.MachineAway, At: now, Machine: m.Addr, Class: m.Class, Cause: "back",
+				Text: fmt.Sprintf("machine %s is back after %s", m.Addr, view.FormatDuration(now.Sub(since)))}, slog.LevelInfo)
+		case m.Link == sched.LinkConnected || m.Since.IsZero():
+		case announced:
+			there[m.Addr] = since
+		case now.Sub(m.Since) >= w.away:
+			there[m.Addr] = m.Since
+			text := fmt.Sprintf("machine %s has been %s for %s", m.Addr, m.Link, view.FormatDuration(now.Sub(m.Since)))
+			if m.Reason != "" {
+				text += ": " + m.Reason
+			}
+			if n := len(m.Running); n > 0 {
+				text += fmt.Sprintf("; %s there, to be taken up when it is back", counted(n, "job"))
+			}
+			w.announce(notify.Event{Kind: notify.MachineAway, At: now, Machine: m.Addr, Class: m.Class, Cause: string(m.Link), Text: text}, slog.LevelWarn)
+		}
+	}
+	w.awaySince = there
+}
+
+// lookSilent compares the times at which the log files were last written to with the clock.
+func (w *watcher) lookSilent(s *sight, now time.Time) {
+	there := map[string]time.Time{}
+	for _, r := range s.runs {
+		last := r.since
+		for _, stderr := range []bool{false, true} {
+			if info, err := os.Stat(sched.LogPath(w.p.settings.LogDir, r.ref, stderr)); err == nil && info.ModTime().After(last) {
+				last = info.ModTime()
+			}
+		}
+		if now.Sub(last) < w.silent {
+			continue
+		}
+		name := fmt.Sprintf("%d.%d.%d", r.ref.Job, r.ref.Attempt, r.ref.Step)
+		there[name] = last
+		if w.silentAt[name].Equal(last) {
+			continue // nothing has come since
+		}
+		w.announce(notify.Event{Kind: notify.Silent, At: now, Job: r.ref.Job, Attempt: int(r.ref.Attempt), Machine: r.ref.Machine, Matrix: r.matrix, Class: r.class,
+			Text: fmt.Sprintf("job %d on %s has printed nothing for %s", r.ref.Job, r.ref.Machine, view.FormatDuration(now.Sub(last)))}, slog.LevelWarn)
+	}
+	w.silentAt = there
+}
+
+// lookDisks looks at this host's disk, and at what was last measured of the machines'.
+func (w *watcher) lookDisks(s *sight, now time.Time) {
+	there := map[string]bool{}
+	look := func(addr, where string, free int64) {
+		switch {
+		case free < 0:
+		case free < w.minFree:
+			there[addr] = true
+			if !w.low[addr] {
+				w.announce(notify.Event{Kind: notify.DiskLow, At: now, Machine: addr,
+					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.minFree))}, slog.LevelWarn)
+			}
+		case w.low[addr] && free < w.minFree+w.minFree/4:
+			there[addr] = true // only when there is clearly more, the next time is news
+		}
+	}
+	look("", "this host", min(freeBytes(w.p.settings.StateDir), freeBytes(w.p.settings.LogDir)))
+	for _, m := range s.machines {
+		if m.Link == sched.LinkConnected && m.Vitals.FreeBytes > 0 {
+			look(m.Addr, "machine "+m.Addr, m.Vitals.FreeBytes)
+		}
+	}
+	w.low = there
+}
+
+func (w *watcher) announce(e notify.Event, level slog.Level) {
+	w.log.Log(context.Background(), level, e.Text)
+	w.tell(e)
+}
