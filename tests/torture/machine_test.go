@@ -1,0 +1,245 @@
+package torture_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"jobserver/api"
+	"jobserver/ssh/sshtest"
+)
+
+// machine is an sshd behind a network that fails on demand.
+type machine struct {
+	*sshtest.Machine
+	alias   string // by which the daemon knows it
+	network network
+	bootID  string // the file that it reads its boot id from, where that was asked for
+}
+
+// network is what is between the daemon and a machine.
+type network interface {
+	Cut()   // nothing arrives, and nobody is told
+	Reset() // all connections end
+	Slow(on bool)
+	Heal()               // ends Cut and Slow
+	Inside(f func())     // runs f on the machine's side
+	Listen() (ip string) // where sshd is to be reached; "": on its loopback address
+}
+
+// A machineOption changes how a machine is made.
+type machineOption func(*machineOptions)
+
+type machineOptions struct {
+	ssh       []sshtest.Option
+	namespace bool
+	reboots   bool
+	home      string
+	slots     int
+	apart     bool
+}
+
+func withSSH(o ...sshtest.Option) machineOption {
+	return func(m *machineOptions) { m.ssh = append(m.ssh, o...) }
+}
+func slots(n int) machineOption { return func(m *machineOptions) { m.slots = n } }
+
+// inNamespace gives the machine a network namespace, where the user may make one.
+func inNamespace(m *machineOptions) { m.namespace = true }
+
+// canReboot lets the machine have another boot id.
+func canReboot(m *machineOptions) { m.reboots = true }
+
+// notInPool leaves the machine to be added by the test.
+func notInPool(m *machineOptions) { m.apart = true }
+
+// add makes a machine of class "x" and waits until it is connected.
+func (w *world) add(opts ...machineOption) *machine {
+	w.t.Helper()
+	o := machineOptions{slots: 1}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	i := len(w.machines)
+	m := &machine{alias: fmt.Sprintf("machine%d", i)}
+	dir := filepath.Join(w.dir, m.alias)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	if o.reboots {
+		o.ssh = append(o.ssh, sshtest.Shell(m.otherBoot(w.t, dir)))
+	}
+	proxied := !o.namespace || !mayMakeNamespaces()
+	if !proxied {
+		m.network = newNamespace(w.t)
+		o.ssh = append(o.ssh, sshtest.ServerConfig("ListenAddress "+m.network.Listen()))
+	}
+	m.start(w, dir, append(o.ssh, sshtest.Shared(w.client), sshtest.Named(m.alias+"-direct")))
+	host, port := "", m.Port
+	if proxied {
+		p := sshtest.NewProxy(w.t, net.JoinHostPort(m.Host, strconv.Itoa(m.Port)))
+		m.network, host, port = &proxy{p}, p.Host, p.Port
+	} else {
+		host = m.network.Listen()
+	}
+	must(w.t, m.Know(host, port, read(w.t, m.HostKeyFile("ed25519")+".pub")))
+	must(w.t, m.AddHost(m.alias, m.User, host, port))
+	w.machines = append(w.machines, m)
+	if !o.apart {
+		call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x", Slots: o.slots})
+		w.link(m, "connected")
+	}
+	return m
+}
+
+func (m *machine) start(w *world, dir string, opts []sshtest.Option) {
+	w.t.Helper()
+	var err error
+	m.inside(func() { m.Machine, err = sshtest.New(dir, opts...) })
+	must(w.t, err)
+	w.t.Cleanup(func() {
+		m.endSupervisors()
+		if err := m.Close(); err != nil {
+			w.t.Errorf("end %s: %v", m.alias, err)
+		}
+		if w.t.Failed() {
+			log := m.LogText()
+			w.t.Logf("log of %s:\n%s", m.alias, log[max(0, len(log)-4000):])
+		}
+	})
+}
+
+func (m *machine) inside(f func()) {
+	if m.network == nil {
+		f()
+		return
+	}
+	m.network.Inside(f)
+}
+
+// up starts sshd again, where it was.
+func (m *machine) up() (err error) {
+	m.inside(func() { err = m.Restart() })
+	return err
+}
+
+// otherBoot makes a login shell for which the machine's boot id is what a file says. It needs a mount namespace.
+func (m *machine) otherBoot(t testing.TB, dir string) (shell string) {
+	m.bootID, shell = filepath.Join(dir, "boot_id"), filepath.Join(dir, "shell")
+	m.boots(t, "11111111-1111-4111-8111-111111111111")
+	flags := "--mount"
+	if os.Getuid() != 0 {
+		flags += " --map-root-user"
+	}
+	write(t, shell, fmt.Sprintf(`#!/bin/sh
+exec unshare %s sh -c 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec /bin/sh "$@"' %s "$@"
+`, flags, m.bootID), 0o755)
+	return shell
+}
+
+// boots gives the machine a boot id.
+func (m *machine) boots(t testing.TB, id string) { write(t, m.bootID, id+"\n", 0o644) }
+
+// crash ends everything on the machine at once, as a power cut does: no supervisor can record anything.
+func (m *machine) crash(t testing.TB) {
+	t.Helper()
+	must(t, m.Stop())
+	m.endSupervisors()
+	_, err := m.KillAll()
+	must(t, err)
+}
+
+// program says whether a process runs our program from the machine's home: agents and supervisors do.
+func (m *machine) ours() (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if exe, err := os.Readlink(dir + "/exe"); err == nil && strings.HasPrefix(exe, m.Home+"/") {
+			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// endSupervisors kills our processes on the machine; each takes its command along.
+func (m *machine) endSupervisors() {
+	for _, pid := range m.ours() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// runs lists the run directories on the machine.
+func (m *machine) runs(t testing.TB) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(m.Home, ".local/state/jobserver/runs/*/*/*"))
+	must(t, err)
+	return dirs
+}
+
+// clean checks, when all is over and no daemon runs, that nothing is left on the machine: no run directory and no process.
+func (m *machine) clean(t testing.TB) {
+	t.Helper()
+	if runs := m.runs(t); len(runs) > 0 {
+		t.Errorf("%d run directories are left on %s: %q", len(runs), m.alias, runs[:min(5, len(runs))])
+	}
+	eventually(t, "the agents of "+m.alias+" end", func() bool { return len(m.ours()) == 0 })
+	if n, err := m.KillAll(); n != 0 || err != nil {
+		t.Errorf("%d processes were left on %s; %v", n, m.alias, err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// proxy is a network as an ordinary user can have it.
+type proxy struct{ *sshtest.Proxy }
+
+func (p *proxy) Slow(on bool) {
+	if on {
+		p.SetDelay(p50ms)
+	} else {
+		p.SetDelay(0)
+	}
+}
+
+func (p *proxy) Heal() {
+	p.Proxy.SetDelay(0)
+	p.Proxy.Heal()
+}
+func (p *proxy) Inside(f func()) { f() }
+func (p *proxy) Listen() string  { return "" }
+
+// tree lists what is below a directory, for comparisons: names with the kind of each.
+func tree(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if name != "." {
+			names = append(names, d.Type().String()[:1]+" "+name)
+		}
+		return err
+	})
+	must(t, err)
+	return names
+}
+
+// envOption sets variables of everything that runs on the machine.
+func envOption(vars ...string) sshtest.Option { return sshtest.Env(vars...) }

@@ -1,0 +1,164 @@
+package torture_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"jobserver/api"
+)
+
+// scene is one round of chaos: what breaks, and for how long.
+type scene struct {
+	clients int
+	lasting time.Duration
+	longer  bool
+	aim     []string
+	env     []string // of the daemon
+	machine []machineOption
+}
+
+// TestTorture is the crash harness.
+func TestTorture(t *testing.T) {
+	rng := seeded(t)
+	w := newWorld(t)
+	s := scene{clients: 64, lasting: 12 * time.Second, aim: places}
+	rounds := 1
+	if long() {
+		s.lasting, s.longer = time.Minute, true
+		rounds = max(1, int(duration(t)/(2*s.lasting)))
+	} else {
+		t.Parallel()
+	}
+	w.add(slots(4))
+	w.add(slots(4), inNamespace)
+	w.add(slots(4))
+	l, c := &load{w: w, clients: s.clients}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
+	for round := range rounds {
+		l.endure(s, c)
+		f := l.verify()
+		t.Logf("round %d: %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round+1, c, f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
+		for _, fault := range f.faults {
+			t.Error(fault)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	w.cleanEnd()
+}
+
+// endure lets clients work while things break; in the end everything heals, and all jobs come to their end.
+func (l *load) endure(s scene, c *chaos) {
+	w := l.w
+	breaking, cancel := context.WithTimeout(context.Background(), s.lasting)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.run(breaking)
+	}()
+	l.run(breaking, c.rng)
+	<-done
+	for _, fault := range c.faults {
+		l.fault("chaos: %s", fault)
+	}
+	if len(l.faults) > 0 {
+		return
+	}
+	for _, m := range w.machines {
+		m.network.Heal()
+	}
+	w.kill() // a new daemon doesn't wait for machines that were away
+	w.start()
+	l.ends()
+}
+
+// ends waits until all jobs have ended and the machines owe nothing.
+func (l *load) ends() {
+	w := l.w
+	for end := time.Now().Add(2 * patience); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		client, err := w.Client(ctx)
+		if err == nil {
+			err = waitFor(ctx, client, "class=x")
+			client.Close()
+		}
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			l.fault("not all jobs end: %v\n%s", err, w.J(w.t, "job", "ls", "-n", "20"))
+			return
+		}
+		for _, m := range w.machines { // one that failed four jobs in a row may have been set aside
+			if class := w.machine(m).Class; class != "x" {
+				call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
+					Op: api.MachineMove, Class: "x", MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
+			}
+		}
+	}
+	for _, m := range w.machines {
+		for end := time.Now().Add(patience / 3); len(m.runs(w.t)) > 0; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				l.fault("%d runs are never forgotten by %s: %q", len(m.runs(w.t)), m.alias, m.runs(w.t)[0])
+				return
+			}
+		}
+	}
+}
+
+// cleanEnd stops the daemon and checks that nothing is left, and that its state is sound.
+func (w *world) cleanEnd() {
+	w.t.Helper()
+	w.stop()
+	for _, m := range w.machines {
+		m.clean(w.t)
+	}
+	parts, err := filepath.Glob(filepath.Join(w.results, ".jobserver-*"))
+	if err != nil || len(parts) > 0 {
+		w.t.Errorf("parts of copies are left: %q, %v", parts, err)
+	}
+	w.check()
+}
+
+// TestMutants proves the harness: with each of these promises broken, it must find something.
+func TestMutants(t *testing.T) {
+	for promise, tt := range map[string]struct {
+		aim     []string // where to die: where the promise counts
+		machine bool     // it is the agent's promise
+	}{
+		"reply-before-commit": {aim: []string{"loop.decided"}},
+		"request-once":        {aim: []string{"loop.committed"}},
+		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, machine: true},
+		"token-new":           {aim: []string{"fleet.run-ended"}},
+		"lost-is-known":       {aim: []string{"fleet.run-ended"}},
+		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}},
+	} {
+		t.Run(promise, func(t *testing.T) {
+			if !long() {
+				t.Skip("TORTURE=1 runs it")
+			}
+			w := newWorld(t)
+			var opts []machineOption
+			env := []string{"JOBSERVER_MUTANT=" + promise}
+			if tt.machine {
+				opts, env = append(opts, withSSH(envOption(env...))), nil
+			}
+			w.restart(env...)
+			w.add(append(opts, slots(8))...)
+			s := scene{clients: 16, lasting: 8 * time.Second}
+			l, c := &load{w: w, clients: s.clients}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
+			for range 5 {
+				l.endure(s, c)
+				if f := l.verify(); len(f.faults) > 0 {
+					t.Logf("found: %s", f.faults[0])
+					return
+				}
+			}
+			t.Errorf("nobody noticed that the promise %s was broken", promise)
+		})
+	}
+}
