@@ -60,14 +60,10 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 			addrs = found
 		}
 		reply.Addrs = addrs
-		steps := args.Steps
-		if args.Verify != "" {
-			steps = append(steps[:len(steps):len(steps)], args.Verify)
-		}
 		return st.PlanSetup(sched.SetupSpec{
-			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots, Steps: steps, Timeout: args.Timeout,
-			Stagger: args.Stagger, Notify: args.Notify, Until: args.Until, Retries: args.Retries,
-			Once: args.Once,
+			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots,
+			Steps: args.Steps, Reboot: args.Reboot, Verify: args.Verify, Timeout: args.Timeout, Retries: args.Retries,
+			Stagger: args.Stagger, Notify: args.Notify, Until: args.Until, Once: args.Once,
 		}, now)
 	})
 	reply.JIDs = done.IDs
