@@ -28,10 +28,10 @@ const (
 		`if [ "$R" ]; then exec "$f" agent --root "$R"; fi; exec "$f" agent; fi; done; ` +
 		`echo; echo jobserver-has $(uname -sm)'`
 
-	// probeCommand reads the root chosen before (or an empty line), and tries where a binary can be put: a file of no known
-	// format is run by the shell itself, unless the file system forbids it. (rm only tidies up.)
-	probeCommand = `sh -c 'umask 077; IFS= read -r R; ` + rootCandidates +
-		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try; if [ -z "$d" ]; then continue; fi; ` +
+	// probeCommand reads the root chosen before (or an empty line) and a word of its own, and tries where a binary can be
+	// put: a file of no known format is run by the shell itself, unless the file system forbids it. (rm only tidies up.)
+	probeCommand = `sh -c 'umask 077; IFS= read -r R; IFS= read -r w; ` + rootCandidates +
+		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try-$w; if [ -z "$d" ]; then continue; fi; ` +
 		`if mkdir -p "$d/bin" && [ -O "$d" ] && echo : >"$t" && chmod 700 "$t"; then ` +
 		`if "$t"; then echo jobserver-root ok "$d"; else echo jobserver-root noexec "$d"; fi; rm -f "$t"; ` +
 		`else echo jobserver-root unwritable "$d"; fi; done; echo jobserver-end'`
@@ -178,20 +178,20 @@ func (in *installer) install(ctx context.Context, b *build, root string) error {
 	temp := dir + "/bin/.new-" + in.unique
 	content := io.MultiReader(strings.NewReader(temp+"\n"), b.content())
 	if said, err := in.run(ctx, uploadCommand, content); err != nil || !answered(said, "jobserver-got") {
-		return fmt.Errorf("send the agent (%d bytes) to %s: %w", b.size, temp, orSilence(err))
+		return fmt.Errorf("send the agent (%d bytes) to %s: %w", b.size, temp, in.reason(err))
 	}
 	said, err := in.run(ctx, placeCommand, strings.NewReader(temp+"\n"+name+"\n"))
 	if err != nil || !answered(said, "jobserver-placed") {
-		return fmt.Errorf("rename the agent to %s: %w", name, orSilence(err))
+		return fmt.Errorf("rename the agent to %s: %w", name, in.reason(err))
 	}
 	return nil
 }
 
 // probe finds the first root where a program can be written and run.
 func (in *installer) probe(ctx context.Context, root string) (string, error) {
-	said, err := in.run(ctx, probeCommand, strings.NewReader(root+"\n"))
+	said, err := in.run(ctx, probeCommand, strings.NewReader(root+"\n"+in.unique+"\n"))
 	if err != nil {
-		return "", fmt.Errorf("look for a place for the agent: %w", err)
+		return "", fmt.Errorf("look for a place for the agent: %w", in.reason(err))
 	}
 	var tried []string
 	for line := range strings.Lines(said) {
@@ -241,7 +241,11 @@ func answered(said, word string) bool {
 	return ok
 }
 
-func orSilence(err error) error {
+// reason is why a command didn't confirm what it did.
+func (in *installer) reason(err error) error {
+	if lost := in.conn.Err(); lost != nil {
+		return lost
+	}
 	if err == nil {
 		return errors.New("the machine didn't confirm it")
 	}

@@ -95,14 +95,14 @@ func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 	m.f.mu.Lock()
 	delete(m.f.copiers, c.job())
 	m.f.mu.Unlock()
-	m.f.opt.Report(out)
+	m.f.report(out)
 }
 
 // copyWaits says that a copy can't go on at present, once for each reason.
 func (m *machine) copyWaits(c *copying, reason string) {
 	if c.waits != reason {
 		c.waits = reason
-		m.f.opt.Report(sched.CopyWaits{Job: c.job(), Reason: reason})
+		m.f.report(sched.CopyWaits{Job: c.job(), Reason: reason})
 	}
 }
 

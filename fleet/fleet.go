@@ -158,6 +158,40 @@ func (f *Fleet) Drop(r *statepb.RunRef) {
 // ForgetLogs implements sched.Fleet.
 func (f *Fleet) ForgetLogs(job uint64) { f.logs.forget(job) }
 
+// report hands an outcome to sched. Texts may come from a machine, and go into records: they are made harmless.
+func (f *Fleet) report(o sched.Outcome) {
+	switch x := o.(type) {
+	case sched.Away:
+		x.Reason = plain(x.Reason)
+		o = x
+	case sched.Refused:
+		x.Reason, x.Hint = plain(x.Reason), plain(x.Hint)
+		o = x
+	case sched.NotStarted:
+		x.Reason = plain(x.Reason)
+		o = x
+	case sched.RunLost:
+		x.Reason = plain(x.Reason)
+		o = x
+	case sched.CopyWaits:
+		x.Reason = plain(x.Reason)
+		o = x
+	case sched.CopyEnded:
+		x.Error = plain(x.Error)
+		o = x
+	}
+	f.opt.Report(o)
+}
+
+// plain makes a text of a machine's valid UTF-8, as the records require, and not longer than anybody reads.
+func plain(s string) string {
+	const most = 4 << 10
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
 // hostBootID tells this boot of the host from others.
 func hostBootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

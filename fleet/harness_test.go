@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 }
 
 // patienceOfTests is only ever used up by a test that fails.
-const patienceOfTests = 30 * time.Second
+const patienceOfTests = 2 * time.Minute
 
 // host is the side of the daemon: a fleet with its directories, and what it reports.
 type host struct {

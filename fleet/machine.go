@@ -227,7 +227,7 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 		return
 	}
 	m.link, m.tries = l, 0
-	m.root = found.facts.Root
+	m.root = rootToKeep(found.facts.Root)
 	m.f.tasks.Go(func() {
 		<-l.client.Done()
 		m.do(func() { m.broken(l) })
@@ -293,7 +293,7 @@ func (m *machine) broken(l *link) {
 	m.hangUp()
 	if failpoint.Breaks("lost-is-known") {
 		for _, r := range m.runs {
-			m.f.opt.Report(sched.RunLost{Ref: r.ref, Reason: reason})
+			m.f.report(sched.RunLost{Ref: r.ref, Reason: reason})
 		}
 	}
 	m.report(sched.Away{Addr: m.addr, Reason: reason})
@@ -318,5 +318,5 @@ func (m *machine) report(o sched.Outcome) {
 			return
 		}
 	}
-	m.f.opt.Report(o)
+	m.f.report(o)
 }

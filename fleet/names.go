@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"unicode/utf8"
 
 	"jobserver/agent"
 	"jobserver/sched"
@@ -54,15 +55,23 @@ func (m *machine) ref(id agent.RunID) *statepb.RunRef {
 func machineFacts(addr string, f agent.Facts) *statepb.Machine {
 	return &statepb.Machine{
 		Addr:     addr,
-		BootId:   f.BootID,
-		Root:     f.Root,
-		Os:       f.OS,
-		Arch:     f.Arch,
+		BootId:   plain(f.BootID),
+		Root:     rootToKeep(f.Root),
+		Os:       plain(f.OS),
+		Arch:     plain(f.Arch),
 		Cores:    int32(f.Cores),
 		Memory:   f.MemoryBytes,
-		CpuModel: strings.ToValidUTF8(f.CPUModel, "?"),
-		Kernel:   strings.ToValidUTF8(f.Kernel, "?"),
+		CpuModel: plain(f.CPUModel),
+		Kernel:   plain(f.Kernel),
 	}
+}
+
+// rootToKeep is the root that a machine chose, if it can be kept in a record and given to a script as one line.
+func rootToKeep(root string) string {
+	if !utf8.ValidString(root) || strings.ContainsAny(root, "\n\r\x00") {
+		return ""
+	}
+	return root
 }
 
 var _ sched.Fleet = (*Fleet)(nil)

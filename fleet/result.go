@@ -12,19 +12,23 @@ import (
 // result is an exit record as sched keeps it. Texts of the job are made valid UTF-8, as the records require; the log has
 // them byte for byte.
 func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
-	a := &statepb.Attempt{
+	cause, known := causes[x.Cause]
+	if !known {
+		cause = statepb.Cause_EXITED // whatever a newer supervisor calls it
+	}
+	return &statepb.Attempt{
 		Number:           r.ref.Attempt,
 		Machine:          r.ref.Machine,
 		Token:            r.ref.Token,
 		Step:             r.ref.Step,
 		Driver:           r.ref.Driver,
-		BootId:           x.BootID,
+		BootId:           plain(x.BootID),
 		MachineStartedAt: unixNano(x.StartedAt),
 		MachineEndedAt:   unixNano(x.EndedAt),
 		Duration:         int64(x.Duration),
-		Cause:            causes[x.Cause],
+		Cause:            cause,
 		ExitCode:         int32(x.Code),
-		Signal:           x.SignalName,
+		Signal:           plain(x.SignalName),
 		UserCpu:          int64(x.UserCPU),
 		SystemCpu:        int64(x.SystemCPU),
 		MaxRss:           x.MaxRSS,
@@ -37,7 +41,6 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		Metrics:          validUTF8(r.metrics),
 		Error:            r.complaints(x, note),
 	}
-	return a
 }
 
 var causes = map[agent.Cause]statepb.Cause{
@@ -62,7 +65,7 @@ func (r *run) complaints(x *agent.Exit, note string) string {
 	if note != "" {
 		all = append(all, "the log is not what the machine recorded: "+note)
 	}
-	return strings.ToValidUTF8(strings.Join(all, "; "), "\uFFFD")
+	return plain(strings.Join(all, "; "))
 }
 
 func validUTF8(all []string) []string {

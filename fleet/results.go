@@ -291,7 +291,7 @@ func (t *transfer) complaint() string {
 	if n := len(all) - most; n > 0 {
 		all = append(slices.Clone(all[:most]), fmt.Sprintf("and %d more", n))
 	}
-	return strings.ToValidUTF8(strings.Join(all, "; "), "\uFFFD")
+	return strings.Join(all, "; ")
 }
 
 // enough fails with errLowSpace when the disk has less than Options.MinFree left.

@@ -268,7 +268,7 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 		if !result.StartedAt.IsZero() {
 			r.openLogs() // the path of its log is good from now on; what is wrong with it, follow will see
 			if !r.silent.Load() {
-				m.f.opt.Report(sched.Started{Ref: r.ref, At: result.StartedAt})
+				m.f.report(sched.Started{Ref: r.ref, At: result.StartedAt})
 			}
 		}
 	case agent.StartOtherBoot:
@@ -347,7 +347,7 @@ func (m *machine) finish(r *run, v verdict) {
 	outcome := r.outcome(v)
 	failpoint.Hit("fleet.run-ended")
 	if !r.silent.Load() {
-		m.f.opt.Report(outcome)
+		m.f.report(outcome)
 	}
 	m.do(func() {
 		r.busy, r.over = false, true
@@ -408,7 +408,7 @@ func (m *machine) forgetBatch(l *link, batch []*run) {
 	switch {
 	case err == nil:
 		for _, r := range batch {
-			m.f.opt.Report(sched.Settled{Ref: r.ref})
+			m.f.report(sched.Settled{Ref: r.ref})
 		}
 		m.do(func() {
 			for _, r := range batch {
