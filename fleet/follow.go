@@ -40,6 +40,7 @@ func (m *machine) follow(l *link, r *run) {
 	default:
 		// The agent answers, but not to this: its files may be damaged. It is asked again at the next connection.
 		m.log.Warn("a run can't be followed", "run", r.id.Name(), "err", err)
+		m.do(func() { r.stuck = true })
 	}
 }
 

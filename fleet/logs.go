@@ -61,7 +61,7 @@ func (k *logKeeper) nudge() {
 func (k *logKeeper) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for {
 		select {
 		case <-k.wake:
 		case <-ctx.Done():
@@ -79,6 +79,9 @@ func (k *logKeeper) run(ctx context.Context) {
 			k.sync(ended)
 		}
 		k.remove(doomed)
+		if ctx.Err() != nil {
+			return
+		}
 	}
 }
 

@@ -238,6 +238,9 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 			"loginctl enable-linger, or runs die when the connection does")
 	}
 	for _, r := range m.runs {
+		if r.stuck {
+			r.stuck, r.busy, r.forgetting = false, false, false
+		}
 		m.advance(r)
 	}
 }

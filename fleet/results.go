@@ -196,6 +196,7 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	}
 	if failpoint.Breaks("copied-is-placed") {
 		t.f.opt.Report(out)
+		time.Sleep(100 * time.Millisecond) // until that is durable
 	}
 	failpoint.Hit("fleet.results-gathered")
 	if err := t.place(); err != nil {

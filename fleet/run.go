@@ -45,6 +45,7 @@ type run struct {
 	durable    bool                // its logs are safe
 	settling   *statepb.Obligation // what sched wants of it in the end
 	forgetting bool                // a task removes its directory
+	stuck      bool                // the agent refused something of it: tried again on the next link
 
 	progress
 }
@@ -426,7 +427,8 @@ func (m *machine) forgetBatch(l *link, batch []*run) {
 		for i := range batch {
 			m.forgetBatch(l, batch[i:i+1])
 		}
-	default: // until the next link
+	default:
 		m.log.Warn("a run can't be removed", "run", batch[0].id.Name(), "err", err)
+		m.do(func() { batch[0].stuck = true })
 	}
 }
