@@ -13,7 +13,7 @@ build:
 
 # The tests as they have to pass before anything is committed.
 test: deps lint
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 10m ./...
 
 lint:
 	.ci/lint

@@ -76,7 +76,7 @@ func (d *demo) start(ctx context.Context) error {
 		return fmt.Errorf("make the daemon's log: %w", err)
 	}
 	defer log.Close()
-	d.daemon = exec.Command(binary, "serve", "--state-dir", d.state)
+	d.daemon = exec.Command(binary, "--socket", d.socket(), "serve", "--state-dir", d.state)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
 	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which then stops it
 	if err := d.daemon.Start(); err != nil {
@@ -88,7 +88,7 @@ func (d *demo) start(ctx context.Context) error {
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()
 	for look := time.NewTicker(10 * time.Millisecond); ; {
-		client, err := api.Dial(ctx, filepath.Join(d.state, "socket"), api.ClientOptions{})
+		client, err := api.Dial(ctx, d.socket(), api.ClientOptions{})
 		if err == nil {
 			look.Stop()
 			return client.Close()
@@ -117,6 +117,8 @@ func (d *demo) stop() error {
 	return nil
 }
 
+func (d *demo) socket() string { return filepath.Join(d.state, "socket") }
+
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.env.stdout, format+"\n", args...) }
 
 // j runs a command of the client, and shows it as a user would have typed it.
@@ -131,7 +133,7 @@ func (d *demo) j(ctx context.Context, args ...string) error {
 	e := *d.env
 	e.name = "j"
 	e.globals = globals{}
-	if code := run(ctx, &e, append([]string{"--socket", filepath.Join(d.state, "socket")}, args...)); code != 0 {
+	if code := run(ctx, &e, append([]string{"--socket", d.socket()}, args...)); code != 0 {
 		return api.Errorf(api.Internal, "the demo's command ended with %d", code)
 	}
 	return nil

@@ -32,6 +32,9 @@ func Listen(path string) (net.Listener, error) {
 	case info.Mode().Type() != fs.ModeSocket:
 		return nil, Errorf(Conflict, "make the socket %s: there is something else of that name", path).
 			WithHint("choose another place with --socket")
+	case answers(path):
+		return nil, Errorf(Conflict, "another daemon listens on %s", path).
+			WithHint("use that one, or choose another socket with --socket")
 	default:
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("remove the old socket: %w", err)
@@ -48,6 +51,17 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("protect the socket: %w", err)
 	}
 	return l, nil
+}
+
+// answers says whether somebody listens on the socket. Its state directory may be another than the caller's, whose lock
+// then says nothing.
+func answers(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
 }
 
 func checkSocketPath(path string) error {

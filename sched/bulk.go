@@ -110,11 +110,13 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 				}
 			}
 		case OpRestart:
-			if !Final(fate.Status) {
-				err = fmt.Errorf("it is %s: only what has ended can be restarted; `job clone` makes another", StatusName(fate.Status))
-			} else if err = p.resubmittable(s.Job(id)); err == nil {
-				fate.NewJob = p.resubmit(s.Job(id), true)
+			if err = p.resubmittable(s.Job(id)); err != nil {
+				break
 			}
+			if !Final(fate.Status) && p.cancel(id) == nil {
+				fate.Note = "canceled first"
+			}
+			fate.NewJob = p.resubmit(s.Job(id), true)
 		case OpRetime:
 			if err = only(fate.Status, "give a timeout to", Waiting, Held, Running); err == nil {
 				p.add(&Change{JobRetimed: &statepb.JobRetimed{Job: id, Timeout: int64(b.Timeout)}})
