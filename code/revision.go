@@ -1,0 +1,65 @@
+package code
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// maxDiff is how much of an uncommitted difference is kept.
+const maxDiff = 4 << 20
+
+// Revision says which commit code is of. Without git it is empty.
+type Revision struct {
+	Commit string // "" : not in a work tree, or nothing is committed
+	Diff   []byte // what isn't committed, as git shows it; empty: nothing
+	Cut    bool   // Diff was longer
+}
+
+// revisionOf asks git about a directory. No git, or no work tree, is no error.
+func revisionOf(ctx context.Context, dir string) (Revision, error) {
+	var r Revision
+	out, err := git(ctx, dir, "rev-parse", "--verify", "-q", "HEAD")
+	if err != nil {
+		return r, ctx.Err()
+	}
+	r.Commit = strings.TrimSpace(string(out))
+	if r.Diff, err = git(ctx, dir, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative"); err != nil {
+		return r, err
+	}
+	out, err = git(ctx, dir, "ls-files", "-z", "--others", "--exclude-standard")
+	if err != nil {
+		return r, err
+	}
+	for name := range bytes.SplitSeq(out, []byte{0}) {
+		if len(name) == 0 || len(r.Diff) > maxDiff {
+			continue
+		}
+		one, err := git(ctx, dir, "diff", "--no-index", "--binary", "--no-color", "--no-ext-diff", "--", "/dev/null", string(name))
+		var exit *exec.ExitError
+		if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) { // 1: there is a difference
+			return r, err
+		}
+		r.Diff = append(r.Diff, one...)
+	}
+	if len(r.Diff) > maxDiff {
+		r.Diff, r.Cut = r.Diff[:maxDiff], true
+	}
+	return r, nil
+}
+
+// git runs git in a directory, with the user's settings of how it prints left out.
+func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "-c", "core.quotepath=off", "-c", "core.fsmonitor=false"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.Env = append(cmd.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0")
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
+}
