@@ -71,15 +71,16 @@ func (k *logKeeper) run(ctx context.Context) {
 		case <-timer.C:
 		case <-ctx.Done():
 		}
+		last := ctx.Err() != nil
 		k.mu.Lock()
 		ended, doomed := k.ended, k.doomed
 		k.ended, k.doomed = nil, nil
 		k.mu.Unlock()
-		if len(ended) > 0 && ctx.Err() == nil {
+		if len(ended) > 0 && !last {
 			k.sync(ended)
 		}
 		k.remove(doomed)
-		if ctx.Err() != nil {
+		if last {
 			return
 		}
 	}
