@@ -17,7 +17,7 @@ type jobWhy struct {
 	selectors
 }
 
-// Run explains each job in plain words.
+// Run explains each job in plain words, and of many what made them fail.
 func (c *jobWhy) Run(ctx context.Context, e *env) error {
 	words, err := c.expand(e)
 	if err != nil {
@@ -28,9 +28,15 @@ func (c *jobWhy) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
+	if slices.ContainsFunc(words, namesMany) {
+		return whyMany(ctx, e, d, words)
+	}
 	jobs, err := jobsFull(ctx, d, words)
 	if err != nil {
 		return err
+	}
+	if len(jobs) > fewJobs {
+		return whyMany(ctx, e, d, words)
 	}
 	var reasons []api.WhyReply
 	for _, job := range jobs {

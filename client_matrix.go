@@ -18,6 +18,7 @@ type matrixGroup struct {
 	Rm     matrixRm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
 	Hold   matrixHold   `cmd:"" aliases:"pause" help:"Keep a matrix's jobs from starting."`
 	Unhold matrixUnhold `cmd:"" aliases:"resume" help:"Let a matrix's jobs start."`
+	Why    matrixWhy    `cmd:"" help:"Group what made jobs of a matrix fail, and say which machine or value stands out."`
 	Rerun  matrixRerun  `cmd:"" help:"Run the cells again that have ended, or with --failed only those that failed or were lost."`
 	Table  matrixTable  `cmd:"" help:"The numbers of a matrix: means, intervals and more over repeats."`
 	Plot   matrixPlot   `cmd:"" help:"Draw the numbers of a matrix, with error bars."`

@@ -31,6 +31,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("ListJobs", s.ListJobs),
 		api.Handle("Bulk", s.Bulk),
 		api.Handle("Why", s.Why),
+		api.Handle("WhyMany", s.WhyMany),
 		api.Handle("Show", s.Show),
 		api.Handle("Wait", s.Wait),
 		api.Handle("JobLog", s.JobLog),

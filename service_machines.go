@@ -12,6 +12,7 @@ import (
 	"jobserver/api"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
+	"jobserver/ssh"
 )
 
 // ListMachines lists machines by class and address.
@@ -246,11 +247,17 @@ func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, c
 	if len(keys) == 0 {
 		return fmt.Errorf("%s presents no host key", addr)
 	}
-	key := keys[0]
+	key := keyToShow(keys)
 	check.HostKey, check.Fingerprint, check.Known = key.Type, key.Fingerprint, "unknown"
-	if key.Known {
+	switch {
+	case key.Known:
 		check.OK, check.Known = true, "known"
-		return nil
+		return s.trusted(args, addr)
+	case key.Revoked:
+		return api.Errorf(api.Denied, "%s: its host key is revoked, and is not recorded", addr).
+			WithHint("give the machine a new key, or take the @revoked line out of known_hosts")
+	case key.Changed:
+		check.Known = "changed"
 	}
 	if !args.Record || !args.Any && args.Fingerprints[addr] != key.Fingerprint {
 		return nil
@@ -260,7 +267,33 @@ func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, c
 	}
 	s.log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint", key.Fingerprint, "uid", s.peer.UID)
 	check.OK, check.Known = true, "known"
-	return nil
+	return s.trusted(args, addr)
+}
+
+// keyToShow is the key by which a machine is known, else one that isn't the one on record, else the first.
+func keyToShow(keys []ssh.HostKey) ssh.HostKey {
+	for _, is := range []func(ssh.HostKey) bool{
+		func(k ssh.HostKey) bool { return k.Known },
+		func(k ssh.HostKey) bool { return k.Revoked || k.Changed },
+	} {
+		if i := slices.IndexFunc(keys, is); i >= 0 {
+			return keys[i]
+		}
+	}
+	return keys[0]
+}
+
+// trusted brings a machine back that was set aside for its host key.
+func (s *service) trusted(args *api.TrustArgs, addr string) error {
+	if !args.Record {
+		return nil
+	}
+	// Each machine is an intention of its own, and asking again for it changes nothing.
+	_, err := s.do("", false, "trust machine "+addr, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanTrusted(addr), nil
+	})
+	s.fleet.Retry(addr)
+	return err
 }
 
 // hintOf is the next step that an error of the fleet or of ssh knows.

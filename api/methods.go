@@ -181,6 +181,33 @@ type WhyReply struct {
 	Hint    string   `json:"hint,omitempty"` // what to do next
 }
 
+// WhyManyArgs asks what made many jobs fail.
+type WhyManyArgs struct{ Selectors []string }
+
+// WhyManyReply groups the failed attempts of the jobs by what they ended with, the most frequent first.
+type WhyManyReply struct {
+	Counts    Counts         `json:"counts"`
+	Groups    []FailureGroup `json:"groups"`
+	Standouts []string       `json:"standouts,omitempty"` // in words: the machines and values that fail while others don't
+}
+
+// FailureGroup are attempts that failed alike.
+type FailureGroup struct {
+	Cause    string         `json:"cause"`               // exited with code 1
+	LastLine string         `json:"last_line,omitempty"` // of one of them; the others' differ in numbers at most
+	Attempts int            `json:"attempts"`
+	Jobs     int            `json:"jobs"`
+	Final    int            `json:"final"` // jobs that have failed for good or are lost, with this as their end
+	Machines []FailureCount `json:"machines"`
+	Examples []uint64       `json:"examples"` // ids of the first jobs
+}
+
+// FailureCount says how often something is in a group.
+type FailureCount struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
+}
+
 // LogArgs asks for bytes of a job's log from Offset on. Wait > 0 waits for more when there are none yet and
 // the job goes on. Attempt 0 is the newest; a setup's steps count from 0.
 type LogArgs struct {

@@ -169,3 +169,12 @@ func (s *State) PlanDrain(addrs []string, draining bool) Plan {
 	}
 	return p
 }
+
+// PlanTrusted brings a machine back that was set aside for its host key, which is on record now.
+func (s *State) PlanTrusted(addr string) Plan {
+	m := s.machines[addr]
+	if m == nil || m.Class != unknownHostClass || m.HomeClass == "" {
+		return Plan{}
+	}
+	return Plan{Changes: []*Change{{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}}}}
+}

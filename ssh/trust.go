@@ -24,6 +24,8 @@ type HostKey struct {
 	Type        string // such as ssh-ed25519
 	Fingerprint string // SHA256:…, as ssh-keygen -l prints it
 	Known       bool   // the known_hosts files have it for this machine
+	Changed     bool   // they have another key of it
+	Revoked     bool   // they say that this key must not be used any more
 	Key         []byte // in the wire format
 }
 
@@ -64,8 +66,13 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 			return nil, err
 		}
 		if key != nil {
-			keys = append(keys, HostKey{Type: key.Type(), Fingerprint: xssh.FingerprintSHA256(key),
-				Known: known.check(target, key) == nil, Key: key.Marshal()})
+			k := HostKey{Type: key.Type(), Fingerprint: xssh.FingerprintSHA256(key), Key: key.Marshal()}
+			var wrong *HostKeyError
+			err := known.check(target, key)
+			if k.Known = err == nil; errors.As(err, &wrong) {
+				k.Changed, k.Revoked = !wrong.Unknown && !wrong.Revoked, wrong.Revoked
+			}
+			keys = append(keys, k)
 		}
 	}
 	if len(keys) == 0 {

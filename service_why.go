@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
+	"jobserver/view"
+)
+
+// WhyMany groups what made many jobs fail by its cause, and says what the failures have in common.
+func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error {
+	var ids []uint64
+	err := s.read(func(st *sched.State) (err error) {
+		ids, err = st.Select(args.Selectors)
+		var counts sched.Counts
+		for _, id := range ids {
+			counts.By[st.Status(id)]++
+		}
+		reply.Counts = countsOf(counts)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var found []finding
+	for page := range slices.Chunk(ids, sched.MaxPage) {
+		err := s.read(func(st *sched.State) error {
+			for _, id := range page {
+				if j := st.Job(id); j != nil {
+					found = append(found, findings(j)...)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.readLastLines(s.ctx, found)
+	reply.Groups, reply.Standouts = groupFailures(found), standouts(found)
+	return nil
+}
+
+// finding is an attempt that has succeeded or failed, with what it might have to do with that.
+type finding struct {
+	ref    *statepb.RunRef
+	final  bool // it is the job's end
+	failed bool
+	cause  string // exited with code 1
+	line   string // the last that it printed
+	vars   []*statepb.Var
+}
+
+// findings are those of a job. The record is the loop's; what is kept of it never changes.
+func findings(j *statepb.Job) []finding {
+	var found []finding
+	for i, a := range j.Attempts {
+		f := finding{
+			ref:  &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step},
+			vars: j.Vars, final: i == len(j.Attempts)-1 && sched.Final(j.Status),
+		}
+		switch a.Cause {
+		case statepb.Cause_EXITED:
+			f.failed = a.ExitCode != 0 || a.Signal != ""
+		case statepb.Cause_TIMED_OUT, statepb.Cause_NOT_STARTED:
+			f.failed = true
+		case statepb.Cause_MACHINE_LOST:
+			f.failed = j.Status == sched.Lost && f.final // else it ran again, and nobody is to blame
+			if !f.failed {
+				continue
+			}
+		default:
+			continue
+		}
+		if f.failed {
+			f.cause = sched.Reason(a)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// maxTails is how many logs are looked into for their last line.
+const maxTails = 2000
+
+// readLastLines looks into the logs of the failed attempts, the newest if there are very many.
+func (s *service) readLastLines(ctx context.Context, found []finding) {
+	left := maxTails
+	for i := range slices.Backward(found) {
+		f := &found[i]
+		if !f.failed || left == 0 || ctx.Err() != nil {
+			continue
+		}
+		left--
+		for _, stderr := range []bool{true, false} {
+			if f.line = lastLine(sched.LogPath(s.settings.LogDir, f.ref, stderr)); f.line != "" {
+				break
+			}
+		}
+	}
+}
+
+// lastLine is the last line of a file that isn't blank, cut to what fits a table; "" when there is none.
+func lastLine(path string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	const tail = 4 << 10
+	if end, err := file.Seek(0, io.SeekEnd); err != nil || end == 0 {
+		return ""
+	} else if _, err := file.Seek(max(end-tail, 0), io.SeekStart); err != nil {
+		return ""
+	}
+	text, err := io.ReadAll(io.LimitReader(file, tail))
+	if err != nil {
+		return ""
+	}
+	text = bytes.TrimSpace(text)
+	line := strings.TrimSpace(strings.ToValidUTF8(string(text[bytes.LastIndexByte(text, '\n')+1:]), "\uFFFD"))
+	if len(line) > 200 {
+		line = strings.ToValidUTF8(line[:200], "") + "…"
+	}
+	return view.Clean(line)
+}
+
+// variable parts of a line: numbers, addresses of memory, and names of temporary files mostly end in some.
+var variable = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
+
+// maxGroups is how many causes are told apart.
+const maxGroups = 20
+
+// groupFailures puts failed attempts together that ended the same way with the same words, but for numbers. The most frequent comes first.
+func groupFailures(found []finding) []api.FailureGroup {
+	type group struct {
+		api.FailureGroup
+		jobs     map[uint64]bool
+		machines map[string]int
+	}
+	groups := map[string]*group{}
+	for i := range found {
+		f := &found[i]
+		if !f.failed {
+			continue
+		}
+		key := f.cause + "\n" + variable.ReplaceAllString(f.line, "#")
+		g := groups[key]
+		if g == nil {
+			g = &group{FailureGroup: api.FailureGroup{Cause: f.cause, LastLine: f.line}, jobs: map[uint64]bool{}, machines: map[string]int{}}
+			groups[key] = g
+		}
+		g.Attempts++
+		g.machines[f.ref.Machine]++
+		g.jobs[f.ref.Job] = g.jobs[f.ref.Job] || f.final
+	}
+	var out []api.FailureGroup
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[key]
+		g.Jobs = len(g.jobs)
+		g.Examples = slices.Sorted(maps.Keys(g.jobs))
+		g.Examples = g.Examples[:min(len(g.Examples), 5)]
+		for _, final := range g.jobs {
+			if final {
+				g.Final++
+			}
+		}
+		for addr, n := range g.machines {
+			g.Machines = append(g.Machines, api.FailureCount{Name: addr, Count: n})
+		}
+		slices.SortFunc(g.Machines, func(a, b api.FailureCount) int { return cmp.Or(b.Count-a.Count, cmp.Compare(a.Name, b.Name)) })
+		out = append(out, g.FailureGroup)
+	}
+	slices.SortStableFunc(out, func(a, b api.FailureGroup) int { return b.Attempts - a.Attempts })
+	return out[:min(len(out), maxGroups)]
+}
+
+// share is how often something failed.
+type share struct{ failed, all int }
+
+func (s share) rate() float64 { return float64(s.failed) / float64(max(s.all, 1)) }
+
+// standsOut says that one part fails mostly and the rest rarely: at least twice, in at least 60 % of the attempts, and four times as
+// often as the rest, of which there is something.
+func standsOut(part, rest share) bool {
+	return part.failed >= 2 && part.rate() >= 0.6 && rest.all >= 2 && rest.rate() <= part.rate()/4
+}
+
+// standouts says which machines and which values of variables fail while the others don't.
+func standouts(found []finding) []string {
+	var all share
+	machines, values := map[string]share{}, map[[2]string]share{}
+	add := func(s share, failed bool) share {
+		s.all++
+		if failed {
+			s.failed++
+		}
+		return s
+	}
+	for i := range found {
+		f := &found[i]
+		all = add(all, f.failed)
+		machines[f.ref.Machine] = add(machines[f.ref.Machine], f.failed)
+		for _, v := range f.vars {
+			if !v.Secret {
+				key := [2]string{v.Name, string(v.Value)}
+				values[key] = add(values[key], f.failed)
+			}
+		}
+	}
+	rest := func(s share) share { return share{all.failed - s.failed, all.all - s.all} }
+	var out []string
+	for _, addr := range slices.Sorted(maps.Keys(machines)) {
+		if s := machines[addr]; standsOut(s, rest(s)) {
+			o := rest(s)
+			out = append(out, fmt.Sprintf("machine %s stands out: %d of its %d attempts failed, on the others %d of %d", addr, s.failed, s.all, o.failed, o.all))
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(values), func(a, b [2]string) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	for _, key := range keys {
+		if s := values[key]; standsOut(s, rest(s)) {
+			o := rest(s)
+			out = append(out, fmt.Sprintf("%s=%s stands out: %d of %d attempts with it failed, without it %d of %d", key[0], view.Clean(key[1]), s.failed, s.all, o.failed, o.all))
+		}
+	}
+	return out[:min(len(out), maxGroups)]
+}
