@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -243,3 +244,18 @@ func tree(t testing.TB, dir string) (names []string) {
 
 // envOption sets variables of everything that runs on the machine.
 func envOption(vars ...string) sshtest.Option { return sshtest.Env(vars...) }
+
+// needMounts skips a test where the user can't have a mount namespace; where the tests count, it fails.
+func needMounts(t testing.TB) {
+	t.Helper()
+	flag := "--mount"
+	if os.Getuid() != 0 {
+		flag = "--mount --map-root-user"
+	}
+	if err := exec.Command("sh", "-c", "unshare "+flag+" true").Run(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no mount namespace: %v", err)
+		}
+		t.Skipf("no mount namespace: %v", err)
+	}
+}
