@@ -94,6 +94,9 @@ func printMatrixID(e *env, reply *api.AddMatrixReply) error {
 	if e.structured() {
 		return list(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}}, newMatrixColumns())
 	}
+	if e.told() {
+		return nil
+	}
 	_, err := fmt.Fprintln(e.stdout, reply.ID)
 	return err
 }

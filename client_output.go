@@ -87,6 +87,10 @@ type submitted struct {
 	JID uint64 `json:"jid"`
 }
 
+// told says that what a command did has been told in words that name the ids: somebody at a terminal needs them no
+// second time, while a script reads them from stdout.
+func (e *env) told() bool { return e.screen.Terminal && !e.forScripts() }
+
 // printIDs prints the ids of new jobs, one a line.
 func (e *env) printIDs(ids []uint64) error {
 	if e.structured() {
