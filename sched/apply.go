@@ -64,6 +64,9 @@ func (s *State) Apply(c *Change) error {
 		return s.applyCopyWaits(c.CopyWaits)
 	case c.Settled != nil:
 		s.disown(c.Settled.Run.Token)
+		if id := c.Settled.Run.Job; s.index.status(id) == 0 { // to settle it, the fleet may have fetched its log again
+			s.ask(func(f Fleet) { f.ForgetLogs(id) })
+		}
 		return nil
 	case c.SetupFailed != nil:
 		return s.applySetupFailed(c.SetupFailed, c.At)
