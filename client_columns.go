@@ -52,12 +52,23 @@ func machineColumns(e *env) []view.Column[api.Machine] {
 		text("Cores", "cores", number(func(m m) int64 { return int64(m.Cores) })),
 		{Title: "Memory", Key: "memory_bytes", Cell: view.Text(func(m m) string { return sizeText(m.MemoryBytes) }), Value: number(func(m m) int64 { return m.MemoryBytes })},
 		{Title: "Free disk", Key: "free_bytes", Cell: view.Text(func(m m) string { return sizeText(m.FreeBytes) }), Value: number(func(m m) int64 { return m.FreeBytes })},
+		{Title: "Load", Key: "load1", Right: true, Cell: view.Text(func(m m) string { return measured(m, "%.2f", m.Load1) }), Value: floatText(func(m m) float64 { return m.Load1 })},
+		{Title: "Clock", Key: "clock_offset_seconds", Right: true, Cell: view.Text(func(m m) string { return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds) }),
+			Value: floatText(func(m m) float64 { return m.ClockOffsetSeconds })},
 		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.timePointerText(m.Until) })},
 	} {
 		c.OnlyWide = true
 		columns = append(columns, c)
 	}
 	return columns
+}
+
+// measured is a number that a machine has only when it was reached.
+func measured(m api.Machine, format string, value float64) string {
+	if m.LatencySeconds == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
 }
 
 // machineState is a machine's state with what else keeps it from work.

@@ -93,7 +93,15 @@ func (c *machineLs) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return list(e, reply.Machines, machineColumns(e))
+	if err := list(e, reply.Machines, machineColumns(e)); err != nil || e.forScripts() {
+		return err
+	}
+	for _, m := range reply.Machines {
+		if m.Hint != "" {
+			e.note("%s: hint: %s", view.Clean(m.Addr), view.Clean(m.Hint))
+		}
+	}
+	return nil
 }
 
 // machineAdd is `machine add ADDR CLASS`; several addresses may stand before the class.

@@ -187,7 +187,7 @@ func machineOf(st *sched.State, addr string) api.Machine {
 	}
 	out := api.Machine{
 		Addr: addr, Class: m.Class, State: string(m.Link), Draining: m.Draining || m.Removing, Until: timeOf(m.Until), Slots: int(m.Slots),
-		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError, Root: m.Root,
+		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError, Hint: m.Hint, HomeClass: m.HomeClass, Root: m.Root,
 	}
 	if m.Reason != "" {
 		out.LastError = m.Reason

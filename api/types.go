@@ -98,6 +98,8 @@ type Machine struct {
 	Failures           int        `json:"failures,omitempty"` // in a row
 	Resting            bool       `json:"resting,omitempty"`
 	LastError          string     `json:"last_error,omitempty"`
+	Hint               string     `json:"hint,omitempty"`       // what to do about it, when the machine is refused
+	HomeClass          string     `json:"home_class,omitempty"` // the class from which it was set aside
 	OS                 string     `json:"os,omitempty"`
 	Arch               string     `json:"arch,omitempty"`
 	Kernel             string     `json:"kernel,omitempty"`

@@ -233,6 +233,7 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 		m.do(func() { m.broken(l) })
 	})
 	m.reportConnected(found)
+	l.spawn(func() { m.measure(l) })
 	if found.facts.KillsUserProcesses {
 		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable lingering there, " +
 			"loginctl enable-linger, or runs die when the connection does")

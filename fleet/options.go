@@ -39,6 +39,7 @@ type Options struct {
 	SyncEvery          time.Duration // least time between two syncs of the logs; 0: 1 s
 	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
 	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
+	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock, about; 0: 1 min
 
 	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
 	Report func(sched.Outcome)
@@ -82,6 +83,7 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.SyncEvery, time.Second)
 	defaultDuration(&o.DiskRetry, 3*time.Second)
 	defaultDuration(&o.BulkIdle, 30*time.Second)
+	defaultDuration(&o.MeasureEvery, time.Minute)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
