@@ -1,0 +1,126 @@
+// Command bench measures jobserver beside the programs that people would use instead, on this machine and in the same run: ours
+// and theirs in turn, the first of each not counted, since it is cold. What counts is the ratio, or a count that doesn't
+// depend on the clock. Every line also checks that exit codes, logs and results are all there and right: a line whose work was
+// done badly is an error, not a figure.
+//
+// The daemon is a process of its own on a real disk, with every sync that it has elsewhere; its machines are sshds on
+// loopback, with host keys checked. bench/run starts this; one goroutine does it all.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"jobserver/daemontest"
+)
+
+// A line is one of the figures.
+type line struct {
+	number  int
+	measure func(ctx context.Context, w *world) ([]row, error)
+}
+
+// lines are all of them, in the order of the table.
+func lines() []line {
+	return []line{
+		{1, measureThousandSSH},
+		{2, measureThousandLocal},
+		{3, measureSubmitToStart},
+		{4, measureNextStart},
+		{5, measureSubmitProcess},
+		{6, measureMatrix},
+		{7, measureListing},
+		{8, measureStat},
+		{9, measureStart},
+		{10, measureLargeResult},
+		{11, measureSmallResults},
+		{12, measureLog},
+		{13, measureIdle},
+		{14, measureManyMachines},
+		{15, measureGrowth},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	binary := flag.String("binary", "", "the jobserver that is measured; by default it is built")
+	times := flag.Int("times", 3, "how often all lines are measured, one after another")
+	document := flag.String("document", "docs/benchmarks.md", "where the table of a whole run goes")
+	flag.Parse()
+	if err := run(ctx, *binary, *times, *document, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run measures the lines that the words number, or all of them.
+func run(ctx context.Context, binary string, times int, document string, words []string) (err error) {
+	chosen := lines()
+	if len(words) > 0 {
+		times = 1
+		wanted := make([]int, 0, len(words))
+		for _, word := range words {
+			n, err := strconv.Atoi(word)
+			if err != nil || n < 1 || n > len(lines()) {
+				return fmt.Errorf("there is no line %q: they are numbered from 1 to %d", word, len(lines()))
+			}
+			wanted = append(wanted, n)
+		}
+		chosen = slices.DeleteFunc(chosen, func(l line) bool { return !slices.Contains(wanted, l.number) })
+	}
+	if binary == "" {
+		if binary, err = daemontest.Build(); err != nil {
+			return err
+		}
+		defer daemontest.Cleanup()
+	}
+	var runs []table
+	for i := range times {
+		if times > 1 {
+			fmt.Fprintf(os.Stderr, "Run %d of %d.\n", i+1, times)
+		}
+		measured, err := measureAll(ctx, binary, chosen)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, measured)
+	}
+	if len(words) > 0 {
+		return nil
+	}
+	return writeDocument(ctx, document, runs)
+}
+
+// measureAll measures lines in a world of their own, and prints each row as soon as it is known.
+func measureAll(ctx context.Context, binary string, chosen []line) (t table, err error) {
+	w, err := newWorld(ctx, binary)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	fmt.Println(header)
+	for _, l := range chosen {
+		fmt.Fprintf(os.Stderr, "Line %d …\n", l.number)
+		rows, err := l.measure(ctx, w)
+		if ctx.Err() != nil {
+			return t, context.Cause(ctx)
+		}
+		if err != nil {
+			return t, fmt.Errorf("line %d: %w", l.number, err)
+		}
+		for _, r := range rows {
+			fmt.Println(r)
+		}
+		t.rows = append(t.rows, rows...)
+	}
+	return t, nil
+}
