@@ -102,8 +102,9 @@ func (t *task) stdout(w *world, scratch string) string {
 
 // load is many clients that submit tasks, and the ledger of what they were told.
 type load struct {
-	w       *world
-	clients int
+	w        *world
+	clients  int
+	patience time.Duration // for what is under way to come to its end, when all is well again
 
 	mu     sync.Mutex // protects what follows
 	tasks  []*task

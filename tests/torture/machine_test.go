@@ -42,9 +42,9 @@ type machineOptions struct {
 	ssh       []sshtest.Option
 	namespace bool
 	reboots   bool
-	home      string
 	slots     int
 	apart     bool
+	prepare   func(home string)
 }
 
 func withSSH(o ...sshtest.Option) machineOption {
@@ -73,6 +73,9 @@ func (w *world) add(opts ...machineOption) *machine {
 	dir := filepath.Join(w.dir, m.alias)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		w.t.Fatal(err)
+	}
+	if o.prepare != nil {
+		o.prepare(filepath.Join(dir, "home"))
 	}
 	if o.reboots {
 		o.ssh = append(o.ssh, sshtest.Shell(m.otherBoot(w.t, dir)))

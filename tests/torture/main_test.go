@@ -12,6 +12,7 @@ package torture_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -24,7 +25,14 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
+// atOnce is how many tests run at the same time: most of the time they wait, for keepalives above all.
+const atOnce = "6"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	daemontest.Cleanup()
 	os.Exit(code)

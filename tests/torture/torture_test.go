@@ -34,7 +34,7 @@ func TestTorture(t *testing.T) {
 	w.add(slots(4))
 	w.add(slots(4), inNamespace)
 	w.add(slots(4))
-	l, c := &load{w: w, clients: s.clients}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
+	l, c := &load{w: w, clients: s.clients, patience: 2 * patience}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
 	for round := range rounds {
 		l.endure(s, c)
 		f := l.verify()
@@ -78,7 +78,7 @@ func (l *load) endure(s scene, c *chaos) {
 // ends waits until all jobs have ended and the machines owe nothing.
 func (l *load) ends() {
 	w := l.w
-	for end := time.Now().Add(2 * patience); ; {
+	for end := time.Now().Add(l.patience); ; {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		client, err := w.Client(ctx)
 		if err == nil {
@@ -101,7 +101,7 @@ func (l *load) ends() {
 		}
 	}
 	for _, m := range w.machines {
-		for end := time.Now().Add(patience / 3); len(m.runs(w.t)) > 0; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(l.patience / 3); len(m.runs(w.t)) > 0; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				l.fault("%d runs are never forgotten by %s: %q", len(m.runs(w.t)), m.alias, m.runs(w.t)[0])
 				return
@@ -113,6 +113,9 @@ func (l *load) ends() {
 // cleanEnd stops the daemon and checks that nothing is left, and that its state is sound.
 func (w *world) cleanEnd() {
 	w.t.Helper()
+	for _, m := range w.machines {
+		eventually(w.t, "the runs on "+m.alias+" are forgotten", func() bool { return len(m.runs(w.t)) == 0 })
+	}
 	w.stop()
 	for _, m := range w.machines {
 		m.clean(w.t)
@@ -129,18 +132,20 @@ func TestMutants(t *testing.T) {
 	for promise, tt := range map[string]struct {
 		aim     []string // where to die: where the promise counts
 		machine bool     // it is the agent's promise
+		quick   bool     // it takes seconds
 	}{
 		"reply-before-commit": {aim: []string{"loop.decided"}},
 		"request-once":        {aim: []string{"loop.committed"}},
-		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, machine: true},
+		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, machine: true, quick: true},
 		"token-new":           {aim: []string{"fleet.run-ended"}},
-		"lost-is-known":       {aim: []string{"fleet.run-ended"}},
+		"lost-is-known":       {aim: []string{"fleet.run-ended"}, quick: true},
 		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}},
 	} {
+		if !tt.quick && !long() {
+			continue
+		}
 		t.Run(promise, func(t *testing.T) {
-			if !long() {
-				t.Skip("TORTURE=1 runs it")
-			}
+			t.Parallel()
 			w := newWorld(t)
 			var opts []machineOption
 			env := []string{"JOBSERVER_MUTANT=" + promise}
@@ -150,7 +155,7 @@ func TestMutants(t *testing.T) {
 			w.restart(env...)
 			w.add(append(opts, slots(8))...)
 			s := scene{clients: 16, lasting: 8 * time.Second}
-			l, c := &load{w: w, clients: s.clients}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
+			l, c := &load{w: w, clients: s.clients, patience: patience / 2}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
 			for range 5 {
 				l.endure(s, c)
 				if f := l.verify(); len(f.faults) > 0 {

@@ -1,0 +1,84 @@
+package torture_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"jobserver/api"
+)
+
+// resident is the daemon's memory, in bytes: VmRSS of proc_pid_status(5), or VmHWM, the most so far.
+func (w *world) resident(t testing.TB, key string) (n int64) {
+	t.Helper()
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", w.PID()))) {
+		if rest, ok := strings.CutPrefix(line, key+":"); ok {
+			if _, err := fmt.Sscanf(rest, "%d kB", &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return n << 10
+}
+
+// TestBigOutput: jobs that print without end, without a newline, faster than anybody reads; the daemon's memory stays where it was,
+// the log is whole, or as long as was allowed.
+func TestBigOutput(t *testing.T) {
+	t.Parallel()
+	size := int64(400 << 20)
+	if long() {
+		size = 10 << 30
+	}
+	w := newWorld(t)
+	w.add(slots(3))
+	before := w.resident(t, "VmRSS")
+	started := time.Now()
+	binary := w.submit(api.JobSpec{Cmd: w.marked(fmt.Sprintf("head -c %d /dev/zero", size))})
+	lines := w.submit(api.JobSpec{Cmd: w.marked("seq 1000000")})
+	capped := w.submit(api.JobSpec{Cmd: w.marked("yes | head -c 50000000; echo RESULTS: /etc/hostname"), MaxLog: 1 << 20, CpPath: w.results})
+	j := w.ended(lines, "done", "exited")
+	var want bytes.Buffer
+	for i := range 1000000 {
+		fmt.Fprintln(&want, i+1)
+	}
+	if read(t, j.Log) != want.String() {
+		t.Error("the log of a million lines is not what was printed")
+	}
+	j = w.ended(capped, "done", "exited")
+	if n := int64(len(read(t, j.Log))); n != 1<<20 || j.Attempts[0].LogDropped < 48_000_000 || j.ResultsStatus != "copied" {
+		t.Errorf("the log that is capped has %d bytes, %d are said to be missing; results are %s", n, j.Attempts[0].LogDropped, j.ResultsStatus)
+	}
+	j = w.ended(binary, "done", "exited")
+	if n := zeros(t, j.Log); n != size {
+		t.Errorf("the log begins with %d zeros, want %d", n, size)
+	}
+	peak := w.resident(t, "VmHWM")
+	t.Logf("%d MiB in %v; the daemon had %d MiB before, and %d MiB at the most", size>>20, time.Since(started).Round(time.Millisecond), before>>20, peak>>20)
+	if peak > before+160<<20 {
+		t.Errorf("the daemon took %d MiB of memory for %d MiB of output", (peak-before)>>20, size>>20)
+	}
+}
+
+// zeros counts the bytes of a file that are zero up to the first that isn't.
+func zeros(t testing.TB, name string) (n int64) {
+	t.Helper()
+	f, err := os.Open(name)
+	must(t, err)
+	defer f.Close()
+	none := make([]byte, 1<<20)
+	r, buf := bufio.NewReaderSize(f, 1<<20), make([]byte, 1<<20)
+	for {
+		k, err := io.ReadFull(r, buf)
+		if !bytes.Equal(buf[:k], none[:k]) {
+			return n
+		}
+		if n += int64(k); err != nil {
+			return n
+		}
+	}
+}
