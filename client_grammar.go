@@ -87,7 +87,7 @@ func execute(ctx context.Context, e *env, args []string) error {
 	}
 	c := node.Target.Addr().Interface().(command)
 	if err := e.checkOutput(c); err != nil {
-		return err
+		return usageError(e, found.path, err)
 	}
 	return c.Run(ctx, e)
 }

@@ -80,6 +80,7 @@ type jobAdd struct {
 	Cmd    string `arg:"" name:"CMD" help:"The command line, run by a shell on the machine. {NAME} is a variable."`
 	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps its results; relative to this directory."`
 
+	codeFlag
 	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
 	Retry       bool              `name:"retry" help:"Run it again when it fails, until it succeeds."`
 	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
@@ -115,6 +116,9 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
+	if spec.Code, err = pinCode(ctx, e, d, c.Code); err != nil {
+		return err
+	}
 	reply, err := ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ type matrixAdd struct {
 	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5), @FILE for its lines; \\, or quotes for a comma in a value."`
 
 	sweepFlags
+	codeFlag
 	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
 	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
@@ -79,7 +80,10 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true})
+	if m.Job.Code, err = pinCode(ctx, e, d, c.Code); err != nil {
+		return err
+	}
+	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""}, false)
 }
 
 // newMatrix is a matrix that was submitted, in JSON.

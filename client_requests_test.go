@@ -52,7 +52,7 @@ func TestRequests(t *testing.T) {
 		"AddMatrix": {
 			{`matrix|add|foo|run it|out|I=1,2|K=a\,b,,c\\d`, matrix(func(*api.AddMatrixArgs) {})},
 			{`job|matrix|add|foo|run it|out|I=1,2|-x|2|K=a\,b,,c\\d|--max-failures|0|--name|n|--dry-run`, matrix(func(m *api.AddMatrixArgs) {
-				m.DryRun, m.Matrix.Name, m.Matrix.Job.Repeat, m.Matrix.Job.MaxFailures = true, "n", 2, 0
+				m.DryRun, m.Again, m.Matrix.Name, m.Matrix.Job.Repeat, m.Matrix.Job.MaxFailures = true, true, "n", 2, 0
 			})},
 		},
 		"SetupMachines": {

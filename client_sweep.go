@@ -93,14 +93,17 @@ func usageOf(err error) error {
 	return told
 }
 
-// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it.
-func submitMatrix(ctx context.Context, e *env, d daemon, args *api.AddMatrixArgs) error {
+// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp the machines of
+// its class are in no class for the moment.
+func submitMatrix(ctx context.Context, e *env, d daemon, args *api.AddMatrixArgs, settingUp bool) error {
 	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
 	if err != nil {
 		return err
 	}
 	e.warn(reply.Warnings)
-	warnClass(ctx, e, d, args.Matrix.Job.Class)
+	if !settingUp {
+		warnClass(ctx, e, d, args.Matrix.Job.Class)
+	}
 	if args.DryRun {
 		return printSample(e, reply)
 	}

@@ -42,6 +42,13 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
+	if x.Code != "" && !filepath.IsAbs(x.Code) {
+		x.Code = filepath.Join(dir, x.Code)
+	}
+	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, x.Code); err != nil {
+		return err
+	}
+	settingUp := false
 	if len(x.Setup) > 0 {
 		// The whole is checked before anything of it is submitted.
 		dry := *args
@@ -51,12 +58,12 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 			return err
 		}
 		if would.Cells > 0 || c.Setup {
-			if err := c.setUp(ctx, e, d, x); err != nil {
+			if settingUp, err = c.setUp(ctx, e, d, x); err != nil {
 				return err
 			}
 		}
 	}
-	return submitMatrix(ctx, e, d, args)
+	return submitMatrix(ctx, e, d, args, settingUp)
 }
 
 // read reads the file, and says where its paths begin.
@@ -122,11 +129,11 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 	return &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true}, warnings, nil
 }
 
-// setUp runs the experiment's setup on the machines of its class, once on each.
-func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Experiment) error {
+// setUp runs the experiment's setup on the machines of its class, once on each. It says whether any is under way.
+func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Experiment) (bool, error) {
 	if c.DryRun {
 		e.note("the setup would run on the machines of class %s where it hasn't", x.Class)
-		return nil
+		return false, nil
 	}
 	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true, Steps: x.Setup, Once: !c.Setup,
@@ -134,13 +141,13 @@ func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Exper
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:
 		e.warn([]string{fmt.Sprintf("no machine is in class %s: the setup runs with the next `matrix apply` that has something to run", x.Class)})
-		return nil
+		return true, nil // that was the warning
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(reply.JIDs) > 0 {
 		e.note("%s: jobs %d..%d", counted(len(reply.JIDs), "setup"), reply.JIDs[0], reply.JIDs[len(reply.JIDs)-1])
 	}
-	return nil
+	return len(reply.JIDs) > 0, nil
 }

@@ -17,9 +17,6 @@ type sweepSource struct {
 	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also take metrics from this file among each job's results: CSV or JSON."`
 }
 
-// shownProblems is how many unusable metrics are told of one by one.
-const shownProblems = 10
-
 // load fetches the cells, and says what is wrong with their metrics.
 func (s *sweepSource) load(ctx context.Context, e *env) (*stats.Data, *api.Matrix, error) {
 	d, err := e.connect(ctx)
@@ -116,15 +113,25 @@ func machineKinds(ctx context.Context, d daemon) (map[string]string, error) {
 	return kinds, nil
 }
 
-// warnProblems tells of metrics that can't be used.
+// warnProblems tells of metrics that can't be used, each problem once, with the first of its jobs.
 func warnProblems(e *env, problems []api.Problem) {
-	var lines []string
-	for i, p := range problems {
-		if i == shownProblems {
-			lines = append(lines, fmt.Sprintf("%d more metrics can't be used", len(problems)-i))
-			break
+	jobs := map[string][]uint64{}
+	var texts []string
+	for _, p := range problems {
+		if jobs[p.Text] == nil {
+			texts = append(texts, p.Text)
 		}
-		lines = append(lines, fmt.Sprintf("job %d: %s", p.JID, p.Text))
+		jobs[p.Text] = append(jobs[p.Text], p.JID)
 	}
-	e.warn(lines)
+	const shown = 10
+	for _, text := range texts[:min(len(texts), shown)] {
+		who := fmt.Sprintf("job %d", jobs[text][0])
+		if n := len(jobs[text]); n > 1 {
+			who += fmt.Sprintf(" and %d more", n-1)
+		}
+		e.warn([]string{who + ": " + text})
+	}
+	if n := len(texts) - shown; n > 0 {
+		e.warn([]string{fmt.Sprintf("%d more metrics can't be used", n)})
+	}
 }

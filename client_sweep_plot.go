@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"jobserver/api"
 	"jobserver/stats"
 	"jobserver/view"
 )
@@ -83,5 +82,5 @@ func (e *env) checkOutput(c command) error {
 	if format == string(view.Table) {
 		return nil // the default, and not asked for
 	}
-	return api.Errorf(api.Usage, "-o %s: it must be one of %s", format, strings.Join(known, ", "))
+	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
 }

@@ -117,7 +117,7 @@ func TestUsageErrors(t *testing.T) {
 		{"job ls --runing", `unknown flag --runing | did you mean "--running"?`},
 		{"job add foo", `expected "<CMD>" | see "j job add --help"`},
 		{"job add foo x -x 0", `-x 0: a job is submitted once or more | `},
-		{"job ls -o xml", `--output must be one of "table","wide","json","jsonl","csv","id" but got "xml" | see "j job ls --help"`},
+		{"job ls -o xml", `-o xml: it must be one of table, wide, json, jsonl, csv, id | see "j job ls --help"`},
 		{"job log", `which job's log? | j job log JID, or -r for all that run`},
 		{"job stat --text --jid", `which jobs? | name them with --id JID…, --after JID or --running`},
 		{"machine rm", `which machines? | name them with -m ADDR, -c CLASS or -f FILE`},

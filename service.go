@@ -40,6 +40,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("ListMatrices", s.ListMatrices),
 		api.Handle("ChangeMatrix", s.ChangeMatrix),
 		api.Handle("MatrixCells", s.MatrixCells),
+		api.Handle("PutCode", s.PutCode),
 
 		api.Handle("ListMachines", s.ListMachines),
 		api.Handle("AddMachines", s.AddMachines),

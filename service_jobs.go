@@ -13,12 +13,16 @@ import (
 
 	"jobserver/api"
 	"jobserver/sched"
+	"jobserver/sched/statepb"
 )
 
 // AddJobs submits jobs.
 func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error {
 	specs := make([]sched.JobSpec, len(args.Jobs))
 	for i := range args.Jobs {
+		if err := s.hasCode(args.Jobs[i].Code); err != nil {
+			return err
+		}
 		spec, err := jobSpec(&args.Jobs[i])
 		if err != nil {
 			return err
@@ -37,6 +41,9 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	spec := sched.JobSpec{
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
 		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
+	}
+	if c := j.Code; c != nil {
+		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}
 	}
 	if spec.CpPath == "" {
 		return spec, nil

@@ -39,6 +39,7 @@ const (
 	methodKill
 	methodManifest
 	methodFetch
+	methodCode
 )
 
 const (

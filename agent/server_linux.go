@@ -258,6 +258,11 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 		return serveCall(request, (*FetchRequest).fields, func(r *FetchRequest) (func(*coder), error) {
 			return nothing, fetch(ctx, r.Files, s)
 		})
+	case methodCode:
+		return serveCall(request, (*codeRequest).fields, func(r *codeRequest) (func(*coder), error) {
+			reply, err := a.code(r)
+			return reply.fields, err
+		})
 	}
 	return nil, errorf(KindBadRequest, "no method %d", method)
 }

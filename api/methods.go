@@ -57,6 +57,7 @@ type JobSpec struct {
 	Env         map[string]string
 	Flat        bool
 	MaxLog      int64 // bytes a stream; 0: the daemon's own limit
+	Code        *Code // nil: none
 }
 
 // AddJobsArgs submits jobs, all or none.

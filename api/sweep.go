@@ -63,3 +63,25 @@ type Problem struct {
 	JID  uint64
 	Text string
 }
+
+// Code is a directory that was packed, and that the daemon has been given.
+type Code struct {
+	Hash   string `json:"hash"`                      // SHA-256 of the packed files
+	Commit string `json:"commit,omitempty"`          // of git
+	Diff   string `json:"uncommitted,omitempty"`     // SHA-256 of what was not committed; absent: nothing
+	Cut    bool   `json:"uncommitted_cut,omitempty"` // only the beginning of it was kept
+}
+
+// PutCodeArgs brings a piece of an archive of code, or of an uncommitted difference. Without Data and Last it only asks
+// whether the daemon has it.
+type PutCodeArgs struct {
+	Hash   string // of the archive's tar stream, or of the difference
+	Diff   bool
+	Token  string // random, of the sender's
+	Offset int64
+	Data   []byte
+	Last   bool
+}
+
+// PutCodeReply says whether the daemon has it.
+type PutCodeReply struct{ Have bool }

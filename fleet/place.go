@@ -24,6 +24,9 @@ func (e *takenError) Error() string {
 // place makes what was gathered durable and moves it to the destination.
 func (t *transfer) place() error {
 	c := t.c
+	if err := t.putDiff(t.c.Job.Code); err != nil {
+		return err
+	}
 	record, err := t.record().marshal()
 	if err != nil {
 		return err

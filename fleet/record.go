@@ -29,6 +29,7 @@ type record struct {
 	Matrix   uint64        `json:"matrix,omitempty"`
 	Tag      uint64        `json:"tag,omitempty"`
 	Dir      string        `json:"dir,omitempty"` // where the client stood
+	Code     *recordCode   `json:"code,omitempty"`
 	Attempt  int32         `json:"attempt"`
 	Machine  recordMachine `json:"machine"`
 
@@ -101,7 +102,7 @@ func (t *transfer) record() *record {
 	r := &record{
 		JID: j.Id, ServerID: t.f.opt.ServerID, Version: t.f.opt.Version, Class: j.Class,
 		Cmd: string(j.Cmd), CmdRun: string(a.CmdRun), Driver: a.Driver, Vars: pairs(j.Vars), Env: pairs(j.Env),
-		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Attempt: a.Number,
+		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Code: t.c.recordCode(), Attempt: a.Number,
 		Machine: recordMachine{
 			Addr: m.Addr, OS: m.Os, Arch: m.Arch, Kernel: m.Kernel, CPUModel: m.CpuModel, Cores: m.Cores, Memory: m.Memory,
 			BootID: a.BootId,

@@ -247,7 +247,7 @@ func (t *transfer) screen() {
 		switch {
 		case !dirs[path.Dir(e.Name)]:
 			why = "it stands in no directory of the results"
-		case e.Name == t.c.recordName():
+		case e.Name == t.c.recordName(), t.c.takesDiffName(e.Name):
 			why = "the job's record has that name"
 		case e.Kind == agent.Symlink && (e.Escapes || !inside(e.Name, e.Target)):
 			why = "a link that leads out of the results, to " + e.Target

@@ -185,14 +185,30 @@ func (m *machine) startRuns() {
 	l := m.link
 	var batch []*run
 	var specs []agent.Spec
+	type coded struct {
+		batch []*run
+		specs []agent.Spec
+	}
+	withCode := map[string]*coded{} // by its hash
 	for _, r := range m.toStart {
 		if r.dropped || r.cancel {
 			m.release(r)
 			continue
 		}
+		if hash := r.spec.Code; hash != "" {
+			if withCode[hash] == nil {
+				withCode[hash] = &coded{}
+			}
+			c := withCode[hash]
+			c.batch, c.specs = append(c.batch, r), append(c.specs, m.spec(r))
+			continue
+		}
 		batch, specs = append(batch, r), append(specs, m.spec(r))
 	}
 	m.toStart = nil
+	for hash, c := range withCode {
+		l.spawn(func() { m.startWithCode(l, hash, c.batch, c.specs) })
+	}
 	if len(batch) > 0 {
 		l.spawn(func() { m.startBatch(l, batch, specs) })
 	}

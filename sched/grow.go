@@ -51,6 +51,9 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		}
 	}
 	want.Template.Tag = m.Template.Tag
+	if !proto.Equal(m.Template.Code, want.Template.Code) {
+		p.warn("the code is not what it was when the matrix was submitted: cells that are done ran %s", codeName(m.Template.Code))
+	}
 	p.changedVars(m, want)
 	g := newGrowth(m, want)
 	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
@@ -137,6 +140,19 @@ func (p *planner) changedVars(m *matrix, want *statepb.Matrix) {
 			}
 		}
 	}
+}
+
+// codeName names code for messages.
+func codeName(c *statepb.Code) string {
+	switch {
+	case c == nil:
+		return "without code of their own"
+	case c.Commit == "":
+		return "the code " + c.Hash[:min(len(c.Hash), 12)]
+	case c.Diff != "":
+		return "commit " + c.Commit[:min(len(c.Commit), 12)] + " with changes"
+	}
+	return "commit " + c.Commit[:min(len(c.Commit), 12)]
 }
 
 // growth compares the cells that a matrix has with those that it is to have.

@@ -234,3 +234,43 @@ func BenchmarkGrow100k(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCellViews100k reads all cells of a matrix whose jobs have ended with a metric each.
+func BenchmarkCellViews100k(b *testing.B) {
+	w := newWorld()
+	w.every = 1 << 30
+	if err := w.pool("x", 1000, "a"); err != nil {
+		b.Fatal(err)
+	}
+	axis := &statepb.Axis{Name: "I"}
+	for i := range 100_000 {
+		axis.Values = append(axis.Values, fmt.Sprint(i))
+	}
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}"}, Axes: []*statepb.Axis{axis}}, false)
+	if err := w.do(p, err); err != nil {
+		b.Fatal(err)
+	}
+	for range 100 {
+		var outcomes []Outcome
+		for _, run := range w.running() {
+			r := exit(0)
+			r.Metrics = []string{"throughput=12.5 MB/s"}
+			outcomes = append(outcomes, Ended{Ref: run.Ref, Result: r})
+		}
+		if err := w.report(outcomes...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for from := uint32(0); from < 100_000; from += MaxPage {
+			for _, v := range w.s.CellViews(1, from) {
+				n += len(v.Metrics)
+			}
+		}
+		if n != 100_000 {
+			b.Fatal(n)
+		}
+	}
+}

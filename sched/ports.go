@@ -74,6 +74,7 @@ type Run struct {
 	Timeout time.Duration     // 0: none
 	MaxLog  int64             // 0: the daemon's own
 	Cancel  bool              // a cancel is already asked for
+	Code    string            // hash of the code that has to be on the machine; "" : none
 }
 
 // Copy is an attempt whose results are wanted.

@@ -88,6 +88,9 @@ func (s *State) run(j *job) Run {
 	if r.MaxLog == 0 {
 		r.MaxLog = s.config.MaxLog
 	}
+	if j.Setup == nil {
+		r.Code = j.Code.GetHash()
+	}
 	if a.Driver {
 		words, err := SplitWords(string(a.CmdRun))
 		if err == nil { // checked at submission; a value with a quote in it may still spoil it

@@ -31,6 +31,7 @@ type JobSpec struct {
 	Env         map[string]string
 	Flat        bool
 	MaxLog      int64
+	Code        *statepb.Code // nil: none
 }
 
 // Plan is what a request comes to.
@@ -104,7 +105,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 	return &statepb.Job{
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
 		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
-		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf,
+		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf, Code: j.Code,
 	}
 }
 
@@ -146,7 +147,7 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 	j := &statepb.Job{
 		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath, MaxFailures: int32(spec.MaxFailures),
 		Timeout: int64(spec.Timeout), Priority: int32(spec.Priority), Notify: spec.Notify, Flat: spec.Flat,
-		MaxLog: spec.MaxLog, Driver: driver, Dir: spec.Dir, Status: Waiting,
+		MaxLog: spec.MaxLog, Code: spec.Code, Driver: driver, Dir: spec.Dir, Status: Waiting,
 	}
 	if spec.Hold {
 		j.Status = Held

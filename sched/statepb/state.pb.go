@@ -538,6 +538,7 @@ type Job struct {
 	CopyWaiting   bool                   `protobuf:"varint,41,opt,name=copy_waiting,json=copyWaiting,proto3" json:"copy_waiting,omitempty"` // the copy waits, its slot is free
 	Forget        bool                   `protobuf:"varint,42,opt,name=forget,proto3" json:"forget,omitempty"`                              // forgotten as soon as it has ended
 	Removing      bool                   `protobuf:"varint,43,opt,name=removing,proto3" json:"removing,omitempty"`                          // its machine is being removed: what ends it is not its failure
+	Code          *Code                  `protobuf:"bytes,44,opt,name=code,proto3" json:"code,omitempty"`                                   // that is put on its machine before it runs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +811,13 @@ func (x *Job) GetRemoving() bool {
 	return false
 }
 
+func (x *Job) GetCode() *Code {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
 // Setup makes a job one that sets its machine up.
 type Setup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -911,6 +919,75 @@ func (x *Setup) GetRebootBefore() int32 {
 	return 0
 }
 
+// Code is a directory that was packed when the job was submitted.
+type Code struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`     // SHA-256 of the packed files, hexadecimal
+	Commit        string                 `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"` // "" : of none
+	Diff          string                 `protobuf:"bytes,3,opt,name=diff,proto3" json:"diff,omitempty"`     // SHA-256 of what was not committed, as git shows it; "" : nothing
+	Cut           bool                   `protobuf:"varint,4,opt,name=cut,proto3" json:"cut,omitempty"`      // of the difference only the beginning was kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Code) Reset() {
+	*x = Code{}
+	mi := &file_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Code) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Code) ProtoMessage() {}
+
+func (x *Code) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Code.ProtoReflect.Descriptor instead.
+func (*Code) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Code) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Code) GetCommit() string {
+	if x != nil {
+		return x.Commit
+	}
+	return ""
+}
+
+func (x *Code) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
+}
+
+func (x *Code) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
 type Var struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -922,7 +999,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1011,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1024,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Var) GetName() string {
@@ -1014,7 +1091,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1103,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1116,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -1308,7 +1385,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1397,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1410,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{5}
+	return file_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -1474,7 +1551,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1563,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1576,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -1535,7 +1612,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1624,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1637,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -1595,7 +1672,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1684,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1697,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -1647,7 +1724,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1736,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1749,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Axis) GetName() string {
@@ -1717,7 +1794,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1806,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1819,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Machine) GetAddr() string {
@@ -1898,7 +1975,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1987,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2000,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -1976,7 +2053,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2065,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2078,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -2057,7 +2134,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2146,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2159,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -2110,7 +2187,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2199,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2212,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -2170,7 +2247,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2259,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2272,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Work) GetKey() string {
@@ -2221,7 +2298,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2310,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2323,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -2265,7 +2342,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2354,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2367,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2310,7 +2387,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2399,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2412,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2361,7 +2438,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2450,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2463,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2405,7 +2482,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2494,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2507,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2450,7 +2527,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2539,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2552,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2502,7 +2579,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2591,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2604,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2554,7 +2631,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2643,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2656,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2605,7 +2682,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2694,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2707,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2651,7 +2728,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2740,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2753,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2709,7 +2786,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2798,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2811,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -2759,7 +2836,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2848,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2861,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -2846,7 +2923,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2935,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2948,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -2898,7 +2975,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +2987,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3000,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -2950,7 +3027,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3039,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3052,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3002,7 +3079,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3091,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3104,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3054,7 +3131,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3143,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3156,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3109,7 +3186,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3198,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3211,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -3182,7 +3259,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3271,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3284,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -3234,7 +3311,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3323,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3336,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3285,7 +3362,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3374,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3387,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3329,7 +3406,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3418,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3431,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3375,7 +3452,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3464,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3477,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3435,7 +3512,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3524,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3537,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3494,7 +3571,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3506,7 +3583,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3519,7 +3596,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3545,7 +3622,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3634,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3647,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3591,7 +3668,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3680,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3693,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3652,7 +3729,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3741,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3754,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VarSet) GetName() string {
@@ -3717,7 +3794,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +3806,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +3819,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3761,7 +3838,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +3850,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +3863,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -3806,7 +3883,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +3895,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +3908,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RequestDone) GetId() string {
@@ -3868,7 +3945,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3880,7 +3957,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3893,7 +3970,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Record) GetState() *State {
@@ -3984,7 +4061,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4073,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4086,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4038,7 +4115,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4127,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4140,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4102,7 +4179,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4191,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4204,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4218,7 +4295,7 @@ const file_state_proto_rawDesc = "" +
 	"\avar_set\x18F \x01(\v2\x17.jobserver.state.VarSetR\x06varSet\x123\n" +
 	"\btag_made\x18G \x01(\v2\x18.jobserver.state.TagMadeR\atagMade\x12?\n" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
-	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\"\xf6\a\n" +
+	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\"\xa1\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -4257,7 +4334,8 @@ const file_state_proto_rawDesc = "" +
 	"\x05error\x18( \x01(\tR\x05error\x12!\n" +
 	"\fcopy_waiting\x18) \x01(\bR\vcopyWaiting\x12\x16\n" +
 	"\x06forget\x18* \x01(\bR\x06forget\x12\x1a\n" +
-	"\bremoving\x18+ \x01(\bR\bremoving\"\xd3\x01\n" +
+	"\bremoving\x18+ \x01(\bR\bremoving\x12)\n" +
+	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\"\xd3\x01\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -4266,7 +4344,12 @@ const file_state_proto_rawDesc = "" +
 	"\aretries\x18\x05 \x01(\x05R\aretries\x12\x14\n" +
 	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x19\n" +
 	"\bstart_at\x18\a \x01(\x03R\astartAt\x12#\n" +
-	"\rreboot_before\x18\b \x01(\x05R\frebootBefore\"G\n" +
+	"\rreboot_before\x18\b \x01(\x05R\frebootBefore\"X\n" +
+	"\x04Code\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
+	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
+	"\x04diff\x18\x03 \x01(\tR\x04diff\x12\x10\n" +
+	"\x03cut\x18\x04 \x01(\bR\x03cut\"G\n" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
@@ -4564,7 +4647,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4572,132 +4655,134 @@ var file_state_proto_goTypes = []any{
 	(*Change)(nil),          // 3: jobserver.state.Change
 	(*Job)(nil),             // 4: jobserver.state.Job
 	(*Setup)(nil),           // 5: jobserver.state.Setup
-	(*Var)(nil),             // 6: jobserver.state.Var
-	(*Attempt)(nil),         // 7: jobserver.state.Attempt
-	(*Matrix)(nil),          // 8: jobserver.state.Matrix
-	(*Range)(nil),           // 9: jobserver.state.Range
-	(*Runs)(nil),            // 10: jobserver.state.Runs
-	(*Restarted)(nil),       // 11: jobserver.state.Restarted
-	(*Axis)(nil),            // 12: jobserver.state.Axis
-	(*Machine)(nil),         // 13: jobserver.state.Machine
-	(*Failure)(nil),         // 14: jobserver.state.Failure
-	(*RunRef)(nil),          // 15: jobserver.state.RunRef
-	(*Obligation)(nil),      // 16: jobserver.state.Obligation
-	(*Tag)(nil),             // 17: jobserver.state.Tag
-	(*Work)(nil),            // 18: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 19: jobserver.state.JobSubmitted
-	(*MatrixSubmitted)(nil), // 20: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 21: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 22: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 23: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 24: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 25: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 26: jobserver.state.JobLost
-	(*Recopy)(nil),          // 27: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 28: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 29: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 30: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 31: jobserver.state.Dispatched
-	(*Started)(nil),         // 32: jobserver.state.Started
-	(*Ended)(nil),           // 33: jobserver.state.Ended
-	(*NotStarted)(nil),      // 34: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 35: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 36: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 37: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 38: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 39: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 40: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 41: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 42: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 43: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 44: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 45: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 46: jobserver.state.VarSet
-	(*TagMade)(nil),         // 47: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 48: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 49: jobserver.state.RequestDone
-	(*Record)(nil),          // 50: jobserver.state.Record
-	(*State)(nil),           // 51: jobserver.state.State
-	(*Block)(nil),           // 52: jobserver.state.Block
-	(*Index)(nil),           // 53: jobserver.state.Index
+	(*Code)(nil),            // 6: jobserver.state.Code
+	(*Var)(nil),             // 7: jobserver.state.Var
+	(*Attempt)(nil),         // 8: jobserver.state.Attempt
+	(*Matrix)(nil),          // 9: jobserver.state.Matrix
+	(*Range)(nil),           // 10: jobserver.state.Range
+	(*Runs)(nil),            // 11: jobserver.state.Runs
+	(*Restarted)(nil),       // 12: jobserver.state.Restarted
+	(*Axis)(nil),            // 13: jobserver.state.Axis
+	(*Machine)(nil),         // 14: jobserver.state.Machine
+	(*Failure)(nil),         // 15: jobserver.state.Failure
+	(*RunRef)(nil),          // 16: jobserver.state.RunRef
+	(*Obligation)(nil),      // 17: jobserver.state.Obligation
+	(*Tag)(nil),             // 18: jobserver.state.Tag
+	(*Work)(nil),            // 19: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 20: jobserver.state.JobSubmitted
+	(*MatrixSubmitted)(nil), // 21: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 22: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 23: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 24: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 25: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 26: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 27: jobserver.state.JobLost
+	(*Recopy)(nil),          // 28: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 29: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 30: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 31: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 32: jobserver.state.Dispatched
+	(*Started)(nil),         // 33: jobserver.state.Started
+	(*Ended)(nil),           // 34: jobserver.state.Ended
+	(*NotStarted)(nil),      // 35: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 36: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 37: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 38: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 39: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 40: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 41: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 42: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 43: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 44: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 45: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 46: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 47: jobserver.state.VarSet
+	(*TagMade)(nil),         // 48: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 49: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 50: jobserver.state.RequestDone
+	(*Record)(nil),          // 51: jobserver.state.Record
+	(*State)(nil),           // 52: jobserver.state.State
+	(*Block)(nil),           // 53: jobserver.state.Block
+	(*Index)(nil),           // 54: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	19, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	20, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	21, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	22, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	23, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	24, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	25, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	26, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	27, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	28, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	29, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	30, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	31, // 12: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	32, // 13: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	33, // 14: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	34, // 15: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	35, // 16: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	36, // 17: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	37, // 18: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	39, // 19: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	38, // 20: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	40, // 21: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	41, // 22: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	42, // 23: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	43, // 24: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	44, // 25: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	45, // 26: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	46, // 27: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	47, // 28: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	49, // 29: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	48, // 30: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	6,  // 31: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	6,  // 32: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	21, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	22, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	23, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	24, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	25, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	26, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	27, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	28, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	29, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	30, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	31, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	32, // 12: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	33, // 13: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	34, // 14: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	35, // 15: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	36, // 16: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	37, // 17: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	38, // 18: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	40, // 19: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	39, // 20: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	41, // 21: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	42, // 22: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	43, // 23: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	44, // 24: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	45, // 25: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	46, // 26: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	47, // 27: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	48, // 28: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	50, // 29: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	49, // 30: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	7,  // 31: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	7,  // 32: jobserver.state.Job.env:type_name -> jobserver.state.Var
 	5,  // 33: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
 	0,  // 34: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	7,  // 35: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	8,  // 35: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
 	1,  // 36: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	2,  // 37: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 38: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	12, // 39: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	11, // 40: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	9,  // 41: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	10, // 42: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	14, // 43: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	15, // 44: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 45: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	8,  // 46: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 47: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	12, // 48: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	9,  // 49: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	7,  // 50: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	15, // 51: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	15, // 52: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	7,  // 53: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	15, // 54: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	15, // 55: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	15, // 56: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	13, // 57: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	13, // 58: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	17, // 59: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	51, // 60: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 61: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	8,  // 62: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	13, // 63: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	6,  // 64: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	17, // 65: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	49, // 66: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	16, // 67: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	18, // 68: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	52, // 69: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	53, // 70: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	6,  // 37: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	2,  // 38: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 39: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	13, // 40: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	12, // 41: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	10, // 42: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	11, // 43: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	15, // 44: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	16, // 45: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 46: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	9,  // 47: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 48: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	13, // 49: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	10, // 50: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 51: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	16, // 52: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	16, // 53: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 54: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	16, // 55: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	16, // 56: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	16, // 57: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	14, // 58: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	14, // 59: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	18, // 60: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	52, // 61: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 62: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 63: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	14, // 64: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 65: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	18, // 66: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	50, // 67: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	17, // 68: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	19, // 69: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	53, // 70: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	54, // 71: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4711,7 +4796,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,104 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"jobserver/agent"
+	"jobserver/sched/statepb"
+)
+
+// codeVariable tells a job where its code is.
+const codeVariable = "JOBSERVER_CODE"
+
+// CodeArchive is the file in a state directory that holds the code of a hash: a tar stream, compressed by gzip.
+func CodeArchive(stateDir, hash string) string {
+	return filepath.Join(stateDir, "code", hash+".tar.gz")
+}
+
+// CodeDiff is the file that holds what was not committed of some code, by its own SHA-256.
+func CodeDiff(stateDir, hash string) string {
+	return filepath.Join(stateDir, "code", hash+".diff")
+}
+
+// startWithCode is the task of starting runs that need code: it is put on the machine first, unless it is there.
+func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agent.Spec) {
+	dir, err := l.client.Code(l.ctx, hash, randomToken(), func() (io.ReadCloser, error) {
+		return os.Open(CodeArchive(m.f.opt.StateDir, hash))
+	})
+	switch {
+	case err == nil:
+		for i := range specs {
+			specs[i].Env = append(specs[i].Env, agent.Pair{Name: codeVariable, Value: dir})
+		}
+		m.startBatch(l, batch, specs)
+	case linkBroke(l, err):
+		m.do(func() {
+			for _, r := range batch {
+				m.release(r)
+			}
+		})
+	default:
+		why := fmt.Sprintf("the code could not be put on the machine: %v", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			why = "the host has lost the code " + hash[:min(len(hash), 12)]
+		}
+		for _, r := range batch {
+			m.finish(r, verdict{notStarted: why})
+		}
+	}
+}
+
+// recordCode is what a job's record says of its code.
+type recordCode struct {
+	Hash   string `json:"hash"`             // SHA-256 of the files, as they were packed
+	Commit string `json:"commit,omitempty"` // of git
+	Diff   string `json:"diff,omitempty"`   // the file beside this one that has what was not committed
+	Cut    bool   `json:"diff_cut,omitempty"`
+}
+
+func (c *copying) recordCode() *recordCode {
+	code := c.Job.Code
+	if code == nil {
+		return nil
+	}
+	out := &recordCode{Hash: code.Hash, Commit: code.Commit, Cut: code.Cut}
+	if code.Diff != "" {
+		out.Diff = c.diffName()
+	}
+	return out
+}
+
+// diffName is what the uncommitted difference of the code is called beside the results.
+func (c *copying) diffName() string { return strings.TrimSuffix(c.recordName(), ".json") + ".diff" }
+
+// takesDiffName says that a result may not have the name, as the difference will.
+func (c *copying) takesDiffName(name string) bool {
+	return c.Job.Code.GetDiff() != "" && name == c.diffName()
+}
+
+// putDiff puts the uncommitted difference of the code beside the results. That the host has lost it is a problem of the record, not
+// of the results.
+func (t *transfer) putDiff(code *statepb.Code) error {
+	if code.GetDiff() == "" {
+		return nil
+	}
+	text, err := os.ReadFile(CodeDiff(t.f.opt.StateDir, code.Diff))
+	if err == nil && fmt.Sprintf("%x", sha256.Sum256(text)) != code.Diff {
+		err = errors.New("it is damaged")
+	}
+	if err != nil {
+		t.problems = append(t.problems, fmt.Sprintf("the uncommitted difference of the code is lost: %v", err))
+		return nil
+	}
+	if err := t.part.WriteFile(t.c.diffName(), text, 0o644); err != nil {
+		return fmt.Errorf("write the difference of the code: %w", err)
+	}
+	return nil
+}
