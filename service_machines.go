@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -187,56 +188,54 @@ func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machin
 }
 
 // CheckMachines connects to the machines now and measures them.
-func (s *service) CheckMachines(args *api.CheckMachinesArgs, reply *api.CheckMachinesReply) error {
-	machines, err := s.selectMachines(args.MachineSelector)
-	if err != nil {
-		return err
-	}
-	reply.Checks = make([]api.MachineCheck, len(machines))
-	addrs := make([]string, len(machines))
-	for i := range machines {
-		reply.Checks[i].Machine = machines[i]
-		addrs[i] = machines[i].Addr
-	}
-	s.each(addrs, func(ctx context.Context, i int, addr string) {
-		check := &reply.Checks[i]
+func (s *service) CheckMachines(args *api.CheckMachinesArgs, reply *api.CheckMachinesReply) (err error) {
+	reply.Checks, err = s.checks(args.MachineSelector, func(ctx context.Context, addr string, check *api.MachineCheck) error {
 		found, err := s.fleet.Check(ctx, addr)
 		if err != nil {
-			check.Error, check.Hint = err.Error(), hintOf(err)
-			return
+			return err
 		}
 		check.OK = true
 		fillFacts(&check.Machine, found.Facts, found.Vitals)
 		if len(found.HostKeys) > 0 {
 			check.HostKey, check.Fingerprint = found.HostKeys[0].Type, found.HostKeys[0].Fingerprint
 		}
+		return nil
 	})
-	return nil
+	return err
 }
 
 // Trust shows the host keys that machines present now, and records those that the caller accepts.
-func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) error {
-	machines, err := s.selectMachines(args.MachineSelector)
+func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) (err error) {
+	reply.Checks, err = s.checks(args.MachineSelector, func(ctx context.Context, addr string, check *api.MachineCheck) error {
+		if sched.IsLocal(addr) {
+			check.OK, check.Known = true, "local"
+			return nil
+		}
+		return s.trust(ctx, addr, args, check)
+	})
+	return err
+}
+
+// checks looks at the machines that are meant, several at a time. An error of look's is told in its machine's check.
+func (s *service) checks(
+	sel api.MachineSelector, look func(ctx context.Context, addr string, check *api.MachineCheck) error,
+) ([]api.MachineCheck, error) {
+	machines, err := s.selectMachines(sel)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	reply.Checks = make([]api.MachineCheck, len(machines))
+	checks := make([]api.MachineCheck, len(machines))
 	addrs := make([]string, len(machines))
 	for i := range machines {
-		reply.Checks[i].Machine = machines[i]
+		checks[i].Machine = machines[i]
 		addrs[i] = machines[i].Addr
 	}
 	s.each(addrs, func(ctx context.Context, i int, addr string) {
-		check := &reply.Checks[i]
-		if sched.IsLocal(addr) {
-			check.OK, check.Known = true, "local"
-			return
-		}
-		if err := s.trust(ctx, addr, args, check); err != nil {
-			check.Error, check.Hint = err.Error(), hintOf(err)
+		if err := look(ctx, addr, &checks[i]); err != nil {
+			checks[i].Error, checks[i].Hint = err.Error(), hintOf(err)
 		}
 	})
-	return nil
+	return checks, nil
 }
 
 func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, check *api.MachineCheck) error {
@@ -296,17 +295,11 @@ func (s *service) trusted(args *api.TrustArgs, addr string) error {
 	return err
 }
 
-// hintOf is the next step that an error of the fleet or of ssh knows.
+// hintOf is the next step that an error of the fleet, of ssh or of the daemon's own knows.
 func hintOf(err error) string {
-	for e := err; e != nil; {
-		if h, ok := e.(interface{ Hint() string }); ok {
-			return h.Hint()
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
+	var hinter ssh.Hinter
+	if errors.As(err, &hinter) {
+		return hinter.Hint()
 	}
 	return api.HintOf(err)
 }
