@@ -28,22 +28,5 @@ func LogGlob(dir string, job uint64) string {
 
 func logFolder(job uint64) string { return fmt.Sprintf("%06d", job/1000) }
 
-// MachineID is the machine's name as one element of a path: its address, with every byte that might
-// mean something to a file system written as %XX.
-func MachineID(addr string) string {
-	var b strings.Builder
-	for i := 0; i < len(addr); i++ {
-		c := addr[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '@', c == ':', c == '-', c == '_',
-			c == '.' && i > 0:
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
-}
-
 // IsLocal says that the address is this host itself: `local` or `local:NAME`.
 func IsLocal(addr string) bool { return addr == "local" || strings.HasPrefix(addr, "local:") }

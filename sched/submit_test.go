@@ -263,7 +263,7 @@ func TestQueueOrder(t *testing.T) {
 	}
 }
 
-// TestPaths: names that become paths stay one element, and are all different.
+// TestPaths: a run's logs have names of their own, in a folder per thousand jobs.
 func TestPaths(t *testing.T) {
 	r := &statepb.RunRef{Job: 12345, Attempt: 2, Step: 1}
 	if got := LogPath("/logs", r, true); got != "/logs/000012/12345.2.1.err" {
@@ -271,13 +271,5 @@ func TestPaths(t *testing.T) {
 	}
 	if got := LogPath("/logs", &statepb.RunRef{Job: 7, Attempt: 1}, false); got != "/logs/000000/7.1.out" {
 		t.Error(got)
-	}
-	seen := map[string]string{}
-	for _, addr := range []string{"a", "u@h:22", "..", ".", "a/b", "a%2Fb", "[::1]:22", "é"} {
-		id := MachineID(addr)
-		if strings.ContainsAny(id, "/\x00") || strings.HasPrefix(id, ".") || seen[id] != "" {
-			t.Errorf("%q becomes %q, as does %q", addr, id, seen[id])
-		}
-		seen[id] = addr
 	}
 }
