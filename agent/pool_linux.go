@@ -22,13 +22,13 @@ type pool struct {
 	work sync.WaitGroup
 
 	mu     sync.Mutex
-	idle   []*worker // the longest idle first
-	busy   map[*worker]bool
+	idle   []*supervisorConn // the longest idle first
+	busy   map[*supervisorConn]bool
 	closed bool
 }
 
-// worker is the agent's end of a supervisor's socket.
-type worker struct {
+// supervisorConn is the agent's end of a supervisor's socket.
+type supervisorConn struct {
 	conn  *net.UnixConn
 	leave *time.Timer // while idle
 }
@@ -39,19 +39,19 @@ const (
 	idleTime = 10 * time.Second
 )
 
-func newPool() *pool { return &pool{busy: map[*worker]bool{}} }
+func newPool() *pool { return &pool{busy: map[*supervisorConn]bool{}} }
 
 // close lets go of all supervisors and waits for the goroutines.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	for _, w := range p.idle {
-		w.leave.Stop()
-		w.conn.Close()
+	for _, c := range p.idle {
+		c.leave.Stop()
+		c.conn.Close()
 	}
 	p.idle = nil
-	for w := range p.busy {
-		w.conn.Close()
+	for c := range p.busy {
+		c.conn.Close()
 	}
 	p.mu.Unlock()
 	p.work.Wait()
@@ -60,92 +60,92 @@ func (p *pool) close() {
 // launch has a run started by an idle or a new supervisor. An error says that its answer isn't known.
 func (p *pool) launch(ctx context.Context, order []byte, lock *os.File) (StartResult, error) {
 	for {
-		w, fresh, err := p.take()
+		c, fresh, err := p.take()
 		if err != nil {
 			return failed(err), nil
 		}
-		if err := w.send(order, lock); err != nil {
-			p.drop(w)
+		if err := c.send(order, lock); err != nil {
+			p.drop(c)
 			if fresh {
 				return StartResult{}, fmt.Errorf("give the supervisor its order: %w", err)
 			}
 			continue // it died while it was idle: without the whole order it can't have begun
 		}
 		lock.Close()
-		stop := context.AfterFunc(ctx, func() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) })
-		r, err := w.answer()
+		stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
+		r, err := c.answer()
 		if !stop() || err != nil {
-			p.drop(w)
+			p.drop(c)
 			return r, err
 		}
-		p.work.Go(func() { p.await(w) })
+		p.work.Go(func() { p.await(c) })
 		return r, nil
 	}
 }
 
 // await waits until a supervisor is free again, or has ended.
-func (p *pool) await(w *worker) {
-	ready, err := readMessage(w.conn)
+func (p *pool) await(c *supervisorConn) {
+	ready, err := readMessage(c.conn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.busy, w)
+	delete(p.busy, c)
 	if err != nil || len(ready) > 0 || p.closed || len(p.idle) >= maxIdle {
-		w.conn.Close()
+		c.conn.Close()
 		return
 	}
-	p.idle = append(p.idle, w)
-	w.leave = time.AfterFunc(idleTime, func() { p.dismiss(w) })
+	p.idle = append(p.idle, c)
+	c.leave = time.AfterFunc(idleTime, func() { p.dismiss(c) })
 }
 
 // dismiss lets an idle supervisor go, unless it is the only one.
-func (p *pool) dismiss(w *worker) {
+func (p *pool) dismiss(c *supervisorConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, other := range p.idle {
-		if other == w && len(p.idle) > 1 {
+		if other == c && len(p.idle) > 1 {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			w.conn.Close()
+			c.conn.Close()
 			return
 		}
 	}
 }
 
-func (p *pool) drop(w *worker) {
+func (p *pool) drop(c *supervisorConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.busy, w)
-	w.conn.Close()
+	delete(p.busy, c)
+	c.conn.Close()
 }
 
 // take returns the supervisor that was busy last, whose memory is warm, or a fresh one.
-func (p *pool) take() (w *worker, fresh bool, err error) {
+func (p *pool) take() (c *supervisorConn, fresh bool, err error) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
-		w = p.idle[n-1]
+		c = p.idle[n-1]
 		p.idle = p.idle[:n-1]
-		w.leave.Stop()
-		p.busy[w] = true
+		c.leave.Stop()
+		p.busy[c] = true
 	}
 	p.mu.Unlock()
-	if w != nil {
-		return w, false, nil
+	if c != nil {
+		return c, false, nil
 	}
-	w, err = newWorker()
+	c, err = startSupervisor()
 	if err != nil {
 		return nil, false, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		w.conn.Close()
+		c.conn.Close()
 		return nil, false, errors.New("the connection has ended")
 	}
-	p.busy[w] = true
-	return w, true, nil
+	p.busy[c] = true
+	return c, true, nil
 }
 
-// newWorker starts a supervisor.
-func newWorker() (*worker, error) {
+// startSupervisor starts a supervisor.
+func startSupervisor() (*supervisorConn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start a supervisor: socketpair: %w", err)
@@ -174,22 +174,22 @@ func newWorker() (*worker, error) {
 		conn.Close()
 		return nil, fmt.Errorf("start a supervisor: %w", err)
 	}
-	return &worker{conn: conn.(*net.UnixConn)}, nil
+	return &supervisorConn{conn: conn.(*net.UnixConn)}, nil
 }
 
 // send sends an order; the lock travels with its first bytes.
-func (w *worker) send(order []byte, lock *os.File) error {
+func (c *supervisorConn) send(order []byte, lock *os.File) error {
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(order)))
-	if _, _, err := w.conn.WriteMsgUnix(head, unix.UnixRights(int(lock.Fd())), nil); err != nil {
+	if _, _, err := c.conn.WriteMsgUnix(head, unix.UnixRights(int(lock.Fd())), nil); err != nil {
 		return err
 	}
-	_, err := w.conn.Write(order)
+	_, err := c.conn.Write(order)
 	return err
 }
 
 // answer waits for what became of the order.
-func (w *worker) answer() (r StartResult, err error) {
-	p, err := readMessage(w.conn)
+func (c *supervisorConn) answer() (r StartResult, err error) {
+	p, err := readMessage(c.conn)
 	if err == nil {
 		err = decode(p, r.fields)
 	}
