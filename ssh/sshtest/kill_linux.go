@@ -7,8 +7,15 @@ import (
 )
 
 // killAndWait kills processes that aren't our children, and waits until they
-// have ended.
+// have ended. All are stopped before the first is killed, so that none sees
+// another's end.
 func killAndWait(pids []int) error {
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err == unix.ESRCH {
@@ -17,17 +24,24 @@ func killAndWait(pids []int) error {
 		if err != nil {
 			return fmt.Errorf("watch process %d: %w", pid, err)
 		}
-		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		for err == nil || err == unix.EINTR {
-			var n int
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		fds = append(fds, fd)
+	}
+	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGKILL} {
+		for _, fd := range fds {
+			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("send a process signal %d: %w", sig, err)
+			}
+		}
+	}
+	for _, fd := range fds {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 			if n > 0 {
 				break
 			}
-		}
-		unix.Close(fd)
-		if err != nil && err != unix.ESRCH {
-			return fmt.Errorf("kill process %d: %w", pid, err)
+			if err != nil && err != unix.EINTR {
+				return fmt.Errorf("wait for a process: %w", err)
+			}
 		}
 	}
 	return nil

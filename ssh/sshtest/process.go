@@ -116,7 +116,8 @@ func (m *Machine) sessions() ([]int, error) {
 	return below[1:], nil
 }
 
-// commands are the processes that inherited the machine's mark, without sshd.
+// commands are the processes that inherited the machine's mark, or that run a
+// program from its home, without sshd.
 func (m *Machine) commands() ([]int, error) {
 	all, err := processes()
 	if err != nil {
@@ -125,6 +126,11 @@ func (m *Machine) commands() ([]int, error) {
 	var pids []int
 	for _, p := range all {
 		if p.zombie || p.pid == os.Getpid() || strings.HasPrefix(p.name, "sshd") {
+			continue
+		}
+		program, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p.pid), "exe"))
+		if err == nil && strings.HasPrefix(program, m.Home+"/") {
+			pids = append(pids, p.pid)
 			continue
 		}
 		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "environ"))
