@@ -67,7 +67,7 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 	}
 	defer func() {
 		if err := p.store.Close(); err != nil {
-			server.Error("the state was not closed as it should be; nothing that was acknowledged is lost", "error", err)
+			server.Error("the state was not closed as it should be; nothing that was acknowledged is lost", "err", err)
 		}
 	}()
 	if err := p.build(state); err != nil {
@@ -86,7 +86,7 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", p.settings.Driver)
 	err = p.run(ctx, listener, metricsListener, server)
 	if err != nil {
-		server.Error("the daemon stops", "error", err)
+		server.Error("the daemon stops", "err", err)
 		return err
 	}
 	server.Info("the daemon stops; running jobs run on")
@@ -215,15 +215,15 @@ func (p *daemonParts) build(state *sched.State) error {
 		return err
 	}
 	p.watcher = newWatcher(p, p.teller)
-	durable := journal{store: p.store}
+	saving := p.log.Logger("server::snapshot")
+	durable := journal{store: p.store, log: saving}
 	if c.Metrics != "" {
 		p.numbers = newNumbers(p, state)
 		durable.took = p.numbers.commit.Observe
 	}
-	problems := p.log.Logger("server::snapshot")
 	p.loop = sched.NewLoop(state, durable, p.fleet, sched.LoopOptions{
 		Now: time.Now, Token: newToken,
-		Problem: func(what string, err error) { problems.Error("could not "+what, "error", err) },
+		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
 	return nil
 }
@@ -276,7 +276,7 @@ func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 			select {
 			case <-hangup:
 				if err := p.log.Reload(); err != nil {
-					log.Error("the log configuration was not taken over; the one before stays", "error", err)
+					log.Error("the log configuration was not taken over; the one before stays", "err", err)
 				}
 			case <-fleeting.Done():
 				return nil
@@ -353,6 +353,7 @@ func newToken() string {
 // journal is the store as the scheduler sees it.
 type journal struct {
 	store *snapshot.Store
+	log   *slog.Logger
 	took  func(seconds float64) // hears how long each commit took; nil: nobody does
 }
 
@@ -374,5 +375,12 @@ func (j journal) StartSnapshot() (func(func(func([]byte) error) error) error, er
 	if err != nil {
 		return nil, err
 	}
-	return func(each func(func([]byte) error) error) error { return j.store.WriteSnapshot(mark, each) }, nil
+	return func(each func(func([]byte) error) error) error {
+		began := time.Now()
+		if err := j.store.WriteSnapshot(mark, each); err != nil {
+			return err
+		}
+		j.log.Info("a snapshot of the state was written and read back", "took", time.Since(began).Round(time.Millisecond))
+		return nil
+	}, nil
 }

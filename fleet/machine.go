@@ -35,6 +35,7 @@ type machine struct {
 	link    *link
 	dialing bool
 	refused bool // a dial is pointless until connect or retry
+	away    bool // the log says so already
 	tries   int  // failed dials in a row
 	timer   *time.Timer
 	waiting bool // for timer
@@ -307,6 +308,24 @@ func (m *machine) broken(l *link) {
 	m.later()
 }
 
+// note writes to the log what becomes of the link: being away is news once, not at every dial.
+func (m *machine) note(o sched.Outcome) {
+	switch o := o.(type) {
+	case sched.Connected:
+		m.away = false
+		m.log.Info("connected", "latency", o.Vitals.Latency, "os", o.Facts.Os, "arch", o.Facts.Arch, "runs", len(o.Runs))
+	case sched.Away:
+		level := slog.LevelDebug
+		if !m.away {
+			level = slog.LevelWarn
+		}
+		m.away = true
+		m.log.Log(m.ctx, level, "away; it is dialed again by itself", "err", o.Reason)
+	case sched.Refused:
+		m.log.Warn("refused; it is not dialed again before something changes", "err", o.Reason, "hint", o.Hint)
+	}
+}
+
 // report hands an outcome to sched. The actor for drivers is no machine of the pool: what becomes of its link only
 // goes to the log.
 func (m *machine) report(o sched.Outcome) {
@@ -322,5 +341,6 @@ func (m *machine) report(o sched.Outcome) {
 			return
 		}
 	}
+	m.note(o)
 	m.f.report(o)
 }

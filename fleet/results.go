@@ -69,7 +69,9 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 			return sched.CopyEnded{}, m.copyError(c, err)
 		}
 		t := &transfer{f: m.f, l: l, c: c}
+		began := time.Now()
 		out, err := t.run(ctx)
+		out.Took = time.Since(began)
 		m.f.copies.Release(1)
 		switch {
 		case err == nil:
@@ -196,7 +198,7 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	}
 	if failpoint.Breaks("copied-is-placed") {
 		t.f.opt.Report(out)
-		time.Sleep(100 * time.Millisecond) // until that is durable
+		failpoint.Pause() // until that is durable
 	}
 	failpoint.Hit("fleet.results-gathered")
 	if err := t.place(); err != nil {

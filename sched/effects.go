@@ -153,7 +153,7 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 		}
 	case CopyEnded:
 		if j := s.live[o.Job]; j != nil && j.Status == Copying {
-			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir, Files: int32(o.Files), Bytes: o.Bytes, Error: o.Error}})
+			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir, Files: int32(o.Files), Bytes: o.Bytes, Took: int64(o.Took), Error: o.Error}})
 		}
 	case Settled:
 		if s.owed[o.Ref.GetToken()] != nil {

@@ -221,6 +221,8 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 		}
 	case j.Status == Running:
 		e.Kind = "job.step"
+	case j.Setup != nil && j.Status == Failed && a.LastWords != "":
+		text += ": " + a.LastWords
 	case j.Status == Copying:
 		text += fmt.Sprintf("; copying %d results", len(a.Results))
 	}
@@ -235,5 +237,10 @@ func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
 		return s.aboutJob(e, c.Job, "the results of job %d were not copied: %s", c.Job, c.Error)
 	}
 	e.Kind = "job.copied"
-	return s.aboutJob(e, c.Job, "the results of job %d are in %s: %d files, %d bytes", c.Job, c.Dir, c.Files, c.Bytes)
+	took := time.Duration(c.Took)
+	rate := ""
+	if took > 0 {
+		rate = fmt.Sprintf(" in %s, %.1f MB/s", took.Round(time.Millisecond), float64(c.Bytes)/1e6/took.Seconds())
+	}
+	return s.aboutJob(e, c.Job, "the results of job %d are in %s: %d files, %d bytes%s", c.Job, c.Dir, c.Files, c.Bytes, rate)
 }

@@ -74,6 +74,7 @@ type Run struct {
 	Timeout time.Duration     // 0: none
 	MaxLog  int64             // 0: the daemon's own
 	Cancel  bool              // a cancel is already asked for
+	Setup   bool              // a step of a setup: when it fails, LastWords are wanted
 	Code    string            // hash of the code that has to be on the machine; "" : none
 }
 
@@ -139,6 +140,7 @@ type (
 		Dir   string
 		Files int
 		Bytes int64
+		Took  time.Duration // of the last try, without waiting for its turn
 		Error string
 	}
 	// Settled: an obligation was met.

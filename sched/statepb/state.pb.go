@@ -829,6 +829,8 @@ type Setup struct {
 	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
 	StartAt       int64                  `protobuf:"varint,7,opt,name=start_at,json=startAt,proto3" json:"start_at,omitempty"`                // stagger
 	RebootBefore  int32                  `protobuf:"varint,8,opt,name=reboot_before,json=rebootBefore,proto3" json:"reboot_before,omitempty"` // index of the step that waits for another boot id, the one before it reboots; 0 none
+	Batch         uint64                 `protobuf:"varint,9,opt,name=batch,proto3" json:"batch,omitempty"`                                   // the first of the setups that were asked for together; 0: they don't know of each other
+	Parallel      int32                  `protobuf:"varint,10,opt,name=parallel,proto3" json:"parallel,omitempty"`                            // how many of these may run at a time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +917,20 @@ func (x *Setup) GetStartAt() int64 {
 func (x *Setup) GetRebootBefore() int32 {
 	if x != nil {
 		return x.RebootBefore
+	}
+	return 0
+}
+
+func (x *Setup) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Setup) GetParallel() int32 {
+	if x != nil {
+		return x.Parallel
 	}
 	return 0
 }
@@ -1085,6 +1101,7 @@ type Attempt struct {
 	Timeout          int64                  `protobuf:"varint,32,opt,name=timeout,proto3" json:"timeout,omitempty"`                            // that it runs under; 0 none
 	StepStarted      bool                   `protobuf:"varint,33,opt,name=step_started,json=stepStarted,proto3" json:"step_started,omitempty"` // the run of its newest step is known to have begun
 	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                            // its timeout was changed after it was dispatched
+	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`        // what a setup's step that failed has printed last
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1355,6 +1372,13 @@ func (x *Attempt) GetRetimed() bool {
 		return x.Retimed
 	}
 	return false
+}
+
+func (x *Attempt) GetLastWords() string {
+	if x != nil {
+		return x.LastWords
+	}
+	return ""
 }
 
 type Matrix struct {
@@ -3180,6 +3204,7 @@ type CopyEnded struct {
 	Dir           string                 `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
 	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Files         int32                  `protobuf:"varint,5,opt,name=files,proto3" json:"files,omitempty"`
+	Took          int64                  `protobuf:"varint,6,opt,name=took,proto3" json:"took,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3245,6 +3270,13 @@ func (x *CopyEnded) GetBytes() int64 {
 func (x *CopyEnded) GetFiles() int32 {
 	if x != nil {
 		return x.Files
+	}
+	return 0
+}
+
+func (x *CopyEnded) GetTook() int64 {
+	if x != nil {
+		return x.Took
 	}
 	return 0
 }
@@ -4335,7 +4367,7 @@ const file_state_proto_rawDesc = "" +
 	"\fcopy_waiting\x18) \x01(\bR\vcopyWaiting\x12\x16\n" +
 	"\x06forget\x18* \x01(\bR\x06forget\x12\x1a\n" +
 	"\bremoving\x18+ \x01(\bR\bremoving\x12)\n" +
-	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\"\xd3\x01\n" +
+	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\"\x85\x02\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -4344,7 +4376,10 @@ const file_state_proto_rawDesc = "" +
 	"\aretries\x18\x05 \x01(\x05R\aretries\x12\x14\n" +
 	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x19\n" +
 	"\bstart_at\x18\a \x01(\x03R\astartAt\x12#\n" +
-	"\rreboot_before\x18\b \x01(\x05R\frebootBefore\"X\n" +
+	"\rreboot_before\x18\b \x01(\x05R\frebootBefore\x12\x14\n" +
+	"\x05batch\x18\t \x01(\x04R\x05batch\x12\x1a\n" +
+	"\bparallel\x18\n" +
+	" \x01(\x05R\bparallel\"X\n" +
 	"\x04Code\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -4353,7 +4388,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xd4\a\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xf3\a\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -4392,7 +4427,9 @@ const file_state_proto_rawDesc = "" +
 	"\rresults_files\x18\x1f \x01(\x05R\fresultsFiles\x12\x18\n" +
 	"\atimeout\x18  \x01(\x03R\atimeout\x12!\n" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
-	"\aretimed\x18\" \x01(\bR\aretimed\"\xb4\x04\n" +
+	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
+	"\n" +
+	"last_words\x18# \x01(\tR\tlastWords\"\xb4\x04\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4532,13 +4569,14 @@ const file_state_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"P\n" +
 	"\vAttemptLost\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x85\x01\n" +
 	"\tCopyEnded\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x10\n" +
 	"\x03dir\x18\x03 \x01(\tR\x03dir\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05files\x18\x05 \x01(\x05R\x05files\"5\n" +
+	"\x05files\x18\x05 \x01(\x05R\x05files\x12\x12\n" +
+	"\x04took\x18\x06 \x01(\x03R\x04took\"5\n" +
 	"\tCopyWaits\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"5\n" +
