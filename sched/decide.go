@@ -67,8 +67,12 @@ func (s *State) Wake(looked time.Time) time.Time {
 
 // ripen moves retries that are due into their queues, and looks at classes whose time has come.
 func (s *State) ripen(now time.Time) {
-	for len(s.delayed) > 0 && s.delayed[0].NotBefore <= now.UnixNano() {
+	for len(s.delayed) > 0 {
 		j := s.delayed[0]
+		// One that is further away than any pause was planned before the clock was set back.
+		if wait := j.NotBefore - now.UnixNano(); wait > 0 && wait <= int64(maxBackoff) {
+			break
+		}
 		j.due = true
 		s.enqueue(j)
 	}
@@ -113,10 +117,14 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	return s.dispatched(s.live[m.setups[0]].Job, m, 0, now)
 }
 
-// setupDue says that a setup waits for the machine and its time has come: the machine gets no more jobs then. Before, it goes on
+// setupDue says that a setup waits for the machine and its time and turn have come: the machine gets no more jobs then. Before, it goes on
 // working, as the point of staggering is that few machines are away at a time.
 func (s *State) setupDue(m *machine, now time.Time) bool {
-	return len(m.setups) > 0 && s.live[m.setups[0]].Setup.StartAt <= now.UnixNano()
+	if len(m.setups) == 0 {
+		return false
+	}
+	setup := s.live[m.setups[0]].Setup
+	return setup.StartAt <= now.UnixNano() && !s.batchFull(setup)
 }
 
 // room is a machine that could take a job, and how many.

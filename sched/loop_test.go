@@ -66,6 +66,7 @@ type desk struct {
 	problems []string
 	observed []Event
 	looks    atomic.Int64 // at the clock
+	jump     atomic.Int64 // by which the clock was set, in ns
 	cancel   context.CancelFunc
 	done     chan error
 }
@@ -82,7 +83,7 @@ func inBubbleWith(t *testing.T, checks bool, f func(t *testing.T, d *desk)) {
 		d := &desk{tape: &tape{}, fleet: newMemory(), done: make(chan error, 1)}
 		var tokens atomic.Int64
 		d.Loop = NewLoop(NewState(), d.tape, d.fleet, LoopOptions{
-			Now:     func() time.Time { d.looks.Add(1); return time.Now() },
+			Now:     func() time.Time { d.looks.Add(1); return time.Now().Add(time.Duration(d.jump.Load())) },
 			Token:   func() string { return fmt.Sprintf("t%d", tokens.Add(1)) },
 			Check:   checks,
 			Observe: func(e []Event) { d.observed = append(d.observed, e...) },

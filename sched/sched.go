@@ -156,15 +156,12 @@ func (c *Counts) add(mark uint8, n int) {
 	}
 }
 
+// maxBackoff is the longest that a retry waits.
+const maxBackoff = 32 * time.Second
+
 // backoff is how long the n-th retry of a job waits, n from 1.
 func backoff(n int32) time.Duration {
-	if n > 6 {
-		n = 6
-	}
-	if n < 1 {
-		n = 1
-	}
-	return time.Second << (n - 1) // 1 s, 2 s, 4 s, … 32 s
+	return min(time.Second<<min(max(n-1, 0), 10), maxBackoff) // 1 s, 2 s, 4 s, …
 }
 
 func nanos(t time.Time) int64 {
