@@ -30,7 +30,7 @@ func (w *world) resident(t testing.TB, key string) (n int64) {
 // the log is whole, or as long as was allowed.
 func TestBigOutput(t *testing.T) {
 	t.Parallel()
-	size := int64(400 << 20)
+	size := int64(128 << 20)
 	if long() {
 		size = 10 << 30
 	}

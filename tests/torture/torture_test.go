@@ -23,7 +23,7 @@ type scene struct {
 func TestTorture(t *testing.T) {
 	rng := seeded(t)
 	w := newWorld(t)
-	s := scene{clients: 64, lasting: 12 * time.Second, aim: places}
+	s := scene{clients: 64, lasting: 8 * time.Second, aim: places}
 	rounds := 1
 	if long() {
 		s.lasting, s.longer = time.Minute, true
@@ -145,7 +145,9 @@ func TestMutants(t *testing.T) {
 			continue
 		}
 		t.Run(promise, func(t *testing.T) {
-			t.Parallel()
+			if !long() {
+				t.Parallel()
+			}
 			w := newWorld(t)
 			var opts []machineOption
 			env := []string{"JOBSERVER_MUTANT=" + promise}
