@@ -186,7 +186,7 @@ func measureSubmitToStart(ctx context.Context, w *world) (rows []row, err error)
 		}
 		r := row{name: "3", what: "from submission to the job's first instruction", ourCmd: "j add -q x 'echo >PIPE'", peerCmd: "ssh -F peers m1 'echo >PIPE'"}
 		rows = []row{r.slower(runs[0], runs[1], 2)}
-		return d.verify(ctx, n, "", "2..last")
+		return d.verify(ctx, n, "", fmt.Sprintf("2..%d", n+1))
 	})
 	return rows, err
 }
@@ -311,7 +311,7 @@ func measureSubmitProcess(ctx context.Context, w *world) (rows []row, err error)
 		}
 		r := row{name: "5", what: "submit one job, as a whole process", ourCmd: "j add -q x true", peerCmd: "tsp true"}
 		rows = []row{r.slower(runs[0], runs[1], 3)}
-		return d.verify(ctx, n, "", "2..last")
+		return d.verify(ctx, n, "", fmt.Sprintf("2..%d", n+1))
 	})
 	return rows, err
 }

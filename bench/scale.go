@@ -128,14 +128,14 @@ func (d *daemon) hasWaiting(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	var status struct {
-		Jobs struct{ Waiting, Done int } `json:"jobs"`
+	var status []struct {
+		Jobs struct{ Waiting int } `json:"jobs"`
 	}
 	if err := json.Unmarshal([]byte(out), &status); err != nil {
 		return err
 	}
-	if status.Jobs.Waiting != n {
-		return fmt.Errorf("%d jobs wait, not %d", status.Jobs.Waiting, n)
+	if len(status) != 1 || status[0].Jobs.Waiting != n {
+		return fmt.Errorf("not %d jobs wait: %s", n, out)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 // newMachine starts an sshd.
 func (w *world) newMachine(name string) (*sshtest.Machine, error) {
-	return sshtest.New(w.path("machine-"+name), sshtest.Shared(w.user), sshtest.Named(name))
+	return sshtest.New(w.path("machine-"+name), sshtest.Shared(w.user), sshtest.Named(name), sshtest.ServerConfig("Subsystem sftp internal-sftp"))
 }
 
 // openMaster opens the peers' connection, and waits until it carries commands.
