@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // numberRange is FIRST..LAST, with a step, a factor, or a number of even steps. Its numbers are exact: 0.1..0.5/5 is 0.1, 0.2,
@@ -19,14 +20,17 @@ type numberRange struct {
 
 const numberPattern = `[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?`
 
+// Both are compiled when they are first needed: their repeats make them large, and every start of the program would pay for them.
 var (
-	rangeRE  = regexp.MustCompile(`^(` + numberPattern + `)\.\.(` + numberPattern + `)?(?:([+*/])(` + numberPattern + `))?$`)
-	numberRE = regexp.MustCompile(`^` + numberPattern + `$`)
+	rangeRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(` + numberPattern + `)\.\.(` + numberPattern + `)?(?:([+*/])(` + numberPattern + `))?$`)
+	})
+	numberRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + numberPattern + `$`) })
 )
 
 // parseRange reads a range; ok says whether the text is one at all.
 func parseRange(text string) (r numberRange, ok bool, err error) {
-	m := rangeRE.FindStringSubmatch(text)
+	m := rangeRE().FindStringSubmatch(text)
 	if m == nil {
 		return r, false, nil
 	}

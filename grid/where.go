@@ -64,7 +64,7 @@ func Compile(text string, axes []Axis) (*Where, error) {
 
 // valueOf reads what a variable's value is: a number where it is a finite one.
 func valueOf(text string) value {
-	if numberRE.MatchString(text) {
+	if numberRE().MatchString(text) {
 		if f, err := strconv.ParseFloat(text, 64); err == nil && !math.IsInf(f, 0) {
 			return value{text: text, number: f, isNum: true}
 		}
