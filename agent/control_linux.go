@@ -204,49 +204,36 @@ func removeAll(dir string) error {
 	return errors.Join(walk, os.RemoveAll(dir))
 }
 
+// listPart is how many runs one part of a listing has at most.
+const listPart = 256
+
 // list sends what there is below a server's and a machine's id.
 func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
 	if r.Server != "" && !validPart(r.Server) || r.Machine != "" && !validPart(r.Machine) {
 		return errorf(KindBadRequest, "list: %q and %q can't be ids", r.Server, r.Machine)
 	}
-	servers, err := namesOr(runsDir(a.root), r.Server)
-	if err != nil {
-		return err
-	}
 	var part runInfos
 	send := func() error {
-		if len(part.Runs) == 0 {
-			return nil
-		}
 		buf := replyTo(part.fields)
 		part.Runs = part.Runs[:0]
 		return s.part(ctx, buf)
 	}
-	for _, server := range servers {
-		machines, err := namesOr(filepath.Join(runsDir(a.root), server), r.Machine)
-		if err != nil {
-			return err
-		}
-		for _, machine := range machines {
-			names, err := namesOr(filepath.Join(runsDir(a.root), server, machine), "")
-			if err != nil {
-				return err
-			}
-			for _, name := range names {
+	err := eachName(runsDir(a.root), r.Server, func(server string) error {
+		return eachName(filepath.Join(runsDir(a.root), server), r.Machine, func(machine string) error {
+			return eachName(filepath.Join(runsDir(a.root), server, machine), "", func(name string) error {
 				info, err := a.info(server, machine, name)
-				if err != nil {
+				if err != nil || info == nil {
 					return err
 				}
-				if info != nil {
-					part.Runs = append(part.Runs, *info)
+				if part.Runs = append(part.Runs, *info); len(part.Runs) == listPart {
+					return send()
 				}
-				if len(part.Runs) == 256 {
-					if err := send(); err != nil {
-						return err
-					}
-				}
-			}
-		}
+				return nil
+			})
+		})
+	})
+	if err != nil || len(part.Runs) == 0 {
+		return err
 	}
 	return send()
 }
@@ -275,18 +262,19 @@ func (a *agent) info(server, machine, name string) (*RunInfo, error) {
 	return info, nil
 }
 
-// namesOr lists a directory, unless only one name is asked for. No directory is no names.
-func namesOr(dir, only string) ([]string, error) {
+// eachName calls f with each name in a directory, or with the only one that is asked for. No directory has no names.
+func eachName(dir, only string, f func(name string) error) error {
 	if only != "" {
-		return []string{only}, nil
+		return f(only)
 	}
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Name()
+	for _, e := range entries {
+		if err := f(e.Name()); err != nil {
+			return err
+		}
 	}
-	return names, err
+	return nil
 }

@@ -55,25 +55,9 @@ type Fate struct {
 // PlanBulk plans one operation on many jobs. A job for which it makes no sense is passed over, and its fate says why.
 func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 	p := s.planner()
-	var tagID uint64
-	switch b.Op {
-	case OpTag:
-		made := map[string]uint64{}
-		if b.Tag == "" {
-			return BulkPlan{}, errorf(Invalid, "the tag's name is empty")
-		}
-		if err := p.resolveTag(b.Tag, made); err != nil {
-			return BulkPlan{}, err
-		}
-		tagID = made[b.Tag]
-	case OpRetime:
-		if b.Timeout < 0 {
-			return BulkPlan{}, errorf(Invalid, "the timeout %s is negative", b.Timeout).hint("0 takes a timeout away")
-		}
-	case OpClone, OpRestart:
-		if b.Repeat < 0 || b.Repeat > MaxSubmit || len(b.Jobs) > MaxSubmit/max(b.Repeat, 1) {
-			return BulkPlan{}, errorf(Invalid, "%d copies of %d jobs are not possible", b.Repeat, len(b.Jobs)).hint("one request may make %d jobs", MaxSubmit)
-		}
+	tag, err := p.prepareBulk(b)
+	if err != nil {
+		return BulkPlan{}, err
 	}
 	out := BulkPlan{}
 	seen := make(map[uint64]bool, len(b.Jobs))
@@ -86,62 +70,95 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 		}
 		seen[id] = true
 		fate := Fate{Job: id, Status: s.Status(id)}
-		var err error
-		switch b.Op {
-		case OpCancel:
-			err = p.cancel(id)
-		case OpForget:
-			p.add(&Change{JobForgotten: &statepb.JobForgotten{Job: id}})
-			if fate.Status == Running || fate.Status == Copying {
-				fate.Note = "forgotten as soon as it has ended"
-			}
-		case OpHold:
-			if err = only(fate.Status, "hold", Waiting); err == nil {
-				p.add(&Change{JobHeld: &statepb.JobHeld{Job: id, Held: true}})
-			}
-		case OpUnhold:
-			if err = only(fate.Status, "unhold", Held); err == nil {
-				p.add(&Change{JobHeld: &statepb.JobHeld{Job: id}})
-			}
-		case OpClone:
-			if err = p.resubmittable(s.Job(id)); err == nil {
-				for range max(b.Repeat, 1) {
-					fate.NewJob = p.resubmit(s.Job(id), false)
-				}
-			}
-		case OpRestart:
-			if err = p.resubmittable(s.Job(id)); err != nil {
-				break
-			}
-			if !Final(fate.Status) && p.cancel(id) == nil {
-				fate.Note = "canceled first"
-			}
-			fate.NewJob = p.resubmit(s.Job(id), true)
-		case OpRetime:
-			if err = only(fate.Status, "give a timeout to", Waiting, Held, Running); err == nil {
-				p.add(&Change{JobRetimed: &statepb.JobRetimed{Job: id, Timeout: int64(b.Timeout)}})
-			}
-		case OpTag, OpUntag:
-			if s.Job(id).Tag == tagID {
-				err = fmt.Errorf("it is so already")
-			} else {
-				p.add(&Change{JobTagged: &statepb.JobTagged{Job: id, Tag: tagID}})
-			}
-		case OpRecopy:
-			err = p.recopy(id)
-		case OpLost:
-			err = p.lost(id, b.Retry)
-		default:
-			return BulkPlan{}, errorf(Invalid, "%q is no operation on jobs", b.Op)
-		}
-		fate.Changed = err == nil
-		if err != nil {
+		if err := p.bulkOne(b, tag, &fate); err != nil {
 			fate.Note = err.Error()
+		} else {
+			fate.Changed = true
 		}
 		out.Fates = append(out.Fates, fate)
 	}
 	out.Plan = p.Plan
 	return out, nil
+}
+
+// prepareBulk checks what concerns all jobs of an operation, and gives the id of the tag that OpTag puts them under.
+func (p *planner) prepareBulk(b Bulk) (tag uint64, err error) {
+	switch b.Op {
+	case OpTag:
+		if b.Tag == "" {
+			return 0, errorf(Invalid, "the tag's name is empty")
+		}
+		made := map[string]uint64{}
+		err := p.resolveTag(b.Tag, made)
+		return made[b.Tag], err
+	case OpRetime:
+		if b.Timeout < 0 {
+			return 0, errorf(Invalid, "the timeout %s is negative", b.Timeout).hint("0 takes a timeout away")
+		}
+	case OpClone, OpRestart:
+		if b.Repeat < 0 || b.Repeat > MaxSubmit || len(b.Jobs) > MaxSubmit/max(b.Repeat, 1) {
+			return 0, errorf(Invalid, "%d copies of %d jobs are not possible", b.Repeat, len(b.Jobs)).
+				hint("one request may make %d jobs", MaxSubmit)
+		}
+	case OpCancel, OpForget, OpHold, OpUnhold, OpUntag, OpRecopy, OpLost:
+	default:
+		return 0, errorf(Invalid, "%q is no operation on jobs", b.Op)
+	}
+	return 0, nil
+}
+
+// bulkOne plans the operation on one job. An error says why it makes no sense for it.
+func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
+	id := fate.Job
+	switch b.Op {
+	case OpCancel:
+		return p.cancel(id)
+	case OpForget:
+		p.add(&Change{JobForgotten: &statepb.JobForgotten{Job: id}})
+		if fate.Status == Running || fate.Status == Copying {
+			fate.Note = "forgotten as soon as it has ended"
+		}
+	case OpHold:
+		if err := only(fate.Status, "hold", Waiting); err != nil {
+			return err
+		}
+		p.add(&Change{JobHeld: &statepb.JobHeld{Job: id, Held: true}})
+	case OpUnhold:
+		if err := only(fate.Status, "unhold", Held); err != nil {
+			return err
+		}
+		p.add(&Change{JobHeld: &statepb.JobHeld{Job: id}})
+	case OpClone:
+		if err := p.resubmittable(p.s.Job(id)); err != nil {
+			return err
+		}
+		for range max(b.Repeat, 1) {
+			fate.NewJob = p.resubmit(p.s.Job(id), false)
+		}
+	case OpRestart:
+		if err := p.resubmittable(p.s.Job(id)); err != nil {
+			return err
+		}
+		if !Final(fate.Status) && p.cancel(id) == nil {
+			fate.Note = "canceled first"
+		}
+		fate.NewJob = p.resubmit(p.s.Job(id), true)
+	case OpRetime:
+		if err := only(fate.Status, "give a timeout to", Waiting, Held, Running); err != nil {
+			return err
+		}
+		p.add(&Change{JobRetimed: &statepb.JobRetimed{Job: id, Timeout: int64(b.Timeout)}})
+	case OpTag, OpUntag:
+		if p.s.Job(id).Tag == tag {
+			return fmt.Errorf("it is so already")
+		}
+		p.add(&Change{JobTagged: &statepb.JobTagged{Job: id, Tag: tag}})
+	case OpRecopy:
+		return p.recopy(id)
+	case OpLost:
+		return p.lost(id, b.Retry)
+	}
+	return nil
 }
 
 // only says that the operation makes sense for jobs in these statuses alone.
@@ -171,7 +188,7 @@ func (p *planner) recopy(id uint64) error {
 		return fmt.Errorf("it has no results that failed to copy")
 	}
 	if p.s.machines[last(j).Machine] == nil {
-		return fmt.Errorf("its machine %s is not in the pool any more; `machine add` it first", last(j).Machine)
+		return fmt.Errorf("its machine %s is not in the pool any more; `jobserver machine add` it first", last(j).Machine)
 	}
 	p.add(&Change{Recopy: &statepb.Recopy{Job: id}})
 	return nil
@@ -184,7 +201,7 @@ func (p *planner) lost(id uint64, retry bool) error {
 	}
 	j := p.s.live[id]
 	if m := p.s.machines[last(j.Job).Machine]; m != nil && m.link == LinkConnected {
-		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `job rm` ends it", m.Addr)
+		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver job rm` ends it", m.Addr)
 	}
 	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
 	return nil
@@ -193,7 +210,7 @@ func (p *planner) lost(id uint64, retry bool) error {
 // resubmittable refuses to set up a machine that is gone.
 func (p *planner) resubmittable(j *statepb.Job) error {
 	if j.Setup != nil && p.s.machines[j.Setup.Machine] == nil {
-		return fmt.Errorf("its machine %s is not in the pool any more; `machine setup` adds it", j.Setup.Machine)
+		return fmt.Errorf("its machine %s is not in the pool any more; `jobserver machine setup` adds it", j.Setup.Machine)
 	}
 	return nil
 }
