@@ -7,3 +7,6 @@ func Hit(place string) {}
 
 // Breaks is false.
 func Breaks(promise string) bool { return false }
+
+// Pause does nothing.
+func Pause() {}

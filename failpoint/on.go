@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // plan is what the environment asks for. It is the process's and not a caller's: the places are everywhere.
@@ -45,3 +46,6 @@ func Hit(place string) {
 
 // Breaks tells whether the environment wants a promise to be broken.
 func Breaks(promise string) bool { return plan().promise == promise }
+
+// Pause gives others time to see a promise broken, before what should have come first does.
+func Pause() { time.Sleep(100 * time.Millisecond) }

@@ -258,7 +258,7 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	if failpoint.Breaks("reply-before-commit") {
 		l.reply(in.requests)
 		in.requests = nil
-		time.Sleep(20 * time.Millisecond) // until they have left
+		failpoint.Pause() // until they have left
 	}
 	if err := t.commit(); err != nil {
 		l.answer(in.requests, err)
