@@ -70,7 +70,7 @@ func (p *daemonParts) serveMetrics(ctx context.Context, l net.Listener) error {
 	log := p.log.Logger("server::metrics")
 	log.Info("metrics are served", "address", l.Addr().String())
 	if err := metrics.Serve(ctx, l, log, p.numbers.page); err != nil {
-		log.Error("metrics are not served any more", "error", err)
+		log.Error("metrics are not served any more", "err", err)
 	}
 	return nil
 }

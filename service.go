@@ -64,7 +64,7 @@ func (s *service) do(id string, newWork bool, what string, plan func(st *sched.S
 	done, repeated, err := s.loop.Do(s.ctx, id, newWork, plan)
 	switch {
 	case err != nil:
-		s.log.Info("refused: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "error", err)
+		s.log.Info("refused: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "err", err)
 		return done, wireError(err)
 	case repeated:
 		s.log.Debug("asked again: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "request", id)

@@ -44,7 +44,7 @@ func Serve(ctx context.Context, l net.Listener, log *slog.Logger, collect func(c
 		defer cancel()
 		page, err := collect(ctx)
 		if err != nil {
-			log.Warn("metrics could not be collected", "error", err)
+			log.Warn("metrics could not be collected", "err", err)
 			http.Error(w, "the numbers could not be collected", http.StatusServiceUnavailable)
 			return
 		}

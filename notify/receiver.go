@@ -134,7 +134,7 @@ func (r *receiver) failed(err error) {
 	r.n.count(func(s *Stats) { s.Failed++ })
 	if !r.failing {
 		r.failing = true
-		r.n.opt.Log.Warn("a notification could not be sent; it is tried again", "receiver", r.name, "error", r.clean(err))
+		r.n.opt.Log.Warn("a notification could not be sent; it is tried again", "receiver", r.name, "err", r.clean(err))
 	}
 }
 
@@ -144,7 +144,7 @@ func (r *receiver) drop(groups []*group, err error) {
 		lost += g.count
 	}
 	r.n.count(func(s *Stats) { s.Failed++; s.Dropped += uint64(lost) })
-	r.n.opt.Log.Error("a notification was refused and is given up", "receiver", r.name, "events", lost, "error", r.clean(err))
+	r.n.opt.Log.Error("a notification was refused and is given up", "receiver", r.name, "events", lost, "err", r.clean(err))
 }
 
 func (r *receiver) clean(err error) string {
