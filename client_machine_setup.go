@@ -22,6 +22,7 @@ type machineSetup struct {
 	Slots    int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs each may run at once."`
 	Timeout  minutes  `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
 	Stagger  seconds  `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
+	Parallel int      `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others go on working until it is their turn."`
 	Notify   bool     `name:"notify" help:"Tell when a machine's setup has ended."`
 	Verify   string   `name:"verify" placeholder:"CMD" help:"A last command that must exit with 0 before the machine joins."`
 	Until    lifetime `name:"until" placeholder:"DURATION" help:"The machines expire after this long: drained before, gone after."`
@@ -66,7 +67,7 @@ func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
 		MachineSelector: api.MachineSelector{Addrs: addrs},
 		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.now()), Retries: c.Retries, Reboot: c.Reboot,
+		Until: c.Until.from(e.now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
 	}
 	switch {
 	case c.Existing && c.Class == "":

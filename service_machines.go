@@ -65,7 +65,7 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 		return st.PlanSetup(sched.SetupSpec{
 			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots,
 			Steps: args.Steps, Reboot: args.Reboot, Verify: args.Verify, Timeout: args.Timeout, Retries: args.Retries,
-			Stagger: args.Stagger, Notify: args.Notify, Until: args.Until, Once: args.Once,
+			Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify, Until: args.Until, Once: args.Once,
 		}, now)
 	})
 	reply.JIDs = done.IDs

@@ -300,6 +300,7 @@ type SetupArgs struct {
 	Notify   bool
 	Until    time.Time
 	Retries  int  // of a step that failed
+	Parallel int  // how many machines at a time; 0: all
 	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
 	Reboot   bool // the machine reboots after the steps, and Verify waits for the new boot
 }

@@ -383,7 +383,11 @@ func (m *machine) finish(r *run, v verdict) {
 func (r *run) outcome(v verdict) sched.Outcome {
 	switch {
 	case v.exit != nil:
-		return sched.Ended{Ref: r.ref, Result: r.result(v.exit, v.note)}
+		result := r.result(v.exit, v.note)
+		if r.spec != nil && r.spec.Setup && (result.ExitCode != 0 || result.Signal != "" || result.Cause != statepb.Cause_EXITED) {
+			result.LastWords = lastSaid(r.err.path, r.out.path)
+		}
+		return sched.Ended{Ref: r.ref, Result: result}
 	case v.lost != "":
 		return sched.RunLost{Ref: r.ref, Reason: v.lost}
 	default:

@@ -70,6 +70,7 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 	}
 	a.EndedAt, a.MachineEndedAt = at, r.MachineEndedAt
 	a.Cause, a.ExitCode, a.Signal, a.Error = r.Cause, r.ExitCode, r.Signal, r.Error
+	a.LastWords = r.LastWords
 	a.UserCpu += r.UserCpu
 	a.SystemCpu += r.SystemCpu
 	a.MaxRss = max(a.MaxRss, r.MaxRss)

@@ -88,7 +88,7 @@ func (s *State) run(j *job) Run {
 	if r.MaxLog == 0 {
 		r.MaxLog = s.config.MaxLog
 	}
-	if j.Setup == nil {
+	if r.Setup = j.Setup != nil; !r.Setup {
 		r.Code = j.Code.GetHash()
 	}
 	if a.Driver {

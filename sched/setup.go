@@ -34,10 +34,12 @@ type SetupSpec struct {
 	Verify  string        // the last step; "" none
 	Timeout time.Duration // over all steps
 	Stagger time.Duration
-	Notify  bool
-	Until   time.Time
-	Retries int  // of a step
-	Once    bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
+	// Parallel is how many of the machines are set up at a time; 0: all. The others go on working until it is their turn.
+	Parallel int
+	Notify   bool
+	Until    time.Time
+	Retries  int  // of a step
+	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
 }
 
 // PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the machines.
@@ -51,6 +53,9 @@ func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 		if err := checkClass(spec.Class); err != nil {
 			return Plan{}, err
 		}
+	}
+	if spec.Parallel < 0 {
+		return Plan{}, errorf(Invalid, "%d machines at a time are not possible", spec.Parallel)
 	}
 	if spec.Retries < 0 || spec.Retries > 1_000_000 || spec.Stagger < 0 || spec.Timeout < 0 {
 		return Plan{}, errorf(Invalid, "a setup's timeout, stagger and retries can't be negative, nor its retries more than a million")
@@ -136,8 +141,25 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 	}
 	j.Id = p.id(1)
 	p.IDs = append(p.IDs, j.Id)
+	if spec.Parallel > 0 {
+		j.Setup.Batch, j.Setup.Parallel = p.IDs[0], int32(spec.Parallel)
+	}
 	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
 	return nil
+}
+
+// batchFull says that as many setups of a batch run as may at a time.
+func (s *State) batchFull(setup *statepb.Setup) bool {
+	if setup.Parallel == 0 {
+		return false
+	}
+	n := int32(0)
+	for _, m := range s.machines {
+		if j := s.live[m.slots[0]]; j != nil && j.Setup != nil && j.Setup.Batch == setup.Batch {
+			n++
+		}
+	}
+	return n >= setup.Parallel
 }
 
 // isSetUp says that the machine's last setup, which has succeeded or is to end, has these steps.
@@ -265,7 +287,7 @@ func (s *State) applyStep(j *job, next *statepb.Attempt) error {
 		a.StepTries = 0
 	}
 	a.Step, a.Token, a.BootId, a.CmdRun, a.Timeout = next.Step, next.Token, next.BootId, next.CmdRun, next.Timeout
-	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted = 0, 0, "", "", 0, false
+	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted, a.LastWords = 0, 0, "", "", 0, false, ""
 	delete(s.steps, j.Id)
 	s.askStart(j)
 	return nil
@@ -292,7 +314,11 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 	case ok, a.Cause == statepb.Cause_EXITED && a.StepTries < j.Setup.Retries && !j.Canceling:
 		s.steps[j.Id] = true
 	default:
-		s.failSetup(j, fmt.Sprintf("step %d of %d %s", a.Step+1, len(j.Setup.Steps), Reason(a)), at)
+		why := fmt.Sprintf("step %d of %d %s", a.Step+1, len(j.Setup.Steps), Reason(a))
+		if a.LastWords != "" {
+			why += ": " + a.LastWords
+		}
+		s.failSetup(j, why, at)
 	}
 	return s.settle(j)
 }
@@ -301,6 +327,13 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 func (s *State) endSetup(j *job, status Status, at int64) {
 	s.vacate(j.Job)
 	delete(s.steps, j.Id)
+	if j.Setup.Batch != 0 {
+		for _, m := range s.machines { // it may be the turn of another
+			if len(m.setups) > 0 {
+				s.dirty[m.Class] = true
+			}
+		}
+	}
 	j.Status, j.EndedAt, j.Canceling = status, at, false
 }
 

@@ -189,8 +189,11 @@ func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
 		return Reasoning{Summary: m.Addr + " is draining", Hint: fmt.Sprintf("`jobserver machine resume -m %s` ends that", m.Addr)}
 	case m.setups[0] != j.Id:
 		return Reasoning{Summary: fmt.Sprintf("setup %d of %s comes before it", m.setups[0], m.Addr)}
-	case !s.idle(m):
+	case !s.idle(m) && !s.batchFull(j.Setup):
 		return Reasoning{Summary: fmt.Sprintf("%s is busy with %s; a setup waits until it is idle", m.Addr, s.busyWith(m))}
+	}
+	if s.batchFull(j.Setup) {
+		return Reasoning{Summary: fmt.Sprintf("%d machines of those that are set up together are at it, which is as many as may be", j.Setup.Parallel)}
 	}
 	return Reasoning{Summary: fmt.Sprintf("it begins in %s, one machine after another", Time(j.Setup.StartAt).Sub(now).Round(time.Second))}
 }
