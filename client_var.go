@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,7 +44,7 @@ type varSet struct {
 func (c *varSet) Run(ctx context.Context, e *env) error {
 	value := c.Value
 	if value == "-" {
-		read, err := e.readSecret(fmt.Sprintf("value of %s: ", c.Name))
+		read, err := e.readSecret(ctx, fmt.Sprintf("value of %s: ", c.Name))
 		if err != nil {
 			return fmt.Errorf("read the value of %s: %w", c.Name, err)
 		}
@@ -57,15 +58,39 @@ func (c *varSet) Run(ctx context.Context, e *env) error {
 }
 
 // readSecret asks without echo on a terminal; else it takes all of stdin but its last line end.
-func (e *env) readSecret(prompt string) (string, error) {
+func (e *env) readSecret(ctx context.Context, prompt string) (string, error) {
 	if file, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		fmt.Fprint(e.stderr, prompt)
-		secret, err := term.ReadPassword(int(file.Fd()))
+		secret, err := readPassword(ctx, int(file.Fd()))
 		fmt.Fprintln(e.stderr)
-		return string(secret), err
+		return secret, err
 	}
 	data, err := io.ReadAll(io.LimitReader(bufio.NewReader(e.stdin), 1<<20))
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), err
+}
+
+// readPassword reads a line of a terminal without echo. When ctx ends first, it leaves the terminal as it was.
+func readPassword(ctx context.Context, fd int) (string, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	type answer struct {
+		line []byte
+		err  error
+	}
+	read := make(chan answer, 1)
+	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
+	go func() {
+		line, err := term.ReadPassword(fd)
+		read <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), term.Restore(fd, before))
+	case a := <-read:
+		return string(a.line), a.err
+	}
 }
 
 // varUnset is `var unset NAME`.
