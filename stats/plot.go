@@ -1,16 +1,12 @@
 package stats
 
 import (
-	"fmt"
-	"image/color"
 	"io"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
@@ -25,12 +21,6 @@ type Plot struct {
 	LogX   bool
 	LogY   bool
 	Format string // svg or png
-}
-
-// colors are those of Okabe and Ito, which people with any colour vision tell apart ("Color Universal Design", 2008).
-var colors = [...]color.RGBA{
-	{0x00, 0x72, 0xb2, 0xff}, {0xd5, 0x5e, 0x00, 0xff}, {0x00, 0x9e, 0x73, 0xff}, {0xcc, 0x79, 0xa7, 0xff},
-	{0xe6, 0x9f, 0x00, 0xff}, {0x56, 0xb4, 0xe9, 0xff}, {0x00, 0x00, 0x00, 0xff},
 }
 
 // maxSeries is how many lines a plot may have.
@@ -56,32 +46,28 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 		return nil, hinted("name a variable with fewer values in --series", "a plot can't show %d series", len(t.Cols))
 	}
 	xs, nominal := positions(t)
-	drawing := plot.New()
-	drawing.Title.Text, drawing.X.Label.Text, drawing.Y.Label.Text = p.Title, p.X, p.Y
+	if nominal && p.LogX {
+		return nil, hinted("leave --log-x out", "the values of %s are not all numbers: they have no logarithm", p.X)
+	}
+	c := chart{title: p.Title, x: axis{label: p.X, log: p.LogX}, y: axis{label: p.Y, log: p.LogY}}
 	if unit := t.Units[p.Y]; unit != "" {
-		drawing.Y.Label.Text += " [" + unit + "]"
+		c.y.label += " [" + unit + "]"
 	}
 	if nominal {
-		if p.LogX {
-			return nil, hinted("leave --log-x out", "the values of %s are not all numbers: they have no logarithm", p.X)
+		for _, row := range t.Rows {
+			c.x.names = append(c.x.names, row[0])
 		}
-		names := make([]string, len(t.Rows))
-		for i, row := range t.Rows {
-			names[i] = row[0]
-		}
-		drawing.NominalX(names...)
 	}
-	drawing.Add(plotter.NewGrid())
 	drawn := 0
 	for k, col := range t.Cols {
 		var points []point
 		for r := range t.Rows {
 			if g := t.Groups[r][k]; g != nil && len(g.Samples[0]) > 0 {
-				points = append(points, point{xs[r], Summarize(g.Samples[0])})
+				points = append(points, point{xs[r], t.Summary(g, p.Y)})
 			}
 		}
 		slices.SortStableFunc(points, func(a, b point) int { return cmpFloat(a.x, b.x) })
-		if err := logarithms(p, points); err != nil {
+		if err := drawablePoints(p, points); err != nil {
 			return nil, err
 		}
 		drawn += len(points)
@@ -89,15 +75,12 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 		if p.Series != "" {
 			name = p.Series + "=" + col[0]
 		}
-		if err := addSeries(drawing, k, name, points); err != nil {
-			return nil, fmt.Errorf("draw %s: %w", name, err)
-		}
+		c.series = append(c.series, series{name, points})
 	}
 	if drawn == 0 {
 		return nil, d.noMetrics()
 	}
-	axes(drawing, p)
-	return t.Warnings, save(w, drawing, p.Format)
+	return t.Warnings, save(w, &c, p.Format)
 }
 
 func cmpFloat(a, b float64) int {
@@ -132,8 +115,8 @@ func positions(t *Table) (xs []float64, nominal bool) {
 // drawable is the largest number that is drawn: beyond it the ends of an axis overflow.
 const drawable = 1e300
 
-// logarithms checks that a logarithmic axis can show the points, and any axis their size.
-func logarithms(p Plot, points []point) error {
+// drawablePoints checks that a logarithmic axis can show the points, and any axis their size.
+func drawablePoints(p Plot, points []point) error {
 	for _, at := range points {
 		if math.Abs(at.x) > drawable || math.Abs(at.s.Mean)+orZero(at.s.CI95) > drawable {
 			return hinted("`matrix table` shows it", "%s=%v, %s=%v is too large to be drawn", p.X, at.x, p.Y, at.s.Mean)
@@ -155,97 +138,26 @@ func orZero(v float64) float64 {
 	return v
 }
 
-// errorPoints are points with intervals, as plotter wants them.
-type errorPoints struct {
-	plotter.XYs
-	plotter.YErrors
-}
-
-// addSeries draws one line, its points and their intervals; what has one value only has no interval.
-func addSeries(drawing *plot.Plot, k int, name string, points []point) error {
-	if len(points) == 0 {
-		return nil
-	}
-	var all plotter.XYs
-	var spread errorPoints
-	for _, at := range points {
-		xy := plotter.XY{X: at.x, Y: at.s.Mean}
-		all = append(all, xy)
-		if !math.IsNaN(at.s.CI95) {
-			spread.XYs = append(spread.XYs, xy)
-			spread.YErrors = append(spread.YErrors, struct{ Low, High float64 }{at.s.CI95, at.s.CI95})
-		}
-	}
-	line, dots, err := plotter.NewLinePoints(all)
-	if err != nil {
-		return err
-	}
-	c := colors[k%len(colors)]
-	line.Color, dots.Color = c, c
-	line.Width = vg.Points(1.2)
-	if k >= len(colors) {
-		line.Dashes = []vg.Length{vg.Points(4), vg.Points(2)}
-	}
-	shapes := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.CrossGlyph{}, draw.PlusGlyph{}}
-	dots.Shape, dots.Radius = shapes[k%len(shapes)], vg.Points(2.5)
-	drawing.Add(line, dots)
-	if len(spread.XYs) > 0 {
-		bars, err := plotter.NewYErrorBars(spread)
-		if err != nil {
-			return err
-		}
-		bars.Color = c
-		drawing.Add(bars)
-	}
-	if name != "" {
-		drawing.Legend.Add(name, line, dots)
-	}
-	return nil
-}
-
-func axes(drawing *plot.Plot, p Plot) {
-	drawing.Legend.Top = true
-	// A single value has no range of its own, and the one that the library would make of it may reach below 0.
-	if p.LogX && drawing.X.Min == drawing.X.Max {
-		drawing.X.Min, drawing.X.Max = drawing.X.Min/2, drawing.X.Max*2
-	}
-	if p.LogY && drawing.Y.Min == drawing.Y.Max {
-		drawing.Y.Min, drawing.Y.Max = drawing.Y.Min/2, drawing.Y.Max*2
-	}
-	if p.LogX {
-		drawing.X.Scale, drawing.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	}
-	if p.LogY {
-		drawing.Y.Scale, drawing.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	} else {
-		// Room for the legend; a plot of what is positive begins at 0, so that differences don't look larger than they are.
-		if drawing.Y.Min >= 0 {
-			drawing.Y.Min = 0
-		}
-		if drawing.Y.Max > drawing.Y.Min {
-			drawing.Y.Max += (drawing.Y.Max - drawing.Y.Min) / 8
-		} else {
-			drawing.Y.Max++
-		}
-	}
-}
-
 // Sizes of a plot: the width of a text column.
 const (
 	plotWidth  = 14 * vg.Centimeter
 	plotHeight = 9 * vg.Centimeter
 )
 
-func save(w io.Writer, drawing *plot.Plot, format string) error {
+func save(w io.Writer, drawing *chart, format string) error {
 	switch format {
 	case "svg":
 		c := vgsvg.New(plotWidth, plotHeight)
-		drawing.Draw(draw.New(c))
+		if err := drawing.draw(draw.New(c)); err != nil {
+			return err
+		}
 		_, err := c.WriteTo(w)
 		return err
 	case "png":
 		c := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(200))
-		drawing.Draw(draw.New(c))
+		if err := drawing.draw(draw.New(c)); err != nil {
+			return err
+		}
 		_, err := (vgimg.PngCanvas{Canvas: c}).WriteTo(w)
 		return err
 	}
