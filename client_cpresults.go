@@ -24,11 +24,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only", e.globals.Host).
 			WithHint("ssh %s jobserver job cpresults %s JID…", e.globals.Host, c.To)
 	}
-	words, err := c.expand(e)
-	if err != nil {
-		return err
-	}
-	d, err := e.connect(ctx)
+	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
 	}

@@ -38,11 +38,16 @@ type selectors struct {
 	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, class=foo, machine=ADDR, :uncopied; - reads them from stdin."`
 }
 
-// expand puts the words of stdin in the place of "-".
-func (s selectors) expand(e *env) ([]string, error) {
-	return expandStdin(e, s.JID)
+// connect reaches the daemon, and gives the words to send to it. Those of stdin are read first: they may be long in coming.
+func (s selectors) connect(ctx context.Context, e *env) (words []string, d daemon, err error) {
+	if words, err = expandStdin(e, s.JID); err != nil {
+		return nil, nil, err
+	}
+	d, err = e.connect(ctx)
+	return words, d, err
 }
 
+// expandStdin puts the words of stdin in the place of "-".
 func expandStdin(e *env, words []string) ([]string, error) {
 	var out []string
 	for _, word := range words {

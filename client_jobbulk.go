@@ -155,19 +155,24 @@ func confirmBulk(ctx context.Context, e *env, d daemon, args api.BulkArgs, stdin
 		return nil, err
 	}
 	question := fmt.Sprintf("%s %d jobs", opVerb(args.Op), would.Total)
-	if stdinTaken || !e.interactive() {
-		return nil, api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
-			WithHint("--yes does it, --dry-run shows what would be changed")
-	}
-	yes, err := e.confirm(ctx, question+"?")
-	if err != nil {
+	if err := e.sure(ctx, question, e.interactive() && !stdinTaken); err != nil {
 		return nil, err
-	}
-	if !yes {
-		return nil, api.Errorf(api.Canceled, "nothing was changed")
 	}
 	args.Mutation, args.Max = api.Mutation{}, would.Total
 	return ask[api.BulkReply](ctx, d, "Bulk", &args)
+}
+
+// sure asks whether a change of more than bulkLimit is meant. The error says that it isn't, or that nobody can be asked.
+func (e *env) sure(ctx context.Context, what string, canAsk bool) error {
+	if !canAsk {
+		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", what, bulkLimit).
+			WithHint("--yes does it, --dry-run shows what would be changed")
+	}
+	yes, err := e.confirm(ctx, what+"?")
+	if err == nil && !yes {
+		err = api.Errorf(api.Canceled, "nothing was changed")
+	}
+	return err
 }
 
 // confirm asks a question on the terminal. Only y and yes are a yes.

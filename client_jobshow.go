@@ -19,11 +19,7 @@ type jobWhy struct {
 
 // Run explains each job in plain words, and of many what made them fail.
 func (c *jobWhy) Run(ctx context.Context, e *env) error {
-	words, err := c.expand(e)
-	if err != nil {
-		return err
-	}
-	d, err := e.connect(ctx)
+	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -65,11 +61,7 @@ type jobShow struct {
 
 // Run prints everything about the jobs.
 func (c *jobShow) Run(ctx context.Context, e *env) error {
-	words, err := c.expand(e)
-	if err != nil {
-		return err
-	}
-	d, err := e.connect(ctx)
+	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,7 @@ type jobWait struct {
 
 // Run waits until all the jobs have ended.
 func (c *jobWait) Run(ctx context.Context, e *env) error {
-	words, err := c.expand(e)
-	if err != nil {
-		return err
-	}
-	d, err := e.connect(ctx)
+	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
 	}

@@ -247,15 +247,7 @@ func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachi
 	if len(would.Machines) <= bulkLimit {
 		return nil
 	}
-	question := fmt.Sprintf("remove %d machines", len(would.Machines))
-	if !e.interactive() {
-		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
-			WithHint("--yes does it, --dry-run shows which")
-	}
-	if yes, err := e.confirm(ctx, question+"?"); err != nil || yes {
-		return err
-	}
-	return api.Errorf(api.Canceled, "nothing was changed")
+	return e.sure(ctx, fmt.Sprintf("remove %d machines", len(would.Machines)), e.interactive())
 }
 
 // machineDone is what became of a machine.

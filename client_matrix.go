@@ -248,14 +248,8 @@ func changeMatrix(ctx context.Context, e *env, flags bulkFlags, args api.ChangeM
 	}
 	if would.Changed > bulkLimit && !flags.Yes && args.Op != api.MatrixHold && args.Op != api.MatrixUnhold {
 		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
-		if !e.interactive() {
-			return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", question, bulkLimit).
-				WithHint("--yes does it, --dry-run shows how many there are")
-		}
-		if yes, err := e.confirm(ctx, question+"?"); err != nil {
+		if err := e.sure(ctx, question, e.interactive()); err != nil {
 			return err
-		} else if !yes {
-			return api.Errorf(api.Canceled, "nothing was changed")
 		}
 	}
 	args.Mutation, args.DryRun = api.Mutation{}, false
