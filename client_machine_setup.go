@@ -19,7 +19,7 @@ type machineSetup struct {
 	File     []string `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
 	Existing bool     `name:"existing" short:"e" help:"Set up again the machines that class -c has now."`
 	Class    string   `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that they join when all has succeeded."`
-	Slots    int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs each may run at once."`
+	Slots    int      `name:"slots" placeholder:"N" help:"How many jobs each may run at once; 1 by default, and for machines of the pool what they have."`
 	Timeout  minutes  `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
 	Stagger  seconds  `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
 	Parallel int      `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others go on working until it is their turn."`
@@ -83,7 +83,7 @@ func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
 		return nil, api.Errorf(api.Usage, "machine setup: no command was given").
 			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo apt-get update' './build.sh'", e.name)
 	}
-	if c.Slots < 1 {
+	if c.Slots < 0 {
 		return nil, api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
 	}
 	return args, nil

@@ -56,13 +56,13 @@ func TestRequests(t *testing.T) {
 			})},
 		},
 		"SetupMachines": {
-			{"machine|setup|-m|gpu1|-m|gpu2|-c|foo|make|make test", &api.SetupArgs{MachineSelector: gpu, Class: "foo", Slots: 1, Steps: []string{"make", "make test"}}},
+			{"machine|setup|-m|gpu1|-m|gpu2|-c|foo|make|make test", &api.SetupArgs{MachineSelector: gpu, Class: "foo", Steps: []string{"make", "make test"}}},
 			{"machine|setup|-m|gpu1|gpu2|--slots|4|--timeout|5|--stagger|30|--verify|true|--until|2d|--notify|--|-x", &api.SetupArgs{
 				MachineSelector: gpu, Slots: 4, Steps: []string{"-x"}, Timeout: 5 * time.Minute, Stagger: 30 * time.Second, Verify: "true",
 				Until: testNow.Add(48 * time.Hour), Notify: true,
 			}},
 			{"machine|setup|-e|-c|foo|--stagger|2m|make", &api.SetupArgs{
-				MachineSelector: api.MachineSelector{Classes: []string{"foo"}}, Existing: true, Slots: 1, Steps: []string{"make"}, Stagger: 2 * time.Minute,
+				MachineSelector: api.MachineSelector{Classes: []string{"foo"}}, Existing: true, Steps: []string{"make"}, Stagger: 2 * time.Minute,
 			}},
 		},
 		"AddMachines": {

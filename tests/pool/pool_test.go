@@ -128,6 +128,24 @@ func pipe(t *testing.T) string {
 	return path
 }
 
+// read takes what a command writes to a pipe.
+func read(t *testing.T, pipe string) string {
+	t.Helper()
+	b, err := os.ReadFile(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// feed lets a job go on that reads from a pipe.
+func feed(t *testing.T, pipe, text string) {
+	t.Helper()
+	if err := os.WriteFile(pipe, []byte(text), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // await waits for an event of the daemon, from where the last call stopped.
 func (p *pool) await(what string, is func(*api.Event) bool) api.Event {
 	p.t.Helper()
