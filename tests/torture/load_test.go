@@ -87,8 +87,8 @@ func (t *task) spec(w *world) api.JobSpec {
 	return job
 }
 
-// stdout is what a whole attempt prints.
-func (t *task) stdout(w *world, scratch string) string {
+// stdout is what a whole attempt prints, up to its RESULTS line.
+func (t *task) stdout() string {
 	if t.kind == prints2M {
 		line := t.name + "\n"
 		return strings.Repeat(line, 2000000/len(line)+1)[:2000000] + strings.Repeat(line, 1000/len(line)+1)[:1000]
@@ -160,7 +160,7 @@ func (l *load) client(ctx context.Context, rng *rand.Rand) {
 }
 
 func (l *load) dial() (*api.Client, error) {
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(patience()); ; {
 		c, err := l.w.Client(context.Background())
 		if err == nil || time.Now().After(end) {
 			return c, err
@@ -199,7 +199,7 @@ func (l *load) cancel(c *api.Client, t *task) bool {
 
 // insist repeats a call while its outcome is not known. Any other error is a fault.
 func (l *load) insist(what string, f func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	defer cancel()
 	for {
 		err := f(ctx)
@@ -229,7 +229,7 @@ func (t *task) resultFile(job *api.Job) string {
 	return filepath.Join(job.ResultsDir, t.name, "it's a result")
 }
 
-// result compares the result with what the task wrote, without holding much of it.
+// resultIs compares the result with what the task wrote.
 func (t *task) resultIs(job *api.Job) bool {
 	line := t.name + "\n"
 	b, err := os.ReadFile(t.resultFile(job))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"jobserver/api"
 	"jobserver/ssh/sshtest"
@@ -160,7 +161,7 @@ func (m *machine) crash(t testing.TB) {
 	must(t, err)
 }
 
-// program says whether a process runs our program from the machine's home: agents and supervisors do.
+// ours are the processes that run our program from the machine's home: agents and supervisors.
 func (m *machine) ours() (pids []int) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
@@ -211,17 +212,18 @@ func must(t testing.TB, err error) {
 type proxy struct{ *sshtest.Proxy }
 
 func (p *proxy) Slow(on bool) {
+	delay := time.Duration(0)
 	if on {
-		p.SetDelay(p50ms)
-	} else {
-		p.SetDelay(0)
+		delay = 50 * time.Millisecond
 	}
+	p.SetDelay(delay)
 }
 
 func (p *proxy) Heal() {
 	p.Proxy.SetDelay(0)
 	p.Proxy.Heal()
 }
+
 func (p *proxy) Inside(f func()) { f() }
 func (p *proxy) Listen() string  { return "" }
 

@@ -39,7 +39,12 @@ func TestMain(m *testing.M) {
 }
 
 // patience is used up by a test that fails, never by one that passes.
-const patience = 90 * time.Second
+func patience() time.Duration {
+	if long() {
+		return 20 * time.Minute // 10 GiB take their time
+	}
+	return 90 * time.Second
+}
 
 // long tells whether the long versions are wanted.
 func long() bool { return os.Getenv("TORTURE") == "1" }
@@ -80,7 +85,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for end := time.Now().Add(patience); !ok(); <-look.C {
+	for end := time.Now().Add(patience()); !ok(); <-look.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -165,7 +170,7 @@ func (w *world) dies() {
 	select {
 	case <-w.Ended():
 		w.stopped = true
-	case <-time.After(patience):
+	case <-time.After(patience()):
 		w.t.Fatal("the daemon never came to its fail point")
 	}
 }
@@ -189,7 +194,7 @@ func call[Reply any](w *world, method string, args any) *Reply {
 
 // try makes a call.
 func try[Reply any](w *world, method string, args any) (*Reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	defer cancel()
 	client, err := w.Client(ctx)
 	if err != nil {
@@ -211,7 +216,7 @@ func (w *world) submit(job api.JobSpec) uint64 {
 // wait waits until a job has ended, and returns it.
 func (w *world) wait(jid uint64) *api.Job {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	defer cancel()
 	if err := w.waitFor(ctx, jid); err != nil {
 		w.t.Fatalf("wait for job %d: %v; it is %+v", jid, err, w.job(jid))

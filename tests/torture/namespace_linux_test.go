@@ -2,19 +2,16 @@ package torture_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// p50ms is what a slow network adds in each direction.
-const p50ms = 50 * time.Millisecond
 
 // mayMakeNamespaces tells whether this user and this kernel can give a machine a network of its own.
 func mayMakeNamespaces() bool {
@@ -35,15 +32,13 @@ type namespace struct {
 	name, device, ip string
 }
 
-var namespaces atomic.Int64 // names must differ within the process
-
 func newNamespace(t testing.TB) *namespace {
 	t.Helper()
-	id := os.Getpid()*16 + int(namespaces.Add(1))
+	id := rand.IntN(50 << 14) // other tests, and other processes, have theirs
 	n := &namespace{
 		name:   fmt.Sprintf("jobserver-%d", id),
 		device: fmt.Sprintf("jst%d", id),
-		ip:     fmt.Sprintf("10.%d.%d.", 200+id>>14%50, id>>6&0xff),
+		ip:     fmt.Sprintf("10.%d.%d.", 200+id>>14, id>>6&0xff),
 	}
 	low := id & 0x3f * 4
 	ours := fmt.Sprintf("%s%d/30", n.ip, low+1)

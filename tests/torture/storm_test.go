@@ -20,7 +20,7 @@ func TestNoStorm(t *testing.T) {
 	t.Parallel()
 	n := 48
 	if long() {
-		n = 500
+		n = 200
 	}
 	w := newWorld(t)
 	m := w.add(withSSH(sshtest.ServerConfig("MaxStartups 2000", "MaxSessions 100")), notInPool)

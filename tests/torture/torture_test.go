@@ -15,8 +15,6 @@ type scene struct {
 	lasting time.Duration
 	longer  bool
 	aim     []string
-	env     []string // of the daemon
-	machine []machineOption
 }
 
 // TestTorture is the crash harness.
@@ -34,7 +32,7 @@ func TestTorture(t *testing.T) {
 	w.add(slots(4))
 	w.add(slots(4), inNamespace)
 	w.add(slots(4))
-	l, c := &load{w: w, clients: s.clients, patience: 2 * patience}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
+	l, c := &load{w: w, clients: s.clients, patience: 3 * time.Minute}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
 	for round := range rounds {
 		l.endure(s, c)
 		f := l.verify()
@@ -157,7 +155,7 @@ func TestMutants(t *testing.T) {
 			w.restart(env...)
 			w.add(append(opts, slots(8))...)
 			s := scene{clients: 16, lasting: 8 * time.Second}
-			l, c := &load{w: w, clients: s.clients, patience: patience / 2}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
+			l, c := &load{w: w, clients: s.clients, patience: 45 * time.Second}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
 			for range 5 {
 				l.endure(s, c)
 				if f := l.verify(); len(f.faults) > 0 {

@@ -122,7 +122,7 @@ func (l *load) verifyAttempt(f *findings, t *task, job *api.Job, a *api.Attempt)
 		}
 		out = before
 	}
-	if want := t.stdout(l.w, ""); out != want {
+	if want := t.stdout(); out != want {
 		at := 0
 		for at < min(len(out), len(want)) && out[at] == want[at] {
 			at++
