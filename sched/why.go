@@ -60,6 +60,9 @@ func attemptLine(a *statepb.Attempt) string {
 	if a.Cause == statepb.Cause_CAUSE_NONE {
 		return ""
 	}
+	if a.Cause == statepb.Cause_MACHINE_LOST { // an error, which is a sentence, and no time that anybody measured
+		return fmt.Sprintf("attempt %d on %s: %s", a.Number, a.Machine, Reason(a))
+	}
 	return fmt.Sprintf("attempt %d on %s %s after %s", a.Number, a.Machine, Reason(a), time.Duration(a.Duration).Round(time.Millisecond))
 }
 
@@ -244,6 +247,9 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
 	default:
 		r.Summary = "it " + why
+		if strings.HasPrefix(why, "step ") { // of a setup: "step 2 of 3 exited with code 4"
+			r.Summary = "its " + why
+		}
 		switch {
 		case j.MaxFailures == 1:
 			r.Summary += ", and its one retry is used"

@@ -90,6 +90,29 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// TestWhyEndedOddly has sentences where an end isn't a plain exit.
+func TestWhyEndedOddly(t *testing.T) {
+	begins := func(w *world, id uint64, want string) {
+		t.Helper()
+		if got := w.why(t, id); !strings.HasPrefix(got, want) {
+			t.Errorf("job %d: %q, want the beginning %q", id, got, want)
+		}
+	}
+	w := newWorld()
+	check(t, w.pool("x", 1, "a"))
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work"})
+	check(t, err)
+	check(t, w.report(RunLost{Ref: w.runOf(ids[0]), Reason: "its supervisor died"}))
+	begins(w, ids[0], "how it ended can't be known: its supervisor died\n- attempt 1 on a: its supervisor died\n")
+
+	w = newWorld()
+	check(t, w.pool("x", 1, "a"))
+	setup := w.setUp(t, SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one", "two"}})
+	w.ends(t, setup, exit(0))
+	w.ends(t, setup, exit(4))
+	begins(w, setup, "its step 2 of 2 exited with code 4\n- attempt 1 on a exited with code 4 after ")
+}
+
 // TestEvents are what followers read of a small day.
 func TestEvents(t *testing.T) {
 	w := newWorld()
