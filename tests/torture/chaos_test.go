@@ -131,7 +131,12 @@ func (c *chaos) breakNetwork(ctx context.Context) {
 	m := c.machine()
 	switch c.rng.IntN(4) {
 	case 0:
-		m.network.Reset()
+		if p, ok := m.network.(*proxy); ok { // in the middle of a message
+			p.ResetAfter(c.rng.Int64N(256 << 10))
+			sleep(ctx, c.while())
+		} else {
+			m.network.Reset()
+		}
 		c.cuts++
 	case 1:
 		m.network.Slow(true)

@@ -1,6 +1,8 @@
 package torture_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,9 +63,13 @@ func TestNoExec(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	fallback := fmt.Sprintf("/var/tmp/jobserver-%d", os.Getuid())
-	if _, err := os.Stat(fallback); os.IsNotExist(err) {
-		t.Cleanup(func() { os.RemoveAll(fallback) })
-	}
+	// Others may use it too: only what is ours goes.
+	binary := sha256.Sum256([]byte(read(t, w.Binary)))
+	server := strings.TrimSpace(read(t, filepath.Join(w.StateDir, "server-id")))
+	t.Cleanup(func() {
+		os.RemoveAll(filepath.Join(fallback, "runs", server))
+		os.Remove(filepath.Join(fallback, "bin", "jobserver-"+hex.EncodeToString(binary[:])))
+	})
 	for _, options := range []string{"size=64m,noexec", "size=1m,ro"} {
 		m := w.add(withHome(func(home string) { small(t, home, options) }), notInPool)
 		call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: m.alias})

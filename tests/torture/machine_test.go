@@ -220,7 +220,8 @@ func (p *proxy) Slow(on bool) {
 }
 
 func (p *proxy) Heal() {
-	p.Proxy.SetDelay(0)
+	p.SetDelay(0)
+	p.ResetAfter(-1)
 	p.Proxy.Heal()
 }
 
