@@ -65,7 +65,8 @@ func call[Reply any](ctx context.Context, e *env, method string, args any) (*Rep
 	return ask[Reply](ctx, d, method, args)
 }
 
-// ask asks on a connection that is there. The reply is a new one each time: gob leaves a field alone that isn't sent.
+// ask asks on a connection that is there. The reply is a new
+// one each time: gob leaves a field alone that isn't sent.
 func ask[Reply any](ctx context.Context, d daemon, method string, args any) (*Reply, error) {
 	reply := new(Reply)
 	if err := d.Call(ctx, method, args, reply); err != nil {
@@ -161,7 +162,8 @@ func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)", strings.TrimSpace(stream.Stderr()))
 }
 
-// dialHost connects by itself, or with the system's ssh where the configuration asks for what only that can do, as ProxyCommand.
+// dialHost connects by itself, or with the system's ssh where the
+// configuration asks for what only that can do, as ProxyCommand.
 func (e *env) dialHost(ctx context.Context) (ssh.Conn, error) {
 	machine, err := ssh.NewDialer(e.ssh).Dial(ctx, e.globals.Host)
 	var config *ssh.ConfigError

@@ -85,8 +85,8 @@ func (c *completionsCmd) shell() string {
 	return c.Shell
 }
 
-// complete answers a shell that asks for candidates. An error has nowhere to go: a message would end up in the line
-// that is being typed.
+// complete answers a shell that asks for candidates. An error has
+// nowhere to go: a message would end up in the line that is being typed.
 func complete(e *env, args []string) int {
 	var line []string
 	model := func(words []string) (*kong.Application, error) {
@@ -102,7 +102,8 @@ func complete(e *env, args []string) int {
 	return exitDone
 }
 
-// outline is as much of the grammar as the line's words lead to: of a command all of it, of a group the names below it.
+// outline is as much of the grammar as the line's words lead
+// to: of a command all of it, of a group the names below it.
 func outline(e *env, words []string) (*kong.Application, error) {
 	// Words that name no command end the walk; what was found until then is completed.
 	found, _ := findCommand(reflect.TypeFor[grammar](), words[min(1, len(words)):])
@@ -156,7 +157,8 @@ func askCandidates(ctx context.Context, e *env, line []string, kind, prefix stri
 	return candidates
 }
 
-// lineGlobals are the flags that say where the daemon is, as they stand in a line that isn't finished, or in the environment.
+// lineGlobals are the flags that say where the daemon is, as they
+// stand in a line that isn't finished, or in the environment.
 func lineGlobals(e *env, line []string) globals {
 	g := globals{Socket: e.getenv("JOBSERVER_SOCKET"), Address: e.getenv("JOBSERVER_ADDRESS"), Host: e.getenv("JOBSERVER_HOST")}
 	for i, word := range line {

@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files and docs/cli.md and docs/jobserver.1 anew")
 
-// TestReference holds docs/cli.md and docs/jobserver.1 to the grammar, and the table of JSON fields to
-// the types that are printed.
+// TestReference holds docs/cli.md and docs/jobserver.1 to the grammar,
+// and the table of JSON fields to the types that are printed.
 func TestReference(t *testing.T) {
 	parser, err := buildAll(&env{name: "jobserver", getenv: func(string) string { return "" }})
 	if err != nil {
@@ -240,7 +240,8 @@ func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	}
 }
 
-// roff quotes text for troff: a backslash, a dash, and a dot or an apostrophe at the beginning of a line mean something there.
+// roff quotes text for troff: a backslash, a dash, and a dot or
+// an apostrophe at the beginning of a line mean something there.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(text)
 	if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "'") {
@@ -249,7 +250,8 @@ func roff(text string) string {
 	return text
 }
 
-// jsonTables describes the JSON of the named structs from their source: names from the tags, meanings from the comments.
+// jsonTables describes the JSON of the named structs from their
+// source: names from the tags, meanings from the comments.
 func jsonTables(paths, names []string) (string, error) {
 	structs := map[string]*ast.StructType{}
 	docs := map[string]string{}

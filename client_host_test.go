@@ -22,8 +22,8 @@ func (hostService) Ping(_ *api.Empty, reply *api.Status) error {
 	return nil
 }
 
-// TestHost reaches a daemon through a real sshd: at the place where the other host's own environment has it, and at one that is
-// named; by our own connection, and with the system's ssh where the configuration needs that.
+// TestHost reaches a daemon through a real sshd: at the place where the other host's own environment has it, and
+// at one that is named; by our own connection, and with the system's ssh where the configuration needs that.
 func TestHost(t *testing.T) {
 	machine := sshtest.Start(t, sshtest.Named("lab"))
 	// ProxyCommand is for OpenSSH alone.

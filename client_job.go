@@ -38,7 +38,8 @@ type selectors struct {
 	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, class=foo, machine=ADDR, :uncopied; - reads them from stdin."`
 }
 
-// connect reaches the daemon, and gives the words to send to it. Those of stdin are read first: they may be long in coming.
+// connect reaches the daemon, and gives the words to send to it.
+// Those of stdin are read first: they may be long in coming.
 func (s selectors) connect(ctx context.Context, e *env) (words []string, d daemon, err error) {
 	if words, err = expandStdin(e, s.JID); err != nil {
 		return nil, nil, err
@@ -161,7 +162,8 @@ func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) er
 	return waitFor(ctx, e, d, ids, 0)
 }
 
-// warnClass tells someone who submits to a class without machines, which is allowed, since they may be set up later.
+// warnClass tells someone who submits to a class without
+// machines, which is allowed, since they may be set up later.
 func warnClass(ctx context.Context, e *env, d daemon, class string) {
 	if e.globals.Quiet {
 		return // a script's calls are counted in milliseconds

@@ -162,7 +162,8 @@ func confirmBulk(ctx context.Context, e *env, d daemon, args api.BulkArgs, stdin
 	return ask[api.BulkReply](ctx, d, "Bulk", &args)
 }
 
-// sure asks whether a change of more than bulkLimit is meant. The error says that it isn't, or that nobody can be asked.
+// sure asks whether a change of more than bulkLimit is meant.
+// The error says that it isn't, or that nobody can be asked.
 func (e *env) sure(ctx context.Context, what string, canAsk bool) error {
 	if !canAsk {
 		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", what, bulkLimit).

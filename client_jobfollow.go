@@ -78,8 +78,8 @@ func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions,
 	}
 }
 
-// nextLog makes args those of the log that comes after an ended one: the attempt's next step, else the next attempt's first. If
-// neither is there yet, it waits; more is false when the job has ended without.
+// nextLog makes args those of the log that comes after an ended one: the attempt's next step, else the next
+// attempt's first. If neither is there yet, it waits; more is false when the job has ended without.
 func nextLog(ctx context.Context, d daemon, args *api.LogArgs, onlyAttempt bool) (more bool, err error) {
 	step, attempt := *args, *args
 	step.Step, step.Offset, step.Wait = args.Step+1, 0, 0
@@ -111,7 +111,8 @@ func nextLog(ctx context.Context, d daemon, args *api.LogArgs, onlyAttempt bool)
 // lineLock keeps the lines of several jobs whole.
 type lineLock struct{ mu sync.Mutex }
 
-// writer writes to w, whole lines at a time with the prefix before each. Without a prefix it writes what comes as it comes.
+// writer writes to w, whole lines at a time with the prefix
+// before each. Without a prefix it writes what comes as it comes.
 func (l *lineLock) writer(w io.Writer, prefix string) io.WriteCloser {
 	return &lineWriter{lock: l, w: w, prefix: prefix}
 }

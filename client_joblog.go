@@ -91,7 +91,8 @@ type logFile struct {
 	path    string // on the daemon's host
 }
 
-// logs are the files of the jobs. A job that has none yet is an error: a path that nothing will ever be at helps nobody.
+// logs are the files of the jobs. A job that has none yet is
+// an error: a path that nothing will ever be at helps nobody.
 func (c *jobLog) logs(jobs []api.Job) ([]logFile, error) {
 	var logs []logFile
 	for _, job := range jobs {

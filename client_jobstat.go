@@ -166,7 +166,8 @@ func (c *jobStat) resultsDir(job *api.Job) any {
 	return job.ResultsDir
 }
 
-// resultsPath is what the job named as its results, on this side: one path, or several with a line end between them.
+// resultsPath is what the job named as its results, on this
+// side: one path, or several with a line end between them.
 func (c *jobStat) resultsPath(job *api.Job) any {
 	dir, ok := c.resultsDir(job).(string)
 	if !ok || len(job.Results) == 0 {

@@ -35,7 +35,8 @@ func (e *env) format() view.Format {
 	return view.Format(firstNonEmpty(e.globals.Output, string(view.Table)))
 }
 
-// forScripts tells whether a program reads the output: then a listing is complete, row by row, and nothing is folded.
+// forScripts tells whether a program reads the output: then a
+// listing is complete, row by row, and nothing is folded.
 func (e *env) forScripts() bool {
 	return e.format() != view.Table && e.format() != view.Wide
 }
@@ -87,8 +88,8 @@ type submitted struct {
 	JID uint64 `json:"jid"`
 }
 
-// told says that what a command did has been told in words that name the ids: somebody at a terminal needs them no
-// second time, while a script reads them from stdout.
+// told says that what a command did has been told in words that name the ids: somebody at a terminal needs
+// them no second time, while a script reads them from stdout.
 func (e *env) told() bool { return e.screen.Terminal && !e.forScripts() }
 
 // printIDs prints the ids of new jobs, one a line.

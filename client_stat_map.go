@@ -89,8 +89,8 @@ func mappedRow(ctx context.Context, e *env, c *jobStat, columns []statColumn, jo
 	return row, nil
 }
 
-// mapWhole gives the job to the program as one JSON object, and takes the object that it prints. The keys that it added are
-// columns of their own, in alphabetical order.
+// mapWhole gives the job to the program as one JSON object, and takes the object that it prints. The keys
+// that it added are columns of their own, in alphabetical order.
 func mapWhole(ctx context.Context, e *env, program string, job *api.Job, values map[string]any) (map[string]any, []string, error) {
 	given, err := wholeJob(job, values)
 	if err != nil {

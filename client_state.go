@@ -134,7 +134,8 @@ type exported struct {
 	Job      *api.Job      `json:"job,omitempty"`
 }
 
-// Run prints what the state holds: variables without secrets' values, machines, tags, matrices, and all jobs by id.
+// Run prints what the state holds: variables without secrets'
+// values, machines, tags, matrices, and all jobs by id.
 func (c *stateExport) Run(ctx context.Context, e *env) error {
 	dir, err := c.dir(e)
 	if err != nil {

@@ -93,8 +93,8 @@ func usageOf(err error) error {
 	return told
 }
 
-// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp the machines of
-// its class are in no class for the moment.
+// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp
+// the machines of its class are in no class for the moment.
 func submitMatrix(ctx context.Context, e *env, d daemon, args *api.AddMatrixArgs, settingUp bool) error {
 	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
 	if err != nil {

@@ -23,7 +23,8 @@ type codeFlag struct {
 // codePiece is how much of an archive one call brings.
 const codePiece = 1 << 20
 
-// pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before anything is submitted.
+// pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found
+// before anything is submitted.
 func pinCode(ctx context.Context, e *env, d daemon, dir string) (*api.Code, error) {
 	if dir == "" {
 		return nil, nil

@@ -95,8 +95,8 @@ func statsCell(c *api.Cell) stats.Cell {
 	return out
 }
 
-// machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is left of it to the kernel
-// differs between machines that are alike.
+// machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is left of it to
+// the kernel differs between machines that are alike.
 func machineKinds(ctx context.Context, d daemon) (map[string]string, error) {
 	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
 	if err != nil {

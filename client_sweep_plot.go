@@ -66,8 +66,8 @@ func plotFormat(file string) string {
 // formatted is a command that has formats of its own for -o.
 type formatted interface{ formats() []string }
 
-// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar, since -o
-// is a flag of all commands, and a plot's is a file.
+// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
+// since -o is a flag of all commands, and a plot's is a file.
 func (e *env) checkOutput(c command) error {
 	known := view.Formats()
 	if own, ok := c.(formatted); ok {

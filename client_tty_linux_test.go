@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runOnTerminal is the script command `tty CODE INPUT PROGRAM ARG…`: the program runs on a terminal of its own of 60 columns, on which
-// INPUT, a line, is typed. What the terminal shows is then in the file "tty", and CODE is the exit code that it has to have.
+// runOnTerminal is the script command `tty CODE INPUT PROGRAM ARG…`: the program runs on a terminal of its
+// own of 60 columns, on which INPUT, a line, is typed. What the terminal shows is then in the file "tty", and
+// CODE is the exit code that it has to have.
 func runOnTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: tty code input program args…")

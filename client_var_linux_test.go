@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSecretPromptInterrupted ends with the interruption, not with the next line, and leaves the terminal with its echo.
+// TestSecretPromptInterrupted ends with the interruption, not
+// with the next line, and leaves the terminal with its echo.
 func TestSecretPromptInterrupted(t *testing.T) {
 	check := func(err error) {
 		t.Helper()

@@ -57,8 +57,8 @@ func TestPermute(t *testing.T) {
 	}
 }
 
-// TestWholeGrammar builds all of it, which finds duplicate flags and misspelt tags, and holds every part that is built for a
-// call to the whole.
+// TestWholeGrammar builds all of it, which finds duplicate flags and misspelt tags, and holds every part that
+// is built for a call to the whole.
 func TestWholeGrammar(t *testing.T) {
 	s := newSession(t)
 	parser, err := buildAll(s.env)

@@ -26,9 +26,9 @@ echo "level {LEVEL} on {MACHINE}: $(wc -c < numbers.gz) bytes"
 echo "{LEVEL},$(wc -c < numbers),$(wc -c < numbers.gz),$(( (ended - began) / 1000000 ))" > sizes.csv
 echo "RESULTS: $JOBSERVER_SCRATCH/sizes.csv"`
 
-// runDemo shows the whole story on this computer alone: a real daemon on a private socket, two machines that are set up, a
-// matrix, its results. It uses no other path than the real one: every line that it shows is a command that a
-// user could type.
+// runDemo shows the whole story on this computer alone: a real daemon on a private socket, two machines that
+// are set up, a matrix, its results. It uses no other path than the real one: every line that it shows is a
+// command that a user could type.
 func runDemo(ctx context.Context, e *env, c DemoCmd) (err error) {
 	if c.Dir == "" {
 		c.Dir = "jobserver-demo"

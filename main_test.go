@@ -29,7 +29,8 @@ import (
 // testNow is the time of day in tests of what is printed.
 var testNow = time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 
-// fakeDaemon answers calls from a table, and keeps what it was asked. Answers cross gob, as they do on the socket.
+// fakeDaemon answers calls from a table, and keeps what it was
+// asked. Answers cross gob, as they do on the socket.
 type fakeDaemon struct {
 	t       *testing.T
 	answers map[string]func(args any) (any, error)
@@ -141,7 +142,8 @@ func screens(t *testing.T, s *session, draw func(io.Writer, *env) error) string 
 	return all.String()
 }
 
-// TestMain lets the test binary be the program itself: scripts run it under its name, and daemons put it on their machines.
+// TestMain lets the test binary be the program itself: scripts
+// run it under its name, and daemons put it on their machines.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -154,7 +156,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"jobserver": main, "j": main})
 }
 
-// TestScripts runs testdata/script: a file for each group of commands, against a daemon with machines on this host.
+// TestScripts runs testdata/script: a file for each group of
+// commands, against a daemon with machines on this host.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -194,7 +197,8 @@ func expectCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// startDaemon is the script command `daemon ARG…`: `jobserver serve ARG…`, until the end of the script. It returns when the daemon answers.
+// startDaemon is the script command `daemon ARG…`: `jobserver serve ARG…`, until the end of the script. It
+// returns when the daemon answers.
 func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: daemon args…")

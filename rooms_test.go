@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// mayImport is the plan of the house: which rooms a room may enter. Whatever isn't listed may enter none, and only
-// main, which isn't listed either, may enter all.
+// mayImport is the plan of the house: which rooms a room may enter. Whatever isn't listed may enter none, and
+// only main, which isn't listed either, may enter all.
 var mayImport = map[string][]string{
 	"jobserver/fleet": {"jobserver/agent", "jobserver/ssh", "jobserver/sched", "jobserver/sched/statepb"},
 	"jobserver/sched": {"jobserver/sched/statepb"},
@@ -22,8 +22,8 @@ var aboveThePlan = []string{
 	"jobserver", "jobserver/bench", "jobserver/daemontest", "jobserver/ssh/sshtest", "jobserver/sched/statepb/gen",
 }
 
-// TestRooms holds the rule of docs/architecture.md: imports go one way, from main to fleet to the rooms below; the
-// rooms below enter none but their own.
+// TestRooms holds the rule of docs/architecture.md: imports go one way, from main to fleet to the rooms
+// below; the rooms below enter none but their own.
 func TestRooms(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 	"jobserver/ssh"
 )
 
-// The daemon: it takes its state directory, rebuilds its state, and connects the rooms. The scheduler's loop owns the
-// state; the fleet carries out what it decides, and the socket brings it requests (service.go).
+// The daemon: it takes its state directory, rebuilds its state, and connects the rooms. The scheduler's loop
+// owns the state; the fleet carries out what it decides, and the socket brings it requests (service.go).
 
 // defaultMinFree is what stays free on the host's disks when --min-free isn't given.
 const defaultMinFree = 256 << 20

@@ -19,8 +19,8 @@ const (
 	webhookVariable   = "WEBHOOK"
 )
 
-// teller makes notifications of the scheduler's events. It follows them at its own pace, so that the scheduler never waits for it. What
-// belongs to its goroutine, run's, is below that line.
+// teller makes notifications of the scheduler's events. It follows them at its own pace, so that the
+// scheduler never waits for it. What belongs to its goroutine, run's, is below that line.
 type teller struct {
 	p        *daemonParts
 	notifier *notify.Notifier
@@ -33,7 +33,8 @@ type teller struct {
 	waiting bool            // jobs were waiting at the last look
 }
 
-// newTeller checks the flags. The state is looked at before anything happens to it: what has ended before isn't told again.
+// newTeller checks the flags. The state is looked at before
+// anything happens to it: what has ended before isn't told again.
 func newTeller(p *daemonParts, state *sched.State) (*teller, error) {
 	c := &p.settings
 	commands, err := commandsOn(c.On)

@@ -20,9 +20,9 @@ const (
 	watchEvery = 15 * time.Second
 )
 
-// watcher looks at what no change tells, at intervals: machines that stay away, jobs that print nothing, disks that fill up. It
-// announces each once, in the log and to those who want to hear of it, and changes nothing: a job on a machine that is
-// away isn't lost, only not heard of.
+// watcher looks at what no change tells, at intervals: machines that stay away, jobs that print nothing,
+// disks that fill up. It announces each once, in the log and to those who want to hear of it, and changes
+// nothing: a job on a machine that is away isn't lost, only not heard of.
 type watcher struct {
 	p       *daemonParts
 	log     *slog.Logger

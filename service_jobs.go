@@ -36,7 +36,8 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 	return err
 }
 
-// jobSpec makes CP_PATH absolute, and looks whether it can be written: better to hear of it now than in the morning.
+// jobSpec makes CP_PATH absolute, and looks whether it can be
+// written: better to hear of it now than in the morning.
 func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	spec := sched.JobSpec{
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
@@ -57,7 +58,8 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	return spec, writable(spec.CpPath)
 }
 
-// writable checks the part of a CP_PATH before its first variable: the nearest directory that exists has to be one, and writable.
+// writable checks the part of a CP_PATH before its first variable:
+// the nearest directory that exists has to be one, and writable.
 func writable(path string) error {
 	if i := strings.IndexByte(path, '{'); i >= 0 {
 		path = filepath.Dir(path[:i] + "x")

@@ -18,8 +18,8 @@ import (
 // maxLogRead is how many bytes of a log one call gives at the most.
 const maxLogRead = 1 << 20
 
-// logLook is how often a log that is waited on is looked at: its bytes come without an event. A client asks for this only while
-// somebody watches.
+// logLook is how often a log that is waited on is looked at: its bytes come without an event. A client asks
+// for this only while somebody watches.
 const logLook = 50 * time.Millisecond
 
 // JobLog gives bytes of a job's log.
@@ -126,8 +126,8 @@ func readLog(reply *api.LogReply, offset int64, most int) error {
 	return nil
 }
 
-// mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone don't tell of a file
-// system that is read-only, or has no room.
+// mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone don't tell
+// of a file system that is read-only, or has no room.
 func mayWrite(dir string) error {
 	probe, err := os.MkdirTemp(dir, ".jobserver-probe-")
 	if err != nil {

@@ -216,7 +216,8 @@ func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) (err error) 
 	return err
 }
 
-// checks looks at the machines that are meant, several at a time. An error of look's is told in its machine's check.
+// checks looks at the machines that are meant, several at a
+// time. An error of look's is told in its machine's check.
 func (s *service) checks(
 	sel api.MachineSelector, look func(ctx context.Context, addr string, check *api.MachineCheck) error,
 ) ([]api.MachineCheck, error) {

@@ -147,8 +147,8 @@ func leftOf(st *sched.State, id uint64, now time.Time) *api.TimeLeft {
 	return &api.TimeLeft{Seconds: left.Time.Seconds(), Error: left.Error.Seconds()}
 }
 
-// leftOfJobs is how long the rest of several jobs takes: the longest of their matrices. It is nil when some of what is left is of
-// no matrix, or nothing is known of one of them.
+// leftOfJobs is how long the rest of several jobs takes: the longest of their matrices. It is nil when some
+// of what is left is of no matrix, or nothing is known of one of them.
 func leftOfJobs(st *sched.State, ids []uint64, now time.Time) *api.TimeLeft {
 	var longest *api.TimeLeft
 	seen := map[uint64]bool{}
@@ -179,7 +179,8 @@ const (
 	maxProblems    = 100
 )
 
-// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of results are read outside of it.
+// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of
+// results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
 	if args.Metrics != "" && !filepath.IsLocal(args.Metrics) {
 		return api.Errorf(api.Invalid, "%s is no file among the results of a job", args.Metrics).WithHint("give a path that begins in the results, like out.csv")

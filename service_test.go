@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEveryCallIsRegistered holds the table of calls to the exported methods of service, which are nothing but calls.
+// TestEveryCallIsRegistered holds the table of calls to the
+// exported methods of service, which are nothing but calls.
 func TestEveryCallIsRegistered(t *testing.T) {
 	var registered, exported []string
 	for _, m := range (&service{}).methods() {

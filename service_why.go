@@ -142,7 +142,8 @@ var variable = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
 // maxGroups is how many causes are told apart.
 const maxGroups = 20
 
-// groupFailures puts failed attempts together that ended the same way with the same words, but for numbers. The most frequent comes first.
+// groupFailures puts failed attempts together that ended the same way with the same words, but for numbers.
+// The most frequent comes first.
 func groupFailures(found []finding) []api.FailureGroup {
 	type group struct {
 		api.FailureGroup
@@ -191,8 +192,8 @@ type share struct{ failed, all int }
 
 func (s share) rate() float64 { return float64(s.failed) / float64(max(s.all, 1)) }
 
-// standsOut says that one part fails mostly and the rest rarely: at least twice, in at least 60 % of the attempts, and four times as
-// often as the rest, of which there is something.
+// standsOut says that one part fails mostly and the rest rarely: at least twice, in at least 60 % of the
+// attempts, and four times as often as the rest, of which there is something.
 func standsOut(part, rest share) bool {
 	return part.failed >= 2 && part.rate() >= 0.6 && rest.all >= 2 && rest.rate() <= part.rate()/4
 }

@@ -34,9 +34,9 @@ const (
 	startRuns  = 256
 )
 
-// Start starts runs and returns when each has started or failed to: one result a Spec, in their order. It may be
-// repeated: a run whose token has been seen is not started again, and its result is what became of it. An error
-// means that nothing is known about the runs without a result.
+// Start starts runs and returns when each has started or failed to: one result a Spec, in their order. It may
+// be repeated: a run whose token has been seen is not started again, and its result is what became of it. An
+// error means that nothing is known about the runs without a result.
 func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error) {
 	results := make([]StartResult, 0, len(specs))
 	for len(specs) > 0 {
@@ -69,8 +69,8 @@ func (s *Spec) size() int {
 	return n
 }
 
-// Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets, another
-// Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
+// Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets,
+// another Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
 func (c *Client) Poll(ctx context.Context, r PollRequest) (PollReply, error) {
 	var reply PollReply
 	if err := c.ask(ctx, methodPoll, r.fields, reply.fields); err != nil {
@@ -79,15 +79,15 @@ func (c *Client) Poll(ctx context.Context, r PollRequest) (PollReply, error) {
 	return reply, nil
 }
 
-// Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that has ended
-// already is no error; one that is not there is ErrNoRun.
+// Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that
+// has ended already is no error; one that is not there is ErrNoRun.
 func (c *Client) Control(ctx context.Context, run RunID, k Control) error {
 	r := controlRequest{Run: run, Control: k}
 	return c.ask(ctx, methodControl, r.fields, nil)
 }
 
-// Forget removes the directories of runs, scratch included. Runs that are not there are no error. One that still
-// runs is left alone (ErrRunning), unless force is set: then it is killed first.
+// Forget removes the directories of runs, scratch included. Runs that are not there are no error. One that
+// still runs is left alone (ErrRunning), unless force is set: then it is killed first.
 func (c *Client) Forget(ctx context.Context, runs []RunID, force bool) error {
 	const most = 1024
 	var errs []error
@@ -160,8 +160,8 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 // A fetch is cut into requests of about so many bytes of paths.
 const fetchBytes = 1 << 20
 
-// Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be read, is said by
-// its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the connection does.
+// Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be read, is
+// said by its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the connection does.
 func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 	for first := 0; first < len(r.Files); {
 		n, size := 0, 0

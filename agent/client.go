@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// Client speaks with the agent of one machine over one stream. Its methods may be called from any goroutine; many
-// calls share the stream, and none waits for another's answer. When the stream ends, all calls fail with
+// Client speaks with the agent of one machine over one stream. Its methods may be called from any goroutine;
+// many calls share the stream, and none waits for another's answer. When the stream ends, all calls fail with
 // ErrClosed; what they had asked for may or may not have been done.
 type Client struct {
 	rw      io.ReadWriteCloser
@@ -45,9 +45,9 @@ type call struct {
 	over   bool // the last frame is there
 }
 
-// Connect waits for an agent to answer on rw, skipping what a login shell prints before, and takes the stream over.
-// When ctx ends before that, rw is closed. The errors are ErrNoAgent (with what came instead), ErrVersion,
-// ErrProtocol, or what the agent found wrong with the machine.
+// Connect waits for an agent to answer on rw, skipping what a login shell prints before, and takes the stream
+// over. When ctx ends before that, rw is closed. The errors are ErrNoAgent (with what came instead),
+// ErrVersion, ErrProtocol, or what the agent found wrong with the machine.
 func Connect(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
 	stop := context.AfterFunc(ctx, func() { rw.Close() })
 	c := &Client{
@@ -217,8 +217,8 @@ func (k *call) wake() {
 	}
 }
 
-// write sends one frame. A ctx that ends while another frame blocks the stream gives up; within a frame, only closing
-// the connection helps.
+// write sends one frame. A ctx that ends while another frame blocks the stream gives up; within a frame, only
+// closing the connection helps.
 func (c *Client) write(ctx context.Context, buf []byte) error {
 	select {
 	case c.writing <- struct{}{}:
@@ -236,8 +236,8 @@ func (c *Client) write(ctx context.Context, buf []byte) error {
 	return nil
 }
 
-// call sends a request and returns the reply. onPart, if given, is called for each part before it; parts without
-// onPart are against the protocol.
+// call sends a request and returns the reply. onPart, if given, is called for each part before it; parts
+// without onPart are against the protocol.
 func (c *Client) call(ctx context.Context, method byte, request func(*coder), onPart func([]byte) error) ([]byte, error) {
 	k := &call{ready: make(chan struct{}, 1)}
 	if onPart != nil {
@@ -288,8 +288,8 @@ func (c *Client) forget(id uint32) bool {
 	return open
 }
 
-// abandon tells the agent, if it may still be at work on the call. Its caller is in a hurry and the stream may be
-// stuck, so the frame is sent on the side; Close waits for that.
+// abandon tells the agent, if it may still be at work on the call. Its caller is in a hurry and the stream
+// may be stuck, so the frame is sent on the side; Close waits for that.
 func (c *Client) abandon(id uint32) {
 	if !c.forget(id) {
 		return

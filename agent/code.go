@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// codeRequest asks for the code of a hash, or brings a piece of its archive. A request with neither Data nor Last only asks.
+// codeRequest asks for the code of a hash, or brings a piece of
+// its archive. A request with neither Data nor Last only asks.
 type codeRequest struct {
 	Hash   string // of the tar stream, SHA-256 in hexadecimal
 	Token  string // tells apart those who send the same at the same time
@@ -37,8 +38,8 @@ const (
 	codeAtOnce = 8
 )
 
-// Code puts code on the machine unless it is there, and gives its directory. archive is the tar stream, compressed by gzip,
-// of the hash. It may be repeated, and be called by several at once.
+// Code puts code on the machine unless it is there, and gives its directory. archive is the tar stream,
+// compressed by gzip, of the hash. It may be repeated, and be called by several at once.
 func (c *Client) Code(ctx context.Context, hash, token string, archive func() (io.ReadCloser, error)) (dir string, err error) {
 	var reply codeReply
 	if err := c.ask(ctx, methodCode, (&codeRequest{Hash: hash}).fields, reply.fields); err != nil || reply.Dir != "" {

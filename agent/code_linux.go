@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Code that jobs run stands in ROOT/code/<hash>, which never changes once it is there: the directory is unpacked under
-// another name, checked, made read-only and renamed. Jobs that were started with other code keep theirs.
+// Code that jobs run stands in ROOT/code/<hash>, which never changes once it is there: the directory is unpacked
+// under another name, checked, made read-only and renamed. Jobs that were started with other code keep theirs.
 
 func codeDir(root string) string { return filepath.Join(root, "code") }
 
@@ -68,7 +68,8 @@ func removeSealed(dir string) error {
 	return errors.Join(err, os.RemoveAll(dir))
 }
 
-// keepPiece writes a piece of an archive. The first one makes the directory, and removes what was abandoned there.
+// keepPiece writes a piece of an archive. The first one makes
+// the directory, and removes what was abandoned there.
 func keepPiece(file string, r *codeRequest) error {
 	if r.Offset == 0 {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -102,7 +103,8 @@ func sweepAbandoned(dir string, since time.Time) {
 	}
 }
 
-// unpack unpacks an archive into a new directory and checks that it is what it is called. Nothing is written outside of it.
+// unpack unpacks an archive into a new directory and checks that
+// it is what it is called. Nothing is written outside of it.
 func unpack(archive, dir, hash string) error {
 	f, err := os.Open(archive)
 	if err != nil {

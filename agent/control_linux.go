@@ -15,8 +15,8 @@ import (
 
 // control adds an instruction to a run's control file and signals the supervisor.
 //
-// A supervisor writes slotLaunching, then looks for a control file; we write the control file, then look for slotLaunching.
-// So an instruction that comes in the middle is seen by one of the two.
+// A supervisor writes slotLaunching, then looks for a control file; we write the control file, then look for
+// slotLaunching. So an instruction that comes in the middle is seen by one of the two.
 func (a *agent) control(run RunID, k Control) error {
 	if err := run.Valid(); err != nil {
 		return &Error{Kind: KindBadRequest, Msg: err.Error()}
@@ -38,7 +38,8 @@ func (a *agent) control(run RunID, k Control) error {
 	return a.signal(dir, controlSignal)
 }
 
-// instruct merges k into the control file. The directory is locked, so that two agents don't lose one's instruction.
+// instruct merges k into the control file. The directory is
+// locked, so that two agents don't lose one's instruction.
 func instruct(dir string, k Control) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -63,8 +64,8 @@ func instruct(dir string, k Control) error {
 	return os.Rename(temporary, filepath.Join(dir, fileControl))
 }
 
-// signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in between
-// where the kernel has pidfds.
+// signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in
+// between where the kernel has pidfds.
 func (a *agent) signal(dir string, sig unix.Signal) error {
 	v, err := look(dir, a.bootID)
 	p := v.launching
@@ -150,8 +151,8 @@ func (a *agent) forgetAll(ctx context.Context, runs []RunID, force bool) error {
 	return errors.Join(errs...)
 }
 
-// forget removes a run's directory. It is renamed first: one that lost only some of its files would look as if its command
-// had never been started, or as if nobody knew.
+// forget removes a run's directory. It is renamed first: one that lost only some of its files would look as
+// if its command had never been started, or as if nobody knew.
 func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
 	if err := run.Valid(); err != nil {
 		return &Error{Kind: KindBadRequest, Msg: err.Error()}
@@ -262,7 +263,8 @@ func (a *agent) info(server, machine, name string) (*RunInfo, error) {
 	return info, nil
 }
 
-// eachName calls f with each name in a directory, or with the only one that is asked for. No directory has no names.
+// eachName calls f with each name in a directory, or with the
+// only one that is asked for. No directory has no names.
 func eachName(dir, only string, f func(name string) error) error {
 	if only != "" {
 		return f(only)

@@ -54,8 +54,8 @@ func cpuModel() string {
 	return ""
 }
 
-// killsUserProcesses tells whether systemd-logind ends what a login leaves: logind.conf(5), where later files and lines
-// win, and only for processes in a session's scope of a user without lingering. It reads below root.
+// killsUserProcesses tells whether systemd-logind ends what a login leaves: logind.conf(5), where later files
+// and lines win, and only for processes in a session's scope of a user without lingering. It reads below root.
 func killsUserProcesses(root, user string) bool {
 	if _, err := os.Stat(filepath.Join(root, "run/systemd/sessions")); err != nil {
 		return false
@@ -87,8 +87,8 @@ func killsUserProcesses(root, user string) bool {
 	return kills
 }
 
-// logindFiles are the main files, then the drop-ins in the order of their names, of which those in /etc hide those of the
-// same name in /run, and those the ones in /usr/lib.
+// logindFiles are the main files, then the drop-ins in the order of their names, of which those in /etc hide
+// those of the same name in /run, and those the ones in /usr/lib.
 func logindFiles(root string) []string {
 	var files []string
 	for _, dir := range [...]string{"usr/lib/systemd", "etc/systemd"} {
@@ -134,8 +134,8 @@ func chooseRoot() (string, error) {
 	return "", fmt.Errorf("no directory for runs: %w", errors.Join(errs...))
 }
 
-// usableRoot makes a directory if it isn't there, and tells why runs can't be kept in it: it must be ours, local (locks and
-// notices don't cross a network), writable and executable.
+// usableRoot makes a directory if it isn't there, and tells why runs can't be kept in it: it must be ours,
+// local (locks and notices don't cross a network), writable and executable.
 func usableRoot(dir string) error {
 	if err := os.MkdirAll(runsDir(dir), 0o700); err != nil {
 		return err
@@ -164,8 +164,8 @@ func usableRoot(dir string) error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// remoteFileSystems are the magic numbers of statfs(2). FUSE is among them: it mostly means sshfs, and its notices are
-// unreliable even where it is local.
+// remoteFileSystems are the magic numbers of statfs(2). FUSE is among them: it mostly means sshfs, and its
+// notices are unreliable even where it is local.
 var remoteFileSystems = map[int64]string{
 	0x6969:     "NFS",
 	0x517b:     "SMB",

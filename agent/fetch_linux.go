@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fetch sends files, packed as stream.go says. What is wrong with one file is said in its place; an error is one of the
-// connection.
+// fetch sends files, packed as stream.go says. What is wrong with
+// one file is said in its place; an error is one of the connection.
 func fetch(ctx context.Context, files []FetchFile, s *serving) error {
 	p := packer{ctx: ctx, s: s, buf: newFrame(dataSize)}
 	for i := range files {
@@ -71,8 +71,8 @@ type connError struct{ err error }
 
 func (e *connError) Error() string { return e.err.Error() }
 
-// openFetched opens a file for reading, unless it isn't what the manifest said. It doesn't follow a link, and doesn't wait
-// for the other end of a fifo, that has taken the file's place.
+// openFetched opens a file for reading, unless it isn't what the manifest said. It doesn't follow a link, and
+// doesn't wait for the other end of a fifo, that has taken the file's place.
 func openFetched(f *FetchFile) (fd int, err error) {
 	for err = unix.EINTR; err == unix.EINTR; {
 		fd, err = unix.Open(f.Source, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -105,7 +105,8 @@ func unchanged(fd int, f *FetchFile) error {
 	return nil
 }
 
-// pieceHead is the length of a piece as a uvarint of always 4 bytes, so that the bytes can be read to where they go.
+// pieceHead is the length of a piece as a uvarint of always 4
+// bytes, so that the bytes can be read to where they go.
 const pieceHead = 4
 
 func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {

@@ -8,11 +8,12 @@ import (
 	"io"
 )
 
-// A frame on the wire: 4 bytes length of what follows (big-endian), 1 byte type, 4 bytes id of the call, payload.
-// Both sides send frames of many calls in turn; those of one call keep their order.
+// A frame on the wire: 4 bytes length of what follows (big-endian), 1 byte type, 4 bytes id of the call,
+// payload. Both sides send frames of many calls in turn; those of one call keep their order.
 const (
 	frameHead = 9
-	// maxFrame is the longest payload: a Poll's bytes and what goes with them. It is checked before memory is taken.
+	// maxFrame is the longest payload: a Poll's bytes and what
+	// goes with them. It is checked before memory is taken.
 	maxFrame = MaxPoll + 1<<20
 )
 
@@ -45,8 +46,8 @@ const (
 const (
 	minVersion = 1
 	maxVersion = 1
-	// window is how many bytes of parts of one call may be on their way or waiting in the host's memory. It keeps a link
-	// of 100 ms and 80 MB/s full.
+	// window is how many bytes of parts of one call may be on their way or waiting in the host's memory. It
+	// keeps a link of 100 ms and 80 MB/s full.
 	window = 8 << 20
 	// maxJunk is how much a login shell may print before the agent speaks.
 	maxJunk = 64 << 10
@@ -84,8 +85,8 @@ func makeFrame(kind byte, id uint32, payload ...[]byte) []byte {
 	return seal(buf, kind, id)
 }
 
-// readFrame reads one frame. alloc makes the payload's memory once its length has been found to be within limit; at
-// the stream's proper end the error is io.EOF.
+// readFrame reads one frame. alloc makes the payload's memory once its length has been found to be within
+// limit; at the stream's proper end the error is io.EOF.
 func readFrame(r *bufio.Reader, limit int, alloc func(kind byte, n int) []byte) (frame, error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -108,8 +109,8 @@ func readFrame(r *bufio.Reader, limit int, alloc func(kind byte, n int) []byte) 
 
 func freshBuffer(_ byte, n int) []byte { return make([]byte, n) }
 
-// skipJunk reads up to the end of magic and returns what stood before it, or, when no magic comes, the error says what
-// came instead.
+// skipJunk reads up to the end of magic and returns what stood before
+// it, or, when no magic comes, the error says what came instead.
 func skipJunk(r *bufio.Reader) error {
 	var junk []byte
 	for len(junk) < maxJunk {

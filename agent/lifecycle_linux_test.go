@@ -223,8 +223,8 @@ func TestAgentDies(t *testing.T) {
 	}
 }
 
-// nasty is a tree that no signal to a process or a group ends: it changes session, ignores what can be ignored, forks
-// twice, and starts again what dies.
+// nasty is a tree that no signal to a process or a group ends: it changes session, ignores what can be
+// ignored, forks twice, and starts again what dies.
 const nasty = `
 trap "" TERM HUP INT
 respawn() { while :; do setsid sh -c 'trap "" TERM; sleep 1000'; done; }

@@ -44,7 +44,8 @@ func look(dir, bootID string) (view, error) {
 		return v, err
 	}
 	if !alive {
-		// The supervisor may have written the exit record and let go of the lock since we read. Now it can't any more.
+		// The supervisor may have written the exit record and let go
+		// of the lock since we read. Now it can't any more.
 		v = view{}
 		if torn, err = v.read(f); err != nil || v.state == Ended {
 			return v, err
@@ -109,8 +110,8 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// The lock is an open-file-description lock: forks inherit it with the descriptor, it ends with the last of them, and
-// asking for its state doesn't take it.
+// The lock is an open-file-description lock: forks inherit it with the descriptor, it ends with the last of
+// them, and asking for its state doesn't take it.
 
 // openLock opens fileRun and takes the lock. ok is false when somebody else holds it.
 func openLock(name string) (f *os.File, ok bool, err error) {

@@ -82,8 +82,9 @@ func (m *manifester) path(base, p string) error {
 	return nil
 }
 
-// resolve finds what a path stands for: a file or directory of that name, else a glob, else a prefix of names. The
-// results are absolute, clean and sorted. Names with a leading dot are only found by patterns that have it too.
+// resolve finds what a path stands for: a file or directory of that name, else a glob, else a
+// prefix of names. The results are absolute, clean and sorted. Names with a leading dot are
+// only found by patterns that have it too.
 func resolve(base, p string) ([]string, error) {
 	if p == "" || strings.ContainsRune(p, 0) {
 		return nil, nil
@@ -125,8 +126,8 @@ var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 // escapeGlob makes a pattern that only matches s.
 func escapeGlob(s string) string { return globMeta.Replace(s) }
 
-// tree adds a file, or a directory with all that is in it. A link that was named itself stands for what it points to;
-// links below are taken as links.
+// tree adds a file, or a directory with all that is in it. A link that was named itself stands for what it
+// points to; links below are taken as links.
 func (m *manifester) tree(named string) error {
 	source, err := filepath.EvalSymlinks(named)
 	if err != nil {

@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no argument. fileRun,
-// with the lock, comes with its first byte. The answer is a StartResult as soon as the command runs. Both have their
-// length in front (4 bytes). An empty message from the supervisor says, after the run, that it can take another order.
+// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no
+// argument. fileRun, with the lock, comes with its first byte. The answer is a StartResult as soon as the
+// command runs. Both have their length in front (4 bytes). An empty message from the supervisor says, after
+// the run, that it can take another order.
 type order struct {
 	Spec     Spec
 	RunDir   string   // absolute

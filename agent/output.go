@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// stream is one of a command's output streams on its way into a file. Nothing that goes wrong with the file stops it: the
-// command must never wait for us.
+// stream is one of a command's output streams on its way into a file. Nothing that goes wrong with the file
+// stops it: the command must never wait for us.
 type stream struct {
 	create func() (io.WriteCloser, error) // opens the file, when there is something to write
 	max    int64                          // bytes to keep; 0: all
@@ -192,8 +192,8 @@ func parseMark(line []byte) (Mark, bool) {
 	return Mark{}, false
 }
 
-// parseMarks takes apart what the marks file has from some offset on, at most maxList lines, and returns how many bytes it
-// used. A line without its newline is still being written.
+// parseMarks takes apart what the marks file has from some offset on, at most maxList lines, and returns how
+// many bytes it used. A line without its newline is still being written.
 func parseMarks(p []byte) (found []Mark, used int64) {
 	for len(found) < maxList {
 		i := bytes.IndexByte(p, '\n')

@@ -98,7 +98,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		} else if again {
 			continue // what happened before we watched
 		}
-		// Once there are bytes, more of them are not news for a while: a busy command must not wake us with every write.
+		// Once there are bytes, more of them are not news for a while:
+		// a busy command must not wake us with every write.
 		news := f.news.C
 		var soon <-chan time.Time
 		if linger != nil {
@@ -158,8 +159,8 @@ func (f *follower) pulseC() <-chan time.Time {
 	return f.pulse.C
 }
 
-// afterDeath waits until the lock of a supervisor that has just died is free: a fork that was under way may hold it for
-// another moment.
+// afterDeath waits until the lock of a supervisor that has just died
+// is free: a fork that was under way may hold it for another moment.
 func (f *follower) afterDeath(ctx context.Context) error {
 	for {
 		v, err := look(f.dir, f.bootID)
@@ -182,8 +183,8 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// sizes are the lengths of a run's files at one moment. They are read after the exit record was looked at, so that those
-// of an ended run are final.
+// sizes are the lengths of a run's files at one moment. They are read after the exit record was looked at, so
+// that those of an ended run are final.
 type sizes struct{ out, err, marks int64 }
 
 func (f *follower) sizes(e *Exit) (s sizes, err error) {

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pool has an agent's supervisors: those with a run, each in a goroutine that waits for the run's end, and some that wait
-// for another order. It owns nothing but their sockets: when those close, an idle supervisor ends, and one with a run ends
-// after the run.
+// pool has an agent's supervisors: those with a run, each in a goroutine that waits for the run's end, and
+// some that wait for another order. It owns nothing but their sockets: when those close, an idle supervisor
+// ends, and one with a run ends after the run.
 type pool struct {
 	work sync.WaitGroup
 
@@ -33,7 +33,8 @@ type supervisorConn struct {
 	leave *time.Timer // while idle
 }
 
-// At most maxIdle supervisors wait for orders, all but one only for idleTime: that one makes the next start quick.
+// At most maxIdle supervisors wait for orders, all but one
+// only for idleTime: that one makes the next start quick.
 const (
 	maxIdle  = 16
 	idleTime = 10 * time.Second
@@ -196,7 +197,8 @@ func (c *supervisorConn) answer() (r StartResult, err error) {
 	return r, err
 }
 
-// reapChildren takes the statuses of supervisors that end, until ctx does. They say nothing: the exit record does.
+// reapChildren takes the statuses of supervisors that end,
+// until ctx does. They say nothing: the exit record does.
 func reapChildren(ctx context.Context) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)

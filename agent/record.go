@@ -15,10 +15,10 @@ import (
 //
 //	jobserver <name> <format> <length> <crc32c>
 //
-// then lines `key value`, strings quoted as in Go, times in nanoseconds since 1970. Length (decimal) and CRC-32C (eight
-// hexadecimal digits) are those of the lines. What follows them doesn't count. Keys are only ever added: one that is
-// missing is zero, one that is unknown is skipped. So every agent reads the records of older and newer ones; a change
-// that this can't carry raises the format.
+// then lines `key value`, strings quoted as in Go, times in nanoseconds since 1970. Length (decimal) and
+// CRC-32C (eight hexadecimal digits) are those of the lines. What follows them doesn't count. Keys are only
+// ever added: one that is missing is zero, one that is unknown is skipped. So every agent reads the records
+// of older and newer ones; a change that this can't carry raises the format.
 const recordFormat = 1
 
 var (

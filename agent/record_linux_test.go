@@ -74,8 +74,8 @@ func TestRecordExtends(t *testing.T) {
 	}
 }
 
-// TestGolden reads directories of runs as released versions have left them. They are only added to: an agent must go on to
-// understand what an older supervisor wrote.
+// TestGolden reads directories of runs as released versions have left them. They are only added to: an agent
+// must go on to understand what an older supervisor wrote.
 func TestGolden(t *testing.T) {
 	for name, want := range map[string]view{
 		"v1-ended": {state: Ended, exit: &Exit{Cause: Exited, Code: 3, BootID: "boot-1", OutLen: 11, ErrLen: 4, MarksLen: 11,

@@ -10,17 +10,18 @@ import (
 	"time"
 )
 
-// The files of a run's directory. There are as few as can be: on some file systems making one takes longer than running a
-// short command. Whoever holds the lock writes them: an agent up to the start of the supervisor, which inherits the lock,
-// then the supervisor. Only `control` is written by agents.
+// The files of a run's directory. There are as few as can be: on some file systems making one takes longer
+// than running a short command. Whoever holds the lock writes them: an agent up to the start of the
+// supervisor, which inherits the lock, then the supervisor. Only `control` is written by agents.
 const (
-	// fileRun has the run's records, each in a place of its own; see slots. It is locked (an open-file-description lock on all
-	// of it) from the claim to the supervisor's end. It is the supervisor's standard error too: what stands behind the spec
-	// is what the supervisor died of.
+	// fileRun has the run's records, each in a place of its own; see slots. It is locked (an
+	// open-file-description lock on all of it) from the claim to the supervisor's end. It is the supervisor's
+	// standard error too: what stands behind the spec is what the supervisor died of.
 	fileRun = "run"
 	// fileOut and fileErr are what the command wrote, byte for byte. Made with the first byte.
 	fileOut, fileErr = "out", "err"
-	// fileMarks has the RESULTS and METRIC lines of standard output, whole, each with a newline. Made with the first.
+	// fileMarks has the RESULTS and METRIC lines of standard
+	// output, whole, each with a newline. Made with the first.
 	fileMarks = "marks"
 	// fileControl is a record that agents rename into place; later ones contain what earlier ones said.
 	fileControl = "control"
@@ -28,16 +29,17 @@ const (
 	dirScratch = "scratch"
 )
 
-// A slot is a record's place in fileRun: from offset at, size bytes, zero behind the record and before it is written. All
-// have their blocks before the command begins, so that none is lost to a full disk. Each is written once, in one piece.
+// A slot is a record's place in fileRun: from offset at, size bytes, zero behind the record
+// and before it is written. All have their blocks before the command begins, so that none is
+// lost to a full disk. Each is written once, in one piece.
 type slot struct {
 	name     string
 	at, size int
 }
 
 var (
-	// slotLaunching is the supervisor. It is written before the command is forked: without it, the command was certainly
-	// never started.
+	// slotLaunching is the supervisor. It is written before the command is forked: without it, the command
+	// was certainly never started.
 	slotLaunching = slot{"launching", 0, 512}
 	// slotStarted is the command's process. Without it and without exit, but with launching, nobody knows.
 	slotStarted = slot{"started", 512, 512}
@@ -48,7 +50,8 @@ var (
 )
 
 const (
-	// dropsAt is the place of two little-endian 64-bit numbers, the bytes of out and err dropped so far, at least.
+	// dropsAt is the place of two little-endian 64-bit numbers,
+	// the bytes of out and err dropped so far, at least.
 	dropsAt = 1536
 	// slotsSize is the length of all slots. The record of what was asked for, without secrets, follows.
 	slotsSize = 8192
@@ -182,8 +185,8 @@ func (e *Exit) shorten() {
 	}
 }
 
-// readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord if it isn't there or
-// isn't finished.
+// readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord if it
+// isn't there or isn't finished.
 func readRecord(file, name string, offset int64, lines func(*liner)) error {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {

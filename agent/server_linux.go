@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input and output,
-// and returns when its input ends.
+// Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input
+// and output, and returns when its input ends.
 func Main(args []string) int {
 	inheritNothing()
 	// The machine is there for experiments: what we do must not be felt.
@@ -301,8 +301,8 @@ func (s *serving) grant(n uint32) {
 	}
 }
 
-// part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it. The buffer may be used
-// again afterwards.
+// part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it. The buffer
+// may be used again afterwards.
 func (s *serving) part(ctx context.Context, buf []byte) error {
 	for {
 		s.mu.Lock()

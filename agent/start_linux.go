@@ -36,8 +36,8 @@ func failed(err error) StartResult { return StartResult{Status: StartFailed, Rea
 
 // start claims a run and launches it, or says what became of an earlier start with the same token.
 //
-// The lock is the claim. Who holds it and finds no `launching` knows that the command was never started and that nobody
-// else is about to: any earlier claim was cut before it could do harm.
+// The lock is the claim. Who holds it and finds no `launching` knows that the command was never started and
+// that nobody else is about to: any earlier claim was cut before it could do harm.
 func (a *agent) start(ctx context.Context, s *Spec) StartResult {
 	if s.BootID != "" && s.BootID != a.bootID {
 		return StartResult{Status: StartOtherBoot, Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
@@ -148,7 +148,8 @@ func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, agai
 	if err != nil {
 		return failed(err), false
 	}
-	// A claimant that dies before it launches is told by nothing but its lock. That lasts milliseconds, so looking is cheap.
+	// A claimant that dies before it launches is told by nothing
+	// but its lock. That lasts milliseconds, so looking is cheap.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// File contents on the wire. The parts of a fetch's reply are packed with pieces, each a uvarint n: n > 0 is followed by
-// n bytes of the current file; 0 ends the file and is followed by a uvarint length and a Fetched of that length. So small
-// files share a frame, and a large one fills many.
+// File contents on the wire. The parts of a fetch's reply are packed with pieces, each a uvarint n: n > 0 is
+// followed by n bytes of the current file; 0 ends the file and is followed by a uvarint length and a Fetched
+// of that length. So small files share a frame, and a large one fills many.
 
 // castagnoli is made when it is first asked for: every start of the program would pay for it otherwise.
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop watches the run until its command has ended, nothing that it started is left, and its output is in the files.
+// loop watches the run until its command has ended, nothing
+// that it started is left, and its output is in the files.
 func (s *supervisor) loop() {
 	for s.pid != 0 || !s.childless || s.pipes[0] >= 0 || s.pipes[1] >= 0 {
 		polls := []unix.PollFd{
@@ -184,7 +185,8 @@ func (s *supervisor) instruct() {
 	}
 }
 
-// terminate begins to end the run for the given cause. If it is ending already, the grace can only become shorter.
+// terminate begins to end the run for the given cause. If it
+// is ending already, the grace can only become shorter.
 func (s *supervisor) terminate(cause Cause) {
 	if s.pid == 0 {
 		return
@@ -228,7 +230,8 @@ func bootTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// setTimer makes timerfd fire at begin+timeout by CLOCK_BOOTTIME, which Go's timers don't use; a timeout of 0 stops it.
+// setTimer makes timerfd fire at begin+timeout by CLOCK_BOOTTIME,
+// which Go's timers don't use; a timeout of 0 stops it.
 func (s *supervisor) setTimer(timeout time.Duration) (err error) {
 	if s.timerfd < 0 {
 		if timeout <= 0 {

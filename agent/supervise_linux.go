@@ -18,17 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread at a time and no garbage
-// collection before there is any garbage keep it small.
+// superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread at a time
+// and no garbage collection before there is any garbage keep it small.
 var superviseEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=24MiB"}
 
-// drainTime is how long processes that a command leaves behind may keep the run from ending, to finish writing what
-// they are writing. Then they are killed: nothing runs on unsupervised.
+// drainTime is how long processes that a command leaves behind may keep the run from ending, to finish
+// writing what they are writing. Then they are killed: nothing runs on unsupervised.
 const drainTime = time.Second
 
-// SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on descriptor 3: one run at a
-// time, and another only after a run of which nothing is left, since most of the cost of a short run is that of starting
-// this process. It outlives its agent by the run that it has. Its exit code says nothing.
+// SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on descriptor 3: one
+// run at a time, and another only after a run of which nothing is left, since most of the cost of a short run is
+// that of starting this process. It outlives its agent by the run that it has. Its exit code says nothing.
 func SuperviseMain(args []string) int {
 	// PDEATHSIG is sent when the thread that forked ends; the main goroutine keeps its thread.
 	runtime.LockOSThread()
@@ -69,7 +69,8 @@ func SuperviseMain(args []string) int {
 // copySize is how much output is read at once.
 const copySize = 256 << 10
 
-// inheritNothing keeps the descriptors that this process was started with, beyond the first three, from its children.
+// inheritNothing keeps the descriptors that this process was
+// started with, beyond the first three, from its children.
 func inheritNothing() {
 	if unix.CloseRange(orderFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
@@ -88,9 +89,9 @@ const (
 // controlSignal says that there is a control file.
 const controlSignal = unix.SIGUSR1
 
-// catchSignals returns the reading end of a pipe that tells of signals. Everything else that could end us is caught and left
-// without effect: what ends the machine's processes ends the command too, and that is what we are here to record. Being
-// caught, not ignored, none of it is inherited by the command.
+// catchSignals returns the reading end of a pipe that tells of signals. Everything else that could end us is
+// caught and left without effect: what ends the machine's processes ends the command too, and that is what we
+// are here to record. Being caught, not ignored, none of it is inherited by the command.
 func catchSignals() (fd int, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -295,14 +296,16 @@ func (s *supervisor) launch() error {
 	stat, _ := readStat(s.pid)
 	started := process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID, At: s.exit.StartedAt}
 	if err := slotStarted.write(s.file, started.lines); err != nil {
-		// The command runs, and a record that is missing would only make its loss, should it be lost, look ambiguous.
+		// The command runs, and a record that is missing would only
+		// make its loss, should it be lost, look ambiguous.
 		s.exit.LogError = err.Error()
 	}
 	s.answer(StartResult{Status: StartOK, StartedAt: s.exit.StartedAt})
 	return nil
 }
 
-// growPipe lets a busy command write on while we write. Not done for all, since the kernel gives a user only so much.
+// growPipe lets a busy command write on while we write. Not
+// done for all, since the kernel gives a user only so much.
 func growPipe(fd int) {
 	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, copySize) // a smaller pipe does too
 }

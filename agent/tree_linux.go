@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Killing a set of processes that may fork faster than they can be listed, change session, ignore SIGTERM or be
-// restarted by each other: stop them, list again, and only when a listing has no new one, kill them all. A stopped
-// process forks nothing; a fork that the signal overtook shows in the next listing.
+// Killing a set of processes that may fork faster than they can be listed, change session, ignore SIGTERM or
+// be restarted by each other: stop them, list again, and only when a listing has no new one, kill them all. A
+// stopped process forks nothing; a fork that the signal overtook shows in the next listing.
 
-// killAll ends every process that list finds, until it finds none. collect is called after each round, to reap children.
-// It returns how many it killed and how many it may not kill: those run as another user.
+// killAll ends every process that list finds, until it finds none. collect is called after each round, to
+// reap children. It returns how many it killed and how many it may not kill: those run as another user.
 func killAll(list func() []procStat, collect func()) (killed, left int) {
 	type key struct {
 		pid   int
@@ -82,8 +82,8 @@ func descendants() []procStat {
 // envRun is the variable by which what is left of a run is found when its supervisor is dead.
 const envRun = "JOBSERVER_RUN"
 
-// sweep kills what a dead supervisor left behind: the processes that inherited the run's name, wherever they have put
-// themselves. A process that cleared its environment and changed its parent is beyond it.
+// sweep kills what a dead supervisor left behind: the processes that inherited the run's name, wherever they
+// have put themselves. A process that cleared its environment and changed its parent is beyond it.
 func sweep(id RunID) (killed, left int) {
 	mark := []byte(envRun + "=" + id.String())
 	return killAll(func() []procStat {

@@ -26,8 +26,8 @@ func (id RunID) Name() string {
 // String is the run's directory below ROOT/runs.
 func (id RunID) String() string { return id.Server + "/" + id.Machine + "/" + id.Name() }
 
-// Valid tells whether the id can name a directory: Server, Machine and Token are 1 to 64 of the characters
-// A–Z a–z 0–9 _ and -.
+// Valid tells whether the id can name a directory: Server, Machine
+// and Token are 1 to 64 of the characters A–Z a–z 0–9 _ and -.
 func (id RunID) Valid() error {
 	for _, part := range [...]struct{ what, s string }{{"server", id.Server}, {"machine", id.Machine}, {"token", id.Token}} {
 		if !validPart(part.s) {
@@ -267,7 +267,8 @@ type PollReply struct {
 	Exit *Exit
 }
 
-// Control is an instruction to a running supervisor. Instructions add up: a cancel stays, the last timeout counts.
+// Control is an instruction to a running supervisor.
+// Instructions add up: a cancel stays, the last timeout counts.
 type Control struct {
 	Cancel     bool
 	Grace      time.Duration // replaces the Spec's if not 0; negative: none

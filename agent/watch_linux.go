@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells when something happens in run directories. One inotify instance serves all of an agent's waiting calls:
-// a user may have 128 of them.
+// watcher tells when something happens in run directories. One inotify instance serves all of an agent's
+// waiting calls: a user may have 128 of them.
 type watcher struct {
 	file *os.File
 	fd   int
@@ -125,8 +125,8 @@ type obituary struct {
 
 var errNoPidfd = errors.New("this kernel has no pidfd")
 
-// watchDeath waits for the end of a process, however it is related to us. If it is dead already, or another process has
-// its pid, C is closed at once.
+// watchDeath waits for the end of a process, however it is related to us. If it is dead already, or another
+// process has its pid, C is closed at once.
 func watchDeath(p process) (*obituary, error) {
 	o := &obituary{C: make(chan struct{})}
 	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)

@@ -20,15 +20,15 @@ const (
 	// smallMessage needs no part of the server's budget for big messages.
 	smallMessage = 64 << 10
 
-	// A message that has begun must be through after slackTime and its length at slowestRate, or the connection ends.
+	// A message that has begun must be through after slackTime and
+	// its length at slowestRate, or the connection ends.
 	slackTime   = 30 * time.Second
 	slowestRate = 64 << 10 // bytes/s
 
 	frameHeader = 4 // bytes of the length
 )
 
-// frames reads and writes length-prefixed messages on a connection. One goroutine may read while
-// others write.
+// frames reads and writes length-prefixed messages on a connection. One goroutine may read while others write.
 type frames struct {
 	conn  net.Conn
 	r     *bufio.Reader
@@ -50,9 +50,9 @@ func allowance(n int) time.Duration {
 	return slackTime + time.Duration(n)*time.Second/slowestRate
 }
 
-// read waits for a message and returns its bytes. Before it takes the memory for it, it asks admit, which may
-// wait. Memory grows with what arrives, not with what was announced. io.EOF means that the other side ended
-// between messages.
+// read waits for a message and returns its bytes. Before it takes the memory for it, it asks
+// admit, which may wait. Memory grows with what arrives, not with what was announced. io.EOF
+// means that the other side ended between messages.
 func (f *frames) read(admit func(n int) error) ([]byte, error) {
 	var head [frameHeader]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
@@ -163,7 +163,8 @@ func cutHeader(message []byte) (h header, body []byte, err error) {
 	return h, r.Bytes(), nil
 }
 
-// encodeFrame makes a frame of a header and, unless it is nil, a body. Above max bytes the error's kind is TooLarge.
+// encodeFrame makes a frame of a header and, unless it is nil,
+// a body. Above max bytes the error's kind is TooLarge.
 func encodeFrame(h header, body any, max int) ([]byte, error) {
 	buf := bytes.NewBuffer(h.append(make([]byte, frameHeader, 512)))
 	if body != nil {

@@ -56,8 +56,8 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return &hinted
 }
 
-// KindOf is the kind of the first *Error that err wraps; Timeout and Canceled for a context's errors; "" for
-// nil, else Internal.
+// KindOf is the kind of the first *Error that err wraps; Timeout
+// and Canceled for a context's errors; "" for nil, else Internal.
 func KindOf(err error) Kind {
 	var e *Error
 	switch {

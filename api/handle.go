@@ -21,7 +21,8 @@ func Handle[Args, Reply any](name string, handler func(args *Args, reply *Reply)
 	}}
 }
 
-// guardedCall is what net/rpc calls a method: each is a receiver of its own, named Service.Name, that has only Call.
+// guardedCall is what net/rpc calls a method: each is a
+// receiver of its own, named Service.Name, that has only Call.
 const guardedCall = ".Call"
 
 // register makes a server's calls of the methods.
@@ -34,16 +35,16 @@ func register(server *rpc.Server, methods []Method, logger *slog.Logger) error {
 	return nil
 }
 
-// guarded is a handler as net/rpc's server may call it. That server runs a method in a goroutine where a panic would
-// end the process, and takes from an error its text alone, none if that is empty.
+// guarded is a handler as net/rpc's server may call it. That server runs a method in a goroutine where a
+// panic would end the process, and takes from an error its text alone, none if that is empty.
 type guarded[Args, Reply any] struct {
 	handler func(*Args, *Reply) error
 	method  string // for the log and the caller
 	logger  *slog.Logger
 }
 
-// Call calls the handler. A panic becomes an error, and its stack goes to the log; an error becomes one whose
-// text is the whole of it.
+// Call calls the handler. A panic becomes an error, and its stack goes
+// to the log; an error becomes one whose text is the whole of it.
 func (g *guarded[Args, Reply]) Call(args *Args, reply *Reply) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

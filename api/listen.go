@@ -13,10 +13,10 @@ import (
 // maxSocketPath is the longest path that a Unix socket can have here: 107 bytes on Linux.
 const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-// Listen makes the daemon's socket at path, with mode 0600, in a directory that it makes with mode 0700 where there
-// is none. A socket that is already there is taken for a dead daemon's and replaced: the caller holds the lock of the
-// state directory, so that no daemon can be alive behind it. The socket stays when the listener closes: by
-// then it may be a successor's.
+// Listen makes the daemon's socket at path, with mode 0600, in a directory that it makes with mode 0700 where
+// there is none. A socket that is already there is taken for a dead daemon's and replaced: the caller holds
+// the lock of the state directory, so that no daemon can be alive behind it. The socket stays when the
+// listener closes: by then it may be a successor's.
 func Listen(path string) (net.Listener, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
@@ -53,8 +53,8 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// answers says whether somebody listens on the socket. Its state directory may be another than the caller's, whose lock
-// then says nothing.
+// answers says whether somebody listens on the socket. Its state directory may be another than the caller's,
+// whose lock then says nothing.
 func answers(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err != nil {

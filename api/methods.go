@@ -72,8 +72,8 @@ type AddJobsReply struct {
 	Warnings []string // e.g. a placeholder that resembles a known name
 }
 
-// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times Repeat, or for
-// the cells that are given.
+// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times
+// Repeat, or for the cells that are given.
 type MatrixSpec struct {
 	Job   JobSpec
 	Name  string
@@ -82,8 +82,8 @@ type MatrixSpec struct {
 	Seed  uint64   // from which {SEED} follows in each repeat
 }
 
-// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With Again the
-// name may be that of a matrix that is there: if it is the same sweep, it grows by what is missing.
+// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With
+// Again the name may be that of a matrix that is there: if it is the same sweep, it grows by what is missing.
 type AddMatrixArgs struct {
 	Mutation
 	Matrix MatrixSpec
@@ -101,8 +101,8 @@ type AddMatrixReply struct {
 	Growth   *Growth // the matrix was there; Cells counts those that run now
 }
 
-// ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all.
-// Matching jobs come in ascending order of id. One reply holds at most Limit (1,000 at the most) and Next continues it.
+// ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all. Matching jobs
+// come in ascending order of id. One reply holds at most Limit (1,000 at the most) and Next continues it.
 type ListJobsArgs struct {
 	Selectors []string
 	Last      int    // only the last n of the matching jobs, and all that are running; 0: no such limit
@@ -384,8 +384,9 @@ const (
 	MatrixForget = "rm"
 )
 
-// ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or were lost with Failed, those that
-// were lost with Lost, else all that ended; of these, the ones that fulfil the condition Where.
+// ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or
+// were lost with Failed, those that were lost with Lost, else all that ended; of these, the
+// ones that fulfil the condition Where.
 type ChangeMatrixArgs struct {
 	Mutation
 	Matrix string // id or name

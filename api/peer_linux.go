@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PeerOf asks the kernel who is at the other end of a Unix socket. The answer holds for the moment at which the peer
-// connected.
+// PeerOf asks the kernel who is at the other end of a Unix socket.
+// The answer holds for the moment at which the peer connected.
 func PeerOf(conn net.Conn) (Peer, error) {
 	sock, ok := conn.(*net.UnixConn)
 	if !ok {

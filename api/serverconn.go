@@ -88,8 +88,9 @@ func (c *serverConn) hello(ctx context.Context) (*rpc.Server, error) {
 	return rpcServer, err
 }
 
-// answer writes a response: the reply unless there is an error in the header. A reply that can't be sent is replaced by
-// the error that says why. A peer that takes no answer is gone: its connection is closed, which ends the reader too.
+// answer writes a response: the reply unless there is an error in the header. A reply that
+// can't be sent is replaced by the error that says why. A peer that takes no answer is gone:
+// its connection is closed, which ends the reader too.
 func (c *serverConn) answer(response header, reply any) {
 	if response.err != "" {
 		reply = nil
@@ -115,8 +116,8 @@ func (c *serverConn) answer(response header, reply any) {
 	}
 }
 
-// serverCodec is net/rpc's view of a connection after its Hello. The server reads requests in one goroutine, and
-// writes each response in that of its handler.
+// serverCodec is net/rpc's view of a connection after its Hello. The server reads requests in one goroutine,
+// and writes each response in that of its handler.
 type serverCodec struct {
 	*serverConn
 	ctx    context.Context    // of the handlers
@@ -197,8 +198,8 @@ func (c *serverCodec) release(call *serverCall) {
 	<-c.places
 }
 
-// ReadRequestBody decodes the arguments of the call whose header was read. The server asks for nil when it knows no
-// such method; it answers that, as it does an error of ours, and goes on.
+// ReadRequestBody decodes the arguments of the call whose header was read. The server asks for nil when it
+// knows no such method; it answers that, as it does an error of ours, and goes on.
 func (c *serverCodec) ReadRequestBody(args any) error {
 	body := c.body
 	c.body = nil

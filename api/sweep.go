@@ -2,7 +2,8 @@ package api
 
 import "time"
 
-// Growth says what submitting a matrix comes to when there is one of its name: only cells that are new, failed, lost or forgotten run.
+// Growth says what submitting a matrix comes to when there is one of its name: only cells that are new,
+// failed, lost or forgotten run.
 type Growth struct {
 	New      int      `json:"new"`       // cells that it didn't have
 	Again    int      `json:"again"`     // failed, lost or forgotten: they run again
@@ -72,8 +73,8 @@ type Code struct {
 	Cut    bool   `json:"uncommitted_cut,omitempty"` // only the beginning of it was kept
 }
 
-// PutCodeArgs brings a piece of an archive of code, or of an uncommitted difference. Without Data and Last it only asks
-// whether the daemon has it.
+// PutCodeArgs brings a piece of an archive of code, or of an uncommitted difference. Without Data and Last it
+// only asks whether the daemon has it.
 type PutCodeArgs struct {
 	Hash   string // of the archive's tar stream, or of the difference
 	Diff   bool

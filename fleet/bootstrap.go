@@ -14,22 +14,24 @@ import (
 	"jobserver/ssh"
 )
 
-// The commands that a machine's login shell is given. They are fixed, so that nothing ever needs quoting: what varies
-// comes in-band, as lines of standard input. Within the single quotes stands nothing that any shell (sh, fish, csh)
-// would look at: no single quote, no backslash, no exclamation mark, no newline; and since some csh take no
-// word of more than 1,024 bytes, they are short. They need no more than a POSIX shell with cat, chmod, mkdir and mv.
+// The commands that a machine's login shell is given. They are fixed, so that nothing ever needs quoting:
+// what varies comes in-band, as lines of standard input. Within the single quotes stands nothing that any
+// shell (sh, fish, csh) would look at: no single quote, no backslash, no exclamation mark, no newline; and
+// since some csh take no word of more than 1,024 bytes, they are short. They need no more than a POSIX shell
+// with cat, chmod, mkdir and mv.
 const (
-	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes the agent if a binary
-	// of that hash is in one of the candidate roots. A directory that isn't ours is none: in /var/tmp, anybody
-	// might have made it. Otherwise it says what the machine is.
+	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes the agent
+	// if a binary of that hash is in one of the candidate roots. A directory that isn't ours is none: in
+	// /var/tmp, anybody might have made it. Otherwise it says what the machine is.
 	launchCommand = `sh -c 'IFS= read -r h; IFS= read -r R; ` + rootCandidates +
 		`for d in "$R" "$a" "$b" "$c"; do f=$d/bin/jobserver-$h; ` +
 		`if [ "$d" ] && [ -x "$f" ] && [ -O "$d" ]; then ` +
 		`if [ "$R" ]; then exec "$f" agent --root "$R"; fi; exec "$f" agent; fi; done; ` +
 		`echo; echo jobserver-has $(uname -sm)'`
 
-	// probeCommand reads the root chosen before (or an empty line) and a word of its own, and tries where a binary can be
-	// put: a file of no known format is run by the shell itself, unless the file system forbids it. (rm only tidies up.)
+	// probeCommand reads the root chosen before (or an empty line) and a word of its own, and
+	// tries where a binary can be put: a file of no known format is run by the shell itself,
+	// unless the file system forbids it. (rm only tidies up.)
 	probeCommand = `sh -c 'umask 077; IFS= read -r R; IFS= read -r w; ` + rootCandidates +
 		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try-$w; if [ -z "$d" ]; then continue; fi; ` +
 		`if mkdir -p "$d/bin" && [ -O "$d" ] && echo : >"$t" && chmod 700 "$t"; then ` +
@@ -68,8 +70,8 @@ type installer struct {
 	unique string // a part of temporary names, so that installations never share one
 }
 
-// start runs the agent on the connection: at once if it is there, else after it was sent. root is "" on the first
-// connection ever.
+// start runs the agent on the connection: at once if it is there,
+// else after it was sent. root is "" on the first connection ever.
 func (in *installer) start(ctx context.Context, root string) (*agent.Client, error) {
 	own, err := in.builds.own()
 	if err != nil {
@@ -81,8 +83,8 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 	}
 	uname, has := answer(said, "jobserver-has")
 	if !has {
-		// Something of that name is there but doesn't run: on a home that is shared with machines of another kind, or
-		// after a disk went bad.
+		// Something of that name is there but doesn't run: on a home that is shared with machines of another
+		// kind, or after a disk went bad.
 		_, said, _ = in.launch(ctx, "", "")
 		if uname, has = answer(said, "jobserver-has"); !has {
 			return nil, err

@@ -13,8 +13,8 @@ const copiesPerMachine = 2
 // patience is how long a copy waits for its turn before it is said, and its slot given up.
 const patience = 2 * time.Second
 
-// bulk is the connection for results, beside the one for control: it is made when there is something to copy and closed
-// when there was nothing for a while. It belongs to the actor.
+// bulk is the connection for results, beside the one for control: it is made when there is something to copy
+// and closed when there was nothing for a while. It belongs to the actor.
 type bulk struct {
 	link    *link
 	opening bool

@@ -24,8 +24,8 @@ type CheckResult struct {
 	KillsUserProcesses bool // runs there die with the connection, unless lingering is enabled
 }
 
-// Check connects to a machine now, whether or not it is in the pool, with a connection of its own. If it can be reached, and
-// the pool's connection was refused, that one is tried again too.
+// Check connects to a machine now, whether or not it is in the pool, with a connection of its own. If it can
+// be reached, and the pool's connection was refused, that one is tried again too.
 func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 	l, err := f.open(ctx, ctx, addr, f.rootOf(ctx, addr))
 	if err != nil {
@@ -81,9 +81,9 @@ func (f *Fleet) Trust(ctx context.Context, addr string, keys ...ssh.HostKey) err
 	return nil
 }
 
-// Clean ends runs on a machine that nothing knows any more and removes their directories, logs included. sched says which
-// these are: the fleet can't tell them from those whose results are kept there. A Connected with the
-// runs that stay follows.
+// Clean ends runs on a machine that nothing knows any more and removes their directories, logs included.
+// sched says which these are: the fleet can't tell them from those whose results are kept there. A Connected
+// with the runs that stay follows.
 func (f *Fleet) Clean(ctx context.Context, addr string, orphans []*statepb.RunRef) error {
 	var here, there []agent.RunID
 	for _, r := range orphans {
@@ -167,8 +167,8 @@ func (m *machine) lookAgain(l *link) {
 	})
 }
 
-// driverRuns lists the runs that the driver made on this host for a machine. Where it never made any, no agent is
-// asked.
+// driverRuns lists the runs that the driver made on this host
+// for a machine. Where it never made any, no agent is asked.
 func (m *machine) driverRuns(ctx context.Context) ([]*statepb.RunRef, error) {
 	dir := filepath.Join(m.f.opt.LocalRoot, "runs", m.f.opt.ServerID, m.id)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {

@@ -83,8 +83,8 @@ func (c *copying) takesDiffName(name string) bool {
 	return c.Job.Code.GetDiff() != "" && name == c.diffName()
 }
 
-// putDiff puts the uncommitted difference of the code beside the results. That the host has lost it is a problem of the record, not
-// of the results.
+// putDiff puts the uncommitted difference of the code beside the results. That the host has lost it is a
+// problem of the record, not of the results.
 func (t *transfer) putDiff(code *statepb.Code) error {
 	if code.GetDiff() == "" {
 		return nil

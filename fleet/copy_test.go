@@ -15,7 +15,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// tree describes what is below dir, except records: a file by its content, a directory by "/", a link by its target.
+// tree describes what is below dir, except records: a file by
+// its content, a directory by "/", a link by its target.
 func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins and when it ends,
-// not by each of them.
+// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins and
+// when it ends, not by each of them.
 type diskGate struct {
 	log     *slog.Logger
 	every   time.Duration
@@ -21,7 +21,8 @@ type diskGate struct {
 // room is what must be free before writing logs is tried again, in bytes: enough for a reply of each kind.
 const room = 8 << 20
 
-// wait returns when writing to dir is worth another try after err, or with an error when one of the contexts has ended.
+// wait returns when writing to dir is worth another try after
+// err, or with an error when one of the contexts has ended.
 func (g *diskGate) wait(ctx, link context.Context, dir string, err error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -12,8 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// While the host's disk is full, the machine keeps the log; nothing of it is lost. /dev/full stands for a full disk: it has no
-// bytes and takes none.
+// While the host's disk is full, the machine keeps the log; nothing of it is lost. /dev/full stands for a
+// full disk: it has no bytes and takes none.
 func TestHostDiskFull(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")

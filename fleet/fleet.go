@@ -61,8 +61,8 @@ func New(opt Options) (*Fleet, error) {
 	}, nil
 }
 
-// Run carries out what is asked for until ctx ends, and returns when all goroutines have ended. Runs on machines are
-// left as they are. It is called once.
+// Run carries out what is asked for until ctx ends, and returns when all goroutines have ended. Runs on
+// machines are left as they are. It is called once.
 func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	if f.ctx != nil {
@@ -122,7 +122,8 @@ func (f *Fleet) Connect(p sched.Pool) {
 // Retry tries a machine again at once: something has changed, as after Trust.
 func (f *Fleet) Retry(addr string) { f.inform(addr, (*machine).retry) }
 
-// Disconnect implements sched.Fleet. The actor stays, with nothing to do, for the case that the address comes back.
+// Disconnect implements sched.Fleet. The actor stays, with
+// nothing to do, for the case that the address comes back.
 func (f *Fleet) Disconnect(addr string) { f.inform(addr, (*machine).disconnect) }
 
 // Start implements sched.Fleet.

@@ -10,7 +10,8 @@ import (
 	"jobserver/failpoint"
 )
 
-// pollWait is how long the agent holds a Poll of a run that says nothing: so long that it is no traffic to speak of.
+// pollWait is how long the agent holds a Poll of a run that
+// says nothing: so long that it is no traffic to speak of.
 const pollWait = time.Hour
 
 // maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the daemon's records.
@@ -29,7 +30,8 @@ type progress struct {
 	refetch bool   // its log was wrong and is being fetched once more
 }
 
-// follow is the task of following one run to its end, or to the end of the link. The run is released in both cases.
+// follow is the task of following one run to its end, or to
+// the end of the link. The run is released in both cases.
 func (m *machine) follow(l *link, r *run) {
 	v, err := m.pull(l, r)
 	switch {
@@ -86,7 +88,8 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 	}
 }
 
-// readAhead is from which size of a reply on the next one is asked for at once: whoever writes so much writes more.
+// readAhead is from which size of a reply on the next one is
+// asked for at once: whoever writes so much writes more.
 const readAhead = 1 << 20
 
 // poll is a Poll under way.

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// lastSaid is the end of the first of the log files that isn't blank, as one line: up to three lines, and 300 bytes.
+// lastSaid is the end of the first of the log files that isn't
+// blank, as one line: up to three lines, and 300 bytes.
 func lastSaid(paths ...string) string {
 	for _, path := range paths {
 		var lines []string

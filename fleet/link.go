@@ -82,8 +82,8 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 	return nil
 }
 
-// openLocal starts the agent as a child of the daemon. It has a process group of its own: an interrupt from the terminal
-// is the daemon's alone.
+// openLocal starts the agent as a child of the daemon. It has a process group of its own: an interrupt from
+// the terminal is the daemon's alone.
 func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 	if err := os.MkdirAll(f.opt.LocalRoot, 0o700); err != nil {
 		return fmt.Errorf("make the root of local runs: %w", err)

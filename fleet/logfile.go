@@ -12,8 +12,9 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// logFile is one stream of a run in the host's files. It only grows, and its size is the offset from which the
-// machine's file is followed. No descriptor is kept between two appends: thousands of runs may be followed at once.
+// logFile is one stream of a run in the host's files. It only grows, and its size is the
+// offset from which the machine's file is followed. No descriptor is kept between two appends:
+// thousands of runs may be followed at once.
 type logFile struct {
 	path   string
 	size   int64

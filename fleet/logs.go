@@ -16,8 +16,8 @@ import (
 	"jobserver/sched"
 )
 
-// logKeeper makes the logs of ended runs durable, all that have ended within a second with one sync, and removes those
-// of forgotten jobs.
+// logKeeper makes the logs of ended runs durable, all that have ended within a second with one sync, and
+// removes those of forgotten jobs.
 type logKeeper struct {
 	dir   string
 	every time.Duration
@@ -56,8 +56,8 @@ func (k *logKeeper) nudge() {
 	}
 }
 
-// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits for others to come. Logs
-// of forgotten jobs are removed in the end too, as nobody asks for that again.
+// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits for others
+// to come. Logs of forgotten jobs are removed in the end too, as nobody asks for that again.
 func (k *logKeeper) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -15,8 +15,8 @@ import (
 	"jobserver/ssh"
 )
 
-// machine is the actor of one address. What is below loop's line belongs to its goroutine: everybody else hands it
-// functions with do.
+// machine is the actor of one address. What is below loop's line
+// belongs to its goroutine: everybody else hands it functions with do.
 type machine struct {
 	f    *Fleet
 	addr string
@@ -75,8 +75,8 @@ func (m *machine) do(fn func()) {
 	}
 }
 
-// loop is the actor. It takes everything that waits before it acts, so that runs which are started at the same time
-// share a message.
+// loop is the actor. It takes everything that waits before it acts,
+// so that runs which are started at the same time share a message.
 func (m *machine) loop(ctx context.Context) {
 	m.ctx = ctx
 	for {
@@ -277,8 +277,8 @@ func (m *machine) unreached(err error) {
 	m.later()
 }
 
-// later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it keeps machines that were
-// lost together from coming back together.
+// later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it keeps
+// machines that were lost together from coming back together.
 func (m *machine) later() {
 	delay := m.f.opt.RetryMax
 	if m.tries < 20 {
@@ -326,8 +326,8 @@ func (m *machine) note(o sched.Outcome) {
 	}
 }
 
-// report hands an outcome to sched. The actor for drivers is no machine of the pool: what becomes of its link only
-// goes to the log.
+// report hands an outcome to sched. The actor for drivers is no
+// machine of the pool: what becomes of its link only goes to the log.
 func (m *machine) report(o sched.Outcome) {
 	if m.addr == driversHere {
 		switch o := o.(type) {

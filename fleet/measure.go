@@ -7,8 +7,8 @@ import (
 	"jobserver/sched"
 )
 
-// measure takes a machine's vital signs now and then, as long as its link lasts. A random part of the pause keeps machines that
-// came together from answering together.
+// measure takes a machine's vital signs now and then, as long as its link lasts. A random part of the pause
+// keeps machines that came together from answering together.
 func (m *machine) measure(l *link) {
 	if m.addr == driversHere {
 		return

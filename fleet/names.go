@@ -11,8 +11,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// machineID is an address as agent.RunID takes it: readable, of letters, digits, _ and - only, at most 64 of them, and
-// with a piece of the address's hash where those don't tell addresses apart.
+// machineID is an address as agent.RunID takes it: readable, of letters, digits, _ and - only, at most 64 of
+// them, and with a piece of the address's hash where those don't tell addresses apart.
 func machineID(addr string) string {
 	plain := strings.Map(func(c rune) rune {
 		switch {

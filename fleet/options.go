@@ -17,7 +17,8 @@ type Options struct {
 	StateDir string
 	LogDir   string // see sched.LogPath
 
-	// Binary is the daemon's own executable. It is sent to machines of its kind, and runs as the agent of this host.
+	// Binary is the daemon's own executable. It is sent to
+	// machines of its kind, and runs as the agent of this host.
 	Binary string
 	// Builds is the directory with builds for other kinds of machines, named jobserver-<GOOS>-<GOARCH>; the
 	// directory of Binary if empty.

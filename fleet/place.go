@@ -167,8 +167,8 @@ func (mv *mover) one(from, to *os.Root, name string, e fs.DirEntry, look bool) e
 	return &takenError{filepath.Join(mv.dest, name)}
 }
 
-// moveNew renames without replacing anything. name's directories exist in both roots, and are directories: they are opened
-// one by one, so that no link leads elsewhere.
+// moveNew renames without replacing anything. name's directories exist in both roots, and are directories:
+// they are opened one by one, so that no link leads elsewhere.
 func moveNew(from *os.Root, name string, to *os.Root, newName string) error {
 	fromDir, err := from.Open(filepath.Dir(name))
 	if err != nil {
@@ -187,8 +187,9 @@ func moveNew(from *os.Root, name string, to *os.Root, newName string) error {
 	return err
 }
 
-// moveNewSlowly is for file systems that don't know RENAME_NOREPLACE, such as NFS: a directory is made first, which fails if
-// there is one, and a rename may replace an empty one; a file gets a second name, and loses its first.
+// moveNewSlowly is for file systems that don't know RENAME_NOREPLACE, such as NFS: a directory
+// is made first, which fails if there is one, and a rename may replace an empty one; a file
+// gets a second name, and loses its first.
 func moveNewSlowly(from *os.Root, name string, to *os.Root, newName string, fromDir, toDir int) error {
 	info, err := from.Lstat(name)
 	if err != nil {

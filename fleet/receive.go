@@ -19,8 +19,9 @@ import (
 	"jobserver/agent"
 )
 
-// resumption is what a copy notes about a large file, so that a later one, of this daemon or the next, goes on with it.
-// What is in part is trusted within one boot of the host: after a power cut it may not be what was written.
+// resumption is what a copy notes about a large file, so that a later one, of this daemon or
+// the next, goes on with it. What is in part is trusted within one boot of the host: after a
+// power cut it may not be what was written.
 type resumption struct {
 	BootID  string    `json:"boot_id"`
 	Name    string    `json:"name"` // of the file that is being written, or empty
@@ -141,7 +142,8 @@ func (t *transfer) makeLink(e agent.Entry) error {
 	return nil
 }
 
-// planFile decides what is still to be fetched of a file. A whole one is told by its size and time, which it gets last.
+// planFile decides what is still to be fetched of a file. A
+// whole one is told by its size and time, which it gets last.
 func (t *transfer) planFile(in *receiver, e agent.Entry, partial resumption) error {
 	offset := int64(0)
 	var info fs.FileInfo

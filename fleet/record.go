@@ -14,8 +14,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// record is what stands beside results as job.json: where they come from, so that they can be understood without the
-// daemon. Fields are only ever added.
+// record is what stands beside results as job.json: where they come from, so that they can be understood
+// without the daemon. Fields are only ever added.
 type record struct {
 	JID      uint64        `json:"jid"`
 	ServerID string        `json:"server_id"`
@@ -183,8 +183,8 @@ func readRecord(dir *os.Root, name string) (*record, error) {
 // ours tells whether a record is of the same job, so that a newer one may replace it.
 func (t *transfer) ours(r *record) bool { return r.ServerID == t.f.opt.ServerID && r.JID == t.c.job() }
 
-// done tells whether the copy was finished before, and only its report was lost: the record, which comes last, is there
-// with all its files.
+// done tells whether the copy was finished before, and only its report was lost: the record, which comes
+// last, is there with all its files.
 func (t *transfer) done() (sched.CopyEnded, bool) {
 	out := sched.CopyEnded{Job: t.c.job(), Dir: t.c.Dest}
 	dest, err := os.OpenRoot(t.c.Dest)

@@ -18,15 +18,15 @@ import (
 	"jobserver/sched"
 )
 
-// Where results go. Each path that a RESULTS line named stands in the destination under its last element: a file as a
-// file, a directory with all that is in it. Beside them stands the record (see record.go). Two results of one name are an
-// error, said by the manifest, and so is a result of the record's name.
+// Where results go. Each path that a RESULTS line named stands in the destination under its last element: a
+// file as a file, a directory with all that is in it. Beside them stands the record (see record.go). Two
+// results of one name are an error, said by the manifest, and so is a result of the record's name.
 //
-// Until everything is there and durable, it is gathered in a directory .jobserver-<jid>.<attempt>.part beside the
-// destination (or within, where jobs share one). If the destination doesn't exist, the gathered directory becomes it by one
-// rename. If it does, what was gathered is moved into it name by name, and nothing in it is ever replaced: a name that is
-// taken by something else is an error, found before anything is moved; a file that is there already with the
-// same content is taken for ours, left by an earlier copy.
+// Until everything is there and durable, it is gathered in a directory .jobserver-<jid>.<attempt>.part beside
+// the destination (or within, where jobs share one). If the destination doesn't exist, the gathered directory
+// becomes it by one rename. If it does, what was gathered is moved into it name by name, and nothing in it is
+// ever replaced: a name that is taken by something else is an error, found before anything is moved; a file
+// that is there already with the same content is taken for ours, left by an earlier copy.
 
 var (
 	errStopped  = errors.New("the copy was stopped")
@@ -266,8 +266,8 @@ func (t *transfer) screen() {
 	t.manifest.Entries = kept
 }
 
-// inside tells whether a link stays below the first element of its name. Only a target whose ".." all come first
-// can be judged without following other links.
+// inside tells whether a link stays below the first element of its name. Only a target whose ".." all come
+// first can be judged without following other links.
 func inside(name, target string) bool {
 	if target == "" || path.IsAbs(target) {
 		return false
@@ -333,8 +333,8 @@ func (t *transfer) gather(ctx context.Context) error {
 	return t.finishModes()
 }
 
-// finishModes gives directories the permissions that they have on the machine, when nothing is written to them any
-// more; we can always look into them.
+// finishModes gives directories the permissions that they have on the machine, when nothing is written to
+// them any more; we can always look into them.
 func (t *transfer) finishModes() error {
 	for _, e := range slices.Backward(t.manifest.Entries) {
 		if e.Kind == agent.Dir {

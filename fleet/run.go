@@ -103,8 +103,8 @@ func (m *machine) retime(ref *statepb.RunRef, timeout time.Duration) {
 	m.advance(r)
 }
 
-// settle is sched's Settle. A run that isn't known here, after a restart, is followed to its end once more: only that
-// tells whether its log is complete and safe.
+// settle is sched's Settle. A run that isn't known here, after a restart, is followed to its end once more:
+// only that tells whether its log is complete and safe.
 func (m *machine) settle(o *statepb.Obligation) {
 	id := m.f.runID(o.Run)
 	r := m.runs[id]
@@ -118,8 +118,8 @@ func (m *machine) settle(o *statepb.Obligation) {
 	m.advance(r)
 }
 
-// drop is sched's Drop. A run that a task has stays until the task lets go of it: should it be owed then, the same run is
-// settled, and no start of it can be under way beside.
+// drop is sched's Drop. A run that a task has stays until the task lets go of it: should it be owed then, the
+// same run is settled, and no start of it can be under way beside.
 func (m *machine) drop(ref *statepb.RunRef) {
 	r := m.runs[m.f.runID(ref)]
 	if r == nil {
@@ -395,8 +395,8 @@ func (r *run) outcome(v verdict) sched.Outcome {
 	}
 }
 
-// synced takes the end of a sync that covers a run's logs. After one that went wrong nobody knows what is on the disk:
-// the logs are fetched again, into blocks that have to be written again.
+// synced takes the end of a sync that covers a run's logs. After one that went wrong nobody knows what is on
+// the disk: the logs are fetched again, into blocks that have to be written again.
 func (m *machine) synced(r *run, err error) {
 	if err == nil || r.lost {
 		r.durable = true

@@ -55,8 +55,8 @@ func (s *State) moveMachine(m *machine, to string) {
 	s.addTo(to, m)
 }
 
-// applyMachineRemoved takes a machine out of the pool. What runs there is ended: jobs that may retry wait again, others
-// are canceled. What the machine owes stays owed, unless it is dropped by force.
+// applyMachineRemoved takes a machine out of the pool. What runs there is ended: jobs that may retry wait
+// again, others are canceled. What the machine owes stays owed, unless it is dropped by force.
 func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	m := s.machines[c.Addr]
 	if m == nil {

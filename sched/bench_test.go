@@ -204,8 +204,9 @@ func BenchmarkSelectFailedWith1M(b *testing.B) {
 	}
 }
 
-// TestCostIsFlat: one job more costs as many allocations and bytes with much history as with little, and the memory of a
-// state with a long history stays small. Counts, not times: they don't depend on what else the machine does.
+// TestCostIsFlat: one job more costs as many allocations and bytes with much history as with
+// little, and the memory of a state with a long history stays small. Counts, not times: they
+// don't depend on what else the machine does.
 func TestCostIsFlat(t *testing.T) {
 	cost := func(history int) (allocs, bytes float64) {
 		const jobs = 4 * blockJobs // whole blocks: compression is paid once for each

@@ -52,7 +52,8 @@ type Fate struct {
 	NewJob  uint64
 }
 
-// PlanBulk plans one operation on many jobs. A job for which it makes no sense is passed over, and its fate says why.
+// PlanBulk plans one operation on many jobs. A job for which
+// it makes no sense is passed over, and its fate says why.
 func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 	p := s.planner()
 	tag, err := p.prepareBulk(b)
@@ -81,7 +82,8 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 	return out, nil
 }
 
-// prepareBulk checks what concerns all jobs of an operation, and gives the id of the tag that OpTag puts them under.
+// prepareBulk checks what concerns all jobs of an operation,
+// and gives the id of the tag that OpTag puts them under.
 func (p *planner) prepareBulk(b Bulk) (tag uint64, err error) {
 	switch b.Op {
 	case OpTag:
@@ -215,7 +217,8 @@ func (p *planner) resubmittable(j *statepb.Job) error {
 	return nil
 }
 
-// resubmit plans a new job like the given one. In the same cell it takes its place in the matrix, and is held with it.
+// resubmit plans a new job like the given one. In the same
+// cell it takes its place in the matrix, and is held with it.
 func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
 	one := proto.Clone(shallow(j)).(*statepb.Job)
 	one.Id = p.id(1)

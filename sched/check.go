@@ -9,8 +9,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// check tests every invariant of the state: no machine over its slots, at most one live attempt a job, terminal states
-// final, and every index equal to what a full scan gives. It takes time with the state's size, and is for tests.
+// check tests every invariant of the state: no machine over its slots, at most one live
+// attempt a job, terminal states final, and every index equal to what a full scan gives. It
+// takes time with the state's size, and is for tests.
 func (s *State) check() error {
 	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkQueues(), s.checkHistory(), s.checkOwed())
 }

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestClockJumps sets the host's clock while jobs wait, run and wait for a retry: everything goes on, about as soon as it would have.
+// TestClockJumps sets the host's clock while jobs wait, run and wait
+// for a retry: everything goes on, about as soon as it would have.
 func TestClockJumps(t *testing.T) {
 	for name, jump := range map[string]time.Duration{"a day back": -24 * time.Hour, "a year on": 8760 * time.Hour, "a second back": -time.Second} {
 		t.Run(name, func(t *testing.T) {

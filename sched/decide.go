@@ -10,9 +10,9 @@ import (
 )
 
 // Decide says which changes should come next at the time now: what should be dispatched, which machines are
-// set aside, what expires. It gives at most one change, as each may alter what is right for the
-// next: the caller applies it, and asks again until there is none. It looks only at classes in which something changed, so
-// its cost doesn't grow with what waits.
+// set aside, what expires. It gives at most one change, as each may alter what is right for the next: the
+// caller applies it, and asks again until there is none. It looks only at classes in which something changed,
+// so its cost doesn't grow with what waits.
 //
 // The tokens of runs are left empty: the caller fills them in, since they are random.
 func (s *State) Decide(now time.Time) []*Change {
@@ -117,8 +117,8 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	return s.dispatched(s.live[m.setups[0]].Job, m, 0, now)
 }
 
-// setupDue says that a setup waits for the machine and its time and turn have come: the machine gets no more jobs then. Before, it goes on
-// working, as the point of staggering is that few machines are away at a time.
+// setupDue says that a setup waits for the machine and its time and turn have come: the machine gets no more
+// jobs then. Before, it goes on working, as the point of staggering is that few machines are away at a time.
 func (s *State) setupDue(m *machine, now time.Time) bool {
 	if len(m.setups) == 0 {
 		return false
@@ -192,8 +192,8 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	return nil
 }
 
-// avoided lists the machines that a retry passes over: those on which it has failed, when there is another that may have it; else the one
-// on which it failed last, when there is another; else none.
+// avoided lists the machines that a retry passes over: those on which it has failed, when there is another
+// that may have it; else the one on which it failed last, when there is another; else none.
 func (s *State) avoided(j *statepb.Job, class []*machine, now time.Time) []string {
 	failed := failedOn(j)
 	if failed == nil {

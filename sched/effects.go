@@ -104,15 +104,16 @@ func (s *State) Resume(f Fleet) {
 	}
 }
 
-// React takes what the fleet reports: it notes what is volatile, and says which changes follow. News of runs that
-// are no longer wanted is ignored.
+// React takes what the fleet reports: it notes what is volatile, and says which changes follow. News of runs
+// that are no longer wanted is ignored.
 func (s *State) React(o Outcome, now time.Time) []*Change {
 	one := func(c *Change) []*Change { return []*Change{c} }
 	switch o := o.(type) {
 	case Connected:
 		return s.connected(o, now)
 	case Connecting:
-		// A machine that is away is dialled again and again: it stays away, for the reason known, until one succeeds.
+		// A machine that is away is dialled again and again: it stays
+		// away, for the reason known, until one succeeds.
 		if m := s.machines[o.Addr]; m != nil && m.link != LinkAway {
 			s.linked(o.Addr, LinkConnecting, "", now)
 		}
@@ -199,8 +200,8 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	return []*Change{{MachineSeen: &statepb.MachineSeen{Facts: f}}}
 }
 
-// knows says that a run directory belongs to something here: a run under way, one that is owed to be removed, or results that
-// are kept for a recopy.
+// knows says that a run directory belongs to something here: a run under way, one that is owed to be removed,
+// or results that are kept for a recopy.
 func (s *State) knows(r *statepb.RunRef) bool {
 	if s.owed[r.Token] != nil {
 		return true

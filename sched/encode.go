@@ -8,8 +8,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// encode gives a change's record. What machines report may have any bytes where a record has text (the path of a result, an
-// error message): text that is no UTF-8 would make the record unreadable, so it is mended first, in the change too.
+// encode gives a change's record. What machines report may have any bytes where a record has
+// text (the path of a result, an error message): text that is no UTF-8 would make the record
+// unreadable, so it is mended first, in the change too.
 func encode(c *Change) ([]byte, error) {
 	b, err := proto.Marshal(c)
 	if err == nil {

@@ -12,17 +12,17 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Whose fault is it? A machine that fails every job would eat the queue, since it is free again at once; a matrix that can't
-// succeed would empty the class, if its failures were counted against the machines. So four failures in a row, of
-// different jobs, only make a machine suspect. Other machines of its class decide: if one has succeeded with
-// the same matrix or command, the suspect is set aside in CLASS-broken; until then it rests. If most of the machines
-// become suspect, the work is to blame: a matrix is held, and all of them go on. A machine that rests
-// though nobody can tell is tried with one job after a while.
+// Whose fault is it? A machine that fails every job would eat the queue, since it is free again at once; a
+// matrix that can't succeed would empty the class, if its failures were counted against the machines. So four
+// failures in a row, of different jobs, only make a machine suspect. Other machines of its class decide: if
+// one has succeeded with the same matrix or command, the suspect is set aside in CLASS-broken; until then it
+// rests. If most of the machines become suspect, the work is to blame: a matrix is held, and all of them go
+// on. A machine that rests though nobody can tell is tried with one job after a while.
 //
-// A failure that follows a job over machines counts once, against the first; and when the job has failed on most machines of the
-// class, or on four, it is the job's own: it counts against none of them, but against its matrix. When the job succeeds
-// somewhere after all, it counts against all on which it failed. So that this is soon known, a retry goes to a
-// machine on which the job hasn't failed yet, where there is one.
+// A failure that follows a job over machines counts once, against the first; and when the job has failed on
+// most machines of the class, or on four, it is the job's own: it counts against none of them, but against
+// its matrix. When the job succeeds somewhere after all, it counts against all on which it failed. So that
+// this is soon known, a retry goes to a machine on which the job hasn't failed yet, where there is one.
 
 const (
 	// failuresInRow is how many different jobs have to fail in a row before a machine is suspect, and how many
@@ -42,8 +42,8 @@ const brokenSuffix = "-broken"
 // unknownHostClass is where machines go whose host key isn't the one on record.
 const unknownHostClass = "error-unknown-host"
 
-// workOf names what a job runs, so that failures and successes of the same work can be compared: %ID for a matrix,
-// $COMMAND for a short command, #HASH for a long one.
+// workOf names what a job runs, so that failures and successes of the same work can be compared: %ID for a
+// matrix, $COMMAND for a short command, #HASH for a long one.
 func workOf(j *statepb.Job) string {
 	switch {
 	case j.Matrix != 0:
@@ -89,8 +89,8 @@ func failedAttempt(a *statepb.Attempt) bool {
 	return false
 }
 
-// blame counts a failure against the machine, once for each job; or against the job, when it has failed elsewhere as well. It
-// is called before the job's Avoid is set to the machine of this attempt.
+// blame counts a failure against the machine, once for each job; or against the job, when it has failed
+// elsewhere as well. It is called before the job's Avoid is set to the machine of this attempt.
 func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	failed := failedOn(j.Job)
 	first := len(failed) == 0 || failed[0] == a.Machine
@@ -124,7 +124,8 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	}
 }
 
-// most is how many machines of a class are the most of it, and so are enough to say that a job fails everywhere: at least two.
+// most is how many machines of a class are the most of it, and so
+// are enough to say that a job fails everywhere: at least two.
 func (s *State) most(class string) int {
 	return min(max(len(s.class(class).machines)/2+1, 2), everywhere)
 }
@@ -151,7 +152,8 @@ func (s *State) accuse(j *job) {
 	}
 }
 
-// suspectMatrix keeps the list of matrices that should be held: jobs of it fail wherever they go, and none has succeeded.
+// suspectMatrix keeps the list of matrices that should be held:
+// jobs of it fail wherever they go, and none has succeeded.
 func (s *State) suspectMatrix(m *matrix) {
 	if m.Apart >= failuresInRow && !m.Held {
 		s.accused[m.Id] = true
@@ -160,7 +162,8 @@ func (s *State) suspectMatrix(m *matrix) {
 	}
 }
 
-// worked clears the machine, remembers that the work can succeed there, and lets the job's failures on others count.
+// worked clears the machine, remembers that the work can
+// succeed there, and lets the job's failures on others count.
 func (s *State) worked(j *job, a *statepb.Attempt) {
 	for _, addr := range failedOn(j.Job) {
 		s.excuse(addr, j.Id, false)
@@ -227,7 +230,8 @@ func (s *State) judge(c *class) *Change {
 	return s.acquit(suspects)
 }
 
-// acquit clears machines that fail alike. A matrix that failed on two of them is held first, so that it doesn't go on failing.
+// acquit clears machines that fail alike. A matrix that failed on
+// two of them is held first, so that it doesn't go on failing.
 func (s *State) acquit(suspects []*machine) *Change {
 	on := map[uint64]string{} // matrix to the machine on which it failed
 	for _, m := range suspects {

@@ -29,8 +29,8 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// TestFaults says what becomes of machines, matrices and jobs after failures. A script's words are MACHINE+ and MACHINE- for the end of
-// the run there, with success or not, and a duration that passes.
+// TestFaults says what becomes of machines, matrices and jobs after failures. A script's words are MACHINE+
+// and MACHINE- for the end of the run there, with success or not, and a duration that passes.
 func TestFaults(t *testing.T) {
 	matrix := func(n, retries int) func(*world) error {
 		return func(w *world) error {
@@ -178,8 +178,8 @@ func TestMatrixOfFailuresHolds(t *testing.T) {
 	}
 }
 
-// TestNight runs 500 jobs on six machines over a night, of which one fails at once and one after a while, each job with three retries: every job
-// that can succeed does, both machines are set aside, and no good one is.
+// TestNight runs 500 jobs on six machines over a night, of which one fails at once and one after a while, each
+// job with three retries: every job that can succeed does, both machines are set aside, and no good one is.
 func TestNight(t *testing.T) {
 	for seed := range uint64(2) {
 		for _, kind := range []string{"matrix", "one command", "many commands"} {

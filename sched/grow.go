@@ -10,9 +10,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A matrix that is submitted again under its name is the same sweep, perhaps with more values. A cell is its command, its
-// values and its repeat: what of it is done stays, and only cells that are new, have failed, were lost or were
-// forgotten run. The new ones get consecutive ids of their own.
+// A matrix that is submitted again under its name is the same sweep, perhaps with more values. A cell is its
+// command, its values and its repeat: what of it is done stays, and only cells that are new, have failed,
+// were lost or were forgotten run. The new ones get consecutive ids of their own.
 
 // Growth is what submitting a matrix again comes to.
 type Growth struct {
@@ -28,8 +28,8 @@ type Growth struct {
 	Sample    []string // the commands of the first that would run
 }
 
-// PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's, the first new job's, the number of
-// new cells, and then the jobs that run a cell again.
+// PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's, the first
+// new job's, the number of new cells, and then the jobs that run a cell again.
 func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan, Growth, error) {
 	m := s.matrices[s.named[spec.Name]]
 	if m == nil {
@@ -317,7 +317,8 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	return nil
 }
 
-// retemplate gives the cells without a record of their own other settings; a priority is also a place in the queue.
+// retemplate gives the cells without a record of their own
+// other settings; a priority is also a place in the queue.
 func (s *State) retemplate(m *matrix, template *statepb.Job) {
 	m.Template = template
 	if m.item != nil && m.item.priority != template.Priority {

@@ -13,13 +13,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Loop owns the state of a daemon. One goroutine, Run, takes what is waiting (requests, outcomes, timers), applies
-// what follows, and commits it as one batch; replies, events and effects wait for that. So a turn costs one
-// sync of the disk however much it does, and what anybody sees is durable. A commit that fails ends the loop:
-// nothing is ever rolled back.
+// Loop owns the state of a daemon. One goroutine, Run, takes what is waiting (requests, outcomes, timers),
+// applies what follows, and commits it as one batch; replies, events and effects wait for that. So a turn
+// costs one sync of the disk however much it does, and what anybody sees is durable. A commit that fails ends
+// the loop: nothing is ever rolled back.
 //
-// The loop never waits for the fleet and never sends to itself. Report may be called from anywhere, also by the fleet in
-// the middle of a call that the loop makes.
+// The loop never waits for the fleet and never sends to itself. Report may be called from anywhere, also by
+// the fleet in the middle of a call that the loop makes.
 type Loop struct {
 	state   *State // Run's goroutine alone
 	journal Journal
@@ -111,8 +111,8 @@ func (l *Loop) Do(ctx context.Context, id string, newWork bool, plan func(s *Sta
 	return r.plan, r.repeated, r.err
 }
 
-// Read lets f look at the state, which is durable then. f must be quick and take at most MaxPage records: nothing
-// else happens meanwhile. It keeps nothing of the state's memory.
+// Read lets f look at the state, which is durable then. f must be quick and take at most MaxPage records:
+// nothing else happens meanwhile. It keeps nothing of the state's memory.
 func (l *Loop) Read(ctx context.Context, f func(s *State)) error {
 	return l.send(ctx, &request{read: f}).err
 }
@@ -294,8 +294,8 @@ func (l *Loop) reply(requests []*request) {
 	}
 }
 
-// guard runs what a request brings along. Neither plans nor reads change the state, so a panic in one is that request's
-// error, and not the daemon's end.
+// guard runs what a request brings along. Neither plans nor reads change the state, so a panic in one is that
+// request's error, and not the daemon's end.
 func (l *Loop) guard(what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -240,7 +240,8 @@ func TestCommitFails(t *testing.T) {
 	})
 }
 
-// TestRequestTwice: a request whose id was done is not done again, in the same turn or later, and gives what it gave.
+// TestRequestTwice: a request whose id was done is not done
+// again, in the same turn or later, and gives what it gave.
 func TestRequestTwice(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		d.tape.busy = make(chan struct{})
@@ -293,7 +294,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// TestNoMessageIsLost sends from 64 goroutines at once. Thousands of jobs aren't checked in each of hundreds of turns.
+// TestNoMessageIsLost sends from 64 goroutines at once.
+// Thousands of jobs aren't checked in each of hundreds of turns.
 func TestNoMessageIsLost(t *testing.T) {
 	inBubbleWith(t, false, func(t *testing.T, d *desk) {
 		const senders, each = 64, 50
@@ -365,8 +367,8 @@ func TestSeal(t *testing.T) {
 	})
 }
 
-// TestSnapshotWhileRunning: the state goes on while a snapshot is written, one is written at a time, it stands for the moment at which it began, and
-// one that fails is reported and tried again later.
+// TestSnapshotWhileRunning: the state goes on while a snapshot is written, one is written at a time, it
+// stands for the moment at which it began, and one that fails is reported and tried again later.
 func TestSnapshotWhileRunning(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		d.tape.hold = make(chan struct{})
@@ -406,7 +408,8 @@ func TestSnapshotWhileRunning(t *testing.T) {
 	})
 }
 
-// TestStop: what came before the end is done, what comes after is refused, and a snapshot under way is waited for.
+// TestStop: what came before the end is done, what comes after
+// is refused, and a snapshot under way is waited for.
 func TestStop(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		d.tape.hold = make(chan struct{})
@@ -474,7 +477,8 @@ func TestPanicIsOneRequests(t *testing.T) {
 	})
 }
 
-// TestBytesFromMachines: text that is no UTF-8 in what a machine reports doesn't stop the loop, and can be read back.
+// TestBytesFromMachines: text that is no UTF-8 in what a
+// machine reports doesn't stop the loop, and can be read back.
 func TestBytesFromMachines(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		p, err := d.plan(t.Context(), "", oneJob)

@@ -79,8 +79,8 @@ func (s *State) Classes() []string {
 	return names
 }
 
-// free counts the slots that could take a job at the time being. What is still to be ended on the machine, and runs
-// that nothing knows, hold theirs.
+// free counts the slots that could take a job at the time being. What is still to be ended on the machine,
+// and runs that nothing knows, hold theirs.
 func (s *State) free(m *machine) int {
 	free := int(m.Slots) - len(m.orphans) - s.owing[m.Addr]
 	for _, id := range m.slots { // more than Slots, while jobs run that began before they became fewer

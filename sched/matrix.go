@@ -155,7 +155,8 @@ func (m *matrix) job(c uint32) *statepb.Job {
 	return j
 }
 
-// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, and SEED, when there is more than one.
+// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, and SEED,
+// when there is more than one.
 func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 	index, repeat := cellIndex(m, c)
 	vars := make([]*statepb.Var, 0, len(index)+1)
@@ -171,12 +172,14 @@ func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 	return vars
 }
 
-// seedName is a variable of the daemon's own that a matrix may have as its own instead: many programs' runs are told apart by it.
+// seedName is a variable of the daemon's own that a matrix may have
+// as its own instead: many programs' runs are told apart by it.
 const seedName = "SEED"
 
-// Seed is {SEED} in a repeat: a number below 2³¹, the same in every cell, so that cells can be compared pair by pair, and the same
-// whenever the repeat is run. It is the output of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-// OOPSLA 2014) for the repeat's place in the sequence that begins at base.
+// Seed is {SEED} in a repeat: a number below 2³¹, the same in every cell, so that cells can be
+// compared pair by pair, and the same whenever the repeat is run. It is the output of
+// splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA
+// 2014) for the repeat's place in the sequence that begins at base.
 func Seed(base uint64, repeat uint32) uint64 {
 	z := base + (uint64(repeat)+1)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9

@@ -19,8 +19,8 @@ func (m *matrix) clock(d time.Duration) {
 	m.Runs.Squares += d.Seconds() * d.Seconds()
 }
 
-// Pace is what can be said of how long the rest of a matrix takes: the runs that have ended, what is left, and how
-// much of it fits at once.
+// Pace is what can be said of how long the rest of a matrix takes: the runs that have ended, what is left,
+// and how much of it fits at once.
 type Pace struct {
 	Runs    *statepb.Runs // nil: none has ended
 	Waiting int
@@ -68,8 +68,8 @@ type CellView struct {
 	ResultsDir string
 }
 
-// CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of results too, when the metrics
-// are in a file there.
+// CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of results too,
+// when the metrics are in a file there.
 func (s *State) CellViews(id uint64, from uint32) []CellView {
 	m := s.matrices[id]
 	if m == nil {
@@ -92,8 +92,8 @@ func (s *State) CellViews(id uint64, from uint32) []CellView {
 	return views
 }
 
-// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match, which sees a cell's index into
-// the values of each axis and its repeat; nil matches all.
+// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match, which sees
+// a cell's index into the values of each axis and its repeat; nil matches all.
 func (s *State) PlanMatrixRestart(id uint64, statuses []Status, match func(row []uint32) (bool, error)) (BulkPlan, error) {
 	m := s.matrices[id]
 	var ids []uint64

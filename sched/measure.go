@@ -15,8 +15,8 @@ func (s *State) CountsByClass() map[string]Counts {
 	return counts
 }
 
-// WaitingSince says of each class with a queue since when the job at its head has waited: since its submission, or since its
-// retry was due.
+// WaitingSince says of each class with a queue since when the job at its head has waited: since its
+// submission, or since its retry was due.
 func (s *State) WaitingSince() map[string]time.Time {
 	since := map[string]time.Time{}
 	for name, c := range s.classes {

@@ -13,9 +13,9 @@ import (
 // indexChunk is how many ids one record of the index describes.
 const indexChunk = 1 << 16
 
-// Freeze gives a view of the durable state as it is now, which can be written while the state goes on: each call of
-// the function passes the records of a snapshot to yield, in an order that Restore understands. What is
-// small is encoded at once; history's blocks never change, and are shared.
+// Freeze gives a view of the durable state as it is now, which can be written while the state goes on: each
+// call of the function passes the records of a snapshot to yield, in an order that Restore understands. What
+// is small is encoded at once; history's blocks never change, and are shared.
 func (s *State) Freeze() func(yield func([]byte) error) error {
 	var records [][]byte
 	var failed error

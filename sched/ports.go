@@ -8,11 +8,11 @@ import (
 
 // Journal makes changes durable. Package snapshot implements it.
 //
-// The loop is its only caller, except that WriteSnapshot may run in a goroutine of the loop's while
-// Commit goes on.
+// The loop is its only caller, except that WriteSnapshot may
+// run in a goroutine of the loop's while Commit goes on.
 type Journal interface {
-	// Commit makes the records durable as one batch. After an error nothing is known about them, and
-	// every later call fails too.
+	// Commit makes the records durable as one batch. After an error
+	// nothing is known about them, and every later call fails too.
 	Commit(records [][]byte) error
 	// Full says that the disk is so full that new work should be refused. Commit still works.
 	Full() bool
@@ -38,8 +38,7 @@ type Fleet interface {
 	// Start starts the run and follows it to its end. With Known, it has started before: only
 	// follow it. Repeated over connections until an outcome is known.
 	Start(r Run)
-	// Cancel ends the run's whole tree; it ends with an Ended whose cause is what the supervisor
-	// recorded first.
+	// Cancel ends the run's whole tree; it ends with an Ended whose cause is what the supervisor recorded first.
 	Cancel(r *statepb.RunRef)
 	// Retime gives a run another timeout, counted from its start; 0 takes it away.
 	Retime(r *statepb.RunRef, timeout time.Duration)
@@ -47,8 +46,8 @@ type Fleet interface {
 	Copy(c Copy)
 	// StopCopy stops a copy; it reports CopyEnded with an error, unless it was done already.
 	StopCopy(job uint64)
-	// Settle carries out an obligation: cancels the run when asked to, and removes its directory when its log and exit
-	// record are safe on the host; then it reports Settled.
+	// Settle carries out an obligation: cancels the run when asked to, and removes its directory when its log
+	// and exit record are safe on the host; then it reports Settled.
 	Settle(o *statepb.Obligation)
 	// Drop forgets all that is under way for a run: it is known to be lost or was given up.
 	Drop(r *statepb.RunRef)

@@ -23,8 +23,8 @@ func (s *State) class(name string) *class {
 	return c
 }
 
-// item is an entry of a class's queue: one waiting job, or all the untouched cells of a matrix, of
-// which the lowest is next.
+// item is an entry of a class's queue: one waiting job, or all
+// the untouched cells of a matrix, of which the lowest is next.
 type item struct {
 	priority int32
 	id       uint64
@@ -96,8 +96,8 @@ func (h *delayHeap) Pop() any {
 	return j
 }
 
-// enqueue puts a job where its status wants it: in its class's queue, among the delayed, in its machine's list of
-// setups, or in none of them.
+// enqueue puts a job where its status wants it: in its class's queue, among the delayed, in its machine's
+// list of setups, or in none of them.
 func (s *State) enqueue(j *job) {
 	if j.Setup != nil {
 		s.queueSetup(j)

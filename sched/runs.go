@@ -135,8 +135,8 @@ func (s *State) copyOf(j *statepb.Job) Copy {
 	return c
 }
 
-// Destination is the directory on the host that a job's results go to: CP_PATH with its variables put in, and the
-// job's own directory in it, unless the path names the job itself or the job was submitted flat. Shared
+// Destination is the directory on the host that a job's results go to: CP_PATH with its variables put in, and
+// the job's own directory in it, unless the path names the job itself or the job was submitted flat. Shared
 // says that other jobs may put theirs there too.
 func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string, shared bool) {
 	dir = filepath.Clean(Expand(j.CpPath, value))

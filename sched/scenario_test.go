@@ -195,7 +195,8 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestSlotsFewer: slots that are taken away from under running jobs aren't filled again, and orphans and runs that are still to be ended hold theirs.
+// TestSlotsFewer: slots that are taken away from under running jobs aren't filled again, and orphans and runs
+// that are still to be ended hold theirs.
 func TestSlotsFewer(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 4, "a"))
@@ -219,7 +220,8 @@ func TestSlotsFewer(t *testing.T) {
 	}
 }
 
-// TestMachineComesBackOwing: a machine that was removed and added again gets no job for the slot in which a run is still to be ended.
+// TestMachineComesBackOwing: a machine that was removed and added
+// again gets no job for the slot in which a run is still to be ended.
 func TestMachineComesBackOwing(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a"))
@@ -244,7 +246,8 @@ func TestMachineComesBackOwing(t *testing.T) {
 	}
 }
 
-// TestUntil: before its end a machine gets only what is over by then, after it nothing, and goes when nothing is on it any more.
+// TestUntil: before its end a machine gets only what is over by
+// then, after it nothing, and goes when nothing is on it any more.
 func TestUntil(t *testing.T) {
 	w := newWorld()
 	check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "x", Slots: 2, Until: w.now.Add(time.Hour)}}, w.now)))
@@ -401,8 +404,8 @@ func TestSetups(t *testing.T) {
 	}
 }
 
-// TestSetupTakesTurns: a setup waits until what runs on its machine has ended and keeps others out; setups go in order; a staggered one lets
-// the machine work until its time.
+// TestSetupTakesTurns: a setup waits until what runs on its machine has ended and keeps others out; setups go
+// in order; a staggered one lets the machine work until its time.
 func TestSetupTakesTurns(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 2, "a", "b"))

@@ -12,10 +12,10 @@
 //   - A change is one durable fact. An outcome is what the fleet reports. An obligation is what is still
 //     to be done on a machine.
 //
-// State is what the changes, applied in order, make of it: Apply is the only way in which the durable part changes, and
-// it uses no clock, no randomness and no map order. Decide says which changes should come next. Loop owns the one State of a daemon:
-// it takes requests and outcomes, applies what follows from them, commits all changes of a turn as one batch, and
-// only then answers, publishes events and asks the fleet for effects.
+// State is what the changes, applied in order, make of it: Apply is the only way in which the durable part
+// changes, and it uses no clock, no randomness and no map order. Decide says which changes should come next.
+// Loop owns the one State of a daemon: it takes requests and outcomes, applies what follows from them, commits
+// all changes of a turn as one batch, and only then answers, publishes events and asks the fleet for effects.
 //
 // The package does no I/O: it declares the Journal and the Fleet that it needs, and others implement them.
 package sched
@@ -40,10 +40,11 @@ const (
 	Waiting = statepb.Status_WAITING
 	// Held: the user, or the rule for broken matrices, moved it in; only the user moves it out.
 	Held = statepb.Status_HELD
-	// Running: dispatched to a machine; whether it has begun there is known by its attempt. Decide moves it in; the
-	// outcome of its run moves it out. With canceling set, the user has asked to end it.
+	// Running: dispatched to a machine; whether it has begun there is known by its attempt. Decide moves it
+	// in; the outcome of its run moves it out. With canceling set, the user has asked to end it.
 	Running = statepb.Status_RUNNING
-	// Copying: it exited 0 and its results are on their way. The end of its run moves it in, the end of the copy out.
+	// Copying: it exited 0 and its results are on their way. The
+	// end of its run moves it in, the end of the copy out.
 	Copying = statepb.Status_COPYING
 	// Done: it exited 0. Final, but results may be copied again.
 	Done = statepb.Status_DONE

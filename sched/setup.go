@@ -10,12 +10,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A setup is a job that takes all slots of its machine and runs its commands in order, each as a run of its own (a step). While it
-// runs, and after it has failed, its machine is in no class; when all steps have succeeded the machine joins
-// the setup's class.
+// A setup is a job that takes all slots of its machine and runs its commands in order, each as a run of its
+// own (a step). While it runs, and after it has failed, its machine is in no class; when all steps have
+// succeeded the machine joins the setup's class.
 //
-// A setup with a reboot has a step that reboots the machine: that step has succeeded when it exits with 0, when the
-// reboot ends it by a signal, or when it is lost, as another boot id shows. The step after it is sent only to another boot.
+// A setup with a reboot has a step that reboots the machine: that step has succeeded when it
+// exits with 0, when the reboot ends it by a signal, or when it is lost, as another boot id
+// shows. The step after it is sent only to another boot.
 
 // rebootCommand reboots the machine, as root or as a user that may.
 const rebootCommand = "sudo -n reboot || reboot || /sbin/reboot"
@@ -34,7 +35,8 @@ type SetupSpec struct {
 	Verify  string        // the last step; "" none
 	Timeout time.Duration // over all steps
 	Stagger time.Duration
-	// Parallel is how many of the machines are set up at a time; 0: all. The others go on working until it is their turn.
+	// Parallel is how many of the machines are set up at a time;
+	// 0: all. The others go on working until it is their turn.
 	Parallel int
 	Notify   bool
 	Until    time.Time
@@ -191,8 +193,8 @@ func stepsHash(steps [][]byte) []byte {
 	return h.Sum(nil)
 }
 
-// classAfter is the class that a machine will be in when nothing more is asked: that of its last setup that is still to end, the one
-// from which it was set aside, or its own.
+// classAfter is the class that a machine will be in when nothing more is asked: that of its last setup that
+// is still to end, the one from which it was set aside, or its own.
 func (s *State) classAfter(m *machine) string {
 	if n := len(m.setups); n > 0 {
 		return s.live[m.setups[n-1]].Setup.Class

@@ -8,8 +8,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// State is everything that the daemon knows. Its durable part is what the changes made of it; the volatile part is
-// what the fleet last reported of each machine. It is not safe for use by several goroutines: Loop owns it.
+// State is everything that the daemon knows. Its durable part is what the changes made of it; the volatile part
+// is what the fleet last reported of each machine. It is not safe for use by several goroutines: Loop owns it.
 type State struct {
 	nextID  uint64
 	changes uint64 // applied so far
@@ -103,7 +103,8 @@ func (s *State) Job(id uint64) *statepb.Job {
 	if place := s.index.place[id]; place != 0 {
 		j, err := s.history.get(place)
 		if err != nil {
-			// A block was checked when it was read and made by this process otherwise: only broken memory ends here.
+			// A block was checked when it was read and made by this
+			// process otherwise: only broken memory ends here.
 			panic(fmt.Sprintf("job %d: %v", id, err))
 		}
 		return j

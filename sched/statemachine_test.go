@@ -13,9 +13,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestStateMachine drives a state with random requests, outcomes (also stale, repeated and contradictory ones) and time.
-// After each step every invariant holds; now and then the state is rebuilt from its journal, and from a snapshot
-// and the journal after it, and goes on as the rebuilt one.
+// TestStateMachine drives a state with random requests, outcomes (also stale, repeated and contradictory
+// ones) and time. After each step every invariant holds; now and then the state is rebuilt from its journal,
+// and from a snapshot and the journal after it, and goes on as the rebuilt one.
 func TestStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := &driver{world: newWorld(), refs: map[string]*statepb.RunRef{}}
@@ -301,8 +301,8 @@ func (d *driver) snapshotNow(t *rapid.T) {
 	d.snapshot, d.at = records, len(d.journal)
 }
 
-// rebuild compares the state with what its journal makes, and what the snapshot and the rest of the journal make, and goes on as one of these,
-// as a daemon that was started again does.
+// rebuild compares the state with what its journal makes, and what the snapshot and the rest of the journal
+// make, and goes on as one of these, as a daemon that was started again does.
 func (d *driver) rebuild(t *rapid.T) {
 	whole, err := restored(nil, d.journal)
 	if err != nil {

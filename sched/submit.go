@@ -12,8 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A plan turns a request into the changes that do it, or says why it can't be done. It reads the state and changes
-// nothing. Its changes are applied together or not at all.
+// A plan turns a request into the changes that do it, or says why it can't be done. It reads the state and
+// changes nothing. Its changes are applied together or not at all.
 
 // JobSpec is a job to submit, or what the cells of a matrix have in common.
 type JobSpec struct {
@@ -109,8 +109,8 @@ func shallow(j *statepb.Job) *statepb.Job {
 	}
 }
 
-// job checks what a job asks for and makes its record, without an id. The names of own are variables that the
-// job has anyway.
+// job checks what a job asks for and makes its record, without
+// an id. The names of own are variables that the job has anyway.
 func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, error) {
 	if err := checkClass(spec.Class); err != nil {
 		return nil, err
@@ -278,8 +278,8 @@ type MatrixSpec struct {
 	Name string
 	Axes []*statepb.Axis
 	Seed uint64 // from which {SEED} follows in each repeat
-	// Cells, unless nil, are the cells: for each its index into the values of each axis and then its repeat. Nil
-	// is the whole product.
+	// Cells, unless nil, are the cells: for each its index into the
+	// values of each axis and then its repeat. Nil is the whole product.
 	Cells [][]uint32
 }
 
@@ -430,7 +430,8 @@ func packIndex(cells [][]uint32) (index []byte, width uint32) {
 	return index, width
 }
 
-// PlanVar sets or unsets a variable. SLACK_API and WEBHOOK are always secrets: whoever knows such an address can write there.
+// PlanVar sets or unsets a variable. SLACK_API and WEBHOOK are
+// always secrets: whoever knows such an address can write there.
 func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 	if err := checkName(name); err != nil {
 		return Plan{}, err

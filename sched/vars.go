@@ -147,8 +147,8 @@ func sorted[V any](m map[string]V) []string {
 	return keys
 }
 
-// SplitWords splits a driver's command line as a shell splits words: blanks separate, '…' and "…" group, a backslash
-// takes the next byte as it is. Nothing is expanded.
+// SplitWords splits a driver's command line as a shell splits words: blanks separate, '…' and "…" group, a
+// backslash takes the next byte as it is. Nothing is expanded.
 func SplitWords(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder

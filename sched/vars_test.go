@@ -93,7 +93,8 @@ func TestSplitWords(t *testing.T) {
 	}
 }
 
-// FuzzExpand: what has no known name in it stays as it is, but for {{NAME}}; and a value is never looked at again.
+// FuzzExpand: what has no known name in it stays as it is, but
+// for {{NAME}}; and a value is never looked at again.
 func FuzzExpand(f *testing.F) {
 	for _, seed := range []string{"", "{A}", "{{A}}", "${A}", "{{{A}}}", "{A}{{B}}", "{print}", "{{.ID}}", "\xff{A"} {
 		f.Add(seed)

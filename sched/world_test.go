@@ -11,8 +11,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// world is a state with a clock, a journal in memory and a fleet that remembers what was asked of it: the loop without its
-// goroutine. Every step checks all invariants.
+// world is a state with a clock, a journal in memory and a fleet that remembers what was asked of it: the
+// loop without its goroutine. Every step checks all invariants.
 type world struct {
 	s       *State
 	now     time.Time
@@ -113,7 +113,8 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	return nil
 }
 
-// turn does what the loop does after requests and outcomes: decide until nothing is to be done, carry out the effects, check.
+// turn does what the loop does after requests and outcomes: decide
+// until nothing is to be done, carry out the effects, check.
 func (w *world) turn() error {
 	for n := 0; ; n++ {
 		decided := w.s.Decide(w.now)
@@ -280,8 +281,8 @@ func restored(snapshot, changes [][]byte) (*State, error) {
 	return r.State()
 }
 
-// dump writes down everything durable, and all that is derived from it, in an order of its own: two states are the same exactly if
-// their dumps are. Where a job's record lies in history is no part of it.
+// dump writes down everything durable, and all that is derived from it, in an order of its own: two states
+// are the same exactly if their dumps are. Where a job's record lies in history is no part of it.
 func dump(s *State) []string {
 	var out []string
 	put := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }

@@ -152,7 +152,8 @@ func (g *grid) shrink(width int, least func(gridColumn) int) {
 	}
 }
 
-// line makes one line of cells. A terminal too narrow for even one column per cell gets as much as there is room for.
+// line makes one line of cells. A terminal too narrow for even
+// one column per cell gets as much as there is room for.
 func (g *grid) line(cells [][]Span, width int, color bool) string {
 	var b strings.Builder
 	used, pending := 0, 0 // columns written, and blanks that are due before the next text
