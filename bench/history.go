@@ -163,16 +163,18 @@ func planMatrix(class string, n int) func(*sched.State, time.Time) (sched.Plan, 
 	}
 }
 
-// longHistory is a copy of a state directory with a million jobs. The first is made once.
+// longHistory is a copy of the state directory with a million jobs.
 func (w *world) longHistory(ctx context.Context) (string, error) {
-	if w.history == "" {
-		dir := w.path("history")
-		took, err := timed(func() error { return makeHistory(ctx, dir, million) })
+	if _, err := os.Stat(w.history); errors.Is(err, os.ErrNotExist) {
+		making := w.history + ".part"
+		took, err := timed(func() error { return makeHistory(ctx, making, million) })
 		if err != nil {
 			return "", fmt.Errorf("make a history of a million jobs: %w", err)
 		}
+		if err := os.Rename(making, w.history); err != nil {
+			return "", err
+		}
 		fmt.Fprintf(os.Stderr, "  a history of a million jobs was made in %s\n", show(took))
-		w.history = dir
 	}
 	dir, err := os.MkdirTemp(w.dir, "state-")
 	if err != nil {

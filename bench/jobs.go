@@ -23,7 +23,7 @@ func measureThousandSSH(ctx context.Context, w *world) (rows []row, err error) {
 			return err
 		}
 		ssh := []string{"ssh", "-F", w.peers, "m1", "true"}
-		runs, err := inTurn(ctx, 3,
+		runs, err := inTurn(ctx, 2,
 			d.manyJobs(ctx, "x"),
 			w.parallel(ctx, true, "--ssh", "ssh -F "+w.peers, "-S", "8/m1", "true"),
 			w.parallel(ctx, false, append([]string{"-j8"}, ssh...)...))

@@ -48,14 +48,18 @@ func lines() []line {
 	}
 }
 
+// options are what the command line says of a world.
+type options struct{ binary, history string }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	binary := flag.String("binary", "", "the jobserver that is measured; by default it is built")
+	history := flag.String("history", "", "where the state directory with a million jobs is kept; it is made if there is none")
 	times := flag.Int("times", 3, "how often all lines are measured, one after another")
 	document := flag.String("document", "docs/benchmarks.md", "where the table of a whole run goes")
 	flag.Parse()
-	if err := run(ctx, *binary, *times, *document, flag.Args()); err != nil {
+	if err := run(ctx, options{*binary, *history}, *times, *document, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
@@ -63,7 +67,7 @@ func main() {
 }
 
 // run measures the lines that the words number, or all of them.
-func run(ctx context.Context, binary string, times int, document string, words []string) (err error) {
+func run(ctx context.Context, o options, times int, document string, words []string) (err error) {
 	chosen := lines()
 	if len(words) > 0 {
 		times = 1
@@ -77,8 +81,8 @@ func run(ctx context.Context, binary string, times int, document string, words [
 		}
 		chosen = slices.DeleteFunc(chosen, func(l line) bool { return !slices.Contains(wanted, l.number) })
 	}
-	if binary == "" {
-		if binary, err = daemontest.Build(); err != nil {
+	if o.binary == "" {
+		if o.binary, err = daemontest.Build(); err != nil {
 			return err
 		}
 		defer daemontest.Cleanup()
@@ -88,7 +92,7 @@ func run(ctx context.Context, binary string, times int, document string, words [
 		if times > 1 {
 			fmt.Fprintf(os.Stderr, "Run %d of %d.\n", i+1, times)
 		}
-		measured, err := measureAll(ctx, binary, chosen)
+		measured, err := measureAll(ctx, o, chosen)
 		if err != nil {
 			return err
 		}
@@ -101,8 +105,8 @@ func run(ctx context.Context, binary string, times int, document string, words [
 }
 
 // measureAll measures lines in a world of their own, and prints each row as soon as it is known.
-func measureAll(ctx context.Context, binary string, chosen []line) (t table, err error) {
-	w, err := newWorld(ctx, binary)
+func measureAll(ctx context.Context, o options, chosen []line) (t table, err error) {
+	w, err := newWorld(ctx, o)
 	if err != nil {
 		return t, err
 	}

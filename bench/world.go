@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ type world struct {
 	fresh   string           // the same without
 	master  *exec.Cmd
 
-	history string // a state directory with a million jobs, made when first asked for
+	history string // a state directory with a million jobs, made when it is first asked for
 }
 
 const (
@@ -36,13 +37,13 @@ const (
 	peersCiphers = "  Ciphers aes128-gcm@openssh.com\n  KexAlgorithms curve25519-sha256\n"
 )
 
-func newWorld(ctx context.Context, binary string) (*world, error) {
+func newWorld(ctx context.Context, o options) (*world, error) {
 	base := os.Getenv("BENCH_DIR")
 	dir, err := os.MkdirTemp(base, "jobserver-bench-")
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, binary: binary}
+	w := &world{dir: dir, binary: o.binary, history: cmp.Or(o.history, filepath.Join(dir, "history"))}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
