@@ -10,11 +10,11 @@
 // turns out too big or can't be encoded is replaced by an error without upsetting the stream. It costs a client
 // of many calls about 0.1 ms each, and commands, which make one call a connection, nothing.
 //
-// Both sides are net/rpc's, with codecs of ours over the frames: the client its Client, the
-// daemon a Server for each connection, which registers the methods that ServerOptions.Register
-// makes for that peer and the connection's context. Hello is answered before the Server
-// begins. What a Server would do to a handler's panic (end the process) and to its error (keep
-// only the text), Handle prevents, by registering every method inside a guard.
+// Both sides are net/rpc's, with codecs of ours over the frames: the client its Client, the daemon a Server
+// for each connection, which registers the methods that ServerOptions.Register makes for that peer and the
+// connection's context. Hello is answered before the Server begins. What a Server would do to a handler's
+// panic (end the process) and to its error (keep only the text), Handle prevents, by registering every
+// method inside a guard.
 //
 // # Contract
 //
