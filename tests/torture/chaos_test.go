@@ -15,37 +15,44 @@ var places = []string{
 	"fleet.run-ended", "fleet.run-forgotten", "fleet.results-gathered", "fleet.results-placed", "serve.opened", "serve.recovered",
 }
 
-// chaos breaks things. It belongs to one goroutine.
+// chaos breaks things. It belongs to one goroutine; one for the daemon and one for all else may work at the same time.
 type chaos struct {
 	w      *world
 	rng    *rand.Rand
-	longer bool     // failures last longer than the keepalive
-	env    []string // of the daemon, always
-	aim    []string // places to choose from
+	deeds  []func(*chaos, context.Context) // to choose from
+	longer bool                            // failures last longer than the keepalive
+	env    []string                        // of the daemon, always
+	aim    []string                        // places to choose from
 
 	kills, deaths, cuts, partitions, sessions, pauses int
 	faults                                            []string
 }
 
+// Deeds on the daemon, and on everything else.
+var (
+	onDaemon   = []func(*chaos, context.Context){(*chaos).kill, (*chaos).kill, (*chaos).kill, (*chaos).pause}
+	onMachines = []func(*chaos, context.Context){(*chaos).breakNetwork, (*chaos).breakMachine}
+)
+
 func (c *chaos) String() string {
-	return fmt.Sprintf("%d kills, %d deaths at fail points, %d cuts, %d partitions, %d sshds or sessions killed, %d pauses",
-		c.kills, c.deaths, c.cuts, c.partitions, c.sessions, c.pauses)
+	var did []string
+	for _, d := range []struct {
+		n    int
+		what string
+	}{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"}, {c.partitions, "partitions"},
+		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}} {
+		if d.n > 0 {
+			did = append(did, fmt.Sprintf("%d %s", d.n, d.what))
+		}
+	}
+	return strings.Join(did, ", ")
 }
 
 // run breaks something, heals it, and so on until ctx ends.
 func (c *chaos) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, c.upTo(400*time.Millisecond))
-		switch c.rng.IntN(8) {
-		case 0, 1, 2:
-			c.kill(ctx)
-		case 3:
-			c.pause(ctx)
-		case 4, 5:
-			c.breakNetwork(ctx)
-		default:
-			c.breakMachine(ctx)
-		}
+		c.deeds[c.rng.IntN(len(c.deeds))](c, ctx)
 		if len(c.faults) > 0 {
 			return
 		}
@@ -56,7 +63,7 @@ func (c *chaos) upTo(d time.Duration) time.Duration { return time.Duration(c.rng
 
 // while is how long a failure lasts.
 func (c *chaos) while() time.Duration {
-	if c.longer && c.rng.IntN(8) == 0 {
+	if c.longer && c.rng.IntN(16) == 0 {
 		return 20*time.Second + c.upTo(25*time.Second)
 	}
 	return c.upTo(1200 * time.Millisecond)

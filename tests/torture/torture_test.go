@@ -2,7 +2,10 @@ package torture_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +35,14 @@ func TestTorture(t *testing.T) {
 	w.add(slots(4))
 	w.add(slots(4), inNamespace)
 	w.add(slots(4))
-	l, c := &load{w: w, clients: s.clients, patience: 3 * time.Minute}, &chaos{w: w, rng: rng, longer: s.longer, aim: s.aim}
+	l, c := &load{w: w, clients: s.clients, patience: 3 * time.Minute}, []*chaos{
+		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), deeds: onDaemon, longer: s.longer, aim: s.aim},
+		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), deeds: onMachines, longer: s.longer},
+	}
 	for round := range rounds {
-		l.endure(s, c)
+		l.endure(s, rng, c...)
 		f := l.verify()
-		t.Logf("round %d: %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round+1, c, f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
+		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round+1, c[0], c[1], f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
 		for _, fault := range f.faults {
 			t.Error(fault)
 		}
@@ -48,19 +54,20 @@ func TestTorture(t *testing.T) {
 }
 
 // endure lets clients work while things break; in the end everything heals, and all jobs come to their end.
-func (l *load) endure(s scene, c *chaos) {
+func (l *load) endure(s scene, rng *rand.Rand, all ...*chaos) {
 	w := l.w
 	breaking, cancel := context.WithTimeout(context.Background(), s.lasting)
 	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.run(breaking)
-	}()
-	l.run(breaking, c.rng)
-	<-done
-	for _, fault := range c.faults {
-		l.fault("chaos: %s", fault)
+	var breakers sync.WaitGroup
+	for _, c := range all {
+		breakers.Go(func() { c.run(breaking) })
+	}
+	l.run(breaking, rng)
+	breakers.Wait()
+	for _, c := range all {
+		for _, fault := range c.faults {
+			l.fault("chaos: %s", fault)
+		}
 	}
 	if len(l.faults) > 0 {
 		return
@@ -155,9 +162,10 @@ func TestMutants(t *testing.T) {
 			w.restart(env...)
 			w.add(append(opts, slots(8))...)
 			s := scene{clients: 16, lasting: 8 * time.Second}
-			l, c := &load{w: w, clients: s.clients, patience: 45 * time.Second}, &chaos{w: w, rng: seeded(t), aim: tt.aim, env: env}
+			l, rng := &load{w: w, clients: s.clients, patience: 45 * time.Second}, seeded(t)
+			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), deeds: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
 			for range 5 {
-				l.endure(s, c)
+				l.endure(s, rng, c)
 				if f := l.verify(); len(f.faults) > 0 {
 					t.Logf("found: %s", f.faults[0])
 					return
