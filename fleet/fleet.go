@@ -31,6 +31,7 @@ type Fleet struct {
 
 	mu       sync.Mutex
 	ctx      context.Context     // of Run; nil before
+	ended    bool                // Run only waits: nothing is started any more
 	machines map[string]*machine // by address; driversHere is the agent for drivers
 	copiers  map[uint64]*machine // by job: who copies its results
 }
@@ -77,7 +78,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Unlock()
 
 	<-ctx.Done()
-	f.mu.Lock() // nothing is started from here on
+	f.mu.Lock()
+	f.ended = true // a task that was begun after this would not be waited for
 	f.mu.Unlock()
 	f.tasks.Wait()
 	f.builds.close()
@@ -86,7 +88,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 // start sets a machine's actor going. f.mu is held.
 func (f *Fleet) start(m *machine) {
-	if f.ctx == nil || f.ctx.Err() != nil {
+	if f.ctx == nil || f.ended {
 		return
 	}
 	f.tasks.Go(func() { m.loop(f.ctx) })
