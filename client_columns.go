@@ -24,6 +24,11 @@ func plain[T any](title, key string, f func(T) string) view.Column[T] {
 	return view.Column[T]{Title: title, Key: key, Cell: view.Text(f)}
 }
 
+// sized is a column of a number of bytes; 0, which is unknown, is left out.
+func sized[T any](title, key string, f func(T) int64) view.Column[T] {
+	return view.Column[T]{Title: title, Key: key, Value: number(f), Cell: view.Text(func(row T) string { return sizeText(f(row)) })}
+}
+
 // onlyCSV is a column that tables don't have.
 func onlyCSV[T any](key string, f func(T) string) view.Column[T] {
 	return view.Column[T]{Key: key, Value: f}
@@ -50,11 +55,12 @@ func machineColumns(e *env) []view.Column[api.Machine] {
 		text("OS", "os", func(m m) string { return m.OS }),
 		text("Arch", "arch", func(m m) string { return m.Arch }),
 		text("Cores", "cores", number(func(m m) int64 { return int64(m.Cores) })),
-		{Title: "Memory", Key: "memory_bytes", Cell: view.Text(func(m m) string { return sizeText(m.MemoryBytes) }), Value: number(func(m m) int64 { return m.MemoryBytes })},
-		{Title: "Free disk", Key: "free_bytes", Cell: view.Text(func(m m) string { return sizeText(m.FreeBytes) }), Value: number(func(m m) int64 { return m.FreeBytes })},
-		{Title: "Load", Key: "load1", Right: true, Cell: view.Text(func(m m) string { return measured(m, "%.2f", m.Load1) }), Value: floatText(func(m m) float64 { return m.Load1 })},
-		{Title: "Clock", Key: "clock_offset_seconds", Right: true, Cell: view.Text(func(m m) string { return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds) }),
-			Value: floatText(func(m m) float64 { return m.ClockOffsetSeconds })},
+		sized("Memory", "memory_bytes", func(m m) int64 { return m.MemoryBytes }),
+		sized("Free disk", "free_bytes", func(m m) int64 { return m.FreeBytes }),
+		{Title: "Load", Key: "load1", Right: true, Value: floatText(func(m m) float64 { return m.Load1 }),
+			Cell: view.Text(func(m m) string { return measured(m, "%.2f", m.Load1) })},
+		{Title: "Clock", Key: "clock_offset_seconds", Right: true, Value: floatText(func(m m) float64 { return m.ClockOffsetSeconds }),
+			Cell: view.Text(func(m m) string { return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds) })},
 		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.timePointerText(m.Until) })},
 	} {
 		c.OnlyWide = true
@@ -150,11 +156,13 @@ func checkColumns(e *env) []view.Column[api.MachineCheck] {
 		})}
 	key := plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
 	key.Value, key.Give, key.Middle, key.Min = func(c c) string { return c.Fingerprint }, 5, true, 20
-	return []view.Column[c]{addr, ok, latency, system,
-		{Title: "Cores", Key: "cores", Right: true, Give: 2, Cell: view.Text(number(func(c c) int64 { return int64(c.Cores) }))},
-		{Title: "Memory", Key: "memory_bytes", Right: true, Give: 2, Cell: view.Text(func(c c) string { return sizeText(c.MemoryBytes) }), Value: number(func(c c) int64 { return c.MemoryBytes })},
-		{Title: "Free disk", Key: "free_bytes", Right: true, Give: 2, Cell: view.Text(func(c c) string { return sizeText(c.FreeBytes) }), Value: number(func(c c) int64 { return c.FreeBytes })},
-		clock, key,
+	cores := plain("Cores", "cores", number(func(c c) int64 { return int64(c.Cores) }))
+	memory := sized("Memory", "memory_bytes", func(c c) int64 { return c.MemoryBytes })
+	disk := sized("Free disk", "free_bytes", func(c c) int64 { return c.FreeBytes })
+	for _, column := range []*view.Column[c]{&cores, &memory, &disk} {
+		column.Right, column.Give = true, 2
+	}
+	return []view.Column[c]{addr, ok, latency, system, cores, memory, disk, clock, key,
 		onlyCSV("arch", func(c c) string { return c.Arch }),
 		onlyCSV("error", func(c c) string { return c.Error }),
 	}
@@ -273,7 +281,8 @@ func tagColumns(e *env) []view.Column[api.Tag] {
 	id.IsID = true
 	return []view.Column[api.Tag]{id,
 		plain("Name", "name", func(t api.Tag) string { return t.Name }),
-		{Title: "Jobs", Key: "jobs", Cell: func(t api.Tag) []view.Span { return viewCounts(t.Counts).Short() }, Value: func(t api.Tag) string { return fmt.Sprint(t.Counts.Total()) }},
+		{Title: "Jobs", Key: "jobs", Value: func(t api.Tag) string { return fmt.Sprint(t.Counts.Total()) },
+			Cell: func(t api.Tag) []view.Span { return viewCounts(t.Counts).Short() }},
 	}
 }
 

@@ -119,7 +119,7 @@ func (c *jobLog) logs(jobs []api.Job) ([]logFile, error) {
 		}
 		if path == "" {
 			return nil, api.Errorf(api.NotFound, "job %d has no log: it is %s, and has never started", job.JID, job.Status).
-				WithHint("%s", "`job log -t` waits for it, `job why` tells why it doesn't start")
+				WithHint("`jobserver job log -t %d` waits for it, `jobserver job why %d` tells why it doesn't start", job.JID, job.JID)
 		}
 		logs = append(logs, logFile{job.JID, attempt, 0, c.Error, path})
 	}

@@ -111,7 +111,8 @@ func fileColumns() []view.Column[fileCheck] {
 	name := plain("File", "file", func(f fileCheck) string { return f.File })
 	name.IsID = true
 	return []view.Column[fileCheck]{name,
-		{Title: "Size", Key: "bytes", Right: true, Cell: view.Text(func(f fileCheck) string { return view.FormatSize(f.Bytes) }), Value: func(f fileCheck) string { return fmt.Sprint(f.Bytes) }},
+		{Title: "Size", Key: "bytes", Right: true, Value: func(f fileCheck) string { return fmt.Sprint(f.Bytes) },
+			Cell: view.Text(func(f fileCheck) string { return view.FormatSize(f.Bytes) })},
 		{Title: "Records", Key: "records", Right: true, Cell: view.Text(func(f fileCheck) string { return fmt.Sprint(f.Records) })},
 		{Title: "Check", Key: "error", Value: func(f fileCheck) string { return f.Error }, Cell: func(f fileCheck) []view.Span {
 			if f.Error != "" {

@@ -225,14 +225,16 @@ func standouts(found []finding) []string {
 	for _, addr := range slices.Sorted(maps.Keys(machines)) {
 		if s := machines[addr]; standsOut(s, rest(s)) {
 			o := rest(s)
-			out = append(out, fmt.Sprintf("machine %s stands out: %d of its %d attempts failed, on the others %d of %d", addr, s.failed, s.all, o.failed, o.all))
+			out = append(out, fmt.Sprintf("machine %s stands out: %d of its %d attempts failed, on the others %d of %d",
+				addr, s.failed, s.all, o.failed, o.all))
 		}
 	}
 	keys := slices.SortedFunc(maps.Keys(values), func(a, b [2]string) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	for _, key := range keys {
 		if s := values[key]; standsOut(s, rest(s)) {
 			o := rest(s)
-			out = append(out, fmt.Sprintf("%s=%s stands out: %d of %d attempts with it failed, without it %d of %d", key[0], view.Clean(key[1]), s.failed, s.all, o.failed, o.all))
+			out = append(out, fmt.Sprintf("%s=%s stands out: %d of %d attempts with it failed, without it %d of %d",
+				key[0], view.Clean(key[1]), s.failed, s.all, o.failed, o.all))
 		}
 	}
 	return out[:min(len(out), maxGroups)]

@@ -52,7 +52,10 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 	if m == nil {
 		return MachineView{}, false
 	}
-	v := MachineView{Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint, Vitals: m.vitals, Orphans: m.orphans, Resting: m.restsUntil() > s.looked}
+	v := MachineView{
+		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
+		Vitals: m.vitals, Orphans: m.orphans, Resting: m.restsUntil() > s.looked,
+	}
 	for _, id := range m.slots {
 		if id != 0 && (len(v.Running) == 0 || v.Running[len(v.Running)-1] != id) {
 			v.Running = append(v.Running, id)

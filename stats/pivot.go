@@ -49,7 +49,6 @@ type Group struct {
 	Failed  int         // and that failed, were lost or canceled
 	Missing int         // and that have not ended yet
 	Silent  int         // of Done: without a value for one of the metrics
-	kinds   map[string]int
 }
 
 // Table is a pivot table.
