@@ -62,9 +62,14 @@ func TestMachineDiskFull(t *testing.T) {
 func TestNoExec(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.stop()
+	program := read(t, w.Binary) + "\n" // a program of its own, which no other machine finds in /var/tmp
+	w.Binary = filepath.Join(w.dir, "jobserver")
+	write(t, w.Binary, program, 0o755)
+	w.start()
 	fallback := fmt.Sprintf("/var/tmp/jobserver-%d", os.Getuid())
 	// Others may use it too: only what is ours goes.
-	binary := sha256.Sum256([]byte(read(t, w.Binary)))
+	binary := sha256.Sum256([]byte(program))
 	server := strings.TrimSpace(read(t, filepath.Join(w.StateDir, "server-id")))
 	t.Cleanup(func() {
 		os.RemoveAll(filepath.Join(fallback, "runs", server))

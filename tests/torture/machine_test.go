@@ -110,7 +110,7 @@ func (m *machine) start(w *world, dir string, opts []sshtest.Option) {
 	m.inside(func() { m.Machine, err = sshtest.New(dir, opts...) })
 	must(w.t, err)
 	w.t.Cleanup(func() {
-		m.endSupervisors()
+		m.endSupervisors(w.t)
 		if err := m.Close(); err != nil {
 			w.t.Errorf("end %s: %v", m.alias, err)
 		}
@@ -156,28 +156,41 @@ func (m *machine) boots(t testing.TB, id string) { write(t, m.bootID, id+"\n", 0
 func (m *machine) crash(t testing.TB) {
 	t.Helper()
 	must(t, m.Stop())
-	m.endSupervisors()
+	m.endSupervisors(t)
 	_, err := m.KillAll()
 	must(t, err)
 }
 
-// ours are the processes that run our program from the machine's home: agents and supervisors.
-func (m *machine) ours() (pids []int) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		if exe, err := os.Readlink(dir + "/exe"); err == nil && strings.HasPrefix(exe, m.Home+"/") {
-			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
-				pids = append(pids, pid)
-			}
+// ours are the processes of our program on the machine: agents and supervisors run from its home, and a supervisor that has a run is
+// in the run's directory there, wherever it was started from: machines that are one host share what is in /var/tmp. all
+// are these and whatever has the machine's environment: jobs and shells.
+func (m *machine) ours(t testing.TB, all bool) (pids []int) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Errorf("look for processes: %v", err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe") // it may have ended
+		cwd, _ := os.Readlink("/proc/" + e.Name() + "/cwd")
+		env, _ := os.ReadFile("/proc/" + e.Name() + "/environ")
+		inherited := strings.Contains(string(env), "\x00HOME="+m.Home+"\x00") && !strings.HasPrefix(filepath.Base(exe), "sshd")
+		if inherited && all || strings.HasPrefix(exe, m.Home+"/") || strings.HasPrefix(cwd, m.Home+"/.local/state/jobserver/runs/") {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
 // endSupervisors kills our processes on the machine; each takes its command along.
-func (m *machine) endSupervisors() {
-	for _, pid := range m.ours() {
-		syscall.Kill(pid, syscall.SIGKILL)
+func (m *machine) endSupervisors(t testing.TB) {
+	for pids := m.ours(t, false); len(pids) > 0; pids = m.ours(t, false) { // one may have been about to begin
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
 	}
 }
 
@@ -195,10 +208,7 @@ func (m *machine) clean(t testing.TB) {
 	if runs := m.runs(t); len(runs) > 0 {
 		t.Errorf("%d run directories are left on %s: %q", len(runs), m.alias, runs[:min(5, len(runs))])
 	}
-	eventually(t, "the agents of "+m.alias+" end", func() bool { return len(m.ours()) == 0 })
-	if n, err := m.KillAll(); n != 0 || err != nil {
-		t.Errorf("%d processes were left on %s; %v", n, m.alias, err)
-	}
+	eventually(t, "all processes on "+m.alias+" end", func() bool { return len(m.ours(t, true)) == 0 })
 }
 
 func must(t testing.TB, err error) {
