@@ -211,6 +211,53 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestYield compares the short way to what a job has left with its whole record.
+func TestYield(t *testing.T) {
+	w := newWorld()
+	if err := w.pool("x", 50, "a"); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "run", CpPath: "/results", MaxFailures: 1, Repeat: blockJobs + 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; len(w.running()) > 0 || len(w.fleet.copies) > 0; n++ {
+		for _, run := range w.running() {
+			r := exit(0)
+			r.Metrics = []string{fmt.Sprintf("n=%d", n), "job=" + fmt.Sprint(run.Ref.Job)}
+			if n%3 == 0 {
+				r.Results = []string{"out"}
+			}
+			if err := w.report(Ended{Ref: run.Ref, Result: r}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for job := range w.fleet.copies {
+			delete(w.fleet.copies, job)
+			if err := w.report(CopyEnded{Job: job, Dir: fmt.Sprintf("/results/%d", job)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.pass(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks := 0
+	for _, id := range ids {
+		j := w.s.Job(id)
+		metrics, dir := w.s.yield(id)
+		if diff := cmp.Diff(last(j).Metrics, metrics); diff != "" || dir != j.ResultsDir || w.s.Status(id) != Done {
+			t.Fatalf("job %d, %v, left %q; %s", id, w.s.Status(id), dir, diff)
+		}
+		if w.s.index.place[id] != 0 {
+			blocks++
+		}
+	}
+	if blocks < blockJobs {
+		t.Errorf("%d jobs are in blocks", blocks)
+	}
+}
+
 func BenchmarkGrow100k(b *testing.B) {
 	values := func(n int) (v []string) {
 		for i := range n {

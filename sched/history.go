@@ -61,6 +61,19 @@ func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err er
 
 // get decodes the job at a place in the blocks.
 func (h *history) get(place uint32) (*statepb.Job, error) {
+	raw, err := h.raw(place)
+	if err != nil {
+		return nil, err
+	}
+	j := new(statepb.Job)
+	if err := proto.Unmarshal(raw, j); err != nil {
+		return nil, fmt.Errorf("decode job %d of block %d of history: %w", (place-1)%blockJobs, (place-1)/blockJobs, err)
+	}
+	return j, nil
+}
+
+// raw gives the record at a place in the blocks, encoded. It is valid until the next call.
+func (h *history) raw(place uint32) ([]byte, error) {
 	block, pos := (place-1)/blockJobs, (place-1)%blockJobs
 	raw, ok := h.cache[block]
 	if !ok {
@@ -84,11 +97,7 @@ func (h *history) get(place uint32) (*statepb.Job, error) {
 			return nil, fmt.Errorf("block %d of history ends at job %d of it", block, i)
 		}
 		if i == pos {
-			j := new(statepb.Job)
-			if err := proto.Unmarshal(raw[n:n+int(size)], j); err != nil {
-				return nil, fmt.Errorf("decode job %d of block %d of history: %w", i, block, err)
-			}
-			return j, nil
+			return raw[n : n+int(size)], nil
 		}
 		raw = raw[n+int(size):]
 	}

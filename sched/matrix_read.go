@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"jobserver/sched/statepb"
 )
 
@@ -81,15 +83,79 @@ func (s *State) CellViews(id uint64, from uint32) []CellView {
 		v := CellView{Job: job, Status: s.Status(job), Machine: s.index.names[s.index.machine[job]]}
 		v.Index, v.Repeat = cellIndex(m.Matrix, c)
 		if v.Status == Done {
-			j := s.Job(job)
-			v.ResultsDir = j.ResultsDir
-			if a := last(j); a != nil {
-				v.Metrics = slices.Clone(a.Metrics)
-			}
+			v.Metrics, v.ResultsDir = s.yield(job)
 		}
 		views = append(views, v)
 	}
 	return views
+}
+
+// yield is what a job that is done has left: the metrics of its newest attempt, and the place of its results. Of an ended job's
+// record it reads these fields alone, which is several times as fast as to decode it.
+func (s *State) yield(job uint64) (metrics []string, dir string) {
+	if place := s.index.place[job]; place != 0 && s.live[job] == nil {
+		raw, err := s.history.raw(place)
+		if err == nil {
+			err = fields(raw, func(n protowire.Number, value []byte) error {
+				switch n {
+				case fieldResultsDir:
+					dir = string(value)
+				case fieldAttempts:
+					metrics = nil
+					return fields(value, func(n protowire.Number, value []byte) error {
+						if n == fieldMetrics {
+							metrics = append(metrics, string(value))
+						}
+						return nil
+					})
+				}
+				return nil
+			})
+		}
+		if err == nil {
+			return metrics, dir
+		}
+		metrics = nil // what is wrong with it, the way below says
+	}
+	j := s.Job(job)
+	if a := last(j); a != nil {
+		metrics = slices.Clone(a.Metrics)
+	}
+	return metrics, j.ResultsDir
+}
+
+// The numbers of the fields that yield reads, as state.proto has them.
+const (
+	fieldAttempts   = 32 // of Job
+	fieldResultsDir = 37
+	fieldMetrics    = 23 // of Attempt
+)
+
+// fields visits the fields of a record that are texts or records.
+func fields(raw []byte, visit func(n protowire.Number, value []byte) error) error {
+	for len(raw) > 0 {
+		n, kind, size := protowire.ConsumeTag(raw)
+		if size < 0 {
+			return protowire.ParseError(size)
+		}
+		raw = raw[size:]
+		if kind != protowire.BytesType {
+			if size = protowire.ConsumeFieldValue(n, kind, raw); size < 0 {
+				return protowire.ParseError(size)
+			}
+			raw = raw[size:]
+			continue
+		}
+		value, size := protowire.ConsumeBytes(raw)
+		if size < 0 {
+			return protowire.ParseError(size)
+		}
+		if err := visit(n, value); err != nil {
+			return err
+		}
+		raw = raw[size:]
+	}
+	return nil
 }
 
 // PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match, which sees
