@@ -173,6 +173,10 @@ type item struct {
 func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	c := t.c
 	if out, done := t.done(); done {
+		// The daemon that finished it died before it had tidied up.
+		if err := c.discard(); err != nil {
+			t.f.opt.Log.Warn("what was copied of results stays", "job", c.job(), "err", err)
+		}
 		return out, nil
 	}
 	if err := t.enough(); err != nil {
