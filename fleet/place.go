@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"jobserver/failpoint"
 )
 
 // takenError says that a name in the destination belongs to something else.
@@ -73,6 +75,7 @@ func (t *transfer) becomes(parent *os.Root, record []byte) (bool, error) {
 	if err := syncRoot(parent, unix.Fsync); err != nil {
 		return false, err
 	}
+	failpoint.Hit("fleet.results-renamed")
 	return true, removeIfThere(t.c.resumeFile())
 }
 

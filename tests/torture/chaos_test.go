@@ -12,7 +12,7 @@ import (
 // places are where the daemon may be told to die.
 var places = []string{
 	"loop.decided", "loop.committed", "loop.replied", "fleet.start-due", "fleet.start-answered", "fleet.log-appended",
-	"fleet.run-ended", "fleet.run-forgotten", "fleet.results-gathered", "fleet.results-placed", "serve.opened", "serve.recovered",
+	"fleet.run-ended", "fleet.run-forgotten", "fleet.results-gathered", "fleet.results-renamed", "fleet.results-placed", "serve.opened", "serve.recovered",
 }
 
 // chaos breaks things. It belongs to one goroutine; one for the daemon and one for all else may work at the same time.

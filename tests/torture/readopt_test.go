@@ -120,7 +120,7 @@ func TestStartThenDeath(t *testing.T) {
 	w.add(withSSH(envOption("JOBSERVER_FAILPOINT=agent.claimed:2")))
 	for _, place := range []string{
 		"fleet.start-due", "fleet.start-answered", "fleet.log-appended", "fleet.run-ended", "fleet.run-forgotten",
-		"fleet.results-gathered", "fleet.results-placed",
+		"fleet.results-gathered", "fleet.results-renamed", "fleet.results-placed",
 	} {
 		w.restart("JOBSERVER_FAILPOINT=" + place + ":1")
 		id := w.submit(api.JobSpec{Cmd: w.marked("echo out > $JOBSERVER_SCRATCH/res; echo RESULTS: $JOBSERVER_SCRATCH/res"), CpPath: w.results})
