@@ -218,7 +218,7 @@ func (s *State) judge(c *class) *Change {
 			return moved(m.Addr, c.name+brokenSuffix, reason)
 		}
 		for _, f := range m.Failures {
-			if other := s.works.other(f.Work, m.Addr, c); other != "" && !f.Excused {
+			if other := s.cleared(f.Work, m.Addr, c); other != "" && !f.Excused {
 				return moved(m.Addr, c.name+brokenSuffix, reason+"; the same work succeeded on "+other)
 			}
 		}
@@ -228,6 +228,17 @@ func (s *State) judge(c *class) *Change {
 		return nil
 	}
 	return s.acquit(suspects)
+}
+
+// cleared is a machine of the class, not this one, that has succeeded with the work and hasn't failed with it since: with a matrix of
+// which some cells succeed and others fail everywhere, a success alone tells nothing.
+func (s *State) cleared(work, addr string, c *class) string {
+	for _, other := range s.works.others(work, addr, c) {
+		if !slices.ContainsFunc(s.machines[other].Failures, func(f *statepb.Failure) bool { return f.Work == work && !f.Excused }) {
+			return other
+		}
+	}
+	return ""
 }
 
 // acquit clears machines that fail alike. A matrix that failed on

@@ -45,14 +45,15 @@ func (w *works) add(work, addr string) bool {
 	return true
 }
 
-// other is a machine of the class, not this one, that has succeeded with the work.
-func (w *works) other(work, addr string, c *class) string {
+// others are the machines of the class, but for this one, that have succeeded with the work, of those that are remembered.
+func (w *works) others(work, addr string, c *class) []string {
+	var found []string
 	for _, a := range w.machines[work] {
 		if a != addr && slices.ContainsFunc(c.machines, func(m *machine) bool { return m.Addr == a }) {
-			return a
+			found = append(found, a)
 		}
 	}
-	return ""
+	return found
 }
 
 // each visits them, oldest first.
