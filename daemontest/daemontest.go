@@ -185,7 +185,14 @@ func (d *Daemon) end(sig syscall.Signal) error {
 	case <-d.ended:
 		return nil
 	case <-time.After(patience):
-		return fmt.Errorf("the daemon doesn't end after signal %v\n%s", sig, d.ConsoleText())
+		// Its goroutines tell what it waits for; and it is not left behind.
+		err := d.cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-d.ended:
+		case <-time.After(patience):
+			err = errors.Join(err, d.cmd.Process.Kill())
+		}
+		return errors.Join(fmt.Errorf("the daemon doesn't end after signal %v\n%s", sig, d.ConsoleText()), err)
 	}
 }
 
