@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is only ever used up by a test that fails.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 // pool is a daemon and the client side of its machines.
 type pool struct {
