@@ -246,6 +246,7 @@ func (e *env) peekOutput(args []string) {
 // reportError tells the user what went wrong, why, and what to do next.
 func (e *env) reportError(err error) {
 	told := api.AsError(err)
+	told = told.WithHint("%s", e.called(told.Hint))
 	if e.errJSON {
 		if line, err := json.Marshal(told); err == nil {
 			fmt.Fprintf(e.stderr, "%s\n", line)
@@ -256,6 +257,11 @@ func (e *env) reportError(err error) {
 	if told.Hint != "" {
 		fmt.Fprintf(e.stderr, "%s: hint: %s\n", e.name, told.Hint)
 	}
+}
+
+// called puts the name that the program was called by in the place of its own, in commands that the daemon's texts name.
+func (e *env) called(text string) string {
+	return strings.ReplaceAll(text, "`jobserver ", "`"+e.name+" ")
 }
 
 func firstNonEmpty(values ...string) string {

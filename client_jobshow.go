@@ -86,10 +86,10 @@ func (c *jobShow) Run(ctx context.Context, e *env) error {
 func writeWhy(w io.Writer, e *env, why api.WhyReply) {
 	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID, e.paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
 	for _, detail := range why.Details {
-		fmt.Fprintf(w, "  %s\n", view.Clean(detail))
+		fmt.Fprintf(w, "  %s\n", view.Clean(e.called(detail)))
 	}
 	if why.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", view.Clean(why.Hint))
+		fmt.Fprintf(w, "hint: %s\n", view.Clean(e.called(why.Hint)))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/view"
 )
 
 // jobWait is `job wait JID…`.
@@ -33,8 +34,9 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 	progress := newProgress(e)
 	defer progress.clear()
 	var cursor uint64
+	blocked := blockedNote{env: e, progress: progress}
 	for {
-		wait := waitPoll
+		wait := min(waitPoll, blocked.patience())
 		if !deadline.IsZero() {
 			wait = min(wait, max(deadline.Sub(e.now()), 0))
 		}
@@ -45,6 +47,7 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 		cursor = reply.Cursor
 		progress.left = reply.Left
 		progress.show(reply.Counts)
+		blocked.look(reply.Blocked)
 		switch {
 		case reply.Done:
 			progress.clear()
@@ -52,6 +55,9 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 		case !deadline.IsZero() && !e.now().Before(deadline):
 			progress.clear()
 			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+			if reply.Blocked != "" {
+				return err.WithHint("nothing runs; %s", reply.Blocked)
+			}
 			if reply.Left != nil {
 				return err.WithHint("as far as the cells that are done tell, they need %s more", leftText(reply.Left))
 			}
@@ -60,18 +66,53 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 	}
 }
 
+// blockedAfter is how long nothing has to run before somebody who waits is told why: a machine that is just being
+// connected is no news.
+const blockedAfter = 3 * time.Second
+
+// blockedNote tells once, for each reason, why nothing runs of what is waited for.
+type blockedNote struct {
+	env      *env
+	progress *progress
+	why      string
+	since    time.Time
+	told     bool
+}
+
+// patience is how long to wait before looking again whether still nothing runs.
+func (b *blockedNote) patience() time.Duration {
+	if b.why == "" || b.told {
+		return waitPoll
+	}
+	return max(blockedAfter-b.env.now().Sub(b.since), 10*time.Millisecond)
+}
+
+func (b *blockedNote) look(why string) {
+	switch {
+	case why != b.why:
+		b.why, b.since, b.told = why, b.env.now(), false
+	case why != "" && !b.told && b.env.now().Sub(b.since) >= blockedAfter:
+		b.told = true
+		b.progress.clear()
+		b.env.note("nothing runs; %s", view.Clean(why))
+	}
+}
+
 // waitResult turns what became of the jobs into the command's end.
 func waitResult(e *env, reply *api.WaitReply) error {
 	if reply.Total == 1 {
+		if reply.Error != "" {
+			e.note("job %d: %s", reply.JID, view.Clean(reply.Error))
+		}
 		if reply.ExitCode == 0 {
 			return nil
-		}
-		if reply.Error != "" {
-			e.note("job %d: %s", reply.JID, reply.Error)
 		}
 		return exitStatus(reply.ExitCode)
 	}
 	c := reply.Counts
+	if c.Uncopied > 0 {
+		e.note("the results of %s were not copied", counted(c.Uncopied, "job"))
+	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
 		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
 		return exitStatus(exitFailed)

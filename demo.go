@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -163,8 +164,8 @@ func (d *demo) story(ctx context.Context) error {
 // table shows the numbers that the jobs left in their results.
 func (d *demo) table(results string) error {
 	d.say("\nThe results, from %s/<jid>/sizes.csv:\n", results)
-	d.say("%-6s %12s %12s %8s %6s", "LEVEL", "BYTES", "COMPRESSED", "RATIO", "MS")
-	return filepath.WalkDir(results, func(path string, entry fs.DirEntry, err error) error {
+	var rows []string // the levels have one digit each, so they sort as text
+	err := filepath.WalkDir(results, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.Name() != "sizes.csv" {
 			return err
 		}
@@ -173,13 +174,20 @@ func (d *demo) table(results string) error {
 			return err
 		}
 		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
+		lines := bufio.NewScanner(f)
+		for lines.Scan() {
 			var level, size, compressed, ms int
 			if _, err := fmt.Sscanf(lines.Text(), "%d,%d,%d,%d", &level, &size, &compressed, &ms); err != nil {
 				return fmt.Errorf("read %s: %w", path, err)
 			}
-			d.say("%-6d %12d %12d %8.2f %6d", level, size, compressed, float64(size)/float64(compressed), ms)
+			rows = append(rows, fmt.Sprintf("%-6d %12d %12d %8.2f %6d", level, size, compressed, float64(size)/float64(compressed), ms))
 		}
-		return nil
+		return lines.Err()
 	})
+	slices.Sort(rows)
+	d.say("%-6s %12s %12s %8s %6s", "LEVEL", "BYTES", "COMPRESSED", "RATIO", "MS")
+	for _, row := range rows {
+		d.say("%s", row)
+	}
+	return err
 }

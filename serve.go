@@ -132,10 +132,14 @@ func (p *daemonParts) complete(e *env) error {
 	return nil
 }
 
+// stateMinFree is what has to be free on the state directory's disk for new work: less than what results have to leave,
+// as the journal takes little.
+func (p *daemonParts) stateMinFree() int64 { return int64(p.settings.MinFree) / 16 }
+
 // open takes the state directory and rebuilds the state from it.
 func (p *daemonParts) open(log *slog.Logger) (*sched.State, error) {
 	store, recovery, err := snapshot.Open(p.settings.StateDir, snapshot.Options{
-		AllowFail: p.settings.AllowSnapFail, MinFree: int64(p.settings.MinFree) / 4,
+		AllowFail: p.settings.AllowSnapFail, MinFree: p.stateMinFree(),
 	})
 	if err != nil {
 		return nil, stateError(p.settings.StateDir, err)
@@ -225,7 +229,7 @@ func (p *daemonParts) build(state *sched.State) error {
 		durable.took = p.numbers.commit.Observe
 	}
 	p.loop = sched.NewLoop(state, durable, p.fleet, sched.LoopOptions{
-		Now: time.Now, Token: newToken,
+		Now: time.Now, Token: newToken, MinFree: p.stateMinFree(),
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
 	return nil
@@ -337,8 +341,7 @@ func stateError(dir string, err error) error {
 	case errors.Is(err, snapshot.ErrLocked):
 		return api.Errorf(api.Conflict, "%v", err).WithHint("one daemon owns a state directory: use that one, or give another with --state-dir")
 	case errors.As(err, &corrupt):
-		return api.Errorf(api.Conflict, "%v", err).
-			WithHint("`jobserver state check` shows all of it; restore %s from a backup, or start with --allow-snap-fail: the history is then set aside, not lost", dir)
+		return api.Errorf(api.Conflict, "%v", err).WithHint("`jobserver state check` shows what else is wrong in %s", dir)
 	}
 	return fmt.Errorf("open the state directory %s: %w", dir, err)
 }

@@ -121,7 +121,7 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 		Driver: s.settings.Driver, ServerID: s.recovery.ServerID, StartedAt: s.started,
 		Machines: map[string]int{}, HostFreeBytes: freeBytes(s.settings.StateDir),
 	}
-	reply.DiskFull = reply.HostFreeBytes >= 0 && reply.HostFreeBytes < int64(s.settings.MinFree)/4
+	reply.DiskFull = reply.HostFreeBytes >= 0 && reply.HostFreeBytes < s.stateMinFree()
 	return s.read(func(st *sched.State) error {
 		reply.Jobs = countsOf(st.Counts())
 		reply.Matrices = len(st.Matrices())

@@ -273,9 +273,18 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 	if !reply.Done {
 		reply.Left = leftOfJobs(st, ids, time.Now())
 	}
+	if counts.By[sched.Running]+counts.By[sched.Copying] == 0 {
+		reply.Blocked = blocked(st, ids)
+	}
 	if len(ids) == 1 {
 		j := s.job(st, st.Job(ids[0]), false)
 		reply.JID, reply.Error = ids[0], j.Error
+		switch {
+		case j.ResultsStatus == "failed":
+			reply.Error = "its results were not copied: " + j.ResultsError
+		case j.Status == "canceled" && j.Error == "":
+			reply.Error = "was canceled"
+		}
 		reply.ExitCode = waitCode(st.Job(ids[0]))
 		return nil
 	}
@@ -283,6 +292,24 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		reply.ExitCode = 1
 	}
 	return nil
+}
+
+// blocked says in one sentence why the first of the jobs that waits does, or "" when none does.
+func blocked(st *sched.State, ids []uint64) string {
+	for _, id := range ids {
+		if status := st.Status(id); status != sched.Waiting && status != sched.Held {
+			continue
+		}
+		why, err := st.Why(id, time.Now())
+		if err != nil {
+			return ""
+		}
+		if len(why.Details) > 0 {
+			return fmt.Sprintf("job %d: %s; %s", id, why.Summary, why.Details[0])
+		}
+		return fmt.Sprintf("job %d: %s", id, why.Summary)
+	}
+	return ""
 }
 
 // ListVars lists the variables; a secret's value stays here.

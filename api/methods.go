@@ -246,6 +246,7 @@ type WaitReply struct {
 	Done     bool
 	JID      uint64 // when exactly one job was matched
 	ExitCode int    // its exit code as `wait` reports it: its own, 128+signal, or 1
+	Blocked  string // when nothing of them runs: why the first that waits does
 	Error    string // likewise why
 	Cursor   uint64
 	Left     *TimeLeft // when all that is left is of matrices, and some of their cells are done

@@ -134,8 +134,12 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
+		first := p.next
 		for range max(b.Repeat, 1) {
 			fate.NewJob = p.resubmit(p.s.Job(id), false)
+		}
+		if fate.NewJob > first {
+			fate.Note = fmt.Sprintf("cloned as %d..%d", first, fate.NewJob)
 		}
 	case OpRestart:
 		if err := p.resubmittable(p.s.Job(id)); err != nil {

@@ -40,6 +40,7 @@ type LoopOptions struct {
 	Token   func() string                // a new random name for a run
 	Observe func([]Event)                // sees the events of each turn; must not block
 	Problem func(what string, err error) // hears of what went wrong and is not fatal
+	MinFree int64                        // what Journal.Full goes by, in bytes: for its message
 	Check   bool                         // verify every invariant after each turn: for tests
 }
 
@@ -376,8 +377,8 @@ func (t *turn) request(r *request) {
 		return
 	}
 	if r.newWork && t.l.journal.Full() {
-		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is refused").
-			hint("make space; running jobs go on and are saved")
+		r.answer.err = errorf(Full, "the disk of the state directory has less than %d MiB left: new work is refused", t.l.opt.MinFree>>20).
+			hint("make space, or allow less with `jobserver serve --min-free`; running jobs go on and are saved")
 		return
 	}
 	var plan Plan

@@ -133,6 +133,7 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 	}
 	switch kind {
 	case "job":
+		s.completeSelector(prefix, add)
 		for id := s.nextID - 1; id > 0 && len(out) < limit; id-- {
 			if s.index.mark[id] == 0 || !strings.HasPrefix(strconv.FormatUint(id, 10), prefix) {
 				continue
@@ -170,4 +171,37 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 		}
 	}
 	return out
+}
+
+// completeSelector gives the selectors that begin like the prefix, when it begins like one at all.
+func (s *State) completeSelector(prefix string, add func(value, description string)) {
+	switch {
+	case strings.HasPrefix(prefix, ":"):
+		for _, name := range sorted(statusFilters) {
+			if name != "cancelled" { // understood, but one spelling is enough to show
+				add(":"+name, strconv.Itoa(s.counts.By[statusFilters[name]])+" jobs")
+			}
+		}
+		add(":uncopied", "results still to copy, or failed to")
+	case strings.HasPrefix(prefix, "%"):
+		for i := len(s.order) - 1; i >= 0; i-- {
+			add("%"+strconv.FormatUint(s.order[i].Id, 10), oneLine(string(s.order[i].Template.Cmd), 60))
+		}
+	case strings.HasPrefix(prefix, "@"):
+		for _, id := range s.Tags() {
+			add("@"+s.tags[id].Name, strconv.Itoa(len(s.tags[id].Jobs))+" jobs")
+		}
+	case strings.HasPrefix(prefix, "class="):
+		for _, name := range s.Classes() {
+			add("class="+name, strconv.Itoa(len(s.classes[name].machines))+" machines")
+		}
+	case strings.HasPrefix(prefix, "machine="):
+		for _, addr := range s.Machines() {
+			add("machine="+addr, s.machines[addr].Class)
+		}
+	case prefix != "":
+		for _, word := range []string{"last", "class=", "machine="} {
+			add(word, "")
+		}
+	}
 }

@@ -183,7 +183,7 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 		case v != nil:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Value: v.Value})
 		case isUpper(name):
-			e := errorf(NotFound, "nothing defines {%s} in the %s", name, where)
+			e := errorf(Invalid, "nothing defines {%s} in the %s", name, where)
 			if near := resembling(name, known); near != "" {
 				return e.hint("did you mean {%s}? Known are %s. {{%s}} stands for the text itself", near, strings.Join(known, ", "), name)
 			}

@@ -118,21 +118,24 @@ func resembling(name string, known []string) string {
 	return best
 }
 
-// distance is the number of insertions, deletions and replacements that make b of a, capped.
+// distance is the number of insertions, deletions, replacements and exchanges of neighbours that make b of a, capped.
 func distance(a, b string, limit int) int {
+	var before, last []int // the two rows above
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		diag := row[0]
+		before, last, row = last, row, make([]int, len(b)+1)
 		row[0] = i
 		for j := 1; j <= len(b); j++ {
-			cost := diag
+			row[j] = last[j-1]
 			if a[i-1] != b[j-1] {
-				cost = min(diag, row[j], row[j-1]) + 1
+				row[j] = min(last[j-1], last[j], row[j-1]) + 1
 			}
-			diag, row[j] = row[j], cost
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
 		}
 	}
 	return min(row[len(b)], limit)

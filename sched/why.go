@@ -42,7 +42,7 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		r.Summary = "it has succeeded"
 		if j.Results == statepb.Results_RESULTS_FAILED {
 			r.Summary += ", but its results were not copied: " + j.ResultsError
-			r.Hint = fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
+			r.Hint = recopyHint(id, j.ResultsError)
 		}
 	case Failed, Lost, Canceled:
 		r = s.whyEnded(j)
@@ -259,4 +259,15 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver job log -c %d` and `-e` show what it printed; `jobserver job restart %d` runs it again", j.Id, j.Id)
 	}
 	return r
+}
+
+// recopyHint says what helps when results were not copied.
+func recopyHint(id uint64, why string) string {
+	switch {
+	case strings.Contains(why, "results are missing"):
+		return "relative paths start in the login directory, wherever the job has gone; $JOBSERVER_SCRATCH is a directory of its own"
+	case strings.Contains(why, "record has that name"):
+		return "let the job give the file another name: job.json is the record that the daemon puts beside the results"
+	}
+	return fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
 }
