@@ -129,6 +129,19 @@ func readLog(reply *api.LogReply, offset int64, most int) error {
 // mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone don't tell
 // of a file system that is read-only, or has no room.
 func mayWrite(dir string) error {
+	// A file without a name leaves nothing behind, whatever happens to the daemon.
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	switch {
+	case err == nil:
+		return unix.Close(fd)
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL): // not this file system
+		return tryDirectory(dir)
+	}
+	return err
+}
+
+// tryDirectory makes a directory and removes it.
+func tryDirectory(dir string) error {
 	probe, err := os.MkdirTemp(dir, ".jobserver-probe-")
 	if err != nil {
 		var path *fs.PathError

@@ -145,10 +145,11 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
-		if !Final(fate.Status) && p.cancel(id) == nil {
-			fate.Note = "canceled first"
-		}
+		canceled := !Final(fate.Status) && p.cancel(id) == nil
 		fate.NewJob = p.resubmit(p.s.Job(id), true)
+		if canceled {
+			fate.Note = fmt.Sprintf("restarted as %d, canceled first", fate.NewJob)
+		}
 	case OpRetime:
 		if err := only(fate.Status, "give a timeout to", Waiting, Held, Running); err != nil {
 			return err

@@ -119,11 +119,16 @@ type opened[T io.Closer] struct {
 }
 
 // open runs f, which blocks for as long as the machine likes, until ctx or the
-// connection ends; what it gives later is closed.
+// connection ends; what it gives later is closed. Close doesn't wait for f:
+// when the connection dies at the wrong moment, x/crypto leaves who opens a
+// channel waiting for ever.
 func open[T io.Closer](ctx context.Context, c *clientConn, f func() (T, error)) (T, error) {
 	var none T
 	result := make(chan opened[T])
-	err := c.spawn(func() {
+	if err := c.Err(); err != nil {
+		return none, err
+	}
+	go func() {
 		v, err := f()
 		select {
 		case result <- opened[T]{v, err}:
@@ -133,10 +138,7 @@ func open[T io.Closer](ctx context.Context, c *clientConn, f func() (T, error)) 
 			}
 		case <-c.done:
 		}
-	})
-	if err != nil {
-		return none, err
-	}
+	}()
 	select {
 	case r := <-result:
 		return r.v, r.err

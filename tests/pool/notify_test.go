@@ -149,8 +149,9 @@ func TestMetrics(t *testing.T) {
 	p.J(t, "add", "foo", "exit 1")
 	p.J(t, "add", "nowhere", "true")
 	p.Run(t.Context(), "wait", "1..21")
-	_, addr, ok := strings.Cut(p.ConsoleText(), "metrics are served address=")
-	if addr, _, ok = strings.Cut(addr, "\n"); !ok {
+	_, addr, _ := strings.Cut(p.ConsoleText(), "metrics are served address=")
+	addr, _, ok := strings.Cut(addr, "\n")
+	if !ok {
 		t.Fatalf("no address in %s", p.ConsoleText())
 	}
 	got := map[string]float64{}
