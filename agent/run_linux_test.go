@@ -42,7 +42,8 @@ func TestRun(t *testing.T) {
 		"own group, no terminal": {spec: m.command(`set -- $(cat /proc/$$/stat); [ $1 = $5 ] && [ $1 != $6 ] && echo $7`), out: "0\n",
 			exit: Exit{Cause: Exited}},
 		"no descriptors": {spec: m.command(`exec ls /proc/self/fd`), out: "0\n1\n2\n3\n", exit: Exit{Cause: Exited}},
-		"default signals": {spec: m.command(`grep -E 'Sig(Blk|Ign)' /proc/$$/status | cut -f2 | sort -u`), out: "0000000000000000\n",
+		// Signal 32 is the C library's own: a program that has one, as under the race detector, may have it blocked.
+		"default signals": {spec: m.command(`grep -E 'Sig(Blk|Ign)' /proc/$$/status | cut -f2 | sed 's/8\(.......\)$/0\1/' | sort -u`), out: "0000000000000000\n",
 			exit: Exit{Cause: Exited}},
 	} {
 		t.Run(name, func(t *testing.T) {
