@@ -138,6 +138,8 @@ func TestBroken(t *testing.T) {
 	p.machine("gpu1")
 	p.machine("gpu2").program("experiment", "echo no such device >&2; exit 3")
 	p.J(t, "machine", "add", "gpu1", "gpu2", "foo")
+	p.becomes("gpu1", connected)
+	p.becomes("gpu2", connected)
 	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || exit 0; experiment {I}", t.TempDir(), "I=1..40", "--max-failures", "1")
 	p.J(t, "wait", "%1")
 	var got notify.Message
