@@ -275,7 +275,7 @@ func (h *handshake) explain(err error, known *hostKeys, isKnown bool, keys *keyr
 	}
 	if text := h.greeting(); text != "" {
 		return &DialError{Addr: addr, Op: "handshake", Err: fmt.Errorf("the machine says %q", text),
-			Advice: "sshd refuses new connections for now (MaxStartups, PerSourcePenalties), or something else than sshd listens there"}
+			Advice: "sshd refuses new connections at present (MaxStartups, PerSourcePenalties), or something else than sshd listens there"}
 	}
 	if ioErr := h.ioError(); ioErr != nil {
 		err = ioErr
