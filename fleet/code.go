@@ -63,24 +63,27 @@ type recordCode struct {
 	Cut    bool   `json:"diff_cut,omitempty"`
 }
 
-func (c *copying) recordCode() *recordCode {
-	code := c.Job.Code
+func (t *transfer) recordCode() *recordCode {
+	code := t.c.Job.Code
 	if code == nil {
 		return nil
 	}
 	out := &recordCode{Hash: code.Hash, Commit: code.Commit, Cut: code.Cut}
 	if code.Diff != "" {
-		out.Diff = c.diffName()
+		out.Diff = t.diffName()
 	}
 	return out
 }
 
 // diffName is what the uncommitted difference of the code is called beside the results.
-func (c *copying) diffName() string { return strings.TrimSuffix(c.recordName(), ".json") + ".diff" }
+func (t *transfer) diffName() string { return diffOf(t.recordName()) }
 
-// takesDiffName says that a result may not have the name, as the difference will.
-func (c *copying) takesDiffName(name string) bool {
-	return c.Job.Code.GetDiff() != "" && name == c.diffName()
+// diffOf is the name of the difference that goes with a record's.
+func diffOf(record string) string { return strings.TrimSuffix(record, ".json") + ".diff" }
+
+// isRecord says that the record will have the name, or the difference of the code that goes with it.
+func (t *transfer) isRecord(name, record string) bool {
+	return name == record || t.c.Job.Code.GetDiff() != "" && name == diffOf(record)
 }
 
 // putDiff puts the uncommitted difference of the code beside the results. That the host has lost it is a
@@ -97,7 +100,7 @@ func (t *transfer) putDiff(code *statepb.Code) error {
 		t.problems = append(t.problems, fmt.Sprintf("the uncommitted difference of the code is lost: %v", err))
 		return nil
 	}
-	if err := t.part.WriteFile(t.c.diffName(), text, 0o644); err != nil {
+	if err := t.part.WriteFile(t.diffName(), text, 0o644); err != nil {
 		return fmt.Errorf("write the difference of the code: %w", err)
 	}
 	return nil

@@ -223,6 +223,46 @@ func TestCopyRecord(t *testing.T) {
 	}
 }
 
+// A result keeps its name if that is the record's: the record gives way. One that an
+// earlier, incomplete copy left under the name gives way, too; somebody's file doesn't.
+func TestCopyOfRecordsName(t *testing.T) {
+	h := newHost(t, nil)
+	from, to := t.TempDir(), t.TempDir()
+	plant(t, from, map[string]string{"out": "abc"})
+	h.connected("local")
+	copied := func(jid uint64) sched.CopyEnded {
+		h.mu.Lock()
+		h.reports = nil
+		h.mu.Unlock()
+		return h.copied(results("local", jid, filepath.Join(to, "5"), filepath.Join(from, "out"), filepath.Join(from, "job.json")))
+	}
+	if got := copied(5); !strings.Contains(got.Error, "results are missing") {
+		t.Fatalf("the first copy ended with %+v", got)
+	}
+	plant(t, from, map[string]string{"job.json": "the job's"})
+	for range 2 { // the second finds that it was done before
+		if got := copied(5); got.Error != "" || got.Files != 2 {
+			t.Fatalf("the copy ended with %+v", got)
+		}
+		got, err := os.ReadFile(filepath.Join(to, "5", "job.json"))
+		if err != nil || string(got) != "the job's" {
+			t.Errorf("the result is %q, %v", got, err)
+		}
+		text, err := os.ReadFile(filepath.Join(to, "5", "5.job.json"))
+		var r record
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		if err != nil || r.JID != 5 || len(r.Results) != 2 {
+			t.Errorf("the record is %s: %v", text, err)
+		}
+	}
+	plant(t, from, map[string]string{"job.json": "another's"})
+	if got := copied(6); !strings.Contains(got.Error, "5/job.json exists already") {
+		t.Errorf("over another job's it ended with %+v", got)
+	}
+}
+
 // A copy that is cut goes on where it was, whether the connection or the daemon broke off.
 func TestCopyCut(t *testing.T) {
 	for _, restart := range []bool{false, true} {

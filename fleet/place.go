@@ -56,7 +56,7 @@ func (t *transfer) becomes(parent *os.Root, record []byte) (bool, error) {
 	if _, err := parent.Lstat(name); err == nil {
 		return false, nil
 	}
-	if err := t.part.WriteFile(t.c.recordName(), record, 0o644); err != nil {
+	if err := t.part.WriteFile(t.recordName(), record, 0o644); err != nil {
 		return false, fmt.Errorf("write the record of the results: %w", err)
 	}
 	if err := t.part.Chmod(".", 0o755); err != nil {
@@ -67,7 +67,7 @@ func (t *transfer) becomes(parent *os.Root, record []byte) (bool, error) {
 	}
 	err := moveNew(parent, t.c.partName(), parent, name)
 	if errors.Is(err, fs.ErrExist) { // somebody made it in this moment
-		return false, t.part.Remove(t.c.recordName())
+		return false, t.part.Remove(t.recordName())
 	}
 	if err != nil {
 		return false, fmt.Errorf("rename the results to %s: %w", t.c.Dest, err)
@@ -90,8 +90,11 @@ func (t *transfer) merge(parent *os.Root, record []byte) error {
 		}
 		defer dest.Close()
 	}
-	if old, err := readRecord(dest, c.recordName()); err == nil && !t.ours(old) || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &takenError{filepath.Join(c.Dest, c.recordName())}
+	if old, err := readRecord(dest, t.recordName()); err == nil && !t.ours(old) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &takenError{filepath.Join(c.Dest, t.recordName())}
+	}
+	if err := t.clearPlain(dest); err != nil {
+		return err
 	}
 	mv := mover{dest: c.Dest}
 	if err := mv.tree(t.part, dest, ".", true); err != nil {
@@ -103,7 +106,7 @@ func (t *transfer) merge(parent *os.Root, record []byte) error {
 	if err := mv.tree(t.part, dest, ".", false); err != nil {
 		return err
 	}
-	file := filepath.Join(c.Dest, c.recordName())
+	file := filepath.Join(c.Dest, t.recordName())
 	if err := renameio.WriteFile(file, record, 0o644, renameio.WithTempDir(c.Dest)); err != nil {
 		return fmt.Errorf("write the record of the results: %w", err)
 	}
@@ -113,6 +116,21 @@ func (t *transfer) merge(parent *os.Root, record []byte) error {
 		}
 	}
 	return syncRoot(dest, unix.Fsync)
+}
+
+// clearPlain removes the record that an earlier copy of this job left under the name that a result has now. That copy
+// was not complete, or this one would not be made.
+func (t *transfer) clearPlain(dest *os.Root) error {
+	if t.c.Shared || !t.plainTaken {
+		return nil
+	}
+	if old, err := readRecord(dest, plainRecord); err != nil || !t.ours(old) {
+		return nil // nothing, or no record: a result that is there already, or somebody's file, as mover finds out
+	}
+	if err := dest.Remove(plainRecord); err != nil {
+		return fmt.Errorf("remove the record of an earlier copy: %w", err)
+	}
+	return nil
 }
 
 // mover moves a tree into another, name by name.

@@ -3,8 +3,10 @@ package fleet
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -15,7 +17,8 @@ import (
 )
 
 // record is what stands beside results as job.json: where they come from, so that they can be understood
-// without the daemon. Fields are only ever added.
+// without the daemon. Fields are only ever added. Where that name is not free, because jobs share the directory
+// or the job calls a result of its own so, it is <jid>.job.json.
 type record struct {
 	JID      uint64        `json:"jid"`
 	ServerID string        `json:"server_id"`
@@ -88,12 +91,18 @@ type recordResult struct {
 	SHA256 string     `json:"sha256,omitempty"`
 }
 
+// plainRecord is the record's name in a directory of the job's own.
+const plainRecord = "job.json"
+
+// longRecord is its name wherever plainRecord could be another file's.
+func (c *copying) longRecord() string { return fmt.Sprintf("%d.%s", c.job(), plainRecord) }
+
 // recordName is what the record is called in the destination.
-func (c *copying) recordName() string {
-	if c.Shared {
-		return fmt.Sprintf("%d.job.json", c.job())
+func (t *transfer) recordName() string {
+	if t.c.Shared || t.plainTaken {
+		return t.c.longRecord()
 	}
-	return "job.json"
+	return plainRecord
 }
 
 // record describes what was gathered.
@@ -102,7 +111,7 @@ func (t *transfer) record() *record {
 	r := &record{
 		JID: j.Id, ServerID: t.f.opt.ServerID, Version: t.f.opt.Version, Class: j.Class,
 		Cmd: string(j.Cmd), CmdRun: string(a.CmdRun), Driver: a.Driver, Vars: pairs(j.Vars), Env: pairs(j.Env),
-		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Code: t.c.recordCode(), Attempt: a.Number,
+		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Code: t.recordCode(), Attempt: a.Number,
 		Machine: recordMachine{
 			Addr: m.Addr, OS: m.Os, Arch: m.Arch, Kernel: m.Kernel, CPUModel: m.CpuModel, Cores: m.Cores, Memory: m.Memory,
 			BootID: a.BootId,
@@ -192,7 +201,11 @@ func (t *transfer) done() (sched.CopyEnded, bool) {
 		return out, false
 	}
 	defer dest.Close()
-	r, err := readRecord(dest, t.c.recordName())
+	// What the results are called isn't known yet, and so neither is the record's name.
+	r, err := readRecord(dest, t.c.longRecord())
+	if errors.Is(err, fs.ErrNotExist) && !t.c.Shared {
+		r, err = readRecord(dest, plainRecord)
+	}
 	if err != nil || !t.ours(r) || r.Attempt != t.c.Attempt.Number || !r.Complete {
 		return out, false
 	}

@@ -20,7 +20,8 @@ import (
 
 // Where results go. Each path that a RESULTS line named stands in the destination under its last element: a
 // file as a file, a directory with all that is in it. Beside them stands the record (see record.go). Two
-// results of one name are an error, said by the manifest, and so is a result of the record's name.
+// results of one name are an error, said by the manifest. A result of the record's name keeps it, and the record
+// takes a longer one; only a result that has that one as well is left out.
 //
 // Until everything is there and durable, it is gathered in a directory .jobserver-<jid>.<attempt>.part beside
 // the destination (or within, where jobs share one). If the destination doesn't exist, the gathered directory
@@ -156,11 +157,12 @@ type transfer struct {
 	l *link
 	c *copying
 
-	part     *os.Root
-	fresh    bool // part was empty when the copy began
-	manifest agent.Manifest
-	have     map[string]*item // what of the manifest's files is in part, by name
-	problems []string         // what isn't copied, and why
+	part       *os.Root
+	fresh      bool // part was empty when the copy began
+	manifest   agent.Manifest
+	plainTaken bool             // a result is called as the record would be
+	have       map[string]*item // what of the manifest's files is in part, by name
+	problems   []string         // what isn't copied, and why
 }
 
 // item is a file that was copied.
@@ -246,6 +248,7 @@ func unique(paths []string) []string {
 
 // screen takes out of the manifest what could reach beyond the destination, or stands where the record will.
 func (t *transfer) screen() {
+	t.plainTaken = slices.ContainsFunc(t.manifest.Entries, func(e agent.Entry) bool { return t.isRecord(e.Name, plainRecord) })
 	dirs := map[string]bool{".": true}
 	kept := t.manifest.Entries[:0]
 	for _, e := range t.manifest.Entries {
@@ -253,7 +256,7 @@ func (t *transfer) screen() {
 		switch {
 		case !dirs[path.Dir(e.Name)]:
 			why = "it stands in no directory of the results"
-		case e.Name == t.c.recordName(), t.c.takesDiffName(e.Name):
+		case t.isRecord(e.Name, t.recordName()):
 			why = "the job's record has that name"
 		case e.Kind == agent.Symlink && (e.Escapes || !inside(e.Name, e.Target)):
 			why = "a link that leads out of the results, to " + e.Target

@@ -47,6 +47,7 @@ func TestScreen(t *testing.T) {
 		{Name: "d", Kind: agent.Dir},
 		{Name: "d/x", Kind: agent.File},
 		{Name: "job.json", Kind: agent.File},
+		{Name: "1.job.json", Kind: agent.File},
 		{Name: "d/out", Kind: agent.Symlink, Target: "../.."},
 		{Name: "d/out/x", Kind: agent.File},
 		{Name: "e/x", Kind: agent.File},
@@ -58,7 +59,7 @@ func TestScreen(t *testing.T) {
 	for _, e := range tr.manifest.Entries {
 		kept = append(kept, e.Name)
 	}
-	if got := strings.Join(kept, " "); got != "d d/x d/in" || len(tr.problems) != 5 {
+	if got := strings.Join(kept, " "); got != "d d/x job.json d/in" || len(tr.problems) != 5 {
 		t.Errorf("it keeps %s, and says %q", got, tr.problems)
 	}
 }

@@ -267,7 +267,7 @@ func recopyHint(id uint64, why string) string {
 	case strings.Contains(why, "results are missing"):
 		return "relative paths start in the login directory, wherever the job has gone; $JOBSERVER_SCRATCH is a directory of its own"
 	case strings.Contains(why, "record has that name"):
-		return "let the job give the file another name: job.json is the record that the daemon puts beside the results"
+		return "let the job give the file another name: the daemon puts its record beside the results under this one"
 	}
 	return fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
 }
