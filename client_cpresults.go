@@ -40,7 +40,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 			return err
 		}
 		if jobs[i].ResultsStatus != "copied" {
-			e.note("job %d has no results here: it is %s, its results are %s", jobs[i].JID, jobs[i].Status, firstNonEmpty(jobs[i].ResultsStatus, "none"))
+			e.note("job %d has no results here: %s", jobs[i].JID, whyNone(&jobs[i]))
 			without++
 			continue
 		}
@@ -56,6 +56,14 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.NoMatch, "none of these jobs has results")
 	}
 	return nil
+}
+
+// whyNone says why a job's results aren't on this host.
+func whyNone(job *api.Job) string {
+	if unwanted(job.CpPath, job.Results) {
+		return "it named some, but was submitted without CP_PATH, so that nothing was copied"
+	}
+	return fmt.Sprintf("it is %s, its results are %s", job.Status, firstNonEmpty(job.ResultsStatus, "none"))
 }
 
 // copyJob copies a job's results and logs to a directory.

@@ -167,13 +167,18 @@ func retriesText(job *api.Job) string {
 }
 
 func writeResults(out fields, job *api.Job) {
-	if job.CpPath == "" {
-		return
+	switch {
+	case job.CpPath != "":
+		out.join("results", firstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
+	case unwanted(job.CpPath, job.Results):
+		out.add("results", "named, but not copied: no CP_PATH was given")
 	}
-	out.join("results", firstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
 	out.list("  on machine", job.Results)
 	out.add("  on host", firstNonEmpty(job.ResultsDir, job.CpPath))
 }
+
+// unwanted says that a job has named results that nobody asked for: it was submitted without CP_PATH.
+func unwanted(cpPath string, results []string) bool { return cpPath == "" && len(results) > 0 }
 
 func writeAttempt(out fields, e *env, a api.Attempt) {
 	ended := ""

@@ -214,8 +214,15 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 			return err
 		}
 		why, err := st.Why(id, time.Now())
+		if err != nil {
+			return err
+		}
 		*reply = api.WhyReply{JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary, Details: why.Details, Hint: why.Hint}
-		return err
+		if j := s.job(st, st.Job(id), false); j.Status == statusDone && unwanted(j.CpPath, j.Results) {
+			reply.Summary += ", but the results that it named were not copied: no CP_PATH was given"
+			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; `jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
+		}
+		return nil
 	})
 }
 
@@ -282,6 +289,8 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		switch {
 		case j.ResultsStatus == "failed":
 			reply.Error = "its results were not copied: " + j.ResultsError
+		case j.Status == statusDone && unwanted(j.CpPath, j.Results):
+			reply.Error = "the results that it named were not copied: no CP_PATH was given"
 		case j.Status == "canceled" && j.Error == "":
 			reply.Error = "was canceled"
 		}
