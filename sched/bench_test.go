@@ -229,3 +229,13 @@ func TestCostIsFlat(t *testing.T) {
 		t.Errorf("one job costs %.0f allocations of %.0f bytes after 10,000 jobs, %.0f of %.0f after 1,000", manyAllocs, manyBytes, fewAllocs, fewBytes)
 	}
 }
+
+// TestHistoryIsKeptTight: a block has no more memory than its bytes need.
+func TestHistoryIsKeptTight(t *testing.T) {
+	s, _ := withHistory(t, 4*blockJobs, 100)
+	for i, block := range s.history.blocks {
+		if len(block) == 0 || cap(block) > len(block)+len(block)/4 {
+			t.Errorf("block %d of history has %d bytes, in memory for %d", i, len(block), cap(block))
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -53,7 +54,8 @@ func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err er
 	}
 	full = h.pending
 	first = 1 + uint32(len(h.blocks))*blockJobs
-	h.blocks = append(h.blocks, h.enc.EncodeAll(raw, nil))
+	// The encoder's result has room for a block that can't be compressed; a history is kept for ever.
+	h.blocks = append(h.blocks, bytes.Clone(h.enc.EncodeAll(raw, nil)))
 	h.left = append(h.left, len(full))
 	h.pending, h.at = nil, map[uint64]int{}
 	return full, first, nil
