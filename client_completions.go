@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -137,7 +139,8 @@ func outlineType(t reflect.Type, path []string) reflect.Type {
 // maxCandidates is how many the daemon is asked for: more than a screen shows help nobody.
 const maxCandidates = 200
 
-// askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away.
+// askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away. Only
+// addresses of machines that aren't in the pool yet are none of its business: those are what ssh knows.
 func askCandidates(ctx context.Context, e *env, line []string, kind, prefix string) []completion.Candidate {
 	e.globals = lineGlobals(e, line)
 	if err := e.loadConfig(); err != nil {
@@ -145,6 +148,9 @@ func askCandidates(ctx context.Context, e *env, line []string, kind, prefix stri
 	}
 	if e.globals.Socket == "" && e.globals.Address == "" && e.globals.Host == "" {
 		e.globals.Socket, e.globals.Host = e.config.Socket, e.config.Host
+	}
+	if kind == "address" {
+		return addressCandidates(e)
 	}
 	reply, err := call[api.CompleteReply](ctx, e, "Complete", &api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
 	if err != nil {
@@ -155,6 +161,61 @@ func askCandidates(ctx context.Context, e *env, line []string, kind, prefix stri
 		candidates[i] = completion.Candidate{Value: c.Value, Description: view.Clean(c.Description)}
 	}
 	return candidates
+}
+
+// addressCandidates are the aliases of the user's ssh configuration, which the daemon on this host takes as well.
+func addressCandidates(e *env) []completion.Candidate {
+	candidates := []completion.Candidate{{Value: "local:", Description: "this host itself", Open: true}}
+	if e.globals.Host != "" {
+		return candidates
+	}
+	for _, alias := range sshAliases(filepath.Join(e.getenv("HOME"), ".ssh"), "config", 0) {
+		candidates = append(candidates, completion.Candidate{Value: alias})
+	}
+	return candidates
+}
+
+// includeDepth is how deep ssh lets its configuration include files.
+const includeDepth = 16
+
+// sshAliases are the names of Host lines, without patterns, in a file of an ssh configuration and in those that
+// it includes. A file that can't be read has none: this only saves typing.
+func sshAliases(dir, name string, depth int) []string {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(dir, name)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil || depth > includeDepth {
+		return nil
+	}
+	var aliases []string
+	for line := range strings.Lines(string(text)) {
+		words := strings.FieldsFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '=' || r == '"' })
+		if len(words) < 2 {
+			continue
+		}
+		switch strings.ToLower(words[0]) {
+		case "host":
+			for _, word := range words[1:] {
+				if !strings.ContainsAny(word, "*?!#") {
+					aliases = append(aliases, word)
+				}
+			}
+		case "include":
+			for _, pattern := range words[1:] {
+				if rest, ok := strings.CutPrefix(pattern, "~/"); ok {
+					pattern = filepath.Join(filepath.Dir(dir), rest)
+				} else if !filepath.IsAbs(pattern) {
+					pattern = filepath.Join(dir, pattern)
+				}
+				files, _ := filepath.Glob(pattern) // a bad pattern includes nothing
+				for _, file := range files {
+					aliases = append(aliases, sshAliases(dir, file, depth+1)...)
+				}
+			}
+		}
+	}
+	return aliases
 }
 
 // lineGlobals are the flags that say where the daemon is, as they

@@ -106,7 +106,7 @@ func (c *machineLs) Run(ctx context.Context, e *env) error {
 
 // machineAdd is `machine add ADDR CLASS`; several addresses may stand before the class.
 type machineAdd struct {
-	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"machine,class" help:"The machine, or several, and the class that they join."`
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"The machine, or several, and the class that they join."`
 	Slots int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs it may run at once."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
 }

@@ -36,7 +36,7 @@ func (c *tagNew) Run(ctx context.Context, e *env) error {
 
 // tagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type tagSet struct {
-	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job,tag" help:"The jobs, in any of their forms, and last the tag, by id or name."`
+	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
 	bulkFlags
 }
 

@@ -13,6 +13,7 @@
 //	suggest:"a,b"           these among others
 //	predictor:"class"       one of the words that Dynamic knows of that kind; several kinds are separated by commas
 //	predictor:"file"        a file, predictor:"dir" a directory
+//	then:"tag,job"          instead of predictor's kinds, for all words of an argument but the first
 //	several:""              of a flag: it takes all words up to the next flag
 //
 // Dynamic candidates come from the daemon, within Patience; they are left out when it is away or slow.

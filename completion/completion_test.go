@@ -71,7 +71,7 @@ type testGrammar struct {
 	Machine struct {
 		Rm struct {
 			Machine []string `name:"machine" short:"m" sep:"none" predictor:"machine" help:"A machine."`
-			Words   []string `arg:"" optional:"" sep:"none" predictor:"machine,class"`
+			Words   []string `arg:"" optional:"" sep:"none" predictor:"machine" then:"class,machine"`
 		} `cmd:"" help:"Remove machines."`
 		Setup struct {
 			Addr string   `arg:"" predictor:"machine"`
@@ -141,8 +141,9 @@ func TestAnswer(t *testing.T) {
 		{"j job li", []string{"list"}},
 		{"j job old ", globals},
 		{"j m rm b", []string{"box:22", "box:2222"}},
-		{"j machine rm ", []string{"box:22", "box:2222", "user@gpu", "local:a", "small", "small fast", "gpu$x"}},
-		{"j machine rm small ", []string{"box:22", "box:2222", "user@gpu", "local:a", "small", "small fast", "gpu$x"}},
+		{"j machine rm ", []string{"box:22", "box:2222", "user@gpu", "local:a"}},
+		{"j machine rm box:22 ", []string{"small", "small fast", "gpu$x", "box:22", "box:2222", "user@gpu", "local:a"}},
+		{"j machine rm box:22 -q box:2222 s", []string{"small", "small fast"}},
 
 		// Flags, the global ones too, before and after the commands.
 		{"j --", globals},

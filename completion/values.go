@@ -11,8 +11,8 @@ import (
 	"github.com/posener/complete/v2/predict"
 )
 
-// valuesOf are the candidates for a flag's value or a positional argument, by its tags.
-func valuesOf(ctx context.Context, v *kong.Value, prefix string, dynamic Dynamic) []Candidate {
+// valuesOf are the candidates for a flag's value or a positional argument, by its tags; begun says that it has one already.
+func valuesOf(ctx context.Context, v *kong.Value, begun bool, prefix string, dynamic Dynamic) []Candidate {
 	var candidates []Candidate
 	add := func(p complete.Predictor) {
 		for _, value := range p.Predict(prefix) {
@@ -28,7 +28,11 @@ func valuesOf(ctx context.Context, v *kong.Value, prefix string, dynamic Dynamic
 	if suggested := v.Tag.Get("suggest"); suggested != "" {
 		add(predict.Set(strings.Split(suggested, ",")))
 	}
-	for kind := range strings.SplitSeq(v.Tag.Get("predictor"), ",") {
+	kinds := v.Tag.Get("predictor")
+	if then := v.Tag.Get("then"); begun && then != "" {
+		kinds = then
+	}
+	for kind := range strings.SplitSeq(kinds, ",") {
 		switch kind = strings.TrimSpace(kind); kind {
 		case "":
 		case "file":

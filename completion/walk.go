@@ -12,6 +12,7 @@ import (
 type walk struct {
 	node       *kong.Node
 	positional int        // index of the node's next positional argument
+	begun      bool       // it has a word already, and takes more
 	pending    *kong.Flag // whose value comes next
 	filled     bool       // pending has one already, and may take more
 	given      map[*kong.Flag]bool
@@ -82,16 +83,19 @@ func (w *walk) word(word string) {
 		}
 	}
 	if w.positional < len(w.node.Positional) {
-		if now := w.node.Positional[w.positional]; !now.IsCumulative() {
+		now := w.node.Positional[w.positional]
+		w.begun = now.IsCumulative()
+		switch {
+		case !w.begun:
 			w.positional++
-		} else if passesThrough(now) {
+		case passesThrough(now):
 			w.onlyWords = true
 		}
 	}
 }
 
 func (w *walk) enter(node *kong.Node) {
-	w.node, w.positional = node, 0
+	w.node, w.positional, w.begun = node, 0, false
 	w.onlyWords = w.onlyWords || node.Passthrough
 }
 
@@ -169,14 +173,14 @@ func (w *walk) candidates(ctx context.Context, current string, dynamic Dynamic) 
 	flagLike := strings.HasPrefix(current, "-") && !w.onlyWords
 	switch {
 	case w.pending != nil && !(flagLike && w.filled):
-		return valuesOf(ctx, w.pending.Value, current, dynamic)
+		return valuesOf(ctx, w.pending.Value, w.filled, current, dynamic)
 	case flagLike && strings.HasPrefix(current, "--") && strings.Contains(current, "="):
 		name, value, _ := strings.Cut(current, "=")
 		flag, _ := w.long(name)
 		if flag == nil {
 			return nil
 		}
-		return prefixed(name+"=", valuesOf(ctx, flag.Value, value, dynamic))
+		return prefixed(name+"=", valuesOf(ctx, flag.Value, false, value, dynamic))
 	case flagLike:
 		return w.flagNames(current)
 	}
@@ -186,7 +190,7 @@ func (w *walk) candidates(ctx context.Context, current string, dynamic Dynamic) 
 		arguments = arguments.DefaultCmd
 	}
 	if w.positional < len(arguments.Positional) {
-		candidates = append(candidates, valuesOf(ctx, arguments.Positional[w.positional], current, dynamic)...)
+		candidates = append(candidates, valuesOf(ctx, arguments.Positional[w.positional], w.begun, current, dynamic)...)
 	} else if len(candidates) == 0 && current == "" && !w.onlyWords {
 		candidates = w.flagNames("--") // nothing else can follow
 	}
