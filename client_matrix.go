@@ -47,6 +47,7 @@ type matrixAdd struct {
 	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
 	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
 	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
+	Metrics     string            `name:"metrics" placeholder:"FILE" help:"The jobs leave their numbers in this file among their results, CSV or JSON: 'matrix table' and 'plot' take them from there."`
 	DryRun      bool              `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
 }
 
@@ -68,7 +69,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	e.warn(warnings)
-	m.Name = c.Name
+	m.Name, m.Metrics = c.Name, c.Metrics
 	m.Job = api.JobSpec{
 		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: m.Job.Repeat,
 		MaxFailures: retries(false, c.MaxFailures, matrixRetries), Timeout: c.Timeout.Duration,
@@ -160,10 +161,8 @@ func writeMatrix(e *env, m *api.Matrix) error {
 	}
 	out.add("repeats", number0(m.Repeats))
 	out.add("results in", m.CpPath)
+	out.add("metrics in", m.Metrics)
 	out.add("time left", leftText(m.Left))
-	if m.Left != nil {
-		out.add("time left", leftText(m.Left))
-	}
 	if m.Held {
 		out.join("held", firstNonEmpty(m.HeldWhy, "yes"))
 	}

@@ -109,6 +109,14 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 		return nil, nil, err
 	}
 	m.Name = x.Name
+	if m.Metrics = x.Metrics.Text; m.Metrics != "" {
+		if err := checkMetrics(m.Metrics); err != nil {
+			return nil, nil, usageOf(x.At(x.Metrics.Line, "metrics: %v", err))
+		}
+		if x.CpPath == "" {
+			return nil, nil, usageOf(x.At(x.Metrics.Line, "metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
+		}
+	}
 	job := &m.Job
 	job.Class, job.Cmd, job.CpPath, job.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
 	job.Tag, job.Notify, job.Hold, job.Priority, job.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat

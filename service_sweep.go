@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,13 @@ func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
 	if err != nil {
 		return sched.MatrixSpec{}, err
 	}
-	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed}
+	if err := checkMetrics(m.Metrics); err != nil {
+		return sched.MatrixSpec{}, err
+	}
+	if m.Metrics != "" && job.CpPath == "" {
+		return sched.MatrixSpec{}, api.Errorf(api.Invalid, "the metrics are to be in %s among the results, and no results are kept", m.Metrics).WithHint("give a CP_PATH, and print RESULTS: with the file")
+	}
+	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics}
 	for _, a := range m.Vars {
 		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
 	}
@@ -182,8 +189,8 @@ const (
 // MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of
 // results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
-	if args.Metrics != "" && !filepath.IsLocal(args.Metrics) {
-		return api.Errorf(api.Invalid, "%s is no file among the results of a job", args.Metrics).WithHint("give a path that begins in the results, like out.csv")
+	if err := checkMetrics(args.Metrics); err != nil {
+		return err
 	}
 	from := args.From
 	for len(reply.Cells) < cellPage {
@@ -203,7 +210,7 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 			return err
 		}
 		for i := range views {
-			reply.Cells = append(reply.Cells, cellOf(&views[i], args.Metrics, reply))
+			reply.Cells = append(reply.Cells, cellOf(&views[i], cmp.Or(args.Metrics, reply.Matrix.Metrics), reply))
 		}
 		from += len(views)
 		if from >= total {
@@ -211,6 +218,14 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 		}
 	}
 	reply.Next = from
+	return nil
+}
+
+// checkMetrics refuses what can't name a file among results.
+func checkMetrics(file string) error {
+	if file != "" && !filepath.IsLocal(file) {
+		return api.Errorf(api.Invalid, "%s is no file among the results of a job", file).WithHint("give a path that begins in the results, like out.csv")
+	}
 	return nil
 }
 

@@ -80,6 +80,8 @@ type MatrixSpec struct {
 	Vars  []Axis
 	Cells []uint32 // for each cell its index into the values of each variable, then its repeat; nil: the product
 	Seed  uint64   // from which {SEED} follows in each repeat
+	// Metrics is the file among each job's results that tables and plots take its numbers from; "": none.
+	Metrics string
 }
 
 // AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With

@@ -31,7 +31,7 @@ func (l *TimeLeft) Margin() time.Duration { return time.Duration(l.Error * float
 type MatrixCellsArgs struct {
 	Matrix  string // id or name
 	From    int
-	Metrics string // a file among each job's results that holds metrics, beside those that were printed; "": none
+	Metrics string // a file among each job's results that holds metrics, beside those that were printed; "": the matrix's own, if it has one
 }
 
 // MatrixCellsReply is one page of cells, in their order.

@@ -151,8 +151,9 @@ type Matrix struct {
 	HeldWhy     string    `json:"held_why,omitempty"`
 	Tag         uint64    `json:"tag,omitempty"`
 	SubmittedAt time.Time `json:"submitted_at"`
-	Jobs        []Job     `json:"jobs,omitempty"` // when one matrix is asked for
-	Left        *TimeLeft `json:"left,omitempty"` // how long the rest takes
+	Jobs        []Job     `json:"jobs,omitempty"`    // when one matrix is asked for
+	Left        *TimeLeft `json:"left,omitempty"`    // how long the rest takes
+	Metrics     string    `json:"metrics,omitempty"` // the file among each job's results that has its numbers
 }
 
 // Axis is one variable of a matrix and its values, in the order given.

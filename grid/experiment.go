@@ -23,8 +23,8 @@ type Experiment struct {
 	MaxLog  Setting
 	Retries *int // -1: without limit
 	Setup   []string
-	Code    string // a directory
-	Metrics string // a file among the results
+	Code    string  // a directory
+	Metrics Setting // a file among the results
 	Tag     string
 	Flat    bool
 	Notify  bool
@@ -153,7 +153,8 @@ func (r *reader) setting(key, n *yaml.Node) error {
 	case "code":
 		return r.text(n, &x.Code)
 	case "metrics":
-		return r.text(n, &x.Metrics)
+		x.Metrics.Line = n.Line
+		return r.text(n, &x.Metrics.Text)
 	case "tag":
 		return r.text(n, &x.Tag)
 	case "timeout":

@@ -56,7 +56,7 @@ func TestExperiment(t *testing.T) {
 			Zip:  [][]string{{"A", "B"}}, Exclude: []Pick{{{"LEVEL", []string{"9"}}, {"FILE", []string{"text", "7"}}}, {{"LEVEL", []string{"1"}}, {"FILE", []string{"8"}}}},
 			Include: []Pick{{{"LEVEL", []string{"19"}}}}, Where: []string{"LEVEL < 100"}, Repeats: 5, Order: RepeatsLast, Seed: 3,
 		},
-		Timeout: Setting{"10m", 23}, MaxLog: Setting{"10M", 33}, Retries: &two, Setup: []string{"make"}, Code: ".", Metrics: "out.csv", Tag: "nightly",
+		Timeout: Setting{"10m", 23}, MaxLog: Setting{"10M", 33}, Retries: &two, Setup: []string{"make"}, Code: ".", Metrics: Setting{"out.csv", 28}, Tag: "nightly",
 		Flat: true, Notify: true, Priority: -3,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -278,6 +278,8 @@ type MatrixSpec struct {
 	Name string
 	Axes []*statepb.Axis
 	Seed uint64 // from which {SEED} follows in each repeat
+	// Metrics is the file among each job's results that has its numbers, when none is asked for; "" is none.
+	Metrics string
 	// Cells, unless nil, are the cells: for each its index into the
 	// values of each axis and then its repeat. Nil is the whole product.
 	Cells [][]uint32
@@ -329,7 +331,7 @@ func sampleCommand(j *statepb.Job) string {
 // matrixOf checks what a matrix asks for and makes its record, without ids.
 func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
 	p := s.planner()
-	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed}
+	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
 	if spec.Name != "" {
 		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
 			return nil, nil, errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")

@@ -1403,6 +1403,7 @@ type Matrix struct {
 	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`           // ids of the cells that came after the first ones, in the order of the cells
 	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`           // attempts of its cells that exited 0
 	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`          // from which the SEED of each repeat follows
+	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`     // the file among each job's results that has its numbers; "" : none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1561,6 +1562,13 @@ func (x *Matrix) GetSeed() uint64 {
 		return x.Seed
 	}
 	return 0
+}
+
+func (x *Matrix) GetMetrics() string {
+	if x != nil {
+		return x.Metrics
+	}
+	return ""
 }
 
 // Range is a run of consecutive ids that cells of a matrix were given at once.
@@ -2853,7 +2861,8 @@ type MatrixGrown struct {
 	Repeats       int32                  `protobuf:"varint,4,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	Index         []byte                 `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // of all cells, the new ones last
 	IndexWidth    uint32                 `protobuf:"varint,6,opt,name=index_width,json=indexWidth,proto3" json:"index_width,omitempty"`
-	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"` // none: only the template is new
+	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"`           // none: only the template is new
+	Metrics       *string                `protobuf:"bytes,8,opt,name=metrics,proto3,oneof" json:"metrics,omitempty"` // absent: as before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2935,6 +2944,13 @@ func (x *MatrixGrown) GetAdded() *Range {
 		return x.Added
 	}
 	return nil
+}
+
+func (x *MatrixGrown) GetMetrics() string {
+	if x != nil && x.Metrics != nil {
+		return *x.Metrics
+	}
+	return ""
 }
 
 type Dispatched struct {
@@ -4429,7 +4445,7 @@ const file_state_proto_rawDesc = "" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
-	"last_words\x18# \x01(\tR\tlastWords\"\xb4\x04\n" +
+	"last_words\x18# \x01(\tR\tlastWords\"\xce\x04\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4450,7 +4466,8 @@ const file_state_proto_rawDesc = "" +
 	"\x05apart\x18\x0f \x01(\x05R\x05apart\x12*\n" +
 	"\x04more\x18\x10 \x03(\v2\x16.jobserver.state.RangeR\x04more\x12)\n" +
 	"\x04runs\x18\x11 \x01(\v2\x15.jobserver.state.RunsR\x04runs\x12\x12\n" +
-	"\x04seed\x18\x12 \x01(\x04R\x04seed\"]\n" +
+	"\x04seed\x18\x12 \x01(\x04R\x04seed\x12\x18\n" +
+	"\ametrics\x18\x13 \x01(\tR\ametrics\"]\n" +
 	"\x05Range\x12\x1b\n" +
 	"\tfirst_job\x18\x01 \x01(\x04R\bfirstJob\x12\x14\n" +
 	"\x05cells\x18\x02 \x01(\rR\x05cells\x12!\n" +
@@ -4542,7 +4559,7 @@ const file_state_proto_rawDesc = "" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\")\n" +
 	"\x0fMatrixForgotten\x12\x16\n" +
-	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\x81\x02\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xac\x02\n" +
 	"\vMatrixGrown\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x120\n" +
 	"\btemplate\x18\x02 \x01(\v2\x14.jobserver.state.JobR\btemplate\x12)\n" +
@@ -4551,7 +4568,10 @@ const file_state_proto_rawDesc = "" +
 	"\x05index\x18\x05 \x01(\fR\x05index\x12\x1f\n" +
 	"\vindex_width\x18\x06 \x01(\rR\n" +
 	"indexWidth\x12,\n" +
-	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\"R\n" +
+	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\x12\x1d\n" +
+	"\ametrics\x18\b \x01(\tH\x00R\ametrics\x88\x01\x01B\n" +
+	"\n" +
+	"\b_metrics\"R\n" +
 	"\n" +
 	"Dispatched\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x122\n" +
@@ -4828,6 +4848,7 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
+	file_state_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
