@@ -9,6 +9,8 @@
 // whose files are described in rundir.go.
 //
 // A run ends when its command does. What the command leaves behind may write on for a second, then it is killed.
+// A supervisor that is itself told to end, as init tells everything before a machine goes down, ends its command
+// and records ShutDown: nobody knows how the command would have ended. One that had ended before is left at that.
 //
 // # What is promised
 //

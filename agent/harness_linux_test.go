@@ -231,6 +231,8 @@ func helperMain(args []string) int {
 			n -= int64(k)
 		}
 		return 0
+	case "supervise-jumpy":
+		return superviseMain(nil, jumpy())
 	}
 	return 2
 }

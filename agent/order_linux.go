@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 
@@ -51,6 +52,25 @@ func (orderSocket) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		return max(n, 0), err
+	}
+}
+
+// awaitOrder waits until there is an order, or the socket has ended. It is false when we are told to end first.
+func awaitOrder(signals int) bool {
+	seen := make([]byte, 512)
+	for {
+		polls := []unix.PollFd{{Fd: orderFD, Events: unix.POLLIN}, {Fd: int32(signals), Events: unix.POLLIN}}
+		if _, err := unix.Poll(polls, -1); err != nil && err != unix.EINTR {
+			return false
+		}
+		if polls[1].Revents != 0 {
+			if n, _ := unix.Read(signals, seen); bytes.IndexByte(seen[:max(0, n)], sawEnd) >= 0 {
+				return false
+			}
+		}
+		if polls[0].Revents != 0 {
+			return true
+		}
 	}
 }
 

@@ -153,9 +153,16 @@ func (l *liner) time(key string, v *time.Time) {
 	}
 }
 
+// cause is a name, and a key of its own for what was not there when format 1
+// was new: whoever reads that refuses a name that it doesn't know.
 func (l *liner) cause(key string, v *Cause) {
+	down := *v == ShutDown
 	name := v.String()
+	if down {
+		name = Exited.String()
+	}
 	l.string(key, &name)
+	l.bool("shut_down", &down)
 	if l.keys == nil {
 		return
 	}
@@ -164,5 +171,7 @@ func (l *liner) cause(key string, v *Cause) {
 		l.fail(key)
 		return
 	}
-	*v = Cause(i)
+	if *v = Cause(i); down {
+		*v = ShutDown
+	}
 }

@@ -32,27 +32,39 @@ func (s *supervisor) loop() {
 					s.copy(i)
 				}
 			}
+			if polls[3].Revents != 0 { // before the command's end, which may have come of the same
+				s.signaled()
+			}
 			if polls[2].Revents != 0 {
 				s.reap()
-			}
-			if polls[3].Revents != 0 {
-				s.signaled()
 			}
 			if polls[4].Revents != 0 {
 				_, _ = unix.Read(s.timerfd, s.buf[:8])
 				s.terminate(TimedOut)
 			}
 		}
-		s.deadlines(time.Now())
+		s.deadlines(bootTime())
 	}
+}
+
+// due is when something is to be done, by bootTime; 0: never.
+type due time.Duration
+
+// passed tells whether it is time, once.
+func (d *due) passed(now time.Duration) bool {
+	if *d == 0 || now < time.Duration(*d) {
+		return false
+	}
+	*d = 0
+	return true
 }
 
 // untilDeadline is the time to the next of our deadlines in milliseconds, for poll; -1: there is none.
 func (s *supervisor) untilDeadline() int {
-	ms := -1
-	for _, t := range [...]time.Time{s.graceEnd, s.drainEnd, s.drainUntil} {
-		if !t.IsZero() {
-			left := int(max(0, time.Until(t))/time.Millisecond) + 1
+	ms, now := -1, bootTime()
+	for _, d := range [...]due{s.graceEnd, s.drainEnd, s.drainUntil} {
+		if d != 0 {
+			left := int(max(0, time.Duration(d)-now)/time.Millisecond) + 1
 			if ms < 0 || left < ms {
 				ms = left
 			}
@@ -62,30 +74,23 @@ func (s *supervisor) untilDeadline() int {
 }
 
 // deadlines does what is due.
-func (s *supervisor) deadlines(now time.Time) {
-	due := func(t *time.Time) bool {
-		if t.IsZero() || now.Before(*t) {
-			return false
-		}
-		*t = time.Time{}
-		return true
-	}
-	grace, drain := due(&s.graceEnd), due(&s.drainEnd)
+func (s *supervisor) deadlines(now time.Duration) {
+	grace, drain := s.graceEnd.passed(now), s.drainEnd.passed(now)
 	if grace || drain {
 		s.killTree()
 	}
 	if drain {
-		s.drainUntil = now.Add(drainTime / 10)
+		s.drainUntil = due(now + drainTime/10)
 	}
-	if due(&s.drainUntil) {
+	if s.drainUntil.passed(now) {
 		// A process outside of the tree was handed a stream. It is not waited for.
 		for i := range s.pipes {
 			s.endStream(i)
 		}
 		s.childless = s.childless || s.exit.Left > 0
 	}
-	if s.pid == 0 && s.drainEnd.IsZero() && s.drainUntil.IsZero() {
-		s.drainEnd = now.Add(drainTime)
+	if s.pid == 0 && s.drainEnd == 0 && s.drainUntil == 0 {
+		s.drainEnd = due(now + drainTime)
 	}
 }
 
@@ -113,6 +118,9 @@ func (s *supervisor) endStream(i int) {
 func (s *supervisor) signaled() {
 	n, _ := unix.Read(s.signals, s.buf[:512])
 	seen := s.buf[:max(0, n)]
+	if bytes.IndexByte(seen, sawEnd) >= 0 {
+		s.shutDown()
+	}
 	if bytes.IndexByte(seen, sawControl) >= 0 {
 		s.readControl()
 		s.instruct()
@@ -146,7 +154,7 @@ func (s *supervisor) reap() {
 
 // ended records how the command ended, unless it was made to.
 func (s *supervisor) ended(status unix.WaitStatus) {
-	s.pid = 0
+	s.pid, s.end = 0, bootTime()
 	if s.pidfd >= 0 {
 		unix.Close(s.pidfd)
 		s.pidfd = -1
@@ -159,6 +167,35 @@ func (s *supervisor) ended(status unix.WaitStatus) {
 		return
 	}
 	s.exit.Code = status.ExitStatus()
+}
+
+// shutDown takes that we are told to end, as at a shutdown of the machine. The command is told likewise: it may
+// have been already. How it would have ended can't be known any more.
+func (s *supervisor) shutDown() {
+	s.told = true
+	if s.doubtful() {
+		s.exit.Cause = ShutDown
+	}
+	s.terminate(ShutDown)
+}
+
+// doubtTime is how much later than the command we may hear of what ended both: init sends
+// SIGTERM to all processes, in any order, and the command may be quicker than we.
+const doubtTime = 50 * time.Millisecond
+
+// doubtful tells whether the command has failed just now, perhaps not by itself.
+func (s *supervisor) doubtful() bool {
+	return s.exit.Cause == Exited && s.exit.Code != 0 && bootTime()-s.end <= doubtTime
+}
+
+// doubt waits until nothing is doubtful any more.
+func (s *supervisor) doubt() {
+	for s.doubtful() {
+		polls := []unix.PollFd{{Fd: int32(s.signals), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(polls, int(doubtTime/time.Millisecond)); n > 0 { // an interruption is looked at again
+			s.signaled()
+		}
+	}
 }
 
 // readControl takes over what the control file says now.
@@ -193,7 +230,7 @@ func (s *supervisor) terminate(cause Cause) {
 	}
 	if s.exit.Cause == NoCause {
 		s.exit.Cause = cause
-		end := ending{Cause: cause, At: time.Now()}
+		end := ending{Cause: cause, At: s.wall()}
 		if err := slotEnding.write(s.file, end.lines); err != nil && s.exit.LogError == "" {
 			s.exit.LogError = err.Error() // the exit record will say it all the same
 		}
@@ -208,8 +245,8 @@ func (s *supervisor) terminate(cause Cause) {
 	if grace == 0 {
 		grace = DefaultGrace
 	}
-	end := time.Now().Add(max(0, grace))
-	if !s.killed && (s.graceEnd.IsZero() || end.Before(s.graceEnd)) {
+	end := due(bootTime() + max(0, grace))
+	if !s.killed && (s.graceEnd == 0 || end < s.graceEnd) {
 		s.graceEnd = end
 	}
 }

@@ -29,7 +29,11 @@ const drainTime = time.Second
 // SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on descriptor 3: one
 // run at a time, and another only after a run of which nothing is left, since most of the cost of a short run is
 // that of starting this process. It outlives its agent by the run that it has. Its exit code says nothing.
-func SuperviseMain(args []string) int {
+func SuperviseMain(args []string) int { return superviseMain(args, time.Now) }
+
+// superviseMain has the wall clock as a parameter. It is only for what records say: it may jump. Whatever is
+// measured or waited for goes by bootTime.
+func superviseMain(args []string, wall func() time.Time) int {
 	// PDEATHSIG is sent when the thread that forked ends; the main goroutine keeps its thread.
 	runtime.LockOSThread()
 	var st unix.Stat_t
@@ -51,12 +55,15 @@ func SuperviseMain(args []string) int {
 	}
 	buf := make([]byte, copySize)
 	for {
+		if !awaitOrder(signals) {
+			return 0 // nothing runs, so that nobody has to hear of it
+		}
 		o, lock, err := receiveOrder()
 		if err != nil {
 			return 0 // the agent has gone, or let us go
 		}
 		_ = unix.Dup3(lock, unix.Stderr, unix.O_CLOEXEC)
-		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun), buf: buf, null: null, signals: signals}
+		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun), buf: buf, null: null, signals: signals, wall: wall}
 		clean := s.run()
 		s.file.Close()
 		_ = unix.Dup3(null, unix.Stderr, unix.O_CLOEXEC) // lets go of the lock
@@ -84,14 +91,16 @@ func inheritNothing() {
 const (
 	sawChild   = 'c' // a child has ended
 	sawControl = 'i' // there is a control file
+	sawEnd     = 't' // we are told to end
 )
 
 // controlSignal says that there is a control file.
 const controlSignal = unix.SIGUSR1
 
-// catchSignals returns the reading end of a pipe that tells of signals. Everything else that could end us is
-// caught and left without effect: what ends the machine's processes ends the command too, and that is what we
-// are here to record. Being caught, not ignored, none of it is inherited by the command.
+// catchSignals returns the reading end of a pipe that tells of signals. SIGTERM and SIGINT tell us to end: no
+// part of this program sends them, but init does, to everything, before the machine goes down. What else could
+// end us is caught and left without effect; SIGHUP too, which only says that a terminal is gone, and we have none.
+// Being caught, not ignored, none of it is inherited by the command.
 func catchSignals() (fd int, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -107,6 +116,8 @@ func catchSignals() (fd int, err error) {
 				_, _ = unix.Write(fds[1], []byte{sawChild}) // a full pipe says enough
 			case controlSignal:
 				_, _ = unix.Write(fds[1], []byte{sawControl})
+			case unix.SIGTERM, unix.SIGINT:
+				_, _ = unix.Write(fds[1], []byte{sawEnd})
 			}
 		}
 	}()
@@ -120,23 +131,26 @@ type supervisor struct {
 	buf      []byte
 	null     int // /dev/null
 	signals  int // see catchSignals
+	wall     func() time.Time
 	answered bool
 
 	file     *os.File      // fileRun
 	pid      int           // the command's, and its process group; 0: not running
 	pidfd    int           // tells of its end; -1: SIGCHLD does
-	begin    time.Duration // by CLOCK_BOOTTIME
+	begin    time.Duration // of the command, by bootTime
+	end      time.Duration
 	out, err stream
 	pipes    [2]int // the ends that we read; -1: at its end
 	timerfd  int    // the timeout; -1: none so far
 
 	exit       Exit
 	control    Control
-	killed     bool      // the tree was
-	childless  bool      // of the command, and of what it orphaned below us
-	graceEnd   time.Time // when the tree is killed, once the run is being ended
-	drainEnd   time.Time // when what is left of the tree is killed, once the command has ended
-	drainUntil time.Time // when nothing more is read, once the tree has been killed
+	told       bool // we were told to end
+	killed     bool // the tree was
+	childless  bool // of the command, and of what it orphaned below us
+	graceEnd   due  // when the tree is killed, once the run is being ended
+	drainEnd   due  // when what is left of the tree is killed, once the command has ended
+	drainUntil due  // when nothing more is read, once the tree has been killed
 }
 
 // run is a run from its order to its exit record. clean tells that nothing is left that could disturb another.
@@ -149,7 +163,7 @@ func (s *supervisor) run() (clean bool) {
 	}
 	// A kill that is not obeyed in time is followed by SIGKILL, which must not hit the next run.
 	s.readControl()
-	return s.childless && s.exit.Left == 0 && !s.control.Cancel
+	return s.childless && s.exit.Left == 0 && !s.control.Cancel && !s.told
 }
 
 func (s *supervisor) close() {
@@ -172,7 +186,7 @@ func (s *supervisor) supervise() error {
 	}
 	if s.readControl(); s.control.Cancel {
 		s.exit.Cause = Canceled
-		s.exit.StartedAt = time.Now()
+		s.exit.StartedAt = s.wall()
 		return s.finish()
 	}
 	if err := s.launch(); err != nil {
@@ -182,6 +196,7 @@ func (s *supervisor) supervise() error {
 	s.readControl() // one that came before our signal could reach us
 	s.instruct()
 	s.loop()
+	s.doubt()
 	return s.finish()
 }
 
@@ -212,7 +227,7 @@ func (s *supervisor) prepare() error {
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
-	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: time.Now()}
+	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall()}
 	return slotLaunching.write(s.file, launching.lines)
 }
 
@@ -281,7 +296,7 @@ func (s *supervisor) launch() error {
 		}
 		s.stream(i).grow = func() { growPipe(fds[0]) }
 	}
-	s.exit.StartedAt, s.begin = time.Now(), bootTime()
+	s.exit.StartedAt, s.begin = s.wall(), bootTime()
 	s.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir:   s.dir(),
 		Env:   env,
@@ -345,7 +360,7 @@ func (s *supervisor) answer(r StartResult) {
 // finish writes the exit record, which ends the run, then answers an agent that still waits.
 func (s *supervisor) finish() error {
 	e := &s.exit
-	e.EndedAt = time.Now()
+	e.EndedAt = s.wall()
 	if e.StartedAt.IsZero() {
 		e.StartedAt = e.EndedAt
 	} else if s.begin != 0 {

@@ -86,7 +86,7 @@ type Spec struct {
 	Secrets []Pair // exported as JOBSERVER_<Name>; they are in no file and no argument on the machine
 	Dir     string // working directory; relative ones start at the login directory, which is also the default
 
-	Timeout time.Duration // counted from the run's start, suspended time included; 0: none
+	Timeout time.Duration // counted from the run's start, suspended time included, by a clock that never jumps; 0: none
 	Grace   time.Duration // between SIGTERM and the end of the whole tree; 0: DefaultGrace, negative: none
 	MaxLog  int64         // bytes kept of each stream; 0: all
 }
@@ -176,9 +176,12 @@ const (
 	Canceled         // by Control; Code or Signal say how the command took it
 	TimedOut         // likewise, by its Timeout
 	NotStarted       // the command could not be executed: Exit.StartError
+	// ShutDown: the supervisor itself was told to end (SIGTERM or SIGINT), as init does with everything before
+	// the machine goes down. Code and Signal say how the command took it; how it would have ended nobody knows.
+	ShutDown
 )
 
-var causeNames = [...]string{"", "exited", "canceled", "timed out", "not started"}
+var causeNames = [...]string{"", "exited", "canceled", "timed out", "not started", "shut down"}
 
 func (c Cause) String() string {
 	if int(c) < len(causeNames) {

@@ -173,6 +173,9 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 			r.rewindLogs()
 			return verdict{}, false
 		}
+		if reply.Exit.Cause == agent.ShutDown {
+			return verdict{lost: whyShutDown(l, reply.Exit)}, true
+		}
 		return verdict{exit: reply.Exit, note: note}, true
 	case said || !gone(reply.State):
 		return verdict{}, false
@@ -187,6 +190,18 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 		return verdict{lost: "the machine has rebooted while it ran"}, true
 	}
 	return verdict{lost: "its supervisor died without a record of how it ended"}, true
+}
+
+// whyShutDown says what ended a run whose supervisor was told to end.
+func whyShutDown(l *link, x *agent.Exit) string {
+	switch facts := l.client.Machine(); {
+	case facts.BootID != x.BootID:
+		return "the machine was shut down while it ran"
+	case facts.KillsUserProcesses:
+		return "the machine ended it when the connection ended: allow it to stay there with `loginctl enable-linger`"
+	default:
+		return "its supervisor was told to end, as when the machine is shut down"
+	}
 }
 
 // gone tells whether a run without exit record will never have one.

@@ -192,6 +192,27 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestShutDown: what the machine's own shutdown ended is lost, with the log that it had written.
+func TestShutDown(t *testing.T) {
+	m := sshtest.Start(t)
+	h := newHost(t, m)
+	h.connected(m.Name)
+	g := newGate(t)
+	r := job(m.Name, 1, "echo before; "+g.command()+"; kill -TERM $PPID $$; sleep 100")
+	h.Start(r)
+	await[sched.Started](h, nil)
+	g.reached()
+	g.open(t)
+	lost := await[sched.RunLost](h, nil)
+	if !strings.Contains(lost.Reason, "told to end") {
+		t.Errorf("the reason is %q", lost.Reason)
+	}
+	if got := h.log(r, false); got != "before\n" {
+		t.Errorf("its log is %q", got)
+	}
+	h.settled(&statepb.Obligation{Run: r.Ref})
+}
+
 func TestLoginShells(t *testing.T) {
 	for _, shell := range []string{"sh", "bash", "dash", "zsh", "fish", "csh", "tcsh"} {
 		t.Run(shell, func(t *testing.T) {
