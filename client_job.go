@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,21 +169,28 @@ func warnClass(ctx context.Context, e *env, d daemon, class string) {
 	if e.globals.Quiet {
 		return // a script's calls are counted in milliseconds
 	}
-	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
-	if err != nil {
-		return // the job is submitted, and that is what was asked for
-	}
-	names := make([]string, len(known.Candidates))
-	for i, candidate := range known.Candidates {
-		if names[i] = candidate.Value; names[i] == class {
-			return
-		}
+	names, err := classNames(ctx, d)
+	if err != nil || slices.Contains(names, class) {
+		return // without an answer: the job is submitted, and that is what was asked for
 	}
 	text := fmt.Sprintf("no machine is in class %q by now", class)
 	if like := closest(class, names); like != "" {
 		text += fmt.Sprintf("; did you mean %q?", like)
 	}
 	e.warn([]string{text})
+}
+
+// classNames are the classes that there are.
+func classNames(ctx context.Context, d daemon) ([]string, error) {
+	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(known.Candidates))
+	for i, candidate := range known.Candidates {
+		names[i] = candidate.Value
+	}
+	return names, nil
 }
 
 // retries is the number of times that a job may be run again.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"jobserver/api"
@@ -45,6 +46,9 @@ func (c *machineSetup) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if !c.Existing && c.Class == "" {
+		c.warnNoClass(ctx, e, d, args)
+	}
 	if !e.forScripts() {
 		for i, addr := range reply.Addrs {
 			e.note("job %d sets up %s", reply.JIDs[i], view.Clean(addr))
@@ -54,6 +58,21 @@ func (c *machineSetup) Run(ctx context.Context, e *env) error {
 		return nil
 	}
 	return e.printIDs(reply.JIDs)
+}
+
+// warnNoClass tells someone who named no class what that means. The name of one among the machines or commands is
+// most likely the class that was meant; it may be what it looks like, too, and so it is no error.
+func (c *machineSetup) warnNoClass(ctx context.Context, e *env, d daemon, args *api.SetupArgs) {
+	e.warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these machines are in none, and get no jobs until `%s machine mv` puts them into one", e.name)})
+	names, err := classNames(ctx, d)
+	if err != nil {
+		return // the setup is submitted, and that is what was asked for
+	}
+	for _, word := range append(slices.Clone(args.Addrs), args.Steps...) {
+		if slices.Contains(names, word) {
+			e.warn([]string{fmt.Sprintf("%q is a class: did you mean -c %s?", word, word)})
+		}
+	}
 }
 
 // request is what the flags ask for.
