@@ -70,6 +70,9 @@ type reply struct {
 // sealAfter is how long the journal is quiet before its last batch is sealed.
 const sealAfter = time.Second
 
+// snapshotPause is how long no snapshot is tried after one that failed.
+const snapshotPause = time.Minute
+
 // turnItems is how many requests and outcomes one turn takes at the most.
 const turnItems = 4096
 
@@ -160,7 +163,6 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 			sealAt = now.Add(sealAfter)
 		}
 		if now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
-			retrySnapshot = now.Add(time.Minute)
 			l.startSnapshot(writer)
 		}
 		next := l.state.Wake(now)
@@ -183,6 +185,7 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 			}
 		case err := <-l.snapshot:
 			if err != nil {
+				retrySnapshot = l.opt.Now().Add(snapshotPause)
 				l.opt.Problem("write a snapshot", err)
 			}
 		case <-ctx.Done():
