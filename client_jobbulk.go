@@ -124,17 +124,23 @@ func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api
 	if !flags.Yes && !flags.DryRun {
 		args.Max = bulkLimit
 	}
-	reply, err := ask[api.BulkReply](ctx, d, "Bulk", &args)
+	reply, err := changeJobs(ctx, e, d, args)
 	if api.KindOf(err) == api.Confirm {
 		reply, err = confirmBulk(ctx, e, d, args, usesStdin(words))
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(words))
-		}
 		return err
 	}
 	return printBulk(e, reply, args)
+}
+
+// changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
+func changeJobs(ctx context.Context, e *env, d daemon, args api.BulkArgs) (*api.BulkReply, error) {
+	reply, err := ask[api.BulkReply](ctx, d, "Bulk", &args)
+	if err != nil && ctx.Err() != nil {
+		e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(args.Selectors))
+	}
+	return reply, err
 }
 
 func usesStdin(words []string) bool {
@@ -159,7 +165,7 @@ func confirmBulk(ctx context.Context, e *env, d daemon, args api.BulkArgs, stdin
 		return nil, err
 	}
 	args.Mutation, args.Max = api.Mutation{}, would.Total
-	return ask[api.BulkReply](ctx, d, "Bulk", &args)
+	return changeJobs(ctx, e, d, args)
 }
 
 // sure asks whether a change of more than bulkLimit is meant.
@@ -169,15 +175,11 @@ func (e *env) sure(ctx context.Context, what string, canAsk bool) error {
 		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", what, bulkLimit).
 			WithHint("--yes does it, --dry-run shows what would be changed")
 	}
-	yes, err := e.confirm(ctx, what+"?")
-	if err == nil && !yes {
-		err = api.Errorf(api.Canceled, "nothing was changed")
-	}
-	return err
+	return e.confirm(ctx, what+"?", "nothing was changed")
 }
 
-// confirm asks a question on the terminal. Only y and yes are a yes.
-func (e *env) confirm(ctx context.Context, question string) (bool, error) {
+// confirm asks a question on the terminal. Only y and yes are a yes; whatever else is an error that says what came of it.
+func (e *env) confirm(ctx context.Context, question, refused string) error {
 	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
 	answer := make(chan string, 1)
 	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
@@ -188,9 +190,13 @@ func (e *env) confirm(ctx context.Context, question string) (bool, error) {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(e.stderr)
-		return false, ctx.Err()
+		e.note("interrupted: %s", refused)
+		return ctx.Err()
 	case line := <-answer:
-		return line == "y" || line == "yes", nil
+		if line == "y" || line == "yes" {
+			return nil
+		}
+		return api.Errorf(api.Confirm, "%s", refused)
 	}
 }
 

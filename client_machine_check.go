@@ -124,12 +124,8 @@ func (c *machineTrust) record(ctx context.Context, e *env, d daemon, selector ap
 	if changed > 0 {
 		question = fmt.Sprintf("%s, of which %d differ from what is known", question, changed)
 	}
-	yes, err := e.confirm(ctx, question+"?")
-	if err != nil {
+	if err := e.confirm(ctx, question+"?", "nothing was recorded"); err != nil {
 		return err
-	}
-	if !yes {
-		return api.Errorf(api.Canceled, "nothing was recorded")
 	}
 	reply, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -15,8 +16,8 @@ import (
 )
 
 // runOnTerminal is the script command `tty CODE INPUT PROGRAM ARG…`: the program runs on a terminal of its
-// own of 60 columns, on which INPUT, a line, is typed. What the terminal shows is then in the file "tty", and
-// CODE is the exit code that it has to have.
+// own of 60 columns, on which INPUT, a line, is typed; of ^C the key, once a question is asked. What the
+// terminal shows is then in the file "tty", and CODE is the exit code that it has to have.
 func runOnTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: tty code input program args…")
@@ -40,12 +41,7 @@ func runOnTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	ts.Check(cmd.Start())
 	ts.Check(slave.Close())
-	_, err = master.WriteString(args[1] + "\n")
-	ts.Check(err)
-	shown, err := io.ReadAll(master)
-	if err != nil && !errors.Is(err, syscall.EIO) { // EIO is the end of a terminal that nobody has open
-		ts.Check(err)
-	}
+	shown := typeAndRead(ts, master, args[1])
 	got := 0
 	if err := cmd.Wait(); err != nil {
 		var exit *exec.ExitError
@@ -54,11 +50,34 @@ func runOnTerminal(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		got = exit.ExitCode()
 	}
-	text := strings.ReplaceAll(string(shown), "\r\n", "\n")
+	text := strings.ReplaceAll(shown, "\r\n", "\n")
 	ts.Check(os.WriteFile(filepath.Join(ts.Getenv("WORK"), "tty"), []byte(text), 0o600))
 	if got != want {
 		ts.Fatalf("exit code %d, want %d; the terminal shows:\n%s", got, want, text)
 	}
+}
+
+// typeAndRead types, and returns all that the terminal shows until nobody has it open.
+func typeAndRead(ts *testscript.TestScript, master *os.File, input string) string {
+	var shown bytes.Buffer
+	if input == "^C" {
+		input = "\x03"
+		for b := make([]byte, 1024); !bytes.HasSuffix(shown.Bytes(), []byte("[y/N] ")); {
+			n, err := master.Read(b)
+			shown.Write(b[:n])
+			if err != nil {
+				ts.Fatalf("no question was asked: %v\n%s", err, shown.String())
+			}
+		}
+	} else {
+		input += "\n"
+	}
+	_, err := master.WriteString(input)
+	ts.Check(err)
+	if _, err := io.Copy(&shown, master); err != nil && !errors.Is(err, syscall.EIO) { // EIO: nobody has it open
+		ts.Check(err)
+	}
+	return shown.String()
 }
 
 // openTerminal makes a pseudo-terminal of 60 columns.
