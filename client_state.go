@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"jobserver/api"
 	"jobserver/sched"
@@ -59,11 +60,7 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 	}
 	var files []fileCheck
 	for _, file := range report.Files {
-		check := fileCheck{File: file.Name, Bytes: file.Bytes, Records: file.Records}
-		if file.Err != nil {
-			check.Error = file.Err.Error()
-		}
-		files = append(files, check)
+		files = append(files, checkOf(dir, file))
 	}
 	if err := list(e, files, fileColumns()); err != nil {
 		return err
@@ -75,7 +72,7 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 		e.note("a daemon has this state open: its newest file is still being written")
 	}
 	if report.Err != nil {
-		return api.Errorf(api.Internal, "a start would be refused: %w", report.Err)
+		return refusedStart(dir, &report)
 	}
 	state, err := loadState(dir)
 	if err != nil {
@@ -86,6 +83,50 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 	}
 	e.note("sound: %s, the last is %d", counted(stateTotal(state), "job"), state.NextID()-1)
 	return nil
+}
+
+// checkOf is a file's line. One that can't be opened as what it is has its size all the same.
+func checkOf(dir string, file snapshot.FileReport) fileCheck {
+	check := fileCheck{File: file.Name, Bytes: file.Bytes, Records: file.Records}
+	if file.Err == nil {
+		return check
+	}
+	check.Error = file.Err.Error()
+	var corrupt *snapshot.CorruptError
+	if errors.As(file.Err, &corrupt) && corrupt.File == file.Name {
+		check.Error = damageIn(corrupt)
+	}
+	if info, err := os.Stat(filepath.Join(dir, file.Name)); err == nil {
+		check.Bytes = info.Size()
+	}
+	return check
+}
+
+// damageIn is what is wrong inside a file whose name has been said.
+func damageIn(e *snapshot.CorruptError) string {
+	if e.Offset < 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason)
+}
+
+// refusedStart says why a start would be refused. What is wrong with a file stands in the table already.
+func refusedStart(dir string, report *snapshot.Report) error {
+	var corrupt *snapshot.CorruptError
+	if !errors.As(report.Err, &corrupt) {
+		return api.Errorf(api.Internal, "a start would be refused: %w", report.Err)
+	}
+	listed := slices.ContainsFunc(report.Files, func(f snapshot.FileReport) bool { return f.Name == corrupt.File && f.Err != nil })
+	text := corrupt.File + " is damaged"
+	if !listed {
+		text += ": " + damageIn(corrupt)
+	}
+	return api.Errorf(api.Internal, "a start would be refused: %s", text).WithHint("%s", damageHint(dir))
+}
+
+// damageHint is what can be done about a state that can't be read.
+func damageHint(dir string) string {
+	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what is there aside and begins empty", dir)
 }
 
 // loadState rebuilds the state as a start would.

@@ -341,7 +341,8 @@ func stateError(dir string, err error) error {
 	case errors.Is(err, snapshot.ErrLocked):
 		return api.Errorf(api.Conflict, "%v", err).WithHint("one daemon owns a state directory: use that one, or give another with --state-dir")
 	case errors.As(err, &corrupt):
-		return api.Errorf(api.Conflict, "%v", err).WithHint("`jobserver state check` shows what else is wrong in %s", dir)
+		return api.Errorf(api.Conflict, "the saved state is damaged, and was left as it is: %s: %s", filepath.Join(dir, corrupt.File), damageIn(corrupt)).
+			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir, damageHint(dir))
 	}
 	return fmt.Errorf("open the state directory %s: %w", dir, err)
 }
