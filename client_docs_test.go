@@ -92,10 +92,12 @@ asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + `
 | 3 | no such job, machine, matrix, tag or variable, or nothing matched |
 | 4 | the daemon can't be reached |
 | 5 | the daemon speaks an incompatible protocol |
-| 124 | ` + "`wait`" + ` timed out |
+| 124 | ` + "`wait --timeout`" + ` has given up; the jobs go on |
 | 130 | interrupted |
 
 ` + "`wait`, `add --wait` and `add --follow`" + ` on one job exit with that job's code, on several with 1 if any did not succeed.
+A job that a signal ended has 128 and the signal's number: 143 or 137 when it was its own time limit, or 1 if it made that
+a success. One that was canceled or lost has 1. What it was stands on stderr, as it does when a job's own code is one of the above.
 
 ## Configuration
 
@@ -223,7 +225,7 @@ func manPage(app *kong.Application) string {
 		{"0", "done"}, {"1", "the operation failed"}, {"2", "wrong usage"},
 		{"3", "no such job, machine, matrix, tag or variable, or nothing matched"},
 		{"4", "the daemon can't be reached"}, {"5", "the daemon speaks an incompatible protocol"},
-		{"124", "wait timed out"}, {"130", "interrupted"},
+		{"124", "wait --timeout has given up; the jobs go on"}, {"130", "interrupted"},
 	} {
 		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", code[0], roff(code[1]))
 	}

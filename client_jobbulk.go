@@ -233,13 +233,13 @@ func opDone(op string) string {
 	case api.OpRestart:
 		return "restarted"
 	case api.OpSetTimeout:
-		return "limit changed"
+		return "given the new limit"
 	case api.OpTag:
 		return "tagged"
 	case api.OpUntag:
 		return "untagged"
 	case api.OpRecopy:
-		return "copies again"
+		return "queued to copy again"
 	case api.OpLost:
 		return "given up"
 	}
@@ -271,10 +271,22 @@ func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
 	if more := reply.Total - len(reply.Matched); more > 0 {
 		fmt.Fprintf(e.stdout, "… and %d more\n", more)
 	}
+	e.note("%s", bulkDone(reply, args))
+	return nil
+}
+
+// bulkDone says in a sentence what a bulk change came to, or would.
+func bulkDone(reply *api.BulkReply, args api.BulkArgs) string {
 	would := ""
 	if args.DryRun {
 		would = "would be "
 	}
-	e.note("%d of %d jobs %s%s", reply.Changed, reply.Total, would, opDone(args.Op))
-	return nil
+	if reply.Changed == 0 {
+		return "nothing " + firstNonEmpty(would, "was ") + "changed"
+	}
+	who := fmt.Sprintf("%d of %d jobs", reply.Changed, reply.Total)
+	if reply.Changed == reply.Total {
+		who = counted(reply.Total, "job")
+	}
+	return fmt.Sprintf("%s %s%s", who, would, opDone(args.Op))
 }

@@ -96,7 +96,8 @@ func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 	return api.Some(int(a.ExitCode))
 }
 
-// waitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1.
+// waitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1. A job that its
+// time limit ended is no exception, though timeout(1) gives 124: that says that `wait` itself gave up.
 func waitCode(j *statepb.Job) int {
 	if !sched.Final(j.Status) || j.Status == sched.Done {
 		return 0
@@ -104,8 +105,6 @@ func waitCode(j *statepb.Job) int {
 	if n := len(j.Attempts); n > 0 && j.Status == sched.Failed {
 		a := j.Attempts[n-1]
 		switch {
-		case a.Cause == statepb.Cause_TIMED_OUT:
-			return 124
 		case a.Signal != "":
 			return 128 + signalNumber(a.Signal)
 		case a.ExitCode != 0:

@@ -54,7 +54,7 @@ func TestSetupTimeoutAndRetry(t *testing.T) {
 	p.J(t, "machine", "setup", "-q", "-m", "local:slow", "-c", "foo", "--timeout", "500ms", "--", "true", "sleep 1000")
 	p.J(t, "machine", "setup", "-q", "-m", "local:flaky", "-c", "foo", "--retries", "1", "--", "test -e "+mark+" || { touch "+mark+"; exit 1; }", "true")
 	p.J(t, "machine", "setup", "-q", "-m", "local:bad", "-c", "foo", "--retries", "2", "--", "echo no >> "+mark+"; exit 1")
-	for job, want := range map[string]int{"1": 124, "2": 0, "3": 1} {
+	for job, want := range map[string]int{"1": 128 + 15, "2": 0, "3": 1} {
 		if _, _, code, err := p.Run(t.Context(), "wait", job); err != nil || code != want {
 			t.Errorf("setup %s ends with %d, want %d, %v", job, code, want, err)
 		}
