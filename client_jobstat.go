@@ -37,7 +37,7 @@ type jobStat struct {
 	Error       bool    `name:"error" group:"Columns, in the order given; all by default:" help:"What made it fail."`
 	Vars        bool    `name:"vars" group:"Columns, in the order given; all by default:" help:"Its variables, as a JSON object."`
 	Results     bool    `name:"results" group:"Columns, in the order given; all by default:" help:"The paths of its results on the machine."`
-	ResultsPath *string `name:"results_path" placeholder:"SUFFIX" group:"Columns, in the order given; all by default:" help:"The path of its results on the daemon's host, and this suffix."`
+	ResultsPath *string `name:"results_path" placeholder:"SUFFIX" group:"Columns, in the order given; all by default:" help:"The path of its results on the daemon's host that has this suffix, as .csv; '' is the path as it was named."`
 	StartTime   bool    `name:"starttime" group:"Columns, in the order given; all by default:" help:"When its last attempt began."`
 	EndTime     bool    `name:"endtime" group:"Columns, in the order given; all by default:" help:"When it ended."`
 	Duration    bool    `name:"duration" group:"Columns, in the order given; all by default:" help:"How long its last attempt ran, in seconds."`
@@ -179,9 +179,30 @@ func (c *jobStat) resultsPath(job *api.Job) any {
 	}
 	var paths []string
 	for _, result := range job.Results {
-		paths = append(paths, filepath.Join(dir, filepath.Base(result))+suffix)
+		paths = append(paths, withSuffix(filepath.Join(dir, filepath.Base(result)), suffix)...)
 	}
-	return strings.Join(paths, "\n")
+	slices.Sort(paths)
+	return strings.Join(slices.Compact(paths), "\n")
+}
+
+// withSuffix are the files that a result stands for and that have the suffix. A result is the beginning of their names,
+// and the suffix the rest, as expjobserver has it; or it is the file itself, a pattern or a directory.
+func withSuffix(path, suffix string) []string {
+	named := path + suffix
+	if _, err := os.Stat(named); err == nil || suffix == "" {
+		return []string{named}
+	}
+	for _, pattern := range []string{path, filepath.Join(path, "*")} {
+		found, _ := filepath.Glob(pattern) // none, if it only looks like a pattern
+		found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasSuffix(name, suffix) })
+		if len(found) > 0 {
+			return found
+		}
+	}
+	if strings.HasSuffix(path, suffix) { // it isn't here to be looked at, as when the daemon is on another host
+		return []string{path}
+	}
+	return []string{named}
 }
 
 // Run prints the columns of the jobs.

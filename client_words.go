@@ -266,10 +266,15 @@ func (t flagTable) short(flags *[]string, word string, next []string) int {
 	return 0
 }
 
+// isLong says that a word is one of the flags, written in full, and so hardly the value of another.
+func (t flagTable) isLong(word string) bool {
+	return strings.HasPrefix(word, "--") && t[canonicalFlag(word)] != nil
+}
+
 // take gives a flag its value from the words after it; one that takes several takes all up to the next flag.
 func (t flagTable) take(flags *[]string, flag *kong.Flag, next []string) int {
-	if flag.IsBool() || len(next) == 0 {
-		*flags = append(*flags, "--"+flag.Name)
+	if flag.IsBool() || len(next) == 0 || t.isLong(next[0]) {
+		*flags = append(*flags, "--"+flag.Name) // without its value, which kong reports
 		return 0
 	}
 	*flags = append(*flags, "--"+flag.Name+"="+next[0])
