@@ -71,12 +71,24 @@ func (s *Spec) size() int {
 
 // Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets,
 // another Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
+// What it has brought may be given back with Release.
 func (c *Client) Poll(ctx context.Context, r PollRequest) (PollReply, error) {
-	var reply PollReply
-	if err := c.ask(ctx, methodPoll, r.fields, reply.fields); err != nil {
+	p, err := c.call(ctx, methodPoll, r.fields, nil)
+	if err != nil {
+		return PollReply{}, err
+	}
+	reply := PollReply{memory: p}
+	if err := decode(p, reply.fields); err != nil {
 		return PollReply{}, err
 	}
 	return reply, nil
+}
+
+// Release gives the memory of a reply's Out and Err back, for other replies: nobody may use them any more.
+func (c *Client) Release(r *PollReply) {
+	r.Out, r.Err = nil, nil
+	c.long.put(r.memory)
+	r.memory = nil
 }
 
 // Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that

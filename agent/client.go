@@ -27,7 +27,8 @@ type Client struct {
 
 	ended   chan struct{} // closed when the reader has ended
 	cancels sync.WaitGroup
-	buffers sync.Pool // *[]byte of dataSize, for the frames of Fetch
+	buffers sync.Pool   // *[]byte of dataSize, for the frames of Fetch
+	long    longBuffers // for the replies of Poll
 }
 
 // dataSize is the payload of a full frame of file contents: long enough that its head and the switch between
@@ -160,7 +161,7 @@ func (c *Client) read(r *bufio.Reader) {
 
 func (c *Client) alloc(kind byte, n int) []byte {
 	if kind != typePart || n > dataSize+256 {
-		return make([]byte, n)
+		return c.long.get(n)
 	}
 	return (*c.buffers.Get().(*[]byte))[:n]
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // A frame on the wire: 4 bytes length of what follows (big-endian), 1 byte type, 4 bytes id of the call,
@@ -105,6 +106,28 @@ func readFrame(r *bufio.Reader, limit int, alloc func(kind byte, n int) []byte) 
 		return frame{}, &Error{Kind: KindProtocol, Msg: "read frame", Err: err}
 	}
 	return f, nil
+}
+
+// longBuffers lends memory for messages that are so long, and come so quickly one after another where a command
+// prints much, that making it anew for each would be a good part of the work.
+type longBuffers struct{ pool sync.Pool }
+
+// get makes n bytes, or takes them from what was put back. They are not zero.
+func (l *longBuffers) get(n int) []byte {
+	if n <= dataSize {
+		return make([]byte, n)
+	}
+	if p, _ := l.pool.Get().(*[]byte); p != nil && cap(*p) >= n {
+		return (*p)[:n]
+	}
+	return make([]byte, n, (n+dataSize-1)/dataSize*dataSize)
+}
+
+// put takes back what get gave; nobody may use it any more. Other memory is left to the garbage collector.
+func (l *longBuffers) put(p []byte) {
+	if cap(p) > dataSize {
+		l.pool.Put(&p)
+	}
 }
 
 func freshBuffer(_ byte, n int) []byte { return make([]byte, n) }

@@ -253,7 +253,7 @@ func (f *follower) read(name string, off, n int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	p := make([]byte, n)
+	p := f.long.get(int(n))
 	got, err := file.ReadAt(p, off)
 	if err != nil && err != io.EOF {
 		return nil, err

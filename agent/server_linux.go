@@ -46,6 +46,7 @@ type agent struct {
 	root, bootID, login string
 	watch               *watcher
 	pool                *pool
+	long                longBuffers // for what Poll reads, and its replies
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -197,6 +198,7 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 		}
 		// A host that doesn't read any more has closed our input too: that is where it is noticed.
 		_ = a.out.write(reply)
+		a.long.put(reply)
 	})
 	return nil
 }
@@ -229,7 +231,11 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 		if err != nil {
 			return nil, err
 		}
-		return replyOf(len(reply.Out)+len(reply.Err)+1024, reply.fields), nil
+		frame := a.long.get(frameHead + len(reply.Out) + len(reply.Err) + 1024)
+		frame = replyIn(frame[:frameHead], reply.fields)
+		a.long.put(reply.Out)
+		a.long.put(reply.Err)
+		return frame, nil
 	case methodControl:
 		return serveCall(request, (*controlRequest).fields, func(r *controlRequest) (func(*coder), error) {
 			return nothing, a.control(r.Run, r.Control)
@@ -281,12 +287,12 @@ func serveCall[R any](request []byte, fields func(*R, *coder), do func(*R) (func
 	return replyTo(reply), nil
 }
 
-func replyTo(fields func(*coder)) []byte { return replyOf(256, fields) }
+func replyTo(fields func(*coder)) []byte { return replyIn(newFrame(256), fields) }
 
-// replyOf is replyTo for a reply of about so many bytes.
-func replyOf(size int, fields func(*coder)) []byte {
+// replyIn is replyTo in a buffer with room for a frame's head.
+func replyIn(buf []byte, fields func(*coder)) []byte {
 	return encode(func(c *coder) {
-		c.buf = newFrame(size)
+		c.buf = buf
 		fields(c)
 	})
 }

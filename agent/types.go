@@ -268,6 +268,8 @@ type PollReply struct {
 	OutDropped, ErrDropped int64
 	// Exit is set when the run has ended and this and earlier replies have handed out all of out, err and marks.
 	Exit *Exit
+
+	memory []byte // where Out and Err are
 }
 
 // Control is an instruction to a running supervisor.

@@ -82,7 +82,9 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		}
 		m.f.disk.fine()
 		failpoint.Hit("fleet.log-appended")
-		if v, ended := r.judge(m, l, reply); ended {
+		v, ended := r.judge(m, l, reply)
+		l.client.Release(&reply)
+		if ended {
 			return v, nil
 		}
 	}

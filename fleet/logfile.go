@@ -21,6 +21,7 @@ type logFile struct {
 	crc    uint32 // CRC-32C of all of it
 	ready  bool   // size and crc are those of the file
 	rewind bool   // the next open empties it
+	flush  flusher
 }
 
 // open creates the file, or finds out what an earlier daemon has left.
@@ -66,6 +67,7 @@ func (s *logFile) append(p []byte) error {
 		return fmt.Errorf("open a log: %w", err)
 	}
 	n, err := f.WriteAt(p, s.size)
+	s.flush.wrote(f, n)
 	s.crc = crc32.Update(s.crc, castagnoli, p[:n])
 	s.size += int64(n)
 	if closeErr := f.Close(); err == nil && closeErr != nil {

@@ -195,6 +195,7 @@ type receiver struct {
 	dir     *os.Root
 	file    *os.File // the current one, once it was opened
 	sum     hash.Hash
+	flush   flusher
 	written int64 // since space was looked at
 }
 
@@ -218,6 +219,7 @@ func (in *receiver) Data(i int, p []byte) error {
 	if _, err := in.file.Write(p); err != nil {
 		return fmt.Errorf("write a result: %w", err)
 	}
+	in.flush.wrote(in.file, len(p))
 	return nil
 }
 

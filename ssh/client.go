@@ -202,8 +202,8 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) {
 	var once sync.Once
 	// sshd doesn't close a session while its command lives, whatever we say,
-	// and the channel's Read would wait for that: a pipe ends with Close.
-	out, in := io.Pipe()
+	// and the channel's Read would wait for that: a pump ends with Close.
+	out := newPump()
 	s = &Stream{stdout: out, stdin: ch, closeWrite: ch.CloseWrite, stderr: &tail{}, done: make(chan struct{})}
 	set := func(err error) {
 		once.Do(func() {
@@ -213,7 +213,7 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 	}
 	s.close = func() error {
 		set(ErrClosed)
-		out.CloseWithError(ErrClosed)
+		out.stop(ErrClosed)
 		if err := ch.Close(); err != nil && !errors.Is(err, io.EOF) && c.Err() == nil {
 			return c.opError("close a command's streams", err)
 		}
@@ -227,13 +227,8 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 		}
 		return nil
 	}
-	stdoutDone, stderrDone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stdoutDone)
-		// The channel gives no other error than io.EOF; Close makes the pipe's.
-		_, _ = io.CopyBuffer(in, ch, make([]byte, copySize))
-		in.Close()
-	}()
+	stderrDone := make(chan struct{})
+	go out.run(ch)
 	go func() {
 		defer close(stderrDone)
 		_, _ = io.Copy(s.stderr, ch.Stderr())
@@ -253,16 +248,13 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 		ch.Close()
 		// What is left of stdout waits for its reader, but not beyond the connection.
 		select {
-		case <-stdoutDone:
+		case <-out.ended:
 		case <-c.done:
-			in.CloseWithError(c.Err())
-			<-stdoutDone
+			out.stop(c.Err())
+			<-out.ended
 		}
 	}
 }
-
-// copySize is as much as one packet of SSH carries.
-const copySize = 32 << 10
 
 // errNoStatus is the reason when sshd closed a session without saying how its
 // command ended.

@@ -297,6 +297,10 @@ type watchedConn struct {
 	net.Conn
 	up atomic.Bool // the handshake is over, or this side ended it
 
+	buf    []byte // what Read reads into; the reader's, as are the next two
+	ahead  []byte // what of it wasn't asked for yet
+	filled bool   // the last read filled it
+
 	mu    sync.Mutex
 	err   error  // of the first Read or Write that failed; guarded by mu
 	first []byte // the first bytes read; guarded by mu
@@ -314,12 +318,25 @@ func (w *watchedConn) Close() error {
 	return w.Conn.Close()
 }
 
+// Read reads ahead: the library asks for the head of each packet, then for the
+// rest, and takes 32 KiB at most at once.
 func (w *watchedConn) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if !w.up.Load() {
-		w.note(p[:n], err)
+	if len(w.ahead) == 0 {
+		if w.buf == nil || w.filled && len(w.buf) < maxPiece {
+			w.buf = make([]byte, min(max(minPiece, 2*len(w.buf)), maxPiece))
+		}
+		n, err := w.Conn.Read(w.buf)
+		w.ahead, w.filled = w.buf[:n], n == len(w.buf)
+		if !w.up.Load() {
+			w.note(w.ahead, err)
+		}
+		if err != nil {
+			return copy(p, w.ahead), err
+		}
 	}
-	return n, err
+	n := copy(p, w.ahead)
+	w.ahead = w.ahead[n:]
+	return n, nil
 }
 
 func (w *watchedConn) Write(p []byte) (int, error) {
