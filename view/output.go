@@ -18,7 +18,7 @@ type Format string
 // The formats.
 const (
 	Table Format = "table" // columns that fit the terminal
-	Wide  Format = "wide"  // the same with all columns, never shortened
+	Wide  Format = "wide"  // the same with all columns, never shortened; in blocks where a terminal is too narrow
 	JSON  Format = "json"  // one array
 	JSONL Format = "jsonl" // one object a line
 	CSV   Format = "csv"   // RFC 4180, with a header

@@ -19,14 +19,18 @@ type gridColumn struct {
 	natural, least, max int // widths: of its widest cell, of the narrowest that is of use, and the limit (0: none)
 	give                int
 	width               int // as laid out
+	pad                 int // to which its cells are filled up before the next column; less than width where they may be ragged
 }
 
 // printTable lays out all rows and writes them. The last column isn't padded, so that no line ends in blanks.
 func (p *Printer[T]) printTable() error {
 	g := p.grid()
 	width := p.opt.Screen.Width
-	if p.opt.Format == Wide {
-		width = 0
+	if p.opt.Format == Wide && width > 0 && len(g.rows) > 0 && g.total(func(c gridColumn) int { return c.natural }) > width {
+		return p.printBlocks(g)
+	}
+	if width == 0 {
+		g.longLast()
 	}
 	g.layOut(width)
 	if !p.opt.NoHeader {
@@ -41,6 +45,32 @@ func (p *Printer[T]) printTable() error {
 	for _, row := range g.rows {
 		if _, err := p.w.WriteString(g.line(row, width, p.opt.Screen.Color)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// printBlocks writes each row as a block of lines, a line for each cell that says something: all of it can be read
+// where a line of all columns would be broken anywhere.
+func (p *Printer[T]) printBlocks(g *grid) error {
+	names := 0
+	for _, c := range g.columns {
+		names = max(names, Width(c.title))
+	}
+	for i, row := range g.rows {
+		if i > 0 {
+			if err := p.w.WriteByte('\n'); err != nil {
+				return err
+			}
+		}
+		for j, c := range g.columns {
+			if spansWidth(row[j]) == 0 {
+				continue
+			}
+			name := []Span{{c.title, Bold}, {strings.Repeat(" ", names-Width(c.title)+gap), Plain}}
+			if _, err := p.w.WriteString(Paint(append(name, row[j]...), p.opt.Screen.Color) + "\n"); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -78,7 +108,35 @@ func (p *Printer[T]) grid() *grid {
 	return g
 }
 
-// layOut gives each column its width, so that all of them take at most width; 0 means no limit. Columns that
+// longWidth is from which width on a column stands behind the others, where nothing is shortened.
+const longWidth = 40
+
+// longLast moves the columns with long cells to the end: nothing is lost to them, and the short ones can be read.
+func (g *grid) longLast() {
+	var order []int
+	for _, long := range []bool{false, true} {
+		for i, c := range g.columns {
+			if c.natural > longWidth == long {
+				order = append(order, i)
+			}
+		}
+	}
+	g.columns = pick(g.columns, order)
+	for i := range g.rows {
+		g.rows[i] = pick(g.rows[i], order)
+	}
+}
+
+func pick[T any](from []T, order []int) []T {
+	to := make([]T, len(order))
+	for i, at := range order {
+		to[i] = from[at]
+	}
+	return to
+}
+
+// layOut gives each column its width, so that all of them take at most width; 0 means no limit, and that
+// a long column isn't filled up: one long cell shall not make all lines long. Columns that
 // give way leave, the first of them first, until the others have what they need at least; what is left shrinks.
 // If even those that never leave are too wide, they shrink too, to one column each.
 func (g *grid) layOut(width int) {
@@ -94,6 +152,9 @@ func (g *grid) layOut(width int) {
 		}
 	}
 	if width <= 0 {
+		for i := range g.columns {
+			g.columns[i].pad = min(g.columns[i].width, longWidth)
+		}
 		return
 	}
 	for g.total(func(c gridColumn) int { return c.least }) > width {
@@ -108,6 +169,9 @@ func (g *grid) layOut(width int) {
 	}
 	g.shrink(width, func(c gridColumn) int { return c.least })
 	g.shrink(width, func(gridColumn) int { return 1 })
+	for i := range g.columns {
+		g.columns[i].pad = g.columns[i].width
+	}
 }
 
 // total is the width of a line of columns of those widths.
@@ -174,9 +238,9 @@ func (g *grid) line(cells [][]Span, width int, color bool) string {
 		} else {
 			cell = shortenSpans(cell, room)
 		}
-		taken := spansWidth(cell)
+		taken, fill := spansWidth(cell), min(room, c.pad)
 		if c.right {
-			pending += max(room-taken, 0)
+			pending += max(fill-taken, 0)
 		}
 		if taken > 0 {
 			b.WriteString(strings.Repeat(" ", pending))
@@ -185,7 +249,7 @@ func (g *grid) line(cells [][]Span, width int, color bool) string {
 			pending = 0
 		}
 		if !c.right {
-			pending += max(room-taken, 0)
+			pending += max(fill-taken, 0)
 		}
 	}
 	b.WriteByte('\n')

@@ -85,6 +85,36 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// Where nothing is shortened, long cells stand last and make no other line long.
+func TestLongCells(t *testing.T) {
+	long := strings.Repeat("long ", 10)
+	text := func(title string, cells ...string) Column[int] {
+		return Column[int]{Title: title, Cell: Text(func(row int) string { return cells[row] })}
+	}
+	columns := []Column[int]{text("A", long, "a"), text("B", "b", "b"), text("C", "c", long+long+"c"), text("D", "d", "d")}
+	tests := []struct {
+		name   string
+		format Format
+		width  int
+		want   string
+	}{
+		{"a pipe", Table, 0, "B  D  A" + strings.Repeat(" ", 41) + "C\nb  d  " + long + "  c\nb  d  a" + strings.Repeat(" ", 41) + long + long + "c\n"},
+		{"a wide terminal", Wide, 180, "A" + strings.Repeat(" ", 51) + "B  C" + strings.Repeat(" ", 102) + "D\n" +
+			long + "  b  c" + strings.Repeat(" ", 102) + "d\na" + strings.Repeat(" ", 51) + "b  " + long + long + "c  d\n"},
+		{"a narrow terminal", Wide, 80, "A  " + long + "\nB  b\nC  c\nD  d\n\nA  a\nB  b\nC  " + long + long + "c\nD  d\n"},
+	}
+	for _, test := range tests {
+		var out bytes.Buffer
+		opt := Options{Format: test.format, Screen: Screen{Terminal: test.width > 0, Width: test.width}}
+		if err := Write(&out, opt, columns, []int{0, 1}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, out.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
 func TestFormats(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(format, func(t *testing.T) {
