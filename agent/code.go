@@ -7,6 +7,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// CodeVariable tells a run where its code is. The agent looks at
+// it too: code that a run of its machine has is not removed.
+const CodeVariable = "JOBSERVER_CODE"
+
 // codeRequest asks for the code of a hash, or brings a piece of
 // its archive. A request with neither Data nor Last only asks.
 type codeRequest struct {
@@ -27,10 +31,14 @@ func (r *codeRequest) fields(c *coder) {
 
 // codeReply has the directory of the code, if it is there.
 type codeReply struct {
-	Dir string // "" : it is not there
+	Dir     string // "" : it is not there
+	Changed string // a file by which a copy that is there differs from what was sent; "" : there is none
 }
 
-func (r *codeReply) fields(c *coder) { c.string(&r.Dir) }
+func (r *codeReply) fields(c *coder) {
+	c.string(&r.Dir)
+	c.string(&r.Changed)
+}
 
 // Pieces of an archive: a few are on their way at once, so that a long way doesn't slow them down.
 const (
@@ -38,23 +46,23 @@ const (
 	codeAtOnce = 8
 )
 
-// Code puts code on the machine unless it is there, and gives its directory. archive is the tar stream,
-// compressed by gzip, of the hash. It may be repeated, and be called by several at once.
-func (c *Client) Code(ctx context.Context, hash, token string, archive func() (io.ReadCloser, error)) (dir string, err error) {
+// FindCode gives the directory of code that is on the machine as it was sent, or "". Whoever got it
+// starts what needs it at once: it is kept for an hour, and as long as a run has it. changed is a file that
+// somebody has written to in an earlier copy, which is not used any more.
+func (c *Client) FindCode(ctx context.Context, hash string) (dir, changed string, err error) {
 	var reply codeReply
-	if err := c.ask(ctx, methodCode, (&codeRequest{Hash: hash}).fields, reply.fields); err != nil || reply.Dir != "" {
-		return reply.Dir, err
-	}
-	r, err := archive()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
+	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash}).fields, reply.fields)
+	return reply.Dir, reply.Changed, err
+}
+
+// PutCode puts code on the machine, and gives its directory. archive is the tar stream of the hash, compressed by
+// gzip. It may be repeated, and be called by several at once, each with a token of its own.
+func (c *Client) PutCode(ctx context.Context, hash, token string, archive io.Reader) (dir string, err error) {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(codeAtOnce)
 	for offset := int64(0); gctx.Err() == nil; {
 		piece := make([]byte, codePiece)
-		n, err := io.ReadFull(r, piece)
+		n, err := io.ReadFull(archive, piece)
 		if n > 0 {
 			request := &codeRequest{Hash: hash, Token: token, Offset: offset, Data: piece[:n]}
 			offset += int64(n)
@@ -71,6 +79,7 @@ func (c *Client) Code(ctx context.Context, hash, token string, archive func() (i
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
+	var reply codeReply
 	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash, Token: token, Last: true}).fields, reply.fields)
 	return reply.Dir, err
 }

@@ -1,43 +1,57 @@
 package agent
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Code that jobs run stands in ROOT/code/<hash>, which never changes once it is there: the directory is unpacked
-// under another name, checked, made read-only and renamed. Jobs that were started with other code keep theirs.
+// Code that jobs run stands on the machine as
+//
+//	ROOT/code/<hash>/files   what was packed, read-only: $JOBSERVER_CODE
+//	ROOT/code/<hash>/seal    what each of these files was when it was unpacked; its own time is that of the last use
+//
+// It never changes: it is unpacked beside, checked against its hash, sealed, and renamed into place as a whole. Runs that
+// have other code keep theirs. Root can write where nobody may: before each use the files are compared
+// with the seal, and where they differ another copy is put beside, as <hash>.2, and the first is left to the runs that have it.
+//
+// What is used no more is removed when other code arrives; see pruneCode.
 
 func codeDir(root string) string { return filepath.Join(root, "code") }
 
-// abandonedAfter is when an archive whose sender has vanished is removed.
-const abandonedAfter = 24 * time.Hour
+const (
+	codeFiles = "files"
+	codeSeal  = "seal"
+	// codeLock is held by all who look for code, and by who removes some, alone.
+	codeLock = "lock"
+)
+
+// maxCopies is how many copies of the same code there may be: as often it may be written to.
+const maxCopies = 100
+
+// copyName names the copies of code.
+func copyName(hash string, i int) string {
+	if i == 1 {
+		return hash
+	}
+	return hash + "." + strconv.Itoa(i)
+}
 
 // code answers whether code is there, and takes it in pieces.
 func (a *agent) code(r *codeRequest) (codeReply, error) {
 	if len(r.Hash) != 2*sha256.Size || strings.Trim(r.Hash, "0123456789abcdef") != "" {
 		return codeReply{}, errorf(KindBadRequest, "%q is no hash of code", r.Hash)
 	}
-	dir := filepath.Join(codeDir(a.root), r.Hash)
-	if info, err := os.Lstat(dir); err == nil && info.IsDir() {
-		return codeReply{Dir: dir}, nil
-	}
 	if len(r.Data) == 0 && !r.Last {
-		return codeReply{}, nil
+		return a.findCode(r.Hash)
 	}
 	if !validPart(r.Token) || r.Offset < 0 {
 		return codeReply{}, errorf(KindBadRequest, "a piece of code from %q at %d", r.Token, r.Offset)
@@ -47,26 +61,82 @@ func (a *agent) code(r *codeRequest) (codeReply, error) {
 		return codeReply{}, keepPiece(temp+".tar.gz", r)
 	}
 	defer os.Remove(temp + ".tar.gz")
-	if err := unpack(temp+".tar.gz", temp, r.Hash); err != nil {
-		return codeReply{}, errors.Join(fmt.Errorf("unpack the code: %w", err), removeSealed(temp))
+	err := unpack(temp+".tar.gz", temp, r.Hash)
+	if err == nil {
+		err = a.placeCode(temp, r.Hash)
 	}
-	err := os.Rename(temp, dir)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) { // somebody else was faster with the same
-		return codeReply{Dir: dir}, removeSealed(temp)
+	if err != nil {
+		return codeReply{}, errors.Join(fmt.Errorf("unpack the code: %w", err), removeAll(temp))
 	}
-	return codeReply{Dir: dir}, err
+	_ = a.pruneCode(time.Now()) // what it can't remove stays until other code arrives
+	return a.findCode(r.Hash)
 }
 
-// removeSealed removes a directory that was made read-only.
-func removeSealed(dir string) error {
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(name, 0o700)
+// findCode looks for a copy that is as it was sent, and notes that it is used.
+func (a *agent) findCode(hash string) (codeReply, error) {
+	lock, err := lockCode(a.root, unix.LOCK_SH)
+	if errors.Is(err, fs.ErrNotExist) {
+		return codeReply{}, nil
+	} else if err != nil {
+		return codeReply{}, err
+	}
+	defer lock.Close()
+	var reply codeReply
+	for i := 1; i <= maxCopies; i++ {
+		dir := filepath.Join(codeDir(a.root), copyName(hash, i))
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) && i > 1 {
+			break // the first may have been removed while others are there
 		}
-		return err
-	})
-	return errors.Join(err, os.RemoveAll(dir))
+		changed, err := checkSeal(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // not there, or not sealed
+		case err != nil:
+			return codeReply{}, fmt.Errorf("look at the code: %w", err)
+		case changed != "":
+			reply.Changed = changed
+		default:
+			reply.Dir = filepath.Join(dir, codeFiles)
+			now := time.Now()
+			return reply, os.Chtimes(filepath.Join(dir, codeSeal), now, now)
+		}
+	}
+	return reply, nil
 }
+
+// placeCode gives code that was unpacked the first name that is free.
+func (a *agent) placeCode(temp, hash string) error {
+	for i := 1; i <= maxCopies; i++ {
+		err := os.Rename(temp, filepath.Join(codeDir(a.root), copyName(hash, i)))
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+		// Somebody else may have been faster with the same.
+		if found, err := a.findCode(hash); err != nil || found.Dir != "" {
+			return errors.Join(err, removeAll(temp))
+		}
+	}
+	return fmt.Errorf("jobs have written into %d copies of it", maxCopies)
+}
+
+// lockCode locks the directory of all code, until what it gives is closed. The error is fs.ErrNotExist where no code was ever put.
+func lockCode(root string, how int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(codeDir(root), codeLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		switch err := unix.Flock(int(f.Fd()), how); err {
+		case nil:
+			return f, nil
+		case unix.EINTR:
+		default:
+			return nil, errors.Join(fmt.Errorf("lock the code: %w", err), f.Close())
+		}
+	}
+}
+
+// abandonedAfter is when an archive whose sender has vanished is removed.
+const abandonedAfter = 24 * time.Hour
 
 // keepPiece writes a piece of an archive. The first one makes
 // the directory, and removes what was abandoned there.
@@ -98,112 +168,7 @@ func sweepAbandoned(dir string, since time.Time) {
 	}
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), ".") && info.ModTime().Before(since) {
-			_ = removeSealed(filepath.Join(dir, e.Name()))
+			_ = removeAll(filepath.Join(dir, e.Name()))
 		}
 	}
-}
-
-// unpack unpacks an archive into a new directory and checks that
-// it is what it is called. Nothing is written outside of it.
-func unpack(archive, dir, hash string) error {
-	f, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	zip, err := gzip.NewReader(f)
-	if err != nil {
-		return err
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	u := unpacker{root: root, hash: sha256.New(), dirs: []string{"."}}
-	stream := io.TeeReader(zip, u.hash)
-	for r := tar.NewReader(stream); ; {
-		h, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err == nil {
-			err = u.one(h, r)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if _, err := io.Copy(io.Discard, stream); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(u.hash.Sum(nil)); got != hash {
-		return fmt.Errorf("what arrived has the hash %s, not %s", got, hash)
-	}
-	return u.seal()
-}
-
-// unpacker writes the files of an archive.
-type unpacker struct {
-	root *os.Root
-	hash hash.Hash
-	dirs []string
-}
-
-func (u *unpacker) one(h *tar.Header, r io.Reader) error {
-	name := filepath.FromSlash(path.Clean(h.Name))
-	if !filepath.IsLocal(name) {
-		return fmt.Errorf("the archive has a file %q", h.Name)
-	}
-	for at := range name {
-		if name[at] != '/' {
-			continue
-		}
-		switch err := u.root.Mkdir(name[:at], 0o700); {
-		case err == nil:
-			u.dirs = append(u.dirs, name[:at])
-		case !errors.Is(err, fs.ErrExist):
-			return err
-		}
-	}
-	switch h.Typeflag {
-	case tar.TypeSymlink:
-		return u.root.Symlink(h.Linkname, name)
-	case tar.TypeReg:
-	default:
-		return fmt.Errorf("the archive has %q of type %q", h.Name, h.Typeflag)
-	}
-	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, r)
-	if err == nil {
-		err = f.Chmod(0o444 | fs.FileMode(h.Mode)&0o111)
-	}
-	return errors.Join(err, f.Close())
-}
-
-// seal makes all durable, since it is kept over reboots, and the directories read-only.
-func (u *unpacker) seal() error {
-	top, err := u.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer top.Close()
-	if err := unix.Syncfs(int(top.Fd())); err != nil {
-		return err
-	}
-	for i := len(u.dirs) - 1; i >= 0; i-- {
-		if err := u.root.Chmod(u.dirs[i], 0o555); err != nil {
-			return err
-		}
-	}
-	return nil
 }

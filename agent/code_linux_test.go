@@ -6,11 +6,16 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // codeArchive makes an archive, and its hash.
@@ -59,7 +64,7 @@ func send(a *agent, hash, token string, archive []byte) (codeReply, error) {
 func TestCode(t *testing.T) {
 	a := &agent{root: t.TempDir()}
 	t.Cleanup(func() {
-		if err := removeSealed(codeDir(a.root)); err != nil {
+		if err := removeAll(codeDir(a.root)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -70,11 +75,11 @@ func TestCode(t *testing.T) {
 	}
 	for _, token := range []string{"one", "two"} { // the second is told that it is there
 		reply, err := send(a, hash, token, archive)
-		if err != nil || reply.Dir != filepath.Join(a.root, "code", hash) {
+		if err != nil || reply.Dir != filepath.Join(a.root, "code", hash, "files") {
 			t.Fatalf("it is in %q: %v", reply.Dir, err)
 		}
 	}
-	dir := filepath.Join(a.root, "code", hash)
+	dir := filepath.Join(a.root, "code", hash, "files")
 	for name, want := range map[string]string{"a/b/run": "-r-xr-xr-x a/b/run", "a/f": "-r--r--r-- a/f", "l": "-r--r--r-- a/f", "a/b": "dr-xr-xr-x"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
@@ -93,8 +98,128 @@ func TestCode(t *testing.T) {
 		}
 	}
 	left, err := os.ReadDir(codeDir(a.root))
-	if err != nil || len(left) != 1 {
+	if err != nil || len(left) != 2 { // it, and the lock
 		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// TestWrittenCode has jobs write into code, as root can, or whoever gives himself the right.
+func TestWrittenCode(t *testing.T) {
+	archive, hash := codeArchive(t, tar.Header{Name: "a/f", Typeflag: tar.TypeReg, Mode: 0o644}, tar.Header{Name: "a/g", Typeflag: tar.TypeReg, Mode: 0o644})
+	for name, c := range map[string]struct {
+		touch   string
+		changed string
+	}{
+		"nothing":     {"true", ""},
+		"a new file":  {"mkdir a/__pycache__", ""},
+		"written":     {"echo more >> a/f", "a/f"},
+		"the same":    {"cp a/f x && cat x > a/f", "a/f"},
+		"other mode":  {"chmod 777 a/g", "a/g"},
+		"removed":     {"rm -f a/g", "a/g"},
+		"replaced":    {"rm -f a/g && mkdir a/g", "a/g"},
+		"moved":       {"mv a b", "a/f"},
+		"moved aside": {"mv a b && echo > a", "a/f"},
+		"unsealed":    {"echo > ../seal", "seal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &agent{root: t.TempDir()}
+			defer removeAll(codeDir(a.root))
+			first, err := send(a, hash, "one", archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			job := exec.Command("sh", "-c", "chmod u+w . a a/*; "+c.touch+"; chmod a-w a/f a/g; true")
+			job.Dir = first.Dir
+			if out, err := job.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			found, err := a.code(&codeRequest{Hash: hash})
+			if c.changed == "" {
+				if diff := cmp.Diff(codeReply{Dir: first.Dir}, found); diff != "" || err != nil {
+					t.Errorf("%v (-want +got):\n%s", err, diff)
+				}
+				return
+			}
+			if diff := cmp.Diff(codeReply{Changed: c.changed}, found); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			// The runs that have it keep it; the next ones get another.
+			second, err := send(a, hash, "two", archive)
+			if diff := cmp.Diff(codeReply{Dir: filepath.Join(codeDir(a.root), hash+".2", "files"), Changed: c.changed}, second); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			if _, err := os.Stat(first.Dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPruneCode has more code than is kept, some of it in use.
+func TestPruneCode(t *testing.T) {
+	a := &agent{root: t.TempDir()}
+	defer removeAll(codeDir(a.root))
+	now := time.Now()
+	var dirs []string // the longest unused first
+	for i := range keepCopies + 5 {
+		archive, hash := codeArchive(t, tar.Header{Name: fmt.Sprint("f", i), Typeflag: tar.TypeReg, Mode: 0o644})
+		reply, err := send(a, hash, "one", archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, reply.Dir)
+	}
+	for i, dir := range dirs {
+		used := now.Add(time.Duration(i-len(dirs)) * time.Hour)
+		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), codeSeal), used, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(name, code string, exit bool) {
+		t.Helper()
+		dir := filepath.Join(runsDir(a.root), "other", "m", name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create(filepath.Join(dir, fileRun))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		spec := specRecord{Command: "true", Code: code}
+		if _, err := f.WriteAt(formatRecord(fileSpec, spec.lines), slotsSize); err != nil {
+			t.Fatal(err)
+		}
+		if exit {
+			if err := slotExit.write(f, (&Exit{Cause: Exited}).lines); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run("1.1.0-t", dirs[1], false)
+	run("2.1.0-t", dirs[2], true)
+	if err := a.pruneCode(now); err != nil {
+		t.Fatal(err)
+	}
+	for i, dir := range dirs {
+		_, err := os.Stat(dir)
+		if there, want := err == nil, i == 1 || i >= 5; there != want {
+			t.Errorf("copy %d of %d: %v", i, len(dirs), err)
+		}
+	}
+	// What was asked for a moment ago stays, however much there is.
+	for _, dir := range dirs[5:] {
+		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), codeSeal), now, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	archive, hash := codeArchive(t, tar.Header{Name: "last", Typeflag: tar.TypeReg, Mode: 0o644})
+	if _, err := send(a, hash, "one", archive); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(codeDir(a.root), "*", codeFiles))
+	if err != nil || len(left) != keepCopies+2 {
+		t.Errorf("%d copies are left, %v", len(left), err)
 	}
 }
 

@@ -134,6 +134,7 @@ type specRecord struct {
 	Dir            string
 	Timeout, Grace time.Duration
 	MaxLog         int64
+	Code           string // the directory of the code that it has; see code_linux.go
 }
 
 func (s *specRecord) lines(l *liner) {
@@ -150,6 +151,7 @@ func (s *specRecord) lines(l *liner) {
 	keyInt(l, "timeout_ns", &s.Timeout)
 	keyInt(l, "grace_ns", &s.Grace)
 	keyInt(l, "max_log", &s.MaxLog)
+	l.string("code", &s.Code)
 }
 
 func (e *Exit) lines(l *liner) {

@@ -210,6 +210,11 @@ func (s *supervisor) prepare() error {
 	for _, word := range s.Spec.Argv {
 		spec.Argv = append(spec.Argv, string(word))
 	}
+	for _, p := range s.Spec.Env {
+		if p.Name == CodeVariable {
+			spec.Code = p.Value
+		}
+	}
 	// Writing moves the offset behind the spec, to where standard error goes on.
 	if _, err := s.file.Seek(slotsSize, io.SeekStart); err != nil {
 		return err

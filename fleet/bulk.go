@@ -13,12 +13,13 @@ const copiesPerMachine = 2
 // patience is how long a copy waits for its turn before it is said, and its slot given up.
 const patience = 2 * time.Second
 
-// bulk is the connection for results, beside the one for control: it is made when there is something to copy
-// and closed when there was nothing for a while. It belongs to the actor.
+// bulk is the connection for results and code, beside the one for control: it is made when there is something to send
+// or to copy, and closed when there was nothing for a while. It belongs to the actor.
 type bulk struct {
 	link    *link
 	opening bool
-	users   int         // copies that run on it
+	users   int         // tasks that run on it
+	copies  int         // of these, those that copy results
 	retry   bool        // its timer plans another attempt
 	timer   *time.Timer // for the next attempt, or for closing it
 	tries   int
@@ -108,7 +109,7 @@ func (m *machine) copyWaits(c *copying, reason string) {
 
 // startCopies sets going what may go.
 func (m *machine) startCopies() {
-	if len(m.queue) == 0 || m.bulk.users >= copiesPerMachine {
+	if len(m.queue) == 0 || m.bulk.copies >= copiesPerMachine {
 		return
 	}
 	if m.bulk.link == nil {
@@ -118,11 +119,12 @@ func (m *machine) startCopies() {
 		return
 	}
 	l := m.bulk.link
-	for len(m.queue) > 0 && m.bulk.users < copiesPerMachine {
+	for len(m.queue) > 0 && m.bulk.copies < copiesPerMachine {
 		c := m.queue[0]
 		m.queue = m.queue[1:]
 		c.running = true
 		m.bulk.users++
+		m.bulk.copies++
 		l.spawn(func() { m.runCopy(l, c) })
 	}
 }
@@ -192,15 +194,15 @@ func (m *machine) closeBulk() {
 	}
 }
 
-// copyLeft takes a copy's place on the bulk connection back.
-func (m *machine) copyLeft() {
+// bulkLeft takes a task's place on the bulk connection back.
+func (m *machine) bulkLeft() {
 	m.bulk.users--
-	if m.bulk.users > 0 || len(m.queue) > 0 {
+	if m.bulk.users > 0 || len(m.queue) > 0 || len(m.uploads) > 0 {
 		return
 	}
 	m.bulk.after(m.f.opt.BulkIdle, func() {
 		m.do(func() {
-			if m.bulk.users == 0 && len(m.queue) == 0 {
+			if m.bulk.users == 0 && len(m.queue) == 0 && len(m.uploads) == 0 {
 				m.closeBulk()
 			}
 		})
@@ -223,6 +225,7 @@ func (m *machine) runCopy(l *link, c *copying) {
 			}
 			m.endCopy(c, out)
 		}
-		m.copyLeft()
+		m.bulk.copies--
+		m.bulkLeft()
 	})
 }

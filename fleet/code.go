@@ -4,18 +4,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"jobserver/agent"
 	"jobserver/sched/statepb"
 )
-
-// codeVariable tells a job where its code is.
-const codeVariable = "JOBSERVER_CODE"
 
 // CodeArchive is the file in a state directory that holds the code of a hash: a tar stream, compressed by gzip.
 func CodeArchive(stateDir, hash string) string {
@@ -25,34 +19,6 @@ func CodeArchive(stateDir, hash string) string {
 // CodeDiff is the file that holds what was not committed of some code, by its own SHA-256.
 func CodeDiff(stateDir, hash string) string {
 	return filepath.Join(stateDir, "code", hash+".diff")
-}
-
-// startWithCode is the task of starting runs that need code: it is put on the machine first, unless it is there.
-func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agent.Spec) {
-	dir, err := l.client.Code(l.ctx, hash, randomToken(), func() (io.ReadCloser, error) {
-		return os.Open(CodeArchive(m.f.opt.StateDir, hash))
-	})
-	switch {
-	case err == nil:
-		for i := range specs {
-			specs[i].Env = append(specs[i].Env, agent.Pair{Name: codeVariable, Value: dir})
-		}
-		m.startBatch(l, batch, specs)
-	case linkBroke(l, err):
-		m.do(func() {
-			for _, r := range batch {
-				m.release(r)
-			}
-		})
-	default:
-		why := fmt.Sprintf("the code could not be put on the machine: %v", err)
-		if errors.Is(err, fs.ErrNotExist) {
-			why = "the host has lost the code " + hash[:min(len(hash), 12)]
-		}
-		for _, r := range batch {
-			m.finish(r, verdict{notStarted: why})
-		}
-	}
 }
 
 // recordCode is what a job's record says of its code.

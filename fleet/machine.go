@@ -44,21 +44,23 @@ type machine struct {
 	toStart  []*run // with the next message
 	toForget []*run // likewise
 
-	bulk   bulk
-	copies map[uint64]*copying // by job
-	queue  []*copying          // those that wait for their turn, in order
+	bulk    bulk
+	uploads map[string]*upload  // by the hash of the code
+	copies  map[uint64]*copying // by job
+	queue   []*copying          // those that wait for their turn, in order
 }
 
 func newMachine(f *Fleet, addr string) *machine {
 	m := &machine{
-		f:      f,
-		addr:   addr,
-		id:     machineID(addr),
-		log:    f.opt.Log.With("machine", addr),
-		wake:   make(chan struct{}, 1),
-		timer:  time.NewTimer(time.Hour),
-		runs:   map[agent.RunID]*run{},
-		copies: map[uint64]*copying{},
+		f:       f,
+		addr:    addr,
+		id:      machineID(addr),
+		log:     f.opt.Log.With("machine", addr),
+		wake:    make(chan struct{}, 1),
+		timer:   time.NewTimer(time.Hour),
+		runs:    map[agent.RunID]*run{},
+		copies:  map[uint64]*copying{},
+		uploads: map[string]*upload{},
 	}
 	m.timer.Stop()
 	return m
@@ -108,6 +110,7 @@ func (m *machine) act() {
 		m.hangUp()
 	case m.link != nil:
 		m.startRuns()
+		m.startUploads()
 		m.startCopies()
 	}
 }
@@ -138,6 +141,7 @@ func (m *machine) disconnect() {
 		m.remove(r)
 	}
 	m.toStart, m.toForget = nil, nil
+	clear(m.uploads)
 	for _, c := range m.copies {
 		m.stopCopy(c.job())
 	}

@@ -45,6 +45,7 @@ type run struct {
 	durable    bool                // its logs are safe
 	settling   *statepb.Obligation // what sched wants of it in the end
 	forgetting bool                // a task removes its directory
+	sent       bool                // its code was sent for it
 	stuck      bool                // the agent refused something of it: tried again on the next link
 
 	progress
@@ -84,10 +85,16 @@ func (m *machine) remove(r *run) {
 
 // cancel is sched's Cancel.
 func (m *machine) cancel(ref *statepb.RunRef) {
-	if r := m.runs[m.f.runID(ref)]; r != nil {
-		r.cancel = true
-		m.advance(r)
+	r := m.runs[m.f.runID(ref)]
+	if r == nil {
+		return
 	}
+	r.cancel = true
+	if m.leaveUpload(r) {
+		m.release(r)
+		return
+	}
+	m.advance(r)
 }
 
 // retime is sched's Retime.
@@ -128,6 +135,8 @@ func (m *machine) drop(ref *statepb.RunRef) {
 	r.silent.Store(true)
 	switch {
 	case r.settling != nil:
+	case m.leaveUpload(r):
+		m.remove(r)
 	case r.busy:
 		r.dropped = true
 		r.stop()

@@ -1,0 +1,152 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"jobserver/agent"
+)
+
+// upload is code that is missing on a machine, and the runs that start when it is there. The actor has one for each hash,
+// so that code is sent once to a machine, however many runs want it. It goes over the bulk connection: what is said of
+// runs doesn't wait behind it.
+type upload struct {
+	hash    string
+	waiting []*run // busy meanwhile
+	running bool   // a task has it
+}
+
+// startWithCode is the task of starting runs that need code. Where it isn't there, they wait for it.
+func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agent.Spec) {
+	dir, changed, err := l.client.FindCode(l.ctx, hash)
+	if changed != "" && dir == "" {
+		m.log.Warn("a job has written into its code; the next get another copy", "hash", short(hash), "file", plain(changed))
+	}
+	switch {
+	case err == nil && dir == "":
+		m.do(func() { m.lacksCode(hash, batch) })
+	case err == nil:
+		for i := range specs {
+			specs[i].Env = append(specs[i].Env, agent.Pair{Name: agent.CodeVariable, Value: dir})
+		}
+		m.startBatch(l, batch, specs)
+	case linkBroke(l, err):
+		m.do(func() {
+			for _, r := range batch {
+				m.release(r)
+			}
+		})
+	default:
+		m.failUpload(batch, err)
+	}
+}
+
+// lacksCode has runs wait for their code.
+func (m *machine) lacksCode(hash string, batch []*run) {
+	u := m.uploads[hash]
+	if u == nil {
+		u = &upload{hash: hash}
+		m.uploads[hash] = u
+	}
+	for _, r := range batch {
+		switch {
+		case r.cancel || r.dropped:
+			m.release(r)
+		case r.sent:
+			m.failUpload([]*run{r}, errors.New("it was put there, and is gone or changed already"))
+		default:
+			u.waiting = append(u.waiting, r)
+		}
+	}
+}
+
+// leaveUpload takes a run out of those that wait for code, and says whether it was among them.
+func (m *machine) leaveUpload(r *run) bool {
+	for _, u := range m.uploads {
+		for i, other := range u.waiting {
+			if other == r {
+				u.waiting = append(u.waiting[:i], u.waiting[i+1:]...)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// startUploads sets going what may go. With a bulk connection that can't be made, the other one has to do.
+func (m *machine) startUploads() {
+	l := m.bulk.link
+	if l == nil && m.bulk.retry {
+		l = m.link
+	}
+	for hash, u := range m.uploads {
+		switch {
+		case u.running:
+		case len(u.waiting) == 0:
+			delete(m.uploads, hash)
+		case l != nil:
+			u.running = true
+			left := func() {}
+			if l == m.bulk.link {
+				m.bulk.users++
+				left = m.bulkLeft
+			}
+			l.spawn(func() { m.runUpload(l, u, left) })
+		case !m.bulk.opening:
+			m.openBulk()
+		}
+	}
+}
+
+// runUpload is the task of one upload, until it has ended or the link breaks; then the actor calls left.
+func (m *machine) runUpload(l *link, u *upload, left func()) {
+	err := m.sendCode(l, u.hash)
+	m.do(func() {
+		defer left()
+		u.running = false
+		if err != nil && linkBroke(l, err) {
+			return // it goes on with the next link, from its beginning
+		}
+		delete(m.uploads, u.hash)
+		if err != nil {
+			m.failUpload(u.waiting, err)
+			return
+		}
+		for _, r := range u.waiting {
+			r.sent = true
+			m.toStart = append(m.toStart, r)
+		}
+	})
+}
+
+// sendCode puts the code of a hash on the machine.
+func (m *machine) sendCode(l *link, hash string) error {
+	archive, err := os.Open(CodeArchive(m.f.opt.StateDir, hash))
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	began := m.f.opt.Now()
+	if _, err := l.client.PutCode(l.ctx, hash, randomToken(), archive); err != nil {
+		return err
+	}
+	m.log.Info("sent code", "hash", short(hash), "took", m.f.opt.Now().Sub(began).Round(time.Millisecond))
+	return nil
+}
+
+// failUpload ends runs whose code can't be had.
+func (m *machine) failUpload(batch []*run, err error) {
+	why := fmt.Sprintf("the code could not be put on the machine: %v", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		why = "the host has lost the code: submit it again with --code"
+	}
+	for _, r := range batch {
+		m.finish(r, verdict{notStarted: why})
+	}
+}
+
+// short is a hash as people read it.
+func short(hash string) string { return hash[:min(len(hash), 12)] }
