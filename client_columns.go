@@ -47,9 +47,9 @@ func machineColumns(e *env) []view.Column[api.Machine] {
 	running := text("Running", "running", func(m m) string { return idList(m.Running) })
 	running.Max, running.Give, running.Min = 24, 2, 7
 	failures := text("Failures", "failures", number(func(m m) int64 { return int64(m.Failures) }))
-	failures.Give, failures.Right = 3, true
+	failures.Give, failures.Right = 4, true
 	lastError := text("Last error", "last_error", func(m m) string { return m.LastError })
-	lastError.Give, lastError.Min = 4, 16
+	lastError.Give, lastError.Min = 3, 16
 	columns := []view.Column[m]{addr, text("Class", "class", func(m m) string { return m.Class }), state, slots, running, failures, lastError}
 	for _, c := range []view.Column[m]{
 		text("OS", "os", func(m m) string { return m.OS }),

@@ -22,7 +22,7 @@ type listRow struct {
 
 // writeListing prints the counts and the table.
 func writeListing(w io.Writer, e *env, found *listing) error {
-	if _, err := fmt.Fprintf(w, "%s\n\n", e.countsLine(found.Counts)); err != nil {
+	if _, err := fmt.Fprintf(w, "%s\n\n", e.countsLine(found.Counts, 0)); err != nil {
 		return err
 	}
 	return view.Write(w, view.Options{Format: e.format(), Screen: e.screen}, listColumns(e), listRows(found, e.config.Line))

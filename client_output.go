@@ -126,11 +126,12 @@ func (e *env) timePointerText(t *time.Time) string {
 // paint colours text where colours are wanted.
 func (e *env) paint(style view.Style, text string) string { return style.Paint(text, e.screen.Color) }
 
-// countsLine is the line above a listing of jobs; on a narrow terminal the statuses are letters.
-func (e *env) countsLine(c api.Counts) string {
+// countsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on a narrow terminal
+// the statuses are letters.
+func (e *env) countsLine(c api.Counts, before int) string {
 	counts := viewCounts(c)
 	line := counts.Line()
-	if e.screen.Width > 0 && view.Width(view.Paint(line, false)) > e.screen.Width {
+	if e.screen.Width > 0 && before+view.Width(view.Paint(line, false)) > e.screen.Width {
 		line = append([]view.Span{{Text: counted(c.Total(), "job") + ": "}}, counts.Short()...)
 	}
 	return view.Paint(line, e.screen.Color)

@@ -55,7 +55,7 @@ func (c *statusCmd) Run(ctx context.Context, e *env) error {
 	out.add("socket", status.Socket)
 	out.add("driver", status.Driver)
 	out.add("server id", status.ServerID)
-	fmt.Fprintf(e.stdout, "%-16s %s\n", "jobs", e.countsLine(status.Jobs))
+	fmt.Fprintf(e.stdout, "%-16s %s\n", "jobs", e.countsLine(status.Jobs, 17))
 	out.add("matrices", fmt.Sprint(status.Matrices))
 	out.add("machines", machinesText(status.Machines))
 	if status.HostFreeBytes > 0 {

@@ -18,8 +18,9 @@ type gridColumn struct {
 	right, middle       bool
 	natural, least, max int // widths: of its widest cell, of the narrowest that is of use, and the limit (0: none)
 	give                int
-	width               int // as laid out
-	pad                 int // to which its cells are filled up before the next column; less than width where they may be ragged
+	says                bool // any of its cells says something
+	width               int  // as laid out
+	pad                 int  // to which its cells are filled up before the next column; less than width where they may be ragged
 }
 
 // printTable lays out all rows and writes them. The last column isn't padded, so that no line ends in blanks.
@@ -101,6 +102,7 @@ func (p *Printer[T]) grid() *grid {
 				cell[j].Text = Clean(cell[j].Text)
 			}
 			c.natural = max(c.natural, spansWidth(cell))
+			c.says = c.says || spansWidth(cell) > 0
 			g.rows[i] = append(g.rows[i], cell)
 		}
 		g.columns = append(g.columns, c)
@@ -184,10 +186,14 @@ func (g *grid) total(widthOf func(gridColumn) int) int {
 }
 
 // firstToLeave is the rightmost of the columns that give way first, -1 when only those are left that never do.
+// Those that say nothing leave before all others.
 func (g *grid) firstToLeave() int {
 	found := -1
 	for i, c := range g.columns {
-		if c.give > 0 && (found < 0 || c.give >= g.columns[found].give) {
+		if c.give == 0 {
+			continue
+		}
+		if found < 0 || c.says == g.columns[found].says && c.give >= g.columns[found].give || !c.says && g.columns[found].says {
 			found = i
 		}
 	}

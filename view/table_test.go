@@ -85,6 +85,28 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// Columns that say nothing leave first, whatever they are.
+func TestEmptyColumnsLeave(t *testing.T) {
+	columns := []Column[int]{
+		{Title: "Machine", Cell: Text(func(int) string { return "gpu1" })},
+		{Title: "Running", Give: 1, Cell: Text(func(int) string { return "" })},
+		{Title: "Why", Give: 2, Cell: Text(func(int) string { return "away" })},
+	}
+	for width, want := range map[int]string{
+		40: "Machine  Running  Why\ngpu1              away\n",
+		20: "Machine  Why\ngpu1     away\n",
+		10: "Machine\ngpu1\n",
+	} {
+		var out bytes.Buffer
+		if err := Write(&out, Options{Format: Table, Screen: Screen{Terminal: true, Width: width}}, columns, []int{0}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("%d columns (-want +got):\n%s", width, diff)
+		}
+	}
+}
+
 // Where nothing is shortened, long cells stand last and make no other line long.
 func TestLongCells(t *testing.T) {
 	long := strings.Repeat("long ", 10)
