@@ -50,6 +50,12 @@ func allowance(n int) time.Duration {
 	return slackTime + time.Duration(n)*time.Second/slowestRate
 }
 
+// await waits until a message begins, or the other side ends: then with io.EOF.
+func (f *frames) await() error {
+	_, err := f.r.Peek(1)
+	return err
+}
+
 // read waits for a message and returns its bytes. Before it takes the memory for it, it asks
 // admit, which may wait. Memory grows with what arrives, not with what was announced. io.EOF
 // means that the other side ended between messages.

@@ -33,6 +33,7 @@ type echo struct {
 	ctx     context.Context
 	peer    Peer
 	entered chan string // request ids, of Wait
+	left    chan string // likewise
 	release chan struct{}
 }
 
@@ -67,6 +68,7 @@ func (e *echo) Grow(args *EchoArgs, reply *EchoReply) error {
 // Wait says that it has begun, and ends with the connection or when it is released.
 func (e *echo) Wait(args *EchoArgs, reply *EchoReply) error {
 	e.entered <- args.RequestID
+	defer func() { e.left <- args.RequestID }()
 	select {
 	case <-e.ctx.Done():
 		reply.Text = "ended"
@@ -108,14 +110,14 @@ func (s *testServer) options() ServerOptions {
 		Hello:  HelloReply{Version: "1.2", ServerID: "abc", PID: 7, StateDir: "/state", UID: os.Geteuid()},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 		Register: func(ctx context.Context, peer Peer) []Method {
-			return (&echo{ctx: ctx, peer: peer, entered: s.entered, release: s.release}).methods()
+			return (&echo{ctx: ctx, peer: peer, entered: s.entered, left: s.left, release: s.release}).methods()
 		},
 	}
 }
 
 func newTestServer(t *testing.T) *testServer {
 	return &testServer{
-		echo: &echo{entered: make(chan string, 100), release: make(chan struct{})},
+		echo: &echo{entered: make(chan string, 100), left: make(chan string, 100), release: make(chan struct{})},
 		path: filepath.Join(t.TempDir(), "s"),
 		log:  &syncBuffer{},
 	}

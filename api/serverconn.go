@@ -142,7 +142,7 @@ type serverCall struct {
 	budget  int64 // bytes of the budget for big messages that it holds
 }
 
-// ReadRequestHeader waits until another call may be under way, and reads it. Its error ends the connection, so
+// ReadRequestHeader waits for a call, and until another may be under way, and reads it. Its error ends the connection, so
 // that the handlers, for which the server then waits, end too.
 func (c *serverCodec) ReadRequestHeader(r *rpc.Request) error {
 	call, err := c.next()
@@ -160,8 +160,12 @@ func (c *serverCodec) ReadRequestHeader(r *rpc.Request) error {
 	return nil
 }
 
-// next reads a call into c.body.
+// next reads a call into c.body. It waits for the call first and then for a place: a peer that goes away while all
+// places are taken is missed, and its handlers end.
 func (c *serverCodec) next() (*serverCall, error) {
+	if err := c.frames.await(); err != nil {
+		return nil, err
+	}
 	select {
 	case c.places <- struct{}{}:
 	case <-c.ctx.Done():

@@ -273,7 +273,30 @@ func TestHandlersEndWithTheirConnection(t *testing.T) {
 	if err := <-done; KindOf(err) != Unavailable {
 		t.Errorf("a read that was cut short: %v", err)
 	}
-	s.stop() // waits for the handler, which ends only with its context
+	<-s.left
+}
+
+// They do when as many are under way as may be, and none other is read.
+func TestAllHandlersEndWithTheirConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		opt := s.options()
+		opt.MaxCalls = 2
+		l := servePipes(t, s, opt)
+		defer s.stop()
+		c := pipeClient(t, l, ClientOptions{})
+		var wg sync.WaitGroup
+		for range opt.MaxCalls {
+			wg.Go(func() { _, _ = Call[EchoReply](t.Context(), c, "Wait", nil) })
+		}
+		synctest.Wait()
+		_ = c.Close()
+		wg.Wait()
+		synctest.Wait()
+		if got := len(s.left); got != opt.MaxCalls {
+			t.Errorf("%d handlers have ended", got)
+		}
+	})
 }
 
 func TestStoppingLetsAnswersOut(t *testing.T) {
