@@ -123,7 +123,7 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	if spec.Code, err = pinCode(ctx, e, d, c.Code); err != nil {
+	if spec.Code, err = pinCode(ctx, e, d, c.Code, false); err != nil {
 		return err
 	}
 	reply, err := ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})

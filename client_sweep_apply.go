@@ -45,7 +45,7 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 	if x.Code != "" && !filepath.IsAbs(x.Code) {
 		x.Code = filepath.Join(dir, x.Code)
 	}
-	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, x.Code); err != nil {
+	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, x.Code, c.DryRun); err != nil {
 		return err
 	}
 	settingUp := false

@@ -23,9 +23,9 @@ type codeFlag struct {
 // codePiece is how much of an archive one call brings.
 const codePiece = 1 << 20
 
-// pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found
-// before anything is submitted.
-func pinCode(ctx context.Context, e *env, d daemon, dir string) (*api.Code, error) {
+// pinCode packs a directory and gives it to the daemon, unless it has it, or this is a dry run. What is wrong
+// with it is found before anything is submitted.
+func pinCode(ctx context.Context, e *env, d daemon, dir string, dry bool) (*api.Code, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -45,7 +45,13 @@ func pinCode(ctx context.Context, e *env, d daemon, dir string) (*api.Code, erro
 	if _, err := archive.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("pack the code: %w", err)
 	}
-	if err := putCode(ctx, d, api.PutCodeArgs{Hash: info.Hash}, archive); err != nil {
+	put := func(args api.PutCodeArgs, r io.Reader) error {
+		if dry {
+			return nil
+		}
+		return putCode(ctx, d, args, r)
+	}
+	if err := put(api.PutCodeArgs{Hash: info.Hash}, archive); err != nil {
 		return nil, err
 	}
 	out := &api.Code{Hash: info.Hash, Commit: info.Commit, Cut: info.Cut}
@@ -56,7 +62,7 @@ func pinCode(ctx context.Context, e *env, d daemon, dir string) (*api.Code, erro
 	if len(info.Diff) > 0 {
 		sum := sha256.Sum256(info.Diff)
 		out.Diff = hex.EncodeToString(sum[:])
-		if err := putCode(ctx, d, api.PutCodeArgs{Hash: out.Diff, Diff: true}, bytes.NewReader(info.Diff)); err != nil {
+		if err := put(api.PutCodeArgs{Hash: out.Diff, Diff: true}, bytes.NewReader(info.Diff)); err != nil {
 			return nil, err
 		}
 		state += " with changes"

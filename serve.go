@@ -44,9 +44,10 @@ type daemonParts struct {
 	log      *logging.Log
 	fleet    *fleet.Fleet
 	loop     *sched.Loop
-	teller   *teller  // serve_notify.go
-	watcher  *watcher // serve_watch.go
-	numbers  *numbers // serve_metrics.go; nil without --metrics
+	teller   *teller     // serve_notify.go
+	watcher  *watcher    // serve_watch.go
+	code     *codeKeeper // serve_code.go
+	numbers  *numbers    // serve_metrics.go; nil without --metrics
 }
 
 // runServe is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
@@ -232,6 +233,7 @@ func (p *daemonParts) build(state *sched.State) error {
 		Now: time.Now, Token: newToken, MinFree: p.stateMinFree(),
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
+	p.code = newCodeKeeper(p)
 	return nil
 }
 
@@ -261,6 +263,7 @@ func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 	group.Go(func() error { p.teller.run(fleeting); return nil })
 	group.Go(func() error { p.teller.notifier.Run(fleeting); return nil })
 	group.Go(func() error { p.watcher.run(fleeting); return nil })
+	group.Go(func() error { p.code.run(fleeting); return nil })
 	if p.numbers != nil {
 		group.Go(func() error { p.numbers.follow(fleeting); return nil })
 		group.Go(func() error { return p.serveMetrics(serving, metricsListener) })

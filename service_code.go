@@ -43,7 +43,7 @@ func (s *service) hasCode(c *api.Code) error {
 		if !code.ValidHash(f.hash) {
 			return api.Errorf(api.Invalid, "%q is no hash of code", f.hash)
 		}
-		if _, err := os.Stat(s.codeFile(f.hash, f.diff)); err != nil {
+		if !s.keepsCode(s.codeFile(f.hash, f.diff)) {
 			return api.Errorf(api.Conflict, "the daemon doesn't have the code %s", f.hash[:12]).WithHint("submit it again with --code")
 		}
 	}
@@ -56,7 +56,7 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 		return api.Errorf(api.Invalid, "%q is no hash of code", args.Hash)
 	}
 	file := s.codeFile(args.Hash, args.Diff)
-	if _, err := os.Stat(file); err == nil {
+	if s.keepsCode(file) {
 		reply.Have = true
 		return nil
 	}
@@ -78,8 +78,15 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 		return err
 	}
 	s.log.Info("took code", "uid", s.peer.UID, "hash", args.Hash, "difference", args.Diff)
+	s.code.came()
 	reply.Have = true
 	return nil
+}
+
+// keepsCode says that the daemon has a file of code. From then on it is kept for a while, also when no job names it yet.
+func (s *service) keepsCode(file string) bool {
+	now := s.now()
+	return os.Chtimes(file, now, now) == nil
 }
 
 func keepPart(part string, data []byte, offset int64) error {

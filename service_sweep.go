@@ -54,8 +54,10 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 	if err != nil {
 		return err
 	}
-	if err := s.hasCode(args.Matrix.Job.Code); err != nil {
-		return err
+	if !args.DryRun {
+		if err := s.hasCode(args.Matrix.Job.Code); err != nil {
+			return err
+		}
 	}
 	driver := s.settings.Driver != ""
 	again := func(st *sched.State) bool { return args.Again && spec.Name != "" && st.MatrixNamed(spec.Name) != 0 }

@@ -128,6 +128,7 @@ func (s *State) yield(job uint64) (metrics []string, dir string) {
 const (
 	fieldAttempts   = 32 // of Job
 	fieldResultsDir = 37
+	fieldCode       = 44
 	fieldMetrics    = 23 // of Attempt
 )
 
