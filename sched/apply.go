@@ -350,6 +350,9 @@ func (s *State) owe(o *statepb.Obligation) {
 	s.owed[o.Run.Token] = o
 	if o.Cancel && !o.Run.Driver {
 		s.owing[o.Run.Machine]++
+		if m := s.machines[o.Run.Machine]; m != nil {
+			s.file(m)
+		}
 	}
 	s.ask(func(f Fleet) {
 		if s.owed[o.Run.Token] == o {
@@ -370,7 +373,7 @@ func (s *State) disown(token string) {
 			delete(s.owing, o.Run.Machine)
 		}
 		if m := s.machines[o.Run.Machine]; m != nil {
-			s.dirty[m.Class] = true
+			s.file(m)
 		}
 	}
 	s.release(o.Run.Machine)

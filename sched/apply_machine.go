@@ -16,7 +16,7 @@ func (s *State) changeMachine(addr string, f func(m *machine)) error {
 		return fmt.Errorf("no machine %q", addr)
 	}
 	f(m)
-	s.dirty[m.Class] = true
+	s.file(m)
 	return nil
 }
 
@@ -33,16 +33,21 @@ func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 			m.HomeClass = ""
 			s.moveMachine(m, rec.Class)
 		}
-		s.dirty[m.Class] = true
+		s.file(m)
 		s.askConnect(rec.Addr)
 		return nil
 	}
-	m := &machine{Machine: proto.Clone(rec).(*statepb.Machine), link: LinkConnecting}
+	s.addMachine(proto.Clone(rec).(*statepb.Machine))
+	s.askConnect(rec.Addr)
+	return nil
+}
+
+// addMachine files a machine's record.
+func (s *State) addMachine(rec *statepb.Machine) {
+	m := &machine{Machine: rec, link: LinkConnecting, spot: -1}
 	m.resize()
 	s.machines[m.Addr] = m
 	s.addTo(m.Class, m)
-	s.askConnect(m.Addr)
-	return nil
 }
 
 // moveMachine changes a machine's class.
@@ -64,6 +69,7 @@ func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	}
 	if c.WhenIdle {
 		m.Removing = true
+		s.file(m)
 		return nil
 	}
 	for _, id := range m.slots {

@@ -37,6 +37,7 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		m.occupy(j.Job, next.Slot)
 		s.used++
 		m.used = s.used
+		s.file(m)
 		s.askStart(j)
 		return nil
 	})

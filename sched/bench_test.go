@@ -42,11 +42,12 @@ func cluster(b testing.TB, machines int, at time.Time) *State {
 	return s
 }
 
-// decideAll applies what Decide wants, as the loop does.
+// decideAll applies what Decide wants and asks when to look again, as the loop does.
 func decideAll(b testing.TB, s *State, at time.Time) (n int) {
 	for {
 		c := s.Decide(at)
 		if len(c) == 0 {
+			s.Wake(at)
 			return n
 		}
 		n += len(c)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"jobserver/sched/statepb"
 )
@@ -13,7 +14,7 @@ import (
 // attempt a job, terminal states final, and every index equal to what a full scan gives. It
 // takes time with the state's size, and is for tests.
 func (s *State) check() error {
-	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkQueues(), s.checkHistory(), s.checkOwed())
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed())
 }
 
 func (s *State) checkJobs() error {
@@ -154,6 +155,44 @@ func (s *State) checkSlots() error {
 		if m := s.machines[last(j.Job).Machine]; m == nil || !slices.Contains(m.slots, id) {
 			errs = append(errs, fmt.Errorf("job %d runs in no slot", id))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkReady checks that each machine is filed as what it is by now.
+func (s *State) checkReady() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	ready, watched := 0, 0
+	for name, c := range s.classes {
+		ready, watched = ready+len(c.ready), watched+len(c.watched)
+		for i, m := range c.ready {
+			if m.spot != i || m.Class != name || i > 0 && m.before(c.ready[(i-1)/2]) {
+				bad("%s is out of place among the ready machines of class %q, at %d", m.Addr, name, i)
+			}
+		}
+		if !slices.IsSortedFunc(c.watched, func(a, b *machine) int { return strings.Compare(a.Addr, b.Addr) }) {
+			bad("the watched machines of class %q are not in order", name)
+		}
+	}
+	for addr, m := range s.machines {
+		isWatched := s.isWatched(m)
+		if isReady := !isWatched && m.open() && s.free(m) > 0; isReady != (m.spot >= 0) || m.room != s.free(m) {
+			bad("%s is filed with room for %d, at %d; it has room for %d, and is ready: %v", addr, m.room, m.spot, s.free(m), isReady)
+		} else if isReady {
+			ready--
+		}
+		if isWatched != m.watched || isWatched != slices.Contains(s.class(m.Class).watched, m) {
+			bad("%s is to be watched: %v, and is filed so: %v", addr, isWatched, m.watched)
+		} else if isWatched {
+			watched--
+		}
+		if m.Until > s.looked && !m.Removing && (s.nextEnd == 0 || m.Until < s.nextEnd) {
+			bad("%s expires at %d, the first that does at %d", addr, m.Until, s.nextEnd)
+		}
+	}
+	if ready != 0 || watched != 0 {
+		bad("%d machines too many are filed as ready, %d as watched", ready, watched)
 	}
 	return errors.Join(errs...)
 }

@@ -53,13 +53,13 @@ func (s *State) Wake(looked time.Time) time.Time {
 	for id := range s.steps {
 		earlier(stepDeadline(s.live[id].Job))
 	}
-	for _, m := range s.machines {
-		if !m.Removing {
-			earlier(m.Until)
-		}
-		earlier(m.restsUntil())
-		if len(m.setups) > 0 && m.link == LinkConnected {
-			earlier(s.live[m.setups[0]].Setup.StartAt)
+	earlier(s.nextEnd)
+	for _, c := range s.classes {
+		for _, m := range c.watched {
+			earlier(m.restsUntil())
+			if len(m.setups) > 0 && m.link == LinkConnected {
+				earlier(s.live[m.setups[0]].Setup.StartAt)
+			}
 		}
 	}
 	return Time(first)
@@ -79,10 +79,17 @@ func (s *State) ripen(now time.Time) {
 	if s.looked == now.UnixNano() {
 		return // the rest changes with time alone
 	}
+	back := now.UnixNano() < s.looked
 	s.looked = now.UnixNano()
-	for _, m := range s.machines {
-		if m.Until != 0 && m.Until <= now.UnixNano() || len(m.setups) > 0 || m.suspect() {
-			s.dirty[m.Class] = true
+	if s.nextEnd != 0 && s.nextEnd <= s.looked || back {
+		s.nextEnd = 0
+		for _, m := range s.machines {
+			s.file(m)
+		}
+	}
+	for name, c := range s.classes {
+		if len(c.watched) > 0 {
+			s.dirty[name] = true
 		}
 	}
 }
@@ -92,7 +99,7 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 	if c := s.judge(c); c != nil {
 		return c
 	}
-	for _, m := range c.machines {
+	for _, m := range c.watched {
 		if ch := s.decideMachine(m, now); ch != nil {
 			return ch
 		}
@@ -100,7 +107,7 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 	return s.dispatch(c, now)
 }
 
-// decideMachine looks after what concerns one machine: its end, and its setups.
+// decideMachine looks after what concerns one machine: its end, and its setups. One of which it says nothing needn't be watched.
 func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	switch {
 	case m.Removing && s.idle(m) && len(s.copiesFrom(m.Addr)) == 0:
@@ -127,20 +134,6 @@ func (s *State) setupDue(m *machine, now time.Time) bool {
 	return setup.StartAt <= now.UnixNano() && !s.batchFull(setup)
 }
 
-// room is a machine that could take a job, and how many.
-type room struct {
-	*machine
-	free int
-}
-
-// better prefers the machine with most room for its size, then the one that has waited longest.
-func (r room) better(o room) bool {
-	if d := r.free*int(o.Slots) - o.free*int(r.Slots); d != 0 {
-		return d > 0
-	}
-	return r.used < o.used
-}
-
 // maxPassed is how many jobs at the head of a queue may be passed over in one look: some milliseconds.
 const maxPassed = 10_000
 
@@ -149,17 +142,8 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	if len(c.queue) == 0 {
 		return nil
 	}
-	rooms := s.rooms[:0]
-	for _, m := range c.machines {
-		if !m.usable(now) || s.setupDue(m, now) {
-			continue
-		}
-		if free := s.free(m); free > 0 && (!m.suspect() || s.idle(m)) { // a suspect is tried with one job
-			rooms = append(rooms, room{m, free})
-		}
-	}
-	s.rooms = rooms
-	if len(rooms) == 0 {
+	watched := s.roomAmong(c.watched, now)
+	if len(c.ready)+len(watched) == 0 {
 		return nil
 	}
 	var passed []*item
@@ -173,18 +157,11 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	for len(c.queue) > 0 && len(passed) < maxPassed {
 		it := c.queue[0]
 		j := it.record()
-		avoided := s.avoided(j, c.machines, now)
-		best := room{}
-		for _, r := range rooms {
-			if fits(j, r.machine, now) && !slices.Contains(avoided, r.Addr) && (best.machine == nil || r.better(best)) {
-				best = r
-			}
-		}
-		if best.machine != nil {
+		if best := s.best(j, c, watched, now); best != nil {
 			if it.matrix != nil {
 				j = it.matrix.job(it.matrix.next)
 			}
-			return s.dispatched(j, best.machine, slices.Index(best.slots, 0), now)
+			return s.dispatched(j, best, slices.Index(best.slots, 0), now)
 		}
 		heap.Pop(&c.queue)
 		passed = append(passed, it)

@@ -175,7 +175,7 @@ func (s *State) linked(addr string, l Link, reason string, now time.Time) *machi
 	}
 	m.link = l
 	m.reason, m.hint = reason, ""
-	s.dirty[m.Class] = true
+	s.file(m)
 	return m
 }
 
@@ -191,6 +191,7 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 			m.orphans = append(m.orphans, r)
 		}
 	}
+	s.file(m)
 	f := proto.Clone(o.Facts).(*statepb.Machine)
 	f.Addr = o.Addr
 	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch && m.Kernel == f.Kernel &&

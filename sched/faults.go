@@ -98,7 +98,6 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	if m == nil {
 		return
 	}
-	s.dirty[m.Class] = true
 	why := Reason(a)
 	m.LastError = fmt.Sprintf("job %d %s", j.Id, why)
 	i := slices.IndexFunc(m.Failures, func(f *statepb.Failure) bool { return f.Job == j.Id })
@@ -110,6 +109,7 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 		i = len(m.Failures) - 1
 	}
 	m.Failures[i].At = at
+	s.file(m)
 
 	if most := s.most(m.Class); len(failed) >= most {
 		for _, addr := range failed {
@@ -139,7 +139,7 @@ func (s *State) excuse(addr string, job uint64, excused bool) {
 	for _, f := range m.Failures {
 		if f.Job == job && f.Excused != excused {
 			f.Excused = excused
-			s.dirty[m.Class] = true
+			s.file(m)
 		}
 	}
 }
@@ -173,9 +173,8 @@ func (s *State) worked(j *job, a *statepb.Attempt) {
 		return
 	}
 	m.Failures = nil
-	if s.works.add(workOf(j.Job), a.Machine) {
-		s.dirty[m.Class] = true
-	}
+	s.works.add(workOf(j.Job), a.Machine) // others may be judged by it
+	s.file(m)
 }
 
 // blamed counts the jobs that failed on the machine in a row, and not elsewhere.
@@ -202,6 +201,9 @@ func (m *machine) restsUntil() int64 {
 // judge says what becomes of the suspects of a class, or nil.
 func (s *State) judge(c *class) *Change {
 	if strings.HasSuffix(c.name, brokenSuffix) || c.name == unknownHostClass || c.name == "" {
+		return nil
+	}
+	if !slices.ContainsFunc(c.watched, (*machine).suspect) {
 		return nil
 	}
 	var suspects []*machine

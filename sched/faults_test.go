@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ func TestFaults(t *testing.T) {
 		{"a rest ends", "a b", jobs(9, 0, "do N"), "a- a- a- a- 10m", nil},
 		{"with one job", "a b", jobs(9, 0, "do N"), "a- a- a- a- 10m a-", []string{"a rests"}},
 		{"that tells", "a b", jobs(9, 0, "do N"), "a- a- a- a- 10m a+ a-", nil},
+		{"a job of which it was the fault", "a b", jobs(9, 1, "do N"), "a- a- a- a- 1s b+ b-", nil},
 		{"bad jobs follow", "a b", jobs(4, 1, "do N"), "a- b- 1s b- a- 1s a- b- 1s b- a-", nil},
 		{"a bad job goes around", "a b c", jobs(1, 9, "bad"), "a- 1s b- 2s c- 4s a- 8s b- 16s", nil},
 	}
@@ -119,6 +121,33 @@ func (w *world) standing() []string {
 		}
 	}
 	return out
+}
+
+// TestRestEndsWithCopy: a suspect that is tried with one job is clear when that has succeeded, though its results are still to be copied.
+func TestRestEndsWithCopy(t *testing.T) {
+	w := newWorld()
+	check(t, w.pool("x", 2, "a", "b"))
+	for i := range 12 {
+		_, err := w.submit(JobSpec{Class: "x", Cmd: fmt.Sprint("do ", i), CpPath: "/r"})
+		check(t, err)
+	}
+	for range failuresInRow {
+		check(t, w.on("a", exit(1)))
+	}
+	check(t, w.on("a", exit(1))) // it began before
+	if got := w.standing(); !slices.Equal(got, []string{"a rests"}) {
+		t.Fatal(got)
+	}
+	check(t, w.pass(rest))
+	result := exit(0)
+	result.Results = []string{"out"}
+	check(t, w.on("a", result))
+	if got := w.standing(); got != nil {
+		t.Error(got)
+	}
+	if jobs := len(w.running()); jobs != 3 {
+		t.Errorf("%d jobs run, not one beside the copy and two on the other", jobs)
+	}
 }
 
 // TestCopiesNeverCount lets the results of many jobs fail to copy: the machine keeps its standing.

@@ -25,6 +25,10 @@ type machine struct {
 	setups []uint64 // that wait for it, ascending
 	used   uint64   // when it was last given work, in dispatches
 
+	room    int  // slots that could take a job; this and what follows is for file alone to set
+	spot    int  // place among those of its class that are ready; -1: it isn't
+	watched bool // it is among those of its class that Decide looks at one by one
+
 	link    Link
 	since   time.Time
 	reason  string // of being away or refused
@@ -94,9 +98,14 @@ func (s *State) free(m *machine) int {
 	return max(free, 0)
 }
 
+// open says that the machine may be given work, unless it rests.
+func (m *machine) open() bool {
+	return m.link == LinkConnected && !m.Draining && !m.Removing && m.Class != ""
+}
+
 // usable says that the machine may be given work.
 func (m *machine) usable(now time.Time) bool {
-	return m.link == LinkConnected && !m.Draining && !m.Removing && m.Class != "" && m.restsUntil() <= now.UnixNano()
+	return m.open() && m.restsUntil() <= now.UnixNano()
 }
 
 // occupy gives the job its slot, or all of them.
@@ -131,7 +140,7 @@ func (s *State) vacate(j *statepb.Job) {
 	if len(m.slots) > int(m.Slots) {
 		m.resize()
 	}
-	s.dirty[m.Class] = true
+	s.file(m)
 }
 
 // resize brings the slots to the number that the record wants, as far as they are free.

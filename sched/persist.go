@@ -146,10 +146,7 @@ func (r *Restorer) Record(b []byte) error {
 		s.tags[rec.Tag.Id] = &tag{Tag: rec.Tag}
 		s.tagNames[rec.Tag.Name] = rec.Tag.Id
 	case rec.Machine != nil:
-		m := &machine{Machine: rec.Machine, link: LinkConnecting}
-		m.resize()
-		s.machines[m.Addr] = m
-		s.addTo(m.Class, m)
+		s.addMachine(rec.Machine)
 	case rec.Var != nil:
 		s.vars[rec.Var.Name] = rec.Var
 	case rec.Obligation != nil:
@@ -259,6 +256,7 @@ func (s *State) adopt(rec *statepb.Job) error {
 	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
 	if m := s.machines[a.GetMachine()]; holds && m != nil {
 		m.occupy(rec, a.Slot)
+		s.file(m)
 	}
 	if rec.Status == Running && rec.Setup != nil && a.Cause != 0 {
 		s.steps[j.Id] = true

@@ -2,26 +2,9 @@ package sched
 
 import (
 	"container/heap"
-	"sort"
 
 	"jobserver/sched/statepb"
 )
-
-// class is a class that has machines or jobs: its machines by address and its queue.
-type class struct {
-	name     string
-	queue    queue
-	machines []*machine
-}
-
-func (s *State) class(name string) *class {
-	c := s.classes[name]
-	if c == nil {
-		c = &class{name: name}
-		s.classes[name] = c
-	}
-	return c
-}
 
 // item is an entry of a class's queue: one waiting job, or all
 // the untouched cells of a matrix, of which the lowest is next.
@@ -169,26 +152,5 @@ func (s *State) queueSetup(j *job) {
 	} else {
 		m.setups = without(m.setups, j.Id)
 	}
-	s.dirty[m.Class] = true
-}
-
-// addTo and removeFrom keep the members of a class by address.
-func (s *State) addTo(name string, m *machine) {
-	c := s.class(name)
-	i := sort.Search(len(c.machines), func(i int) bool { return c.machines[i].Addr >= m.Addr })
-	c.machines = append(c.machines, nil)
-	copy(c.machines[i+1:], c.machines[i:])
-	c.machines[i] = m
-	s.dirty[name] = true
-}
-
-func (s *State) removeFrom(name string, m *machine) {
-	c := s.class(name)
-	for i, k := range c.machines {
-		if k == m {
-			c.machines = append(c.machines[:i], c.machines[i+1:]...)
-			break
-		}
-	}
-	s.dirty[name] = true
+	s.file(m)
 }

@@ -310,6 +310,7 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 			if j.Setup.Class != "" {
 				s.moveMachine(m, j.Setup.Class)
 			}
+			s.file(m)
 		}
 	case ok && j.Canceling:
 		s.endSetup(j, Canceled, at)

@@ -42,8 +42,8 @@ type State struct {
 	config  Config
 	effects []effect // what the changes applied since the last turn ask of the fleet
 	used    uint64   // counts dispatches, to spread them over machines
-	rooms   []room   // memory for Decide, so that a dispatch costs no allocation for each machine
 	looked  int64    // the time that Decide was last asked about
+	nextEnd int64    // no machine expires before, after looked; 0: none expires
 }
 
 // job is a live job: its record and where it stands in the queues.

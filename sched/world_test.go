@@ -97,7 +97,7 @@ func (w *world) apply(changes ...*Change) error {
 	return nil
 }
 
-// roomFor checks a dispatch against the machine's slots, counted from the jobs' records.
+// roomFor checks a dispatch against what the machine is, and its slots, counted from the jobs' records.
 func (w *world) roomFor(d *statepb.Dispatched) error {
 	busy := 0
 	for id, j := range w.s.live {
@@ -110,6 +110,9 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	if m == nil || busy >= int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
 		return fmt.Errorf("job %d is sent to %s, where %d jobs are", d.Job, d.Attempt.Machine, busy)
 	}
+	if m.link != LinkConnected || w.s.Job(d.Job).GetSetup() == nil && !m.usable(w.now) {
+		return fmt.Errorf("job %d is sent to %s, which should get none", d.Job, m.Addr)
+	}
 	return nil
 }
 
@@ -117,6 +120,9 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 // until nothing is to be done, carry out the effects, check.
 func (w *world) turn() error {
 	for n := 0; ; n++ {
+		if err := w.s.checkReady(); err != nil {
+			return err
+		}
 		decided := w.s.Decide(w.now)
 		if len(decided) == 0 {
 			break
