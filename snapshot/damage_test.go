@@ -36,7 +36,7 @@ func (img image) fs() *memFS {
 	m := newMemFS(512)
 	for name, content := range img {
 		m.nodes++
-		n := &node{id: m.nodes, cache: bytes.Clone(content), disk: bytes.Clone(content)}
+		n := &node{id: m.nodes, cache: bytes.Clone(content), disk: content} // only the cache is written to in place
 		m.cache["."][name], m.disk["."][name] = n, n
 	}
 	return m

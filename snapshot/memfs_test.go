@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -288,9 +289,10 @@ func (f *memFile) write(op string, b []byte, off int64) (int, error) {
 		b = b[:len(b)/2]
 	} else if err != nil {
 		b = nil
-	} else if room := f.fs.size - f.fs.used(); f.fs.size > 0 && off+int64(len(b))-int64(len(f.node.cache)) > room {
-		b = b[:max(0, min(int64(len(b)), int64(len(f.node.cache))+room-off))]
-		err = errNoSpace
+	} else if f.fs.size > 0 {
+		if end := int64(len(f.node.cache)) + f.fs.size - f.fs.used(); off+int64(len(b)) > end {
+			b, err = b[:max(0, min(int64(len(b)), end-off))], errNoSpace
+		}
 	}
 	f.node.write(f.fs.sector, b, off)
 	f.fs.mu.Unlock()
@@ -307,12 +309,15 @@ func (n *node) write(sector int, b []byte, off int64) {
 		n.cache = append(n.cache, make([]byte, grow)...)
 	}
 	copy(n.cache[off:], b)
-	for i := int(off) / sector; i*sector < int(off)+len(b); i++ {
-		now := slices.Clone(n.cache[i*sector : min((i+1)*sector, len(n.cache))])
-		if n.versions == nil {
-			n.versions = map[int][][]byte{}
-		}
-		n.versions[i] = append(n.versions[i], now)
+	if n.versions == nil {
+		n.versions = map[int][][]byte{}
+	}
+	first, end := int(off)/sector, int(off)+len(b)
+	now := slices.Clone(n.cache[first*sector : min((end+sector-1)/sector*sector, len(n.cache))])
+	for i := first; i*sector < end; i++ {
+		size := min(sector, len(now))
+		n.versions[i] = append(n.versions[i], now[:size:size])
+		now = now[size:]
 		delete(n.lost, i)
 	}
 }
@@ -473,10 +478,9 @@ func (n *node) crash(sector int, choose func(n int) int) *node {
 func (n *node) visible(i, sector int) bool {
 	old := n.disk[min(i*sector, len(n.disk)):min((i+1)*sector, len(n.disk))]
 	for _, v := range n.versions[i] {
-		for k, b := range v {
-			if k < len(old) && old[k] != b || k >= len(old) && b != 0 {
-				return true
-			}
+		k := min(len(v), len(old))
+		if !bytes.Equal(v[:k], old[:k]) || len(bytes.Trim(v[k:], "\x00")) > 0 {
+			return true
 		}
 	}
 	return false

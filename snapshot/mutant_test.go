@@ -61,9 +61,10 @@ func TestLeftOutSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(names)
+	fine := seen{}
 	for _, name := range slices.Compact(names) {
 		_, expected := needless[name]
-		found := leaveOut(name, sim.operations)
+		found := leaveOut(name, sim.operations, fine)
 		t.Logf("%s: %v", name, found)
 		if (found == nil) != expected {
 			t.Errorf("without %q: expected to be needless is %v, found: %v", name, expected, found)
@@ -72,7 +73,7 @@ func TestLeftOutSync(t *testing.T) {
 }
 
 // leaveOut lives lives without a sync until one shows the loss.
-func leaveOut(name string, operations int) error {
+func leaveOut(name string, operations int, fine seen) error {
 	mutate := func(m *memFS, c *client) {
 		syncs(m, c, func(n string) bool { return n == name })
 	}
@@ -84,6 +85,7 @@ func leaveOut(name string, operations int) error {
 	}
 	for i, kill := range kills {
 		sim := newSimulation(uint64(i), 5, 0)
+		sim.seen = fine
 		if err := sim.run(kill, mutate); err != nil {
 			return err
 		}
