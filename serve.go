@@ -89,6 +89,10 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 	err = p.run(ctx, listener, metricsListener, server)
 	if err != nil {
 		server.Error("the daemon stops", "err", err)
+		var fault *sched.Error
+		if errors.As(err, &fault) { // of the scheduler itself; the disk's and the network's are none of ours
+			return wireError(err)
+		}
 		return err
 	}
 	server.Info("the daemon stops; running jobs run on")

@@ -83,14 +83,21 @@ func (s *service) read(f func(st *sched.State) error) error {
 	return wireError(failed)
 }
 
-// wireError gives the scheduler's errors the form that crosses the socket.
+// wireError gives the scheduler's errors the form that crosses the socket. What is neither a refusal nor the end of
+// somebody's patience is a fault of ours, and says so.
 func wireError(err error) error {
-	var e *sched.Error
-	if !errors.As(err, &e) {
+	var refusal *sched.Error
+	var own *api.Error
+	switch {
+	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.Is(err, sched.ErrClosed):
+		return api.Errorf(api.Unavailable, "%w", err)
+	case !errors.As(err, &refusal):
+		return api.Bugf("%w", err)
 	}
 	kind := api.Internal
-	switch e.Kind {
+	switch refusal.Kind {
 	case sched.Invalid:
 		kind = api.Invalid
 	case sched.NotFound:
@@ -107,8 +114,10 @@ func wireError(err error) error {
 		kind = api.OutcomeUnknown
 	case sched.Stopping:
 		kind = api.Unavailable
+	case sched.Internal:
+		return api.Bugf("%w", err)
 	}
-	return &api.Error{Kind: kind, Message: err.Error(), Hint: e.Hint}
+	return &api.Error{Kind: kind, Message: err.Error(), Hint: refusal.Hint}
 }
 
 // Ping says that the daemon is there, and how it is.
@@ -140,7 +149,7 @@ func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply) error {
 	defer cancel()
 	events, cursor, gap, err := s.loop.Events().After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
 	if err != nil {
-		return api.Errorf(api.Unavailable, "%v", err)
+		return wireError(err)
 	}
 	reply.Cursor, reply.Gap = cursor, gap
 	for i := range events {

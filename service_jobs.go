@@ -264,7 +264,7 @@ func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
 	if _, _, _, err := s.loop.Events().After(ctx, reply.Cursor, 1); err != nil {
-		return api.Errorf(api.Unavailable, "%v", err)
+		return wireError(err)
 	}
 	return look()
 }

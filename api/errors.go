@@ -43,6 +43,12 @@ func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Errorf(format, args...).Error()}
 }
 
+// Bugf makes the error of a fault of ours: nobody can do anything about it but tell those who can.
+func Bugf(format string, args ...any) *Error {
+	return Errorf(Internal, "jobserver has met a bug: %w", fmt.Errorf(format, args...)).
+		WithHint("please report it: this message, what you did, what `jobserver version` prints, and the daemon's log of this minute")
+}
+
 // Error is the message without the hint.
 func (e *Error) Error() string { return e.Message }
 

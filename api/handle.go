@@ -49,7 +49,7 @@ func (g *guarded[Args, Reply]) Call(args *Args, reply *Reply) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			g.logger.Error("a handler panicked", "method", g.method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = Errorf(Internal, "%s: the daemon met a bug: %v", g.method, p).WithHint("the daemon goes on; its log has the details")
+			err = Bugf("%s: %v", g.method, p)
 		}
 		if err != nil {
 			err = packedError(packError(err))

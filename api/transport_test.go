@@ -72,7 +72,7 @@ func TestErrorsArriveAsTheyWere(t *testing.T) {
 		{"of no form", ".", nil, Error{Incompatible, `the daemon doesn't know the call "."`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
 		{"not registered", "NotACall", nil, Error{Incompatible, `the daemon doesn't know the call "Jobserver.NotACall"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
 		{"of another service", "Other.Echo", nil, Error{Incompatible, `the daemon doesn't know the call "Other.Echo"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
-		{"panic", "Panic", nil, Error{Internal, "Jobserver.Panic: the daemon met a bug: out of cheese", "the daemon goes on; its log has the details"}},
+		{"panic", "Panic", nil, *Bugf("Jobserver.Panic: out of cheese")},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

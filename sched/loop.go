@@ -256,8 +256,9 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 		t.apply(decided)
 	}
 	if t.err != nil {
-		l.answer(in.requests, t.err)
-		return false, fmt.Errorf("the rules contradict themselves: %w", t.err)
+		err := errorf(Internal, "the rules contradict themselves: %v", t.err)
+		l.answer(in.requests, err)
+		return false, err
 	}
 	if failpoint.Breaks("reply-before-commit") {
 		l.reply(in.requests)
@@ -304,7 +305,7 @@ func (l *Loop) guard(what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.opt.Problem(what, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-			err = errorf(Internal, "%s: internal error: %v", what, p).hint("the daemon's log says more")
+			err = errorf(Internal, "%s: %v", what, p)
 		}
 	}()
 	return f()
