@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 // machine is a ROOT of a test's own, a boot id, and any number of agents.
 type machine struct {
 	t      testing.TB
+	server string // an id that no other process of tests has: what is left of a run is found by its name
 	root   string
 	login  string
 	bootID string // the file
@@ -47,7 +48,7 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &machine{t: t, root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"), bootID: filepath.Join(dir, "boot_id"), exe: "/proc/self/exe"}
+	m := &machine{t: t, server: fmt.Sprintf("srv-%d", os.Getpid()), root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"), bootID: filepath.Join(dir, "boot_id"), exe: "/proc/self/exe"}
 	// Under the race detector a process would wait a second before it ends.
 	m.env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	must(t, os.Mkdir(m.login, 0o755))
@@ -129,7 +130,7 @@ func (m *machine) connect() *Client {
 func (m *machine) command(format string, args ...any) Spec {
 	n := m.runs.Add(1)
 	return Spec{
-		Run:     RunID{Server: "srv", Machine: "m1", Job: uint64(n), Attempt: 1, Token: fmt.Sprintf("t%d", n)},
+		Run:     RunID{Server: m.server, Machine: "m1", Job: uint64(n), Attempt: 1, Token: fmt.Sprintf("t%d", n)},
 		Command: fmt.Appendf(nil, format, args...),
 	}
 }

@@ -393,10 +393,10 @@ func TestListForgetKill(t *testing.T) {
 		}
 		return strings.Join(names, ", ")
 	}
-	if got, want := list("srv", ""), "1.1.0-t1 ended, 2.1.0-t2 running"; got != want {
+	if got, want := list(m.server, ""), "1.1.0-t1 ended, 2.1.0-t2 running"; got != want {
 		t.Errorf("list: %s; want %s", got, want)
 	}
-	if got, want := list("srv", "m2"), "2.1.0-t2 running"; got != want {
+	if got, want := list(m.server, "m2"), "2.1.0-t2 running"; got != want {
 		t.Errorf("list of a machine: %s; want %s", got, want)
 	}
 	if got := list("other", ""); got != "" {
