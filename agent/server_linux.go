@@ -16,6 +16,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"jobserver/failpoint"
 )
 
 // Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input
@@ -28,7 +30,7 @@ func Main(args []string) int {
 	flags := flag.NewFlagSet("jobserver agent", flag.ContinueOnError)
 	root := flags.String("root", "", "keep runs in `DIR` (default: the first that is local, writable and executable of"+
 		" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
-	bootIDFile := flags.String("boot-id-file", "/proc/sys/kernel/random/boot_id", "read the boot id from `FILE`")
+	bootIDFile := flags.String("boot-id-file", failpoint.File("boot-id", "/proc/sys/kernel/random/boot_id"), "read the boot id from `FILE`")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}

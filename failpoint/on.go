@@ -47,5 +47,32 @@ func Hit(place string) {
 // Breaks tells whether the environment wants a promise to be broken.
 func Breaks(promise string) bool { return plan().promise == promise }
 
+// instead is what the environment has in place of something.
+func instead(what string) (string, bool) {
+	name, value, ok := strings.Cut(os.Getenv("JOBSERVER_INSTEAD"), "=")
+	return value, ok && name == what
+}
+
+// File is the usual file, or another.
+func File(what, usual string) string {
+	if name, ok := instead(what); ok {
+		return name
+	}
+	return usual
+}
+
+// Duration is the usual one, or another.
+func Duration(what string, usual time.Duration) time.Duration {
+	text, ok := instead(what)
+	if !ok {
+		return usual
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(fmt.Sprintf("JOBSERVER_INSTEAD=%s=%s: %v", what, text, err))
+	}
+	return d
+}
+
 // Pause gives others time to see a promise broken, before what should have come first does.
 func Pause() { time.Sleep(100 * time.Millisecond) }

@@ -3,6 +3,8 @@ package ssh
 import (
 	"log/slog"
 	"time"
+
+	"jobserver/failpoint"
 )
 
 // Options configure a Dialer. The zero value uses the user's own configuration.
@@ -55,10 +57,10 @@ const (
 // configuration may set for each machine.
 func (o Options) withDefaults() Options {
 	if o.KeepaliveInterval <= 0 {
-		o.KeepaliveInterval = defaultKeepaliveInterval
+		o.KeepaliveInterval = failpoint.Duration("keepalive", defaultKeepaliveInterval)
 	}
 	if o.KeepaliveTimeout <= 0 {
-		o.KeepaliveTimeout = defaultKeepaliveTimeout
+		o.KeepaliveTimeout = failpoint.Duration("keepalive", defaultKeepaliveTimeout)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

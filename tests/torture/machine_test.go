@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -79,7 +78,9 @@ func (w *world) add(opts ...machineOption) *machine {
 		o.prepare(filepath.Join(dir, "home"))
 	}
 	if o.reboots {
-		o.ssh = append(o.ssh, sshtest.Shell(m.otherBoot(w.t, dir)))
+		m.bootID = filepath.Join(dir, "boot_id")
+		m.boots(w.t, "11111111-1111-4111-8111-111111111111")
+		o.ssh = append(o.ssh, envOption("JOBSERVER_INSTEAD=boot-id="+m.bootID))
 	}
 	proxied := !o.namespace || !mayMakeNamespaces()
 	if !proxied {
@@ -135,20 +136,6 @@ func (m *machine) up() (err error) {
 	return err
 }
 
-// otherBoot makes a login shell for which the machine's boot id is what a file says. It needs a mount namespace.
-func (m *machine) otherBoot(t testing.TB, dir string) (shell string) {
-	m.bootID, shell = filepath.Join(dir, "boot_id"), filepath.Join(dir, "shell")
-	m.boots(t, "11111111-1111-4111-8111-111111111111")
-	flags := "--mount"
-	if os.Getuid() != 0 {
-		flags += " --map-root-user"
-	}
-	write(t, shell, fmt.Sprintf(`#!/bin/sh
-exec unshare %s sh -c 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec /bin/sh "$@"' %s "$@"
-`, flags, m.bootID), 0o755)
-	return shell
-}
-
 // boots gives the machine a boot id.
 func (m *machine) boots(t testing.TB, id string) { write(t, m.bootID, id+"\n", 0o644) }
 
@@ -159,6 +146,16 @@ func (m *machine) crash(t testing.TB) {
 	m.endSupervisors(t)
 	_, err := m.KillAll()
 	must(t, err)
+}
+
+// shutDown ends everything on the machine in order, as init does: all are told to end, and may take their time.
+func (m *machine) shutDown(t testing.TB) {
+	t.Helper()
+	must(t, m.Stop())
+	for _, pid := range m.ours(t, true) {
+		_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
+	}
+	eventually(t, m.alias+" is down", func() bool { return len(m.ours(t, true)) == 0 })
 }
 
 // ours are the processes of our program on the machine: agents and supervisors run from its home, and a supervisor that has a run is
@@ -260,18 +257,3 @@ func tree(t testing.TB, dir string) (names []string) {
 
 // envOption sets variables of everything that runs on the machine.
 func envOption(vars ...string) sshtest.Option { return sshtest.Env(vars...) }
-
-// needMounts skips a test where the user can't have a mount namespace; where the tests count, it fails.
-func needMounts(t testing.TB) {
-	t.Helper()
-	flag := "--mount"
-	if os.Getuid() != 0 {
-		flag = "--mount --map-root-user"
-	}
-	if err := exec.Command("sh", "-c", "unshare "+flag+" true").Run(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("no mount namespace: %v", err)
-		}
-		t.Skipf("no mount namespace: %v", err)
-	}
-}

@@ -12,15 +12,32 @@ import (
 	"jobserver/api"
 )
 
-// gate is a file that a job waits for.
-type gate string
+// gate is what a job waits at: a pipe, from which each that may pass reads a line.
+type gate struct {
+	path string
+	pipe *os.File // reading and writing: a job that opens it doesn't wait for that
+}
 
-func (w *world) gate(name string) gate { return gate(filepath.Join(w.dir, "gate-"+name)) }
+func (w *world) gate(name string) gate {
+	w.t.Helper()
+	g := gate{path: filepath.Join(w.dir, "gate-"+name)}
+	must(w.t, syscall.Mkfifo(g.path, 0o600))
+	var err error
+	g.pipe, err = os.OpenFile(g.path, os.O_RDWR, 0)
+	must(w.t, err)
+	w.t.Cleanup(func() { g.pipe.Close() })
+	return g
+}
 
 // wait is what a job does at the gate.
-func (g gate) wait() string { return fmt.Sprintf("while [ ! -e %s ]; do sleep 0.05; done", string(g)) }
+func (g gate) wait() string { return "read passed < " + g.path }
 
-func (g gate) open(t testing.TB) { write(t, string(g), "", 0o600) }
+// open lets a thousand jobs pass, those too that come later.
+func (g gate) open(t testing.TB) {
+	t.Helper()
+	_, err := g.pipe.WriteString(strings.Repeat("\n", 1000))
+	must(t, err)
+}
 
 // marked lets a command add its attempt to the ledger first.
 func (w *world) marked(cmd string) string {
@@ -60,6 +77,11 @@ func (w *world) ended(jid uint64, status string, outcomes ...string) *api.Job {
 func TestReadopted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	patient := "JOBSERVER_INSTEAD=keepalive=3s"
+	if long() {
+		patient = "JOBSERVER_INSTEAD=nothing"
+	}
+	w.restart(patient)
 	g := w.gate("end")
 	w.add()
 	w.add(inNamespace)
@@ -94,8 +116,8 @@ func TestReadopted(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 	must(t, syscall.Kill(w.PID(), syscall.SIGCONT))
 	cut.network.Cut()
-	w.restart() // which machine is away, it has to find out anew
-	g.open(t)   // the job on the machine that is cut off ends unseen
+	w.restart(patient) // which machine is away, it has to find out anew
+	g.open(t)          // the job on the machine that is cut off ends unseen
 	w.ended(ids[0], "failed", "exited")
 	cut.network.Heal()
 	var want strings.Builder
@@ -146,28 +168,30 @@ func TestStartThenDeath(t *testing.T) {
 	w.cleanEnd()
 }
 
-// TestReboot: what ran on a machine that rebooted is lost, and said to be; the machine is free again, and a job that may retry
-// runs again. Then the machine is reimaged between a start and its answer.
+// TestReboot: what ran on a machine that rebooted, after a crash or in order, is lost, and said to be; the machine is free again, and
+// a job that may retry runs again. Then the machine is reimaged between a start and its answer.
 func TestReboot(t *testing.T) {
 	t.Parallel()
-	needMounts(t)
 	w := newWorld(t)
 	m := w.add(canReboot, slots(2))
-	g := w.gate("reboot")
-	gone := w.submit(api.JobSpec{Cmd: w.marked(g.wait())})
-	again := w.submit(api.JobSpec{Cmd: w.marked(g.wait()), MaxFailures: -1})
-	w.running(gone)
-	w.running(again)
-	m.crash(t)
-	m.boots(t, "22222222-2222-4222-8222-222222222222")
-	must(t, m.up())
-	j := w.ended(gone, "lost", "lost")
-	if !strings.Contains(j.Error, "reboot") {
-		t.Errorf("the reason is %q", j.Error)
+	for why, goDown := range map[string]func(testing.TB){"rebooted": m.crash, "shut down": m.shutDown} {
+		g := w.gate(why[:4])
+		gone := w.submit(api.JobSpec{Cmd: w.marked("echo before; " + g.wait())})
+		again := w.submit(api.JobSpec{Cmd: w.marked(g.wait()), MaxFailures: -1})
+		w.running(gone)
+		w.running(again)
+		eventually(t, "both are at the gate", func() bool { return w.began(again, 1) == 1 && read(t, w.job(gone).Log) == "before\n" })
+		goDown(t)
+		m.boots(t, fmt.Sprintf("22222222-2222-4222-8222-%012d", gone))
+		must(t, m.up())
+		j := w.ended(gone, "lost", "lost")
+		if !strings.Contains(j.Error, why) || read(t, j.Log) != "before\n" {
+			t.Errorf("the reason is %q, want %q; it printed %q", j.Error, why, read(t, j.Log))
+		}
+		g.open(t)
+		w.ended(again, "done", "lost", "exited")
+		w.ended(w.submit(api.JobSpec{Cmd: w.marked("true")}), "done", "exited")
 	}
-	g.open(t)
-	w.ended(again, "done", "lost", "exited")
-	w.ended(w.submit(api.JobSpec{Cmd: w.marked("true")}), "done", "exited")
 
 	shut := w.gate("reimaged")
 	w.restart("JOBSERVER_FAILPOINT=fleet.start-answered:1")
@@ -219,12 +243,21 @@ func TestTreesEnd(t *testing.T) {
 	}
 	w.bulk(api.OpCancel, ids[0])
 	w.bulk(api.OpCancel, ids[1])
-	w.ended(ids[0], "canceled", "canceled")
-	w.restart() // the cancel of the second job is an obligation
-	time.Sleep(time.Second)
+	w.restart() // the cancels are obligations
+	eventually(t, "the third job's time is up", func() bool {
+		for _, m := range away {
+			for _, dir := range m.runs(t) {
+				if strings.Contains(read(t, filepath.Join(dir, "run")), "timed out") {
+					return true
+				}
+			}
+		}
+		return false
+	})
 	for _, m := range away {
 		must(t, m.up())
 	}
+	w.ended(ids[0], "canceled", "canceled")
 	w.ended(ids[1], "canceled", "canceled")
 	w.ended(ids[2], "failed", "timed out")
 	for _, pid := range strings.Fields(read(t, pids)) {

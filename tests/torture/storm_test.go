@@ -18,7 +18,7 @@ const atMost = 32
 // connections were on their way to a login at the same time, and how many there were at all.
 func TestNoStorm(t *testing.T) {
 	t.Parallel()
-	n := 48
+	n := 40
 	if long() {
 		n = 200
 	}
