@@ -54,6 +54,7 @@ func (c *machineSetup) Run(ctx context.Context, e *env) error {
 			e.note("job %d sets up %s", reply.JIDs[i], view.Clean(addr))
 		}
 	}
+	e.warn(reply.Notes)
 	if e.told() {
 		return nil
 	}

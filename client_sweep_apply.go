@@ -108,7 +108,7 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 	if err != nil {
 		return nil, nil, err
 	}
-	m.Name = x.Name
+	m.Name, m.Setup = x.Name, x.Setup
 	if m.Metrics = x.Metrics.Text; m.Metrics != "" {
 		if err := checkMetrics(m.Metrics); err != nil {
 			return nil, nil, usageOf(x.At(x.Metrics.Line, "metrics: %v", err))
@@ -148,7 +148,7 @@ func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Exper
 	})
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:
-		e.warn([]string{fmt.Sprintf("no machine is in class %s: the setup runs with the next `matrix apply` that has something to run", x.Class)})
+		e.warn([]string{fmt.Sprintf("no machine is in class %s: those that join it run the setup first", x.Class)})
 		return true, nil // that was the warning
 	}
 	if err != nil {

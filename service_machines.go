@@ -68,7 +68,7 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 			Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify, Until: args.Until, Once: args.Once,
 		}, now)
 	})
-	reply.JIDs = done.IDs
+	reply.JIDs, reply.Notes = done.IDs, done.Warnings
 	return err
 }
 
@@ -78,7 +78,7 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		return api.Errorf(api.Invalid, "no machines are named").WithHint("name them with -m ADDR…, -c CLASS or -f FILE")
 	}
 	var addrs []string
-	plan := func(st *sched.State, _ time.Time) (sched.Plan, error) {
+	plan := func(st *sched.State, now time.Time) (sched.Plan, error) {
 		var err error
 		if addrs, err = st.SelectMachines(args.Addrs, args.Classes); err != nil {
 			return sched.Plan{}, err
@@ -87,7 +87,9 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		for _, addr := range addrs {
 			reply.Machines = append(reply.Machines, machineOf(st, addr))
 		}
-		return planMachines(st, args, addrs)
+		p, err := planMachines(st, args, addrs, now)
+		reply.Notes = p.Warnings
+		return p, err
 	}
 	if args.DryRun {
 		return s.read(func(st *sched.State) error {
@@ -109,12 +111,12 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 	return nil
 }
 
-func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string) (sched.Plan, error) {
+func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string, now time.Time) (sched.Plan, error) {
 	switch args.Op {
 	case api.MachineRemove:
 		return st.PlanRemove(addrs, args.Force), nil
 	case api.MachineMove:
-		return st.PlanMove(addrs, args.Class)
+		return st.PlanMove(addrs, args.Class, now)
 	case api.MachineDrain, api.MachineResume:
 		return st.PlanDrain(addrs, args.Op == api.MachineDrain), nil
 	case api.MachineClean:

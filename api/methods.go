@@ -80,6 +80,7 @@ type MatrixSpec struct {
 	Vars  []Axis
 	Cells []uint32 // for each cell its index into the values of each variable, then its repeat; nil: the product
 	Seed  uint64   // from which {SEED} follows in each repeat
+	Setup []string // commands that a machine which joins the class later runs first
 	// Metrics is the file among each job's results that tables and plots take its numbers from; "": none.
 	Metrics string
 }
@@ -312,6 +313,7 @@ type SetupArgs struct {
 type SetupReply struct {
 	JIDs  []uint64
 	Addrs []string
+	Notes []string // what else comes of it
 }
 
 // The operations of ChangeMachines.

@@ -60,7 +60,7 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		return Plan{}, Growth{}, errorf(Invalid, "matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).hint("begin a new matrix")
 	}
 	out := g.compare(s)
-	if len(g.added) > 0 || !proto.Equal(want.Template, m.Template) || want.Metrics != m.Metrics {
+	if len(g.added) > 0 || !proto.Equal(want.Template, m.Template) || !m.sameEnds(want) {
 		p.add(&Change{MatrixGrown: g.change(p, &out)})
 	}
 	out.New = len(g.added)
@@ -259,7 +259,7 @@ func (g *growth) rows() [][]uint32 {
 func (g *growth) change(p *planner, out *Growth) *statepb.MatrixGrown {
 	c := &statepb.MatrixGrown{
 		Matrix: g.old.Id, Template: g.want.Template, Axes: g.old.Axes, Repeats: g.old.Repeats, Index: g.old.Index, IndexWidth: g.old.IndexWidth,
-		Metrics: &g.want.Metrics,
+		Metrics: &g.want.Metrics, Setup: g.want.Setup,
 	}
 	if len(g.added) > 0 {
 		c.Axes, c.Repeats = g.axes, g.repeats
@@ -300,7 +300,7 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	added := c.Added
 	if added == nil {
 		s.retemplate(m, c.Template)
-		m.remetric(c)
+		m.setEnds(c)
 		return nil
 	}
 	if err := s.take(added.FirstJob, uint64(added.Cells)); err != nil {
@@ -310,7 +310,7 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 		return fmt.Errorf("matrix %d grows by %d cells with an index of %d bytes", m.Id, added.Cells, len(c.Index))
 	}
 	s.retemplate(m, c.Template)
-	m.remetric(c)
+	m.setEnds(c)
 	m.Axes, m.Repeats, m.Index, m.IndexWidth = c.Axes, c.Repeats, c.Index, c.IndexWidth
 	added.SubmittedAt = at
 	m.More = append(m.More, added)
@@ -320,10 +320,15 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	return nil
 }
 
-// remetric says in which file its numbers are from now on; a change of an older daemon says nothing of it.
-func (m *matrix) remetric(c *statepb.MatrixGrown) {
+// sameEnds says that the same goes before the cells and is read after them.
+func (m *matrix) sameEnds(want *statepb.Matrix) bool {
+	return m.Metrics == want.Metrics && slices.EqualFunc(m.Setup, want.Setup, bytes.Equal)
+}
+
+// setEnds says what goes before the cells from now on, and where their numbers are; an older daemon's change says nothing of it.
+func (m *matrix) setEnds(c *statepb.MatrixGrown) {
 	if c.Metrics != nil {
-		m.Metrics = c.GetMetrics()
+		m.Metrics, m.Setup = c.GetMetrics(), c.Setup
 	}
 }
 

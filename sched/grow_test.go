@@ -23,6 +23,7 @@ func (d *driver) growMatrix(t *rapid.T) {
 	spec.Job.MaxFailures = rapid.IntRange(0, 1).Draw(t, "retries")
 	spec.Job.Priority = rapid.IntRange(0, 1).Draw(t, "priority")
 	spec.Metrics = rapid.SampledFrom([]string{"", "out.csv"}).Draw(t, "metrics")
+	spec.Setup = rapid.SampledFrom([][]string{nil, {"make"}, {"make", "check"}}).Draw(t, "setup")
 	axis := func(name string, from ...string) *statepb.Axis {
 		values := rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 3, rapid.ID[string]).Draw(t, name)
 		return &statepb.Axis{Name: name, Values: values}
@@ -133,7 +134,7 @@ func TestGrow(t *testing.T) {
 	spec.Job.Timeout = time.Hour
 	p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
 	must(w.do(p, err))
-	spec.Metrics = "out.csv"
+	spec.Metrics, spec.Setup = "out.csv", []string{"make"}
 	p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
 	must(w.do(p, err))
 	if m, _ := w.s.Matrix(1); m.Template.Timeout != int64(time.Hour) || m.Metrics != "out.csv" || m.Cells != 10 {
@@ -141,8 +142,8 @@ func TestGrow(t *testing.T) {
 	}
 	// A change of a daemon that knew of no such file leaves it.
 	must(w.s.Apply(&Change{MatrixGrown: &statepb.MatrixGrown{Matrix: 1, Template: w.s.matrices[1].Template}}))
-	if m, _ := w.s.Matrix(1); m.Metrics != "out.csv" {
-		t.Errorf("its metrics are in %q", m.Metrics)
+	if m, _ := w.s.Matrix(1); m.Metrics != "out.csv" || len(m.Setup) != 1 {
+		t.Errorf("its metrics are in %q, and its setup is %q", m.Metrics, m.Setup)
 	}
 	bulk, err := w.s.PlanMatrixForget(1)
 	must(w.do(bulk.Plan, err))

@@ -19,7 +19,8 @@ type MachineSpec struct {
 	Until time.Time
 }
 
-// PlanMachines adds machines, or changes the slots, the class and the end of those that are there.
+// PlanMachines adds machines, or changes the slots, the class and the end of those that are there. Those that join
+// a class whose matrices want a setup join it after that.
 func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 	p := s.planner()
 	seen := map[string]bool{}
@@ -41,6 +42,14 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 		}
 		if m := s.machines[spec.Addr]; m != nil && m.Class != spec.Class && m.Class != "" {
 			return Plan{}, errorf(Conflict, "%s is in class %s already", spec.Addr, m.Class).hint("`jobserver machine mv -m %s %s` moves it", spec.Addr, spec.Class)
+		}
+		m := s.machines[spec.Addr]
+		if m == nil || m.Class != spec.Class {
+			if later, err := p.joinSetUp(spec, now); err != nil {
+				return Plan{}, err
+			} else if later {
+				continue
+			}
 		}
 		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
 	}
@@ -140,18 +149,26 @@ func (s *State) PlanRemove(addrs []string, force bool) Plan {
 	return p
 }
 
-// PlanMove moves machines to another class; what runs on them runs on.
-func (s *State) PlanMove(addrs []string, class string) (Plan, error) {
-	var p Plan
+// PlanMove moves machines to another class; what runs on them runs on. Where the matrices of that class want a
+// setup, they move when it has succeeded.
+func (s *State) PlanMove(addrs []string, class string, now time.Time) (Plan, error) {
+	p := s.planner()
 	if err := checkClass(class); err != nil {
-		return p, err
+		return Plan{}, err
 	}
 	for _, addr := range s.known(addrs) {
-		if s.machines[addr].Class != class {
-			p.Changes = append(p.Changes, &Change{MachineMoved: &statepb.MachineMoved{Addr: addr, Class: class}})
+		if s.machines[addr].Class == class {
+			continue
+		}
+		later, err := p.joinSetUp(MachineSpec{Addr: addr, Class: class}, now)
+		if err != nil {
+			return Plan{}, err
+		}
+		if !later {
+			p.add(&Change{MachineMoved: &statepb.MachineMoved{Addr: addr, Class: class}})
 		}
 	}
-	return p, nil
+	return p.Plan, nil
 }
 
 // PlanDrain gives machines no more work, or gives them work again. Resuming also brings back what was set aside, and clears

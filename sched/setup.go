@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,11 @@ func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 		if spec.Once && s.isSetUp(addr, steps) {
 			continue
 		}
-		if err := p.setup(spec, steps, addr, i, now); err != nil {
+		all := steps
+		if m := s.machines[addr]; spec.Class != "" && (m == nil || s.classAfter(m) != spec.Class) {
+			all = append(slices.Clip(steps), p.wanted(addr, spec.Class, steps)...)
+		}
+		if err := p.setup(spec, all, addr, i, now); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -170,11 +175,7 @@ func (s *State) isSetUp(addr string, steps []string) bool {
 	if m == nil {
 		return false
 	}
-	var want [][]byte
-	for _, step := range steps {
-		want = append(want, []byte(step))
-	}
-	hash := stepsHash(want)
+	hash := hashOf(steps)
 	if n := len(m.setups); n > 0 {
 		return bytes.Equal(stepsHash(s.live[m.setups[n-1]].Setup.Steps), hash)
 	}
@@ -182,6 +183,14 @@ func (s *State) isSetUp(addr string, steps []string) bool {
 		return bytes.Equal(stepsHash(j.Setup.Steps), hash)
 	}
 	return bytes.Equal(m.SetUp, hash)
+}
+
+func hashOf(steps []string) []byte {
+	var all [][]byte
+	for _, step := range steps {
+		all = append(all, []byte(step))
+	}
+	return stepsHash(all)
 }
 
 // stepsHash names the steps of a setup.

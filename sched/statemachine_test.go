@@ -169,7 +169,7 @@ func (d *driver) changeMachines(t *rapid.T) {
 	case 4:
 		d.may(t, d.s.PlanRemove([]string{addr, addr}, rapid.Bool().Draw(t, "force")), nil)
 	case 5:
-		p, err := d.s.PlanMove([]string{addr}, rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "class"))
+		p, err := d.s.PlanMove([]string{addr}, rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "class"), d.now)
 		d.may(t, p, err)
 	case 6:
 		d.may(t, d.s.PlanDrain([]string{addr}, true), nil)

@@ -280,6 +280,9 @@ type MatrixSpec struct {
 	Seed uint64 // from which {SEED} follows in each repeat
 	// Metrics is the file among each job's results that has its numbers, when none is asked for; "" is none.
 	Metrics string
+	// Setup are commands that a machine which joins the class has to run first. Those that are in
+	// it already are set up by who submits the matrix, as he sees fit.
+	Setup []string
 	// Cells, unless nil, are the cells: for each its index into the
 	// values of each axis and then its repeat. Nil is the whole product.
 	Cells [][]uint32
@@ -332,6 +335,14 @@ func sampleCommand(j *statepb.Job) string {
 func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
 	p := s.planner()
 	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
+	if len(spec.Setup) > 0 {
+		if _, err := (&SetupSpec{Steps: spec.Setup}).steps(); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, step := range spec.Setup {
+		m.Setup = append(m.Setup, []byte(step))
+	}
 	if spec.Name != "" {
 		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
 			return nil, nil, errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")

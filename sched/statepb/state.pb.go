@@ -1404,6 +1404,7 @@ type Matrix struct {
 	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`           // attempts of its cells that exited 0
 	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`          // from which the SEED of each repeat follows
 	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`     // the file among each job's results that has its numbers; "" : none
+	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`         // commands that machines need to have run; see join.go
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,6 +1570,13 @@ func (x *Matrix) GetMetrics() string {
 		return x.Metrics
 	}
 	return ""
+}
+
+func (x *Matrix) GetSetup() [][]byte {
+	if x != nil {
+		return x.Setup
+	}
+	return nil
 }
 
 // Range is a run of consecutive ids that cells of a matrix were given at once.
@@ -2862,7 +2870,8 @@ type MatrixGrown struct {
 	Index         []byte                 `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // of all cells, the new ones last
 	IndexWidth    uint32                 `protobuf:"varint,6,opt,name=index_width,json=indexWidth,proto3" json:"index_width,omitempty"`
 	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"`           // none: only the template is new
-	Metrics       *string                `protobuf:"bytes,8,opt,name=metrics,proto3,oneof" json:"metrics,omitempty"` // absent: as before
+	Metrics       *string                `protobuf:"bytes,8,opt,name=metrics,proto3,oneof" json:"metrics,omitempty"` // absent: metrics and setup are as before
+	Setup         [][]byte               `protobuf:"bytes,9,rep,name=setup,proto3" json:"setup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2951,6 +2960,13 @@ func (x *MatrixGrown) GetMetrics() string {
 		return *x.Metrics
 	}
 	return ""
+}
+
+func (x *MatrixGrown) GetSetup() [][]byte {
+	if x != nil {
+		return x.Setup
+	}
+	return nil
 }
 
 type Dispatched struct {
@@ -4445,7 +4461,7 @@ const file_state_proto_rawDesc = "" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
-	"last_words\x18# \x01(\tR\tlastWords\"\xce\x04\n" +
+	"last_words\x18# \x01(\tR\tlastWords\"\xe4\x04\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4467,7 +4483,8 @@ const file_state_proto_rawDesc = "" +
 	"\x04more\x18\x10 \x03(\v2\x16.jobserver.state.RangeR\x04more\x12)\n" +
 	"\x04runs\x18\x11 \x01(\v2\x15.jobserver.state.RunsR\x04runs\x12\x12\n" +
 	"\x04seed\x18\x12 \x01(\x04R\x04seed\x12\x18\n" +
-	"\ametrics\x18\x13 \x01(\tR\ametrics\"]\n" +
+	"\ametrics\x18\x13 \x01(\tR\ametrics\x12\x14\n" +
+	"\x05setup\x18\x14 \x03(\fR\x05setup\"]\n" +
 	"\x05Range\x12\x1b\n" +
 	"\tfirst_job\x18\x01 \x01(\x04R\bfirstJob\x12\x14\n" +
 	"\x05cells\x18\x02 \x01(\rR\x05cells\x12!\n" +
@@ -4559,7 +4576,7 @@ const file_state_proto_rawDesc = "" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\")\n" +
 	"\x0fMatrixForgotten\x12\x16\n" +
-	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xac\x02\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xc2\x02\n" +
 	"\vMatrixGrown\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x120\n" +
 	"\btemplate\x18\x02 \x01(\v2\x14.jobserver.state.JobR\btemplate\x12)\n" +
@@ -4569,7 +4586,8 @@ const file_state_proto_rawDesc = "" +
 	"\vindex_width\x18\x06 \x01(\rR\n" +
 	"indexWidth\x12,\n" +
 	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\x12\x1d\n" +
-	"\ametrics\x18\b \x01(\tH\x00R\ametrics\x88\x01\x01B\n" +
+	"\ametrics\x18\b \x01(\tH\x00R\ametrics\x88\x01\x01\x12\x14\n" +
+	"\x05setup\x18\t \x03(\fR\x05setupB\n" +
 	"\n" +
 	"\b_metrics\"R\n" +
 	"\n" +
