@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -299,8 +300,7 @@ func TestTimeout(t *testing.T) {
 	start(t, c, s)
 	// Nobody is connected when the time is up.
 	c.Close()
-	w, err := newWatcher()
-	must(t, err)
+	w := newWatcher()
 	defer w.close()
 	news, err := w.add(m.dir(s.Run))
 	must(t, err)
@@ -482,4 +482,18 @@ func TestSecretsAreInNoFile(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// TestWithoutInotify is about a watcher whose user has no inotify instance left.
+func TestWithoutInotify(t *testing.T) {
+	w := &watcher{}
+	defer w.close()
+	if _, err := w.add(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that isn't there: %v", err)
+	}
+	news, err := w.add(t.TempDir())
+	must(t, err)
+	<-news.C
+	<-news.C
+	news.close()
 }

@@ -120,11 +120,7 @@ func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	watch, err := newWatcher()
-	if err != nil {
-		return nil, err
-	}
-	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: watch, pool: newPool(), out: out, calls: map[uint32]*serving{}}, nil
+	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{}}, nil
 }
 
 // frameWriter lets one goroutine at a time write.

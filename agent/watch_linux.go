@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // watcher tells when something happens in run directories. One inotify instance serves all of an agent's
-// waiting calls: a user may have 128 of them.
+// waiting calls. A user may have 128 of them, and so many watches; when others have taken them, directories are
+// looked at from time to time instead.
 type watcher struct {
-	file *os.File
+	file *os.File // nil without inotify
 	fd   int
 	done chan struct{}
 
@@ -21,36 +23,48 @@ type watcher struct {
 	subs map[int32]map[*subscription]bool // by watch descriptor
 }
 
-// subscription has a value in C when something has happened in its directory since the last look.
+// subscription has a value in C when something has happened, or may have, in its directory since the last look.
 type subscription struct {
-	C  chan struct{}
-	w  *watcher
-	wd int32
+	C    chan struct{}
+	w    *watcher
+	wd   int32
+	look *looker // instead of a watch
 }
+
+// lookEvery is how late news may be without inotify.
+const lookEvery = 50 * time.Millisecond
 
 // What changes when a run does: files appear, grow, are renamed in; the lock is closed at a supervisor's death.
 const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
-func newWatcher() (*watcher, error) {
+func newWatcher() *watcher {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("inotify: %w", err)
+		return &watcher{}
 	}
 	w := &watcher{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, done: make(chan struct{}), subs: map[int32]map[*subscription]bool{}}
 	go w.read()
-	return w, nil
+	return w
 }
 
 func (w *watcher) close() {
-	w.file.Close()
-	<-w.done
+	if w.file != nil {
+		w.file.Close()
+		<-w.done
+	}
 }
 
 // add begins to watch a directory.
 func (w *watcher) add(dir string) (*subscription, error) {
+	if w.file == nil {
+		return lookAgain(dir)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wd, err := unix.InotifyAddWatch(w.fd, dir, watched)
+	if errors.Is(err, unix.ENOSPC) {
+		return lookAgain(dir)
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "watch", Path: dir, Err: err}
 	}
@@ -62,7 +76,47 @@ func (w *watcher) add(dir string) (*subscription, error) {
 	return s, nil
 }
 
+// lookAgain is a subscription without a watch.
+func lookAgain(dir string) (*subscription, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	s := &subscription{C: make(chan struct{}, 1), look: &looker{stop: make(chan struct{})}}
+	s.look.work.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.news()
+			case <-s.look.stop:
+				return
+			}
+		}
+	})
+	return s, nil
+}
+
+// looker is the goroutine that gives a subscription its news without a watch.
+type looker struct {
+	stop chan struct{}
+	work sync.WaitGroup
+}
+
+// news is noticed at the next look at C.
+func (s *subscription) news() {
+	select {
+	case s.C <- struct{}{}:
+	default:
+	}
+}
+
 func (s *subscription) close() {
+	if s.look != nil {
+		close(s.look.stop)
+		s.look.work.Wait()
+		return
+	}
 	w := s.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,10 +164,7 @@ func (w *watcher) dispatch(p []byte) {
 
 func wake(subs map[*subscription]bool) {
 	for s := range subs {
-		select {
-		case s.C <- struct{}{}:
-		default:
-		}
+		s.news()
 	}
 }
 
