@@ -146,7 +146,7 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 	about := func(kind notify.Kind) notify.Event {
 		out := notify.Event{Kind: kind, At: e.At, Job: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Class: e.Class,
 			Text: e.Text}
-		if kind == notify.Fail || kind == notify.MatrixFail {
+		if kind == notify.Fail || kind == notify.MatrixFail || kind == notify.MachineAway {
 			out.Cause = e.Cause
 		}
 		if e.Status != 0 {
@@ -177,6 +177,12 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 		}
 	case "machine.broken":
 		return []notify.Event{about(notify.MachineBroken)}
+	case sched.NoticeAway, sched.NoticeBack:
+		return []notify.Event{about(notify.MachineAway)}
+	case sched.NoticeSilent:
+		return []notify.Event{about(notify.Silent)}
+	case sched.NoticeDisk:
+		return []notify.Event{about(notify.DiskLow)}
 	case "matrix.held":
 		if e.Warn { // by the rule for work that fails everywhere
 			return []notify.Event{about(notify.MatrixFail)}

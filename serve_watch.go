@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"jobserver/notify"
@@ -20,13 +20,11 @@ const (
 	watchEvery = 15 * time.Second
 )
 
-// watcher looks at what no change tells, at intervals: machines that stay away, jobs that print nothing,
-// disks that fill up. It announces each once, in the log and to those who want to hear of it, and changes
-// nothing: a job on a machine that is away isn't lost, only not heard of.
+// watcher looks at what no other change tells, at intervals: machines that stay away, jobs that print nothing,
+// disks that fill up. It announces each once, as an event, which the log and those who want to hear of it follow, and
+// changes nothing: a job on a machine that is away isn't lost, only not heard of.
 type watcher struct {
 	p       *daemonParts
-	log     *slog.Logger
-	tell    func(...notify.Event)
 	away    time.Duration
 	silent  time.Duration // 0: jobs aren't looked at
 	minFree int64
@@ -39,7 +37,7 @@ type watcher struct {
 
 func newWatcher(p *daemonParts, t *teller) *watcher {
 	w := &watcher{
-		p: p, log: p.log.Logger("server::watch"), tell: t.notifier.Add, away: p.settings.AwayTimeout.Duration, minFree: int64(p.settings.MinFree),
+		p: p, away: p.settings.AwayTimeout.Duration, minFree: int64(p.settings.MinFree),
 		awaySince: map[string]time.Time{}, silentAt: map[string]time.Time{}, low: map[string]bool{},
 	}
 	if w.away <= 0 {
@@ -70,9 +68,12 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		}
 		now := w.p.now()
-		w.lookAway(s, now)
-		w.lookSilent(s, now)
-		w.lookDisks(s, now)
+		for _, n := range slices.Concat(w.lookAway(s, now), w.lookSilent(s, now), w.lookDisks(s)) {
+			plan := func(*sched.State, time.Time) (sched.Plan, error) { return sched.PlanNotice(n), nil }
+			if _, _, err := w.p.loop.Do(ctx, "", false, plan); err != nil {
+				return // the loop has stopped, or the daemon does
+			}
+		}
 	}
 }
 
@@ -84,10 +85,8 @@ type sight struct {
 
 // runSight is a run under way on a machine that is connected.
 type runSight struct {
-	ref    *statepb.RunRef
-	matrix uint64
-	class  string
-	since  time.Time
+	ref   *statepb.RunRef
+	since time.Time
 }
 
 func (w *watcher) survey(ctx context.Context) (*sight, error) {
@@ -104,8 +103,8 @@ func (w *watcher) survey(ctx context.Context) (*sight, error) {
 				if j := st.Job(id); j != nil && j.Status == sched.Running && len(j.Attempts) > 0 {
 					a := j.Attempts[len(j.Attempts)-1]
 					s.runs = append(s.runs, runSight{
-						ref:    &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
-						matrix: j.Matrix, class: j.Class, since: sched.Time(max(a.StartedAt, a.DispatchedAt)),
+						ref:   &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
+						since: sched.Time(max(a.StartedAt, a.DispatchedAt)),
 					})
 				}
 			}
@@ -114,16 +113,16 @@ func (w *watcher) survey(ctx context.Context) (*sight, error) {
 	return s, err
 }
 
-func (w *watcher) lookAway(s *sight, now time.Time) {
+func (w *watcher) lookAway(s *sight, now time.Time) (news []sched.Notice) {
 	there := map[string]time.Time{}
 	for _, m := range s.machines {
 		since, announced := w.awaySince[m.Addr]
 		switch {
 		case m.Link == sched.LinkConnected && announced:
-			w.announce(notify.Event{Kind: notify.MachineAway, At: now, Machine: m.Addr, Class: m.Class, Cause: "back",
-				Text: fmt.Sprintf("machine %s is back after %s", m.Addr, view.FormatDuration(now.Sub(since)))}, slog.LevelInfo)
+			news = append(news, sched.Notice{Kind: sched.NoticeBack, Machine: m.Addr, Cause: "back",
+				Text: fmt.Sprintf("machine %s is back after %s", m.Addr, view.FormatDuration(now.Sub(since)))})
 		case m.Link == sched.LinkConnected || m.Since.IsZero():
-		case announced:
+		case announced && since.Equal(m.Since): // otherwise it was back meanwhile, for less than one look
 			there[m.Addr] = since
 		case now.Sub(m.Since) >= w.away:
 			there[m.Addr] = m.Since
@@ -134,14 +133,15 @@ func (w *watcher) lookAway(s *sight, now time.Time) {
 			if n := len(m.Running); n > 0 {
 				text += fmt.Sprintf("; %s there, to be taken up when it is back", counted(n, "job"))
 			}
-			w.announce(notify.Event{Kind: notify.MachineAway, At: now, Machine: m.Addr, Class: m.Class, Cause: string(m.Link), Text: text}, slog.LevelWarn)
+			news = append(news, sched.Notice{Kind: sched.NoticeAway, Machine: m.Addr, Cause: string(m.Link), Text: text, Warn: true})
 		}
 	}
 	w.awaySince = there
+	return news
 }
 
 // lookSilent compares the times at which the log files were last written to with the clock.
-func (w *watcher) lookSilent(s *sight, now time.Time) {
+func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
 	there := map[string]time.Time{}
 	for _, r := range s.runs {
 		last := r.since
@@ -158,14 +158,15 @@ func (w *watcher) lookSilent(s *sight, now time.Time) {
 		if w.silentAt[name].Equal(last) {
 			continue // nothing has come since
 		}
-		w.announce(notify.Event{Kind: notify.Silent, At: now, Job: r.ref.Job, Attempt: int(r.ref.Attempt), Machine: r.ref.Machine, Matrix: r.matrix, Class: r.class,
-			Text: fmt.Sprintf("job %d on %s has printed nothing for %s", r.ref.Job, r.ref.Machine, view.FormatDuration(now.Sub(last)))}, slog.LevelWarn)
+		news = append(news, sched.Notice{Kind: sched.NoticeSilent, Job: r.ref.Job, Machine: r.ref.Machine, Warn: true,
+			Text: fmt.Sprintf("job %d on %s has printed nothing for %s", r.ref.Job, r.ref.Machine, view.FormatDuration(now.Sub(last)))})
 	}
 	w.silentAt = there
+	return news
 }
 
 // lookDisks looks at this host's disk, and at what was last measured of the machines'.
-func (w *watcher) lookDisks(s *sight, now time.Time) {
+func (w *watcher) lookDisks(s *sight) (news []sched.Notice) {
 	there := map[string]bool{}
 	look := func(addr, where string, free int64) {
 		switch {
@@ -173,8 +174,8 @@ func (w *watcher) lookDisks(s *sight, now time.Time) {
 		case free < w.minFree:
 			there[addr] = true
 			if !w.low[addr] {
-				w.announce(notify.Event{Kind: notify.DiskLow, At: now, Machine: addr,
-					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.minFree))}, slog.LevelWarn)
+				news = append(news, sched.Notice{Kind: sched.NoticeDisk, Machine: addr, Warn: true,
+					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.minFree))})
 			}
 		case w.low[addr] && free < w.minFree+w.minFree/4:
 			there[addr] = true // only when there is clearly more, the next time is news
@@ -187,9 +188,5 @@ func (w *watcher) lookDisks(s *sight, now time.Time) {
 		}
 	}
 	w.low = there
-}
-
-func (w *watcher) announce(e notify.Event, level slog.Level) {
-	w.log.Log(context.Background(), level, e.Text)
-	w.tell(e)
+	return news
 }

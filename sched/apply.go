@@ -98,6 +98,8 @@ func (s *State) Apply(c *Change) error {
 	case c.RequestDone != nil:
 		s.requests.add(c.RequestDone)
 		return nil
+	case c.Noticed != nil:
+		return nil
 	}
 	return fmt.Errorf("change %d is of no kind that this version knows", s.changes)
 }

@@ -119,6 +119,8 @@ func (s *State) describe(c *Change) (e Event, ok bool) {
 		}
 	case c.TagMade != nil:
 		e.Kind, e.Tag, e.Text = "tag.made", c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
+	case c.Noticed != nil:
+		return s.aboutNotice(e, c.Noticed), true
 	default:
 		return s.describeMachine(e, c)
 	}

@@ -242,6 +242,7 @@ type Change struct {
 	TagMade         *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
 	RequestDone     *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
 	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
+	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -496,6 +497,13 @@ func (x *Change) GetRequestDone() *RequestDone {
 func (x *Change) GetIdsReserved() *IdsReserved {
 	if x != nil {
 		return x.IdsReserved
+	}
+	return nil
+}
+
+func (x *Change) GetNoticed() *Noticed {
+	if x != nil {
+		return x.Noticed
 	}
 	return nil
 }
@@ -3989,6 +3997,91 @@ func (x *RequestDone) GetIds() []uint64 {
 	return nil
 }
 
+// Noticed is what the daemon saw when it looked, and announced. It changes nothing.
+type Noticed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // of the event
+	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
+	Job           uint64                 `protobuf:"varint,3,opt,name=job,proto3" json:"job,omitempty"`
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	Cause         string                 `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	Warn          bool                   `protobuf:"varint,6,opt,name=warn,proto3" json:"warn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Noticed) Reset() {
+	*x = Noticed{}
+	mi := &file_state_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Noticed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Noticed) ProtoMessage() {}
+
+func (x *Noticed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
+func (*Noticed) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Noticed) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Noticed) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Noticed) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *Noticed) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Noticed) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Noticed) GetWarn() bool {
+	if x != nil {
+		return x.Warn
+	}
+	return false
+}
+
 // Record is one record of a snapshot. Its numbers differ from Change's, so that a stray one can be told.
 type Record struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4009,7 +4102,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4114,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4127,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Record) GetState() *State {
@@ -4125,7 +4218,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4230,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4243,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4179,7 +4272,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4191,7 +4284,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4204,7 +4297,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4243,7 +4336,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4348,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4361,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4317,7 +4410,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xa7\x0f\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xdb\x0f\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -4359,7 +4452,8 @@ const file_state_proto_rawDesc = "" +
 	"\avar_set\x18F \x01(\v2\x17.jobserver.state.VarSetR\x06varSet\x123\n" +
 	"\btag_made\x18G \x01(\v2\x18.jobserver.state.TagMadeR\atagMade\x12?\n" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
-	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\"\xa1\b\n" +
+	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
+	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\"\xa1\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -4653,7 +4747,14 @@ const file_state_proto_rawDesc = "" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\"/\n" +
 	"\vRequestDone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03ids\x18\x02 \x03(\x04R\x03ids\"\x8f\x04\n" +
+	"\x03ids\x18\x02 \x03(\x04R\x03ids\"\x87\x01\n" +
+	"\aNoticed\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\amachine\x18\x02 \x01(\tR\amachine\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x8f\x04\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -4723,7 +4824,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4776,10 +4877,11 @@ var file_state_proto_goTypes = []any{
 	(*TagMade)(nil),         // 48: jobserver.state.TagMade
 	(*IdsReserved)(nil),     // 49: jobserver.state.IdsReserved
 	(*RequestDone)(nil),     // 50: jobserver.state.RequestDone
-	(*Record)(nil),          // 51: jobserver.state.Record
-	(*State)(nil),           // 52: jobserver.state.State
-	(*Block)(nil),           // 53: jobserver.state.Block
-	(*Index)(nil),           // 54: jobserver.state.Index
+	(*Noticed)(nil),         // 51: jobserver.state.Noticed
+	(*Record)(nil),          // 52: jobserver.state.Record
+	(*State)(nil),           // 53: jobserver.state.State
+	(*Block)(nil),           // 54: jobserver.state.Block
+	(*Index)(nil),           // 55: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -4813,52 +4915,53 @@ var file_state_proto_depIdxs = []int32{
 	48, // 28: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
 	50, // 29: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
 	49, // 30: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	7,  // 31: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	7,  // 32: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 33: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 34: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	8,  // 35: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 36: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	6,  // 37: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	2,  // 38: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 39: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	13, // 40: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	12, // 41: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	10, // 42: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	11, // 43: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	15, // 44: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	16, // 45: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 46: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	9,  // 47: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 48: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	13, // 49: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	10, // 50: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 51: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	16, // 52: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	16, // 53: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 54: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	16, // 55: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	16, // 56: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	16, // 57: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	14, // 58: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	14, // 59: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	18, // 60: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	52, // 61: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 62: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 63: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	14, // 64: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 65: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	18, // 66: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	50, // 67: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	17, // 68: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	19, // 69: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	53, // 70: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	54, // 71: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	51, // 31: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	7,  // 32: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	7,  // 33: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 34: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 35: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	8,  // 36: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 37: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	6,  // 38: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	2,  // 39: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 40: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	13, // 41: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	12, // 42: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	10, // 43: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	11, // 44: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	15, // 45: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	16, // 46: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 47: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	9,  // 48: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 49: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	13, // 50: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	10, // 51: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 52: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	16, // 53: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	16, // 54: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 55: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	16, // 56: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	16, // 57: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	16, // 58: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	14, // 59: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	14, // 60: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	18, // 61: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	53, // 62: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 63: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 64: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	14, // 65: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 66: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	18, // 67: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	50, // 68: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	17, // 69: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	19, // 70: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	54, // 71: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	55, // 72: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	73, // [73:73] is the sub-list for method output_type
+	73, // [73:73] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4873,7 +4976,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -56,6 +56,7 @@ func TestAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard("machine gpu1 is back after")
+	contains(t, p.J(t, "events", "--no-wait"), " machine.away ", " machine.back ")
 	if err := os.WriteFile(gate, []byte("through the gate\n"), 0); err != nil {
 		t.Fatal(err)
 	}
