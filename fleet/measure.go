@@ -1,21 +1,21 @@
 package fleet
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"jobserver/sched"
 )
 
-// measure takes a machine's vital signs now and then, as long as its link lasts. A random part of the pause
-// keeps machines that came together from answering together.
+// measure takes a machine's vital signs now and then, as long as its link lasts. All machines are measured at
+// the same moments, so that an idle daemon wakes once for all of them: a question and an answer of some hundred
+// bytes each are no burden, and each machine computes its own.
 func (m *machine) measure(l *link) {
 	if m.addr == driversHere {
 		return
 	}
 	every := m.f.opt.MeasureEvery
 	for {
-		timer := time.NewTimer(every/2 + rand.N(every))
+		timer := time.NewTimer(every - time.Duration(m.f.opt.Now().UnixNano())%every)
 		select {
 		case <-timer.C:
 		case <-l.ctx.Done():

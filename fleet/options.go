@@ -40,7 +40,7 @@ type Options struct {
 	SyncEvery          time.Duration // least time between two syncs of the logs; 0: 1 s
 	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
 	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
-	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock, about; 0: 1 min
+	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
 
 	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
 	Report func(sched.Outcome)

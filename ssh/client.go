@@ -90,14 +90,16 @@ func (c *clientConn) spawn(f func()) error {
 	return nil
 }
 
-// keepAlive asks for a sign of life every interval. A request to an sshd that
-// hangs blocks for ever, and others behind it: so a timer ends the connection.
+// keepAlive asks for a sign of life every interval, at the clock's multiples of
+// it: with many connections the process wakes once for all of them. A request to
+// an sshd that hangs blocks for ever, and others behind it: so a timer ends the
+// connection.
 func (c *clientConn) keepAlive(interval, timeout time.Duration) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
 	for {
+		tick := time.NewTimer(interval - time.Duration(time.Now().UnixNano())%interval)
 		select {
 		case <-c.done:
+			tick.Stop()
 			return
 		case <-tick.C:
 		}
