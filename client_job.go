@@ -123,7 +123,7 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	if spec.Code, err = pinCode(ctx, e, d, c.Code, false); err != nil {
+	if spec.Code, err = pinCode(ctx, e, d, codeSource{dir: c.Code, apart: []string{spec.CpPath}}); err != nil {
 		return err
 	}
 	reply, err := ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})

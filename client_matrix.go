@@ -81,7 +81,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	if m.Job.Code, err = pinCode(ctx, e, d, c.Code, c.DryRun); err != nil {
+	if m.Job.Code, err = pinCode(ctx, e, d, codeSource{c.Code, []string{c.CpPath}, c.DryRun}); err != nil {
 		return err
 	}
 	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""}, false)

@@ -42,10 +42,7 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer d.Close()
-	if x.Code != "" && !filepath.IsAbs(x.Code) {
-		x.Code = filepath.Join(dir, x.Code)
-	}
-	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, x.Code, c.DryRun); err != nil {
+	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, c.source(x, dir)); err != nil {
 		return err
 	}
 	settingUp := false
@@ -64,6 +61,21 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 		}
 	}
 	return submitMatrix(ctx, e, d, args, settingUp)
+}
+
+// source is the code of the experiment, whose paths begin in dir.
+func (c *matrixApply) source(x *grid.Experiment, dir string) codeSource {
+	at := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	s := codeSource{dir: at(x.Code), apart: []string{at(x.CpPath)}, dry: c.DryRun}
+	if c.File != "-" {
+		s.apart = append(s.apart, c.File)
+	}
+	return s
 }
 
 // read reads the file, and says where its paths begin.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"jobserver/api"
 	"jobserver/code"
@@ -23,11 +25,47 @@ type codeFlag struct {
 // codePiece is how much of an archive one call brings.
 const codePiece = 1 << 20
 
-// pinCode packs a directory and gives it to the daemon, unless it has it, or this is a dry run. What is wrong
-// with it is found before anything is submitted.
-func pinCode(ctx context.Context, e *env, d daemon, dir string, dry bool) (*api.Code, error) {
-	if dir == "" {
+// codeSource is a directory to be pinned.
+type codeSource struct {
+	dir string // "" : there is none
+	// apart are paths that are no part of the code wherever they are: where its jobs' results go, which would make
+	// other code of it with every job, and the file that describes the sweep. "" is none.
+	apart []string
+	dry   bool // nothing is sent
+}
+
+// without are the names in the directory that are no part of the code.
+func (c *codeSource) without() (names []string, err error) {
+	top, err := filepath.Abs(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range c.apart {
+		if at := strings.IndexByte(path, '{'); at >= 0 { // what follows is another name for each job
+			path = path[:strings.LastIndexByte(path[:at], filepath.Separator)+1]
+		}
+		if path == "" {
+			continue
+		}
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+		if name, err := filepath.Rel(top, path); err == nil && name != "." && filepath.IsLocal(name) {
+			names = append(names, filepath.ToSlash(name))
+		}
+	}
+	return names, nil
+}
+
+// pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
+// anything is submitted.
+func pinCode(ctx context.Context, e *env, d daemon, source codeSource) (*api.Code, error) {
+	if source.dir == "" {
 		return nil, nil
+	}
+	without, err := source.without()
+	if err != nil {
+		return nil, fmt.Errorf("find the code: %w", err)
 	}
 	archive, err := os.CreateTemp("", "jobserver-code-")
 	if err != nil {
@@ -35,7 +73,7 @@ func pinCode(ctx context.Context, e *env, d daemon, dir string, dry bool) (*api.
 	}
 	defer os.Remove(archive.Name())
 	defer archive.Close()
-	info, err := code.Pack(ctx, dir, archive)
+	info, err := code.Pack(ctx, source.dir, archive, without...)
 	var own *code.Error
 	if errors.As(err, &own) {
 		return nil, api.Errorf(api.Usage, "%s", own.Msg).WithHint("%s", own.Hint)
@@ -46,7 +84,7 @@ func pinCode(ctx context.Context, e *env, d daemon, dir string, dry bool) (*api.
 		return nil, fmt.Errorf("pack the code: %w", err)
 	}
 	put := func(args api.PutCodeArgs, r io.Reader) error {
-		if dry {
+		if source.dry {
 			return nil
 		}
 		return putCode(ctx, d, args, r)

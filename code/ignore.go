@@ -9,7 +9,7 @@ import (
 )
 
 // walk lists a directory that is no work tree of git's, minding its .gitignore files (gitignore(5)).
-func walk(root *os.Root) ([]string, error) {
+func walk(root *os.Root, without []string) ([]string, error) {
 	var names []string
 	var rules []rule
 	fsys := root.FS()
@@ -17,7 +17,7 @@ func walk(root *os.Root) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		if name != "." && (d.Name() == ".git" || ignored(rules, name, d.IsDir())) {
+		if name != "." && (d.Name() == ".git" || leftOut(without, name) || ignored(rules, name, d.IsDir())) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}

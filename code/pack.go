@@ -6,7 +6,7 @@
 // file that changes while it is read is an error: what is packed is what was there at one moment.
 //
 // Left out are .git, what git would ignore (.gitignore files count in a directory that is no work tree too), and everything that is
-// neither a file, a directory nor a link. Links are kept as they are, when they stay inside.
+// neither a file, a directory nor a link. So is what the caller names, as results that jobs bring there. Links are kept as they are, when they stay inside.
 package code
 
 import (
@@ -54,8 +54,8 @@ type entry struct {
 	info fs.FileInfo
 }
 
-// Pack writes the archive of a directory.
-func Pack(ctx context.Context, dir string, w io.Writer) (Info, error) {
+// Pack writes the archive of a directory. The names in without, relative to it, are left out, with all that is below them.
+func Pack(ctx context.Context, dir string, w io.Writer, without ...string) (Info, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -70,7 +70,7 @@ func Pack(ctx context.Context, dir string, w io.Writer) (Info, error) {
 		return Info{}, fmt.Errorf("open the code: %w", err)
 	}
 	defer root.Close()
-	names, err := list(ctx, dir, root)
+	names, err := list(ctx, dir, root, without)
 	if err != nil {
 		return Info{}, err
 	}
@@ -93,7 +93,7 @@ func Pack(ctx context.Context, dir string, w io.Writer) (Info, error) {
 		return Info{}, fmt.Errorf("pack the code: %w", err)
 	}
 	// Whatever was added or changed meanwhile shows in a second look at all of it.
-	again, err := list(ctx, dir, root)
+	again, err := list(ctx, dir, root, without)
 	if err != nil {
 		return Info{}, err
 	}
@@ -105,7 +105,7 @@ func Pack(ctx context.Context, dir string, w io.Writer) (Info, error) {
 			return Info{}, changed(dir, e.name+" was written")
 		}
 	}
-	revision, err := revisionOf(ctx, dir)
+	revision, err := revisionOf(ctx, dir, without)
 	return Info{Hash: hex.EncodeToString(p.hash.Sum(nil)), Files: len(entries), Bytes: total, Revision: revision}, err
 }
 
@@ -243,18 +243,24 @@ func ValidHash(s string) bool {
 }
 
 // list names everything to be packed, in order.
-func list(ctx context.Context, dir string, root *os.Root) ([]string, error) {
+func list(ctx context.Context, dir string, root *os.Root, without []string) ([]string, error) {
 	names, ok, err := tracked(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		if names, err = walk(root); err != nil {
+		if names, err = walk(root, without); err != nil {
 			return nil, fmt.Errorf("list the code: %w", err)
 		}
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return leftOut(without, name) })
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// leftOut says that a name is one of those in without, or below one.
+func leftOut(without []string, name string) bool {
+	return slices.ContainsFunc(without, func(w string) bool { return name == w || strings.HasPrefix(name, w+"/") })
 }
 
 // tracked asks git for what it tracks or would track. ok is false where git isn't there or the directory is no work tree's.

@@ -104,6 +104,12 @@ func TestPack(t *testing.T) {
 	if info.Files != 4 || info.Commit != "" || len(info.Diff) != 0 {
 		t.Errorf("it is %+v", info)
 	}
+	var less bytes.Buffer
+	if _, err := Pack(context.Background(), tree(t, files), &less, "a.txt", "b", "x"); err != nil {
+		t.Fatal(err)
+	} else if diff := cmp.Diff(want[:1], contents(t, less.Bytes())); diff != "" {
+		t.Errorf("without some of it (-want +got):\n%s", diff)
+	}
 	if again, _ := pack(t, tree(t, files)); again.Hash != info.Hash {
 		t.Errorf("the same files have the hashes %s and %s", info.Hash, again.Hash)
 	}
@@ -143,6 +149,14 @@ func TestRevision(t *testing.T) {
 	if strings.Contains(got, "x.o") || strings.Contains(got, "gone") || !strings.Contains(got, "new file") {
 		t.Errorf("packed are:\n%s", got)
 	}
+	// What is left out is no part of the difference.
+	var less bytes.Buffer
+	if info, err := Pack(context.Background(), dir, &less, "kept", "new file", "gone"); err != nil || len(info.Diff) != 0 {
+		t.Errorf("without what was changed: %v, %q", err, info.Diff)
+	}
+	if got := strings.Join(contents(t, less.Bytes()), "\n"); strings.Contains(got, "kept") || strings.Contains(got, "new file") || !strings.Contains(got, "sub/f") {
+		t.Errorf("packed are:\n%s", got)
+	}
 	// A directory of the work tree is a work tree's too.
 	sub, archive := pack(t, filepath.Join(dir, "sub"))
 	if diff := cmp.Diff([]string{"-rw-r--r-- f 3\n"}, contents(t, archive)); diff != "" || sub.Commit != info.Commit || len(sub.Diff) != 0 {
@@ -164,7 +178,7 @@ func TestIgnore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	got, err := walk(root)
+	got, err := walk(root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

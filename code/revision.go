@@ -19,15 +19,19 @@ type Revision struct {
 	Cut    bool   // Diff was longer
 }
 
-// revisionOf asks git about a directory. No git, or no work tree, is no error.
-func revisionOf(ctx context.Context, dir string) (Revision, error) {
+// revisionOf asks git about a directory, but for the names in without. No git, or no work tree, is no error.
+func revisionOf(ctx context.Context, dir string, without []string) (Revision, error) {
 	var r Revision
 	out, err := git(ctx, dir, "rev-parse", "--verify", "-q", "HEAD")
 	if err != nil {
 		return r, ctx.Err()
 	}
 	r.Commit = strings.TrimSpace(string(out))
-	if r.Diff, err = git(ctx, dir, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative"); err != nil {
+	args := []string{"diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative", "--", "."}
+	for _, name := range without {
+		args = append(args, ":(exclude,literal)"+name)
+	}
+	if r.Diff, err = git(ctx, dir, args...); err != nil {
 		return r, err
 	}
 	out, err = git(ctx, dir, "ls-files", "-z", "--others", "--exclude-standard")
@@ -35,7 +39,7 @@ func revisionOf(ctx context.Context, dir string) (Revision, error) {
 		return r, err
 	}
 	for name := range bytes.SplitSeq(out, []byte{0}) {
-		if len(name) == 0 || len(r.Diff) > maxDiff {
+		if len(name) == 0 || len(r.Diff) > maxDiff || leftOut(without, string(name)) {
 			continue
 		}
 		one, err := git(ctx, dir, "diff", "--no-index", "--binary", "--no-color", "--no-ext-diff", "--", "/dev/null", string(name))

@@ -51,7 +51,7 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		}
 	}
 	want.Template.Tag = m.Template.Tag
-	if !proto.Equal(m.Template.Code, want.Template.Code) {
+	if m.Template.Code.GetHash() != want.Template.Code.GetHash() {
 		p.warn("the code is not what it was when the matrix was submitted: cells that are done ran %s", codeName(m.Template.Code))
 	}
 	p.changedVars(m, want)

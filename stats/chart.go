@@ -75,9 +75,12 @@ func (c *chart) fit() {
 	for _, s := range c.series {
 		for _, p := range s.points {
 			c.x.cover(p.x)
-			spread := orZero(p.s.CI95)
-			c.y.cover(p.s.Mean - spread)
-			c.y.cover(p.s.Mean + spread)
+			c.y.cover(p.s.Mean + orZero(p.s.CI95))
+			if low := p.s.low(); low > 0 || !c.y.log {
+				c.y.cover(low)
+			} else {
+				c.y.cover(p.s.Mean)
+			}
 		}
 	}
 	if !c.y.log && c.y.min > 0 {
@@ -168,9 +171,15 @@ func (c *chart) line(canvas draw.Canvas, r rectangle, k int, s series) {
 		at := vg.Point{X: c.x.at(p.x, r.left, r.right), Y: c.y.at(p.s.Mean, r.bottom, r.top)}
 		path = append(path, at)
 		if spread := p.s.CI95; spread > 0 {
-			low, high := c.y.at(p.s.Mean-spread, r.bottom, r.top), c.y.at(p.s.Mean+spread, r.bottom, r.top)
+			low, high := r.bottom, c.y.at(p.s.Mean+spread, r.bottom, r.top)
+			ends := p.s.low() > 0 || !c.y.log // where a logarithm can show it
+			if ends {
+				low = c.y.at(p.s.low(), r.bottom, r.top)
+			}
 			canvas.StrokeLine2(bars, at.X, low, at.X, high)
-			canvas.StrokeLine2(bars, at.X-capSize, low, at.X+capSize, low)
+			if ends {
+				canvas.StrokeLine2(bars, at.X-capSize, low, at.X+capSize, low)
+			}
 			canvas.StrokeLine2(bars, at.X-capSize, high, at.X+capSize, high)
 		}
 	}

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -58,7 +59,7 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 			c.x.names = append(c.x.names, row[0])
 		}
 	}
-	drawn := 0
+	drawn, below := 0, 0
 	for k, col := range t.Cols {
 		var points []point
 		for r := range t.Rows {
@@ -71,6 +72,11 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 			return nil, err
 		}
 		drawn += len(points)
+		for _, at := range points {
+			if p.LogY && at.s.low() <= 0 {
+				below++
+			}
+		}
 		name := ""
 		if p.Series != "" {
 			name = p.Series + "=" + col[0]
@@ -79,6 +85,9 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 	}
 	if drawn == 0 {
 		return nil, d.noMetrics()
+	}
+	if below > 0 {
+		t.Warnings = append(t.Warnings, fmt.Sprintf("intervals that reach down to 0, of which there are %d, end at the edge of the plot: 0 has no logarithm", below))
 	}
 	return t.Warnings, save(w, &c, p.Format)
 }
@@ -124,12 +133,15 @@ func drawablePoints(p Plot, points []point) error {
 		if p.LogX && at.x <= 0 {
 			return hinted("leave --log-x out", "%s=%v has no logarithm", p.X, at.x)
 		}
-		if p.LogY && at.s.Mean-orZero(at.s.CI95) <= 0 {
-			return hinted("leave --log-y out", "%s, or its interval, is not above 0 at %s=%v: it has no logarithm", p.Y, p.X, at.x)
+		if p.LogY && at.s.Mean <= 0 {
+			return hinted("leave --log-y out", "%s is not above 0 at %s=%v: it has no logarithm", p.Y, p.X, at.x)
 		}
 	}
 	return nil
 }
+
+// low is the lower end of the interval, or the mean where there is none.
+func (s *Summary) low() float64 { return s.Mean - orZero(s.CI95) }
 
 func orZero(v float64) float64 {
 	if math.IsNaN(v) {

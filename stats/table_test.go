@@ -290,6 +290,16 @@ func TestOneLogarithm(t *testing.T) {
 	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"}); err != nil {
 		t.Fatal(err)
 	}
+	// An interval that reaches below 0 ends at the edge; a mean there can't be shown.
+	d.Cells = append(d.Cells, Cell{Index: []uint32{0}, Repeat: 1, Status: "done", Metrics: []Metric{{"y", 5, ""}}})
+	warnings, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"})
+	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "intervals that reach down to 0, of which there are 1, end at the edge") {
+		t.Errorf("%v, %q", err, warnings)
+	}
+	d.Cells[1].Metrics[0].Value = -5
+	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogY: true, Format: "svg"}); err == nil || err.Error() != "y is not above 0 at I=0.25: it has no logarithm" {
+		t.Error(err)
+	}
 	d.Axes[0].Values[0] = "0"
 	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, Format: "svg"}); err == nil || err.Error() != "I=0 has no logarithm" {
 		t.Error(err)
@@ -305,6 +315,7 @@ func BenchmarkPivot100k(b *testing.B) {
 	for i := range uint32(100_000) {
 		d.Cells = append(d.Cells, Cell{Index: []uint32{i / 1000, i / 10 % 100}, Repeat: i % 10, Status: "done", Metrics: []Metric{{"y", float64(i), ""}}})
 	}
+	b.ReportAllocs()
 	for b.Loop() {
 		t, err := d.Pivot(Query{Rows: []string{"I"}, Cols: []string{"J"}})
 		if err != nil {
