@@ -56,6 +56,10 @@ func (s *logFile) open() error {
 	return nil
 }
 
+// writeSize is how much is written at once. Linux gives a longer write longer pieces of page cache: on a machine whose memory
+// is its host's, 4 MiB at once took two to four times as long as 256 KiB (ext4, Linux 6.18).
+const writeSize = 256 << 10
+
 // append writes p to the end. What was written before an error counts, and is remembered.
 func (s *logFile) append(p []byte) error {
 	if len(p) == 0 {
@@ -66,10 +70,14 @@ func (s *logFile) append(p []byte) error {
 		s.ready = false // somebody has removed it: it is made again, from its start
 		return fmt.Errorf("open a log: %w", err)
 	}
-	n, err := f.WriteAt(p, s.size)
-	s.flush.wrote(f, n)
-	s.crc = crc32.Update(s.crc, castagnoli, p[:n])
-	s.size += int64(n)
+	for len(p) > 0 && err == nil {
+		var n int
+		n, err = f.WriteAt(p[:min(len(p), writeSize)], s.size)
+		s.crc = crc32.Update(s.crc, castagnoli, p[:n])
+		s.size += int64(n)
+		s.flush.wrote(f, n)
+		p = p[n:]
+	}
 	if closeErr := f.Close(); err == nil && closeErr != nil {
 		s.ready = false
 		err = closeErr
