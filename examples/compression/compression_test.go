@@ -249,6 +249,95 @@ func TestDriver(t *testing.T) {
 	l.check(t, matrix, "job.json")
 }
 
+// TestSweep applies the experiment as a file on a small corpus, extends it by a value, of which one tool's cells fail, mends the
+// script, and looks at the table and the plot.
+func TestSweep(t *testing.T) {
+	l := newLab(t)
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	experiment := strings.NewReplacer("test -s ~/corpus.tar ||", "head -c 300000 ~/corpus.tar > small && mv small ~/corpus.tar ||").Replace(read(t, "experiment.yaml"))
+	script := read(t, "compress.sh")
+	apply := func(want string) {
+		t.Helper()
+		write("experiment.yaml", experiment)
+		_, said, code, err := l.Run(t.Context(), "matrix", "apply", filepath.Join(dir, "experiment.yaml"))
+		if err != nil || code != 0 || !strings.Contains(said, want) {
+			t.Fatalf("applied with exit code %d, %v, want %q:\n%s", code, err, want, said)
+		}
+		l.Run(t.Context(), "job", "wait", "%compression")
+	}
+	write("compress.sh", script)
+	apply("27 jobs")
+	before := l.jobs(t, "compression")
+
+	experiment = strings.Replace(experiment, "LEVEL: [1, 3, 6]", "LEVEL: [1, 3, 6, 9]", 1)
+	write("compress.sh", strings.Replace(script, "set -eu\n", "set -eu\ntest \"$1$2\" != xz9 || { echo no memory >&2; exit 5; }\n", 1))
+	apply("9 jobs; 9 new, 0 again, 27 done")
+	if table := l.J(t, "matrix", "table", "compression", "--rows", "LEVEL", "--cols", "TOOL", "--cell", "ratio"); !strings.Contains(table, "3 failed") {
+		t.Errorf("the cells that failed can't be seen:\n%s", table)
+	}
+	if why := l.J(t, "matrix", "why", "compression"); !strings.Contains(why, "no memory") {
+		t.Errorf("why they failed can't be seen:\n%s", why)
+	}
+	write("compress.sh", script)
+	apply("3 jobs; 0 new, 3 again, 33 done")
+
+	after := l.jobs(t, "compression")
+	if len(after) != 36 {
+		t.Fatalf("the sweep has %d cells", len(after))
+	}
+	for i := range before { // they come in the order of their cells
+		if after[i].JID != before[i].JID || len(after[i].Attempts) != 1 || !after[i].EndedAt.Equal(*before[i].EndedAt) {
+			t.Errorf("job %d, which was done, has run again as %d", before[i].JID, after[i].JID)
+		}
+	}
+	rows, err := csv.NewReader(strings.NewReader(l.J(t, "matrix", "table", "compression", "--rows", "LEVEL,TOOL", "--cell", "mean(ratio),n(ratio)", "-o", "csv"))).ReadAll()
+	if err != nil || len(rows) != 13 {
+		t.Fatalf("the table has %d rows, %v", len(rows), err)
+	}
+	for _, row := range rows[1:] {
+		if ratio, err := strconv.ParseFloat(row[2], 64); err != nil || ratio < 2 || ratio > 20 || row[3] != "3" || row[5] != "0" {
+			t.Errorf("a row of the table is %q", row)
+		}
+	}
+	plot := filepath.Join(dir, "plot.svg")
+	l.J(t, "matrix", "plot", "compression", "--x", "LEVEL", "--y", "ratio", "--series", "TOOL", "-o", plot)
+	if text := read(t, plot); !strings.HasPrefix(text, "<?xml") || !strings.Contains(text, "TOOL=zstd") {
+		t.Errorf("the plot is %.200q", text)
+	}
+	l.codes(t, after, dir)
+}
+
+// codes checks that each job's record has the code that it ran, and that the machines were given each code once.
+func (l *lab) codes(t *testing.T, jobs []api.Job, dir string) {
+	t.Helper()
+	hashes := map[string]int{}
+	for i := range jobs {
+		var kept struct{ Code struct{ Hash string } }
+		if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, "results", strconv.FormatUint(jobs[i].JID, 10), "job.json"))), &kept); err != nil {
+			t.Fatal(err)
+		}
+		hashes[kept.Code.Hash]++
+	}
+	// The first cells and those that were mended ran the script as it is, those between them the other one.
+	if len(hashes) != 2 {
+		t.Errorf("the records name the code %v", hashes)
+	}
+	for _, n := range hashes {
+		if n != 30 && n != 6 {
+			t.Errorf("the records name the code %v", hashes)
+		}
+	}
+	if sent := strings.Count(read(t, l.Console()), "sent code"); sent != 2*len(l.machines) {
+		t.Errorf("two versions of the code were sent %d times to %d machines", sent, len(l.machines))
+	}
+}
+
 // TestEndings has one job for each way in which one can end badly.
 func TestEndings(t *testing.T) {
 	l := newLab(t)
