@@ -73,8 +73,13 @@ func superviseMain(args []string, wall func() time.Time) int {
 	}
 }
 
-// copySize is how much output is read at once.
-const copySize = 256 << 10
+const (
+	// copySize is how much output is read and written at once: a pipe's default capacity. Linux takes longer pieces of memory
+	// for longer writes, and those cost a virtual machine more than the system calls that they save.
+	copySize = 64 << 10
+	// pipeSize is how far a busy command may be ahead.
+	pipeSize = 256 << 10
+)
 
 // inheritNothing keeps the descriptors that this process was
 // started with, beyond the first three, from its children.
@@ -327,7 +332,7 @@ func (s *supervisor) launch() error {
 // growPipe lets a busy command write on while we write. Not
 // done for all, since the kernel gives a user only so much.
 func growPipe(fd int) {
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, copySize) // a smaller pipe does too
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize) // a smaller pipe does too
 }
 
 // environment is the command's: later settings replace earlier ones.

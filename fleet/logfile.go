@@ -56,9 +56,9 @@ func (s *logFile) open() error {
 	return nil
 }
 
-// writeSize is how much is written at once. Linux gives a longer write longer pieces of page cache: on a machine whose memory
-// is its host's, 4 MiB at once took two to four times as long as 256 KiB (ext4, Linux 6.18).
-const writeSize = 256 << 10
+// writeSize is how much is written at once. Linux takes longer pieces of memory for longer writes, which may cost a virtual
+// machine much: 4 MiB at once took two to four times as long (ext4, Linux 6.18).
+const writeSize = 64 << 10
 
 // append writes p to the end. What was written before an error counts, and is remembered.
 func (s *logFile) append(p []byte) error {
