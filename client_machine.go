@@ -278,7 +278,7 @@ func (e *env) printMachines(machines []api.Machine, done string) error {
 		}
 	}
 	if len(machines) > 0 {
-		e.note("%s: %s", counted(len(machines), "machine"), done)
+		e.note("%s %s", counted(len(machines), "machine"), done)
 	}
 	return nil
 }

@@ -139,7 +139,8 @@ func pick[T any](from []T, order []int) []T {
 
 // layOut gives each column its width, so that all of them take at most width; 0 means no limit, and that
 // a long column isn't filled up: one long cell shall not make all lines long. Columns that
-// give way leave, the first of them first, until the others have what they need at least; what is left shrinks.
+// give way leave, the first of them first, until the others have what they need at least; what is left shrinks. Those
+// in which nothing stands leave before any other shrinks.
 // If even those that never leave are too wide, they shrink too, to one column each.
 func (g *grid) layOut(width int) {
 	for i := range g.columns {
@@ -159,20 +160,32 @@ func (g *grid) layOut(width int) {
 		}
 		return
 	}
-	for g.total(func(c gridColumn) int { return c.least }) > width {
-		leaves := g.firstToLeave()
-		if leaves < 0 {
-			break
-		}
-		g.columns = slices.Delete(g.columns, leaves, leaves+1)
-		for i := range g.rows {
-			g.rows[i] = slices.Delete(g.rows[i], leaves, leaves+1)
-		}
-	}
+	g.leave(width)
 	g.shrink(width, func(c gridColumn) int { return c.least })
 	g.shrink(width, func(gridColumn) int { return 1 })
 	for i := range g.columns {
 		g.columns[i].pad = g.columns[i].width
+	}
+}
+
+// leave takes out columns until the others have room. What says nothing needs none that others could use.
+func (g *grid) leave(width int) {
+	for {
+		at := g.firstToLeave()
+		if at < 0 {
+			return
+		}
+		needed := func(c gridColumn) int { return c.least }
+		if !g.columns[at].says {
+			needed = func(c gridColumn) int { return c.width }
+		}
+		if g.total(needed) <= width {
+			return
+		}
+		g.columns = slices.Delete(g.columns, at, at+1)
+		for i := range g.rows {
+			g.rows[i] = slices.Delete(g.rows[i], at, at+1)
+		}
 	}
 }
 
