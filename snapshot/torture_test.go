@@ -54,7 +54,8 @@ func TestTorturePowerCut(t *testing.T) {
 		}
 		states += sim.tried
 	}
-	t.Logf("%d lives, %d states", lives, states)
+	t.Logf("counted: %d states of a disk after a simulated power cut", states)
+	t.Logf("counted: %d simulated lives of a daemon", lives)
 }
 
 // ext4Shutdown is EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32), and the flag that
@@ -153,7 +154,8 @@ func TestTortureExt4(t *testing.T) {
 	if err := c.open(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d cuts, %d records", cuts, c.acked)
+	t.Logf("counted: %d power cuts of a real ext4", cuts)
+	t.Logf("counted: %d records acknowledged before them", c.acked)
 	if err := c.store.Close(); err != nil {
 		t.Error(err)
 	}

@@ -19,7 +19,7 @@ var places = []string{
 type chaos struct {
 	w      *world
 	rng    *rand.Rand
-	deeds  []func(*chaos, context.Context) // to choose from
+	choice []func(*chaos, context.Context) // of what to do
 	longer bool                            // failures last longer than the keepalive
 	env    []string                        // of the daemon, always
 	aim    []string                        // places to choose from
@@ -34,13 +34,20 @@ var (
 	onMachines = []func(*chaos, context.Context){(*chaos).breakNetwork, (*chaos).breakMachine}
 )
 
+// A deed is something that was done, and how often.
+type deed struct {
+	n    int
+	what string
+}
+
+func (c *chaos) deeds() []deed {
+	return []deed{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"}, {c.partitions, "partitions"},
+		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}}
+}
+
 func (c *chaos) String() string {
 	var did []string
-	for _, d := range []struct {
-		n    int
-		what string
-	}{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"}, {c.partitions, "partitions"},
-		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}} {
+	for _, d := range c.deeds() {
 		if d.n > 0 {
 			did = append(did, fmt.Sprintf("%d %s", d.n, d.what))
 		}
@@ -52,7 +59,7 @@ func (c *chaos) String() string {
 func (c *chaos) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, c.upTo(400*time.Millisecond))
-		c.deeds[c.rng.IntN(len(c.deeds))](c, ctx)
+		c.choice[c.rng.IntN(len(c.choice))](c, ctx)
 		if len(c.faults) > 0 {
 			return
 		}

@@ -5,8 +5,8 @@
 // daemon, the network and the machines are killed, cut and stopped at random; in the end everything must have happened that was
 // acknowledged, once. The others each take one failure and aim at it.
 //
-// All run a program that was built with failpoints. TORTURE=1 makes the long versions run, each for DURATION; TORTURE_SEED is the
-// seed that a failure printed. A seed gives the same choices, not the same timing.
+// All run a program that was built with failpoints. TORTURE=1 makes the long versions run: chaos for DURATION, the others as much as is
+// in proportion to it; TORTURE_SEED is the seed that a failure printed. A seed gives the same choices, not the same timing.
 package torture_test
 
 import (
@@ -64,6 +64,23 @@ func duration(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// scaled is how much of something a test tries: some in `make test`, all where there are 20 minutes or more for everything, and a
+// share of it in a shorter time.
+func scaled(t testing.TB, some, all int64) int64 {
+	t.Helper()
+	if !long() {
+		return some
+	}
+	const enough = 20 * time.Minute
+	return max(some, int64(float64(all)*min(1, duration(t).Seconds()/enough.Seconds())))
+}
+
+// count tells .ci/torture's summary of n things.
+func count(t testing.TB, n int, what string) {
+	t.Helper()
+	t.Logf("counted: %d %s", n, what)
 }
 
 // seeded is a source of choices; its seed is printed.

@@ -287,7 +287,10 @@ func TestOrphans(t *testing.T) {
 	if orphans := w.machine(m).Orphans; len(orphans) != 1 {
 		t.Fatalf("the orphans are %q", orphans)
 	}
-	call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
+	cleaned := call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
 		Op: api.MachineClean, MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
+	if len(cleaned.Notes) != 1 || !strings.Contains(cleaned.Notes[0], "1 runs were ended") {
+		t.Fatalf("it was not cleaned: %q", cleaned.Notes)
+	}
 	w.cleanEnd()
 }

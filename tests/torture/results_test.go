@@ -107,10 +107,7 @@ func TestNameTaken(t *testing.T) {
 // TestManyResults has a hundred thousand small files, and fewer in a hurry, copied by a daemon that is killed meanwhile.
 func TestManyResults(t *testing.T) {
 	t.Parallel()
-	n := 2_000
-	if long() {
-		n = 100_000
-	}
+	n := int(scaled(t, 2_000, 100_000))
 	w := newWorld(t)
 	m := w.add()
 	id := w.submit(api.JobSpec{CpPath: w.results, Cmd: w.marked(fmt.Sprintf(
@@ -125,6 +122,7 @@ func TestManyResults(t *testing.T) {
 	if files := len(tree(t, j.ResultsDir)); j.ResultsStatus != "copied" || files != n+3 {
 		t.Errorf("results are %s, %d files: %s", j.ResultsStatus, files, j.ResultsError)
 	}
+	count(t, n, "files of one result")
 	if got := zeros(t, filepath.Join(j.ResultsDir, "many", "zeros")); got != 30000000 {
 		t.Errorf("a large file has %d bytes", got)
 	}

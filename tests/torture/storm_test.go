@@ -18,10 +18,7 @@ const atMost = 32
 // connections were on their way to a login at the same time, and how many there were at all.
 func TestNoStorm(t *testing.T) {
 	t.Parallel()
-	n := 40
-	if long() {
-		n = 200
-	}
+	n := int(scaled(t, 40, 200))
 	w := newWorld(t)
 	m := w.add(withSSH(sshtest.ServerConfig("MaxStartups 2000", "MaxSessions 100")), notInPool)
 	key := read(t, m.HostKeyFile("ed25519")+".pub")
@@ -60,6 +57,7 @@ func TestNoStorm(t *testing.T) {
 			now--
 		}
 	}
+	count(t, n, "machines back at once")
 	t.Logf("%d machines came back with %d dials, %d at once", n, dials, most)
 	if most > atMost+4 || dials > 2*n { // a login that sshd logs late still counts
 		t.Errorf("%d dials for %d machines, %d at once", dials, n, most)

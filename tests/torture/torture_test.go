@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
@@ -25,10 +26,10 @@ func TestTorture(t *testing.T) {
 	rng := seeded(t)
 	w := newWorld(t)
 	s := scene{clients: 64, lasting: 8 * time.Second, aim: places}
-	rounds := 1
+	end := time.Now()
 	if long() {
-		s.lasting, s.longer = time.Minute, true
-		rounds = max(1, int(duration(t)/(2*s.lasting)))
+		s.lasting, s.longer = min(time.Minute, duration(t)/3), true
+		end = end.Add(duration(t))
 	} else {
 		t.Parallel()
 	}
@@ -36,21 +37,47 @@ func TestTorture(t *testing.T) {
 	w.add(slots(4), inNamespace)
 	w.add(slots(4))
 	l, c := &load{w: w, clients: s.clients, patience: 3 * time.Minute}, []*chaos{
-		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), deeds: onDaemon, longer: s.longer, aim: s.aim},
-		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), deeds: onMachines, longer: s.longer},
+		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), choice: onDaemon, longer: s.longer, aim: s.aim},
+		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), choice: onMachines, longer: s.longer},
 	}
-	for round := range rounds {
+	var f *findings
+	for round := 1; ; round++ {
+		began := time.Now()
 		l.endure(s, rng, c...)
-		f := l.verify()
-		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round+1, c[0], c[1], f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
+		f = l.verify()
+		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round, c[0], c[1], f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
 		for _, fault := range f.faults {
 			t.Error(fault)
 		}
-		if t.Failed() {
-			return
+		if t.Failed() || time.Until(end) < time.Since(began)/2 { // the next would end later than it should by more than half of itself
+			count(t, round, "rounds of chaos")
+			break
 		}
 	}
-	w.cleanEnd()
+	summarize(t, f, c...)
+	if !t.Failed() {
+		w.cleanEnd()
+	}
+}
+
+// summarize counts what was done, and what came of it.
+func summarize(t testing.TB, f *findings, all ...*chaos) {
+	t.Helper()
+	var sum chaos
+	for _, c := range all {
+		sum.kills += c.kills
+		sum.deaths += c.deaths
+		sum.cuts += c.cuts
+		sum.partitions += c.partitions
+		sum.sessions += c.sessions
+		sum.pauses += c.pauses
+	}
+	for _, d := range sum.deeds() {
+		count(t, d.n, d.what)
+	}
+	for _, d := range []deed{{f.jobs, "jobs"}, {f.acknowledged, "acknowledged"}, {f.attempts, "attempts"}, {f.lost, "lost"}, {f.doubled, "doubled"}} {
+		count(t, d.n, d.what)
+	}
 }
 
 // endure lets clients work while things break; in the end everything heals, and all jobs come to their end.
@@ -136,18 +163,19 @@ func (w *world) cleanEnd() {
 func TestMutants(t *testing.T) {
 	for promise, tt := range map[string]struct {
 		aim     []string // where to die: where the promise counts
+		found   string   // what has to be said: a regular expression
 		machine bool     // it is the agent's promise
 		quick   bool     // it takes seconds
 	}{
-		"reply-before-commit": {aim: []string{"loop.decided"}},
-		"request-once":        {aim: []string{"loop.committed"}},
-		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, machine: true, quick: true},
-		"token-new":           {aim: []string{"fleet.run-ended"}},
-		"lost-is-known":       {aim: []string{"fleet.run-ended"}, quick: true},
-		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}},
+		"reply-before-commit": {aim: []string{"loop.decided"}, found: "which isn't there|is two jobs|is (canceled|waiting|done), want"},
+		"request-once":        {aim: []string{"loop.committed"}, found: "was submitted once, and is two jobs"},
+		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, found: "ran more than once", machine: true, quick: true},
+		"token-new":           {aim: []string{"fleet.run-ended"}, found: "ran more than once|attempts that exited"},
+		"lost-is-known":       {aim: []string{"fleet.run-ended"}, found: "is said to be lost|is lost, want", quick: true},
+		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}, found: "the results of job|the record of job"},
 	} {
-		if !tt.quick && !long() {
-			continue
+		if !tt.quick && !(long() && duration(t) >= 10*time.Minute) {
+			continue // all of them take minutes
 		}
 		t.Run(promise, func(t *testing.T) {
 			if !long() {
@@ -163,13 +191,21 @@ func TestMutants(t *testing.T) {
 			w.add(append(opts, slots(8))...)
 			s := scene{clients: 16, lasting: 8 * time.Second}
 			l, rng := &load{w: w, clients: s.clients, patience: 45 * time.Second}, seeded(t)
-			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), deeds: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
+			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), choice: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
 			for range 5 {
 				l.endure(s, rng, c)
-				if f := l.verify(); len(f.faults) > 0 {
-					t.Logf("found: %s", f.faults[0])
+				f := l.verify()
+				if len(f.faults) == 0 {
+					continue
+				}
+				i := slices.IndexFunc(f.faults, regexp.MustCompile(tt.found).MatchString)
+				if i < 0 {
+					t.Errorf("something else was found: %q", f.faults)
 					return
 				}
+				t.Logf("found: %s", f.faults[i])
+				count(t, 1, "mutants noticed")
+				return
 			}
 			t.Errorf("nobody noticed that the promise %s was broken", promise)
 		})
