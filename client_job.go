@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"jobserver/api"
 )
 
@@ -92,10 +94,10 @@ type jobAdd struct {
 	Retry       bool              `name:"retry" help:"Run it again when it fails, until it succeeds."`
 	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
 	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
-	Tag         string            `name:"tag" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
+	Tag         string            `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
 	Notify      bool              `name:"notify" help:"Tell when it has ended."`
 	Hold        bool              `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
-	Priority    int               `name:"priority" help:"Higher ones of a class start first; 0 by default."`
+	Priority    int               `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
 	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
 	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
 	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
@@ -238,21 +240,31 @@ func jobsFull(ctx context.Context, d daemon, words []string) ([]api.Job, error) 
 	return jobs, err
 }
 
-// eachPage lists jobs page by page.
+// eachPage lists jobs page by page. The daemon makes the next one while page looks at the one before.
 func eachPage(ctx context.Context, d daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
-	for {
-		reply, err := ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
-		if err != nil {
-			return err
-		}
-		if err := page(reply); err != nil {
-			return err
-		}
-		if reply.Next == 0 {
-			return nil
-		}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reply, err := ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+	for err == nil && reply.Next != 0 {
 		args.After = reply.Next
+		var next *api.ListJobsReply
+		var ahead errgroup.Group
+		ahead.Go(func() (err error) {
+			next, err = ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+			return err
+		})
+		if err := page(reply); err != nil {
+			cancel()
+			_ = ahead.Wait() // nobody wants it any more
+			return err
+		}
+		err = ahead.Wait()
+		reply = next
 	}
+	if err != nil {
+		return err
+	}
+	return page(reply)
 }
 
 // shorten names selectors in a message: there may be 100,000 of them.

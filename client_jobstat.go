@@ -208,15 +208,18 @@ func withSuffix(path, suffix string) []string {
 // Run prints the columns of the jobs.
 func (c *jobStat) Run(ctx context.Context, e *env) error {
 	columns := c.chosen(e)
-	jobs, err := c.jobs(ctx, e, columns)
+	out := newStatWriter(e.stdout, c.format(e), !c.NoHeader)
+	err := c.each(ctx, e, columns, func(jobs []api.Job) error {
+		rows, err := mapJobs(ctx, e, c, columns, jobs)
+		if err != nil {
+			return err
+		}
+		return out.write(rows)
+	})
 	if err != nil {
 		return err
 	}
-	rows, err := mapJobs(ctx, e, c, columns, jobs)
-	if err != nil {
-		return err
-	}
-	return writeStat(e.stdout, c.format(e), !c.NoHeader, rows)
+	return out.close()
 }
 
 // format is that of the flags, else of -o, else text.
@@ -249,20 +252,49 @@ func (c *jobStat) chosen(e *env) []statColumn {
 	return columns
 }
 
-// jobs are those that the flags select, each once, in order of id.
-func (c *jobStat) jobs(ctx context.Context, e *env, columns []statColumn) ([]api.Job, error) {
+// each passes on the jobs that the flags select, each once, in order of id: page by page where one question gives
+// all of them, as those of a long history needn't fit into memory.
+func (c *jobStat) each(ctx context.Context, e *env, columns []statColumn, take func([]api.Job) error) error {
 	words, err := expandStdin(e, append(slices.Clone(c.ID), c.JID...))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(words) == 0 && c.From == "" && !c.Running {
-		return nil, api.Errorf(api.Usage, "which jobs?").WithHint("name them with --id JID…, --after JID or --running")
+		return api.Errorf(api.Usage, "which jobs?").WithHint("name them with --id JID…, --after JID or --running")
 	}
 	d, err := e.connect(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer d.Close()
+	asks, err := c.questions(ctx, d, words, columns)
+	if err != nil {
+		return err
+	}
+	wanted := func(page *api.ListJobsReply) []api.Job {
+		return slices.DeleteFunc(page.Jobs, func(job api.Job) bool {
+			return c.Done && (job.Status != statusDone || job.ResultsStatus != "copied")
+		})
+	}
+	if len(asks) == 1 {
+		return eachPage(ctx, d, asks[0], func(page *api.ListJobsReply) error { return take(wanted(page)) })
+	}
+	var jobs []api.Job
+	for _, args := range asks {
+		err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+			jobs = append(jobs, wanted(page)...)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(jobs, func(a, b api.Job) int { return cmp.Compare(a.JID, b.JID) })
+	return take(slices.CompactFunc(jobs, func(a, b api.Job) bool { return a.JID == b.JID }))
+}
+
+// questions are what the daemon is asked: together their answers are the jobs that the flags select.
+func (c *jobStat) questions(ctx context.Context, d daemon, words []string, columns []statColumn) ([]api.ListJobsArgs, error) {
 	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == "vars" })
 	var asks []api.ListJobsArgs
 	// One call may answer with a page of jobs only, and each page would be sent all of 100,000 words again.
@@ -279,26 +311,7 @@ func (c *jobStat) jobs(ctx context.Context, e *env, columns []statColumn) ([]api
 	if c.Running {
 		asks = append(asks, api.ListJobsArgs{Running: true, Full: full})
 	}
-	var jobs []api.Job
-	for _, args := range asks {
-		err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
-			jobs = append(jobs, page.Jobs...)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if c.Done {
-		jobs = slices.DeleteFunc(jobs, func(job api.Job) bool {
-			return job.Status != statusDone || job.ResultsStatus != "copied"
-		})
-	}
-	if len(asks) > 1 {
-		slices.SortFunc(jobs, func(a, b api.Job) int { return cmp.Compare(a.JID, b.JID) })
-		jobs = slices.CompactFunc(jobs, func(a, b api.Job) bool { return a.JID == b.JID })
-	}
-	return jobs, nil
+	return asks, nil
 }
 
 // statText is a value as text: what has no text of its own is JSON.

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -16,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
-	"jobserver/view"
 )
 
 // statCell is one value of a row, under the name of its column.
@@ -157,106 +153,4 @@ func runMapper(ctx context.Context, e *env, program string, input []byte) ([]byt
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
 	return out, nil
-}
-
-// writeStat prints the rows.
-func writeStat(w io.Writer, format view.Format, header bool, rows [][]statCell) error {
-	out := bufio.NewWriterSize(w, 64<<10)
-	var err error
-	switch format {
-	case view.JSON:
-		err = writeStatJSON(out, rows, "[", ",\n", "]\n")
-	case view.JSONL:
-		err = writeStatJSON(out, rows, "", "\n", "\n")
-	case view.CSV:
-		err = writeStatCSV(out, header, rows)
-	default:
-		err = writeStatText(out, header, rows)
-	}
-	if err != nil {
-		return err
-	}
-	return out.Flush()
-}
-
-// writeStatJSON writes an object for each row; a column without a value is left out.
-func writeStatJSON(out *bufio.Writer, rows [][]statCell, begin, between, end string) error {
-	if end == "\n" && len(rows) == 0 {
-		return nil
-	}
-	out.WriteString(begin)
-	for i, row := range rows {
-		if i > 0 {
-			out.WriteString(between)
-		}
-		out.WriteByte('{')
-		first := true
-		for _, cell := range row {
-			if cell.value == nil {
-				continue
-			}
-			if !first {
-				out.WriteByte(',')
-			}
-			first = false
-			name, err := json.Marshal(cell.name)
-			if err != nil {
-				return err
-			}
-			value, err := json.Marshal(cell.value)
-			if err != nil {
-				return err
-			}
-			out.Write(name)
-			out.WriteByte(':')
-			out.Write(value)
-		}
-		out.WriteByte('}')
-	}
-	out.WriteString(end)
-	return nil
-}
-
-func writeStatCSV(out io.Writer, header bool, rows [][]statCell) error {
-	writer := csv.NewWriter(out)
-	for i, row := range rows {
-		names, values := make([]string, len(row)), make([]string, len(row))
-		for j, cell := range row {
-			names[j], values[j] = cell.name, statText(cell.value)
-		}
-		if i == 0 && header {
-			if err := writer.Write(names); err != nil {
-				return err
-			}
-		}
-		if err := writer.Write(values); err != nil {
-			return err
-		}
-	}
-	writer.Flush()
-	return writer.Error()
-}
-
-// writeStatText writes tabs between the values: those in a value become blanks, as do its line ends.
-func writeStatText(out *bufio.Writer, header bool, rows [][]statCell) error {
-	plain := strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")
-	for i, row := range rows {
-		if i == 0 && header {
-			for j, cell := range row {
-				if j > 0 {
-					out.WriteByte('\t')
-				}
-				out.WriteString(cell.name)
-			}
-			out.WriteByte('\n')
-		}
-		for j, cell := range row {
-			if j > 0 {
-				out.WriteByte('\t')
-			}
-			out.WriteString(plain.Replace(statText(cell.value)))
-		}
-		out.WriteByte('\n')
-	}
-	return nil
 }

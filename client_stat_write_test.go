@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"jobserver/view"
+)
+
+// TestStatJSON: what is written without reflection is what encoding/json writes.
+func TestStatJSON(t *testing.T) {
+	values := []any{
+		"", "plain text, with: signs/and 'quotes'", `"`, `\`, "<&>", "tab\t", "line\n", "\x00", "\x7f", "ä", "\xff", "\u2028",
+		uint64(0), uint64(math.MaxUint64), int64(math.MinInt64), -7, 0.1, 1e21, []string{"a", "<b>"}, map[string]string{"B": "2", "A": "\"1"},
+	}
+	for _, value := range values {
+		want, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := appendJSON([]byte("x"), value)
+		if err != nil || string(got) != "x"+string(want) {
+			t.Errorf("%q: %s, %v; want %s", value, got, err, want)
+		}
+	}
+}
+
+// TestStatFormats: the rows of several pages are one listing.
+func TestStatFormats(t *testing.T) {
+	pages := [][][]statCell{
+		{{{"jid", uint64(1)}, {"cmd", "a\tb"}}, {{"jid", uint64(2)}, {"cmd", nil}}},
+		{{{"jid", uint64(3)}, {"cmd", `say "x"`}}},
+	}
+	tests := []struct {
+		format view.Format
+		header bool
+		want   string
+		none   string
+	}{
+		{view.JSON, true, `[{"jid":1,"cmd":"a\tb"},` + "\n" + `{"jid":2},` + "\n" + `{"jid":3,"cmd":"say \"x\""}]` + "\n", "[]\n"},
+		{view.JSONL, true, `{"jid":1,"cmd":"a\tb"}` + "\n" + `{"jid":2}` + "\n" + `{"jid":3,"cmd":"say \"x\""}` + "\n", ""},
+		{view.CSV, true, "jid,cmd\n1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", ""},
+		{view.CSV, false, "1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", ""},
+		{view.Table, true, "jid\tcmd\n1\ta b\n2\t\n3\tsay \"x\"\n", ""},
+		{view.Table, false, "1\ta b\n2\t\n3\tsay \"x\"\n", ""},
+	}
+	for _, test := range tests {
+		for _, empty := range []bool{false, true} {
+			var out strings.Builder
+			w := newStatWriter(&out, test.format, test.header)
+			want := test.none
+			if !empty {
+				want = test.want
+				for _, page := range pages {
+					if err := w.write(page); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := w.close(); err != nil {
+				t.Fatal(err)
+			}
+			if out.String() != want {
+				t.Errorf("%s, header %v, empty %v:\n%s\nwant:\n%s", test.format, test.header, empty, out.String(), want)
+			}
+		}
+	}
+}
