@@ -177,6 +177,10 @@ func usageError(e *env, path []string, err error) error {
 		return own
 	}
 	text := err.Error()
+	if missing, ok := strings.CutPrefix(text, "expected \""); ok {
+		missing = strings.NewReplacer(" ...", "…", "\"", "", "<", "", ">", "").Replace(missing)
+		text = fmt.Sprintf("%s: missing %s", strings.Join(path, " "), missing)
+	}
 	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.name}, path...), "--help"), " "))
 	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
 		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
