@@ -24,9 +24,9 @@ type history struct {
 	blocks  [][]byte // compressed; nil when none of its jobs is left
 	left    []int    // jobs left in each block
 	pending []*statepb.Job
-	at      map[uint64]int // of pending: job to position
-	cache   map[uint32][]byte
-	order   []uint32 // of the cache, oldest first
+	at      map[uint64]int      // of pending: job to position
+	cache   map[uint32][][]byte // the records of blocks
+	order   []uint32            // of the cache, oldest first
 	enc     *zstd.Encoder
 	dec     *zstd.Decoder
 }
@@ -35,7 +35,7 @@ func newHistory() *history {
 	// The options are constant and valid, so neither can fail.
 	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	dec, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
-	return &history{at: map[uint64]int{}, cache: map[uint32][]byte{}, enc: enc, dec: dec}
+	return &history{at: map[uint64]int{}, cache: map[uint32][][]byte{}, enc: enc, dec: dec}
 }
 
 // put takes an ended job. When that fills a block, it gives the places of the block's jobs.
@@ -77,32 +77,44 @@ func (h *history) get(place uint32) (*statepb.Job, error) {
 // raw gives the record at a place in the blocks, encoded. It is valid until the next call.
 func (h *history) raw(place uint32) ([]byte, error) {
 	block, pos := (place-1)/blockJobs, (place-1)%blockJobs
-	raw, ok := h.cache[block]
+	records, ok := h.cache[block]
 	if !ok {
-		if int(block) >= len(h.blocks) || h.blocks[block] == nil {
-			return nil, fmt.Errorf("history has no block %d", block)
-		}
 		var err error
-		if raw, err = h.dec.DecodeAll(h.blocks[block], nil); err != nil {
-			return nil, fmt.Errorf("decode block %d of history: %w", block, err)
+		if records, err = h.open(block); err != nil {
+			return nil, err
 		}
 		if len(h.order) == cachedBlocks {
 			delete(h.cache, h.order[0])
 			h.order = h.order[1:]
 		}
-		h.cache[block] = raw
+		h.cache[block] = records
 		h.order = append(h.order, block)
 	}
-	for i := uint32(0); ; i++ {
+	if int(pos) >= len(records) {
+		return nil, fmt.Errorf("block %d of history ends at job %d of it", block, len(records))
+	}
+	return records[pos], nil
+}
+
+// open decompresses a block into its records.
+func (h *history) open(block uint32) ([][]byte, error) {
+	if int(block) >= len(h.blocks) || h.blocks[block] == nil {
+		return nil, fmt.Errorf("history has no block %d", block)
+	}
+	raw, err := h.dec.DecodeAll(h.blocks[block], nil)
+	if err != nil {
+		return nil, fmt.Errorf("decode block %d of history: %w", block, err)
+	}
+	records := make([][]byte, 0, blockJobs)
+	for len(raw) > 0 {
 		size, n := binary.Uvarint(raw)
 		if n <= 0 || size > uint64(len(raw)-n) {
-			return nil, fmt.Errorf("block %d of history ends at job %d of it", block, i)
+			return nil, fmt.Errorf("block %d of history is cut off in job %d of it", block, len(records))
 		}
-		if i == pos {
-			return raw[n : n+int(size)], nil
-		}
+		records = append(records, raw[n:n+int(size)])
 		raw = raw[n+int(size):]
 	}
+	return records, nil
 }
 
 // drop forgets the job at a place; a block without jobs goes.

@@ -3,22 +3,29 @@ package sched
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"jobserver/sched/statepb"
 )
 
 // LogPath is where the log of a run is kept on the host, below the log directory: a folder per thousand
-// jobs, then <jid>.<attempt>.out or .err; the later steps of a setup have their number in between.
+// jobs, then <jid>.<attempt>.out or .err; the later steps of a setup have their number in between. dir is clean.
 func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
-	name := fmt.Sprintf("%d.%d", r.Job, r.Attempt)
+	// A listing has several for each job: no formatting.
+	b := append(make([]byte, 0, len(dir)+48), dir...)
+	b = append(b, filepath.Separator)
+	b = append(b, logFolder(r.Job)...)
+	b = append(b, filepath.Separator)
+	b = append(strconv.AppendUint(b, r.Job, 10), '.')
+	b = strconv.AppendInt(b, int64(r.Attempt), 10)
 	if r.Step > 0 {
-		name += fmt.Sprintf(".%d", r.Step)
+		b = strconv.AppendInt(append(b, '.'), int64(r.Step), 10)
 	}
 	if stderr {
-		return filepath.Join(dir, logFolder(r.Job), name+".err")
+		return string(append(b, ".err"...))
 	}
-	return filepath.Join(dir, logFolder(r.Job), name+".out")
+	return string(append(b, ".out"...))
 }
 
 // LogGlob matches the log files of all attempts of a job.
@@ -26,7 +33,10 @@ func LogGlob(dir string, job uint64) string {
 	return filepath.Join(dir, logFolder(job), fmt.Sprintf("%d.*", job))
 }
 
-func logFolder(job uint64) string { return fmt.Sprintf("%06d", job/1000) }
+func logFolder(job uint64) string {
+	number := strconv.FormatUint(job/1000, 10)
+	return "000000"[min(len(number), 6):] + number
+}
 
 // IsLocal says that the address is this host itself: `local` or `local:NAME`.
 func IsLocal(addr string) bool { return addr == "local" || strings.HasPrefix(addr, "local:") }
