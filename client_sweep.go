@@ -118,12 +118,20 @@ func noteMatrix(e *env, reply *api.AddMatrixReply) {
 	g := reply.Growth
 	switch {
 	case g == nil:
-		e.note("matrix %d: %s, %d..%d", reply.ID, counted(reply.Cells, "job"), reply.FirstJID, reply.FirstJID+uint64(reply.Cells)-1)
+		e.note("matrix %d: %s, %s", reply.ID, counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
 	case reply.Cells == 0:
 		e.note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
 	default:
 		e.note("matrix %d: %s; %s", reply.ID, counted(reply.Cells, "job"), growthText(g))
 	}
+}
+
+// jobRange names n jobs with consecutive ids.
+func jobRange(first uint64, n int) string {
+	if n == 1 {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d..%d", first, first+uint64(n)-1)
 }
 
 // growthText says what became of the cells of a matrix that was there.

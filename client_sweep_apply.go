@@ -167,7 +167,7 @@ func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Exper
 		return false, err
 	}
 	if len(reply.JIDs) > 0 {
-		e.note("%s: jobs %d..%d", counted(len(reply.JIDs), "setup"), reply.JIDs[0], reply.JIDs[len(reply.JIDs)-1])
+		e.note("%s: %s", counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
 	}
 	return len(reply.JIDs) > 0, nil
 }

@@ -35,6 +35,7 @@ func (s *sweepSource) load(ctx context.Context, e *env) (*stats.Data, *api.Matri
 		}
 		if match == nil {
 			matrix = page.Matrix
+			data.Name = fmt.Sprint(matrix.ID)
 			for _, a := range matrix.Vars {
 				data.Axes = append(data.Axes, stats.Axis{Name: a.Name, Values: a.Values})
 			}

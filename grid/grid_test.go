@@ -395,6 +395,7 @@ func BenchmarkExpand100k(b *testing.B) {
 		axes = append(axes, a)
 	}
 	s := Spec{Axes: axes, Where: []string{"I*J>=0 && K!=none"}, Order: Random}
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := s.Expand(); err != nil {
 			b.Fatal(err)

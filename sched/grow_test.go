@@ -285,6 +285,7 @@ func BenchmarkGrow100k(b *testing.B) {
 		b.Fatal(err)
 	}
 	spec.Axes[0] = &statepb.Axis{Name: "I", Values: values(1001)}
+	b.ReportAllocs()
 	for b.Loop() {
 		if _, g, err := s.PlanMatrixAgain(spec, false, 10); err != nil || g.New != 100 {
 			b.Fatal(g, err)

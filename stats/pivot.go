@@ -31,6 +31,7 @@ type Cell struct {
 
 // Data is a sweep with its numbers.
 type Data struct {
+	Name  string // of the matrix, by which commands know it
 	Axes  []Axis
 	Cells []Cell
 	Kinds map[string]string // machine: what it is, in a few words; machines of one kind are alike
@@ -172,7 +173,7 @@ func (d *Data) Pivot(q Query) (*Table, error) {
 	}
 	d.fill(t, rows, cols)
 	d.together(t)
-	t.notes()
+	t.notes(d.Name)
 	t.Warnings = append(t.Warnings, d.uneven(rows, cols)...)
 	return t, nil
 }
@@ -335,8 +336,8 @@ func (t *Table) warn(format string, args ...any) {
 	t.Warnings = append(t.Warnings, fmt.Sprintf(format, args...))
 }
 
-// notes warns of what a table can't show by itself.
-func (t *Table) notes() {
+// notes warns of what a table can't show by itself. name is the matrix's.
+func (t *Table) notes(name string) {
 	single, silent, failed, missing := 0, 0, 0, 0
 	wantsSpread := slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Stat == "" || c.Stat == "std" || c.Stat == "ci95" })
 	for _, row := range t.Groups {
@@ -354,7 +355,7 @@ func (t *Table) notes() {
 		t.warn("%s one value only: no interval can be given; -x N repeats cells", has(single, "place"))
 	}
 	if failed > 0 {
-		t.warn("%s failed, canceled or lost: `matrix rerun ID --failed` runs them again", are(failed))
+		t.warn("%s failed, canceled or lost: `matrix rerun %s --failed` runs them again", are(failed), name)
 	}
 	if missing > 0 {
 		t.warn("%s not ended yet", has(missing, "cell"))

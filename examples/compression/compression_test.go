@@ -260,7 +260,8 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	experiment := strings.NewReplacer("test -s ~/corpus.tar ||", "head -c 300000 ~/corpus.tar > small && mv small ~/corpus.tar ||").Replace(read(t, "experiment.yaml"))
+	experiment := strings.NewReplacer("test -s ~/corpus.tar ||", "head -c 300000 ~/corpus.tar > small && mv small ~/corpus.tar ||",
+		"repeats: 5", "repeats: 3").Replace(read(t, "experiment.yaml"))
 	script := read(t, "compress.sh")
 	apply := func(want string) {
 		t.Helper()
