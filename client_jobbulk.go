@@ -18,9 +18,19 @@ type bulkFlags struct {
 	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
 }
 
-type jobRm struct {
+// jobsToChange are the jobs that a command changes.
+type jobsToChange struct {
 	selectors
 	bulkFlags
+}
+
+// change does one thing to all of them.
+func (c *jobsToChange) change(ctx context.Context, e *env, args api.BulkArgs) error {
+	return bulk(ctx, e, c.JID, c.bulkFlags, args)
+}
+
+type jobRm struct {
+	jobsToChange
 	Forget bool `name:"forget" short:"f" help:"Also forget them, and remove their logs. Results are never removed."`
 }
 
@@ -30,32 +40,25 @@ func (c *jobRm) Run(ctx context.Context, e *env) error {
 	if c.Forget {
 		op = api.OpForget
 	}
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: op})
+	return c.change(ctx, e, api.BulkArgs{Op: op})
 }
 
-type jobHold struct {
-	selectors
-	bulkFlags
-}
+type jobHold struct{ jobsToChange }
 
 // Run holds the jobs.
 func (c *jobHold) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpHold})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpHold})
 }
 
-type jobUnhold struct {
-	selectors
-	bulkFlags
-}
+type jobUnhold struct{ jobsToChange }
 
 // Run lets the jobs start.
 func (c *jobUnhold) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpUnhold})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpUnhold})
 }
 
 type jobClone struct {
-	selectors
-	bulkFlags
+	jobsToChange
 	Times int `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit each N times."`
 }
 
@@ -64,49 +67,41 @@ func (c *jobClone) Run(ctx context.Context, e *env) error {
 	if c.Times < 1 {
 		return api.Errorf(api.Usage, "-x %d: a job is cloned once or more", c.Times)
 	}
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
 }
 
-type jobRestart struct {
-	selectors
-	bulkFlags
-}
+type jobRestart struct{ jobsToChange }
 
 // Run cancels the jobs and submits them again.
 func (c *jobRestart) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpRestart})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpRestart})
 }
 
 type jobSetTimeout struct {
 	Timeout minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
-	selectors
-	bulkFlags
+	jobsToChange
 }
 
 // Run changes the jobs' time limit.
 func (c *jobSetTimeout) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
 }
 
-type jobRecopy struct {
-	selectors
-	bulkFlags
-}
+type jobRecopy struct{ jobsToChange }
 
 // Run copies the jobs' results again.
 func (c *jobRecopy) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpRecopy})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpRecopy})
 }
 
 type jobLost struct {
-	selectors
-	bulkFlags
+	jobsToChange
 	Retry bool `name:"retry" help:"And run them again on another machine."`
 }
 
 // Run gives up the jobs' attempts on machines that are away.
 func (c *jobLost) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
 // bulk changes all jobs that the words select, after asking when they are many, and prints what they matched.

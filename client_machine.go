@@ -141,17 +141,27 @@ func (l lifetime) from(now time.Time) time.Time {
 	return now.Add(l.Duration)
 }
 
-// machineRm is `machine rm`.
-type machineRm struct {
+// machinesToChange are the machines that a command changes.
+type machinesToChange struct {
 	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
 	machineSelector
 	bulkFlags
+}
+
+// change does one thing to all of them.
+func (c *machinesToChange) change(ctx context.Context, e *env, args api.ChangeMachinesArgs) error {
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, args)
+}
+
+// machineRm is `machine rm`.
+type machineRm struct {
+	machinesToChange
 	Force bool `name:"force" help:"Also forget what the machine still owes: runs to be ended there stay as they are."`
 }
 
 // Run removes the machines.
 func (c *machineRm) Run(ctx context.Context, e *env) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineRemove, Force: c.Force})
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineRemove, Force: c.Force})
 }
 
 // machineMv is `machine mv … NEW-CLASS`.
@@ -168,39 +178,27 @@ func (c *machineMv) Run(ctx context.Context, e *env) error {
 }
 
 // machineDrain is `machine drain`.
-type machineDrain struct {
-	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
-	machineSelector
-	bulkFlags
-}
+type machineDrain struct{ machinesToChange }
 
 // Run drains the machines.
 func (c *machineDrain) Run(ctx context.Context, e *env) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineDrain})
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineDrain})
 }
 
 // machineResume is `machine resume`.
-type machineResume struct {
-	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
-	machineSelector
-	bulkFlags
-}
+type machineResume struct{ machinesToChange }
 
 // Run gives the machines work again.
 func (c *machineResume) Run(ctx context.Context, e *env) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineResume})
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineResume})
 }
 
 // machineClean is `machine clean`.
-type machineClean struct {
-	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
-	machineSelector
-	bulkFlags
-}
+type machineClean struct{ machinesToChange }
 
 // Run ends the machines' orphans.
 func (c *machineClean) Run(ctx context.Context, e *env) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineClean})
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineClean})
 }
 
 // changeMachines does one thing to all machines that are selected.

@@ -170,54 +170,47 @@ func writeMatrix(e *env, m *api.Matrix) error {
 	return writeListing(e.stdout, e, &listing{Jobs: m.Jobs, Counts: m.Counts})
 }
 
-// matrixName names the matrix that a command changes.
+// matrixName names the matrix that a command is about.
 type matrixName struct {
 	Matrix string `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
 }
 
-type matrixCancel struct {
+// matrixToChange is the matrix that a command changes.
+type matrixToChange struct {
 	matrixName
 	bulkFlags
 }
+
+type matrixCancel struct{ matrixToChange }
 
 // Run cancels what is left.
 func (c *matrixCancel) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixCancel})
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixCancel})
 }
 
-type matrixRm struct {
-	matrixName
-	bulkFlags
-}
+type matrixRm struct{ matrixToChange }
 
 // Run forgets the matrix.
 func (c *matrixRm) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixForget})
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixForget})
 }
 
-type matrixHold struct {
-	matrixName
-	bulkFlags
-}
+type matrixHold struct{ matrixToChange }
 
 // Run holds the matrix.
 func (c *matrixHold) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixHold})
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixHold})
 }
 
-type matrixUnhold struct {
-	matrixName
-	bulkFlags
-}
+type matrixUnhold struct{ matrixToChange }
 
 // Run lets the matrix start.
 func (c *matrixUnhold) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixUnhold})
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixUnhold})
 }
 
 type matrixRerun struct {
-	matrixName
-	bulkFlags
+	matrixToChange
 	Failed bool   `name:"failed" xor:"which" help:"Only the cells that failed or were lost."`
 	Lost   bool   `name:"lost" xor:"which" help:"Only the cells that were lost."`
 	All    bool   `name:"all" xor:"which" help:"All cells that have ended, which is the default."`
@@ -226,11 +219,12 @@ type matrixRerun struct {
 
 // Run runs cells again.
 func (c *matrixRerun) Run(ctx context.Context, e *env) error {
-	return changeMatrix(ctx, e, c.bulkFlags, api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
 }
 
-// changeMatrix does one thing to a whole matrix. What can't be undone is asked about when it concerns many jobs.
-func changeMatrix(ctx context.Context, e *env, flags bulkFlags, args api.ChangeMatrixArgs) error {
+// change does one thing to the whole matrix. What can't be undone is asked about when it concerns many jobs.
+func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatrixArgs) error {
+	args.Matrix = c.Matrix
 	d, err := e.connect(ctx)
 	if err != nil {
 		return err
@@ -241,11 +235,11 @@ func changeMatrix(ctx context.Context, e *env, flags bulkFlags, args api.ChangeM
 	if err != nil {
 		return err
 	}
-	if flags.DryRun {
+	if c.DryRun {
 		e.note("%s of matrix %d would be %s", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
 		return nil
 	}
-	if would.Changed > bulkLimit && !flags.Yes && args.Op != api.MatrixHold && args.Op != api.MatrixUnhold {
+	if would.Changed > bulkLimit && !c.Yes && args.Op != api.MatrixHold && args.Op != api.MatrixUnhold {
 		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
 		if err := e.sure(ctx, question, e.interactive()); err != nil {
 			return err

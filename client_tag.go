@@ -51,14 +51,11 @@ func (c *tagSet) Run(ctx context.Context, e *env) error {
 }
 
 // tagUnset is `tag unset JID…`.
-type tagUnset struct {
-	selectors
-	bulkFlags
-}
+type tagUnset struct{ jobsToChange }
 
 // Run takes the tags away.
 func (c *tagUnset) Run(ctx context.Context, e *env) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, api.BulkArgs{Op: api.OpUntag})
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpUntag})
 }
 
 // tagLs is `tag ls [TAG]`.
