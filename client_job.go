@@ -142,16 +142,24 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 	if !c.Follow && !c.Wait {
 		return nil
 	}
-	e.note("%s", jobWord(reply.JIDs))
-	err = c.attend(ctx, e, d, reply.JIDs)
+	return c.attend(ctx, e, d, reply.JIDs)
+}
+
+// attend stays with the new jobs until they have ended, or somebody has enough of it.
+func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) error {
+	e.note("%s", jobWord(jids))
+	err := c.followOrWait(ctx, e, d, jids)
 	if ctx.Err() != nil {
-		e.note("%s: goes on; `%s rm %s` cancels it", jobWord(reply.JIDs), e.name, idRange(reply.JIDs))
+		goes, them := "goes", "it"
+		if len(jids) > 1 {
+			goes, them = "go", "them"
+		}
+		e.note("%s %s on; `%s rm %s` cancels %s", jobWord(jids), goes, e.name, idRange(jids), them)
 	}
 	return err
 }
 
-// attend stays with the new jobs until they have ended.
-func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) error {
+func (c *jobAdd) followOrWait(ctx context.Context, e *env, d daemon, jids []uint64) error {
 	ids := make([]string, len(jids))
 	jobs := make([]api.Job, len(jids))
 	for i, id := range jids {

@@ -274,30 +274,38 @@ func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 	}
 	group.Go(func() error {
 		defer stopLoop()
-		return api.Serve(serving, listener, api.ServerOptions{
-			Hello: api.HelloReply{
-				Version: version(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
-			},
-			Register: func(ctx context.Context, peer api.Peer) []api.Method {
-				s := &service{daemonParts: p, ctx: ctx, peer: peer, log: p.log.Logger("server::api")}
-				return s.methods()
-			},
-			Logger: p.log.Logger("server::api"),
-		})
+		return p.serveSocket(serving, listener)
 	})
-	group.Go(func() error {
-		for {
-			select {
-			case <-hangup:
-				if err := p.log.Reload(); err != nil {
-					log.Error("the log configuration was not taken over; the one before stays", "err", err)
-				}
-			case <-fleeting.Done():
-				return nil
-			}
-		}
-	})
+	group.Go(func() error { p.reload(fleeting, hangup, log); return nil })
 	return group.Wait()
+}
+
+// serveSocket answers clients until ctx ends.
+func (p *daemonParts) serveSocket(ctx context.Context, listener net.Listener) error {
+	log := p.log.Logger("server::api")
+	return api.Serve(ctx, listener, api.ServerOptions{
+		Hello: api.HelloReply{
+			Version: version(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
+		},
+		Register: func(ctx context.Context, peer api.Peer) []api.Method {
+			return (&service{daemonParts: p, ctx: ctx, peer: peer, log: log}).methods()
+		},
+		Logger: log,
+	})
+}
+
+// reload reads the log configuration again at each hangup.
+func (p *daemonParts) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
+	for {
+		select {
+		case <-hangup:
+			if err := p.log.Reload(); err != nil {
+				log.Error("the log configuration was not taken over; the one before stays", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // logEvents writes what happens to the daemon's log. It follows at its own pace: a console that blocks

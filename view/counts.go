@@ -94,11 +94,24 @@ func (p Progress) Bar(width int) []Span {
 	if width <= 0 {
 		width = defaultWidth
 	}
-	ended, total := p.Done+p.Failed, p.Done+p.Failed+p.Running+p.Waiting
-	texts := []Span{{fmt.Sprintf("%d/%d", ended, total), Plain}}
+	words := fitting(p.words(), width)
+	const frame = len("[] ")
+	room := min(width-spansWidth(words)-frame, maxBar)
+	if room < minBar || p.total() == 0 {
+		return words
+	}
+	return append(p.bar(room), words...)
+}
+
+func (p Progress) ended() int { return p.Done + p.Failed }
+func (p Progress) total() int { return p.ended() + p.Running + p.Waiting }
+
+// words are what stands beside the bar, the most important first.
+func (p Progress) words() []Span {
+	words := []Span{{fmt.Sprintf("%d/%d", p.ended(), p.total()), Plain}}
 	add := func(wanted bool, style Style, format string, args ...any) {
 		if wanted {
-			texts = append(texts, Span{fmt.Sprintf(format, args...), style})
+			words = append(words, Span{fmt.Sprintf(format, args...), style})
 		}
 	}
 	add(p.Failed > 0, Red, "%d failed", p.Failed)
@@ -109,32 +122,35 @@ func (p Progress) Bar(width int) []Span {
 		add(true, Plain, "%s left", FormatDuration(time.Duration(left)*time.Second))
 	}
 	add(p.Rate > 0 && !math.IsInf(p.Rate, 0), Plain, "%s", formatRate(p.Rate))
+	return words
+}
 
+// fitting are as many of the texts as fit into width, with commas between them.
+func fitting(texts []Span, width int) []Span {
 	const separator = ", "
-	spans, used := []Span(nil), 0
+	var spans []Span
+	used := 0
 	for i, text := range texts {
-		need := Width(text.Text)
 		if i > 0 {
-			need += len(separator)
+			text.Text = separator + text.Text
 		}
-		if used+need > width {
+		if used += Width(text.Text); used > width {
 			break
 		}
 		if i > 0 {
 			spans = append(spans, Span{separator, Plain})
 		}
-		spans = append(spans, text)
-		used += need
+		spans = append(spans, texts[i])
 	}
-	const frame = len("[] ")
-	room := min(width-used-frame, maxBar)
-	if room < minBar || total == 0 {
-		return spans
-	}
-	// Each part ends where all up to it would, so that they add up to the bar.
-	cells := func(n int) int { return int(int64(n) * int64(room) / int64(total)) }
-	done, failed, running := cells(p.Done), cells(ended), cells(ended+p.Running)
-	bar := []Span{
+	return spans
+}
+
+// bar is the bar, of room columns between its brackets. Each part ends where all up to it
+// would, so that they add up to the whole.
+func (p Progress) bar(room int) []Span {
+	cells := func(n int) int { return int(int64(n) * int64(room) / int64(p.total())) }
+	done, failed, running := cells(p.Done), cells(p.ended()), cells(p.ended()+p.Running)
+	return []Span{
 		{"[", Plain},
 		{strings.Repeat("█", done), Green},
 		{strings.Repeat("█", failed-done), Red},
@@ -142,7 +158,6 @@ func (p Progress) Bar(width int) []Span {
 		{strings.Repeat("░", room-running), Grey},
 		{"] ", Plain},
 	}
-	return append(bar, spans...)
 }
 
 // formatRate takes the unit in which there is something before the point.
