@@ -60,6 +60,9 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	if c.Times < 1 {
 		return api.Errorf(api.Usage, "-x %d: a combination is run once or more", c.Times)
 	}
+	if err := checkPath(c.CpPath); err != nil {
+		return err
+	}
 	sweep, err := c.spec(c.Vars, c.Times, localFiles(dir))
 	if err != nil {
 		return usageOf(err)

@@ -49,6 +49,15 @@ func (f *sweepFlags) spec(words []string, times int, files grid.Files) (grid.Spe
 	return s, nil
 }
 
+// checkPath refuses a variable in the place of CP_PATH, which was forgotten then.
+func checkPath(path string) error {
+	if name, _, ok := strings.Cut(path, "="); ok && grid.IsName(name) {
+		return api.Errorf(api.Usage, "CP_PATH is missing: %s, in its place, is a variable", path).
+			WithHint("name the directory for the results before the variables, or \"\" for none; ./%s is a directory", path)
+	}
+	return nil
+}
+
 // localFiles are the files that value lists may name, relative to a directory of the client's.
 func localFiles(dir string) grid.Files {
 	at := func(name string) string {

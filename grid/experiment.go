@@ -277,7 +277,7 @@ func (r *reader) atLeast(n *yaml.Node, to *int, least int) error {
 }
 
 func (r *reader) variable(key, n *yaml.Node) error {
-	if !isName(key.Value) {
+	if !IsName(key.Value) {
 		return r.x.At(key.Line, "%q can't be a variable's name", key.Value).hint("use letters, digits and underscores, and begin with a letter")
 	}
 	values, err := r.values(key.Value, n)

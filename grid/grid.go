@@ -132,7 +132,7 @@ func (s Spec) check(g *Grid) error {
 		return errorf("there is no order %q", s.Order).hint("orders are %s", strings.Join(Orders(), ", "))
 	}
 	for i, a := range s.Axes {
-		if !isName(a.Name) {
+		if !IsName(a.Name) {
 			return errorf("%q can't be a variable's name", a.Name).hint("use letters, digits and underscores, and begin with a letter")
 		}
 		if slices.ContainsFunc(s.Axes[:i], func(b Axis) bool { return b.Name == a.Name }) {
@@ -182,7 +182,7 @@ func resemblesPlaceholder(v string) bool {
 		return false
 	}
 	name, _, ok := strings.Cut(rest, "}")
-	return ok && name != "" && (isName(name) || strings.Contains(name, ".."))
+	return ok && name != "" && (IsName(name) || strings.Contains(name, ".."))
 }
 
 func (g *Grid) warn(format string, args ...any) {
@@ -204,8 +204,8 @@ func (g *Grid) names() []string {
 	return names
 }
 
-// isName is the rule for a variable's name.
-func isName(s string) bool {
+// IsName is the rule for a variable's name.
+func IsName(s string) bool {
 	if s == "" || '0' <= s[0] && s[0] <= '9' {
 		return false
 	}

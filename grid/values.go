@@ -28,7 +28,7 @@ func ParseAxis(word string, files Files) (Axis, error) {
 	if !ok || name == "" {
 		return Axis{}, errorf("%q is not of the form KEY=V1,V2,…", word).hint("a command or path with blanks must be quoted")
 	}
-	if !isName(name) {
+	if !IsName(name) {
 		return Axis{}, errorf("%q can't be a variable's name", name).hint("use letters, digits and underscores, and begin with a letter")
 	}
 	items, err := splitItems(list)
@@ -178,7 +178,7 @@ func ParsePick(text string, files Files) (Pick, error) {
 	var p Pick
 	for _, it := range items {
 		name, value, ok := strings.Cut(it.text, "=")
-		if ok && isName(name) && !it.literal {
+		if ok && IsName(name) && !it.literal {
 			if p.find(name) != nil {
 				return nil, errorf("%q names %s twice", text, name).hint("write its values one after the other: %s=V1,V2", name)
 			}

@@ -372,7 +372,7 @@ func (p *parser) word(text string) (eval, kind, error) {
 	if v := valueOf(text); v.isNum {
 		return constant(v), values, nil
 	}
-	if isName(text) && isCapital(text) {
+	if IsName(text) && isCapital(text) {
 		return nil, 0, unknown(text, "the condition "+strconv.Quote(p.text), append((&Grid{Axes: p.axes}).names(), Repeat))
 	}
 	return constant(value{text: text}), values, nil
