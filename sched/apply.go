@@ -59,9 +59,9 @@ func (s *State) Apply(c *Change) error {
 	case c.AttemptLost != nil:
 		return s.applyAttemptLost(c.AttemptLost, c.At)
 	case c.CopyEnded != nil:
-		return s.applyCopyEnded(c.CopyEnded)
+		return s.applyCopyEnded(c.CopyEnded, c.At)
 	case c.CopyWaits != nil:
-		return s.applyCopyWaits(c.CopyWaits)
+		return s.applyCopyWaits(c.CopyWaits, c.At)
 	case c.Settled != nil:
 		s.disown(c.Settled.Run.Token)
 		if id := c.Settled.Run.Job; s.index.status(id) == 0 { // to settle it, the fleet may have fetched its log again

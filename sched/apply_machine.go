@@ -121,7 +121,7 @@ func (s *State) setupsOf(addr string) []uint64 {
 func (s *State) uproot(j *job, at int64) error {
 	if j.Status == Copying {
 		s.ask(func(f Fleet) { f.StopCopy(j.Id) })
-		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed before its results were copied"})
+		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed before its results were copied"}, at)
 	}
 	a := last(j.Job)
 	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at

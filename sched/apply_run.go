@@ -3,7 +3,6 @@ package sched
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -102,11 +101,9 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 // succeeded moves a job that exited 0 to done, or to the copy of its results.
 func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 	s.worked(j, a)
-	if m := s.matrices[j.Matrix]; m != nil {
-		m.clock(time.Duration(a.Duration))
-	}
 	j.EndedAt, j.Error, j.Avoid = at, "", ""
 	if len(a.Results) == 0 || j.CpPath == "" || j.Canceling {
+		s.clock(j.Job, at)
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})
 		s.vacate(j.Job)
 		j.Status, j.Canceling = Done, false
@@ -232,13 +229,14 @@ func (s *State) lose(j *job, reason string, retry bool, at int64) error {
 	return s.settle(j)
 }
 
-func (s *State) applyCopyEnded(c *statepb.CopyEnded) error {
+func (s *State) applyCopyEnded(c *statepb.CopyEnded, at int64) error {
 	j := s.live[c.Job]
 	if j == nil || j.Status != Copying {
 		return fmt.Errorf("job %d doesn't copy", c.Job)
 	}
 	a := last(j.Job)
 	if !j.CopyWaiting {
+		s.clock(j.Job, at)
 		s.vacate(j.Job)
 	}
 	j.Status, j.CopyWaiting, j.Canceling = Done, false, false
@@ -256,12 +254,13 @@ func (s *State) applyCopyEnded(c *statepb.CopyEnded) error {
 	return s.settle(j)
 }
 
-func (s *State) applyCopyWaits(c *statepb.CopyWaits) error {
+func (s *State) applyCopyWaits(c *statepb.CopyWaits, at int64) error {
 	j := s.live[c.Job]
 	if j == nil || j.Status != Copying {
 		return fmt.Errorf("job %d doesn't copy", c.Job)
 	}
 	if !j.CopyWaiting {
+		s.clock(j.Job, at)
 		s.vacate(j.Job)
 	}
 	j.CopyWaiting, j.Results, j.ResultsError = true, statepb.Results_RESULTS_WAITING, c.Reason

@@ -200,25 +200,32 @@ func TestPace(t *testing.T) {
 	if err := w.pool("x", 2, "a"); err != nil {
 		t.Fatal(err)
 	}
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}"}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3", "4"}}}}, false)
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}", CpPath: "/r"}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3", "4"}}}}, false)
 	if err := w.do(p, err); err != nil {
 		t.Fatal(err)
 	}
-	r := exit(0)
-	r.Duration = int64(10 * time.Second)
-	if err := w.report(Ended{Ref: w.running()[0].Ref, Result: r}); err != nil {
-		t.Fatal(err)
-	}
-	for _, run := range w.running() {
-		if err := w.report(Started{Ref: run.Ref, At: w.now}); err != nil {
-			t.Fatal(err)
+	// What counts is how long its slot was held, before the command and after it; it can't be less than the command took.
+	want := func(runs int64, seconds float64, waiting int, running string) {
+		t.Helper()
+		got := w.s.Pace(1, w.now.Add(4*time.Second))
+		if got.Runs.GetCount() != runs || got.Runs.GetSeconds() != seconds || got.Waiting != waiting || got.Slots != 2 || fmt.Sprint(got.Running) != running {
+			t.Errorf("its pace is %+v", got)
 		}
 	}
-	got := w.s.Pace(1, w.now.Add(4*time.Second))
-	if got.Runs.GetCount() != 1 || got.Runs.GetSeconds() != 10 || got.Runs.GetSquares() != 100 || got.Waiting != 1 || got.Slots != 2 ||
-		fmt.Sprint(got.Running) != "[4s 4s]" {
-		t.Errorf("its pace is %+v", got)
-	}
+	r := exit(0)
+	r.Duration = int64(10 * time.Second)
+	first := w.running()[0].Ref
+	check(t, w.pass(12*time.Second))
+	check(t, w.report(Ended{Ref: first, Result: r}))
+	want(1, 12, 1, "[4s 16s]")
+	r = exit(0)
+	r.Duration, r.Results = int64(20*time.Second), []string{"out"}
+	check(t, w.report(Ended{Ref: w.running()[0].Ref, Result: r}))
+	want(1, 12, 1, "[4s 16s]") // its results are copied
+	check(t, w.report(CopyWaits{Job: 3, Reason: "the disk is full"}))
+	want(2, 32, 0, "[4s 4s]")
+	check(t, w.report(CopyEnded{Job: 3, Dir: "/r/3"}))
+	want(2, 32, 0, "[4s 4s]")
 }
 
 // TestYield compares the short way to what a job has left with its whole record.

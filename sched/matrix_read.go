@@ -11,8 +11,14 @@ import (
 
 // What readers want to know of a matrix as a whole.
 
-// clock counts the duration of a run of a cell that exited 0.
-func (m *matrix) clock(d time.Duration) {
+// clock counts how long the newest attempt of a cell has held its slot, which it gives back now: the run itself, and what
+// goes before and after it. That, and not how long the command ran, says when the others are done.
+func (s *State) clock(j *statepb.Job, at int64) {
+	m, a := s.matrices[j.Matrix], last(j)
+	if m == nil {
+		return
+	}
+	d := max(time.Duration(at-a.DispatchedAt), time.Duration(a.Duration)) // the clock may have been set
 	if m.Runs == nil {
 		m.Runs = &statepb.Runs{}
 	}
@@ -21,12 +27,12 @@ func (m *matrix) clock(d time.Duration) {
 	m.Runs.Squares += d.Seconds() * d.Seconds()
 }
 
-// Pace is what can be said of how long the rest of a matrix takes: the runs that have ended, what is left,
-// and how much of it fits at once.
+// Pace is what can be said of how long the rest of a matrix takes: how long runs that have ended held a slot, what
+// is left, and how much of it fits at once.
 type Pace struct {
 	Runs    *statepb.Runs // nil: none has ended
 	Waiting int
-	Running []time.Duration // how long those under way have run
+	Running []time.Duration // how long those under way have held theirs
 	Slots   int             // of the machines of its class that can be given work
 }
 
@@ -46,12 +52,8 @@ func (s *State) Pace(id uint64, now time.Time) Pace {
 	}
 	for _, machine := range s.machines {
 		for _, job := range machine.slots {
-			if j := s.live[job]; j != nil && j.Matrix == id && j.Status == Running {
-				started := last(j.Job).StartedAt
-				if started == 0 {
-					started = now.UnixNano()
-				}
-				p.Running = append(p.Running, max(now.Sub(Time(started)), 0))
+			if j := s.live[job]; j != nil && j.Matrix == id && (j.Status == Running || j.Status == Copying) {
+				p.Running = append(p.Running, max(now.Sub(Time(last(j.Job).DispatchedAt)), 0))
 			}
 		}
 	}
