@@ -2,10 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"math"
 	"strings"
 	"testing"
+	"time"
 
+	"jobserver/api"
+	"jobserver/sched"
+	"jobserver/sched/statepb"
 	"jobserver/view"
 )
 
@@ -67,4 +72,52 @@ func TestStatFormats(t *testing.T) {
 			}
 		}
 	}
+}
+
+// BenchmarkListing is a page of 1,000 ended jobs: what the daemon makes of their records, and what the client prints of that.
+func BenchmarkListing(b *testing.B) {
+	const page = 1000
+	rec := &statepb.Job{
+		Id: 17, Class: "cluster", Cmd: []byte("python train.py --rate {RATE}"), Status: sched.Done, SubmittedAt: 1, EndedAt: 2, Matrix: 3, Cell: 4,
+		Vars: []*statepb.Var{{Name: "RATE", Value: []byte("0.1")}},
+		Attempts: []*statepb.Attempt{{
+			Number: 1, Machine: "user@node000", Cause: statepb.Cause_EXITED, StartedAt: 1, EndedAt: 2, Duration: 1e9, UserCpu: 1e9, MaxRss: 1 << 20,
+			CmdRun: []byte("python train.py --rate 0.1"),
+		}},
+	}
+	s := &service{daemonParts: &daemonParts{settings: ServeCmd{LogDir: "/home/user/.local/state/jobserver/logs"}}}
+	state := sched.NewState()
+	b.Run("daemon", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			for range page {
+				s.job(state, rec, true)
+			}
+		}
+	})
+	jobs := make([]api.Job, page)
+	for i := range jobs {
+		jobs[i] = s.job(state, rec, true)
+	}
+	b.Run("stat", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			rows, err := mapJobs(b.Context(), nil, &jobStat{}, statColumns(), jobs)
+			if err == nil {
+				err = newStatWriter(io.Discard, view.JSON, true).write(rows)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("ls", func(b *testing.B) {
+		e := &env{now: func() time.Time { return time.Unix(1_700_000_000, 0) }}
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := writeListing(io.Discard, e, &listing{Jobs: jobs}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

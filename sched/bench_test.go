@@ -101,14 +101,36 @@ func withHistory(b testing.TB, n, waiting int) (*State, time.Time) {
 	return s, at
 }
 
-// million is made once: it takes seconds.
+// million is made once: it takes many seconds.
 var million = sync.OnceValues(func() (*State, time.Time) { return withHistory(&testing.B{}, 1_000_000, 0) })
+
+// anotherMillion is a copy of it that may be changed, with the machines connected and more jobs waiting.
+func anotherMillion(b *testing.B, waiting int) (*State, time.Time) {
+	b.Helper()
+	old, at := million()
+	records, err := frozen(old)
+	must(b, err)
+	s, err := restored(records, nil)
+	must(b, err)
+	for _, addr := range s.Machines() {
+		s.run1(b, at, s.React(Connected{Addr: addr, Facts: &statepb.Machine{BootId: "1"}}, at)...)
+	}
+	bigMatrix(b, s, waiting, at)
+	decideAll(b, s, at)
+	return s, at
+}
 
 // BenchmarkApplyEnded is one job more, from its end to the dispatch of the next, with more and more history.
 func BenchmarkApplyEnded(b *testing.B) {
-	for _, n := range []int{1_000, 100_000, 1_000_000} {
+	for _, n := range []int{1_000, 10_000, 1_000_000} {
 		b.Run(fmt.Sprint("history=", n), func(b *testing.B) {
-			s, at := withHistory(b, n, b.N+100)
+			var s *State
+			var at time.Time
+			if n < 1_000_000 {
+				s, at = withHistory(b, n, b.N+100)
+			} else {
+				s, at = anotherMillion(b, b.N+100)
+			}
 			runtime.GC()
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -139,6 +161,23 @@ func BenchmarkDispatch(b *testing.B) {
 				decideAll(b, s, at)
 			}
 		})
+	}
+}
+
+// BenchmarkEncode makes the journal's record of a job's end.
+func BenchmarkEncode(b *testing.B) {
+	c := &Change{At: 1_700_000_000_000_000_000, Ended: &statepb.Ended{
+		Run: &statepb.RunRef{Machine: "user@node000.cluster.example", Job: 1_000_000, Attempt: 1, Token: "0123456789abcdef01234567"},
+		Result: &statepb.Attempt{
+			Cause: statepb.Cause_EXITED, Duration: int64(time.Hour), UserCpu: int64(time.Hour), MaxRss: 1 << 30, OutLen: 1 << 20, OutCrc: 1 << 31,
+			MachineStartedAt: 1_700_000_000_000_000_000, MachineEndedAt: 1_700_003_600_000_000_000, Results: []string{"/home/user/out/model.bin"},
+		},
+	}}
+	b.ReportAllocs()
+	for b.Loop() {
+		record, err := encode(c)
+		must(b, err)
+		b.SetBytes(int64(len(record)))
 	}
 }
 
@@ -195,9 +234,23 @@ func BenchmarkListLast40With1M(b *testing.B) {
 	}
 }
 
-// BenchmarkSelectFailedWith1M looks for the failed ones.
-func BenchmarkSelectFailedWith1M(b *testing.B) {
+// BenchmarkPageOf1M decodes a page of ended jobs from the middle of history.
+func BenchmarkPageOf1M(b *testing.B) {
 	s, _ := million()
+	b.ReportAllocs()
+	for b.Loop() {
+		for id := uint64(500_000); id < 500_000+MaxPage; id++ {
+			if s.Job(id) == nil {
+				b.Fatal(id)
+			}
+		}
+	}
+}
+
+// BenchmarkSelectDoneWith1M selects all that are done.
+func BenchmarkSelectDoneWith1M(b *testing.B) {
+	s, _ := million()
+	b.ReportAllocs()
 	for b.Loop() {
 		if ids, err := s.Select([]string{":done"}); err != nil || len(ids) != 1_000_000 {
 			b.Fatal(len(ids), err)

@@ -17,6 +17,7 @@ func benchmarkCommit(b *testing.B, batch int) {
 		recs[i] = bytes.Repeat([]byte{byte(i)}, 200)
 	}
 	b.SetBytes(int64(200 * batch))
+	b.ReportAllocs()
 	for b.Loop() {
 		if err := s.Commit(recs); err != nil {
 			b.Fatal(err)
@@ -76,6 +77,7 @@ func BenchmarkReplay(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.SetBytes((inSnapshot + inJournal) * size)
+	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
 		count := func([]byte) error { n++; return nil }
