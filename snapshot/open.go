@@ -18,7 +18,8 @@ type Options struct {
 	// that Commit works a little longer. Default 8 MiB; negative: none.
 	Reserve int64
 	// CompactAt is the length of the journal from which NeedsCompaction says so,
-	// unless the snapshot is larger than twice that. Default 64 MiB.
+	// unless the snapshot is larger than twice that. Default 32 MiB: a start
+	// replays about 30 MiB of the scheduler's changes a second.
 	CompactAt int64
 	// FS is the file system, rooted in the state directory. Default: OS(dir).
 	FS FS
@@ -35,7 +36,7 @@ func (o Options) withDefaults() Options {
 		o.Reserve = 8 << 20
 	}
 	if o.CompactAt == 0 {
-		o.CompactAt = 64 << 20
+		o.CompactAt = 32 << 20
 	}
 	if o.Now == nil {
 		o.Now = time.Now
