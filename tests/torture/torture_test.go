@@ -163,14 +163,14 @@ func (w *world) cleanEnd() {
 func TestMutants(t *testing.T) {
 	for promise, tt := range map[string]struct {
 		aim     []string // where to die: where the promise counts
-		found   string   // what has to be said: a regular expression
+		found   string   // what has to be said: a regular expression. An id that is given twice shows in its job's log, too
 		machine bool     // it is the agent's promise
 		quick   bool     // it takes seconds
 	}{
-		"reply-before-commit": {aim: []string{"loop.decided"}, found: "which isn't there|is two jobs|is (canceled|waiting|done), want"},
+		"reply-before-commit": {aim: []string{"loop.decided"}, found: "which isn't there|is two jobs|is (canceled|waiting|done), want|its log has"},
 		"request-once":        {aim: []string{"loop.committed"}, found: "was submitted once, and is two jobs"},
 		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, found: "ran more than once", machine: true, quick: true},
-		"token-new":           {aim: []string{"fleet.run-ended"}, found: "ran more than once|attempts that exited"},
+		"token-new":           {aim: []string{"fleet.run-ended"}, found: "ran more than once|attempts that exited|never forgotten"},
 		"lost-is-known":       {aim: []string{"fleet.run-ended"}, found: "is said to be lost|is lost, want", quick: true},
 		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}, found: "the results of job|the record of job"},
 	} {
