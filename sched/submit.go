@@ -197,12 +197,18 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 	return nil
 }
 
+// isWord says that a name is short text without blanks and control characters, and without those that mean something in selectors.
+func isWord(name, meaning string) bool {
+	return len(name) <= 200 && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(meaning, r) })
+}
+
 // checkClass refuses what can't be a class.
 func checkClass(name string) error {
 	if name == "" {
 		return errorf(Invalid, "the class is empty").hint("name the kind of machine, for example `default`")
 	}
-	if len(name) > 200 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("/:,=%@*?'\"\\", r) }) {
+	if !isWord(name, "/:,=%@*?'\"\\") {
 		return errorf(Invalid, "%q can't be a class: no blanks, slashes, colons, commas, quotes or any of = %% @ * ? in it", name)
 	}
 	return nil
@@ -229,8 +235,9 @@ func (p *planner) resolveTag(name string, made map[string]uint64) error {
 	return nil
 }
 
+// checkTag refuses what can't be a tag, or the name of a matrix.
 func checkTag(name string) error {
-	if len(name) > 200 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(":,%@", r) }) {
+	if !isWord(name, ":,%@") {
 		return errorf(Invalid, "%q can't be a tag: no blanks, colons, commas, %% or @ in it", name)
 	}
 	return nil
@@ -270,177 +277,6 @@ func (s *State) PlanTag(name string) (Plan, error) {
 	p.add(&Change{TagMade: &statepb.TagMade{Tag: &statepb.Tag{Id: id, Name: name}}})
 	p.IDs = []uint64{id}
 	return p.Plan, nil
-}
-
-// MatrixSpec is a matrix to submit.
-type MatrixSpec struct {
-	Job  JobSpec // Repeat: how often each cell runs
-	Name string
-	Axes []*statepb.Axis
-	Seed uint64 // from which {SEED} follows in each repeat
-	// Metrics is the file among each job's results that has its numbers, when none is asked for; "" is none.
-	Metrics string
-	// Setup are commands that a machine which joins the class has to run first. Those that are in
-	// it already are set up by who submits the matrix, as he sees fit.
-	Setup []string
-	// Cells, unless nil, are the cells: for each its index into the
-	// values of each axis and then its repeat. Nil is the whole product.
-	Cells [][]uint32
-}
-
-// PlanMatrix submits a matrix. IDs are its own, that of its first job, and the number of its cells.
-func (s *State) PlanMatrix(spec MatrixSpec, driver bool) (Plan, error) {
-	m, p, err := s.matrixOf(spec, driver)
-	if err != nil {
-		return Plan{}, err
-	}
-	tags := map[string]uint64{}
-	if err := p.resolveTag(spec.Job.Tag, tags); err != nil {
-		return Plan{}, err
-	}
-	m.Template.Tag = tags[spec.Job.Tag]
-	m.Id, m.FirstJob = p.id(1), p.id(uint64(m.Cells))
-	p.add(&Change{MatrixSubmitted: &statepb.MatrixSubmitted{Matrix: m}})
-	p.IDs = []uint64{m.Id, m.FirstJob, uint64(m.Cells)}
-	return p.Plan, nil
-}
-
-// SampleMatrix says what PlanMatrix would submit: how many cells, and the commands of the first n.
-func (s *State) SampleMatrix(spec MatrixSpec, driver bool, n int) (cells int, commands, warnings []string, err error) {
-	m, p, err := s.matrixOf(spec, driver)
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	one := matrix{Matrix: m}
-	one.homes = []*home{{matrix: &one, cells: m.Cells}}
-	for c := uint32(0); c < m.Cells && int(c) < n; c++ {
-		commands = append(commands, sampleCommand(one.job(c)))
-	}
-	return int(m.Cells), commands, p.Warnings, nil
-}
-
-// sampleCommand is a job's command with the variables that are known before it is dispatched.
-func sampleCommand(j *statepb.Job) string {
-	return Expand(string(j.Cmd), func(name string) (string, bool) {
-		for _, v := range j.Vars {
-			if v.Name == name && !v.Secret {
-				return string(v.Value), true
-			}
-		}
-		return "", false
-	})
-}
-
-// matrixOf checks what a matrix asks for and makes its record, without ids.
-func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
-	p := s.planner()
-	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
-	if len(spec.Setup) > 0 {
-		if _, err := (&SetupSpec{Steps: spec.Setup}).steps(); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, step := range spec.Setup {
-		m.Setup = append(m.Setup, []byte(step))
-	}
-	if spec.Name != "" {
-		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
-			return nil, nil, errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")
-		}
-		if id := s.named[spec.Name]; id != 0 {
-			return nil, nil, errorf(Conflict, "matrix %d has the name %q already", id, spec.Name).hint("choose another name, or `jobserver matrix rm %d` first", id)
-		}
-	}
-	if spec.Job.Repeat < 0 || spec.Job.Repeat > MaxCells {
-		return nil, nil, errorf(Invalid, "a cell can't run %d times", spec.Job.Repeat)
-	}
-	if len(spec.Axes) == 0 {
-		return nil, nil, errorf(Invalid, "a matrix needs variables with values").hint("give them as NAME=V1,V2,…; for a single command use `jobserver job add -x N`")
-	}
-	var own []string
-	cells := int64(m.Repeats)
-	for _, a := range spec.Axes {
-		if err := checkName(a.Name); err != nil && a.Name != seedName {
-			return nil, nil, err
-		}
-		switch {
-		case slices.Contains(own, a.Name):
-			return nil, nil, errorf(Invalid, "the variable %s is given twice", a.Name)
-		case len(a.Values) == 0, len(a.Values) == 1 && a.Values[0] == "":
-			return nil, nil, errorf(Invalid, "the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
-		}
-		for _, v := range a.Values {
-			if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
-				return nil, nil, errorf(Invalid, "the variable %s can't have the value %q: it is not valid UTF-8, or has a zero byte in it", a.Name, v)
-			}
-		}
-		own = append(own, a.Name)
-		if cells *= int64(len(a.Values)); spec.Cells == nil && cells > MaxCells {
-			return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).hint("split it into several matrices")
-		}
-	}
-	if spec.Cells != nil {
-		if err := checkCells(spec.Cells, spec.Axes, uint32(m.Repeats)); err != nil {
-			return nil, nil, err
-		}
-		cells = int64(len(spec.Cells))
-		m.Index, m.IndexWidth = packIndex(spec.Cells)
-	}
-	if cells == 0 || cells > MaxCells {
-		return nil, nil, errorf(Invalid, "the matrix has %d cells; between 1 and %d are possible", cells, MaxCells)
-	}
-	m.Cells = uint32(cells)
-	job := spec.Job
-	job.Hold = false
-	var err error
-	if m.Template, err = p.job(&job, own, driver); err != nil {
-		return nil, nil, err
-	}
-	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
-	for _, name := range own {
-		if !slices.Contains(used, name) {
-			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name, name)
-		}
-	}
-	return m, p, nil
-}
-
-// checkCells refuses cells that name values which aren't there.
-func checkCells(cells [][]uint32, axes []*statepb.Axis, repeats uint32) error {
-	for i, c := range cells {
-		if len(c) != len(axes)+1 {
-			return errorf(Invalid, "cell %d of the matrix has %d numbers for %d variables and its repeat", i, len(c), len(axes))
-		}
-		for k, a := range axes {
-			if c[k] >= uint32(len(a.Values)) {
-				return errorf(Invalid, "cell %d of the matrix has value %d of %s, which has %d", i, c[k], a.Name, len(a.Values))
-			}
-		}
-		if c[len(axes)] >= repeats {
-			return errorf(Invalid, "cell %d of the matrix is repeat %d of %d", i, c[len(axes)], repeats)
-		}
-	}
-	return nil
-}
-
-// packIndex writes the cells as numbers of the least width that holds all of them.
-func packIndex(cells [][]uint32) (index []byte, width uint32) {
-	var most uint32
-	for _, c := range cells {
-		most = max(most, slices.Max(c))
-	}
-	width = 1
-	for w := most; w > 0xff; w >>= 8 {
-		width++
-	}
-	for _, c := range cells {
-		for _, n := range c {
-			for k := uint32(0); k < width; k++ {
-				index = append(index, byte(n>>(8*k)))
-			}
-		}
-	}
-	return index, width
 }
 
 // PlanVar sets or unsets a variable. SLACK_API and WEBHOOK are
