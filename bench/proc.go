@@ -61,6 +61,17 @@ func writes(pid int) (bytes, calls int64, err error) {
 	return bytes, calls, err
 }
 
+// activity is what a process has done so far: woken, called write(2), and had written to disks, in bytes.
+type activity struct{ wakeUps, writes, bytes int64 }
+
+func look(pid int) (a activity, err error) {
+	if a.wakeUps, err = wakeUps(pid); err != nil {
+		return a, err
+	}
+	a.bytes, a.writes, err = writes(pid)
+	return a, err
+}
+
 // processorTime is what a process has used of the processors.
 func processorTime(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -264,52 +264,47 @@ func measureIdle(ctx context.Context, w *world) (rows []row, err error) {
 		if err := pause(ctx, 10*time.Second); err != nil { // what follows a connection is over
 			return err
 		}
-		bytesBefore, _, err := writes(d.PID())
+		rate, quietSeconds, all, err := idleRates(ctx, d.PID(), seconds)
 		if err != nil {
 			return err
 		}
-		var quiet, all, quietSeconds int64
-		for range seconds {
-			switches, err := wakeUps(d.PID())
-			if err != nil {
-				return err
-			}
-			_, calls, err := writes(d.PID())
-			if err != nil {
-				return err
-			}
-			if err := pause(ctx, time.Second); err != nil {
-				return err
-			}
-			switchesAfter, err := wakeUps(d.PID())
-			if err != nil {
-				return err
-			}
-			_, callsAfter, err := writes(d.PID())
-			if err != nil {
-				return err
-			}
-			all += switchesAfter - switches
-			if callsAfter == calls {
-				quiet += switchesAfter - switches
-				quietSeconds++
-			}
-		}
-		bytesAfter, _, err := writes(d.PID())
-		if err != nil {
-			return err
-		}
-		if quietSeconds == 0 {
-			return errors.New("there was no second without keepalives")
-		}
-		rate := float64(quiet) / float64(quietSeconds)
-		written := bytesAfter - bytesBefore
 		rows = []row{{name: "13", what: fmt.Sprintf("idle, 1,000,000 jobs, %d machines connected", len(machines)), ours: fmt.Sprintf("%.1f wake-ups/s", rate), theirs: "–",
-			target: "< 5/s, no writes", reached: rate < 5 && written == 0, ourCmd: "voluntary context switches of all threads, write_bytes of /proc/PID/io",
-			note: fmt.Sprintf("%d bytes written to disk in %d s; %.1f wake-ups/s with keepalives, %d s were without", written, seconds, float64(all)/seconds, quietSeconds)}}
+			target: "< 5/s, no writes", reached: rate < 5 && all.bytes == 0, ourCmd: "voluntary context switches of all threads, write_bytes of /proc/PID/io",
+			note: fmt.Sprintf("%d bytes written to disk in %d s; %.1f wake-ups/s with keepalives, %d s were without",
+				all.bytes, seconds, float64(all.wakeUps)/seconds, quietSeconds)}}
 		return nil
 	})
 	return rows, err
+}
+
+// idleRates watches a process second by second: it gives how often it woke in a second in which it wrote to nobody, in how many
+// seconds it did not, and all that it did.
+func idleRates(ctx context.Context, pid, seconds int) (rate float64, quietSeconds int64, all activity, err error) {
+	first, err := look(pid)
+	if err != nil {
+		return 0, 0, all, err
+	}
+	var quiet int64
+	last := first
+	for range seconds {
+		if err := pause(ctx, time.Second); err != nil {
+			return 0, 0, all, err
+		}
+		now, err := look(pid)
+		if err != nil {
+			return 0, 0, all, err
+		}
+		if now.writes == last.writes {
+			quiet += now.wakeUps - last.wakeUps
+			quietSeconds++
+		}
+		last = now
+	}
+	if quietSeconds == 0 {
+		return 0, 0, all, errors.New("there was no second without keepalives")
+	}
+	all = activity{last.wakeUps - first.wakeUps, last.writes - first.writes, last.bytes - first.bytes}
+	return float64(quiet) / float64(quietSeconds), quietSeconds, all, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
