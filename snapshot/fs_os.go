@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -113,7 +114,11 @@ func (o osFS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.flock(f, syscall.LOCK_EX); err != nil {
+	err = o.flock(f, syscall.LOCK_EX)
+	for end := time.Now().Add(forkTime); ofDead(err) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		err = o.flock(f, syscall.LOCK_EX)
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -127,6 +132,17 @@ func (o osFS) Lock(name string) (io.Closer, error) {
 		return nil, err
 	}
 	return f, nil // closing the only descriptor gives the lock up
+}
+
+// forkTime is how long the lock of a process that was killed may be held by a
+// child: one that it had forked, and that has not yet executed its program,
+// has all of its descriptors.
+const forkTime = 2 * time.Second
+
+// ofDead tells whether the lock is that of a process that is no more.
+func ofDead(err error) bool {
+	var locked *LockedError
+	return errors.As(err, &locked) && locked.PID > 0 && errors.Is(syscall.Kill(locked.PID, 0), syscall.ESRCH)
 }
 
 // flock takes the lock without waiting. The pid in the file is advice: it may

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +133,39 @@ func TestTwoDaemons(t *testing.T) {
 		t.Errorf("commit after Close: %v", err)
 	}
 	open(t, dir, Options{})
+}
+
+// TestLockOfTheDead: a daemon that was killed while it forked leaves its lock to
+// the child, for a moment. The next one waits for that.
+func TestLockOfTheDead(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir, Options{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(lock, dead.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "0.1")
+	child.ExtraFiles = []*os.File{lock}
+	if err := errors.Join(child.Start(), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, Options{})
+	if err := child.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestManyRestarts: a daemon that starts again and again does not fill the
