@@ -91,7 +91,11 @@ func (x *Experiment) syntax(err error) *Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		if line, what, ok := strings.Cut(rest, ": "); ok {
-			return errorf("%s:%s: %s", x.File, line, what)
+			e := errorf("%s:%s: %s", x.File, line, what)
+			if strings.HasPrefix(what, "mapping values are not allowed") {
+				e.hint("a text with a colon and a blank in it, as METRIC: or RESULTS:, has to be in quotes, or below `command: |`")
+			}
+			return e
 		}
 	}
 	return errorf("%s: %s", x.File, text)

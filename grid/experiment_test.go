@@ -67,9 +67,12 @@ func TestExperiment(t *testing.T) {
 func TestBadExperiments(t *testing.T) {
 	const head = "class: c\ncommand: x\n"
 	for text, want := range map[string]Error{
-		"":                                   {Msg: "e.yaml is empty", Hint: "it needs at least class, command and variables"},
-		"- a\n":                              {Msg: "e.yaml:1: this is no table of settings", Hint: "write lines like `class: lab`"},
-		"class: c\n\tx: 1\n":                 {Msg: "e.yaml:2: found a tab character that violates indentation"},
+		"":                   {Msg: "e.yaml is empty", Hint: "it needs at least class, command and variables"},
+		"- a\n":              {Msg: "e.yaml:1: this is no table of settings", Hint: "write lines like `class: lab`"},
+		"class: c\n\tx: 1\n": {Msg: "e.yaml:2: found a tab character that violates indentation"},
+		"class: c\ncommand: echo METRIC: x=1\n": {
+			Msg: "e.yaml:2: mapping values are not allowed in this context", Hint: "a text with a colon and a blank in it, as METRIC: or RESULTS:, has to be in quotes, or below `command: |`",
+		},
 		"command: x\nvariables: {I: 1}\n":    {Msg: "e.yaml:1: there is no class", Hint: "write `class: …`"},
 		head:                                 {Msg: "e.yaml:1: there are no variables", Hint: "write `variables:` and below it lines like `  I: 1..8`"},
 		head + "clas: d\n":                   {Msg: `e.yaml:3: there is no setting "clas"`, Hint: "did you mean class?"},

@@ -20,10 +20,14 @@ type numberRange struct {
 
 const numberPattern = `[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?`
 
-// Both are compiled when they are first needed: their repeats make them large, and every start of the program would pay for them.
+// They are compiled when they are first needed: their repeats make them large, and every start of the program would pay for them.
 var (
 	rangeRE = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^(` + numberPattern + `)\.\.(` + numberPattern + `)?(?:([+*/])(` + numberPattern + `))?$`)
+	})
+	// steppedRE is how shells write a step.
+	steppedRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^` + numberPattern + `\.\.` + numberPattern + `\.\.` + numberPattern + `$`)
 	})
 	numberRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + numberPattern + `$`) })
 )
@@ -32,6 +36,9 @@ var (
 func parseRange(text string) (r numberRange, ok bool, err error) {
 	m := rangeRE().FindStringSubmatch(text)
 	if m == nil {
+		if strings.Contains(text, "..") && steppedRE().MatchString(text) {
+			return r, false, errorf("%s is no range", text).hint("write FIRST..LAST+STEP, or quote it to take it as text")
+		}
 		return r, false, nil
 	}
 	if m[2] == "" {

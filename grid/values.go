@@ -67,7 +67,10 @@ func (it item) values(files Files) ([]string, error) {
 	if it.literal {
 		return []string{it.text}, nil
 	}
-	if name, ok := strings.CutPrefix(it.text, "@"); ok && name != "" {
+	if name, ok := strings.CutPrefix(it.text, "@"); ok {
+		if name == "" {
+			return nil, errorf("@ is without the name of a file").hint("write @names.txt, or quote it to take it as text: '\"@\"'")
+		}
 		return files.values(name)
 	}
 	if r, ok, err := parseRange(it.text); err != nil {
