@@ -1,3 +1,5 @@
+//go:build torture
+
 package snapshot
 
 import (
@@ -16,12 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TORTURE=1 switches the long tests on; DURATION, in seconds or as a Go
-// duration, is how long each of them runs.
+// These tests take their time, and most of them a root who may mount a loop
+// device: `make torture` runs them, with this tag. DURATION, in seconds or as a
+// Go duration, is how long each of them runs.
 func torture(t *testing.T) time.Duration {
-	if os.Getenv("TORTURE") != "1" {
-		t.Skip("TORTURE=1 runs it")
-	}
+	t.Helper()
 	text := os.Getenv("DURATION")
 	if n, err := strconv.Atoi(text); err == nil {
 		return time.Duration(n) * time.Second
@@ -176,7 +177,6 @@ func (lazyFile) Sync() error { return nil }
 // TestTortureExt4Lazy: the test above is worth something, since without
 // fdatasync the same cuts lose records.
 func TestTortureExt4Lazy(t *testing.T) {
-	torture(t)
 	v := newVolume(t)
 	rng := rand.New(rand.NewPCG(1, 0))
 	c := &client{ledger: newLedger(), opt: Options{FS: lazyFS{OS(v.mnt)}, Reserve: -1}}
@@ -242,7 +242,6 @@ func (c *client) commitUntilError(rng *rand.Rand, acked *atomic.Int64, start cha
 // TestTortureFullDisk fills a real ext4: commits go on out of the reserve; when
 // there is space again, a restart has all of them.
 func TestTortureFullDisk(t *testing.T) {
-	torture(t)
 	v := newVolume(t)
 	c := &client{ledger: newLedger(), opt: Options{FS: OS(v.mnt), MinFree: 8 << 20, Reserve: 4 << 20}}
 	if err := c.open(); err != nil {
