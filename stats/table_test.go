@@ -102,7 +102,7 @@ func TestParseFile(t *testing.T) {
 
 // bench is a sweep of I by MODE, five repeats, with everything that may have happened to its cells.
 func bench() *Data {
-	d := &Data{Name: "bench", 
+	d := &Data{Name: "bench",
 		Axes:  []Axis{{"I", []string{"1", "2", "4", "10"}}, {"MODE", []string{"fast", "small_&_tidy"}}},
 		Kinds: map[string]string{"a": "4 cores", "b": "4 cores"},
 	}
