@@ -55,18 +55,21 @@ func checkSeal(dir string) (changed string, err error) {
 }
 
 // What is kept of code that no run has: the copies that were used last, so many and so many bytes of them. What
-// was asked for within the rest is about to be used.
+// was asked for within the rest is about to be used. Copies that were written to nobody gets any more: of these
+// only those stay that runs have, and for a moment those whose runs may be about to begin.
 const (
 	keepCopies    = 16
 	keepCodeBytes = 4 << 30
 	codeRest      = time.Hour
+	writtenRest   = time.Minute
 )
 
 // codeCopy is a copy of code, as it counts against what is kept.
 type codeCopy struct {
-	dir   string
-	used  time.Time
-	bytes int64
+	dir     string
+	used    time.Time
+	bytes   int64
+	written bool
 }
 
 // pruneCode removes copies of code beyond what is kept, those first that were not used for the longest time, but none that a
@@ -133,7 +136,8 @@ func (a *agent) surplusCode(now time.Time) ([]codeCopy, error) {
 	var bytes int64
 	for i, c := range copies {
 		bytes += c.bytes
-		if (i >= keepCopies || bytes > keepCodeBytes) && now.Sub(c.used) > codeRest {
+		unused := now.Sub(c.used)
+		if (i >= keepCopies || bytes > keepCodeBytes) && unused > codeRest || c.written && unused > writtenRest {
 			surplus = append(surplus, c)
 		}
 	}
@@ -161,9 +165,12 @@ func copyOf(dir string) (codeCopy, error) {
 		}
 	}
 	info, err := os.Stat(filepath.Join(dir, codeSeal))
-	if err == nil {
-		c.used = info.ModTime()
+	if err != nil {
+		return c, err
 	}
+	c.used = info.ModTime()
+	changed, err := checkSeal(dir)
+	c.written = changed != ""
 	return c, err
 }
 
