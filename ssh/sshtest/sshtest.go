@@ -11,8 +11,10 @@ package sshtest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -78,11 +80,23 @@ func Start(t testing.TB, opts ...Option) *Machine {
 		if err := m.Close(); err != nil {
 			t.Errorf("end machine %s: %v", m.Name, err)
 		}
+		makeRemovable(m.Home)
 		if t.Failed() {
 			t.Logf("log of sshd %s:\n%s", m.Name, m.LogText())
 		}
 	})
 	return m
+}
+
+// makeRemovable lets an ordinary user remove directories that are read-only,
+// as code on a machine is. What can't be changed, the removal will tell.
+func makeRemovable(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
 }
 
 // Require skips the test without OpenSSH, or fails it where CI=true is set.
