@@ -31,7 +31,7 @@ type Loop struct {
 	inbox    inbox
 	stopped  error
 	wake     chan struct{} // room for one: there is something in the inbox
-	snapshot chan error    // the snapshot that is being written has ended
+	snapshot chan error    // room for one: how the snapshot that was being written has ended
 }
 
 // LoopOptions are what a loop can't know by itself.
@@ -144,10 +144,17 @@ func (l *Loop) send(ctx context.Context, r *request) reply {
 
 // Run is the loop. It returns nil when ctx ends, after a last turn, and an error when the journal failed.
 func (l *Loop) Run(ctx context.Context) (err error) {
-	writer := make(chan struct{}, 1) // held by the snapshot that is being written
+	writing := false // a snapshot
+	ended := func(err error) {
+		if writing = false; err != nil {
+			l.opt.Problem("write a snapshot", err)
+		}
+	}
 	defer func() {
 		l.stop(err)
-		writer <- struct{}{} // a snapshot under way is waited for
+		if writing {
+			ended(<-l.snapshot)
+		}
 	}()
 	l.state.Resume(l.fleet)
 	timer := time.NewTimer(time.Hour)
@@ -162,8 +169,8 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		if turned {
 			sealAt = now.Add(sealAfter)
 		}
-		if now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
-			l.startSnapshot(writer)
+		if !writing && now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
+			writing = l.startSnapshot()
 		}
 		next := l.state.Wake(now)
 		if !sealAt.IsZero() && (next.IsZero() || sealAt.Before(next)) {
@@ -186,8 +193,8 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		case err := <-l.snapshot:
 			if err != nil {
 				retrySnapshot = l.opt.Now().Add(snapshotPause)
-				l.opt.Problem("write a snapshot", err)
 			}
+			ended(err)
 		case <-ctx.Done():
 			_, err := l.turn(l.opt.Now())
 			return err
@@ -195,28 +202,16 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 	}
 }
 
-// startSnapshot begins to write one, unless one is being written.
-func (l *Loop) startSnapshot(writer chan struct{}) {
-	select {
-	case writer <- struct{}{}:
-	default:
-		return
-	}
+// startSnapshot begins to write one, and says whether it did: then l.snapshot will say how that ended.
+func (l *Loop) startSnapshot() bool {
 	write, err := l.journal.StartSnapshot()
 	if err != nil {
-		<-writer
 		l.opt.Problem("begin a snapshot", err)
-		return
+		return false
 	}
 	frozen := l.state.Freeze()
-	go func() {
-		err := write(frozen)
-		select {
-		case l.snapshot <- err:
-		default: // nobody has looked at the one before
-		}
-		<-writer
-	}()
+	go func() { l.snapshot <- write(frozen) }()
+	return true
 }
 
 // stop refuses whatever comes from now on, and answers what was not taken.

@@ -379,6 +379,7 @@ func TestSnapshotWhileRunning(t *testing.T) {
 		var want []string
 		check(t, d.Read(t.Context(), func(s *State) { want = dump(s) }))
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		d.tape.wants = true
 		for range 3 {
 			_, err := d.plan(t.Context(), "", oneJob)
