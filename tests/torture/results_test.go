@@ -123,7 +123,7 @@ func TestManyResults(t *testing.T) {
 		t.Errorf("results are %s, %d files: %s", j.ResultsStatus, files, j.ResultsError)
 	}
 	count(t, n, "files of one result")
-	if got := zeros(t, filepath.Join(j.ResultsDir, "many", "zeros")); got != 30000000 {
+	if got := repeated(t, filepath.Join(j.ResultsDir, "many", "zeros"), "\x00"); got != 30000000 {
 		t.Errorf("a large file has %d bytes", got)
 	}
 	w.cleanEnd()
