@@ -65,7 +65,7 @@ type cachedConfig struct {
 	stamp string
 }
 
-// resolve gives the configuration of addr, whose errors are *ConfigError.
+// resolve gives the configuration of addr. Its errors are *ConfigError, and *DialError when this host could not run ssh at the moment.
 func (d *Dialer) resolve(ctx context.Context, addr Addr) (*config, error) {
 	key, stamp, now := addr.String(), d.configStamp(), time.Now()
 	d.mu.Lock()
@@ -124,6 +124,10 @@ func (d *Dialer) resolveNow(ctx context.Context, addr Addr) (*config, error) {
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s: read the ssh configuration: %w", addr, context.Cause(ctx))
+		}
+		var notRun *notRunError
+		if errors.As(err, &notRun) {
+			return nil, &DialError{Addr: addr.String(), Op: "read the ssh configuration", Err: err}
 		}
 		return nil, &ConfigError{Addr: addr.String(), Err: err}
 	}
@@ -185,18 +189,35 @@ func (d *Dialer) sshDefaults(ctx context.Context, program string) (settings, err
 	return defaults, nil
 }
 
+// notRunError says that ssh could not be run to its end, which says nothing of
+// the configuration: this host is short of processes, memory or time.
+type notRunError struct{ err error }
+
+func (e *notRunError) Error() string { return e.err.Error() }
+func (e *notRunError) Unwrap() error { return e.err }
+
+// outputDelay is how long what ssh printed may take to arrive after its end.
+// Only what a Match exec leaves behind keeps it from arriving at all; a host
+// under load takes its time.
+const outputDelay = 10 * time.Second
+
 func runG(ctx context.Context, program string, args ...string) ([]byte, error) {
 	// -T: no complaint about the missing terminal.
 	cmd := exec.CommandContext(ctx, program, append([]string{"-T", "-G"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = outputDelay
 	out, err := cmd.Output()
 	if err != nil {
 		if msg := strings.TrimSpace(stderr.String()); msg != "" {
 			return nil, errors.New(strings.ReplaceAll(msg, "\n", "; "))
 		}
-		return nil, fmt.Errorf("run %s -G: %w", program, err)
+		err = fmt.Errorf("run %s -G: %w", program, err)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || !exit.Exited() {
+			err = &notRunError{err}
+		}
+		return nil, err
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -97,6 +98,28 @@ func TestResolveSeesChanges(t *testing.T) {
 	write(t, file, "Host a\n  Port 1234\n")
 	if c, err := d.resolve(t.Context(), Addr{Host: "a"}); err != nil || c.port != 1234 {
 		t.Errorf("got %+v, %v; want port 1234", c, err)
+	}
+}
+
+// TestSSHIsKilled: a host that can't run ssh now may be able to soon; what ssh
+// itself refuses, it goes on refusing.
+func TestSSHIsKilled(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "ssh")
+	var passing *DialError
+	var lasting *ConfigError
+	for text, want := range map[string]any{
+		"kill -9 $$":                    &passing,
+		"echo Bad option >&2; exit 255": &lasting,
+		"exit 255":                      &lasting,
+	} {
+		write(t, program, "#!/bin/sh\n"+text+"\n")
+		if err := os.Chmod(program, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_, err := NewDialer(Options{SSHProgram: program}).resolve(t.Context(), Addr{Host: "a"})
+		if !errors.As(err, want) {
+			t.Errorf("with an ssh that does %q: %T %v", text, err, err)
+		}
 	}
 }
 
