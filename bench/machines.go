@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -14,8 +13,7 @@ import (
 // measureManyMachines is line 14: machines that are not connected yet, and a command on each. The scheduler with 1 and with
 // 500 machines is compared by its own benchmark.
 func measureManyMachines(ctx context.Context, w *world) (rows []row, err error) {
-	machines, closeAll, err := w.crowd(ctx)
-	defer func() { err = errors.Join(err, closeAll()) }()
+	machines, err := w.crowd(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"jobserver/ssh/sshtest"
 )
 
 // Lines 6 to 9, 13 and 15: what a long history and large matrices cost.
@@ -252,8 +251,7 @@ func measureIdle(ctx context.Context, w *world) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	machines, closeAll, err := w.crowd(ctx)
-	defer func() { err = errors.Join(err, closeAll()) }()
+	machines, err := w.crowd(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -319,28 +317,23 @@ func pause(ctx context.Context, d time.Duration) error {
 // crowdSize is how many machines lines 13 and 14 have.
 const crowdSize = 100
 
-// crowd starts the machines, each an sshd on an address of its own.
-func (w *world) crowd(ctx context.Context) (names []string, closeAll func() error, err error) {
-	var machines []*sshtest.Machine
-	closeAll = func() error {
-		var errs []error
-		for _, m := range machines {
-			errs = append(errs, m.Close())
-		}
-		return errors.Join(errs...)
-	}
+// crowd starts the machines, each an sshd on an address of its own, when a line first asks for them. They end with the world.
+func (w *world) crowd(ctx context.Context) (names []string, err error) {
 	for i := range crowdSize {
 		if err := ctx.Err(); err != nil {
-			return nil, closeAll, err
+			return nil, err
 		}
 		name := fmt.Sprintf("c%d", i)
+		if names = append(names, name); i < len(w.many) {
+			continue
+		}
 		m, err := w.newMachine(name)
 		if err != nil {
-			return nil, closeAll, err
+			return nil, err
 		}
-		machines, names = append(machines, m), append(names, name)
+		w.many = append(w.many, m)
 	}
-	return names, closeAll, nil
+	return names, nil
 }
 
 // connectAll adds machines and waits until each is connected and has run a job.

@@ -29,6 +29,8 @@ type world struct {
 	fresh   string           // the same without
 	master  *exec.Cmd
 
+	many []*sshtest.Machine // made when they are first asked for, see crowd
+
 	history string // a state directory with a million jobs, made when it is first asked for
 }
 
@@ -109,8 +111,10 @@ func (w *world) close() error {
 		errs = append(errs, w.master.Process.Kill())
 		_ = w.master.Wait() // killed
 	}
-	if w.machine != nil {
-		errs = append(errs, w.machine.Close())
+	for _, m := range append(w.many, w.machine) {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
 }
