@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
 )
 
 // Lines 6 to 9, 13 and 15: what a long history and large matrices cost.
