@@ -297,9 +297,10 @@ type watchedConn struct {
 	net.Conn
 	up atomic.Bool // the handshake is over, or this side ended it
 
-	buf    []byte // what Read reads into; the reader's, as are the next two
-	ahead  []byte // what of it wasn't asked for yet
-	filled bool   // the last read filled it
+	buf     []byte // what Read reads into; the reader's, as are the next three
+	ahead   []byte // what of it wasn't asked for yet
+	filled  bool   // the last read filled it
+	readErr error  // of the connection, to be told after what is ahead
 
 	mu    sync.Mutex
 	err   error  // of the first Read or Write that failed; guarded by mu
@@ -321,18 +322,19 @@ func (w *watchedConn) Close() error {
 // Read reads ahead: the library asks for the head of each packet, then for the
 // rest, and takes 32 KiB at most at once.
 func (w *watchedConn) Read(p []byte) (int, error) {
-	if len(w.ahead) == 0 {
+	if len(w.ahead) == 0 && w.readErr == nil {
 		if w.buf == nil || w.filled && len(w.buf) < maxPiece {
 			w.buf = make([]byte, min(max(minPiece, 2*len(w.buf)), maxPiece))
 		}
-		n, err := w.Conn.Read(w.buf)
+		var n int
+		n, w.readErr = w.Conn.Read(w.buf)
 		w.ahead, w.filled = w.buf[:n], n == len(w.buf)
 		if !w.up.Load() {
-			w.note(w.ahead, err)
+			w.note(w.ahead, w.readErr)
 		}
-		if err != nil {
-			return copy(p, w.ahead), err
-		}
+	}
+	if len(w.ahead) == 0 {
+		return 0, w.readErr
 	}
 	n := copy(p, w.ahead)
 	w.ahead = w.ahead[n:]
