@@ -170,7 +170,9 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 			sealAt = now.Add(sealAfter)
 		}
 		if !writing && now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
-			writing = l.startSnapshot()
+			if writing = l.startSnapshot(); !writing {
+				retrySnapshot = now.Add(snapshotPause)
+			}
 		}
 		next := l.state.Wake(now)
 		if !sealAt.IsZero() && (next.IsZero() || sealAt.Before(next)) {

@@ -29,6 +29,7 @@ type tape struct {
 	hold     chan struct{} // a snapshot waits for it
 	snapshot [][]byte
 	snapFail error
+	cantSnap error         // begin one
 	busy     chan struct{} // a commit waits for it
 }
 
@@ -46,8 +47,11 @@ func (j *tape) Full() bool          { return j.full }
 func (j *tape) NeedsSnapshot() bool { return j.wants }
 func (j *tape) Seal() error         { j.seals = append(j.seals, time.Now()); return nil }
 func (j *tape) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
-	j.wants = false
 	j.snaps++
+	if j.cantSnap != nil {
+		return nil, j.cantSnap
+	}
+	j.wants = false
 	return func(each func(func([]byte) error) error) error {
 		if j.hold != nil {
 			<-j.hold
@@ -405,6 +409,28 @@ func TestSnapshotWhileRunning(t *testing.T) {
 		synctest.Wait()
 		if d.tape.snaps != 2 || len(d.problems) != 1 {
 			t.Errorf("%d snapshots, problems %q", d.tape.snaps, d.problems)
+		}
+	})
+}
+
+// TestSnapshotNotBegun: it is tried again a while later, and not at each turn until then.
+func TestSnapshotNotBegun(t *testing.T) {
+	inBubble(t, func(t *testing.T, d *desk) {
+		d.tape.cantSnap, d.tape.wants = errors.New("no space"), true
+		for range 3 {
+			_, err := d.plan(t.Context(), "", oneJob)
+			check(t, err)
+		}
+		synctest.Wait()
+		if want := "begin a snapshot: no space"; d.tape.snaps != 1 || len(d.problems) != 1 || d.problems[0] != want {
+			t.Errorf("%d attempts, problems %q", d.tape.snaps, d.problems)
+		}
+		time.Sleep(snapshotPause + time.Second)
+		d.tape.cantSnap = nil
+		d.status(t, 1) // any turn
+		synctest.Wait()
+		if d.tape.snaps != 2 || len(d.problems) != 1 {
+			t.Errorf("%d attempts, problems %q", d.tape.snaps, d.problems)
 		}
 	})
 }
