@@ -24,59 +24,53 @@ func (it *item) record() *statepb.Job {
 	return it.matrix.Template
 }
 
-// queue is a heap: higher priority, then lower id, first.
-type queue []*item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, k int) bool {
-	if q[i].priority != q[k].priority {
-		return q[i].priority > q[k].priority
+// before is the order of a queue: higher priority, then lower id, first.
+func (it *item) before(o *item) bool {
+	if it.priority != o.priority {
+		return it.priority > o.priority
 	}
-	return q[i].id < q[k].id
-}
-func (q queue) Swap(i, k int) {
-	q[i], q[k] = q[k], q[i]
-	q[i].pos, q[k].pos = i, k
-}
-func (q *queue) Push(x any) {
-	it := x.(*item)
-	it.pos = len(*q)
-	*q = append(*q, it)
-}
-func (q *queue) Pop() any {
-	old := *q
-	it := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	return it
+	return it.id < o.id
 }
 
-// delayHeap holds the waiting jobs whose retry is not due, the earliest first.
-type delayHeap []*job
+func (it *item) place() *int { return &it.pos }
 
-func (h delayHeap) Len() int { return len(h) }
-func (h delayHeap) Less(i, k int) bool {
-	if h[i].NotBefore != h[k].NotBefore {
-		return h[i].NotBefore < h[k].NotBefore
+// before is the order of those whose retry is not due: the earliest first.
+func (j *job) before(o *job) bool {
+	if j.NotBefore != o.NotBefore {
+		return j.NotBefore < o.NotBefore
 	}
-	return h[i].Id < h[k].Id
+	return j.Id < o.Id
 }
-func (h delayHeap) Swap(i, k int) {
+
+func (j *job) place() *int { return &j.late }
+
+// heapedBy is what a heapOf holds: it knows its place there, -1 when it is in none, so that it can be found again.
+type heapedBy[T any] interface {
+	before(T) bool
+	place() *int
+}
+
+// heapOf is for container/heap: the first is the one before all others.
+type heapOf[T heapedBy[T]] []T
+
+func (h heapOf[T]) Len() int           { return len(h) }
+func (h heapOf[T]) Less(i, k int) bool { return h[i].before(h[k]) }
+func (h heapOf[T]) Swap(i, k int) {
 	h[i], h[k] = h[k], h[i]
-	h[i].late, h[k].late = i, k
+	*h[i].place(), *h[k].place() = i, k
 }
-func (h *delayHeap) Push(x any) {
-	j := x.(*job)
-	j.late = len(*h)
-	*h = append(*h, j)
+func (h *heapOf[T]) Push(x any) {
+	t := x.(T)
+	*t.place() = len(*h)
+	*h = append(*h, t)
 }
-func (h *delayHeap) Pop() any {
+func (h *heapOf[T]) Pop() any {
 	old := *h
-	j := old[len(old)-1]
-	old[len(old)-1] = nil
+	t := old[len(old)-1]
+	clear(old[len(old)-1:])
 	*h = old[:len(old)-1]
-	j.late = -1
-	return j
+	*t.place() = -1
+	return t
 }
 
 // enqueue puts a job where its status wants it: in its class's queue, among the delayed, in its machine's

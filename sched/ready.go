@@ -16,10 +16,10 @@ import (
 // class is a class that has machines or jobs: its machines by address and its queue.
 type class struct {
 	name     string
-	queue    queue
-	machines []*machine // all of them
-	ready    ready      // those that can take a job, now and as long as nothing about them changes
-	watched  []*machine // the few that Decide looks at one by one, as what it may do with them depends on the time or on others
+	queue    heapOf[*item]
+	machines []*machine       // all of them
+	ready    heapOf[*machine] // those that can take a job, now and as long as nothing about them changes
+	watched  []*machine       // the few that Decide looks at one by one, as what it may do with them depends on the time or on others
 }
 
 func (s *State) class(name string) *class {
@@ -89,29 +89,6 @@ func withoutMachine(sorted []*machine, m *machine) []*machine {
 	return slices.DeleteFunc(sorted, func(k *machine) bool { return k == m })
 }
 
-// ready is a heap of machines, the best first.
-type ready []*machine
-
-func (r ready) Len() int           { return len(r) }
-func (r ready) Less(i, k int) bool { return r[i].before(r[k]) }
-func (r ready) Swap(i, k int) {
-	r[i], r[k] = r[k], r[i]
-	r[i].spot, r[k].spot = i, k
-}
-func (r *ready) Push(x any) {
-	m := x.(*machine)
-	m.spot = len(*r)
-	*r = append(*r, m)
-}
-func (r *ready) Pop() any {
-	old := *r
-	m := old[len(old)-1]
-	old[len(old)-1] = nil
-	*r = old[:len(old)-1]
-	m.spot = -1
-	return m
-}
-
 // before prefers the machine with most room for its size, then the one that has waited longest.
 func (m *machine) before(o *machine) bool {
 	if d := m.room*int(o.Slots) - o.room*int(m.Slots); d != 0 {
@@ -122,6 +99,8 @@ func (m *machine) before(o *machine) bool {
 	}
 	return strings.Compare(m.Addr, o.Addr) < 0
 }
+
+func (m *machine) place() *int { return &m.spot }
 
 // roomAmong are the watched machines of a class that can take a job just now.
 func (s *State) roomAmong(watched []*machine, now time.Time) (rooms []*machine) {

@@ -38,7 +38,7 @@ type State struct {
 	copying map[uint64]*job // live jobs whose results are on their way
 	empty   map[uint64]bool // matrices without a job, to be forgotten
 	accused map[uint64]bool // matrices that may have to be held
-	delayed delayHeap       // retries that wait for their time
+	delayed heapOf[*job]    // retries that wait for their time
 	config  Config
 	effects []effect // what the changes applied since the last turn ask of the fleet
 	used    uint64   // counts dispatches, to spread them over machines
