@@ -206,7 +206,7 @@ func TestFullDisk(t *testing.T) {
 	m := newMachine(t)
 	must(t, os.Mkdir(m.root, 0o700))
 	if err := unix.Mount("tmpfs", m.root, "tmpfs", 0, "size=256k"); err != nil {
-		if os.Geteuid() == 0 && os.Getenv("CI") != "" {
+		if os.Geteuid() == 0 && os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Logf("not as this user: %v", err)
