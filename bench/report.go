@@ -69,7 +69,11 @@ func firstLine(ctx context.Context, words ...string) string {
 
 // writeRuns writes one table: the last run's figures, and the ratios of all runs.
 func writeRuns(b *bytes.Buffer, runs []table) {
-	fmt.Fprintf(b, "| | Figure | Ours | Theirs | Ratio, %d runs in a row | Spread within the last | Target | |\n|---|---|---|---|---|---|---|---|\n", len(runs))
+	ratio, spread := "Ratio", "Spread"
+	if len(runs) > 1 {
+		ratio, spread = fmt.Sprintf("Ratio, %d runs in a row", len(runs)), "Spread within the last"
+	}
+	fmt.Fprintf(b, "| | Figure | Ours | Theirs | %s | %s | Target | |\n|---|---|---|---|---|---|---|---|\n", ratio, spread)
 	for i, r := range runs[len(runs)-1].rows {
 		ratios := make([]string, len(runs))
 		all := true
