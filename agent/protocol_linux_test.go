@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -291,4 +292,41 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("%+v is not %+v", again, e)
 		}
 	})
+}
+
+// TestSilentHost: an agent whose host is gone without a word ends, with its connection; what was asked of it is done first.
+func TestSilentHost(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	s := m.command("exec sleep 1000")
+	start(t, c, s)
+	silent, err := Connect(m.ctx(), m.dial("--silence", "50ms"))
+	must(t, err)
+	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour}); !errors.Is(err, ErrClosed) {
+		t.Errorf("a poll: %v", err)
+	}
+	<-silent.Done()
+	if r, err := c.Poll(t.Context(), PollRequest{Run: s.Run, Wait: -1}); err != nil || r.State != Running {
+		t.Errorf("the run doesn't go on: %+v, %v", r, err)
+	}
+	must(t, c.Kill(t.Context(), s.Run))
+
+	in, out, err := os.Pipe()
+	must(t, err)
+	defer in.Close()
+	defer out.Close()
+	a := &agent{silence: time.Millisecond, calls: map[uint32]*serving{1: {method: methodFetch}}}
+	heard := make(chan error)
+	go func() { heard <- a.hear(in, bufio.NewReader(in)) }()
+	select {
+	case err := <-heard:
+		t.Errorf("while it works: %v", err)
+	case <-time.After(20 * a.silence):
+		a.mu.Lock()
+		a.calls[1] = &serving{method: methodPoll}
+		a.mu.Unlock()
+		if err := <-heard; err != errSilent {
+			t.Errorf("when there is only a poll: %v", err)
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,7 @@ import (
 )
 
 // Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input
-// and output, and returns when its input ends.
+// and output, and returns when its input ends, or the host has said nothing for long.
 func Main(args []string) int {
 	inheritNothing()
 	// The machine is there for experiments: what we do must not be felt.
@@ -31,12 +32,13 @@ func Main(args []string) int {
 	root := flags.String("root", "", "keep runs in `DIR` (default: the first that is local, writable and executable of"+
 		" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
 	bootIDFile := flags.String("boot-id-file", failpoint.File("boot-id", "/proc/sys/kernel/random/boot_id"), "read the boot id from `FILE`")
+	silence := flags.Duration("silence", failpoint.Duration("silence", defaultSilence), "end when the host has said nothing for `DURATION`")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
 	// If our output is a pipe, a longer one costs fewer turns between its ends.
 	_, _ = unix.FcntlInt(1, unix.F_SETPIPE_SZ, 1<<20)
-	if err := serve(os.Stdin, os.Stdout, *root, *bootIDFile); err != nil {
+	if err := serve(patient(0), patient(1), *root, *bootIDFile, *silence); err != nil {
 		fmt.Fprintf(os.Stderr, "jobserver agent: %v\n", err)
 		return 1
 	}
@@ -49,6 +51,7 @@ type agent struct {
 	watch               *watcher
 	pool                *pool
 	long                longBuffers // for what Poll reads, and its replies
+	silence             time.Duration
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -59,6 +62,7 @@ type agent struct {
 // serving is a call under way, on the agent's side.
 type serving struct {
 	id     uint32
+	method byte
 	out    *frameWriter
 	cancel context.CancelFunc
 
@@ -70,13 +74,28 @@ type serving struct {
 // maxCalls bounds the calls of one connection that are under way.
 const maxCalls = 4096
 
-func serve(in io.Reader, out io.Writer, root, bootIDFile string) error {
+// defaultSilence is after which time a host that says nothing is gone. It looks at the machine's vital signs each minute, and
+// closes a second connection that it doesn't use.
+const defaultSilence = 10 * time.Minute
+
+// errSilent: the host may have lost its power, or a firewall may have forgotten the connection; then sshd would keep it, and us, for
+// hours: by itself it hears of that only when it sends something.
+var errSilent = &Error{Kind: KindClosed, Msg: "the host said nothing for so long that the agent took it for gone"}
+
+// patient is one of our standard streams, with deadlines if it is a pipe or a socket.
+func patient(fd int) *os.File {
+	_ = unix.SetNonblock(fd, true) // what can't be so blocks
+	return os.NewFile(uintptr(fd), "")
+}
+
+func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) error {
 	w := &frameWriter{w: out}
 	a, err := newAgent(w, root, bootIDFile)
 	if err != nil {
 		w.write(append(magic[:len(magic):len(magic)], makeFrame(typeFail, 0, encode(asError(err).fields))...))
 		return err
 	}
+	a.silence = silence
 	defer a.watch.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer a.work.Wait()
@@ -89,7 +108,11 @@ func serve(in io.Reader, out io.Writer, root, bootIDFile string) error {
 	}
 	r := bufio.NewReaderSize(in, 64<<10)
 	for first := true; ; first = false {
-		f, err := readFrame(r, maxFrame, freshBuffer)
+		err := a.hear(in, r)
+		var f frame
+		if err == nil {
+			f, err = readFrame(r, maxFrame, freshBuffer)
+		}
 		if err == io.EOF {
 			return nil
 		}
@@ -121,6 +144,32 @@ func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
 		return nil, err
 	}
 	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{}}, nil
+}
+
+// hear waits for the host's next word, or gives errSilent.
+func (a *agent) hear(in *os.File, r *bufio.Reader) error {
+	for {
+		_ = in.SetReadDeadline(time.Now().Add(a.silence)) // an input without deadlines is a file
+		_, err := r.Peek(1)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return nil // reading the frame gives any other error
+		case !a.working():
+			return errSilent
+		}
+	}
+}
+
+// working tells whether the host waits for something that we do, and not only for news: then it need not say anything.
+func (a *agent) working() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.calls {
+		if s.method != methodPoll {
+			return true
+		}
+	}
+	return false
 }
 
 // frameWriter lets one goroutine at a time write.
@@ -168,7 +217,7 @@ func (a *agent) serving(id uint32) *serving {
 // begin starts a call's goroutine.
 func (a *agent) begin(ctx context.Context, f frame) error {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &serving{id: f.id, out: a.out, cancel: cancel, credit: window, more: make(chan struct{}, 1)}
+	s := &serving{id: f.id, method: f.payload[0], out: a.out, cancel: cancel, credit: window, more: make(chan struct{}, 1)}
 	a.mu.Lock()
 	busy, twice := len(a.calls) >= maxCalls, a.calls[f.id] != nil
 	if !busy && !twice {

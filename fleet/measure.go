@@ -8,11 +8,8 @@ import (
 
 // measure takes a machine's vital signs now and then, as long as its link lasts. All machines are measured at
 // the same moments, so that an idle daemon wakes once for all of them: a question and an answer of some hundred
-// bytes each are no burden, and each machine computes its own.
+// bytes each are no burden, and each machine computes its own. It also tells the agent that we are still there.
 func (m *machine) measure(l *link) {
-	if m.addr == driversHere {
-		return
-	}
 	every := m.f.opt.MeasureEvery
 	for {
 		timer := time.NewTimer(every - time.Duration(m.f.opt.Now().UnixNano())%every)
@@ -28,6 +25,9 @@ func (m *machine) measure(l *link) {
 			return // the link is at its end, and says why itself
 		}
 		now := m.f.opt.Now()
+		if m.addr == driversHere {
+			continue // no machine that jobs see
+		}
 		m.report(sched.Measured{Addr: m.addr, Vitals: vitals(facts, now, now.Sub(sent))})
 	}
 }

@@ -294,3 +294,15 @@ func TestOrphans(t *testing.T) {
 	}
 	w.cleanEnd()
 }
+
+// TestCutOff: the daemon dies while the network is cut, so that the machine never hears of it. Its agent doesn't wait for ever.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.add(inNamespace, withSSH(envOption("JOBSERVER_INSTEAD=silence=3s")))
+	eventually(t, "an agent is there", func() bool { return len(m.ours(t, false)) > 0 })
+	m.network.Cut()
+	w.kill()
+	eventually(t, "the agent has ended", func() bool { return len(m.ours(t, true)) == 0 })
+	m.network.Heal()
+}
