@@ -145,6 +145,8 @@ func TestHangingReceivers(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	p := newPool(t, "--metrics", "127.0.0.1:0")
 	p.J(t, "machine", "add", "local:a", "local:b", "foo", "--slots", "2")
+	p.becomes("local:a", connected)
+	p.becomes("local:b", connected) // the jobs may all be done without it
 	p.J(t, "add", "foo", "true", "-x", "20", "-q")
 	p.J(t, "add", "foo", "exit 1")
 	p.J(t, "add", "nowhere", "true")

@@ -91,6 +91,9 @@ func TestSetupParallel(t *testing.T) {
 	gate := pipe(t)
 	p := newPool(t)
 	p.J(t, "machine", "add", "local:a", "local:b", "local:c", "foo")
+	for _, addr := range []string{"local:a", "local:b", "local:c"} {
+		p.becomes(addr, connected) // before, whoever is there first has the first turn
+	}
 	p.J(t, "machine", "setup", "-q", "-e", "-c", "foo", "--parallel", "1", "--", "echo $JOBSERVER_MACHINE > "+gate)
 	p.happens("job.started", 1)
 	contains(t, p.J(t, "why", "3"), "1 machines of those that are set up together")
