@@ -15,14 +15,15 @@ import (
 // Whose fault is it? A machine that fails every job would eat the queue, since it is free again at once; a
 // matrix that can't succeed would empty the class, if its failures were counted against the machines. So four
 // failures in a row, of different jobs, only make a machine suspect. Other machines of its class decide: if
-// one has succeeded with the same matrix or command, the suspect is set aside in CLASS-broken; until then it
-// rests. If most of the machines become suspect, the work is to blame: a matrix is held, and all of them go
+// one has succeeded with the same matrix or command, the suspect is set aside in CLASS-broken; until then, and
+// while the jobs themselves are still to be tried again, it rests. If most of the machines become suspect, the work is to blame: a matrix is held, and all of them go
 // on. A machine that rests though nobody can tell is tried with one job after a while.
 //
 // A failure that follows a job over machines counts once, against the first; and when the job has failed on
 // most machines of the class, or on four, it is the job's own: it counts against none of them, but against
 // its matrix. When the job succeeds somewhere after all, it counts against all on which it failed. So that
-// this is soon known, a retry goes to a machine on which the job hasn't failed yet, where there is one.
+// this is soon known, a retry goes to a machine on which the job hasn't failed yet, where there is one. A sweep
+// needs this care: cells with one bad value come one after the other, and fail at once on whichever machine is free.
 
 const (
 	// failuresInRow is how many different jobs have to fail in a row before a machine is suspect, and how many
@@ -220,7 +221,10 @@ func (s *State) judge(c *class) *Change {
 			return moved(m.Addr, c.name+brokenSuffix, reason)
 		}
 		for _, f := range m.Failures {
-			if other := s.cleared(f.Work, m.Addr, c); other != "" && !f.Excused {
+			if f.Excused || s.goesOn(f.Job) {
+				continue
+			}
+			if other := s.cleared(f.Work, m.Addr, c); other != "" {
 				return moved(m.Addr, c.name+brokenSuffix, reason+"; the same work succeeded on "+other)
 			}
 		}
@@ -230,6 +234,12 @@ func (s *State) judge(c *class) *Change {
 		return nil
 	}
 	return s.acquit(suspects)
+}
+
+// goesOn says that a job which has failed will be tried again, and so will tell whose fault that was, better than others of its work.
+func (s *State) goesOn(job uint64) bool {
+	j := s.live[job]
+	return j != nil && j.Status != Copying
 }
 
 // cleared is a machine of the class, not this one, that has succeeded with the work and hasn't failed with it since: with a matrix of

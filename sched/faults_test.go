@@ -80,6 +80,9 @@ func TestFaults(t *testing.T) {
 		{"that tells", "a b", jobs(9, 0, "do N"), "a- a- a- a- 10m a+ a-", nil},
 		{"a job of which it was the fault", "a b", jobs(9, 1, "do N"), "a- a- a- a- 1s b+ b-", nil},
 		{"bad jobs follow", "a b", jobs(4, 1, "do N"), "a- b- 1s b- a- 1s a- b- 1s b- a-", nil},
+		{"a bad value is tried elsewhere", "a b c d e f", matrix(50, 1), "b+ a- a- a- a-", []string{"a rests"}},
+		{"and succeeds there", "a b c d e f", matrix(50, 1), "b+ a- a- a- a- 1s b+ b+", []string{"a in x-broken"}},
+		{"and fails there", "a b c d e f", matrix(50, 3), "b+ a- a- a- a- 2s b+ c+ d+ e+ b- c- d- e-", []string{"a rests"}},
 		{"a bad job goes around", "a b c", jobs(1, 9, "bad"), "a- 1s b- 2s c- 4s a- 8s b- 16s", nil},
 	}
 	for _, test := range tests {
