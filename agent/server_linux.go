@@ -38,7 +38,9 @@ func Main(args []string) int {
 	}
 	// If our output is a pipe, a longer one costs fewer turns between its ends.
 	_, _ = unix.FcntlInt(1, unix.F_SETPIPE_SZ, 1<<20)
-	if err := serve(patient(0), patient(1), *root, *bootIDFile, *silence); err != nil {
+	in := patient(0)
+	out := os.NewFile(1, "") // as it is, or patient too if both are one socket
+	if err := serve(in, out, *root, *bootIDFile, *silence); err != nil {
 		fmt.Fprintf(os.Stderr, "jobserver agent: %v\n", err)
 		return 1
 	}
@@ -82,7 +84,8 @@ const defaultSilence = 10 * time.Minute
 // hours: by itself it hears of that only when it sends something.
 var errSilent = &Error{Kind: KindClosed, Msg: "the host said nothing for so long that the agent took it for gone"}
 
-// patient is one of our standard streams, with deadlines if it is a pipe or a socket.
+// patient is one of our standard streams, with deadlines if it is a pipe or a socket. They have their price: waiting for the other
+// side takes more turns.
 func patient(fd int) *os.File {
 	_ = unix.SetNonblock(fd, true) // what can't be so blocks
 	return os.NewFile(uintptr(fd), "")
