@@ -40,13 +40,13 @@ func (w *world) largeFile() (string, error) {
 	return name, errors.Join(err, f.Sync(), f.Close())
 }
 
-// settle lets the disk finish what earlier turns left to it, so that no turn pays for another one.
+// settle lets the disk finish what earlier turns left to it, and fills memory, so that no turn pays for another one, or for the host.
 func (w *world) settle() error {
 	d, err := os.Open(w.dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+	return errors.Join(w.filler.fill(), unix.Syncfs(int(d.Fd())), w.filler.fill(), d.Close())
 }
 
 // same says with cmp or diff whether two files or directories hold the same.

@@ -97,11 +97,15 @@ func run(ctx context.Context, o options, times int, document string, words []str
 			return err
 		}
 		runs = append(runs, measured)
+		if len(words) > 0 {
+			continue
+		}
+		// After each: an error later on loses none of them.
+		if err := writeDocument(ctx, document, runs); err != nil {
+			return err
+		}
 	}
-	if len(words) > 0 {
-		return nil
-	}
-	return writeDocument(ctx, document, runs)
+	return nil
 }
 
 // measureAll measures lines in a world of their own, and prints each row as soon as it is known.

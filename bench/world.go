@@ -29,6 +29,8 @@ type world struct {
 	fresh   string           // the same without
 	master  *exec.Cmd
 
+	filler *filler
+
 	many []*sshtest.Machine // made when they are first asked for, see crowd
 
 	history string // a state directory with a million jobs, made when it is first asked for
@@ -61,6 +63,9 @@ func (w *world) prepare(ctx context.Context) error {
 		return fmt.Errorf("%s is in memory: name a directory on a disk with BENCH_DIR", w.dir)
 	}
 	var err error
+	if w.filler, err = newFiller(w.path("filler")); err != nil {
+		return err
+	}
 	if w.user, err = sshtest.NewClient(w.path("user")); err != nil {
 		return err
 	}
@@ -115,6 +120,9 @@ func (w *world) close() error {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}
+	}
+	if w.filler != nil {
+		errs = append(errs, w.filler.close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
 }
