@@ -123,6 +123,9 @@ func TestUnresolvable(t *testing.T) {
 	if e.Host != "no-such-machine.invalid" {
 		t.Errorf("host = %q", e.Host)
 	}
+	if text := e.Error(); !strings.HasPrefix(text, "nowhere: look up the name no-such-machine.invalid: ") || strings.Count(text, e.Host) != 1 {
+		t.Errorf("it says %q", text)
+	}
 }
 
 func TestRefused(t *testing.T) {

@@ -3,6 +3,7 @@ package ssh
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -119,7 +120,17 @@ type ResolveError struct {
 }
 
 func (e *ResolveError) Error() string {
-	return fmt.Sprintf("%s: look up %s: %v", e.Addr, e.Host, e.Err)
+	name, why := "the name "+e.Host, e.Err.Error()
+	if e.Host == e.Addr {
+		name = "its name"
+	}
+	var dns *net.DNSError
+	if errors.As(e.Err, &dns) { // whose own text has the name once more
+		if why = dns.Err; dns.Server != "" {
+			why += ", says " + dns.Server
+		}
+	}
+	return fmt.Sprintf("%s: look up %s: %s", e.Addr, name, why)
 }
 
 func (e *ResolveError) Unwrap() error { return e.Err }
