@@ -113,8 +113,7 @@ func TestReboot(t *testing.T) {
 	p.J(t, "machine", "add", "gpu1", "foo", "--slots", "2")
 	p.J(t, "add", "foo", "[ {ATTEMPT} = 2 ] || sleep 1000", "--max-failures", "1")
 	p.J(t, "add", "foo", "sleep 1000")
-	p.happens("job.started", 1)
-	p.happens("job.started", 2)
+	p.happens("job.started", 1, 2)
 	m.reboot("second boot")
 	p.J(t, "wait", "1")
 	if _, _, code, err := p.Run(t.Context(), "wait", "2"); err != nil || code != 1 {

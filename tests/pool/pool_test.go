@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,10 +169,15 @@ func (p *pool) await(what string, is func(*api.Event) bool) api.Event {
 	}
 }
 
-// happens waits for an event of a kind about a job.
-func (p *pool) happens(kind string, job uint64) api.Event {
+// happens waits for an event of a kind about each of some jobs, in whichever order.
+func (p *pool) happens(kind string, jobs ...uint64) {
 	p.t.Helper()
-	return p.await(fmt.Sprintf("%s of job %d", kind, job), func(e *api.Event) bool { return e.Kind == kind && e.JID == job })
+	p.await(fmt.Sprintf("%s of jobs %d", kind, jobs), func(e *api.Event) bool {
+		if e.Kind == kind {
+			jobs = slices.DeleteFunc(jobs, func(jid uint64) bool { return jid == e.JID })
+		}
+		return len(jobs) == 0
+	})
 }
 
 // look gives a machine as `machine ls` shows it.

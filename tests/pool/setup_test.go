@@ -114,7 +114,7 @@ func TestSetupParallel(t *testing.T) {
 func TestExpires(t *testing.T) {
 	gate := pipe(t)
 	p := newPool(t)
-	p.J(t, "machine", "add", "local:a", "foo", "--until", "1s")
+	p.J(t, "machine", "add", "local:a", "foo", "--until", "5s") // long enough for the job to start
 	p.J(t, "add", "foo", "cat "+gate)
 	p.await("the machine to expire", func(e *api.Event) bool { return e.Kind == "machine.expired" })
 	p.J(t, "add", "foo", "true")
