@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -140,7 +141,12 @@ func TestBroken(t *testing.T) {
 	p.J(t, "machine", "add", "gpu1", "gpu2", "foo")
 	p.becomes("gpu1", connected)
 	p.becomes("gpu2", connected)
-	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || exit 0; experiment {I}", t.TempDir(), "I=1..40", "--max-failures", "1")
+	// The good one's first job waits until the other has failed often enough.
+	gate, mark := pipe(t), filepath.Join(t.TempDir(), "first")
+	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || { mkdir "+mark+" 2> /dev/null && read x < "+gate+"; exit 0; }; experiment {I}", t.TempDir(),
+		"I=1..40", "--max-failures", "1")
+	p.becomes("gpu2", func(m api.Machine) bool { return m.Failures == 4 })
+	feed(t, gate, "go\n")
 	p.J(t, "wait", "%1")
 	var got notify.Message
 	b, err := os.ReadFile(news)
