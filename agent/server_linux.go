@@ -21,7 +21,7 @@ import (
 	"jobserver/failpoint"
 )
 
-// Main is `jobserver agent [--root DIR] [--boot-id-file FILE]`: it serves one connection on standard input
+// Main is `jobserver agent [--root DIR] [--boot-id-file FILE] [--silence DURATION]`: it serves one connection on standard input
 // and output, and returns when its input ends, or the host has said nothing for long.
 func Main(args []string) int {
 	inheritNothing()

@@ -41,6 +41,7 @@ func (w *world) largeFile() (string, error) {
 }
 
 // settle lets the disk finish what earlier turns left to it, and fills memory, so that no turn pays for another one, or for the host.
+// It fills twice: before the sync, what was just removed is still ours, and cheap; while that lasts, more may be given back.
 func (w *world) settle() error {
 	d, err := os.Open(w.dir)
 	if err != nil {
