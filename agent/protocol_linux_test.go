@@ -300,7 +300,7 @@ func TestSilentHost(t *testing.T) {
 	c := m.connect()
 	s := m.command("exec sleep 1000")
 	start(t, c, s)
-	silent, err := Connect(m.ctx(), m.dial("--silence", "50ms"))
+	silent, err := Connect(m.ctx(), m.dial("--silence", "1s"))
 	must(t, err)
 	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour}); !errors.Is(err, ErrClosed) {
 		t.Errorf("a poll: %v", err)
