@@ -23,16 +23,9 @@ func (e *takenError) Error() string {
 	return e.name + " exists already and is not replaced"
 }
 
-// place makes what was gathered durable and moves it to the destination.
-func (t *transfer) place() error {
+// place makes what was gathered durable and moves it to the destination, with its record.
+func (t *transfer) place(record []byte) error {
 	c := t.c
-	if err := t.putDiff(t.c.Job.Code); err != nil {
-		return err
-	}
-	record, err := t.record().marshal()
-	if err != nil {
-		return err
-	}
 	parent, err := os.OpenRoot(c.partDir())
 	if err != nil {
 		return fmt.Errorf("open the destination: %w", err)

@@ -84,7 +84,7 @@ func (t *transfer) note(r resumption) error {
 // fetch brings what of the manifest isn't in part yet, and names what changed on the machine meanwhile.
 func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 	in := &receiver{t: t, sum: sha256.New()}
-	defer in.close()
+	defer func() { err = errors.Join(err, in.close()) }()
 	partial := t.noted()
 	t.have = map[string]*item{}
 	for _, e := range t.manifest.Entries {
@@ -184,17 +184,18 @@ func (t *transfer) hash(name string) ([]byte, error) {
 	return sum.Sum(nil), nil
 }
 
-// receiver writes what Fetch brings into part.
+// receiver writes what Fetch brings into part: small files through writers of their own, see smallfiles.go, others as their bytes come.
 type receiver struct {
 	t        *transfer
 	files    []agent.Entry // to be fetched
 	requests []agent.FetchFile
 	changed  []string
 
-	dirName string // the directory of the current file
-	dir     *os.Root
-	file    *os.File // the current one, once it was opened
-	sum     hash.Hash
+	dir     *folder // of the current file; it stays open for its neighbours
+	small   smallFiles
+	whole   *smallFile // the current one, if it is small
+	file    *os.File   // else, once it was opened
+	sum     hash.Hash  // of file
 	flush   flusher
 	written int64 // since space was looked at
 }
@@ -204,16 +205,17 @@ const lookAfter = 64 << 20
 
 // Data implements agent.Sink.
 func (in *receiver) Data(i int, p []byte) error {
-	if in.file == nil {
-		if err := in.open(i); err != nil {
-			return err
-		}
+	if err := in.begin(i); err != nil {
+		return err
 	}
 	if in.written += int64(len(p)); in.written > lookAfter {
 		in.written = 0
 		if err := in.t.enough(); err != nil {
 			return err
 		}
+	}
+	if in.whole != nil {
+		return in.whole.add(p)
 	}
 	in.sum.Write(p)
 	if _, err := in.file.Write(p); err != nil {
@@ -223,34 +225,43 @@ func (in *receiver) Data(i int, p []byte) error {
 	return nil
 }
 
-// open opens the current file, within its directory, which stays open for its neighbours.
-func (in *receiver) open(i int) error {
-	e, offset := in.files[i], in.requests[i].Offset
-	if dir := path.Dir(e.Name); in.dir == nil || dir != in.dirName {
-		if in.dir != nil {
-			in.dir.Close()
-		}
-		var err error
-		if in.dir, err = in.t.part.OpenRoot(dir); err != nil {
-			return fmt.Errorf("open a directory of the results: %w", err)
-		}
-		in.dirName = dir
+// begin makes the current file ready for its bytes, if it isn't.
+func (in *receiver) begin(i int) error {
+	if in.whole != nil || in.file != nil {
+		return nil
 	}
+	e := in.files[i]
+	if dir := path.Dir(e.Name); in.dir == nil || in.dir.name != dir {
+		in.leave()
+		var err error
+		if in.dir, err = openFolder(in.t.part, dir); err != nil {
+			return err
+		}
+	}
+	if e.Size <= smallSize {
+		in.whole = in.small.begin(e, in.dir)
+		return nil
+	}
+	return in.open(e, in.requests[i].Offset)
+}
+
+// open opens the current file, within its directory.
+func (in *receiver) open(e agent.Entry, offset int64) error {
 	if e.Size >= large {
 		if err := in.t.note(resumption{Name: e.Name, Size: e.Size, ModTime: e.ModTime}); err != nil {
 			return err
 		}
 	}
-	in.sum.Reset()
 	flags := os.O_RDWR | os.O_CREATE
 	if offset == 0 {
 		flags |= os.O_TRUNC
 	}
-	f, err := in.dir.OpenFile(path.Base(e.Name), flags, 0o600)
+	f, err := in.dir.root.OpenFile(path.Base(e.Name), flags, 0o600)
 	if err != nil {
 		return fmt.Errorf("open a result: %w", err)
 	}
 	in.file = f
+	in.sum.Reset()
 	if offset == 0 {
 		return nil
 	}
@@ -271,27 +282,35 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 		in.t.problems = append(in.t.problems, "not copied: "+e.Source+": "+f.Reason)
 		return in.drop(e.Name)
 	}
-	if in.file == nil {
-		if err := in.open(i); err != nil {
-			return err
-		}
+	if err := in.begin(i); err != nil {
+		return err
 	}
 	if got := in.requests[i].Offset + f.Bytes; got != e.Size {
 		return fmt.Errorf("%d bytes of %s came, it has %d", got, e.Source, e.Size)
 	}
+	have := &item{Entry: e}
+	in.t.have[e.Name] = have
+	if whole := in.whole; whole != nil {
+		in.whole = nil
+		whole.item = have
+		return in.small.finish(whole)
+	}
 	file := in.file
 	in.file = nil
-	name := path.Base(e.Name)
-	err := errors.Join(file.Chmod(e.Mode.Perm()|0o400), file.Close(), in.dir.Chtimes(name, e.ModTime, e.ModTime))
+	have.sha256 = in.sum.Sum(nil)
+	err := errors.Join(file.Chmod(e.Mode.Perm()|0o400), file.Close(), in.dir.setTime(path.Base(e.Name), e.ModTime))
 	if err != nil {
 		return fmt.Errorf("finish a result: %w", err)
 	}
-	in.t.have[e.Name] = &item{Entry: e, sha256: in.sum.Sum(nil)}
 	return nil
 }
 
 // drop removes a file that can't be used.
 func (in *receiver) drop(name string) error {
+	if in.whole != nil {
+		in.small.drop(in.whole)
+		in.whole = nil
+	}
 	if in.file != nil {
 		in.file.Close()
 		in.file = nil
@@ -302,11 +321,22 @@ func (in *receiver) drop(name string) error {
 	return nil
 }
 
-func (in *receiver) close() {
+// leave lets go of the current directory.
+func (in *receiver) leave() {
+	if in.dir != nil {
+		in.dir.leave()
+		in.dir = nil
+	}
+}
+
+// close returns when nothing is written any more.
+func (in *receiver) close() error {
+	if in.whole != nil {
+		in.small.drop(in.whole)
+	}
 	if in.file != nil {
 		in.file.Close()
 	}
-	if in.dir != nil {
-		in.dir.Close()
-	}
+	in.leave()
+	return in.small.close()
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"jobserver/agent"
 	"jobserver/failpoint"
@@ -168,7 +172,7 @@ type transfer struct {
 // item is a file that was copied.
 type item struct {
 	agent.Entry
-	sha256 []byte
+	sha256 []byte // final when the fetch has ended
 }
 
 // run gathers, verifies, makes durable and moves into place.
@@ -207,7 +211,11 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 		failpoint.Pause() // until that is durable
 	}
 	failpoint.Hit("fleet.results-gathered")
-	if err := t.place(); err != nil {
+	record, err := t.settle()
+	if err != nil {
+		return sched.CopyEnded{}, err
+	}
+	if err := t.place(record); err != nil {
 		return sched.CopyEnded{}, err
 	}
 	failpoint.Hit("fleet.results-placed")
@@ -338,6 +346,22 @@ func (t *transfer) gather(ctx context.Context) error {
 		}
 	}
 	return t.finishModes()
+}
+
+// many is how many files make a record that takes its time.
+const many = 1000
+
+// settle makes the record of what was gathered. Where that is long, the disk takes meanwhile what was written: the sync that
+// counts then has little left to do.
+func (t *transfer) settle() (record []byte, err error) {
+	var sync errgroup.Group
+	if len(t.have) >= many {
+		sync.Go(func() error { return syncRoot(t.part, unix.Syncfs) })
+	}
+	if err = t.putDiff(t.c.Job.Code); err == nil {
+		record, err = t.record().marshal()
+	}
+	return record, cmp.Or(err, sync.Wait())
 }
 
 // finishModes gives directories the permissions that they have on the machine, when nothing is written to
