@@ -86,7 +86,7 @@ func BenchmarkLogBytes(b *testing.B) {
 		_, err := os.ReadFile(fifo) // an agent that watches would be woken by every write
 		must(b, err)
 		r := PollRequest{Run: s.Run, Wait: 1 << 40, OutOff: size}
-		if p, err := c.Poll(b.Context(), r); err != nil || p.Exit == nil || p.Exit.OutLen != size {
+		if p, err := c.Poll(b.Context(), r, nil); err != nil || p.Exit == nil || p.Exit.OutLen != size {
 			b.Fatal(p, err)
 		}
 		b.StopTimer()
@@ -108,9 +108,9 @@ func BenchmarkFollow(b *testing.B) {
 		start(b, c, s)
 		r := PollRequest{Run: s.Run, Wait: 1 << 40}
 		for {
-			p, err := c.Poll(b.Context(), r)
+			p, err := c.Poll(b.Context(), r, nil)
 			must(b, err)
-			r.OutOff += int64(len(p.Out))
+			r.OutOff += p.Bytes
 			if p.Exit != nil {
 				break
 			}

@@ -71,24 +71,37 @@ func (s *Spec) size() int {
 
 // Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets,
 // another Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
-// What it has brought may be given back with Release.
-func (c *Client) Poll(ctx context.Context, r PollRequest) (PollReply, error) {
-	p, err := c.call(ctx, methodPoll, r.fields, nil)
+// Before it returns it hands what the run has written to output, in order and without a gap after the request's offsets. p is only
+// valid during the call; an error of output ends the Poll and is returned by it. Without output the bytes are dropped.
+func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, p []byte) error) (PollReply, error) {
+	var bytes int64
+	take := func(s Stream, p []byte) error {
+		bytes += int64(len(p))
+		if output == nil || len(p) == 0 {
+			return nil
+		}
+		return output(s, p)
+	}
+	p, err := c.call(ctx, methodPoll, r.fields, func(p []byte) error {
+		if len(p) == 0 || Stream(p[0]) >= streams {
+			return errorf(KindProtocol, "poll: a part of no stream")
+		}
+		return take(Stream(p[0]), p[1:])
+	})
 	if err != nil {
 		return PollReply{}, err
 	}
-	reply := PollReply{memory: p}
+	var reply PollReply
 	if err := decode(p, reply.fields); err != nil {
 		return PollReply{}, err
 	}
+	for s, p := range reply.short {
+		if err := take(Stream(s), p); err != nil {
+			return PollReply{}, err
+		}
+	}
+	reply.short, reply.Bytes = [streams][]byte{}, bytes
 	return reply, nil
-}
-
-// Release gives the memory of a reply's Out and Err back, for other replies: nobody may use them any more.
-func (c *Client) Release(r *PollReply) {
-	r.Out, r.Err = nil, nil
-	c.long.put(r.memory)
-	r.memory = nil
 }
 
 // Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that

@@ -27,8 +27,7 @@ type Client struct {
 
 	ended   chan struct{} // closed when the reader has ended
 	cancels sync.WaitGroup
-	buffers sync.Pool   // *[]byte of dataSize, for the frames of Fetch
-	long    longBuffers // for the replies of Poll
+	buffers sync.Pool // *[]byte of dataSize, for the parts of Fetch and Poll
 }
 
 // dataSize is the payload of a full frame of file contents: long enough that its head and the switch between
@@ -161,7 +160,7 @@ func (c *Client) read(r *bufio.Reader) {
 
 func (c *Client) alloc(kind byte, n int) []byte {
 	if kind != typePart || n > dataSize+256 {
-		return c.long.get(n)
+		return make([]byte, n)
 	}
 	return (*c.buffers.Get().(*[]byte))[:n]
 }
@@ -242,7 +241,7 @@ func (c *Client) write(ctx context.Context, buf []byte) error {
 func (c *Client) call(ctx context.Context, method byte, request func(*coder), onPart func([]byte) error) ([]byte, error) {
 	k := &call{ready: make(chan struct{}, 1)}
 	if onPart != nil {
-		k.window = window + dataSize
+		k.window = window(method) + dataSize
 	}
 	body := encode(func(w *coder) {
 		w.buf = append(newFrame(64), method)
@@ -319,7 +318,7 @@ func (c *Client) await(ctx context.Context, id uint32, k *call, onPart func([]by
 			if err != nil {
 				return nil, err
 			}
-			if credit >= window/8 && !over {
+			if credit >= k.window/8 && !over {
 				grant := binary.BigEndian.AppendUint32(nil, uint32(credit))
 				if err := c.write(ctx, makeFrame(typeCredit, id, grant)); err != nil {
 					return nil, err

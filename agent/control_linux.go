@@ -123,15 +123,9 @@ func (a *agent) kill(ctx context.Context, run RunID) error {
 
 // awaitFinal waits until a run has a final state, or never had another.
 func (a *agent) awaitFinal(ctx context.Context, run RunID) (PollReply, error) {
-	r := PollRequest{Run: run, Max: 1, Linger: -1, Wait: time.Minute, Ending: Canceled}
+	r := PollRequest{Run: run, Linger: -1, Wait: time.Minute, Ending: Canceled}
 	for {
-		// Offsets at the end of everything keep the reply from coming early, and an ending is expected.
-		f := follower{agent: a, dir: runDir(a.root, run), request: r}
-		s, err := f.sizes(nil)
-		if err != nil {
-			return PollReply{}, err
-		}
-		f.request.OutOff, f.request.ErrOff, f.request.MarksOff = s.out, s.err, s.marks
+		f := follower{agent: a, dir: runDir(a.root, run), request: r, quiet: true}
 		p, err := f.follow(ctx)
 		f.close()
 		if err != nil || p.State.Final() || p.State == None {

@@ -6,16 +6,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"sync"
 )
 
 // A frame on the wire: 4 bytes length of what follows (big-endian), 1 byte type, 4 bytes id of the call,
 // payload. Both sides send frames of many calls in turn; those of one call keep their order.
 const (
 	frameHead = 9
-	// maxFrame is the longest payload: a Poll's bytes and what
-	// goes with them. It is checked before memory is taken.
-	maxFrame = MaxPoll + 1<<20
+	// maxFrame is the longest payload. It is checked before memory is taken.
+	maxFrame = 5 << 20
 )
 
 // What a frame is. The direction is the host's (H) or the agent's (A).
@@ -45,14 +43,21 @@ const (
 )
 
 const (
-	minVersion = 1
-	maxVersion = 1
-	// window is how many bytes of parts of one call may be on their way or waiting in the host's memory. It
-	// keeps a link of 100 ms and 80 MB/s full.
-	window = 8 << 20
+	// 2: the output of a poll comes in parts.
+	minVersion = 2
+	maxVersion = 2
 	// maxJunk is how much a login shell may print before the agent speaks.
 	maxJunk = 64 << 10
 )
+
+// window is how many bytes of parts of one call may be on their way or waiting in the host's memory. For results it keeps a
+// link of 100 ms and 80 MB/s full. Polls are as many as runs that are followed, and each may have to wait for the host's disk.
+func window(method byte) int {
+	if method == methodPoll {
+		return 2 << 20
+	}
+	return 8 << 20
+}
 
 // magic begins what an agent sends. It is no valid UTF-8 and no escape sequence, so no banner contains it.
 var magic = []byte("\x00\xffjobserver agent\xff\x00\r\n")
@@ -106,28 +111,6 @@ func readFrame(r *bufio.Reader, limit int, alloc func(kind byte, n int) []byte) 
 		return frame{}, &Error{Kind: KindProtocol, Msg: "read frame", Err: err}
 	}
 	return f, nil
-}
-
-// longBuffers lends memory for messages that are so long, and come so quickly one after another where a command
-// prints much, that making it anew for each would be a good part of the work.
-type longBuffers struct{ pool sync.Pool }
-
-// get makes n bytes, or takes them from what was put back. They are not zero.
-func (l *longBuffers) get(n int) []byte {
-	if n <= dataSize {
-		return make([]byte, n)
-	}
-	if p, _ := l.pool.Get().(*[]byte); p != nil && cap(*p) >= n {
-		return (*p)[:n]
-	}
-	return make([]byte, n, (n+dataSize-1)/dataSize*dataSize)
-}
-
-// put takes back what get gave; nobody may use it any more. Other memory is left to the garbage collector.
-func (l *longBuffers) put(p []byte) {
-	if cap(p) > dataSize {
-		l.pool.Put(&p)
-	}
 }
 
 func freshBuffer(_ byte, n int) []byte { return make([]byte, n) }

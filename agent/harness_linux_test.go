@@ -161,6 +161,16 @@ type ended struct {
 	polls    int
 }
 
+// take collects output.
+func (e *ended) take(s Stream, p []byte) error {
+	if s == Stderr {
+		e.err = append(e.err, p...)
+	} else {
+		e.out = append(e.out, p...)
+	}
+	return nil
+}
+
 // follow polls a run to its end.
 func follow(t testing.TB, c *Client, id RunID) ended {
 	t.Helper()
@@ -176,13 +186,13 @@ func followTo(c *Client, id RunID, done func(ended) bool) (ended, error) {
 	var e ended
 	r := PollRequest{Run: id, Wait: time.Minute}
 	for {
-		p, err := c.Poll(ctx, r)
+		p, err := c.Poll(ctx, r, e.take)
 		if err != nil {
 			return e, err
 		}
 		e.polls++
 		e.state, e.exit = p.State, p.Exit
-		e.out, e.err, e.marks = append(e.out, p.Out...), append(e.err, p.Err...), append(e.marks, p.Marks...)
+		e.marks = append(e.marks, p.Marks...)
 		r.OutOff, r.ErrOff, r.MarksOff, r.Ending = int64(len(e.out)), int64(len(e.err)), p.MarksOff, p.Ending
 		if p.Exit != nil || done(e) {
 			return e, nil

@@ -59,7 +59,7 @@ func TestStartAfterForeignClaim(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run})
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run}, nil)
 	must(t, err)
 	if p.State != Launching {
 		t.Errorf("state %v while claimed", p.State)
@@ -124,7 +124,7 @@ func TestOtherBoot(t *testing.T) {
 	if _, err := os.Stat(m.dir(s.Run)); err == nil {
 		t.Error("a refused start left a directory")
 	}
-	if p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run}); err != nil || p.State != None {
+	if p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run}, nil); err != nil || p.State != None {
 		t.Errorf("poll: %+v, %v", p, err)
 	}
 	s.BootID = "boot-1"
@@ -207,7 +207,7 @@ func TestAgentDies(t *testing.T) {
 	before := awaitOutput(t, c, s.Run, "one\n")
 	must(t, l.cmd.Process.Kill())
 	<-c.Done()
-	if _, err := c.Poll(m.ctx(), PollRequest{Run: s.Run}); !errors.Is(err, ErrClosed) {
+	if _, err := c.Poll(m.ctx(), PollRequest{Run: s.Run}, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("poll on a dead agent: %v", err)
 	}
 	c.Close()
@@ -217,10 +217,11 @@ func TestAgentDies(t *testing.T) {
 		t.Errorf("start again: %+v", r)
 	}
 	must(t, os.WriteFile(fifo, []byte("between\n"), 0))
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(before.out)), Wait: time.Minute, Linger: time.Minute})
+	var e ended
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(before.out)), Wait: time.Minute, Linger: time.Minute}, e.take)
 	must(t, err)
-	if p.Exit == nil || p.Exit.Code != 3 || string(p.Out) != "between\ntwo\n" {
-		t.Errorf("after the agent's death: %+v, out %q", p.Exit, p.Out)
+	if p.Exit == nil || p.Exit.Code != 3 || string(e.out) != "between\ntwo\n" {
+		t.Errorf("after the agent's death: %+v, out %q", p.Exit, e.out)
 	}
 }
 
@@ -281,7 +282,7 @@ func TestCancelIsAcknowledged(t *testing.T) {
 	start(t, c, s)
 	e := awaitOutput(t, c, s.Run, "up")
 	must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true, Grace: time.Hour}))
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(e.out)), Wait: time.Minute})
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(e.out)), Wait: time.Minute}, nil)
 	must(t, err)
 	if p.Ending != Canceled || p.State != Running {
 		t.Errorf("after the cancel: ending %v, state %v", p.Ending, p.State)
@@ -448,7 +449,7 @@ func TestPollEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(m.ctx())
 	polled := make(chan error, 1)
 	go func() {
-		_, err := c.Poll(ctx, PollRequest{Run: s.Run, Wait: time.Hour})
+		_, err := c.Poll(ctx, PollRequest{Run: s.Run, Wait: time.Hour}, nil)
 		polled <- err
 	}()
 	must(t, c.Ping(m.ctx()))
@@ -457,7 +458,7 @@ func TestPollEndsWithItsContext(t *testing.T) {
 		t.Errorf("poll: %v", err)
 	}
 	must(t, c.Ping(m.ctx()))
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, Wait: time.Millisecond})
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, Wait: time.Millisecond}, nil)
 	if err != nil || p.State != Running {
 		t.Errorf("poll: %+v, %v", p, err)
 	}

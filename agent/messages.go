@@ -96,7 +96,6 @@ func (r *PollRequest) fields(c *coder) {
 	number(c, &r.OutOff)
 	number(c, &r.ErrOff)
 	number(c, &r.MarksOff)
-	number(c, &r.Max)
 	number(c, &r.Wait)
 	number(c, &r.Linger)
 	number(c, &r.Ending)
@@ -105,8 +104,9 @@ func (r *PollRequest) fields(c *coder) {
 func (r *PollReply) fields(c *coder) {
 	number(c, &r.State)
 	c.time(&r.StartedAt)
-	c.bytes(&r.Out)
-	c.bytes(&r.Err)
+	for s := range r.short {
+		c.bytes(&r.short[s])
+	}
 	list(c, &r.Marks, func(c *coder, m *Mark) {
 		number(c, &m.Kind)
 		c.string(&m.Text)

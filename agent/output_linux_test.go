@@ -169,7 +169,7 @@ func TestDroppedIsSaidWhileRunning(t *testing.T) {
 	start(t, c, s)
 	must(t, os.WriteFile(fifo, nil, 0))
 	// The mark is behind the bytes that were dropped.
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: 4, Wait: 1 << 40})
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: 4, Wait: 1 << 40}, nil)
 	must(t, err)
 	if len(p.Marks) != 1 || p.OutDropped < 7 || p.Exit != nil {
 		t.Errorf("while running: %+v", p)

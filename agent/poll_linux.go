@@ -11,27 +11,31 @@ import (
 	"time"
 )
 
-// plenty is how many bytes make waiting for more pointless.
-const plenty = 1 << 20
+const (
+	// plenty is how many bytes make waiting for more pointless.
+	plenty = 1 << 20
+	// shortOutput is how many bytes of a stream may come in the reply; more of them go before it, in parts.
+	shortOutput = 16 << 10
+	// sendTime is how long a poll sends without a reply, as long as there is plenty to send: marks, an ending and the
+	// exit record come with that.
+	sendTime = time.Second
+)
 
 // lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has ended.
 const lingerLook = time.Millisecond
 
-// poll answers as soon as there is something to say; see Client.Poll.
-func (a *agent) poll(ctx context.Context, r PollRequest) (PollReply, error) {
+// poll answers as soon as there is something to say; see Client.Poll. Output goes through s.
+func (a *agent) poll(ctx context.Context, r PollRequest, s *serving) (PollReply, error) {
 	if err := r.Run.Valid(); err != nil {
 		return PollReply{}, &Error{Kind: KindBadRequest, Msg: err.Error()}
 	}
 	if r.OutOff < 0 || r.ErrOff < 0 || r.MarksOff < 0 {
 		return PollReply{}, errorf(KindBadRequest, "poll %s: negative offset", r.Run.Name())
 	}
-	if r.Max <= 0 || r.Max > MaxPoll {
-		r.Max = MaxPoll
-	}
 	if r.Linger == 0 {
 		r.Linger = DefaultLinger
 	}
-	f := follower{agent: a, dir: runDir(a.root, r.Run), request: r}
+	f := follower{agent: a, dir: runDir(a.root, r.Run), request: r, serving: s}
 	defer f.close()
 	return f.follow(ctx)
 }
@@ -40,7 +44,10 @@ func (a *agent) poll(ctx context.Context, r PollRequest) (PollReply, error) {
 type follower struct {
 	*agent
 	dir     string
-	request PollRequest
+	request PollRequest // its offsets go forward with what was sent
+	serving *serving
+	quiet   bool      // output doesn't matter, and isn't sent
+	sending time.Time // since when parts are sent; zero if none was
 
 	news  *subscription
 	death *obituary
@@ -78,16 +85,26 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		if err != nil {
 			return PollReply{}, err
 		}
-		waiting := sizes.beyond(r)
+		waiting := sizes.beyond(f.request)
+		if f.quiet {
+			waiting = 0
+		}
 		if v.state == Vanished || v.state == Ambiguous {
 			sweep(r.Run) // what it left behind must not run on unsupervised
 		}
-		if timeUp || waiting >= plenty || waiting >= int64(r.Max) || v.state.Final() || v.state == None || v.ending != r.Ending && v.ending != NoCause {
-			return f.reply(v, sizes)
+		timeUp = timeUp || !f.sending.IsZero() && (waiting < plenty || time.Since(f.sending) > sendTime)
+		if waiting >= plenty && !timeUp {
+			if err := f.send(ctx, sizes); err != nil {
+				return PollReply{}, err
+			}
+			continue
+		}
+		if timeUp || waiting >= plenty || v.state.Final() || v.state == None || v.ending != r.Ending && v.ending != NoCause {
+			return f.reply(ctx, v, sizes)
 		}
 		if waiting > 0 && linger == nil {
 			if r.Linger < 0 {
-				return f.reply(v, sizes)
+				return f.reply(ctx, v, sizes)
 			}
 			t := time.NewTimer(r.Linger)
 			defer t.Stop()
@@ -185,13 +202,19 @@ func unlessMissing(err error) error {
 
 // sizes are the lengths of a run's files at one moment. They are read after the exit record was looked at, so
 // that those of an ended run are final.
-type sizes struct{ out, err, marks int64 }
+type sizes struct {
+	streams [streams]int64
+	marks   int64
+}
+
+// streamFiles are the files that the streams are in.
+var streamFiles = [streams]string{Stdout: fileOut, Stderr: fileErr}
 
 func (f *follower) sizes(e *Exit) (s sizes, err error) {
 	if e != nil {
-		return sizes{e.OutLen, e.ErrLen, e.MarksLen}, nil
+		return sizes{[streams]int64{Stdout: e.OutLen, Stderr: e.ErrLen}, e.MarksLen}, nil
 	}
-	for name, size := range map[string]*int64{fileOut: &s.out, fileErr: &s.err, fileMarks: &s.marks} {
+	for name, size := range map[string]*int64{fileOut: &s.streams[Stdout], fileErr: &s.streams[Stderr], fileMarks: &s.marks} {
 		fi, err := os.Stat(filepath.Join(f.dir, name))
 		if err := unlessMissing(err); err != nil {
 			return s, err
@@ -203,41 +226,95 @@ func (f *follower) sizes(e *Exit) (s sizes, err error) {
 	return s, nil
 }
 
+// offset is where the next bytes of a stream are.
+func (r *PollRequest) offset(s Stream) *int64 {
+	if s == Stderr {
+		return &r.ErrOff
+	}
+	return &r.OutOff
+}
+
 // beyond is how many bytes lie past the request's offsets.
 func (s sizes) beyond(r PollRequest) int64 {
-	return max(0, s.out-r.OutOff) + max(0, s.err-r.ErrOff) + max(0, s.marks-r.MarksOff)
+	n := max(0, s.marks-r.MarksOff)
+	for i, size := range s.streams {
+		n += max(0, size-*r.offset(Stream(i)))
+	}
+	return n
+}
+
+// sendOnce is how much of a stream is sent before the other one has its turn.
+const sendOnce = 16 << 20
+
+// send sends some of what lies past the offsets of both streams.
+func (f *follower) send(ctx context.Context, s sizes) error {
+	if f.sending.IsZero() {
+		f.sending = time.Now()
+	}
+	for i, size := range s.streams {
+		if n := min(size-*f.request.offset(Stream(i)), sendOnce); n > 0 {
+			if err := f.sendStream(ctx, Stream(i), n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sendStream sends n bytes of a stream, and moves its offset.
+func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
+	off := f.request.offset(s)
+	file, err := os.Open(filepath.Join(f.dir, streamFiles[s]))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	head := append(newFrame(1), byte(s))
+	for end := *off + n; *off < end; {
+		// Up to a multiple of a page: the host copies from there on to even addresses.
+		n := min(end-*off, dataSize-*off%pageSize)
+		if err := f.serving.filePart(ctx, head, file, *off, int(n)); err != nil {
+			return fmt.Errorf("send the file %s of run %s: %w", streamFiles[s], f.request.Run.Name(), err)
+		}
+		*off += n
+	}
+	return nil
 }
 
 // reply hands out what there is.
-func (f *follower) reply(v view, s sizes) (PollReply, error) {
-	r := f.request
-	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending, MarksOff: r.MarksOff, OutDropped: v.drops[0], ErrDropped: v.drops[1]}
+func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error) {
+	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending, OutDropped: v.drops[0], ErrDropped: v.drops[1]}
 	if v.exit != nil {
 		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped, v.exit.ErrDropped
-		if r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen || r.MarksOff > v.exit.MarksLen {
+		if r := f.request; r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen || r.MarksOff > v.exit.MarksLen {
 			return p, errorf(KindBadRequest, "poll %s: an offset is beyond the end", r.Run.Name())
 		}
 	}
-	// If both streams have much, each gets half.
-	nOut, nErr := max(0, s.out-r.OutOff), max(0, s.err-r.ErrOff)
-	half := int64(r.Max) / 2
-	nErr = min(nErr, max(half, int64(r.Max)-nOut))
-	nOut = min(nOut, int64(r.Max)-nErr)
-	var err error
-	if p.Out, err = f.read(fileOut, r.OutOff, nOut); err != nil {
-		return p, err
+	if f.quiet {
+		return p, nil
 	}
-	if p.Err, err = f.read(fileErr, r.ErrOff, nErr); err != nil {
-		return p, err
+	for i, size := range s.streams {
+		off := f.request.offset(Stream(i))
+		rest := size - *off
+		var err error
+		if rest > shortOutput {
+			err = f.sendStream(ctx, Stream(i), min(rest, sendOnce))
+		} else {
+			p.short[i], err = f.read(streamFiles[i], *off, rest)
+			*off += int64(len(p.short[i]))
+		}
+		if err != nil {
+			return p, err
+		}
 	}
-	lines, err := f.read(fileMarks, r.MarksOff, min(max(0, s.marks-r.MarksOff), 4*MaxMarkLine))
+	lines, err := f.read(fileMarks, f.request.MarksOff, min(max(0, s.marks-f.request.MarksOff), 4*MaxMarkLine))
 	if err != nil {
 		return p, err
 	}
 	var used int64
 	p.Marks, used = parseMarks(lines)
-	p.MarksOff += used
-	if v.exit != nil && r.OutOff+int64(len(p.Out)) == v.exit.OutLen && r.ErrOff+int64(len(p.Err)) == v.exit.ErrLen && p.MarksOff == v.exit.MarksLen {
+	p.MarksOff = f.request.MarksOff + used
+	if v.exit != nil && f.request.OutOff == v.exit.OutLen && f.request.ErrOff == v.exit.ErrLen && p.MarksOff == v.exit.MarksLen {
 		p.Exit = v.exit
 	}
 	return p, nil
@@ -253,7 +330,7 @@ func (f *follower) read(name string, off, n int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	p := f.long.get(int(n))
+	p := make([]byte, n)
 	got, err := file.ReadAt(p, off)
 	if err != nil && err != io.EOF {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ func greeting(h hello) []byte {
 }
 
 func TestConnect(t *testing.T) {
-	good := greeting(hello{MinVersion: 1, MaxVersion: 3, Facts: Facts{BootID: "b"}})
+	good := greeting(hello{MinVersion: 1, MaxVersion: maxVersion + 2, Facts: Facts{BootID: "b"}})
 	for name, tt := range map[string]struct {
 		said []byte
 		want *Error
@@ -32,7 +33,7 @@ func TestConnect(t *testing.T) {
 		"long banner":     {said: append(bytes.Repeat([]byte("x"), maxJunk), good...), want: ErrNoAgent, text: `"xxx`},
 		"no agent":        {said: []byte("bash: jobserver-123: No such file or directory\n"), want: ErrNoAgent, text: "No such file"},
 		"nothing":         {want: ErrNoAgent, text: "nothing came"},
-		"newer":           {said: greeting(hello{MinVersion: 2, MaxVersion: 3}), want: ErrVersion, text: "2 to 3"},
+		"newer":           {said: greeting(hello{MinVersion: maxVersion + 1, MaxVersion: maxVersion + 2}), want: ErrVersion, text: fmt.Sprintf("%d to %d", maxVersion+1, maxVersion+2)},
 		"cut short":       {said: good[:len(good)-3], want: ErrProtocol},
 		"only magic":      {said: magic, want: &Error{Kind: KindOther}},
 		"not a hello":     {said: append(bytes.Clone(magic), makeFrame(typeDone, 7)...), want: ErrProtocol},
@@ -100,7 +101,7 @@ func TestHostilePeer(t *testing.T) {
 			go func() {
 				defer close(done)
 				r := bufio.NewReader(peer)
-				_, _ = peer.Write(greeting(hello{MinVersion: 1, MaxVersion: 1}))
+				_, _ = peer.Write(greeting(hello{MinVersion: minVersion, MaxVersion: maxVersion}))
 				for range 2 { // the host's hello and its call
 					readFrame(r, maxFrame, freshBuffer)
 				}
@@ -128,7 +129,7 @@ func TestHostileHost(t *testing.T) {
 		"oversized":      {said: []byte{0xff, 0xff, 0xff, 0xff, typeCall, 0, 0, 0, 1}, want: ErrProtocol},
 		"garbage":        {said: []byte("GET / HTTP/1.0\r\n\r\n"), want: ErrProtocol},
 		"wrong version":  {said: makeFrame(typeHello, 0, []byte{9}), want: ErrVersion},
-		"second hello":   {said: append(makeFrame(typeHello, 0, []byte{1}), makeFrame(typeHello, 0, []byte{1})...), want: ErrProtocol},
+		"second hello":   {said: append(makeFrame(typeHello, 0, []byte{maxVersion}), makeFrame(typeHello, 0, []byte{maxVersion})...), want: ErrProtocol},
 		"empty call":     {said: makeFrame(typeCall, 1), want: ErrProtocol},
 		"unknown method": {said: makeFrame(typeCall, 1, []byte{200}), want: &Error{Kind: KindBadRequest}},
 		"bad request":    {said: makeFrame(typeCall, 1, []byte{methodStart, 0x80}), want: ErrProtocol},
@@ -163,7 +164,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	polls := make(chan error, maxCalls+1)
 	for range cap(polls) {
 		go func() {
-			_, err := c.Poll(ctx, PollRequest{Run: s.Run, Wait: time.Hour})
+			_, err := c.Poll(ctx, PollRequest{Run: s.Run, Wait: time.Hour}, nil)
 			polls <- err
 		}()
 	}
@@ -253,7 +254,7 @@ func TestKillsUserProcesses(t *testing.T) {
 
 // FuzzAgentFrames feeds an agent's reader and every request's decoder.
 func FuzzAgentFrames(f *testing.F) {
-	f.Add(makeFrame(typeHello, 0, []byte{1}))
+	f.Add(makeFrame(typeHello, 0, []byte{maxVersion}))
 	spec := startRequest{Specs: []Spec{{Run: RunID{Server: "s", Machine: "m", Job: 1, Token: "t"}, Command: []byte("true"), Env: []Pair{{"A", "b"}}}}}
 	f.Add(makeFrame(typeCall, 1, []byte{methodStart}, encode(spec.fields)))
 	f.Add(makeFrame(typeCall, 1, []byte{methodPoll}, encode((&PollRequest{OutOff: -1}).fields)))
@@ -302,11 +303,11 @@ func TestSilentHost(t *testing.T) {
 	start(t, c, s)
 	silent, err := Connect(m.ctx(), m.dial("--silence", "1s"))
 	must(t, err)
-	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour}); !errors.Is(err, ErrClosed) {
+	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour}, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("a poll: %v", err)
 	}
 	<-silent.Done()
-	if r, err := c.Poll(t.Context(), PollRequest{Run: s.Run, Wait: -1}); err != nil || r.State != Running {
+	if r, err := c.Poll(t.Context(), PollRequest{Run: s.Run, Wait: -1}, nil); err != nil || r.State != Running {
 		t.Errorf("the run doesn't go on: %+v, %v", r, err)
 	}
 	must(t, c.Kill(t.Context(), s.Run))

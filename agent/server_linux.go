@@ -52,7 +52,6 @@ type agent struct {
 	root, bootID, login string
 	watch               *watcher
 	pool                *pool
-	long                longBuffers // for what Poll reads, and its replies
 	silence             time.Duration
 
 	out   *frameWriter
@@ -65,6 +64,7 @@ type agent struct {
 type serving struct {
 	id     uint32
 	method byte
+	window int // bytes of parts that the host has room for at the most
 	out    *frameWriter
 	cancel context.CancelFunc
 
@@ -92,7 +92,7 @@ func patient(fd int) *os.File {
 }
 
 func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) error {
-	w := &frameWriter{w: out}
+	w := &frameWriter{w: out, pipe: out}
 	a, err := newAgent(w, root, bootIDFile)
 	if err != nil {
 		w.write(append(magic[:len(magic):len(magic)], makeFrame(typeFail, 0, encode(asError(err).fields))...))
@@ -179,6 +179,8 @@ func (a *agent) working() bool {
 type frameWriter struct {
 	mu sync.Mutex
 	w  io.Writer
+	// pipe is what w writes to, if that may be a pipe; nil where it isn't.
+	pipe *os.File
 }
 
 func (w *frameWriter) write(buf []byte) error {
@@ -220,7 +222,8 @@ func (a *agent) serving(id uint32) *serving {
 // begin starts a call's goroutine.
 func (a *agent) begin(ctx context.Context, f frame) error {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &serving{id: f.id, method: f.payload[0], out: a.out, cancel: cancel, credit: window, more: make(chan struct{}, 1)}
+	s := &serving{id: f.id, method: f.payload[0], window: window(f.payload[0]), out: a.out, cancel: cancel, more: make(chan struct{}, 1)}
+	s.credit = s.window
 	a.mu.Lock()
 	busy, twice := len(a.calls) >= maxCalls, a.calls[f.id] != nil
 	if !busy && !twice {
@@ -248,7 +251,6 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 		}
 		// A host that doesn't read any more has closed our input too: that is where it is noticed.
 		_ = a.out.write(reply)
-		a.long.put(reply)
 	})
 	return nil
 }
@@ -273,19 +275,10 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 			return reply.fields, ctx.Err()
 		})
 	case methodPoll:
-		var r PollRequest
-		if err := decode(request, r.fields); err != nil {
-			return nil, err
-		}
-		reply, err := a.poll(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		frame := a.long.get(frameHead + len(reply.Out) + len(reply.Err) + 1024)
-		frame = replyIn(frame[:frameHead], reply.fields)
-		a.long.put(reply.Out)
-		a.long.put(reply.Err)
-		return frame, nil
+		return serveCall(request, (*PollRequest).fields, func(r *PollRequest) (func(*coder), error) {
+			reply, err := a.poll(ctx, *r, s)
+			return reply.fields, err
+		})
 	case methodControl:
 		return serveCall(request, (*controlRequest).fields, func(r *controlRequest) (func(*coder), error) {
 			return nothing, a.control(r.Run, r.Control)
@@ -337,19 +330,17 @@ func serveCall[R any](request []byte, fields func(*R, *coder), do func(*R) (func
 	return replyTo(reply), nil
 }
 
-func replyTo(fields func(*coder)) []byte { return replyIn(newFrame(256), fields) }
-
-// replyIn is replyTo in a buffer with room for a frame's head.
-func replyIn(buf []byte, fields func(*coder)) []byte {
+// replyTo encodes a reply behind room for a frame's head.
+func replyTo(fields func(*coder)) []byte {
 	return encode(func(c *coder) {
-		c.buf = buf
+		c.buf = newFrame(256)
 		fields(c)
 	})
 }
 
 func (s *serving) grant(n uint32) {
 	s.mu.Lock()
-	s.credit = min(s.credit+int(n), window)
+	s.credit = min(s.credit+int(n), s.window)
 	s.mu.Unlock()
 	select {
 	case s.more <- struct{}{}:
@@ -360,15 +351,23 @@ func (s *serving) grant(n uint32) {
 // part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it. The buffer
 // may be used again afterwards.
 func (s *serving) part(ctx context.Context, buf []byte) error {
+	if err := s.spend(ctx, len(buf)); err != nil {
+		return err
+	}
+	return s.out.write(seal(buf, typePart, s.id))
+}
+
+// spend waits until the host has room for a part of n bytes, with its frame's head.
+func (s *serving) spend(ctx context.Context, n int) error {
 	for {
 		s.mu.Lock()
-		ok := s.credit >= len(buf)
+		ok := s.credit >= n
 		if ok {
-			s.credit -= len(buf)
+			s.credit -= n
 		}
 		s.mu.Unlock()
 		if ok {
-			return s.out.write(seal(buf, typePart, s.id))
+			return nil
 		}
 		select {
 		case <-s.more:

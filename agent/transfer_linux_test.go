@@ -275,7 +275,8 @@ func TestFetchWhileFileChanges(t *testing.T) {
 	f, err := os.Create(file)
 	must(t, err)
 	defer f.Close()
-	must(t, f.Truncate(4*window))
+	size := int64(4 * window(methodFetch))
+	must(t, f.Truncate(size))
 	list, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{"big"}})
 	must(t, err)
 	changed := false
@@ -284,7 +285,7 @@ func TestFetchWhileFileChanges(t *testing.T) {
 			return nil
 		}
 		changed = true
-		_, err := f.WriteAt([]byte("x"), 4*window-1)
+		_, err := f.WriteAt([]byte("x"), size-1)
 		return err
 	}}
 	must(t, c.Fetch(m.ctx(), wanted(list), &got))

@@ -239,7 +239,6 @@ type PollRequest struct {
 	Run                      RunID
 	OutOff, ErrOff, MarksOff int64
 
-	Max  int           // bytes of out and err together; 0 or too much: MaxPoll
 	Wait time.Duration // how long to wait when there is nothing to say; 0: answer at once
 	// Linger is how much longer to wait for more once there are bytes, so that a short run needs one call
 	// and a chatty one not a call a line; 0: DefaultLinger, negative: none. Much data is never delayed.
@@ -248,17 +247,23 @@ type PollRequest struct {
 	Ending Cause
 }
 
-// MaxPoll is the most that one Poll carries; DefaultLinger the delay that nobody notices in a log.
+// DefaultLinger is the delay that nobody notices in a log.
+const DefaultLinger = 5 * time.Millisecond
+
+// Stream is one of a command's two.
+type Stream byte
+
 const (
-	MaxPoll       = 4 << 20
-	DefaultLinger = 5 * time.Millisecond
+	Stdout Stream = iota
+	Stderr
+	streams // how many there are
 )
 
-// PollReply is what a run has to say. Out and Err follow the request's offsets without a gap.
+// PollReply is what a run has to say, besides what it has written.
 type PollReply struct {
 	State     State
 	StartedAt time.Time
-	Out, Err  []byte
+	Bytes     int64 // of output that came before the reply
 	Marks     []Mark
 	MarksOff  int64 // the next request's
 	// Ending is set from the moment at which the supervisor has recorded why the run will end: the
@@ -266,10 +271,10 @@ type PollReply struct {
 	Ending Cause
 	// OutDropped and ErrDropped are at least this many bytes while the run lasts; Exit has the exact number.
 	OutDropped, ErrDropped int64
-	// Exit is set when the run has ended and this and earlier replies have handed out all of out, err and marks.
+	// Exit is set when the run has ended and this and earlier polls have handed out all of out, err and marks.
 	Exit *Exit
 
-	memory []byte // where Out and Err are
+	short [streams][]byte // output that came in the reply
 }
 
 // Control is an instruction to a running supervisor.

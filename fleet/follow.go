@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -48,8 +47,6 @@ func (m *machine) follow(l *link, r *run) {
 
 // pull takes what a run writes to the host's files until it has ended.
 func (m *machine) pull(l *link, r *run) (verdict, error) {
-	var ahead *poll // the next one, sent before the bytes of its predecessor are written
-	defer func() { ahead.drop() }()
 	ending := agent.NoCause
 	for {
 		if err := r.openLogs(); err != nil {
@@ -58,90 +55,40 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			}
 			continue
 		}
-		p := ahead
-		if ahead = nil; p == nil {
-			p = r.poll(l, ending, agent.PollReply{MarksOff: r.marksOff})
-		}
-		reply, err := p.wait()
-		if err != nil {
-			return verdict{}, err
-		}
-		ending = reply.Ending
-		if len(reply.Out)+len(reply.Err) >= readAhead && reply.Exit == nil {
-			ahead = r.poll(l, ending, reply)
-		}
-		r.take(reply)
-		if err := errors.Join(r.out.append(reply.Out), r.err.append(reply.Err)); err != nil {
+		request := agent.PollRequest{Run: r.id, OutOff: r.out.size, ErrOff: r.err.size, MarksOff: r.marksOff, Wait: pollWait, Ending: ending}
+		var logErr error
+		reply, err := l.client.Poll(r.ctx, request, func(s agent.Stream, p []byte) error {
+			logErr = r.log(s).append(p)
+			return logErr
+		})
+		switch {
+		case logErr != nil:
 			// The machine keeps the bytes: they are asked for again when the host has room for them.
-			ahead.drop()
-			ahead = nil
-			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, err); err != nil {
+			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, logErr); err != nil {
 				return verdict{}, err
 			}
 			continue
+		case errors.Is(err, agent.ErrNoRun):
+			reply = agent.PollReply{State: agent.None}
+		case err != nil:
+			return verdict{}, err
 		}
+		ending = reply.Ending
+		r.take(reply)
 		m.f.disk.fine()
 		failpoint.Hit("fleet.log-appended")
-		v, ended := r.judge(m, l, reply)
-		l.client.Release(&reply)
-		if ended {
+		if v, ended := r.judge(m, l, reply); ended {
 			return v, nil
 		}
 	}
 }
 
-// readAhead is from which size of a reply on the next one is
-// asked for at once: whoever writes so much writes more.
-const readAhead = 1 << 20
-
-// poll is a Poll under way.
-type poll struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when reply and err are there
-	reply  agent.PollReply
-	err    error
-}
-
-// poll asks for what follows a reply whose bytes are still to be written.
-func (r *run) poll(l *link, ending agent.Cause, after agent.PollReply) *poll {
-	p := &poll{done: make(chan struct{})}
-	request := agent.PollRequest{
-		Run:      r.id,
-		OutOff:   r.out.size + int64(len(after.Out)),
-		ErrOff:   r.err.size + int64(len(after.Err)),
-		MarksOff: after.MarksOff,
-		Wait:     pollWait,
-		Ending:   ending,
+// log is where a stream of the run is kept.
+func (r *run) log(s agent.Stream) *logFile {
+	if s == agent.Stderr {
+		return &r.err
 	}
-	var ctx context.Context
-	ctx, p.cancel = context.WithCancel(r.ctx)
-	ask := func() {
-		defer close(p.done)
-		p.reply, p.err = l.client.Poll(ctx, request)
-		if errors.Is(p.err, agent.ErrNoRun) {
-			p.reply, p.err = agent.PollReply{State: agent.None}, nil
-		}
-	}
-	if len(after.Out)+len(after.Err) > 0 {
-		go ask() // wait or drop wait for it
-	} else {
-		ask()
-	}
-	return p
-}
-
-func (p *poll) wait() (agent.PollReply, error) {
-	<-p.done
-	p.cancel()
-	return p.reply, p.err
-}
-
-// drop gives a poll up that may be nil.
-func (p *poll) drop() {
-	if p != nil {
-		p.cancel()
-		<-p.done
-	}
+	return &r.out
 }
 
 // take keeps the marks of a reply.
@@ -165,7 +112,7 @@ func (r *run) take(reply agent.PollReply) {
 
 // judge tells whether a reply, whose bytes are in the files, is the last one.
 func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) {
-	said := len(reply.Out)+len(reply.Err)+len(reply.Marks) > 0
+	said := reply.Bytes > 0 || len(reply.Marks) > 0
 	switch {
 	case reply.Exit != nil:
 		note := r.verify(reply.Exit)

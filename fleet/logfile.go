@@ -21,7 +21,6 @@ type logFile struct {
 	crc    uint32 // CRC-32C of all of it
 	ready  bool   // size and crc are those of the file
 	rewind bool   // the next open empties it
-	flush  flusher
 }
 
 // open creates the file, or finds out what an earlier daemon has left.
@@ -61,7 +60,8 @@ func (s *logFile) open() error {
 // address takes two to three times as long, too.
 const writeSize = 64 << 10
 
-// append writes p to the end. What was written before an error counts, and is remembered.
+// append writes p to the end. What was written before an error counts, and is remembered. When the disk gets the bytes is left to
+// the kernel: the journal's next sync, and with it the news of the run's end, would wait for all that is on its way there.
 func (s *logFile) append(p []byte) error {
 	if len(p) == 0 {
 		return nil
@@ -76,7 +76,6 @@ func (s *logFile) append(p []byte) error {
 		n, err = f.WriteAt(p[:min(len(p), writeSize-int(s.size%writeSize))], s.size)
 		s.crc = crc32.Update(s.crc, castagnoli, p[:n])
 		s.size += int64(n)
-		s.flush.wrote(f, n)
 		p = p[n:]
 	}
 	if closeErr := f.Close(); err == nil && closeErr != nil {
