@@ -23,12 +23,14 @@ func measureManyMachines(ctx context.Context, w *world) (rows []row, err error) 
 			func() (time.Duration, error) {
 				_, took, err := output(ctx, append([]string{"parallel", "--will-cite", "--ssh", "ssh -F " + w.fresh, "-j1", "-S", "1/" + strings.Join(machines, ",1/"), "true", ":::"}, numbers(len(machines))...)...)
 				return took, err
-			})
+			},
+			func() (time.Duration, error) { return w.connectAll(ctx, machines) })
 		if err != nil {
 			return err
 		}
 		r := row{name: "14a", what: fmt.Sprintf("connect to %d machines, one command on each", len(machines)),
 			ourCmd: "j machine setup -q -m c0 … c99 -c x -- true; j wait …", peerCmd: "seq 100 | parallel --ssh 'ssh -F fresh' -j1 -S 1/c0,…,1/c99 true"}
+		r.note = floorNote("the same connections and `true` by itself on each, without an agent", runs[2], runs[1].over(runs[2]))
 		rows = append(rows, r.faster(runs[0], runs[1], 3))
 		return nil
 	})

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jobserver/ssh"
+)
+
+// A floor is what ours can't go below as long as it is made of what it is made of: the same work with all else left out, measured in
+// the same turns. Where a target isn't reached, it tells how much of that is ours.
+
+// buildFloor builds the program of line 5's.
+func (w *world) buildFloor(ctx context.Context) (string, error) {
+	name := w.path("floor")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", name, "jobserver/bench/floor")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build jobserver/bench/floor: %w\n%s", err, out)
+	}
+	return name, nil
+}
+
+// connectAll connects to machines as the daemon does, and runs `true` on each by a session of sshd: no agent, no supervisor, no record.
+func (w *world) connectAll(ctx context.Context, machines []string) (time.Duration, error) {
+	dialer := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile})
+	return timed(func() error {
+		var all errgroup.Group
+		for _, addr := range machines {
+			all.Go(func() error {
+				conn, err := dialer.Dial(ctx, addr)
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				stream, err := conn.Exec(ctx, "true")
+				if err != nil {
+					return err
+				}
+				return stream.Wait()
+			})
+		}
+		return all.Wait()
+	})
+}
+
+// readAll reads what a command prints through our transport, and throws it away.
+func (w *world) readAll(ctx context.Context, command string, n int64) (time.Duration, error) {
+	conn, err := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile}).Dial(ctx, "m1")
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	return timed(func() error {
+		stream, err := conn.Exec(ctx, command)
+		if err != nil {
+			return err
+		}
+		got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, stream, make([]byte, 256<<10))
+		if err == nil && got != n {
+			err = fmt.Errorf("%d bytes came of %d", got, n)
+		}
+		if err != nil {
+			return err
+		}
+		return stream.Wait()
+	})
+}
+
+// floorNote says what is left when all else is left out, and how that compares.
+func floorNote(what string, floor samples, ratio float64) string {
+	return fmt.Sprintf("%s: %s, %.2f×", what, show(floor.median()), ratio)
+}
+
+// over divides the medians.
+func (s samples) over(t samples) float64 { return float64(s.median()) / float64(t.median()) }
