@@ -123,7 +123,7 @@ func (a *agent) kill(ctx context.Context, run RunID) error {
 
 // awaitFinal waits until a run has a final state, or never had another.
 func (a *agent) awaitFinal(ctx context.Context, run RunID) (PollReply, error) {
-	r := PollRequest{Run: run, Linger: -1, Wait: time.Minute, Ending: Canceled}
+	r := PollRequest{Run: run, Wait: time.Minute}
 	for {
 		f := follower{agent: a, dir: runDir(a.root, run), request: r, quiet: true}
 		p, err := f.follow(ctx)

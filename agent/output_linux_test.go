@@ -180,6 +180,30 @@ func TestDroppedIsSaidWhileRunning(t *testing.T) {
 	}
 }
 
+// TestShortened: nothing is synced, so after a power cut a run's files may have less than its exit record says. What there is
+// comes, with the record, from which the host sees the rest.
+func TestShortened(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	exe, err := os.Executable()
+	must(t, err)
+	s := m.command("echo METRIC: a=1; echo METRIC: b=2; %s helper bytes 3000000; echo x >&2", exe)
+	start(t, c, s)
+	whole := follow(t, c, s.Run)
+	for _, size := range []int{len(whole.out) - 1, 2_000_000, 100_000, 1000, 0} {
+		must(t, os.Truncate(filepath.Join(m.dir(s.Run), fileOut), int64(size)))
+		e := follow(t, c, s.Run)
+		if e.exit == nil || e.exit.OutLen != int64(len(whole.out)) || !bytes.Equal(e.out, whole.out[:size]) || string(e.err) != "x\n" {
+			t.Fatalf("%d of %d bytes: %+v, %d came", size, len(whole.out), e.exit, len(e.out))
+		}
+	}
+	must(t, os.Truncate(filepath.Join(m.dir(s.Run), fileMarks), int64(len("METRIC: a=1\nMETRIC"))))
+	if e := follow(t, c, s.Run); e.exit == nil || len(e.marks) != 1 {
+		t.Errorf("half a mark: %+v, %v", e.exit, e.marks)
+	}
+	must(t, c.Ping(m.ctx()))
+}
+
 // TestFileLimit has every write beyond 8 KiB fail, which is as good as a full disk and needs no privileges.
 func TestFileLimit(t *testing.T) {
 	m := newMachine(t)

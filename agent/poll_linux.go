@@ -85,21 +85,22 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		if err != nil {
 			return PollReply{}, err
 		}
-		waiting := sizes.beyond(f.request)
+		output, marks := sizes.beyond(f.request)
 		if f.quiet {
-			waiting = 0
+			output, marks = 0, 0
 		}
+		waiting := output + marks
 		if v.state == Vanished || v.state == Ambiguous {
 			sweep(r.Run) // what it left behind must not run on unsupervised
 		}
-		timeUp = timeUp || !f.sending.IsZero() && (waiting < plenty || time.Since(f.sending) > sendTime)
-		if waiting >= plenty && !timeUp {
+		timeUp = timeUp || !f.sending.IsZero() && (output < plenty || f.sentEnough())
+		if output >= plenty && !timeUp {
 			if err := f.send(ctx, sizes); err != nil {
 				return PollReply{}, err
 			}
 			continue
 		}
-		if timeUp || waiting >= plenty || v.state.Final() || v.state == None || v.ending != r.Ending && v.ending != NoCause {
+		if timeUp || waiting >= plenty || v.state.Final() || v.state == None || v.ending != r.Ending && v.ending != NoCause && !f.quiet {
 			return f.reply(ctx, v, sizes)
 		}
 		if waiting > 0 && linger == nil {
@@ -210,10 +211,9 @@ type sizes struct {
 // streamFiles are the files that the streams are in.
 var streamFiles = [streams]string{Stdout: fileOut, Stderr: fileErr}
 
+// sizes looks at the files. Of an ended run they have what its record says, or less: nothing is synced, so after a power cut the record may
+// be there and the last of the output not. The host finds that out by the lengths in the record.
 func (f *follower) sizes(e *Exit) (s sizes, err error) {
-	if e != nil {
-		return sizes{[streams]int64{Stdout: e.OutLen, Stderr: e.ErrLen}, e.MarksLen}, nil
-	}
 	for name, size := range map[string]*int64{fileOut: &s.streams[Stdout], fileErr: &s.streams[Stderr], fileMarks: &s.marks} {
 		fi, err := os.Stat(filepath.Join(f.dir, name))
 		if err := unlessMissing(err); err != nil {
@@ -222,6 +222,10 @@ func (f *follower) sizes(e *Exit) (s sizes, err error) {
 		if fi != nil {
 			*size = fi.Size()
 		}
+	}
+	if e != nil {
+		s.streams[Stdout], s.streams[Stderr] = min(s.streams[Stdout], e.OutLen), min(s.streams[Stderr], e.ErrLen)
+		s.marks = min(s.marks, e.MarksLen)
 	}
 	return s, nil
 }
@@ -235,22 +239,21 @@ func (r *PollRequest) offset(s Stream) *int64 {
 }
 
 // beyond is how many bytes lie past the request's offsets.
-func (s sizes) beyond(r PollRequest) int64 {
-	n := max(0, s.marks-r.MarksOff)
+func (s sizes) beyond(r PollRequest) (output, marks int64) {
 	for i, size := range s.streams {
-		n += max(0, size-*r.offset(Stream(i)))
+		output += max(0, size-*r.offset(Stream(i)))
 	}
-	return n
+	return output, max(0, s.marks-r.MarksOff)
 }
 
 // sendOnce is how much of a stream is sent before the other one has its turn.
-const sendOnce = 16 << 20
+const sendOnce = 4 << 20
+
+// sentEnough tells whether it is time for a reply.
+func (f *follower) sentEnough() bool { return time.Since(f.sending) > sendTime }
 
 // send sends some of what lies past the offsets of both streams.
 func (f *follower) send(ctx context.Context, s sizes) error {
-	if f.sending.IsZero() {
-		f.sending = time.Now()
-	}
 	for i, size := range s.streams {
 		if n := min(size-*f.request.offset(Stream(i)), sendOnce); n > 0 {
 			if err := f.sendStream(ctx, Stream(i), n); err != nil {
@@ -261,8 +264,12 @@ func (f *follower) send(ctx context.Context, s sizes) error {
 	return nil
 }
 
-// sendStream sends n bytes of a stream, and moves its offset.
+// sendStream sends the next bytes of a stream, n or as many as there is time for, and moves its offset. The parts are frames whose
+// payload is the stream's number, one byte, and the bytes.
 func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
+	if f.sending.IsZero() {
+		f.sending = time.Now()
+	}
 	off := f.request.offset(s)
 	file, err := os.Open(filepath.Join(f.dir, streamFiles[s]))
 	if err != nil {
@@ -272,18 +279,21 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 	head := append(newFrame(1), byte(s))
 	for end := *off + n; *off < end; {
 		// Up to a multiple of a page: the host copies from there on to even addresses.
-		n := min(end-*off, dataSize-*off%pageSize)
-		if err := f.serving.filePart(ctx, head, file, *off, int(n)); err != nil {
+		piece := min(end-*off, dataSize-*off%pageSize)
+		if err := f.serving.filePart(ctx, head, file, *off, int(piece)); err != nil {
 			return fmt.Errorf("send the file %s of run %s: %w", streamFiles[s], f.request.Run.Name(), err)
 		}
-		*off += n
+		*off += piece
+		if f.sentEnough() {
+			break
+		}
 	}
 	return nil
 }
 
 // reply hands out what there is.
 func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error) {
-	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending, OutDropped: v.drops[0], ErrDropped: v.drops[1]}
+	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending, OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr]}
 	if v.exit != nil {
 		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped, v.exit.ErrDropped
 		if r := f.request; r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen || r.MarksOff > v.exit.MarksLen {
@@ -314,8 +324,11 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 	var used int64
 	p.Marks, used = parseMarks(lines)
 	p.MarksOff = f.request.MarksOff + used
-	if v.exit != nil && f.request.OutOff == v.exit.OutLen && f.request.ErrOff == v.exit.ErrLen && p.MarksOff == v.exit.MarksLen {
-		p.Exit = v.exit
+	if f.request.MarksOff = p.MarksOff; v.exit != nil {
+		// Half a line is the last there is of the marks.
+		if output, marks := s.beyond(f.request); output == 0 && (marks == 0 || used == 0) {
+			p.Exit = v.exit
+		}
 	}
 	return p, nil
 }

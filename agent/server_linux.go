@@ -92,7 +92,8 @@ func patient(fd int) *os.File {
 }
 
 func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) error {
-	w := &frameWriter{w: out, pipe: out}
+	// Both are closed: they may be one socket.
+	w := &frameWriter{w: out, pipe: out, end: func() { in.Close(); out.Close() }}
 	a, err := newAgent(w, root, bootIDFile)
 	if err != nil {
 		w.write(append(magic[:len(magic):len(magic)], makeFrame(typeFail, 0, encode(asError(err).fields))...))
@@ -181,6 +182,7 @@ type frameWriter struct {
 	w  io.Writer
 	// pipe is what w writes to, if that may be a pipe; nil where it isn't.
 	pipe *os.File
+	end  func() // ends the connection
 }
 
 func (w *frameWriter) write(buf []byte) error {

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -26,6 +27,11 @@ func TestFilePart(t *testing.T) {
 			must(t, err)
 			return r, w
 		},
+		"pipe that doesn't block": func() (*os.File, *os.File) {
+			fds := make([]int, 2)
+			must(t, unix.Pipe2(fds, unix.O_NONBLOCK|unix.O_CLOEXEC))
+			return os.NewFile(uintptr(fds[0]), "r"), os.NewFile(uintptr(fds[1]), "w")
+		},
 		"socket": func() (*os.File, *os.File) {
 			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			must(t, err)
@@ -35,7 +41,7 @@ func TestFilePart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, w := open()
 			defer r.Close()
-			out := &frameWriter{w: w, pipe: w}
+			out := &frameWriter{w: w, pipe: w, end: func() { w.Close() }}
 			s := &serving{id: 7, out: out, credit: 1 << 30}
 			sent := make(chan error, 1)
 			go func() {
@@ -46,8 +52,11 @@ func TestFilePart(t *testing.T) {
 				}
 				if err == nil {
 					// The file ends in the middle of this one.
-					if s.filePart(context.Background(), head, file, 5, len(content)) == nil {
-						t.Error("a part was sent that the file has too little for")
+					if err := s.filePart(context.Background(), head, file, 5, len(content)); !errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Errorf("a part that the file has too little for: %v", err)
+					}
+					if err := out.write(head); !errors.Is(err, os.ErrClosed) {
+						t.Errorf("a frame behind it: %v", err)
 					}
 				}
 				sent <- err

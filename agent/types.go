@@ -263,7 +263,7 @@ const (
 type PollReply struct {
 	State     State
 	StartedAt time.Time
-	Bytes     int64 // of output that came before the reply
+	Bytes     int64 // of output that came with this poll, as Client counts them
 	Marks     []Mark
 	MarksOff  int64 // the next request's
 	// Ending is set from the moment at which the supervisor has recorded why the run will end: the

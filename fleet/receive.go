@@ -84,7 +84,11 @@ func (t *transfer) note(r resumption) error {
 // fetch brings what of the manifest isn't in part yet, and names what changed on the machine meanwhile.
 func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 	in := &receiver{t: t, sum: sha256.New()}
-	defer func() { err = errors.Join(err, in.close()) }()
+	defer func() {
+		if closeErr := in.close(); err == nil { // else it may be the same
+			err = closeErr
+		}
+	}()
 	partial := t.noted()
 	t.have = map[string]*item{}
 	for _, e := range t.manifest.Entries {
@@ -298,7 +302,10 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 	file := in.file
 	in.file = nil
 	have.sha256 = in.sum.Sum(nil)
-	err := errors.Join(file.Chmod(e.Mode.Perm()|0o400), file.Close(), in.dir.setTime(path.Base(e.Name), e.ModTime))
+	err := errors.Join(file.Chmod(e.Mode.Perm()|0o400), file.Close())
+	if err == nil { // the time is what tells a whole one
+		err = in.dir.setTime(path.Base(e.Name), e.ModTime)
+	}
 	if err != nil {
 		return fmt.Errorf("finish a result: %w", err)
 	}

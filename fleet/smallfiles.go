@@ -20,13 +20,13 @@ import (
 // making them, and several can be made at once.
 const smallSize = 64 << 10
 
-// smallFiles writes small results, each in one go. Its methods belong to the goroutine of the fetch.
+// smallFiles writes small results, each in one go. begin, finish and close belong to the goroutine of the fetch.
 type smallFiles struct {
 	todo    chan *smallFile // nil until there is one
 	writers sync.WaitGroup
 	memory  sync.Pool // *smallFile
 
-	failed atomic.Bool
+	failed atomic.Bool // there is an error
 	mu     sync.Mutex
 	err    error // the first; guarded by mu
 }
@@ -130,7 +130,10 @@ func (s *smallFile) write() error {
 		}
 		p = p[max(n, 0):]
 	}
-	return errors.Join(err, unix.Fchmod(fd, mode), unix.Close(fd), s.dir.setTime(name, s.entry.ModTime))
+	if err := errors.Join(err, unix.Fchmod(fd, mode), unix.Close(fd)); err != nil {
+		return err
+	}
+	return s.dir.setTime(name, s.entry.ModTime)
 }
 
 // folder is an open directory of the results. The last one to let go of it closes it.
@@ -167,7 +170,8 @@ func (d *folder) leave() {
 // create makes an empty file in the directory, or empties what an earlier copy left of it. name has one element, and no link is
 // followed: nothing outside can be reached.
 func (d *folder) create(name string, mode uint32) (int, error) {
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	// O_NONBLOCK: nobody reads from a fifo that somebody has put there.
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	dir := int(d.file.Fd())
 	for again := true; ; {
 		fd, err := unix.Openat(dir, name, flags, mode)
