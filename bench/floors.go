@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,8 +53,8 @@ func (w *world) connectAll(ctx context.Context, machines []string) (time.Duratio
 	})
 }
 
-// readAll reads what a command prints through our transport, and throws it away.
-func (w *world) readAll(ctx context.Context, command string, n int64) (time.Duration, error) {
+// readTo reads what a command prints, n bytes, through our transport, and gives it to sink; then finish has its turn.
+func (w *world) readTo(ctx context.Context, command string, n int64, sink io.Writer, finish func() error) (time.Duration, error) {
 	conn, err := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile}).Dial(ctx, "m1")
 	if err != nil {
 		return 0, err
@@ -62,15 +65,44 @@ func (w *world) readAll(ctx context.Context, command string, n int64) (time.Dura
 		if err != nil {
 			return err
 		}
-		got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, stream, make([]byte, 256<<10))
+		got, err := io.CopyBuffer(struct{ io.Writer }{sink}, stream, make([]byte, 256<<10))
 		if err == nil && got != n {
 			err = fmt.Errorf("%d bytes came of %d", got, n)
 		}
 		if err != nil {
 			return err
 		}
-		return stream.Wait()
+		return errors.Join(stream.Wait(), finish())
 	})
+}
+
+// keptResult is what line 10 can't do without: the bytes of a file, hashed and on the disk.
+func (w *world) keptResult(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
+	return func(dest string) (took time.Duration, to string, err error) {
+		to = filepath.Join(dest, "result")
+		f, err := os.Create(to)
+		if err != nil {
+			return 0, "", err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		took, err = w.readTo(ctx, "cat "+from, gib, io.MultiWriter(sha256.New(), f), f.Sync)
+		return took, to, err
+	}
+}
+
+// keptLog is what line 12 can't do without: what a command prints, in a file on its machine and in one on this host.
+func (w *world) keptLog(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
+	return func(dest string) (took time.Duration, to string, err error) {
+		to = filepath.Join(dest, "log")
+		f, err := os.Create(to)
+		if err != nil {
+			return 0, "", err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		command := fmt.Sprintf("cat %s | tee %s", from, filepath.Join(dest, "machine"))
+		took, err = w.readTo(ctx, command, gib, f, func() error { return nil })
+		return took, to, err
+	}
 }
 
 // floorNote says what is left when all else is left out, and how that compares.
