@@ -174,7 +174,7 @@ func measureSmallResults(ctx context.Context, w *world) (rows []row, err error) 
 		if err := d.addMachine(ctx, "m1", "x", 1); err != nil {
 			return err
 		}
-		runs, err := inTurn(ctx, 3,
+		runs, err := inTurn(ctx, 5,
 			w.fetched(ctx, dir, d.results(ctx, dir)),
 			w.fetched(ctx, dir, peer(ctx, dir, "rsync", "-a", "-e", "ssh -F "+w.peers)))
 		if err != nil {

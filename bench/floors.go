@@ -31,8 +31,7 @@ func (w *world) buildFloor(ctx context.Context) (string, error) {
 }
 
 // connectAll connects to machines as the daemon does, and runs `true` on each by a session of sshd: no agent, no supervisor, no record.
-func (w *world) connectAll(ctx context.Context, machines []string) (time.Duration, error) {
-	dialer := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile})
+func connectAll(ctx context.Context, dialer *ssh.Dialer, machines []string) (time.Duration, error) {
 	return timed(func() error {
 		var all errgroup.Group
 		for _, addr := range machines {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"jobserver/ssh"
 )
 
 // measureManyMachines is line 14: machines that are not connected yet, and a command on each. The scheduler with 1 and with
@@ -18,13 +20,14 @@ func measureManyMachines(ctx context.Context, w *world) (rows []row, err error) 
 		return nil, err
 	}
 	err = w.withDaemon(ctx, func(d *daemon) error {
+		dialer := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile}) // it knows the configuration after the first turn, as the daemon does
 		runs, err := inTurn(ctx, 5,
 			func() (time.Duration, error) { return d.oneOnEach(ctx, machines) },
 			func() (time.Duration, error) {
 				_, took, err := output(ctx, append([]string{"parallel", "--will-cite", "--ssh", "ssh -F " + w.fresh, "-j1", "-S", "1/" + strings.Join(machines, ",1/"), "true", ":::"}, numbers(len(machines))...)...)
 				return took, err
 			},
-			func() (time.Duration, error) { return w.connectAll(ctx, machines) })
+			func() (time.Duration, error) { return connectAll(ctx, dialer, machines) })
 		if err != nil {
 			return err
 		}
