@@ -89,7 +89,7 @@ func writeRuns(b *bytes.Buffer, runs []table) {
 		if r.note != "" {
 			ours += "; " + r.note
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.what, ours, r.theirs, strings.Join(ratios, " · "), r.spread(), r.target, verdict)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.what, cell(ours), r.theirs, strings.Join(ratios, " · "), r.spread(), r.target, verdict)
 	}
 	b.WriteString("\n")
 }
