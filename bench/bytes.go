@@ -57,8 +57,7 @@ func same(ctx context.Context, a, b string) error {
 }
 
 // fetched is one turn of bringing from to a new directory: run does it and says how long it took and where it went. What came stays until
-// the line has been measured: for minutes after files were removed, ext4 looks at each of them before it makes one in their place
-// (recently_deleted, fs/ext4/ialloc.c), and 20,000 take seconds longer.
+// the line has been measured, see world.
 func (w *world) fetched(ctx context.Context, from string, run func(dest string) (time.Duration, string, error)) func() (time.Duration, error) {
 	return func() (took time.Duration, err error) {
 		if err := os.MkdirAll(w.dests(), 0o755); err != nil {

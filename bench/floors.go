@@ -77,29 +77,28 @@ func (w *world) readTo(ctx context.Context, command string, n int64, sink io.Wri
 
 // keptResult is what line 10 can't do without: the bytes of a file, hashed and on the disk.
 func (w *world) keptResult(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
-	return func(dest string) (took time.Duration, to string, err error) {
-		to = filepath.Join(dest, "result")
-		f, err := os.Create(to)
-		if err != nil {
-			return 0, "", err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		took, err = w.readTo(ctx, "cat "+from, gib, io.MultiWriter(sha256.New(), f), f.Sync)
-		return took, to, err
-	}
+	return w.kept(ctx, func(string) string { return "cat " + from }, func(f *os.File) (io.Writer, func() error) {
+		return io.MultiWriter(sha256.New(), f), f.Sync
+	})
 }
 
 // keptLog is what line 12 can't do without: what a command prints, in a file on its machine and in one on this host.
 func (w *world) keptLog(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
+	return w.kept(ctx, func(dest string) string { return fmt.Sprintf("cat %s | tee %s", from, filepath.Join(dest, "machine")) },
+		func(f *os.File) (io.Writer, func() error) { return f, func() error { return nil } })
+}
+
+// kept reads what a command prints through our transport, into a file: through what sink gives, until that is finished.
+func (w *world) kept(ctx context.Context, command func(dest string) string, sink func(*os.File) (io.Writer, func() error)) func(dest string) (time.Duration, string, error) {
 	return func(dest string) (took time.Duration, to string, err error) {
-		to = filepath.Join(dest, "log")
+		to = filepath.Join(dest, "kept")
 		f, err := os.Create(to)
 		if err != nil {
 			return 0, "", err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		command := fmt.Sprintf("cat %s | tee %s", from, filepath.Join(dest, "machine"))
-		took, err = w.readTo(ctx, command, gib, f, func() error { return nil })
+		writer, finish := sink(f)
+		took, err = w.readTo(ctx, command(dest), gib, writer, finish)
 		return took, to, err
 	}
 }

@@ -84,7 +84,6 @@ func (w *world) parallel(ctx context.Context, logged bool, args ...string) func(
 		if err != nil {
 			return 0, err
 		}
-		defer os.RemoveAll(dir)
 		input := filepath.Join(dir, "input")
 		if err := os.WriteFile(input, []byte(strings.Repeat("1\n", manyJobs)), 0o600); err != nil {
 			return 0, err

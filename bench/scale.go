@@ -198,7 +198,7 @@ func measureStat(ctx context.Context, w *world) (rows []row, err error) {
 		rows = []row{r.slower(runs[0], runs[1], 2)}
 		return nil
 	})
-	return rows, errors.Join(err, os.RemoveAll(file))
+	return rows, err
 }
 
 // measureStart is line 9.
@@ -207,7 +207,6 @@ func measureStart(ctx context.Context, w *world) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(state)) }()
 	var memory float64
 	runs, err := inTurn(ctx, 5,
 		func() (time.Duration, error) {
