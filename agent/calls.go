@@ -19,6 +19,14 @@ func (c *Client) Facts(ctx context.Context) (Facts, error) {
 	return f, err
 }
 
+// TakeOver makes this connection the one that may start the runs below a server's and a machine's id. A start that comes over one that had
+// them before is refused, and ends that connection. It is to be called before List, so that what List doesn't name can't come any more. An error that
+// says nothing of the connection, as of a full disk, leaves it good for all but Start.
+func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
+	r := takeOverRequest{Server: server, Machine: machine}
+	return c.ask(ctx, methodTakeOver, r.fields, nil)
+}
+
 // ask is a call with one reply.
 func (c *Client) ask(ctx context.Context, method byte, request, reply func(*coder)) error {
 	p, err := c.call(ctx, method, request, nil)

@@ -46,11 +46,8 @@ func instruct(dir string, k Control) error {
 		return err
 	}
 	defer d.Close()
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", dir, err)
+	if err := flock(d); err != nil {
+		return err
 	}
 	var all Control
 	if err := known(readRecord(filepath.Join(dir, fileControl), fileControl, 0, all.lines)); err != nil {

@@ -14,7 +14,8 @@
 //
 // # What is promised
 //
-// A run's command starts at most once for its token, whatever is repeated, raced or killed. Output files only
+// A run's command starts at most once for its token, whatever is repeated, raced or killed, and not at all over a connection
+// whose machine a later one has taken over: what that one didn't find, or has forgotten, doesn't come back. Output files only
 // grow, so a reader that remembers its offset goes on to the byte. The exit record is written last, once,
 // into blocks that were allocated before the command began, and carries lengths and checksums of what it sums
 // up. When it is there, nothing of the run is left alive. When a supervisor dies without it, the command dies

@@ -41,6 +41,7 @@ const (
 	methodManifest
 	methodFetch
 	methodCode
+	methodTakeOver
 )
 
 const (

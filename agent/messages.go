@@ -157,6 +157,13 @@ func (r *runsRequest) fields(c *coder) {
 	c.bool(&r.Force)
 }
 
+type takeOverRequest struct{ Server, Machine string }
+
+func (r *takeOverRequest) fields(c *coder) {
+	c.string(&r.Server)
+	c.string(&r.Machine)
+}
+
 type listRequest struct{ Server, Machine string }
 
 func (r *listRequest) fields(c *coder) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -58,6 +59,7 @@ type agent struct {
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
 	mu    sync.Mutex
 	calls map[uint32]*serving
+	taken *takeover // nil if the host didn't take the machine over
 }
 
 // serving is a call under way, on the agent's side.
@@ -246,9 +248,14 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 		a.mu.Lock()
 		delete(a.calls, f.id)
 		a.mu.Unlock()
-		if err != nil {
+		switch {
+		case errors.Is(err, errSuperseded):
+			_ = a.out.write(makeFrame(typeFail, 0, encode(errSuperseded.fields))) // about the connection
+			a.out.end()
+			return
+		case err != nil:
 			reply = makeFrame(typeFail, f.id, encode(asError(err).fields))
-		} else {
+		default:
 			reply = seal(reply, typeDone, f.id)
 		}
 		// A host that doesn't read any more has closed our input too: that is where it is noticed.
@@ -273,8 +280,9 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 		return replyTo(f.fields), nil
 	case methodStart:
 		return serveCall(request, (*startRequest).fields, func(r *startRequest) (func(*coder), error) {
-			reply := startReply{Results: a.startAll(ctx, r.Specs)}
-			return reply.fields, ctx.Err()
+			results, err := a.startAll(ctx, r.Specs)
+			reply := startReply{Results: results}
+			return reply.fields, cmp.Or(ctx.Err(), err)
 		})
 	case methodPoll:
 		return serveCall(request, (*PollRequest).fields, func(r *PollRequest) (func(*coder), error) {
@@ -308,6 +316,10 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 	case methodFetch:
 		return serveCall(request, (*FetchRequest).fields, func(r *FetchRequest) (func(*coder), error) {
 			return nothing, fetch(ctx, r.Files, s)
+		})
+	case methodTakeOver:
+		return serveCall(request, (*takeOverRequest).fields, func(r *takeOverRequest) (func(*coder), error) {
+			return nothing, a.takeOver(*r)
 		})
 	case methodCode:
 		return serveCall(request, (*codeRequest).fields, func(r *codeRequest) (func(*coder), error) {

@@ -17,19 +17,18 @@ import (
 	"jobserver/failpoint"
 )
 
-// startAll starts a batch, a few at a time: a fork is work for a core.
-func (a *agent) startAll(ctx context.Context, specs []Spec) []StartResult {
+// startAll starts a batch, a few at a time: a fork is work for a core. The error is errSuperseded.
+func (a *agent) startAll(ctx context.Context, specs []Spec) ([]StartResult, error) {
 	results := make([]StartResult, len(specs))
 	var g errgroup.Group
 	g.SetLimit(2 * runtime.NumCPU())
 	for i := range specs {
-		g.Go(func() error {
-			results[i] = a.start(ctx, &specs[i])
-			return nil
+		g.Go(func() (err error) {
+			results[i], err = a.start(ctx, &specs[i])
+			return err
 		})
 	}
-	_ = g.Wait() // always nil
-	return results
+	return results, g.Wait()
 }
 
 func failed(err error) StartResult { return StartResult{Status: StartFailed, Reason: err.Error()} }
@@ -38,29 +37,32 @@ func failed(err error) StartResult { return StartResult{Status: StartFailed, Rea
 //
 // The lock is the claim. Who holds it and finds no `launching` knows that the command was never started and
 // that nobody else is about to: any earlier claim was cut before it could do harm.
-func (a *agent) start(ctx context.Context, s *Spec) StartResult {
+func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 	if s.BootID != "" && s.BootID != a.bootID {
 		return StartResult{Status: StartOtherBoot, Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
-			s.Run.Name(), a.bootID, s.BootID)}
+			s.Run.Name(), a.bootID, s.BootID)}, nil
 	}
 	if err := s.check(); err != nil {
-		return failed(err)
+		return failed(err), nil
+	}
+	if err := a.holds(); errors.Is(err, errSuperseded) {
+		return StartResult{}, err // before anything is made
 	}
 	dir := runDir(a.root, s.Run)
 	if err := makeRunDir(dir); err != nil {
-		return failed(err)
+		return failed(err), nil
 	}
 	for {
 		lock, ok, err := openLock(filepath.Join(dir, fileRun))
 		if err != nil {
-			return failed(err)
+			return failed(err), nil
 		}
 		if !ok {
 			r, again := a.awaitStart(ctx, dir)
 			if again {
 				continue
 			}
-			return r
+			return r, nil
 		}
 		var v view
 		torn, err := v.read(lock)
@@ -69,13 +71,22 @@ func (a *agent) start(ctx context.Context, s *Spec) StartResult {
 		}
 		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
 			failpoint.Hit("agent.claimed")
-			return a.launch(ctx, s, dir, lock)
+			switch err := a.holds(); {
+			case err == nil:
+				return a.launch(ctx, s, dir, lock), nil
+			case errors.Is(err, errSuperseded):
+				lock.Close()
+				return StartResult{}, err
+			default:
+				lock.Close()
+				return failed(fmt.Errorf("start %s: %w", s.Run.Name(), err)), nil
+			}
 		}
 		lock.Close()
 		if err != nil {
-			return failed(fmt.Errorf("start %s: %w", s.Run.Name(), err))
+			return failed(fmt.Errorf("start %s: %w", s.Run.Name(), err)), nil
 		}
-		return v.result(s.Run)
+		return v.result(s.Run), nil
 	}
 }
 

@@ -187,8 +187,15 @@ type findings struct {
 	runs   []*statepb.RunRef
 }
 
-// survey lists the runs that are there. The list's round trip is also the link's measure.
+// survey lists the runs that are there; what it doesn't find can't be started by an earlier link any more. The list's round trip is also
+// the link's measure.
 func (m *machine) survey(l *link) (*findings, error) {
+	if err := l.client.TakeOver(m.ctx, m.f.opt.ServerID, m.id); err != nil {
+		if l.client.Err() != nil {
+			return nil, err
+		}
+		m.log.Warn("the machine can't be taken over: runs can be followed there, not started", "err", err)
+	}
 	sent := m.f.opt.Now()
 	listed, err := l.client.List(m.ctx, m.f.opt.ServerID, m.id)
 	if err != nil {

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A connection that is dead for the host may still hold requests: in a session of sshd that was stopped, in a jump host. When they come
+// through, the host has long looked what became of its runs over a later connection, perhaps forgotten them, and a start would be a second
+// one. So a connection takes its machine over before it looks, and the starts of earlier ones are refused.
+//
+// A start takes the run's lock, then looks who has the machine; a connection takes the machine, then looks at the locks. So a start that
+// is under way in that moment is seen by one of the two.
+
+// takeover is a connection's hold of a machine's runs.
+type takeover struct {
+	file string
+
+	mu     sync.Mutex
+	number string // what the file had when the machine was taken; "" if that has not been possible yet
+}
+
+// takeoverFile is in the directory of a machine's runs. No run has such a name.
+const takeoverFile = ".connection"
+
+// takeoverSize is the length of the file: a number, with a newline. It is always written in one piece and in one place, so that it
+// needs no room on a full disk once it is there.
+const takeoverSize = 20
+
+// takeOver makes this connection the one that may start the runs of a machine.
+func (a *agent) takeOver(r takeOverRequest) error {
+	if !validPart(r.Server) || !validPart(r.Machine) {
+		return errorf(KindBadRequest, "take over: %q and %q can't be ids", r.Server, r.Machine)
+	}
+	file := filepath.Join(runsDir(a.root), r.Server, r.Machine, takeoverFile)
+	a.mu.Lock()
+	if a.taken == nil || a.taken.file != file {
+		a.taken = &takeover{file: file}
+	}
+	a.mu.Unlock()
+	return a.holds()
+}
+
+// errSuperseded ends a connection whose machine was taken over.
+var errSuperseded = &Error{Kind: KindClosed, Msg: "a later connection has taken the machine over"}
+
+// holds is nil as long as the machine is this connection's, or was never taken by it.
+func (a *agent) holds() error {
+	a.mu.Lock()
+	t := a.taken
+	a.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.number == "" {
+		return t.take()
+	}
+	now, err := readFile(t.file, takeoverSize)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return t.take() // a hand from outside has tidied up
+	case err == nil && string(now) != t.number:
+		return errSuperseded
+	}
+	return err
+}
+
+// take counts the number in the file up.
+func (t *takeover) take() error {
+	if err := os.MkdirAll(filepath.Dir(t.file), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(t.file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := flock(f); err != nil {
+		return err
+	}
+	last, err := io.ReadAll(io.LimitReader(f, takeoverSize))
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(last)), 10, 64)
+	if err != nil {
+		n = time.Now().UnixNano() // nothing there, or nothing of ours: more than anybody can have counted to
+	}
+	next := fmt.Sprintf("%0*d\n", takeoverSize-1, n+1)
+	if _, err := f.WriteAt([]byte(next), 0); err != nil {
+		return err
+	}
+	t.number = next
+	return nil
+}
+
+// flock waits for a file's lock; it ends with the descriptor.
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
