@@ -129,6 +129,26 @@ func buildCommand(e *env, path []string) (*kong.Kong, *kong.Node, error) {
 	return parser, node, nil
 }
 
+// variables are NAME=VALUE flags.
+type variables map[string]string
+
+// Decode implements kong.MapperValue: byte for byte, see asItIs.
+func (v *variables) Decode(ctx *kong.DecodeContext) error {
+	token, err := ctx.Scan.PopValue("NAME=VALUE")
+	if err != nil {
+		return err
+	}
+	name, value, ok := strings.Cut(fmt.Sprint(token.Value), "=")
+	if !ok {
+		return fmt.Errorf("%q is not of the form NAME=VALUE", name)
+	}
+	if *v == nil {
+		*v = variables{}
+	}
+	(*v)[name] = value
+	return nil
+}
+
 // buildAll builds the whole grammar, for help, completion and the reference.
 func buildAll(e *env) (*kong.Kong, error) {
 	return newParser(e, reflect.TypeFor[grammar]())
@@ -141,7 +161,19 @@ func newParser(e *env, t reflect.Type) (*kong.Kong, error) {
 		kong.NoDefaultHelp(),
 		kong.Writers(e.stdout, e.stderr),
 		kong.Resolvers(configResolver{e}),
+		kong.KindMapper(reflect.String, kong.MapperFunc(asItIs)),
 	)
+}
+
+// asItIs takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of characters: a command
+// that names a file in another encoding would be changed silently.
+func asItIs(ctx *kong.DecodeContext, target reflect.Value) error {
+	token, err := ctx.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	target.SetString(fmt.Sprint(token.Value))
+	return nil
 }
 
 // prune is the type of a grammar that has only one command: at each level the fields that are no

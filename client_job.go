@@ -90,19 +90,19 @@ type jobAdd struct {
 	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps its results; relative to this directory."`
 
 	codeFlag
-	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
-	Retry       bool              `name:"retry" help:"Run it again when it fails, until it succeeds."`
-	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
-	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
-	Tag         string            `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
-	Notify      bool              `name:"notify" help:"Tell when it has ended."`
-	Hold        bool              `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
-	Priority    int               `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
-	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
-	Follow      bool              `name:"follow" xor:"then" help:"Then follow its log until it ends, and exit with its code."`
-	Wait        bool              `name:"wait" xor:"then" help:"Then wait until it has ended, and exit with its code."`
+	Times       int       `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
+	Retry       bool      `name:"retry" help:"Run it again when it fails, until it succeeds."`
+	MaxFailures *int      `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
+	Timeout     minutes   `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	Tag         string    `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
+	Notify      bool      `name:"notify" help:"Tell when it has ended."`
+	Hold        bool      `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
+	Priority    int       `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
+	Env         variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
+	Flat        bool      `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
+	MaxLog      size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
+	Follow      bool      `name:"follow" xor:"then" help:"Then follow its log until it ends, and exit with its code."`
+	Wait        bool      `name:"wait" xor:"then" help:"Then wait until it has ended, and exit with its code."`
 }
 
 // Run submits the job.

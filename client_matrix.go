@@ -36,19 +36,19 @@ type matrixAdd struct {
 
 	sweepFlags
 	codeFlag
-	Times       int               `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
-	Timeout     minutes           `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
-	MaxFailures *int              `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
-	Notify      bool              `name:"notify" help:"Tell when it has ended."`
-	Name        string            `name:"name" placeholder:"NAME" help:"A name for it. When a matrix of this name is there, only cells run that it lacks, or that failed or were lost."`
-	Tag         string            `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
-	Hold        bool              `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
-	Priority    int               `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         map[string]string `name:"env" mapsep:"none" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
-	Flat        bool              `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      size              `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
-	Metrics     string            `name:"metrics" placeholder:"FILE" help:"The jobs leave their numbers in this file among their results, CSV or JSON: 'matrix table' and 'plot' take them from there."`
-	DryRun      bool              `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
+	Times       int       `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
+	Timeout     minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	MaxFailures *int      `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
+	Notify      bool      `name:"notify" help:"Tell when it has ended."`
+	Name        string    `name:"name" placeholder:"NAME" help:"A name for it. When a matrix of this name is there, only cells run that it lacks, or that failed or were lost."`
+	Tag         string    `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
+	Hold        bool      `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
+	Priority    int       `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
+	Env         variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
+	Flat        bool      `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
+	MaxLog      size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
+	Metrics     string    `name:"metrics" placeholder:"FILE" help:"The jobs leave their numbers in this file among their results, CSV or JSON: 'matrix table' and 'plot' take them from there."`
+	DryRun      bool      `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
 }
 
 // Run submits the matrix.

@@ -107,6 +107,21 @@ func flagNames(node *kong.Node) []string {
 }
 
 // TestUsageErrors holds what a mistake is answered with.
+// TestBytes gives a command bytes that are no characters.
+func TestBytes(t *testing.T) {
+	const word = "echo \xff\xfe"
+	parser, node, err := buildCommand(newSession(t).env, []string{"add"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(append([]string{"add"}, permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
+		t.Fatal(err)
+	}
+	if c := node.Target.Addr().Interface().(*jobAdd); c.Cmd != word || c.Env["A"] != "\xff" {
+		t.Errorf("%q, %q", c.Cmd, c.Env)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"lss", `there is no command "lss" | did you mean "ls"?`},

@@ -174,12 +174,16 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 	for _, name := range Names(template) {
 		v := p.s.vars[name]
 		switch {
-		case slices.Contains(own, name), builtins[name], slices.ContainsFunc(j.Vars, func(o *statepb.Var) bool { return o.Name == name }):
-		case v != nil && v.Secret && noSecrets:
+		case slices.Contains(own, name), builtins[name]:
+		case v != nil && v.Secret && noSecrets: // also where the command has it: there it comes from the environment
 			return errorf(Invalid, "{%s} is a secret, and can't stand in the %s: others could read it there", name, where).
 				hint("let the job read $JOBSERVER_%s from its environment", name)
+		case slices.ContainsFunc(j.Vars, func(o *statepb.Var) bool { return o.Name == name }):
 		case v != nil && v.Secret:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Secret: true})
+			if singleQuoted(template, name) {
+				p.warn("{%s} stands between single quotes, where a shell leaves the text ${JOBSERVER_%s} as it is: use double quotes", name, name)
+			}
 		case v != nil:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Value: v.Value})
 		case isUpper(name):

@@ -107,6 +107,8 @@ func TestRefused(t *testing.T) {
 		{"a zero byte", jobs(func(s *JobSpec) { s.Cmd = "a\x00" }), Invalid, "zero byte"},
 		{"a long command", jobs(func(s *JobSpec) { s.Cmd = strings.Repeat("x", MaxCommand+1) }), Invalid, "script"},
 		{"a relative path", jobs(func(s *JobSpec) { s.CpPath = "results" }), Invalid, "not absolute"},
+		{"a secret in a path", jobs(func(s *JobSpec) { s.CpPath = "/{KEY}" }), Invalid, "is a secret"},
+		{"a secret in a path and in the command", jobs(func(s *JobSpec) { s.Cmd, s.CpPath = "{KEY}", "/{KEY}" }), Invalid, "is a secret"},
 		{"bytes in a path", jobs(func(s *JobSpec) { s.CpPath = "/\xff" }), Invalid, "UTF-8"},
 		{"bytes in a directory", jobs(func(s *JobSpec) { s.Dir = "/\xff" }), Invalid, "UTF-8"},
 		{"bytes in a variable's name", jobs(func(s *JobSpec) { s.Env = map[string]string{"A\xff": ""} }), Invalid, "environment"},

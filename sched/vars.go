@@ -81,6 +81,28 @@ func Names(template string) []string {
 	return names
 }
 
+// singleQuoted tells whether a placeholder stands between single quotes, as a shell reads the template.
+func singleQuoted(template, name string) bool {
+	quote := byte(0)
+	for _, p := range parse(template) {
+		if p.name == name && quote == '\'' {
+			return true
+		}
+		for i := 0; i < len(p.text); i++ {
+			switch c := p.text[i]; {
+			case c == quote:
+				quote = 0
+			case quote == '\'':
+			case c == '\\':
+				i++
+			case quote == 0 && (c == '\'' || c == '"'):
+				quote = c
+			}
+		}
+	}
+	return false
+}
+
 // Expand replaces each placeholder that value knows, in one pass: a value is never expanded again.
 func Expand(template string, value func(name string) (string, bool)) string {
 	var b strings.Builder

@@ -58,6 +58,17 @@ func TestExpand(t *testing.T) {
 	}
 }
 
+func TestSingleQuoted(t *testing.T) {
+	for template, want := range map[string]bool{
+		`echo {S}`: false, `echo "{S}"`: false, `echo '{S}'`: true, `echo 'a' {S} 'b'`: false, `echo "it's {S}"`: false,
+		`echo \'{S}`: false, `echo '\'{S}`: false, `echo "\"" '{S}'`: true, `echo '{T}' {S}`: false, `echo '"'"{S}"`: false,
+	} {
+		if got := singleQuoted(template, "S"); got != want {
+			t.Errorf("%s: %t", template, got)
+		}
+	}
+}
+
 func TestSplitWords(t *testing.T) {
 	tests := []struct {
 		line string
