@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -171,6 +172,23 @@ func (m *machine) superviseJumpy(s Spec) *Exit {
 		m.t.Fatalf("state %v", v.state)
 	}
 	return v.exit
+}
+
+// TestDoubtIsOurs: a command that fails took the time that it took, not that in which we wait for what may have ended it.
+func TestDoubtIsOurs(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	least := time.Duration(math.MaxInt64)
+	for range 50 { // a machine under load may take long for any of them
+		e := follow(t, c, start(t, c, m.command("exit 3")))
+		if took := e.exit.EndedAt.Sub(e.exit.StartedAt); took < 0 || took > e.exit.Duration+time.Second {
+			t.Errorf("it took %v, from %v to %v", e.exit.Duration, e.exit.StartedAt, e.exit.EndedAt)
+		}
+		if least = min(least, e.exit.Duration); least < doubtTime {
+			return
+		}
+	}
+	t.Errorf("`exit 3` took %v at the least", least)
 }
 
 // TestClockJumps: whatever the machine's clock shows, a run has the time that it was given, and took the time that it took.

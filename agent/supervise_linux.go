@@ -144,6 +144,7 @@ type supervisor struct {
 	pidfd    int           // tells of its end; -1: SIGCHLD does
 	begin    time.Duration // of the command, by bootTime
 	end      time.Duration
+	over     time.Duration // of all that it left behind, too
 	out, err stream
 	pipes    [2]int // the ends that we read; -1: at its end
 	timerfd  int    // the timeout; -1: none so far
@@ -201,6 +202,7 @@ func (s *supervisor) supervise() error {
 	s.readControl() // one that came before our signal could reach us
 	s.instruct()
 	s.loop()
+	s.over = bootTime()
 	s.doubt()
 	return s.finish()
 }
@@ -373,8 +375,9 @@ func (s *supervisor) finish() error {
 	e.EndedAt = s.wall()
 	if e.StartedAt.IsZero() {
 		e.StartedAt = e.EndedAt
-	} else if s.begin != 0 {
-		e.Duration = bootTime() - s.begin
+	} else if s.over != 0 { // doubt comes after it
+		e.Duration = s.over - s.begin
+		e.EndedAt = e.EndedAt.Add(s.over - bootTime())
 	}
 	e.OutLen, e.OutCRC, e.OutDropped = s.out.written, s.out.crc, s.out.dropped
 	e.ErrLen, e.ErrCRC, e.ErrDropped = s.err.written, s.err.crc, s.err.dropped

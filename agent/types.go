@@ -193,12 +193,12 @@ func (c Cause) String() string {
 // Exit is a run's exit record. The file `exit` holds it.
 type Exit struct {
 	Cause      Cause
-	Code       int       // the command's exit code; -1 when a signal ended it
-	Signal     int       // the signal's number; 0: none
-	SignalName string    // such as SIGKILL
-	StartedAt  time.Time // the machine's clock
-	EndedAt    time.Time
-	Duration   time.Duration // by a clock that never jumps, suspended time included
+	Code       int           // the command's exit code; -1 when a signal ended it
+	Signal     int           // the signal's number; 0: none
+	SignalName string        // such as SIGKILL
+	StartedAt  time.Time     // the machine's clock
+	EndedAt    time.Time     // when nothing of it was left
+	Duration   time.Duration // until then, by a clock that never jumps, suspended time included
 
 	UserCPU   time.Duration // of all processes of the run (wait4's rusage)
 	SystemCPU time.Duration
