@@ -20,7 +20,7 @@ type ServeCmd struct {
 	LogConfig     string   `name:"log-config" placeholder:"FILE" predictor:"file" help:"The daemon's own logging, a log4rs configuration."`
 	AllowSnapFail bool     `name:"allow-snap-fail" help:"Start although the saved history can't be loaded: it is moved to quarantine, never overwritten."`
 
-	MinFree     size    `name:"min-free" placeholder:"SIZE" help:"Copies wait, and new work is refused, when the disk has less than this left."`
+	MinFree     size    `name:"min-free" placeholder:"SIZE" help:"Copies wait when the host's disk has less than this left, 256M by default; new work is refused below a sixteenth of it."`
 	MaxLog      size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job."`
 	AwayTimeout minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that stays away so long."`
 	Transport   string  `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"Connect by itself (go), or through the system's ssh (openssh): ProxyCommand, Kerberos, second factors."`

@@ -378,7 +378,7 @@ func (t *turn) request(r *request) {
 		return
 	}
 	if r.newWork && t.l.journal.Full() {
-		r.answer.err = errorf(Full, "the disk of the state directory has less than %d MiB left: new work is refused", t.l.opt.MinFree>>20).
+		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is refused below %.1f MiB, beside a reserve for the work that runs", float64(t.l.opt.MinFree)/(1<<20)).
 			hint("make space, or allow less with `jobserver serve --min-free`; running jobs go on and are saved")
 		return
 	}
