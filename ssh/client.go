@@ -221,14 +221,6 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 		}
 		return nil
 	}
-	s.signal = func(name string) error {
-		// RFC 4254, section 6.9. There is no answer to wait for.
-		_, err := ch.SendRequest("signal", false, xssh.Marshal(struct{ Name string }{name}))
-		if err != nil {
-			return c.opError("send signal "+name, err)
-		}
-		return nil
-	}
 	stderrDone := make(chan struct{})
 	go out.run(ch)
 	go func() {

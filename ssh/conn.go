@@ -58,7 +58,6 @@ type Stream struct {
 	stdin      io.Writer
 	closeWrite func() error
 	close      func() error
-	signal     func(string) error
 	stderr     *tail
 	done       chan struct{} // closed when err is final
 	err        error         // set before done is closed
@@ -77,10 +76,6 @@ func (s *Stream) CloseWrite() error { return s.closeWrite() }
 // Close gives the stream up, also under a Read. The command loses its stdin and
 // stdout, but sshd doesn't end it, and its session stays taken while it lives.
 func (s *Stream) Close() error { return s.close() }
-
-// Signal sends the command's process group a signal, named without SIG ("TERM").
-// sshd ignores it before OpenSSH 7.9, for forced commands, and for root.
-func (s *Stream) Signal(name string) error { return s.signal(name) }
 
 // Done is closed when Wait would not block.
 func (s *Stream) Done() <-chan struct{} { return s.done }

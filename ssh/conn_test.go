@@ -61,19 +61,6 @@ func TestExec(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("send signal", func(t *testing.T) {
-		if os.Getuid() == 0 {
-			return // sshd takes no signals for root
-		}
-		s := started(t, c, "echo up; exec sleep 1000")
-		if err := s.Signal("TERM"); err != nil {
-			t.Fatal(err)
-		}
-		var exit *ExitError
-		if err := s.Wait(); !errors.As(err, &exit) || exit.Signal != "TERM" {
-			t.Errorf("got %v", err)
-		}
-	})
 	t.Run("both ways", func(t *testing.T) {
 		s, err := c.Exec(t.Context(), "cat")
 		if err != nil {

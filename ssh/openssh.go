@@ -194,9 +194,6 @@ func (c *opensshConn) Exec(ctx context.Context, command string) (*Stream, error)
 		})
 		return nil
 	}
-	s.signal = func(string) error {
-		return fmt.Errorf("%s: send a signal: %w by the transport openssh", c.info.Addr, errors.ErrUnsupported)
-	}
 	err = c.run(cmd, func(err error) {
 		s.err = c.verdict(err, s.Stderr(), gaveUp)
 		close(s.done)
