@@ -93,7 +93,7 @@ type Daemon struct {
 // patience is how long a daemon may take to answer: far more than it needs, as machines may be loaded.
 const patience = 60 * time.Second
 
-// Start starts the daemon and waits until it answers.
+// Start starts the daemon and waits until it answers. One that doesn't is killed.
 func (d *Daemon) Start(ctx context.Context) error {
 	if d.Socket == "" {
 		d.Socket = filepath.Join(d.StateDir, "socket")
@@ -117,7 +117,10 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.err = d.cmd.Wait()
 		close(d.ended)
 	}()
-	return d.answers(ctx)
+	if err := d.answers(ctx); err != nil {
+		return errors.Join(err, d.Kill())
+	}
+	return nil
 }
 
 // answers waits until the daemon that was just started answers: not one before it, whose socket may still be there.
