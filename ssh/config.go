@@ -304,7 +304,14 @@ func unlessNone(s string) string {
 const maxHops = 8
 
 // route gives the configurations of all hops to addr, the machine's own last.
+// It has its place among maxLookUps for all of them: were they to queue one by
+// one, a jump host would be looked up after all machines behind it.
 func (d *Dialer) route(ctx context.Context, addr Addr) ([]*config, error) {
+	done, err := d.beginLookUp(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	hops, err := d.hops(ctx, addr, nil, 0)
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ type login struct {
 
 // extend connects to c through the link, and makes its client that of c.
 func (d *Dialer) extend(ctx context.Context, l *link, c *config, how login) error {
-	release, err := d.acquireAddr(ctx, c.hostPort())
+	release, err := d.acquire(ctx, c.hostPort())
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.addr, err)
 	}

@@ -10,10 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/semaphore"
 
 	"jobserver/ssh/sshtest"
 )
@@ -220,6 +223,7 @@ func TestJumpHosts(t *testing.T) {
 	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("second"))
 	last := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("last"), sshtest.ClientConfig("ProxyJump first,second"))
 	d := dialer(last)
+	d.dials = semaphore.NewWeighted(1) // no hop holds a place while the next one waits for its own
 	c := mustDial(t, d, "last")
 	if out, err := output(t, c, "echo $HOME"); out != last.Home+"\n" || err != nil {
 		t.Errorf("got %q, %v; want %q", out, err, last.Home)
@@ -324,4 +328,41 @@ func TestUnknownCiphers(t *testing.T) {
 	}
 	d := dialer(m, func(o *Options) { o.Ciphers = []string{"rot13"} })
 	wantError[*ConfigError](t, d, m.Name, false)
+}
+
+// TestFullAddress: those who wait for an address of which all places are taken, such as a jump host that hangs, keep nobody
+// from other addresses.
+func TestFullAddress(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "config")
+	write(t, file, "Host behind*\n  ProxyJump 127.0.0.1:1\nHost other\n  HostName 127.0.0.1\n  Port 2\n")
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDialer(Options{ConfigFile: file, SSHProgram: "/nonexistent/ssh"})
+		for range maxDialsPerAddr {
+			release, err := d.acquire(t.Context(), "127.0.0.1:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		defer waiting.Wait()
+		defer cancel()
+		for i := range maxDials {
+			addr := fmt.Sprintf("behind%d", i)
+			waiting.Go(func() {
+				if c, err := d.Dial(ctx, addr); err == nil {
+					c.Close()
+				}
+			})
+			waiting.Go(func() { d.HostKeys(ctx, addr) })
+		}
+		synctest.Wait()
+		patient, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if _, err := d.Dial(patient, "other"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dial another address: %v, want a refusal", err)
+		}
+	})
 }

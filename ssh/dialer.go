@@ -11,8 +11,9 @@ import (
 // A Dialer makes connections. It holds the limits, so one process has one. Its
 // methods may be called from any goroutine.
 type Dialer struct {
-	opts  Options
-	dials *semaphore.Weighted
+	opts    Options
+	dials   *semaphore.Weighted // one for each connection that is being made
+	lookUps *semaphore.Weighted // one for each address that is being looked up in the configuration
 
 	mu       sync.Mutex
 	perAddr  map[string]*addrLimit   // guarded by mu, as are all below; by host:port
@@ -28,6 +29,7 @@ func NewDialer(opts Options) *Dialer {
 	return &Dialer{
 		opts:    opts.withDefaults(),
 		dials:   semaphore.NewWeighted(maxDials),
+		lookUps: semaphore.NewWeighted(maxLookUps),
 		perAddr: map[string]*addrLimit{},
 		configs: map[string]cachedConfig{},
 		hosts:   map[string]*hostKeys{},
@@ -42,10 +44,6 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
 	if err != nil {
 		return nil, &ConfigError{Addr: addr, Err: err}
 	}
-	if err := d.dials.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("%s: wait for other dials: %w", addr, context.Cause(ctx))
-	}
-	defer d.dials.Release(1)
 	if d.opts.OpenSSH {
 		return d.dialOpenSSH(ctx, a)
 	}
@@ -60,15 +58,26 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
 	return newClientConn(addr, l, d.opts), nil
 }
 
+// beginLookUp waits until less than maxLookUps are under way. One who holds a
+// place waits for no address.
+func (d *Dialer) beginLookUp(ctx context.Context, addr Addr) (done func(), err error) {
+	if err := d.lookUps.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("%s: wait for other look-ups in the ssh configuration: %w", addr, context.Cause(ctx))
+	}
+	return func() { d.lookUps.Release(1) }, nil
+}
+
 // An addrLimit counts the dials to one address.
 type addrLimit struct {
 	sem   *semaphore.Weighted
 	users int // that hold it or wait for it; guarded by Dialer.mu
 }
 
-// acquireAddr waits until less than maxDialsPerAddr dials to hostPort are
-// under way. One who holds it never waits for another address.
-func (d *Dialer) acquireAddr(ctx context.Context, hostPort string) (release func(), err error) {
+// acquire waits until less than maxDialsPerAddr dials to hostPort are under
+// way, and then until less than maxDials are in all: who waits for an address
+// takes no place that another needs. One who holds them waits for no others;
+// between two hops there is nothing to hold.
+func (d *Dialer) acquire(ctx context.Context, hostPort string) (release func(), err error) {
 	d.mu.Lock()
 	l := d.perAddr[hostPort]
 	if l == nil {
@@ -88,7 +97,13 @@ func (d *Dialer) acquireAddr(ctx context.Context, hostPort string) (release func
 		leave()
 		return nil, fmt.Errorf("wait for other dials to %s: %w", hostPort, context.Cause(ctx))
 	}
+	if err := d.dials.Acquire(ctx, 1); err != nil {
+		l.sem.Release(1)
+		leave()
+		return nil, fmt.Errorf("wait for other dials: %w", context.Cause(ctx))
+	}
 	return func() {
+		d.dials.Release(1)
 		l.sem.Release(1)
 		leave()
 	}, nil

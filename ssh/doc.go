@@ -15,7 +15,8 @@
 //     which the system's ssh makes the connections behind the same interface.
 //
 // A Dialer holds the limits: 32 dials at a time, 4 of them to the same address
-// (sshd drops connections at random from 10 unauthenticated ones on). Nothing
+// (sshd drops connections at random from 10 unauthenticated ones on). Each jump
+// host counts by itself, and what waits for its address counts nowhere. Nothing
 // here retries. IsPermanent tells which errors only a change can cure; the
 // caller waits and dials again after all others.
 //

@@ -42,11 +42,16 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	if err != nil {
 		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("the transport openssh needs OpenSSH's client: %w", err)}
 	}
-	cfg, err := d.resolve(ctx, addr)
+	done, err := d.beginLookUp(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.acquireAddr(ctx, cfg.hostPort())
+	cfg, err := d.resolve(ctx, addr)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	release, err := d.acquire(ctx, cfg.hostPort())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}

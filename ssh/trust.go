@@ -83,10 +83,6 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 
 // presentedKey is the machine's key for one of algorithms, nil if it has none.
 func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []string) (xssh.PublicKey, error) {
-	if err := d.dials.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("%s: wait for other dials: %w", hops[len(hops)-1].addr, context.Cause(ctx))
-	}
-	defer d.dials.Release(1)
 	before, target := hops[:len(hops)-1], hops[len(hops)-1]
 	l, err := d.connect(ctx, before)
 	if err != nil {
