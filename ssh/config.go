@@ -8,10 +8,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -54,24 +54,30 @@ func (c *config) hostKeyName() string {
 	return net.JoinHostPort(strings.ToLower(c.hostName), strconv.Itoa(c.port))
 }
 
-// configTTL is how long a resolved configuration is used again, as long as
-// the main configuration files are the same. `ssh -G` costs 10 ms, and a
-// network cut makes all machines ask for it at once.
+// configTTL is how long a resolved configuration is used again where more than
+// the configuration's files decides about it, such as Match exec; otherwise it
+// is, as long as they stay the same. `ssh -G` costs 10 ms, and a network cut
+// makes all machines ask for it at once.
 const configTTL = 30 * time.Second
 
 type cachedConfig struct {
 	cfg   *config
-	until time.Time
-	stamp string
+	stamp string    // of the files
+	until time.Time // zero if only the stamp counts
+}
+
+func (c cachedConfig) holds(stamp string, now time.Time) bool {
+	return c.stamp == stamp && (c.until.IsZero() || now.Before(c.until))
 }
 
 // resolve gives the configuration of addr. Its errors are *ConfigError, and *DialError when this host could not run ssh at the moment.
 func (d *Dialer) resolve(ctx context.Context, addr Addr) (*config, error) {
-	key, stamp, now := addr.String(), d.configStamp(), time.Now()
+	key, now := addr.String(), time.Now()
+	stamp, lasting := d.configState()
 	d.mu.Lock()
 	c, ok := d.configs[key]
 	d.mu.Unlock()
-	if ok && c.stamp == stamp && now.Before(c.until) {
+	if ok && c.holds(stamp, now) {
 		return c.cfg, nil
 	}
 	cfg, err := d.resolveNow(ctx, addr)
@@ -81,32 +87,33 @@ func (d *Dialer) resolve(ctx context.Context, addr Addr) (*config, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for k, c := range d.configs {
-		if now.After(c.until) {
+		if !c.holds(stamp, now) {
 			delete(d.configs, k)
 		}
 	}
-	d.configs[key] = cachedConfig{cfg, now.Add(configTTL), stamp}
+	c = cachedConfig{cfg: cfg, stamp: stamp}
+	// Without OpenSSH's client, the answer is the best only until there is one.
+	if _, err := exec.LookPath(d.opts.SSHProgram); err != nil || !lasting {
+		c.until = now.Add(configTTL)
+	}
+	d.configs[key] = c
 	return cfg, nil
 }
 
-// configStamp changes when a main configuration file does. Included files and
-// what Match exec depends on are left to configTTL.
-func (d *Dialer) configStamp() string {
-	files := []string{d.opts.ConfigFile}
-	if d.opts.ConfigFile == "" {
-		home, _ := os.UserHomeDir()
-		files = []string{filepath.Join(home, ".ssh", "config"), "/etc/ssh/ssh_config"}
-	}
-	return fileStamp(files...) + os.Getenv("SSH_AUTH_SOCK")
-}
-
-// fileStamp is a string that changes when one of the files does.
+// fileStamp is a string that changes when one of the files does, or another
+// file takes its place: some tools give all they write the same time.
 func fileStamp(files ...string) string {
 	var b strings.Builder
 	for _, f := range files {
-		if st, err := os.Stat(f); err == nil {
-			fmt.Fprintf(&b, "%s %d %d;", f, st.Size(), st.ModTime().UnixNano())
+		st, err := os.Stat(f)
+		if err != nil {
+			continue
 		}
+		fmt.Fprintf(&b, "%s %d %d %o", f, st.Size(), st.ModTime().UnixNano(), st.Mode())
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintf(&b, " %d", sys.Ino)
+		}
+		b.WriteByte(';')
 	}
 	return b.String()
 }

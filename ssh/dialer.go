@@ -21,6 +21,9 @@ type Dialer struct {
 	hosts    map[string]*hostKeys    // by the names of the files
 	defaults settings                // of OpenSSH without a configuration; nil until known
 
+	looking sync.Mutex   // held while the configuration's files are looked at
+	files   *configFiles // guarded by looking
+
 	trusting sync.Mutex // held while a known_hosts file is changed
 }
 
