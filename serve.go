@@ -118,6 +118,17 @@ func (p *daemonParts) complete(e *env) error {
 	if c.MinFree == 0 {
 		c.MinFree = defaultMinFree
 	}
+	for _, file := range []struct{ flag, name string }{{"--ssh-config", c.SSHConfig}, {"--identity", c.Identity}} {
+		if _, err := os.Stat(file.name); file.name != "" && err != nil {
+			return api.Errorf(api.Usage, "%s can't be used: %v", file.flag, err).WithHint("without it no machine could be reached")
+		}
+	}
+	return p.completeDriver()
+}
+
+// completeDriver finds the driver, if there is one.
+func (p *daemonParts) completeDriver() (err error) {
+	c := &p.settings
 	if c.Driver == "" {
 		if len(c.DriverArg) > 0 {
 			return api.Errorf(api.Usage, "--driver-arg is given without a driver")
