@@ -118,8 +118,9 @@ func (p *daemonParts) complete(e *env) error {
 	if c.MinFree == 0 {
 		c.MinFree = defaultMinFree
 	}
+	// ssh takes "none" for no configuration.
 	for _, file := range []struct{ flag, name string }{{"--ssh-config", c.SSHConfig}, {"--identity", c.Identity}} {
-		if _, err := os.Stat(file.name); file.name != "" && err != nil {
+		if _, err := os.Stat(file.name); file.name != "" && file.name != "none" && err != nil {
 			return api.Errorf(api.Usage, "%s can't be used: %v", file.flag, err).WithHint("without it no machine could be reached")
 		}
 	}

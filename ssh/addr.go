@@ -16,6 +16,22 @@ type Addr struct {
 	Port int
 }
 
+// words are an address as ssh(1) takes it, which knows no HOST:PORT.
+func words(addr string) string {
+	a, err := ParseAddr(addr)
+	if err != nil {
+		return addr
+	}
+	host := a.Host
+	if a.User != "" {
+		host = a.User + "@" + host
+	}
+	if a.Port != 0 {
+		host = fmt.Sprintf("-p %d %s", a.Port, host)
+	}
+	return host
+}
+
 // ParseAddr parses [user@]host[:port]. An IPv6 address with a port stands in
 // brackets ([::1]:22); without a port the brackets may be left out. Characters
 // that a shell or OpenSSH's client would interpret are refused, so that an

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,4 +49,15 @@ func FuzzParseAddr(f *testing.F) {
 			t.Errorf("%q is %+v, whose form %q is %+v (%v)", s, a, a.String(), again, err)
 		}
 	})
+}
+
+// TestHints: what a hint tells to run can be run.
+func TestHints(t *testing.T) {
+	for addr, want := range map[string]string{
+		"gpu1": "ssh -v gpu1", "ann@gpu1": "ssh -v ann@gpu1", "ann@10.0.0.1:2222": "ssh -v -p 2222 ann@10.0.0.1", "[::1]:22": "ssh -v -p 22 ::1",
+	} {
+		if hint := (&DialError{Addr: addr}).Hint(); !strings.HasSuffix(hint, " "+want) {
+			t.Errorf("%s: %s", addr, hint)
+		}
+	}
 }

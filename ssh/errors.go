@@ -137,7 +137,7 @@ func (e *ResolveError) Unwrap() error { return e.Err }
 
 // Hint says where the name comes from.
 func (e *ResolveError) Hint() string {
-	return fmt.Sprintf("check the name, or set HostName for it in the ssh configuration (ssh -G %s shows what is in force)", e.Addr)
+	return fmt.Sprintf("check the name, or set HostName for it in the ssh configuration (ssh -G %s shows what is in force)", words(e.Addr))
 }
 
 // A ConfigError says that the ssh configuration can't be read, or asks for
@@ -159,7 +159,7 @@ func (e *ConfigError) Hint() string {
 	if e.OpenSSH {
 		return "use the system's ssh for this: --transport openssh"
 	}
-	return fmt.Sprintf("ssh -G %s shows the configuration in force", e.Addr)
+	return fmt.Sprintf("ssh -G %s shows the configuration in force", words(e.Addr))
 }
 
 // A DialError says that no connection came up for a reason that may pass:
@@ -186,7 +186,7 @@ func (e *DialError) Hint() string {
 	if e.Advice != "" {
 		return e.Advice
 	}
-	return fmt.Sprintf("check that the machine is up and that sshd listens there: ssh -v %s", e.Addr)
+	return fmt.Sprintf("check that the machine is up and that sshd listens there: ssh -v %s", words(e.Addr))
 }
 
 // An ExitError says how a command ended, as the machine reported it.
