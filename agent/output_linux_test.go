@@ -225,18 +225,23 @@ func TestFileLimit(t *testing.T) {
 	m.exe = exe
 }
 
-// TestFullDisk needs to mount a small file system; TestFileLimit shows the same without.
-func TestFullDisk(t *testing.T) {
-	m := newMachine(t)
-	must(t, os.Mkdir(m.root, 0o700))
-	if err := unix.Mount("tmpfs", m.root, "tmpfs", 0, "size=256k"); err != nil {
+// mountSmall makes a directory that is a file system of 256 KiB, or skips the test.
+func mountSmall(t *testing.T, dir string) {
+	t.Helper()
+	must(t, os.Mkdir(dir, 0o700))
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
 		if os.Geteuid() == 0 && os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
-		t.Logf("not as this user: %v", err)
-		return
+		t.Skipf("not as this user: %v", err)
 	}
-	t.Cleanup(func() { must(t, unix.Unmount(m.root, unix.MNT_DETACH)) })
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+}
+
+// TestFullDisk needs to mount a small file system; TestFileLimit shows the same without.
+func TestFullDisk(t *testing.T) {
+	m := newMachine(t)
+	mountSmall(t, m.root)
 	c := m.connect()
 	s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo lost; echo lost too >&2; echo RESULTS: lost; exit 4")
 	start(t, c, s)

@@ -93,12 +93,10 @@ func inOrder(errs ...error) error {
 func TestShutDownTooLate(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	s := m.command("(trap '' TERM; echo up; sleep 0.2; echo late) & exit 0")
+	// It says "up" when the supervisor has reaped the command.
+	s := m.command("(trap '' TERM; while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo up; sleep 0.2; echo late) & exit 0")
 	start(t, c, s)
 	awaitOutput(t, c, s.Run, "up")
-	for pid := m.commandOf(s.Run); unix.Kill(pid, 0) == nil; {
-		time.Sleep(time.Millisecond) // until the supervisor has reaped it
-	}
 	must(t, unix.Kill(m.supervisorOf(s.Run), unix.SIGTERM))
 	if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Exited || e.exit.Code != 0 || string(e.out) != "up\nlate\n" {
 		t.Errorf("out %q, exit %+v", e.out, e.exit)
