@@ -190,7 +190,7 @@ func (c Cause) String() string {
 	return "cause " + strconv.Itoa(int(c))
 }
 
-// Exit is a run's exit record. The file `exit` holds it.
+// Exit is a run's exit record. The slot `exit` of the file `run` holds it; see rundir.go.
 type Exit struct {
 	Cause      Cause
 	Code       int           // the command's exit code; -1 when a signal ended it
