@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control adds an instruction to a run's control file and signals the supervisor.
+// control adds an instruction to those in a run's slotControl and signals the supervisor.
 //
-// A supervisor writes slotLaunching, then looks for a control file; we write the control file, then look for
+// A supervisor writes slotLaunching, then looks at slotControl; we write slotControl, then look for
 // slotLaunching. So an instruction that comes in the middle is seen by one of the two.
 func (a *agent) control(run RunID, k Control) error {
 	if err := run.Valid(); err != nil {
@@ -32,33 +32,68 @@ func (a *agent) control(run RunID, k Control) error {
 	if v.state.Final() {
 		return nil
 	}
-	if err := instruct(dir, k); err != nil {
+	if err := instruct(dir, k, v.launching); err != nil {
 		return fmt.Errorf("control %s: %w", run.Name(), err)
 	}
 	return a.signal(dir, controlSignal)
 }
 
-// instruct merges k into the control file. The directory is
-// locked, so that two agents don't lose one's instruction.
-func instruct(dir string, k Control) error {
-	d, err := os.Open(dir)
+// instruct merges k into slotControl, whose blocks are there when the disk is full. Before the supervisor has made room for its
+// records they may not be: then a full disk is an error, and nothing is lost.
+func instruct(dir string, k Control, supervisor process) error {
+	unlock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	if err := flock(d); err != nil {
+	defer unlock()
+	f, err := os.OpenFile(filepath.Join(dir, fileRun), os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
+	defer f.Close()
 	var all Control
-	if err := known(readRecord(filepath.Join(dir, fileControl), fileControl, 0, all.lines)); err != nil {
+	if err := all.read(f); err != nil {
 		return err
 	}
 	all.merge(k)
-	temporary := filepath.Join(dir, fileControl+".new")
-	if err := os.WriteFile(temporary, formatRecord(fileControl, all.lines), 0o600); err != nil {
+	err = slotControl.write(f, all.lines)
+	if err != nil || supervisor.ReadsSlot {
 		return err
 	}
-	return os.Rename(temporary, filepath.Join(dir, fileControl))
+	// It was started by a program from before slotControl, and may run for days after the daemon's update.
+	// Or it isn't known yet: then it is most likely one like us, which doesn't need the file.
+	if err := instructByFile(dir, k); supervisor.PID != 0 {
+		return err
+	}
+	return nil
+}
+
+// instructByFile merges k into fileControl. The directory is locked.
+func instructByFile(dir string, k Control) error {
+	file := filepath.Join(dir, fileControl)
+	var all Control
+	if err := known(readRecord(file, fileControl, 0, all.lines)); err != nil {
+		return err
+	}
+	all.merge(k)
+	if err := os.WriteFile(file+".new", formatRecord(fileControl, all.lines), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// lockDir waits for the lock on a run's directory, under which slotControl
+// is written, so that two agents don't lose one's instruction.
+func lockDir(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return func() { d.Close() }, nil
 }
 
 // signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in
@@ -67,7 +102,7 @@ func (a *agent) signal(dir string, sig unix.Signal) error {
 	v, err := look(dir, a.bootID)
 	p := v.launching
 	if err != nil || p.PID == 0 || v.state.Final() {
-		return err // not there yet, and it will look at the control file by itself; or there no more
+		return err // not there yet, and it will look at slotControl by itself; or there no more
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err == nil {

@@ -12,7 +12,7 @@ import (
 
 // The files of a run's directory. There are as few as can be: on some file systems making one takes longer
 // than running a short command. Whoever holds the lock writes them: an agent up to the start of the
-// supervisor, which inherits the lock, then the supervisor. Only `control` is written by agents.
+// supervisor, which inherits the lock, then the supervisor. Only slotControl is written by agents.
 const (
 	// fileRun has the run's records, each in a place of its own; see slots. It is locked (an
 	// open-file-description lock on all of it) from the claim to the supervisor's end. It is the supervisor's
@@ -23,7 +23,7 @@ const (
 	// fileMarks has the RESULTS and METRIC lines of standard
 	// output, whole, each with a newline. Made with the first.
 	fileMarks = "marks"
-	// fileControl is a record that agents rename into place; later ones contain what earlier ones said.
+	// fileControl is what supervisors read that don't know slotControl: a record that is renamed into place.
 	fileControl = "control"
 	// dirScratch is JOBSERVER_SCRATCH, the run's to do with as it likes.
 	dirScratch = "scratch"
@@ -31,7 +31,7 @@ const (
 
 // A slot is a record's place in fileRun: from offset at, size bytes, zero behind the record
 // and before it is written. All have their blocks before the command begins, so that none is
-// lost to a full disk. Each is written once, in one piece.
+// lost to a full disk. Each is written in one piece, and all but slotControl once.
 type slot struct {
 	name     string
 	at, size int
@@ -47,6 +47,9 @@ var (
 	slotEnding = slot{"ending", 1024, 512}
 	// slotExit is the Exit, written when nothing of the run is left.
 	slotExit = slot{"exit", 2048, 4096}
+	// slotControl is what agents tell the supervisor. Later records contain what earlier ones said. It may be there before
+	// anything else, while a run is claimed.
+	slotControl = slot{"control", 6144, 512}
 )
 
 const (
@@ -89,6 +92,7 @@ type process struct {
 	StartTime uint64
 	BootID    string
 	At        time.Time
+	ReadsSlot bool // of a supervisor: it looks for instructions in slotControl, not in fileControl
 }
 
 func (p *process) lines(l *liner) {
@@ -96,6 +100,7 @@ func (p *process) lines(l *liner) {
 	keyInt(l, "start_time", &p.StartTime)
 	l.string("boot_id", &p.BootID)
 	l.time("at", &p.At)
+	l.bool("reads_slot", &p.ReadsSlot)
 }
 
 // ending says that a run is being ended, and why.
@@ -125,6 +130,19 @@ func (k *Control) merge(later Control) {
 	if later.SetTimeout {
 		k.SetTimeout, k.Timeout = true, later.Timeout
 	}
+}
+
+// read reads slotControl. A record that can't be understood says nothing: the next one is written over it.
+func (k *Control) read(f io.ReaderAt) error {
+	p := make([]byte, slotControl.size) // zeros where the file has no bytes yet
+	if _, err := f.ReadAt(p, int64(slotControl.at)); err != nil && err != io.EOF {
+		return err
+	}
+	var found Control
+	if parseRecord(slotControl.name, p, found.lines) == nil {
+		*k = found
+	}
+	return nil
 }
 
 // specRecord is what is worth knowing of a Spec later on. Dir is absolute.

@@ -198,17 +198,18 @@ func (s *supervisor) doubt() {
 	}
 }
 
-// readControl takes over what the control file says now.
+// readControl adds what slotControl says now to what it said before: a record that
+// is just being written can't be read, and one whose writer died takes nothing back.
 func (s *supervisor) readControl() {
 	var k Control
-	if err := known(readRecord(fileControl, fileControl, 0, k.lines)); err != nil {
-		fmt.Fprintf(os.Stderr, "read the control file: %v\n", err) // into fileRun
+	if err := k.read(s.file); err != nil {
+		fmt.Fprintf(os.Stderr, "read what is to be done: %v\n", err) // into fileRun
 		return
 	}
-	s.control = k
+	s.control.merge(k)
 }
 
-// instruct does what the control file says, as far as it isn't done.
+// instruct does what slotControl says, as far as it isn't done.
 func (s *supervisor) instruct() {
 	timeout := s.Spec.Timeout
 	if s.control.SetTimeout {

@@ -95,11 +95,11 @@ func inheritNothing() {
 // Kinds of bytes that catchSignals puts into its pipe.
 const (
 	sawChild   = 'c' // a child has ended
-	sawControl = 'i' // there is a control file
+	sawControl = 'i' // there is something in slotControl
 	sawEnd     = 't' // we are told to end
 )
 
-// controlSignal says that there is a control file.
+// controlSignal says that there is something new in slotControl.
 const controlSignal = unix.SIGUSR1
 
 // catchSignals returns the reading end of a pipe that tells of signals. SIGTERM and SIGINT tell us to end: no
@@ -239,7 +239,7 @@ func (s *supervisor) prepare() error {
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
-	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall()}
+	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(), ReadsSlot: true}
 	return slotLaunching.write(s.file, launching.lines)
 }
 
@@ -264,12 +264,26 @@ func (s *supervisor) sayDropped(i int, dropped int64) {
 	_, _ = s.file.WriteAt(p, int64(dropsAt+8*i))
 }
 
-// allocate gives a file its blocks. Where the file system can't promise them, zeros are written.
+// allocate gives a file in the run's directory, the current one, its blocks.
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		_, err = f.Write(make([]byte, size))
+		err = fill(f, size)
 	}
+	return err
+}
+
+// fill is allocate where the file system can't promise blocks: they are written, with what is in them already,
+// which may be an instruction.
+func fill(f *os.File, size int64) error {
+	if unlock, err := lockDir("."); err == nil {
+		defer unlock() // a directory that can't be locked, as on NFS, keeps agents from writing
+	}
+	p := make([]byte, size) // zeros where the file has no bytes yet
+	if _, err := f.ReadAt(p, 0); err != nil && err != io.EOF {
+		return err
+	}
+	_, err := f.WriteAt(p, 0)
 	return err
 }
 
