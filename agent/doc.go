@@ -9,6 +9,7 @@
 // whose files are described in rundir.go.
 //
 // A run ends when its command does. What the command leaves behind may write on for a second, then it is killed.
+// The time that a slow disk takes for what the command itself has written doesn't count, and none of that is lost.
 // A supervisor that is itself told to end, as init tells everything before a machine goes down, ends its command
 // and records ShutDown: nobody knows how the command would have ended. One that had ended before is left at that.
 //

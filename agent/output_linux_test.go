@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -223,6 +224,80 @@ func TestFileLimit(t *testing.T) {
 		t.Errorf("%d bytes came; exit %+v", len(e.out), e.exit)
 	}
 	m.exe = exe
+}
+
+// slowFile is on a disk on which each write takes a time.
+type slowFile struct {
+	memory
+	write time.Duration
+}
+
+func (f *slowFile) Write(p []byte) (int, error) {
+	for end := bootTime() + f.write; bootTime() < end; {
+		continue
+	}
+	return f.memory.Write(p)
+}
+
+// drained is a supervisor whose command has just ended, having written a text to standard
+// output, which another process has still: write.
+func drained(t *testing.T, text string, file io.WriteCloser, found *memory) (s *supervisor, write int) {
+	t.Helper()
+	var fds [2]int
+	must(t, unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK))
+	t.Cleanup(func() { unix.Close(fds[1]) })
+	growPipe(fds[1])
+	s = &supervisor{buf: make([]byte, copySize), pid: 1, pidfd: -1, pipes: [2]int{fds[0], -1}}
+	t.Cleanup(func() { s.endStream(0) })
+	s.out.create = func() (io.WriteCloser, error) { return file, nil }
+	s.out.marks = newMarks(found)
+	n, err := unix.Write(fds[1], []byte(text))
+	if err != nil || n != len(text) {
+		t.Fatal(n, err)
+	}
+	s.ended(0)
+	return s, fds[1]
+}
+
+// TestEndOfDrain: what is in the pipe when nothing more is waited for, is output as well.
+func TestEndOfDrain(t *testing.T) {
+	file, found := &memory{room: 1 << 30}, &memory{room: 1 << 30}
+	text := strings.Repeat("x", pipeSize-100) + "\nRESULTS: /tmp/x"
+	s, _ := drained(t, text, file, found)
+	s.drainUntil = 1
+	s.deadlines(2)
+	if file.String() != text || s.out.written != int64(len(text)) || found.String() != "RESULTS: /tmp/x\n" {
+		t.Errorf("%d of %d bytes are written, marks %q", file.Len(), len(text), found)
+	}
+	if s.pipes[0] >= 0 {
+		t.Error("it would read on")
+	}
+}
+
+// TestSlowDisk: the time in which we write what the command left in the pipe is none that leftovers had to write.
+func TestSlowDisk(t *testing.T) {
+	file := &slowFile{memory: memory{room: 1 << 30}, write: 2 * time.Millisecond}
+	s, _ := drained(t, strings.Repeat("x", 2*copySize), file, &memory{})
+	s.drainEnd, s.drainUntil = 1, 1
+	for range 2 {
+		s.copy(0)
+	}
+	if least := due(2*file.write) + 1; s.drainEnd < least || s.drainUntil < least {
+		t.Errorf("the ends are put off by %v and %v", time.Duration(s.drainEnd-1), time.Duration(s.drainUntil-1))
+	}
+}
+
+// TestSlowDiskAndBusyLeftover: what is written after the command's end puts off nothing, so that it has an end.
+func TestSlowDiskAndBusyLeftover(t *testing.T) {
+	file := &slowFile{memory: memory{room: 1 << 30}, write: time.Millisecond}
+	s, write := drained(t, "", file, &memory{})
+	s.drainEnd = 1
+	_, err := unix.Write(write, []byte("late"))
+	must(t, err)
+	s.copy(0)
+	if s.drainEnd != 1 || file.String() != "late" {
+		t.Errorf("the end is put off by %v; out %q", time.Duration(s.drainEnd-1), file)
+	}
 }
 
 // mountSmall makes a directory that is a file system of 256 KiB, or skips the test.

@@ -50,6 +50,13 @@ func (s *supervisor) loop() {
 // due is when something is to be done, by bootTime; 0: never.
 type due time.Duration
 
+// later puts it off, if it is set.
+func (d *due) later(by time.Duration) {
+	if *d != 0 {
+		*d += due(by)
+	}
+}
+
 // passed tells whether it is time, once.
 func (d *due) passed(now time.Duration) bool {
 	if *d == 0 || now < time.Duration(*d) {
@@ -83,27 +90,48 @@ func (s *supervisor) deadlines(now time.Duration) {
 		s.drainUntil = due(now + drainTime/10)
 	}
 	if s.drainUntil.passed(now) {
-		// A process outside of the tree was handed a stream. It is not waited for.
+		// A process outside of the tree was handed a stream. It is not waited for: what it has written by now is the last.
 		for i := range s.pipes {
+			for n := s.unread(i); n > 0 && s.pipes[i] >= 0; {
+				n -= max(1, s.copy(i))
+			}
 			s.endStream(i)
 		}
 		s.childless = s.childless || s.exit.Left > 0
 	}
 	if s.pid == 0 && s.drainEnd == 0 && s.drainUntil == 0 {
-		s.drainEnd = due(now + drainTime)
+		s.drainEnd = due(bootTime() + drainTime)
 	}
 }
 
-// copy moves what one of the pipes has into its file.
-func (s *supervisor) copy(i int) {
+// unread is how many bytes wait in one of the pipes.
+func (s *supervisor) unread(i int) int {
+	if s.pipes[i] < 0 {
+		return 0
+	}
+	n, _ := unix.IoctlGetInt(s.pipes[i], unix.TIOCINQ) // FIONREAD, which every pipe has
+	return n
+}
+
+// copy moves what one of the pipes has into its file, and returns how many bytes that were.
+func (s *supervisor) copy(i int) int {
 	n, err := unix.Read(s.pipes[i], s.buf)
 	switch {
+	case n > 0 && s.owed[i] > 0:
+		// The disk may be slow. That is no time in which anything could have written on.
+		begin := bootTime()
+		s.stream(i).take(s.buf[:n])
+		s.owed[i] -= n
+		took := bootTime() - begin
+		s.drainEnd.later(took)
+		s.drainUntil.later(took)
 	case n > 0:
 		s.stream(i).take(s.buf[:n])
 	case err == unix.EAGAIN || err == unix.EINTR:
 	default:
 		s.endStream(i)
 	}
+	return max(0, n)
 }
 
 func (s *supervisor) endStream(i int) {
@@ -155,6 +183,9 @@ func (s *supervisor) reap() {
 // ended records how the command ended, unless it was made to.
 func (s *supervisor) ended(status unix.WaitStatus) {
 	s.pid, s.end = 0, bootTime()
+	for i := range s.pipes {
+		s.owed[i] = s.unread(i)
+	}
 	if s.pidfd >= 0 {
 		unix.Close(s.pidfd)
 		s.pidfd = -1

@@ -147,6 +147,7 @@ type supervisor struct {
 	over     time.Duration // of all that it left behind, too
 	out, err stream
 	pipes    [2]int // the ends that we read; -1: at its end
+	owed     [2]int // bytes that were in them when the command ended, and have not been read
 	timerfd  int    // the timeout; -1: none so far
 
 	exit       Exit
