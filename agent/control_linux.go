@@ -248,9 +248,9 @@ func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
 	err := eachName(runsDir(a.root), r.Server, func(server string) error {
 		return eachName(filepath.Join(runsDir(a.root), server), r.Machine, func(machine string) error {
 			return eachName(filepath.Join(runsDir(a.root), server, machine), "", func(name string) error {
-				info, err := a.info(server, machine, name)
-				if err != nil || info == nil {
-					return err
+				info := a.info(server, machine, name)
+				if info == nil {
+					return nil
 				}
 				if part.Runs = append(part.Runs, *info); len(part.Runs) == listPart {
 					return send()
@@ -265,19 +265,25 @@ func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
 	return send()
 }
 
-// info looks at one run for a listing, and takes the chance to remove what a forget that was cut has left.
-func (a *agent) info(server, machine, name string) (*RunInfo, error) {
+// info looks at one run for a listing, and takes the chance to remove what a forget that was cut has left. What is wrong with one
+// run is no error of the listing: the host would take the machine for unreachable.
+func (a *agent) info(server, machine, name string) *RunInfo {
 	dir := filepath.Join(runsDir(a.root), server, machine, name)
 	if strings.HasPrefix(name, forgotten) {
-		return nil, removeAll(dir)
+		// A file system may be mounted in it, or another user's files be left there, as containers do.
+		if err := removeAll(dir); err != nil {
+			fmt.Fprintf(os.Stderr, "jobserver agent: remove what is left of a forgotten run: %v\n", err)
+		}
+		return nil
 	}
 	run, err := parseRunName(server, machine, name)
 	if err != nil {
-		return nil, nil // not ours
+		return nil // not ours
 	}
 	v, err := look(dir, a.bootID)
 	if err != nil {
-		return nil, fmt.Errorf("look at run %s: %w", name, err)
+		fmt.Fprintf(os.Stderr, "jobserver agent: look at run %s: %v\n", name, err)
+		return &RunInfo{Run: run, State: Ambiguous}
 	}
 	info := &RunInfo{Run: run, State: v.state, StartedAt: v.started.At, Ending: v.ending, Exit: v.exit}
 	if v.exit != nil {
@@ -286,7 +292,7 @@ func (a *agent) info(server, machine, name string) (*RunInfo, error) {
 	if v.state == Launching || v.state == Running {
 		info.PID = v.launching.PID
 	}
-	return info, nil
+	return info
 }
 
 // eachName calls f with each name in a directory, or with the

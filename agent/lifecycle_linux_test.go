@@ -426,6 +426,53 @@ func TestListForgetKill(t *testing.T) {
 	}
 }
 
+// TestListBadDirectories: what is wrong with one run is wrong with no other, and doesn't end the connection.
+func TestListBadDirectories(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	good := m.command("true")
+	start(t, c, good)
+	follow(t, c, good.Run)
+	garbage, newer := m.command("").Run, m.command("").Run
+	for id, content := range map[RunID]string{garbage: "GARBAGE\n", newer: "jobserver launching 99 0 00000000\n"} {
+		must(t, makeRunDir(m.dir(id)))
+		must(t, os.WriteFile(filepath.Join(m.dir(id), fileRun), append([]byte(content), make([]byte, slotsSize)...), 0o600))
+	}
+	// A file system that is mounted in it keeps even root from removing what is left of a forgotten run.
+	trash := filepath.Join(filepath.Dir(m.dir(good.Run)), forgotten+"9.1.0-t9")
+	must(t, os.Mkdir(trash, 0o700))
+	t.Run("mounted", func(t *testing.T) {
+		mountSmall(t, filepath.Join(trash, "mount"))
+		listed(t, m, c, "1.1.0-t1 ended, 2.1.0-t2 ambiguous, 3.1.0-t3 ambiguous")
+	})
+	listed(t, m, c, "1.1.0-t1 ended, 2.1.0-t2 ambiguous, 3.1.0-t3 ambiguous")
+	if _, err := os.Stat(trash); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what could be removed: %v", err)
+	}
+	for _, id := range []RunID{garbage, newer} {
+		if p, err := c.Poll(m.ctx(), PollRequest{Run: id}, nil); err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrProtocol) {
+			t.Errorf("poll: %+v, %v", p, err)
+		}
+	}
+	must(t, c.Ping(m.ctx()))
+	must(t, c.Forget(m.ctx(), []RunID{garbage, newer}, true))
+	listed(t, m, c, "1.1.0-t1 ended")
+}
+
+// listed compares a listing of names and states.
+func listed(t *testing.T, m *machine, c *Client, want string) {
+	t.Helper()
+	runs, err := c.List(m.ctx(), m.server, "")
+	must(t, err)
+	var names []string
+	for _, r := range runs {
+		names = append(names, fmt.Sprintf("%s %v", r.Run.Name(), r.State))
+	}
+	if got := strings.Join(names, ", "); got != want {
+		t.Errorf("list: %s; want %s", got, want)
+	}
+}
+
 func TestKillStoppedSupervisor(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()

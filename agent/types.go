@@ -153,6 +153,7 @@ const (
 	// machine. The command died with it. The attempt is lost.
 	Vanished
 	// Ambiguous: its supervisor died while it launched the command; nobody knows whether it ran. Lost too.
+	// In a listing also a run whose records can't be read, of which Poll gives the error.
 	Ambiguous
 )
 
