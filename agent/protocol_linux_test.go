@@ -295,6 +295,42 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
+// stopped is a Sink of a host that is gone, or as good as that.
+type stopped struct{ ctx context.Context }
+
+func (s stopped) Data(int, []byte) error {
+	<-s.ctx.Done()
+	return s.ctx.Err()
+}
+
+func (s stopped) Done(int, Fetched) error { return nil }
+
+// TestSilentHostOfACopy: a call that waits for the host's credit is no reason to wait for the host for ever.
+func TestSilentHostOfACopy(t *testing.T) {
+	m := newMachine(t)
+	big := filepath.Join(m.login, "big")
+	must(t, os.WriteFile(big, nil, 0o600))
+	must(t, os.Truncate(big, 4*int64(window(methodFetch))))
+	man, err := m.connect().Manifest(m.ctx(), ManifestRequest{Base: m.login, Paths: []string{"big"}})
+	must(t, err)
+	c, err := Connect(m.ctx(), m.dial("--silence", "1s"))
+	must(t, err)
+	ctx, cancel := context.WithCancel(m.ctx())
+	fetched := make(chan error, 1)
+	go func() {
+		e := man.Entries[0]
+		fetched <- c.Fetch(ctx, FetchRequest{Files: []FetchFile{{Source: e.Source, Size: e.Size, ModTime: e.ModTime}}}, stopped{ctx})
+	}()
+	select {
+	case <-c.Done():
+	case <-m.ctx().Done():
+		t.Error("the agent waits for ever")
+	}
+	cancel()
+	<-fetched
+	c.Close()
+}
+
 // TestSilentHost: an agent whose host is gone without a word ends, with its connection; what was asked of it is done first.
 func TestSilentHost(t *testing.T) {
 	m := newMachine(t)

@@ -70,9 +70,10 @@ type serving struct {
 	out    *frameWriter
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	credit int // bytes of parts that the host has room for
-	more   chan struct{}
+	mu      sync.Mutex
+	credit  int  // bytes of parts that the host has room for
+	waiting bool // for more of it
+	more    chan struct{}
 }
 
 // maxCalls bounds the calls of one connection that are under way.
@@ -166,16 +167,23 @@ func (a *agent) hear(in *os.File, r *bufio.Reader) error {
 	}
 }
 
-// working tells whether the host waits for something that we do, and not only for news: then it need not say anything.
+// working tells whether the host waits for something that we do, and not only for news, nor we for the host: then it need not say anything.
 func (a *agent) working() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.calls {
-		if s.method != methodPoll {
+		if s.method != methodPoll && !s.starved() {
 			return true
 		}
 	}
 	return false
+}
+
+// starved tells whether the call can't go on before the host says something.
+func (s *serving) starved() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
 }
 
 // frameWriter lets one goroutine at a time write.
@@ -379,6 +387,7 @@ func (s *serving) spend(ctx context.Context, n int) error {
 		if ok {
 			s.credit -= n
 		}
+		s.waiting = !ok
 		s.mu.Unlock()
 		if ok {
 			return nil
