@@ -124,15 +124,10 @@ func lockCode(root string, how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		switch err := unix.Flock(int(f.Fd()), how); err {
-		case nil:
-			return f, nil
-		case unix.EINTR:
-		default:
-			return nil, errors.Join(fmt.Errorf("lock the code: %w", err), f.Close())
-		}
+	if err := flock(f, how); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return f, nil
 }
 
 // abandonedAfter is when an archive whose sender has vanished is removed.

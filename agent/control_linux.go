@@ -89,7 +89,7 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(d); err != nil {
+	if err := flock(d, unix.LOCK_EX); err != nil {
 		d.Close()
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (t *takeover) take() error {
 		return err
 	}
 	defer f.Close()
-	if err := flock(f); err != nil {
+	if err := flock(f, unix.LOCK_EX); err != nil {
 		return err
 	}
 	last, err := io.ReadAll(io.LimitReader(f, takeoverSize))
@@ -106,10 +106,10 @@ func (t *takeover) take() error {
 	return nil
 }
 
-// flock waits for a file's lock; it ends with the descriptor.
-func flock(f *os.File) error {
+// flock takes a file's lock, which ends with the descriptor; how is that of flock(2).
+func flock(f *os.File, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		err := unix.Flock(int(f.Fd()), how)
 		if err == nil {
 			return nil
 		}
