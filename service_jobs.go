@@ -133,7 +133,7 @@ func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.L
 	if last == 0 {
 		last = math.MaxInt
 	}
-	o := st.Overview(min(last, sched.MaxPage), args.Running)
+	o := st.Overview(min(last, sched.MaxPage), args.After, args.Running)
 	for _, id := range o.Jobs {
 		reply.Jobs = append(reply.Jobs, s.job(st, st.Job(id), args.Full))
 	}

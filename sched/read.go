@@ -32,9 +32,9 @@ type Overview struct {
 	Tags     []uint64
 }
 
-// Overview gives the last n rows and all that run. It looks at the newest rows first and stops when it has
-// enough, so that it costs the same whatever the history.
-func (s *State) Overview(n int, runningOnly bool) Overview {
+// Overview gives the last n rows and all that run, of jobs with ids above after. It looks at the newest rows first
+// and stops when it has enough, so that it costs the same whatever the history.
+func (s *State) Overview(n int, after uint64, runningOnly bool) Overview {
 	var o Overview
 	seen := map[uint64]bool{} // matrices and tags that have their row
 	row := func(id uint64) {
@@ -57,7 +57,7 @@ func (s *State) Overview(n int, runningOnly bool) Overview {
 		o.Jobs = insert(o.Jobs, id)
 		n--
 	}
-	for id := s.nextID - 1; id > 0 && n > 0 && !runningOnly; id-- {
+	for id := s.nextID - 1; id > after && n > 0 && !runningOnly; id-- {
 		if s.index.mark[id] == 0 {
 			continue
 		}
@@ -67,7 +67,7 @@ func (s *State) Overview(n int, runningOnly bool) Overview {
 		}
 	}
 	for _, id := range s.Newest(0, true) {
-		if !slices.Contains(o.Jobs, id) {
+		if id > after && !slices.Contains(o.Jobs, id) {
 			row(id)
 		}
 	}

@@ -135,7 +135,24 @@ func TestSelect(t *testing.T) {
 	if fmt.Sprint(w.s.Newest(2, false)) != "[7 8 9]" || fmt.Sprint(w.s.Newest(2, true)) != "[7]" {
 		t.Error(w.s.Newest(2, false), w.s.Newest(2, true))
 	}
-	if o := w.s.Overview(2, false); fmt.Sprint(o.Jobs, o.Tags, o.Matrices) != "[] [3] [5]" {
-		t.Errorf("%+v", o)
+	for _, test := range []struct {
+		n       int
+		after   uint64
+		running bool
+		want    string // jobs, tags, matrices
+	}{
+		{2, 0, false, "[] [3] [5]"},
+		{100, 0, false, "[1 2] [3] [5]"},
+		{100, 1, false, "[2] [3] [5]"},
+		{100, 4, false, "[] [] [5]"},
+		{100, 7, false, "[] [] [5]"},
+		{100, 9, false, "[] [] []"},
+		{2, 0, true, "[] [] [5]"},
+		{2, 7, true, "[] [] []"}, // 7 runs, and isn't after itself
+	} {
+		o := w.s.Overview(test.n, test.after, test.running)
+		if got := fmt.Sprint(o.Jobs, o.Tags, o.Matrices); got != test.want {
+			t.Errorf("Overview(%d, %d, %v) = %s, want %s", test.n, test.after, test.running, got, test.want)
+		}
 	}
 }
