@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/sched"
 	"jobserver/view"
 )
 
@@ -147,11 +148,10 @@ func jobCommand(job *api.Job) string {
 	case job.CmdRun != "":
 		return job.CmdRun
 	}
-	cmd := job.Cmd
-	for name, value := range job.Vars {
-		cmd = strings.ReplaceAll(cmd, "{"+name+"}", value)
-	}
-	return cmd
+	return sched.Expand(job.Cmd, func(name string) (string, bool) {
+		value, ok := job.Vars[name]
+		return value, ok
+	})
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.

@@ -81,7 +81,7 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.NotFound, "there is no tag %s", c.Tag)
 	}
 	tag := reply.Tags[0]
-	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}})
+	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}, Full: true})
 	if err != nil && api.KindOf(err) != api.NoMatch {
 		return err
 	}
