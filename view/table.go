@@ -20,7 +20,6 @@ type gridColumn struct {
 	give                int
 	says                bool // any of its cells says something
 	width               int  // as laid out
-	pad                 int  // to which its cells are filled up before the next column; less than width where they may be ragged
 }
 
 // printTable lays out all rows and writes them. The last column isn't padded, so that no line ends in blanks.
@@ -29,9 +28,6 @@ func (p *Printer[T]) printTable() error {
 	width := p.opt.Screen.Width
 	if p.opt.Format == Wide && width > 0 && len(g.rows) > 0 && g.total(func(c gridColumn) int { return c.natural }) > width {
 		return p.printBlocks(g)
-	}
-	if width == 0 {
-		g.longLast()
 	}
 	g.layOut(width)
 	if !p.opt.NoHeader {
@@ -110,37 +106,9 @@ func (p *Printer[T]) grid() *grid {
 	return g
 }
 
-// longWidth is from which width on a column stands behind the others, where nothing is shortened.
-const longWidth = 40
-
-// longLast moves the columns with long cells to the end: nothing is lost to them, and the short ones can be read.
-func (g *grid) longLast() {
-	var order []int
-	for _, long := range []bool{false, true} {
-		for i, c := range g.columns {
-			if c.natural > longWidth == long {
-				order = append(order, i)
-			}
-		}
-	}
-	g.columns = pick(g.columns, order)
-	for i := range g.rows {
-		g.rows[i] = pick(g.rows[i], order)
-	}
-}
-
-func pick[T any](from []T, order []int) []T {
-	to := make([]T, len(order))
-	for i, at := range order {
-		to[i] = from[at]
-	}
-	return to
-}
-
-// layOut gives each column its width, so that all of them take at most width; 0 means no limit, and that
-// a long column isn't filled up: one long cell shall not make all lines long. Columns that
-// give way leave, the first of them first, until the others have what they need at least; what is left shrinks. Those
-// in which nothing stands leave before any other shrinks.
+// layOut gives each column its width, so that all of them take at most width; 0 means no limit: all columns are
+// there, each as wide as its widest cell. Columns that give way leave, the first of them first, until the others
+// have what they need at least; what is left shrinks. Those in which nothing stands leave before any other shrinks.
 // If even those that never leave are too wide, they shrink too, to one column each.
 func (g *grid) layOut(width int) {
 	for i := range g.columns {
@@ -155,17 +123,11 @@ func (g *grid) layOut(width int) {
 		}
 	}
 	if width <= 0 {
-		for i := range g.columns {
-			g.columns[i].pad = min(g.columns[i].width, longWidth)
-		}
 		return
 	}
 	g.leave(width)
 	g.shrink(width, func(c gridColumn) int { return c.least })
 	g.shrink(width, func(gridColumn) int { return 1 })
-	for i := range g.columns {
-		g.columns[i].pad = g.columns[i].width
-	}
 }
 
 // leave takes out columns until the others have room. What says nothing needs none that others could use.
@@ -257,9 +219,9 @@ func (g *grid) line(cells [][]Span, width int, color bool) string {
 		} else {
 			cell = shortenSpans(cell, room)
 		}
-		taken, fill := spansWidth(cell), min(room, c.pad)
+		taken := spansWidth(cell)
 		if c.right {
-			pending += max(fill-taken, 0)
+			pending += max(room-taken, 0)
 		}
 		if taken > 0 {
 			b.WriteString(strings.Repeat(" ", pending))
@@ -268,7 +230,7 @@ func (g *grid) line(cells [][]Span, width int, color bool) string {
 			pending = 0
 		}
 		if !c.right {
-			pending += max(fill-taken, 0)
+			pending += max(room-taken, 0)
 		}
 	}
 	b.WriteByte('\n')
