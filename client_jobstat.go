@@ -18,7 +18,7 @@ import (
 type jobStat struct {
 	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The same as --id."`
 	ID      []string `name:"id" sep:"none" several:"" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"These jobs, in any of their forms; a matrix or tag is all its jobs."`
-	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"All jobs from this one on."`
+	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"All jobs from this one on; as a number it may have been forgotten."`
 	Running bool     `name:"running" group:"Which jobs:" help:"All jobs that run."`
 	Done    bool     `name:"only_done" group:"Which jobs:" help:"Of these, only the ones that succeeded and have results."`
 
@@ -208,7 +208,7 @@ func withSuffix(path, suffix string) []string {
 // Run prints the columns of the jobs.
 func (c *jobStat) Run(ctx context.Context, e *env) error {
 	columns := c.chosen(e)
-	out := newStatWriter(e.stdout, c.format(e), !c.NoHeader)
+	out := newStatWriter(e.stdout, view.Options{Format: c.format(e), Screen: e.screen, NoHeader: c.NoHeader}, columns)
 	err := c.each(ctx, e, columns, func(jobs []api.Job) error {
 		rows, err := mapJobs(ctx, e, c, columns, jobs)
 		if err != nil {
@@ -246,7 +246,7 @@ func (c *jobStat) chosen(e *env) []statColumn {
 			columns = append(columns, all[at])
 		}
 	}
-	if len(columns) == 0 && c.Mapper == "" {
+	if len(columns) == 0 {
 		return all
 	}
 	return columns
@@ -302,16 +302,29 @@ func (c *jobStat) questions(ctx context.Context, d daemon, words []string, colum
 		asks = append(asks, api.ListJobsArgs{Selectors: chunk, Full: full})
 	}
 	if c.From != "" {
-		from, err := jobsFull(ctx, d, []string{c.From})
+		from, err := firstJob(ctx, d, c.From)
 		if err != nil {
 			return nil, err
 		}
-		asks = append(asks, api.ListJobsArgs{After: from[0].JID - 1, Full: full})
+		asks = append(asks, api.ListJobsArgs{After: from - 1, Full: full})
 	}
 	if c.Running {
 		asks = append(asks, api.ListJobsArgs{Running: true, Full: full})
 	}
 	return asks, nil
+}
+
+// firstJob is the first id that the selector stands for. A number stands for itself where there is no such job any
+// more: a script may go on from the last job that it has seen, though it was forgotten.
+func firstJob(ctx context.Context, d daemon, selector string) (uint64, error) {
+	jobs, err := jobsFull(ctx, d, []string{selector})
+	if err == nil {
+		return jobs[0].JID, nil
+	}
+	if id, _ := idOrName(selector); id > 0 && api.KindOf(err) == api.NotFound {
+		return id, nil
+	}
+	return 0, err
 }
 
 // statText is a value as text: what has no text of its own is JSON.

@@ -70,10 +70,16 @@ func mappedRow(ctx context.Context, e *env, c *jobStat, columns []statColumn, jo
 	}
 	extra := []string(nil)
 	if c.Mapper != "" {
-		var err error
-		if values, extra, err = mapWhole(ctx, e, c.Mapper, job, values); err != nil {
+		mapped, added, err := mapWhole(ctx, e, c.Mapper, job, values)
+		if err != nil {
 			return nil, fmt.Errorf("map the job: %w", err)
 		}
+		for name, value := range mapped {
+			if value == "" && values[name] == nil {
+				delete(mapped, name) // it was given so, for there is none
+			}
+		}
+		values, extra = mapped, added
 	}
 	var row []statCell
 	for _, column := range columns {

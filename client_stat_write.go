@@ -13,27 +13,33 @@ import (
 
 // statWriter prints rows in one of the formats, as they come.
 type statWriter struct {
-	out    *bufio.Writer
-	csv    *csv.Writer // into out
-	format view.Format
-	header bool // the names of the columns are still to be written
-	rows   int
-	value  []byte // memory for a value as JSON
-	blanks *strings.Replacer
+	out     *bufio.Writer
+	csv     *csv.Writer // into out
+	opt     view.Options
+	columns []statColumn // those of a listing without rows; a mapper may have added some to a row
+	header  bool         // the names of the columns are still to be written
+	rows    int
+	value   []byte // memory for a value as JSON
+	blanks  *strings.Replacer
 }
 
-func newStatWriter(w io.Writer, format view.Format, header bool) *statWriter {
+func newStatWriter(w io.Writer, opt view.Options, columns []statColumn) *statWriter {
 	out := bufio.NewWriterSize(w, 64<<10)
 	return &statWriter{
-		out: out, csv: csv.NewWriter(out), format: format, header: header, blanks: strings.NewReplacer("\t", " ", "\n", " ", "\r", " "),
+		out: out, csv: csv.NewWriter(out), opt: opt, columns: columns,
+		header: !opt.NoHeader && opt.Format != view.JSON && opt.Format != view.JSONL,
+		blanks: strings.NewReplacer("\t", " ", "\n", " ", "\r", " "),
 	}
 }
 
 // write prints rows after those before.
 func (w *statWriter) write(rows [][]statCell) error {
 	for _, row := range rows {
+		if err := w.head(row); err != nil {
+			return err
+		}
 		var err error
-		switch w.format {
+		switch w.opt.Format {
 		case view.JSON:
 			if w.rows == 0 {
 				w.out.WriteByte('[')
@@ -60,13 +66,46 @@ func (w *statWriter) write(rows [][]statCell) error {
 
 // close prints what comes after the last row.
 func (w *statWriter) close() error {
-	if w.format == view.JSON {
+	if w.opt.Format == view.JSON {
 		if w.rows == 0 {
 			w.out.WriteByte('[')
 		}
 		w.out.WriteString("]\n")
 	}
+	columns := make([]statCell, len(w.columns))
+	for i, column := range w.columns {
+		columns[i].name = column.name
+	}
+	if err := w.head(columns); err != nil {
+		return err
+	}
+	w.csv.Flush()
 	return w.out.Flush()
+}
+
+// head writes the names of a row's columns before the first one, where the format has them.
+func (w *statWriter) head(row []statCell) error {
+	if !w.header {
+		return nil
+	}
+	w.header = false
+	names := make([]statCell, len(row))
+	for i, cell := range row {
+		names[i].value = cell.name
+	}
+	if w.opt.Format == view.CSV {
+		return w.record(names)
+	}
+	w.text(names)
+	return nil
+}
+
+// visible cleans what goes to a terminal; a file or a pipe gets it as it is.
+func (w *statWriter) visible(text string) string {
+	if w.opt.Screen.Terminal {
+		return view.Clean(text)
+	}
+	return text
 }
 
 // object writes a row as a JSON object; a column without a value is left out.
@@ -89,6 +128,9 @@ func (w *statWriter) object(row []statCell) error {
 		b = append(b, ':')
 		if b, err = appendJSON(b, cell.value); err != nil {
 			return err
+		}
+		if w.opt.Screen.Terminal {
+			b = view.CleanJSON(b)
 		}
 		w.out.Write(b)
 		w.value = b
@@ -128,36 +170,20 @@ func isPlain(s string) bool {
 
 // record writes a row as CSV.
 func (w *statWriter) record(row []statCell) error {
-	names, values := make([]string, len(row)), make([]string, len(row))
+	values := make([]string, len(row))
 	for i, cell := range row {
-		names[i], values[i] = cell.name, statText(cell.value)
-	}
-	if w.header {
-		w.header = false
-		if err := w.csv.Write(names); err != nil {
-			return err
-		}
+		values[i] = w.visible(statText(cell.value))
 	}
 	return w.csv.Write(values)
 }
 
 // text writes tabs between the values: those in a value become blanks, as do its line ends.
 func (w *statWriter) text(row []statCell) {
-	if w.header {
-		w.header = false
-		for i, cell := range row {
-			if i > 0 {
-				w.out.WriteByte('\t')
-			}
-			w.out.WriteString(cell.name)
-		}
-		w.out.WriteByte('\n')
-	}
 	for i, cell := range row {
 		if i > 0 {
 			w.out.WriteByte('\t')
 		}
-		w.out.WriteString(w.blanks.Replace(statText(cell.value)))
+		w.out.WriteString(w.visible(w.blanks.Replace(statText(cell.value))))
 	}
 	w.out.WriteByte('\n')
 }

@@ -46,15 +46,15 @@ func TestStatFormats(t *testing.T) {
 	}{
 		{view.JSON, true, `[{"jid":1,"cmd":"a\tb"},` + "\n" + `{"jid":2},` + "\n" + `{"jid":3,"cmd":"say \"x\""}]` + "\n", "[]\n"},
 		{view.JSONL, true, `{"jid":1,"cmd":"a\tb"}` + "\n" + `{"jid":2}` + "\n" + `{"jid":3,"cmd":"say \"x\""}` + "\n", ""},
-		{view.CSV, true, "jid,cmd\n1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", ""},
+		{view.CSV, true, "jid,cmd\n1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", "jid,cmd\n"},
 		{view.CSV, false, "1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", ""},
-		{view.Table, true, "jid\tcmd\n1\ta b\n2\t\n3\tsay \"x\"\n", ""},
+		{view.Table, true, "jid\tcmd\n1\ta b\n2\t\n3\tsay \"x\"\n", "jid\tcmd\n"},
 		{view.Table, false, "1\ta b\n2\t\n3\tsay \"x\"\n", ""},
 	}
 	for _, test := range tests {
 		for _, empty := range []bool{false, true} {
 			var out strings.Builder
-			w := newStatWriter(&out, test.format, test.header)
+			w := newStatWriter(&out, view.Options{Format: test.format, NoHeader: !test.header}, []statColumn{{name: "jid"}, {name: "cmd"}})
 			want := test.none
 			if !empty {
 				want = test.want
@@ -70,6 +70,33 @@ func TestStatFormats(t *testing.T) {
 			if out.String() != want {
 				t.Errorf("%s, header %v, empty %v:\n%s\nwant:\n%s", test.format, test.header, empty, out.String(), want)
 			}
+		}
+	}
+}
+
+// TestStatOnATerminal: what a terminal would act on is shown there, and is what it is in a file or a pipe.
+func TestStatOnATerminal(t *testing.T) {
+	const cmd = "echo \x1b]0;title\a \u009b31m \u202e"
+	for _, test := range []struct {
+		format   view.Format
+		terminal bool
+		want     string
+	}{
+		{view.Table, true, `echo ␛]0;title␇ \u009b31m \u202e` + "\n"},
+		{view.Table, false, cmd + "\n"},
+		{view.CSV, true, `echo ␛]0;title␇ \u009b31m \u202e` + "\n"},
+		{view.CSV, false, cmd + "\n"},
+		{view.JSONL, true, `{"cmd":"echo \u001b]0;title\u0007 \u009b31m \u202e"}` + "\n"},
+		{view.JSONL, false, `{"cmd":"echo \u001b]0;title\u0007 ` + "\u009b31m \u202e" + `"}` + "\n"},
+	} {
+		var out strings.Builder
+		w := newStatWriter(&out, view.Options{Format: test.format, NoHeader: true, Screen: view.Screen{Terminal: test.terminal}}, nil)
+		err := w.write([][]statCell{{{"cmd", cmd}}})
+		if err == nil {
+			err = w.close()
+		}
+		if err != nil || out.String() != test.want {
+			t.Errorf("%s, terminal %v: %q, %v; want %q", test.format, test.terminal, out.String(), err, test.want)
 		}
 	}
 }
@@ -104,7 +131,7 @@ func BenchmarkListing(b *testing.B) {
 		for b.Loop() {
 			rows, err := mapJobs(b.Context(), nil, &jobStat{}, statColumns(), jobs)
 			if err == nil {
-				err = newStatWriter(io.Discard, view.JSON, true).write(rows)
+				err = newStatWriter(io.Discard, view.Options{Format: view.JSON}, statColumns()).write(rows)
 			}
 			if err != nil {
 				b.Fatal(err)

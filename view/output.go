@@ -183,7 +183,7 @@ func (p *Printer[T]) printJSON(rows []T) error {
 			text = bytes.TrimSuffix(text, []byte("\n")) // a comma may have to follow
 		}
 		if p.opt.Screen.Terminal {
-			text = visibleJSON(text)
+			text = CleanJSON(text)
 		}
 		if _, err := p.w.Write(text); err != nil {
 			return err
@@ -192,9 +192,9 @@ func (p *Printer[T]) printJSON(rows []T) error {
 	return nil
 }
 
-// visibleJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and
+// CleanJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and
 // the like. The text stays the same JSON.
-func visibleJSON(text []byte) []byte {
+func CleanJSON(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
