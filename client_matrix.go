@@ -129,7 +129,7 @@ func printSample(e *env, reply *api.AddMatrixReply) error {
 
 // matrixLs is `matrix ls [ID]`.
 type matrixLs struct {
-	Matrix string `arg:"" optional:"" name:"ID" predictor:"matrix" help:"One matrix, by id or name: with its jobs."`
+	Matrix string `arg:"" optional:"" name:"ID" predictor:"matrix" help:"One matrix, by id or name: with its jobs. In -o csv and -o id it is the matrix alone; 'job ls %ID' has the jobs."`
 }
 
 // Run lists the matrices.

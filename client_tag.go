@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"jobserver/api"
+	"jobserver/view"
 )
 
 // tagGroup are the commands on tags.
@@ -60,7 +61,7 @@ func (c *tagUnset) Run(ctx context.Context, e *env) error {
 
 // tagLs is `tag ls [TAG]`.
 type tagLs struct {
-	Tag string `arg:"" optional:"" name:"TAG" predictor:"tag" help:"One tag, by id or name: its jobs."`
+	Tag string `arg:"" optional:"" name:"TAG" predictor:"tag" help:"One tag, by id or name: its jobs. In -o csv and -o id it is the tag alone; 'job ls @TAG' has the jobs."`
 }
 
 // Run lists the tags, or a tag's jobs.
@@ -74,7 +75,7 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if c.Tag == "" || e.forScripts() {
+	if c.Tag == "" || e.format() == view.ID || e.format() == view.CSV {
 		return list(e, reply.Tags, tagColumns(e))
 	}
 	if len(reply.Tags) == 0 {
@@ -84,6 +85,10 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}, Full: true})
 	if err != nil && api.KindOf(err) != api.NoMatch {
 		return err
+	}
+	if e.forScripts() {
+		tag.Jobs = found.Jobs
+		return list(e, []api.Tag{tag}, tagColumns(e))
 	}
 	found.Counts = tag.Counts
 	return writeListing(e.stdout, e, found)

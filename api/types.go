@@ -167,6 +167,7 @@ type Tag struct {
 	ID     uint64 `json:"id"`
 	Name   string `json:"name"`
 	Counts Counts `json:"counts"`
+	Jobs   []Job  `json:"jobs,omitempty"` // when one tag is asked for
 }
 
 // Variable is a value that commands name as {NAME}. A secret's value is never sent to clients.
