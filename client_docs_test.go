@@ -24,8 +24,11 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields, err := jsonTables([]string{"api/types.go", "api/methods.go", "api/sweep.go"}, []string{
-		"Job", "Attempt", "Machine", "MachineCheck", "Matrix", "TimeLeft", "Axis", "Counts", "Tag", "Variable", "Event", "BulkJob", "WhyReply", "Status",
+	fields, err := jsonTables([]string{
+		"api/types.go", "api/methods.go", "api/sweep.go", "client_output.go", "client_matrix.go", "client_status.go", "client_state.go", "stats/render.go",
+	}, []string{
+		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup", "FailureCount", "Machine", "MachineCheck",
+		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable", "Event", "Status", "pong", "fileCheck", "exported",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -268,10 +271,12 @@ func jsonTables(paths, names []string) (string, error) {
 				return true
 			}
 			for _, spec := range decl.Specs {
-				if typ, ok := spec.(*ast.TypeSpec); ok {
-					if s, ok := typ.Type.(*ast.StructType); ok {
-						structs[typ.Name.Name], docs[typ.Name.Name] = s, decl.Doc.Text()
-					}
+				typ, ok := spec.(*ast.TypeSpec)
+				if !ok || structs[typ.Name.Name] != nil { // a name that two packages have is the first one's
+					continue
+				}
+				if s, ok := typ.Type.(*ast.StructType); ok {
+					structs[typ.Name.Name], docs[typ.Name.Name] = s, decl.Doc.Text()
 				}
 			}
 			return true
@@ -285,18 +290,39 @@ func jsonTables(paths, names []string) (string, error) {
 			return "", fmt.Errorf("no struct %s in %s", name, paths)
 		}
 		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n", strings.ToLower(name), strings.TrimSpace(strings.ReplaceAll(docs[name], "\n", " ")))
-		for _, field := range structs[name].Fields.List {
-			if field.Tag == nil {
-				continue
-			}
-			tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
-			key, _, _ := strings.Cut(tag, ",")
-			comment := strings.TrimSpace(field.Comment.Text())
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", key, jsonType(field.Type), cell(comment))
-		}
+		writeFields(&b, structs, structs[name])
 		b.WriteString("\n")
 	}
 	return b.String(), nil
+}
+
+// writeFields writes a line for each field of a struct. Those of a struct that is embedded are its own, as in JSON;
+// a name that it has itself hides the embedded one's.
+func writeFields(b *strings.Builder, structs map[string]*ast.StructType, s *ast.StructType) {
+	own := map[string]bool{}
+	for _, field := range s.Fields.List {
+		for _, name := range field.Names {
+			own[name.Name] = true
+		}
+	}
+	for _, field := range s.Fields.List {
+		if embedded, ok := field.Type.(*ast.Ident); ok && len(field.Names) == 0 {
+			visible := &ast.StructType{Fields: &ast.FieldList{}}
+			for _, inner := range structs[embedded.Name].Fields.List {
+				if len(inner.Names) == 0 || !own[inner.Names[0].Name] {
+					visible.Fields.List = append(visible.Fields.List, inner)
+				}
+			}
+			writeFields(b, structs, visible)
+			continue
+		}
+		if field.Tag == nil {
+			continue
+		}
+		tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
+		key, _, _ := strings.Cut(tag, ",")
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", key, jsonType(field.Type), cell(strings.TrimSpace(field.Comment.Text())))
+	}
 }
 
 // jsonType is what a Go type is in JSON.
@@ -310,8 +336,8 @@ func jsonType(expr ast.Expr) string {
 		return "list of " + jsonType(t.Elt)
 	case *ast.MapType:
 		return "object"
-	case *ast.SelectorExpr:
-		return "time"
+	case *ast.SelectorExpr: // time.Time, or a type of api
+		return strings.ToLower(t.Sel.Name)
 	case *ast.Ident:
 		switch t.Name {
 		case "string", "bool":

@@ -90,7 +90,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""}, false)
 }
 
-// newMatrix is a matrix that was submitted, in JSON.
+// newMatrix is a matrix that was submitted, as `matrix add` prints it.
 type newMatrix struct {
 	ID       uint64      `json:"id"`
 	FirstJID uint64      `json:"first_jid"`

@@ -83,7 +83,7 @@ func (e *env) warn(warnings []string) {
 	}
 }
 
-// submitted is a new job in JSON.
+// submitted is a new job, as `job add`, `machine setup` and `matrix rerun` print it.
 type submitted struct {
 	JID uint64 `json:"jid"`
 }

@@ -37,7 +37,7 @@ func (f stateDirFlag) dir(e *env) (string, error) {
 // stateCheck is `state check`.
 type stateCheck struct{ stateDirFlag }
 
-// fileCheck is one file of the state in JSON.
+// fileCheck is one file of the state, as `state check` found it.
 type fileCheck struct {
 	File    string `json:"file"`
 	Bytes   int64  `json:"bytes"`
@@ -167,7 +167,7 @@ func fileColumns() []view.Column[fileCheck] {
 // stateExport is `state export`.
 type stateExport struct{ stateDirFlag }
 
-// exported is one line of an export: exactly one of its fields is set. They are what listings print.
+// exported is one line of `state export`: exactly one of its fields is set. They are what listings print.
 type exported struct {
 	Variable *api.Variable `json:"variable,omitempty"`
 	Machine  *api.Machine  `json:"machine,omitempty"`

@@ -28,7 +28,7 @@ func (c *pingCmd) Run(ctx context.Context, e *env) error {
 	return err
 }
 
-// pong is an answered ping in JSON.
+// pong is an answered `ping`.
 type pong struct {
 	OK      bool    `json:"ok"`
 	Seconds float64 `json:"seconds"` // from before the connection to the answer

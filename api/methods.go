@@ -167,7 +167,7 @@ type BulkReply struct {
 type BulkJob struct {
 	JID     uint64 `json:"jid"`
 	Status  string `json:"status"` // before the change
-	Cmd     string `json:"cmd"`
+	Cmd     string `json:"cmd,omitempty"`
 	Changed bool   `json:"changed"`
 	Note    string `json:"note,omitempty"` // e.g. "already finished"
 	NewJID  uint64 `json:"new_jid,omitempty"`
@@ -191,7 +191,7 @@ type WhyManyArgs struct{ Selectors []string }
 // WhyManyReply groups the failed attempts of the jobs by what they ended with, the most frequent first.
 type WhyManyReply struct {
 	Counts    Counts         `json:"counts"`
-	Groups    []FailureGroup `json:"groups"`
+	Groups    []FailureGroup `json:"groups,omitempty"`
 	Standouts []string       `json:"standouts,omitempty"` // in words: the machines and values that fail while others don't
 }
 
@@ -202,8 +202,8 @@ type FailureGroup struct {
 	Attempts int            `json:"attempts"`
 	Jobs     int            `json:"jobs"`
 	Final    int            `json:"final"` // jobs that have failed for good or are lost, with this as their end
-	Machines []FailureCount `json:"machines"`
-	Examples []uint64       `json:"examples"` // ids of the first jobs
+	Machines []FailureCount `json:"machines,omitempty"`
+	Examples []uint64       `json:"examples,omitempty"` // ids of the first jobs
 }
 
 // FailureCount says how often something is in a group.

@@ -5,14 +5,14 @@ import "time"
 // Growth says what submitting a matrix comes to when there is one of its name: only cells that are new,
 // failed, lost or forgotten run.
 type Growth struct {
-	New      int      `json:"new"`       // cells that it didn't have
-	Again    int      `json:"again"`     // failed, lost or forgotten: they run again
-	Done     int      `json:"done"`      // and stay so
-	Active   int      `json:"active"`    // waiting, held, running or copying
-	Canceled int      `json:"canceled"`  // they stay so
-	Gone     int      `json:"gone"`      // cells that the grid doesn't have any more; they stay as they are
-	FirstJID uint64   `json:"first_jid"` // of the new cells' jobs, which are consecutive; 0: there are none
-	JIDs     []uint64 `json:"jids"`      // the new jobs of the cells that run again
+	New      int      `json:"new"`                 // cells that it didn't have
+	Again    int      `json:"again"`               // failed, lost or forgotten: they run again
+	Done     int      `json:"done"`                // and stay so
+	Active   int      `json:"active"`              // waiting, held, running or copying
+	Canceled int      `json:"canceled"`            // they stay so
+	Gone     int      `json:"gone"`                // cells that the grid doesn't have any more; they stay as they are
+	FirstJID uint64   `json:"first_jid,omitempty"` // of the new cells' jobs, which are consecutive; absent: there are none
+	JIDs     []uint64 `json:"jids,omitempty"`      // the new jobs of the cells that run again
 }
 
 // TimeLeft is how long the rest of a matrix takes, as far as the cells that are done tell.

@@ -11,8 +11,8 @@ type Job struct {
 	JID       uint64     `json:"jid"`
 	Status    string     `json:"status"` // waiting held running copying done failed canceled lost
 	Canceling bool       `json:"canceling,omitempty"`
-	Class     string     `json:"class"`
-	Cmd       string     `json:"cmd"`               // as given
+	Class     string     `json:"class,omitempty"`
+	Cmd       string     `json:"cmd,omitempty"`     // as given; a setup has steps
 	CmdRun    string     `json:"cmd_run,omitempty"` // as the newest attempt ran it
 	Machine   string     `json:"machine,omitempty"` // of the newest attempt
 	Slot      Maybe[int] `json:"slot,omitzero"`     // 0-based, of the newest attempt
@@ -87,12 +87,12 @@ type Attempt struct {
 // Machine is one machine of the pool.
 type Machine struct {
 	Addr               string     `json:"addr"`
-	Class              string     `json:"class"`
-	State              string     `json:"state"` // connected connecting away refused
+	Class              string     `json:"class,omitempty"`
+	State              string     `json:"state,omitempty"` // connected connecting away refused
 	Since              *time.Time `json:"since,omitempty"`
 	Draining           bool       `json:"draining,omitempty"`
 	Until              *time.Time `json:"until,omitempty"`
-	Slots              int        `json:"slots"`
+	Slots              int        `json:"slots,omitempty"`
 	Running            []uint64   `json:"running,omitempty"`
 	Orphans            []string   `json:"orphans,omitempty"`  // runs of ours that nothing knows any more
 	Failures           int        `json:"failures,omitempty"` // in a row
@@ -142,7 +142,7 @@ type Matrix struct {
 	Class       string    `json:"class"`
 	Cmd         string    `json:"cmd"`
 	CpPath      string    `json:"cp_path,omitempty"`
-	Vars        []Axis    `json:"vars"`
+	Vars        []Axis    `json:"vars,omitempty"`
 	Repeats     int       `json:"repeats,omitempty"`
 	Cells       int       `json:"cells"`
 	FirstJID    uint64    `json:"first_jid"`

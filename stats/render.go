@@ -136,7 +136,7 @@ func latexText(s string) string {
 		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">", `\textgreater{}`, "\n", " ").Replace(s)
 }
 
-// Line is one place of a table in JSON.
+// Line is one place of `matrix table` in JSON.
 type Line struct {
 	Vars    map[string]string             `json:"vars"`
 	Metrics map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
