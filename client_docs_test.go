@@ -78,8 +78,9 @@ Every command that takes jobs takes these, several as a union:
 | ` + "`:uncopied`" + ` | jobs whose results are still to copy, or failed to |
 | ` + "`-`" + ` | selectors read from stdin |
 
-Written together they narrow: ` + "`%93:failed`, `class=foo:waiting`" + `. What changes more than 20 jobs
-asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + ` shows what would happen.
+A status or ` + "`:uncopied`" + ` behind another narrows it: ` + "`%93:failed`, `class=foo:waiting`" + `. Several statuses are either of
+them: ` + "`%93:failed:lost`" + `. What changes more than 20 jobs asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + `
+shows what would happen.
 
 ## Durations and sizes
 

@@ -24,7 +24,7 @@ type jobGroup struct {
 	Hold       jobHold       `cmd:"" help:"Keep waiting jobs from starting."`
 	Unhold     jobUnhold     `cmd:"" help:"Let held jobs start."`
 	Clone      jobClone      `cmd:"" help:"Submit jobs again, as new ones."`
-	Restart    jobRestart    `cmd:"" help:"Run jobs that have ended again, as new ones; in a matrix, in the same cell."`
+	Restart    jobRestart    `cmd:"" help:"Run jobs again, as new ones; in a matrix, in the same cell. Those that haven't ended are canceled first."`
 	Settimeout jobSetTimeout `cmd:"" help:"Change jobs' time limit."`
 	Cpresults  jobCpresults  `cmd:"" help:"Copy jobs' results and logs to another directory."`
 	Recopy     jobRecopy     `cmd:"" help:"Copy results again that failed to copy; nothing runs again."`

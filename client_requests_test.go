@@ -192,6 +192,25 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestEventsAhead: a cursor that no event has yet is told once, and what follows the newest one is printed.
+func TestEventsAhead(t *testing.T) {
+	s := newSession(t)
+	var since []uint64
+	on(s.daemon, "Events", func(args *api.EventsArgs) (any, error) {
+		since = append(since, args.Since)
+		if args.Since > 20 {
+			return &api.EventsReply{Cursor: 20, Gap: true}, nil
+		}
+		return &api.EventsReply{Cursor: 21, Events: []api.Event{{Cursor: 21, Kind: "job.done"}}}, nil
+	})
+	if code := s.run("events", "--since", "99", "-n", "1", "-q"); code != 0 || s.stdout.String() != "21\n" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, s.stdout.String(), s.stderr.String())
+	}
+	if diff := cmp.Diff([]uint64{99, 20}, since); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestInterrupted ends with 130 wherever the command waits, and says what became of a change.
 func TestInterrupted(t *testing.T) {
 	for _, line := range []string{"wait 1", "events", "ls -w", "job rm 1"} {

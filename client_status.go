@@ -147,14 +147,17 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 		if err != nil {
 			return err
 		}
-		if reply.Gap {
+		switch {
+		case reply.Gap && reply.Cursor < cursor:
+			e.note("there is no event %d by now: the newest is %d, after which it goes on", cursor, reply.Cursor)
+		case reply.Gap:
 			e.note("older events than the next are no longer kept")
 		}
 		if err := c.print(e, reply.Events); err != nil {
 			return err
 		}
 		printed += len(reply.Events)
-		cursor = max(reply.Cursor, cursor)
+		cursor = reply.Cursor
 		if (c.Number > 0 && printed >= c.Number) || (c.NoWait && len(reply.Events) == 0) {
 			return nil
 		}

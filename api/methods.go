@@ -262,7 +262,8 @@ type EventsArgs struct {
 	Wait  time.Duration
 }
 
-// EventsReply holds them in order. Gap says that older ones than the first are no longer kept.
+// EventsReply holds them in order. Gap says that older ones than the first are no longer kept or, with a Cursor below
+// Since, that there is no event Since by now.
 type EventsReply struct {
 	Events []Event
 	Cursor uint64

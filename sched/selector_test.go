@@ -113,6 +113,8 @@ func TestSelect(t *testing.T) {
 		{"%5:running", []uint64{7}, ""},
 		{"@t", []uint64{4}, ""},
 		{":done", []uint64{1, 4}, ""},
+		{":done:failed", []uint64{1, 4, 6}, ""}, // either of them
+		{":done:failed:uncopied", []uint64{4}, ""},
 		{":uncopied", []uint64{4}, ""},
 		{"class=y", []uint64{2}, ""},
 		{"machine=a:done", []uint64{1, 4}, ""},
