@@ -13,7 +13,6 @@ import (
 //
 // A name is a variable's value, or REPEAT; other words, and what stands in quotes, are text.
 type Where struct {
-	text   string
 	eval   eval
 	repeat bool
 }
@@ -28,9 +27,6 @@ type value struct {
 
 // eval gives the value of an expression in the cell of a row.
 type eval func(row []uint32) (value, error)
-
-// String is the condition as written.
-func (w *Where) String() string { return w.text }
 
 // NamesRepeat says that rows must have the repeat at their end.
 func (w *Where) NamesRepeat() bool { return w.repeat }
@@ -59,7 +55,7 @@ func Compile(text string, axes []Axis) (*Where, error) {
 	if kind != truths {
 		return nil, p.wrong("it is a value, and a condition is wanted").hint("compare it with something: I<J, MODE!=exotic")
 	}
-	return &Where{text: text, eval: e, repeat: p.repeat}, nil
+	return &Where{eval: e, repeat: p.repeat}, nil
 }
 
 // valueOf reads what a variable's value is: a number where it is a finite one.

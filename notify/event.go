@@ -29,9 +29,6 @@ const (
 // kinds are all of them, what matters most first: the order of a message.
 var kinds = [...]Kind{MachineBroken, DiskLow, MatrixFail, Fail, MachineAway, Silent, MatrixDone, QueueEmpty, Copied, Complete, Running}
 
-// Kinds lists them.
-func Kinds() []Kind { return slices.Clone(kinds[:]) }
-
 func (k Kind) known() bool { return slices.Contains(kinds[:], k) }
 
 // alarming says that somebody should look.
