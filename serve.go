@@ -56,6 +56,10 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 	if err := p.complete(e); err != nil {
 		return err
 	}
+	// Who reads what we print may go away; that is for the log to notice. Caught and not ignored: what we start doesn't inherit it.
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
+	defer signal.Stop(unread)
 	log, err := logging.Open(logging.Options{ConfigPath: p.settings.LogConfig, StateDir: p.settings.StateDir, Stdout: e.stdout, Stderr: e.stderr})
 	if err != nil {
 		return api.Errorf(api.Usage, "%v", err)
