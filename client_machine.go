@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,12 +146,18 @@ func (l lifetime) from(now time.Time) time.Time {
 type machinesToChange struct {
 	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
 	machineSelector
-	bulkFlags
+	machineBulkFlags
+}
+
+// machineBulkFlags are bulkFlags in the words for machines.
+type machineBulkFlags struct {
+	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many machines there are, or jobs that run there."`
+	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
 }
 
 // change does one thing to all of them.
 func (c *machinesToChange) change(ctx context.Context, e *env, args api.ChangeMachinesArgs) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.bulkFlags, args)
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.machineBulkFlags, args)
 }
 
 // machineRm is `machine rm`.
@@ -168,13 +175,13 @@ func (c *machineRm) Run(ctx context.Context, e *env) error {
 type machineMv struct {
 	Words []string `arg:"" name:"NEW-CLASS" sep:"none" predictor:"class,machine" help:"The class to move them to. Words before it are machines."`
 	machineSelector
-	bulkFlags
+	machineBulkFlags
 }
 
 // Run moves the machines.
 func (c *machineMv) Run(ctx context.Context, e *env) error {
 	last := len(c.Words) - 1
-	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.bulkFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
+	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.machineBulkFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
 }
 
 // machineDrain is `machine drain`.
@@ -202,7 +209,7 @@ func (c *machineClean) Run(ctx context.Context, e *env) error {
 }
 
 // changeMachines does one thing to all machines that are selected.
-func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags bulkFlags, args api.ChangeMachinesArgs) error {
+func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags machineBulkFlags, args api.ChangeMachinesArgs) error {
 	selector, err := s.selector(e, words)
 	if err != nil {
 		return err
@@ -213,8 +220,8 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	}
 	defer d.Close()
 	args.MachineSelector, args.DryRun = selector, flags.DryRun
-	if args.Op == api.MachineRemove && !flags.Yes && !flags.DryRun {
-		if err := confirmMachines(ctx, e, d, args); err != nil {
+	if !flags.Yes && !flags.DryRun {
+		if err := confirmMachines(ctx, e, d, args, e.interactive() && !slices.Contains(s.File, "-")); err != nil {
 			return err
 		}
 	}
@@ -232,9 +239,11 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	return e.printMachines(reply.Machines, done)
 }
 
-// confirmMachines asks before more machines are removed than jobs may be changed without asking.
-func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachinesArgs) error {
-	if len(args.Classes) == 0 && len(args.Addrs) <= bulkLimit {
+// confirmMachines asks before more machines are changed, or with
+// them more jobs canceled, than may be without asking.
+func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachinesArgs, canAsk bool) error {
+	cancels := args.Op == api.MachineRemove // however few machines there are, many jobs may run there
+	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= bulkLimit {
 		return nil
 	}
 	args.DryRun = true
@@ -242,10 +251,30 @@ func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachi
 	if err != nil {
 		return err
 	}
-	if len(would.Machines) <= bulkLimit {
+	jobs := 0
+	if cancels {
+		for _, m := range would.Machines {
+			jobs += len(m.Running)
+		}
+	}
+	if len(would.Machines) <= bulkLimit && jobs <= bulkLimit {
 		return nil
 	}
-	return e.sure(ctx, fmt.Sprintf("remove %d machines", len(would.Machines)), e.interactive())
+	question := fmt.Sprintf("%s %s", machineVerb(args.Op), counted(len(would.Machines), "machine"))
+	if jobs > 0 {
+		question += fmt.Sprintf(", with %s running there", counted(jobs, "job"))
+	}
+	return e.sure(ctx, question, canAsk)
+}
+
+func machineVerb(op string) string {
+	switch op {
+	case api.MachineRemove:
+		return "remove"
+	case api.MachineMove:
+		return "move"
+	}
+	return op
 }
 
 // machineDone is what became of a machine.

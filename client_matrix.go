@@ -225,7 +225,7 @@ func (c *matrixRerun) Run(ctx context.Context, e *env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
 }
 
-// change does one thing to the whole matrix. What can't be undone is asked about when it concerns many jobs.
+// change does one thing to the whole matrix, after asking when it concerns many jobs.
 func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatrixArgs) error {
 	args.Matrix = c.Matrix
 	d, err := e.connect(ctx)
@@ -242,7 +242,7 @@ func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatr
 		e.note("%s of matrix %d would be %s", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
 		return nil
 	}
-	if would.Changed > bulkLimit && !c.Yes && args.Op != api.MatrixHold && args.Op != api.MatrixUnhold {
+	if would.Changed > bulkLimit && !c.Yes {
 		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
 		if err := e.sure(ctx, question, e.interactive()); err != nil {
 			return err

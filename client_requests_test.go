@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +117,7 @@ func TestRequests(t *testing.T) {
 				if code := s.run(words...); code != 0 {
 					t.Fatalf("exit code %d: %s", code, s.stderr.String())
 				}
-				for _, call := range s.daemon.calls {
+				for _, call := range slices.Backward(s.daemon.calls) { // before a change there may be a dry run
 					if call.Method == method {
 						if diff := cmp.Diff(r.want, call.Args); diff != "" {
 							t.Error(diff)
@@ -125,6 +127,58 @@ func TestRequests(t *testing.T) {
 				}
 				t.Errorf("%s was not called", method)
 			})
+		}
+	}
+}
+
+// TestManyMachines has the machines counted as well as the jobs that a removal cancels, whatever names them.
+func TestManyMachines(t *testing.T) {
+	pool := func(machines, jobs int) []api.Machine {
+		var pool []api.Machine
+		for i := range machines {
+			m := api.Machine{Addr: fmt.Sprint("m", i)}
+			for range jobs {
+				m.Running = append(m.Running, uint64(100*i+len(m.Running)+1))
+			}
+			pool = append(pool, m)
+		}
+		return pool
+	}
+	words := make([]string, 21)
+	for i := range words {
+		words[i] = fmt.Sprint("m", i)
+	}
+	many := strings.Join(words, " ")
+	for _, test := range []struct {
+		line  string
+		pool  []api.Machine
+		asked string // "": it isn't
+	}{
+		{"rm m0", pool(1, 20), ""},
+		{"rm m0", pool(1, 21), "remove 1 machine, with 21 jobs running there"},
+		{"rm -c foo", pool(3, 7), "remove 3 machines, with 21 jobs running there"},
+		{"rm -c foo --yes", pool(30, 7), ""},
+		{"rm " + many, pool(21, 0), "remove 21 machines"},
+		{"drain m0", pool(1, 30), ""},
+		{"drain " + many, pool(21, 1), "drain 21 machines"},
+		{"drain --yes " + many, pool(21, 1), ""},
+		{"resume -c foo", pool(20, 0), ""},
+		{"resume -c foo", pool(21, 0), "resume 21 machines"},
+		{"mv -c foo bar", pool(21, 1), "move 21 machines"},
+		{"clean -c foo", pool(21, 0), "clean 21 machines"},
+	} {
+		s := newSession(t)
+		changed := false
+		on(s.daemon, "ChangeMachines", func(args *api.ChangeMachinesArgs) (any, error) {
+			changed = changed || !args.DryRun
+			return &api.ChangeMachinesReply{Machines: test.pool}, nil
+		})
+		code := s.run(append([]string{"machine"}, strings.Fields(test.line)...)...)
+		switch want := fmt.Sprintf("error: %s: that is more than 20,", test.asked); {
+		case test.asked == "" && (code != exitDone || !changed):
+			t.Errorf("%s: exit code %d: %s", test.line, code, s.stderr.String())
+		case test.asked != "" && (code != exitFailed || changed || !strings.Contains(s.stderr.String(), want)):
+			t.Errorf("%s: exit code %d, changed: %v: %s", test.line, code, changed, s.stderr.String())
 		}
 	}
 }
