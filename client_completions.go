@@ -23,7 +23,7 @@ type completionsCmd struct {
 	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish: print its script. install, uninstall: for the shell in use."`
 	Name  string   `name:"name" aliases:"bin" placeholder:"NAME" help:"The name that the program is called by, as j."`
 	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Instead of the shell in use: bash, zsh or fish."`
-	Rc    bool     `name:"rc" help:"Install by a line in the shells' start-up files, rather than by a file where the shell looks by itself."`
+	Rc    bool     `name:"rc" help:"Install by a line in the shell's start-up file, rather than by a file where the shell looks by itself."`
 	Bash  bool     `name:"bash" xor:"shell" hidden:"" help:"Write bash's script to the directory given."`
 	Zsh   bool     `name:"zsh" xor:"shell" hidden:"" help:"Write zsh's script to the directory given."`
 	Fish  bool     `name:"fish" xor:"shell" hidden:"" help:"Write fish's script to the directory given."`
@@ -32,6 +32,9 @@ type completionsCmd struct {
 // Run prints, writes, installs or removes a completion script.
 func (c *completionsCmd) Run(_ context.Context, e *env) error {
 	name := firstNonEmpty(c.Name, e.name)
+	if err := completion.CheckName(name); err != nil {
+		return api.Errorf(api.Usage, "%w", err)
+	}
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's own path: %w", err)

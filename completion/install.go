@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-	"github.com/posener/complete/v2/install"
 )
 
 // Installation says for which command, and how, completion is installed or taken away.
@@ -20,9 +19,7 @@ type Installation struct {
 	Shell  string // bash, zsh or fish; "" means that of $SHELL
 	Getenv func(string) string
 
-	// RC edits the start-up files of all shells that have one, instead of writing a file that the shell looks
-	// for by itself. It is posener/complete's doing: it takes the running program for Binary, and Shell doesn't
-	// matter.
+	// RC puts a line into the shell's start-up file, instead of writing a file that the shell looks for by itself.
 	RC bool
 
 	// Dir is where the file goes, instead of where the shell looks for it.
@@ -33,13 +30,7 @@ type Installation struct {
 // date. A file of that name that isn't ours is left alone, which is an error.
 func (in Installation) Install() (notes []string, err error) {
 	if in.RC {
-		if install.IsInstalled(in.Name) {
-			return []string{fmt.Sprintf("a start-up file completes %s already", in.Name)}, nil
-		}
-		if err := install.Install(in.Name); err != nil {
-			return nil, fmt.Errorf("edit the shells' start-up files: %w", err)
-		}
-		return []string{fmt.Sprintf("edited the start-up files: new shells complete %s", in.Name)}, nil
+		return in.installLine()
 	}
 	shell, path, err := in.file()
 	if err != nil {
@@ -68,13 +59,7 @@ func (in Installation) Install() (notes []string, err error) {
 // Uninstall takes away what Install made, and says what it did.
 func (in Installation) Uninstall() (notes []string, err error) {
 	if in.RC {
-		if !install.IsInstalled(in.Name) {
-			return []string{fmt.Sprintf("no start-up file completes %s", in.Name)}, nil
-		}
-		if err := install.Uninstall(in.Name); err != nil {
-			return nil, fmt.Errorf("edit the shells' start-up files: %w", err)
-		}
-		return []string{"edited the start-up files"}, nil
+		return in.uninstallLine()
 	}
 	_, path, err := in.file()
 	if err != nil {
@@ -93,39 +78,45 @@ func (in Installation) Uninstall() (notes []string, err error) {
 	return []string{"removed " + path}, nil
 }
 
+// shell is the one that is meant. A name that no command has is an error, since it becomes part of shell scripts.
+func (in Installation) shell() (string, error) {
+	if err := CheckName(in.Name); err != nil {
+		return "", err
+	}
+	if in.Shell != "" {
+		return shellOf(in.Shell)
+	}
+	return shellOf(in.Getenv("SHELL"))
+}
+
+// base is the directory that a variable names, or by default one in the home directory. XDG Base Directory
+// Specification 0.8: relative values are not valid.
+func (in Installation) base(variable string, fallback ...string) (string, error) {
+	if dir := in.Getenv(variable); filepath.IsAbs(dir) {
+		return dir, nil
+	}
+	home := in.Getenv("HOME")
+	if home == "" {
+		return "", fmt.Errorf("completion for %s: HOME is not set", in.Name)
+	}
+	return filepath.Join(append([]string{home}, fallback...)...), nil
+}
+
 // file is the shell, and the file that it looks for on its own, or that file's name in Dir.
 func (in Installation) file() (shell, path string, err error) {
-	if !nameForm.MatchString(in.Name) {
-		return "", "", fmt.Errorf("completion for %q: a command's name has only letters, digits and . _ + -", in.Name)
-	}
-	shell = in.Shell
-	if shell == "" {
-		shell = in.Getenv("SHELL")
-	}
-	if shell, err = shellOf(shell); err != nil {
+	if shell, err = in.shell(); err != nil {
 		return "", "", err
-	}
-	// XDG Base Directory Specification 0.8: relative values are not valid.
-	base := func(variable string, fallback ...string) (string, error) {
-		if dir := in.Getenv(variable); filepath.IsAbs(dir) {
-			return dir, nil
-		}
-		home := in.Getenv("HOME")
-		if home == "" {
-			return "", fmt.Errorf("completion for %s: neither %s nor HOME is set", in.Name, variable)
-		}
-		return filepath.Join(append([]string{home}, fallback...)...), nil
 	}
 	var dir, name string
 	switch shell {
 	case "bash": // bash-completion 2.x looks there when the command is first completed
-		dir, err = base("XDG_DATA_HOME", ".local", "share")
+		dir, err = in.base("XDG_DATA_HOME", ".local", "share")
 		dir, name = filepath.Join(dir, "bash-completion", "completions"), in.Name
 	case "zsh": // no directory of the user's is on zsh's default fpath
-		dir, err = base("XDG_DATA_HOME", ".local", "share")
+		dir, err = in.base("XDG_DATA_HOME", ".local", "share")
 		dir, name = filepath.Join(dir, "zsh", "site-functions"), "_"+in.Name
 	case "fish":
-		dir, err = base("XDG_CONFIG_HOME", ".config")
+		dir, err = in.base("XDG_CONFIG_HOME", ".config")
 		dir, name = filepath.Join(dir, "fish", "completions"), in.Name+".fish"
 	}
 	if err != nil {

@@ -18,7 +18,7 @@ func Shells() []string { return []string{"bash", "zsh", "fish"} }
 //   - bash, with our script: the value as it is to be typed, with the blank after it, since the script asks bash for none.
 //   - zsh: "+" or, where no blank may follow, "-"; then the value with its colons escaped, a colon, and the description.
 //   - fish: value, tab, description.
-//   - no shell named: the bare values, for scripts of posener/complete's making.
+//   - no shell named: the bare values, for a plain `complete -C`, as posener/complete writes it into start-up files.
 //
 // bash and its imitators break words at colons and at some other characters too: args tell which part they want, and
 // only that is printed.
@@ -72,10 +72,18 @@ const marker = "# jobserver: shell completion, written by the program itself"
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]*$`)
 
+// CheckName refuses what can't be the name of a command that is to be completed.
+func CheckName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("completion for %q: a command's name has only letters, digits and . _ + -", name)
+	}
+	return nil
+}
+
 // Script is the text that makes shell complete the command name by asking binary, an absolute path.
 func Script(shell, name, binary string) (string, error) {
-	if !nameForm.MatchString(name) {
-		return "", fmt.Errorf("completion for %q: a command's name has only letters, digits and . _ + -", name)
+	if err := CheckName(name); err != nil {
+		return "", err
 	}
 	if !filepath.IsAbs(binary) || strings.ContainsAny(binary, "\n\r") {
 		return "", fmt.Errorf("completion for %s: the binary %q must be given by its whole path", name, binary)

@@ -228,6 +228,32 @@ func TestShells(t *testing.T) {
 	}
 }
 
+// What Install writes into start-up files works too: also in a zsh that hasn't loaded its completion system.
+func TestStartUpLine(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shell := range Shells() {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			in := Installation{Name: "j", Binary: binary, Shell: shell, Getenv: func(string) string { return t.TempDir() }}
+			f, err := in.startUp()
+			if err != nil {
+				t.Fatal(err)
+			}
+			script := f.line + "\n"
+			if shell == "zsh" {
+				script = "unfunction compdef; " + script
+			}
+			term := startShell(t, shell, script)
+			if got := term.run(t, "j mac\trm box:222\tx"); got != "machine|rm|box:2222|x" {
+				t.Errorf("ran %q", got)
+			}
+		})
+	}
+}
+
 // What posener/complete writes into start-up files works too.
 func TestPlainBash(t *testing.T) {
 	binary, err := os.Executable()
