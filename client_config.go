@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,23 +68,85 @@ func (e *env) loadConfig() error {
 	return nil
 }
 
-// saveConfig replaces the file.
-func (e *env) saveConfig() error {
+// saveLine remembers below which job `job ls` draws a line; 0 is none. All else in the file stays, comments too, and
+// where it is a link, as those that are kept in a repository are, it stays one. A file that can't be read isn't written.
+func (e *env) saveLine(line uint64) error {
+	if e.configErr != nil {
+		return e.configErr
+	}
 	path := e.configPath()
 	if path == "" {
 		return api.Errorf(api.Usage, "save the config file: HOME is not set")
 	}
-	data, err := yaml.Marshal(e.config)
+	e.config.Line = line
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("save the config file: %w", err)
+	}
+	after, err := withLine(before, line)
+	if err == nil && !bytes.Equal(before, after) {
+		err = replaceConfig(path, after)
+	}
 	if err != nil {
 		return fmt.Errorf("save the config file: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("save the config file: %w", err)
-	}
-	if err := renameio.WriteFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("save the config file: %w", err)
-	}
 	return nil
+}
+
+// withLine is the text of a config file with another line.
+func withLine(text []byte, line uint64) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatUint(line, 10)}
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode { // it says nothing, but may have comments
+		if line == 0 {
+			return text, nil
+		}
+		if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+			text = append(text, '\n')
+		}
+		return fmt.Appendf(text, "line: %s\n", value.Value), nil
+	}
+	entries := doc.Content[0]
+	at := -1 // of the value
+	for i := 0; i < len(entries.Content); i += 2 {
+		if entries.Content[i].Value == "line" {
+			at = i + 1
+		}
+	}
+	switch {
+	case at >= 0: // also for none: a comment on it would go with it
+		value.LineComment = entries.Content[at].LineComment
+		entries.Content[at] = value
+	case line != 0:
+		entries.Content = append(entries.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "line"}, value)
+	default:
+		return text, nil
+	}
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&doc); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// replaceConfig gives the file, or the one that it is a link to, another content, all at once. Its mode stays.
+func replaceConfig(path string, content []byte) error {
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("%s is a link to a file that isn't there", path)
+		}
+		target, err = path, os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(target, content, 0o600, renameio.WithTempDir(filepath.Dir(target)), renameio.WithExistingPermissions())
 }
 
 // configResolver gives kong the file's defaults for flags that neither the command line nor the environment sets.

@@ -95,8 +95,7 @@ func (c *jobLs) request(ctx context.Context, e *env, d daemon, words []string) (
 // rememberLine notes below which job `job ls` draws a line.
 func rememberLine(ctx context.Context, e *env, selector string) error {
 	if selector == "none" {
-		e.config.Line = 0
-		return e.saveConfig()
+		return e.saveLine(0)
 	}
 	d, err := e.connect(ctx)
 	if err != nil {
@@ -107,8 +106,7 @@ func rememberLine(ctx context.Context, e *env, selector string) error {
 	if err != nil {
 		return err
 	}
-	e.config.Line = jobs[len(jobs)-1].JID
-	return e.saveConfig()
+	return e.saveLine(jobs[len(jobs)-1].JID)
 }
 
 // fetchListing asks for all pages.
