@@ -38,7 +38,8 @@ type env struct {
 }
 
 // globals are the flags that every command takes. Each may also come from the environment, or from
-// the user's config file; the command line wins, then the environment.
+// the user's config file; the command line wins, then the environment. Those that say where the daemon is
+// are settled together, by findDaemon.
 type globals struct {
 	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
 	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
@@ -75,6 +76,39 @@ func ask[Reply any](ctx context.Context, d daemon, method string, args any) (*Re
 	return reply, nil
 }
 
+// findDaemon settles where the daemon is. The command line says it, else the environment, else the config file, and
+// whichever does says all of it: a socket of the environment is none of the host that the command line names, and
+// the socket that this names is on this host, whatever host the file has.
+func (e *env) findDaemon(words []string) {
+	g := &e.globals
+	g.Socket, g.Address, g.Host = "", "", ""
+	said := false
+	for i, word := range words {
+		if word == "--" {
+			break
+		}
+		name, value, ok := strings.Cut(word, "=")
+		if !ok && i+1 < len(words) {
+			value = words[i+1]
+		}
+		switch name {
+		case "--socket":
+			g.Socket, said = value, true
+		case "--address":
+			g.Address, said = value, true
+		case "--host":
+			g.Host, said = value, true
+		}
+	}
+	if !said {
+		g.Socket, g.Address, g.Host = e.getenv("JOBSERVER_SOCKET"), e.getenv("JOBSERVER_ADDRESS"), e.getenv("JOBSERVER_HOST")
+		said = firstNonEmpty(g.Socket, g.Address, g.Host) != ""
+	}
+	if !said {
+		g.Socket, g.Host = e.config.Socket, e.config.Host
+	}
+}
+
 // connect reaches the daemon that the global flags name.
 func (e *env) connect(ctx context.Context) (daemon, error) {
 	if e.configErr != nil {
@@ -103,11 +137,14 @@ func (e *env) dialOptions() api.ClientOptions {
 
 // connectHost reaches a daemon on another machine: its Unix socket, through SSH.
 func (e *env) connectHost(ctx context.Context) (daemon, error) {
+	path, err := e.namedSocket()
+	if err != nil {
+		return nil, err
+	}
 	machine, err := e.dialHost(ctx)
 	if err != nil {
 		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.globals.Host, err).WithHint("%s", hintOf(err))
 	}
-	path := firstNonEmpty(e.globals.Socket, e.globals.Address)
 	if path == "" {
 		path, err = remoteSocket(ctx, machine)
 	}
@@ -175,18 +212,26 @@ func (e *env) dialHost(ctx context.Context) (ssh.Conn, error) {
 	return machine, err
 }
 
+// namedSocket is the socket that the flags name, if they do. The original had an address in its
+// place, which is refused by name.
+func (e *env) namedSocket() (string, error) {
+	path, address := e.globals.Socket, e.globals.Address
+	if path != "" || address == "" {
+		return path, nil
+	}
+	_, _, err := net.SplitHostPort(address)
+	if isPort := strings.Trim(address, "0123456789") == ""; isPort || err == nil && !strings.Contains(address, "/") {
+		return "", api.Errorf(api.Usage, "the daemon has no TCP address like %s: it listens on a Unix socket", address).
+			WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH", hostOf(address))
+	}
+	return address, nil
+}
+
 // socketPath is the daemon's socket on this host.
 func (e *env) socketPath() (string, error) {
-	path := e.globals.Socket
-	if address := e.globals.Address; path == "" && address != "" {
-		if _, _, err := net.SplitHostPort(address); err == nil && !strings.Contains(address, "/") {
-			return "", api.Errorf(api.Usage, "the daemon has no TCP address like %s: it listens on a Unix socket", address).
-				WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH", hostOf(address))
-		}
-		path = address
-	}
-	if path != "" {
-		return path, nil
+	path, err := e.namedSocket()
+	if err != nil || path != "" {
+		return path, err
 	}
 	dir, err := e.stateDir()
 	if err != nil {

@@ -145,13 +145,10 @@ const maxCandidates = 200
 // askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away. Only
 // addresses of machines that aren't in the pool yet are none of its business: those are what ssh knows.
 func askCandidates(ctx context.Context, e *env, line []string, kind, prefix string) []completion.Candidate {
-	e.globals = lineGlobals(e, line)
 	if err := e.loadConfig(); err != nil {
 		return nil
 	}
-	if e.globals.Socket == "" && e.globals.Address == "" && e.globals.Host == "" {
-		e.globals.Socket, e.globals.Host = e.config.Socket, e.config.Host
-	}
+	e.findDaemon(line)
 	if kind == "address" {
 		return addressCandidates(e)
 	}
@@ -219,25 +216,4 @@ func sshAliases(dir, name string, depth int) []string {
 		}
 	}
 	return aliases
-}
-
-// lineGlobals are the flags that say where the daemon is, as they
-// stand in a line that isn't finished, or in the environment.
-func lineGlobals(e *env, line []string) globals {
-	g := globals{Socket: e.getenv("JOBSERVER_SOCKET"), Address: e.getenv("JOBSERVER_ADDRESS"), Host: e.getenv("JOBSERVER_HOST")}
-	for i, word := range line {
-		name, value, ok := strings.Cut(word, "=")
-		if !ok && i+1 < len(line) {
-			value = line[i+1]
-		}
-		switch name {
-		case "--socket":
-			g.Socket = value
-		case "--address":
-			g.Address = value
-		case "--host":
-			g.Host = value
-		}
-	}
-	return g
 }

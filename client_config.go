@@ -155,7 +155,7 @@ type configResolver struct{ e *env }
 // Validate has nothing to check: loadConfig has.
 func (configResolver) Validate(*kong.Application) error { return nil }
 
-// Resolve is the file's value of a global flag, or nil.
+// Resolve is the file's value of a global flag, or nil. Where the daemon is, findDaemon settles.
 func (r configResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	if parent.App == nil {
 		return nil, nil
@@ -167,10 +167,6 @@ func (r configResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.F
 	}
 	value := ""
 	switch flag.Name {
-	case "socket":
-		value = r.e.config.Socket
-	case "host":
-		value = r.e.config.Host
 	case "output":
 		value = r.e.config.Output
 	case "color":

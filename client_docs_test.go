@@ -110,7 +110,8 @@ Each global flag may be set by the environment, as ` + "`JOBSERVER_SOCKET`" + `,
 
 ` + "```yaml\nhost: lab-desktop\ncolor: never\n```" + `
 
-The command line wins over the environment, and that over the file. ` + "`NO_COLOR` and `CLICOLOR_FORCE`" + ` are honoured.
+The command line wins over the environment, and that over the file. Whichever of them has a socket or a host says
+alone where the daemon is: with ` + "`--socket`" + `, a host of the file isn't asked. ` + "`NO_COLOR` and `CLICOLOR_FORCE`" + ` are honoured.
 
 `
 

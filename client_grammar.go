@@ -82,6 +82,7 @@ func execute(ctx context.Context, e *env, args []string) error {
 		return usageError(e, found.path, err)
 	}
 	e.globals, e.words = parserGlobals(parser), words
+	e.findDaemon(words)
 	if err := e.prepare(); err != nil {
 		return err
 	}
