@@ -134,7 +134,8 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 	}
 	e.warn(reply.Warnings)
 	warnClass(ctx, e, d, c.Class)
-	if !c.Follow && !c.Wait || e.globals.Quiet {
+	// With --follow the log is the data, and only bare ids may stand before it.
+	if !c.Follow && !c.Wait || e.forScripts() && !(c.Follow && e.structured()) {
 		if err := e.printIDs(reply.JIDs); err != nil {
 			return err
 		}

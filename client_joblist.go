@@ -34,6 +34,12 @@ type listing struct {
 
 // Run lists the jobs.
 func (c *jobLs) Run(ctx context.Context, e *env) error {
+	if c.Watch {
+		hint := fmt.Sprintf("without --watch the jobs are printed once; `%s events -o jsonl` prints what happens as it does", e.name)
+		if err := e.forPeople("job ls --watch", hint); err != nil {
+			return err
+		}
+	}
 	words, err := expandStdin(e, c.JID)
 	if err != nil {
 		return err

@@ -207,6 +207,15 @@ func withSuffix(path, suffix string) []string {
 
 // Run prints the columns of the jobs.
 func (c *jobStat) Run(ctx context.Context, e *env) error {
+	if c.format(e) == view.ID {
+		return c.each(ctx, e, nil, func(jobs []api.Job) error {
+			ids := make([]uint64, len(jobs))
+			for i := range jobs {
+				ids[i] = jobs[i].JID
+			}
+			return e.printIDs(ids)
+		})
+	}
 	columns := c.chosen(e)
 	out := newStatWriter(e.stdout, view.Options{Format: c.format(e), Screen: e.screen, NoHeader: c.NoHeader}, columns)
 	err := c.each(ctx, e, columns, func(jobs []api.Job) error {

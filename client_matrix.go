@@ -53,6 +53,11 @@ type matrixAdd struct {
 
 // Run submits the matrix.
 func (c *matrixAdd) Run(ctx context.Context, e *env) error {
+	if c.DryRun {
+		if err := e.forPeople("matrix add --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+			return err
+		}
+	}
 	dir, err := e.workDir()
 	if err != nil {
 		return err

@@ -44,6 +44,18 @@ func (e *env) forScripts() bool {
 // structured tells whether the output has fields, rather than only ids.
 func (e *env) structured() bool { return e.forScripts() && e.format() != view.ID }
 
+// forPeople refuses the formats of programs for what has none of them; hint says what has.
+func (e *env) forPeople(what, hint string) error {
+	if !e.forScripts() {
+		return nil
+	}
+	flag := "-o " + string(e.format())
+	if e.globals.Quiet {
+		flag = "-q"
+	}
+	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).WithHint("%s", hint)
+}
+
 // list prints a listing in the format that the flags say.
 func list[T any](e *env, rows []T, columns []view.Column[T]) error {
 	return view.Write(e.stdout, view.Options{Format: e.format(), Screen: e.screen}, columns, rows)

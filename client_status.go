@@ -135,6 +135,10 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	print, end, err := c.printer(e)
+	if err != nil {
+		return err
+	}
 	for printed := 0; ; {
 		args := api.EventsArgs{Since: cursor, Max: 1000, Wait: waitPoll}
 		if c.NoWait {
@@ -153,13 +157,13 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 		case reply.Gap:
 			e.note("older events than the next are no longer kept")
 		}
-		if err := c.print(e, reply.Events); err != nil {
+		if err := print(reply.Events); err != nil {
 			return err
 		}
 		printed += len(reply.Events)
 		cursor = reply.Cursor
 		if (c.Number > 0 && printed >= c.Number) || (c.NoWait && len(reply.Events) == 0) {
-			return nil
+			return end()
 		}
 	}
 }
@@ -179,20 +183,33 @@ func (c *eventsCmd) start(ctx context.Context, d daemon) (uint64, error) {
 	return status.Cursor, nil
 }
 
-// print writes events one a line: they are a stream, so that even json is an object a line.
-func (c *eventsCmd) print(e *env, events []api.Event) error {
-	for _, event := range events {
-		var err error
-		switch e.format() {
-		case view.JSON, view.JSONL:
-			err = view.WriteObject(e.stdout, view.JSONL, event)
-		case view.ID:
-			_, err = fmt.Fprintln(e.stdout, event.Cursor)
-		case view.CSV:
-			err = view.Write(e.stdout, view.Options{Format: view.CSV, NoHeader: true}, eventColumns(e), []api.Event{event})
-		default:
-			_, err = fmt.Fprintf(e.stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.timeText(event.At), event.Kind, view.Clean(event.Text))
+// printer is what prints events as they come, and what ends the listing. One that ends
+// by itself is an array in json; a stream that doesn't can only be an object a line.
+func (c *eventsCmd) printer(e *env) (print func([]api.Event) error, end func() error, err error) {
+	if !e.forScripts() {
+		return func(events []api.Event) error { return printEvents(e, events) }, func() error { return nil }, nil
+	}
+	format := e.format()
+	if format == view.JSON && !c.NoWait && c.Number == 0 {
+		format = view.JSONL
+	}
+	out, err := view.NewPrinter(e.stdout, view.Options{Format: format, Screen: e.screen}, eventColumns(e))
+	if err != nil {
+		return nil, nil, err
+	}
+	print = func(events []api.Event) error {
+		if err := out.Print(events...); err != nil {
+			return err
 		}
+		return out.Flush()
+	}
+	return print, out.Close, nil
+}
+
+// printEvents writes events for people, one a line.
+func printEvents(e *env, events []api.Event) error {
+	for _, event := range events {
+		_, err := fmt.Fprintf(e.stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.timeText(event.At), event.Kind, view.Clean(event.Text))
 		if err != nil {
 			return err
 		}
@@ -200,10 +217,12 @@ func (c *eventsCmd) print(e *env, events []api.Event) error {
 	return nil
 }
 
-// eventColumns are the fields of an event in CSV.
+// eventColumns are the fields of an event in CSV. Its id is its cursor.
 func eventColumns(e *env) []view.Column[api.Event] {
+	cursor := onlyCSV("cursor", func(v api.Event) string { return fmt.Sprint(v.Cursor) })
+	cursor.IsID = true
 	return []view.Column[api.Event]{
-		onlyCSV("cursor", func(v api.Event) string { return fmt.Sprint(v.Cursor) }),
+		cursor,
 		onlyCSV("at", func(v api.Event) string { return e.timeText(v.At) }),
 		onlyCSV("kind", func(v api.Event) string { return v.Kind }),
 		onlyCSV("jid", func(v api.Event) string { return known0(v.JID) }),

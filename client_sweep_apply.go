@@ -28,6 +28,11 @@ type matrixApply struct {
 
 // Run submits the experiment, or what is missing of it.
 func (c *matrixApply) Run(ctx context.Context, e *env) error {
+	if c.DryRun {
+		if err := e.forPeople("matrix apply --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+			return err
+		}
+	}
 	x, dir, err := c.read(e)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -72,6 +73,9 @@ func (e *env) checkOutput(c command) error {
 	known := view.Formats()
 	if own, ok := c.(formatted); ok {
 		known = own.formats()
+	}
+	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+		return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
 	}
 	format := e.globals.Output
 	for _, k := range known {

@@ -133,6 +133,17 @@ func (p *Printer[T]) Print(rows ...T) error {
 	return nil
 }
 
+// Flush has what was printed so far written, for a listing that grows slowly. Tables are still held back.
+func (p *Printer[T]) Flush() error {
+	if p.csv != nil {
+		p.csv.Flush() // its error comes again at the next write
+	}
+	if err := p.w.Flush(); err != nil {
+		return fmt.Errorf("write the listing: %w", err)
+	}
+	return nil
+}
+
 // Close writes what is still held back. It doesn't close what it writes to.
 func (p *Printer[T]) Close() error {
 	var err error
