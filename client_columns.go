@@ -315,6 +315,7 @@ func bulkColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 		note, cmd,
 		onlyCSV("changed", func(b b) string { return fmt.Sprint(b.Changed) }),
 		onlyCSV("new_jid", number(func(b b) int64 { return int64(b.NewJID) })),
+		onlyCSV("new_jids", func(b b) string { return idList(b.NewJIDs) }),
 	}
 }
 

@@ -198,11 +198,18 @@ func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string
 		if f.Changed {
 			reply.Changed++
 		}
-		if i < sched.MaxPage {
-			reply.Matched = append(reply.Matched, api.BulkJob{
-				JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed, Note: f.Note, NewJID: f.NewJob,
-			})
+		if i >= sched.MaxPage {
+			continue
 		}
+		job := api.BulkJob{
+			JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed, Note: f.Note, NewJID: f.NewJob,
+		}
+		if f.NewJob != 0 {
+			for id := f.FirstNew; id <= f.NewJob; id++ {
+				job.NewJIDs = append(job.NewJIDs, id)
+			}
+		}
+		reply.Matched = append(reply.Matched, job)
 	}
 }
 

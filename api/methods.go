@@ -165,12 +165,13 @@ type BulkReply struct {
 
 // BulkJob is one job that a bulk change matched.
 type BulkJob struct {
-	JID     uint64 `json:"jid"`
-	Status  string `json:"status"` // before the change
-	Cmd     string `json:"cmd,omitempty"`
-	Changed bool   `json:"changed"`
-	Note    string `json:"note,omitempty"` // e.g. "already finished"
-	NewJID  uint64 `json:"new_jid,omitempty"`
+	JID     uint64   `json:"jid"`
+	Status  string   `json:"status"` // before the change
+	Cmd     string   `json:"cmd,omitempty"`
+	Changed bool     `json:"changed"`
+	Note    string   `json:"note,omitempty"`     // e.g. "already finished"
+	NewJID  uint64   `json:"new_jid,omitempty"`  // of clone and restart: the last of new_jids
+	NewJIDs []uint64 `json:"new_jids,omitempty"` // the jobs that were made of it
 }
 
 // JIDArgs names one job, as a selector that must match exactly one.

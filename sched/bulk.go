@@ -49,7 +49,9 @@ type Fate struct {
 	Status  Status // before
 	Changed bool
 	Note    string
-	NewJob  uint64
+	// The jobs FirstNew to NewJob were made of it: several when it is cloned several times. 0: none.
+	FirstNew uint64
+	NewJob   uint64
 }
 
 // PlanBulk plans one operation on many jobs. A job for which
@@ -134,12 +136,12 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
-		first := p.next
+		fate.FirstNew = p.next
 		for range max(b.Repeat, 1) {
 			fate.NewJob = p.resubmit(p.s.Job(id), false)
 		}
-		if fate.NewJob > first {
-			fate.Note = fmt.Sprintf("cloned as %d..%d", first, fate.NewJob)
+		if fate.NewJob > fate.FirstNew {
+			fate.Note = fmt.Sprintf("cloned as %d..%d", fate.FirstNew, fate.NewJob)
 		}
 	case OpRestart:
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
@@ -147,6 +149,7 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 		}
 		canceled := !Final(fate.Status) && p.cancel(id) == nil
 		fate.NewJob = p.resubmit(p.s.Job(id), true)
+		fate.FirstNew = fate.NewJob
 		if canceled {
 			fate.Note = fmt.Sprintf("restarted as %d, canceled first", fate.NewJob)
 		}
