@@ -106,9 +106,21 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 			s.fleet.Retry(addr)
 		}
 	case api.MachineClean:
-		return s.clean(addrs, reply)
+		if err := s.clean(addrs, reply); err != nil {
+			return err
+		}
+	case api.MachineRemove: // they were what they were
+		return nil
 	}
-	return nil
+	return s.read(func(st *sched.State) error {
+		reply.Machines = nil
+		for _, addr := range addrs {
+			if _, ok := st.Machine(addr); ok { // another call may have removed it meanwhile
+				reply.Machines = append(reply.Machines, machineOf(st, addr))
+			}
+		}
+		return nil
+	})
 }
 
 func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string, now time.Time) (sched.Plan, error) {

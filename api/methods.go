@@ -337,7 +337,7 @@ type ChangeMachinesArgs struct {
 	DryRun bool
 }
 
-// ChangeMachinesReply lists the machines that were matched, as they were before.
+// ChangeMachinesReply lists the machines that were matched, as they are now; of a dry run and of rm, as they were before.
 type ChangeMachinesReply struct {
 	Machines []Machine
 	Notes    []string // what became of the jobs that ran there
