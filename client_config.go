@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (e *env) loadConfig() error {
 	decoder.KnownFields(true)
 	var read config
 	// An empty file ends in io.EOF, which is no error: it says nothing.
-	if err := decoder.Decode(&read); err != nil && err.Error() != "EOF" {
+	if err := decoder.Decode(&read); err != nil && !errors.Is(err, io.EOF) {
 		why := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n  ", " "), "yaml: unmarshal errors: ")
 		why = strings.TrimSuffix(why, " in type main.config")
 		return api.Errorf(api.Usage, "read the config file %s: %s", path, why).

@@ -83,9 +83,7 @@ func execute(ctx context.Context, e *env, args []string) error {
 	}
 	e.globals, e.words = parserGlobals(parser), words
 	e.findDaemon(words)
-	if err := e.prepare(); err != nil {
-		return err
-	}
+	e.prepare()
 	c := node.Target.Addr().Interface().(command)
 	if err := e.checkOutput(c); err != nil {
 		return usageError(e, found.path, err)

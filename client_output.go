@@ -62,7 +62,7 @@ func list[T any](e *env, rows []T, columns []view.Column[T]) error {
 }
 
 // prepare looks at the terminal once the flags are known.
-func (e *env) prepare() error {
+func (e *env) prepare() {
 	if file, ok := e.stdout.(*os.File); ok {
 		e.screen = view.DetectScreen(file, e.getenv)
 	}
@@ -72,7 +72,6 @@ func (e *env) prepare() error {
 	case "never":
 		e.screen.Color = false
 	}
-	return nil
 }
 
 // interactive tells whether there is somebody to ask.
