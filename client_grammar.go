@@ -78,6 +78,9 @@ func execute(ctx context.Context, e *env, args []string) error {
 	if wantsHelp(words) {
 		return e.printHelp(e.stdout, found.path)
 	}
+	if flag := withoutValue(node, words); flag != nil {
+		return usageError(e, found.path, missingValue(flag))
+	}
 	if _, err := parser.Parse(append(slices.Clone(found.path), words...)); err != nil {
 		return usageError(e, found.path, err)
 	}
@@ -199,6 +202,15 @@ func prune(t reflect.Type, path []string) reflect.Type {
 // parserGlobals are the global flags as they were parsed.
 func parserGlobals(parser *kong.Kong) globals {
 	return parser.Model.Target.FieldByName("Globals").Interface().(globals)
+}
+
+// missingValue says which flag lacks its value. kong's own words for it are about its tokens.
+func missingValue(flag *kong.Flag) error {
+	name := "--" + flag.Name
+	if flag.Short != 0 {
+		name = fmt.Sprintf("-%c, %s", flag.Short, name)
+	}
+	return fmt.Errorf("%s needs a value: --%s %s", name, flag.Name, flag.FormatPlaceHolder())
 }
 
 // usageError is what kong found wrong with the arguments, with the way to the command's help.

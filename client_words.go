@@ -197,6 +197,20 @@ func permute(node *kong.Node, args []string) []string {
 	return flags
 }
 
+// withoutValue is the first flag whose value is missing among words that permute has put in order, or nil.
+func withoutValue(node *kong.Node, words []string) *kong.Flag {
+	known := knownFlags(node)
+	for _, word := range words {
+		if word == "--" {
+			break
+		}
+		if flag := known[canonicalFlag(word)]; flag != nil && !flag.IsBool() && !strings.Contains(word, "=") {
+			return flag
+		}
+	}
+	return nil
+}
+
 // isNumber tells whether a word with a dash is a negative number, which no flag looks like.
 func isNumber(word string) bool {
 	return strings.Trim(word[1:], "0123456789.") == ""
@@ -274,7 +288,7 @@ func (t flagTable) isLong(word string) bool {
 // take gives a flag its value from the words after it; one that takes several takes all up to the next flag.
 func (t flagTable) take(flags *[]string, flag *kong.Flag, next []string) int {
 	if flag.IsBool() || len(next) == 0 || t.isLong(next[0]) {
-		*flags = append(*flags, "--"+flag.Name) // without its value, which kong reports
+		*flags = append(*flags, "--"+flag.Name) // without its value, as withoutValue finds out
 		return 0
 	}
 	*flags = append(*flags, "--"+flag.Name+"="+next[0])
