@@ -24,7 +24,7 @@ type jobLog struct {
 	Cat     bool     `name:"cat" short:"c" xor:"how" help:"Print it."`
 	Raw     bool     `name:"raw" short:"R" help:"With -l: let colours through, as less -R."`
 	Gzip    bool     `name:"gzip" short:"z" help:"It is compressed. Without this flag a compressed log is found, too."`
-	Attempt int      `name:"attempt" placeholder:"N" help:"Of the N-th attempt, from 1, instead of the last."`
+	Attempt *int     `name:"attempt" placeholder:"N" help:"Of the N-th attempt, from 1, instead of the last."`
 }
 
 // Run prints the paths of the jobs' logs, or what is in them.
@@ -36,6 +36,12 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 	if len(words) == 0 && !c.Running {
 		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.name)
 	}
+	attempt := 0 // the last
+	if c.Attempt != nil {
+		if attempt = *c.Attempt; attempt < 1 {
+			return api.Errorf(api.Usage, "--attempt %d: attempts count from 1", attempt).WithHint("without --attempt it is the last one's log")
+		}
+	}
 	d, err := e.connect(ctx)
 	if err != nil {
 		return err
@@ -46,9 +52,9 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	if c.Tail {
-		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: c.Attempt})
+		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: attempt})
 	}
-	logs, err := c.logs(jobs)
+	logs, err := c.logs(jobs, attempt)
 	if err != nil {
 		return err
 	}
@@ -92,24 +98,24 @@ type logFile struct {
 }
 
 // logs are the files of the jobs. A job that has none yet is
-// an error: a path that nothing will ever be at helps nobody.
-func (c *jobLog) logs(jobs []api.Job) ([]logFile, error) {
+// an error: a path that nothing will ever be at helps nobody. Attempt 0 is the last of each.
+func (c *jobLog) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 	var logs []logFile
 	for _, job := range jobs {
 		attempt, path, errPath := job.Attempt, job.Log, job.ErrLog
-		if c.Attempt != 0 {
+		if wanted != 0 {
 			found := false
 			for _, a := range job.Attempts {
-				if a.Attempt == c.Attempt {
+				if a.Attempt == wanted {
 					attempt, path, errPath, found = a.Attempt, a.Log, a.ErrLog, true
 				}
 			}
 			if !found {
-				return nil, api.Errorf(api.NotFound, "job %d has no attempt %d: there were %d", job.JID, c.Attempt, job.Attempt)
+				return nil, api.Errorf(api.NotFound, "job %d has no attempt %d: there were %d", job.JID, wanted, job.Attempt)
 			}
 		}
 		switch {
-		case job.Setup && len(job.LogFull) > 0 && c.Attempt == 0 && !c.Error:
+		case job.Setup && len(job.LogFull) > 0 && wanted == 0 && !c.Error:
 			for step, path := range job.LogFull {
 				logs = append(logs, logFile{job.JID, attempt, step, false, path})
 			}
