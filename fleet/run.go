@@ -39,7 +39,8 @@ type run struct {
 
 	cancel   bool           // its tree is to be ended
 	retime   *time.Duration // a timeout to be delivered
-	telling  bool           // a task delivers these
+	telling  bool           // a task delivers these, or waits for its next try
+	refusal  string         // why the last of these was refused: it is logged once
 	canceled bool           // the cancel was delivered
 
 	durable    bool                // its logs are safe
@@ -327,12 +328,16 @@ func (m *machine) withdraw(l *link, r *run) {
 		m.finish(r, verdict{notStarted: "canceled before it was started"})
 	case linkBroke(l, err):
 		m.do(func() { m.release(r) })
-	default:
-		m.finish(r, verdict{notStarted: "canceled before it was started: " + err.Error()})
+	default: // it may be there and run: its end is awaited, and tell tries again
+		m.do(func() {
+			r.known = true
+			m.release(r)
+		})
 	}
 }
 
-// tell delivers a cancel or a new timeout; both are repeated on the next link if this one breaks.
+// tell delivers a cancel or a new timeout. What is refused, as by a machine whose disk is full, is told again after a
+// while, on the next link if this one breaks.
 func (m *machine) tell(l *link, r *run) {
 	r.telling = true
 	k := agent.Control{Cancel: r.cancel}
@@ -342,22 +347,37 @@ func (m *machine) tell(l *link, r *run) {
 	}
 	l.spawn(func() {
 		err := l.client.Control(l.ctx, r.id, k)
+		if err == nil || errors.Is(err, agent.ErrNoRun) { // where there is no run, there is nothing to be told
+			m.do(func() { m.told(r, k, retime) })
+			return
+		}
+		if !linkBroke(l, err) {
+			m.do(func() { m.logRefusal(r, err) })
+			_ = m.f.disk.pause(l.ctx) // the end of the link is seen by advance
+		}
 		m.do(func() {
 			r.telling = false
-			if err != nil && linkBroke(l, err) {
-				m.advance(r)
-				return
-			}
-			if err != nil && !errors.Is(err, agent.ErrNoRun) {
-				m.log.Warn("an instruction was refused", "run", r.id.Name(), "err", err)
-			}
-			r.canceled = r.canceled || k.Cancel
-			if r.retime == retime {
-				r.retime = nil
-			}
 			m.advance(r)
 		})
 	})
+}
+
+// told takes note of what was delivered.
+func (m *machine) told(r *run, k agent.Control, retime *time.Duration) {
+	r.telling, r.refusal = false, ""
+	r.canceled = r.canceled || k.Cancel
+	if r.retime == retime {
+		r.retime = nil
+	}
+	m.advance(r)
+}
+
+// logRefusal logs that an instruction was refused, once for each reason.
+func (m *machine) logRefusal(r *run, err error) {
+	if reason := err.Error(); reason != r.refusal {
+		r.refusal = reason
+		m.log.Warn("an instruction was refused; it is given again", "run", r.id.Name(), "err", err)
+	}
 }
 
 // verdict is how a run came to its end. One of the fields is set; exit may be with any.

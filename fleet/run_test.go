@@ -36,3 +36,65 @@ func TestRunLocal(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// obstruct makes a run's directory on this host refuse instructions until the result is called, as a full disk does.
+func (h *host) obstruct(r sched.Run) (clear func()) {
+	h.t.Helper()
+	id := h.runID(r.Ref)
+	dir := filepath.Join(h.opt.StateDir, "local", "runs", id.Server, id.Machine, id.Name(), "control.new")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		h.t.Helper()
+		if err := os.Remove(dir); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// A cancel that the machine couldn't take is given again.
+func TestCancelRefused(t *testing.T) {
+	h := newHost(t, nil)
+	h.connected("local")
+	g := newGate(t)
+	r := job("local", 1, g.command())
+	h.Start(r)
+	await[sched.Started](h, nil)
+	g.reached()
+	clear := h.obstruct(r)
+	h.Cancel(r.Ref)
+	h.heard("an instruction was refused")
+	clear()
+	if a := h.ends(r, ""); a.Cause != statepb.Cause_CANCELED_BY_USER {
+		t.Errorf("it ended with %v", a)
+	}
+	if n := h.times("an instruction was refused"); n != 1 {
+		t.Errorf("the refusal was logged %d times", n)
+	}
+}
+
+// A run that is canceled after a restart may be alive, as long as the machine doesn't say that there is none.
+func TestWithdrawRefused(t *testing.T) {
+	h := newHost(t, nil)
+	h.connected("local")
+	g := newGate(t)
+	r := job("local", 1, g.command())
+	h.Start(r)
+	await[sched.Started](h, nil)
+	g.reached()
+	h.halt()
+	clear := h.obstruct(r)
+	h.run()
+	h.connected("local")
+	r.Cancel = true
+	h.Start(r)
+	h.heard("an instruction was refused")
+	clear()
+	if a := h.ends(r, ""); a.Cause != statepb.Cause_CANCELED_BY_USER {
+		t.Errorf("it ended with %v", a)
+	}
+	if n := count[sched.NotStarted](h, nil); n != 0 {
+		t.Errorf("that it was not started was reported %d times", n)
+	}
+}
