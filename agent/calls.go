@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"strings"
 )
 
 // Ping asks for a sign of life.
@@ -158,48 +160,109 @@ func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, e
 	return all, nil
 }
 
+// requestBytes is about how many bytes of paths go into one request of a Manifest or a Fetch.
+const requestBytes = 1 << 20
+
 // Manifest finds out what the paths of RESULTS lines stand for.
 func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, error) {
 	if r.MaxFiles <= 0 {
 		r.MaxFiles = DefaultMaxFiles
 	}
-	var all Manifest
-	_, err := c.call(ctx, methodManifest, r.fields, func(p []byte) error {
-		var part Manifest
-		if err := decode(p, part.fields); err != nil {
-			return err
+	all := manifestReader{request: r}
+	for rest := r.Paths; ; {
+		n, size := 0, 0
+		for n < len(rest) && n < maxList && size < requestBytes {
+			size += 10 + len(rest[n])
+			n++
 		}
-		all.Entries = append(all.Entries, part.Entries...)
-		all.Missing = append(all.Missing, part.Missing...)
-		all.Errors = append(all.Errors, part.Errors...)
-		if len(all.Entries)+len(all.Errors) > r.MaxFiles || len(all.Missing) > len(r.Paths) {
-			return errorf(KindProtocol, "the manifest is longer than was asked for")
+		r.Paths, rest = rest[:n], rest[n:]
+		if len(rest) > 0 && all.named == nil {
+			all.named = map[string]string{}
+			r.MaxBytes = 0 // what is named in two of the requests counts once, which only we know
 		}
-		return nil
-	})
-	if err != nil {
-		return Manifest{}, err
-	}
-	for _, e := range all.Entries {
-		if err := e.check(); err != nil {
+		all.begin(n)
+		if _, err := c.call(ctx, methodManifest, r.fields, all.part); err != nil {
 			return Manifest{}, err
 		}
-		if e.Kind == File {
-			all.Bytes += e.Size
+		if len(rest) == 0 {
+			return all.Manifest, nil
 		}
 	}
-	return all, nil
 }
 
-// A fetch is cut into requests of about so many bytes of paths.
-const fetchBytes = 1 << 20
+// manifestReader puts a manifest together from the answers to several requests. An agent sees to it within one that no two
+// results have the same name, and keeps the limits; across them we do.
+type manifestReader struct {
+	Manifest
+	request        ManifestRequest   // all of it
+	named          map[string]string // the names so far, and their sources; nil with a single request
+	within         string            // what lies below here was left out, with the directory itself
+	paths          int               // of the current request
+	found, missing int               // in the answer to it
+}
+
+// begin is called before each request.
+func (m *manifestReader) begin(paths int) {
+	m.paths, m.found, m.missing, m.within = paths, 0, 0, ""
+}
+
+func (m *manifestReader) part(p []byte) error {
+	var part Manifest
+	if err := decode(p, part.fields); err != nil {
+		return err
+	}
+	m.found += len(part.Entries) + len(part.Errors)
+	m.missing += len(part.Missing)
+	if m.found > m.request.MaxFiles || m.missing > m.paths {
+		return errorf(KindProtocol, "the manifest is longer than was asked for")
+	}
+	for _, e := range part.Entries {
+		if err := e.check(); err != nil {
+			return err
+		}
+		m.entry(e)
+	}
+	m.Missing = append(m.Missing, part.Missing...)
+	m.Errors = append(m.Errors, part.Errors...)
+	if len(m.Entries)+len(m.Errors) > m.request.MaxFiles {
+		return errorf(KindLimit, "manifest: more than %d results", m.request.MaxFiles)
+	}
+	if m.request.MaxBytes > 0 && m.Bytes > m.request.MaxBytes {
+		return errorf(KindLimit, "manifest: the results have more than %d bytes", m.request.MaxBytes)
+	}
+	return nil
+}
+
+// entry adds an entry, unless its name is taken.
+func (m *manifestReader) entry(e Entry) {
+	if m.within != "" && strings.HasPrefix(e.Name, m.within) {
+		return
+	}
+	if other, taken := m.named[e.Name]; taken {
+		if other == e.Source {
+			return // named twice
+		}
+		if e.Kind == Dir {
+			m.within = e.Name + "/"
+		}
+		m.Errors = append(m.Errors, PathError{Path: e.Source, Reason: fmt.Sprintf("another result, %s, has the same name", other)})
+		return
+	}
+	if m.named != nil {
+		m.named[e.Name] = e.Source
+	}
+	m.Entries = append(m.Entries, e)
+	if e.Kind == File {
+		m.Bytes += e.Size
+	}
+}
 
 // Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be read, is
 // said by its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the connection does.
 func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 	for first := 0; first < len(r.Files); {
 		n, size := 0, 0
-		for first+n < len(r.Files) && n < maxList && size < fetchBytes {
+		for first+n < len(r.Files) && n < maxList && size < requestBytes {
 			size += 30 + len(r.Files[first+n].Source)
 			n++
 		}

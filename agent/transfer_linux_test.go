@@ -47,6 +47,36 @@ func brief(m Manifest) []string {
 	return lines
 }
 
+// A manifest of more paths than go into one request is as if they did.
+func TestManifestOfManyPaths(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	for _, name := range []string{"one/res", "two/res", "dir/x", "other/dir/x", "other/dir/y", "twice/x", "last"} {
+		write(t, filepath.Join(m.login, name), "12345")
+	}
+	paths := []string{"one/res", "dir", "twice"}
+	want := []string{"res 5", "dir/", "dir/x 5", "twice/", "twice/x 5", "last 5"}
+	for i := range maxList {
+		paths = append(paths, fmt.Sprintf("none/%d", i))
+		want = append(want, "missing: "+paths[len(paths)-1])
+	}
+	paths = append(paths, "two/res", "other/dir", "./twice", "last")
+	for _, other := range []string{"one/res", "dir"} {
+		want = append(want, "error: another result, "+filepath.Join(m.login, other)+", has the same name")
+	}
+	got, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxFiles: 8, MaxBytes: 20})
+	must(t, err)
+	if diff := cmp.Diff(want, brief(got)); diff != "" || got.Bytes != 20 {
+		t.Errorf("%d bytes, and\n%s", got.Bytes, diff)
+	}
+	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxFiles: 7}); !errors.Is(err, ErrLimit) {
+		t.Errorf("files: %v", err)
+	}
+	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxBytes: 19}); !errors.Is(err, ErrLimit) {
+		t.Errorf("bytes: %v", err)
+	}
+}
+
 func TestManifest(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()

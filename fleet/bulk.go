@@ -216,7 +216,7 @@ func (m *machine) runCopy(l *link, c *copying) {
 		c.running = false
 		switch {
 		case m.ctx.Err() != nil: // the daemon stops: a later one goes on where this one was
-		case err != nil && c.ctx.Err() == nil && linkBroke(l, err):
+		case err != nil && c.ctx.Err() == nil && linkBroke(l):
 			m.queue = append(m.queue, c)
 			m.copyWaits(c, "the connection broke: "+err.Error())
 		default:

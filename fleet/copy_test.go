@@ -168,6 +168,22 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// More results are named than go into one request.
+func TestCopyOfManyPaths(t *testing.T) {
+	h := newHost(t, nil)
+	from, to := t.TempDir(), t.TempDir()
+	plant(t, from, map[string]string{"first": "1", "last": "2"})
+	paths := []string{filepath.Join(from, "first")}
+	for i := range 70_000 {
+		paths = append(paths, fmt.Sprintf("%s/none/%d", from, i))
+	}
+	h.connected("local")
+	got := h.copied(results("local", 5, filepath.Join(to, "5"), append(paths, filepath.Join(from, "last"))...))
+	if got.Files != 2 || !strings.HasPrefix(got.Error, "results are missing") {
+		t.Errorf("the copy ended with %+v", got)
+	}
+}
+
 func TestCopyRecord(t *testing.T) {
 	h := newHost(t, nil)
 	from, to := t.TempDir(), t.TempDir()

@@ -36,7 +36,7 @@ func (m *machine) follow(l *link, r *run) {
 	switch {
 	case err == nil:
 		m.finish(r, v)
-	case linkBroke(l, err), r.ctx.Err() != nil:
+	case linkBroke(l), r.ctx.Err() != nil:
 		m.do(func() { m.release(r) })
 	default:
 		// The agent answers, but not to this: its files may be damaged. It is asked again at the next connection.

@@ -71,7 +71,7 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
 	for {
 		if err := m.turn(ctx, c); err != nil {
-			return sched.CopyEnded{}, m.copyError(c, err)
+			return sched.CopyEnded{}, m.copyError(l, c, err)
 		}
 		t := &transfer{f: m.f, l: l, c: c}
 		began := time.Now()
@@ -84,23 +84,23 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 		case isFull(err):
 			m.copyWaits(c, err.Error())
 			if err := m.space(ctx, c); err != nil {
-				return sched.CopyEnded{}, m.copyError(c, err)
+				return sched.CopyEnded{}, m.copyError(l, c, err)
 			}
 			c.waits = ""
 		default:
-			return sched.CopyEnded{}, m.copyError(c, err)
+			return sched.CopyEnded{}, m.copyError(l, c, err)
 		}
 	}
 }
 
 // copyError cleans up after a copy that will not go on by itself.
-func (m *machine) copyError(c *copying, err error) error {
+func (m *machine) copyError(l *link, c *copying, err error) error {
 	switch {
 	case m.ctx.Err() != nil:
 		return err
 	case c.ctx.Err() != nil:
 		err = errStopped
-	case errors.Is(err, agent.ErrClosed), errors.Is(err, agent.ErrProtocol), errors.Is(err, context.Canceled):
+	case linkBroke(l):
 		return err
 	}
 	if discard := c.discard(); discard != nil {
@@ -244,10 +244,13 @@ func (t *transfer) list(ctx context.Context) error {
 	return nil
 }
 
+// unique leaves out what was named before; there may be a hundred thousand.
 func unique(paths []string) []string {
+	seen := make(map[string]bool, len(paths))
 	var all []string
 	for _, p := range paths {
-		if !slices.Contains(all, p) {
+		if !seen[p] {
+			seen[p] = true
 			all = append(all, p)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
+
 	"jobserver/agent"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
@@ -61,6 +63,13 @@ func TestScreen(t *testing.T) {
 	}
 	if got := strings.Join(kept, " "); got != "d d/x job.json d/in" || len(tr.problems) != 5 {
 		t.Errorf("it keeps %s, and says %q", got, tr.problems)
+	}
+}
+
+func TestUnique(t *testing.T) {
+	got := unique([]string{"b", "a", "b", "", "a", "c", ""})
+	if diff := cmp.Diff([]string{"b", "a", "", "c"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

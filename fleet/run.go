@@ -268,12 +268,16 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	batch, specs = batch[len(results):], specs[len(results):]
 	switch {
 	case err == nil:
-	case linkBroke(l, err):
+	case linkBroke(l):
 		m.do(func() {
 			for _, r := range batch {
 				m.release(r)
 			}
 		})
+	case len(batch) == 1 && errors.Is(err, agent.ErrProtocol):
+		// What the agent says can't be read: the run may have been started all the same.
+		batch[0].whyLost = err.Error()
+		m.mayRun(l, batch[0])
 	case len(batch) == 1:
 		m.finish(batch[0], verdict{notStarted: err.Error()})
 	default: // one of them is to blame
@@ -283,10 +287,9 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	}
 }
 
-// linkBroke tells an error of the link, after which nothing is known, from an answer.
-func linkBroke(l *link, err error) bool {
-	return l.ctx.Err() != nil || errors.Is(err, agent.ErrClosed) || errors.Is(err, agent.ErrProtocol)
-}
+// linkBroke tells a call that failed with its link, after which nothing is known, from one that the agent answered. The
+// link itself is asked: the client knows of its end before any call does, and kinds of errors come in answers, too.
+func linkBroke(l *link) bool { return l.ctx.Err() != nil || l.client.Err() != nil }
 
 // started takes the agent's answer to one start.
 func (m *machine) started(l *link, r *run, result agent.StartResult) {
@@ -308,6 +311,11 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 		m.finish(r, verdict{notStarted: result.Reason})
 		return
 	}
+	m.mayRun(l, r)
+}
+
+// mayRun goes on with a run that is on the machine, or may be.
+func (m *machine) mayRun(l *link, r *run) {
 	m.do(func() {
 		r.known = true
 		m.advance(r) // a cancel that came meanwhile
@@ -326,7 +334,7 @@ func (m *machine) withdraw(l *link, r *run) {
 		})
 	case errors.Is(err, agent.ErrNoRun):
 		m.finish(r, verdict{notStarted: "canceled before it was started"})
-	case linkBroke(l, err):
+	case linkBroke(l):
 		m.do(func() { m.release(r) })
 	default: // it may be there and run: its end is awaited, and tell tries again
 		m.do(func() {
@@ -351,7 +359,7 @@ func (m *machine) tell(l *link, r *run) {
 			m.do(func() { m.told(r, k, retime) })
 			return
 		}
-		if !linkBroke(l, err) {
+		if !linkBroke(l) {
 			m.do(func() { m.logRefusal(r, err) })
 			_ = m.f.disk.pause(l.ctx) // the end of the link is seen by advance
 		}
@@ -465,7 +473,7 @@ func (m *machine) forgetBatch(l *link, batch []*run) {
 				m.remove(r)
 			}
 		})
-	case linkBroke(l, err):
+	case linkBroke(l):
 		m.do(func() {
 			for _, r := range batch {
 				r.forgetting = false
