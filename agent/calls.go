@@ -83,7 +83,7 @@ func (s *Spec) size() int {
 // another Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
 // Before it returns it hands what the run has written to output, each stream in order and without a gap after the request's offset:
 // also when it returns an error in the end, so the caller counts. p is only valid during the call; an error of output ends the Poll and
-// is returned by it. Without output the bytes are dropped.
+// is returned by it. Without output the bytes are dropped. Of a run that has ended, an offset past all that it has written is ErrBeyondEnd.
 func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, p []byte) error) (PollReply, error) {
 	var bytes int64
 	take := func(s Stream, p []byte) error {

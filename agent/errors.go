@@ -23,11 +23,12 @@ const (
 	KindVersion         // it speaks no version of it that we know
 	KindClosed          // the connection has ended
 	KindNoAgent         // no agent answered; Msg has what came instead
+	KindBeyondEnd       // an offset lies beyond the end of what it is in
 )
 
 func (k Kind) String() string {
 	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run", "still running",
-		"bad request", "over the limit", "busy", "protocol error", "version mismatch", "connection closed", "no agent"}
+		"bad request", "over the limit", "busy", "protocol error", "version mismatch", "connection closed", "no agent", "beyond the end"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -73,6 +74,7 @@ var (
 	ErrVersion    = &Error{Kind: KindVersion}
 	ErrClosed     = &Error{Kind: KindClosed}
 	ErrNoAgent    = &Error{Kind: KindNoAgent}
+	ErrBeyondEnd  = &Error{Kind: KindBeyondEnd}
 )
 
 func errorf(k Kind, format string, args ...any) *Error {

@@ -297,7 +297,7 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 	if v.exit != nil {
 		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped, v.exit.ErrDropped
 		if r := f.request; r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen || r.MarksOff > v.exit.MarksLen {
-			return p, errorf(KindBadRequest, "poll %s: an offset is beyond the end", r.Run.Name())
+			return p, errorf(KindBeyondEnd, "poll %s: an offset is beyond the end", r.Run.Name())
 		}
 	}
 	if f.quiet {

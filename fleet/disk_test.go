@@ -38,22 +38,54 @@ func TestHostDiskFull(t *testing.T) {
 	}
 }
 
+// What is in a log's file may not be what the run writes: as after a power cut that left garbage, or in a directory
+// that served another daemon.
 func TestLogVerified(t *testing.T) {
+	for name, left := range map[string]string{"other": "HELL", "longer": "HELLO, WORLD"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, nil)
+			h.connected("local")
+			r := job("local", 1, "echo hello")
+			path := sched.LogPath(h.opt.LogDir, r.Ref, false)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(left), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			h.Start(r)
+			if a := h.ends(r, "hello\n"); a.Error != "" {
+				t.Errorf("it ended with %v", a)
+			}
+		})
+	}
+}
+
+// What the agent can't tell of a run at one time, it is asked again.
+func TestFollowFails(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")
-	r := job("local", 1, "echo hello")
-	path := sched.LogPath(h.opt.LogDir, r.Ref, false)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	// What is in the file is not what the run writes: as after a power cut that left garbage.
-	if err := os.WriteFile(path, []byte("HELL"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	g := newGate(t)
+	r := job("local", 1, g.command()+"; echo end")
 	h.Start(r)
-	if a := h.ends(r, "hello\n"); a.Error != "" {
+	await[sched.Started](h, nil)
+	g.reached()
+	marks := filepath.Join(h.runDir(r), "marks")
+	if err := os.Symlink("marks", marks); err != nil { // nobody can look through it
+		t.Fatal(err)
+	}
+	g.open(t)
+	h.heard("can't be followed")
+	if err := os.Remove(marks); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.ends(r, "end\n"); a.Error != "" {
 		t.Errorf("it ended with %v", a)
 	}
+	if n := h.times("can't be followed"); n != 1 {
+		t.Errorf("the failure was logged %d times", n)
+	}
+	h.settled(&statepb.Obligation{Run: r.Ref})
 }
 
 func TestVerify(t *testing.T) {

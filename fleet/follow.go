@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -27,6 +28,7 @@ type progress struct {
 
 	whyLost string // known before it is looked for
 	refetch bool   // its log was wrong and is being fetched once more
+	failure string // why it can't be followed at present: it is logged once
 }
 
 // follow is the task of following one run to its end, or to
@@ -39,10 +41,23 @@ func (m *machine) follow(l *link, r *run) {
 	case linkBroke(l), r.ctx.Err() != nil:
 		m.do(func() { m.release(r) })
 	default:
-		// The agent answers, but not to this: its files may be damaged. It is asked again at the next connection.
-		m.log.Warn("a run can't be followed", "run", r.id.Name(), "err", err)
-		m.do(func() { r.stuck = true })
+		// The agent answers, but not to this: its files may be damaged, or it has run out of something.
+		if reason := err.Error(); reason != r.failure {
+			r.failure = reason
+			m.log.Warn("a run can't be followed at present; it is tried again", "run", r.id.Name(), "err", err)
+		}
+		ctx, cancel := r.during(l)
+		_ = m.f.disk.pause(ctx) // whatever ended it, release sees
+		cancel()
+		m.do(func() { m.release(r) })
 	}
+}
+
+// during is a context that ends with the run's or with the link.
+func (r *run) during(l *link) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // pull takes what a run writes to the host's files until it has ended.
@@ -70,10 +85,13 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			continue
 		case errors.Is(err, agent.ErrNoRun):
 			reply = agent.PollReply{State: agent.None}
+		case errors.Is(err, agent.ErrBeyondEnd) && !r.refetch:
+			r.fetchAgain(m, err.Error())
+			continue
 		case err != nil:
 			return verdict{}, err
 		}
-		ending = reply.Ending
+		ending, r.failure = reply.Ending, ""
 		r.take(reply)
 		m.f.disk.fine()
 		failpoint.Hit("fleet.log-appended")
@@ -117,9 +135,7 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 	case reply.Exit != nil:
 		note := r.verify(reply.Exit)
 		if note != "" && !r.refetch {
-			m.log.Warn("a log differs from what the machine recorded; it is fetched again", "run", r.id.Name(), "why", note)
-			r.refetch = true
-			r.rewindLogs()
+			r.fetchAgain(m, note)
 			return verdict{}, false
 		}
 		if reply.Exit.Cause == agent.ShutDown {
@@ -178,6 +194,13 @@ func (r *run) verify(x *agent.Exit) string {
 
 // openLogs makes the files ready for appending, if they aren't.
 func (r *run) openLogs() error { return errors.Join(r.out.open(), r.err.open()) }
+
+// fetchAgain begins anew with logs that aren't what the machine has, as after a power cut. It helps once, or not at all.
+func (r *run) fetchAgain(m *machine, why string) {
+	m.log.Warn("a log differs from what the machine recorded; it is fetched again", "run", r.id.Name(), "why", why)
+	r.refetch = true
+	r.rewindLogs()
+}
 
 // rewindLogs makes the logs begin anew.
 func (r *run) rewindLogs() { r.out.rewind, r.err.rewind = true, true }

@@ -226,6 +226,12 @@ func (h *host) log(r sched.Run, stderr bool) string {
 	return string(data)
 }
 
+// runDir is where a run of this host has its files.
+func (h *host) runDir(r sched.Run) string {
+	id := h.runID(r.Ref)
+	return filepath.Join(h.opt.StateDir, "local", "runs", id.Server, id.Machine, id.Name())
+}
+
 // settled settles a run and waits until it is gone from its machine.
 func (h *host) settled(o *statepb.Obligation) {
 	h.t.Helper()

@@ -252,7 +252,7 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 	}
 	for _, r := range m.runs {
 		if r.stuck {
-			r.stuck, r.busy, r.forgetting = false, false, false
+			r.stuck, r.forgetting = false, false
 		}
 		m.advance(r)
 	}

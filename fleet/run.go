@@ -47,7 +47,7 @@ type run struct {
 	settling   *statepb.Obligation // what sched wants of it in the end
 	forgetting bool                // a task removes its directory
 	sent       bool                // its code was sent for it
-	stuck      bool                // the agent refused something of it: tried again on the next link
+	stuck      bool                // the agent can't remove it: tried again on the next link
 
 	progress
 }

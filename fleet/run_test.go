@@ -40,8 +40,7 @@ func TestRunLocal(t *testing.T) {
 // obstruct makes a run's directory on this host refuse instructions until the result is called, as a full disk does.
 func (h *host) obstruct(r sched.Run) (clear func()) {
 	h.t.Helper()
-	id := h.runID(r.Ref)
-	dir := filepath.Join(h.opt.StateDir, "local", "runs", id.Server, id.Machine, id.Name(), "control.new")
+	dir := filepath.Join(h.runDir(r), "control.new")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		h.t.Fatal(err)
 	}
