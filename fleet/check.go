@@ -179,6 +179,8 @@ func (m *machine) driverRuns(ctx context.Context) ([]*statepb.RunRef, error) {
 		return nil, err
 	}
 	defer l.close()
+	ctx, cancel := m.f.limited(ctx)
+	defer cancel()
 	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
 	if err != nil {
 		return nil, fmt.Errorf("list the driver's runs: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type link struct {
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
+	fault  atomic.Pointer[string] // why we gave it up
 }
 
 // open makes a link to addr. parent is the link's life, ctx covers the opening only.
@@ -56,8 +58,25 @@ func (l *link) close() {
 	l.end()
 }
 
-// why is the reason for the link's end, the connection's own where it has one.
+// giveUp ends a link that is of no use, although its connection lives. The actor hears of it as of any other end.
+func (l *link) giveUp(reason error) {
+	text := reason.Error()
+	l.fault.CompareAndSwap(nil, &text)
+	l.cut()
+}
+
+// limited bounds questions that an agent has nothing to do for but to answer. One that hangs while sshd lives is
+// noticed by nothing else.
+func (f *Fleet) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := f.opt.AnswerTime
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the agent gave no answer within %v", limit))
+}
+
+// why is the reason for the link's end: ours, or the connection's own where it has one.
 func (l *link) why() string {
+	if fault := l.fault.Load(); fault != nil {
+		return *fault
+	}
 	if l.conn != nil && l.conn.Err() != nil {
 		return l.conn.Err().Error()
 	}

@@ -197,8 +197,13 @@ func (m *machine) survey(l *link) (*findings, error) {
 		m.log.Warn("the machine can't be taken over: runs can be followed there, not started", "err", err)
 	}
 	sent := m.f.opt.Now()
-	listed, err := l.client.List(m.ctx, m.f.opt.ServerID, m.id)
+	ctx, cancel := m.f.limited(m.ctx)
+	defer cancel()
+	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
 	if err != nil {
+		if ctx.Err() != nil {
+			l.giveUp(err)
+		}
 		return nil, err
 	}
 	found := &findings{facts: l.client.Machine()}

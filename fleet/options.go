@@ -41,6 +41,7 @@ type Options struct {
 	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
 	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
 	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
+	AnswerTime         time.Duration // after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 
 	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
 	Report func(sched.Outcome)
@@ -85,6 +86,7 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.DiskRetry, 3*time.Second)
 	defaultDuration(&o.BulkIdle, 30*time.Second)
 	defaultDuration(&o.MeasureEvery, time.Minute)
+	defaultDuration(&o.AnswerTime, time.Minute)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
