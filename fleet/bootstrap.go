@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ const (
 	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`
 )
 
-// answerTime is how long a login shell and its rc files may take until the agent answers.
+// answerTime is how long a login shell and its rc files may take until the agent answers, or a command of ours says nothing.
 const answerTime = time.Minute
 
 // installError says that a machine can't run the agent until somebody changes something there.
@@ -68,6 +69,8 @@ type installer struct {
 	conn   ssh.Conn
 	builds *builds
 	unique string // a part of temporary names, so that installations never share one
+
+	patience time.Duration // instead of answerTime, for commands of ours
 }
 
 // start runs the agent on the connection: at once if it is there,
@@ -213,14 +216,41 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 	}
 }
 
-// run runs a command to its end and returns what it printed.
+// run runs a command to its end and returns what it printed. It is given up, and the connection with it, when the
+// machine has taken none of the input for a while, or has had all of it and doesn't come to its end.
 func (in *installer) run(ctx context.Context, command string, input io.Reader) (string, error) {
+	limit := cmp.Or(in.patience, answerTime)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(limit, func() { cancel(fmt.Errorf("nothing was heard from the machine for %v", limit)) })
+	defer silence.Stop()
+	said, err := in.converse(ctx, command, watched{input, func() { silence.Reset(limit) }})
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return said, err
+}
+
+// watched is a Reader that says when it is read from.
+type watched struct {
+	io.Reader
+	read func()
+}
+
+func (w watched) Read(p []byte) (int, error) {
+	w.read()
+	return w.Reader.Read(p)
+}
+
+// converse is run without its limit.
+func (in *installer) converse(ctx context.Context, command string, input io.Reader) (string, error) {
 	s, err := in.conn.Exec(ctx, command)
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { s.Close() })
+	// Closing the stream isn't enough: sshd keeps it as long as it has input that the command doesn't take.
+	stop := context.AfterFunc(ctx, func() { in.conn.Close() })
 	defer stop()
 	if _, err := io.Copy(s, input); err != nil {
 		return "", err
@@ -245,7 +275,7 @@ func answered(said, word string) bool {
 
 // reason is why a command didn't confirm what it did.
 func (in *installer) reason(err error) error {
-	if lost := in.conn.Err(); lost != nil {
+	if lost := in.conn.Err(); lost != nil && !errors.Is(lost, ssh.ErrClosed) {
 		return lost
 	}
 	if err == nil {

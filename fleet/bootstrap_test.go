@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"jobserver/agent"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
+	"jobserver/ssh"
 	"jobserver/ssh/sshtest"
 )
 
@@ -134,6 +136,28 @@ func TestDamagedBinary(t *testing.T) {
 	}
 	h.run()
 	h.connected(m.Name)
+}
+
+// A machine may stop in the middle of an installation, and its connection live.
+func TestInstallHangs(t *testing.T) {
+	varTmp(t)
+	for name, want := range map[string]string{"mkdir": "look for a place", "cat": "send the agent", "mv": "rename the agent"} {
+		t.Run(name, func(t *testing.T) {
+			m := sshtest.Start(t, tool(t, name, "exec sleep 100"))
+			conn, err := ssh.NewDialer(ssh.Options{ConfigFile: m.ConfigFile}).Dial(t.Context(), m.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			builds := newBuilds(program, "")
+			defer builds.close()
+			in := &installer{conn: conn, builds: builds, unique: "x", patience: 2 * time.Second}
+			_, err = in.start(t.Context(), "")
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing was heard from the machine for 2s") {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
 }
 
 // Machines with one home may be installed at the same time.
