@@ -54,7 +54,8 @@ const (
 // answerTime is how long a login shell and its rc files may take until the agent answers, or a command of ours says nothing.
 const answerTime = time.Minute
 
-// installError says that a machine can't run the agent until somebody changes something there.
+// installError says that a machine can't run the agent until somebody changes something there. What may pass by itself
+// is none.
 type installError struct {
 	Reason, Advice string
 }
@@ -108,10 +109,8 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 	}
 	client, _, err = in.launch(ctx, b.hash, root)
 	if errors.Is(err, agent.ErrNoAgent) {
-		return nil, &installError{
-			Reason: fmt.Sprintf("the agent was put on the machine (%s/%s) but doesn't answer: %v", goos, goarch, err),
-			Advice: "run the binary there by hand: ROOT/bin/jobserver-" + b.hash[:12] + "… agent",
-		}
+		return nil, fmt.Errorf("the agent was put on the machine (%s/%s) but doesn't answer: %w; run it there by hand: ROOT/bin/jobserver-%s… agent",
+			goos, goarch, err, b.hash[:12])
 	}
 	return client, err
 }
@@ -199,21 +198,27 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 		return "", fmt.Errorf("look for a place for the agent: %w", in.reason(err))
 	}
 	var tried []string
+	noexec := 0
 	for line := range strings.Lines(said) {
 		rest, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "jobserver-root ")
 		if !ok {
 			continue
 		}
-		status, dir, _ := strings.Cut(rest, " ")
-		if status == "ok" {
+		switch status, dir, _ := strings.Cut(rest, " "); status {
+		case "ok":
 			return dir, nil
+		case "noexec":
+			noexec++
+			tried = append(tried, dir+" is mounted noexec")
+		default:
+			tried = append(tried, dir+" is not writable")
 		}
-		tried = append(tried, dir+" is "+map[string]string{"noexec": "mounted noexec", "unwritable": "not writable"}[status])
 	}
-	return "", &installError{
-		Reason: "no place for the agent: " + strings.Join(tried, ", "),
-		Advice: "set XDG_STATE_HOME on the machine to a local directory that allows programs",
+	reason, advice := "no place for the agent: "+strings.Join(tried, ", "), "set XDG_STATE_HOME on the machine to a local directory that allows programs"
+	if noexec == 0 || noexec < len(tried) { // a disk may be full for a moment, or a home not mounted yet
+		return "", errors.New(reason + "; if that doesn't change by itself, " + advice)
 	}
+	return "", &installError{Reason: reason, Advice: advice}
 }
 
 // run runs a command to its end and returns what it printed. It is given up, and the connection with it, when the

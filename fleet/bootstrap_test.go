@@ -138,6 +138,29 @@ func TestDamagedBinary(t *testing.T) {
 	h.connected(m.Name)
 }
 
+// What keeps the agent from a machine for a while, as a full disk does, is waited for.
+func TestInstallFails(t *testing.T) {
+	varTmp(t)
+	for program, test := range map[string]struct{ script, reason string }{
+		"chmod": {`exit 1`, "not writable"},
+		"mv":    {`echo exit 1 >"$3"; exec chmod 700 "$3"`, "doesn't answer"},
+	} {
+		t.Run(program, func(t *testing.T) {
+			well := filepath.Join(t.TempDir(), "well")
+			m := sshtest.Start(t, tool(t, program, "[ -e "+well+" ] && exec "+lookPath(t, program)+` "$@"; `+test.script))
+			h := newHost(t, m)
+			h.Connect(sched.Pool{Addr: m.Name})
+			if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, test.reason) {
+				t.Errorf("the reason is %q", away.Reason)
+			}
+			if err := os.WriteFile(well, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			await[sched.Connected](h, nil)
+		})
+	}
+}
+
 // A machine may stop in the middle of an installation, and its connection live.
 func TestInstallHangs(t *testing.T) {
 	varTmp(t)
