@@ -144,15 +144,30 @@ func (c *Client) Kill(ctx context.Context, run RunID) error {
 	return c.ask(ctx, methodKill, r.fields, nil)
 }
 
+// A list of more runs, or of more bytes, is ErrProtocol: a machine shall not fill the host's memory. So many runs have
+// some 30 MB.
+const (
+	maxListed    = 100_000
+	maxListBytes = 100 << 20
+)
+
 // List names the runs below a server's and a machine's id; an empty id stands for all.
 func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, error) {
 	var all []RunInfo
+	bytes := 0
 	request := listRequest{Server: server, Machine: machine}
 	_, err := c.call(ctx, methodList, request.fields, func(p []byte) error {
+		if bytes += len(p); bytes > maxListBytes {
+			return errorf(KindProtocol, "the list of runs has more than %d bytes", maxListBytes)
+		}
 		var part runInfos
-		err := decode(p, part.fields)
-		all = append(all, part.Runs...)
-		return err
+		if err := decode(p, part.fields); err != nil {
+			return err
+		}
+		if all = append(all, part.Runs...); len(all) > maxListed {
+			return errorf(KindProtocol, "the list has more than %d runs", maxListed)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -119,6 +119,52 @@ func TestHostilePeer(t *testing.T) {
 	}
 }
 
+// TestEndlessList has an agent list runs without an end.
+func TestEndlessList(t *testing.T) {
+	for name, tt := range map[string]struct {
+		part runInfos
+		want string
+	}{
+		"many": {part: runInfos{Runs: make([]RunInfo, 5000)}, want: "more than 100000 runs"},
+		"long": {part: runInfos{Runs: []RunInfo{{Run: RunID{Token: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, peer := net.Pipe()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				r := bufio.NewReader(peer)
+				_, _ = peer.Write(greeting(hello{MinVersion: minVersion, MaxVersion: maxVersion}))
+				for range 2 { // the host's hello and its call
+					readFrame(r, maxFrame, freshBuffer)
+				}
+				part := makeFrame(typePart, 1, encode(tt.part.fields))
+				for credit := window(methodList); ; {
+					if credit < len(part) {
+						f, err := readFrame(r, maxFrame, freshBuffer)
+						if err != nil || f.kind != typeCredit {
+							return
+						}
+						credit += int(binary.BigEndian.Uint32(f.payload))
+						continue
+					}
+					if _, err := peer.Write(part); err != nil {
+						return
+					}
+					credit -= len(part)
+				}
+			}()
+			c, err := Connect(t.Context(), host)
+			must(t, err)
+			if _, err := c.List(t.Context(), "", ""); !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v", err)
+			}
+			c.Close()
+			<-done
+		})
+	}
+}
+
 // TestHostileHost sends an agent what no host sends.
 func TestHostileHost(t *testing.T) {
 	m := newMachine(t)

@@ -199,6 +199,7 @@ type receiver struct {
 	small   smallFiles
 	whole   *smallFile // the current one, if it is small
 	file    *os.File   // else, once it was opened
+	at      int64      // its length
 	sum     hash.Hash  // of file
 	flush   flusher
 	written int64 // since space was looked at
@@ -221,6 +222,10 @@ func (in *receiver) Data(i int, p []byte) error {
 	if in.whole != nil {
 		return in.whole.add(p)
 	}
+	if e := in.files[i]; in.at+int64(len(p)) > e.Size {
+		return fmt.Errorf("more bytes of %s came than it has, %d", e.Source, e.Size)
+	}
+	in.at += int64(len(p))
 	in.sum.Write(p)
 	if _, err := in.file.Write(p); err != nil {
 		return fmt.Errorf("write a result: %w", err)
@@ -264,7 +269,7 @@ func (in *receiver) open(e agent.Entry, offset int64) error {
 	if err != nil {
 		return fmt.Errorf("open a result: %w", err)
 	}
-	in.file = f
+	in.file, in.at = f, offset
 	in.sum.Reset()
 	if offset == 0 {
 		return nil
