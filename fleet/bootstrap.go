@@ -94,7 +94,10 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 			return nil, err
 		}
 	}
-	goos, goarch := goTarget(uname)
+	goos, goarch, err := goTarget(uname)
+	if err != nil {
+		return nil, err
+	}
 	b, err := in.builds.get(goos, goarch)
 	if err != nil {
 		return nil, err

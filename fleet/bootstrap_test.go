@@ -72,6 +72,10 @@ func TestNoAgent(t *testing.T) {
 			change: func(o *Options) { o.Builds = "/builds" },
 			reason: "/builds/jobserver-linux-arm64", hint: "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /builds/jobserver-linux-arm64",
 		},
+		"no name": {
+			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo 'Linux ../../$(reboot)'") },
+			reason: `no agent for "linux/../../$(reboot)"`,
+		},
 		"nothing may be run": {
 			// A file that chmod doesn't make executable is refused like one on a file system mounted noexec.
 			option: func(t *testing.T) sshtest.Option { return tool(t, "chmod", "exit 0") },

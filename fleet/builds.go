@@ -115,11 +115,12 @@ func (b *builds) close() {
 	clear(b.known)
 }
 
-// goTarget translates the output of uname -sm. A machine without uname is taken for one like this host.
-func goTarget(uname string) (goos, goarch string) {
+// goTarget translates the output of uname -sm. A machine without uname is taken for one like this host. The words become part of a
+// file's name and of a command that people are told to run: what could not be a system's or a processor's name is refused.
+func goTarget(uname string) (goos, goarch string, err error) {
 	fields := strings.Fields(uname)
 	if len(fields) < 2 {
-		return runtime.GOOS, runtime.GOARCH
+		return runtime.GOOS, runtime.GOARCH, nil
 	}
 	machine := fields[len(fields)-1]
 	arches := map[string]string{
@@ -129,5 +130,11 @@ func goTarget(uname string) (goos, goarch string) {
 	if arch, ok := arches[machine]; ok {
 		machine = arch
 	}
-	return strings.ToLower(fields[0]), machine
+	goos, goarch = strings.ToLower(fields[0]), machine
+	for _, word := range []string{goos, goarch} {
+		if strings.Trim(word, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || len(word) > 32 {
+			return "", "", &buildError{Target: fmt.Sprintf("%.100q", goos+"/"+goarch), Reason: "uname says no name of a system and a processor there"}
+		}
+	}
+	return goos, goarch, nil
 }
