@@ -279,6 +279,33 @@ func TestCopyOfRecordsName(t *testing.T) {
 	}
 }
 
+// Of what an interrupted copy left, only results come to the destination.
+func TestCopyLeftOver(t *testing.T) {
+	h := newHost(t, nil)
+	h.connected("local")
+	for i, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
+			from, to := t.TempDir(), t.TempDir()
+			want := map[string]string{"a": "1", "dir": "/", "dir/x": "2", "dir/void": "/", "dir/link": "-> x"}
+			plant(t, from, want)
+			c := results("local", uint64(i+1), filepath.Join(to, "results"), filepath.Join(from, "a"), filepath.Join(from, "dir"))
+			c.Shared = shared
+			left := &copying{Copy: c}
+			part := filepath.Join(left.partDir(), left.partName())
+			plant(t, part, map[string]string{"a": "old", "gone": "3", "job.diff": "4", "dir/gone": "5", "dir/void/gone": "-> x", "old/sub/x": "6"})
+			if err := (&transfer{f: h.Fleet, c: left}).note(resumption{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.copied(c); got.Error != "" || got.Files != 2 {
+				t.Errorf("the copy ended with %+v", got)
+			}
+			if diff := cmp.Diff(want, tree(t, c.Dest)); diff != "" {
+				t.Errorf("it is not as it should be:\n%s", diff)
+			}
+		})
+	}
+}
+
 // A copy that is cut goes on where it was, whether the connection or the daemon broke off.
 func TestCopyCut(t *testing.T) {
 	for _, restart := range []bool{false, true} {

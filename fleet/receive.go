@@ -51,7 +51,7 @@ func (t *transfer) openPart() error {
 	}
 	defer parent.Close()
 	err = parent.Mkdir(t.c.partName(), 0o700)
-	if t.fresh = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
+	if t.fresh, t.strays = err == nil, err != nil; err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the destination: %w", err)
 	}
 	if t.part, err = parent.OpenRoot(t.c.partName()); err != nil {
@@ -188,6 +188,44 @@ func (t *transfer) hash(name string) ([]byte, error) {
 	return sum.Sum(nil), nil
 }
 
+// prune removes from part what is no result: what an earlier copy left, or the machine doesn't have any more.
+func (t *transfer) prune() error {
+	if !t.strays {
+		return nil
+	}
+	belongs := make(map[string]bool, len(t.manifest.Entries))
+	for _, e := range t.manifest.Entries {
+		belongs[e.Name] = e.Kind != agent.File || t.have[e.Name] != nil
+	}
+	return t.pruneDir(".", belongs)
+}
+
+func (t *transfer) pruneDir(dir string, belongs map[string]bool) error {
+	d, err := t.part.Open(dir)
+	if err != nil {
+		return fmt.Errorf("look for what is no result: %w", err)
+	}
+	entries, err := d.ReadDir(-1)
+	d.Close()
+	if err != nil {
+		return fmt.Errorf("look for what is no result: %w", err)
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case !belongs[name]:
+			if err := t.part.RemoveAll(name); err != nil {
+				return fmt.Errorf("remove what is no result: %w", err)
+			}
+		case e.IsDir():
+			if err := t.pruneDir(name, belongs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // receiver writes what Fetch brings into part: small files through writers of their own, see smallfiles.go, others as their bytes come.
 type receiver struct {
 	t        *transfer
@@ -256,23 +294,28 @@ func (in *receiver) begin(i int) error {
 
 // open opens the current file, within its directory.
 func (in *receiver) open(e agent.Entry, offset int64) error {
-	if e.Size >= large {
-		if err := in.t.note(resumption{Name: e.Name, Size: e.Size, ModTime: e.ModTime}); err != nil {
-			return err
+	flags := os.O_RDWR
+	if offset == 0 {
+		flags |= os.O_CREATE | os.O_TRUNC
+	}
+	name := path.Base(e.Name)
+	f, err := in.dir.root.OpenFile(name, flags, 0o600)
+	if errors.Is(err, fs.ErrPermission) && offset == 0 { // one that was left may not be written to
+		if err = in.dir.root.Remove(name); err == nil {
+			f, err = in.dir.root.OpenFile(name, flags, 0o600)
 		}
 	}
-	flags := os.O_RDWR | os.O_CREATE
-	if offset == 0 {
-		flags |= os.O_TRUNC
-	}
-	f, err := in.dir.root.OpenFile(path.Base(e.Name), flags, 0o600)
 	if err != nil {
 		return fmt.Errorf("open a result: %w", err)
 	}
 	in.file, in.at = f, offset
 	in.sum.Reset()
 	if offset == 0 {
-		return nil
+		if e.Size < large {
+			return nil
+		}
+		// Only now that it is empty: nothing that was there before is to be gone on with.
+		return in.t.note(resumption{Name: e.Name, Size: e.Size, ModTime: e.ModTime})
 	}
 	if n, err := io.Copy(in.sum, f); err != nil || n != offset {
 		return fmt.Errorf("go on with %s at %d bytes: %d are there: %w", e.Name, offset, n, err)

@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"jobserver/agent"
 	"jobserver/sched"
@@ -41,6 +44,38 @@ func TestReceiveTooMuch(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	if info, err := os.Stat(filepath.Join(in.t.c.partDir(), in.t.c.partName(), "result")); err != nil || info.Size() != smallSize {
+		t.Errorf("it has %v, %v", info.Size(), err)
+	}
+}
+
+// A file that an earlier copy left, whole and read-only, is in nobody's way: also for a user who isn't root.
+func TestReceiveOverReadOnly(t *testing.T) {
+	tr, in := receiving(t, smallSize+10)
+	dir := filepath.Join(tr.c.partDir(), tr.c.partName())
+	if err := os.WriteFile(filepath.Join(dir, "result"), make([]byte, smallSize+20), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		for _, name := range []string{dir, filepath.Join(dir, "result")} {
+			if err := os.Chown(name, nobody, -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := unix.Setfsuid(nobody); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setfsuid(0)
+	}
+	if err := in.Data(0, make([]byte, smallSize+10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Done(0, agent.Fetched{Bytes: smallSize + 10}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := tr.part.Stat("result"); err != nil || info.Size() != smallSize+10 {
 		t.Errorf("it has %v, %v", info.Size(), err)
 	}
 }

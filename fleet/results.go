@@ -163,6 +163,7 @@ type transfer struct {
 
 	part       *os.Root
 	fresh      bool // part was empty when the copy began
+	strays     bool // part may have what is not of the manifest
 	manifest   agent.Manifest
 	plainTaken bool             // a result is called as the record would be
 	have       map[string]*item // what of the manifest's files is in part, by name
@@ -199,6 +200,9 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	}
 	defer t.part.Close()
 	if err := t.gather(ctx); err != nil {
+		return sched.CopyEnded{}, err
+	}
+	if err := t.prune(); err != nil {
 		return sched.CopyEnded{}, err
 	}
 	out := sched.CopyEnded{Job: c.job(), Dir: c.Dest, Error: t.complaint()}
@@ -338,6 +342,7 @@ func (t *transfer) gather(ctx context.Context) error {
 		if len(changed) == 0 {
 			return t.finishModes()
 		}
+		t.strays = true // what was there for the first manifest may not be for the next
 		if err := t.list(ctx); err != nil {
 			return err
 		}
