@@ -4,31 +4,33 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins and
-// when it ends, not by each of them.
+// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins for one of
+// them and when it has ended for all, not by each.
 type diskGate struct {
-	log     *slog.Logger
-	every   time.Duration
-	trouble atomic.Bool
+	log   *slog.Logger
+	every time.Duration
+
+	mu      sync.Mutex
+	blocked int // runs whose logs can't be written; guarded by mu
 }
 
 // room is what must be free before writing logs is tried again, in bytes: enough for a reply of each kind.
 const room = 8 << 20
 
-// wait returns when writing to dir is worth another try after
-// err, or with an error when one of the contexts has ended.
-func (g *diskGate) wait(ctx, link context.Context, dir string, err error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(link, func() { cancel(context.Cause(link)) })()
-	if !g.trouble.Swap(true) {
-		g.log.Error("logs can't be written at present; the machines keep them until it works again", "err", err)
+// wait returns when writing to dir is worth another try after err, or with an error when ctx has ended. blocked is the
+// caller's: until it calls fine, it is one of those in trouble.
+func (g *diskGate) wait(ctx context.Context, dir string, blocked *bool, err error) error {
+	if !*blocked {
+		*blocked = true
+		if g.count(1) == 1 {
+			g.log.Error("logs can't be written at present; the machines keep them until it works again", "err", err)
+		}
 	}
 	for {
 		if err := g.pause(ctx); err != nil {
@@ -52,11 +54,22 @@ func (g *diskGate) pause(ctx context.Context) error {
 	}
 }
 
-// fine is called after something was written.
-func (g *diskGate) fine() {
-	if g.trouble.Load() && g.trouble.Swap(false) {
+// fine is called by those who were in trouble, after something was written or when there is nothing to write any more.
+func (g *diskGate) fine(blocked *bool) {
+	if !*blocked {
+		return
+	}
+	*blocked = false
+	if g.count(-1) == 0 {
 		g.log.Info("logs are written again")
 	}
+}
+
+func (g *diskGate) count(more int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.blocked += more
+	return g.blocked
 }
 
 // freeBytes is what an ordinary user may still write to dir's file system.

@@ -12,30 +12,57 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// While the host's disk is full, the machine keeps the log; nothing of it is lost. /dev/full stands for a
-// full disk: it has no bytes and takes none.
+// breakLog has a run's log take nothing until the result is called: /dev/full stands for a full disk, it has no bytes and takes none.
+func (h *host) breakLog(r sched.Run) (mend func()) {
+	h.t.Helper()
+	path := sched.LogPath(h.opt.LogDir, r.Ref, false)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", path); err != nil {
+		h.t.Fatal(err)
+	}
+	return func() {
+		h.t.Helper()
+		if err := os.Remove(path); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// While the host's disk is full, the machine keeps the log; nothing of it is lost.
 func TestHostDiskFull(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")
 	r := job("local", 1, "echo first; echo second")
-	path := sched.LogPath(h.opt.LogDir, r.Ref, false)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("/dev/full", path); err != nil {
-		t.Fatal(err)
-	}
+	mend := h.breakLog(r)
 	h.Start(r)
 	await[sched.Started](h, nil)
 	h.heard("logs can't be written")
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
+	other := job("local", 2, "echo hello") // with a log that can be written
+	h.Start(other)
+	h.ends(other, "hello\n")
+	if n := h.times("logs are written again"); n != 0 {
+		t.Errorf("the end of the trouble was announced %d times before", n)
 	}
+	mend()
 	h.ends(r, "first\nsecond\n")
 	h.heard("logs are written again")
-	if n := strings.Count(h.said, "logs can't be written"); n != 1 {
+	if n := h.times("logs can't be written"); n != 1 {
 		t.Errorf("the trouble was announced %d times", n)
 	}
+}
+
+// A run that is dropped is not in trouble any more.
+func TestDropWhileDiskFull(t *testing.T) {
+	h := newHost(t, nil)
+	h.connected("local")
+	r := job("local", 1, "echo hello")
+	h.breakLog(r)
+	h.Start(r)
+	h.heard("logs can't be written")
+	h.Drop(r.Ref)
+	h.heard("logs are written again")
 }
 
 // What is in a log's file may not be what the run writes: as after a power cut that left garbage, or in a directory

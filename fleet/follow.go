@@ -27,6 +27,7 @@ type progress struct {
 	unmarked int // lines beyond maxMarks
 
 	whyLost string // known before it is looked for
+	blocked bool   // its logs can't be written
 	refetch bool   // its log was wrong and is being fetched once more
 	failure string // why it can't be followed at present: it is logged once
 }
@@ -65,7 +66,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 	ending := agent.NoCause
 	for {
 		if err := r.openLogs(); err != nil {
-			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, err); err != nil {
+			if err := m.waitForDisk(l, r, err); err != nil {
 				return verdict{}, err
 			}
 			continue
@@ -79,7 +80,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		switch {
 		case logErr != nil:
 			// The machine keeps the bytes: they are asked for again when the host has room for them.
-			if err := m.f.disk.wait(r.ctx, l.ctx, m.f.opt.LogDir, logErr); err != nil {
+			if err := m.waitForDisk(l, r, logErr); err != nil {
 				return verdict{}, err
 			}
 			continue
@@ -93,12 +94,19 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		}
 		ending, r.failure = reply.Ending, ""
 		r.take(reply)
-		m.f.disk.fine()
+		m.f.disk.fine(&r.blocked)
 		failpoint.Hit("fleet.log-appended")
 		if v, ended := r.judge(m, l, reply); ended {
 			return v, nil
 		}
 	}
+}
+
+// waitForDisk waits for another try to write the run's logs.
+func (m *machine) waitForDisk(l *link, r *run, err error) error {
+	ctx, cancel := r.during(l)
+	defer cancel()
+	return m.f.disk.wait(ctx, m.f.opt.LogDir, &r.blocked, err)
 }
 
 // log is where a stream of the run is kept.

@@ -82,6 +82,7 @@ func (m *machine) remove(r *run) {
 	}
 	r.gone = true
 	r.stop()
+	m.f.disk.fine(&r.blocked) // no task has it
 }
 
 // cancel is sched's Cancel.
