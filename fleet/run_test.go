@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -37,19 +39,23 @@ func TestRunLocal(t *testing.T) {
 	}
 }
 
-// obstruct makes a run's directory on this host refuse instructions until the result is called, as a full disk does.
+// obstruct makes whatever is asked of a run on this host fail until the result is called.
 func (h *host) obstruct(r sched.Run) (clear func()) {
 	h.t.Helper()
-	dir := filepath.Join(h.runDir(r), "control.new")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	file := filepath.Join(h.runDir(r), "run")
+	loop := file + ".loop"
+	if err := os.Symlink("run", loop); err != nil { // nobody can look through it, once it is there
 		h.t.Fatal(err)
 	}
-	return func() {
+	exchange := func() {
 		h.t.Helper()
-		if err := os.Remove(dir); err != nil {
+		// In one step: without the file, there would be no run.
+		if err := unix.Renameat2(unix.AT_FDCWD, loop, unix.AT_FDCWD, file, unix.RENAME_EXCHANGE); err != nil {
 			h.t.Fatal(err)
 		}
 	}
+	exchange()
+	return exchange
 }
 
 // A cancel that the machine couldn't take is given again.
