@@ -74,7 +74,8 @@ func (e *env) checkOutput(c command) error {
 	if own, ok := c.(formatted); ok {
 		known = own.formats()
 	}
-	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+	asked := slices.Contains(e.words, "--quiet") // the config file's quiet is for those that have ids
+	if asked && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
 		return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
 	}
 	format := e.globals.Output

@@ -190,15 +190,12 @@ type findings struct {
 // survey lists the runs that are there; what it doesn't find can't be started by an earlier link any more. The list's round trip is also
 // the link's measure.
 func (m *machine) survey(l *link) (*findings, error) {
-	if err := l.client.TakeOver(m.ctx, m.f.opt.ServerID, m.id); err != nil {
-		if l.client.Err() != nil {
-			return nil, err
-		}
+	ctx, cancel := m.f.limited(m.ctx)
+	defer cancel()
+	if err := l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err != nil && l.client.Err() == nil && ctx.Err() == nil {
 		m.log.Warn("the machine can't be taken over: runs can be followed there, not started", "err", err)
 	}
 	sent := m.f.opt.Now()
-	ctx, cancel := m.f.limited(m.ctx)
-	defer cancel()
 	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
 	if err != nil {
 		if ctx.Err() != nil {
