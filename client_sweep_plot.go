@@ -74,9 +74,11 @@ func (e *env) checkOutput(c command) error {
 	if own, ok := c.(formatted); ok {
 		known = own.formats()
 	}
-	asked := slices.Contains(e.words, "--quiet") // the config file's quiet is for those that have ids
-	if asked && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
-		return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
+	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+		if slices.Contains(e.words, "--quiet") {
+			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
+		}
+		e.globals.Quiet = false // the config file's is for what has ids
 	}
 	format := e.globals.Output
 	for _, k := range known {
