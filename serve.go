@@ -188,15 +188,41 @@ func (p *daemonParts) replay() (*sched.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rebuild the state from %s: %w", p.settings.StateDir, err)
 	}
-	if p.recovery.Quarantined == "" {
-		return state, nil
+	return state, p.reserveIDs(state)
+}
+
+// farID is how far the logs may be ahead of the state: each id that is reserved takes 13 bytes of memory.
+const farID = 100_000_000
+
+// reserveIDs lets ids go on above those that a history which couldn't be loaded has given out: logs and results bear them.
+// Nobody gets an id before. A start that dies on the way leaves the mark by which the next one begins it anew.
+func (p *daemonParts) reserveIDs(state *sched.State) error {
+	next := state.NextID()
+	highest, err := fleet.HighestLog(p.settings.LogDir, next+farID)
+	if err != nil {
+		return err
 	}
-	// The history that couldn't be loaded has given out ids: logs and results bear them.
-	var highest uint64
-	if err := p.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
-		return nil, fmt.Errorf("look for the highest id in %s: %w", p.recovery.Quarantined, err)
+	if highest >= next && !p.recovery.Unreserved {
+		p.log.Logger("server").Warn("there are logs of jobs that the state has never known; ids go on above theirs", "next", next, "highest", highest)
 	}
-	return state, p.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}})
+	if p.recovery.Unreserved {
+		if err := p.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
+			return fmt.Errorf("look for the highest id in what was set aside: %w", err)
+		}
+		failpoint.Hit("serve.salvaged")
+	}
+	if highest >= next {
+		if err := p.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}}); err != nil {
+			return err
+		}
+		failpoint.Hit("serve.reserved")
+	}
+	if p.recovery.Unreserved {
+		if err := p.recovery.Reserved(); err != nil {
+			return fmt.Errorf("note that the ids of what was set aside are reserved: %w", err)
+		}
+	}
+	return nil
 }
 
 // commitAlone makes one change durable before the loop runs.

@@ -15,7 +15,7 @@ func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 	// A listing has several for each job: no formatting.
 	b := append(make([]byte, 0, len(dir)+48), dir...)
 	b = append(b, filepath.Separator)
-	b = append(b, logFolder(r.Job)...)
+	b = append(b, LogFolder(r.Job)...)
 	b = append(b, filepath.Separator)
 	b = append(strconv.AppendUint(b, r.Job, 10), '.')
 	b = strconv.AppendInt(b, int64(r.Attempt), 10)
@@ -30,10 +30,21 @@ func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 
 // LogGlob matches the log files of all attempts of a job.
 func LogGlob(dir string, job uint64) string {
-	return filepath.Join(dir, logFolder(job), fmt.Sprintf("%d.*", job))
+	return filepath.Join(dir, LogFolder(job), fmt.Sprintf("%d.*", job))
 }
 
-func logFolder(job uint64) string {
+// LoggedJob is the job that a file in a folder of the log directory is a log of, by the file's name.
+func LoggedJob(name string) (job uint64, ok bool) {
+	number, rest, _ := strings.Cut(name, ".")
+	if !strings.HasSuffix(rest, ".out") && !strings.HasSuffix(rest, ".err") {
+		return 0, false
+	}
+	job, err := strconv.ParseUint(number, 10, 64)
+	return job, err == nil && job > 0 && number[0] != '0' && number[0] != '+'
+}
+
+// LogFolder is the folder of a job's logs, below the log directory.
+func LogFolder(job uint64) string {
 	number := strconv.FormatUint(job/1000, 10)
 	return "000000"[min(len(number), 6):] + number
 }

@@ -35,6 +35,9 @@
 //	reserve     space that is given up when the disk is full
 //	quarantine/ what was set aside, by time
 //
+// A state that was set aside has given out ids: until the caller has reserved
+// them, a file ids-not-reserved is beside it, and every Open says so.
+//
 // Each start, and each Rotate, makes a new segment, so that no segment is ever
 // truncated, or appended to by two daemons. Its header says where the batches of
 // the segment before it end, and with which checksum: behind that offset a torn

@@ -103,8 +103,8 @@ func FuzzSnapshot(f *testing.F) {
 				// Only what was written with a checksum can fail to decompress.
 				t.Logf("replay: %v", err)
 			}
-			salvaged := &Recovery{fs: m, server: id, Quarantined: "."}
-			if err := salvaged.Salvage(func([]byte) {}); err != nil {
+			salvaged := &Recovery{fs: m, server: id}
+			if err := salvaged.salvage(".", func([]byte) {}); err != nil {
 				t.Errorf("salvage: %v", err)
 			}
 		})

@@ -80,6 +80,9 @@ func Open(dir string, opt Options) (*Store, *Recovery, error) {
 
 // recover reads the state and makes the store ready to commit.
 func (s *Store) recover() (*Recovery, error) {
+	if err := s.findReserve(); err != nil {
+		return nil, err
+	}
 	inv, c, err := s.read()
 	r := &Recovery{fs: s.fs}
 	var corrupt *CorruptError
@@ -95,9 +98,11 @@ func (s *Store) recover() (*Recovery, error) {
 	if err := s.sweep(inv); err != nil {
 		return nil, err
 	}
-	if err := s.findReserve(); err != nil {
-		return nil, err
+	_, unreserved, err := quarantines(s.fs)
+	if err != nil {
+		return nil, fmt.Errorf("look at what was set aside: %w", err)
 	}
+	r.Unreserved = len(unreserved) > 0
 	if c == nil {
 		r.Fresh = true
 		err = s.start(inv)

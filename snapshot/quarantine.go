@@ -4,8 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
+	"syscall"
+
+	"jobserver/failpoint"
 )
+
+// unreservedName marks a directory in quarantine/ with a state whose ids may be
+// given out again as yet: it is there before the first file moves, and goes when
+// the caller has made durable that they are not (Recovery.Reserved).
+const unreservedName = "ids-not-reserved"
 
 // newQuarantine makes a directory quarantine/<UTC time>, and says its name.
 func (s *Store) newQuarantine() (string, error) {
@@ -43,15 +52,24 @@ func (s *Store) setAside(r *Recovery, inv *inventory, why *CorruptError) error {
 	if err != nil {
 		return err
 	}
+	if err := s.writeFile(dir+"/"+unreservedName, []byte("The ids of this state are not reserved yet: the next start does that, and removes this file.\n")); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(dir); err != nil {
+		return err
+	}
+	failpoint.Hit("snapshot.aside-begun")
 	for _, n := range inv.snapshots {
 		if err := s.fs.Rename(snapshotName(n), dir+"/"+snapshotName(n)); err != nil {
 			return err
 		}
+		failpoint.Hit("snapshot.aside-moved")
 	}
 	for _, n := range slices.Backward(inv.segments) {
 		if err := s.fs.Rename(segmentName(n), dir+"/"+segmentName(n)); err != nil {
 			return err
 		}
+		failpoint.Hit("snapshot.aside-moved")
 	}
 	if err := s.syncBoth(dir); err != nil {
 		return err
@@ -64,6 +82,7 @@ func (s *Store) setAside(r *Recovery, inv *inventory, why *CorruptError) error {
 			return err
 		}
 	}
+	failpoint.Hit("snapshot.aside-complete")
 	r.Quarantined, r.server = dir, id
 	r.Notices = append(r.Notices, fmt.Sprintf("the saved state was damaged and was moved to %s: %s, offset %d: %s", dir, why.File, why.Offset, why.Reason))
 	return nil
@@ -76,6 +95,29 @@ func (s *Store) syncBoth(dir string) error {
 		return err
 	}
 	return s.fs.SyncDir(".")
+}
+
+// quarantines lists the directories in quarantine/, oldest first, and those of
+// them whose ids are not reserved yet.
+func quarantines(fsys FS) (all, unreserved []string, err error) {
+	names, err := fsys.List(quarantineName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	for _, name := range names {
+		dir := quarantineName + "/" + name
+		files, listErr := fsys.List(dir)
+		switch {
+		case errors.Is(listErr, syscall.ENOTDIR): // somebody else's
+			continue
+		case listErr != nil:
+			return nil, nil, listErr
+		case slices.Contains(files, unreservedName):
+			unreserved = append(unreserved, dir)
+		}
+		all = append(all, dir)
+	}
+	return all, unreserved, err
 }
 
 // keepServerID makes sure that the server id survives. The file's word counts,

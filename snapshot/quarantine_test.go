@@ -2,9 +2,11 @@ package snapshot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,7 +57,7 @@ func TestAllowFail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !r.Fresh || r.ServerID != id || r.Quarantined != "quarantine/20300102T120000Z" || len(r.Notices) == 0 {
+			if !r.Fresh || !r.Unreserved || r.ServerID != id || r.Quarantined != "quarantine/20300102T120000Z" || len(r.Notices) == 0 {
 				t.Errorf("recovery: %+v", r)
 			}
 			after := m.image()
@@ -84,19 +86,25 @@ func TestAllowFail(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			_, r = open(t, "", Options{FS: m, AllowFail: true})
-			if _, change := replayed(t, r); !cmp.Equal(change, []string{"new-0"}) || r.Quarantined != "" {
-				t.Errorf("the next start: %q, %+v", change, r)
+			for _, unreserved := range []bool{true, false} {
+				_, r = open(t, "", Options{FS: m, AllowFail: true})
+				if _, change := replayed(t, r); !cmp.Equal(change, []string{"new-0"}) || r.Quarantined != "" || r.Unreserved != unreserved {
+					t.Errorf("the next start: %q, %+v", change, r)
+				}
+				if err := r.Reserved(); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
 }
 
 // TestPowerCutWhileSettingAside: an interrupted AllowFail is refused as damaged,
-// and can be done again, or is complete; the damaged state never passes for sound.
+// and can be done again, or is complete; the damaged state never passes for sound,
+// and what of it was moved before is salvaged too.
 func TestPowerCutWhileSettingAside(t *testing.T) {
 	t.Parallel()
-	img, _ := saved(t, true)
+	img, recs := saved(t, true)
 	wal := img.names("wal-")
 	m := img.damage(wal[len(wal)-2], headerSize+40).fs()
 	sim := newSimulation(1, 20, 0)
@@ -111,7 +119,11 @@ func TestPowerCutWhileSettingAside(t *testing.T) {
 				complete++
 			}
 			if err != nil || r.Changes() > 0 || r.Snapshot() != "" {
-				t.Errorf("power cut after %q: %+v, %v", op, r, err)
+				t.Fatalf("power cut after %q: %+v, %v", op, r, err)
+			}
+			found := map[string]bool{}
+			if err := r.Salvage(func(rec []byte) { found[string(rec)] = true }); err != nil || !r.Unreserved || len(found) != len(recs)-2 {
+				t.Errorf("power cut after %q: %d of %d records are salvaged, %+v, %v", op, len(found), len(recs), r, err)
 			}
 		})
 	}
@@ -120,6 +132,42 @@ func TestPowerCutWhileSettingAside(t *testing.T) {
 	}
 	if complete == 0 || refused == 0 {
 		t.Errorf("%d were complete, %d refused", complete, refused)
+	}
+}
+
+// TestSalvageFromBrokenDisk: what can't be read of a file that was set aside
+// doesn't hide the rest.
+func TestSalvageFromBrokenDisk(t *testing.T) {
+	t.Parallel()
+	img, recs := saved(t, true)
+	m := img.damage(formatName, 3).fs()
+	_, r, err := Open("", Options{FS: m, grow: 64, Reserve: -1, AllowFail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal := img.names("wal-")
+	broken := r.Quarantined + "/" + wal[len(wal)-1]
+	m.before = func(op string) error {
+		if op == "read "+broken {
+			return syscall.EIO
+		}
+		return nil
+	}
+	found := map[string]bool{}
+	if err := r.Salvage(func(rec []byte) { found[string(rec)] = true }); err != nil {
+		t.Error(err)
+	}
+	if len(found) == 0 || len(found) >= len(recs) {
+		t.Errorf("%d of %d records are salvaged", len(found), len(recs))
+	}
+	m.before = func(op string) error {
+		if op == "read "+broken {
+			return syscall.ENOMEM
+		}
+		return nil
+	}
+	if err := r.Salvage(func([]byte) {}); !errors.Is(err, syscall.ENOMEM) {
+		t.Errorf("what may be there and can't be read now gives %v", err)
 	}
 }
 

@@ -18,6 +18,11 @@ type Recovery struct {
 	// Quarantined is the directory, below the state directory, to which
 	// AllowFail moved the state that could not be loaded; else empty.
 	Quarantined string
+	// Unreserved tells that quarantine/ holds a state whose ids may still be
+	// given out again: this start set it aside, or one before that was
+	// interrupted. Before the caller gives out an id, it makes durable that those
+	// which Salvage shows are taken, and then calls Reserved.
+	Unreserved bool
 
 	fs     FS
 	server storeID
@@ -155,24 +160,46 @@ func (u *unpacked) fill(r *snapshotReader) {
 	}
 }
 
-// Salvage gives every record that can still be read from what AllowFail set
+// Salvage gives every record that can still be read from what was ever set
 // aside, in no certain order and perhaps more than once, so that the caller can
-// find the highest id in use. A record is valid during the call only.
+// find the highest id in use. All of it is read, not only what is marked: that
+// the ids of an older state are reserved stands in a later one, which may be
+// damaged itself. A record is valid during the call only.
 func (r *Recovery) Salvage(rec func([]byte)) error {
-	if r.Quarantined == "" {
-		return nil
+	all, _, err := quarantines(r.fs)
+	for _, dir := range all {
+		err = errors.Join(err, r.salvage(dir, rec))
 	}
-	names, err := r.fs.List(r.Quarantined)
+	return err
+}
+
+// Reserved tells that the ids which Salvage showed will not be given out again,
+// whatever happens.
+func (r *Recovery) Reserved() error {
+	_, unreserved, err := quarantines(r.fs)
+	for _, dir := range unreserved {
+		if err := r.fs.Remove(dir + "/" + unreservedName); err != nil {
+			return err
+		}
+		if err := r.fs.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (r *Recovery) salvage(dir string, rec func([]byte)) error {
+	names, err := r.fs.List(dir)
 	if err != nil {
 		return fmt.Errorf("list what was set aside: %w", err)
 	}
 	each := func(b []byte) error { rec(b); return nil }
 	for _, name := range names {
 		if n, ok := numberOf(name, segmentPrefix); ok {
-			err = errors.Join(err, r.salvageSegment(name, n, each))
+			err = errors.Join(err, r.salvageSegment(dir+"/"+name, n, each))
 		}
 		if n, ok := numberOf(name, snapshotPrefix); ok {
-			err = errors.Join(err, r.salvageSnapshot(name, n, each))
+			err = errors.Join(err, r.salvageSnapshot(dir+"/"+name, n, each))
 		}
 	}
 	return err
@@ -245,16 +272,40 @@ func salvageBlock(f File, off, size int64, seed uint32, each func([]byte) error)
 }
 
 func (r *Recovery) openAside(name string) (File, int64, error) {
-	f, err := r.fs.Open(r.Quarantined+"/"+name, false)
+	f, err := r.fs.Open(name, false)
 	if err != nil {
 		return nil, 0, err
 	}
+	f = holed{f}
 	size, err := f.Size()
 	if err != nil {
 		f.Close()
 		return nil, 0, err
 	}
 	return f, size, nil
+}
+
+// holed is a file whose unreadable places read as zeros: what a broken disk
+// doesn't give back is missing, like what was overwritten, and the rest counts.
+type holed struct{ File }
+
+func (f holed) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(b, off)
+	if !isMediaError(err) {
+		return n, err
+	}
+	const sector = 4096
+	for done := 0; done < len(b); {
+		part := b[done:min(done+sector-int((off+int64(done))%sector), len(b))]
+		switch n, err := f.File.ReadAt(part, off+int64(done)); {
+		case isMediaError(err):
+			clear(part)
+		case err != nil:
+			return done + n, err
+		}
+		done += len(part)
+	}
+	return len(b), nil
 }
 
 // storeOf is the server id by which a file's checksums begin: its header's, or
