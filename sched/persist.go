@@ -290,28 +290,3 @@ func (r *Restorer) State() (*State, error) {
 	r.s.effects = nil
 	return r.s, nil
 }
-
-// HighestID is the highest id that a record or a change of unknown standing uses, 0 for none: after a state
-// could not be loaded, ids go on above it.
-func HighestID(b []byte) uint64 {
-	var highest uint64
-	rec := new(statepb.Record)
-	if proto.Unmarshal(b, rec) == nil {
-		if n := rec.GetState().GetNextId(); n > 0 {
-			highest = n - 1
-		}
-		highest = max(highest, rec.GetJob().GetId())
-	}
-	c := new(Change)
-	if proto.Unmarshal(b, c) == nil {
-		m := c.GetMatrixSubmitted().GetMatrix()
-		highest = max(highest, c.GetJobSubmitted().GetJob().GetId(), m.GetId(), c.GetTagMade().GetTag().GetId())
-		if m != nil {
-			highest = max(highest, m.FirstJob+uint64(m.Cells)-1)
-		}
-		if r := c.GetMatrixGrown().GetAdded(); r != nil {
-			highest = max(highest, r.FirstJob+uint64(r.Cells)-1)
-		}
-	}
-	return highest
-}
