@@ -22,20 +22,15 @@ type numbers struct {
 	start    *metrics.Histogram
 	commit   *metrics.Histogram
 
-	dispatched map[dispatchKey]time.Time // follow's own: attempts that have not started yet
+	dispatched map[uint64]time.Time // follow's own: jobs whose newest attempt, or step, has not started yet
 }
 
-type dispatchKey struct {
-	job           uint64
-	attempt, step int
-}
-
-// maxDispatched bounds the attempts that are remembered until they start.
+// maxDispatched bounds the jobs that are remembered until they start.
 const maxDispatched = 100_000
 
 func newNumbers(p *daemonParts, state *sched.State) *numbers {
 	return &numbers{
-		p: p, cursor: state.Changes(), dispatched: map[dispatchKey]time.Time{},
+		p: p, cursor: state.Changes(), dispatched: map[uint64]time.Time{},
 		attempts: metrics.NewCounter("jobserver_attempts_total", "Attempts that have ended, by what became of the job.", "outcome", "class"),
 		copies:   metrics.NewCounter("jobserver_copies_total", "Copies of results that have ended.", "outcome", "class"),
 		broken:   metrics.NewCounter("jobserver_machines_broken_total", "Machines that were set aside.", "class"),
@@ -94,17 +89,18 @@ func (n *numbers) follow(ctx context.Context) {
 }
 
 func (n *numbers) count(e *sched.Event) {
-	key := dispatchKey{e.Job, e.Attempt, e.Step}
 	switch e.Kind {
 	case "job.running":
 		if len(n.dispatched) < maxDispatched {
-			n.dispatched[key] = e.At
+			n.dispatched[e.Job] = e.At
 		}
 	case "job.started":
-		if at, ok := n.dispatched[key]; ok {
+		if at, ok := n.dispatched[e.Job]; ok {
 			n.start.Observe(e.At.Sub(at).Seconds())
-			delete(n.dispatched, key)
+			delete(n.dispatched, e.Job)
 		}
+	case "job.forgotten":
+		delete(n.dispatched, e.Job)
 	case "job.copied":
 		n.copies.Add(1, "copied", e.Class)
 	case "job.copy-failed":
@@ -113,7 +109,7 @@ func (n *numbers) count(e *sched.Event) {
 		n.broken.Add(1, e.Class)
 	}
 	if e.Ended {
-		delete(n.dispatched, key)
+		delete(n.dispatched, e.Job)
 		outcome := sched.StatusName(e.Status)
 		switch e.Status {
 		case sched.Copying:

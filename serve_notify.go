@@ -171,8 +171,12 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 		return []notify.Event{about(notify.Fail)}
 	case "job.failed", "job.lost":
 		return append([]notify.Event{about(notify.Fail)}, t.firstFailure(e, about)...)
+	case "job.canceled":
+		if e.Uprooted {
+			return []notify.Event{about(notify.Fail)}
+		}
 	case "job.retried":
-		if e.Ended {
+		if e.Ended && !e.Uprooted {
 			return t.firstFailure(e, about)
 		}
 	case "machine.broken":

@@ -16,7 +16,7 @@ const (
 	Running       Kind = "running"        // an attempt of a job was sent to a machine
 	Complete      Kind = "complete"       // a job has exited with 0
 	Copied        Kind = "copied"         // a job's results are on the host
-	Fail          Kind = "fail"           // a job has failed for good, is lost, or its results couldn't be copied
+	Fail          Kind = "fail"           // a job has failed for good, is lost, was ended as its machine was removed, or its results couldn't be copied
 	MachineBroken Kind = "machine-broken" // a machine was set aside
 	MachineAway   Kind = "machine-away"   // a machine stays away; also when it is back
 	MatrixDone    Kind = "matrix-done"    // all jobs of a matrix have ended

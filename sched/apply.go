@@ -16,6 +16,7 @@ import (
 // comes from a journal that isn't ours or from a fault of ours.
 func (s *State) Apply(c *Change) error {
 	s.changes++
+	s.uprooted = s.uprooted[:0]
 	switch {
 	case c.JobSubmitted != nil:
 		return s.applySubmitted(c.JobSubmitted.Job, c.At)

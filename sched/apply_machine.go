@@ -86,6 +86,7 @@ func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	}
 	for _, id := range s.setupsOf(c.Addr) {
 		j := s.live[id]
+		s.uprooted = append(s.uprooted, id)
 		j.Status, j.EndedAt, j.Error = Canceled, at, "its machine was removed"
 		if err := s.settle(j); err != nil {
 			return err
@@ -119,6 +120,7 @@ func (s *State) setupsOf(addr string) []uint64 {
 
 // uproot ends what a job has under way on a machine that is being removed.
 func (s *State) uproot(j *job, at int64) error {
+	s.uprooted = append(s.uprooted, j.Id)
 	if j.Status == Copying {
 		s.ask(func(f Fleet) { f.StopCopy(j.Id) })
 		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed before its results were copied"}, at)

@@ -23,12 +23,26 @@ type Event struct {
 	Notify  bool   // the user asked to hear of this job
 	Ended   bool   // an attempt has ended
 	Cause   string // of its end, as others may have it: exited with code 1
-	Text    string
-	Warn    bool // somebody should look
+	// Uprooted says that its machine was removed: nobody asked for this end, and it is no failure.
+	Uprooted bool
+	Text     string
+	Warn     bool // somebody should look
 }
 
-// describe tells of a change that was just applied; ok is false for what concerns nobody.
-func (s *State) describe(c *Change) (e Event, ok bool) {
+// describe tells of a change that was just applied: of itself, and of each job that it has ended beside. What concerns
+// nobody gives none.
+func (s *State) describe(c *Change) (events []Event) {
+	if e, ok := s.about(c); ok {
+		events = append(events, e)
+	}
+	for _, id := range s.uprooted {
+		events = append(events, s.aboutUprooted(Event{Seq: s.changes, At: Time(c.At), Uprooted: true}, id))
+	}
+	return events
+}
+
+// about tells of the change itself; ok is false for what concerns nobody.
+func (s *State) about(c *Change) (e Event, ok bool) {
 	e = Event{Seq: s.changes, At: Time(c.At)}
 	switch {
 	case c.JobSubmitted != nil:
@@ -57,6 +71,7 @@ func (s *State) describe(c *Change) (e Event, ok bool) {
 	case c.JobForgotten != nil:
 		if s.Status(c.JobForgotten.Job) == 0 {
 			e.Kind, e.Job, e.Text = "job.forgotten", c.JobForgotten.Job, fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
+			e.Matrix = s.MatrixOf(e.Job)
 			return e, true
 		}
 		return s.aboutCancel(e, c.JobForgotten.Job), true
@@ -193,6 +208,7 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	j := s.Job(id)
 	if j == nil { // it was to be forgotten
 		e.Kind, e.Job, e.Text = "job.forgotten", id, fmt.Sprintf("job %d has ended and was forgotten", id)
+		e.Matrix = s.MatrixOf(id)
 		return e
 	}
 	a := last(j)
@@ -213,6 +229,9 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 		how = "is lost: " + how
 	}
 	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).Round(time.Millisecond))
+	if a.Cause == statepb.Cause_MACHINE_REMOVED {
+		text = fmt.Sprintf("%s was ended, as its machine %s was removed", what, a.Machine)
+	}
 	e.Kind = kindOf(j.Status)
 	switch {
 	case j.Status == Waiting || j.Status == Held:
@@ -231,6 +250,24 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == "job.retried"
 	e.Ended, e.Cause = true, how
 	return s.aboutJob(e, id, "%s", text)
+}
+
+// aboutUprooted tells what became of a job whose machine was removed.
+func (s *State) aboutUprooted(e Event, id uint64) Event {
+	j := s.Job(id)
+	switch {
+	case j == nil:
+		return s.aboutEnd(e, id)
+	case j.Status == Done:
+		return s.aboutCopy(e, &statepb.CopyEnded{Job: id, Error: j.ResultsError})
+	}
+	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED { // a setup that had not begun
+		e.Kind, e.Warn = "job.canceled", true
+		return s.aboutJob(e, id, "setup %d was canceled, as its machine %s was removed", id, j.Setup.GetMachine())
+	}
+	e = s.aboutEnd(e, id)
+	e.Warn = true
+	return e
 }
 
 func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {

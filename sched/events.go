@@ -52,8 +52,8 @@ func (e *Events) close() {
 // ErrClosed says that the loop has stopped.
 var ErrClosed = errors.New("the daemon is stopping")
 
-// After gives the events after a cursor, at most max of them, the cursor to go on from, and whether older ones
-// were missed. Without any it waits for the next until ctx ends, and then gives none.
+// After gives the events after a cursor, at most max of them and the others of the last one's change, the cursor to go on
+// from, and whether older ones were missed. Without any it waits for the next until ctx ends, and then gives none.
 func (e *Events) After(ctx context.Context, since uint64, max int) (events []Event, cursor uint64, gap bool, err error) {
 	for {
 		e.mu.Lock()
@@ -85,11 +85,14 @@ func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, ga
 	gap = since < e.oldest
 	cursor = e.seq
 	i := sort.Search(len(e.ring), func(i int) bool { return e.ring[i].Seq > since })
-	if n := len(e.ring) - i; n > max {
-		cursor = e.ring[i+max-1].Seq
-		return append([]Event(nil), e.ring[i:i+max]...), cursor, gap
+	end := min(i+max, len(e.ring))
+	for end < len(e.ring) && e.ring[end].Seq == e.ring[end-1].Seq {
+		end++
 	}
-	return append([]Event(nil), e.ring[i:]...), cursor, gap
+	if end < len(e.ring) {
+		cursor = e.ring[end-1].Seq
+	}
+	return append([]Event(nil), e.ring[i:end]...), cursor, gap
 }
 
 // Cursor is where the events are at present.

@@ -365,9 +365,7 @@ func (t *turn) apply(changes []*Change) {
 			return
 		}
 		t.records = append(t.records, b)
-		if e, ok := t.l.state.describe(c); ok {
-			t.events = append(t.events, e)
-		}
+		t.events = append(t.events, t.l.state.describe(c)...)
 	}
 }
 

@@ -33,17 +33,18 @@ type State struct {
 	works    works
 	requests requests
 
-	dirty   map[string]bool // classes that Decide has to look at
-	steps   map[uint64]bool // setups that may go on with their next step
-	copying map[uint64]*job // live jobs whose results are on their way
-	empty   map[uint64]bool // matrices without a job, to be forgotten
-	accused map[uint64]bool // matrices that may have to be held
-	delayed heapOf[*job]    // retries that wait for their time
-	config  Config
-	effects []effect // what the changes applied since the last turn ask of the fleet
-	used    uint64   // counts dispatches, to spread them over machines
-	looked  int64    // the time that Decide was last asked about
-	nextEnd int64    // no machine expires before, after looked; 0: none expires
+	dirty    map[string]bool // classes that Decide has to look at
+	steps    map[uint64]bool // setups that may go on with their next step
+	copying  map[uint64]*job // live jobs whose results are on their way
+	empty    map[uint64]bool // matrices without a job, to be forgotten
+	accused  map[uint64]bool // matrices that may have to be held
+	delayed  heapOf[*job]    // retries that wait for their time
+	config   Config
+	effects  []effect // what the changes applied since the last turn ask of the fleet
+	uprooted []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
+	used     uint64   // counts dispatches, to spread them over machines
+	looked   int64    // the time that Decide was last asked about
+	nextEnd  int64    // no machine expires before, after looked; 0: none expires
 }
 
 // job is a live job: its record and where it stands in the queues.

@@ -90,9 +90,7 @@ func (w *world) apply(changes ...*Change) error {
 			return fmt.Errorf("apply %v: %w", c, err)
 		}
 		w.journal = append(w.journal, b)
-		if e, ok := w.s.describe(c); ok {
-			w.events = append(w.events, e)
-		}
+		w.events = append(w.events, w.s.describe(c)...)
 	}
 	return nil
 }
