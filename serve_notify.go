@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -100,6 +101,9 @@ func (t *teller) run(ctx context.Context) {
 		}
 		if gap {
 			t.p.log.Logger("server::notify").Warn("events came faster than they could be told; some are left out")
+			if !t.catchUp(ctx) {
+				return
+			}
 		}
 		if !t.take(ctx, events) {
 			return
@@ -108,35 +112,70 @@ func (t *teller) run(ctx context.Context) {
 	}
 }
 
+// catchUp makes good for events that were missed, as far as the state still shows what they told: where messages go now, and
+// what must not be in them, before anything is told; and in any matrix the last job may have ended, or the first failed. It
+// returns false when the loop has stopped.
+func (t *teller) catchUp(ctx context.Context) bool {
+	var ids []uint64
+	err := t.p.loop.Read(ctx, func(st *sched.State) {
+		t.notifier.Direct(targets(st))
+		ids = st.Matrices()
+	})
+	if err != nil {
+		return false
+	}
+	forgotten := func(id uint64, _ bool) bool {
+		_, known := slices.BinarySearch(ids, id)
+		return !known
+	}
+	maps.DeleteFunc(t.ended, forgotten)
+	maps.DeleteFunc(t.failed, forgotten)
+	for page := range slices.Chunk(ids, sched.MaxPage) {
+		var found []notify.Event
+		if err := t.p.loop.Read(ctx, func(st *sched.State) { found = append(t.failures(st, page), t.ends(st, page)...) }); err != nil {
+			return false
+		}
+		t.notifier.Add(found...)
+	}
+	var found []notify.Event
+	err = t.p.loop.Read(ctx, func(st *sched.State) { found = t.queue(st) })
+	t.notifier.Add(found...)
+	return err == nil
+}
+
 // take tells of events; it returns false when the loop has stopped.
 func (t *teller) take(ctx context.Context, events []sched.Event) bool {
 	var matrices []uint64 // in which something has ended
 	jobs, variables := false, false
 	for i := range events {
 		e := &events[i]
-		t.notifier.Add(t.told(e)...)
 		jobs = jobs || e.Job != 0
 		switch e.Kind {
 		case "variable.set", "variable.unset":
 			variables = true
-		case "matrix.forgotten":
-			delete(t.ended, e.Matrix)
-			delete(t.failed, e.Matrix)
 		}
 		if e.Matrix != 0 && e.Job != 0 && !slices.Contains(matrices, e.Matrix) {
 			matrices = append(matrices, e.Matrix)
 		}
 	}
-	if !variables && len(matrices) == 0 && !(jobs && t.wanted[notify.QueueEmpty]) {
-		return true
-	}
 	var found []notify.Event
-	err := t.p.loop.Read(ctx, func(st *sched.State) {
-		if variables {
-			t.notifier.Direct(targets(st))
+	var err error
+	if variables || len(matrices) > 0 || jobs && t.wanted[notify.QueueEmpty] {
+		err = t.p.loop.Read(ctx, func(st *sched.State) {
+			if variables { // a secret is one before anything after it is told
+				t.notifier.Direct(targets(st))
+			}
+			found = append(t.ends(st, matrices), t.queue(st)...)
+		})
+	}
+	for i := range events {
+		e := &events[i]
+		t.notifier.Add(t.told(e)...)
+		if e.Kind == "matrix.forgotten" {
+			delete(t.ended, e.Matrix)
+			delete(t.failed, e.Matrix)
 		}
-		found = append(t.ends(st, matrices), t.queue(st)...)
-	})
+	}
 	t.notifier.Add(found...)
 	return err == nil
 }
@@ -205,6 +244,21 @@ func (t *teller) firstFailure(e *sched.Event, about func(notify.Kind) notify.Eve
 	first.Asked = e.Notify
 	first.Text = fmt.Sprintf("the first failure in matrix %d: %s", e.Matrix, e.Text)
 	return []notify.Event{first}
+}
+
+// failures tells of matrices in which the first job has failed, once each.
+func (t *teller) failures(st *sched.State, matrices []uint64) []notify.Event {
+	var events []notify.Event
+	for _, id := range matrices {
+		m, counts := st.Matrix(id)
+		if m == nil || t.failed[id] || counts.By[sched.Failed]+counts.By[sched.Lost] == 0 {
+			continue
+		}
+		t.failed[id] = true
+		events = append(events, notify.Event{Kind: notify.MatrixFail, At: t.p.now(), Matrix: id, Class: m.Template.Class,
+			Asked: m.Template.Notify, Text: fmt.Sprintf("there are failures in matrix %d: %s", id, countsText(&counts))})
+	}
+	return events
 }
 
 // ends tells of matrices of which no job is left to end, once each time.

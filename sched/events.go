@@ -10,14 +10,16 @@ import (
 // Events keeps the newest events for those who follow them.
 type Events struct {
 	mu     sync.Mutex
-	ring   []Event       // ascending; the newest keptEvents, and as many older ones
+	ring   []Event       // ascending; the newest keptEvents, and up to as many older ones
 	seq    uint64        // of the last change that was published
 	oldest uint64        // events up to this one are not kept
 	more   chan struct{} // closed when there are new ones
 	closed bool
 }
 
-// keptEvents is how many events a follower may be behind, at the least.
+// keptEvents is how many events a follower may be behind, at the least. A turn with more than twice as many (jobs that are
+// canceled all at once, say) leaves a gap even for one who isn't behind: whoever needs to know more than what happened last has
+// to look at the state then. To keep whole turns would take as much memory again as the largest has jobs.
 const keptEvents = 10_000
 
 func newEvents(seq uint64) *Events {

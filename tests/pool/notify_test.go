@@ -207,3 +207,16 @@ func scrape(t *testing.T, url string) map[string]float64 {
 	}
 	return got
 }
+
+// Who follows the events hears of the end of a matrix, though the turn that ended it had more events than are kept.
+func TestEndsInOneTurn(t *testing.T) {
+	news := filepath.Join(t.TempDir(), "news")
+	p := newPool(t, "--on", "matrix-done=cat >> "+news)
+	p.J(t, "matrix", "add", "nowhere", "true", t.TempDir(), "I=1..100")
+	p.J(t, "matrix", "add", "nowhere", "true", t.TempDir(), "I=1..30000")
+	p.J(t, "job", "rm", "--yes", ":waiting")
+	p.becomes("", func(api.Machine) bool {
+		text, err := os.ReadFile(news)
+		return err == nil && strings.Contains(string(text), "matrix 1 has ended: 100 canceled") && strings.Contains(string(text), "30000 canceled")
+	})
+}
