@@ -46,20 +46,32 @@ func (n *Notifier) runCommand(ctx context.Context, line string, input []byte) er
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if text := strings.TrimSpace(said.String()); text != "" {
+	if text := n.end(&said); text != "" {
 		return fmt.Errorf("run %q: %w: %s", line, err, text)
 	}
 	return fmt.Errorf("run %q: %w", line, err)
 }
 
+// end is the last of what a command said, without secrets.
+func (n *Notifier) end(said *tail) string {
+	text := said.String()
+	if len(text) == saidBytes {
+		text = "…" + text
+	}
+	t := n.current()
+	text = t.hidden.redact(strings.TrimSpace(text))
+	if cut := len(text) - 300; cut > 0 {
+		text = "…" + strings.TrimSpace(strings.ToValidUTF8(text[cut:], ""))
+	}
+	return text
+}
+
 // tail keeps the last bytes that are written to it.
 type tail struct{ b []byte }
 
-const tailBytes = 300
-
 func (t *tail) Write(p []byte) (int, error) {
 	t.b = append(t.b, p...)
-	if n := len(t.b) - tailBytes; n > 0 {
+	if n := len(t.b) - saidBytes; n > 0 {
 		t.b = append(t.b[:0], t.b[n:]...)
 	}
 	return len(p), nil

@@ -102,16 +102,21 @@ type Event struct {
 // maxText is how long the sentence of an event may be, in bytes.
 const maxText = 500
 
-// plain makes one line without control characters of a text, as it may have come from a job or a machine.
+// plain makes a short line of a text, as it may have come from a job or a machine.
 func plain(text string) string {
-	text = strings.Map(func(r rune) rune {
+	text = oneLine(text)
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
+
+// oneLine makes one line without control characters of a text.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, "\uFFFD"))
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
-	}
-	return text
 }

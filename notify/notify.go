@@ -56,6 +56,7 @@ type Targets struct {
 	SlackUser string   // member to mention where it matters
 	Webhook   string   // a URL that takes a Message as JSON
 	Secrets   []string // values that must not leave, beside these URLs
+	hidden    redactor // of all three, as Direct makes it
 }
 
 // Stats count what was done since the start.
@@ -129,6 +130,7 @@ func defaultTo(d *time.Duration, value time.Duration) {
 
 // Direct says where messages go from now on.
 func (n *Notifier) Direct(t Targets) {
+	t.hidden = newRedactor(append([]string{t.Slack, t.Webhook}, t.Secrets...)...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.targets = t
@@ -157,8 +159,8 @@ func (n *Notifier) count(f func(*Stats)) {
 func (n *Notifier) Add(events ...Event) {
 	t := n.current()
 	for _, e := range events {
-		e.Text = t.redact(plain(e.Text))
-		e.Cause = t.redact(plain(e.Cause))
+		e.Text = plain(t.hidden.redact(e.Text))
+		e.Cause = plain(t.hidden.redact(e.Cause))
 		for _, r := range n.receivers {
 			r.add(e, r.wants(&e, &t))
 		}
@@ -173,15 +175,4 @@ func (n *Notifier) Run(ctx context.Context) {
 	}
 	tasks.Wait()
 	n.client.CloseIdleConnections()
-}
-
-// redact takes secrets out of a text.
-func (t *Targets) redact(text string) string {
-	for _, secret := range append([]string{t.Slack, t.Webhook}, t.Secrets...) {
-		// A very short secret would make texts unreadable, and hiding it there would show it.
-		if len(secret) >= 4 {
-			text = strings.ReplaceAll(text, secret, "(secret)")
-		}
-	}
-	return text
 }

@@ -417,7 +417,7 @@ func TestCommands(t *testing.T) {
 		"/no/such/program":              "exit status 127",
 		"true":                          "", // though it doesn't read what it is given
 		"head -c 1 > /dev/null":         "",
-		"yes | head -c 1000000; exit 1": "exit status 1: y",
+		"yes | head -c 1000000; exit 1": "exit status 1: …y",
 	} {
 		err := n.runCommand(t.Context(), line, bytes.Repeat([]byte("x"), 1<<20))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// saidBytes is how much of what others say is looked at: more than is told of it, so that a secret in it isn't cut.
+const saidBytes = 4096
+
 // maxSlack is how long a text may be, in bytes: Slack cuts messages at 40,000 characters, and people stop reading long before.
 const maxSlack = 8000
 
@@ -112,6 +115,19 @@ func (n *Notifier) toWebhook(ctx context.Context, groups []*group) ([]*group, er
 	return nil, nil
 }
 
+// beginning is the first of what a receiver said, without secrets.
+func (n *Notifier) beginning(said []byte) string {
+	text := string(said)
+	if len(said) == saidBytes {
+		text += "…"
+	}
+	t := n.current()
+	if text = t.hidden.redact(strings.TrimSpace(text)); len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "…"
+	}
+	return text
+}
+
 // post sends one body. No error of it names the address: that is a secret.
 func (n *Notifier) post(ctx context.Context, target string, body []byte) error {
 	u, err := url.Parse(target)
@@ -135,11 +151,11 @@ func (n *Notifier) post(ctx context.Context, target string, body []byte) error {
 		return &postError{err: fmt.Errorf("send a message: %w", err)}
 	}
 	defer reply.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(reply.Body, 200)) // only to explain a refusal
+	said, _ := io.ReadAll(io.LimitReader(reply.Body, saidBytes)) // only to explain a refusal
 	if reply.StatusCode/100 == 2 {
 		return nil
 	}
-	p := &postError{err: fmt.Errorf("the answer was %s: %s", reply.Status, strings.TrimSpace(string(said)))}
+	p := &postError{err: fmt.Errorf("the answer was %s: %s", reply.Status, n.beginning(said))}
 	switch {
 	case reply.StatusCode == http.StatusTooManyRequests || reply.StatusCode == http.StatusRequestTimeout || reply.StatusCode/100 == 5:
 		if seconds, err := strconv.Atoi(reply.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1<<20 {

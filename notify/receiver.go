@@ -149,7 +149,7 @@ func (r *receiver) drop(groups []*group, err error) {
 
 func (r *receiver) clean(err error) string {
 	t := r.n.current()
-	return t.redact(plain(err.Error()))
+	return plain(t.hidden.redact(err.Error()))
 }
 
 // sayGoodbye tries once what waits.
