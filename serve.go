@@ -310,6 +310,7 @@ func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 	group.Go(func() error { p.teller.notifier.Run(fleeting); return nil })
 	group.Go(func() error { p.watcher.run(fleeting); return nil })
 	group.Go(func() error { p.code.run(fleeting); return nil })
+	group.Go(func() error { p.sweepLogs(fleeting); return nil })
 	if p.numbers != nil {
 		group.Go(func() error { p.numbers.follow(fleeting); return nil })
 		group.Go(func() error { return p.serveMetrics(serving, metricsListener) })

@@ -145,7 +145,7 @@ func (h *history) take(id uint64) (*statepb.Job, bool) {
 type index struct {
 	mark    []uint8  // status | results<<4; 0: no job
 	class   []uint32 // into names
-	machine []uint32 // of the newest attempt, into names; 0: none
+	machine []uint32 // of the newest attempt, into names; 0: none. It outlives the job: an id with a machine has had logs
 	place   []uint32 // in history's blocks; 0: elsewhere
 	names   []string
 	number  map[string]uint32

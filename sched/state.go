@@ -304,6 +304,23 @@ func (s *State) forget(j *statepb.Job) error {
 	return nil
 }
 
+// Forgotten gives those of the jobs, at most MaxPage, that have run here and were forgotten, and of which no machine has
+// anything left: nobody can ask for their logs any more. Ids that are another thing's, that come from a history which was
+// lost, or that are still to come are not among them.
+func (s *State) Forgotten(jobs []uint64) []uint64 {
+	owed := map[uint64]bool{}
+	for _, o := range s.owed {
+		owed[o.Run.Job] = true
+	}
+	var forgotten []uint64
+	for _, id := range jobs {
+		if id < s.nextID && s.index.mark[id] == 0 && s.index.machine[id] != 0 && !owed[id] {
+			forgotten = append(forgotten, id)
+		}
+	}
+	return forgotten
+}
+
 // newID hands out count ids and gives the first.
 func (s *State) newID(count uint64) uint64 {
 	first := s.nextID

@@ -104,3 +104,32 @@ func TestLogsOutliveState(t *testing.T) {
 		})
 	}
 }
+
+// TestLogsOfForgotten: a daemon that dies with jobs forgotten and their logs still there leaves them to the next one, which removes
+// these and no other.
+func TestLogsOfForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 1})
+	for range 4 {
+		w.wait(w.submit(api.JobSpec{Cmd: "echo words"}))
+	}
+	logs := func(jid uint64) []string {
+		files, err := filepath.Glob(filepath.Join(w.StateDir, "logs/000000", number(jid)+".*"))
+		must(t, err)
+		return files
+	}
+	for jid := range uint64(3) {
+		w.bulk(api.OpForget, jid+1)
+	}
+	w.kill() // before its next second, in which it would have removed them
+	if len(logs(1)) == 0 {
+		t.Log("it had removed them")
+		write(t, filepath.Join(w.StateDir, "logs/000000/1.1.out"), "words\n", 0o600)
+	}
+	w.start()
+	eventually(t, "the logs of what was forgotten go", func() bool { return len(logs(1))+len(logs(2))+len(logs(3)) == 0 })
+	if len(logs(4)) == 0 {
+		t.Error("the log of a job that is known is gone")
+	}
+}
