@@ -14,17 +14,17 @@ import (
 
 // toCommand runs a command line for each group, with the message as JSON on its standard input. A run that fails is logged and
 // not repeated: nobody knows what it has done.
-func (n *Notifier) toCommand(ctx context.Context, line string, groups []*group) ([]*group, error) {
+func (n *Notifier) toCommand(ctx context.Context, line string, groups []*group) (refused, rest []*group, _ error) {
 	for i, g := range groups {
 		body, err := json.Marshal(g.message(n.opt.Host))
-		if err != nil {
-			return groups[i:], err
+		if err == nil {
+			err = n.runCommand(ctx, line, append(body, '\n'))
 		}
-		if err := n.runCommand(ctx, line, append(body, '\n')); err != nil {
-			return groups[i:], &postError{permanent: true, err: err}
+		if err != nil {
+			return split(groups[i:], 1, &postError{permanent: true, err: err})
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
 // runCommand runs one command line in a process group of its own, which is killed when the time is up.

@@ -113,7 +113,7 @@ func New(opt Options) (*Notifier, error) {
 		case strings.TrimSpace(c.Line) == "" || strings.IndexByte(c.Line, 0) >= 0:
 			return nil, fmt.Errorf("the command for %s is empty, or has a zero byte in it", c.Kind)
 		}
-		r := newReceiver(n, "command for "+string(c.Kind), func(ctx context.Context, groups []*group) ([]*group, error) {
+		r := newReceiver(n, "command for "+string(c.Kind), func(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
 			return n.toCommand(ctx, c.Line, groups)
 		})
 		r.only = c.Kind

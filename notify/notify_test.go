@@ -269,6 +269,33 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A message that a webhook refuses takes only its own group along: what comes after it is told.
+func TestOneRefused(t *testing.T) {
+	for _, stopping := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &network{answer: func(n int, r *http.Request) (int, http.Header, error) {
+				if n == 1 {
+					return 400, nil, nil
+				}
+				return 200, nil, nil
+			}}
+			n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate, MatrixDone: Immediate, Complete: Immediate}}, Targets{Webhook: webhookURL})
+			n.Add(Event{Kind: Complete, Text: "third"}, Event{Kind: MatrixDone, Text: "second"}, Event{Kind: Fail, Text: "first"})
+			if !stopping {
+				time.Sleep(time.Hour)
+			}
+			log := stop()
+			bodies := w.took()
+			if len(bodies) != 2 || !strings.Contains(bodies[0], "second") || !strings.Contains(bodies[1], "third") {
+				t.Errorf("these arrived: %q", bodies)
+			}
+			if s := n.Stats(); s.Dropped != 1 || strings.Count(log, "given up") != 1 {
+				t.Errorf("stats are %+v, the log is\n%s", s, log)
+			}
+		})
+	}
+}
+
 func TestSecretsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &network{answer: func(n int, r *http.Request) (int, http.Header, error) {

@@ -32,17 +32,26 @@ func (e *postError) Error() string { return e.err.Error() }
 
 func (e *postError) Unwrap() error { return e.err }
 
+// split is what deliver gives after an error with the first of some groups' messages, which takes that many of them.
+func split(groups []*group, message int, err error) (refused, rest []*group, _ error) {
+	var p *postError
+	if errors.As(err, &p) && p.permanent {
+		return groups[:message], groups[message:], err
+	}
+	return nil, groups, err
+}
+
 // toSlack sends all groups as one message.
-func (n *Notifier) toSlack(ctx context.Context, groups []*group) ([]*group, error) {
+func (n *Notifier) toSlack(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
 	t := n.current()
 	if t.Slack == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	body, err := json.Marshal(map[string]string{"text": slackText(n.opt.Host, t.SlackUser, groups)})
-	if err != nil {
-		return groups, err
+	if err == nil {
+		err = n.post(ctx, t.Slack, body)
 	}
-	return groups, n.post(ctx, t.Slack, body)
+	return split(groups, len(groups), err)
 }
 
 // slackText is the message, in Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text.
@@ -98,21 +107,21 @@ func mentionOf(user string) string {
 }
 
 // toWebhook sends each group as a message of its own.
-func (n *Notifier) toWebhook(ctx context.Context, groups []*group) ([]*group, error) {
+func (n *Notifier) toWebhook(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
 	t := n.current()
 	if t.Webhook == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	for i, g := range groups {
 		body, err := json.Marshal(g.message(n.opt.Host))
-		if err != nil {
-			return groups[i:], err
+		if err == nil {
+			err = n.post(ctx, t.Webhook, body)
 		}
-		if err := n.post(ctx, t.Webhook, body); err != nil {
-			return groups[i:], err
+		if err != nil {
+			return split(groups[i:], 1, err)
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
 // beginning is the first of what a receiver said, without secrets.

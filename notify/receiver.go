@@ -14,8 +14,8 @@ type receiver struct {
 	only Kind // told of this kind alone; "": of those whose mode says so
 	// target is the address, "" while there is none; nil for a command.
 	target func(*Targets) string
-	// deliver tells of groups. With an error it gives those that were not told.
-	deliver func(ctx context.Context, groups []*group) (rest []*group, err error)
+	// deliver tells of groups. With an error it gives those that were refused for good, and the others that were not told.
+	deliver deliverer
 
 	urgent, summary outbox
 	wake            chan struct{} // room for one: urgent isn't empty
@@ -26,7 +26,9 @@ type receiver struct {
 	failing bool          // the last try failed, and this has been logged
 }
 
-func newReceiver(n *Notifier, name string, deliver func(context.Context, []*group) ([]*group, error)) *receiver {
+type deliverer func(ctx context.Context, groups []*group) (refused, rest []*group, err error)
+
+func newReceiver(n *Notifier, name string, deliver deliverer) *receiver {
 	return &receiver{n: n, name: name, deliver: deliver, wake: make(chan struct{}, 1)}
 }
 
@@ -94,22 +96,22 @@ func (r *receiver) tell(ctx context.Context, box *outbox) {
 		if len(groups) == 0 {
 			return
 		}
-		rest, err := r.deliver(ctx, groups)
+		refused, rest, err := r.deliver(ctx, groups)
 		if err == nil {
 			r.worked()
 			return
 		}
-		var p *postError
-		if errors.As(err, &p) && p.permanent {
-			r.drop(rest, err)
-			return
-		}
 		box.putBack(rest)
+		if len(refused) > 0 {
+			r.drop(refused, err)
+			continue
+		}
 		if ctx.Err() != nil {
 			return
 		}
 		wait := delay/2 + rand.N(delay/2+1)
-		if p != nil {
+		var p *postError
+		if errors.As(err, &p) {
 			wait = max(wait, min(p.after, r.n.opt.RetryMax))
 		}
 		r.failed(err)
@@ -157,15 +159,19 @@ func (r *receiver) sayGoodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	for _, box := range []*outbox{&r.urgent, &r.summary} {
-		groups := box.take()
-		if len(groups) == 0 {
-			continue
+		for groups := box.take(); len(groups) > 0; {
+			refused, rest, err := r.deliver(ctx, groups)
+			if err == nil {
+				r.worked()
+				break
+			}
+			if len(refused) == 0 {
+				r.drop(rest, err)
+				return
+			}
+			r.drop(refused, err)
+			groups = rest
 		}
-		if rest, err := r.deliver(ctx, groups); err != nil {
-			r.drop(rest, err)
-			return
-		}
-		r.worked()
 	}
 }
 
