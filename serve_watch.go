@@ -29,7 +29,8 @@ type watcher struct {
 	silent  time.Duration // 0: jobs aren't looked at
 	minFree int64
 
-	// What was announced, by machine, by run and by machine again ("" is this host).
+	// What was announced, by machine, by run and by machine again ("" is this host). It is news again when it was otherwise
+	// meanwhile; that a machine was away doesn't make it otherwise.
 	awaySince map[string]time.Time
 	silentAt  map[string]time.Time // when it had last printed
 	low       map[string]bool
@@ -83,10 +84,11 @@ type sight struct {
 	runs     []runSight
 }
 
-// runSight is a run under way on a machine that is connected.
+// runSight is a run under way.
 type runSight struct {
-	ref   *statepb.RunRef
-	since time.Time
+	ref       *statepb.RunRef
+	since     time.Time
+	connected bool // its machine is: what it prints arrives
 }
 
 func (w *watcher) survey(ctx context.Context) (*sight, error) {
@@ -96,7 +98,7 @@ func (w *watcher) survey(ctx context.Context) (*sight, error) {
 			m, _ := st.Machine(addr)
 			m.Machine = &statepb.Machine{Addr: addr, Class: m.Class} // the record is the loop's
 			s.machines = append(s.machines, m)
-			if w.silent == 0 || m.Link != sched.LinkConnected {
+			if w.silent == 0 {
 				continue
 			}
 			for _, id := range m.Running {
@@ -104,7 +106,7 @@ func (w *watcher) survey(ctx context.Context) (*sight, error) {
 					a := j.Attempts[len(j.Attempts)-1]
 					s.runs = append(s.runs, runSight{
 						ref:   &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
-						since: sched.Time(max(a.StartedAt, a.DispatchedAt)),
+						since: sched.Time(max(a.StartedAt, a.DispatchedAt)), connected: m.Link == sched.LinkConnected,
 					})
 				}
 			}
@@ -144,6 +146,13 @@ func (w *watcher) lookAway(s *sight, now time.Time) (news []sched.Notice) {
 func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
 	there := map[string]time.Time{}
 	for _, r := range s.runs {
+		name := fmt.Sprintf("%d.%d.%d", r.ref.Job, r.ref.Attempt, r.ref.Step)
+		if !r.connected {
+			if at, announced := w.silentAt[name]; announced {
+				there[name] = at
+			}
+			continue
+		}
 		last := r.since
 		for _, stderr := range []bool{false, true} {
 			if info, err := os.Stat(sched.LogPath(w.p.settings.LogDir, r.ref, stderr)); err == nil && info.ModTime().After(last) {
@@ -153,7 +162,6 @@ func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
 		if now.Sub(last) < w.silent {
 			continue
 		}
-		name := fmt.Sprintf("%d.%d.%d", r.ref.Job, r.ref.Attempt, r.ref.Step)
 		there[name] = last
 		if w.silentAt[name].Equal(last) {
 			continue // nothing has come since
@@ -170,7 +178,10 @@ func (w *watcher) lookDisks(s *sight) (news []sched.Notice) {
 	there := map[string]bool{}
 	look := func(addr, where string, free int64) {
 		switch {
-		case free < 0:
+		case free < 0: // not known at present
+			if w.low[addr] {
+				there[addr] = true
+			}
 		case free < w.minFree:
 			there[addr] = true
 			if !w.low[addr] {
@@ -183,9 +194,11 @@ func (w *watcher) lookDisks(s *sight) (news []sched.Notice) {
 	}
 	look("", "this host", min(freeBytes(w.p.settings.StateDir), freeBytes(w.p.settings.LogDir)))
 	for _, m := range s.machines {
+		free := int64(-1)
 		if m.Link == sched.LinkConnected && m.Vitals.FreeBytes > 0 {
-			look(m.Addr, "machine "+m.Addr, m.Vitals.FreeBytes)
+			free = m.Vitals.FreeBytes
 		}
+		look(m.Addr, "machine "+m.Addr, free)
 	}
 	w.low = there
 	return news
