@@ -47,6 +47,7 @@ type daemonParts struct {
 	teller   *teller     // serve_notify.go
 	watcher  *watcher    // serve_watch.go
 	code     *codeKeeper // serve_code.go
+	unlogged uint64      // the cursor from which logEvents logs events: the state's before the loop runs
 	numbers  *numbers    // serve_metrics.go; nil without --metrics
 }
 
@@ -251,6 +252,7 @@ func (p *daemonParts) build(state *sched.State) error {
 	if c.Driver != "" {
 		driver = append([]string{c.Driver}, c.DriverArg...)
 	}
+	p.unlogged = state.Changes()
 	state.Configure(sched.Config{Driver: driver, MaxLog: int64(c.MaxLog)})
 	fleetLog := p.log.Logger("server::fleet")
 	p.fleet, err = fleet.New(fleet.Options{
@@ -355,7 +357,7 @@ func (p *daemonParts) reload(ctx context.Context, hangup <-chan os.Signal, log *
 // doesn't hold up the scheduler.
 func (p *daemonParts) logEvents(ctx context.Context) {
 	log := p.log.Logger("server::sched")
-	cursor := p.loop.Events().Cursor()
+	cursor := p.unlogged
 	for {
 		events, next, gap, err := p.loop.Events().After(ctx, cursor, 1000)
 		if err != nil || ctx.Err() != nil {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"jobserver/logging"
+	"jobserver/sched"
+)
+
+// TestFirstTurnIsLogged: what the loop does before anybody follows its events is in the log too.
+func TestFirstTurnIsLogged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var console bytes.Buffer
+	log, err := logging.Open(logging.Options{StateDir: dir, Stdout: &console, Stderr: &console})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &daemonParts{settings: ServeCmd{StateDir: dir, LogDir: dir + "/logs"}, now: time.Now, log: log}
+	state, err := p.open(log.Logger("server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.store.Close()
+	if err := p.build(state); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := p.loop.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, _, err := p.loop.Do(ctx, "", false, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+		return st.PlanVar("FIRST", "of all", false, false)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	running.Wait()
+	p.logEvents(t.Context()) // to the end, as the loop has stopped
+	if err := log.Close(); err != nil {
+		t.Error(err)
+	}
+	if text := console.String(); !strings.Contains(text, "FIRST was set") {
+		t.Errorf("the log is\n%s", text)
+	}
+}
