@@ -251,12 +251,3 @@ func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
 func (s *State) PlanMatrixCancel(id uint64) (BulkPlan, error) {
 	return s.PlanBulk(Bulk{Op: OpCancel, Jobs: s.cells(s.matrices[id], Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
 }
-
-// PlanMatrixRerun restarts the cells of a matrix that have failed or were lost, or all that have ended.
-func (s *State) PlanMatrixRerun(id uint64, failedOnly bool) (BulkPlan, error) {
-	statuses := []Status{Failed, Lost, Canceled, Done}
-	if failedOnly {
-		statuses = []Status{Failed, Lost}
-	}
-	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: s.cells(s.matrices[id], Selector{Statuses: statuses})})
-}

@@ -470,7 +470,7 @@ func TestMatrixLife(t *testing.T) {
 	w.wants(t, first+1, Held)
 	w.ends(t, first+2, exit(0))
 	w.ends(t, first+3, exit(0))
-	again, err := w.s.PlanMatrixRerun(id, false)
+	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled, Done}, nil)
 	check(t, w.do(again.Plan, err))
 	newer := again.IDs[0]
 	w.wants(t, newer, Held)

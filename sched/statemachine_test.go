@@ -148,7 +148,12 @@ func (d *driver) changeMatrix(t *rapid.T) {
 		p, err := d.s.PlanMatrixCancel(id)
 		d.may(t, p.Plan, err)
 	case 3:
-		p, err := d.s.PlanMatrixRerun(id, rapid.Bool().Draw(t, "failed"))
+		statuses := rapid.SampledFrom([][]Status{{Failed, Lost, Canceled, Done}, {Failed, Lost}, {Lost}}).Draw(t, "statuses")
+		var match func([]uint32) (bool, error)
+		if rapid.Bool().Draw(t, "where") {
+			match = func(row []uint32) (bool, error) { return row[0] == 0, nil }
+		}
+		p, err := d.s.PlanMatrixRestart(id, statuses, match)
 		d.may(t, p.Plan, err)
 	case 4:
 		p, err := d.s.PlanMatrixForget(id)
