@@ -148,10 +148,11 @@ func jobCommand(job *api.Job) string {
 	case job.CmdRun != "":
 		return job.CmdRun
 	}
-	return sched.Expand(job.Cmd, func(name string) (string, bool) {
+	cmd, _ := sched.Expand(job.Cmd, sched.MaxCommand, func(name string) (string, bool) {
 		value, ok := job.Vars[name]
 		return value, ok
 	})
+	return cmd
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.

@@ -41,6 +41,14 @@ func (s *State) Apply(c *Change) error {
 		return s.applyTagged(c.JobTagged.Job, c.JobTagged.Tag)
 	case c.JobLost != nil:
 		return s.applyJobLost(c.JobLost, c.At)
+	case c.JobRefused != nil:
+		return s.change(c.JobRefused.Job, func(j *job) error {
+			if j.Status != Waiting {
+				return fmt.Errorf("job %d doesn't wait to be started", j.Id)
+			}
+			j.Status, j.EndedAt, j.NotBefore, j.Error = Failed, c.At, 0, c.JobRefused.Error
+			return nil
+		})
 	case c.Recopy != nil:
 		return s.applyRecopy(c.Recopy.Job)
 	case c.MatrixHeld != nil:

@@ -197,7 +197,7 @@ func fits(j *statepb.Job, m *machine, now time.Time) bool {
 	return m.Until == 0 || j.Timeout == 0 || now.UnixNano()+j.Timeout <= m.Until
 }
 
-// dispatched is the change that sends a waiting job to a machine.
+// dispatched is the change that sends a waiting job to a machine, or ends it when no machine could start it.
 func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) *Change {
 	a := &statepb.Attempt{
 		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId, DispatchedAt: now.UnixNano(),
@@ -206,17 +206,21 @@ func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) 
 	if before := last(j); before != nil {
 		a.Number = before.Number + 1
 	}
+	if why := s.tooLong(j, a); why != "" {
+		return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: "could not be started: " + why}}
+	}
 	a.CmdRun = []byte(s.commandLine(j, a))
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}
 }
 
-// commandLine is what an attempt runs, all variables put in but secrets.
+// commandLine is what an attempt runs, all variables put in but secrets. That it isn't too long was checked.
 func (s *State) commandLine(j *statepb.Job, a *statepb.Attempt) string {
 	cmd := string(j.Cmd)
 	if j.Setup != nil {
 		cmd = string(j.Setup.Steps[a.Step])
 	}
-	return Expand(cmd, s.lookup(j, a))
+	cmd, _ = Expand(cmd, MaxCommand, s.lookup(j, a))
+	return cmd
 }
 
 // lookup gives the value of each variable that a job may use in an attempt.
@@ -225,7 +229,7 @@ func (s *State) lookup(j *statepb.Job, a *statepb.Attempt) func(string) (string,
 		for _, v := range j.Vars {
 			if v.Name == name {
 				if v.Secret {
-					return "${JOBSERVER_" + name + "}", true
+					return "${" + varPrefix + name + "}", true
 				}
 				return string(v.Value), true
 			}

@@ -87,6 +87,9 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return s.aboutJob(e, c.JobTagged.Job, "job %d has the tag %s", c.JobTagged.Job, name), true
 	case c.JobLost != nil:
 		return s.aboutEnd(e, c.JobLost.Job), true
+	case c.JobRefused != nil:
+		e.Kind, e.Warn, e.Cause = "job.failed", true, c.JobRefused.Error
+		return s.aboutJob(e, c.JobRefused.Job, "job %d %s", c.JobRefused.Job, c.JobRefused.Error), true
 	case c.Recopy != nil:
 		e.Kind = "job.copying"
 		return s.aboutJob(e, c.Recopy.Job, "job %d copies its results again", c.Recopy.Job), true

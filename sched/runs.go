@@ -102,7 +102,7 @@ func (s *State) run(j *job) Run {
 	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "ATTEMPT", "CLASS", "JID", "MATRIX", "TAG"}
 	for _, name := range names {
 		v, _ := s.builtin(j.Job, a, name)
-		r.Env = append(r.Env, "JOBSERVER_"+name+"="+v)
+		r.Env = append(r.Env, varPrefix+name+"="+v)
 	}
 	for _, v := range j.Vars {
 		if v.Secret {
@@ -114,7 +114,7 @@ func (s *State) run(j *job) Run {
 			}
 			continue
 		}
-		r.Env = append(r.Env, "JOBSERVER_"+v.Name+"="+string(v.Value))
+		r.Env = append(r.Env, varPrefix+v.Name+"="+string(v.Value))
 	}
 	for _, v := range j.Env {
 		r.Env = append(r.Env, v.Name+"="+string(v.Value))
@@ -139,8 +139,11 @@ func (s *State) copyOf(j *statepb.Job) Copy {
 // the job's own directory in it, unless the path names the job itself or the job was submitted flat. Shared
 // says that other jobs may put theirs there too.
 func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string, shared bool) {
-	dir = filepath.Clean(Expand(j.CpPath, value))
+	text, whole := Expand(j.CpPath, MaxPath+1, value)
+	dir = filepath.Clean(text)
 	switch {
+	case !whole: // submission and dispatch refuse that, but a tag's name may have changed since: no system takes such a path
+		return text, false
 	case j.Flat:
 		return dir, true
 	case slices.Contains(Names(j.CpPath), "JID"):

@@ -58,12 +58,18 @@ const (
 
 // Limits of what one request may ask for.
 const (
-	MaxCells   = 1_000_000 // of a matrix
-	MaxSubmit  = 1_000_000 // jobs in one request
-	MaxCommand = 1 << 20   // bytes of a command
-	MaxSlots   = 10_000    // of a machine
-	MaxPage    = 1_000     // records that one read may take in a turn
-	maxRequest = 100_000   // request ids that are remembered
+	MaxCells  = 1_000_000 // of a matrix
+	MaxSubmit = 1_000_000 // jobs in one request
+	// MaxCommand is how many bytes a command may have when its variables are put in, and an environment variable
+	// with its name. Linux passes no longer text to a program: MAX_ARG_STRLEN, less the zero byte at its end.
+	MaxCommand = 128<<10 - 1
+	// MaxStart is how many bytes a command and its environment may have together. Linux
+	// takes a quarter of the stack's limit, which is 2 MiB unless somebody changed it.
+	MaxStart   = 3 << 19
+	MaxPath    = 4095    // bytes of CP_PATH with its variables put in: Linux's PATH_MAX, less a zero byte
+	MaxSlots   = 10_000  // of a machine
+	MaxPage    = 1_000   // records that one read may take in a turn
+	maxRequest = 100_000 // request ids that are remembered
 )
 
 // Final says that nothing but the user moves a job out of this status.

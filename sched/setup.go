@@ -99,8 +99,11 @@ func (spec *SetupSpec) steps() ([]string, error) {
 		return nil, errorf(Invalid, "a setup needs commands").hint("give them after --, each as one word: -- 'apt-get update' 'make -C bench'")
 	}
 	for _, step := range steps {
-		if strings.TrimSpace(step) == "" || strings.IndexByte(step, 0) >= 0 || len(step) > MaxCommand {
-			return nil, errorf(Invalid, "a command of the setup is empty, too long, or has a zero byte in it")
+		if strings.TrimSpace(step) == "" || strings.IndexByte(step, 0) >= 0 {
+			return nil, errorf(Invalid, "a command of the setup is empty, or has a zero byte in it")
+		}
+		if len(step) > MaxCommand {
+			return nil, errorf(Invalid, "a command of the setup has %d bytes; at most %d are possible", len(step), MaxCommand).hint(shorterHint)
 		}
 	}
 	return steps, nil
@@ -145,6 +148,9 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 			return err
 		}
 		j.Setup.Steps = append(j.Setup.Steps, []byte(step))
+	}
+	if why := p.s.tooLong(j, nil); why != "" {
+		return errorf(Invalid, "%s", why).hint(shorterHint)
 	}
 	j.Id = p.id(1)
 	p.IDs = append(p.IDs, j.Id)
@@ -236,6 +242,9 @@ func (s *State) nextStep(j *job, now time.Time) *Change {
 		DispatchedAt: now.UnixNano(),
 	}
 	next.Timeout = int64(remaining(j.Job, now))
+	if why := s.tooLong(j.Job, next); why != "" {
+		return &Change{SetupFailed: &statepb.SetupFailed{Job: j.Id, Error: "could not go on: " + why}}
+	}
 	next.CmdRun = []byte(s.commandLine(j.Job, next))
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: next}}
 }

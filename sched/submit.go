@@ -110,8 +110,8 @@ func shallow(j *statepb.Job) *statepb.Job {
 }
 
 // job checks what a job asks for and makes its record, without
-// an id. The names of own are variables that the job has anyway.
-func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, error) {
+// an id. The axes are those of its matrix: variables that it has anyway.
+func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statepb.Job, error) {
 	if err := checkClass(spec.Class); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,9 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 	case strings.TrimSpace(spec.Cmd) == "":
 		return nil, errorf(Invalid, "the command is empty").hint("give the command as one word, in quotes")
 	case len(spec.Cmd) > MaxCommand:
-		return nil, errorf(Invalid, "the command has %d bytes; at most %d are possible", len(spec.Cmd), MaxCommand).hint("put it into a script")
+		return nil, errorf(Invalid, "the command has %d bytes; at most %d are possible", len(spec.Cmd), MaxCommand).hint(shorterHint)
+	case len(spec.CpPath) > MaxPath:
+		return nil, errorf(Invalid, "CP_PATH has %d bytes; at most %d are possible", len(spec.CpPath), MaxPath)
 	case strings.IndexByte(spec.Cmd, 0) >= 0:
 		return nil, errorf(Invalid, "the command has a zero byte in it")
 	case spec.MaxFailures < -1:
@@ -134,7 +136,7 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 		return nil, errorf(Invalid, "a log of %d bytes is not possible", spec.MaxLog)
 	case !utf8.ValidString(spec.Dir):
 		return nil, errorf(Invalid, "the directory %q is not valid UTF-8", spec.Dir)
-	case spec.CpPath != "" && !filepath.IsAbs(Expand(spec.CpPath, func(string) (string, bool) { return "x", true })):
+	case spec.CpPath != "" && !startsAbsolute(spec.CpPath):
 		return nil, errorf(Invalid, "CP_PATH %q is not absolute", spec.CpPath)
 	case !utf8.ValidString(spec.CpPath):
 		return nil, errorf(Invalid, "CP_PATH %q is not valid UTF-8", spec.CpPath)
@@ -158,13 +160,26 @@ func (p *planner) job(spec *JobSpec, own []string, driver bool) (*statepb.Job, e
 		}
 		j.Env = append(j.Env, &statepb.Var{Name: name, Value: []byte(spec.Env[name])})
 	}
+	var own []string
+	for _, a := range axes {
+		own = append(own, a.Name)
+	}
 	if err := p.capture(j, spec.Cmd, "command", own, driver); err != nil {
 		return nil, err
 	}
 	if err := p.capture(j, spec.CpPath, "CP_PATH", own, true); err != nil {
 		return nil, err
 	}
+	if why := p.s.tooLong(longestCell(j, axes), nil); why != "" {
+		return nil, errorf(Invalid, "%s", why).hint(shorterHint)
+	}
 	return j, nil
+}
+
+// startsAbsolute says that a path is absolute, whatever its variables are.
+func startsAbsolute(path string) bool {
+	text, _ := Expand(path, MaxPath, func(string) (string, bool) { return "x", true })
+	return filepath.IsAbs(text)
 }
 
 // capture notes the values that the variables of a template have now, and refuses names that nothing defines.
@@ -298,6 +313,9 @@ func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 	}
 	if strings.IndexByte(value, 0) >= 0 {
 		return Plan{}, errorf(Invalid, "a variable's value can't have a zero byte in it")
+	}
+	if n := envLen(varPrefix+name, value); n > MaxCommand {
+		return Plan{}, errorf(Invalid, "%s%s=VALUE has %d bytes; at most %d are possible in a job's environment", varPrefix, name, n, MaxCommand).hint(shorterHint)
 	}
 	return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{
 		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API" || name == "WEBHOOK", Unset: unset,

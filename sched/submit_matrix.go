@@ -58,7 +58,7 @@ func (s *State) SampleMatrix(spec MatrixSpec, driver bool, n int) (cells int, co
 
 // sampleCommand is a job's command with the variables that are known before it is dispatched.
 func sampleCommand(j *statepb.Job) string {
-	return Expand(string(j.Cmd), func(name string) (string, bool) {
+	cmd, _ := Expand(string(j.Cmd), MaxCommand, func(name string) (string, bool) {
 		for _, v := range j.Vars {
 			if v.Name == name && !v.Secret {
 				return string(v.Value), true
@@ -66,6 +66,7 @@ func sampleCommand(j *statepb.Job) string {
 		}
 		return "", false
 	})
+	return cmd
 }
 
 // matrixOf checks what a matrix asks for and makes its record, without ids.
@@ -100,7 +101,7 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	job := spec.Job
 	job.Hold = false
 	var err error
-	if m.Template, err = p.job(&job, own, driver); err != nil {
+	if m.Template, err = p.job(&job, spec.Axes, driver); err != nil {
 		return nil, nil, err
 	}
 	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)

@@ -105,7 +105,7 @@ func TestRefused(t *testing.T) {
 		{"a class with a blank", jobs(func(s *JobSpec) { s.Class = "a b" }), Invalid, "can't be a class"},
 		{"no command", jobs(func(s *JobSpec) { s.Cmd = " " }), Invalid, "command is empty"},
 		{"a zero byte", jobs(func(s *JobSpec) { s.Cmd = "a\x00" }), Invalid, "zero byte"},
-		{"a long command", jobs(func(s *JobSpec) { s.Cmd = strings.Repeat("x", MaxCommand+1) }), Invalid, "script"},
+		{"a long command", jobs(func(s *JobSpec) { s.Cmd = strings.Repeat("x", MaxCommand+1) }), Invalid, "file"},
 		{"a relative path", jobs(func(s *JobSpec) { s.CpPath = "results" }), Invalid, "not absolute"},
 		{"a secret in a path", jobs(func(s *JobSpec) { s.CpPath = "/{KEY}" }), Invalid, "is a secret"},
 		{"a secret in a path and in the command", jobs(func(s *JobSpec) { s.Cmd, s.CpPath = "{KEY}", "/{KEY}" }), Invalid, "is a secret"},

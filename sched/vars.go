@@ -57,13 +57,21 @@ func parse(s string) []part {
 	return append(parts, part{text: s[start:]})
 }
 
-// bracedName reads {NAME} at the start of s and says how long it is.
+// bracedName reads {NAME} at the start of s and says how long it is. It looks no further
+// than the name goes, as there may be as many braces as bytes.
 func bracedName(s string) (name string, n int) {
-	end := strings.IndexByte(s, '}')
-	if end < 2 || !nameRE.MatchString(s[1:end]) {
+	end := 1
+	for end < len(s) && isNameByte(s[end]) {
+		end++
+	}
+	if end < 2 || end == len(s) || s[end] != '}' || s[1] >= '0' && s[1] <= '9' {
 		return "", 0
 	}
 	return s[1:end], end + 1
+}
+
+func isNameByte(c byte) bool {
+	return c == '_' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
 }
 
 func isUpper(s string) bool { return s == strings.ToUpper(s) }
@@ -103,19 +111,25 @@ func singleQuoted(template, name string) bool {
 	return false
 }
 
-// Expand replaces each placeholder that value knows, in one pass: a value is never expanded again.
-func Expand(template string, value func(name string) (string, bool)) string {
+// Expand replaces each placeholder that value knows, in one pass: a value is never expanded again. When that
+// would have more than limit bytes, it stops and gives their beginning: a short template can name a long
+// value very often.
+func Expand(template string, limit int, value func(name string) (string, bool)) (text string, whole bool) {
 	var b strings.Builder
 	for _, p := range parse(template) {
+		text := p.text
 		if p.name != "" {
 			if v, ok := value(p.name); ok {
-				b.WriteString(v)
-				continue
+				text = v
 			}
 		}
-		b.WriteString(p.text)
+		if room := limit - b.Len(); len(text) > room {
+			b.WriteString(text[:room])
+			return b.String(), false
+		}
+		b.WriteString(text)
 	}
-	return b.String()
+	return b.String(), true
 }
 
 // resembling finds the known name that is nearest to the given one: the same but for case, or one edit away.

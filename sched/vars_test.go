@@ -48,7 +48,7 @@ func TestExpand(t *testing.T) {
 		{"é{NAME}é", "évalueé", []string{"NAME"}},
 	}
 	for _, test := range tests {
-		got := Expand(test.template, func(name string) (string, bool) { v, ok := values[name]; return v, ok })
+		got, _ := Expand(test.template, 100, func(name string) (string, bool) { v, ok := values[name]; return v, ok })
 		if got != test.want {
 			t.Errorf("Expand(%q) = %q, want %q", test.template, got, test.want)
 		}
@@ -111,11 +111,12 @@ func FuzzExpand(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, template string) {
-		if got := Expand(template, func(string) (string, bool) { return "", false }); !strings.Contains(template, "{{") && got != template {
+		if got, whole := Expand(template, len(template), func(string) (string, bool) { return "", false }); !whole || !strings.Contains(template, "{{") && got != template {
 			t.Errorf("%q became %q", template, got)
 		}
 		calls := 0
-		Expand(template, func(name string) (string, bool) {
+		size := expandedLen(template, func(string) (int, bool) { return len("{A}{B}"), true })
+		got, whole := Expand(template, size, func(name string) (string, bool) {
 			if calls++; !nameRE.MatchString(name) {
 				t.Errorf("%q asks for %q", template, name)
 			}
@@ -123,6 +124,15 @@ func FuzzExpand(f *testing.F) {
 		})
 		if calls > strings.Count(template, "{") {
 			t.Errorf("%q asks %d times", template, calls)
+		}
+		if !whole || len(got) != size {
+			t.Errorf("%q becomes %d bytes, and was to have %d", template, len(got), size)
+		}
+		if size == 0 {
+			return
+		}
+		if cut, whole := Expand(template, size-1, func(string) (string, bool) { return "{A}{B}", true }); whole || cut != got[:size-1] {
+			t.Errorf("%q becomes %q within a byte less", template, cut)
 		}
 	})
 }

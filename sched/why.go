@@ -251,6 +251,10 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 			r.Summary = "its " + why
 		}
 		switch {
+		case len(j.Attempts) == 0:
+			r.Hint = shorterHint
+			return r
+		case j.Failures <= j.MaxFailures: // it was not for want of retries
 		case j.MaxFailures == 1:
 			r.Summary += ", and its one retry is used"
 		case j.MaxFailures > 1:

@@ -223,6 +223,7 @@ type Change struct {
 	MatrixHeld      *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
 	MatrixForgotten *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
 	MatrixGrown     *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
+	JobRefused      *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
 	Dispatched      *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
 	Started         *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
 	Ended           *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
@@ -364,6 +365,13 @@ func (x *Change) GetMatrixForgotten() *MatrixForgotten {
 func (x *Change) GetMatrixGrown() *MatrixGrown {
 	if x != nil {
 		return x.MatrixGrown
+	}
+	return nil
+}
+
+func (x *Change) GetJobRefused() *JobRefused {
+	if x != nil {
+		return x.JobRefused
 	}
 	return nil
 }
@@ -2721,6 +2729,58 @@ func (x *JobLost) GetRetry() bool {
 	return false
 }
 
+type JobRefused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobRefused) Reset() {
+	*x = JobRefused{}
+	mi := &file_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRefused) ProtoMessage() {}
+
+func (x *JobRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
+func (*JobRefused) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *JobRefused) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobRefused) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Recopy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -2730,7 +2790,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2802,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2815,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2776,7 +2836,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +2848,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +2861,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2834,7 +2894,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +2906,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +2919,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -2886,7 +2946,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +2958,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +2971,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -2987,7 +3047,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3059,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3072,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -3039,7 +3099,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3111,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3124,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -3091,7 +3151,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3163,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3176,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3143,7 +3203,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3215,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3228,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3195,7 +3255,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3267,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3280,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3251,7 +3311,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3323,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3336,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -3331,7 +3391,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3403,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3416,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -3383,7 +3443,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3395,7 +3455,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3408,7 +3468,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3434,7 +3494,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3506,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3519,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3478,7 +3538,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3550,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3563,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3524,7 +3584,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3596,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3609,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3584,7 +3644,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +3656,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +3669,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3643,7 +3703,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3715,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3728,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3694,7 +3754,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3766,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3779,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3740,7 +3800,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +3812,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +3825,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3801,7 +3861,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +3873,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +3886,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VarSet) GetName() string {
@@ -3866,7 +3926,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +3938,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +3951,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3910,7 +3970,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +3982,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +3995,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -3955,7 +4015,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4027,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3980,7 +4040,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4012,7 +4072,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4084,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4097,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4102,7 +4162,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4174,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4187,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Record) GetState() *State {
@@ -4218,7 +4278,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4290,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4303,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4272,7 +4332,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4344,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4357,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4336,7 +4396,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4408,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4421,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4410,7 +4470,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xdb\x0f\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x99\x10\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -4428,7 +4488,9 @@ const file_state_proto_rawDesc = "" +
 	"\vmatrix_held\x18\x13 \x01(\v2\x1b.jobserver.state.MatrixHeldR\n" +
 	"matrixHeld\x12K\n" +
 	"\x10matrix_forgotten\x18\x14 \x01(\v2 .jobserver.state.MatrixForgottenR\x0fmatrixForgotten\x12?\n" +
-	"\fmatrix_grown\x18\x15 \x01(\v2\x1c.jobserver.state.MatrixGrownR\vmatrixGrown\x12;\n" +
+	"\fmatrix_grown\x18\x15 \x01(\v2\x1c.jobserver.state.MatrixGrownR\vmatrixGrown\x12<\n" +
+	"\vjob_refused\x18\x16 \x01(\v2\x1b.jobserver.state.JobRefusedR\n" +
+	"jobRefused\x12;\n" +
 	"\n" +
 	"dispatched\x18\x1e \x01(\v2\x1b.jobserver.state.DispatchedR\n" +
 	"dispatched\x122\n" +
@@ -4661,7 +4723,11 @@ const file_state_proto_rawDesc = "" +
 	"\x03tag\x18\x02 \x01(\x04R\x03tag\"1\n" +
 	"\aJobLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
-	"\x05retry\x18\x02 \x01(\bR\x05retry\"\x1a\n" +
+	"\x05retry\x18\x02 \x01(\bR\x05retry\"4\n" +
+	"\n" +
+	"JobRefused\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\x1a\n" +
 	"\x06Recopy\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\"J\n" +
 	"\n" +
@@ -4824,7 +4890,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4854,34 +4920,35 @@ var file_state_proto_goTypes = []any{
 	(*JobRetimed)(nil),      // 25: jobserver.state.JobRetimed
 	(*JobTagged)(nil),       // 26: jobserver.state.JobTagged
 	(*JobLost)(nil),         // 27: jobserver.state.JobLost
-	(*Recopy)(nil),          // 28: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 29: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 30: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 31: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 32: jobserver.state.Dispatched
-	(*Started)(nil),         // 33: jobserver.state.Started
-	(*Ended)(nil),           // 34: jobserver.state.Ended
-	(*NotStarted)(nil),      // 35: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 36: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 37: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 38: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 39: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 40: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 41: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 42: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 43: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 44: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 45: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 46: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 47: jobserver.state.VarSet
-	(*TagMade)(nil),         // 48: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 49: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 50: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 51: jobserver.state.Noticed
-	(*Record)(nil),          // 52: jobserver.state.Record
-	(*State)(nil),           // 53: jobserver.state.State
-	(*Block)(nil),           // 54: jobserver.state.Block
-	(*Index)(nil),           // 55: jobserver.state.Index
+	(*JobRefused)(nil),      // 28: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 29: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 30: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 31: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 32: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 33: jobserver.state.Dispatched
+	(*Started)(nil),         // 34: jobserver.state.Started
+	(*Ended)(nil),           // 35: jobserver.state.Ended
+	(*NotStarted)(nil),      // 36: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 37: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 38: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 39: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 40: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 41: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 42: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 43: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 44: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 45: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 46: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 47: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 48: jobserver.state.VarSet
+	(*TagMade)(nil),         // 49: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 50: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 51: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 52: jobserver.state.Noticed
+	(*Record)(nil),          // 53: jobserver.state.Record
+	(*State)(nil),           // 54: jobserver.state.State
+	(*Block)(nil),           // 55: jobserver.state.Block
+	(*Index)(nil),           // 56: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -4892,76 +4959,77 @@ var file_state_proto_depIdxs = []int32{
 	25, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
 	26, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
 	27, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	28, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	29, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	30, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	31, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	32, // 12: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	33, // 13: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	34, // 14: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	35, // 15: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	36, // 16: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	37, // 17: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	38, // 18: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	40, // 19: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	39, // 20: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	41, // 21: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	42, // 22: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	43, // 23: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	44, // 24: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	45, // 25: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	46, // 26: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	47, // 27: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	48, // 28: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	50, // 29: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	49, // 30: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	51, // 31: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	7,  // 32: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	7,  // 33: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 34: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 35: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	8,  // 36: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 37: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	6,  // 38: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	2,  // 39: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 40: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	13, // 41: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	12, // 42: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	10, // 43: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	11, // 44: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	15, // 45: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	16, // 46: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 47: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	9,  // 48: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 49: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	13, // 50: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	10, // 51: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 52: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	16, // 53: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	16, // 54: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 55: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	16, // 56: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	16, // 57: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	16, // 58: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	14, // 59: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	14, // 60: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	18, // 61: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	53, // 62: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 63: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 64: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	14, // 65: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 66: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	18, // 67: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	50, // 68: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	17, // 69: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	19, // 70: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	54, // 71: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	55, // 72: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	29, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	30, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	31, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	32, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	28, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	33, // 13: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	34, // 14: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	35, // 15: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	36, // 16: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	37, // 17: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	38, // 18: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	39, // 19: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	41, // 20: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	40, // 21: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	42, // 22: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	43, // 23: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	44, // 24: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	45, // 25: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	46, // 26: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	47, // 27: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	48, // 28: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	49, // 29: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	51, // 30: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	50, // 31: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	52, // 32: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	7,  // 33: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	7,  // 34: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 35: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 36: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	8,  // 37: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 38: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	6,  // 39: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	2,  // 40: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 41: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	13, // 42: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	12, // 43: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	10, // 44: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	11, // 45: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	15, // 46: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	16, // 47: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 48: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	9,  // 49: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 50: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	13, // 51: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	10, // 52: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 53: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	16, // 54: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	16, // 55: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 56: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	16, // 57: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	16, // 58: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	16, // 59: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	14, // 60: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	14, // 61: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	18, // 62: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	54, // 63: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 64: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 65: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	14, // 66: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 67: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	18, // 68: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	51, // 69: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	17, // 70: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	19, // 71: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	55, // 72: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	56, // 73: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -4969,14 +5037,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[28].OneofWrappers = []any{}
+	file_state_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   53,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
