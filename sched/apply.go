@@ -19,7 +19,9 @@ func (s *State) Apply(c *Change) error {
 	s.uprooted = s.uprooted[:0]
 	switch {
 	case c.JobSubmitted != nil:
-		return s.applySubmitted(c.JobSubmitted.Job, c.At)
+		return s.submit(proto.CloneOf(c.JobSubmitted.Job), c.At)
+	case c.JobResubmitted != nil:
+		return s.applyResubmitted(c.JobResubmitted, c.At)
 	case c.MatrixSubmitted != nil:
 		return s.applyMatrix(c.MatrixSubmitted.Matrix, c.At)
 	case c.JobHeld != nil:
@@ -134,11 +136,27 @@ func (s *State) take(id, count uint64) error {
 	return nil
 }
 
-func (s *State) applySubmitted(rec *statepb.Job, at int64) error {
+// applyResubmitted makes a job like one that is there. What is changed of that one
+// in the same request, which may cancel it, is nothing that its settings hold.
+func (s *State) applyResubmitted(c *statepb.JobResubmitted, at int64) error {
+	var j *statepb.Job
+	if like := s.Job(c.Like); like != nil {
+		j = proto.CloneOf(shallow(like))
+	} else if m := s.matrices[c.Matrix]; c.Like == 0 && m != nil && uint32(c.Cell) < m.Cells {
+		j = m.job(uint32(c.Cell))
+	} else {
+		return fmt.Errorf("job %d is like job %d or cell %d of matrix %d, which isn't there", c.Job, c.Like, c.Cell, c.Matrix)
+	}
+	j.Id, j.Matrix, j.Cell, j.Status, j.RestartOf = c.Job, c.Matrix, c.Cell, c.Status, c.RestartOf
+	return s.submit(j, at)
+}
+
+// submit makes a new job of a record, which is the state's from now on.
+func (s *State) submit(rec *statepb.Job, at int64) error {
 	if err := s.take(rec.Id, 1); err != nil {
 		return err
 	}
-	j := &job{Job: proto.Clone(rec).(*statepb.Job), late: -1}
+	j := &job{Job: rec, late: -1}
 	j.SubmittedAt = at
 	if j.Matrix != 0 {
 		m := s.matrices[j.Matrix]

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"jobserver/sched/statepb"
 )
 
@@ -228,18 +226,13 @@ func (p *planner) resubmittable(j *statepb.Job) error {
 // resubmit plans a new job like the given one. In the same
 // cell it takes its place in the matrix, and is held with it.
 func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
-	one := proto.Clone(shallow(j)).(*statepb.Job)
-	one.Id = p.id(1)
-	one.Status = Waiting
-	one.RestartOf = j.Id
+	one := &statepb.JobResubmitted{Job: p.id(1), Like: j.Id, Status: Waiting, RestartOf: j.Id}
 	if m := p.s.matrices[j.Matrix]; sameCell && m != nil {
-		one.Status = m.status()
-	} else {
-		one.Matrix, one.Cell = 0, 0
+		one.Status, one.Matrix, one.Cell = m.status(), j.Matrix, j.Cell
 	}
-	p.IDs = append(p.IDs, one.Id)
-	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
-	return one.Id
+	p.IDs = append(p.IDs, one.Job)
+	p.add(&Change{JobResubmitted: one})
+	return one.Job
 }
 
 // PlanMatrixHeld holds or releases a whole matrix.

@@ -46,12 +46,9 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 	e = Event{Seq: s.changes, At: Time(c.At)}
 	switch {
 	case c.JobSubmitted != nil:
-		j := c.JobSubmitted.Job
-		e.Kind = "job.submitted"
-		if j.Setup != nil {
-			return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine, oneLine(string(j.Cmd), 100)), true
-		}
-		return s.aboutJob(e, j.Id, "job %d was submitted to class %s: %s", j.Id, j.Class, oneLine(string(j.Cmd), 100)), true
+		return s.aboutSubmitted(e, c.JobSubmitted.Job), true
+	case c.JobResubmitted != nil:
+		return s.aboutSubmitted(e, s.Job(c.JobResubmitted.Job)), true
 	case c.MatrixSubmitted != nil:
 		m := c.MatrixSubmitted.Matrix
 		e.Kind, e.Matrix, e.Tag, e.Class = "matrix.submitted", m.Id, m.Template.Tag, m.Template.Class
@@ -183,6 +180,14 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 		return e, false
 	}
 	return e, true
+}
+
+func (s *State) aboutSubmitted(e Event, j *statepb.Job) Event {
+	e.Kind = "job.submitted"
+	if j.Setup != nil {
+		return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine, oneLine(string(j.Cmd), 100))
+	}
+	return s.aboutJob(e, j.Id, "job %d was submitted to class %s: %s", j.Id, j.Class, oneLine(string(j.Cmd), 100))
 }
 
 // aboutJob fills in what every event about a job carries.

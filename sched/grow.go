@@ -78,7 +78,11 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 			out.Sample = append(out.Sample, sampleCommand(j))
 		}
 		out.AgainJobs = append(out.AgainJobs, j.Id)
-		p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
+		if g.repeats != m.Repeats && len(g.added) == 0 { // the cells don't know of the repeats that the job knows of
+			p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
+			continue
+		}
+		p.add(&Change{JobResubmitted: &statepb.JobResubmitted{Job: j.Id, Matrix: j.Matrix, Cell: j.Cell, Status: j.Status, RestartOf: j.RestartOf}})
 	}
 	p.IDs = append(p.IDs, out.AgainJobs...)
 	for i := range g.added {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"jobserver/failpoint"
 	"jobserver/sched/statepb"
 )
@@ -26,6 +28,8 @@ type Loop struct {
 	fleet   Fleet
 	opt     LoopOptions
 	events  *Events
+
+	later []*request // Run's goroutine alone: taken by a turn that was full, for the next one
 
 	mu       sync.Mutex // of inbox, and of stopped
 	inbox    inbox
@@ -73,8 +77,13 @@ const sealAfter = time.Second
 // snapshotPause is how long no snapshot is tried after one that failed.
 const snapshotPause = time.Minute
 
-// turnItems is how many requests and outcomes one turn takes at the most.
-const turnItems = 4096
+// What one turn takes at the most. A turn that has made turnBytes of changes makes
+// them durable before it goes on, as the journal takes batches of a limited length.
+const (
+	turnItems   = 4096     // requests, and outcomes
+	turnDecided = 1 << 16  // changes that Decide asks for
+	turnBytes   = 64 << 20 // beyond which it begins with nothing more
+)
 
 // NewLoop makes the loop of a state. Nothing happens before Run.
 func NewLoop(s *State, j Journal, f Fleet, opt LoopOptions) *Loop {
@@ -224,7 +233,8 @@ func (l *Loop) stop(err error) {
 	}
 	l.mu.Lock()
 	l.stopped = why
-	waiting := l.inbox.requests
+	waiting := append(l.later, l.inbox.requests...)
+	l.later = nil
 	l.inbox = inbox{}
 	l.mu.Unlock()
 	for _, r := range waiting {
@@ -237,15 +247,12 @@ func (l *Loop) stop(err error) {
 func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	in := l.take()
 	t := &turn{l: l, now: now}
-	for _, o := range in.outcomes {
-		t.apply(l.state.React(o, t.now))
-	}
-	for _, r := range in.requests {
-		if r.plan != nil {
-			t.request(r)
+	t.take(&in)
+	for n := 0; t.err == nil; n++ {
+		if t.size >= turnBytes || n == turnDecided {
+			l.poke()
+			break
 		}
-	}
-	for t.err == nil {
 		decided := l.state.Decide(t.now)
 		if len(decided) == 0 {
 			break
@@ -314,11 +321,13 @@ func (l *Loop) take() inbox {
 	defer l.mu.Unlock()
 	in := l.inbox
 	l.inbox = inbox{}
+	later := l.later
+	l.later = nil
 	if len(in.requests) > turnItems {
 		l.inbox.requests = in.requests[turnItems:]
 		in.requests = in.requests[:turnItems:turnItems]
 	}
-	in.requests = slices.DeleteFunc(in.requests, func(r *request) bool { return r.taken.Swap(true) })
+	in.requests = append(later, slices.DeleteFunc(in.requests, func(r *request) bool { return r.taken.Swap(true) })...)
 	if len(in.outcomes) > turnItems {
 		l.inbox.outcomes = in.outcomes[turnItems:]
 		in.outcomes = in.outcomes[:turnItems:turnItems]
@@ -342,8 +351,34 @@ type turn struct {
 	l       *Loop
 	now     time.Time
 	records [][]byte
+	size    int // bytes of records
 	events  []Event
 	err     error
+}
+
+// take applies outcomes and carries out requests, in their order, until the turn is full. The next one goes on there.
+func (t *turn) take(in *inbox) {
+	for i, o := range in.outcomes {
+		if t.size >= turnBytes {
+			t.l.mu.Lock()
+			t.l.inbox.outcomes = append(in.outcomes[i:], t.l.inbox.outcomes...)
+			t.l.mu.Unlock()
+			t.l.poke()
+			break
+		}
+		t.apply(t.l.state.React(o, t.now))
+	}
+	for i, r := range in.requests {
+		if r.plan == nil {
+			continue
+		}
+		if t.size >= turnBytes {
+			t.l.later, in.requests = in.requests[i:], in.requests[:i:i]
+			t.l.poke()
+			break
+		}
+		t.request(r)
+	}
 }
 
 // apply makes changes part of the state and of the turn's batch.
@@ -366,6 +401,7 @@ func (t *turn) apply(changes []*Change) {
 		}
 		t.records = append(t.records, b)
 		t.events = append(t.events, t.l.state.describe(c)...)
+		t.size += len(b)
 	}
 }
 
@@ -385,6 +421,10 @@ func (t *turn) request(r *request) {
 		r.answer.err = err
 		return
 	}
+	if err := plan.fits(); err != nil {
+		r.answer.err = err
+		return
+	}
 	r.answer.plan = plan
 	if len(plan.Changes) == 0 {
 		return
@@ -393,6 +433,25 @@ func (t *turn) request(r *request) {
 	if r.id != "" {
 		t.apply([]*Change{{RequestDone: &statepb.RequestDone{Id: r.id, Ids: plan.IDs}}})
 	}
+}
+
+// fits refuses what the journal couldn't take: changes are applied together or not at all.
+func (p *Plan) fits() error {
+	total := 0
+	for _, c := range p.Changes {
+		size := proto.Size(c)
+		if total += size; size > maxRecordBytes {
+			return tooMuch(size).hint("this can't be split: fewer values or shorter ones are needed")
+		}
+	}
+	if total > maxRequestBytes {
+		return tooMuch(total).hint("split it: ask for it in parts, each for some of the jobs, as in 1..50000 and then 50001..100000")
+	}
+	return nil
+}
+
+func tooMuch(size int) *Error {
+	return errorf(Invalid, "the request would write %d MiB at once, which is more than the journal takes", max(size>>20, 1))
 }
 
 func (t *turn) commit() error {

@@ -65,11 +65,14 @@ const (
 	MaxCommand = 128<<10 - 1
 	// MaxStart is how many bytes a command and its environment may have together. Linux
 	// takes a quarter of the stack's limit, which is 2 MiB unless somebody changed it.
-	MaxStart   = 3 << 19
-	MaxPath    = 4095    // bytes of CP_PATH with its variables put in: Linux's PATH_MAX, less a zero byte
-	MaxSlots   = 10_000  // of a machine
-	MaxPage    = 1_000   // records that one read may take in a turn
-	maxRequest = 100_000 // request ids that are remembered
+	MaxStart = 3 << 19
+	MaxPath  = 4095   // bytes of CP_PATH with its variables put in: Linux's PATH_MAX, less a zero byte
+	MaxSlots = 10_000 // of a machine
+	MaxPage  = 1_000  // records that one read may take in a turn
+	// A record and a batch may be no longer in the journal. These leave room for what a turn does besides.
+	maxRecordBytes  = 60 << 20  // of one change that a request makes
+	maxRequestBytes = 256 << 20 // of all of them
+	maxRequest      = 100_000   // request ids that are remembered
 )
 
 // Final says that nothing but the user moves a job out of this status.

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
+
 	"jobserver/sched/statepb"
 )
 
@@ -77,6 +79,7 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 		return Plan{}, errorf(Invalid, "one request may submit %d jobs at the most", MaxSubmit).hint("submit a matrix, or several requests")
 	}
 	tags := map[string]uint64{}
+	size := 0
 	for i := range specs {
 		spec := &specs[i]
 		if spec.Repeat < 0 {
@@ -90,6 +93,9 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 			return Plan{}, err
 		}
 		rec.Tag = tags[spec.Tag]
+		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes { // known before so many are made
+			return Plan{}, tooMuch(size).hint("split it: submit fewer jobs at a time, put a long command into a script, or submit a matrix")
+		}
 		for range max(spec.Repeat, 1) {
 			one := shallow(rec)
 			one.Id = p.id(1)

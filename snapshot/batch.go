@@ -15,10 +15,16 @@ const (
 	batchMagic  = 0x5441424a // "JBAT"
 	batchHeader = 32
 	batchAlign  = 8
-	// maxRecord and maxBatch are what a reader believes. They bound what a
-	// damaged length can make it allocate; so does the file's size.
-	maxRecord = 64 << 20
-	maxBatch  = 512 << 20
+	// A reader believes no longer ones: that bounds what a damaged
+	// length can make it allocate. So does the file's size.
+	maxRecord = MaxRecord
+	maxBatch  = MaxBatch
+)
+
+// What Commit takes at the most, in bytes. A batch has a few more than its records: their lengths.
+const (
+	MaxRecord = 64 << 20
+	MaxBatch  = 512 << 20
 )
 
 // A batch is what one Commit wrote. Batches follow each other without gaps,
@@ -48,13 +54,13 @@ func appendBatch(buf []byte, seed uint32, at position, records [][]byte) ([]byte
 	size := 0
 	for _, rec := range records {
 		if len(rec) > maxRecord {
-			return buf, at, fmt.Errorf("a record of %d bytes is larger than %d", len(rec), maxRecord)
+			return buf, at, fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge, len(rec), maxRecord)
 		}
 		size += uvarintLen(len(rec)) + len(rec)
 	}
 	length := (size + batchAlign - 1) / batchAlign * batchAlign
 	if length > maxBatch {
-		return buf, at, fmt.Errorf("a batch of %d bytes is larger than %d", size, maxBatch)
+		return buf, at, fmt.Errorf("%w: a batch of %d bytes, more than %d", ErrTooLarge, size, maxBatch)
 	}
 	start := len(buf)
 	buf = slices.Grow(buf, batchHeader+length)

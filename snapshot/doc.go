@@ -11,7 +11,8 @@
 // Order: Recovery.Replay gives the records of the newest sound snapshot, then
 // those of the journal after it, in the order of their commits.
 //
-// Errors: a write or sync that failed is never tried again. Commit returns a
+// Errors: what is longer than MaxRecord or MaxBatch is refused (ErrTooLarge), and
+// changes nothing. A write or sync that failed is never tried again. Commit returns a
 // *PoisonedError from then on, and the daemon stops; its next start finds out
 // what is on disk.
 //

@@ -12,6 +12,8 @@ var (
 	ErrNetworkFS = errors.New("a network file system can't hold the state (locks and syncs are not reliable there): choose a local directory")
 	// ErrPoisoned: an earlier write or sync failed. See PoisonedError.
 	ErrPoisoned = errors.New("journal is unusable after an error")
+	// ErrTooLarge: a record or a batch is longer than a journal can hold. Nothing of it was written.
+	ErrTooLarge = errors.New("too much for the journal")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("state is closed")
 )

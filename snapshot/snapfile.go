@@ -58,7 +58,7 @@ func newSnapshotWriter(out io.Writer, h header) (*snapshotWriter, error) {
 // add appends one record, which it copies.
 func (w *snapshotWriter) add(rec []byte) error {
 	if len(rec) > maxRecord {
-		return fmt.Errorf("a record of %d bytes is larger than %d", len(rec), maxRecord)
+		return fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge, len(rec), maxRecord)
 	}
 	w.raw = binary.AppendUvarint(w.raw, uint64(len(rec)))
 	w.raw = append(w.raw, rec...)

@@ -38,10 +38,11 @@ type Store struct {
 const keepBuffer = 16 << 20
 
 // Commit makes records durable as one batch: after a crash all of them are
-// there or none. They are durable when it returns nil. After any error nothing
-// is certain, and every later call returns the same *PoisonedError: neither the
-// write nor the sync is tried again, since what the kernel kept of a failed one
-// can't be known. The records are not kept.
+// there or none. They are durable when it returns nil. An ErrTooLarge has
+// written nothing. After any other error nothing is certain, and every later
+// call returns the same *PoisonedError: neither the write nor the sync is tried
+// again, since what the kernel kept of a failed one can't be known. The records
+// are not kept.
 func (s *Store) Commit(records [][]byte) error {
 	if s.err != nil || len(records) == 0 {
 		return s.err
@@ -62,7 +63,7 @@ func (s *Store) Seal() error {
 func (s *Store) append(records [][]byte, sealing bool) error {
 	buf, after, err := appendBatch(s.buf[:0], s.seed, s.at, records)
 	if err != nil {
-		return s.poison("commit", err)
+		return err
 	}
 	if s.buf = buf; cap(buf) > keepBuffer {
 		s.buf = nil

@@ -327,10 +327,19 @@ func TestLargeRecords(t *testing.T) {
 	if err := s.Commit([][]byte{large[:5]}); err != nil {
 		t.Errorf("after a snapshot that was given up: %v", err)
 	}
-	if err := s.Commit([][]byte{append(large, 0)}); !errors.Is(err, ErrPoisoned) {
-		t.Errorf("a record that is too large: %v", err)
+	var many [][]byte
+	for range MaxBatch / MaxRecord {
+		many = append(many, large)
 	}
-	if err := s.Close(); !errors.Is(err, ErrPoisoned) {
+	for what, records := range map[string][][]byte{"a record": {append(large, 0)}, "a batch": many} {
+		if err := s.Commit(records); !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrPoisoned) {
+			t.Errorf("%s that is too large: %v", what, err)
+		}
+	}
+	if err := s.Commit([][]byte{large[:6]}); err != nil {
+		t.Errorf("after one that was refused: %v", err)
+	}
+	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	_, r := open(t, dir, Options{Reserve: -1})
@@ -341,7 +350,7 @@ func TestLargeRecords(t *testing.T) {
 		same = same && (len(rec) != len(large) || bytes.Equal(rec, large))
 		return nil
 	}
-	if err := r.Replay(count, count); err != nil || !same || !cmp.Equal(sizes, []int{0, maxRecord, 1, 5}) {
+	if err := r.Replay(count, count); err != nil || !same || !cmp.Equal(sizes, []int{0, maxRecord, 1, 5, 6}) {
 		t.Errorf("replayed %d, same %v, %v", sizes, same, err)
 	}
 }

@@ -224,6 +224,7 @@ type Change struct {
 	MatrixForgotten *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
 	MatrixGrown     *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
 	JobRefused      *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
+	JobResubmitted  *JobResubmitted        `protobuf:"bytes,23,opt,name=job_resubmitted,json=jobResubmitted,proto3" json:"job_resubmitted,omitempty"`
 	Dispatched      *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
 	Started         *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
 	Ended           *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
@@ -372,6 +373,13 @@ func (x *Change) GetMatrixGrown() *MatrixGrown {
 func (x *Change) GetJobRefused() *JobRefused {
 	if x != nil {
 		return x.JobRefused
+	}
+	return nil
+}
+
+func (x *Change) GetJobResubmitted() *JobResubmitted {
+	if x != nil {
+		return x.JobResubmitted
 	}
 	return nil
 }
@@ -2389,6 +2397,91 @@ func (x *JobSubmitted) GetJob() *Job {
 	return nil
 }
 
+// JobResubmitted is a new job with the settings of one that is there, so that a million cells may run again in one request.
+type JobResubmitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Like          uint64                 `protobuf:"varint,2,opt,name=like,proto3" json:"like,omitempty"`     // whose settings it has; 0: what the cell has that it runs
+	Matrix        uint64                 `protobuf:"varint,3,opt,name=matrix,proto3" json:"matrix,omitempty"` // 0: it runs no cell
+	Cell          int32                  `protobuf:"varint,4,opt,name=cell,proto3" json:"cell,omitempty"`
+	Status        Status                 `protobuf:"varint,5,opt,name=status,proto3,enum=jobserver.state.Status" json:"status,omitempty"`
+	RestartOf     uint64                 `protobuf:"varint,6,opt,name=restart_of,json=restartOf,proto3" json:"restart_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobResubmitted) Reset() {
+	*x = JobResubmitted{}
+	mi := &file_state_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobResubmitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobResubmitted) ProtoMessage() {}
+
+func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
+func (*JobResubmitted) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *JobResubmitted) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobResubmitted) GetLike() uint64 {
+	if x != nil {
+		return x.Like
+	}
+	return 0
+}
+
+func (x *JobResubmitted) GetMatrix() uint64 {
+	if x != nil {
+		return x.Matrix
+	}
+	return 0
+}
+
+func (x *JobResubmitted) GetCell() int32 {
+	if x != nil {
+		return x.Cell
+	}
+	return 0
+}
+
+func (x *JobResubmitted) GetStatus() Status {
+	if x != nil {
+		return x.Status
+	}
+	return Status_UNKNOWN
+}
+
+func (x *JobResubmitted) GetRestartOf() uint64 {
+	if x != nil {
+		return x.RestartOf
+	}
+	return 0
+}
+
 type MatrixSubmitted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Matrix        *Matrix                `protobuf:"bytes,1,opt,name=matrix,proto3" json:"matrix,omitempty"`
@@ -2398,7 +2491,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2503,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2516,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2443,7 +2536,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2548,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2561,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2494,7 +2587,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2599,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2612,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2538,7 +2631,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2643,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2656,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2583,7 +2676,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2688,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2701,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2635,7 +2728,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2740,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2753,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2687,7 +2780,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2792,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2805,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2739,7 +2832,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2844,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2857,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -2790,7 +2883,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +2895,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +2908,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2836,7 +2929,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +2941,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +2954,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2894,7 +2987,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +2999,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3012,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -2946,7 +3039,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3051,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3064,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -3047,7 +3140,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3152,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3165,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -3099,7 +3192,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3204,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3217,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -3151,7 +3244,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3256,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3269,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3203,7 +3296,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3308,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3321,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3255,7 +3348,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3360,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3373,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3311,7 +3404,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3416,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3429,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -3391,7 +3484,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3496,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3509,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -3443,7 +3536,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3548,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3561,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3494,7 +3587,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3506,7 +3599,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3519,7 +3612,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3538,7 +3631,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3643,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3656,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3584,7 +3677,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +3689,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +3702,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3644,7 +3737,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +3749,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +3762,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3703,7 +3796,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3808,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3821,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3754,7 +3847,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +3859,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +3872,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3800,7 +3893,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3905,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3918,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3861,7 +3954,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +3966,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +3979,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *VarSet) GetName() string {
@@ -3926,7 +4019,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4031,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4044,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -3970,7 +4063,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +4075,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +4088,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -4015,7 +4108,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4027,7 +4120,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4040,7 +4133,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4072,7 +4165,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4084,7 +4177,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4190,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4162,7 +4255,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4267,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4280,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Record) GetState() *State {
@@ -4278,7 +4371,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4383,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4396,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4332,7 +4425,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4344,7 +4437,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4357,7 +4450,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4396,7 +4489,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4501,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4514,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4470,7 +4563,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x99\x10\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xe3\x10\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -4490,7 +4583,8 @@ const file_state_proto_rawDesc = "" +
 	"\x10matrix_forgotten\x18\x14 \x01(\v2 .jobserver.state.MatrixForgottenR\x0fmatrixForgotten\x12?\n" +
 	"\fmatrix_grown\x18\x15 \x01(\v2\x1c.jobserver.state.MatrixGrownR\vmatrixGrown\x12<\n" +
 	"\vjob_refused\x18\x16 \x01(\v2\x1b.jobserver.state.JobRefusedR\n" +
-	"jobRefused\x12;\n" +
+	"jobRefused\x12H\n" +
+	"\x0fjob_resubmitted\x18\x17 \x01(\v2\x1f.jobserver.state.JobResubmittedR\x0ejobResubmitted\x12;\n" +
 	"\n" +
 	"dispatched\x18\x1e \x01(\v2\x1b.jobserver.state.DispatchedR\n" +
 	"dispatched\x122\n" +
@@ -4704,7 +4798,15 @@ const file_state_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
 	"\bmachines\x18\x02 \x03(\tR\bmachines\"6\n" +
 	"\fJobSubmitted\x12&\n" +
-	"\x03job\x18\x01 \x01(\v2\x14.jobserver.state.JobR\x03job\"B\n" +
+	"\x03job\x18\x01 \x01(\v2\x14.jobserver.state.JobR\x03job\"\xb2\x01\n" +
+	"\x0eJobResubmitted\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
+	"\x04like\x18\x02 \x01(\x04R\x04like\x12\x16\n" +
+	"\x06matrix\x18\x03 \x01(\x04R\x06matrix\x12\x12\n" +
+	"\x04cell\x18\x04 \x01(\x05R\x04cell\x12/\n" +
+	"\x06status\x18\x05 \x01(\x0e2\x17.jobserver.state.StatusR\x06status\x12\x1d\n" +
+	"\n" +
+	"restart_of\x18\x06 \x01(\x04R\trestartOf\"B\n" +
 	"\x0fMatrixSubmitted\x12/\n" +
 	"\x06matrix\x18\x01 \x01(\v2\x17.jobserver.state.MatrixR\x06matrix\"/\n" +
 	"\aJobHeld\x12\x10\n" +
@@ -4890,7 +4992,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -4913,123 +5015,126 @@ var file_state_proto_goTypes = []any{
 	(*Tag)(nil),             // 18: jobserver.state.Tag
 	(*Work)(nil),            // 19: jobserver.state.Work
 	(*JobSubmitted)(nil),    // 20: jobserver.state.JobSubmitted
-	(*MatrixSubmitted)(nil), // 21: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 22: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 23: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 24: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 25: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 26: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 27: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 28: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 29: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 30: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 31: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 32: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 33: jobserver.state.Dispatched
-	(*Started)(nil),         // 34: jobserver.state.Started
-	(*Ended)(nil),           // 35: jobserver.state.Ended
-	(*NotStarted)(nil),      // 36: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 37: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 38: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 39: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 40: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 41: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 42: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 43: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 44: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 45: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 46: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 47: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 48: jobserver.state.VarSet
-	(*TagMade)(nil),         // 49: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 50: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 51: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 52: jobserver.state.Noticed
-	(*Record)(nil),          // 53: jobserver.state.Record
-	(*State)(nil),           // 54: jobserver.state.State
-	(*Block)(nil),           // 55: jobserver.state.Block
-	(*Index)(nil),           // 56: jobserver.state.Index
+	(*JobResubmitted)(nil),  // 21: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 22: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 23: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 24: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 25: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 26: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 27: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 28: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 29: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 30: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 31: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 32: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 33: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 34: jobserver.state.Dispatched
+	(*Started)(nil),         // 35: jobserver.state.Started
+	(*Ended)(nil),           // 36: jobserver.state.Ended
+	(*NotStarted)(nil),      // 37: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 38: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 39: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 40: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 41: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 42: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 43: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 44: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 45: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 46: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 47: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 48: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 49: jobserver.state.VarSet
+	(*TagMade)(nil),         // 50: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 51: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 52: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 53: jobserver.state.Noticed
+	(*Record)(nil),          // 54: jobserver.state.Record
+	(*State)(nil),           // 55: jobserver.state.State
+	(*Block)(nil),           // 56: jobserver.state.Block
+	(*Index)(nil),           // 57: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	21, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	22, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	23, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	24, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	25, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	26, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	27, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	29, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	30, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	31, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	32, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	28, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	33, // 13: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	34, // 14: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	35, // 15: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	36, // 16: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	37, // 17: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	38, // 18: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	39, // 19: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	41, // 20: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	40, // 21: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	42, // 22: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	43, // 23: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	44, // 24: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	45, // 25: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	46, // 26: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	47, // 27: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	48, // 28: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	49, // 29: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	51, // 30: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	50, // 31: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	52, // 32: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	7,  // 33: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	7,  // 34: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 35: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 36: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	8,  // 37: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 38: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	6,  // 39: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	2,  // 40: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 41: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	13, // 42: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	12, // 43: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	10, // 44: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	11, // 45: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	15, // 46: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	16, // 47: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 48: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	9,  // 49: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 50: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	13, // 51: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	10, // 52: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 53: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	16, // 54: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	16, // 55: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 56: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	16, // 57: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	16, // 58: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	16, // 59: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	14, // 60: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	14, // 61: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	18, // 62: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	54, // 63: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 64: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 65: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	14, // 66: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 67: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	18, // 68: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	51, // 69: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	17, // 70: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	19, // 71: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	55, // 72: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	56, // 73: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	22, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	23, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	24, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	25, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	26, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	27, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	28, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	30, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	31, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	32, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	33, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	29, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	21, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	34, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	35, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	36, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	37, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	38, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	39, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	40, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	42, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	41, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	43, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	44, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	45, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	46, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	47, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	48, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	49, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	50, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	52, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	51, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	53, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	7,  // 34: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	7,  // 35: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 36: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 37: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	8,  // 38: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 39: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	6,  // 40: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	2,  // 41: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 42: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	13, // 43: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	12, // 44: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	10, // 45: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	11, // 46: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	15, // 47: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	16, // 48: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 49: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,  // 50: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	9,  // 51: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 52: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	13, // 53: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	10, // 54: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 55: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	16, // 56: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	16, // 57: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 58: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	16, // 59: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	16, // 60: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	16, // 61: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	14, // 62: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	14, // 63: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	18, // 64: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	55, // 65: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 66: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 67: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	14, // 68: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 69: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	18, // 70: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	52, // 71: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	17, // 72: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	19, // 73: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	56, // 74: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	57, // 75: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	76, // [76:76] is the sub-list for method output_type
+	76, // [76:76] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5037,14 +5142,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[29].OneofWrappers = []any{}
+	file_state_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
