@@ -21,7 +21,7 @@ type notifyFlags struct {
 	MatrixDone    notifyMode `name:"matrix-done" placeholder:"immediate|summary" help:"Tell when all jobs of a matrix have ended."`
 	MatrixFail    notifyMode `name:"matrix-fail" placeholder:"immediate|summary" help:"Tell of the first failure in a matrix."`
 	Silent        notifyMode `name:"silent" placeholder:"immediate|summary" help:"Tell when a running job has printed nothing for --silent-after."`
-	DiskLow       notifyMode `name:"disk-low" placeholder:"immediate|summary" help:"Tell when less than --min-free is left here or on a machine."`
+	DiskLow       notifyMode `name:"disk-low" placeholder:"immediate|summary" help:"Tell when less than --min-free is left here or on a machine, or when no snapshot of the state can be written."`
 	QueueEmpty    notifyMode `name:"queue-empty" placeholder:"immediate|summary" help:"Tell when no job waits any more."`
 }
 

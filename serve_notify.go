@@ -224,7 +224,7 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 		return []notify.Event{about(notify.MachineAway)}
 	case sched.NoticeSilent:
 		return []notify.Event{about(notify.Silent)}
-	case sched.NoticeDisk:
+	case sched.NoticeDisk, sched.NoticeUnsaved:
 		return []notify.Event{about(notify.DiskLow)}
 	case "matrix.held":
 		if e.Warn { // by the rule for work that fails everywhere

@@ -53,8 +53,10 @@ func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
 	}
 	if full {
 		out.Vars, out.Env = varsOf(j.Vars), varsOf(j.Env)
-		for _, a := range j.Attempts {
-			out.Attempts = append(out.Attempts, s.attempt(j, a))
+		for i, a := range j.Attempts {
+			one := s.attempt(j, a)
+			one.CmdRun = sched.CommandRun(j, i)
+			out.Attempts = append(out.Attempts, one)
 		}
 	}
 	return out
@@ -84,7 +86,7 @@ func (s *service) attempt(j *statepb.Job, a *statepb.Attempt) api.Attempt {
 		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt), DurationSeconds: time.Duration(a.Duration).Seconds(),
 		CPUSeconds: time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
 		Log: sched.LogPath(s.settings.LogDir, r, false), ErrLog: sched.LogPath(s.settings.LogDir, r, true),
-		LogDropped: a.Dropped, Step: int(a.Step), CmdRun: string(a.CmdRun),
+		LogDropped: a.Dropped, Step: int(a.Step),
 	}
 }
 

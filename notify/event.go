@@ -67,7 +67,7 @@ func (k Kind) headline(n int) string {
 	case Silent:
 		return fmt.Sprintf("%d jobs print nothing", n)
 	case DiskLow:
-		return fmt.Sprintf("%d times a disk was nearly full", n)
+		return fmt.Sprintf("%d times a disk was nearly full, or the state could not be saved in short", n)
 	case QueueEmpty:
 		return fmt.Sprintf("the queue was empty %d times", n)
 	}

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -9,8 +10,11 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// keptAttempts is how many attempts of a job are remembered, the newest: a job may be retried without limit.
-const keptAttempts = 100
+// What is remembered of a job's attempts, the newest: a job may be retried without limit.
+const (
+	keptAttempts = 100
+	keptBytes    = 4 << 20 // of their records, beyond the newest one's
+)
 
 // What happens to attempts: dispatched, started, ended one way or another, results copied.
 
@@ -27,9 +31,7 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		}
 		j.Status, j.NotBefore = Running, 0
 		j.Attempts = append(j.Attempts, next)
-		if n := len(j.Attempts); n > keptAttempts {
-			j.Attempts = slices.Delete(j.Attempts, 0, n-keptAttempts)
-		}
+		trimAttempts(j.Job)
 		if j.Setup != nil {
 			s.moveMachine(m, "") // a setup that fails leaves it in no class
 		}
@@ -40,6 +42,32 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		s.askStart(j)
 		return nil
 	})
+}
+
+// trimAttempts keeps a command that attempts have in common once, with the newest of them, and drops the oldest attempts.
+func trimAttempts(j *statepb.Job) {
+	first, size := max(len(j.Attempts)-keptAttempts, 0), 0
+	cmd := last(j).CmdRun
+	for i := len(j.Attempts) - 2; i >= first; i-- {
+		switch a := j.Attempts[i]; {
+		case a.SameCmd:
+		case bytes.Equal(a.CmdRun, cmd):
+			a.CmdRun, a.SameCmd = nil, true
+		default:
+			cmd = a.CmdRun
+		}
+		if size += proto.Size(j.Attempts[i]); size > keptBytes {
+			first = i + 1
+		}
+	}
+	j.Attempts = slices.Delete(j.Attempts, 0, first)
+}
+
+// CommandRun is the command of a job as the attempt at index i of its record has run it.
+func CommandRun(j *statepb.Job, i int) string {
+	for ; i < len(j.Attempts)-1 && j.Attempts[i].SameCmd; i++ {
+	}
+	return string(j.Attempts[i].CmdRun)
 }
 
 func (s *State) applyStarted(c *statepb.Started, at int64) error {

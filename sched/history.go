@@ -11,10 +11,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// blockJobs is how many ended jobs make a block. A block is the unit of compression and of decoding: large
-// enough to compress well (records of one matrix resemble each other), small enough to decode in about a
+// What makes a block of ended jobs: so many, or fewer with so many bytes. A block is the unit of compression and of
+// decoding: large enough to compress well (records of one matrix resemble each other), small enough to decode in about a
 // millisecond.
-const blockJobs = 256
+const (
+	blockJobs  = 256
+	blockBytes = 1 << 20
+)
 
 // cachedBlocks is how many decompressed blocks are kept for readers that page through history.
 const cachedBlocks = 8
@@ -24,6 +27,7 @@ type history struct {
 	blocks  [][]byte // compressed; nil when none of its jobs is left
 	left    []int    // jobs left in each block
 	pending []*statepb.Job
+	bytes   int                 // of the records of pending
 	at      map[uint64]int      // of pending: job to position
 	cache   map[uint32][][]byte // the records of blocks
 	order   []uint32            // of the cache, oldest first
@@ -42,7 +46,8 @@ func newHistory() *history {
 func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err error) {
 	h.at[j.Id] = len(h.pending)
 	h.pending = append(h.pending, j)
-	if len(h.pending) < blockJobs {
+	h.bytes += proto.Size(j)
+	if len(h.pending) < blockJobs && h.bytes < blockBytes {
 		return nil, 0, nil
 	}
 	var raw []byte
@@ -57,7 +62,7 @@ func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err er
 	// The encoder's result has room for a block that can't be compressed; a history is kept for ever.
 	h.blocks = append(h.blocks, bytes.Clone(h.enc.EncodeAll(raw, nil)))
 	h.left = append(h.left, len(full))
-	h.pending, h.at = nil, map[uint64]int{}
+	h.pending, h.bytes, h.at = nil, 0, map[uint64]int{}
 	return full, first, nil
 }
 
@@ -132,6 +137,7 @@ func (h *history) take(id uint64) (*statepb.Job, bool) {
 		return nil, false
 	}
 	j := h.pending[i]
+	h.bytes -= proto.Size(j)
 	last := len(h.pending) - 1
 	h.pending[i] = h.pending[last]
 	h.at[h.pending[i].Id] = i

@@ -29,7 +29,11 @@ type Loop struct {
 	opt     LoopOptions
 	events  *Events
 
-	later []*request // Run's goroutine alone: taken by a turn that was full, for the next one
+	// Run's goroutine alone.
+	later   []*request // taken by a turn that was full, for the next one
+	news    []*Change  // of the loop itself, for the next turn
+	unsaved int        // snapshots that failed in a row
+	retryAt time.Time  // no snapshot is tried before
 
 	mu       sync.Mutex // of inbox, and of stopped
 	inbox    inbox
@@ -74,8 +78,12 @@ type reply struct {
 // sealAfter is how long the journal is quiet before its last batch is sealed.
 const sealAfter = time.Second
 
-// snapshotPause is how long no snapshot is tried after one that failed.
+// snapshotPause is how long no snapshot is tried after one that failed; twice as
+// long after the next, up to about an hour, since each try begins a segment.
 const snapshotPause = time.Minute
+
+// failuresTold is how many snapshots in a row have to fail before that is announced.
+const failuresTold = 2
 
 // What one turn takes at the most. A turn that has made turnBytes of changes makes
 // them durable before it goes on, as the journal takes batches of a limited length.
@@ -154,21 +162,16 @@ func (l *Loop) send(ctx context.Context, r *request) reply {
 // Run is the loop. It returns nil when ctx ends, after a last turn, and an error when the journal failed.
 func (l *Loop) Run(ctx context.Context) (err error) {
 	writing := false // a snapshot
-	ended := func(err error) {
-		if writing = false; err != nil {
-			l.opt.Problem("write a snapshot", err)
-		}
-	}
 	defer func() {
 		l.stop(err)
 		if writing {
-			ended(<-l.snapshot)
+			l.snapshotEnded("write a snapshot", <-l.snapshot)
 		}
 	}()
 	l.state.Resume(l.fleet)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var sealAt, retrySnapshot time.Time
+	var sealAt time.Time
 	for {
 		now := l.opt.Now()
 		turned, err := l.turn(now)
@@ -178,12 +181,15 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		if turned {
 			sealAt = now.Add(sealAfter)
 		}
-		if !writing && now.After(retrySnapshot) && l.journal.NeedsSnapshot() {
-			if writing = l.startSnapshot(); !writing {
-				retrySnapshot = now.Add(snapshotPause)
+		next := l.state.Wake(now)
+		if !writing && l.journal.NeedsSnapshot() {
+			if !now.Before(l.retryAt) {
+				writing = l.startSnapshot()
+			}
+			if !writing && (next.IsZero() || l.retryAt.Before(next)) {
+				next = l.retryAt
 			}
 		}
-		next := l.state.Wake(now)
 		if !sealAt.IsZero() && (next.IsZero() || sealAt.Before(next)) {
 			next = sealAt
 		}
@@ -202,10 +208,8 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 				}
 			}
 		case err := <-l.snapshot:
-			if err != nil {
-				retrySnapshot = l.opt.Now().Add(snapshotPause)
-			}
-			ended(err)
+			writing = false
+			l.snapshotEnded("write a snapshot", err)
 		case <-ctx.Done():
 			_, err := l.turn(l.opt.Now())
 			return err
@@ -217,12 +221,28 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 func (l *Loop) startSnapshot() bool {
 	write, err := l.journal.StartSnapshot()
 	if err != nil {
-		l.opt.Problem("begin a snapshot", err)
+		l.snapshotEnded("begin a snapshot", err)
 		return false
 	}
 	frozen := l.state.Freeze()
 	go func() { l.snapshot <- write(frozen) }()
 	return true
+}
+
+// snapshotEnded notes how the last try of a snapshot went. That it keeps failing is announced
+// once, and only then: what fails once may be the matter of a moment.
+func (l *Loop) snapshotEnded(what string, err error) {
+	if err == nil {
+		l.unsaved = 0
+		return
+	}
+	l.opt.Problem(what, err)
+	l.retryAt = l.opt.Now().Add(snapshotPause << min(l.unsaved, 6))
+	if l.unsaved++; l.unsaved == failuresTold {
+		l.news = append(l.news, PlanNotice(Notice{Kind: NoticeUnsaved, Warn: true, Cause: err.Error(),
+			Text: fmt.Sprintf("no snapshot of the state can be written: %v; its journal grows, and a start will take longer; nothing is lost", err)}).Changes...)
+		l.poke()
+	}
 }
 
 // stop refuses whatever comes from now on, and answers what was not taken.
@@ -358,6 +378,8 @@ type turn struct {
 
 // take applies outcomes and carries out requests, in their order, until the turn is full. The next one goes on there.
 func (t *turn) take(in *inbox) {
+	t.apply(t.l.news)
+	t.l.news = nil
 	for i, o := range in.outcomes {
 		if t.size >= turnBytes {
 			t.l.mu.Lock()

@@ -21,17 +21,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tape is a journal in memory. Its fields are read between turns only, when the loop is idle.
 type tape struct {
-	batches  [][][]byte
-	seals    []time.Time
-	snaps    int
-	fail     error         // of the next commit
-	full     bool          //
-	wants    bool          // a snapshot
-	hold     chan struct{} // a snapshot waits for it
-	snapshot [][]byte
-	snapFail error
-	cantSnap error         // begin one
-	busy     chan struct{} // a commit waits for it
+	batches    [][][]byte
+	seals      []time.Time
+	snaps      int
+	fail       error         // of the next commit
+	full       bool          //
+	wants      bool          // a snapshot
+	stillWants bool          // though one was begun
+	hold       chan struct{} // a snapshot waits for it
+	snapshot   [][]byte
+	snapFail   error
+	cantSnap   error         // begin one
+	busy       chan struct{} // a commit waits for it
 }
 
 func (j *tape) Commit(records [][]byte) error {
@@ -52,7 +53,7 @@ func (j *tape) StartSnapshot() (func(func(func([]byte) error) error) error, erro
 	if j.cantSnap != nil {
 		return nil, j.cantSnap
 	}
-	j.wants = false
+	j.wants = j.stillWants
 	return func(each func(func([]byte) error) error) error {
 		if j.hold != nil {
 			<-j.hold
@@ -405,6 +406,7 @@ func TestSnapshotWhileRunning(t *testing.T) {
 			t.Errorf("the snapshot holds another state:\n%q\n%q", dump(got), want)
 		}
 		d.tape.snapFail = nil
+		d.status(t, 1) // the loop sees it, whenever it wakes up
 		time.Sleep(2 * time.Minute)
 		d.status(t, 1) // any turn
 		synctest.Wait()
@@ -426,12 +428,50 @@ func TestSnapshotNotBegun(t *testing.T) {
 		if want := "begin a snapshot: no space"; d.tape.snaps != 1 || len(d.problems) != 1 || d.problems[0] != want {
 			t.Errorf("%d attempts, problems %q", d.tape.snaps, d.problems)
 		}
-		time.Sleep(snapshotPause + time.Second)
+		d.status(t, 1)
+		time.Sleep(snapshotPause / 2)
+		synctest.Wait()
 		d.tape.cantSnap = nil
-		d.status(t, 1) // any turn
+		d.status(t, 1)                            // too early for another
+		time.Sleep(snapshotPause/2 + time.Second) // it wakes up by itself
 		synctest.Wait()
 		if d.tape.snaps != 2 || len(d.problems) != 1 {
 			t.Errorf("%d attempts, problems %q", d.tape.snaps, d.problems)
+		}
+	})
+}
+
+// TestSnapshotKeepsFailing: it is tried less and less often, and announced once until one succeeds.
+func TestSnapshotKeepsFailing(t *testing.T) {
+	inBubble(t, func(t *testing.T, d *desk) {
+		d.tape.wants, d.tape.stillWants, d.tape.snapFail = true, true, errors.New("a record is too long")
+		_, err := d.plan(t.Context(), "", oneJob)
+		check(t, err)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if n := d.tape.snaps; n < 10 || n > 40 {
+			t.Errorf("%d attempts in a day", n)
+		}
+		var told []Event
+		for _, e := range d.observed {
+			if e.Kind == NoticeUnsaved {
+				told = append(told, e)
+			}
+		}
+		if len(told) != 1 || !told[0].Warn || told[0].Cause != "a record is too long" || !strings.Contains(told[0].Text, "no snapshot") {
+			t.Errorf("told of: %+v", told)
+		}
+		d.tape.stillWants, d.tape.snapFail = false, nil
+		d.status(t, 1)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		before := d.tape.snaps
+		d.tape.wants, d.tape.stillWants, d.tape.snapFail = true, true, errors.New("again")
+		d.status(t, 1)
+		time.Sleep(2 * snapshotPause)
+		synctest.Wait()
+		if d.tape.snaps != before+2 {
+			t.Errorf("%d attempts after one that succeeded", d.tape.snaps-before)
 		}
 	})
 }

@@ -20,10 +20,11 @@ type Notice struct {
 
 // The kinds of notices, which are those of their events.
 const (
-	NoticeAway   = "machine.away"
-	NoticeBack   = "machine.back"
-	NoticeSilent = "job.silent"
-	NoticeDisk   = "disk.low"
+	NoticeAway    = "machine.away"
+	NoticeBack    = "machine.back"
+	NoticeSilent  = "job.silent"
+	NoticeDisk    = "disk.low"
+	NoticeUnsaved = "snapshot.failed" // the loop's own: the journal grows, and each start takes longer
 )
 
 // PlanNotice announces.

@@ -10,6 +10,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
+// pieceBytes is the length of the pieces in which a snapshot has a record that is longer: the jobs
+// of a tag, or the cells of a matrix that ran again, have no limit, and the journal's records have.
+const pieceBytes = 16 << 20
+
 // indexChunk is how many ids one record of the index describes.
 const indexChunk = 1 << 16
 
@@ -33,6 +37,7 @@ func (s *State) Freeze() func(yield func([]byte) error) error {
 		if failed != nil {
 			return failed
 		}
+		yield = inPieces(yield)
 		for _, b := range records {
 			if err := yield(b); err != nil {
 				return err
@@ -49,6 +54,27 @@ func (s *State) Freeze() func(yield func([]byte) error) error {
 			if err := yield(b); err != nil {
 				return err
 			}
+		}
+		return nil
+	}
+}
+
+// inPieces passes records on, those that are too long in pieces.
+func inPieces(yield func([]byte) error) func([]byte) error {
+	return func(b []byte) error {
+		if len(b) <= pieceBytes {
+			return yield(b)
+		}
+		for len(b) > 0 {
+			n := min(len(b), pieceBytes)
+			piece, err := proto.Marshal(&statepb.Record{Piece: &statepb.Piece{Data: b[:n], More: len(b) > n}})
+			if err == nil {
+				err = yield(piece)
+			}
+			if err != nil {
+				return err
+			}
+			b = b[n:]
 		}
 		return nil
 	}
@@ -120,7 +146,8 @@ func (s *State) freezeLive(put func(*statepb.Record) error) error {
 type Restorer struct {
 	s       *State
 	jobs    []*statepb.Job
-	started bool // changes are being applied
+	pieces  []byte // of a record that goes on
+	started bool   // changes are being applied
 }
 
 // NewRestorer begins with the state before the first change.
@@ -134,6 +161,14 @@ func (r *Restorer) Record(b []byte) error {
 	}
 	s := r.s
 	switch {
+	case rec.Piece != nil:
+		r.pieces = append(r.pieces, rec.Piece.Data...)
+		if rec.Piece.More {
+			return nil
+		}
+		whole := r.pieces
+		r.pieces = nil
+		return r.Record(whole)
 	case rec.State != nil:
 		s.nextID, s.changes = rec.State.NextId, rec.State.Changes
 		s.index.grow(s.nextID)
@@ -245,8 +280,7 @@ func (r *Restorer) loaded() error {
 // adopt files a job of a snapshot.
 func (s *State) adopt(rec *statepb.Job) error {
 	if Final(rec.Status) {
-		_, _, err := s.history.put(rec)
-		return err
+		return s.putAway(rec)
 	}
 	j := &job{Job: rec, late: -1}
 	s.live[j.Id] = j

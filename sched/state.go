@@ -256,7 +256,12 @@ func (s *State) settle(j *job) error {
 	if j.Forget {
 		return s.forget(j.Job)
 	}
-	full, place, err := s.history.put(j.Job)
+	return s.putAway(j.Job)
+}
+
+// putAway files the record of an ended job.
+func (s *State) putAway(j *statepb.Job) error {
+	full, place, err := s.history.put(j)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,10 @@ const keepSnapshots = 3
 // goroutine than the one that commits, one at a time. The snapshot is durable
 // and was read back when it returns nil; then it has also removed what is older
 // than the third newest. An error leaves the journal as usable as before.
-func (s *Store) WriteSnapshot(m Mark, each func(yield func(rec []byte) error) error) error {
+func (s *Store) WriteSnapshot(m Mark, each func(yield func(rec []byte) error) error) (err error) {
 	s.snapshots.Lock()
 	defer s.snapshots.Unlock()
+	defer func() { s.failed.Store(err != nil) }()
 	name := snapshotName(m.segment)
 	if err := s.writeSnapshot(name, m, each); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)

@@ -26,8 +26,9 @@ type Store struct {
 	at     position // at off
 	sealed bool     // the last batch is provably complete
 	buf    []byte
-	since  int64 // length of the batches since the last snapshot or mark
-	made   int   // segments since then
+	since  int64       // length of the batches since the last snapshot or mark
+	made   int         // segments since then
+	failed atomic.Bool // the last snapshot; WriteSnapshot sets it
 	space  space
 
 	snapSize  atomic.Int64 // of the newest snapshot; WriteSnapshot sets it
@@ -118,9 +119,10 @@ func (s *Store) poison(op string, err error) error {
 
 // NeedsCompaction tells that it is time for Rotate and WriteSnapshot: the
 // journal since the last snapshot is longer than CompactAt and than half the
-// snapshot, or consists of many segments, since each start makes one.
+// snapshot, or consists of many segments, since each start makes one; or the
+// last try has failed. When to try again is for the caller to say.
 func (s *Store) NeedsCompaction() bool {
-	return s.since > max(s.opt.CompactAt, s.snapSize.Load()/2) || s.made > 100
+	return s.failed.Load() || s.since > max(s.opt.CompactAt, s.snapSize.Load()/2) || s.made > 100
 }
 
 // Mark is the point between two commits at which Rotate was called.
@@ -132,12 +134,11 @@ type Mark struct {
 // Rotate begins a new segment. The state at this moment is what WriteSnapshot
 // is to write for the mark that it returns. An error that is not ErrPoisoned
 // left everything as it was (no space for the new segment, say): commits go on,
-// and NeedsCompaction says no until the journal has grown by as much again.
+// and NeedsCompaction says yes still.
 func (s *Store) Rotate() (Mark, error) {
 	if s.err != nil {
 		return Mark{}, s.err
 	}
-	s.since, s.made = 0, 0
 	usable, err := s.begin(s.number + 1)
 	if err != nil && usable {
 		return Mark{}, fmt.Errorf("begin %s: %w", segmentName(s.number+1), err)
@@ -145,6 +146,8 @@ func (s *Store) Rotate() (Mark, error) {
 	if err != nil {
 		return Mark{}, s.poison("begin "+segmentName(s.number+1), err)
 	}
+	s.since, s.made = 0, 1
+	s.failed.Store(false)
 	return Mark{s.number, s.at}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -215,6 +216,12 @@ func TestNeedsCompaction(t *testing.T) {
 	}
 	if s.NeedsCompaction() {
 		t.Error("again, while the snapshot is written")
+	}
+	if err := s.WriteSnapshot(m, func(func([]byte) error) error { return io.ErrUnexpectedEOF }); err == nil || !s.NeedsCompaction() {
+		t.Errorf("not after one that failed: %v", err)
+	}
+	if m, err = s.Rotate(); err != nil || s.NeedsCompaction() {
+		t.Errorf("while it is tried again: %v", err)
 	}
 	incompressible := make([]byte, 4000)
 	rand.NewChaCha8([32]byte{}).Read(incompressible)

@@ -1126,6 +1126,7 @@ type Attempt struct {
 	StepStarted      bool                   `protobuf:"varint,33,opt,name=step_started,json=stepStarted,proto3" json:"step_started,omitempty"` // the run of its newest step is known to have begun
 	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                            // its timeout was changed after it was dispatched
 	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`        // what a setup's step that failed has printed last
+	SameCmd          bool                   `protobuf:"varint,36,opt,name=same_cmd,json=sameCmd,proto3" json:"same_cmd,omitempty"`             // cmd_run is the next attempt's, and isn't kept twice
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1403,6 +1404,13 @@ func (x *Attempt) GetLastWords() string {
 		return x.LastWords
 	}
 	return ""
+}
+
+func (x *Attempt) GetSameCmd() bool {
+	if x != nil {
+		return x.SameCmd
+	}
+	return false
 }
 
 type Matrix struct {
@@ -4249,6 +4257,7 @@ type Record struct {
 	Work          *Work                  `protobuf:"bytes,109,opt,name=work,proto3" json:"work,omitempty"`
 	Block         *Block                 `protobuf:"bytes,110,opt,name=block,proto3" json:"block,omitempty"`
 	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
+	Piece         *Piece                 `protobuf:"bytes,112,opt,name=piece,proto3" json:"piece,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4360,6 +4369,66 @@ func (x *Record) GetIndex() *Index {
 	return nil
 }
 
+func (x *Record) GetPiece() *Piece {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+// Piece is a part of a record that is too long to be one.
+type Piece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // the record goes on in the next piece
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Piece) Reset() {
+	*x = Piece{}
+	mi := &file_state_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Piece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Piece) ProtoMessage() {}
+
+func (x *Piece) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Piece.ProtoReflect.Descriptor instead.
+func (*Piece) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Piece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Piece) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // State is the first record.
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4371,7 +4440,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4452,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4465,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4425,7 +4494,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4506,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4519,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4489,7 +4558,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4501,7 +4570,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4514,7 +4583,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4670,7 +4739,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xf3\a\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\x8e\b\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -4711,7 +4780,8 @@ const file_state_proto_rawDesc = "" +
 	"\fstep_started\x18! \x01(\bR\vstepStarted\x12\x18\n" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
-	"last_words\x18# \x01(\tR\tlastWords\"\xe4\x04\n" +
+	"last_words\x18# \x01(\tR\tlastWords\x12\x19\n" +
+	"\bsame_cmd\x18$ \x01(\bR\asameCmd\"\xe4\x04\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4922,7 +4992,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x8f\x04\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xbd\x04\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -4936,7 +5006,11 @@ const file_state_proto_rawDesc = "" +
 	"obligation\x12)\n" +
 	"\x04work\x18m \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
 	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
-	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\":\n" +
+	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\x12,\n" +
+	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\"/\n" +
+	"\x05Piece\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\":\n" +
 	"\x05State\x12\x17\n" +
 	"\anext_id\x18\x01 \x01(\x04R\x06nextId\x12\x18\n" +
 	"\achanges\x18\x02 \x01(\x04R\achanges\"I\n" +
@@ -4992,7 +5066,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -5049,9 +5123,10 @@ var file_state_proto_goTypes = []any{
 	(*RequestDone)(nil),     // 52: jobserver.state.RequestDone
 	(*Noticed)(nil),         // 53: jobserver.state.Noticed
 	(*Record)(nil),          // 54: jobserver.state.Record
-	(*State)(nil),           // 55: jobserver.state.State
-	(*Block)(nil),           // 56: jobserver.state.Block
-	(*Index)(nil),           // 57: jobserver.state.Index
+	(*Piece)(nil),           // 55: jobserver.state.Piece
+	(*State)(nil),           // 56: jobserver.state.State
+	(*Block)(nil),           // 57: jobserver.state.Block
+	(*Index)(nil),           // 58: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -5119,7 +5194,7 @@ var file_state_proto_depIdxs = []int32{
 	14, // 62: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
 	14, // 63: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
 	18, // 64: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	55, // 65: jobserver.state.Record.state:type_name -> jobserver.state.State
+	56, // 65: jobserver.state.Record.state:type_name -> jobserver.state.State
 	4,  // 66: jobserver.state.Record.job:type_name -> jobserver.state.Job
 	9,  // 67: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
 	14, // 68: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
@@ -5128,13 +5203,14 @@ var file_state_proto_depIdxs = []int32{
 	52, // 71: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
 	17, // 72: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
 	19, // 73: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	56, // 74: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	57, // 75: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	76, // [76:76] is the sub-list for method output_type
-	76, // [76:76] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	57, // 74: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	58, // 75: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	55, // 76: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	77, // [77:77] is the sub-list for method output_type
+	77, // [77:77] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5149,7 +5225,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
