@@ -241,8 +241,17 @@ func opDone(op string) string {
 	return "changed"
 }
 
+// noteRepeated says that a change was done whose answer got lost on its way. What it changed isn't known any more.
+func (e *env) noteRepeated(what string) {
+	e.note("done before the connection was lost: %s", what)
+}
+
 // printBulk prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
 func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
+	if reply.Repeated {
+		e.noteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.name, shorten(args.Selectors)))
+		return e.printIDs(reply.JIDs)
+	}
 	if e.globals.Quiet && len(reply.JIDs) > 0 {
 		return e.printIDs(reply.JIDs)
 	}

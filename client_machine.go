@@ -236,6 +236,10 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	if args.DryRun {
 		done = "would be " + done
 	}
+	if reply.Repeated {
+		e.noteRepeated(fmt.Sprintf("the machines were %s", done))
+		return e.printMachines(reply.Machines, "of them are in the pool")
+	}
 	return e.printMachines(reply.Machines, done)
 }
 

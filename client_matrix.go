@@ -258,7 +258,11 @@ func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatr
 	if err != nil {
 		return err
 	}
-	e.note("%s of matrix %d %s", counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+	if reply.Repeated {
+		e.noteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
+	} else {
+		e.note("%s of matrix %d %s", counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+	}
 	if len(reply.JIDs) > 0 {
 		return e.printIDs(reply.JIDs)
 	}

@@ -320,3 +320,37 @@ func TestZeros(t *testing.T) {
 		t.Errorf("a waiting job has neither: %s", second)
 	}
 }
+
+// TestRepeatedAnswers: a change that was done before its first answer got lost isn't told as one that changed nothing.
+func TestRepeatedAnswers(t *testing.T) {
+	for _, test := range []struct {
+		line, method string
+		reply        any
+		stdout, says string
+	}{
+		{"job rm 1 2 3", "Bulk", &api.BulkReply{Repeated: true}, "", "done before the connection was lost: all that could be was canceled; `j job ls 1 2 3` shows the jobs"},
+		{"job restart 1 2", "Bulk", &api.BulkReply{Repeated: true, JIDs: []uint64{7, 8}}, "7\n8\n", "done before the connection was lost: all that could be was restarted"},
+		{"machine drain -m a", "ChangeMachines", &api.ChangeMachinesReply{Repeated: true, Machines: []api.Machine{{Addr: "a"}}}, "a\n", "done before the connection was lost: the machines were drained"},
+		{"matrix add x cmd{A} /r A=1,2", "AddMatrix", &api.AddMatrixReply{Repeated: true, ID: 6, Cells: 2}, "6\n", "done before the connection was lost: matrix 6 has 2 jobs to run"},
+	} {
+		t.Run(test.line, func(t *testing.T) {
+			s := newSession(t)
+			s.daemon.answers[test.method] = func(any) (any, error) { return test.reply, nil }
+			s.daemon.answers["ListMachines"] = func(any) (any, error) { return &api.ListMachinesReply{}, nil }
+			if code := s.run(strings.Fields(test.line)...); code != 0 || !strings.Contains(s.stderr.String(), test.says) || s.stdout.String() != test.stdout {
+				t.Errorf("exit code %d\n%s%s", code, s.stdout.String(), s.stderr.String())
+			}
+		})
+	}
+	s := newSession(t)
+	on(s.daemon, "ChangeMatrix", func(args *api.ChangeMatrixArgs) (any, error) {
+		reply := &api.ChangeMatrixReply{Matrix: api.Matrix{ID: 6}, Changed: 4}
+		if !args.DryRun {
+			reply = &api.ChangeMatrixReply{Repeated: true}
+		}
+		return reply, nil
+	})
+	if code := s.run("matrix", "rm", "6"); code != 0 || !strings.Contains(s.stderr.String(), "lost: 4 jobs of matrix 6 forgotten") {
+		t.Errorf("exit code %d, %s", code, s.stderr.String())
+	}
+}

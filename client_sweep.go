@@ -126,6 +126,8 @@ func submitMatrix(ctx context.Context, e *env, d daemon, args *api.AddMatrixArgs
 func noteMatrix(e *env, reply *api.AddMatrixReply) {
 	g := reply.Growth
 	switch {
+	case reply.Repeated:
+		e.noteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, counted(reply.Cells, "job")))
 	case g == nil:
 		e.note("matrix %d: %s, %s", reply.ID, counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
 	case reply.Cells == 0:

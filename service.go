@@ -59,9 +59,17 @@ func (s *service) methods() []api.Method {
 // maxWait is how long a call may wait for something to happen; clients ask again.
 const maxWait = time.Minute
 
+// outcome is what a request came to. When it had been done before, its plan isn't made again, and
+// only the ids are known: the client has lost its connection, or the daemon ended, before the answer came.
+type outcome struct {
+	sched.Plan
+	repeated bool
+}
+
 // do carries out a plan, and logs who asked for what.
-func (s *service) do(id string, newWork bool, what string, plan func(st *sched.State, now time.Time) (sched.Plan, error)) (sched.Plan, error) {
-	done, repeated, err := s.loop.Do(s.ctx, id, newWork, plan)
+func (s *service) do(id string, newWork bool, what string, plan func(st *sched.State, now time.Time) (sched.Plan, error)) (outcome, error) {
+	p, repeated, err := s.loop.Do(s.ctx, id, newWork, plan)
+	done := outcome{p, repeated}
 	switch {
 	case err != nil:
 		s.log.Info("refused: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "err", err)

@@ -177,12 +177,12 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 	if args.DryRun {
 		err = s.read(build)
 	} else {
-		var done sched.Plan
+		var done outcome
 		done, err = s.do(args.RequestID, newWork, what, func(st *sched.State, _ time.Time) (sched.Plan, error) {
 			err := build(st)
 			return plan.Plan, err
 		})
-		reply.JIDs = done.IDs
+		reply.JIDs, reply.Repeated = done.IDs, done.repeated
 	}
 	if err != nil {
 		return err

@@ -68,8 +68,15 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 			Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify, Until: args.Until, Once: args.Once,
 		}, now)
 	})
-	reply.JIDs, reply.Notes = done.IDs, done.Warnings
-	return err
+	if reply.JIDs, reply.Notes = done.IDs, done.Warnings; err != nil || !done.repeated {
+		return err
+	}
+	return s.read(func(st *sched.State) error {
+		for _, id := range done.IDs {
+			reply.Addrs = append(reply.Addrs, st.Job(id).GetSetup().GetMachine())
+		}
+		return nil
+	})
 }
 
 // ChangeMachines removes, moves, drains, resumes or cleans machines.
@@ -97,8 +104,14 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 			return err
 		})
 	}
-	if _, err := s.do(args.RequestID, false, fmt.Sprintf("%s machines %s", args.Op, strings.Join(append(args.Addrs, args.Classes...), " ")), plan); err != nil {
+	done, err := s.do(args.RequestID, false, fmt.Sprintf("%s machines %s", args.Op, strings.Join(append(args.Addrs, args.Classes...), " ")), plan)
+	if err != nil {
 		return err
+	}
+	if reply.Repeated = done.repeated; reply.Repeated {
+		if addrs, err = s.repeatedFor(args, reply); err != nil {
+			return err
+		}
 	}
 	switch args.Op {
 	case api.MachineResume: // whatever was wrong may be right now
@@ -117,6 +130,22 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		for _, addr := range addrs {
 			if _, ok := st.Machine(addr); ok { // another call may have removed it meanwhile
 				reply.Machines = append(reply.Machines, machineOf(st, addr))
+			}
+		}
+		return nil
+	})
+}
+
+// repeatedFor finds the machines of a change that was done before: those that are named, as far as they are there still, or all
+// when classes were named, as the change may have moved their machines. What is done to them after the change harms no other.
+func (s *service) repeatedFor(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) (addrs []string, err error) {
+	return addrs, s.read(func(st *sched.State) error {
+		for _, addr := range st.Machines() {
+			if named := slices.Contains(args.Addrs, addr); named || len(args.Classes) > 0 {
+				addrs = append(addrs, addr)
+				if named {
+					reply.Machines = append(reply.Machines, machineOf(st, addr))
+				}
 			}
 		}
 		return nil

@@ -74,8 +74,15 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 		})
 	}
 	done, err := s.do(args.RequestID, args.Op == api.MatrixRerun, fmt.Sprintf("%s matrix %s", args.Op, args.Matrix), plan)
-	reply.JIDs = done.IDs
-	return err
+	if reply.JIDs, reply.Repeated = done.IDs, done.repeated; err != nil || !done.repeated {
+		return err
+	}
+	return s.read(func(st *sched.State) error {
+		if id, err := st.FindMatrix(args.Matrix); err == nil { // else that is what was done
+			reply.Matrix = matrixOf(st, id)
+		}
+		return nil
+	})
 }
 
 // bulkOfMatrix counts what a plan changes into the reply.

@@ -90,8 +90,8 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 		return err
 	}
 	reply.ID, reply.FirstJID, reply.Warnings = done.IDs[0], done.IDs[1], done.Warnings
-	if reply.Growth == nil {
-		reply.Cells = int(done.IDs[2])
+	if reply.Repeated = done.repeated; reply.Repeated || reply.Growth == nil {
+		reply.Cells = int(done.IDs[2]) + len(done.IDs[3:]) // the new cells, and those that run again
 	}
 	return nil
 }

@@ -102,6 +102,7 @@ type AddMatrixReply struct {
 	Sample   []string // of a dry run: the commands of the first cells, as they would run
 	Warnings []string
 	Growth   *Growth // the matrix was there; Cells counts those that run now
+	Repeated bool    // as in BulkReply; Growth isn't known then
 }
 
 // ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all. Matching jobs
@@ -161,6 +162,9 @@ type BulkReply struct {
 	Total   int       // how many matched
 	Changed int       // how many were changed; the others were already so
 	JIDs    []uint64  // of clone and restart: the new ids
+	// Repeated says that the request had been done when it came again, since the first answer was lost. Then
+	// the other fields tell no more than what is known still.
+	Repeated bool
 }
 
 // BulkJob is one job that a bulk change matched.
@@ -341,6 +345,7 @@ type ChangeMachinesArgs struct {
 type ChangeMachinesReply struct {
 	Machines []Machine
 	Notes    []string // what became of the jobs that ran there
+	Repeated bool     // as in BulkReply: those that are named and still there
 }
 
 // CheckMachinesArgs connects to the machines now and measures them.
@@ -406,9 +411,10 @@ type ChangeMatrixArgs struct {
 
 // ChangeMatrixReply says what was done.
 type ChangeMatrixReply struct {
-	Matrix  Matrix
-	Changed int
-	JIDs    []uint64
+	Matrix   Matrix
+	Changed  int
+	JIDs     []uint64
+	Repeated bool // as in BulkReply; Matrix is as it is now
 }
 
 // ListVarsReply holds all variables by name.
