@@ -32,7 +32,7 @@ func TestResubmittedIsShort(t *testing.T) {
 		}
 		return n
 	}
-	again, err := w.s.PlanMatrixRerun(id, false)
+	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled}, nil)
 	check(t, w.do(again.Plan, err))
 	if n := size(again.Plan); len(again.IDs) != len(values) || n > 40*len(values) {
 		t.Errorf("%d jobs in %d bytes", len(again.IDs), n)
