@@ -158,7 +158,8 @@ func (f *Fleet) rootOf(ctx context.Context, addr string) string {
 func (m *machine) lookAgain(l *link) {
 	found, err := m.survey(l)
 	if err != nil {
-		return // then the link has broken, and the next one looks
+		l.giveUp(err) // the next one looks
+		return
 	}
 	m.do(func() {
 		if m.link == l {

@@ -118,13 +118,17 @@ func (m *machine) act() {
 // needed tells whether there is a reason for a connection.
 func (m *machine) needed() bool { return m.pool || len(m.runs) > 0 || len(m.copies) > 0 }
 
-// connect is sched's Connect.
+// connect is sched's Connect. What a machine still owed when it left the pool may have kept its link: when it comes back, sched knows
+// nothing of that.
 func (m *machine) connect(root string) {
 	m.pool = true
 	if m.root == "" {
 		m.root = root
 	}
 	m.retry()
+	if l := m.link; l != nil {
+		l.spawn(func() { m.lookAgain(l) })
+	}
 }
 
 // retry makes the next dial due at once.
