@@ -162,6 +162,7 @@ func (m *machine) lookAgain(l *link) {
 		return
 	}
 	m.do(func() {
+		defer m.f.surveys.end()
 		if m.link == l {
 			m.reportConnected(found)
 		}

@@ -29,6 +29,8 @@ type Fleet struct {
 
 	tasks sync.WaitGroup // all goroutines but those of a link
 
+	surveys surveys
+
 	mu       sync.Mutex
 	ctx      context.Context     // of Run; nil before
 	ended    bool                // Run only waits: nothing is started any more
@@ -182,6 +184,9 @@ func (f *Fleet) report(o sched.Outcome) {
 	case sched.CopyEnded:
 		x.Error = plain(x.Error)
 		o = x
+	case sched.Settled, sched.Connected:
+		f.surveys.report(o, f.opt.Report)
+		return
 	}
 	f.opt.Report(o)
 }

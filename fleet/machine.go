@@ -11,7 +11,6 @@ import (
 	"jobserver/agent"
 	"jobserver/failpoint"
 	"jobserver/sched"
-	"jobserver/sched/statepb"
 	"jobserver/ssh"
 )
 
@@ -184,45 +183,6 @@ func (m *machine) dial() {
 	})
 }
 
-// findings are what is learned on a new link before it is used.
-type findings struct {
-	facts  agent.Facts
-	vitals sched.Vitals
-	runs   []*statepb.RunRef
-}
-
-// survey lists the runs that are there; what it doesn't find can't be started by an earlier link any more. The list's round trip is also
-// the link's measure.
-func (m *machine) survey(l *link) (*findings, error) {
-	ctx, cancel := m.f.limited(m.ctx)
-	defer cancel()
-	if err := l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err != nil && l.client.Err() == nil && ctx.Err() == nil {
-		m.log.Warn("the machine can't be taken over: runs can be followed there, not started", "err", err)
-	}
-	sent := m.f.opt.Now()
-	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
-	if err != nil {
-		if ctx.Err() != nil {
-			l.giveUp(err)
-		}
-		return nil, err
-	}
-	found := &findings{facts: l.client.Machine()}
-	latency := m.f.opt.Now().Sub(sent)
-	found.vitals = vitals(found.facts, sent, latency)
-	for _, r := range listed {
-		found.runs = append(found.runs, m.ref(r.Run))
-	}
-	if !sched.IsLocal(m.addr) {
-		drivers, err := m.driverRuns(m.ctx)
-		if err != nil {
-			return nil, err
-		}
-		found.runs = append(found.runs, drivers...)
-	}
-	return found, nil
-}
-
 // vitals judges facts that arrived at the time given.
 func vitals(f agent.Facts, at time.Time, latency time.Duration) sched.Vitals {
 	return sched.Vitals{
@@ -236,6 +196,9 @@ func vitals(f agent.Facts, at time.Time, latency time.Duration) sched.Vitals {
 // dialed takes the outcome of a dial.
 func (m *machine) dialed(l *link, found *findings, err error) {
 	m.dialing = false
+	if found != nil {
+		defer m.f.surveys.end()
+	}
 	switch {
 	case err != nil:
 		m.unreached(err)
