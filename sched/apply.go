@@ -299,6 +299,9 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld) error {
 	}
 	m.Held, m.HeldWhy, m.Apart = c.Held, c.Why, 0
 	s.suspectMatrix(m)
+	if s.faulty(m.Id) {
+		s.exonerate(m)
+	}
 	from, to := Waiting, Held
 	if !c.Held {
 		from, to = Held, Waiting

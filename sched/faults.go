@@ -17,7 +17,7 @@ import (
 // failures in a row, of different jobs, only make a machine suspect. Other machines of its class decide: if
 // one has succeeded with the same matrix or command, the suspect is set aside in CLASS-broken; until then, and
 // while the jobs themselves are still to be tried again, it rests. If most of the machines become suspect, the work is to blame: a matrix is held, and all of them go
-// on. A machine that rests though nobody can tell is tried with one job after a while.
+// on: from then on its failures count against nobody, those that are still to come neither. A machine that rests though nobody can tell is tried with one job after a while.
 //
 // A failure that follows a job over machines counts once, against the first; and when the job has failed on
 // most machines of the class, or on four, it is the job's own: it counts against none of them, but against
@@ -96,7 +96,7 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	failed := failedOn(j.Job)
 	first := len(failed) == 0 || failed[0] == a.Machine
 	m := s.machines[a.Machine]
-	if m == nil {
+	if m == nil || s.faulty(j.Matrix) {
 		return
 	}
 	why := Reason(a)
@@ -122,6 +122,29 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 		if len(failed) == most && !again {
 			s.accuse(j)
 		}
+	}
+}
+
+// faulty says that a matrix is held because it is to blame.
+func (s *State) faulty(matrix uint64) bool {
+	m := s.matrices[matrix]
+	return m != nil && m.Held && m.HeldWhy != ""
+}
+
+// exonerate lets the machines go on that failed with a matrix which is to blame: the others of its class were cleared, and these
+// would rest though they are no worse.
+func (s *State) exonerate(m *matrix) {
+	work := "%" + strconv.FormatUint(m.Id, 10)
+	for _, one := range s.class(m.Template.Class).machines {
+		before := len(one.Failures)
+		one.Failures = slices.DeleteFunc(one.Failures, func(f *statepb.Failure) bool { return f.Work == work })
+		if len(one.Failures) == before {
+			continue
+		}
+		if len(one.Failures) == 0 {
+			one.LastError = ""
+		}
+		s.file(one)
 	}
 }
 

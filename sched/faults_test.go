@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -73,6 +74,9 @@ func TestFaults(t *testing.T) {
 		{"a broken matrix, one after the other", "a b", matrix(20, 0), "a- a- a- a- b- b- b- b-", []string{"matrix held"}},
 		{"bad commands on all", "a b", jobs(20, 0, "do N"), "a- a- a- a- b- b- b- b-", nil},
 		{"two of three fail alike", "a b c", matrix(20, 0), "a- a- a- a- b- b- b- b-", []string{"matrix held"}},
+		{"the third fails with it later", "a b c", matrix(30, 0), "a- a- a- c- c- c- b- b- b- b- a- c-", []string{"matrix held"}},
+		{"the third has failed with it before", "a b c", func(w *world) error { return errors.Join(matrix(30, 0)(w), jobs(9, 0, "do N")(w)) },
+			"a- a- a- c- c- c- b- b- b- b- a- c- c-", []string{"matrix held"}},
 		{"two of six wait for the others", "a b c d e f", matrix(50, 0), "a- a- a- a- b- b- b- b-", []string{"a rests", "b rests"}},
 		{"who are right", "a b c d e f", matrix(50, 0), "a- a- a- a- b- b- b- b- c+", []string{"a in x-broken", "b in x-broken"}},
 		{"a rest ends", "a b", jobs(9, 0, "do N"), "a- a- a- a- 10m", nil},
@@ -124,6 +128,42 @@ func (w *world) standing() []string {
 		}
 	}
 	return out
+}
+
+// TestFailuresAfterHold lets several jobs of a matrix fail on a machine when it is held already.
+func TestFailuresAfterHold(t *testing.T) {
+	w := newWorld()
+	check(t, w.pool("x", failuresInRow, "a", "b", "c"))
+	check(t, w.do(w.s.PlanMatrix(MatrixSpec{
+		Job: JobSpec{Class: "x", Cmd: "cell {A}"}, Axes: []*statepb.Axis{{Name: "A", Values: strings.Split("123456789abcdefghijk", "")}},
+	}, false)))
+	for _, addr := range []string{"a", "b", "c"} {
+		for range failuresInRow {
+			check(t, w.on(addr, exit(1)))
+		}
+	}
+	if diff := cmp.Diff([]string{"matrix held"}, w.standing()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestRestHints says how to end a rest wherever somebody sees it.
+func TestRestHints(t *testing.T) {
+	w := newWorld()
+	check(t, w.pool("x", 1, "a"))
+	check(t, w.pool("x", 1, "b"))
+	check(t, w.do(w.s.PlanDrain([]string{"b"}, true), nil))
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work", Repeat: failuresInRow + 1})
+	check(t, err)
+	for range failuresInRow {
+		check(t, w.on("a", exit(1)))
+	}
+	m, _ := w.s.Machine("a")
+	for _, hint := range []string{m.Hint, w.why(t, ids[failuresInRow])} {
+		if !strings.Contains(hint, "`jobserver machine resume -m a`") {
+			t.Errorf("no hint in %q", hint)
+		}
+	}
 }
 
 // TestRestEndsWithCopy: a suspect that is tried with one job is clear when that has succeeded, though its results are still to be copied.

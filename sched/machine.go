@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"fmt"
 	"sort"
 	"time"
 
@@ -59,6 +60,10 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 	v := MachineView{
 		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
 		Vitals: m.vitals, Orphans: m.orphans, Resting: m.restsUntil() > s.looked,
+	}
+	if v.Resting && v.Hint == "" {
+		v.Hint = fmt.Sprintf("it rests until %s, or until other machines of its class tell whose fault its failures are; `jobserver machine resume -m %s` ends that",
+			Time(m.restsUntil()).Format(time.TimeOnly), addr)
 	}
 	for _, id := range m.slots {
 		if id != 0 && (len(v.Running) == 0 || v.Running[len(v.Running)-1] != id) {

@@ -87,11 +87,14 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver machine add ADDR %s` or `jobserver machine setup` adds one", j.Class)
 		return r
 	}
-	free := 0
+	free, resting := 0, ""
 	for _, m := range c.machines {
 		line, ok := s.whyNot(m, j, now)
 		if ok {
 			free++
+		}
+		if m.open() && m.restsUntil() > now.UnixNano() {
+			resting += " -m " + m.Addr
 		}
 		r.Details = append(r.Details, line)
 	}
@@ -103,6 +106,9 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary = "it is next, and about to be given to a machine"
 	default:
 		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it", j.Class, len(c.machines))
+	}
+	if free == 0 && resting != "" {
+		r.Hint = fmt.Sprintf("`jobserver machine resume%s` ends the rest", resting)
 	}
 	return r
 }
