@@ -108,7 +108,7 @@ func (c *machineLs) Run(ctx context.Context, e *env) error {
 // machineAdd is `machine add ADDR CLASS`; several addresses may stand before the class.
 type machineAdd struct {
 	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"The machine, or several, and the class that they join."`
-	Slots int      `name:"slots" default:"1" placeholder:"N" help:"How many jobs it may run at once."`
+	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs it may run at once; 1 by default, and for a machine of the pool what it has."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
 }
 
@@ -119,10 +119,12 @@ func (c *machineAdd) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
 			WithHint("%s machine add %s CLASS", e.name, c.Words[0])
 	}
-	if c.Slots < 1 {
-		return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.now())}
+	if c.Slots != nil {
+		if args.Slots = *c.Slots; args.Slots < 1 {
+			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
+		}
 	}
-	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Slots: c.Slots, Until: c.Until.from(e.now())}
 	reply, err := call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func TestRequests(t *testing.T) {
 			}},
 		},
 		"AddMachines": {
-			{"machine|add|me@gpu1:2222|foo", &api.AddMachinesArgs{Addrs: []string{"me@gpu1:2222"}, Class: "foo", Slots: 1}},
+			{"machine|add|me@gpu1:2222|foo", &api.AddMachinesArgs{Addrs: []string{"me@gpu1:2222"}, Class: "foo"}},
 			{"machine|add|gpu1|--slots|2|gpu2|foo|--until|1h", &api.AddMachinesArgs{Addrs: []string{"gpu1", "gpu2"}, Class: "foo", Slots: 2, Until: testNow.Add(time.Hour)}},
 		},
 		"ChangeMachines": {

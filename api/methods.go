@@ -292,7 +292,7 @@ type AddMachinesArgs struct {
 	Mutation
 	Addrs []string
 	Class string
-	Slots int       // 0 is 1
+	Slots int       // 0: as many as it has, or 1
 	Until time.Time // zero: for good
 }
 

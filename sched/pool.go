@@ -15,11 +15,11 @@ import (
 type MachineSpec struct {
 	Addr  string
 	Class string
-	Slots int
-	Until time.Time
+	Slots int       // 0: as many as it has, or 1
+	Until time.Time // zero: as it is, or never
 }
 
-// PlanMachines adds machines, or changes the slots, the class and the end of those that are there. Those that join
+// PlanMachines adds machines, or changes the slots, the class and the end of those that are there; what isn't named stays. Those that join
 // a class whose matrices want a setup join it after that.
 func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 	p := s.planner()
@@ -32,18 +32,18 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 		if err := checkClass(spec.Class); err != nil {
 			return Plan{}, err
 		}
-		rec, err := machineRecord(spec, now)
+		m := s.machines[spec.Addr]
+		rec, err := machineRecord(m.keeps(spec), now)
 		if err != nil {
 			return Plan{}, err
 		}
-		if m := s.machines[spec.Addr]; m != nil && m.Class == spec.Class && m.Slots == rec.Slots && m.Until == rec.Until && !m.Draining && !m.Removing {
+		if m != nil && m.Class == spec.Class && m.Slots == rec.Slots && m.Until == rec.Until && !m.Draining && !m.Removing {
 			p.warn("%s is in class %s already", spec.Addr, spec.Class)
 			continue
 		}
-		if m := s.machines[spec.Addr]; m != nil && m.Class != spec.Class && m.Class != "" {
+		if m != nil && m.Class != spec.Class && m.Class != "" {
 			return Plan{}, errorf(Conflict, "%s is in class %s already", spec.Addr, m.Class).hint("`jobserver machine mv -m %s %s` moves it", spec.Addr, spec.Class)
 		}
-		m := s.machines[spec.Addr]
 		if m == nil || m.Class != spec.Class {
 			if later, err := p.joinSetUp(spec, now); err != nil {
 				return Plan{}, err
@@ -54,6 +54,20 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
 	}
 	return p.Plan, nil
+}
+
+// keeps completes what is asked of a machine by what it is. One that is on its way out comes back for good.
+func (m *machine) keeps(spec MachineSpec) MachineSpec {
+	if m == nil {
+		return spec
+	}
+	if spec.Slots == 0 {
+		spec.Slots = int(m.Slots)
+	}
+	if spec.Until.IsZero() && !m.Removing {
+		spec.Until = Time(m.Until)
+	}
+	return spec
 }
 
 // machineRecord checks a machine's address, slots and end.

@@ -195,6 +195,31 @@ func TestLives(t *testing.T) {
 	}
 }
 
+// TestAddedAgain adds a machine of the pool again: what isn't named stays as it is.
+func TestAddedAgain(t *testing.T) {
+	w := newWorld()
+	end := w.now.Add(time.Hour)
+	add := func(spec MachineSpec, slots int, until time.Time) {
+		t.Helper()
+		spec.Addr, spec.Class = "a", "x"
+		check(t, w.do(w.s.PlanMachines([]MachineSpec{spec}, w.now)))
+		if m, _ := w.s.Machine("a"); int(m.Slots) != slots || !Time(m.Until).Equal(until) || m.Draining || m.Removing {
+			t.Errorf("%v", m.Machine)
+		}
+	}
+	add(MachineSpec{}, 1, time.Time{})
+	add(MachineSpec{Slots: 3}, 3, time.Time{})
+	add(MachineSpec{Until: end}, 3, end)
+	check(t, w.do(w.s.PlanDrain([]string{"a"}, true), nil))
+	add(MachineSpec{}, 3, end)
+	add(MachineSpec{Slots: 1}, 1, end)
+	check(t, w.connect("a"))
+	_, err := w.submit(JobSpec{Class: "x", Cmd: "work"})
+	check(t, err)
+	check(t, w.pass(time.Hour)) // it waits for its job, then it goes
+	add(MachineSpec{}, 1, time.Time{})
+}
+
 // TestSlotsFewer: slots that are taken away from under running jobs aren't filled again, and orphans and runs
 // that are still to be ended hold theirs.
 func TestSlotsFewer(t *testing.T) {

@@ -113,20 +113,12 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 	if spec.Reboot && IsLocal(addr) {
 		return errorf(Invalid, "%s is this host: a setup can't reboot it, as the daemon runs here", addr)
 	}
-	class, slots, until := spec.Class, spec.Slots, spec.Until
+	class := spec.Class
 	m := p.s.machines[addr]
-	if m != nil {
-		if spec.Keep && class == "" {
-			class = p.s.classAfter(m)
-		}
-		if slots == 0 {
-			slots = int(m.Slots)
-		}
-		if until.IsZero() && !m.Removing {
-			until = Time(m.Until)
-		}
+	if m != nil && spec.Keep && class == "" {
+		class = p.s.classAfter(m)
 	}
-	rec, err := machineRecord(MachineSpec{Addr: addr, Slots: slots, Until: until}, now)
+	rec, err := machineRecord(m.keeps(MachineSpec{Addr: addr, Slots: spec.Slots, Until: spec.Until}), now)
 	if err != nil {
 		return err
 	}
