@@ -167,7 +167,7 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 		m.Restarted = append(m.Restarted, &statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell)})
 	}
 	if t := s.tags[j.Tag]; t != nil {
-		t.Jobs = insert(t.Jobs, j.Id)
+		t.put(j.Id, true)
 	}
 	s.live[j.Id] = j
 	return s.settle(j)
@@ -280,12 +280,12 @@ func (s *State) applyTagged(id, tagID uint64) error {
 	return s.change(id, func(j *job) error {
 		mark := s.index.mark[id]
 		if t := s.tags[j.Tag]; t != nil {
-			t.Jobs = without(t.Jobs, id)
+			t.put(id, false)
 			t.counts.add(mark, -1)
 		}
 		j.Tag = tagID
 		if t := s.tags[tagID]; t != nil {
-			t.Jobs = insert(t.Jobs, id)
+			t.put(id, true)
 			t.counts.add(mark, 1)
 		}
 		return nil

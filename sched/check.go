@@ -48,7 +48,7 @@ func (s *State) checkJobs() error {
 		if want := j.Status == Running && !s.steps[id]; open > 1 || want != (open == 1) {
 			bad("job %d: %s with %d attempts under way", id, j.Status, open)
 		}
-		if j.Tag != 0 && (s.tags[j.Tag] == nil || !slices.Contains(s.tags[j.Tag].Jobs, id)) {
+		if j.Tag != 0 && (s.tags[j.Tag] == nil || !s.tags[j.Tag].has(id)) {
 			bad("job %d: its tag %d doesn't have it", id, j.Tag)
 		}
 	}
@@ -97,10 +97,11 @@ func (s *State) checkCounts() error {
 	}
 	for id, t := range s.tags {
 		var c Counts
-		for _, job := range t.Jobs {
+		jobs := t.jobs()
+		for _, job := range jobs {
 			c.add(s.index.mark[job], 1)
 		}
-		if c != t.counts || !slices.IsSorted(t.Jobs) {
+		if c != t.counts || !slices.IsSorted(jobs) {
 			errs = append(errs, fmt.Errorf("tag %d counts %v, a scan gives %v", id, t.counts, c))
 		}
 	}

@@ -88,7 +88,7 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 		and(&statepb.Record{Matrix: m.Matrix})
 	}
 	for _, id := range s.Tags() {
-		and(&statepb.Record{Tag: s.tags[id].Tag})
+		and(&statepb.Record{Tag: s.tags[id].record()})
 	}
 	for _, addr := range sorted(s.machines) {
 		and(&statepb.Record{Machine: s.machines[addr].Machine})

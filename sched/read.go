@@ -2,7 +2,6 @@ package sched
 
 import (
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -82,8 +81,7 @@ func (s *State) tagOfJob(id uint64) uint64 {
 		return j.Tag
 	}
 	for _, t := range s.tags {
-		i := sort.Search(len(t.Jobs), func(i int) bool { return t.Jobs[i] >= id })
-		if i < len(t.Jobs) && t.Jobs[i] == id {
+		if t.has(id) {
 			return t.Id
 		}
 	}
@@ -151,7 +149,7 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 		}
 	case "tag":
 		for _, id := range s.Tags() {
-			add(s.tags[id].Name, strconv.Itoa(len(s.tags[id].Jobs))+" jobs")
+			add(s.tags[id].Name, strconv.Itoa(s.tags[id].counts.Total())+" jobs")
 		}
 	case "matrix":
 		for i := len(s.order) - 1; i >= 0; i-- {
@@ -189,7 +187,7 @@ func (s *State) completeSelector(prefix string, add func(value, description stri
 		}
 	case strings.HasPrefix(prefix, "@"):
 		for _, id := range s.Tags() {
-			add("@"+s.tags[id].Name, strconv.Itoa(len(s.tags[id].Jobs))+" jobs")
+			add("@"+s.tags[id].Name, strconv.Itoa(s.tags[id].counts.Total())+" jobs")
 		}
 	case strings.HasPrefix(prefix, "class="):
 		for _, name := range s.Classes() {

@@ -195,7 +195,7 @@ func (s *State) selectOne(word string, sel Selector) ([]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.keep(s.tags[id].Jobs, sel), nil
+		return s.keep(s.tags[id].jobs(), sel), nil
 	case BaseClass, BaseMachine:
 		if _, known := s.index.number[sel.Name]; !known {
 			if sel.Base == BaseClass {
@@ -218,7 +218,7 @@ func (s *State) selectID(sel Selector) ([]uint64, error) {
 		return s.cells(m, sel), nil
 	}
 	if t := s.tags[id]; t != nil {
-		return s.keep(t.Jobs, sel), nil
+		return s.keep(t.jobs(), sel), nil
 	}
 	e := errorf(NotFound, "no job %d", id)
 	if id == 0 {

@@ -55,12 +55,6 @@ type job struct {
 	due  bool  // its retry has waited long enough
 }
 
-// tag is a tag with its jobs in ascending order.
-type tag struct {
-	*statepb.Tag
-	counts Counts
-}
-
 // NewState is the state before the first change.
 func NewState() *State {
 	return &State{
@@ -304,7 +298,7 @@ func (s *State) forget(j *statepb.Job) error {
 	}
 	s.ask(func(f Fleet) { f.ForgetLogs(j.Id) })
 	if t := s.tags[j.Tag]; t != nil {
-		t.Jobs = without(t.Jobs, j.Id)
+		t.put(j.Id, false)
 	}
 	return nil
 }

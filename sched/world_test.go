@@ -310,7 +310,7 @@ func dump(s *State) []string {
 		put("name %s: %d", name, s.named[name])
 	}
 	for _, id := range s.Tags() {
-		put("tag: %v %s", s.tags[id].counts, text(s.tags[id].Tag))
+		put("tag: %v %s", s.tags[id].counts, text(s.tags[id].record()))
 	}
 	for _, addr := range sorted(s.machines) {
 		m := s.machines[addr]
