@@ -164,7 +164,7 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 			return fmt.Errorf("job %d is of a cell that isn't there: %d of matrix %d", j.Id, j.Cell, j.Matrix)
 		}
 		s.addRestarted(m, j.Id, uint32(j.Cell))
-		m.Restarted = append(m.Restarted, &statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell)})
+		m.Restarted = append(m.Restarted, &statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell), Ran: m.settingsNumber(m.settingsOf(j.Job))})
 	}
 	if t := s.tags[j.Tag]; t != nil {
 		t.put(j.Id, true)

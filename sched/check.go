@@ -80,7 +80,7 @@ func (s *State) checkCounts() error {
 	if got := s.CountsByClass(); !maps.Equal(got, classes) {
 		errs = append(errs, fmt.Errorf("the classes count %v, a scan gives %v", got, classes))
 	}
-	errs = append(errs, s.checkHomes())
+	errs = append(errs, s.checkHomes(), s.checkSettings())
 	for m, c := range matrices {
 		if *c != m.counts {
 			errs = append(errs, fmt.Errorf("matrix %d counts %v, a scan gives %v", m.Id, m.counts, *c))
@@ -125,6 +125,22 @@ func (s *State) checkHomes() error {
 		}
 		if h := m.homes[len(m.homes)-1]; h.from+h.cells != m.Cells {
 			return fmt.Errorf("matrix %d has ids for %d of %d cells", m.Id, h.from+h.cells, m.Cells)
+		}
+	}
+	return nil
+}
+
+// checkSettings checks that matrices know what their jobs were made with.
+func (s *State) checkSettings() error {
+	for _, m := range s.order {
+		for c := range m.Cells {
+			id, is := m.counting(c), m.settingsOf(m.Template)
+			if n := m.ranBy(c); n > 0 {
+				is = m.Ran[n-1]
+			}
+			if j := s.Job(id); j != nil && !sameSettings(m.settingsOf(j), is) {
+				return fmt.Errorf("job %d was made with %v, its matrix says %v", id, m.settingsOf(j), is)
+			}
 		}
 	}
 	return nil

@@ -51,10 +51,7 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		}
 	}
 	want.Template.Tag = m.Template.Tag
-	if m.Template.Code.GetHash() != want.Template.Code.GetHash() {
-		p.warn("the code is not what it was when the matrix was submitted: cells that are done ran %s", codeName(m.Template.Code))
-	}
-	p.changedVars(m, want)
+	p.otherSettings(m, want)
 	g := newGrowth(m, want)
 	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
 		return Plan{}, Growth{}, errorf(Invalid, "matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).hint("begin a new matrix")
@@ -133,30 +130,6 @@ func (m *matrix) sameSweep(want *statepb.Matrix) error {
 		return other("seed", fmt.Sprint(m.Seed), fmt.Sprint(want.Seed))
 	}
 	return nil
-}
-
-// changedVars warns when a variable of the daemon's has another value than the cells that are done have seen.
-func (p *planner) changedVars(m *matrix, want *statepb.Matrix) {
-	for _, v := range want.Template.Vars {
-		for _, old := range m.Template.Vars {
-			if old.Name == v.Name && !v.Secret && !bytes.Equal(old.Value, v.Value) {
-				p.warn("the variable %s is %s now, and was %s when the matrix was submitted: cells that are done have the old value", v.Name, v.Value, old.Value)
-			}
-		}
-	}
-}
-
-// codeName names code for messages.
-func codeName(c *statepb.Code) string {
-	switch {
-	case c == nil:
-		return "without code of their own"
-	case c.Commit == "":
-		return "the code " + c.Hash[:min(len(c.Hash), 12)]
-	case c.Diff != "":
-		return "commit " + c.Commit[:min(len(c.Commit), 12)] + " with changes"
-	}
-	return "commit " + c.Commit[:min(len(c.Commit), 12)]
 }
 
 // growth compares the cells that a matrix has with those that it is to have.
@@ -339,6 +312,7 @@ func (m *matrix) setEnds(c *statepb.MatrixGrown) {
 // retemplate gives the cells without a record of their own
 // other settings; a priority is also a place in the queue.
 func (s *State) retemplate(m *matrix, template *statepb.Job) {
+	m.keepSettings(template)
 	m.Template = template
 	if m.item != nil && m.item.priority != template.Priority {
 		s.dequeueMatrix(m)

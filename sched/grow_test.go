@@ -22,6 +22,9 @@ func (d *driver) growMatrix(t *rapid.T) {
 	spec.Job.Repeat = rapid.IntRange(1, 3).Draw(t, "repeat")
 	spec.Job.MaxFailures = rapid.IntRange(0, 1).Draw(t, "retries")
 	spec.Job.Priority = rapid.IntRange(0, 1).Draw(t, "priority")
+	if hash := rapid.SampledFrom([]string{"", "c1", "c2"}).Draw(t, "code"); hash != "" {
+		spec.Job.Code = &statepb.Code{Hash: hash}
+	}
 	spec.Metrics = rapid.SampledFrom([]string{"", "out.csv"}).Draw(t, "metrics")
 	spec.Setup = rapid.SampledFrom([][]string{nil, {"make"}, {"make", "check"}}).Draw(t, "setup")
 	axis := func(name string, from ...string) *statepb.Axis {
@@ -336,6 +339,62 @@ func BenchmarkCellViews100k(b *testing.B) {
 		}
 		if n != 100_000 {
 			b.Fatal(n)
+		}
+	}
+}
+
+// TestGrowTellsWhatRan lets a sweep grow with other code and other variables: it names what the cells that are done ran, and how many.
+func TestGrowTellsWhatRan(t *testing.T) {
+	clean := &statepb.Code{Hash: "aaaaaaaaaaaaaaaa", Commit: "0d33"}
+	edited := &statepb.Code{Hash: "bbbbbbbbbbbbbbbb", Commit: "0d33", Diff: "d1"}
+	edited2 := &statepb.Code{Hash: "cccccccccccccccc", Commit: "0d33", Diff: "d2"}
+	w := newWorld()
+	check(t, w.pool("x", 2, "a"))
+	values := []string{"1", "2", "3"}
+	for i, step := range []struct {
+		code *statepb.Code
+		q    string
+		end  int32    // what the new cells exit with
+		want []string // warnings
+	}{
+		{code: clean, q: "1"},
+		{code: edited, q: "1", want: []string{"the code is not what it was: cells that are done ran: 3 commit 0d33; now it is commit 0d33 with changes"}},
+		{code: clean, q: "1", want: []string{"the code is not what it was: cells that are done ran: 1 commit 0d33 with changes, 3 commit 0d33; now it is commit 0d33"}},
+		{code: clean, q: "1", end: 1, want: []string{"the code is not what it was: cells that are done ran: 1 commit 0d33 with changes, 4 commit 0d33; now it is commit 0d33"}},
+		{code: edited2, q: "2", want: []string{ // what failed runs with it again
+			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 with changes (bbbbbbbbbbbb); now it is commit 0d33 with changes (cccccccccccc)",
+			"the variable q is not what it was: cells that are done ran with: 5 q=1; now it is q=2"}},
+		{q: "2", want: []string{
+			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 with changes (bbbbbbbbbbbb), 2 commit 0d33 with changes (cccccccccccc); now it is no code of their own",
+			"the variable q is not what it was: cells that are done ran with: 5 q=1, 2 q=2; now it is q=2"}},
+	} {
+		check(t, w.do(w.s.PlanVar("q", step.q, false, false)))
+		spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}", Code: step.code}, Axes: []*statepb.Axis{{Name: "A", Values: values}}}
+		var p Plan
+		var err error
+		if i == 0 {
+			p, err = w.s.PlanMatrix(spec, false)
+		} else {
+			p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
+		}
+		check(t, w.do(p, err))
+		if diff := cmp.Diff(step.want, p.Warnings); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i+1, diff)
+		}
+		check(t, w.ended(func(string) int32 { return step.end }))
+		values = append(values, fmt.Sprint(len(values)+1))
+
+		// A restart has what its job had, and nothing is forgotten over a snapshot.
+		if i == 2 {
+			w.bulk(t, OpRestart, w.s.Cells(1)[0])
+			check(t, w.ended(func(string) int32 { return 0 }))
+		}
+		snapshot, err := frozen(w.s)
+		check(t, err)
+		back, err := restored(snapshot, nil)
+		check(t, err)
+		if diff := cmp.Diff(dump(w.s), dump(back)); diff != "" {
+			t.Errorf("step %d, restored (-was +is):\n%s", i+1, diff)
 		}
 	}
 }

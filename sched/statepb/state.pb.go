@@ -1429,14 +1429,16 @@ type Matrix struct {
 	Held          bool         `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
 	HeldWhy       string       `protobuf:"bytes,10,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`
 	SubmittedAt   int64        `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
-	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`     // bitmap of the cells that have, or had, a record of their own
-	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"` // oldest first
-	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`        // jobs that failed everywhere, since it was last held or released
-	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`           // ids of the cells that came after the first ones, in the order of the cells
-	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`           // attempts of its cells that exited 0
-	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`          // from which the SEED of each repeat follows
-	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`     // the file among each job's results that has its numbers; "" : none
-	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`         // commands that machines need to have run; see join.go
+	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`                  // bitmap of the cells that have, or had, a record of their own
+	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"`              // oldest first
+	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`                     // jobs that failed everywhere, since it was last held or released
+	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`                        // ids of the cells that came after the first ones, in the order of the cells
+	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`                        // attempts of its cells that exited 0
+	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`                       // from which the SEED of each repeat follows
+	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`                  // the file among each job's results that has its numbers; "" : none
+	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`                      // commands that machines need to have run; see join.go
+	Ran           []*Settings  `protobuf:"bytes,22,rep,name=ran,proto3" json:"ran,omitempty"`                          // what jobs of it were made with, where that differs from its template
+	RanBy         []uint32     `protobuf:"varint,23,rep,packed,name=ran_by,json=ranBy,proto3" json:"ran_by,omitempty"` // for each cell, of which there may be more, the number in ran, from 1, of what its first job was made with; 0: the template
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1611,6 +1613,73 @@ func (x *Matrix) GetSetup() [][]byte {
 	return nil
 }
 
+func (x *Matrix) GetRan() []*Settings {
+	if x != nil {
+		return x.Ran
+	}
+	return nil
+}
+
+func (x *Matrix) GetRanBy() []uint32 {
+	if x != nil {
+		return x.RanBy
+	}
+	return nil
+}
+
+// Settings is what the cells of a matrix may differ in beside their values.
+type Settings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          *Code                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Vars          []*Var                 `protobuf:"bytes,2,rep,name=vars,proto3" json:"vars,omitempty"` // the daemon's variables, none of the cell's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Settings) GetCode() *Code {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *Settings) GetVars() []*Var {
+	if x != nil {
+		return x.Vars
+	}
+	return nil
+}
+
 // Range is a run of consecutive ids that cells of a matrix were given at once.
 type Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1623,7 +1692,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1704,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1717,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -1684,7 +1753,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1765,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1778,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -1738,13 +1807,14 @@ type Restarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Cell          uint32                 `protobuf:"varint,2,opt,name=cell,proto3" json:"cell,omitempty"`
+	Ran           uint32                 `protobuf:"varint,3,opt,name=ran,proto3" json:"ran,omitempty"` // as in ran_by
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1826,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1839,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -1786,6 +1856,13 @@ func (x *Restarted) GetCell() uint32 {
 	return 0
 }
 
+func (x *Restarted) GetRan() uint32 {
+	if x != nil {
+		return x.Ran
+	}
+	return 0
+}
+
 type Axis struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1796,7 +1873,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1885,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1898,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Axis) GetName() string {
@@ -1866,7 +1943,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1955,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +1968,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Machine) GetAddr() string {
@@ -2047,7 +2124,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2136,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2149,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -2125,7 +2202,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2214,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2227,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -2206,7 +2283,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2295,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2308,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -2259,7 +2336,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2348,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2361,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -2319,7 +2396,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2408,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2421,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Work) GetKey() string {
@@ -2370,7 +2447,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2459,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2472,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -2420,7 +2497,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2509,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2522,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -2499,7 +2576,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2588,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2601,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2544,7 +2621,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2633,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2646,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2595,7 +2672,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2607,7 +2684,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2620,7 +2697,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2639,7 +2716,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2728,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2741,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2684,7 +2761,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2773,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2786,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2736,7 +2813,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +2825,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +2838,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2788,7 +2865,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2877,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2890,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2840,7 +2917,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2929,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2942,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -2891,7 +2968,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +2980,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +2993,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -2937,7 +3014,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3026,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3039,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -2995,7 +3072,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3084,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3097,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -3047,7 +3124,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3136,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3149,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -3148,7 +3225,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3237,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3250,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -3200,7 +3277,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3289,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3302,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -3252,7 +3329,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3341,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3354,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3304,7 +3381,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +3393,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3406,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3356,7 +3433,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3445,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3458,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3412,7 +3489,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +3501,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +3514,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -3492,7 +3569,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +3581,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3594,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -3544,7 +3621,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3633,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3646,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3595,7 +3672,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3684,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3697,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3639,7 +3716,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3728,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3741,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3685,7 +3762,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3774,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3787,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3745,7 +3822,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3834,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3847,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3804,7 +3881,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +3893,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +3906,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3855,7 +3932,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +3944,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +3957,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3901,7 +3978,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +3990,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4003,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -3962,7 +4039,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4051,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4064,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VarSet) GetName() string {
@@ -4027,7 +4104,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4116,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4129,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -4071,7 +4148,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4083,7 +4160,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4096,7 +4173,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -4116,7 +4193,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4205,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4218,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4173,7 +4250,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4185,7 +4262,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4198,7 +4275,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4264,7 +4341,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +4353,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4366,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Record) GetState() *State {
@@ -4387,7 +4464,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +4476,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +4489,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Piece) GetData() []byte {
@@ -4440,7 +4517,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4452,7 +4529,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4465,7 +4542,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4494,7 +4571,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4506,7 +4583,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4519,7 +4596,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4558,7 +4635,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4570,7 +4647,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4583,7 +4660,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4781,7 +4858,7 @@ const file_state_proto_rawDesc = "" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
 	"last_words\x18# \x01(\tR\tlastWords\x12\x19\n" +
-	"\bsame_cmd\x18$ \x01(\bR\asameCmd\"\xe4\x04\n" +
+	"\bsame_cmd\x18$ \x01(\bR\asameCmd\"\xa8\x05\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4804,7 +4881,12 @@ const file_state_proto_rawDesc = "" +
 	"\x04runs\x18\x11 \x01(\v2\x15.jobserver.state.RunsR\x04runs\x12\x12\n" +
 	"\x04seed\x18\x12 \x01(\x04R\x04seed\x12\x18\n" +
 	"\ametrics\x18\x13 \x01(\tR\ametrics\x12\x14\n" +
-	"\x05setup\x18\x14 \x03(\fR\x05setup\"]\n" +
+	"\x05setup\x18\x14 \x03(\fR\x05setup\x12+\n" +
+	"\x03ran\x18\x16 \x03(\v2\x19.jobserver.state.SettingsR\x03ran\x12\x15\n" +
+	"\x06ran_by\x18\x17 \x03(\rR\x05ranBy\"_\n" +
+	"\bSettings\x12)\n" +
+	"\x04code\x18\x01 \x01(\v2\x15.jobserver.state.CodeR\x04code\x12(\n" +
+	"\x04vars\x18\x02 \x03(\v2\x14.jobserver.state.VarR\x04vars\"]\n" +
 	"\x05Range\x12\x1b\n" +
 	"\tfirst_job\x18\x01 \x01(\x04R\bfirstJob\x12\x14\n" +
 	"\x05cells\x18\x02 \x01(\rR\x05cells\x12!\n" +
@@ -4812,10 +4894,11 @@ const file_state_proto_rawDesc = "" +
 	"\x04Runs\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x18\n" +
 	"\aseconds\x18\x02 \x01(\x01R\aseconds\x12\x18\n" +
-	"\asquares\x18\x03 \x01(\x01R\asquares\"1\n" +
+	"\asquares\x18\x03 \x01(\x01R\asquares\"C\n" +
 	"\tRestarted\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
-	"\x04cell\x18\x02 \x01(\rR\x04cell\"2\n" +
+	"\x04cell\x18\x02 \x01(\rR\x04cell\x12\x10\n" +
+	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\"\x8b\x04\n" +
@@ -5066,7 +5149,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -5078,91 +5161,92 @@ var file_state_proto_goTypes = []any{
 	(*Var)(nil),             // 7: jobserver.state.Var
 	(*Attempt)(nil),         // 8: jobserver.state.Attempt
 	(*Matrix)(nil),          // 9: jobserver.state.Matrix
-	(*Range)(nil),           // 10: jobserver.state.Range
-	(*Runs)(nil),            // 11: jobserver.state.Runs
-	(*Restarted)(nil),       // 12: jobserver.state.Restarted
-	(*Axis)(nil),            // 13: jobserver.state.Axis
-	(*Machine)(nil),         // 14: jobserver.state.Machine
-	(*Failure)(nil),         // 15: jobserver.state.Failure
-	(*RunRef)(nil),          // 16: jobserver.state.RunRef
-	(*Obligation)(nil),      // 17: jobserver.state.Obligation
-	(*Tag)(nil),             // 18: jobserver.state.Tag
-	(*Work)(nil),            // 19: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 20: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 21: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 22: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 23: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 24: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 25: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 26: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 27: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 28: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 29: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 30: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 31: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 32: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 33: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 34: jobserver.state.Dispatched
-	(*Started)(nil),         // 35: jobserver.state.Started
-	(*Ended)(nil),           // 36: jobserver.state.Ended
-	(*NotStarted)(nil),      // 37: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 38: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 39: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 40: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 41: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 42: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 43: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 44: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 45: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 46: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 47: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 48: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 49: jobserver.state.VarSet
-	(*TagMade)(nil),         // 50: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 51: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 52: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 53: jobserver.state.Noticed
-	(*Record)(nil),          // 54: jobserver.state.Record
-	(*Piece)(nil),           // 55: jobserver.state.Piece
-	(*State)(nil),           // 56: jobserver.state.State
-	(*Block)(nil),           // 57: jobserver.state.Block
-	(*Index)(nil),           // 58: jobserver.state.Index
+	(*Settings)(nil),        // 10: jobserver.state.Settings
+	(*Range)(nil),           // 11: jobserver.state.Range
+	(*Runs)(nil),            // 12: jobserver.state.Runs
+	(*Restarted)(nil),       // 13: jobserver.state.Restarted
+	(*Axis)(nil),            // 14: jobserver.state.Axis
+	(*Machine)(nil),         // 15: jobserver.state.Machine
+	(*Failure)(nil),         // 16: jobserver.state.Failure
+	(*RunRef)(nil),          // 17: jobserver.state.RunRef
+	(*Obligation)(nil),      // 18: jobserver.state.Obligation
+	(*Tag)(nil),             // 19: jobserver.state.Tag
+	(*Work)(nil),            // 20: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 21: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),  // 22: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 23: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 24: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 25: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 26: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 27: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 28: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 29: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 30: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 31: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 32: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 33: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 34: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 35: jobserver.state.Dispatched
+	(*Started)(nil),         // 36: jobserver.state.Started
+	(*Ended)(nil),           // 37: jobserver.state.Ended
+	(*NotStarted)(nil),      // 38: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 39: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 40: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 41: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 42: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 43: jobserver.state.Settled
+	(*MachineAdded)(nil),    // 44: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 45: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 46: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 47: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 48: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 49: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 50: jobserver.state.VarSet
+	(*TagMade)(nil),         // 51: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 52: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 53: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 54: jobserver.state.Noticed
+	(*Record)(nil),          // 55: jobserver.state.Record
+	(*Piece)(nil),           // 56: jobserver.state.Piece
+	(*State)(nil),           // 57: jobserver.state.State
+	(*Block)(nil),           // 58: jobserver.state.Block
+	(*Index)(nil),           // 59: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	20, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	22, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	23, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	24, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	25, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	26, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	27, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	28, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	30, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	31, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	32, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	33, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	29, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	21, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	34, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	35, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	36, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	37, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	38, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	39, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	40, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	42, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	41, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	43, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	44, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	45, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	46, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	47, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	48, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	49, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	50, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	52, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	51, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	53, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	21, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	23, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	24, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	25, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	26, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	27, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	28, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	29, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	31, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	32, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	33, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	34, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	30, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	22, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	35, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	36, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	37, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	38, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	39, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	40, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	41, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	43, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	42, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	44, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	45, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	46, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	47, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	48, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	49, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	50, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	51, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	53, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	52, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	54, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
 	7,  // 34: jobserver.state.Job.vars:type_name -> jobserver.state.Var
 	7,  // 35: jobserver.state.Job.env:type_name -> jobserver.state.Var
 	5,  // 36: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
@@ -5172,45 +5256,48 @@ var file_state_proto_depIdxs = []int32{
 	6,  // 40: jobserver.state.Job.code:type_name -> jobserver.state.Code
 	2,  // 41: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
 	4,  // 42: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	13, // 43: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	12, // 44: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	10, // 45: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	11, // 46: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	15, // 47: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	16, // 48: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 49: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,  // 50: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	9,  // 51: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 52: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	13, // 53: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	10, // 54: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 55: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	16, // 56: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	16, // 57: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 58: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	16, // 59: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	16, // 60: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	16, // 61: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	14, // 62: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	14, // 63: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	18, // 64: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	56, // 65: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 66: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 67: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	14, // 68: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 69: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	18, // 70: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	52, // 71: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	17, // 72: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	19, // 73: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	57, // 74: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	58, // 75: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	55, // 76: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	14, // 43: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	13, // 44: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	11, // 45: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	12, // 46: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	10, // 47: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	6,  // 48: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	7,  // 49: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	16, // 50: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	17, // 51: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 52: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,  // 53: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	9,  // 54: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 55: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	14, // 56: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	11, // 57: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 58: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	17, // 59: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	17, // 60: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 61: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	17, // 62: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	17, // 63: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	17, // 64: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	15, // 65: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	15, // 66: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	19, // 67: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	57, // 68: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 69: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 70: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	15, // 71: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 72: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	19, // 73: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	53, // 74: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	18, // 75: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	20, // 76: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	58, // 77: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	59, // 78: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	56, // 79: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	80, // [80:80] is the sub-list for method output_type
+	80, // [80:80] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5218,14 +5305,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[30].OneofWrappers = []any{}
+	file_state_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
