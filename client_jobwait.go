@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"jobserver/api"
@@ -51,7 +52,7 @@ func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.D
 		switch {
 		case reply.Done:
 			progress.clear()
-			return waitResult(e, reply)
+			return waitResult(e, words, reply)
 		case !deadline.IsZero() && !e.now().Before(deadline):
 			progress.clear()
 			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
@@ -98,8 +99,8 @@ func (b *blockedNote) look(why string) {
 	}
 }
 
-// waitResult turns what became of the jobs into the command's end.
-func waitResult(e *env, reply *api.WaitReply) error {
+// waitResult turns what became of the jobs into the command's end. Results that were not copied fail no job: the copy can be tried again.
+func waitResult(e *env, words []string, reply *api.WaitReply) error {
 	if reply.Total == 1 {
 		if reply.Error != "" {
 			e.note("job %d: %s", reply.JID, view.Clean(reply.Error))
@@ -111,11 +112,25 @@ func waitResult(e *env, reply *api.WaitReply) error {
 	}
 	c := reply.Counts
 	if c.Uncopied > 0 {
-		e.note("the results of %s were not copied", counted(c.Uncopied, "job"))
+		which := view.Clean(uncopiedOf(words))
+		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists them", counted(c.Uncopied, "job"), e.name, which, e.name, which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
 		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
 		return exitStatus(exitFailed)
 	}
 	return nil
+}
+
+// uncopiedOf selects those whose results were not copied, of the jobs that the words select.
+func uncopiedOf(words []string) string {
+	const filter = ":uncopied"
+	if len(words) > 3 { // of jobs one by one
+		return filter
+	}
+	which := make([]string, len(words))
+	for i, word := range words {
+		which[i] = strings.TrimSuffix(word, filter) + filter
+	}
+	return strings.Join(which, " ")
 }

@@ -99,7 +99,7 @@ func (c *machineLs) Run(ctx context.Context, e *env) error {
 	}
 	for _, m := range reply.Machines {
 		if m.Hint != "" {
-			e.note("%s: hint: %s", view.Clean(m.Addr), view.Clean(m.Hint))
+			e.note("%s: hint: %s", view.Clean(m.Addr), view.Clean(e.called(m.Hint)))
 		}
 	}
 	return nil

@@ -48,6 +48,9 @@ func whyMany(ctx context.Context, e *env, d daemon, words []string) error {
 	c := reply.Counts
 	fmt.Fprintf(e.stdout, "%s: %d done, %d failed, %d lost, %d canceled, %d to go\n",
 		counted(c.Total(), "job"), c.Done, c.Failed, c.Lost, c.Canceled, c.Unfinished())
+	if c.Uncopied > 0 {
+		whyUncopied(e, words, reply)
+	}
 	if len(reply.Groups) == 0 {
 		fmt.Fprintln(e.stdout, "no attempt has failed")
 		return nil
@@ -63,6 +66,17 @@ func whyMany(ctx context.Context, e *env, d daemon, words []string) error {
 		fmt.Fprintln(e.stdout, view.Clean(line))
 	}
 	return nil
+}
+
+// whyUncopied tells why results were not copied, of one job of each sort.
+func whyUncopied(e *env, words []string, reply *api.WhyManyReply) {
+	fmt.Fprintf(e.stdout, "the results of %s were not copied; `%s ls %s` lists them\n", counted(reply.Counts.Uncopied, "job"), e.name, view.Clean(uncopiedOf(words)))
+	for _, g := range reply.Uncopied {
+		fmt.Fprintf(e.stdout, "  %s, such as %d: %s\n", counted(g.Jobs, "job"), g.Example, view.Clean(g.Error))
+		if g.Hint != "" {
+			fmt.Fprintf(e.stdout, "  hint: %s\n", view.Clean(e.called(g.Hint)))
+		}
+	}
 }
 
 // failureColumns are those of the groups.

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"jobserver/api"
 	"jobserver/sched"
@@ -23,22 +24,26 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 	var ids []uint64
 	err := s.read(func(st *sched.State) (err error) {
 		ids, err = st.Select(args.Selectors)
-		var counts sched.Counts
-		for _, id := range ids {
-			counts.By[st.Status(id)]++
-		}
-		reply.Counts = countsOf(counts)
+		reply.Counts = countsOf(st.Count(ids))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	var found []finding
+	var uncopied []copyFailure
 	for page := range slices.Chunk(ids, sched.MaxPage) {
 		err := s.read(func(st *sched.State) error {
 			for _, id := range page {
 				if j := st.Job(id); j != nil {
 					found = append(found, findings(j)...)
+					if j.Status == sched.Done && j.Results == statepb.Results_RESULTS_FAILED {
+						why, err := st.Why(id, time.Now())
+						if err != nil {
+							return err
+						}
+						uncopied = append(uncopied, copyFailure{id, j.ResultsError, why.Hint})
+					}
 				}
 			}
 			return nil
@@ -48,8 +53,32 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 		}
 	}
 	s.readLastLines(s.ctx, found)
-	reply.Groups, reply.Standouts = groupFailures(found), standouts(found)
+	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found), groupCopies(uncopied)
 	return nil
+}
+
+// copyFailure is a job that is done, and whose results were not copied.
+type copyFailure struct {
+	job       uint64
+	why, hint string
+}
+
+// groupCopies puts jobs together whose results were not copied for the same reason, but for numbers. The most frequent comes first.
+func groupCopies(found []copyFailure) []api.CopyFailures {
+	groups := map[string]*api.CopyFailures{}
+	for _, f := range found {
+		key := variable.ReplaceAllString(f.why, "#")
+		if groups[key] == nil {
+			groups[key] = &api.CopyFailures{Error: f.why, Hint: f.hint, Example: f.job}
+		}
+		groups[key].Jobs++
+	}
+	var out []api.CopyFailures
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		out = append(out, *groups[key])
+	}
+	slices.SortStableFunc(out, func(a, b api.CopyFailures) int { return b.Jobs - a.Jobs })
+	return out[:min(len(out), maxGroups)]
 }
 
 // finding is an attempt that has succeeded or failed, with what it might have to do with that.

@@ -198,6 +198,15 @@ type WhyManyReply struct {
 	Counts    Counts         `json:"counts"`
 	Groups    []FailureGroup `json:"groups,omitempty"`
 	Standouts []string       `json:"standouts,omitempty"` // in words: the machines and values that fail while others don't
+	Uncopied  []CopyFailures `json:"uncopied,omitempty"`  // jobs that are done, and whose results were not copied, by the reason
+}
+
+// CopyFailures are jobs that are done, and whose results were not copied for the same reason.
+type CopyFailures struct {
+	Error   string `json:"error"` // of the example; the others' differ in numbers at most
+	Hint    string `json:"hint,omitempty"`
+	Jobs    int    `json:"jobs"`
+	Example uint64 `json:"example"`
 }
 
 // FailureGroup are attempts that failed alike.

@@ -279,5 +279,9 @@ func recopyHint(id uint64, why string) string {
 	case strings.Contains(why, "record has that name"):
 		return "let the job give the file another name: the daemon puts its record beside the results under this one"
 	}
-	return fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
+	again := fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
+	if strings.Contains(why, "exists already") {
+		return "move or remove what is in the way first; then " + again
+	}
+	return again
 }
