@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/view"
@@ -22,7 +22,9 @@ import (
 // WhyMany groups what made many jobs fail by its cause, and says what the failures have in common.
 func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error {
 	var ids []uint64
+	var hidden redact.Redactor
 	err := s.read(func(st *sched.State) (err error) {
+		hidden = redact.New(targets(st).Secrets...)
 		ids, err = st.Select(args.Selectors)
 		reply.Counts = countsOf(st.Count(ids))
 		return err
@@ -52,7 +54,7 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 			return err
 		}
 	}
-	s.readLastLines(s.ctx, found)
+	s.readLastLines(s.ctx, found, hidden)
 	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found), groupCopies(uncopied)
 	return nil
 }
@@ -124,7 +126,7 @@ func findings(j *statepb.Job) []finding {
 const maxTails = 2000
 
 // readLastLines looks into the logs of the failed attempts, the newest if there are very many.
-func (s *service) readLastLines(ctx context.Context, found []finding) {
+func (s *service) readLastLines(ctx context.Context, found []finding, hidden redact.Redactor) {
 	left := maxTails
 	for i := range slices.Backward(found) {
 		f := &found[i]
@@ -133,15 +135,15 @@ func (s *service) readLastLines(ctx context.Context, found []finding) {
 		}
 		left--
 		for _, stderr := range []bool{true, false} {
-			if f.line = lastLine(sched.LogPath(s.settings.LogDir, f.ref, stderr)); f.line != "" {
+			if f.line = lastLine(sched.LogPath(s.settings.LogDir, f.ref, stderr), hidden); f.line != "" {
 				break
 			}
 		}
 	}
 }
 
-// lastLine is the last line of a file that isn't blank, cut to what fits a table; "" when there is none.
-func lastLine(path string) string {
+// lastLine is the last line of a file that isn't blank, cut to what fits a table and without secrets; "" when there is none.
+func lastLine(path string, hidden redact.Redactor) string {
 	file, err := os.Open(path)
 	if err != nil {
 		return ""
@@ -157,8 +159,12 @@ func lastLine(path string) string {
 	if err != nil {
 		return ""
 	}
-	text = bytes.TrimSpace(text)
-	line := strings.TrimSpace(strings.ToValidUTF8(string(text[bytes.LastIndexByte(text, '\n')+1:]), "\uFFFD"))
+	all := string(text)
+	if len(text) == tail {
+		all = "…" + all // a secret may have been cut
+	}
+	all = strings.TrimSpace(hidden.Redact(all))
+	line := strings.TrimSpace(strings.ToValidUTF8(all[strings.LastIndexByte(all, '\n')+1:], "\uFFFD"))
 	if len(line) > 200 {
 		line = strings.ToValidUTF8(line[:200], "") + "…"
 	}

@@ -1,20 +1,21 @@
 package fleet
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"strings"
+
+	"jobserver/redact"
 )
 
 // lastSaid is the end of the first of the log files that isn't
-// blank, as one line: up to three lines, and 300 bytes.
-func lastSaid(paths ...string) string {
+// blank, as one line: up to three lines, and 300 bytes, without secrets.
+func lastSaid(secrets redact.Redactor, paths ...string) string {
 	for _, path := range paths {
 		var lines []string
-		for line := range bytes.Lines(endOf(path, 4<<10)) {
-			if line = bytes.TrimSpace(line); len(line) > 0 {
-				lines = append(lines, plain(string(line)))
+		for line := range strings.Lines(secrets.Redact(string(endOf(path, 4<<10)))) {
+			if line = strings.TrimSpace(line); line != "" {
+				lines = append(lines, plain(line))
 			}
 		}
 		text := strings.Join(lines[max(len(lines)-3, 0):], " / ")
@@ -28,7 +29,7 @@ func lastSaid(paths ...string) string {
 	return ""
 }
 
-// endOf is the last bytes of a file, nil when it can't be read.
+// endOf is the last bytes of a file, nil when it can't be read. Where there are more, it begins with "…".
 func endOf(path string, size int64) []byte {
 	file, err := os.Open(path)
 	if err != nil {
@@ -42,6 +43,9 @@ func endOf(path string, size int64) []byte {
 	b, err := io.ReadAll(io.NewSectionReader(file, max(info.Size()-size, 0), size))
 	if err != nil {
 		return nil
+	}
+	if info.Size() > size {
+		b = append([]byte("…"), b...)
 	}
 	return b
 }

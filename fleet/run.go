@@ -12,6 +12,7 @@ import (
 
 	"jobserver/agent"
 	"jobserver/failpoint"
+	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -417,13 +418,22 @@ func (m *machine) finish(r *run, v verdict) {
 	})
 }
 
+// secrets are those that the run was given.
+func (r *run) secrets() redact.Redactor {
+	var values []string
+	for _, v := range r.spec.Secrets {
+		values = append(values, string(v))
+	}
+	return redact.New(values...)
+}
+
 // outcome is a verdict as sched hears it.
 func (r *run) outcome(v verdict) sched.Outcome {
 	switch {
 	case v.exit != nil:
 		result := r.result(v.exit, v.note)
 		if r.spec != nil && r.spec.Setup && (result.ExitCode != 0 || result.Signal != "" || result.Cause != statepb.Cause_EXITED) {
-			result.LastWords = lastSaid(r.err.path, r.out.path)
+			result.LastWords = lastSaid(r.secrets(), r.err.path, r.out.path)
 		}
 		return sched.Ended{Ref: r.ref, Result: result}
 	case v.lost != "":

@@ -59,7 +59,7 @@ func (n *Notifier) end(said *tail) string {
 		text = "…" + text
 	}
 	t := n.current()
-	text = t.hidden.redact(strings.TrimSpace(text))
+	text = t.hidden.Redact(strings.TrimSpace(text))
 	if cut := len(text) - 300; cut > 0 {
 		text = "…" + strings.TrimSpace(strings.ToValidUTF8(text[cut:], ""))
 	}

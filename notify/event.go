@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
+
+	"jobserver/redact"
 )
 
 // Kind says what sort of thing happened. The names are those that `--on` and the `--notify-…` flags take.
@@ -104,19 +105,9 @@ const maxText = 500
 
 // plain makes a short line of a text, as it may have come from a job or a machine.
 func plain(text string) string {
-	text = oneLine(text)
+	text = redact.OneLine(text)
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	return text
-}
-
-// oneLine makes one line without control characters of a text.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
 }

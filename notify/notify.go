@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"jobserver/redact"
 )
 
 // Options configure a Notifier.
@@ -52,11 +54,11 @@ type Command struct {
 
 // Targets are where messages go. What is empty gets none.
 type Targets struct {
-	Slack     string   // the URL of a Slack webhook
-	SlackUser string   // member to mention where it matters
-	Webhook   string   // a URL that takes a Message as JSON
-	Secrets   []string // values that must not leave, beside these URLs
-	hidden    redactor // of all three, as Direct makes it
+	Slack     string          // the URL of a Slack webhook
+	SlackUser string          // member to mention where it matters
+	Webhook   string          // a URL that takes a Message as JSON
+	Secrets   []string        // values that must not leave, beside these URLs
+	hidden    redact.Redactor // of all three, as Direct makes it
 }
 
 // Stats count what was done since the start.
@@ -130,7 +132,7 @@ func defaultTo(d *time.Duration, value time.Duration) {
 
 // Direct says where messages go from now on.
 func (n *Notifier) Direct(t Targets) {
-	t.hidden = newRedactor(append([]string{t.Slack, t.Webhook}, t.Secrets...)...)
+	t.hidden = redact.New(append([]string{t.Slack, t.Webhook}, t.Secrets...)...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.targets = t
@@ -159,8 +161,8 @@ func (n *Notifier) count(f func(*Stats)) {
 func (n *Notifier) Add(events ...Event) {
 	t := n.current()
 	for _, e := range events {
-		e.Text = plain(t.hidden.redact(e.Text))
-		e.Cause = plain(t.hidden.redact(e.Cause))
+		e.Text = plain(t.hidden.Redact(e.Text))
+		e.Cause = plain(t.hidden.Redact(e.Cause))
 		for _, r := range n.receivers {
 			r.add(e, r.wants(&e, &t))
 		}

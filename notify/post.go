@@ -131,7 +131,7 @@ func (n *Notifier) beginning(said []byte) string {
 		text += "…"
 	}
 	t := n.current()
-	if text = t.hidden.redact(strings.TrimSpace(text)); len(text) > 200 {
+	if text = t.hidden.Redact(strings.TrimSpace(text)); len(text) > 200 {
 		text = strings.ToValidUTF8(text[:200], "") + "…"
 	}
 	return text

@@ -151,7 +151,7 @@ func (r *receiver) drop(groups []*group, err error) {
 
 func (r *receiver) clean(err error) string {
 	t := r.n.current()
-	return plain(t.hidden.redact(err.Error()))
+	return plain(t.hidden.Redact(err.Error()))
 }
 
 // sayGoodbye tries once what waits.

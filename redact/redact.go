@@ -1,29 +1,32 @@
-package notify
+// Package redact takes secrets out of what people are shown: messages, listings, logs of the daemon.
+package redact
 
 import (
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // shortest is how long a secret has to be to be taken out of texts, in bytes: hiding a shorter one would make texts unreadable, and
 // show it by what is missing. A line of a secret of several lines has to be twice as long.
 const shortest = 4
 
-// redactor takes secrets out of texts. There is no other: texts go through it raw, before they are made one line or cut, which would
+// Redactor takes secrets out of texts. There is no other: texts go through it raw, before they are made one line or cut, which would
 // leave nothing to find of a secret and much of it to read.
-type redactor []string // what a secret may look like
+type Redactor []string // what a secret may look like
 
-func newRedactor(secrets ...string) redactor {
-	var forms redactor
+// New makes one that knows the secrets' values. It is empty without any, and leaves texts as they are.
+func New(secrets ...string) Redactor {
+	var forms Redactor
 	for _, secret := range secrets {
 		if len(secret) < shortest {
 			continue
 		}
-		// As it is, as plain makes it, as commands are shown; and its lines, of which the scheduler may have taken the last ones.
-		forms = append(forms, secret, oneLine(secret), strings.Join(strings.Fields(secret), " "))
+		// As it is, as OneLine makes it, as commands are shown; and its lines, of which the scheduler may have taken the last ones.
+		forms = append(forms, secret, OneLine(secret), strings.Join(strings.Fields(secret), " "))
 		for line := range strings.Lines(secret) {
 			if line = strings.TrimSpace(line); len(line) >= 2*shortest {
-				forms = append(forms, line, oneLine(line))
+				forms = append(forms, line, OneLine(line))
 			}
 		}
 	}
@@ -31,9 +34,9 @@ func newRedactor(secrets ...string) redactor {
 	return slices.DeleteFunc(slices.Compact(forms), func(form string) bool { return len(form) < shortest })
 }
 
-// redact puts "(secret)" in the place of all that belongs to a secret. Secrets may overlap, or be part of others: what is hidden is all
+// Redact puts "(secret)" in the place of all that belongs to a secret. Secrets may overlap, or be part of others: what is hidden is all
 // that any of them covers. Where a text was cut before, which "…" shows, a part of a secret counts.
-func (r redactor) redact(text string) string {
+func (r Redactor) Redact(text string) string {
 	const cut = "…"
 	type span struct{ from, to int }
 	var spans []span
@@ -82,4 +85,14 @@ func (r redactor) redact(text string) string {
 	}
 	b.WriteString(text[shown:])
 	return b.String()
+}
+
+// OneLine makes one line without control characters of a text.
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
 }
