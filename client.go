@@ -30,6 +30,7 @@ type env struct {
 
 	ssh       ssh.Options // for --host; the zero ones take the user's configuration
 	globals   globals
+	named     bool     // the command line says where the daemon is
 	words     []string // the command's own flags as they were given, in their order
 	config    config
 	configErr error       // why the config file couldn't be read
@@ -100,7 +101,7 @@ func (e *env) findDaemon(words []string) {
 			g.Host, said = value, true
 		}
 	}
-	if !said {
+	if e.named = said; !said {
 		g.Socket, g.Address, g.Host = e.getenv("JOBSERVER_SOCKET"), e.getenv("JOBSERVER_ADDRESS"), e.getenv("JOBSERVER_HOST")
 		said = firstNonEmpty(g.Socket, g.Address, g.Host) != ""
 	}

@@ -41,7 +41,7 @@ func (c *ServeCmd) Run(ctx context.Context, e *env) error {
 	if err := settings.placeWords(e); err != nil {
 		return err
 	}
-	if settings.StateDir != "" && e.globals.Socket == e.getenv("JOBSERVER_SOCKET") {
+	if settings.StateDir != "" && !e.named && e.getenv("JOBSERVER_SOCKET") != "" {
 		e.globals.Socket = "" // the environment's socket is that of another state directory
 	}
 	if settings.StateDir == "" {
