@@ -208,52 +208,12 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 		}
 		return s.settle(j)
 	}
-	switch {
-	case j.Canceling:
-		s.again(j, at)
-	case s.neverStarts(j.Job):
-		s.vacate(j.Job)
-		if s.failed(j, a, at); j.Status == Failed {
-			j.Error = "could not be started: " + c.Error
-		}
-	default:
+	if !j.Canceling {
 		s.blame(j, a, at)
 		j.Error, j.Avoid = c.Error, a.Machine
-		s.again(j, at)
 	}
+	s.again(j, at)
 	return s.settle(j)
-}
-
-// How often in a row a job can't be started, and on how many machines, before that counts as its own failure. Until then it is
-// nobody's: a disk that is full for a moment, or on one machine alone, fails no job that could run later or elsewhere.
-const (
-	startTries    = 5
-	startMachines = 3 // or all that the class has
-)
-
-// neverStarts says that so of a job of which another attempt could not be started.
-func (s *State) neverStarts(j *statepb.Job) bool {
-	tries, on := 0, map[string]bool{}
-	for _, a := range slices.Backward(j.Attempts) {
-		if a.Cause != statepb.Cause_NOT_STARTED {
-			break
-		}
-		tries++
-		on[a.Machine] = true
-	}
-	return tries >= startTries && len(on) >= min(startMachines, s.takers(j.Class))
-}
-
-// takers is how many machines of a class are to be given jobs, whether they are connected or not.
-func (s *State) takers(name string) (n int) {
-	if c := s.classes[name]; c != nil {
-		for _, m := range c.machines {
-			if !m.Draining && !m.Removing {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
