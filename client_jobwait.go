@@ -113,7 +113,7 @@ func waitResult(e *env, words []string, reply *api.WaitReply) error {
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists them", counted(c.Uncopied, "job"), e.name, which, e.name, which)
+		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", counted(c.Uncopied, "job"), e.name, which, e.name, which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
 		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -44,9 +45,17 @@ func (e *env) forScripts() bool {
 // structured tells whether the output has fields, rather than only ids.
 func (e *env) structured() bool { return e.forScripts() && e.format() != view.ID }
 
-// forPeople refuses the formats of programs for what has none of them; hint says what has.
+// forPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
+// environment's are for what has them.
 func (e *env) forPeople(what, hint string) error {
 	if !e.forScripts() {
+		return nil
+	}
+	asked := func(flag string) bool {
+		return slices.ContainsFunc(e.words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
+	}
+	if !asked("--quiet") && !asked("--output") {
+		e.globals.Quiet, e.globals.Output = false, ""
 		return nil
 	}
 	flag := "-o " + string(e.format())

@@ -109,7 +109,7 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		return err
 	}
 	if reply.Repeated = done.repeated; reply.Repeated {
-		if addrs, err = s.repeatedFor(args, reply); err != nil {
+		if addrs, err = s.repeatedFor(args); err != nil {
 			return err
 		}
 	}
@@ -136,16 +136,14 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 	})
 }
 
-// repeatedFor finds the machines of a change that was done before: those that are named, as far as they are there still, or all
-// when classes were named, as the change may have moved their machines. What is done to them after the change harms no other.
-func (s *service) repeatedFor(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) (addrs []string, err error) {
+// repeatedFor finds the machines of a change that was done before: those that are named, or are in a class that is, as far as they are
+// there still.
+func (s *service) repeatedFor(args *api.ChangeMachinesArgs) (addrs []string, err error) {
 	return addrs, s.read(func(st *sched.State) error {
 		for _, addr := range st.Machines() {
-			if named := slices.Contains(args.Addrs, addr); named || len(args.Classes) > 0 {
+			m, _ := st.Machine(addr)
+			if slices.Contains(args.Addrs, addr) || slices.Contains(args.Classes, m.Class) {
 				addrs = append(addrs, addr)
-				if named {
-					reply.Machines = append(reply.Machines, machineOf(st, addr))
-				}
 			}
 		}
 		return nil

@@ -22,8 +22,8 @@ func (c *Client) Facts(ctx context.Context) (Facts, error) {
 }
 
 // TakeOver makes this connection the one that may start the runs below a server's and a machine's id. A start that comes over one that had
-// them before is refused, and ends that connection. It is to be called before List, so that what List doesn't name can't come any more. An error that
-// says nothing of the connection, as of a full disk, leaves it good for all but Start.
+// them before is refused, and ends that connection. It is to be called before List, so that what List doesn't name can't come any more. After an
+// error the connection starts nothing.
 func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
 	r := takeOverRequest{Server: server, Machine: machine}
 	return c.ask(ctx, methodTakeOver, r.fields, nil)

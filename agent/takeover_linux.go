@@ -27,13 +27,15 @@ type takeover struct {
 	file string
 
 	mu     sync.Mutex
-	number string // what the file had when the machine was taken; "" if that has not been possible yet
+	number string // what the file had when the machine was taken; "" if that was not possible
 }
 
-// takeoverFile is in the directory of a machine's runs. No run has such a name.
-const takeoverFile = ".connection"
+// linkFile is where it is counted how often a machine's runs were taken over, beside the runs and not among them.
+func linkFile(root, server, machine string) string {
+	return filepath.Join(root, "links", server, machine)
+}
 
-// takeoverSize is the length of the file: a number, with a newline. It is always written in one piece and in one place, so that it
+// takeoverSize is the length of that file: a number, with a newline. It is always written in one piece and in one place, so that it
 // needs no room on a full disk once it is there.
 const takeoverSize = 20
 
@@ -42,19 +44,26 @@ func (a *agent) takeOver(r takeOverRequest) error {
 	if !validPart(r.Server) || !validPart(r.Machine) {
 		return errorf(KindBadRequest, "take over: %q and %q can't be ids", r.Server, r.Machine)
 	}
-	file := filepath.Join(runsDir(a.root), r.Server, r.Machine, takeoverFile)
+	file := linkFile(a.root, r.Server, r.Machine)
 	a.mu.Lock()
 	if a.taken == nil || a.taken.file != file {
 		a.taken = &takeover{file: file}
 	}
+	t := a.taken
 	a.mu.Unlock()
-	return a.holds()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.number == "" {
+		return t.take()
+	}
+	return t.check()
 }
 
 // errSuperseded ends a connection whose machine was taken over.
 var errSuperseded = &Error{Kind: KindClosed, Msg: "a later connection has taken the machine over"}
 
-// holds is nil as long as the machine is this connection's, or was never taken by it.
+// holds is nil as long as the machine is this connection's, or was never asked for by it. It takes nothing: only who lists the runs
+// afterwards may.
 func (a *agent) holds() error {
 	a.mu.Lock()
 	t := a.taken
@@ -64,15 +73,14 @@ func (a *agent) holds() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.number == "" {
-		return t.take()
-	}
+	return t.check()
+}
+
+// check is nil as long as nobody has counted on.
+func (t *takeover) check() error {
 	now, err := readFile(t.file, takeoverSize)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return t.take() // a hand from outside has tidied up
-	case err == nil && string(now) != t.number:
-		return errSuperseded
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != t.number {
+		return errSuperseded // or a hand from outside has tidied up, and then nobody knows
 	}
 	return err
 }

@@ -70,29 +70,37 @@ func TestTakeOverOthers(t *testing.T) {
 	}
 }
 
-// TestTakeOverLater: what kept a machine from being taken over only keeps runs from being started, and only as long as it is there.
-func TestTakeOverLater(t *testing.T) {
+// TestNotTakenOver: a connection that couldn't take the machine over starts nothing, also when it could by now, and takes it from nobody.
+func TestNotTakenOver(t *testing.T) {
 	m := newMachine(t)
-	dir := filepath.Dir(m.dir(m.command("").Run))
-	must(t, os.MkdirAll(filepath.Join(dir, takeoverFile), 0o700)) // a directory in its place stands for a disk that is full
-	c := m.connect()
-	if err := c.TakeOver(t.Context(), m.server, "m1"); !errors.Is(err, &Error{}) || errors.Is(err, ErrClosed) {
+	file := linkFile(m.root, m.server, "m1")
+	must(t, os.MkdirAll(file, 0o700)) // a directory in its place stands for a disk that is full
+	old := m.connect()
+	if err := old.TakeOver(t.Context(), m.server, "m1"); err == nil || errors.Is(err, ErrClosed) {
 		t.Fatalf("take over: %v", err)
 	}
+	must(t, os.Remove(file))
+	later := m.connect()
+	must(t, later.TakeOver(t.Context(), m.server, "m1"))
 	s := m.command("printf x >>ran")
-	if r := startResult(t, c, s); r.Status != StartFailed {
-		t.Errorf("start: %+v", r)
+	follow(t, later, start(t, later, s))
+	must(t, later.Forget(t.Context(), []RunID{s.Run}, false))
+	if _, err := old.Start(t.Context(), []Spec{s}); !errors.Is(err, ErrClosed) {
+		t.Errorf("the late start: %v", err)
 	}
-	must(t, os.Remove(filepath.Join(dir, takeoverFile)))
-	follow(t, c, start(t, c, s))
+	start(t, later, m.command("true"))
+	must(t, os.Remove(file))
+	if _, err := later.Start(t.Context(), []Spec{m.command("true")}); !errors.Is(err, ErrClosed) {
+		t.Errorf("start without the file: %v", err)
+	}
 	if m.ran() != 1 {
 		t.Errorf("the command ran %d times", m.ran())
 	}
 }
 
-// TestTakeoverFile finds garbage, and what other connections have counted.
-func TestTakeoverFile(t *testing.T) {
-	file := filepath.Join(t.TempDir(), takeoverFile)
+// TestLinkFile finds garbage, and what other connections have counted.
+func TestLinkFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "link")
 	var last string
 	for _, there := range []string{"", "garbage", "-1"} {
 		must(t, os.WriteFile(file, []byte(there), 0o600))

@@ -224,30 +224,42 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 	return "", &installError{Reason: reason, Advice: advice}
 }
 
+// A machine takes input ahead, up to a channel's window in bytes, and nothing says when that has arrived: so long, at the lowest rate that is
+// waited for in bytes a second, it may take.
+const (
+	inputWindow = 2 << 20
+	lowestRate  = 16 << 10
+)
+
 // run runs a command to its end and returns what it printed. It is given up, and the connection with it, when the
-// machine has taken none of the input for a while, or has had all of it and doesn't come to its end.
+// machine has taken none of the input for a while, or must have had all of it and doesn't come to its end.
 func (in *installer) run(ctx context.Context, command string, input io.Reader) (string, error) {
 	limit := cmp.Or(in.patience, answerTime)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(limit, func() { cancel(fmt.Errorf("nothing was heard from the machine for %v", limit)) })
 	defer silence.Stop()
-	said, err := in.converse(ctx, command, watched{input, func() { silence.Reset(limit) }})
+	sent := 0
+	said, err := in.converse(ctx, command, watched{input, func(n int) {
+		sent += n
+		silence.Reset(limit + time.Duration(min(sent, inputWindow)/lowestRate)*time.Second)
+	}})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return said, err
 }
 
-// watched is a Reader that says when it is read from.
+// watched is a Reader that says how much was read from it.
 type watched struct {
 	io.Reader
-	read func()
+	read func(n int)
 }
 
 func (w watched) Read(p []byte) (int, error) {
-	w.read()
-	return w.Reader.Read(p)
+	n, err := w.Reader.Read(p)
+	w.read(n)
+	return n, err
 }
 
 // converse is run without its limit.

@@ -176,13 +176,13 @@ func (m *machine) driverRuns(ctx context.Context) ([]*statepb.RunRef, error) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
 		return nil, nil
 	}
+	ctx, cancel := m.f.limited(ctx)
+	defer cancel()
 	l, err := m.f.open(ctx, ctx, driversHere, "")
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	ctx, cancel := m.f.limited(ctx)
-	defer cancel()
 	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
 	if err != nil {
 		return nil, fmt.Errorf("list the driver's runs: %w", err)

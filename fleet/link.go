@@ -125,6 +125,8 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 	}
 	stream := pipes{stdout, stdin}
 	l.cut, l.end = func() { stream.Close() }, func() { waitChild(cmd) }
+	ctx, cancel := f.limited(ctx)
+	defer cancel()
 	if l.client, err = agent.Connect(ctx, stream); err != nil {
 		l.end()
 		if text := strings.TrimSpace(stderr.String()); text != "" {

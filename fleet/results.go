@@ -333,17 +333,16 @@ func (t *transfer) enough() error {
 
 // gather brings the manifest's files into part. Files that change meanwhile are fetched once more.
 func (t *transfer) gather(ctx context.Context) error {
-	var changed []string
-	for range 2 {
-		var err error
-		if changed, err = t.fetch(ctx); err != nil {
-			return err
-		}
-		if len(changed) == 0 {
-			return t.finishModes()
-		}
+	changed, err := t.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	if len(changed) > 0 {
 		t.strays = true // what was there for the first manifest may not be for the next
 		if err := t.list(ctx); err != nil {
+			return err
+		}
+		if changed, err = t.fetch(ctx); err != nil {
 			return err
 		}
 	}

@@ -25,13 +25,14 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 			m.f.surveys.end()
 		}
 	}()
-	ctx, cancel := m.f.limited(m.ctx)
+	ctx, cancel := m.f.limited(l.ctx)
 	defer cancel()
-	if err := l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err != nil && l.client.Err() == nil && ctx.Err() == nil {
-		m.log.Warn("the machine can't be taken over: runs can be followed there, not started", "err", err)
-	}
 	sent := m.f.opt.Now()
-	listed, err := l.client.List(ctx, m.f.opt.ServerID, m.id)
+	var listed []agent.RunInfo
+	if err = l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err == nil {
+		sent = m.f.opt.Now()
+		listed, err = l.client.List(ctx, m.f.opt.ServerID, m.id)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			l.giveUp(err)
@@ -45,7 +46,7 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 		found.runs = append(found.runs, m.ref(r.Run))
 	}
 	if !sched.IsLocal(m.addr) {
-		drivers, err := m.driverRuns(m.ctx)
+		drivers, err := m.driverRuns(l.ctx)
 		if err != nil {
 			return nil, err
 		}

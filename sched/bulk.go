@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"jobserver/sched/statepb"
 )
 
@@ -223,12 +225,22 @@ func (p *planner) resubmittable(j *statepb.Job) error {
 	return nil
 }
 
+// sameWork tells whether two jobs were asked for alike.
+func sameWork(a, b *statepb.Job) bool {
+	a, b = shallow(a), shallow(b)
+	a.Status, a.RestartOf, b.Status, b.RestartOf = 0, 0, 0, 0
+	return proto.Equal(a, b)
+}
+
 // resubmit plans a new job like the given one. In the same
 // cell it takes its place in the matrix, and is held with it.
 func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
 	one := &statepb.JobResubmitted{Job: p.id(1), Like: j.Id, Status: Waiting, RestartOf: j.Id}
 	if m := p.s.matrices[j.Matrix]; sameCell && m != nil {
 		one.Status, one.Matrix, one.Cell = m.status(), j.Matrix, j.Cell
+		if sameWork(j, m.job(uint32(j.Cell))) {
+			one.Like = 0 // then the cell says it, and nothing has to be read out of the history, here and at each replay
+		}
 	}
 	p.IDs = append(p.IDs, one.Job)
 	p.add(&Change{JobResubmitted: one})

@@ -207,7 +207,7 @@ func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) 
 		a.Number = before.Number + 1
 	}
 	if why := s.tooLong(j, a); why != "" {
-		return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: "could not be started: " + why}}
+		return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: refused + why}}
 	}
 	a.CmdRun = []byte(s.commandLine(j, a))
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}

@@ -11,6 +11,9 @@ import (
 // longer than Linux can start is refused when it is submitted, and ends a job that is dispatched with it. Both only add
 // lengths up.
 
+// refused begins the error of a job that was ended when it was to be dispatched.
+const refused = "could not be started: "
+
 // shorterHint is what helps against a command, a value or a path that is too long.
 const shorterHint = "put the text into a file that the job reads"
 

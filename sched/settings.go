@@ -58,16 +58,22 @@ func (m *matrix) keepSettings(next *statepb.Job) {
 	if sameSettings(old, m.settingsOf(next)) {
 		return
 	}
-	number := m.keep(old)
+	number := uint32(0) // until one needs it: it stays
+	numbered := func() uint32 {
+		if number == 0 {
+			number = m.keep(old)
+		}
+		return number
+	}
 	m.RanBy = append(m.RanBy, make([]uint32, int(m.Cells)-len(m.RanBy))...)
 	for c := range m.RanBy {
 		if m.RanBy[c] == 0 && m.isTouched(uint32(c)) {
-			m.RanBy[c] = number
+			m.RanBy[c] = numbered()
 		}
 	}
 	for _, r := range m.Restarted {
 		if r.Ran == 0 {
-			r.Ran = number
+			r.Ran = numbered()
 		}
 	}
 }

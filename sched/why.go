@@ -257,7 +257,7 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 			r.Summary = "its " + why
 		}
 		switch {
-		case len(j.Attempts) == 0:
+		case strings.HasPrefix(j.Error, refused):
 			r.Hint = shorterHint
 			return r
 		case j.Failures <= j.MaxFailures: // it was not for want of retries
