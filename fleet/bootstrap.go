@@ -224,15 +224,12 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 	return "", &installError{Reason: reason, Advice: advice}
 }
 
-// A machine takes input ahead, up to a channel's window in bytes, and nothing says when that has arrived: so long, at the lowest rate that is
-// waited for in bytes a second, it may take.
-const (
-	inputWindow = 2 << 20
-	lowestRate  = 16 << 10
-)
+// inputWindow is how much input a machine takes ahead, in bytes: a channel's window. Nothing says when that has arrived.
+const inputWindow = 2 << 20
 
 // run runs a command to its end and returns what it printed. It is given up, and the connection with it, when the
-// machine has taken none of the input for a while, or must have had all of it and doesn't come to its end.
+// machine has taken none of the input for a while, or must have had all of it and doesn't come to its end: after a window's worth, three
+// times as long, which are 12 KiB/s at the least.
 func (in *installer) run(ctx context.Context, command string, input io.Reader) (string, error) {
 	limit := cmp.Or(in.patience, answerTime)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -242,7 +239,7 @@ func (in *installer) run(ctx context.Context, command string, input io.Reader) (
 	sent := 0
 	said, err := in.converse(ctx, command, watched{input, func(n int) {
 		sent += n
-		silence.Reset(limit + time.Duration(min(sent, inputWindow)/lowestRate)*time.Second)
+		silence.Reset(limit + 2*limit*time.Duration(min(sent, inputWindow))/inputWindow)
 	}})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
