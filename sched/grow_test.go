@@ -398,3 +398,19 @@ func TestGrowTellsWhatRan(t *testing.T) {
 		}
 	}
 }
+
+// TestGrowKeepsWhatRan: a matrix notes what its cells ran with, and nothing that none of them did.
+func TestGrowKeepsWhatRan(t *testing.T) {
+	w := newWorld()
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}"}, Axes: []*statepb.Axis{axis("A", "1", "2")}}
+	check(t, w.do(w.s.PlanVar("q", "0", false, false)))
+	check(t, w.do(w.s.PlanMatrix(spec, false)))
+	for i := range 10 {
+		check(t, w.do(w.s.PlanVar("q", fmt.Sprint(i+1), false, false)))
+		p, _, err := w.s.PlanMatrixAgain(spec, false, 0)
+		check(t, w.do(p, err))
+	}
+	if m := w.s.matrices[1]; len(m.Ran) != 0 {
+		t.Errorf("%d settings are kept of a matrix that never ran", len(m.Ran))
+	}
+}

@@ -34,6 +34,11 @@ func TestResubmittedIsShort(t *testing.T) {
 	}
 	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled}, nil)
 	check(t, w.do(again.Plan, err))
+	for _, c := range again.Changes {
+		if c.JobResubmitted.Like != 0 {
+			t.Fatalf("a job that its cell says all of is looked up: %v", c.JobResubmitted)
+		}
+	}
 	if n := size(again.Plan); len(again.IDs) != len(values) || n > 40*len(values) {
 		t.Errorf("%d jobs in %d bytes", len(again.IDs), n)
 	}
