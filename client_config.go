@@ -12,10 +12,10 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/renameio/v2"
 	"gopkg.in/yaml.v3"
 
 	"jobserver/api"
+	"jobserver/userfile"
 )
 
 // config is the user's file, $XDG_CONFIG_HOME/jobserver/config.yaml. It holds defaults of the global
@@ -69,7 +69,7 @@ func (e *env) loadConfig() error {
 	return nil
 }
 
-// saveLine remembers below which job `job ls` draws a line; 0 is none. All else in the file stays, comments too, and
+// saveLine remembers below which job `job ls` draws a line; 0 is none. All other entries of the file stay, comments too, and
 // where it is a link, as those that are kept in a repository are, it stays one. A file that can't be read isn't written.
 func (e *env) saveLine(line uint64) error {
 	if e.configErr != nil {
@@ -86,7 +86,7 @@ func (e *env) saveLine(line uint64) error {
 	}
 	after, err := withLine(before, line)
 	if err == nil && !bytes.Equal(before, after) {
-		err = replaceConfig(path, after)
+		err = userfile.Replace(path, after, 0o600, 0o700)
 	}
 	if err != nil {
 		return fmt.Errorf("save the config file: %w", err)
@@ -101,7 +101,7 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		return nil, err
 	}
 	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatUint(line, 10)}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode { // it says nothing, but may have comments
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode && doc.Content[0].Value == "" { // it says nothing, but may have comments
 		if line == 0 {
 			return text, nil
 		}
@@ -111,6 +111,9 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		return fmt.Appendf(text, "line: %s\n", value.Value), nil
 	}
 	entries := doc.Content[0]
+	if entries.Kind != yaml.MappingNode { // a null in words: anything else was refused when it was read
+		entries.Kind, entries.Tag, entries.Value = yaml.MappingNode, "!!map", ""
+	}
 	at := -1 // of the value
 	for i := 0; i < len(entries.Content); i += 2 {
 		if entries.Content[i].Value == "line" {
@@ -133,21 +136,6 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
-}
-
-// replaceConfig gives the file, or the one that it is a link to, another content, all at once. Its mode stays.
-func replaceConfig(path string, content []byte) error {
-	target, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("%s is a link to a file that isn't there", path)
-		}
-		target, err = path, os.MkdirAll(filepath.Dir(path), 0o700)
-	}
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(target, content, 0o600, renameio.WithTempDir(filepath.Dir(target)), renameio.WithExistingPermissions())
 }
 
 // configResolver gives kong the file's defaults for flags that neither the command line nor the environment sets.

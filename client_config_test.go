@@ -18,6 +18,7 @@ func TestWithLine(t *testing.T) {
 		{"# nothing yet", 36, "# nothing yet\nline: 36\n"},
 		{"# nothing yet\n", 0, "# nothing yet\n"},
 		{"---\n", 36, "---\nline: 36\n"},
+		{"~\n", 36, "line: 36\n"},
 		{"# head\n\nhost: lab # there\n", 36, "# head\n\nhost: lab # there\nline: 36\n"},
 		{"host: lab", 0, "host: lab"},
 		{"# the line\nline: 7 # last week's\nhost: \"lab\"\n", 36, "# the line\nline: 36 # last week's\nhost: \"lab\"\n"},

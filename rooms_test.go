@@ -16,6 +16,8 @@ var mayImport = map[string][]string{
 	"jobserver/fleet":  {"jobserver/agent", "jobserver/ssh", "jobserver/sched", "jobserver/sched/statepb", "jobserver/redact"},
 	"jobserver/sched":  {"jobserver/sched/statepb"},
 	"jobserver/notify": {"jobserver/redact"},
+
+	"jobserver/completion": {"jobserver/userfile"},
 }
 
 // aboveThePlan are not rooms: programs beside the main one, and what only tests and benchmarks use.

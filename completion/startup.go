@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"jobserver/userfile"
 )
 
 // installLine has the shell's start-up file load completion by a line of ours, the last one. One that an earlier
@@ -120,20 +120,9 @@ func (in Installation) startUp() (*startUpFile, error) {
 	return f, nil
 }
 
-// replace gives the file another content, all at once. Where the file is a link, as those that
-// are kept in a repository are, it stays one; the mode stays too.
+// replace gives the file another content.
 func (f *startUpFile) replace(content string) error {
-	target, err := filepath.EvalSymlinks(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(f.path); err == nil {
-			return fmt.Errorf("edit the start-up file: %s is a link to a file that isn't there", f.path)
-		}
-		target, err = f.path, os.MkdirAll(filepath.Dir(f.path), 0o755)
-	}
-	if err == nil {
-		err = renameio.WriteFile(target, []byte(content), 0o644, renameio.WithTempDir(filepath.Dir(target)), renameio.WithExistingPermissions())
-	}
-	if err != nil {
+	if err := userfile.Replace(f.path, []byte(content), 0o644, 0o755); err != nil {
 		return fmt.Errorf("edit the start-up file: %w", err)
 	}
 	return nil
