@@ -45,16 +45,18 @@ func (e *env) forScripts() bool {
 // structured tells whether the output has fields, rather than only ids.
 func (e *env) structured() bool { return e.forScripts() && e.format() != view.ID }
 
+// given tells whether a flag, in its long form, stands on the command line itself.
+func (e *env) given(flag string) bool {
+	return slices.ContainsFunc(e.words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
+}
+
 // forPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
 // environment's are for what has them.
 func (e *env) forPeople(what, hint string) error {
 	if !e.forScripts() {
 		return nil
 	}
-	asked := func(flag string) bool {
-		return slices.ContainsFunc(e.words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
-	}
-	if !asked("--quiet") && !asked("--output") {
+	if !e.given("--quiet") && !e.given("--output") {
 		e.globals.Quiet, e.globals.Output = false, ""
 		return nil
 	}

@@ -75,7 +75,7 @@ func (e *env) checkOutput(c command) error {
 		known = own.formats()
 	}
 	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
-		if slices.Contains(e.words, "--quiet") {
+		if e.given("--quiet") {
 			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
 		}
 		e.globals.Quiet = false // the config file's is for what has ids

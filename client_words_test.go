@@ -107,6 +107,20 @@ func flagNames(node *kong.Node) []string {
 }
 
 // TestUsageErrors holds what a mistake is answered with.
+// TestForPeople: a format of programs that the config file names refuses no command that is for people; one that was asked for does.
+func TestForPeople(t *testing.T) {
+	for _, test := range []struct {
+		words   []string
+		refuses bool
+	}{{nil, false}, {[]string{"--watch"}, false}, {[]string{"--quiet"}, true}, {[]string{"--output", "jsonl"}, true}, {[]string{"--output=jsonl"}, true}} {
+		e := &env{words: test.words, globals: globals{Quiet: true, Output: "jsonl"}}
+		err := e.forPeople("job ls --watch", "hint")
+		if (err != nil) != test.refuses || err == nil && e.forScripts() {
+			t.Errorf("%q: %v, and then the format is %s", test.words, err, e.format())
+		}
+	}
+}
+
 // TestBytes gives a command bytes that are no characters.
 func TestBytes(t *testing.T) {
 	const word = "echo \xff\xfe"
