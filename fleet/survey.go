@@ -3,6 +3,7 @@ package fleet
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"jobserver/agent"
 	"jobserver/sched"
@@ -27,7 +28,7 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 	}()
 	ctx, cancel := m.f.limited(l.ctx)
 	defer cancel()
-	sent := m.f.opt.Now()
+	var sent time.Time
 	var listed []agent.RunInfo
 	if err = l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err == nil {
 		sent = m.f.opt.Now()
