@@ -77,3 +77,16 @@ func TestAgentHangs(t *testing.T) {
 		})
 	}
 }
+
+// An agent of this host that says nothing is given up, too.
+func TestLocalAgentHangs(t *testing.T) {
+	mute := filepath.Join(t.TempDir(), "mute")
+	if err := os.WriteFile(mute, []byte("#!/bin/sh\ncat >/dev/null\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, nil, func(opt *Options) { opt.Binary, opt.AnswerTime = mute, 50*time.Millisecond })
+	h.Connect(sched.Pool{Addr: "local"})
+	if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, "no answer within 50ms") {
+		t.Errorf("away: %s", away.Reason)
+	}
+}

@@ -13,6 +13,7 @@ import (
 func TestRepeated(t *testing.T) {
 	d := daemontest.New(t)
 	d.J(t, "machine", "add", "local", "x")
+	d.J(t, "machine", "add", "local:other", "w")
 	d.J(t, "job", "add", "y", "true", "-x", "3")
 	d.J(t, "matrix", "add", "y", "echo {A}", t.TempDir(), "A=1,2", "--name", "m")
 	client, err := d.Client(t.Context())
@@ -21,7 +22,7 @@ func TestRepeated(t *testing.T) {
 	}
 	defer func() { client.Close() }()
 	id := func(id string) api.Mutation { return api.Mutation{RequestID: id} }
-	machines := api.MachineSelector{Addrs: []string{"local"}}
+	machines := map[string]api.MachineSelector{"named": {Addrs: []string{"local"}}, "of a class": {Classes: []string{"x"}}}
 	ask := func(name string, repeated bool) {
 		t.Helper()
 		bulk, err := api.Call[api.BulkReply](t.Context(), client, "Bulk", &api.BulkArgs{Mutation: id("bulk"), Op: api.OpCancel, Selectors: []string{"1..3"}})
@@ -36,10 +37,12 @@ func TestRepeated(t *testing.T) {
 		if err != nil || again.Repeated != repeated {
 			t.Errorf("%s: a matrix that is gone: %+v, %v", name, again, err)
 		}
-		for _, op := range []string{api.MachineDrain, api.MachineResume} {
-			got, err := api.Call[api.ChangeMachinesReply](t.Context(), client, "ChangeMachines", &api.ChangeMachinesArgs{Mutation: id(op), MachineSelector: machines, Op: op})
-			if err != nil || got.Repeated != repeated || len(got.Machines) != 1 {
-				t.Errorf("%s: %s: %+v, %v", name, op, got, err)
+		for which, selector := range machines {
+			for _, op := range []string{api.MachineDrain, api.MachineResume} {
+				got, err := api.Call[api.ChangeMachinesReply](t.Context(), client, "ChangeMachines", &api.ChangeMachinesArgs{Mutation: id(op + which), MachineSelector: selector, Op: op})
+				if err != nil || got.Repeated != repeated || len(got.Machines) != 1 || got.Machines[0].Addr != "local" {
+					t.Errorf("%s: %s of what is %s: %+v, %v", name, op, which, got, err)
+				}
 			}
 		}
 		setup, err := api.Call[api.SetupReply](t.Context(), client, "SetupMachines", &api.SetupArgs{Mutation: id("setup"), MachineSelector: api.MachineSelector{Addrs: []string{"local:a", "local:b"}}, Class: "z", Steps: []string{"true"}})
