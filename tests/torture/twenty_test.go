@@ -10,14 +10,30 @@ import (
 
 // TestEveryTestIsThere holds docs/reliability.md to its word: each test that its table names exists, and each of the twenty has one.
 func TestEveryTestIsThere(t *testing.T) {
+	if rows := namedTests(t, "docs/reliability.md", regexp.MustCompile(`^\| [0-9]+ \|`)); rows != 20 {
+		t.Errorf("the table has %d rows", rows)
+	}
+}
+
+// TestEveryAttackIsTried holds docs/security.md to its word: each attack and each limit has a test that exists.
+func TestEveryAttackIsTried(t *testing.T) {
+	const doc = "docs/security.md"
+	attacks := namedTests(t, doc, regexp.MustCompile(`^\| [0-9]+ \|`))
+	limits := namedTests(t, doc, regexp.MustCompile(`^\| [a-z][^|]*\|([^|]*\|){4}$`))
+	if attacks == 0 || limits == 0 {
+		t.Errorf("there are %d attacks and %d limits", attacks, limits)
+	}
+}
+
+// namedTests looks whether each test that a document of the repository names exists, and each of those rows of its tables names one.
+// It counts the rows.
+func namedTests(t *testing.T, doc string, row *regexp.Regexp) (rows int) {
+	t.Helper()
 	const root = "../.."
-	text := read(t, filepath.Join(root, "docs/reliability.md"))
 	named := regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)[A-Za-z0-9]+)`")
-	row := regexp.MustCompile(`^\| [0-9]+ \|`)
-	rows := 0
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(read(t, filepath.Join(root, doc))) {
 		found := named.FindAllStringSubmatch(line, -1)
-		if row.MatchString(line) {
+		if row.MatchString(strings.TrimSpace(line)) {
 			if rows++; len(found) == 0 {
 				t.Errorf("no test is named in %q", line)
 			}
@@ -32,11 +48,9 @@ func TestEveryTestIsThere(t *testing.T) {
 				exists = exists || strings.Contains(string(b), "\nfunc "+m[2]+"(")
 			}
 			if !exists {
-				t.Errorf("%s.%s doesn't exist", m[1], m[2])
+				t.Errorf("%s: %s.%s doesn't exist", doc, m[1], m[2])
 			}
 		}
 	}
-	if rows != 20 {
-		t.Errorf("the table has %d rows", rows)
-	}
+	return rows
 }
