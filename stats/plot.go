@@ -5,13 +5,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
-
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // Plot says what a plot shows: the mean of Y over X, a line for each value of Series, with 95 % confidence intervals.
@@ -89,7 +82,7 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 	if below > 0 {
 		t.Warnings = append(t.Warnings, fmt.Sprintf("intervals that reach down to 0, of which there are %d, end at the edge of the plot: 0 has no logarithm", below))
 	}
-	return t.Warnings, save(w, &c, p.Format)
+	return t.Warnings, c.write(w, p.Format)
 }
 
 func cmpFloat(a, b float64) int {
@@ -148,30 +141,4 @@ func orZero(v float64) float64 {
 		return 0
 	}
 	return v
-}
-
-// Sizes of a plot: the width of a text column.
-const (
-	plotWidth  = 14 * vg.Centimeter
-	plotHeight = 9 * vg.Centimeter
-)
-
-func save(w io.Writer, drawing *chart, format string) error {
-	switch format {
-	case "svg":
-		c := vgsvg.New(plotWidth, plotHeight)
-		if err := drawing.draw(draw.New(c)); err != nil {
-			return err
-		}
-		_, err := c.WriteTo(w)
-		return err
-	case "png":
-		c := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(200))
-		if err := drawing.draw(draw.New(c)); err != nil {
-			return err
-		}
-		_, err := (vgimg.PngCanvas{Canvas: c}).WriteTo(w)
-		return err
-	}
-	return hinted("name a file that ends in .svg or .png", "a plot can't be written as %s", strconv.Quote(strings.TrimPrefix(format, ".")))
 }

@@ -36,14 +36,14 @@ func TestStudentsTable(t *testing.T) {
 func TestPublishedIntervals(t *testing.T) {
 	// Student (1908), "The probable error of a mean", the additional hours of sleep of ten patients; mean and standard deviation as
 	// in the paper's data, and the interval as R's documentation of `sleep` gives it: t.test(extra ~ group, paired = TRUE).
-	sleep := Summarize([]float64{1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4})
+	sleep := summarize([]float64{1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4}, quantile)
 	near(t, "mean", sleep.Mean, 1.58, 1e-9)
 	near(t, "std", sleep.Std, 1.229995, 1e-6)
 	near(t, "lower limit", sleep.Mean-sleep.CI95, 0.7001142, 1e-6)
 	near(t, "upper limit", sleep.Mean+sleep.CI95, 2.4598858, 1e-6)
 	near(t, "median", sleep.Median, 1.3, 1e-12)
 	// NIST/SEMATECH e-Handbook 1.3.5.2, confidence limits for the mean of the 195 values of ZARR13.DAT.
-	half := HalfWidth(195, 0.022789)
+	half := quantile(195) * 0.022789 / math.Sqrt(195)
 	near(t, "lower limit", 9.261460-half, 9.258242, 2e-7)
 	near(t, "upper limit", 9.261460+half, 9.264679, 2e-7)
 }
@@ -67,7 +67,7 @@ func TestCertifiedValues(t *testing.T) {
 		"NumAcc3": {alternating(1000000.2, 1000000.1, 1000000.3), 1000000.2, 0.1, 1e-8},
 		"NumAcc4": {alternating(10000000.2, 10000000.1, 10000000.3), 10000000.2, 0.1, 1e-7},
 	} {
-		s := Summarize(c.values)
+		s := summarize(c.values, quantile)
 		near(t, name+": mean", s.Mean, c.mean, 1e-14)
 		near(t, name+": std", s.Std, c.std, c.precision)
 	}
@@ -84,7 +84,7 @@ func TestSmallSamples(t *testing.T) {
 		{[]float64{4, 2}, Summary{2, 3, 3, 2, 4, math.Sqrt2, 12.706204736}},
 		{[]float64{5, 5, 5}, Summary{3, 5, 5, 5, 5, 0, 0}},
 	} {
-		if diff := cmp.Diff(c.want, Summarize(c.values), cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+		if diff := cmp.Diff(c.want, summarize(c.values, quantile), cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", c.values, diff)
 		}
 	}
