@@ -16,6 +16,7 @@ import (
 // comes from a journal that isn't ours or from a fault of ours.
 func (s *State) Apply(c *Change) error {
 	s.changes++
+	s.at = c.At
 	s.uprooted = s.uprooted[:0]
 	switch {
 	case c.JobSubmitted != nil:
@@ -74,11 +75,9 @@ func (s *State) Apply(c *Change) error {
 	case c.CopyWaits != nil:
 		return s.applyCopyWaits(c.CopyWaits, c.At)
 	case c.Settled != nil:
-		s.disown(c.Settled.Run.Token)
-		if id := c.Settled.Run.Job; s.index.status(id) == 0 { // to settle it, the fleet may have fetched its log again
-			s.ask(func(f Fleet) { f.ForgetLogs(id) })
-		}
-		return nil
+		return s.applySettled(c.Settled)
+	case c.Stopped != nil:
+		return s.applyStopped(c.Stopped)
 	case c.SetupFailed != nil:
 		return s.applySetupFailed(c.SetupFailed, c.At)
 	case c.MachineAdded != nil:
@@ -371,56 +370,6 @@ func (s *State) applyTag(rec *statepb.Tag) error {
 	s.tags[rec.Id] = &tag{Tag: proto.Clone(rec).(*statepb.Tag)}
 	s.tagNames[rec.Name] = rec.Id
 	return nil
-}
-
-// owe makes something a machine's obligation.
-func (s *State) owe(o *statepb.Obligation) {
-	if o.Run.Token == "" {
-		return
-	}
-	s.disown(o.Run.Token)
-	s.owed[o.Run.Token] = o
-	if o.Cancel && !o.Run.Driver {
-		s.owing[o.Run.Machine]++
-		if m := s.machines[o.Run.Machine]; m != nil {
-			s.file(m)
-		}
-	}
-	s.ask(func(f Fleet) {
-		if s.owed[o.Run.Token] == o {
-			f.Settle(o)
-		}
-	})
-}
-
-// disown takes an obligation away: it is met, or dropped.
-func (s *State) disown(token string) {
-	o := s.owed[token]
-	if o == nil {
-		return
-	}
-	delete(s.owed, token)
-	if o.Cancel && !o.Run.Driver {
-		if s.owing[o.Run.Machine]--; s.owing[o.Run.Machine] == 0 {
-			delete(s.owing, o.Run.Machine)
-		}
-		if m := s.machines[o.Run.Machine]; m != nil {
-			s.file(m)
-		}
-	}
-	s.release(o.Run.Machine)
-}
-
-// Obligations lists what is owed, in the order of jobs.
-func (s *State) Obligations() []*statepb.Obligation {
-	var all []*statepb.Obligation
-	for _, token := range sorted(s.owed) {
-		all = append(all, s.owed[token])
-	}
-	slices.SortStableFunc(all, func(a, b *statepb.Obligation) int {
-		return int(int64(a.Run.Job) - int64(b.Run.Job))
-	})
-	return all
 }
 
 // requests remembers what the newest requests were answered, so that a repeated one is done once.

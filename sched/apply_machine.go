@@ -94,6 +94,7 @@ func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	}
 	s.removeFrom(m.Class, m)
 	delete(s.machines, c.Addr)
+	s.left(c.Addr)
 	if c.Force {
 		for _, token := range sorted(s.owed) {
 			if o := s.owed[token]; o.Run.Machine == c.Addr && !o.Run.Driver {

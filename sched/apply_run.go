@@ -233,6 +233,10 @@ func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
 
 func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 	j := s.live[c.Job]
+	if j != nil && j.Status == Copying { // it has succeeded: what is lost are its results
+		s.ask(func(f Fleet) { f.StopCopy(c.Job) })
+		return s.applyCopyEnded(&statepb.CopyEnded{Job: c.Job, Error: "the user said that its results are lost"}, at)
+	}
 	if j == nil || j.Status != Running {
 		return fmt.Errorf("job %d doesn't run", c.Job)
 	}

@@ -282,24 +282,3 @@ func (s *State) checkHistory() error {
 	}
 	return errors.Join(errs...)
 }
-
-func (s *State) checkOwed() error {
-	owing := map[string]int{}
-	for token, o := range s.owed {
-		if token == "" || o.Run.Token != token {
-			return fmt.Errorf("an obligation for run %q is filed under %q", o.Run.Token, token)
-		}
-		if o.Cancel && !o.Run.Driver {
-			owing[o.Run.Machine]++
-		}
-	}
-	if len(owing) != len(s.owing) {
-		return fmt.Errorf("machines owe %v, a scan gives %v", s.owing, owing)
-	}
-	for addr, n := range owing {
-		if s.owing[addr] != n {
-			return fmt.Errorf("machine %s owes %d, a scan gives %d", addr, s.owing[addr], n)
-		}
-	}
-	return nil
-}

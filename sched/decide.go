@@ -30,6 +30,9 @@ func (s *State) Decide(now time.Time) []*Change {
 			return []*Change{c}
 		}
 	}
+	if old := s.dropOld(now); len(old) > 0 {
+		return old
+	}
 	for _, name := range sorted(s.dirty) {
 		if c := s.decideClass(s.class(name), now); c != nil {
 			return []*Change{c}
@@ -54,6 +57,7 @@ func (s *State) Wake(looked time.Time) time.Time {
 		earlier(stepDeadline(s.live[id].Job))
 	}
 	earlier(s.nextEnd)
+	earlier(s.debts.due)
 	for _, c := range s.classes {
 		for _, m := range c.watched {
 			earlier(m.restsUntil())

@@ -82,6 +82,8 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 			return s.aboutJob(e, c.JobTagged.Job, "job %d has no tag any more", c.JobTagged.Job), true
 		}
 		return s.aboutJob(e, c.JobTagged.Job, "job %d has the tag %s", c.JobTagged.Job, name), true
+	case c.JobLost != nil && s.Status(c.JobLost.Job) == Done:
+		return s.aboutCopy(e, &statepb.CopyEnded{Job: c.JobLost.Job, Error: s.Job(c.JobLost.Job).ResultsError}), true
 	case c.JobLost != nil:
 		return s.aboutEnd(e, c.JobLost.Job), true
 	case c.JobRefused != nil:
@@ -176,6 +178,15 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 		about("machine.seen", f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
 	case c.MachineCleared != nil:
 		about("machine.cleared", c.MachineCleared.Addr, "the failures of machine %s don't count any more", c.MachineCleared.Addr)
+	case c.Stopped != nil && c.Stopped.Unremoved != "":
+		r := c.Stopped.Run
+		about("machine.unremoved", r.Machine, "what is left of job %d on %s can't be removed; it is tried again: %s",
+			r.Job, r.Machine, c.Stopped.Unremoved)
+		e.Job, e.Warn = r.Job, true
+	case c.Settled != nil && c.Settled.Dropped != "":
+		r := c.Settled.Run
+		about("machine.dropped", r.Machine, "what is left of job %d on %s is left alone: %s", r.Job, r.Machine, c.Settled.Dropped)
+		e.Job = r.Job
 	default:
 		return e, false
 	}

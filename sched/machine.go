@@ -35,7 +35,7 @@ type machine struct {
 	reason  string // of being away or refused
 	hint    string // what to do about it
 	vitals  Vitals
-	orphans []*statepb.RunRef // runs of ours that nothing here knows: they may still be running
+	orphans orphans // runs of ours that nothing here knows
 }
 
 // MachineView is a machine as readers see it. The record must not be changed.
@@ -47,8 +47,13 @@ type MachineView struct {
 	Hint    string // what to do about it
 	Vitals  Vitals
 	Running []uint64
-	Orphans []*statepb.RunRef
-	Resting bool
+	// Orphans are runs of ours on it that nothing here knows: the first of OrphanCount, of which Alive
+	// may still be running.
+	Orphans            []*statepb.RunRef
+	OrphanCount, Alive int
+	Ending             int                   // runs that it has still to end
+	Unremoved          []*statepb.Obligation // of runs that have ended, and couldn't be removed
+	Resting            bool
 }
 
 // Machine gives one machine of the pool.
@@ -59,7 +64,8 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 	}
 	v := MachineView{
 		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
-		Vitals: m.vitals, Orphans: m.orphans, Resting: m.restsUntil() > s.looked,
+		Vitals: m.vitals, Orphans: m.orphans.refs, OrphanCount: m.orphans.count, Alive: m.orphans.alive,
+		Ending: s.debts.ending[addr], Unremoved: s.Unremoved(addr), Resting: m.restsUntil() > s.looked,
 	}
 	if v.Resting && v.Hint == "" {
 		v.Hint = fmt.Sprintf("it rests until %s, or until other machines of its class tell whose fault its failures are; `jobserver machine resume -m %s` ends that",
@@ -91,10 +97,10 @@ func (s *State) Classes() []string {
 	return names
 }
 
-// free counts the slots that could take a job at the time being. What is still to be ended on the machine,
-// and runs that nothing knows, hold theirs.
+// free counts the slots that could take a job at the time being. A slot is held by processes: also by those that
+// are still to be ended on the machine, and those of runs that nothing knows. Directories hold none.
 func (s *State) free(m *machine) int {
-	free := int(m.Slots) - len(m.orphans) - s.owing[m.Addr]
+	free := int(m.Slots) - m.orphans.alive - s.debts.ending[m.Addr]
 	for _, id := range m.slots { // more than Slots, while jobs run that began before they became fewer
 		if id != 0 {
 			free--
@@ -165,5 +171,5 @@ func (s *State) idle(m *machine) bool {
 			return false
 		}
 	}
-	return len(m.orphans) == 0 && s.owing[m.Addr] == 0
+	return m.orphans.alive == 0 && s.debts.ending[m.Addr] == 0
 }

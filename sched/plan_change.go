@@ -204,17 +204,32 @@ func (p *planner) recopy(id uint64) error {
 	return nil
 }
 
-// lost lets the user say that a run is lost; the daemon can't contradict, as it doesn't reach the machine.
+// lost lets the user say that a run is lost, or results that are to be copied; the daemon can't contradict, as it doesn't reach
+// the machine, or hears nothing of this run there: neither that it was started nor that it is being ended.
 func (p *planner) lost(id uint64, retry bool) error {
-	if err := only(p.s.Status(id), "lose", Running); err != nil {
+	if err := only(p.s.Status(id), "lose", Running, Copying); err != nil {
 		return err
 	}
 	j := p.s.live[id]
-	if m := p.s.machines[last(j.Job).Machine]; m != nil && m.link == LinkConnected {
+	m := p.s.machines[last(j.Job).Machine]
+	reached := m != nil && m.link == LinkConnected
+	switch {
+	case j.Status == Copying && reached && !j.CopyWaiting:
+		return fmt.Errorf("its machine %s is connected, and its results are being copied; "+
+			"`jobserver job rm` stops that", m.Addr)
+	case j.Status == Running && reached && !j.Canceling && !p.s.unanswered(last(j.Job)):
 		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver job rm` ends it", m.Addr)
 	}
 	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
 	return nil
+}
+
+// answerTime is how long a start may take before its machine is thought to say nothing of it.
+const answerTime = time.Minute
+
+// unanswered says that a machine should have said by now whether it has started a run.
+func (s *State) unanswered(a *statepb.Attempt) bool {
+	return !a.StepStarted && s.looked-a.DispatchedAt > int64(answerTime)
 }
 
 // resubmittable refuses to set up a machine that is gone.

@@ -46,8 +46,8 @@ type Fleet interface {
 	Copy(c Copy)
 	// StopCopy stops a copy; it reports CopyEnded with an error, unless it was done already.
 	StopCopy(job uint64)
-	// Settle carries out an obligation: cancels the run when asked to, and removes its directory when its log
-	// and exit record are safe on the host; then it reports Settled.
+	// Settle carries out an obligation: cancels the run when asked to, reports Stopped when nothing of that lives
+	// any more, and removes its directory when its log and exit record are safe on the host; then it reports Settled.
 	Settle(o *statepb.Obligation)
 	// Drop forgets all that is under way for a run: it is known to be lost or was given up.
 	Drop(r *statepb.RunRef)
@@ -97,6 +97,7 @@ type (
 		Facts  *statepb.Machine // boot id, root, os, arch, cores, memory, cpu model, kernel
 		Vitals Vitals
 		Runs   []*statepb.RunRef // every run directory under our server id and this machine
+		Over   map[string]bool   // by token: those of Runs of which nothing lives any more
 	}
 	// Connecting: a dial is under way.
 	Connecting struct{ Addr string }
@@ -144,6 +145,12 @@ type (
 	}
 	// Settled: an obligation was met.
 	Settled struct{ Ref *statepb.RunRef }
+	// Stopped: nothing of a run lives any more of which an obligation is. Unremoved says why its directory could not be
+	// removed so far; it is tried again.
+	Stopped struct {
+		Ref       *statepb.RunRef
+		Unremoved string
+	}
 	// Measured: vital signs of a machine, taken now and then.
 	Measured struct {
 		Addr   string
@@ -170,4 +177,5 @@ func (RunLost) outcome()    {}
 func (CopyWaits) outcome()  {}
 func (CopyEnded) outcome()  {}
 func (Settled) outcome()    {}
+func (Stopped) outcome()    {}
 func (Measured) outcome()   {}

@@ -52,24 +52,6 @@ func (s *State) askConnect(addr string) {
 	})
 }
 
-// release lets go of a machine that has left the pool and owes nothing.
-func (s *State) release(addr string) {
-	s.ask(func(f Fleet) {
-		if s.machines[addr] == nil && !s.owes(addr) {
-			f.Disconnect(addr)
-		}
-	})
-}
-
-func (s *State) owes(addr string) bool {
-	for _, o := range s.owed {
-		if o.Run.Machine == addr && !o.Run.Driver {
-			return true
-		}
-	}
-	return false
-}
-
 // Resume asks the fleet for all that the state wants: after a start of the daemon it knows of nothing.
 func (s *State) Resume(f Fleet) {
 	for _, addr := range sorted(s.machines) {
@@ -160,6 +142,10 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 		if s.owed[o.Ref.GetToken()] != nil {
 			return one(&Change{Settled: &statepb.Settled{Run: o.Ref}})
 		}
+	case Stopped:
+		if d := s.owed[o.Ref.GetToken()]; d != nil && (!d.Stopped || d.Unremoved != o.Unremoved) {
+			return one(&Change{Stopped: &statepb.Stopped{Run: o.Ref, Unremoved: o.Unremoved}})
+		}
 	}
 	return nil
 }
@@ -185,10 +171,10 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	if m == nil {
 		return nil
 	}
-	m.vitals, m.orphans = o.Vitals, nil
+	m.vitals, m.orphans = o.Vitals, orphans{}
 	for _, r := range o.Runs {
 		if !s.knows(r) {
-			m.orphans = append(m.orphans, r)
+			m.orphans.add(r, !o.Over[r.Token])
 		}
 	}
 	s.file(m)

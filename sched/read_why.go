@@ -149,11 +149,12 @@ func (s *State) busyWith(m *machine) string {
 			parts = append(parts, fmt.Sprintf("job %d", id))
 		}
 	}
-	if n := s.owing[m.Addr]; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d runs that are being ended", n))
+	if n := s.debts.ending[m.Addr]; n > 0 {
+		parts = append(parts, plural(n, "run that is being ended", "runs that are being ended"))
 	}
-	if n := len(m.orphans); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d runs that nothing knows (`jobserver machine clean -m %s` ends them)", n, m.Addr))
+	if n := m.orphans.alive; n > 0 {
+		parts = append(parts, fmt.Sprintf("%s (`jobserver machine clean -m %s` ends what nothing knows)",
+			plural(n, "run that nothing knows", "runs that nothing knows"), m.Addr))
 	}
 	if len(parts) > 5 {
 		parts = append(parts[:5], fmt.Sprintf("%d more", len(parts)-5))
@@ -232,7 +233,11 @@ func (s *State) whyRunning(j *statepb.Job) Reasoning {
 	}
 	if away {
 		r.Details = append(r.Details, fmt.Sprintf("%s is %s: %s", m.Addr, m.link, m.reason))
-		r.Hint = fmt.Sprintf("it goes on by itself when the machine is back; `jobserver job lost %d` gives it up", j.Id)
+		what := "it"
+		if j.Status == Copying {
+			what = "its results"
+		}
+		r.Hint = fmt.Sprintf("it goes on by itself when the machine is back; `jobserver job lost %d` gives %s up", j.Id, what)
 	}
 	return r
 }

@@ -29,7 +29,7 @@ type State struct {
 	machines map[string]*machine
 	classes  map[string]*class
 	owed     map[string]*statepb.Obligation // by token
-	owing    map[string]int                 // of owed: runs that each machine has still to end
+	debts    debts                          // what follows from owed
 	works    works
 	requests requests
 
@@ -44,6 +44,7 @@ type State struct {
 	uprooted []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
 	used     uint64   // counts dispatches, to spread them over machines
 	looked   int64    // the time that Decide was last asked about
+	at       int64    // of the change that is being applied
 	nextEnd  int64    // no machine expires before, after looked; 0: none expires
 }
 
@@ -62,7 +63,7 @@ func NewState() *State {
 		live:   map[uint64]*job{}, history: newHistory(), index: newIndex(),
 		matrices: map[uint64]*matrix{}, extra: map[uint64]cell{}, named: map[string]uint64{},
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
-		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, owing: map[string]int{},
+		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, debts: newDebts(),
 		works: newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{},
 	}

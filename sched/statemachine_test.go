@@ -283,7 +283,12 @@ func keysOf[V any](m map[uint64]V) map[uint64]bool {
 
 func (d *driver) settleSome(t *rapid.T) {
 	for _, token := range sorted(d.fleet.settles) {
-		if rapid.IntRange(0, 3).Draw(t, "settled") > 0 {
+		switch rapid.IntRange(0, 5).Draw(t, "settled") {
+		case 0:
+		case 1:
+			why := rapid.SampledFrom([]string{"", "permission denied", "busy"}).Draw(t, "unremoved")
+			d.must(t, d.report(Stopped{Ref: d.fleet.settles[token].Run, Unremoved: why}))
+		default:
 			d.must(t, d.report(Settled{Ref: d.fleet.settles[token].Run}, Settled{Ref: d.refs[token]}))
 		}
 	}

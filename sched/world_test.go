@@ -322,7 +322,7 @@ func dump(s *State) []string {
 				held[0] = id
 			}
 		}
-		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.owing[addr], text(m.Machine))
+		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.debts.ending[addr], text(m.Machine))
 	}
 	for _, v := range s.Vars() {
 		put("var %s", text(v))

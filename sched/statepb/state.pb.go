@@ -245,6 +245,7 @@ type Change struct {
 	RequestDone     *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
 	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
 	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
+	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -520,6 +521,13 @@ func (x *Change) GetIdsReserved() *IdsReserved {
 func (x *Change) GetNoticed() *Noticed {
 	if x != nil {
 		return x.Noticed
+	}
+	return nil
+}
+
+func (x *Change) GetStopped() *Stopped {
+	if x != nil {
+		return x.Stopped
 	}
 	return nil
 }
@@ -2276,7 +2284,10 @@ func (x *RunRef) GetDriver() bool {
 type Obligation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
-	Cancel        bool                   `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"` // end it first
+	Cancel        bool                   `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"`        // end it first
+	Stopped       bool                   `protobuf:"varint,220,opt,name=stopped,proto3" json:"stopped,omitempty"`    // nothing of it lives any more: only its directory is still there
+	Unremoved     string                 `protobuf:"bytes,221,opt,name=unremoved,proto3" json:"unremoved,omitempty"` // why that could not be removed so far
+	Since         int64                  `protobuf:"varint,222,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2323,6 +2334,27 @@ func (x *Obligation) GetCancel() bool {
 		return x.Cancel
 	}
 	return false
+}
+
+func (x *Obligation) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Obligation) GetUnremoved() string {
+	if x != nil {
+		return x.Unremoved
+	}
+	return ""
+}
+
+func (x *Obligation) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 type Tag struct {
@@ -3666,6 +3698,7 @@ func (x *SetupFailed) GetError() string {
 type Settled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Dropped       string                 `protobuf:"bytes,220,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3707,6 +3740,65 @@ func (x *Settled) GetRun() *RunRef {
 	return nil
 }
 
+func (x *Settled) GetDropped() string {
+	if x != nil {
+		return x.Dropped
+	}
+	return ""
+}
+
+type Stopped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Unremoved     string                 `protobuf:"bytes,2,opt,name=unremoved,proto3" json:"unremoved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stopped) Reset() {
+	*x = Stopped{}
+	mi := &file_state_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stopped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stopped) ProtoMessage() {}
+
+func (x *Stopped) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
+func (*Stopped) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Stopped) GetRun() *RunRef {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *Stopped) GetUnremoved() string {
+	if x != nil {
+		return x.Unremoved
+	}
+	return ""
+}
+
 type MachineAdded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Machine       *Machine               `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
@@ -3716,7 +3808,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +3820,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +3833,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3762,7 +3854,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +3866,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +3879,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3822,7 +3914,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +3926,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +3939,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3881,7 +3973,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3893,7 +3985,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3906,7 +3998,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -3932,7 +4024,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4036,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4049,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -3978,7 +4070,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4082,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4095,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -4039,7 +4131,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4051,7 +4143,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4064,7 +4156,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *VarSet) GetName() string {
@@ -4104,7 +4196,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4208,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4221,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -4148,7 +4240,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4252,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4265,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -4193,7 +4285,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4297,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4310,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4250,7 +4342,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4354,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4367,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4341,7 +4433,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4353,7 +4445,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4366,7 +4458,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Record) GetState() *State {
@@ -4464,7 +4556,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4568,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4581,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Piece) GetData() []byte {
@@ -4517,7 +4609,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4621,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4634,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4571,7 +4663,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4675,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4688,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4635,7 +4727,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4647,7 +4739,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4660,7 +4752,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4709,7 +4801,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xe3\x10\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x98\x11\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -4755,7 +4847,8 @@ const file_state_proto_rawDesc = "" +
 	"\btag_made\x18G \x01(\v2\x18.jobserver.state.TagMadeR\atagMade\x12?\n" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
 	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
-	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\"\xa1\b\n" +
+	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x123\n" +
+	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\"\xa1\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -4938,11 +5031,14 @@ const file_state_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\x12\x16\n" +
-	"\x06driver\x18\x06 \x01(\bR\x06driver\"O\n" +
+	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xa0\x01\n" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
-	"\x06cancel\x18\x02 \x01(\bR\x06cancel\"=\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x19\n" +
+	"\astopped\x18\xdc\x01 \x01(\bR\astopped\x12\x1d\n" +
+	"\tunremoved\x18\xdd\x01 \x01(\tR\tunremoved\x12\x15\n" +
+	"\x05since\x18\xde\x01 \x01(\x03R\x05since\"=\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -5035,9 +5131,13 @@ const file_state_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"5\n" +
 	"\vSetupFailed\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"4\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"O\n" +
 	"\aSettled\x12)\n" +
-	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\"B\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x19\n" +
+	"\adropped\x18\xdc\x01 \x01(\tR\adropped\"R\n" +
+	"\aStopped\x12)\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x1c\n" +
+	"\tunremoved\x18\x02 \x01(\tR\tunremoved\"B\n" +
 	"\fMachineAdded\x122\n" +
 	"\amachine\x18\x01 \x01(\v2\x18.jobserver.state.MachineR\amachine\"W\n" +
 	"\x0eMachineRemoved\x12\x12\n" +
@@ -5149,7 +5249,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -5195,22 +5295,23 @@ var file_state_proto_goTypes = []any{
 	(*CopyWaits)(nil),       // 41: jobserver.state.CopyWaits
 	(*SetupFailed)(nil),     // 42: jobserver.state.SetupFailed
 	(*Settled)(nil),         // 43: jobserver.state.Settled
-	(*MachineAdded)(nil),    // 44: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 45: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 46: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 47: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 48: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 49: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 50: jobserver.state.VarSet
-	(*TagMade)(nil),         // 51: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 52: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 53: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 54: jobserver.state.Noticed
-	(*Record)(nil),          // 55: jobserver.state.Record
-	(*Piece)(nil),           // 56: jobserver.state.Piece
-	(*State)(nil),           // 57: jobserver.state.State
-	(*Block)(nil),           // 58: jobserver.state.Block
-	(*Index)(nil),           // 59: jobserver.state.Index
+	(*Stopped)(nil),         // 44: jobserver.state.Stopped
+	(*MachineAdded)(nil),    // 45: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 46: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 47: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 48: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 49: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 50: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 51: jobserver.state.VarSet
+	(*TagMade)(nil),         // 52: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 53: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 54: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 55: jobserver.state.Noticed
+	(*Record)(nil),          // 56: jobserver.state.Record
+	(*Piece)(nil),           // 57: jobserver.state.Piece
+	(*State)(nil),           // 58: jobserver.state.State
+	(*Block)(nil),           // 59: jobserver.state.Block
+	(*Index)(nil),           // 60: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	21, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -5236,68 +5337,70 @@ var file_state_proto_depIdxs = []int32{
 	41, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
 	43, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
 	42, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	44, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	45, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	46, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	47, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	48, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	49, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	50, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	51, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	53, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	52, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	54, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	7,  // 34: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	7,  // 35: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 36: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 37: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	8,  // 38: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 39: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	6,  // 40: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	2,  // 41: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 42: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	14, // 43: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	13, // 44: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	11, // 45: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	12, // 46: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	10, // 47: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	6,  // 48: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	7,  // 49: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	16, // 50: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	17, // 51: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 52: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,  // 53: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	9,  // 54: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 55: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	14, // 56: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	11, // 57: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 58: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	17, // 59: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	17, // 60: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 61: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	17, // 62: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	17, // 63: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	17, // 64: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	15, // 65: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	15, // 66: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	19, // 67: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	57, // 68: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 69: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 70: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	15, // 71: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 72: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	19, // 73: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	53, // 74: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	18, // 75: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	20, // 76: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	58, // 77: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	59, // 78: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	56, // 79: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	80, // [80:80] is the sub-list for method output_type
-	80, // [80:80] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	45, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	46, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	47, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	48, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	49, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	50, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	51, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	52, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	54, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	53, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	55, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	44, // 34: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	7,  // 35: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	7,  // 36: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	5,  // 37: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 38: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	8,  // 39: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 40: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	6,  // 41: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	2,  // 42: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,  // 43: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	14, // 44: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	13, // 45: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	11, // 46: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	12, // 47: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	10, // 48: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	6,  // 49: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	7,  // 50: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	16, // 51: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	17, // 52: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	4,  // 53: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,  // 54: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	9,  // 55: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 56: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	14, // 57: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	11, // 58: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	8,  // 59: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	17, // 60: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	17, // 61: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	8,  // 62: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	17, // 63: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	17, // 64: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	17, // 65: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	17, // 66: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	15, // 67: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	15, // 68: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	19, // 69: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	58, // 70: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 71: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	9,  // 72: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	15, // 73: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	7,  // 74: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	19, // 75: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	54, // 76: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	18, // 77: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	20, // 78: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	59, // 79: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	60, // 80: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	57, // 81: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	82, // [82:82] is the sub-list for method output_type
+	82, // [82:82] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5312,7 +5415,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
