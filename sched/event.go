@@ -26,7 +26,8 @@ type Event struct {
 	// Uprooted says that its machine was removed: nobody asked for this end, and it is no failure.
 	Uprooted bool
 	Text     string
-	Warn     bool // somebody should look
+	Warn     bool  // somebody should look
+	Span     *Span // with Ended: the attempt
 }
 
 // describe tells of a change that was just applied: of itself, and of each job that it has ended beside. What concerns
@@ -268,6 +269,10 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	}
 	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == "job.retried"
 	e.Ended, e.Cause = true, how
+	if e.Kind != "job.step" {
+		span := spanOf(id, a)
+		e.Span = &span
+	}
 	return s.aboutJob(e, id, "%s", text)
 }
 

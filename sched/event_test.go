@@ -64,7 +64,7 @@ func TestMachineRemovedTellsOfJobs(t *testing.T) {
 func TestEventsOfOneChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEvents(10)
-		e.publish([]Event{{Seq: 11}, {Seq: 12, Job: 1}, {Seq: 12, Job: 2}, {Seq: 12, Job: 3}, {Seq: 13}}, 14)
+		e.publish([]Event{{Seq: 11}, {Seq: 12, Job: 1}, {Seq: 12, Job: 2}, {Seq: 12, Job: 3}, {Seq: 13}}, 14, 0)
 		var seen []int
 		for cursor := uint64(10); cursor < 14; {
 			events, next, gap, err := e.After(t.Context(), cursor, 2)

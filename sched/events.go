@@ -13,7 +13,8 @@ type Events struct {
 	ring   []Event       // ascending; the newest keptEvents, and up to as many older ones
 	seq    uint64        // of the last change that was published
 	oldest uint64        // events up to this one are not kept
-	more   chan struct{} // closed when there are new ones
+	pulse  uint64        // as the state's when it was last published
+	more   chan struct{} // closed when there are new ones, or a new pulse
 	closed bool
 }
 
@@ -26,13 +27,13 @@ func newEvents(seq uint64) *Events {
 	return &Events{seq: seq, oldest: seq, more: make(chan struct{})}
 }
 
-func (e *Events) publish(events []Event, seq uint64) {
+func (e *Events) publish(events []Event, seq, pulse uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if seq == e.seq {
+	if seq == e.seq && pulse == e.pulse {
 		return
 	}
-	e.seq = seq
+	e.seq, e.pulse = seq, pulse
 	e.ring = append(e.ring, events...)
 	if n := len(e.ring) - keptEvents; n > keptEvents { // seldom, so that a turn doesn't pay for all that are kept
 		e.oldest = e.ring[n-1].Seq
@@ -74,6 +75,16 @@ func (e *Events) After(ctx context.Context, since uint64, max int) (events []Eve
 			return nil, cursor, false, nil
 		}
 	}
+}
+
+// since gives all events after a cursor that are kept, as after does. They are never changed
+// afterwards, and may be read when the lock is free again.
+func (e *Events) since(since uint64) (events []Event, cursor uint64, gap bool) {
+	if since > e.seq {
+		return nil, e.seq, true
+	}
+	i := sort.Search(len(e.ring), func(i int) bool { return e.ring[i].Seq > since })
+	return e.ring[i:], e.seq, since < e.oldest
 }
 
 // after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.

@@ -302,7 +302,7 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	for _, e := range l.state.takeEffects() {
 		e(l.fleet)
 	}
-	l.events.publish(t.events, l.state.changes)
+	l.events.publish(t.events, l.state.changes, l.state.pulse)
 	if l.opt.Observe != nil && len(t.events) > 0 {
 		l.opt.Observe(t.events)
 	}

@@ -159,6 +159,9 @@ func (s *State) linked(addr string, l Link, reason string, now time.Time) *machi
 	if m.since.IsZero() || (m.link == LinkConnected) != (l == LinkConnected) {
 		m.since = now
 	}
+	if m.link != l || m.reason != reason {
+		s.pulse++
+	}
 	m.link = l
 	m.reason, m.hint = reason, ""
 	s.file(m)

@@ -192,7 +192,7 @@ func TestFollowEvents(t *testing.T) {
 			done <- events
 		}()
 		synctest.Wait()
-		e.publish([]Event{{Seq: 101}, {Seq: 103}}, 104)
+		e.publish([]Event{{Seq: 101}, {Seq: 103}}, 104, 0)
 		if got := <-done; len(got) != 2 {
 			t.Error("who waited got", got)
 		}
@@ -200,7 +200,7 @@ func TestFollowEvents(t *testing.T) {
 			t.Error(first, last, n, cursor, gap)
 		}
 		for seq := uint64(105); seq < 105+3*keptEvents; seq++ {
-			e.publish([]Event{{Seq: seq}}, seq)
+			e.publish([]Event{{Seq: seq}}, seq, 0)
 		}
 		newest := uint64(104 + 3*keptEvents)
 		if _, _, _, _, gap := seqs(104, 10); !gap {

@@ -40,6 +40,7 @@ func TestStateMachine(t *testing.T) {
 			"vars":     d.vars,
 			"snapshot": d.snapshotNow,
 			"rebuild":  d.rebuild,
+			"pages":    d.pages,
 		})
 	})
 }
