@@ -18,6 +18,10 @@ var mayImport = map[string][]string{
 	"jobserver/notify": {"jobserver/redact"},
 
 	"jobserver/completion": {"jobserver/userfile"},
+
+	"jobserver/live": {"jobserver/api"},
+	"jobserver/top":  {"jobserver/api", "jobserver/live", "jobserver/stats", "jobserver/view"},
+	"jobserver/web":  {"jobserver/api", "jobserver/live", "jobserver/stats", "jobserver/view"},
 }
 
 // aboveThePlan are not rooms: programs beside the main one, and what only tests and benchmarks use.

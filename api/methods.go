@@ -36,6 +36,7 @@ type Status struct {
 	Jobs          Counts         `json:"jobs"`
 	Machines      map[string]int `json:"machines"` // by connection state
 	Matrices      int            `json:"matrices"`
+	Classes       []ClassStatus  `json:"classes,omitempty"`
 	Cursor        uint64         `json:"cursor"`
 	DiskFull      bool           `json:"disk_full,omitempty"`       // new work is refused
 	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory
@@ -115,6 +116,13 @@ type ListJobsArgs struct {
 	Limit     int
 	Collapse  bool // a matrix or a tag is one row, not its jobs
 	Full      bool // with attempts, variables and environment
+	// Newest lists from the newest job down, those below Before (0: all), which is the Next of the
+	// reply before. That costs the same whatever the history. A page may then have fewer than Limit
+	// jobs, even none, though there is a Next; matching nothing is no error. Last, After and Collapse
+	// have no meaning for it.
+	Newest bool
+	Before uint64
+	Light  bool // only what a row of a table shows: of commands, and of what went wrong, the beginning
 }
 
 // ListJobsReply is one page of jobs.
@@ -236,6 +244,7 @@ type LogArgs struct {
 	Offset  int64
 	Max     int // 1 MiB at the most
 	Wait    time.Duration
+	Tail    int64 // above 0: Offset doesn't count, it begins so many bytes before the end
 }
 
 // LogReply holds them. EOF says that the attempt (or step) has ended and all of its log has been read.
@@ -243,6 +252,7 @@ type LogReply struct {
 	Path    string
 	Attempt int
 	Data    []byte
+	Offset  int64 // of Data
 	Size    int64 // so far
 	EOF     bool
 	More    bool // a later attempt or step follows
@@ -389,8 +399,9 @@ type TrustReply struct{ Checks []MachineCheck }
 
 // ListMatricesArgs asks for matrices; ID 0 is all of them, else that one with its jobs.
 type ListMatricesArgs struct {
-	ID   uint64
-	Name string
+	ID    uint64
+	Name  string
+	Light bool // axes have the number of their values instead of these, and there are no jobs
 }
 
 // ListMatricesReply holds them, by id.

@@ -160,6 +160,7 @@ type Matrix struct {
 type Axis struct {
 	Name   string   `json:"name"`
 	Values []string `json:"values"`
+	Count  int      `json:"count,omitempty"` // how many there are, where the values are left out
 }
 
 // Tag is a name for a set of jobs.

@@ -74,8 +74,12 @@ func (d *driver) maps(t *rapid.T) {
 func (d *driver) spans(t *rapid.T) {
 	var got, want []string
 	text := func(sp Span) string { return fmt.Sprintf("%+v", sp) }
-	for piece := range d.s.SpanPieces() {
-		for _, sp := range d.s.Spans(piece, nil) {
+	h := d.s.SpanHistory()
+	defer h.Close()
+	for piece := range h.Pieces() {
+		spans, err := h.Piece(piece, nil)
+		d.must(t, err)
+		for _, sp := range spans {
 			got = append(got, text(sp))
 		}
 	}
@@ -221,10 +225,17 @@ func BenchmarkPage(b *testing.B) {
 			must(b, err)
 		}
 	})
-	b.Run("spans", func(b *testing.B) {
+	b.Run("a history of spans", func(b *testing.B) {
+		for b.Loop() {
+			s.SpanHistory()
+		}
+	})
+	b.Run("a piece of it", func(b *testing.B) {
+		h := s.SpanHistory()
+		defer h.Close()
 		var spans []Span
 		for b.Loop() {
-			spans = s.Spans(17, spans[:0])
+			spans, _ = h.Piece(17, spans[:0])
 		}
 	})
 	b.Run("map", func(b *testing.B) {

@@ -1,6 +1,9 @@
 package sched
 
 import (
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"jobserver/sched/statepb"
@@ -41,42 +44,71 @@ func spanOf(job uint64, a *statepb.Attempt) Span {
 	}
 }
 
-// SpanPieces is how many pieces Spans has at present; there may be more later.
-func (s *State) SpanPieces() int { return len(s.history.blocks) + 1 }
+// SpanHistory are the attempts of a state that have ended, as they were at one time. It is read
+// outside of the loop, a piece at a time.
+type SpanHistory struct {
+	blocks [][]byte // of history; they never change
+	place  []uint32 // of the jobs in them
+	others []Span   // of jobs that are in none
+	names  map[string]string
+	dec    *zstd.Decoder
+}
 
-// Spans appends the attempts of a piece of all jobs that have ended, pieces counted from 0: a block of
-// history, which takes half a millisecond, or, as the last piece, what is in none yet. A job that
-// moves meanwhile may come twice.
-func (s *State) Spans(piece int, to []Span) []Span {
-	if piece < len(s.history.blocks) {
-		if s.history.blocks[piece] == nil {
-			return to
-		}
-		records, err := s.history.open(uint32(piece))
-		if err != nil {
-			return to // what is wrong with it, those say who need its jobs
-		}
-		for i, raw := range records {
-			// A job that was taken out again, or forgotten, has left its record behind.
-			if id := recordID(raw); s.index.status(id) != 0 && s.index.place[id] == uint32(piece)*blockJobs+uint32(i)+1 {
-				to = s.spansOf(raw, to)
-			}
-		}
-		return to
-	}
+// SpanHistory takes note of all attempts that have ended. Of a million jobs that takes a millisecond.
+func (s *State) SpanHistory() *SpanHistory {
+	h := &SpanHistory{blocks: slices.Clone(s.history.blocks), place: slices.Clone(s.index.place), names: map[string]string{}}
 	for _, j := range s.history.pending {
-		for _, a := range j.Attempts {
-			to = append(to, spanOf(j.Id, a))
+		h.addJob(j)
+	}
+	for _, j := range s.live {
+		h.addJob(j.Job)
+	}
+	return h
+}
+
+func (h *SpanHistory) addJob(j *statepb.Job) {
+	for _, a := range j.Attempts {
+		if a.Cause != statepb.Cause_CAUSE_NONE && a.EndedAt != 0 {
+			h.others = append(h.others, spanOf(j.Id, a))
 		}
 	}
-	for id, j := range s.live {
-		for _, a := range j.Attempts {
-			if a.Cause != statepb.Cause_CAUSE_NONE && a.EndedAt != 0 {
-				to = append(to, spanOf(id, a))
+}
+
+// Pieces is how many pieces there are.
+func (h *SpanHistory) Pieces() int { return len(h.blocks) + 1 }
+
+// Piece appends the attempts of one, counted from 0. They come about in the order of their ends.
+func (h *SpanHistory) Piece(piece int, to []Span) ([]Span, error) {
+	if piece == len(h.blocks) {
+		return append(to, h.others...), nil
+	}
+	if h.blocks[piece] == nil {
+		return to, nil
+	}
+	if h.dec == nil {
+		// The options are constant and valid, so it can't fail.
+		h.dec, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
+	}
+	records, err := (&history{blocks: h.blocks, dec: h.dec}).open(uint32(piece))
+	if err != nil {
+		return to, err
+	}
+	for i, raw := range records {
+		// A job that was taken out again, or forgotten, has left its record behind.
+		if id := recordID(raw); id < uint64(len(h.place)) && h.place[id] == uint32(piece)*blockJobs+uint32(i)+1 {
+			if to, err = h.spansOf(id, raw, to); err != nil {
+				return to, err
 			}
 		}
 	}
-	return to
+	return to, nil
+}
+
+// Close gives back what reading took.
+func (h *SpanHistory) Close() {
+	if h.dec != nil {
+		h.dec.Close()
+	}
 }
 
 // RunningSpans are the attempts under way.
@@ -99,9 +131,8 @@ func (s *State) RunningSpans() []Span {
 
 // spansOf reads the attempts of an encoded job, and nothing else of it: that is several times as fast
 // as to decode it.
-func (s *State) spansOf(raw []byte, to []Span) []Span {
-	job := recordID(raw)
-	_ = fields(raw, func(n protowire.Number, value []byte) error { // it was encoded by this program
+func (h *SpanHistory) spansOf(job uint64, raw []byte, to []Span) ([]Span, error) {
+	err := fields(raw, func(n protowire.Number, value []byte) error {
 		if n != fieldAttempts {
 			return nil
 		}
@@ -142,7 +173,7 @@ func (s *State) spansOf(raw []byte, to []Span) []Span {
 				if n == 14 {
 					succeeded = succeeded && len(text) == 0
 				} else {
-					sp.Machine = s.index.names[s.index.number[string(text)]]
+					sp.Machine = h.name(text)
 				}
 			}
 			value = value[size:]
@@ -152,7 +183,17 @@ func (s *State) spansOf(raw []byte, to []Span) []Span {
 		}
 		return nil
 	})
-	return to
+	return to, err
+}
+
+// name is a machine's, one string for all its attempts.
+func (h *SpanHistory) name(text []byte) string {
+	name, ok := h.names[string(text)]
+	if !ok {
+		name = string(text)
+		h.names[name] = name
+	}
+	return name
 }
 
 // recordID is the id of an encoded job, which is its first field.
