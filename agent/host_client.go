@@ -294,7 +294,10 @@ func (c *Client) abandon(id uint32) {
 	if !c.forget(id) {
 		return
 	}
-	c.cancels.Go(func() { c.write(context.Background(), makeFrame(typeCancel, id)) })
+	c.cancels.Go(func() {
+		// When it can't be written the connection is gone, and the call with it.
+		_ = c.write(context.Background(), makeFrame(typeCancel, id))
+	})
 }
 
 // await takes a call's frames as they come, until the last one.

@@ -99,7 +99,8 @@ func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) err
 	w := &frameWriter{w: out, pipe: out, end: func() { in.Close(); out.Close() }}
 	a, err := newAgent(w, root, bootIDFile)
 	if err != nil {
-		w.write(append(magic[:len(magic):len(magic)], makeFrame(typeFail, 0, encode(asError(err).fields))...))
+		fail := makeFrame(typeFail, 0, encode(asError(err).fields))
+		_ = w.write(append(magic[:len(magic):len(magic)], fail...)) // if the host still listens
 		return err
 	}
 	a.silence = silence
@@ -127,7 +128,7 @@ func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) err
 			err = a.handle(ctx, f, first)
 		}
 		if err != nil {
-			w.write(makeFrame(typeFail, 0, encode(asError(err).fields)))
+			_ = w.write(makeFrame(typeFail, 0, encode(asError(err).fields))) // if the host still listens
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func killAll(list func() []procStat, collect func()) (killed, left int) {
 		for _, p := range list() {
 			if !refused[key{p.pid, p.startTime}] {
 				alive++
-				unix.Kill(p.pid, unix.SIGKILL)
+				_ = unix.Kill(p.pid, unix.SIGKILL) // it may have ended; the next round looks
 			}
 		}
 		collect()

@@ -283,8 +283,10 @@ func measureSubmitProcess(ctx context.Context, w *world) (rows []row, err error)
 		err = errors.Join(err, killErr)
 	}()
 	// The environment is set for the process, so that no `env` is in its time.
-	os.Setenv("TS_SOCKET", socket)
-	defer os.Unsetenv("TS_SOCKET")
+	if err := os.Setenv("TS_SOCKET", socket); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.Unsetenv("TS_SOCKET")) }()
 	floor, err := w.buildFloor(ctx)
 	if err != nil {
 		return nil, err

@@ -139,9 +139,9 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 
 // waitChild reaps an agent whose input was closed; one that doesn't end by itself is killed.
 func waitChild(cmd *exec.Cmd) {
-	timer := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
-	cmd.Wait() // how an agent ends says nothing about the runs
+	_ = cmd.Wait() // how an agent ends says nothing about the runs
 }
 
 // pipes make one stream of a child's two.

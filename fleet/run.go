@@ -298,7 +298,8 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 	switch result.Status {
 	case agent.StartOK:
 		if !result.StartedAt.IsZero() {
-			r.openLogs() // the path of its log is good from now on; what is wrong with it, follow will see
+			// The path of its log is good from now on; what is wrong with it, follow will see.
+			_ = r.openLogs()
 			if !r.silent.Load() {
 				m.f.report(sched.Started{Ref: r.ref, At: result.StartedAt})
 			}

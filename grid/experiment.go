@@ -93,7 +93,8 @@ func (x *Experiment) syntax(err error) *Error {
 		if line, what, ok := strings.Cut(rest, ": "); ok {
 			e := errorf("%s:%s: %s", x.File, line, what)
 			if strings.HasPrefix(what, "mapping values are not allowed") {
-				e.hint("a text with a colon and a blank in it, as METRIC: or RESULTS:, has to be in quotes, or below `command: |`")
+				return e.hint("a text with a colon and a blank in it, as METRIC: or RESULTS:, " +
+					"has to be in quotes, or below `command: |`")
 			}
 			return e
 		}

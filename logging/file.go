@@ -57,13 +57,13 @@ func (lf *logFile) open(flags int) error {
 // write appends one line with one write, and rolls the file before or after
 // it if the policy (nil for none) says so. The line is written even if the
 // file can't be rolled.
-func (lf *logFile) write(line []byte, p *policy) error {
+func (lf *logFile) write(line []byte, p *policy) (err error) {
 	lf.mu.Lock()
 	defer lf.mu.Unlock()
 	if lf.shut {
 		// A record that was on its way when the configuration changed.
 		p = nil
-		defer lf.release()
+		defer func() { err = errors.Join(err, lf.release()) }()
 	}
 	if lf.f == nil {
 		if err := lf.open(0); err != nil {

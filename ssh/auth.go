@@ -101,7 +101,9 @@ func (k *keyring) askAgent(ctx context.Context, socket string, deadline time.Tim
 	}
 	k.agent = conn
 	// An agent that asks its user for a confirmation may never answer.
-	conn.SetDeadline(deadline)
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
 	return agent.NewClient(conn).Signers()
 }
 

@@ -100,7 +100,7 @@ func (p *Proxy) change(f func()) {
 // resetAll is called with mu held.
 func (p *Proxy) resetAll() {
 	for c := range p.conns {
-		c.SetLinger(0)
+		_ = c.SetLinger(0) // of a connection that has ended there is nothing to reset
 		c.Close()
 	}
 	clear(p.conns)
