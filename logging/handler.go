@@ -6,17 +6,6 @@ import (
 	"sync/atomic"
 )
 
-// loggerName is the type of the attribute that names a logger. Other handlers
-// print it as logger=NAME; ours takes it out.
-type loggerName string
-
-// Named gives l the name of a logger in the configuration, such as
-// "server::sched". It replaces a name that l had. With a handler of another
-// package the name is an attribute, logger.
-func Named(l *slog.Logger, name string) *slog.Logger {
-	return l.With(slog.Any("logger", loggerName(name)))
-}
-
 // handler is the slog.Handler of one logger: a name, its attributes, and
 // where in the configuration it belongs.
 type handler struct {
@@ -102,12 +91,6 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 		text:    h.text[:len(h.text):len(h.text)],
 	}
 	for _, a := range attrs {
-		if a.Value.Kind() == slog.KindAny {
-			if name, ok := a.Value.Any().(loggerName); ok {
-				next.name = string(name)
-				continue
-			}
-		}
 		flatten(h.prefix, a, func(key string, v slog.Value) bool {
 			next.context = append(next.context, attr{key: key, value: v})
 			next.text = appendAttr(next.text, key, v)

@@ -1,7 +1,6 @@
 package logging
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,24 +92,6 @@ func TestLookUpOrder(t *testing.T) {
 	}
 }
 
-func TestNamed(t *testing.T) {
-	f := openConsole(t, "{t}: {m}{n}")
-	l := Named(f.Logger("server").With("a", 1), "server::fleet")
-	l.Info("m")
-	Named(l.WithGroup("g"), "server::fleet::link").Info("m", "b", 2)
-	if got, want := f.stdout.String(), "server::fleet: m a=1\nserver::fleet::link: m a=1 g.b=2\n"; got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-
-	// With a handler of another package, it's an attribute.
-	var b bytes.Buffer
-	other := slog.New(slog.NewTextHandler(&b, nil))
-	Named(other, "server::api").Info("m")
-	if got := b.String(); !strings.Contains(got, "logger=server::api") {
-		t.Errorf("got %q", got)
-	}
-}
-
 // TestNoInjection: what comes from machines and jobs can neither start a
 // line nor reach the terminal, wherever it stands.
 func TestNoInjection(t *testing.T) {
@@ -118,7 +99,7 @@ func TestNoInjection(t *testing.T) {
 	escaped := `a\nERROR fake\r\x1b[2J\x07\x00\x7f\u009b31m\u202egnp\xff\U000e0041\tb`
 	for _, encoder := range []string{"{pattern: '{m}|{t}|{X(k)}|{K(k)(d)}|{h({m}):.500}{n}'}", "{kind: json}"} {
 		f := openWith(t, "appenders: {out: {kind: console, encoder: "+encoder+"}}\nroot: {appenders: [out]}\n", nil)
-		l := Named(f.Logger("x").With("k", evil), evil)
+		l := f.Logger(evil).With("k", evil)
 		l.Info(evil, evil, evil, "k", errors.New(evil))
 		got := f.stdout.String()
 		body := strings.TrimSuffix(got, "\n")
@@ -138,7 +119,7 @@ func TestNoInjection(t *testing.T) {
 
 func TestJSONEncoder(t *testing.T) {
 	f := openText(t, "appenders: {out: {kind: console, encoder: {kind: json}}}\nroot: {level: trace, appenders: [out]}\n")
-	l := Named(f.Logger("x").With("job", 17).WithGroup("g").With("s", "a \"b\"\\\n"), "server::sched")
+	l := f.Logger("server::sched").With("job", 17).WithGroup("g").With("s", "a \"b\"\\\n")
 	emitAt(l, 0, slog.LevelWarn, "no place")
 	got := f.stdout.String()
 	want := fmt.Sprintf(`{"time":"2016-03-20T14:22:05.644420340-08:00","level":"WARN","message":"no place",`+

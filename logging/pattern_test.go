@@ -67,7 +67,7 @@ func TestFormatters(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.pattern, func(t *testing.T) {
 			f := openConsole(t, test.pattern)
-			l := Named(f.Logger("other").With("job", 17), "server::sched")
+			l := f.Logger("server::sched").With("job", 17)
 			emitAt(l, pc, slog.LevelWarn, "the message", slog.String("name", "x"))
 			if got := f.stdout.String(); got != test.want {
 				t.Errorf("got  %q\nwant %q", got, test.want)

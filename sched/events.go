@@ -107,10 +107,3 @@ func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, ga
 	}
 	return append([]Event(nil), e.ring[i:end]...), cursor, gap
 }
-
-// Cursor is where the events are at present.
-func (e *Events) Cursor() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.seq
-}

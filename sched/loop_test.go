@@ -390,7 +390,7 @@ func TestStop(t *testing.T) {
 		if _, err := d.plan(t.Context(), "", oneJob); kindOfError(err) != Stopping {
 			t.Errorf("a request after the end: %v", err)
 		}
-		if _, _, _, err := d.Events().After(t.Context(), d.Events().Cursor(), 10); !errors.Is(err, ErrClosed) {
+		if _, _, _, err := d.Events().After(t.Context(), d.Events().newest(), 10); !errors.Is(err, ErrClosed) {
 			t.Errorf("events after the end: %v", err)
 		}
 		close(d.tape.hold)
@@ -484,4 +484,11 @@ func TestIdle(t *testing.T) {
 			t.Errorf("it looked at the clock %d times in a day", looks)
 		}
 	})
+}
+
+// newest is the cursor behind all events so far.
+func (e *Events) newest() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seq
 }

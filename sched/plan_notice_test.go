@@ -14,7 +14,7 @@ func TestNotice(t *testing.T) {
 		p, err := d.plan(t.Context(), "", oneJob)
 		check(t, err)
 		synctest.Wait() // the job is on its way
-		since := d.Events().Cursor()
+		since := d.Events().newest()
 		for _, n := range []Notice{
 			{Kind: NoticeSilent, Job: p.IDs[0], Machine: "a", Text: "nothing from \xff", Warn: true},
 			{Kind: NoticeAway, Machine: "a", Text: "a is away", Cause: "away"},

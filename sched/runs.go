@@ -70,14 +70,6 @@ func (s *State) constant(j *statepb.Job, name string) (string, bool) {
 	return "", false
 }
 
-// CommandLine is the command of a job as its newest attempt runs it.
-func (s *State) CommandLine(j *statepb.Job) string {
-	if a := last(j); a != nil {
-		return string(a.CmdRun)
-	}
-	return ""
-}
-
 // run is what the fleet needs to start, or to follow, the newest attempt of a job.
 func (s *State) run(j *job) Run {
 	a := last(j.Job)

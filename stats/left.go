@@ -13,14 +13,6 @@ type Runs struct {
 	Sq  float64 // sum of the squares
 }
 
-// Add counts one more run.
-func (r *Runs) Add(d time.Duration) {
-	s := d.Seconds()
-	r.N++
-	r.Sum += s
-	r.Sq += s * s
-}
-
 // Left is how long the rest of a sweep takes, and how uncertain that is. Known is false as long as no run has ended.
 type Left struct {
 	Known bool

@@ -91,11 +91,8 @@ func TestSmallSamples(t *testing.T) {
 }
 
 func TestPredict(t *testing.T) {
-	var even, spread Runs
-	for i := range 10 {
-		even.Add(10 * time.Second)
-		spread.Add(time.Duration(8+i%5) * time.Second) // 8 … 12
-	}
+	even := Runs{N: 10, Sum: 100, Sq: 1000}   // ten of 10 s
+	spread := Runs{N: 10, Sum: 100, Sq: 1020} // 8, 9, 10, 11 and 12 s, twice each
 	for name, c := range map[string]struct {
 		runs    Runs
 		waiting int
