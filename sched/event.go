@@ -27,7 +27,7 @@ type Event struct {
 	Uprooted bool
 	Text     string
 	Warn     bool  // somebody should look
-	Span     *Span // with Ended: the attempt
+	Span     *Span // the attempt that this has ended
 }
 
 // describe tells of a change that was just applied: of itself, and of each job that it has ended beside. What concerns
@@ -122,6 +122,10 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return e, true
 	case c.SetupFailed != nil:
 		e.Kind, e.Warn = "job.failed", true
+		if j := s.Job(c.SetupFailed.Job); j != nil && last(j) != nil { // between two of its steps
+			span := spanOf(j.Id, last(j))
+			e.Span = &span
+		}
 		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job, c.SetupFailed.Error), true
 	case c.AttemptLost != nil:
 		return s.aboutEnd(e, c.AttemptLost.Run.Job), true

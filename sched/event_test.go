@@ -47,8 +47,11 @@ func TestMachineRemovedTellsOfJobs(t *testing.T) {
 		if e.Seq != w.events[0].Seq || !e.At.Equal(w.now) {
 			t.Errorf("not of the same change: %+v", e)
 		}
+		if e.Ended != (e.Span != nil) || e.Ended && (e.Span.Job != e.Job || e.Span.Machine != "a" || e.Span.Status != Canceled) {
+			t.Errorf("what ends an attempt says when it was: %+v", e)
+		}
 	}
-	if diff := cmp.Diff(want, w.events, cmpopts.IgnoreFields(Event{}, "Seq", "At", "Class")); diff != "" {
+	if diff := cmp.Diff(want, w.events, cmpopts.IgnoreFields(Event{}, "Seq", "At", "Class", "Span")); diff != "" {
 		t.Error(diff)
 	}
 	w.events = nil

@@ -9,8 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"jobserver/sched/statepb"
 )
 
 // pages compares pages from the newest down with what Select finds, for random selectors, page sizes
@@ -73,6 +71,12 @@ func (d *driver) maps(t *rapid.T) {
 
 func (d *driver) spans(t *rapid.T) {
 	var got, want []string
+	told := map[string]int{} // by events
+	for i := range d.events {
+		if sp := d.events[i].Span; sp != nil {
+			told[fmt.Sprintf("%+v", *sp)]++
+		}
+	}
 	text := func(sp Span) string { return fmt.Sprintf("%+v", sp) }
 	h := d.s.SpanHistory()
 	defer h.Close()
@@ -81,6 +85,9 @@ func (d *driver) spans(t *rapid.T) {
 		d.must(t, err)
 		for _, sp := range spans {
 			got = append(got, text(sp))
+			if n := told[text(sp)]; n != 1 {
+				t.Fatalf("%d events tell of the end of %+v", n, sp)
+			}
 		}
 	}
 	running := 0
@@ -89,12 +96,12 @@ func (d *driver) spans(t *rapid.T) {
 		if j == nil {
 			continue
 		}
-		for _, a := range j.Attempts {
-			if a.Cause != statepb.Cause_CAUSE_NONE && a.EndedAt != 0 {
+		for i, a := range j.Attempts {
+			if !underWay(j, i) && a.EndedAt != 0 {
 				want = append(want, text(spanOf(id, a)))
 			}
 		}
-		if a := last(j); a != nil && a.Cause == statepb.Cause_CAUSE_NONE && j.Status == Running && d.s.machines[a.Machine] != nil {
+		if a := last(j); a != nil && j.Status == Running && d.s.machines[a.Machine] != nil {
 			running++
 		}
 	}

@@ -44,6 +44,12 @@ func spanOf(job uint64, a *statepb.Attempt) Span {
 	}
 }
 
+// underWay says that an attempt of a job, by its index, is under way. That of a setup goes on when
+// one of its steps has ended.
+func underWay(j *statepb.Job, i int) bool {
+	return j.Attempts[i].Cause == statepb.Cause_CAUSE_NONE || j.Status == Running && i == len(j.Attempts)-1
+}
+
 // SpanHistory are the attempts of a state that have ended, as they were at one time. It is read
 // outside of the loop, a piece at a time.
 type SpanHistory struct {
@@ -67,8 +73,8 @@ func (s *State) SpanHistory() *SpanHistory {
 }
 
 func (h *SpanHistory) addJob(j *statepb.Job) {
-	for _, a := range j.Attempts {
-		if a.Cause != statepb.Cause_CAUSE_NONE && a.EndedAt != 0 {
+	for i, a := range j.Attempts {
+		if !underWay(j, i) && a.EndedAt != 0 {
 			h.others = append(h.others, spanOf(j.Id, a))
 		}
 	}
@@ -120,9 +126,9 @@ func (s *State) RunningSpans() []Span {
 				continue // a setup has all slots
 			}
 			if j := s.live[id]; j != nil && j.Status == Running {
-				if a := last(j.Job); a != nil && a.Cause == statepb.Cause_CAUSE_NONE {
-					spans = append(spans, spanOf(id, a))
-				}
+				span := spanOf(id, last(j.Job))
+				span.Ended, span.Status = 0, Running
+				spans = append(spans, span)
 			}
 		}
 	}
