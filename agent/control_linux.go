@@ -27,6 +27,11 @@ func (a *agent) control(run RunID, k Control) error {
 		return fmt.Errorf("look at run %s: %w", run.Name(), err)
 	}
 	if v.state == None {
+		if k.Cancel { // its directory may have been removed while it ran
+			if err := a.sweep(run, v); err != nil {
+				return err
+			}
+		}
 		return errorf(KindNoRun, "control %s: no such run", run.Name())
 	}
 	if v.state.Final() {
@@ -148,9 +153,18 @@ func (a *agent) kill(ctx context.Context, run RunID) error {
 		v, err = a.awaitFinal(ctx, run)
 	}
 	if err == nil && v.State != Ended {
-		sweep(run)
+		return a.sweepUp(run)
 	}
 	return err
+}
+
+// sweepUp is sweep where the records haven't been looked at, and may not be readable.
+func (a *agent) sweepUp(run RunID) error {
+	v, err := look(runDir(a.root, run), a.bootID)
+	if err != nil {
+		v = view{} // a supervisor that is named in them may have another run by now
+	}
+	return a.sweep(run, v)
 }
 
 // awaitFinal waits until a run has a final state, or never had another.
@@ -189,10 +203,11 @@ func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
 		return fmt.Errorf("forget %s: %w", run.Name(), err)
 	}
 	switch {
-	case err != nil: // its files can't be understood, and that is what force is for
-		sweep(run)
-	case v.state == Vanished, v.state == Ambiguous:
-		sweep(run)
+	case err != nil, // its files can't be understood, and that is what force is for
+		v.state == Vanished, v.state == Ambiguous, v.state == None:
+		if err := a.sweepUp(run); err != nil {
+			return err
+		}
 	case v.state == Launching, v.state == Running:
 		if !force {
 			return errorf(KindRunning, "forget %s: it is still running", run.Name())
@@ -289,8 +304,13 @@ func (a *agent) info(server, machine, name string) *RunInfo {
 	if v.exit != nil {
 		info.StartedAt = v.exit.StartedAt
 	}
-	if v.state == Launching || v.state == Running {
+	switch v.state {
+	case Launching, Running:
 		info.PID = v.launching.PID
+	case Vanished, Ambiguous:
+		if v.launching.BootID == a.bootID {
+			info.Living = len(family(run, v.launching))
+		}
 	}
 	return info
 }

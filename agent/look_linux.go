@@ -142,6 +142,7 @@ func lockHeld(f *os.File) (bool, error) {
 // procStat is what we need of /proc/PID/stat.
 type procStat struct {
 	pid, parent int
+	session     int
 	startTime   uint64
 	state       byte
 }
@@ -168,8 +169,10 @@ func parseStat(p []byte) (procStat, bool) {
 	}
 	pid, err1 := strconv.Atoi(string(bytes.TrimSpace(p[:open])))
 	parent, err2 := strconv.Atoi(string(fields[1]))
-	start, err3 := strconv.ParseUint(string(fields[19]), 10, 64)
-	return procStat{pid: pid, parent: parent, startTime: start, state: fields[0][0]}, errors.Join(err1, err2, err3) == nil
+	session, err3 := strconv.Atoi(string(fields[3]))
+	start, err4 := strconv.ParseUint(string(fields[19]), 10, 64)
+	ok := errors.Join(err1, err2, err3, err4) == nil
+	return procStat{pid: pid, parent: parent, session: session, startTime: start, state: fields[0][0]}, ok
 }
 
 // allProcesses reads the stat of every process that there is.

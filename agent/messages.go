@@ -182,6 +182,7 @@ func (r *runInfos) fields(c *coder) {
 		number(c, &i.PID)
 		number(c, &i.Ending)
 		exitField(c, &i.Exit)
+		number(c, &i.Living)
 	})
 }
 

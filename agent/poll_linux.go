@@ -47,6 +47,7 @@ type follower struct {
 	request PollRequest // its offsets go forward with what was sent
 	serving *serving
 	quiet   bool      // output doesn't matter, and isn't sent
+	known   process   // the supervisor, should the directory be removed
 	sending time.Time // since when parts are sent; zero if none was
 
 	news  *subscription
@@ -90,9 +91,16 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 			output, marks = 0, 0
 		}
 		waiting := output + marks
-		if v.state == Vanished || v.state == Ambiguous {
-			sweep(r.Run) // what it left behind must not run on unsupervised
+		if v.state == Vanished || v.state == Ambiguous || v.state == None {
+			// What it left behind must not run on unsupervised, nor beside another attempt.
+			if v.launching.PID == 0 {
+				v.launching = f.known
+			}
+			if err := f.sweep(r.Run, v); err != nil {
+				return PollReply{}, err
+			}
 		}
+		f.known = v.launching
 		timeUp = timeUp || !f.sending.IsZero() && (output < plenty || f.sentEnough())
 		if output >= plenty && !timeUp {
 			if err := f.send(ctx, sizes); err != nil {

@@ -92,7 +92,8 @@ type process struct {
 	StartTime uint64
 	BootID    string
 	At        time.Time
-	ReadsSlot bool // of a supervisor: it looks for instructions in slotControl, not in fileControl
+	ReadsSlot bool   // of a supervisor: it looks for instructions in slotControl, not in fileControl
+	Mark      uint64 // of a supervisor: its run's; see markRun
 }
 
 func (p *process) lines(l *liner) {
@@ -101,6 +102,7 @@ func (p *process) lines(l *liner) {
 	l.string("boot_id", &p.BootID)
 	l.time("at", &p.At)
 	l.bool("reads_slot", &p.ReadsSlot)
+	keyInt(l, "mark", &p.Mark)
 }
 
 // ending says that a run is being ended, and why.

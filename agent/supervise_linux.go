@@ -240,7 +240,8 @@ func (s *supervisor) prepare() error {
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
-	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(), ReadsSlot: true}
+	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(), ReadsSlot: true,
+		Mark: markRun()}
 	return slotLaunching.write(s.file, launching.lines)
 }
 

@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,39 +75,4 @@ func descendants() []procStat {
 		}
 	}
 	return found
-}
-
-// envRun is the variable by which what is left of a run is found when its supervisor is dead.
-const envRun = "JOBSERVER_RUN"
-
-// sweep kills what a dead supervisor left behind: the processes that inherited the run's name, wherever they
-// have put themselves. A process that cleared its environment and changed its parent is beyond it.
-func sweep(id RunID) (killed, left int) {
-	mark := []byte(envRun + "=" + id.String())
-	return killAll(func() []procStat {
-		all, err := allProcesses()
-		if err != nil {
-			return nil
-		}
-		var found []procStat
-		for _, p := range all {
-			if p.state != 'Z' && p.state != 'X' && p.pid != os.Getpid() && hasVariable(p.pid, mark) {
-				found = append(found, p)
-			}
-		}
-		return found
-	}, func() {})
-}
-
-func hasVariable(pid int, variable []byte) bool {
-	env, err := readFile("/proc/"+strconv.Itoa(pid)+"/environ", maxRecord)
-	if err != nil {
-		return false // of another user, or gone
-	}
-	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if bytes.Equal(v, variable) {
-			return true
-		}
-	}
-	return false
 }

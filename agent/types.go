@@ -295,7 +295,11 @@ type RunInfo struct {
 	PID       int       // of the supervisor, while it lives
 	Ending    Cause
 	Exit      *Exit // when Ended
+	Living    int   // when Vanished or Ambiguous: processes of it that live all the same
 }
+
+// Over tells whether nothing of the run lives.
+func (i RunInfo) Over() bool { return i.Living == 0 && (i.State.Final() || i.State == None) }
 
 // Facts describe a machine. What can't be found out is zero.
 type Facts struct {

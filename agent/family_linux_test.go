@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// escapes are ways in which processes get away from the run that they came of. Each writes its pid and sleeps.
+const escapes = `
+say='echo $$ >>%[1]s; exec sleep 300'
+e=$(command -v env) s=$(command -v setsid) h=$(command -v sh)
+$h -c "$say" &
+($h -c "$say" &)
+($e -i $h -c "PATH=$PATH; $say" &)
+($s $h -c "$say" &)
+($e -i $s $h -c "PATH=$PATH; $say" &)
+($e -i $s $h -c "PATH=$PATH; ($s $h -c '$say' &)" &)
+while [ $(cat %[1]s 2>/dev/null | wc -l) -lt 6 ]; do sleep 0.01; done
+echo ready; sleep 300`
+
+// TestFamily: whatever becomes of its supervisor and its directory, nothing of a run lives when it is said to be over, and
+// nothing of other runs is ended with it.
+func TestFamily(t *testing.T) {
+	for name, fate := range map[string]struct {
+		befall func(m *machine, agent int, id RunID)
+		state  State // that is said in the end
+	}{
+		"the supervisor is killed": {func(m *machine, agent int, _ RunID) {
+			m.killSupervisors(agent)
+		}, Vanished},
+		"the directory is removed": {func(m *machine, _ int, id RunID) {
+			must(m.t, os.RemoveAll(m.dir(id)))
+		}, None},
+		"all directories are removed": {func(m *machine, _ int, _ RunID) {
+			must(m.t, os.RemoveAll(m.root))
+		}, None},
+		"the directory is moved away": {func(m *machine, _ int, id RunID) {
+			must(m.t, os.Rename(m.dir(id), filepath.Join(m.login, id.Name())))
+		}, None},
+		"the supervisor is killed, and the directory removed": {func(m *machine, agent int, id RunID) {
+			m.killSupervisors(agent)
+			must(m.t, os.RemoveAll(m.dir(id)))
+		}, None},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			other := m.connect() // what it starts has another supervisor
+			neighbour := m.command("echo ready; sleep 300")
+			start(t, other, neighbour)
+			awaitOutput(t, other, neighbour.Run, "ready")
+			l := m.dial()
+			c, err := Connect(m.ctx(), l)
+			must(t, err)
+			t.Cleanup(func() { c.Close() })
+			pids := filepath.Join(m.login, "pids")
+			id := start(t, c, m.command(escapes, pids))
+			awaitOutput(t, c, id, "ready")
+			fate.befall(m, l.cmd.Process.Pid, id)
+			r, err := c.Poll(m.ctx(), PollRequest{Run: id, OutOff: 6, Wait: time.Minute}, nil)
+			must(t, err)
+			gone := fate.state == None && strings.Contains(name, "killed") // only the variable tells of those
+			if r.State != fate.state {
+				t.Errorf("the state is %v, want %v", r.State, fate.state)
+			}
+			for _, pid := range livingOf(t, pids) {
+				if gone && !hasVariable(pid, []byte(envRun+"="+id.String())) {
+					must(t, unix.Kill(pid, unix.SIGKILL)) // what docs/reliability.md says that remains
+					continue
+				}
+				t.Errorf("process %d lives", pid)
+			}
+			if _, err := os.Stat(m.dir(neighbour.Run)); err == nil {
+				if r, err := other.Poll(m.ctx(), PollRequest{Run: neighbour.Run, Wait: -1}, nil); err != nil || r.State != Running {
+					t.Errorf("the neighbour is %v, %v", r.State, err)
+				}
+			}
+			must(t, other.Forget(m.ctx(), []RunID{neighbour.Run, id}, true))
+		})
+	}
+}
+
+// livingOf lists the processes of a file that live.
+func livingOf(t *testing.T, file string) (living []int) {
+	t.Helper()
+	words, err := os.ReadFile(file)
+	must(t, err)
+	for _, word := range strings.Fields(string(words)) {
+		pid, err := strconv.Atoi(word)
+		must(t, err)
+		if s, ok := readStat(pid); ok && !s.dead() {
+			living = append(living, pid)
+		}
+	}
+	return living
+}
+
+// TestCancelWithoutDirectory: a run whose directory is gone is ended by a cancel, a kill and a forget, and then there is none.
+func TestCancelWithoutDirectory(t *testing.T) {
+	for name, end := range map[string]func(m *machine, c *Client, id RunID) error{
+		"cancel": func(m *machine, c *Client, id RunID) error { return c.Control(m.ctx(), id, Control{Cancel: true}) },
+		"kill":   func(m *machine, c *Client, id RunID) error { return c.Kill(m.ctx(), id) },
+		"forget": func(m *machine, c *Client, id RunID) error { return c.Forget(m.ctx(), []RunID{id}, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			c := m.connect()
+			pids := filepath.Join(m.login, "pids")
+			id := start(t, c, m.command("echo $$ >%s; echo ready; sleep 300", pids))
+			awaitOutput(t, c, id, "ready")
+			must(t, os.RemoveAll(m.dir(id)))
+			if err := end(m, c, id); err != nil && !errors.Is(err, ErrNoRun) {
+				t.Error(err)
+			}
+			if living := livingOf(t, pids); len(living) > 0 {
+				t.Errorf("processes %v live", living)
+			}
+		})
+	}
+}
+
+// TestListLiving: a listing says of a run that has no end on record whether anything of it lives.
+func TestListLiving(t *testing.T) {
+	m := newMachine(t)
+	l := m.dial()
+	c, err := Connect(m.ctx(), l)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	pids := filepath.Join(m.login, "pids")
+	id := start(t, c, m.command("(env -i $(command -v setsid) sh -c 'PATH=%s; echo $$ >%s; exec sleep 300' &); "+
+		"while [ ! -s %[2]s ]; do sleep 0.01; done; echo ready; sleep 300", os.Getenv("PATH"), pids))
+	awaitOutput(t, c, id, "ready")
+	m.killSupervisors(l.cmd.Process.Pid)
+	for _, want := range []bool{false, true} { // over?
+		runs, err := m.connect().List(m.ctx(), m.server, "")
+		must(t, err)
+		if len(runs) != 1 || runs[0].Over() != want {
+			t.Errorf("listed: %+v, want over: %v", runs, want)
+		}
+		must(t, m.connect().Kill(m.ctx(), id))
+	}
+}
+
+// TestRunMarks: the runs of a supervisor have different marks, which their processes can't take off, unless they are root's.
+func TestRunMarks(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	seen := map[string]bool{}
+	for range 5 {
+		id := start(t, c, m.command("grep realtime.timeout /proc/self/limits"))
+		said := string(follow(t, c, id).out)
+		if fields := strings.Fields(said); len(fields) < 5 || fields[4] == "unlimited" || seen[fields[4]] {
+			t.Errorf("a run's mark is %q; before: %v", said, seen)
+		}
+		seen[fmt.Sprint(strings.Fields(said)[4])] = true
+	}
+}
