@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
 
 // Replace gives a file another content, all at once. Where it is a link, as those that are kept in a repository are, it stays one, and its mode
-// stays too. A file that isn't there is made with mode, and its directory with dirMode; a link to nothing is an error.
+// stays too. A file that isn't there is made with mode, and its directory with dirMode; a link to nothing is an error, and so is what is no regular file:
+// a device or a pipe would be one afterwards. Its owner stays the same, where we may give files away.
 func Replace(path string, content []byte, mode, dirMode fs.FileMode) error {
 	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -24,5 +26,29 @@ func Replace(path string, content []byte, mode, dirMode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target)), renameio.WithExistingPermissions())
+	st, err := os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !st.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file, and isn't replaced by one", path)
+	}
+	if err := renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target)),
+		renameio.WithExistingPermissions()); err != nil {
+		return err
+	}
+	return keepOwner(target, st)
+}
+
+// keepOwner gives the file the owner that it had before, if that wasn't us: root edits the files of others.
+func keepOwner(path string, before fs.FileInfo) error {
+	if before == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	sys, ok := before.Sys().(*syscall.Stat_t)
+	if !ok || sys.Uid == 0 && sys.Gid == 0 {
+		return nil
+	}
+	return os.Chown(path, int(sys.Uid), int(sys.Gid))
 }
