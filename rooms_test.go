@@ -16,6 +16,7 @@ var mayImport = map[string][]string{
 	"jobserver/fleet":  {"jobserver/agent", "jobserver/ssh", "jobserver/sched", "jobserver/sched/statepb", "jobserver/redact"},
 	"jobserver/sched":  {"jobserver/sched/statepb"},
 	"jobserver/notify": {"jobserver/redact"},
+	"jobserver/ssh":    {"jobserver/userfile"},
 
 	"jobserver/completion": {"jobserver/userfile"},
 

@@ -243,7 +243,7 @@ func (m *machine) unreached(err error) {
 	var install *installError
 	var missing *buildError
 	var config *ssh.ConfigError
-	if ssh.IsPermanent(err) || errors.As(err, &install) || errors.As(err, &missing) || errors.As(err, &config) ||
+	if ssh.IsFinal(err) || errors.As(err, &install) || errors.As(err, &missing) || errors.As(err, &config) ||
 		errors.Is(err, agent.ErrVersion) {
 		m.refused = true
 		out := sched.Refused{Addr: m.addr, Reason: err.Error(), HostKey: errors.As(err, &hostKey)}

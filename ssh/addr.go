@@ -33,7 +33,8 @@ func words(addr string) string {
 }
 
 // ParseAddr parses [user@]host[:port]. An IPv6 address with a port stands in
-// brackets ([::1]:22); without a port the brackets may be left out. Characters
+// brackets ([::1]:22); without a port the brackets may be left out, and other
+// addresses may have them. Characters
 // that a shell or OpenSSH's client would interpret are refused, so that an
 // address is safe as one word of a command line.
 func ParseAddr(s string) (Addr, error) {
@@ -83,8 +84,9 @@ func splitPort(s string) (host, port string, err error) {
 			return "", "", fmt.Errorf("missing ] after the IPv6 address")
 		}
 		host, rest := s[1:end], s[end+1:]
-		if ip, _, _ := strings.Cut(host, "%"); net.ParseIP(ip) == nil || !strings.Contains(ip, ":") {
-			return "", "", fmt.Errorf("%q between brackets is not an IPv6 address", host)
+		// ssh -G puts brackets round every host of digits and dots, too.
+		if ip, _, _ := strings.Cut(host, "%"); net.ParseIP(ip) == nil && strings.Trim(host, "0123456789.") != "" {
+			return "", "", fmt.Errorf("%q between brackets is not an IP address", host)
 		}
 		switch {
 		case rest == "":

@@ -58,7 +58,7 @@ func newKeyring(ctx context.Context, c *config, deadline time.Time) *keyring {
 		}
 		switch {
 		case id.signer != nil:
-			k.offer(id.signer, certs, name)
+			k.offer(c, id.signer, certs, name)
 		case id.locked:
 			k.locked = append(k.locked, name)
 			k.notes = append(k.notes, name+": has a passphrase, and no agent holds it")
@@ -68,15 +68,24 @@ func newKeyring(ctx context.Context, c *config, deadline time.Time) *keyring {
 	}
 	for _, s := range held {
 		if !c.onlyIdentities || slices.ContainsFunc(listed, func(p xssh.PublicKey) bool { return sameKey(p, plainKey(s.PublicKey())) }) {
-			k.offer(s, certs, "agent")
+			k.offer(c, s, certs, "agent")
 		}
 	}
 	return k
 }
 
 // offer adds s, and before it the certificates for it, unless they are there already.
-func (k *keyring) offer(s xssh.Signer, certs []*xssh.Certificate, origin string) {
+func (k *keyring) offer(c *config, s xssh.Signer, certs []*xssh.Certificate, origin string) {
+	if bits := rsaBits(s.PublicKey()); bits != 0 && bits < c.minRSA {
+		k.notes = append(k.notes, fmt.Sprintf("%s: has %d bits, and RequiredRSASize is %d", origin, bits, c.minRSA))
+		return
+	}
 	add := func(s xssh.Signer) {
+		s, ok := restrict(s, c.keyAlgos)
+		if !ok {
+			k.notes = append(k.notes, fmt.Sprintf("%s: PubkeyAcceptedAlgorithms leaves out %s", origin, s.PublicKey().Type()))
+			return
+		}
 		if slices.ContainsFunc(k.signers, func(o xssh.Signer) bool { return sameKey(o.PublicKey(), s.PublicKey()) }) {
 			return
 		}
@@ -93,6 +102,37 @@ func (k *keyring) offer(s xssh.Signer, certs []*xssh.Certificate, origin string)
 	}
 	add(s)
 }
+
+// restrict has s sign with those algorithms alone that PubkeyAcceptedAlgorithms allows, and tells whether there are any;
+// nil are all.
+func restrict(s xssh.Signer, allowed []string) (xssh.Signer, bool) {
+	if allowed == nil {
+		return s, true
+	}
+	typ := s.PublicKey().Type()
+	var algos []string
+	for _, plain := range keyAlgorithms(strings.TrimSuffix(typ, certSuffix)) {
+		name := plain
+		if strings.HasSuffix(typ, certSuffix) {
+			name += certSuffix
+		}
+		if slices.Contains(allowed, name) {
+			algos = append(algos, plain)
+		}
+	}
+	if len(algos) == 0 {
+		return s, false
+	}
+	if a, ok := s.(xssh.AlgorithmSigner); ok && rsaBits(s.PublicKey()) > 0 {
+		if m, err := xssh.NewSignerWithAlgorithms(a, algos); err == nil {
+			return m, true
+		}
+	}
+	return s, true
+}
+
+// certSuffix ends the names of certificates' types and algorithms.
+const certSuffix = "-cert-v01@openssh.com"
 
 func (k *keyring) askAgent(ctx context.Context, socket string, deadline time.Time) ([]xssh.Signer, error) {
 	conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", socket)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type clientConn struct {
 	link *link
 	info Info
+	env  []string // of each command, as far as sshd accepts it: NAME=VALUE
 	done chan struct{}
 
 	mu    sync.Mutex
@@ -30,6 +32,7 @@ func newClientConn(addr string, l *link, opts Options) *clientConn {
 	target := l.hops[len(l.hops)-1]
 	c := &clientConn{
 		link: l,
+		env:  target.env,
 		done: make(chan struct{}),
 		info: Info{Addr: addr, User: target.user, RemoteAddr: target.hostPort(), Via: l.via(), Server: string(l.client.ServerVersion())},
 	}
@@ -187,7 +190,13 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 		ch.Close()
 		return nil, err
 	}
-	// RFC 4254, section 6.5.
+	// RFC 4254, sections 6.4 and 6.5.
+	for _, v := range c.env {
+		name, value, _ := strings.Cut(v, "=")
+		if _, err := ch.SendRequest("env", false, xssh.Marshal(struct{ Name, Value string }{name, value})); err != nil {
+			return nil, c.lost(err)
+		}
+	}
 	ok, err := ch.SendRequest("exec", true, xssh.Marshal(struct{ Command string }{command}))
 	if err != nil {
 		return nil, c.lost(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,14 +33,23 @@ type config struct {
 	userHosts      []string // known_hosts files
 	globalHosts    []string
 	hashHosts      bool
+	revokedKeys    string // RevokedHostKeys; empty for none
+	checkIP        bool   // the key must not be another one than that of the IP address
+	strict         string // StrictHostKeyChecking, where it is less than ask
+	minRSA         int    // RequiredRSASize, in bits
 	identities     []string
 	certificates   []string
 	onlyIdentities bool
-	agentSocket    string // empty for none
+	agentSocket    string   // empty for none
+	env            []string // SetEnv: NAME=VALUE
+	sendEnv        []string // SendEnv: patterns of names
+	beyond         string   // what this transport refuses of the configuration; empty for nothing
 
 	// Algorithms in the user's order; nil where the configuration leaves
 	// OpenSSH's defaults in force.
 	ciphers, kexs, macs, hostKeyAlgos []string
+	// Likewise, of our keys, and of the signatures of authorities.
+	keyAlgos, caAlgos []string
 }
 
 // hostPort is where to connect to.
@@ -49,9 +59,37 @@ func (c *config) hostPort() string { return net.JoinHostPort(c.hostName, strconv
 // As in OpenSSH, an alias stands for itself, whatever the port.
 func (c *config) hostKeyName() string {
 	if c.hostKeyAlias != "" {
-		return net.JoinHostPort(c.hostKeyAlias, "22")
+		return c.hostKeyAlias
 	}
-	return net.JoinHostPort(strings.ToLower(c.hostName), strconv.Itoa(c.port))
+	return knownName(strings.ToLower(c.hostName), c.port)
+}
+
+// plainName is the name without the port, under which OpenSSH also looks for keys of a machine on an unusual port;
+// "" if there is no other name. It is also what a certificate of the machine is for.
+func (c *config) plainName() string {
+	if c.hostKeyAlias != "" || c.port == defaultPort {
+		return ""
+	}
+	return strings.ToLower(c.hostName)
+}
+
+// principal is the name that a host certificate must be for.
+func (c *config) principal() string {
+	if c.hostKeyAlias != "" {
+		return c.hostKeyAlias
+	}
+	return strings.ToLower(c.hostName)
+}
+
+// defaultPort is sshd's.
+const defaultPort = 22
+
+// knownName is how known_hosts files write a host and its port.
+func knownName(host string, port int) string {
+	if port == defaultPort {
+		return host
+	}
+	return fmt.Sprintf("[%s]:%d", host, port)
 }
 
 // configTTL is how long a resolved configuration is used again where more than
@@ -129,19 +167,24 @@ func (d *Dialer) resolveNow(ctx context.Context, addr Addr) (*config, error) {
 		cfg, err = d.askSSH(ctx, program, addr)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%s: read the ssh configuration: %w", addr, context.Cause(ctx))
-		}
-		var notRun *notRunError
-		if errors.As(err, &notRun) {
-			return nil, &DialError{Addr: addr.String(), Op: "read the ssh configuration", Err: err}
-		}
-		return nil, &ConfigError{Addr: addr.String(), Err: err}
+		return nil, d.configError(ctx, addr, err)
 	}
 	if d.opts.KnownHosts != "" {
 		cfg.userHosts = []string{d.opts.KnownHosts}
 	}
 	return cfg, nil
+}
+
+// configError is the error of asking for a configuration.
+func (d *Dialer) configError(ctx context.Context, addr Addr, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: read the ssh configuration: %w", addr, context.Cause(ctx))
+	}
+	var notRun *notRunError
+	if errors.As(err, &notRun) {
+		return &DialError{Addr: addr.String(), Op: "read the ssh configuration", Err: err}
+	}
+	return &ConfigError{Addr: addr.String(), Err: err}
 }
 
 // askSSH has OpenSSH's client resolve addr.
@@ -154,7 +197,10 @@ func (d *Dialer) askSSH(ctx context.Context, program string, addr Addr) (*config
 	if err != nil {
 		return nil, err
 	}
-	return newConfig(addr, parseG(out), defaults)
+	written := d.writtenLists()
+	return newConfig(addr, parseG(out), defaults.settings, func(key, printed string, x expander) []string {
+		return splitPrinted(printed, written[key], x)
+	})
 }
 
 // sshArgs are the options of ssh that stand for addr and the Options.
@@ -175,10 +221,15 @@ func (d *Dialer) sshArgs(addr Addr) []string {
 	return args
 }
 
-// sshDefaults are the settings of this OpenSSH without any configuration:
-// only by them can a list of algorithms that somebody chose be told from the
-// default, which is not the best for us.
-func (d *Dialer) sshDefaults(ctx context.Context, program string) (settings, error) {
+// An sshDefaults is what this OpenSSH is without any configuration.
+type sshDefaults struct {
+	// settings tell a list of algorithms that somebody chose from the default, which is not the best for us.
+	settings settings
+	unknown  []string // of the options that we switch off, in lower case: it is older, or newer, than they are
+}
+
+// sshDefaults asks for them, once.
+func (d *Dialer) sshDefaults(ctx context.Context, program string) (*sshDefaults, error) {
 	d.mu.Lock()
 	defaults := d.defaults
 	d.mu.Unlock()
@@ -189,11 +240,37 @@ func (d *Dialer) sshDefaults(ctx context.Context, program string) (settings, err
 	if err != nil {
 		return nil, err
 	}
-	defaults = parseG(out)
+	defaults = &sshDefaults{settings: parseG(out)}
+	if defaults.unknown, err = unknownOptions(ctx, program); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	d.defaults = defaults
 	d.mu.Unlock()
 	return defaults, nil
+}
+
+// badOption is how ssh names an option that it doesn't know.
+var badOption = regexp.MustCompile(`Bad configuration option: (\S+)`)
+
+// unknownOptions finds those of the options that we switch off that an ssh doesn't know: it names one at a time.
+func unknownOptions(ctx context.Context, program string) ([]string, error) {
+	var unknown []string
+	for {
+		args := []string{"-F", "none"}
+		for _, o := range switchedOff(func(name string) bool { return !slices.Contains(unknown, strings.ToLower(name)) }) {
+			args = append(args, "-o", o)
+		}
+		_, err := runG(ctx, program, append(args, "--", "localhost")...)
+		if err == nil {
+			return unknown, nil
+		}
+		bad := badOption.FindStringSubmatch(err.Error())
+		if bad == nil || slices.Contains(unknown, strings.ToLower(bad[1])) {
+			return nil, err
+		}
+		unknown = append(unknown, strings.ToLower(bad[1]))
+	}
 }
 
 // notRunError says that ssh could not be run to its end, which says nothing of
@@ -208,7 +285,12 @@ func (e *notRunError) Unwrap() error { return e.err }
 // under load takes its time.
 const outputDelay = 10 * time.Second
 
+// configTime is how long ssh may take for a configuration: a Match exec in it may hang.
+const configTime = time.Minute
+
 func runG(ctx context.Context, program string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, configTime, fmt.Errorf("%s -G gave no answer within %v", program, configTime))
+	defer cancel()
 	// -T: no complaint about the missing terminal.
 	cmd := exec.CommandContext(ctx, program, append([]string{"-T", "-G"}, args...)...)
 	var stderr bytes.Buffer
@@ -216,6 +298,9 @@ func runG(ctx context.Context, program string, args ...string) ([]byte, error) {
 	cmd.WaitDelay = outputDelay
 	out, err := cmd.Output()
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, &notRunError{context.Cause(ctx)}
+		}
 		if msg := strings.TrimSpace(stderr.String()); msg != "" {
 			return nil, errors.New(strings.ReplaceAll(msg, "\n", "; "))
 		}
@@ -251,8 +336,9 @@ func parseG(out []byte) settings {
 	return s
 }
 
-// newConfig makes a config of what ssh -G printed for addr.
-func newConfig(addr Addr, s, defaults settings) (*config, error) {
+// newConfig makes a config of what ssh -G printed for addr. split takes the list of file names apart that is the value of
+// key.
+func newConfig(addr Addr, s, defaults settings, split func(key, value string, x expander) []string) (*config, error) {
 	c := &config{
 		addr:           addr,
 		hostName:       s.first("hostname"),
@@ -262,6 +348,14 @@ func newConfig(addr Addr, s, defaults settings) (*config, error) {
 		proxyCommand:   unlessNone(s.first("proxycommand")),
 		hashHosts:      s.first("hashknownhosts") == "yes",
 		onlyIdentities: s.first("identitiesonly") == "yes",
+		checkIP:        s.first("checkhostip") == "yes",
+		env:            s["setenv"],
+		sendEnv:        s["sendenv"],
+		beyond:         beyond(s),
+	}
+	switch v := s.first("stricthostkeychecking"); v {
+	case "accept-new", "no", "off", "false":
+		c.strict = v
 	}
 	var err error
 	if c.port, err = strconv.Atoi(s.first("port")); err != nil {
@@ -280,10 +374,12 @@ func newConfig(addr Addr, s, defaults settings) (*config, error) {
 	}
 	x := newExpander(c)
 	if jumps := unlessNone(s.first("proxyjump")); jumps != "" {
-		c.proxyJump = strings.Split(x.expand(jumps), ",")
+		c.proxyJump = strings.Split(x.only("%hnpr").expand(jumps), ",")
 	}
-	c.userHosts = x.paths(strings.Fields(s.first("userknownhostsfile")))
-	c.globalHosts = x.paths(strings.Fields(s.first("globalknownhostsfile")))
+	c.userHosts = x.paths(split("userknownhostsfile", s.first("userknownhostsfile"), x))
+	c.globalHosts = x.paths(split("globalknownhostsfile", s.first("globalknownhostsfile"), x))
+	c.revokedKeys = strings.Join(x.paths(s["revokedhostkeys"]), "")
+	c.minRSA, _ = strconv.Atoi(s.first("requiredrsasize")) // 0 where it isn't printed
 	c.identities = x.paths(s["identityfile"])
 	c.certificates = x.paths(s["certificatefile"])
 	c.agentSocket = x.agent(s.first("identityagent"))
@@ -297,7 +393,25 @@ func newConfig(addr Addr, s, defaults settings) (*config, error) {
 	}
 	c.ciphers, c.kexs = chosen("ciphers"), chosen("kexalgorithms")
 	c.macs, c.hostKeyAlgos = chosen("macs"), chosen("hostkeyalgorithms")
+	c.keyAlgos, c.caAlgos = chosen("pubkeyacceptedalgorithms"), chosen("casignaturealgorithms")
 	return c, nil
+}
+
+// beyond names what of the configuration only the system's ssh can do, so that to leave it out would reach another
+// machine, or trust or log in where the configuration doesn't want it.
+func beyond(s settings) string {
+	for _, key := range []string{"ProxyCommand", "KnownHostsCommand", "BindInterface"} {
+		if v := unlessNone(s.first(strings.ToLower(key))); v != "" {
+			return fmt.Sprintf("%s %q is not supported by this transport", key, v)
+		}
+	}
+	if v := s.first("pubkeyauthentication"); v == "no" || v == "false" {
+		return "PubkeyAuthentication is no, and this transport logs in with keys alone"
+	}
+	if v := s.first("preferredauthentications"); v != "" && !slices.Contains(strings.Split(v, ","), "publickey") {
+		return fmt.Sprintf("PreferredAuthentications %s leaves out publickey, and this transport logs in with keys alone", v)
+	}
+	return ""
 }
 
 func unlessNone(s string) string {
@@ -341,11 +455,10 @@ func (d *Dialer) hops(ctx context.Context, addr Addr, jumps []string, depth int)
 	if err != nil {
 		return nil, err
 	}
+	if c.beyond != "" && (len(jumps) == 0 || c.proxyCommand == "") {
+		return nil, &ConfigError{Addr: addr.String(), OpenSSH: true, Err: errors.New(c.beyond)}
+	}
 	if len(jumps) == 0 {
-		if c.proxyCommand != "" {
-			return nil, &ConfigError{Addr: addr.String(), OpenSSH: true,
-				Err: fmt.Errorf("ProxyCommand %q is not supported by this transport", c.proxyCommand)}
-		}
 		jumps = c.proxyJump
 	}
 	if len(jumps) == 0 {

@@ -64,7 +64,7 @@ Host *
 			timeout: 7 * time.Second, proxyJump: []string{"one", "me@two:23"}, hostKeyAlias: "pool",
 			userHosts: []string{"/a/known", "/b/known"}, hashHosts: true,
 			identities: []string{home + "/keys/bob-2022", "/pool/key"}, certificates: []string{home + "/cert"},
-			onlyIdentities: true, ciphers: []string{"aes256-ctr", "aes128-ctr"},
+			onlyIdentities: true, minRSA: 1024, ciphers: []string{"aes256-ctr", "aes128-ctr"},
 		}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
@@ -76,7 +76,7 @@ Host *
 		}
 	}
 	for name, got := range resolveBoth(t, text, "cpu1") {
-		if got.user != "nobody" || got.port != 9 || got.ciphers != nil || got.proxyJump != nil || got.hostKeyName() != "cpu1:9" {
+		if got.user != "nobody" || got.port != 9 || got.ciphers != nil || got.proxyJump != nil || got.hostKeyName() != "[cpu1]:9" {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}

@@ -17,6 +17,9 @@ type configFiles struct {
 	files []string // main ones and included ones, whether they exist or not
 	dirs  []string // where a new file may match an Include
 
+	// lists are the lists of file names as they are written, by keyword in lower case.
+	lists map[string][][]string
+
 	stamp     string // of files
 	dirsStamp string
 
@@ -51,11 +54,22 @@ func (d *Dialer) configState() (stamp string, lasting bool) {
 	return f.stamp + host + " " + os.Getenv("SSH_AUTH_SOCK"), f.lasting
 }
 
+// writtenLists are the lists of file names that stand in the configuration's files.
+func (d *Dialer) writtenLists() map[string][][]string {
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	if d.files == nil {
+		return nil
+	}
+	return d.files.lists
+}
+
 // findConfigFiles reads the files that ssh reads: main, or else the user's and
 // the system's.
 func findConfigFiles(main string) *configFiles {
 	// ssh finds the user's file by the user database, and ~ in it by HOME.
-	f := &configFiles{home: os.Getenv("HOME"), lasting: true, until: time.Now().Add(configTTL)}
+	f := &configFiles{home: os.Getenv("HOME"), lasting: true, until: time.Now().Add(configTTL),
+		lists: map[string][][]string{}}
 	userHome := f.home
 	if u, err := user.Current(); err == nil {
 		userHome = u.HomeDir
@@ -112,6 +126,10 @@ func (f *configFiles) read(name, dir string, depth int) {
 		switch keyword := strings.ToLower(line[:end]); {
 		case keyword == "match", strings.HasPrefix(keyword, "canonical"): // commands; the DNS
 			f.lasting = false
+		case keyword == "userknownhostsfile", keyword == "globalknownhostsfile":
+			if words, err := splitWords(strings.Trim(line[end:], " \t\r\n\f=")); err == nil {
+				f.lists[keyword] = append(f.lists[keyword], words)
+			}
 		case keyword == "include":
 			f.include(strings.TrimLeft(line[end:], " \t="), dir, depth)
 		}

@@ -50,14 +50,29 @@ func (d *Dialer) parseConfigFiles(addr Addr) (*config, error) {
 	if err := fillIn(s, addr, home); err != nil {
 		return nil, err
 	}
-	return newConfig(addr, s, settings{})
+	return newConfig(addr, s, settings{}, func(_, value string, _ expander) []string {
+		words, _ := splitWords(value) // those up to a quote that isn't closed
+		return words
+	})
 }
 
 // keywords are those that newConfig reads.
 func keywords() []string {
 	return []string{"HostName", "User", "Port", "AddressFamily", "BindAddress", "ConnectTimeout", "ProxyJump", "ProxyCommand",
 		"HostKeyAlias", "UserKnownHostsFile", "GlobalKnownHostsFile", "HashKnownHosts", "IdentityFile", "CertificateFile",
-		"IdentitiesOnly", "IdentityAgent", "Ciphers", "KexAlgorithms", "MACs", "HostKeyAlgorithms"}
+		"IdentitiesOnly", "IdentityAgent", "Ciphers", "KexAlgorithms", "MACs", "HostKeyAlgorithms",
+		"PubkeyAcceptedAlgorithms", "CASignatureAlgorithms", "RequiredRSASize", "RevokedHostKeys", "CheckHostIP",
+		"StrictHostKeyChecking", "KnownHostsCommand", "BindInterface", "PubkeyAuthentication", "PreferredAuthentications",
+		"SetEnv"}
+}
+
+// isRaw tells whether a value is taken as it stands, with its quotes: lists of file names and commands.
+func isRaw(key string) bool {
+	switch key {
+	case "UserKnownHostsFile", "GlobalKnownHostsFile", "ProxyCommand", "KnownHostsCommand":
+		return true
+	}
+	return false
 }
 
 // lookUp collects the values for host: of most keywords the first one counts,
@@ -71,7 +86,21 @@ func lookUp(configs []*sshconfig.Config, host string) (settings, error) {
 			if err != nil {
 				return nil, err
 			}
-			s[lower] = append(s[lower], values...)
+			for _, v := range values {
+				words, err := splitWords(v)
+				if err != nil {
+					return nil, fmt.Errorf("%s %s: %w", key, v, err)
+				}
+				switch {
+				case isRaw(key):
+					s[lower] = append(s[lower], v)
+				case key == "SetEnv" && len(s[lower]) > 0: // only the first one counts
+				case key == "SetEnv":
+					s[lower] = words
+				default:
+					s[lower] = append(s[lower], words...)
+				}
+			}
 		}
 	}
 	return s, nil
@@ -98,6 +127,7 @@ func fillIn(s settings, addr Addr, home string) error {
 		}
 	}
 	setDefault("port", "22")
+	setDefault("requiredrsasize", "1024") // as OpenSSH has it
 	setDefault("hostname", addr.Host)
 	// %h in HostName is the name as given (ssh_config(5)).
 	s["hostname"] = []string{expander{tokens: map[byte]string{'h': addr.Host, '%': "%"}}.expand(s.first("hostname"))}
@@ -107,7 +137,7 @@ func fillIn(s settings, addr Addr, home string) error {
 	setDefault("identityfile", filepath.Join(dot, "id_rsa"), filepath.Join(dot, "id_ecdsa"), filepath.Join(dot, "id_ed25519"))
 	// +, - and ^ before a list change the defaults, which only OpenSSH knows:
 	// then ours are in force.
-	for _, key := range []string{"ciphers", "kexalgorithms", "macs", "hostkeyalgorithms"} {
+	for _, key := range []string{"ciphers", "kexalgorithms", "macs", "hostkeyalgorithms", "pubkeyacceptedalgorithms", "casignaturealgorithms"} {
 		if v := s.first(key); v != "" && (v[0] == '+' || v[0] == '-' || v[0] == '^') {
 			delete(s, key)
 		}

@@ -123,7 +123,7 @@ func (d *Dialer) extendBy(ctx context.Context, l *link, c *config, how login, de
 		base = conn
 	}
 	stop := context.AfterFunc(ctx, func() { base.Close() })
-	client, err := d.handshake(ctx, conn, c, how, deadline)
+	client, err := d.handshake(ctx, l, conn, c, how, deadline)
 	if !stop() && err == nil {
 		err = &DialError{Addr: c.addr.String(), Op: "handshake", Err: context.Cause(ctx)}
 	}
@@ -177,14 +177,15 @@ func reach(ctx context.Context, l *link, c *config) (net.Conn, error) {
 }
 
 // handshake checks the host key and logs in.
-func (d *Dialer) handshake(ctx context.Context, conn net.Conn, c *config, how login, deadline time.Time) (*xssh.Client, error) {
-	known, err := d.knownHosts(c)
-	if err != nil {
-		return nil, &ConfigError{Addr: c.addr.String(), Err: err}
-	}
+func (d *Dialer) handshake(ctx context.Context, l *link, conn net.Conn, c *config, how login, deadline time.Time) (*xssh.Client, error) {
+	known := d.knownHosts(c)
 	h := &handshake{watchedConn: &watchedConn{Conn: conn}, c: c}
 	algorithms, isKnown := known.algorithms(c)
-	h.check = func(key xssh.PublicKey) error { return known.check(c, key) }
+	var ip net.IP // of the machine itself; nil behind a jump host
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && l.client == nil {
+		ip = tcp.IP
+	}
+	h.check = func(key xssh.PublicKey) error { return known.check(c, key, ip) }
 	var keys *keyring
 	if how.inspect != nil {
 		algorithms, isKnown, h.check = how.algorithms, false, how.inspect
@@ -196,6 +197,9 @@ func (d *Dialer) handshake(ctx context.Context, conn net.Conn, c *config, how lo
 	conf, err := d.clientConfig(c, keys)
 	if err != nil {
 		return nil, err
+	}
+	if len(algorithms) == 0 { // the library would take its own
+		return nil, known.otherType(c, c.hostKeyAlgos, nil)
 	}
 	conf.HostKeyAlgorithms = algorithms
 	conf.HostKeyCallback = h.hostKey
@@ -267,9 +271,10 @@ func (h *handshake) explain(err error, known *hostKeys, isKnown bool, keys *keyr
 	case h.keyErr != nil:
 		return h.keyErr
 	case errors.As(err, &negotiation) && strings.Contains(negotiation.What, "host key") && isKnown:
-		return known.otherType(h.c, negotiation.RequestedAlgorithms)
+		return known.otherType(h.c, negotiation.RequestedAlgorithms, negotiation.SupportedAlgorithms)
 	case errors.As(err, &negotiation):
-		return &DialError{Addr: addr, Op: "handshake", Err: err, Advice: "the machine's sshd and this transport know no common algorithm: try --transport openssh"}
+		return &AlgorithmError{Addr: addr, What: negotiation.What,
+			Theirs: negotiation.RequestedAlgorithms, Ours: negotiation.SupportedAlgorithms}
 	case h.checked.Load() && h.ioError() == nil:
 		return &AuthError{Addr: addr, User: h.c.user, Tried: keys.notes, Locked: keys.locked, Err: trimError(err)}
 	}

@@ -21,7 +21,12 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(relayVar); addr != "" {
+		os.Exit(relay(addr))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // dialer makes a Dialer that knows only what m's client side knows.
 func dialer(m *sshtest.Machine, change ...func(*Options)) *Dialer {
@@ -73,8 +78,8 @@ func wantError[E Hinter](t *testing.T, d *Dialer, addr string, permanent bool) E
 	if !strings.Contains(err.Error(), addr) || e.Hint() == "" {
 		t.Errorf("error %q (hint %q) should name %s and have a hint", err, e.Hint(), addr)
 	}
-	if IsPermanent(err) != permanent {
-		t.Errorf("IsPermanent(%v) = %v, want %v", err, !permanent, permanent)
+	if IsFinal(err) != permanent {
+		t.Errorf("IsFinal(%v) = %v, want %v", err, !permanent, permanent)
 	}
 	return e
 }
@@ -122,7 +127,7 @@ func TestUnresolvable(t *testing.T) {
 	if err := m.AddHost("nowhere", "x", "no-such-machine.invalid", 22); err != nil {
 		t.Fatal(err)
 	}
-	e := wantError[*ResolveError](t, dialer(m), "nowhere", false)
+	e := wantError[*ResolveError](t, dialer(m), "nowhere", true)
 	if e.Host != "no-such-machine.invalid" {
 		t.Errorf("host = %q", e.Host)
 	}
@@ -207,7 +212,7 @@ func TestNotSSH(t *testing.T) {
 func TestProxyCommandNeedsOpenSSH(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t, sshtest.Named("behind"), sshtest.ClientConfig("ProxyCommand nc %h %p"))
-	if e := wantError[*ConfigError](t, dialer(m), "behind", false); !strings.Contains(e.Hint(), "--transport openssh") {
+	if e := wantError[*ConfigError](t, dialer(m), "behind", true); !strings.Contains(e.Hint(), "--transport openssh") {
 		t.Errorf("hint %q", e.Hint())
 	}
 }
@@ -273,7 +278,7 @@ func TestJumpCircle(t *testing.T) {
 	m := sshtest.Start(t)
 	m.AddHost("a", "x", "127.0.0.1", 1, "ProxyJump b")
 	m.AddHost("b", "x", "127.0.0.1", 2, "ProxyJump a")
-	wantError[*ConfigError](t, dialer(m), "a", false)
+	wantError[*ConfigError](t, dialer(m), "a", true)
 }
 
 // TestManyDials shows that the limits keep below sshd's MaxStartups, which
@@ -314,7 +319,7 @@ func TestBrokenConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := dialer(m, func(o *Options) { o.ConfigFile = name })
-	if e := wantError[*ConfigError](t, d, "anything", false); !strings.Contains(strings.ToLower(e.Error()), "nonsense") {
+	if e := wantError[*ConfigError](t, d, "anything", true); !strings.Contains(strings.ToLower(e.Error()), "nonsense") {
 		t.Error(e)
 	}
 }
@@ -327,7 +332,7 @@ func TestUnknownCiphers(t *testing.T) {
 		t.Errorf("cipher %q, want the configured one", got)
 	}
 	d := dialer(m, func(o *Options) { o.Ciphers = []string{"rot13"} })
-	wantError[*ConfigError](t, d, m.Name, false)
+	wantError[*ConfigError](t, d, m.Name, true)
 }
 
 // TestFullAddress: those who wait for an address of which all places are taken, such as a jump host that hangs, keep nobody

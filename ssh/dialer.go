@@ -19,7 +19,7 @@ type Dialer struct {
 	perAddr  map[string]*addrLimit   // guarded by mu, as are all below; by host:port
 	configs  map[string]cachedConfig // by the address as given
 	hosts    map[string]*hostKeys    // by the names of the files
-	defaults settings                // of OpenSSH without a configuration; nil until known
+	defaults *sshDefaults            // nil until known
 
 	looking sync.Mutex   // held while the configuration's files are looked at
 	files   *configFiles // guarded by looking
@@ -40,8 +40,8 @@ func NewDialer(opts Options) *Dialer {
 }
 
 // Dial connects to addr, [user@]host[:port], and logs in. ctx covers the dial
-// only. Its errors are *ConfigError, *ResolveError, *DialError, *HostKeyError
-// and *AuthError, each with a Hint, or ctx's.
+// only. Its errors are *ConfigError, *ResolveError, *DialError, *HostKeyError,
+// *AlgorithmError and *AuthError, each with a Hint, or ctx's.
 func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
 	a, err := ParseAddr(addr)
 	if err != nil {

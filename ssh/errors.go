@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -25,13 +26,12 @@ type Hinter interface {
 	Hint() string
 }
 
-// IsPermanent tells whether trying again is pointless (or even harmful: sshd
-// bans addresses for failed logins) until somebody changes something: the host
-// key is not the known one, or the machine accepts none of our keys.
-func IsPermanent(err error) bool {
-	var key *HostKeyError
-	var auth *AuthError
-	return errors.As(err, &key) || errors.As(err, &auth)
+// IsFinal tells whether an error goes on until somebody changes something, here or on the machine: each error type says
+// so itself, with a method Final, where it arises. To try again soon is pointless then, or even harmful, as sshd bans
+// addresses for failed logins. All others may pass by themselves.
+func IsFinal(err error) bool {
+	var f interface{ Final() bool }
+	return errors.As(err, &f) && f.Final()
 }
 
 // A HostKeyError says that a machine's host key is unknown, changed or
@@ -45,7 +45,12 @@ type HostKeyError struct {
 	File        string // the known_hosts file at fault, or the one that would take the key
 	Line        int    // in File; 0 if Unknown
 	Detail      string // what was wrong, where the fields above don't say it
+	Lax         string // the StrictHostKeyChecking of the configuration, if it would accept the unknown key
+	Advice      string // the next step, if it is not the usual one
 }
+
+// Final says that somebody has to look at the key.
+func (e *HostKeyError) Final() bool { return true }
 
 func (e *HostKeyError) Error() string {
 	var b strings.Builder
@@ -75,12 +80,48 @@ func (e *HostKeyError) Error() string {
 // Hint says how to check the key and have it recorded.
 func (e *HostKeyError) Hint() string {
 	switch {
+	case e.Advice != "":
+		return e.Advice
 	case e.Revoked:
-		return fmt.Sprintf("the key must not be used any more; give the machine a new one, or remove the @revoked line from %s", e.File)
+		return fmt.Sprintf("the key must not be used any more; give the machine a new one, or remove the key's line from %s", e.File)
+	case e.Unknown && e.Lax != "":
+		return fmt.Sprintf("StrictHostKeyChecking %s isn't followed, host keys are always checked: record it with jobserver machine trust -m %s",
+			e.Lax, e.Addr)
 	case e.Unknown:
 		return "compare the fingerprint with the machine's own, then record it: jobserver machine trust -m " + e.Addr
 	}
 	return "if the machine was installed anew, compare the fingerprint, then record it: jobserver machine trust -m " + e.Addr
+}
+
+// An AlgorithmError says that a machine's sshd and this transport know no common algorithm.
+type AlgorithmError struct {
+	Addr   string
+	What   string   // for what: "host key", "key exchange", "client to server cipher"
+	Theirs []string // those of the machine
+	Ours   []string // those that we accept
+}
+
+func (e *AlgorithmError) Error() string {
+	return fmt.Sprintf("%s: no common algorithm for the %s: the machine's sshd has only %s, and this side accepts %s",
+		e.Addr, e.What, strings.Join(e.Theirs, ", "), cmp.Or(strings.Join(e.Ours, ", "), "none"))
+}
+
+// Final says that one of the two sides has to be configured.
+func (e *AlgorithmError) Final() bool { return true }
+
+// Hint says how to bring the two together.
+func (e *AlgorithmError) Hint() string {
+	option := "Ciphers"
+	switch {
+	case e.What == "host key":
+		option = "HostKeyAlgorithms"
+	case strings.Contains(e.What, "exchange"):
+		option = "KexAlgorithms"
+	case strings.Contains(e.What, "MAC"):
+		option = "MACs"
+	}
+	return fmt.Sprintf("update the machine's sshd; where that can't be, allow it what it has in the ssh configuration: Host %s, %s +%s",
+		e.Addr, option, strings.Join(e.Theirs, ","))
 }
 
 // An AuthError says that the machine let us in with none of our keys.
@@ -104,6 +145,9 @@ func (e *AuthError) Error() string {
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
+// Final says that keys don't come to fit by themselves. They may, though, as with a home that is mounted late.
+func (e *AuthError) Final() bool { return true }
+
 // Hint says how to give the machine a key, or us the passphrase.
 func (e *AuthError) Hint() string {
 	if len(e.Locked) > 0 {
@@ -117,6 +161,8 @@ type ResolveError struct {
 	Addr string
 	Host string // the name that was looked up (HostName of the configuration)
 	Err  error
+	// NotFound says that there is no such name, where Err doesn't tell.
+	NotFound bool
 }
 
 func (e *ResolveError) Error() string {
@@ -134,6 +180,12 @@ func (e *ResolveError) Error() string {
 }
 
 func (e *ResolveError) Unwrap() error { return e.Err }
+
+// Final tells a name that doesn't exist from a look-up that failed.
+func (e *ResolveError) Final() bool {
+	var dns *net.DNSError
+	return e.NotFound || errors.As(e.Err, &dns) && dns.IsNotFound
+}
 
 // Hint says where the name comes from.
 func (e *ResolveError) Hint() string {
@@ -154,6 +206,9 @@ func (e *ConfigError) Error() string { return fmt.Sprintf("%s: ssh configuration
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
+// Final says that somebody has to change the configuration.
+func (e *ConfigError) Final() bool { return true }
+
 // Hint names the transport that can do it, or the command that shows the configuration.
 func (e *ConfigError) Hint() string {
 	if e.OpenSSH {
@@ -163,7 +218,7 @@ func (e *ConfigError) Hint() string {
 }
 
 // A DialError says that no connection came up for a reason that may pass:
-// refused, timed out, reset, or no common algorithm.
+// refused, timed out, reset.
 type DialError struct {
 	Addr   string
 	Op     string // what was being done: "connect to 10.0.0.1:22", "handshake"

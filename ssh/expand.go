@@ -3,6 +3,7 @@ package ssh
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -42,6 +43,13 @@ func newExpander(c *config) expander {
 	}
 	sum := sha1.Sum([]byte(local + c.hostName + strconv.Itoa(c.port) + c.user))
 	x.tokens['C'] = hex.EncodeToString(sum[:])
+	return x
+}
+
+// only is the expander of an option that takes only some of the tokens.
+func (x expander) only(tokens string) expander {
+	x.tokens = maps.Clone(x.tokens)
+	maps.DeleteFunc(x.tokens, func(token byte, _ string) bool { return strings.IndexByte(tokens, token) < 0 })
 	return x
 }
 

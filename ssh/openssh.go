@@ -1,15 +1,13 @@
 package ssh
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +24,8 @@ import (
 type opensshConn struct {
 	program string
 	args    []string // options and host, before the command
+	env     []string // of its processes
+	timeout time.Duration
 	info    Info
 	done    chan struct{}
 
@@ -51,6 +51,10 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	defaults, err := d.sshDefaults(ctx, program)
+	if err != nil {
+		return nil, d.configError(ctx, addr, err)
+	}
 	release, err := d.acquire(ctx, cfg.hostPort())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
@@ -58,41 +62,52 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	defer release()
 	c := &opensshConn{
 		program: program,
-		args:    d.opensshArgs(addr, d.dialTimeout(cfg)),
+		args:    d.opensshArgs(addr, d.dialTimeout(cfg), defaults.unknown),
+		env:     environment(cfg.sendEnv),
+		timeout: d.dialTimeout(cfg),
 		info:    Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(), Via: strings.Join(cfg.proxyJump, ",")},
 		done:    make(chan struct{}),
 		procs:   map[*os.Process]bool{},
 	}
-	if err := c.tryLogin(ctx, d.dialTimeout(cfg)); err != nil {
+	if err := c.tryLogin(ctx, c.timeout); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// opensshArgs are the options that make ssh behave as this package does.
-func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration) []string {
+// opensshArgs are the options that make ssh behave as this package does: what the configuration says of the session is
+// switched off, as far as this ssh knows it.
+func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration, unknown []string) []string {
 	seconds := func(t time.Duration) string { return strconv.Itoa(int(max(1, math.Ceil(t.Seconds())))) }
 	args := append([]string{"-T"}, d.sshArgs(addr)...)
-	for _, o := range []string{
-		"BatchMode=yes",
-		"StrictHostKeyChecking=yes",
-		"ControlMaster=no",
-		"ClearAllForwardings=yes",
-		"RequestTTY=no",
-		"LogLevel=INFO", // the messages that sortStderr knows
-		"ConnectTimeout=" + seconds(timeout),
-		"ServerAliveInterval=" + seconds(d.opts.KeepaliveInterval),
-		"ServerAliveCountMax=" + strconv.Itoa(max(1, int(d.opts.KeepaliveTimeout/d.opts.KeepaliveInterval))),
-	} {
-		args = append(args, "-o", o)
-	}
+	options := switchedOff(func(name string) bool { return !slices.Contains(unknown, strings.ToLower(name)) })
+	options = append(options,
+		"ConnectTimeout="+seconds(timeout),
+		"ServerAliveInterval="+seconds(d.opts.KeepaliveInterval),
+		"ServerAliveCountMax="+strconv.Itoa(max(1, int(d.opts.KeepaliveTimeout/d.opts.KeepaliveInterval))),
+	)
 	if d.opts.KnownHosts != "" {
-		args = append(args, "-o", "UserKnownHostsFile="+d.opts.KnownHosts)
+		options = append(options, "UserKnownHostsFile="+quoteWord(literal(d.opts.KnownHosts)))
 	}
 	if len(d.opts.Ciphers) > 0 {
-		args = append(args, "-o", "Ciphers="+strings.Join(d.opts.Ciphers, ","))
+		options = append(options, "Ciphers="+strings.Join(d.opts.Ciphers, ","))
+	}
+	for _, o := range options {
+		args = append(args, "-o", o)
 	}
 	return append(args, "--", addr.Host)
+}
+
+// literal keeps ssh from expanding tokens in the name of a file.
+func literal(path string) string { return strings.ReplaceAll(path, "%", "%%") }
+
+// environment is ours without the variables that SendEnv would send: commands on a machine don't depend on where this
+// program was started.
+func environment(sendEnv []string) []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.ContainsFunc(sendEnv, func(pattern string) bool { return matchPattern(name, pattern) })
+	})
 }
 
 func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error {
@@ -101,7 +116,7 @@ func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error
 	// A command that every shell knows.
 	cmd := exec.CommandContext(tctx, c.program, append(c.args, "true")...)
 	stderr := &tail{}
-	cmd.Stderr = stderr
+	cmd.Stderr, cmd.Env = stderr, c.env
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	switch {
@@ -147,8 +162,7 @@ func (c *opensshConn) end(err error) {
 	}
 	c.err = err
 	for p := range c.procs {
-		// One that has ended already needs no killing.
-		_ = p.Kill()
+		killGroup(p)
 	}
 	close(c.done)
 }
@@ -186,7 +200,7 @@ func (c *opensshConn) Exec(ctx context.Context, command string) (*Stream, error)
 		return nil, fmt.Errorf("%s: start a command: %w", c.info.Addr, err)
 	}
 	s := &Stream{stdout: pipes.out, stdin: pipes.in, closeWrite: pipes.in.Close, stderr: &tail{}, done: make(chan struct{})}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.theirIn, pipes.theirOut, s.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = pipes.theirIn, pipes.theirOut, s.stderr, c.env
 	// Descendants (ProxyCommand) may hold stderr beyond ssh's end.
 	cmd.WaitDelay = time.Second
 	var closed sync.Once
@@ -216,7 +230,15 @@ func (c *opensshConn) kill(p *os.Process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.procs[p] {
-		_ = p.Kill()
+		killGroup(p)
+	}
+}
+
+// killGroup kills a process and those that it began, as ssh does for ProxyCommand. One that has ended already needs no
+// killing.
+func killGroup(p *os.Process) {
+	if p.Kill() == nil {
+		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
 	}
 }
 
@@ -272,74 +294,4 @@ func newPipes() (*pipes, error) {
 func (p *pipes) close() {
 	p.in.Close()
 	p.out.Close()
-}
-
-// DialUnix has ssh listen on a socket in a directory that only we can enter,
-// forward it, and says so once that works.
-func (c *opensshConn) DialUnix(ctx context.Context, path string) (net.Conn, error) {
-	conn, err := c.dialUnix(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: connect to socket %s: %w", c.info.Addr, path, err)
-	}
-	return conn, nil
-}
-
-func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	dir, err := os.MkdirTemp("", "jobserver-ssh")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	local := filepath.Join(dir, "s")
-	// The first value of an option counts. A master of the user's would run no
-	// LocalCommand, and it is LocalCommand that tells when the socket is there.
-	args := append([]string{"-N", "-L", local + ":" + path, "-o", "ClearAllForwardings=no", "-o", "ControlPath=none",
-		"-o", "ExitOnForwardFailure=yes", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready"}, c.args...)
-	cmd := exec.Command(c.program, args...)
-	stderr := &tail{}
-	cmd.Stderr = stderr
-	cmd.WaitDelay = time.Second
-	out, theirOut, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	cmd.Stdout = theirOut
-	ended := make(chan error, 1)
-	err = c.run(cmd, func(err error) { ended <- err })
-	theirOut.Close()
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { c.kill(cmd.Process) })
-	defer stop()
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		err = <-ended
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, sortStderr(c.info, stderr.String(), err)
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", local)
-	if err != nil {
-		c.kill(cmd.Process)
-		return nil, err
-	}
-	return &forwardedConn{UnixConn: conn.(*net.UnixConn), kill: func() {
-		c.kill(cmd.Process)
-		<-ended
-	}}, nil
-}
-
-// A forwardedConn ends its ssh when it is closed.
-type forwardedConn struct {
-	*net.UnixConn
-	once sync.Once
-	kill func()
-}
-
-func (f *forwardedConn) Close() error {
-	err := f.UnixConn.Close()
-	f.once.Do(f.kill)
-	return err
 }

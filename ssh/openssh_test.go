@@ -99,7 +99,7 @@ func TestOpenSSHErrors(t *testing.T) {
 	wantError[*AuthError](t, d, m.Name, true)
 
 	m.AddHost("nowhere", "x", "no-such-machine.invalid", 22)
-	if e := wantError[*ResolveError](t, d, "nowhere", false); e.Host != "no-such-machine.invalid" {
+	if e := wantError[*ResolveError](t, d, "nowhere", true); e.Host != "no-such-machine.invalid" {
 		t.Errorf("got %+v", e)
 	}
 	m.AddHost("silent", "x", "127.0.0.1", listen(t, "", true))

@@ -21,12 +21,18 @@ func sortStderr(info Info, stderr string, err error) error {
 	case has("Host key verification failed"), has("REMOTE HOST IDENTIFICATION HAS CHANGED"), has("host key is known for"), has("is marked as revoked"):
 		return hostKeyMessage(addr, text)
 	case has("Could not resolve hostname"):
-		return &ResolveError{Addr: addr, Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last)}
+		return &ResolveError{Addr: addr, Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last),
+			NotFound: !has("Temporary failure")}
+	case has("Bad server host key: Invalid key length"):
+		return &HostKeyError{Addr: addr, Detail: "is too short (RequiredRSASize)", Advice: longerKey}
+	case has("Unable to negotiate with"):
+		return &AlgorithmError{Addr: addr, What: submatch(text, `no matching (.*?)(?: type| method)? found`),
+			Theirs: strings.Split(submatch(text, `Their offer: (\S+)`), ","), Ours: []string{"none of these"}}
 	case has("Permission denied ("), has("Too many authentication failures"):
 		return &AuthError{Addr: addr, User: info.User, Tried: []string{"what the system's ssh offers"}, Err: errors.New(last)}
 	case has("Session open refused by peer"), has("open failed: connect failed: open failed"):
 		return fmt.Errorf("%s: %w", addr, ErrTooManySessions)
-	case has("Bad configuration option"), has("Can't open user config file"), has("jumphost loop"):
+	case has("Bad configuration option"), has("Can't open user config file"), has("jumphost loop"), has("Bad owner or permissions"):
 		return &ConfigError{Addr: addr, Err: errors.New(strings.ReplaceAll(text, "\n", "; "))}
 	case text == "":
 		return &DialError{Addr: addr, Op: "run ssh", Err: err}
@@ -43,17 +49,17 @@ func hostKeyMessage(addr, text string) error {
 	case !strings.Contains(text, "HAS CHANGED") && !strings.Contains(text, "has changed"):
 		e.Unknown = true
 	}
-	e.File = submatch(text, `(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$`)
+	e.File = submatch(text, `(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$|revoked (?:by|keys) file (\S+)`)
 	if n, err := strconv.Atoi(submatch(text, `(?m)Offending .* in .*:(\d+)$`)); err == nil {
 		e.Line = n
 	}
 	return e
 }
 
-// submatch gives the first group of the first match, or nothing.
+// submatch gives the group of the first match, or nothing.
 func submatch(text, pattern string) string {
 	if m := regexp.MustCompile(pattern).FindStringSubmatch(text); m != nil {
-		return strings.TrimSpace(m[1])
+		return strings.TrimSpace(strings.Join(m[1:], ""))
 	}
 	return ""
 }

@@ -3,20 +3,19 @@ package ssh
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/skeema/knownhosts"
 	xssh "golang.org/x/crypto/ssh"
-	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
+
+	"jobserver/userfile"
 )
 
 // A HostKey is a public key of a machine.
@@ -50,38 +49,42 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 		return nil, err
 	}
 	target := hops[len(hops)-1]
-	known, err := d.knownHosts(target)
-	if err != nil {
-		return nil, &ConfigError{Addr: addr, Err: err}
-	}
+	known := d.knownHosts(target)
 	var keys []HostKey
+	var theirs []string // algorithms of the machine, where it has no key for ours
 	// A machine presents one key a connection, of the type that it is asked for.
 	for _, algorithms := range [][]string{
 		{xssh.KeyAlgoED25519},
 		{xssh.KeyAlgoECDSA256, xssh.KeyAlgoECDSA384, xssh.KeyAlgoECDSA521},
-		{xssh.KeyAlgoRSASHA512, xssh.KeyAlgoRSASHA256},
+		{xssh.KeyAlgoRSASHA512, xssh.KeyAlgoRSASHA256, xssh.KeyAlgoRSA},
 	} {
+		if !slices.Contains(target.hostKeyAlgos, xssh.KeyAlgoRSA) { // SHA-1, for those who ask for it
+			algorithms = slices.DeleteFunc(algorithms, func(a string) bool { return a == xssh.KeyAlgoRSA })
+		}
 		key, err := d.presentedKey(ctx, hops, algorithms)
+		var none *AlgorithmError
+		if errors.As(err, &none) && none.What == "host key" {
+			theirs = none.Theirs
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if key != nil {
-			k := HostKey{Type: key.Type(), Fingerprint: xssh.FingerprintSHA256(key), Key: key.Marshal()}
-			var wrong *HostKeyError
-			err := known.check(target, key)
-			if k.Known = err == nil; errors.As(err, &wrong) {
-				k.Changed, k.Revoked = !wrong.Unknown && !wrong.Revoked, wrong.Revoked
-			}
-			keys = append(keys, k)
+		k := HostKey{Type: key.Type(), Fingerprint: xssh.FingerprintSHA256(key), Key: key.Marshal()}
+		var wrong *HostKeyError
+		err = known.check(target, key, nil)
+		if k.Known = err == nil; errors.As(err, &wrong) {
+			k.Changed, k.Revoked = !wrong.Unknown && !wrong.Revoked, wrong.Revoked
 		}
+		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, &DialError{Addr: addr, Op: "ask for its host keys", Err: errors.New("it has none of type ed25519, ecdsa or rsa")}
+		return nil, &AlgorithmError{Addr: addr, What: "host key", Theirs: theirs, Ours: hostKeyPreference()[:6]}
 	}
 	return keys, nil
 }
 
-// presentedKey is the machine's key for one of algorithms, nil if it has none.
+// presentedKey is the machine's key for one of algorithms, an *AlgorithmError if it has none.
 func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []string) (xssh.PublicKey, error) {
 	before, target := hops[:len(hops)-1], hops[len(hops)-1]
 	l, err := d.connect(ctx, before)
@@ -94,12 +97,8 @@ func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []
 		key = k
 		return errSeen
 	}})
-	var none *xssh.AlgorithmNegotiationError
-	switch {
-	case errors.Is(err, errSeen):
+	if errors.Is(err, errSeen) {
 		return key, nil
-	case errors.As(err, &none) && strings.Contains(none.What, "host key"):
-		return nil, nil
 	}
 	return nil, err
 }
@@ -130,18 +129,14 @@ func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error 
 	}
 	d.trusting.Lock()
 	defer d.trusting.Unlock()
-	if err := recordKeys(c.userHosts[0], knownhosts.Normalize(c.hostKeyName()), lines, c.hashHosts); err != nil {
+	if err := recordKeys(c.userHosts[0], c.hostKeyName(), lines, c.hashHosts); err != nil {
 		return fmt.Errorf("record the host key of %s: %w", addr, err)
 	}
 	return nil
 }
 
-// recordKeys puts keys into the known_hosts file as those of name, which is
-// normalized.
+// recordKeys puts keys into the known_hosts file as those of name.
 func recordKeys(file, name string, keys []xssh.PublicKey, hash bool) error {
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		file = real
-	}
 	old, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -154,21 +149,20 @@ func recordKeys(file, name string, keys []xssh.PublicKey, hash bool) error {
 		hash = bytes.HasPrefix(old, []byte("|1|")) || bytes.Contains(old, []byte("\n|1|"))
 	}
 	for _, key := range keys {
+		shown := name
 		if hash {
-			kept = fmt.Appendf(kept, "%s %s %s\n", xknownhosts.HashHostname(name), key.Type(), base64.StdEncoding.EncodeToString(key.Marshal()))
-		} else {
-			kept = fmt.Appendf(kept, "%s\n", knownhosts.Line([]string{name}, key))
+			var salt [sha1.Size]byte
+			rand.Read(salt[:]) // never fails
+			shown = "|1|" + base64.StdEncoding.EncodeToString(salt[:]) + "|" + base64.StdEncoding.EncodeToString(hashOf(salt[:], name))
 		}
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
+		kept = fmt.Appendf(kept, "%s %s %s\n", shown, key.Type(), base64.StdEncoding.EncodeToString(key.Marshal()))
 	}
 	if lost {
-		if err := replaceFile(file+".old", old); err != nil {
+		if err := userfile.Replace(file+".old", old, 0o600, 0o700); err != nil {
 			return err
 		}
 	}
-	return replaceFile(file, kept)
+	return userfile.Replace(file, kept, 0o600, 0o700)
 }
 
 // forgetName takes the keys of exactly name out of the content of a
@@ -203,64 +197,4 @@ func forgetName(content []byte, name string) (kept []byte, lost bool) {
 		}
 	}
 	return kept, lost
-}
-
-// replaceFile writes name so that there is the old content or the new one at
-// any moment, with the mode that it had, or 0600.
-func replaceFile(name string, content []byte) (err error) {
-	mode := fs.FileMode(0o600)
-	if st, err := os.Stat(name); err == nil {
-		mode = st.Mode().Perm()
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-		}
-	}()
-	if _, err := tmp.Write(content); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(mode); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), name); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}
-
-// isHashOf tells whether hashed, |1|SALT|HASH as in a known_hosts file
-// (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), stands for name.
-func isHashOf(hashed, name string) bool {
-	part := strings.Split(hashed, "|")
-	if len(part) != 4 || part[1] != "1" {
-		return false
-	}
-	salt, err := base64.StdEncoding.DecodeString(part[2])
-	if err != nil {
-		return false
-	}
-	want, err := base64.StdEncoding.DecodeString(part[3])
-	if err != nil {
-		return false
-	}
-	mac := hmac.New(sha1.New, salt)
-	mac.Write([]byte(name))
-	return hmac.Equal(mac.Sum(nil), want)
 }
