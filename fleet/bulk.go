@@ -77,7 +77,7 @@ func (m *machine) stopCopy(job uint64) {
 		c.stop() // its task reports
 	default:
 		m.endCopy(c, sched.CopyEnded{Job: job, Error: errStopped.Error()})
-		if err := c.discard(); err != nil {
+		if err := m.f.discard(c); err != nil {
 			m.log.Warn("what was copied of results stays", "job", job, "err", err)
 		}
 	}

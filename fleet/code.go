@@ -11,7 +11,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// CodeArchive is the file in a state directory that holds the code of a hash: a tar stream, compressed by gzip.
+// CodeArchive is the file in a state directory that holds the code of a hash: a tar stream,
+// compressed by gzip.
 func CodeArchive(stateDir, hash string) string {
 	return filepath.Join(stateDir, "code", hash+".tar.gz")
 }
@@ -41,19 +42,24 @@ func (t *transfer) recordCode() *recordCode {
 	return out
 }
 
+// plainDiff is the difference's name beside plainRecord.
+const plainDiff = "job.diff"
+
 // diffName is what the uncommitted difference of the code is called beside the results.
 func (t *transfer) diffName() string { return diffOf(t.recordName()) }
 
 // diffOf is the name of the difference that goes with a record's.
 func diffOf(record string) string { return strings.TrimSuffix(record, ".json") + ".diff" }
 
-// isRecord says that the record will have the name, or the difference of the code that goes with it.
+// isRecord says that the record will have the name, or the difference of the code that goes with
+// it.
 func (t *transfer) isRecord(name, record string) bool {
-	return name == record || t.c.Job.Code.GetDiff() != "" && name == diffOf(record)
+	return strings.EqualFold(name, record) ||
+		t.c.Job.Code.GetDiff() != "" && strings.EqualFold(name, diffOf(record))
 }
 
-// putDiff puts the uncommitted difference of the code beside the results. That the host has lost it is a
-// problem of the record, not of the results.
+// putDiff puts the uncommitted difference of the code beside the results. That the host has lost it
+// is a problem of the record, not of the results.
 func (t *transfer) putDiff(code *statepb.Code) error {
 	if code.GetDiff() == "" {
 		return nil
@@ -63,10 +69,10 @@ func (t *transfer) putDiff(code *statepb.Code) error {
 		err = errors.New("it is damaged")
 	}
 	if err != nil {
-		t.problems = append(t.problems, fmt.Sprintf("the uncommitted difference of the code is lost: %v", err))
+		t.problem("the uncommitted difference of the code is lost: %v", err)
 		return nil
 	}
-	if err := t.part.WriteFile(t.diffName(), text, 0o644); err != nil {
+	if err := t.part.files.writeNew(t.diffName(), text, 0o644); err != nil {
 		return fmt.Errorf("write the difference of the code: %w", err)
 	}
 	return nil

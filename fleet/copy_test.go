@@ -89,6 +89,11 @@ func (h *host) copied(c sched.Copy) sched.CopyEnded {
 	return await(h, func(o sched.CopyEnded) bool { return o.Job == c.Job.Id })
 }
 
+// partOf is where the results of a copy are gathered.
+func (h *host) partOf(c sched.Copy) string {
+	return filepath.Join((&copying{Copy: c}).partDir(), h.partName(c.Job.Id, c.Attempt.Number))
+}
+
 func TestCopy(t *testing.T) {
 	everything := map[string]string{
 		"one file": "1", "empty": "", "it's \"quoted\"": "2", "run.a": "3", "run.b": "4", "dir": "/", "dir/x": "5",
@@ -290,10 +295,12 @@ func TestCopyLeftOver(t *testing.T) {
 			plant(t, from, want)
 			c := results("local", uint64(i+1), filepath.Join(to, "results"), filepath.Join(from, "a"), filepath.Join(from, "dir"))
 			c.Shared = shared
-			left := &copying{Copy: c}
-			part := filepath.Join(left.partDir(), left.partName())
-			plant(t, part, map[string]string{"a": "old", "gone": "3", "job.diff": "4", "dir/gone": "5", "dir/void/gone": "-> x", "old/sub/x": "6"})
-			if err := (&transfer{f: h.Fleet, c: left}).note(resumption{}); err != nil {
+			part := h.partOf(c)
+			plant(t, filepath.Join(part, partFiles), map[string]string{
+				"a": "old", "gone": "3", "job.diff": "4", "dir/gone": "5", "dir/void/gone": "-> x", "old/sub/x": "6",
+			})
+			left := &transfer{f: h.Fleet, c: &copying{Copy: c}, note: copyNote{Part: part, BootID: h.bootID}}
+			if err := left.keepNote(); err != nil {
 				t.Fatal(err)
 			}
 			if got := h.copied(c); got.Error != "" || got.Files != 2 {
@@ -328,8 +335,7 @@ func TestCopyCut(t *testing.T) {
 			c := results(alias, 2, filepath.Join(to, "2"), filepath.Join(from, "a"), filepath.Join(from, "big"), filepath.Join(from, "z"))
 			h.Copy(c)
 			await[sched.CopyWaits](h, nil)
-			part := filepath.Join(to, ".jobserver-2.1.part")
-			info, err := os.Stat(filepath.Join(part, "big"))
+			info, err := os.Stat(filepath.Join(h.partOf(c), partFiles, "big"))
 			if err != nil || info.Size() == 0 || info.Size() >= int64(len(big)) {
 				t.Errorf("of the large file is there %v, %v", info, err)
 			}

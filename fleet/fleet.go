@@ -150,6 +150,7 @@ func (f *Fleet) Retime(r *statepb.RunRef, timeout time.Duration) {
 
 // Settle implements sched.Fleet.
 func (f *Fleet) Settle(o *statepb.Obligation) {
+	f.forgetCopy(o.Run.Job, o.Run.Attempt) // that its results are in place is durable, or they are wanted no more
 	m := f.place(o.Run)
 	m.do(func() { m.settle(o) })
 }

@@ -8,11 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"jobserver/agent"
 	"jobserver/failpoint"
 )
 
@@ -25,126 +27,209 @@ func (e *takenError) Error() string {
 
 // place makes what was gathered durable and moves it to the destination, with its record.
 func (t *transfer) place(record []byte) error {
-	c := t.c
-	parent, err := os.OpenRoot(c.partDir())
+	parent, err := openBeneath(t.c.partDir())
 	if err != nil {
 		return fmt.Errorf("open the destination: %w", err)
 	}
-	defer parent.Close()
-	if !c.Shared {
-		whole, err := t.becomes(parent, record)
-		if whole || err != nil {
-			return err
-		}
+	defer parent.close()
+	whole := false
+	if !t.c.Shared {
+		whole, err = t.becomes(parent, record)
 	}
-	if err := t.merge(parent, record); err != nil {
-		return err
+	if !whole && err == nil {
+		err = t.merge(parent, record)
 	}
-	return t.c.discard()
+	return err
 }
 
-// becomes renames the gathered directory, with the record in it, to the destination, if that doesn't exist.
-func (t *transfer) becomes(parent *os.Root, record []byte) (bool, error) {
+// becomes renames the gathered directory, with the record in it, to the destination, if that
+// doesn't exist.
+func (t *transfer) becomes(parent *beneath, record []byte) (bool, error) {
 	name := filepath.Base(t.c.Dest)
-	if _, err := parent.Lstat(name); err == nil {
+	if _, err := parent.lstat(name); err == nil {
 		return false, nil
 	}
-	if err := t.part.WriteFile(t.recordName(), record, 0o644); err != nil {
+	files := t.part.files
+	if err := files.writeNew(t.recordName(), record, t.recordMode()); err != nil {
 		return false, fmt.Errorf("write the record of the results: %w", err)
 	}
-	if err := t.part.Chmod(".", 0o755); err != nil {
+	if err := setMode(files.fd(), 0o755); err != nil {
 		return false, fmt.Errorf("set the permissions of the results: %w", err)
 	}
-	if err := syncRoot(t.part, unix.Syncfs); err != nil {
+	if err := files.sync(".", unix.Syncfs); err != nil {
 		return false, err
 	}
-	err := moveNew(parent, t.c.partName(), parent, name)
+	err := moveNew(t.part.dir, partFiles, parent, name)
 	if errors.Is(err, fs.ErrExist) { // somebody made it in this moment
-		return false, t.part.Remove(t.recordName())
+		return false, files.remove(t.recordName())
 	}
 	if err != nil {
 		return false, fmt.Errorf("rename the results to %s: %w", t.c.Dest, err)
 	}
-	if err := syncRoot(parent, unix.Fsync); err != nil {
+	if err := parent.sync(".", unix.Fsync); err != nil {
 		return false, err
 	}
 	failpoint.Hit("fleet.results-renamed")
-	return true, removeIfThere(t.c.resumeFile())
+	return true, nil
 }
 
-// merge moves the gathered names into a destination that exists, and writes the record last.
-func (t *transfer) merge(parent *os.Root, record []byte) error {
+// merge moves the gathered names into a destination that exists. The record comes first, and says
+// that it is not complete: it claims the destination for this job. In the end it is replaced by the
+// whole one.
+func (t *transfer) merge(parent *beneath, record []byte) error {
 	c := t.c
 	dest := parent
 	if !c.Shared {
 		var err error
-		if dest, err = parent.OpenRoot(filepath.Base(c.Dest)); err != nil {
-			return fmt.Errorf("open the destination: %w", err)
+		if dest, err = parent.sub(filepath.Base(c.Dest)); err != nil {
+			return t.notDirectory(err)
 		}
-		defer dest.Close()
-	}
-	if old, err := readRecord(dest, t.recordName()); err == nil && !t.ours(old) || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &takenError{filepath.Join(c.Dest, t.recordName())}
+		defer dest.close()
 	}
 	if err := t.clearPlain(dest); err != nil {
 		return err
 	}
-	mv := mover{dest: c.Dest}
-	if err := mv.tree(t.part, dest, ".", true); err != nil {
+	mv := mover{t: t, from: t.part.files, to: dest, linked: t.linked()}
+	if err := mv.tree(".", true); err != nil {
 		return err
 	}
-	if err := syncRoot(t.part, unix.Syncfs); err != nil {
+	if err := t.claim(dest); err != nil {
 		return err
 	}
-	if err := mv.tree(t.part, dest, ".", false); err != nil {
+	if err := t.part.files.sync(".", unix.Syncfs); err != nil {
 		return err
 	}
-	file := filepath.Join(c.Dest, t.recordName())
-	if err := renameio.WriteFile(file, record, 0o644, renameio.WithTempDir(c.Dest)); err != nil {
-		return fmt.Errorf("write the record of the results: %w", err)
+	if err := mv.tree(".", false); err != nil {
+		return err
+	}
+	if err := mv.moveLinks(); err != nil {
+		return err
+	}
+	if err := t.putRecord(dest, record); err != nil {
+		return err
 	}
 	for _, dir := range mv.touched {
-		if err := syncDir(dest, dir); err != nil {
+		if err := dest.sync(dir, unix.Fsync); err != nil {
 			return err
 		}
 	}
-	return syncRoot(dest, unix.Fsync)
+	return dest.sync(".", unix.Fsync)
 }
 
-// clearPlain removes the record that an earlier copy of this job left under the name that a result has now. That copy
-// was not complete, or this one would not be made.
-func (t *transfer) clearPlain(dest *os.Root) error {
+// notDirectory is the error for a destination that can't be opened.
+func (t *transfer) notDirectory(err error) error {
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return &takenError{t.c.Dest}
+	}
+	return fmt.Errorf("open the destination: %w", err)
+}
+
+// claim puts a record into a destination that exists, unless this job has one there. It fails when
+// somebody else has: another daemon's job of the same id, or a file of the user's.
+func (t *transfer) claim(dest *beneath) error {
+	name := t.recordName()
+	r := t.record()
+	r.Complete, r.Results, r.Problems = false, nil, []string{"the results are being put in place"}
+	text, err := r.marshal()
+	if err == nil {
+		err = t.putNew(dest, name, text)
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if old, err := readRecord(dest, name); err != nil || !t.ours(old) {
+		return &takenError{filepath.Join(t.c.Dest, name)}
+	}
+	return nil
+}
+
+// putNew makes a file in the destination all at once; the error is fs.ErrExist when there is one.
+func (t *transfer) putNew(dest *beneath, name string, data []byte) error {
+	temp, err := t.writeTemp(dest, data)
+	if err != nil {
+		return err
+	}
+	if err = moveNew(dest, temp, dest, name); err != nil {
+		return errors.Join(err, dest.remove(temp))
+	}
+	return nil
+}
+
+// putRecord replaces the record by which the destination was claimed.
+func (t *transfer) putRecord(dest *beneath, record []byte) error {
+	temp, err := t.writeTemp(dest, record)
+	if err == nil {
+		err = retry(
+			func() error { return unix.Renameat(dest.fd(), temp, dest.fd(), t.recordName()) },
+		)
+	}
+	if err != nil {
+		return fmt.Errorf("write the record of the results: %w", err)
+	}
+	return nil
+}
+
+// writeTemp makes a file beside those of the destination, durable and under a name that is this
+// attempt's.
+func (t *transfer) writeTemp(dest *beneath, data []byte) (name string, err error) {
+	name = t.tempName()
+	if err := dest.removeAll(name); err != nil { // an earlier copy may have died
+		return "", fmt.Errorf("write the record of the results: %w", err)
+	}
+	f, err := dest.create(name, t.recordMode())
+	if err != nil {
+		return "", fmt.Errorf("write the record of the results: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf(
+			"write the record of the results: %w",
+			errors.Join(err, dest.remove(name)),
+		)
+	}
+	return name, nil
+}
+
+// tempName is what a file of the attempt is called in the destination before it gets its name.
+func (t *transfer) tempName() string { return t.f.partName(t.c.job(), t.c.Attempt.Number) + ".new" }
+
+// clearPlain removes the record that an earlier copy of this job left under the name that a result
+// has now. That copy was not complete, or this one would not be made.
+func (t *transfer) clearPlain(dest *beneath) error {
 	if t.c.Shared || !t.plainTaken {
 		return nil
 	}
 	if old, err := readRecord(dest, plainRecord); err != nil || !t.ours(old) {
 		return nil // nothing, or no record: a result that is there already, or somebody's file, as mover finds out
 	}
-	if err := dest.Remove(plainRecord); err != nil {
+	if err := dest.remove(plainRecord); err != nil {
 		return fmt.Errorf("remove the record of an earlier copy: %w", err)
 	}
 	return nil
 }
 
-// mover moves a tree into another, name by name.
+// mover moves the gathered tree into another, name by name.
 type mover struct {
-	dest    string   // for messages
-	touched []string // directories of the destination, below it, that have new names
+	t        *transfer
+	from, to *beneath
+	linked   map[string]bool // directories with links somewhere below
+	links    []string        // those that were left for the end
+	touched  []string        // directories of the destination, below it, that have new names
 }
 
-// tree moves what is in dir of from to dir of to, or only looks whether that would work.
-func (mv *mover) tree(from, to *os.Root, dir string, look bool) error {
-	d, err := from.Open(dir)
-	if err != nil {
-		return fmt.Errorf("read the results: %w", err)
-	}
-	entries, err := d.ReadDir(-1)
-	d.Close()
+// tree moves what is in dir, but for links, or only looks whether that would work.
+func (mv *mover) tree(dir string, look bool) error {
+	entries, err := mv.from.list(dir)
 	if err != nil {
 		return fmt.Errorf("read the results: %w", err)
 	}
 	for _, e := range entries {
-		if err := mv.one(from, to, filepath.Join(dir, e.Name()), e, look); err != nil {
+		name := path.Join(dir, e.Name())
+		if !look && e.Type()&fs.ModeSymlink != 0 {
+			mv.links = append(mv.links, name)
+			continue
+		}
+		if err := mv.one(name, e, look); err != nil {
 			return err
 		}
 	}
@@ -154,83 +239,247 @@ func (mv *mover) tree(from, to *os.Root, dir string, look bool) error {
 	return nil
 }
 
-func (mv *mover) one(from, to *os.Root, name string, e fs.DirEntry, look bool) error {
-	there, err := to.Lstat(name)
+func (mv *mover) one(name string, e fs.DirEntry, look bool) error {
+	there, err := mv.to.lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if look {
 			return nil
 		}
-		if err = moveNew(from, name, to, name); err == nil {
+		if err = mv.put(name, e); err == nil {
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("move the results to %s: %w", filepath.Join(mv.dest, name), err)
+			return fmt.Errorf("move the results to %s: %w", mv.to.path(name), err)
 		}
-		there, err = to.Lstat(name)
+		there, err = mv.to.lstat(name)
 	}
 	if err != nil {
 		return fmt.Errorf("look at the destination: %w", err)
 	}
+	kind := there.Mode & unix.S_IFMT
 	switch {
-	case e.IsDir() && there.IsDir():
-		return mv.tree(from, to, name, look)
-	case e.Type().IsRegular() && there.Mode().IsRegular() && sameFile(from, to, name),
-		e.Type()&fs.ModeSymlink != 0 && sameLink(from, to, name):
+	case e.IsDir() && kind == unix.S_IFDIR:
+		return mv.tree(name, look)
+	case e.Type().IsRegular() && kind == unix.S_IFREG && sameFile(mv.from, mv.to, name),
+		e.Type()&fs.ModeSymlink != 0 && sameLink(mv.from, mv.to, name):
 		return nil
 	}
-	return &takenError{filepath.Join(mv.dest, name)}
+	return &takenError{mv.to.path(name)}
 }
 
-// moveNew renames without replacing anything. name's directories exist in both roots, and are directories:
-// they are opened one by one, so that no link leads elsewhere.
-func moveNew(from *os.Root, name string, to *os.Root, newName string) error {
-	fromDir, err := from.Open(filepath.Dir(name))
-	if err != nil {
+// linked names the directories that have links somewhere below, but for results themselves: these
+// are moved as a whole.
+func (t *transfer) linked() map[string]bool {
+	dirs := map[string]bool{}
+	for _, e := range t.manifest.Entries {
+		if e.Kind != agent.Symlink {
+			continue
+		}
+		for dir := path.Dir(e.Name); strings.Contains(dir, "/"); dir = path.Dir(dir) {
+			dirs[dir] = true
+		}
+	}
+	return dirs
+}
+
+// put gives one name its place. A destination with a file system of its own gets a copy.
+func (mv *mover) put(name string, e fs.DirEntry) error {
+	if mv.linked[name] && e.IsDir() {
+		return mv.copyDir(name)
+	}
+	err := moveNew(mv.from, name, mv.to, name)
+	if !errors.Is(err, unix.EXDEV) {
 		return err
 	}
-	defer fromDir.Close()
-	toDir, err := to.Open(filepath.Dir(newName))
-	if err != nil {
-		return err
+	switch {
+	case e.IsDir():
+		return mv.copyDir(name)
+	case e.Type()&fs.ModeSymlink != 0:
+		target, err := mv.from.readlink(name)
+		if err != nil {
+			return err
+		}
+		return mv.to.symlink(target, name)
 	}
-	defer toDir.Close()
-	err = unix.Renameat2(int(fromDir.Fd()), filepath.Base(name), int(toDir.Fd()), filepath.Base(newName), unix.RENAME_NOREPLACE)
-	if err == unix.EINVAL || err == unix.ENOSYS {
-		err = moveNewSlowly(from, name, to, newName, int(fromDir.Fd()), int(toDir.Fd()))
+	temp := path.Join(path.Dir(name), mv.t.tempName())
+	if err := mv.copyFile(name, temp); err != nil {
+		return errors.Join(err, mv.to.removeAll(temp))
+	}
+	if err := moveNew(mv.to, temp, mv.to, name); err != nil {
+		return errors.Join(err, mv.to.removeAll(temp))
+	}
+	return nil
+}
+
+// copyDir makes a directory of another file system and moves into it what is below.
+func (mv *mover) copyDir(name string) error {
+	st, err := mv.from.lstat(name)
+	if err == nil {
+		err = mv.to.mkdir(name, 0o700)
+	}
+	if err == nil {
+		err = mv.tree(name, false)
+	}
+	if err == nil {
+		err = mv.to.chmod(name, fs.FileMode(st.Mode&0o777)|0o700)
 	}
 	return err
 }
 
-// moveNewSlowly is for file systems that don't know RENAME_NOREPLACE, such as NFS: a directory
-// is made first, which fails if there is one, and a rename may replace an empty one; a file
-// gets a second name, and loses its first.
-func moveNewSlowly(from *os.Root, name string, to *os.Root, newName string, fromDir, toDir int) error {
-	info, err := from.Lstat(name)
+// copyFile copies a file, durably and with its holes, under a name that is only ours.
+func (mv *mover) copyFile(name, temp string) error {
+	in, err := mv.from.open(name, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
-	base, newBase := filepath.Base(name), filepath.Base(newName)
-	if info.IsDir() {
-		if err := to.Mkdir(newName, 0o700); err != nil {
-			return err
-		}
-		return unix.Renameat(fromDir, base, toDir, newBase)
-	}
-	if err := unix.Linkat(fromDir, base, toDir, newBase, 0); err != nil {
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
 		return err
 	}
-	return from.Remove(name)
+	if err := mv.to.removeAll(temp); err != nil {
+		return err
+	}
+	out, err := mv.to.create(temp, 0o600)
+	if err != nil {
+		return err
+	}
+	err = copyData(out, in, info.Size())
+	err = errors.Join(err, setMode(int(out.Fd()), info.Mode()), out.Sync(), out.Close())
+	if err != nil {
+		return err
+	}
+	return mv.to.setTime(temp, info.ModTime())
+}
+
+// copyData copies what of a file isn't a hole.
+func copyData(out, in *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break // the rest is a hole
+		}
+		end := size
+		if err == nil {
+			end, err = unix.Seek(int(in.Fd()), data, unix.SEEK_HOLE)
+		} else if err == unix.EINVAL { // a file system that doesn't tell
+			data, err = at, nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(
+			io.NewOffsetWriter(out, data),
+			io.NewSectionReader(in, data, end-data),
+		); err != nil {
+			return err
+		}
+		at = end
+	}
+	return out.Truncate(size)
+}
+
+// moveLinks moves the links when all else is in its place: there may be more in the destination
+// than there was in the part, and a link that led nowhere could lead out of it.
+func (mv *mover) moveLinks() error {
+	for _, name := range mv.links {
+		target, err := mv.from.readlink(name)
+		if err != nil {
+			return fmt.Errorf("read the results: %w", err)
+		}
+		if !mv.t.leadsInside(mv.to, name, target) {
+			return fmt.Errorf(
+				"the link %s would lead out of the results, to %s",
+				mv.to.path(name),
+				target,
+			)
+		}
+		if err := mv.one(name, linkEntry(name), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkEntry is what a directory says of a symbolic link.
+type linkEntry string
+
+func (l linkEntry) Name() string               { return path.Base(string(l)) }
+func (l linkEntry) IsDir() bool                { return false }
+func (l linkEntry) Type() fs.FileMode          { return fs.ModeSymlink }
+func (l linkEntry) Info() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
+
+// moveNew renames without replacing anything.
+func moveNew(from *beneath, name string, to *beneath, newName string) error {
+	return from.in("move", name, func(fromDir int, base string) error {
+		return to.in("move", newName, func(toDir int, newBase string) error {
+			err := unix.Renameat2(fromDir, base, toDir, newBase, unix.RENAME_NOREPLACE)
+			if err == unix.EINVAL || err == unix.ENOSYS {
+				err = moveNewSlowly(fromDir, base, toDir, newBase)
+			}
+			return err
+		})
+	})
+}
+
+// moveNewSlowly is for file systems that don't know RENAME_NOREPLACE, such as NFS and FAT: a
+// directory is made first, which fails if there is one, and a rename may replace an empty one; a
+// file gets a second name, and loses its first. Where a file can't have two names, an empty one
+// claims the new name, and is replaced.
+func moveNewSlowly(fromDir int, base string, toDir int, newBase string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(fromDir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := unix.Mkdirat(toDir, newBase, 0o700); err != nil {
+			return err
+		}
+		err := unix.Renameat(fromDir, base, toDir, newBase)
+		if err != nil {
+			_ = unix.Unlinkat(
+				toDir,
+				newBase,
+				unix.AT_REMOVEDIR,
+			) // the first error is the one to tell
+		}
+		return err
+	}
+	err := unix.Linkat(fromDir, base, toDir, newBase, 0)
+	if err == nil {
+		return unix.Unlinkat(fromDir, base, 0)
+	}
+	if !cannot(err) && err != unix.EMLINK {
+		return err
+	}
+	claim, err := openat(
+		toDir,
+		newBase,
+		unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC,
+		0o600,
+	)
+	if err != nil {
+		return err
+	}
+	if err := unix.Close(claim); err != nil {
+		return err
+	}
+	err = unix.Renameat(fromDir, base, toDir, newBase)
+	if err != nil {
+		_ = unix.Unlinkat(toDir, newBase, 0) // the first error is the one to tell
+	}
+	return err
 }
 
 // sameFile compares contents.
-func sameFile(a, b *os.Root, name string) bool {
+func sameFile(a, b *beneath, name string) bool {
 	x, errX := sum(a, name)
 	y, errY := sum(b, name)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-func sum(root *os.Root, name string) ([]byte, error) {
-	f, err := root.Open(name)
+func sum(dir *beneath, name string) ([]byte, error) {
+	f, err := dir.open(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -240,30 +489,8 @@ func sum(root *os.Root, name string) ([]byte, error) {
 	return h.Sum(nil), err
 }
 
-func sameLink(a, b *os.Root, name string) bool {
-	x, errX := a.Readlink(name)
-	y, errY := b.Readlink(name)
+func sameLink(a, b *beneath, name string) bool {
+	x, errX := a.readlink(name)
+	y, errY := b.readlink(name)
 	return errX == nil && errY == nil && x == y
-}
-
-// syncRoot makes a directory durable, or with Syncfs all of its file system.
-func syncRoot(root *os.Root, sync func(int) error) error {
-	d, err := root.Open(".")
-	if err != nil {
-		return fmt.Errorf("sync the results: %w", err)
-	}
-	defer d.Close()
-	if err := sync(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync the results: %w", err)
-	}
-	return nil
-}
-
-func syncDir(root *os.Root, dir string) error {
-	sub, err := root.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("sync the results: %w", err)
-	}
-	defer sub.Close()
-	return syncRoot(sub, unix.Fsync)
 }

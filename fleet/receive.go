@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -11,222 +10,280 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
-	"time"
+	"strings"
 
-	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"jobserver/agent"
 )
 
-// resumption is what a copy notes about a large file, so that a later one, of this daemon or
-// the next, goes on with it. What is in part is trusted within one boot of the host: after a
-// power cut it may not be what was written.
-type resumption struct {
-	BootID  string    `json:"boot_id"`
-	Name    string    `json:"name"` // of the file that is being written, or empty
-	Size    int64     `json:"size"`
-	ModTime time.Time `json:"mtime"`
-}
-
 // large is from which size on a cut file is continued and not fetched anew.
 const large = 8 << 20
 
-func (c *copying) resumeFile() string { return filepath.Join(c.partDir(), c.partName()+".resume") }
-
-// openPart makes the directory for gathering, or takes up what is in it.
-func (t *transfer) openPart() error {
-	if err := os.MkdirAll(t.c.partDir(), 0o777); err != nil {
-		return fmt.Errorf("make the destination: %w", err)
-	}
-	noted := t.noted()
-	if noted.BootID == "" || noted.BootID != t.f.bootID {
-		if err := t.c.discard(); err != nil {
-			return fmt.Errorf("remove what an earlier copy left: %w", err)
-		}
-	}
-	parent, err := os.OpenRoot(t.c.partDir())
-	if err != nil {
-		return fmt.Errorf("open the destination: %w", err)
-	}
-	defer parent.Close()
-	err = parent.Mkdir(t.c.partName(), 0o700)
-	if t.fresh, t.strays = err == nil, err != nil; err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the destination: %w", err)
-	}
-	if t.part, err = parent.OpenRoot(t.c.partName()); err != nil {
-		return fmt.Errorf("open the destination: %w", err)
-	}
-	return t.note(resumption{Name: noted.Name, Size: noted.Size, ModTime: noted.ModTime})
-}
-
-func (t *transfer) noted() resumption {
-	var r resumption
-	data, err := os.ReadFile(t.c.resumeFile())
-	if err != nil || json.Unmarshal(data, &r) != nil {
-		return resumption{} // as if there were nothing to go on with
-	}
-	return r
-}
-
-func (t *transfer) note(r resumption) error {
-	r.BootID = t.f.bootID
-	data, err := json.Marshal(r)
-	if err == nil {
-		err = renameio.WriteFile(t.c.resumeFile(), data, 0o600, renameio.WithTempDir(t.c.partDir()))
-	}
-	if err != nil {
-		return fmt.Errorf("note how far a copy is: %w", err)
-	}
-	return nil
-}
-
-// fetch brings what of the manifest isn't in part yet, and names what changed on the machine meanwhile.
+// fetch brings what of the manifest isn't in part yet, and names what changed on the machine
+// meanwhile.
 func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 	in := &receiver{t: t, sum: sha256.New()}
+	in.small.clash = t.clash
 	defer func() {
 		if closeErr := in.close(); err == nil { // else it may be the same
 			err = closeErr
 		}
+		t.refused(in.small.refused)
 	}()
-	partial := t.noted()
-	t.have = map[string]*item{}
+	t.have, t.there = map[string]*item{}, map[string]bool{}
+	offsets := map[string]int64{}
+	if !t.part.fresh {
+		if err := t.survey(".", offsets); err != nil {
+			return nil, err
+		}
+	}
+	t.part.fresh = false
 	for _, e := range t.manifest.Entries {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		switch e.Kind {
 		case agent.Dir:
 			err = t.makeDir(e)
-		case agent.Symlink:
-			err = t.makeLink(e)
 		case agent.File:
-			err = t.planFile(in, e, partial)
+			t.planFile(in, e, offsets[e.Name])
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	t.fresh = false
 	if len(in.files) > 0 {
-		if err := t.l.client.Fetch(ctx, agent.FetchRequest{Files: in.requests}, in); err != nil {
+		if err := t.from.Fetch(ctx, agent.FetchRequest{Files: in.requests}, in); err != nil {
 			return nil, err
 		}
 	}
 	return in.changed, nil
 }
 
-func (t *transfer) makeDir(e agent.Entry) error {
-	err := t.part.Mkdir(e.Name, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		if info, statErr := t.part.Lstat(e.Name); statErr == nil && info.IsDir() {
-			return nil
+// survey finds out what an earlier copy has left in a directory of the part, and removes all that
+// isn't of use. A whole file is told by its size and time, which it gets last.
+func (t *transfer) survey(dir string, offsets map[string]int64) error {
+	entries, err := t.part.files.list(dir)
+	if err != nil {
+		return fmt.Errorf("look for what an earlier copy left: %w", err)
+	}
+	for _, d := range entries {
+		name := path.Join(dir, d.Name())
+		i, known := t.index[name]
+		kept := false
+		switch {
+		case !known:
+		case t.manifest.Entries[i].Kind == agent.Dir && d.IsDir():
+			t.there[name], kept = true, true
+			err = t.survey(name, offsets)
+		case t.manifest.Entries[i].Kind == agent.File && d.Type().IsRegular():
+			kept, err = t.surveyFile(t.manifest.Entries[i], offsets)
 		}
-		if err = t.part.RemoveAll(e.Name); err == nil {
-			err = t.part.Mkdir(e.Name, 0o700)
+		if err == nil && !kept {
+			err = t.part.files.removeAll(name)
+		}
+		if err != nil {
+			return fmt.Errorf("look for what an earlier copy left: %w", err)
 		}
 	}
+	return nil
+}
+
+func (t *transfer) surveyFile(e agent.Entry, offsets map[string]int64) (kept bool, err error) {
+	st, err := t.part.files.lstat(e.Name)
 	if err != nil {
+		return false, err
+	}
+	n := &t.note
+	switch {
+	case st.Size == e.Size && unix.TimespecToNsec(st.Mtim) == e.ModTime.UnixNano():
+		sum, err := sum(t.part.files, e.Name)
+		t.have[e.Name] = &item{Entry: e, sha256: sum}
+		return true, err
+	case n.Name == e.Name && n.Size == e.Size && sameTime(n.ModTime, e.ModTime) && st.Size < e.Size:
+		offsets[e.Name] = st.Size
+		return st.Size > 0, nil
+	}
+	return false, nil
+}
+
+// makeDir makes a directory of the results, unless the destination can't have it; then it has
+// nothing below it either.
+func (t *transfer) makeDir(e agent.Entry) error {
+	if t.there[e.Name] || !t.hasRoom(e) {
+		return nil
+	}
+	err := t.part.files.mkdir(e.Name, 0o700)
+	switch {
+	case err == nil:
+		t.there[e.Name] = true
+	case errors.Is(err, fs.ErrExist):
+		return t.clashBelow(e.Name)
+	case cannotName(err):
+		t.cannotHave(e, err)
+	default:
 		return fmt.Errorf("make a directory of the results: %w", err)
 	}
 	return nil
 }
 
-func (t *transfer) makeLink(e agent.Entry) error {
-	if target, err := t.part.Readlink(e.Name); err == nil && target == e.Target {
-		return nil
-	}
-	err := t.part.RemoveAll(e.Name)
-	if err == nil {
-		err = t.part.Symlink(e.Target, e.Name)
-	}
+// hasRoom tells whether the directory that an entry stands in could be made.
+func (t *transfer) hasRoom(e agent.Entry) bool {
+	dir := path.Dir(e.Name)
+	return dir == "." || t.there[dir]
+}
+
+// clashBelow is the error for a name that a fresh part has already.
+func (t *transfer) clashBelow(name string) error {
+	dir, err := t.part.files.sub(path.Dir(name))
 	if err != nil {
-		return fmt.Errorf("make a link of the results: %w", err)
+		return err
+	}
+	defer dir.close()
+	return t.clash(dir, name)
+}
+
+// cannotName tells whether a file system can't have something of this name, kind or size, however
+// often it is tried. Its directory is open: what doesn't exist is a name that can't.
+func cannotName(err error) bool {
+	for _, why := range []error{unix.EINVAL, unix.ENAMETOOLONG, unix.EILSEQ, unix.ENOENT, unix.EFBIG} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *transfer) cannotHave(e agent.Entry, err error) {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	if errno == unix.ENOENT {
+		errno = unix.EINVAL
+	}
+	t.problem("not copied: %s: the file system of %s can't have it: %v", e.Source, t.c.Dest, errno)
+}
+
+// makeLinks makes the results' links, when all else is there: now the kernel can say where they
+// lead.
+func (t *transfer) makeLinks() error {
+	for _, e := range t.manifest.Entries {
+		if e.Kind != agent.Symlink || !t.hasRoom(e) {
+			continue
+		}
+		if !t.leadsInside(t.part.files, e.Name, e.Target) {
+			t.problem(
+				"not copied: %s: a link that leads out of the results, to %s",
+				e.Source,
+				e.Target,
+			)
+			continue
+		}
+		err := t.part.files.symlink(e.Target, e.Name)
+		switch {
+		case err == nil:
+			t.there[e.Name] = true
+		case errors.Is(err, fs.ErrExist):
+			return t.clashBelow(e.Name)
+		case cannot(err):
+			t.problem(
+				"not copied: %s: the file system of %s has no symbolic links",
+				e.Source,
+				t.c.Dest,
+			)
+		case cannotName(err):
+			t.cannotHave(e, err)
+		default:
+			return fmt.Errorf("make a link of the results: %w", err)
+		}
 	}
 	return nil
 }
 
-// planFile decides what is still to be fetched of a file. A
-// whole one is told by its size and time, which it gets last.
-func (t *transfer) planFile(in *receiver, e agent.Entry, partial resumption) error {
-	offset := int64(0)
-	var info fs.FileInfo
-	err := fs.ErrNotExist
-	if !t.fresh {
-		info, err = t.part.Lstat(e.Name)
+// leadsInside tells whether a link that screen has let pass stays inside of its result in a
+// directory.
+func (t *transfer) leadsInside(dir *beneath, name, target string) bool {
+	top, rest, _ := strings.Cut(name, "/")
+	result, err := dir.sub(top)
+	if err != nil {
+		return false
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("look for a result: %w", err)
-	case !info.Mode().IsRegular():
-		if err := t.part.RemoveAll(e.Name); err != nil {
-			return fmt.Errorf("remove what isn't a result: %w", err)
-		}
-	case info.Size() == e.Size && sameTime(info.ModTime(), e.ModTime):
-		sum, err := t.hash(e.Name)
-		t.have[e.Name] = &item{Entry: e, sha256: sum}
-		return err
-	case partial.Name == e.Name && partial.Size == e.Size && sameTime(partial.ModTime, e.ModTime) && info.Size() < e.Size:
-		offset = info.Size()
+	defer result.close()
+	switch result.whereLinkLeads(path.Dir(rest), target) {
+	case inside:
+		return true
+	case outside:
+		return false
+	default:
+		return leadsUpFirst(target)
+	}
+}
+
+// planFile asks for what is still to be fetched of a file.
+func (t *transfer) planFile(in *receiver, e agent.Entry, offset int64) {
+	if t.have[e.Name] != nil || !t.hasRoom(e) {
+		return
 	}
 	in.files = append(in.files, e)
-	in.requests = append(in.requests, agent.FetchFile{Source: e.Source, Offset: offset, Size: e.Size, ModTime: e.ModTime})
-	return nil
+	in.requests = append(
+		in.requests,
+		agent.FetchFile{Source: e.Source, Offset: offset, Size: e.Size, ModTime: e.ModTime},
+	)
 }
 
-func (t *transfer) hash(name string) ([]byte, error) {
-	f, err := t.part.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read a result: %w", err)
+// refused notes the files that the destination can't have.
+func (t *transfer) refused(all []refusal) {
+	for _, r := range all {
+		delete(t.have, r.entry.Name)
+		t.cannotHave(r.entry, r.err)
 	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return nil, fmt.Errorf("read a result: %w", err)
-	}
-	return sum.Sum(nil), nil
 }
 
-// prune removes from part what is no result: what an earlier copy left, or the machine doesn't have any more.
-func (t *transfer) prune() error {
-	if !t.strays {
-		return nil
-	}
-	belongs := make(map[string]bool, len(t.manifest.Entries))
+// verify compares what is in part with what is to be there. It finds names that the file system has
+// made one of, and whatever else it has done to them.
+func (t *transfer) verify() error {
+	names := map[string]int{".": 0} // by directory
 	for _, e := range t.manifest.Entries {
-		belongs[e.Name] = e.Kind != agent.File || t.have[e.Name] != nil
+		if t.have[e.Name] == nil && !t.there[e.Name] {
+			continue
+		}
+		names[path.Dir(e.Name)]++
+		if e.Kind == agent.Dir {
+			names[e.Name] += 0
+		}
+		st, err := t.part.files.lstat(e.Name)
+		if err != nil {
+			return fmt.Errorf("compare what came with the manifest: %w", err)
+		}
+		kind := map[agent.EntryKind]uint32{agent.File: unix.S_IFREG, agent.Dir: unix.S_IFDIR, agent.Symlink: unix.S_IFLNK}[e.Kind]
+		if st.Mode&unix.S_IFMT != kind || e.Kind == agent.File && st.Size != e.Size {
+			return fmt.Errorf(
+				"%s isn't what came from the machine: it has %d bytes and mode %o",
+				t.part.files.path(e.Name),
+				st.Size,
+				st.Mode,
+			)
+		}
 	}
-	return t.pruneDir(".", belongs)
-}
-
-func (t *transfer) pruneDir(dir string, belongs map[string]bool) error {
-	d, err := t.part.Open(dir)
-	if err != nil {
-		return fmt.Errorf("look for what is no result: %w", err)
-	}
-	entries, err := d.ReadDir(-1)
-	d.Close()
-	if err != nil {
-		return fmt.Errorf("look for what is no result: %w", err)
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name())
-		switch {
-		case !belongs[name]:
-			if err := t.part.RemoveAll(name); err != nil {
-				return fmt.Errorf("remove what is no result: %w", err)
-			}
-		case e.IsDir():
-			if err := t.pruneDir(name, belongs); err != nil {
-				return err
-			}
+	for dir, n := range names {
+		entries, err := t.part.files.list(dir)
+		if err != nil {
+			return fmt.Errorf("compare what came with the manifest: %w", err)
+		}
+		if len(entries) != n {
+			return fmt.Errorf(
+				"%s has %d names, where the machine has %d",
+				t.part.files.path(dir),
+				len(entries),
+				n,
+			)
 		}
 	}
 	return nil
 }
 
-// receiver writes what Fetch brings into part: small files through writers of their own, see smallfiles.go, others as their bytes come.
+// receiver writes what Fetch brings into part: small files through writers of their own, see
+// smallfiles.go, others as their bytes come.
 type receiver struct {
 	t        *transfer
 	files    []agent.Entry // to be fetched
@@ -237,6 +294,7 @@ type receiver struct {
 	small   smallFiles
 	whole   *smallFile // the current one, if it is small
 	file    *os.File   // else, once it was opened
+	cannot  error      // why the destination can't have the current file; its bytes are dropped
 	at      int64      // its length
 	sum     hash.Hash  // of file
 	flush   flusher
@@ -257,7 +315,10 @@ func (in *receiver) Data(i int, p []byte) error {
 			return err
 		}
 	}
-	if in.whole != nil {
+	switch {
+	case in.cannot != nil:
+		return nil
+	case in.whole != nil:
 		return in.whole.add(p)
 	}
 	if e := in.files[i]; in.at+int64(len(p)) > e.Size {
@@ -265,7 +326,10 @@ func (in *receiver) Data(i int, p []byte) error {
 	}
 	in.at += int64(len(p))
 	in.sum.Write(p)
-	if _, err := in.file.Write(p); err != nil {
+	if _, err := in.file.Write(p); errors.Is(err, unix.EFBIG) {
+		in.cannot = err
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("write a result: %w", err)
 	}
 	in.flush.wrote(in.file, len(p))
@@ -274,14 +338,14 @@ func (in *receiver) Data(i int, p []byte) error {
 
 // begin makes the current file ready for its bytes, if it isn't.
 func (in *receiver) begin(i int) error {
-	if in.whole != nil || in.file != nil {
+	if in.whole != nil || in.file != nil || in.cannot != nil {
 		return nil
 	}
 	e := in.files[i]
 	if dir := path.Dir(e.Name); in.dir == nil || in.dir.name != dir {
 		in.leave()
 		var err error
-		if in.dir, err = openFolder(in.t.part, dir); err != nil {
+		if in.dir, err = openFolder(in.t.part.files, dir); err != nil {
 			return err
 		}
 	}
@@ -293,34 +357,36 @@ func (in *receiver) begin(i int) error {
 }
 
 // open opens the current file, within its directory.
-func (in *receiver) open(e agent.Entry, offset int64) error {
-	flags := os.O_RDWR
-	if offset == 0 {
-		flags |= os.O_CREATE | os.O_TRUNC
-	}
+func (in *receiver) open(e agent.Entry, offset int64) (err error) {
 	name := path.Base(e.Name)
-	f, err := in.dir.root.OpenFile(name, flags, 0o600)
-	if errors.Is(err, fs.ErrPermission) && offset == 0 { // one that was left may not be written to
-		if err = in.dir.root.Remove(name); err == nil {
-			f, err = in.dir.root.OpenFile(name, flags, 0o600)
+	in.at = offset
+	in.sum.Reset()
+	if offset > 0 {
+		if in.file, err = in.dir.open(name, os.O_RDWR, 0); err != nil {
+			return fmt.Errorf("open a result: %w", err)
 		}
+		if n, err := io.Copy(in.sum, in.file); err != nil || n != offset {
+			return fmt.Errorf("go on with %s at %d bytes: %d are there: %w", e.Name, offset, n, err)
+		}
+		return nil
 	}
-	if err != nil {
+	file, err := in.dir.create(name, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return in.t.clash(in.dir.beneath, e.Name)
+	case err != nil && cannotName(err):
+		in.cannot = err
+		return nil
+	case err != nil:
 		return fmt.Errorf("open a result: %w", err)
 	}
-	in.file, in.at = f, offset
-	in.sum.Reset()
-	if offset == 0 {
-		if e.Size < large {
-			return nil
-		}
-		// Only now that it is empty: nothing that was there before is to be gone on with.
-		return in.t.note(resumption{Name: e.Name, Size: e.Size, ModTime: e.ModTime})
+	in.file = file
+	if e.Size < large {
+		return nil
 	}
-	if n, err := io.Copy(in.sum, f); err != nil || n != offset {
-		return fmt.Errorf("go on with %s at %d bytes: %d are there: %w", e.Name, offset, n, err)
-	}
-	return nil
+	// Only now that it is there, and empty: nothing that was there before is to be gone on with.
+	in.t.note.Name, in.t.note.Size, in.t.note.ModTime = e.Name, e.Size, e.ModTime
+	return in.t.keepNote()
 }
 
 // Done implements agent.Sink.
@@ -329,13 +395,17 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 	switch f.Status {
 	case agent.FetchChanged:
 		in.changed = append(in.changed, e.Name)
-		return in.drop(e.Name)
+		return in.drop(i)
 	case agent.FetchFailed:
-		in.t.problems = append(in.t.problems, "not copied: "+e.Source+": "+f.Reason)
-		return in.drop(e.Name)
+		in.t.problem("not copied: %s: %s", e.Source, f.Reason)
+		return in.drop(i)
 	}
 	if err := in.begin(i); err != nil {
 		return err
+	}
+	if in.cannot != nil {
+		in.t.cannotHave(e, in.cannot)
+		return in.drop(i)
 	}
 	if got := in.requests[i].Offset + f.Bytes; got != e.Size {
 		return fmt.Errorf("%d bytes of %s came, it has %d", got, e.Source, e.Size)
@@ -350,7 +420,7 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 	file := in.file
 	in.file = nil
 	have.sha256 = in.sum.Sum(nil)
-	err := errors.Join(file.Chmod(e.Mode.Perm()|0o400), file.Close())
+	err := errors.Join(setMode(int(file.Fd()), e.Mode|0o400), file.Close())
 	if err == nil { // the time is what tells a whole one
 		err = in.dir.setTime(path.Base(e.Name), e.ModTime)
 	}
@@ -361,16 +431,22 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 }
 
 // drop removes a file that can't be used.
-func (in *receiver) drop(name string) error {
+func (in *receiver) drop(i int) error {
+	name := in.files[i].Name
 	if in.whole != nil {
 		in.small.drop(in.whole)
 		in.whole = nil
+	}
+	in.cannot = nil
+	if in.file == nil &&
+		in.requests[i].Offset == 0 { // it wasn't made; what is called so isn't this one
+		return nil
 	}
 	if in.file != nil {
 		in.file.Close()
 		in.file = nil
 	}
-	if err := in.t.part.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := in.t.part.files.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove half a result: %w", err)
 	}
 	return nil

@@ -1,24 +1,24 @@
 package fleet
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"jobserver/agent"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
 
-// record is what stands beside results as job.json: where they come from, so that they can be understood
-// without the daemon. Fields are only ever added. Where that name is not free, because jobs share the directory
-// or the job calls a result of its own so, it is <jid>.job.json.
+// record is what stands beside results as job.json: where they come from, so that they can be
+// understood without the daemon. Fields are only ever added. Where that name is not free, because
+// jobs share the directory or the job calls a result of its own so, it is <jid>.job.json.
 type record struct {
 	JID      uint64        `json:"jid"`
 	ServerID string        `json:"server_id"`
@@ -89,6 +89,27 @@ type recordResult struct {
 	Target string     `json:"target,omitempty"`
 	MTime  *time.Time `json:"mtime,omitempty"`
 	SHA256 string     `json:"sha256,omitempty"`
+
+	// NameBytes and SourceBytes are there when the names aren't UTF-8, which JSON's texts have to
+	// be.
+	NameBytes   []byte `json:"name_base64,omitempty"`
+	SourceBytes []byte `json:"source_base64,omitempty"`
+}
+
+// path is the name, byte for byte.
+func (r *recordResult) path() string {
+	if r.NameBytes != nil {
+		return string(r.NameBytes)
+	}
+	return r.Name
+}
+
+// bytesOf is a text that isn't UTF-8, or nil.
+func bytesOf(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
 }
 
 // plainRecord is the record's name in a directory of the job's own.
@@ -105,40 +126,90 @@ func (t *transfer) recordName() string {
 	return plainRecord
 }
 
+// recordMode are the permissions of the record: it names what only its user may know.
+func (t *transfer) recordMode() uint32 {
+	for _, v := range slices.Concat(t.c.Job.Vars, t.c.Job.Env) {
+		if v.Secret {
+			return 0o600
+		}
+	}
+	return 0o644
+}
+
 // record describes what was gathered.
 func (t *transfer) record() *record {
 	j, a, m := t.c.Job, t.c.Attempt, t.c.Machine
 	r := &record{
-		JID: j.Id, ServerID: t.f.opt.ServerID, Version: t.f.opt.Version, Class: j.Class,
-		Cmd: string(j.Cmd), CmdRun: string(a.CmdRun), Driver: a.Driver, Vars: pairs(j.Vars), Env: pairs(j.Env),
-		Matrix: j.Matrix, Tag: j.Tag, Dir: j.Dir, Code: t.recordCode(), Attempt: a.Number,
+		JID:      j.Id,
+		ServerID: t.f.opt.ServerID,
+		Version:  t.f.opt.Version,
+		Class:    j.Class,
+		Cmd: string(
+			j.Cmd,
+		),
+		CmdRun:  string(a.CmdRun),
+		Driver:  a.Driver,
+		Vars:    pairs(j.Vars),
+		Env:     pairs(j.Env),
+		Matrix:  j.Matrix,
+		Tag:     j.Tag,
+		Dir:     j.Dir,
+		Code:    t.recordCode(),
+		Attempt: a.Number,
 		Machine: recordMachine{
-			Addr: m.Addr, OS: m.Os, Arch: m.Arch, Kernel: m.Kernel, CPUModel: m.CpuModel, Cores: m.Cores, Memory: m.Memory,
-			BootID: a.BootId,
+			Addr:     m.Addr,
+			OS:       m.Os,
+			Arch:     m.Arch,
+			Kernel:   m.Kernel,
+			CPUModel: m.CpuModel,
+			Cores:    m.Cores,
+			Memory:   m.Memory,
+			BootID:   a.BootId,
 		},
-		SubmittedAt: moment(j.SubmittedAt), DispatchedAt: moment(a.DispatchedAt), StartedAt: moment(a.StartedAt),
-		EndedAt: moment(a.EndedAt), MachineStart: moment(a.MachineStartedAt), MachineEnd: moment(a.MachineEndedAt),
-		Duration: seconds(a.Duration), ExitCode: a.ExitCode, Signal: a.Signal,
-		UserSeconds: seconds(a.UserCpu), SystemSeconds: seconds(a.SystemCpu), MaxRSS: a.MaxRss,
-		Metrics: a.Metrics, Complete: len(t.problems) == 0, Problems: t.problems,
+		SubmittedAt: moment(
+			j.SubmittedAt,
+		),
+		DispatchedAt: moment(a.DispatchedAt),
+		StartedAt:    moment(a.StartedAt),
+		EndedAt: moment(
+			a.EndedAt,
+		),
+		MachineStart:  moment(a.MachineStartedAt),
+		MachineEnd:    moment(a.MachineEndedAt),
+		Duration:      seconds(a.Duration),
+		ExitCode:      a.ExitCode,
+		Signal:        a.Signal,
+		UserSeconds:   seconds(a.UserCpu),
+		SystemSeconds: seconds(a.SystemCpu),
+		MaxRSS:        a.MaxRss,
+		Metrics:       a.Metrics,
+		Complete:      len(t.problems) == 0,
+		Problems:      t.allProblems(),
 	}
 	ref := &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step}
 	r.Logs = []recordLog{
 		{sched.LogPath(t.f.opt.LogDir, ref, false), a.OutLen, fmt.Sprintf("%08x", a.OutCrc)},
 		{sched.LogPath(t.f.opt.LogDir, ref, true), a.ErrLen, fmt.Sprintf("%08x", a.ErrCrc)},
 	}
-	kinds := map[agent.EntryKind]string{agent.File: "file", agent.Dir: "dir", agent.Symlink: "symlink"}
+	kinds := map[agent.EntryKind]string{
+		agent.File:    "file",
+		agent.Dir:     "dir",
+		agent.Symlink: "symlink",
+	}
 	for _, e := range t.manifest.Entries {
-		result := recordResult{Name: e.Name, Source: e.Source, Kind: kinds[e.Kind], Target: e.Target}
+		if t.have[e.Name] == nil && !t.there[e.Name] {
+			continue // a problem says why
+		}
+		result := recordResult{
+			Name: e.Name, Source: e.Source, Kind: kinds[e.Kind], Target: e.Target,
+			NameBytes: bytesOf(e.Name), SourceBytes: bytesOf(e.Source),
+		}
 		if e.Kind != agent.Symlink {
 			result.Mode = fmt.Sprintf("%04o", e.Mode.Perm())
 		}
 		if e.Kind == agent.File {
-			i := t.have[e.Name]
-			if i == nil {
-				continue // a problem says why
-			}
-			result.Bytes, result.MTime, result.SHA256 = e.Size, &e.ModTime, hex.EncodeToString(i.sha256)
+			result.Bytes, result.MTime = e.Size, &e.ModTime
+			result.SHA256 = hex.EncodeToString(t.have[e.Name].sha256)
 		}
 		r.Results = append(r.Results, result)
 	}
@@ -176,47 +247,70 @@ func (r *record) marshal() ([]byte, error) {
 }
 
 // readRecord reads a record that stands in a destination.
-func readRecord(dir *os.Root, name string) (*record, error) {
-	f, err := dir.Open(name)
+func readRecord(dir *beneath, name string) (*record, error) {
+	data, err := readWhole(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	r := &record{}
-	if err := json.NewDecoder(io.LimitReader(f, 1<<30)).Decode(r); err != nil {
+	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fmt.Errorf("%s is no record: %w", name, err)
 	}
 	return r, nil
 }
 
-// ours tells whether a record is of the same job, so that a newer one may replace it.
-func (t *transfer) ours(r *record) bool { return r.ServerID == t.f.opt.ServerID && r.JID == t.c.job() }
+// maxRecord bounds what is taken for a record: a million results have less.
+const maxRecord = 1 << 30
 
-// done tells whether the copy was finished before, and only its report was lost: the record, which comes
-// last, is there with all its files.
+func readWhole(dir *beneath, name string) ([]byte, error) {
+	f, err := dir.open(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxRecord))
+}
+
+func sha256Hex(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
+
+// ours tells whether a record is of the same job, so that a newer one may replace it.
+func (t *transfer) ours(
+	r *record,
+) bool {
+	return r.ServerID == t.f.opt.ServerID && r.JID == t.c.job()
+}
+
+// done tells whether the copy was finished before, and only its report was lost: the record that
+// the daemon has noted is in place, with all its files. What merely looks like a record says
+// nothing; a job may have written it.
 func (t *transfer) done() (sched.CopyEnded, bool) {
 	out := sched.CopyEnded{Job: t.c.job(), Dir: t.c.Dest}
-	dest, err := os.OpenRoot(t.c.Dest)
+	note := t.f.copyNote(t.c)
+	if note.Record == "" {
+		return out, false
+	}
+	dest, err := openBeneath(t.c.Dest)
 	if err != nil {
 		return out, false
 	}
-	defer dest.Close()
-	// What the results are called isn't known yet, and so neither is the record's name.
-	r, err := readRecord(dest, t.c.longRecord())
-	if errors.Is(err, fs.ErrNotExist) && !t.c.Shared {
-		r, err = readRecord(dest, plainRecord)
+	defer dest.close()
+	var r *record
+	for _, name := range []string{t.c.longRecord(), plainRecord} { // the results' names aren't known yet
+		data, err := readWhole(dest, name)
+		if err == nil && sha256Hex(data) == note.Record && json.Unmarshal(data, &r) == nil {
+			break
+		}
+		r = nil
 	}
-	if err != nil || !t.ours(r) || r.Attempt != t.c.Attempt.Number || !r.Complete {
+	if r == nil || len(r.Results) == 0 {
 		return out, false
 	}
-	missing := slices.ContainsFunc(r.Results, func(x recordResult) bool {
-		info, err := dest.Lstat(x.Name)
-		return err != nil || x.Kind == "file" && info.Size() != x.Bytes
-	})
-	if missing || len(r.Results) == 0 {
-		return out, false
-	}
+	out.Error = complaint(r.Problems, 0)
 	for _, x := range r.Results {
+		st, err := dest.lstat(x.path())
+		if err != nil || x.Kind == "file" && st.Size != x.Bytes {
+			return out, false
+		}
 		if x.Kind == "file" {
 			out.Files++
 			out.Bytes += x.Bytes

@@ -4,31 +4,41 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"jobserver/agent"
 )
 
-// smallSize is up to which size, in bytes, a result is gathered in memory until it is whole. What small files cost is
-// making them, and several can be made at once.
+// smallSize is up to which size, in bytes, a result is gathered in memory until it is whole. What
+// small files cost is making them, and several can be made at once.
 const smallSize = 64 << 10
 
-// smallFiles writes small results, each in one go. begin, finish and close belong to the goroutine of the fetch.
+// smallFiles writes small results, each in one go. begin, finish and close belong to the goroutine
+// of the fetch.
 type smallFiles struct {
 	todo    chan *smallFile // nil until there is one
 	writers sync.WaitGroup
 	memory  sync.Pool // *smallFile
 
-	failed atomic.Bool // there is an error
-	mu     sync.Mutex
-	err    error // the first; guarded by mu
+	failed  atomic.Bool // there is an error
+	mu      sync.Mutex
+	err     error     // the first; guarded by mu
+	refused []refusal // guarded by mu until close has returned
+
+	clash func(dir *beneath, name string) error // says that a name is taken
+}
+
+// refusal is a file that the destination can't have.
+type refusal struct {
+	entry agent.Entry
+	err   error
 }
 
 // smallFile is one that is being gathered, or written.
@@ -100,16 +110,32 @@ func (w *smallFiles) work() {
 	for s := range w.todo {
 		if !w.failed.Load() {
 			if err := s.write(); err != nil {
-				w.mu.Lock()
-				if w.err == nil {
-					w.err = fmt.Errorf("write a result: %s: %w", s.entry.Name, err)
-				}
-				w.mu.Unlock()
-				w.failed.Store(true)
+				w.fail(s, err)
 			}
 		}
 		w.drop(s)
 	}
+}
+
+// fail notes what became of a file that wasn't written.
+func (w *smallFiles) fail(s *smallFile, err error) {
+	switch {
+	case errors.Is(err, fs.ErrExist) && w.clash != nil:
+		err = w.clash(s.dir.beneath, s.entry.Name)
+	case !cannotName(err):
+		err = fmt.Errorf("write a result: %s: %w", s.entry.Name, err)
+	default:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.refused = append(w.refused, refusal{s.entry, err})
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.failed.Store(true)
 }
 
 // write makes the file. It gets its time last: that is what tells a whole one.
@@ -117,10 +143,11 @@ func (s *smallFile) write() error {
 	sum := sha256.Sum256(s.data)
 	s.item.sha256 = sum[:]
 	name := path.Base(s.entry.Name)
-	mode := uint32(s.entry.Mode.Perm() | 0o400)
-	fd, err := s.dir.create(name, mode)
+	mode := s.entry.Mode.Perm() | 0o400
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := openat(s.dir.fd(), name, flags, uint32(mode))
 	if err != nil {
-		return err
+		return os.NewSyscallError("openat", err)
 	}
 	for p := s.data; len(p) > 0 && err == nil; {
 		var n int
@@ -130,7 +157,7 @@ func (s *smallFile) write() error {
 		}
 		p = p[max(n, 0):]
 	}
-	if err := errors.Join(err, unix.Fchmod(fd, mode), unix.Close(fd)); err != nil {
+	if err := errors.Join(err, setMode(fd, mode), unix.Close(fd)); err != nil {
 		return err
 	}
 	return s.dir.setTime(name, s.entry.ModTime)
@@ -138,64 +165,24 @@ func (s *smallFile) write() error {
 
 // folder is an open directory of the results. The last one to let go of it closes it.
 type folder struct {
+	*beneath
 	name  string // below part
-	root  *os.Root
-	file  *os.File // the same directory
 	users atomic.Int32
 }
 
 // openFolder opens a directory within part, for one user.
-func openFolder(part *os.Root, name string) (*folder, error) {
-	root, err := part.OpenRoot(name)
+func openFolder(part *beneath, name string) (*folder, error) {
+	dir, err := part.sub(name)
 	if err != nil {
 		return nil, fmt.Errorf("open a directory of the results: %w", err)
 	}
-	file, err := root.Open(".")
-	if err != nil {
-		root.Close()
-		return nil, fmt.Errorf("open a directory of the results: %w", err)
-	}
-	d := &folder{name: name, root: root, file: file}
+	d := &folder{beneath: dir, name: name}
 	d.users.Store(1)
 	return d, nil
 }
 
 func (d *folder) leave() {
 	if d.users.Add(-1) == 0 {
-		d.file.Close()
-		d.root.Close()
+		d.close()
 	}
-}
-
-// create makes an empty file in the directory, or empties what an earlier copy left of it. name has one element, and no link is
-// followed: nothing outside can be reached.
-func (d *folder) create(name string, mode uint32) (int, error) {
-	// O_NONBLOCK: nobody reads from a fifo that somebody has put there.
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	dir := int(d.file.Fd())
-	for again := true; ; {
-		fd, err := unix.Openat(dir, name, flags, mode)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EACCES && again: // one that was left may not be written to
-			again = false
-			if err := unix.Unlinkat(dir, name, 0); err != nil {
-				return -1, os.NewSyscallError("unlinkat", err)
-			}
-		case err != nil:
-			return -1, os.NewSyscallError("openat", err)
-		default:
-			return fd, nil
-		}
-	}
-}
-
-// setTime gives a file the time that it has on the machine.
-func (d *folder) setTime(name string, at time.Time) error {
-	ts, err := unix.TimeToTimespec(at)
-	if err != nil {
-		return err
-	}
-	err = unix.UtimesNanoAt(int(d.file.Fd()), name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
-	return os.NewSyscallError("utimensat", err)
 }

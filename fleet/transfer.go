@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,49 +20,27 @@ import (
 	"jobserver/sched"
 )
 
-// Where results go. Each path that a RESULTS line named stands in the destination under its last element: a
-// file as a file, a directory with all that is in it. Beside them stands the record (see record.go). Two
-// results of one name are an error, said by the manifest. A result of the record's name keeps it, and the record
-// takes a longer one; only a result that has that one as well is left out.
+// Where results go. Each path that a RESULTS line named stands in the destination under its last
+// element: a file as a file, a directory with all that is in it. Beside them stands the record (see
+// record.go). Two results of one name are an error, said by the manifest. A result of the record's
+// name keeps it, and the record takes a longer one; only a result that has that one as well is left
+// out.
 //
-// Until everything is there and durable, it is gathered in a directory .jobserver-<jid>.<attempt>.part beside
-// the destination (or within, where jobs share one). If the destination doesn't exist, the gathered directory
-// becomes it by one rename. If it does, what was gathered is moved into it name by name, and nothing in it is
-// ever replaced: a name that is taken by something else is an error, found before anything is moved; a file
-// that is there already with the same content is taken for ours, left by an earlier copy.
+// Until everything is there and durable, it is gathered in a part (see part.go) beside the
+// destination, or within, where jobs share one. Nothing in a part is ever replaced either: two
+// names that the file system takes for one are found so. Links come last, and what is there is
+// compared with the manifest. If the destination doesn't exist, the gathered directory becomes it
+// by one rename. If it does, what was gathered is moved into it name by name: a name that is taken
+// by something else is an error, found before anything is moved; a file that is there already with
+// the same content is taken for ours, left by an earlier copy.
 
 var (
 	errStopped  = errors.New("the copy was stopped")
 	errLowSpace = errors.New("the host's disk has too little free space")
 )
 
-// partName is the directory in which an attempt's results are gathered.
-func (c *copying) partName() string {
-	return fmt.Sprintf(".jobserver-%d.%d.part", c.job(), c.Attempt.Number)
-}
-
-// partDir is where partName is: on the destination's file system.
-func (c *copying) partDir() string {
-	if c.Shared {
-		return c.Dest
-	}
-	return filepath.Dir(c.Dest)
-}
-
-// discard removes what was gathered.
-func (c *copying) discard() error {
-	return errors.Join(os.RemoveAll(filepath.Join(c.partDir(), c.partName())), removeIfThere(c.resumeFile()))
-}
-
-func removeIfThere(name string) error {
-	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// carry brings one job's results over. It waits for its turn and for space as long as it takes. An error
-// means that nothing is in the destination.
+// carry brings one job's results over. It waits for its turn and for space as long as it takes. An
+// error means that nothing is in the destination.
 func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
@@ -73,7 +49,7 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 		if err := m.turn(ctx, c); err != nil {
 			return sched.CopyEnded{}, m.copyError(l, c, err)
 		}
-		t := &transfer{f: m.f, l: l, c: c}
+		t := &transfer{f: m.f, from: l.client, c: c}
 		began := time.Now()
 		out, err := t.run(ctx)
 		out.Took = time.Since(began)
@@ -103,7 +79,7 @@ func (m *machine) copyError(l *link, c *copying, err error) error {
 	case linkBroke(l):
 		return err
 	}
-	if discard := c.discard(); discard != nil {
+	if discard := m.f.discard(c); discard != nil {
 		m.log.Warn("what was copied of results stays", "job", c.job(), "err", discard)
 	}
 	return err
@@ -129,7 +105,8 @@ func (m *machine) turn(ctx context.Context, c *copying) error {
 }
 
 func isFull(err error) bool {
-	return errors.Is(err, errLowSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, errLowSpace) || errors.Is(err, syscall.ENOSPC) ||
+		errors.Is(err, syscall.EDQUOT)
 }
 
 // space waits until the destination's disk has room again.
@@ -138,7 +115,10 @@ func (m *machine) space(ctx context.Context, c *copying) error {
 		if err := m.f.disk.pause(ctx); err != nil {
 			return err
 		}
-		if free, err := freeBytes(existing(c.partDir())); err != nil || free >= max(m.f.opt.MinFree, room) {
+		if free, err := freeBytes(
+			existing(c.partDir()),
+		); err != nil ||
+			free >= max(m.f.opt.MinFree, room) {
 			return nil
 		}
 	}
@@ -155,19 +135,29 @@ func existing(dir string) string {
 	return dir
 }
 
+// source is a machine as a copy needs it.
+type source interface {
+	Manifest(ctx context.Context, r agent.ManifestRequest) (agent.Manifest, error)
+	Fetch(ctx context.Context, r agent.FetchRequest, to agent.Sink) error
+}
+
 // transfer is one try of a copy.
 type transfer struct {
-	f *Fleet
-	l *link
-	c *copying
+	f    *Fleet
+	from source
+	c    *copying
 
-	part       *os.Root
-	fresh      bool // part was empty when the copy began
-	strays     bool // part may have what is not of the manifest
+	part       *part
+	note       copyNote
 	manifest   agent.Manifest
-	plainTaken bool             // a result is called as the record would be
-	have       map[string]*item // what of the manifest's files is in part, by name
-	problems   []string         // what isn't copied, and why
+	index      map[string]int // the manifest's entries by name
+	plainTaken bool           // a result is called as the record would be
+
+	have  map[string]*item // the manifest's files that are in part, by name
+	there map[string]bool  // likewise directories and links
+
+	problems     []string // what isn't copied, and why
+	moreProblems int      // that were too many to keep
 }
 
 // item is a file that was copied.
@@ -181,10 +171,10 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	c := t.c
 	if out, done := t.done(); done {
 		// The daemon that finished it died before it had tidied up.
-		if err := c.discard(); err != nil {
+		if err := t.f.removePart(c); err != nil {
 			t.f.opt.Log.Warn("what was copied of results stays", "job", c.job(), "err", err)
 		}
-		return out, nil
+		return t.ended(out), nil
 	}
 	if err := t.enough(); err != nil {
 		return sched.CopyEnded{}, err
@@ -198,11 +188,11 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	if err := t.openPart(); err != nil {
 		return sched.CopyEnded{}, err
 	}
-	defer t.part.Close()
+	defer t.part.close()
 	if err := t.gather(ctx); err != nil {
 		return sched.CopyEnded{}, err
 	}
-	if err := t.prune(); err != nil {
+	if err := t.verify(); err != nil {
 		return sched.CopyEnded{}, err
 	}
 	out := sched.CopyEnded{Job: c.job(), Dir: c.Dest, Error: t.complaint()}
@@ -219,33 +209,53 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 	if err != nil {
 		return sched.CopyEnded{}, err
 	}
+	t.note.Record = sha256Hex(record)
+	if err := t.keepNote(); err != nil {
+		return sched.CopyEnded{}, err
+	}
 	if err := t.place(record); err != nil {
 		return sched.CopyEnded{}, err
 	}
+	t.part.close()
+	if err := t.f.removePart(c); err != nil {
+		t.f.opt.Log.Warn("what was copied of results stays", "job", c.job(), "err", err)
+	}
 	failpoint.Hit("fleet.results-placed")
-	return out, nil
+	return t.ended(out), nil
+}
+
+// ended is called when all that can be copied is in place. The note of a whole copy stays until
+// that is durable, see Fleet.Settle; another try of one that isn't whole begins anew.
+func (t *transfer) ended(out sched.CopyEnded) sched.CopyEnded {
+	if out.Error != "" {
+		t.f.forgetCopy(t.c.job(), t.c.Attempt.Number)
+	}
+	return out
 }
 
 // list asks the machine what the RESULTS lines stand for.
 func (t *transfer) list(ctx context.Context) error {
 	opt := &t.f.opt
-	request := agent.ManifestRequest{Paths: unique(t.c.Attempt.Results), MaxFiles: max(opt.MaxFiles, 0), MaxBytes: max(opt.MaxBytes, 0)}
+	request := agent.ManifestRequest{
+		Paths:    unique(t.c.Attempt.Results),
+		MaxFiles: max(opt.MaxFiles, 0),
+		MaxBytes: max(opt.MaxBytes, 0),
+	}
 	if opt.MaxFiles < 0 {
 		request.MaxFiles = 1 << 30
 	}
 	var err error
-	if t.manifest, err = t.l.client.Manifest(ctx, request); err != nil {
+	if t.manifest, err = t.from.Manifest(ctx, request); err != nil {
 		return fmt.Errorf("look at the results on %s: %w", t.c.Machine.Addr, err)
 	}
-	t.problems = nil
+	t.problems, t.moreProblems = nil, 0
 	if missing := t.manifest.Missing; len(missing) > 0 {
-		t.problems = append(t.problems, "results are missing: "+strings.Join(missing, ", "))
+		t.problem("results are missing: %s", strings.Join(missing, ", "))
 	}
 	for _, e := range t.manifest.Errors {
-		t.problems = append(t.problems, "not copied: "+e.Path+": "+e.Reason)
+		t.problem("not copied: %s: %s", e.Path, e.Reason)
 	}
-	t.screen()
-	return nil
+	return t.screen()
 }
 
 // unique leaves out what was named before; there may be a hundred thousand.
@@ -261,64 +271,6 @@ func unique(paths []string) []string {
 	return all
 }
 
-// screen takes out of the manifest what could reach beyond the destination, or stands where the record will.
-func (t *transfer) screen() {
-	t.plainTaken = slices.ContainsFunc(t.manifest.Entries, func(e agent.Entry) bool { return t.isRecord(e.Name, plainRecord) })
-	dirs := map[string]bool{".": true}
-	kept := t.manifest.Entries[:0]
-	for _, e := range t.manifest.Entries {
-		why := ""
-		switch {
-		case !dirs[path.Dir(e.Name)]:
-			why = "it stands in no directory of the results"
-		case t.isRecord(e.Name, t.recordName()):
-			why = "the job's record has that name"
-		case e.Kind == agent.Symlink && (e.Escapes || !inside(e.Name, e.Target)):
-			why = "a link that leads out of the results, to " + e.Target
-		}
-		if why != "" {
-			t.problems = append(t.problems, "not copied: "+e.Source+": "+why)
-			continue
-		}
-		if e.Kind == agent.Dir {
-			dirs[e.Name] = true
-		}
-		kept = append(kept, e)
-	}
-	t.manifest.Entries = kept
-}
-
-// inside tells whether a link stays below the first element of its name. Only a target whose ".." all come
-// first can be judged without following other links.
-func inside(name, target string) bool {
-	if target == "" || path.IsAbs(target) {
-		return false
-	}
-	rest := target
-	for strings.HasPrefix(rest, "../") {
-		rest = rest[len("../"):]
-	}
-	if slices.Contains(strings.Split(rest, "/"), "..") && rest != ".." {
-		return false
-	}
-	top, _, below := strings.Cut(name, "/")
-	end := path.Join(path.Dir(name), target)
-	return below && (end == top || strings.HasPrefix(end, top+"/"))
-}
-
-// complaint is what wasn't copied, for people: not more than they would read.
-func (t *transfer) complaint() string {
-	const most = 10
-	all := t.problems
-	if len(all) == 0 {
-		return ""
-	}
-	if n := len(all) - most; n > 0 {
-		all = append(slices.Clone(all[:most]), fmt.Sprintf("and %d more", n))
-	}
-	return strings.Join(all, "; ")
-}
-
 // enough fails with errLowSpace when the disk has less than Options.MinFree left.
 func (t *transfer) enough() error {
 	free, err := freeBytes(existing(t.c.partDir()))
@@ -326,7 +278,12 @@ func (t *transfer) enough() error {
 		return err
 	}
 	if free < t.f.opt.MinFree {
-		return fmt.Errorf("%w: %d MiB, and %d MiB are to stay free", errLowSpace, free>>20, t.f.opt.MinFree>>20)
+		return fmt.Errorf(
+			"%w: %d MiB, and %d MiB are to stay free",
+			errLowSpace,
+			free>>20,
+			t.f.opt.MinFree>>20,
+		)
 	}
 	return nil
 }
@@ -338,7 +295,6 @@ func (t *transfer) gather(ctx context.Context) error {
 		return err
 	}
 	if len(changed) > 0 {
-		t.strays = true // what was there for the first manifest may not be for the next
 		if err := t.list(ctx); err != nil {
 			return err
 		}
@@ -347,10 +303,10 @@ func (t *transfer) gather(ctx context.Context) error {
 		}
 	}
 	for _, name := range changed {
-		t.problems = append(t.problems, "not copied: "+name+": it changes while it is copied")
-		if err := t.part.RemoveAll(name); err != nil {
-			return fmt.Errorf("remove half a result: %w", err)
-		}
+		t.problem("not copied: %s: it changes while it is copied", name)
+	}
+	if err := t.makeLinks(); err != nil {
+		return err
 	}
 	return t.finishModes()
 }
@@ -358,12 +314,12 @@ func (t *transfer) gather(ctx context.Context) error {
 // many is how many files make a record that takes its time.
 const many = 1000
 
-// settle makes the record of what was gathered. Where that is long, the disk takes meanwhile what was written: the sync that
-// counts then has little left to do.
+// settle makes the record of what was gathered. Where that is long, the disk takes meanwhile what
+// was written: the sync that counts then has little left to do.
 func (t *transfer) settle() (record []byte, err error) {
 	var sync errgroup.Group
 	if len(t.have) >= many {
-		sync.Go(func() error { return syncRoot(t.part, unix.Syncfs) })
+		sync.Go(func() error { return t.part.files.sync(".", unix.Syncfs) })
 	}
 	if err = t.putDiff(t.c.Job.Code); err == nil {
 		record, err = t.record().marshal()
@@ -371,12 +327,12 @@ func (t *transfer) settle() (record []byte, err error) {
 	return record, cmp.Or(err, sync.Wait())
 }
 
-// finishModes gives directories the permissions that they have on the machine, when nothing is written to
-// them any more; we can always look into them.
+// finishModes gives directories the permissions that they have on the machine, when nothing is
+// written to them any more; we can always look into them.
 func (t *transfer) finishModes() error {
 	for _, e := range slices.Backward(t.manifest.Entries) {
-		if e.Kind == agent.Dir {
-			if err := t.part.Chmod(e.Name, e.Mode.Perm()|0o700); err != nil {
+		if e.Kind == agent.Dir && t.there[e.Name] {
+			if err := t.part.files.chmod(e.Name, e.Mode.Perm()|0o700); err != nil {
 				return fmt.Errorf("set the permissions of a result: %w", err)
 			}
 		}
