@@ -21,6 +21,9 @@ const (
 	sendTime = time.Second
 )
 
+// stillLook is how often a poll that hears nothing looks all the same: when a directory above the run's is moved away, nothing tells.
+const stillLook = 30 * time.Second
+
 // lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has ended.
 const lingerLook = time.Millisecond
 
@@ -77,6 +80,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		over = t.C
 	}
 	timeUp := r.Wait <= 0
+	still := time.NewTicker(stillLook)
+	defer still.Stop()
 	for {
 		v, err := look(f.dir, f.bootID)
 		if err != nil {
@@ -141,6 +146,7 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 				return PollReply{}, err
 			}
 		case <-f.pulseC():
+		case <-still.C:
 		case <-over:
 			timeUp = true
 		case <-linger:

@@ -34,8 +34,10 @@ type subscription struct {
 // lookEvery is how late news may be without inotify.
 const lookEvery = 50 * time.Millisecond
 
-// What changes when a run does: files appear, grow, are renamed in; the lock is closed at a supervisor's death.
-const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+// What changes when a run does: files appear, grow, are renamed in; the lock is closed at a supervisor's death. Of a directory that is
+// removed while the supervisor stands in it only the end of its files tells.
+const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_DELETE | unix.IN_MOVED_FROM |
+	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
 func newWatcher() *watcher {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)

@@ -161,7 +161,7 @@ func (m *machine) bulkOpened(l *link, err error) {
 			m.copyWaits(c, "no connection for copying: "+err.Error())
 		}
 		m.bulk.retry = true
-		m.bulk.after(min(m.f.opt.RetryMax, m.f.opt.RetryMin<<min(m.bulk.tries, 20)), func() {
+		m.bulk.after(doubled(m.f.opt.RetryMin, m.bulk.tries, m.f.opt.RetryMax), func() {
 			m.do(func() { m.bulk.retry = false })
 		})
 		m.bulk.tries++

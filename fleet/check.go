@@ -81,12 +81,12 @@ func (f *Fleet) Trust(ctx context.Context, addr string, keys ...ssh.HostKey) err
 	return nil
 }
 
-// Clean ends runs on a machine that nothing knows any more and removes their directories, logs included.
-// sched says which these are: the fleet can't tell them from those whose results are kept there. A Connected
-// with the runs that stay follows.
-func (f *Fleet) Clean(ctx context.Context, addr string, orphans []*statepb.RunRef) error {
+// Clean ends runs on a machine and removes their directories, logs included: those that nothing knows any more, and those that could not
+// be removed before. sched says which these are: the fleet can't tell them from those whose results are kept there. A Connected
+// with the runs that stay follows. The error joins one for each run that stays.
+func (f *Fleet) Clean(ctx context.Context, addr string, runs []*statepb.RunRef) error {
 	var here, there []agent.RunID
-	for _, r := range orphans {
+	for _, r := range runs {
 		if r.Driver {
 			here = append(here, f.runID(r))
 		} else {
@@ -95,6 +95,10 @@ func (f *Fleet) Clean(ctx context.Context, addr string, orphans []*statepb.RunRe
 	}
 	err := errors.Join(f.clean(ctx, addr, there), f.clean(ctx, driversHere, here))
 	f.inform(addr, func(m *machine) {
+		for _, r := range m.runs {
+			m.rouse(r)
+			m.advance(r)
+		}
 		if l := m.link; l != nil {
 			l.spawn(func() { m.lookAgain(l) })
 		}
@@ -171,7 +175,7 @@ func (m *machine) lookAgain(l *link) {
 
 // driverRuns lists the runs that the driver made on this host
 // for a machine. Where it never made any, no agent is asked.
-func (m *machine) driverRuns(ctx context.Context) ([]*statepb.RunRef, error) {
+func (m *machine) driverRuns(ctx context.Context) ([]agent.RunInfo, error) {
 	dir := filepath.Join(m.f.opt.LocalRoot, "runs", m.f.opt.ServerID, m.id)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
 		return nil, nil
@@ -187,11 +191,5 @@ func (m *machine) driverRuns(ctx context.Context) ([]*statepb.RunRef, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the driver's runs: %w", err)
 	}
-	var refs []*statepb.RunRef
-	for _, r := range listed {
-		ref := m.ref(r.Run)
-		ref.Driver = true
-		refs = append(refs, ref)
-	}
-	return refs, nil
+	return listed, nil
 }

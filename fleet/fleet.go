@@ -179,6 +179,9 @@ func (f *Fleet) report(o sched.Outcome) {
 	case sched.RunLost:
 		x.Reason = plain(x.Reason)
 		o = x
+	case sched.Stopped:
+		x.Unremoved = plain(x.Unremoved)
+		o = x
 	case sched.CopyWaits:
 		x.Reason = plain(x.Reason)
 		o = x

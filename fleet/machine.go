@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"jobserver/agent"
 	"jobserver/failpoint"
 	"jobserver/sched"
+	"jobserver/sched/statepb"
 	"jobserver/ssh"
 )
 
@@ -109,13 +111,25 @@ func (m *machine) act() {
 		m.hangUp()
 	case m.link != nil:
 		m.startRuns()
+		m.forgetRuns()
 		m.startUploads()
 		m.startCopies()
 	}
 }
 
-// needed tells whether there is a reason for a connection.
-func (m *machine) needed() bool { return m.pool || len(m.runs) > 0 || len(m.copies) > 0 }
+// needed tells whether there is a reason for a connection. A machine that has left the pool is connected to while there is something
+// to do there, and not while what can't be done rests.
+func (m *machine) needed() bool {
+	if m.pool || len(m.copies) > 0 {
+		return true
+	}
+	for _, r := range m.runs {
+		if !r.rest.on {
+			return true
+		}
+	}
+	return false
+}
 
 // connect is sched's Connect. What a machine still owed when it left the pool may have kept its link: when it comes back, sched knows
 // nothing of that.
@@ -220,9 +234,7 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 			"loginctl enable-linger, or runs die when the connection does")
 	}
 	for _, r := range m.runs {
-		if r.stuck {
-			r.stuck, r.forgetting = false, false
-		}
+		m.rouse(r)
 		m.advance(r)
 	}
 }
@@ -233,6 +245,29 @@ func (m *machine) reportConnected(found *findings) {
 		Facts:  machineFacts(m.addr, found.facts),
 		Vitals: found.vitals,
 		Runs:   found.runs,
+		Over:   found.over,
+	})
+	m.watchStrangers(found)
+}
+
+// watchStrangers looks again after a while when there are runs that live and aren't ours to follow: each holds a slot until it ends,
+// and nothing tells of that.
+func (m *machine) watchStrangers(found *findings) {
+	strangers := slices.ContainsFunc(found.runs, func(r *statepb.RunRef) bool {
+		return !found.over[r.Token] && m.runs[m.f.runID(r)] == nil
+	})
+	l := m.link
+	if !strangers || l == nil {
+		return
+	}
+	l.spawn(func() {
+		timer := time.NewTimer(m.f.opt.StrangersEvery)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			m.lookAgain(l)
+		case <-l.ctx.Done():
+		}
 	})
 }
 
@@ -257,13 +292,22 @@ func (m *machine) unreached(err error) {
 	m.later()
 }
 
+// doubled is a pause that has doubled so many times, up to the longest.
+func doubled(first time.Duration, times int, most time.Duration) time.Duration {
+	if times >= 20 {
+		return most
+	}
+	return min(most, first<<times)
+}
+
 // later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it keeps
 // machines that were lost together from coming back together.
 func (m *machine) later() {
-	delay := m.f.opt.RetryMax
-	if m.tries < 20 {
-		delay = min(delay, m.f.opt.RetryMin<<m.tries)
+	most := m.f.opt.RetryMax
+	if !m.pool { // it may be gone for good
+		most = max(most, m.f.opt.RemoveMax)
 	}
+	delay := doubled(m.f.opt.RetryMin, m.tries, most)
 	m.tries++
 	m.timer.Reset(delay/2 + rand.N(delay/2+1))
 	m.waiting = true

@@ -41,7 +41,10 @@ type Options struct {
 	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
 	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
 	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
-	AnswerTime         time.Duration // after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
+	StrangersEvery     time.Duration // between looks at runs that live and nothing here knows; 0: 10 s
+	// Pauses between two tries to end a run, or to remove its directory, that a machine refuses; 0: 10 s, 1 h.
+	RemoveMin, RemoveMax time.Duration
+	AnswerTime           time.Duration // after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 
 	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
 	Report func(sched.Outcome)
@@ -86,6 +89,9 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.DiskRetry, 3*time.Second)
 	defaultDuration(&o.BulkIdle, 30*time.Second)
 	defaultDuration(&o.MeasureEvery, time.Minute)
+	defaultDuration(&o.StrangersEvery, 10*time.Second)
+	defaultDuration(&o.RemoveMin, 10*time.Second)
+	defaultDuration(&o.RemoveMax, time.Hour)
 	defaultDuration(&o.AnswerTime, time.Minute)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -46,9 +46,10 @@ type run struct {
 
 	durable    bool                // its logs are safe
 	settling   *statepb.Obligation // what sched wants of it in the end
-	forgetting bool                // a task removes its directory
+	forgetting bool                // a task removes its directory, or it rests
+	rest       rest                // between two tries of that
+	stopped    bool                // it was reported that nothing of it lives
 	sent       bool                // its code was sent for it
-	stuck      bool                // the agent can't remove it: tried again on the next link
 
 	progress
 }
@@ -82,6 +83,7 @@ func (m *machine) remove(r *run) {
 		delete(m.runs, r.id)
 	}
 	r.gone = true
+	r.rest.end()
 	r.stop()
 	m.f.disk.fine(&r.blocked) // no task has it
 }
@@ -125,10 +127,13 @@ func (m *machine) settle(o *statepb.Obligation) {
 	}
 	r.settling, r.dropped = o, false
 	r.cancel = r.cancel || o.Cancel
+	if o.Stopped && !r.busy && !r.over { // all but its directory was seen to before
+		r.over, r.lost, r.durable, r.stopped = true, true, true, true
+	}
 	m.advance(r)
 }
 
-// drop is sched's Drop. A run that a task has stays until the task lets go of it: should it be owed then, the
+// drop is sched's Drop: also of what is owed, if it isn't to be owed any more. A run that a task has stays until the task lets go of it: should it be owed then, the
 // same run is settled, and no start of it can be under way beside.
 func (m *machine) drop(ref *statepb.RunRef) {
 	r := m.runs[m.f.runID(ref)]
@@ -136,8 +141,8 @@ func (m *machine) drop(ref *statepb.RunRef) {
 		return
 	}
 	r.silent.Store(true)
+	r.settling = nil
 	switch {
-	case r.settling != nil:
 	case m.leaveUpload(r):
 		m.remove(r)
 	case r.busy:
@@ -192,7 +197,7 @@ func (m *machine) release(r *run) {
 	m.advance(r)
 }
 
-// startRuns sends all starts that have gathered in one message, and removals likewise.
+// startRuns sends all starts that have gathered in one message.
 func (m *machine) startRuns() {
 	l := m.link
 	var batch []*run
@@ -223,10 +228,6 @@ func (m *machine) startRuns() {
 	}
 	if len(batch) > 0 {
 		l.spawn(func() { m.startBatch(l, batch, specs) })
-	}
-	if batch := m.toForget; len(batch) > 0 {
-		m.toForget = nil
-		l.spawn(func() { m.forgetBatch(l, batch) })
 	}
 }
 
@@ -463,41 +464,4 @@ func (m *machine) synced(r *run, err error) {
 			m.advance(r)
 		})
 	})
-}
-
-// forgetBatch removes the directories of runs whose logs are safe.
-func (m *machine) forgetBatch(l *link, batch []*run) {
-	ids := make([]agent.RunID, len(batch))
-	force := false
-	for i, r := range batch {
-		ids[i] = r.id
-		force = force || r.lost
-	}
-	err := l.client.Forget(l.ctx, ids, force)
-	failpoint.Hit("fleet.run-forgotten")
-	switch {
-	case err == nil:
-		for _, r := range batch {
-			m.f.report(sched.Settled{Ref: r.ref})
-		}
-		m.do(func() {
-			for _, r := range batch {
-				m.remove(r)
-			}
-		})
-	case linkBroke(l):
-		m.do(func() {
-			for _, r := range batch {
-				r.forgetting = false
-				m.advance(r)
-			}
-		})
-	case len(batch) > 1:
-		for i := range batch {
-			m.forgetBatch(l, batch[i:i+1])
-		}
-	default:
-		m.log.Warn("a run can't be removed", "run", batch[0].id.Name(), "err", err)
-		m.do(func() { batch[0].stuck = true })
-	}
 }

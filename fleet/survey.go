@@ -15,6 +15,19 @@ type findings struct {
 	facts  agent.Facts
 	vitals sched.Vitals
 	runs   []*statepb.RunRef
+	over   map[string]bool // by token: those of which nothing lives
+}
+
+// add takes the runs of a listing.
+func (f *findings) add(m *machine, listed []agent.RunInfo, driver bool) {
+	for _, r := range listed {
+		ref := m.ref(r.Run)
+		ref.Driver = driver
+		f.runs = append(f.runs, ref)
+		if r.Over() {
+			f.over[ref.Token] = true
+		}
+	}
 }
 
 // survey lists the runs that are there; what it doesn't find can't be started by an earlier link any more. The list's round trip is also
@@ -40,18 +53,16 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 		}
 		return nil, err
 	}
-	found = &findings{facts: l.client.Machine()}
+	found = &findings{facts: l.client.Machine(), over: map[string]bool{}}
 	latency := m.f.opt.Now().Sub(sent)
 	found.vitals = vitals(found.facts, sent, latency)
-	for _, r := range listed {
-		found.runs = append(found.runs, m.ref(r.Run))
-	}
+	found.add(m, listed, false)
 	if !sched.IsLocal(m.addr) {
 		drivers, err := m.driverRuns(l.ctx)
 		if err != nil {
 			return nil, err
 		}
-		found.runs = append(found.runs, drivers...)
+		found.add(m, drivers, true)
 	}
 	return found, nil
 }
@@ -91,7 +102,7 @@ func (s *surveys) report(o sched.Outcome, report func(sched.Outcome)) {
 			s.settled[x.Ref.Token] = true
 		}
 	case sched.Connected:
-		x.Runs = slices.DeleteFunc(x.Runs, func(r *statepb.RunRef) bool { return s.settled[r.Token] })
+		x.Runs = slices.DeleteFunc(slices.Clone(x.Runs), func(r *statepb.RunRef) bool { return s.settled[r.Token] })
 		o = x
 	}
 	report(o)
