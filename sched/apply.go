@@ -101,6 +101,8 @@ func (s *State) Apply(c *Change) error {
 		return nil
 	case c.TagMade != nil:
 		return s.applyTag(c.TagMade.Tag)
+	case c.ResourceSet != nil:
+		return s.applyResource(c.ResourceSet)
 	case c.IdsReserved != nil:
 		s.nextID = max(s.nextID, c.IdsReserved.Next)
 		s.index.grow(s.nextID)

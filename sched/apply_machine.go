@@ -24,10 +24,11 @@ func (s *State) changeMachine(addr string, f func(m *machine)) error {
 func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 	if m := s.machines[rec.Addr]; m != nil {
 		m.Slots, m.Until = rec.Slots, rec.Until
+		m.equip(proto.CloneOf(rec).Resources)
 		m.Draining, m.Removing = false, false
 		m.resize()
 		if j := s.live[m.slots[0]]; j != nil && j.Setup != nil {
-			m.occupy(j.Job, 0) // the new slots too
+			s.occupy(m, j.Job) // the new slots too
 		}
 		if rec.Class != "" {
 			m.HomeClass = ""
@@ -39,6 +40,40 @@ func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 	}
 	s.addMachine(proto.Clone(rec).(*statepb.Machine))
 	s.askConnect(rec.Addr)
+	return nil
+}
+
+// equip gives a machine other resources. Its devices keep their indexes.
+func (m *machine) equip(resources []*statepb.Resource) {
+	before := m.Resources
+	m.Resources = resources
+	for _, r := range resources {
+		i := slices.IndexFunc(before, func(b *statepb.Resource) bool { return b.Name == r.Name && b.Auto && r.Auto })
+		if i >= 0 {
+			r.Items = before[i].Items
+		}
+	}
+	if m.BootId != "" {
+		m.seeDevices(m.Devices)
+	}
+}
+
+// applyResource changes what the pool has. What is given out of it stays given.
+func (s *State) applyResource(c *statepb.ResourceSet) error {
+	if c.Resource == nil {
+		return fmt.Errorf("no resource is named")
+	}
+	if c.Unset {
+		delete(s.resources, c.Resource.Name)
+	} else {
+		s.resources[c.Resource.Name] = proto.CloneOf(c.Resource)
+	}
+	for _, class := range s.classes {
+		for _, sh := range class.line {
+			s.pool(sh)
+		}
+		s.tryAll(class)
+	}
 	return nil
 }
 
@@ -129,7 +164,7 @@ func (s *State) uproot(j *job, at int64) error {
 	a := last(j.Job)
 	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at
 	s.askDrop(j)
-	s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+	s.oweEnd(j.Job)
 	delete(s.steps, j.Id)
 	if j.MaxFailures != 0 && j.Setup == nil {
 		s.again(j, at)
@@ -160,6 +195,11 @@ func (s *State) applyMachineSeen(f *statepb.Machine) error {
 	return s.changeMachine(f.Addr, func(m *machine) {
 		m.BootId, m.Root, m.Os, m.Arch, m.Kernel = f.BootId, f.Root, f.Os, f.Arch, f.Kernel
 		m.Cores, m.Memory, m.CpuModel = f.Cores, f.Memory, f.CpuModel
+		m.Devices = nil
+		for _, d := range f.Devices {
+			m.Devices = append(m.Devices, proto.CloneOf(d))
+		}
+		m.seeDevices(m.Devices)
 	})
 }
 

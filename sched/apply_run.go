@@ -35,7 +35,7 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		if j.Setup != nil {
 			s.moveMachine(m, "") // a setup that fails leaves it in no class
 		}
-		m.occupy(j.Job, next.Slot)
+		s.occupy(m, j.Job)
 		s.used++
 		m.used = s.used
 		s.file(m)
@@ -224,7 +224,7 @@ func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
 	if a := last(j.Job); j.Setup != nil && rebooting(j.Job, a) && !j.Canceling {
 		a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, c.Reason, at
 		s.askDrop(j)
-		s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+		s.oweEnd(j.Job)
 		s.steps[j.Id] = true
 		return s.settle(j)
 	}
@@ -248,7 +248,7 @@ func (s *State) lose(j *job, reason string, retry bool, at int64) error {
 	a := last(j.Job)
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
 	s.askDrop(j)
-	s.owe(&statepb.Obligation{Run: ref(j.Job), Cancel: true})
+	s.oweEnd(j.Job)
 	delete(s.steps, j.Id)
 	j.Error = reason
 	switch {

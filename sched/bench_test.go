@@ -143,25 +143,80 @@ func BenchmarkApplyEnded(b *testing.B) {
 	}
 }
 
-// BenchmarkDispatch fills machines from a queue of 100,000 jobs; the time is that of one dispatch.
+// BenchmarkDispatch fills machines from a queue of 100,000 jobs, which may need something, and may stand behind one that needs more than
+// is free; the time is that of one dispatch.
 func BenchmarkDispatch(b *testing.B) {
-	for _, machines := range []int{1, 500} {
-		b.Run(fmt.Sprint("machines=", machines), func(b *testing.B) {
-			at := time.Unix(1_700_000_000, 0)
-			s := cluster(b, machines, at)
-			p, err := s.PlanJobs([]JobSpec{{Class: "x", Cmd: "work", Repeat: 100_000 + b.N}}, false)
-			must(b, err)
-			s.run1(b, at, p.Changes...)
-			decideAll(b, s, at)
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := range b.N {
-				at = at.Add(time.Millisecond)
-				endFirst(b, s, fmt.Sprintf("m%03d", i%machines), at)
-				decideAll(b, s, at)
-			}
-		})
+	for _, bench := range dispatches {
+		for _, machines := range []int{1, 500} {
+			b.Run(fmt.Sprintf("%s/machines=%d", bench.name, machines), func(b *testing.B) {
+				at := time.Unix(1_700_000_000, 0)
+				s := bench.prepare(b, machines, 100_000+b.N, at)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					at = at.Add(time.Millisecond)
+					endFirst(b, s, fmt.Sprintf("m%03d", i%machines), at)
+					decideAll(b, s, at)
+				}
+			})
+		}
 	}
+}
+
+// dispatches are queues that should cost the same.
+var dispatches = []struct {
+	name    string
+	prepare func(b testing.TB, machines, waiting int, at time.Time) *State
+}{
+	{"plain", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := cluster(b, machines, at)
+		waits(b, s, at, JobSpec{Repeat: waiting})
+		return s
+	}},
+	{"needs", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := equippedCluster(b, machines, at)
+		waits(b, s, at, JobSpec{Repeat: waiting, Needs: "gpu=1,mem=8G"})
+		return s
+	}},
+	{"shapes", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := equippedCluster(b, machines, at)
+		var specs []JobSpec
+		for i := range 100 {
+			specs = append(specs, JobSpec{Repeat: waiting / 100, Needs: fmt.Sprintf("gpu=1,mem=%dG", i+1)})
+		}
+		waits(b, s, at, specs...)
+		return s
+	}},
+	{"reserved", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := equippedCluster(b, machines, at)
+		s.run1(b, at, &Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: "big", Class: "x", Slots: 2}}})
+		s.run1(b, at, s.React(Connected{Addr: "big", Facts: &statepb.Machine{BootId: "1"}}, at)...)
+		waits(b, s, at, JobSpec{Priority: 2}, JobSpec{Priority: 1, Slots: 2}, JobSpec{Repeat: waiting, Needs: "gpu=1"})
+		return s
+	}},
+}
+
+// equippedCluster is a cluster whose machines have GPUs and memory.
+func equippedCluster(b testing.TB, machines int, at time.Time) *State {
+	s := cluster(b, machines, at)
+	for _, addr := range s.Machines() {
+		p, err := s.PlanMachines([]MachineSpec{{Addr: addr, Class: "x", Resources: map[string]string{"gpu": "4", "mem": "256G"}}}, at)
+		must(b, err)
+		s.run1(b, at, p.Changes...)
+	}
+	return s
+}
+
+// waits submits jobs and dispatches what can be.
+func waits(b testing.TB, s *State, at time.Time, specs ...JobSpec) {
+	b.Helper()
+	for i := range specs {
+		specs[i].Class, specs[i].Cmd = "x", "work"
+	}
+	p, err := s.PlanJobs(specs, false)
+	must(b, err)
+	s.run1(b, at, p.Changes...)
+	decideAll(b, s, at)
 }
 
 // BenchmarkEncode makes the journal's record of a job's end.

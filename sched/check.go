@@ -14,7 +14,7 @@ import (
 // attempt a job, terminal states final, and every index equal to what a full scan gives. It
 // takes time with the state's size, and is for tests.
 func (s *State) check() error {
-	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed())
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld())
 }
 
 func (s *State) checkJobs() error {
@@ -160,8 +160,8 @@ func (s *State) checkSlots() error {
 			if j == nil || last(j.Job) == nil || last(j.Job).Machine != addr ||
 				j.Status != Running && (j.Status != Copying || j.CopyWaiting) {
 				errs = append(errs, fmt.Errorf("slot %d of %s is held by job %d, which isn't there", slot, addr, id))
-			} else if j.Setup == nil && last(j.Job).Slot != int32(slot) {
-				errs = append(errs, fmt.Errorf("job %d is in slot %d of %s, not in %d", id, slot, addr, last(j.Job).Slot))
+			} else if j.Setup == nil && !slices.Contains(slotsGiven(last(j.Job)), int32(slot)) {
+				errs = append(errs, fmt.Errorf("job %d is in slot %d of %s, not in %v", id, slot, addr, slotsGiven(last(j.Job))))
 			}
 		}
 	}
@@ -219,18 +219,15 @@ func (s *State) checkQueues() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	queued := 0
 	for name, c := range s.classes {
-		for i, it := range c.queue {
-			if it.pos != i || i > 0 && c.queue.Less(i, (i-1)/2) {
-				bad("the queue of class %q is no heap at %d", name, i)
+		if len(c.line) != len(c.shapes) {
+			bad("class %q has %d shapes, %d in its line", name, len(c.shapes), len(c.line))
+		}
+		for i, sh := range c.line {
+			if c.shapes[sh.key] != sh || i > 0 && !c.line[i-1].first().before(sh.first()) {
+				bad("a shape of class %q is out of line at %d", name, i)
 			}
-			if it.job != nil {
-				queued++
-				if it.job.item != it || it.job.Status != Waiting || it.job.Class != name {
-					bad("job %d is queued in class %q as %s", it.id, name, it.job.Status)
-				}
-			} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.id(it.matrix.next) {
-				bad("matrix %d is queued at %d", it.matrix.Id, it.id)
-			}
+			n, err := checkQueue(c, sh)
+			errs, queued = append(errs, err), queued+n
 		}
 	}
 	queued += len(s.delayed)
@@ -259,6 +256,29 @@ func (s *State) checkQueues() error {
 	return errors.Join(errs...)
 }
 
+// checkQueue checks the queue of a shape, and counts its jobs that have a record.
+func checkQueue(c *class, sh *shape) (queued int, err error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for i, it := range sh.queue {
+		if it.pos != i || i > 0 && sh.queue.Less(i, (i-1)/2) {
+			bad("a queue of class %q is no heap at %d", c.name, i)
+		}
+		if it.shape != sh || keyOf(it.record()) != sh.key {
+			bad("%d is queued in class %q among those of another shape", it.id, c.name)
+		}
+		if it.job != nil {
+			queued++
+			if it.job.item != it || it.job.Status != Waiting || it.job.Class != c.name {
+				bad("job %d is queued in class %q as %s", it.id, c.name, it.job.Status)
+			}
+		} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.id(it.matrix.next) {
+			bad("matrix %d is queued at %d", it.matrix.Id, it.id)
+		}
+	}
+	return queued, errors.Join(errs...)
+}
+
 func (s *State) checkHistory() error {
 	var errs []error
 	left := make([]int, len(s.history.blocks))
@@ -281,4 +301,45 @@ func (s *State) checkHistory() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkHeld counts anew what jobs, and runs that are still to be ended, hold of each resource, and checks that
+// no item is given out twice.
+func (s *State) checkHeld() error {
+	held := ledger{}
+	for _, j := range s.live {
+		if j.Status == Running || j.Status == Copying && !j.CopyWaiting {
+			if a := last(j.Job); j.Setup == nil && s.machines[a.Machine] != nil {
+				held.book(a.Machine, a.Given, 1)
+			}
+		}
+	}
+	for _, o := range s.owed {
+		if holdsSlot(o) {
+			held.book(o.Run.Machine, o.Given, 1)
+		}
+	}
+	for _, both := range [][2]ledger{{held, s.held}, {s.held, held}} {
+		for where, resources := range both[0] {
+			for name, h := range resources {
+				other := both[1][where][name]
+				if other == nil {
+					other = &holding{}
+				}
+				if h.amount != other.amount || !maps.Equal(h.items, other.items) {
+					return fmt.Errorf("of %s on %q %v is held, and %v", name, where, h, other)
+				}
+			}
+		}
+	}
+	for where, resources := range held {
+		for name, h := range resources {
+			for index, n := range h.items {
+				if n > 1 {
+					return fmt.Errorf("item %d of %s is given out %d times on %q", index, name, n, where)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"container/heap"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +58,9 @@ func (s *State) Wake(looked time.Time) time.Time {
 	earlier(s.nextEnd)
 	earlier(s.debts.due)
 	for _, c := range s.classes {
+		if c.reserved != nil {
+			earlier(c.reserved.until())
+		}
 		for _, m := range c.watched {
 			earlier(m.restsUntil())
 			if len(m.setups) > 0 && m.link == LinkConnected {
@@ -92,8 +94,9 @@ func (s *State) ripen(now time.Time) {
 		}
 	}
 	for name, c := range s.classes {
-		if len(c.watched) > 0 {
+		for _, m := range c.watched {
 			s.dirty[name] = true
+			c.grew(m)
 		}
 	}
 }
@@ -125,7 +128,7 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	if !s.setupDue(m, now) || m.Draining || m.Removing {
 		return nil
 	}
-	return s.dispatched(s.live[m.setups[0]].Job, m, 0, now)
+	return s.dispatched(s.live[m.setups[0]].Job, m, now)
 }
 
 // setupDue says that a setup waits for the machine and its time and turn have come: the machine gets no more
@@ -138,38 +141,32 @@ func (s *State) setupDue(m *machine, now time.Time) bool {
 	return setup.StartAt <= now.UnixNano() && !s.batchFull(setup)
 }
 
-// maxPassed is how many jobs at the head of a queue may be passed over in one look: some milliseconds.
-const maxPassed = 10_000
-
-// dispatch pairs the first job of the queue that some machine may have with the best of those.
+// dispatch pairs the first job of the line that some machine may have with the best of those.
 func (s *State) dispatch(c *class, now time.Time) *Change {
-	if len(c.queue) == 0 {
-		return nil
-	}
 	watched := s.roomAmong(c.watched, now)
-	if len(c.ready)+len(watched) == 0 {
+	if len(c.line) == 0 || len(c.ready)+len(watched) == 0 {
 		return nil
 	}
-	var passed []*item
-	defer func() {
-		for _, it := range passed {
-			heap.Push(&c.queue, it)
+	var stuck []*shape
+	for _, sh := range c.line {
+		m := s.best(sh, watched, nil, now)
+		if m != nil && len(stuck) > 0 {
+			m = s.best(sh, watched, s.reserve(c, stuck, now), now)
 		}
-	}()
-	// A retry passes over the machine that it failed on, where there is another. Jobs that can't go anywhere
-	// are few; should they be many, those behind them wait until they go.
-	for len(c.queue) > 0 && len(passed) < maxPassed {
-		it := c.queue[0]
-		j := it.record()
-		if best := s.best(j, c, watched, now); best != nil {
+		if m != nil {
+			it := sh.first()
+			j := it.record()
 			if it.matrix != nil {
 				j = it.matrix.job(it.matrix.next)
 			}
-			return s.dispatched(j, best, slices.Index(best.slots, 0), now)
+			return s.dispatched(j, m, now)
 		}
-		heap.Pop(&c.queue)
-		passed = append(passed, it)
+		sh.tried = c.newsFrom + len(c.news)
+		if sh.needs != nil {
+			stuck = append(stuck, sh)
+		}
 	}
+	c.forgetNews()
 	return nil
 }
 
@@ -202,10 +199,11 @@ func fits(j *statepb.Job, m *machine, now time.Time) bool {
 }
 
 // dispatched is the change that sends a waiting job to a machine, or ends it when no machine could start it.
-func (s *State) dispatched(j *statepb.Job, m *machine, slot int, now time.Time) *Change {
+func (s *State) dispatched(j *statepb.Job, m *machine, now time.Time) *Change {
+	slot, given := s.give(j.Needs, m)
 	a := &statepb.Attempt{
 		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId, DispatchedAt: now.UnixNano(),
-		Driver: j.Driver && j.Setup == nil, Timeout: j.Timeout,
+		Driver: j.Driver && j.Setup == nil, Timeout: j.Timeout, Given: given,
 	}
 	if before := last(j); before != nil {
 		a.Number = before.Number + 1

@@ -2,9 +2,182 @@ package sched
 
 import (
 	"container/heap"
+	"slices"
+	"sort"
+
+	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
 )
+
+// What waits in a class is grouped by shape: jobs that ask for the same can go to the same
+// machines, so that only the first of each has to be tried, and again only with what has become
+// free since. A class's line has its shapes in the order of their first jobs. So a dispatch costs
+// the same however many wait, and one job that fits nowhere stops nothing behind it.
+
+// shape is what waits in a class and asks for the same.
+type shape struct {
+	key   shapeKey
+	class *class
+	needs *statepb.Needs
+	queue heapOf[*item]
+	tried int // it was tried with all machines up to this place of its class's news; unknown: with none
+}
+
+// unknown is where a shape stands that has to be tried with all machines.
+const unknown = -1
+
+// shapeKey tells shapes apart. The timeout belongs to it as machines may expire.
+type shapeKey struct {
+	needs   string
+	timeout int64
+	own     uint64 // a retry passes over machines as no other job does: it is a shape of its own
+}
+
+func keyOf(j *statepb.Job) shapeKey {
+	k := shapeKey{timeout: j.Timeout}
+	if j.Avoid != "" {
+		k.own = j.Id
+	}
+	if j.Needs != nil {
+		b, _ := proto.MarshalOptions{
+			Deterministic: true,
+		}.Marshal(
+			j.Needs,
+		) // it came from such bytes
+		k.needs = string(b)
+	}
+	return k
+}
+
+// first is the item that comes before all others of the shape.
+func (sh *shape) first() *item { return sh.queue[0] }
+
+// atFirst is where a shape whose first item is this one belongs in the line of a class.
+func (c *class) atFirst(it *item) int {
+	return sort.Search(len(c.line), func(i int) bool { return !c.line[i].first().before(it) })
+}
+
+// inLine changes a shape's queue and keeps its place in the line of its class.
+func (s *State) inLine(sh *shape, change func()) {
+	c := sh.class
+	if s.pooled[sh] {
+		s.poolGrew() // who comes before whom is another
+	}
+	if len(sh.queue) > 0 {
+		i := c.atFirst(sh.first())
+		c.line = slices.Delete(c.line, i, i+1)
+	}
+	change()
+	if len(sh.queue) == 0 {
+		delete(c.shapes, sh.key)
+		s.unshape(sh)
+		return
+	}
+	c.line = slices.Insert(c.line, c.atFirst(sh.first()), sh)
+}
+
+// push puts an item into the queue of its shape.
+func (s *State) push(className string, it *item) {
+	c, j := s.class(className), it.record()
+	key := keyOf(j)
+	sh := c.shapes[key]
+	if sh == nil {
+		sh = &shape{key: key, class: c, needs: j.Needs, tried: unknown}
+		c.shapes[key] = sh
+		s.pool(sh)
+	}
+	it.shape = sh
+	if it.job != nil {
+		j.Needs = sh.needs // the same, and kept once
+	}
+	s.dirty[c.name] = true
+	if len(sh.queue) > 0 && sh.first().before(it) { // it changes nothing about the line
+		heap.Push(&sh.queue, it)
+		return
+	}
+	s.inLine(sh, func() { heap.Push(&sh.queue, it) })
+}
+
+// pull takes an item out of its queue.
+func (s *State) pull(it *item) {
+	sh := it.shape
+	if it.pos > 0 {
+		heap.Remove(&sh.queue, it.pos)
+		return
+	}
+	s.inLine(sh, func() { heap.Remove(&sh.queue, it.pos) })
+}
+
+// move gives an item another id.
+func (s *State) move(it *item, id uint64) {
+	s.inLine(it.shape, func() {
+		it.id = id
+		heap.Fix(&it.shape.queue, it.pos)
+	})
+}
+
+// unshape forgets a shape of which nothing waits.
+func (s *State) unshape(sh *shape) {
+	delete(s.pooled, sh)
+	if r := sh.class.reserved; r != nil && r.shape == sh {
+		s.unreserve(sh.class)
+	}
+}
+
+// pool notes whether a shape needs something of the pool.
+func (s *State) pool(sh *shape) {
+	if slices.ContainsFunc(
+		sh.needs.GetAmounts(),
+		func(a *statepb.Amount) bool { return s.ofPool(a.Name) },
+	) {
+		s.pooled[sh] = true
+	} else {
+		delete(s.pooled, sh)
+	}
+}
+
+// poolGrew has those tried again that wait for something of the pool.
+func (s *State) poolGrew() {
+	for sh := range s.pooled {
+		sh.tried = unknown
+		s.dirty[sh.class.name] = true
+	}
+}
+
+// tryAll has all that waits in a class tried with all of its machines.
+func (s *State) tryAll(c *class) {
+	for _, sh := range c.line {
+		sh.tried = unknown
+	}
+	s.dirty[c.name] = true
+}
+
+// grew notes that a machine may be able to take what it could not before.
+func (c *class) grew(m *machine) {
+	if n := len(c.news); n > 0 && c.news[n-1] == m {
+		return
+	}
+	if len(c.news) > 2*len(c.machines)+8 { // it is no more work to try all of them
+		c.forgetNews()
+	}
+	c.news = append(c.news, m)
+}
+
+// forgetNews takes the news as known to the shapes that have seen all of it.
+func (c *class) forgetNews() {
+	c.newsFrom += len(c.news)
+	clear(c.news)
+	c.news = c.news[:0]
+}
+
+// since is what is new to a shape, or false when it has to be tried with all machines.
+func (c *class) since(sh *shape) ([]*machine, bool) {
+	if sh.tried < c.newsFrom || sh.key.own != 0 {
+		return nil, false
+	}
+	return c.news[sh.tried-c.newsFrom:], true
+}
 
 // item is an entry of a class's queue: one waiting job, or all
 // the untouched cells of a matrix, of which the lowest is next.
@@ -12,6 +185,7 @@ type item struct {
 	priority int32
 	id       uint64
 	pos      int
+	shape    *shape
 	job      *job
 	matrix   *matrix
 }
@@ -22,6 +196,11 @@ func (it *item) record() *statepb.Job {
 		return it.job.Job
 	}
 	return it.matrix.Template
+}
+
+// stands says that a queued job is where it belongs as it is now.
+func (it *item) stands(j *statepb.Job) bool {
+	return it.priority == j.Priority && it.shape.class.name == j.Class && it.shape.key == keyOf(j)
 }
 
 // before is the order of a queue: higher priority, then lower id, first.
@@ -44,7 +223,8 @@ func (j *job) before(o *job) bool {
 
 func (j *job) place() *int { return &j.late }
 
-// heapedBy is what a heapOf holds: it knows its place there, -1 when it is in none, so that it can be found again.
+// heapedBy is what a heapOf holds: it knows its place there, -1 when it is in none, so that it can
+// be found again.
 type heapedBy[T any] interface {
 	before(T) bool
 	place() *int
@@ -73,8 +253,8 @@ func (h *heapOf[T]) Pop() any {
 	return t
 }
 
-// enqueue puts a job where its status wants it: in its class's queue, among the delayed, in its machine's
-// list of setups, or in none of them.
+// enqueue puts a job where its status wants it: in its class's queue, among the delayed, in its
+// machine's list of setups, or in none of them.
 func (s *State) enqueue(j *job) {
 	if j.Setup != nil {
 		s.queueSetup(j)
@@ -85,8 +265,8 @@ func (s *State) enqueue(j *job) {
 		j.due = false
 	}
 	delayed := j.NotBefore != 0 && !j.due
-	if (!waits || delayed) && j.item != nil {
-		heap.Remove(&s.class(j.Class).queue, j.item.pos)
+	if j.item != nil && (!waits || delayed || !j.item.stands(j.Job)) {
+		s.pull(j.item)
 		j.item = nil
 	}
 	if (!waits || !delayed) && j.late >= 0 {
@@ -102,7 +282,7 @@ func (s *State) enqueue(j *job) {
 		}
 	case j.item == nil:
 		j.item = &item{priority: j.Priority, id: j.Id, job: j}
-		heap.Push(&s.class(j.Class).queue, j.item)
+		s.push(j.Class, j.item)
 	}
 	if waits {
 		s.dirty[j.Class] = true
@@ -111,7 +291,6 @@ func (s *State) enqueue(j *job) {
 
 // queueMatrix keeps the matrix's one entry at its lowest untouched cell, and out while it is held.
 func (s *State) queueMatrix(m *matrix) {
-	q := &s.class(m.Template.Class).queue
 	next := m.nextUntouched()
 	if m.Held || next == m.Cells {
 		s.dequeueMatrix(m)
@@ -120,17 +299,15 @@ func (s *State) queueMatrix(m *matrix) {
 	id := m.id(next)
 	if m.item == nil {
 		m.item = &item{priority: m.Template.Priority, id: id, matrix: m}
-		heap.Push(q, m.item)
-		s.dirty[m.Template.Class] = true
+		s.push(m.Template.Class, m.item)
 	} else if m.item.id != id {
-		m.item.id = id
-		heap.Fix(q, m.item.pos)
+		s.move(m.item, id)
 	}
 }
 
 func (s *State) dequeueMatrix(m *matrix) {
 	if m.item != nil {
-		heap.Remove(&s.class(m.Template.Class).queue, m.item.pos)
+		s.pull(m.item)
 		m.item = nil
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"sort"
 	"strings"
 	"time"
-
-	"jobserver/sched/statepb"
 )
 
 // Which machine of a class gets the next job? A pool may have hundreds, and most of what happens concerns one of them. So each is
@@ -16,16 +14,20 @@ import (
 // class is a class that has machines or jobs: its machines by address and its queue.
 type class struct {
 	name     string
-	queue    heapOf[*item]
+	shapes   map[shapeKey]*shape
+	line     []*shape         // those of shapes, by their first items
 	machines []*machine       // all of them
 	ready    heapOf[*machine] // those that can take a job, now and as long as nothing about them changes
 	watched  []*machine       // the few that Decide looks at one by one, as what it may do with them depends on the time or on others
+	news     []*machine       // that may have room for more than before, oldest first
+	newsFrom int              // the place of the first of them among all that there ever were
+	reserved *reservation     // what is kept for one that waits for room; nil: nothing
 }
 
 func (s *State) class(name string) *class {
 	c := s.classes[name]
 	if c == nil {
-		c = &class{name: name}
+		c = &class{name: name, shapes: map[shapeKey]*shape{}}
 		s.classes[name] = c
 	}
 	return c
@@ -37,6 +39,10 @@ func (s *State) file(m *machine) {
 	c := s.class(m.Class)
 	m.room = s.free(m)
 	s.dirty[m.Class] = true
+	c.grew(m)
+	for sh := range s.pooled { // who waits for this machine may keep something of the pool from them
+		s.dirty[sh.class.name] = true
+	}
 	switch watched := s.isWatched(m); {
 	case watched && !m.watched:
 		c.watched, m.watched = insertMachine(c.watched, m), true
@@ -77,7 +83,8 @@ func (s *State) removeFrom(name string, m *machine) {
 	if m.spot >= 0 {
 		heap.Remove(&c.ready, m.spot)
 	}
-	s.dirty[name] = true
+	c.forgetNews()
+	s.tryAll(c)
 }
 
 func insertMachine(sorted []*machine, m *machine) []*machine {
@@ -112,18 +119,32 @@ func (s *State) roomAmong(watched []*machine, now time.Time) (rooms []*machine) 
 	return rooms
 }
 
-// best is the machine that a job goes to, of those that are ready and of some others, or nil.
-func (s *State) best(j *statepb.Job, c *class, others []*machine, now time.Time) *machine {
+// best is the machine that the first job of a shape goes to, of those that are ready and of some others, or nil. It may take
+// nothing that is kept for one which comes before it.
+func (s *State) best(sh *shape, others []*machine, kept *reservation, now time.Time) *machine {
+	c, j := sh.class, sh.first().record()
+	if s.poolLacks(sh.needs) != "" || s.poolKept(sh, now) != nil {
+		return nil
+	}
 	avoided := s.avoided(j, c.machines, now)
-	suits := func(m *machine) bool { return fits(j, m, now) && !slices.Contains(avoided, m.Addr) }
+	suits := func(m *machine) bool {
+		return s.hasRoom(sh.needs, m) && fits(j, m, now) && !slices.Contains(avoided, m.Addr) && !s.delays(j, kept, m, now)
+	}
 	ready := c.ready
-	if len(ready) > 0 && suits(ready[0]) {
+	if news, ok := c.since(sh); ok {
+		ready = nil
+		for _, m := range news {
+			if m.spot >= 0 {
+				ready = append(ready, m)
+			}
+		}
+	} else if len(ready) > 0 && suits(ready[0]) {
 		ready = ready[:1] // no other is better
 	}
 	var best *machine
 	for _, machines := range [][]*machine{ready, others} {
 		for _, m := range machines {
-			if suits(m) && (best == nil || m.before(best)) {
+			if (best == nil || m.before(best)) && suits(m) {
 				best = m
 			}
 		}

@@ -139,6 +139,12 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		if c.VarSet.Unset {
 			e.Kind, e.Text = "variable.unset", fmt.Sprintf("variable %s was unset", c.VarSet.Name)
 		}
+	case c.ResourceSet != nil:
+		r := c.ResourceSet.Resource
+		e.Kind, e.Text = "resource.set", fmt.Sprintf("the pool has %s=%s", r.Name, ResourceText(r))
+		if c.ResourceSet.Unset {
+			e.Kind, e.Text = "resource.unset", fmt.Sprintf("the pool has no %s any more", r.Name)
+		}
 	case c.TagMade != nil:
 		e.Kind, e.Tag, e.Text = "tag.made", c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
 	case c.Noticed != nil:

@@ -100,7 +100,7 @@ func (s *State) Classes() []string {
 // free counts the slots that could take a job at the time being. A slot is held by processes: also by those that
 // are still to be ended on the machine, and those of runs that nothing knows. Directories hold none.
 func (s *State) free(m *machine) int {
-	free := int(m.Slots) - m.orphans.alive - s.debts.ending[m.Addr]
+	free := int(m.Slots) - m.orphans.alive - s.debts.slots[m.Addr]
 	for _, id := range m.slots { // more than Slots, while jobs run that began before they became fewer
 		if id != 0 {
 			free--
@@ -119,18 +119,22 @@ func (m *machine) usable(now time.Time) bool {
 	return m.open() && m.restsUntil() <= now.UnixNano()
 }
 
-// occupy gives the job its slot, or all of them.
-func (m *machine) occupy(j *statepb.Job, slot int32) {
+// occupy gives the job of an attempt what that was given: its slots, or all of them for a setup, and its share of resources.
+func (s *State) occupy(m *machine, j *statepb.Job) {
 	if j.Setup != nil {
 		for i := range m.slots {
 			m.slots[i] = j.Id
 		}
 		return
 	}
-	for int(slot) >= len(m.slots) { // a run that is taken up after the slots became fewer
-		m.slots = append(m.slots, 0)
+	a := last(j)
+	for _, slot := range slotsGiven(a) {
+		for int(slot) >= len(m.slots) { // a run that is taken up after the slots became fewer
+			m.slots = append(m.slots, 0)
+		}
+		m.slots[slot] = j.Id
 	}
-	m.slots[slot] = j.Id
+	s.book(m.Addr, a.Given, 1)
 }
 
 // vacate frees what the job had.
@@ -143,10 +147,14 @@ func (s *State) vacate(j *statepb.Job) {
 	if m == nil {
 		return
 	}
+	had := false
 	for i, id := range m.slots {
 		if id == j.Id {
-			m.slots[i] = 0
+			m.slots[i], had = 0, true
 		}
+	}
+	if had {
+		s.book(m.Addr, a.Given, -1)
 	}
 	if len(m.slots) > int(m.Slots) {
 		m.resize()

@@ -21,12 +21,13 @@ const owedFor = 30 * 24 * time.Hour
 // debts is what follows from State.owed.
 type debts struct {
 	ending    map[string]int                            // by address: runs that are still to be ended, which hold slots
+	slots     map[string]int                            // by address: how many slots those hold
 	unremoved map[string]map[string]*statepb.Obligation // by address and token: of runs that couldn't be removed so far
 	due       int64                                     // nothing that is owed is old enough to be dropped before; 0: ever
 }
 
 func newDebts() debts {
-	return debts{ending: map[string]int{}, unremoved: map[string]map[string]*statepb.Obligation{}}
+	return debts{ending: map[string]int{}, slots: map[string]int{}, unremoved: map[string]map[string]*statepb.Obligation{}}
 }
 
 // holdsSlot says that something of the run may still live on its machine.
@@ -36,6 +37,7 @@ func (d *debts) add(o *statepb.Obligation) {
 	addr := o.Run.Machine
 	if holdsSlot(o) {
 		d.ending[addr]++
+		d.slots[addr] += slotsHeld(o.Given)
 	}
 	if o.Unremoved != "" {
 		if d.unremoved[addr] == nil {
@@ -48,8 +50,10 @@ func (d *debts) add(o *statepb.Obligation) {
 func (d *debts) take(o *statepb.Obligation) {
 	addr := o.Run.Machine
 	if holdsSlot(o) {
+		d.slots[addr] -= slotsHeld(o.Given)
 		if d.ending[addr]--; d.ending[addr] == 0 {
 			delete(d.ending, addr)
+			delete(d.slots, addr)
 		}
 	}
 	if o.Unremoved != "" {
@@ -81,7 +85,7 @@ func (s *State) owe(o *statepb.Obligation) {
 // fileOwed files one obligation.
 func (s *State) fileOwed(o *statepb.Obligation) {
 	s.owed[o.Run.Token] = o
-	s.debts.add(o)
+	s.addDebt(o)
 	if m := s.machines[o.Run.Machine]; m != nil {
 		if holdsSlot(o) {
 			s.file(m)
@@ -89,6 +93,26 @@ func (s *State) fileOwed(o *statepb.Obligation) {
 	} else {
 		s.agesFrom(o)
 	}
+}
+
+// addDebt and takeDebt keep what follows from an obligation: also what its run holds of resources.
+func (s *State) addDebt(o *statepb.Obligation) {
+	s.debts.add(o)
+	if holdsSlot(o) {
+		s.book(o.Run.Machine, o.Given, 1)
+	}
+}
+
+func (s *State) takeDebt(o *statepb.Obligation) {
+	s.debts.take(o)
+	if holdsSlot(o) {
+		s.book(o.Run.Machine, o.Given, -1)
+	}
+}
+
+// oweEnd has a machine end the newest run of a job, which may be living still, and remove what is left of it.
+func (s *State) oweEnd(j *statepb.Job) {
+	s.owe(&statepb.Obligation{Run: ref(j), Cancel: true, Given: last(j).Given})
 }
 
 // agesFrom has an obligation of a machine that has left the pool dropped in the end. Of one from before there was a time in
@@ -106,7 +130,7 @@ func (s *State) disown(token string) {
 		return
 	}
 	delete(s.owed, token)
-	s.debts.take(o)
+	s.takeDebt(o)
 	if m := s.machines[o.Run.Machine]; m != nil && holdsSlot(o) {
 		s.file(m)
 	}
@@ -134,9 +158,9 @@ func (s *State) applyStopped(c *statepb.Stopped) error {
 	}
 	next := proto.CloneOf(o)
 	next.Stopped, next.Unremoved = true, c.Unremoved
-	s.debts.take(o)
+	s.takeDebt(o)
 	s.owed[c.Run.Token] = next
-	s.debts.add(next)
+	s.addDebt(next)
 	if m := s.machines[next.Run.Machine]; m != nil {
 		s.file(m)
 	}
@@ -263,7 +287,7 @@ func (s *State) checkOwed() error {
 			return fmt.Errorf("an obligation of %s is never dropped", o.Run.Machine)
 		}
 	}
-	if got, scan := fmt.Sprint(s.debts.ending), fmt.Sprint(want.ending); got != scan {
+	if got, scan := fmt.Sprint(s.debts.ending, s.debts.slots), fmt.Sprint(want.ending, want.slots); got != scan {
 		return fmt.Errorf("machines have to end %s, a scan gives %s", got, scan)
 	}
 	if got, scan := len(s.debts.unremoved), len(want.unremoved); got != scan {

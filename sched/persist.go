@@ -96,6 +96,9 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	for _, v := range s.Vars() {
 		and(&statepb.Record{Var: v})
 	}
+	for _, name := range sorted(s.resources) {
+		and(&statepb.Record{Resource: s.resources[name]})
+	}
 	for _, o := range s.Obligations() {
 		and(&statepb.Record{Obligation: o})
 	}
@@ -184,6 +187,8 @@ func (r *Restorer) Record(b []byte) error {
 		s.addMachine(rec.Machine)
 	case rec.Var != nil:
 		s.vars[rec.Var.Name] = rec.Var
+	case rec.Resource != nil:
+		s.resources[rec.Resource.Name] = rec.Resource
 	case rec.Obligation != nil:
 		s.owe(rec.Obligation)
 	case rec.Work != nil:
@@ -289,7 +294,7 @@ func (s *State) adopt(rec *statepb.Job) error {
 	a := last(rec)
 	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
 	if m := s.machines[a.GetMachine()]; holds && m != nil {
-		m.occupy(rec, a.Slot)
+		s.occupy(m, rec)
 		s.file(m)
 	}
 	if rec.Status == Running && rec.Setup != nil && a.Cause != 0 {

@@ -314,7 +314,7 @@ func (m *matrix) setEnds(c *statepb.MatrixGrown) {
 func (s *State) retemplate(m *matrix, template *statepb.Job) {
 	m.keepSettings(template)
 	m.Template = template
-	if m.item != nil && m.item.priority != template.Priority {
+	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != keyOf(template)) {
 		s.dequeueMatrix(m)
 		s.queueMatrix(m)
 	}

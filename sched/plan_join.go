@@ -46,7 +46,7 @@ func (p *planner) joinSetUp(spec MachineSpec, now time.Time) (bool, error) {
 		return false, nil
 	}
 	ids := p.IDs
-	err := p.setup(SetupSpec{Class: spec.Class, Slots: spec.Slots, Until: spec.Until}, steps, spec.Addr, 0, now)
+	err := p.setup(SetupSpec{Class: spec.Class, Slots: spec.Slots, Until: spec.Until, Resources: spec.Resources}, steps, spec.Addr, 0, now)
 	p.IDs = ids
 	return true, err
 }

@@ -98,7 +98,7 @@ func (s *State) sizes(j *statepb.Job, a *statepb.Attempt) func(name string) (int
 			return n, true
 		}
 		if a == nil {
-			return 0, builtins[name]
+			return 0, builtins[name] || needed(j, name)
 		}
 		v, ok := s.builtin(j, a, name)
 		if ok {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"jobserver/sched/statepb"
 )
 
@@ -17,6 +19,8 @@ type MachineSpec struct {
 	Class string
 	Slots int       // 0: as many as it has, or 1
 	Until time.Time // zero: as it is, or never
+	// Resources are what the machine has, by name, as ParseResource reads them; "" takes one away. Others stay.
+	Resources map[string]string
 }
 
 // PlanMachines adds machines, or changes the slots, the class and the end of those that are there; what isn't named stays. Those that join
@@ -33,11 +37,11 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 			return Plan{}, err
 		}
 		m := s.machines[spec.Addr]
-		rec, err := machineRecord(m.keeps(spec), now)
+		rec, err := s.machineRecord(m, spec, now)
 		if err != nil {
 			return Plan{}, err
 		}
-		if m != nil && m.Class == spec.Class && m.Slots == rec.Slots && m.Until == rec.Until && !m.Draining && !m.Removing {
+		if m != nil && m.Class == spec.Class && m.sameOffer(rec) && !m.Draining && !m.Removing {
 			p.warn("%s is in class %s already", spec.Addr, spec.Class)
 			continue
 		}
@@ -70,9 +74,90 @@ func (m *machine) keeps(spec MachineSpec) MachineSpec {
 	return spec
 }
 
-// machineRecord checks a machine's address, slots and end.
-func machineRecord(spec MachineSpec, now time.Time) (*statepb.Machine, error) {
+// sameOffer says that a machine offers what a record says.
+func (m *machine) sameOffer(rec *statepb.Machine) bool {
+	return m.Slots == rec.Slots && m.Until == rec.Until && slices.EqualFunc(m.Resources, rec.Resources, sameResource)
+}
+
+// sameResource compares what was declared, and not which devices were found.
+func sameResource(a, b *statepb.Resource) bool {
+	if a.Auto || b.Auto {
+		return a.Name == b.Name && a.Auto == b.Auto
+	}
+	return proto.Equal(a, b)
+}
+
+// equipment are a machine's resources with those that are asked for.
+func (s *State) equipment(m *machine, asked map[string]string) ([]*statepb.Resource, error) {
+	var have []*statepb.Resource
+	if m != nil {
+		for _, r := range m.Resources {
+			if _, other := asked[r.Name]; !other {
+				have = append(have, proto.CloneOf(r))
+			}
+		}
+	}
+	for _, name := range sorted(asked) {
+		if s.ofPool(name) {
+			return nil, errorf(Conflict, "%s is a resource of the pool, so a machine can't have its own", name).
+				hint("`jobserver resource unset %s` takes it from the pool", name)
+		}
+		if asked[name] == "" {
+			continue
+		}
+		r, err := ParseResource(name, asked[name])
+		if err != nil {
+			return nil, err
+		}
+		have = append(have, r)
+	}
+	if len(have) > maxResources {
+		return nil, errorf(Invalid, "a machine can't have more than %d resources", maxResources)
+	}
+	slices.SortFunc(have, func(a, b *statepb.Resource) int { return strings.Compare(a.Name, b.Name) })
+	return have, nil
+}
+
+// PlanResource sets how much the pool has of something, or takes it away.
+func (s *State) PlanResource(name, value string, unset bool) (Plan, error) {
+	if unset {
+		if s.resources[name] == nil {
+			e := errorf(NotFound, "the pool has no resource %q", name)
+			if near := resembling(name, sorted(s.resources)); near != "" {
+				return Plan{}, e.hint("did you mean %s?", near)
+			}
+			return Plan{}, e.hint("`jobserver resource ls` lists them")
+		}
+		return Plan{Changes: []*Change{{ResourceSet: &statepb.ResourceSet{Resource: &statepb.Resource{Name: name}, Unset: true}}}}, nil
+	}
+	r, err := ParseResource(name, value)
+	switch {
+	case err != nil:
+		return Plan{}, err
+	case r.Auto || name == memoryName || name == coresName:
+		return Plan{}, errorf(Invalid, "%s belongs to machines, not to the pool", name).
+			hint("`jobserver machine add ADDR CLASS --resource %s=…` says what a machine has of it", name)
+	}
+	for _, addr := range s.Machines() {
+		if s.machines[addr].resource(name) != nil {
+			return Plan{}, errorf(Conflict, "machine %s has a resource %s of its own, so the pool can't", addr, name).
+				hint("choose another name, or take it from the machine with `--resource %s=`", name)
+		}
+	}
+	if s.resources[name] == nil && len(s.resources) == maxResources {
+		return Plan{}, errorf(Invalid, "the pool can't have more than %d resources", maxResources)
+	}
+	return Plan{Changes: []*Change{{ResourceSet: &statepb.ResourceSet{Resource: r}}}}, nil
+}
+
+// machineRecord checks what is asked of a machine: its address, slots, end and resources; m is what it is, or nil.
+func (s *State) machineRecord(m *machine, spec MachineSpec, now time.Time) (*statepb.Machine, error) {
+	spec = m.keeps(spec)
 	if err := checkAddr(spec.Addr); err != nil {
+		return nil, err
+	}
+	resources, err := s.equipment(m, spec.Resources)
+	if err != nil {
 		return nil, err
 	}
 	slots := spec.Slots
@@ -85,7 +170,7 @@ func machineRecord(spec MachineSpec, now time.Time) (*statepb.Machine, error) {
 	if !spec.Until.IsZero() && !spec.Until.After(now) {
 		return nil, errorf(Invalid, "the machine would expire at once")
 	}
-	return &statepb.Machine{Addr: spec.Addr, Class: spec.Class, Slots: int32(slots), Until: nanos(spec.Until), AddedAt: now.UnixNano()}, nil
+	return &statepb.Machine{Addr: spec.Addr, Class: spec.Class, Slots: int32(slots), Until: nanos(spec.Until), AddedAt: now.UnixNano(), Resources: resources}, nil
 }
 
 // checkAddr refuses what can't be an address; whether it can be reached is for the fleet to find out.

@@ -27,15 +27,17 @@ const rebootLimit = 15 * time.Minute
 
 // SetupSpec sets machines up.
 type SetupSpec struct {
-	Addrs   []string
-	Class   string // joined at the end; "" none, or with Keep the class that each has now
-	Keep    bool
-	Slots   int
-	Steps   []string
-	Reboot  bool          // the machine is rebooted after the steps, and Verify waits for it to be back
-	Verify  string        // the last step; "" none
-	Timeout time.Duration // over all steps
-	Stagger time.Duration
+	Addrs []string
+	Class string // joined at the end; "" none, or with Keep the class that each has now
+	Keep  bool
+	Slots int
+	Steps []string
+	// Resources are what each machine has, as in MachineSpec.
+	Resources map[string]string
+	Reboot    bool          // the machine is rebooted after the steps, and Verify waits for it to be back
+	Verify    string        // the last step; "" none
+	Timeout   time.Duration // over all steps
+	Stagger   time.Duration
 	// Parallel is how many of the machines are set up at a time;
 	// 0: all. The others go on working until it is their turn.
 	Parallel int
@@ -118,11 +120,11 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 	if m != nil && spec.Keep && class == "" {
 		class = p.s.classAfter(m)
 	}
-	rec, err := machineRecord(m.keeps(MachineSpec{Addr: addr, Slots: spec.Slots, Until: spec.Until}), now)
+	rec, err := p.s.machineRecord(m, MachineSpec{Addr: addr, Slots: spec.Slots, Until: spec.Until, Resources: spec.Resources}, now)
 	if err != nil {
 		return err
 	}
-	if m == nil || m.Slots != rec.Slots || m.Until != rec.Until || m.Draining || m.Removing {
+	if m == nil || !m.sameOffer(rec) || m.Draining || m.Removing {
 		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
 	}
 	j := &statepb.Job{

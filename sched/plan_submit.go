@@ -34,6 +34,9 @@ type JobSpec struct {
 	Flat        bool
 	MaxLog      int64
 	Code        *statepb.Code // nil: none
+	Slots       int           // of its machine; 0 is 1
+	Exclusive   bool          // all slots of its machine
+	Needs       string        // resources, as ParseNeeds reads them
 }
 
 // Plan is what a request comes to.
@@ -112,6 +115,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
 		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
 		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf, Code: j.Code,
+		Needs: j.Needs,
 	}
 }
 
@@ -160,6 +164,13 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if spec.Hold {
 		j.Status = Held
 	}
+	var err error
+	if j.Needs, err = needsOf(spec.Slots, spec.Exclusive, spec.Needs); err != nil {
+		return nil, err
+	}
+	if err := p.s.canEver(j.Class, j.Needs); err != nil {
+		return nil, err
+	}
 	for _, name := range sorted(spec.Env) {
 		if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {
 			return nil, errorf(Invalid, "%q can't be an environment variable", name).hint("give --env NAME=VALUE")
@@ -195,7 +206,7 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 	for _, name := range Names(template) {
 		v := p.s.vars[name]
 		switch {
-		case slices.Contains(own, name), builtins[name]:
+		case slices.Contains(own, name), builtins[name], needed(j, name):
 		case v != nil && v.Secret && noSecrets: // also where the command has it: there it comes from the environment
 			return errorf(Invalid, "{%s} is a secret, and can't stand in the %s: others could read it there", name, where).
 				hint("let the job read $JOBSERVER_%s from its environment", name)

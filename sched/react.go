@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -184,7 +185,8 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	f := proto.Clone(o.Facts).(*statepb.Machine)
 	f.Addr = o.Addr
 	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch && m.Kernel == f.Kernel &&
-		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel {
+		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel &&
+		slices.EqualFunc(m.Devices, f.Devices, func(a, b *statepb.Item) bool { return proto.Equal(a, b) }) {
 		return nil
 	}
 	return []*Change{{MachineSeen: &statepb.MachineSeen{Facts: f}}}

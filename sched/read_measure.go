@@ -20,10 +20,11 @@ func (s *State) CountsByClass() map[string]Counts {
 func (s *State) WaitingSince() map[string]time.Time {
 	since := map[string]time.Time{}
 	for name, c := range s.classes {
-		if len(c.queue) > 0 {
-			j := c.queue[0].record()
+		if len(c.line) > 0 {
+			first := c.line[0].first()
+			j := first.record()
 			at := max(j.SubmittedAt, j.NotBefore)
-			if m := c.queue[0].matrix; m != nil {
+			if m := first.matrix; m != nil {
 				at = m.SubmittedAt
 			}
 			since[name] = Time(at)

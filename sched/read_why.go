@@ -98,8 +98,17 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		}
 		r.Details = append(r.Details, line)
 	}
+	if why := s.whyPool(j, now); why != "" {
+		r.Details = append(r.Details, why)
+		free = 0
+	}
+	if res := c.reserved; res != nil && res.shape.first().id == j.Id {
+		r.Details = append(r.Details, fmt.Sprintf("%s is reserved for it%s", res.machine.Addr, s.expected(res, now)))
+	}
 	ahead := s.ahead(c, j)
 	switch {
+	case free > 0 && ahead > 0 && j.Needs != nil:
+		r.Summary = fmt.Sprintf("it is about to be given to a machine, as %d jobs of class %s that come before it need what isn't free", ahead, j.Class)
 	case ahead > 0:
 		r.Summary = fmt.Sprintf("%d jobs of class %s come before it", ahead, j.Class)
 	case free > 0:
@@ -130,10 +139,17 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 		line = fmt.Sprintf("%s is tried with one job, after %d failures in a row", m.Addr, m.blamed())
 	case s.setupDue(m, now):
 		line = fmt.Sprintf("%s is to be set up by job %d", m.Addr, m.setups[0])
+	case s.neverHas(j.Needs, m) != "":
+		line = s.neverHas(j.Needs, m) + ", which is too little for the job"
 	case s.free(m) == 0:
 		line = m.Addr + " is busy with " + s.busyWith(m)
+	case !s.hasRoom(j.Needs, m):
+		line = s.whyNoRoom(j.Needs, m)
 	case !fits(j, m, now):
 		line = m.Addr + " expires before the job's timeout would"
+	case s.keptFrom(m, j, now) != 0:
+		line = fmt.Sprintf("%s is reserved for job %d, which comes before it and needs %s", m.Addr, s.keptFrom(m, j, now),
+			NeedsText(s.class(m.Class).reserved.shape.needs))
 	case slices.Contains(s.avoided(j, s.class(m.Class).machines, now), m.Addr):
 		line = m.Addr + " is passed over, as an attempt before failed there and there are others"
 	default:
@@ -165,20 +181,28 @@ func (s *State) busyWith(m *machine) string {
 // ahead counts the waiting jobs of a class that come before the given one.
 func (s *State) ahead(c *class, j *statepb.Job) int {
 	n := 0
-	for _, it := range c.queue {
-		switch {
-		case it.priority < j.Priority, it.priority == j.Priority && it.id >= j.Id:
-		case it.job != nil:
+	for _, sh := range c.line {
+		for _, it := range sh.queue {
+			n += it.ahead(j)
+		}
+	}
+	return n
+}
+
+// ahead counts the jobs of an item that come before the given one.
+func (it *item) ahead(j *statepb.Job) int {
+	switch {
+	case it.priority < j.Priority, it.priority == j.Priority && it.id >= j.Id:
+		return 0
+	case it.job != nil:
+		return 1
+	case it.priority > j.Priority:
+		return it.matrix.untouched
+	}
+	n, m := 0, it.matrix
+	for k := m.next; k < m.Cells && m.id(k) < j.Id; k++ {
+		if !m.isTouched(k) {
 			n++
-		case it.priority > j.Priority:
-			n += it.matrix.untouched
-		default:
-			m := it.matrix
-			for k := m.next; k < m.Cells && m.id(k) < j.Id; k++ {
-				if !m.isTouched(k) {
-					n++
-				}
-			}
 		}
 	}
 	return n

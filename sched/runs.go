@@ -35,6 +35,8 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 		return port, true
 	case "SLOT":
 		return strconv.Itoa(int(a.Slot)), true
+	case "SLOTS":
+		return joined(slotsGiven(a), func(slot int32) string { return strconv.Itoa(int(slot)) }), true
 	case "ATTEMPT":
 		return strconv.Itoa(int(a.Number)), true
 	case "REPEAT":
@@ -45,6 +47,9 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 			base = m.Seed
 		}
 		return strconv.FormatUint(Seed(base, 0), 10), true
+	}
+	if g := grantOf(a, name); g != nil {
+		return GrantText(g), true
 	}
 	return s.constant(j, name)
 }
@@ -91,11 +96,15 @@ func (s *State) run(j *job) Run {
 	} else {
 		r.Command = a.CmdRun
 	}
-	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "ATTEMPT", "CLASS", "JID", "MATRIX", "TAG"}
+	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "SLOTS", "ATTEMPT", "CLASS", "JID", "MATRIX", "TAG"}
 	for _, name := range names {
 		v, _ := s.builtin(j.Job, a, name)
 		r.Env = append(r.Env, varPrefix+name+"="+v)
 	}
+	for _, g := range a.GetGiven().GetGrants() {
+		r.Env = append(r.Env, varPrefix+placeholder(g.Name)+"="+GrantText(g))
+	}
+	r.Env = append(r.Env, gpuEnv(j.Job, a)...)
 	for _, v := range j.Vars {
 		if v.Secret {
 			if r.Secrets == nil {

@@ -14,24 +14,27 @@ type State struct {
 	nextID  uint64
 	changes uint64 // applied so far
 
-	live     map[uint64]*job // every job that has a record and hasn't ended
-	history  *history
-	index    *index
-	counts   Counts
-	matrices map[uint64]*matrix
-	order    []*matrix         // by first job
-	homes    []*home           // by first id
-	extra    map[uint64]cell   // jobs that run a cell again
-	named    map[string]uint64 // matrix names, the newest of a name
-	tags     map[uint64]*tag
-	tagNames map[string]uint64
-	vars     map[string]*statepb.Var
-	machines map[string]*machine
-	classes  map[string]*class
-	owed     map[string]*statepb.Obligation // by token
-	debts    debts                          // what follows from owed
-	works    works
-	requests requests
+	live      map[uint64]*job // every job that has a record and hasn't ended
+	history   *history
+	index     *index
+	counts    Counts
+	matrices  map[uint64]*matrix
+	order     []*matrix         // by first job
+	homes     []*home           // by first id
+	extra     map[uint64]cell   // jobs that run a cell again
+	named     map[string]uint64 // matrix names, the newest of a name
+	tags      map[uint64]*tag
+	tagNames  map[string]uint64
+	vars      map[string]*statepb.Var
+	machines  map[string]*machine
+	classes   map[string]*class
+	owed      map[string]*statepb.Obligation // by token
+	debts     debts                          // what follows from owed
+	held      ledger                         // what jobs, and runs that are still to be ended, have of resources
+	resources map[string]*statepb.Resource   // of the pool
+	pooled    map[*shape]bool                // those that need something of the pool
+	works     works
+	requests  requests
 
 	dirty    map[string]bool // classes that Decide has to look at
 	steps    map[uint64]bool // setups that may go on with their next step
@@ -65,6 +68,7 @@ func NewState() *State {
 		matrices: map[uint64]*matrix{}, extra: map[uint64]cell{}, named: map[string]uint64{},
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, debts: newDebts(),
+		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
 		works: newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{},
 	}

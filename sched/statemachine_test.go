@@ -28,6 +28,7 @@ func TestStateMachine(t *testing.T) {
 			"matrices": d.changeMatrix,
 			"grow":     d.growMatrix,
 			"machines": d.changeMachines,
+			"gpus":     d.resources,
 			"setup":    d.setUp,
 			"link":     d.link,
 			"run":      d.outcome,
@@ -95,12 +96,40 @@ func (d *driver) spec(t *rapid.T) JobSpec {
 		CpPath: rapid.SampledFrom([]string{"", "/results"}).Draw(t, "cp"), MaxFailures: rapid.IntRange(-1, 3).Draw(t, "retries"),
 		Timeout: time.Duration(rapid.IntRange(0, 2).Draw(t, "timeout")) * time.Hour, Hold: rapid.IntRange(0, 9).Draw(t, "hold") == 0,
 		Tag: rapid.SampledFrom([]string{"", "", "t1", "t2"}).Draw(t, "tag"), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"),
-		Repeat: rapid.IntRange(0, 3).Draw(t, "repeat"),
+		Repeat: rapid.IntRange(0, 3).Draw(t, "repeat"), Exclusive: rapid.IntRange(0, 9).Draw(t, "exclusive") == 0,
+		Needs: rapid.SampledFrom([]string{"", "", "gpu", "gpu=2", "license=1", "license=2,gpu=1", "mem=2G"}).Draw(t, "needs"),
 	}
 }
 
+// wide asks for several slots now and then.
+func (d *driver) wide(t *rapid.T) JobSpec {
+	spec := d.spec(t)
+	if !spec.Exclusive {
+		spec.Slots = rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "slots")
+	}
+	return spec
+}
+
+// resources changes what machines and the pool have.
+func (d *driver) resources(t *rapid.T) {
+	if rapid.Bool().Draw(t, "pool") {
+		p, err := d.s.PlanResource("license", rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "licenses"), rapid.IntRange(0, 5).Draw(t, "unset") == 0)
+		d.may(t, p, err)
+		return
+	}
+	addr := rapid.SampledFrom(someMachines).Draw(t, "machine")
+	m, ok := d.s.Machine(addr)
+	if !ok {
+		return
+	}
+	p, err := d.s.PlanMachines([]MachineSpec{{Addr: addr, Class: m.Class, Resources: map[string]string{
+		"gpu": rapid.SampledFrom([]string{"", "1", "2", "0,3,5", "auto"}).Draw(t, "gpus"),
+	}}}, d.now)
+	d.may(t, p, err)
+}
+
 func (d *driver) submitSome(t *rapid.T) {
-	p, err := d.s.PlanJobs([]JobSpec{d.spec(t), d.spec(t)}, rapid.IntRange(0, 9).Draw(t, "driver") == 0)
+	p, err := d.s.PlanJobs([]JobSpec{d.wide(t), d.wide(t)}, rapid.IntRange(0, 9).Draw(t, "driver") == 0)
 	d.may(t, p, err)
 	if err == nil {
 		d.must(t, d.apply(&Change{RequestDone: &statepb.RequestDone{Id: fmt.Sprintf("r%d", len(d.journal)), Ids: p.IDs}}))
@@ -108,7 +137,7 @@ func (d *driver) submitSome(t *rapid.T) {
 }
 
 func (d *driver) submitMatrix(t *rapid.T) {
-	spec := MatrixSpec{Job: d.spec(t), Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3"}}, {Name: "B", Values: []string{"x", "y"}}}}
+	spec := MatrixSpec{Job: d.wide(t), Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3"}}, {Name: "B", Values: []string{"x", "y"}}}}
 	spec.Job.Cmd = "cell {A} {B} {REPEAT}"
 	if rapid.Bool().Draw(t, "chosen") {
 		spec.Cells = [][]uint32{{2, 1, 0}, {0, 0, 0}}
@@ -206,7 +235,10 @@ func (d *driver) link(t *rapid.T) {
 		d.boots++
 		fallthrough
 	default:
-		c := Connected{Addr: addr, Facts: &statepb.Machine{BootId: fmt.Sprintf("boot%d", d.boots), Os: "linux"}}
+		c := Connected{Addr: addr, Facts: &statepb.Machine{BootId: fmt.Sprintf("boot%d", d.boots), Os: "linux", Memory: 3 << 30}}
+		for _, id := range rapid.SampledFrom([][]string{nil, {"GPU-a"}, {"GPU-b", "GPU-a"}}).Draw(t, "devices") {
+			c.Facts.Devices = append(c.Facts.Devices, &statepb.Item{Id: id, Vendor: vendorNVIDIA})
+		}
 		for _, token := range sorted(d.refs) {
 			if r := d.refs[token]; r.Machine == addr && rapid.IntRange(0, 9).Draw(t, "there") == 0 {
 				c.Runs = append(c.Runs, r)

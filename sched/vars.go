@@ -8,7 +8,7 @@ import (
 
 // Builtins are the names that the daemon itself gives values to. They can't be set.
 var builtins = map[string]bool{
-	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "CLASS": true,
+	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "SLOTS": true, "CLASS": true,
 	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true, seedName: true,
 }
 

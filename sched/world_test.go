@@ -101,15 +101,58 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	for id, j := range w.s.live {
 		if a := last(j.Job); id != d.Job && a != nil && a.Machine == d.Attempt.Machine &&
 			(j.Status == Running || j.Status == Copying && !j.CopyWaiting) {
-			busy++
+			busy += len(slotsGiven(a))
 		}
 	}
 	m := w.s.machines[d.Attempt.Machine]
-	if m == nil || busy >= int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
+	if err := w.amountsFor(d); err != nil {
+		return err
+	}
+	if m == nil || busy+len(slotsGiven(d.Attempt)) > int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
 		return fmt.Errorf("job %d is sent to %s, where %d jobs are", d.Job, d.Attempt.Machine, busy)
 	}
 	if m.link != LinkConnected || w.s.Job(d.Job).GetSetup() == nil && !m.usable(w.now) {
 		return fmt.Errorf("job %d is sent to %s, which should get none", d.Job, m.Addr)
+	}
+	return nil
+}
+
+// amountsFor checks that a dispatch gives what the job needs, and no more than there is.
+func (w *world) amountsFor(d *statepb.Dispatched) error {
+	needs := w.s.Job(d.Job).GetNeeds()
+	m := w.s.machines[d.Attempt.Machine]
+	if want := slotsOf(needs, m); len(slotsGiven(d.Attempt)) != want {
+		return fmt.Errorf("job %d has slots %v of %s, and needs %d", d.Job, slotsGiven(d.Attempt), m.Addr, want)
+	}
+	if len(needs.GetAmounts()) != len(d.Attempt.GetGiven().GetGrants()) {
+		return fmt.Errorf("job %d needs %v and is given %v", d.Job, needs, d.Attempt.Given)
+	}
+	for i, g := range d.Attempt.GetGiven().GetGrants() {
+		where, r := m.Addr, m.resource(g.Name)
+		if g.Pool {
+			where, r = poolName, w.s.resources[g.Name]
+		}
+		held := int64(0)
+		count := func(addr string, given *statepb.Given) {
+			for _, other := range given.GetGrants() {
+				if other.Name == g.Name && other.Pool == g.Pool && (g.Pool || addr == m.Addr) {
+					held += other.Amount
+				}
+			}
+		}
+		for _, j := range w.s.live {
+			if j.Status == Running || j.Status == Copying && !j.CopyWaiting {
+				count(last(j.Job).Machine, last(j.Job).Given)
+			}
+		}
+		for _, o := range w.s.owed {
+			if holdsSlot(o) {
+				count(o.Run.Machine, o.Given)
+			}
+		}
+		if held+g.Amount > max(all(r), int64(len(r.GetItems()))) || g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 && len(g.Items) != int(g.Amount) {
+			return fmt.Errorf("job %d is given %v on %q, of %v, of which %d are held", d.Job, g, where, r, held)
+		}
 	}
 	return nil
 }
@@ -326,6 +369,9 @@ func dump(s *State) []string {
 	}
 	for _, v := range s.Vars() {
 		put("var %s", text(v))
+	}
+	for _, name := range sorted(s.resources) {
+		put("resource %s", text(s.resources[name]))
 	}
 	for _, o := range s.Obligations() {
 		put("owed %s", text(o))

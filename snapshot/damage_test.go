@@ -263,7 +263,7 @@ func TestNewerFormat(t *testing.T) {
 		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 }), img},
 		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 }), img},
 		{"major of segment, no format", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), withoutFormat},
-		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[12] = 1 }), img},
+		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[12] |= 2 }), img},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			newer := test.of.clone()

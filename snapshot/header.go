@@ -16,7 +16,14 @@ import (
 const (
 	formatMajor   = 1
 	formatMinor   = 0
-	knownIncompat = uint32(0)
+	knownIncompat = featureShapes
+)
+
+// The features that a state may have, as bits of incompat. Every state that is written has all of
+// them: whether a record uses one is known too late, when the segment has begun.
+const (
+	// featureShapes: jobs that need more than one slot. A daemon without it would put others beside them.
+	featureShapes = uint32(1 << 0)
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -246,6 +246,7 @@ type Change struct {
 	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
 	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
 	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -532,6 +533,13 @@ func (x *Change) GetStopped() *Stopped {
 	return nil
 }
 
+func (x *Change) GetResourceSet() *ResourceSet {
+	if x != nil {
+		return x.ResourceSet
+	}
+	return nil
+}
+
 // Job is the record of one job. What a matrix gives to all its cells is in the record too once the
 // cell has one of its own.
 type Job struct {
@@ -571,6 +579,7 @@ type Job struct {
 	Forget        bool                   `protobuf:"varint,42,opt,name=forget,proto3" json:"forget,omitempty"`                              // forgotten as soon as it has ended
 	Removing      bool                   `protobuf:"varint,43,opt,name=removing,proto3" json:"removing,omitempty"`                          // its machine is being removed: what ends it is not its failure
 	Code          *Code                  `protobuf:"bytes,44,opt,name=code,proto3" json:"code,omitempty"`                                   // that is put on its machine before it runs
+	Needs         *Needs                 `protobuf:"bytes,240,opt,name=needs,proto3" json:"needs,omitempty"`                                // absent: one slot
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +859,411 @@ func (x *Job) GetCode() *Code {
 	return nil
 }
 
+func (x *Job) GetNeeds() *Needs {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+// Needs is what a job has to have of its machine, and of the pool, while it runs.
+type Needs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         int32                  `protobuf:"varint,1,opt,name=slots,proto3" json:"slots,omitempty"`         // 0: one
+	Exclusive     bool                   `protobuf:"varint,2,opt,name=exclusive,proto3" json:"exclusive,omitempty"` // all slots of its machine
+	Amounts       []*Amount              `protobuf:"bytes,3,rep,name=amounts,proto3" json:"amounts,omitempty"`      // of resources, by name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Needs) Reset() {
+	*x = Needs{}
+	mi := &file_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Needs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Needs) ProtoMessage() {}
+
+func (x *Needs) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Needs.ProtoReflect.Descriptor instead.
+func (*Needs) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Needs) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Needs) GetExclusive() bool {
+	if x != nil {
+		return x.Exclusive
+	}
+	return false
+}
+
+func (x *Needs) GetAmounts() []*Amount {
+	if x != nil {
+		return x.Amounts
+	}
+	return nil
+}
+
+// Amount is so much of a resource, or so many of its items.
+type Amount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Amount        int64                  `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	Bytes         bool                   `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // it was given with a unit, and is shown with one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Amount) Reset() {
+	*x = Amount{}
+	mi := &file_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Amount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Amount) ProtoMessage() {}
+
+func (x *Amount) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Amount.ProtoReflect.Descriptor instead.
+func (*Amount) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Amount) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Amount) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Amount) GetBytes() bool {
+	if x != nil {
+		return x.Bytes
+	}
+	return false
+}
+
+// Resource is what a machine, or the pool, has of something.
+type Resource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Amount        int64                  `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // of what has no items
+	Bytes         bool                   `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Items         []*Item                `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"` // by index
+	Auto          bool                   `protobuf:"varint,5,opt,name=auto,proto3" json:"auto,omitempty"`  // the machine is asked which items it has
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resource) Reset() {
+	*x = Resource{}
+	mi := &file_state_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resource) ProtoMessage() {}
+
+func (x *Resource) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resource.ProtoReflect.Descriptor instead.
+func (*Resource) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Resource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Resource) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Resource) GetBytes() bool {
+	if x != nil {
+		return x.Bytes
+	}
+	return false
+}
+
+func (x *Resource) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Resource) GetAuto() bool {
+	if x != nil {
+		return x.Auto
+	}
+	return false
+}
+
+// Item is one of those that a resource consists of.
+type Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // never another item's
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`        // as drivers know it; "" : not known
+	Vendor        string                 `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	Gone          bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"` // the machine has it no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Item) Reset() {
+	*x = Item{}
+	mi := &file_state_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Item) ProtoMessage() {}
+
+func (x *Item) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Item.ProtoReflect.Descriptor instead.
+func (*Item) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Item) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Item) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Item) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *Item) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+// Given is what an attempt holds besides its first slot.
+type Given struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         []int32                `protobuf:"varint,1,rep,packed,name=slots,proto3" json:"slots,omitempty"` // all of them, when there are several
+	Grants        []*Grant               `protobuf:"bytes,2,rep,name=grants,proto3" json:"grants,omitempty"`       // by name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Given) Reset() {
+	*x = Given{}
+	mi := &file_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Given) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Given) ProtoMessage() {}
+
+func (x *Given) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Given.ProtoReflect.Descriptor instead.
+func (*Given) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Given) GetSlots() []int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *Given) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// Grant is what was given of a resource.
+type Grant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Amount        int64                  `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	Bytes         bool                   `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Pool          bool                   `protobuf:"varint,4,opt,name=pool,proto3" json:"pool,omitempty"` // it is the pool's, not the machine's
+	Items         []*Item                `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Grant) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Grant) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Grant) GetBytes() bool {
+	if x != nil {
+		return x.Bytes
+	}
+	return false
+}
+
+func (x *Grant) GetPool() bool {
+	if x != nil {
+		return x.Pool
+	}
+	return false
+}
+
+func (x *Grant) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 // Setup makes a job one that sets its machine up.
 type Setup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -869,7 +1283,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1295,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1308,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{2}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Setup) GetMachine() string {
@@ -980,7 +1394,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1406,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1419,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Code) GetHash() string {
@@ -1047,7 +1461,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1473,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1486,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Var) GetName() string {
@@ -1135,13 +1549,14 @@ type Attempt struct {
 	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                            // its timeout was changed after it was dispatched
 	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`        // what a setup's step that failed has printed last
 	SameCmd          bool                   `protobuf:"varint,36,opt,name=same_cmd,json=sameCmd,proto3" json:"same_cmd,omitempty"`             // cmd_run is the next attempt's, and isn't kept twice
+	Given            *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1568,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1581,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{5}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -1421,6 +1836,13 @@ func (x *Attempt) GetSameCmd() bool {
 	return false
 }
 
+func (x *Attempt) GetGiven() *Given {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
+
 type Matrix struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1453,7 +1875,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1887,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1900,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -1646,7 +2068,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +2080,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +2093,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -1700,7 +2122,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +2134,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +2147,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -1761,7 +2183,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +2195,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2208,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -1822,7 +2244,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2256,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2269,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -1881,7 +2303,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2315,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2328,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Axis) GetName() string {
@@ -1945,13 +2367,15 @@ type Machine struct {
 	AddedAt       int64                  `protobuf:"varint,18,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
 	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"` // where it came from when it was set aside
 	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`             // SHA-256 of the steps of its last setup that succeeded
+	Resources     []*Resource            `protobuf:"bytes,240,rep,name=resources,proto3" json:"resources,omitempty"`                 // by name; memory and cores are known anyway
+	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                     // the GPUs that it said it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2387,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2400,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Machine) GetAddr() string {
@@ -2119,6 +2543,20 @@ func (x *Machine) GetSetUp() []byte {
 	return nil
 }
 
+func (x *Machine) GetResources() []*Resource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *Machine) GetDevices() []*Item {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -2132,7 +2570,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2582,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2595,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -2210,7 +2648,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2660,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2673,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -2288,13 +2726,14 @@ type Obligation struct {
 	Stopped       bool                   `protobuf:"varint,220,opt,name=stopped,proto3" json:"stopped,omitempty"`    // nothing of it lives any more: only its directory is still there
 	Unremoved     string                 `protobuf:"bytes,221,opt,name=unremoved,proto3" json:"unremoved,omitempty"` // why that could not be removed so far
 	Since         int64                  `protobuf:"varint,222,opt,name=since,proto3" json:"since,omitempty"`
+	Given         *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"` // what the run holds until it has ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2745,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2758,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -2357,6 +2796,13 @@ func (x *Obligation) GetSince() int64 {
 	return 0
 }
 
+func (x *Obligation) GetGiven() *Given {
+	if x != nil {
+		return x.Given
+	}
+	return nil
+}
+
 type Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2368,7 +2814,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2826,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +2839,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -2428,7 +2874,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2886,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2899,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Work) GetKey() string {
@@ -2479,7 +2925,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2937,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2950,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -2529,7 +2975,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2987,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +3000,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -2608,7 +3054,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +3066,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +3079,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -2653,7 +3099,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +3111,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +3124,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -2704,7 +3150,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +3162,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +3175,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -2748,7 +3194,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +3206,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +3219,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -2793,7 +3239,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +3251,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +3264,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -2845,7 +3291,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3303,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3316,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -2897,7 +3343,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +3355,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +3368,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -2949,7 +3395,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3407,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3420,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -3000,7 +3446,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3458,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3471,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -3046,7 +3492,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3504,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3517,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -3104,7 +3550,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3562,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3575,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -3156,7 +3602,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3614,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3627,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -3257,7 +3703,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3269,7 +3715,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3282,7 +3728,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -3309,7 +3755,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3767,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3780,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -3361,7 +3807,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3373,7 +3819,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3386,7 +3832,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3413,7 +3859,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3871,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3884,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3465,7 +3911,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3923,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3936,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3521,7 +3967,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3979,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3992,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -3601,7 +4047,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +4059,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +4072,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -3653,7 +4099,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +4111,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +4124,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -3705,7 +4151,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +4163,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +4176,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -3757,7 +4203,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +4215,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +4228,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -3808,7 +4254,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +4266,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +4279,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -3854,7 +4300,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4312,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4325,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -3914,7 +4360,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3926,7 +4372,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3939,7 +4385,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -3973,7 +4419,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3985,7 +4431,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3998,7 +4444,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -4024,7 +4470,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4036,7 +4482,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4049,7 +4495,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -4070,7 +4516,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4528,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4541,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -4131,7 +4577,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4589,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4602,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VarSet) GetName() string {
@@ -4187,6 +4633,58 @@ func (x *VarSet) GetUnset() bool {
 	return false
 }
 
+type ResourceSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Unset         bool                   `protobuf:"varint,2,opt,name=unset,proto3" json:"unset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceSet) Reset() {
+	*x = ResourceSet{}
+	mi := &file_state_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceSet) ProtoMessage() {}
+
+func (x *ResourceSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
+func (*ResourceSet) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ResourceSet) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *ResourceSet) GetUnset() bool {
+	if x != nil {
+		return x.Unset
+	}
+	return false
+}
+
 type TagMade struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tag           *Tag                   `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
@@ -4196,7 +4694,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4706,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4719,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -4240,7 +4738,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4750,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4763,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -4285,7 +4783,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4297,7 +4795,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4310,7 +4808,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4342,7 +4840,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4852,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4865,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4427,13 +4925,14 @@ type Record struct {
 	Block         *Block                 `protobuf:"bytes,110,opt,name=block,proto3" json:"block,omitempty"`
 	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,112,opt,name=piece,proto3" json:"piece,omitempty"`
+	Resource      *Resource              `protobuf:"bytes,240,opt,name=resource,proto3" json:"resource,omitempty"` // of the pool
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4944,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4957,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Record) GetState() *State {
@@ -4545,6 +5044,13 @@ func (x *Record) GetPiece() *Piece {
 	return nil
 }
 
+func (x *Record) GetResource() *Resource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
 // Piece is a part of a record that is too long to be one.
 type Piece struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4556,7 +5062,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +5074,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +5087,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Piece) GetData() []byte {
@@ -4609,7 +5115,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4621,7 +5127,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4634,7 +5140,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -4663,7 +5169,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +5181,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +5194,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -4727,7 +5233,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4739,7 +5245,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4752,7 +5258,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -4801,7 +5307,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x98\x11\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xda\x11\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -4848,7 +5354,8 @@ const file_state_proto_rawDesc = "" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
 	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
 	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x123\n" +
-	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\"\xa1\b\n" +
+	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\x12@\n" +
+	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\"\xd0\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -4888,7 +5395,36 @@ const file_state_proto_rawDesc = "" +
 	"\fcopy_waiting\x18) \x01(\bR\vcopyWaiting\x12\x16\n" +
 	"\x06forget\x18* \x01(\bR\x06forget\x12\x1a\n" +
 	"\bremoving\x18+ \x01(\bR\bremoving\x12)\n" +
-	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\"\x85\x02\n" +
+	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\x12-\n" +
+	"\x05needs\x18\xf0\x01 \x01(\v2\x16.jobserver.state.NeedsR\x05needs\"n\n" +
+	"\x05Needs\x12\x14\n" +
+	"\x05slots\x18\x01 \x01(\x05R\x05slots\x12\x1c\n" +
+	"\texclusive\x18\x02 \x01(\bR\texclusive\x121\n" +
+	"\aamounts\x18\x03 \x03(\v2\x17.jobserver.state.AmountR\aamounts\"J\n" +
+	"\x06Amount\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\bR\x05bytes\"\x8d\x01\n" +
+	"\bResource\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\bR\x05bytes\x12+\n" +
+	"\x05items\x18\x04 \x03(\v2\x15.jobserver.state.ItemR\x05items\x12\x12\n" +
+	"\x04auto\x18\x05 \x01(\bR\x04auto\"X\n" +
+	"\x04Item\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06vendor\x18\x03 \x01(\tR\x06vendor\x12\x12\n" +
+	"\x04gone\x18\x04 \x01(\bR\x04gone\"M\n" +
+	"\x05Given\x12\x14\n" +
+	"\x05slots\x18\x01 \x03(\x05R\x05slots\x12.\n" +
+	"\x06grants\x18\x02 \x03(\v2\x16.jobserver.state.GrantR\x06grants\"\x8a\x01\n" +
+	"\x05Grant\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\bR\x05bytes\x12\x12\n" +
+	"\x04pool\x18\x04 \x01(\bR\x04pool\x12+\n" +
+	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\x85\x02\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -4909,7 +5445,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\x8e\b\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xbd\b\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -4951,7 +5487,8 @@ const file_state_proto_rawDesc = "" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
 	"last_words\x18# \x01(\tR\tlastWords\x12\x19\n" +
-	"\bsame_cmd\x18$ \x01(\bR\asameCmd\"\xa8\x05\n" +
+	"\bsame_cmd\x18$ \x01(\bR\asameCmd\x12-\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"\xa8\x05\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -4994,7 +5531,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\x8b\x04\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xf7\x04\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -5018,7 +5555,9 @@ const file_state_proto_rawDesc = "" +
 	"\badded_at\x18\x12 \x01(\x03R\aaddedAt\x12\x1d\n" +
 	"\n" +
 	"home_class\x18\x13 \x01(\tR\thomeClass\x12\x15\n" +
-	"\x06set_up\x18\x14 \x01(\fR\x05setUp\"o\n" +
+	"\x06set_up\x18\x14 \x01(\fR\x05setUp\x128\n" +
+	"\tresources\x18\xf0\x01 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x120\n" +
+	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\"o\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12\x14\n" +
@@ -5031,14 +5570,15 @@ const file_state_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\x12\x16\n" +
-	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xa0\x01\n" +
+	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xcf\x01\n" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
 	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x19\n" +
 	"\astopped\x18\xdc\x01 \x01(\bR\astopped\x12\x1d\n" +
 	"\tunremoved\x18\xdd\x01 \x01(\tR\tunremoved\x12\x15\n" +
-	"\x05since\x18\xde\x01 \x01(\x03R\x05since\"=\n" +
+	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12-\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"=\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -5161,7 +5701,10 @@ const file_state_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x14\n" +
-	"\x05unset\x18\x04 \x01(\bR\x05unset\"1\n" +
+	"\x05unset\x18\x04 \x01(\bR\x05unset\"Z\n" +
+	"\vResourceSet\x125\n" +
+	"\bresource\x18\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x12\x14\n" +
+	"\x05unset\x18\x02 \x01(\bR\x05unset\"1\n" +
 	"\aTagMade\x12&\n" +
 	"\x03tag\x18\x01 \x01(\v2\x14.jobserver.state.TagR\x03tag\"!\n" +
 	"\vIdsReserved\x12\x12\n" +
@@ -5175,7 +5718,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xbd\x04\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xf5\x04\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -5190,7 +5733,8 @@ const file_state_proto_rawDesc = "" +
 	"\x04work\x18m \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
 	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
 	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\x12,\n" +
-	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\"/\n" +
+	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x126\n" +
+	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\"/\n" +
 	"\x05Piece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\":\n" +
@@ -5249,158 +5793,177 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
 	(Cause)(0),              // 2: jobserver.state.Cause
 	(*Change)(nil),          // 3: jobserver.state.Change
 	(*Job)(nil),             // 4: jobserver.state.Job
-	(*Setup)(nil),           // 5: jobserver.state.Setup
-	(*Code)(nil),            // 6: jobserver.state.Code
-	(*Var)(nil),             // 7: jobserver.state.Var
-	(*Attempt)(nil),         // 8: jobserver.state.Attempt
-	(*Matrix)(nil),          // 9: jobserver.state.Matrix
-	(*Settings)(nil),        // 10: jobserver.state.Settings
-	(*Range)(nil),           // 11: jobserver.state.Range
-	(*Runs)(nil),            // 12: jobserver.state.Runs
-	(*Restarted)(nil),       // 13: jobserver.state.Restarted
-	(*Axis)(nil),            // 14: jobserver.state.Axis
-	(*Machine)(nil),         // 15: jobserver.state.Machine
-	(*Failure)(nil),         // 16: jobserver.state.Failure
-	(*RunRef)(nil),          // 17: jobserver.state.RunRef
-	(*Obligation)(nil),      // 18: jobserver.state.Obligation
-	(*Tag)(nil),             // 19: jobserver.state.Tag
-	(*Work)(nil),            // 20: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 21: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 22: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 23: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 24: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 25: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 26: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 27: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 28: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 29: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 30: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 31: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 32: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 33: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 34: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 35: jobserver.state.Dispatched
-	(*Started)(nil),         // 36: jobserver.state.Started
-	(*Ended)(nil),           // 37: jobserver.state.Ended
-	(*NotStarted)(nil),      // 38: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 39: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 40: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 41: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 42: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 43: jobserver.state.Settled
-	(*Stopped)(nil),         // 44: jobserver.state.Stopped
-	(*MachineAdded)(nil),    // 45: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 46: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 47: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 48: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 49: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 50: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 51: jobserver.state.VarSet
-	(*TagMade)(nil),         // 52: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 53: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 54: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 55: jobserver.state.Noticed
-	(*Record)(nil),          // 56: jobserver.state.Record
-	(*Piece)(nil),           // 57: jobserver.state.Piece
-	(*State)(nil),           // 58: jobserver.state.State
-	(*Block)(nil),           // 59: jobserver.state.Block
-	(*Index)(nil),           // 60: jobserver.state.Index
+	(*Needs)(nil),           // 5: jobserver.state.Needs
+	(*Amount)(nil),          // 6: jobserver.state.Amount
+	(*Resource)(nil),        // 7: jobserver.state.Resource
+	(*Item)(nil),            // 8: jobserver.state.Item
+	(*Given)(nil),           // 9: jobserver.state.Given
+	(*Grant)(nil),           // 10: jobserver.state.Grant
+	(*Setup)(nil),           // 11: jobserver.state.Setup
+	(*Code)(nil),            // 12: jobserver.state.Code
+	(*Var)(nil),             // 13: jobserver.state.Var
+	(*Attempt)(nil),         // 14: jobserver.state.Attempt
+	(*Matrix)(nil),          // 15: jobserver.state.Matrix
+	(*Settings)(nil),        // 16: jobserver.state.Settings
+	(*Range)(nil),           // 17: jobserver.state.Range
+	(*Runs)(nil),            // 18: jobserver.state.Runs
+	(*Restarted)(nil),       // 19: jobserver.state.Restarted
+	(*Axis)(nil),            // 20: jobserver.state.Axis
+	(*Machine)(nil),         // 21: jobserver.state.Machine
+	(*Failure)(nil),         // 22: jobserver.state.Failure
+	(*RunRef)(nil),          // 23: jobserver.state.RunRef
+	(*Obligation)(nil),      // 24: jobserver.state.Obligation
+	(*Tag)(nil),             // 25: jobserver.state.Tag
+	(*Work)(nil),            // 26: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 27: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),  // 28: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 29: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 30: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 31: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 32: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 33: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 34: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 35: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 36: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 37: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 38: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 39: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 40: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 41: jobserver.state.Dispatched
+	(*Started)(nil),         // 42: jobserver.state.Started
+	(*Ended)(nil),           // 43: jobserver.state.Ended
+	(*NotStarted)(nil),      // 44: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 45: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 46: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 47: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 48: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 49: jobserver.state.Settled
+	(*Stopped)(nil),         // 50: jobserver.state.Stopped
+	(*MachineAdded)(nil),    // 51: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 52: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 53: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 54: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 55: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 56: jobserver.state.MachineCleared
+	(*VarSet)(nil),          // 57: jobserver.state.VarSet
+	(*ResourceSet)(nil),     // 58: jobserver.state.ResourceSet
+	(*TagMade)(nil),         // 59: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 60: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 61: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 62: jobserver.state.Noticed
+	(*Record)(nil),          // 63: jobserver.state.Record
+	(*Piece)(nil),           // 64: jobserver.state.Piece
+	(*State)(nil),           // 65: jobserver.state.State
+	(*Block)(nil),           // 66: jobserver.state.Block
+	(*Index)(nil),           // 67: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	21, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	23, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	24, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	25, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	26, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	27, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	28, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	29, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	31, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	32, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	33, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	34, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	30, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	22, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	35, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	36, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	37, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	38, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	39, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	40, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	41, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	43, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	42, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	45, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	46, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	47, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	48, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	49, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	50, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	51, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	52, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	54, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	53, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	55, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	44, // 34: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	7,  // 35: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	7,  // 36: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	5,  // 37: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 38: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	8,  // 39: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 40: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	6,  // 41: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	2,  // 42: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,  // 43: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	14, // 44: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	13, // 45: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	11, // 46: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	12, // 47: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	10, // 48: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	6,  // 49: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	7,  // 50: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	16, // 51: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	17, // 52: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	4,  // 53: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,  // 54: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	9,  // 55: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 56: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	14, // 57: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	11, // 58: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	8,  // 59: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	17, // 60: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	17, // 61: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	8,  // 62: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	17, // 63: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	17, // 64: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	17, // 65: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	17, // 66: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	15, // 67: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	15, // 68: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	19, // 69: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	58, // 70: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 71: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	9,  // 72: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	15, // 73: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	7,  // 74: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	19, // 75: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	54, // 76: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	18, // 77: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	20, // 78: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	59, // 79: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	60, // 80: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	57, // 81: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	82, // [82:82] is the sub-list for method output_type
-	82, // [82:82] is the sub-list for method input_type
-	82, // [82:82] is the sub-list for extension type_name
-	82, // [82:82] is the sub-list for extension extendee
-	0,  // [0:82] is the sub-list for field type_name
+	27, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	29, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	30, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	31, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	32, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	33, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	34, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	35, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	37, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	38, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	39, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	40, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	36, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	28, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	41, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	42, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	43, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	44, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	45, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	46, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	47, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	49, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	48, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	51, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	52, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	53, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	54, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	55, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	56, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	57, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	59, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	61, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	60, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	62, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	50, // 34: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	58, // 35: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	13, // 36: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	13, // 37: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	11, // 38: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 39: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	14, // 40: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 41: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	12, // 42: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	5,  // 43: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	6,  // 44: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	8,  // 45: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	10, // 46: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	8,  // 47: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,  // 48: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	9,  // 49: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	4,  // 50: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	20, // 51: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	19, // 52: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	17, // 53: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	18, // 54: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	16, // 55: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	12, // 56: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	13, // 57: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	22, // 58: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	7,  // 59: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	8,  // 60: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	23, // 61: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	9,  // 62: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	4,  // 63: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,  // 64: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	15, // 65: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	4,  // 66: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	20, // 67: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	17, // 68: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	14, // 69: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	23, // 70: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	23, // 71: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	14, // 72: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	23, // 73: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	23, // 74: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	23, // 75: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	23, // 76: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	21, // 77: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	21, // 78: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	7,  // 79: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	25, // 80: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	65, // 81: jobserver.state.Record.state:type_name -> jobserver.state.State
+	4,  // 82: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	15, // 83: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	21, // 84: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	13, // 85: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	25, // 86: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	61, // 87: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	24, // 88: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	26, // 89: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	66, // 90: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	67, // 91: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	64, // 92: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	7,  // 93: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	94, // [94:94] is the sub-list for method output_type
+	94, // [94:94] is the sub-list for method input_type
+	94, // [94:94] is the sub-list for extension type_name
+	94, // [94:94] is the sub-list for extension extendee
+	0,  // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5408,14 +5971,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[31].OneofWrappers = []any{}
+	file_state_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   58,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,89 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"jobserver/sched/statepb"
+)
+
+// needed says that a placeholder names what a job needs a share of.
+func needed(j *statepb.Job, name string) bool {
+	return slices.ContainsFunc(
+		j.Needs.GetAmounts(),
+		func(a *statepb.Amount) bool { return placeholder(a.Name) == name },
+	)
+}
+
+// canEver refuses what no machine of a class, as they are now, could ever give. A class without
+// machines may get some that can.
+func (s *State) canEver(class string, n *statepb.Needs) error {
+	if n == nil {
+		return nil
+	}
+	if why := s.poolNeverHas(n); why != "" {
+		return errorf(Invalid, "the job needs %s, and %s", NeedsText(n), why).
+			hint("`jobserver resource ls` shows what the pool has; `jobserver resource set NAME=AMOUNT` changes it")
+	}
+	c := s.classes[class]
+	if c == nil || len(c.machines) == 0 {
+		return nil
+	}
+	if err := s.checkNames(c, n); err != nil {
+		return err
+	}
+	var whys []string
+	for _, m := range c.machines {
+		why := s.neverHas(n, m)
+		if why == "" {
+			return nil
+		}
+		whys = append(whys, why)
+	}
+	if len(whys) > maxTold {
+		whys = append(whys[:maxTold], fmt.Sprintf("%d more", len(whys)-maxTold))
+	}
+	return errorf(
+		Invalid,
+		"no machine of class %s could ever run this: it needs %s, but %s",
+		class,
+		NeedsText(n),
+		strings.Join(whys, ", "),
+	).
+		hint("ask for less, or say what a machine has: `jobserver machine add ADDR %s --slots N --resource NAME=…`", class)
+}
+
+// checkNames refuses a need that is the name of no resource.
+func (s *State) checkNames(c *class, n *statepb.Needs) error {
+	known := append(sorted(s.resources), memoryName, coresName)
+	for _, m := range c.machines {
+		for _, r := range m.Resources {
+			known = append(known, r.Name)
+		}
+	}
+	slices.Sort(known)
+	known = slices.Compact(known)
+	for _, a := range n.Amounts {
+		if slices.Contains(known, a.Name) {
+			continue
+		}
+		e := errorf(
+			Invalid,
+			"no machine of class %s has a resource %q, nor has the pool",
+			c.name,
+			a.Name,
+		)
+		if near := resembling(a.Name, known); near != "" {
+			return e.hint("did you mean %s? There are %s", near, strings.Join(known, ", "))
+		}
+		return e.hint(
+			"there are %s; `jobserver machine add ADDR %s --resource %s=…` or `jobserver resource set %s=…` adds it",
+			strings.Join(known, ", "),
+			c.name,
+			a.Name,
+			a.Name,
+		)
+	}
+	return nil
+}
