@@ -14,6 +14,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/ssh"
+	"jobserver/version"
 	"jobserver/view"
 )
 
@@ -133,7 +134,7 @@ func (e *env) connect(ctx context.Context) (daemon, error) {
 }
 
 func (e *env) dialOptions() api.ClientOptions {
-	return api.ClientOptions{Client: "cli", Version: version()}
+	return api.ClientOptions{Client: "cli", Version: version.String()}
 }
 
 // connectHost reaches a daemon on another machine: its Unix socket, through SSH.
@@ -144,7 +145,7 @@ func (e *env) connectHost(ctx context.Context) (daemon, error) {
 	}
 	machine, err := e.dialHost(ctx)
 	if err != nil {
-		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.globals.Host, err).WithHint("%s", hintOf(err))
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.globals.Host, err).WithHint("%s", api.HintOf(err))
 	}
 	if path == "" {
 		path, err = remoteSocket(ctx, machine)

@@ -60,7 +60,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 
 // whyNone says why a job's results aren't on this host.
 func whyNone(job *api.Job) string {
-	if unwanted(job.CpPath, job.Results) {
+	if job.Unwanted() {
 		return "it named some, but was submitted without CP_PATH, so that nothing was copied"
 	}
 	return fmt.Sprintf("it is %s, its results are %s", job.Status, firstNonEmpty(job.ResultsStatus, "none"))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
+	"jobserver/suggest"
 )
 
 // jobGroup are the commands on jobs.
@@ -185,7 +186,7 @@ func warnClass(ctx context.Context, e *env, d daemon, class string) {
 		return // without an answer: the job is submitted, and that is what was asked for
 	}
 	text := fmt.Sprintf("no machine is in class %q by now", class)
-	if like := closest(class, names); like != "" {
+	if like := suggest.Closest(class, names); like != "" {
 		text += fmt.Sprintf("; did you mean %q?", like)
 	}
 	e.warn([]string{text})

@@ -162,7 +162,7 @@ func jobStatus(job *api.Job, now time.Time) []view.Span {
 	if job.Canceling {
 		inside = append(inside, "canceling")
 	}
-	if job.Status == statusWaiting && job.Attempt > 0 {
+	if job.Status == api.StatusWaiting && job.Attempt > 0 {
 		inside = append(inside, "retry")
 	}
 	if d, ok := statusDuration(job, now); ok && !job.Canceling {
@@ -176,9 +176,9 @@ func jobStatus(job *api.Job, now time.Time) []view.Span {
 
 func statusDuration(job *api.Job, now time.Time) (time.Duration, bool) {
 	switch job.Status {
-	case statusWaiting, statusHeld:
+	case api.StatusWaiting, api.StatusHeld:
 		return now.Sub(job.SubmittedAt), !job.SubmittedAt.IsZero()
-	case statusRunning, statusCopying:
+	case api.StatusRunning, api.StatusCopying:
 		if job.StartedAt == nil {
 			return 0, false
 		}
@@ -190,13 +190,13 @@ func statusDuration(job *api.Job, now time.Time) (time.Duration, bool) {
 // jobOutput says whether there are results, or what went wrong.
 func jobOutput(job *api.Job) []view.Span {
 	switch {
-	case job.Status == statusDone && job.ResultsStatus == "copied":
+	case job.Status == api.StatusDone && job.ResultsStatus == "copied":
 		return []view.Span{{Text: "Ready", Style: view.Green}}
-	case job.Status == statusDone && job.ResultsStatus == "failed":
+	case job.Status == api.StatusDone && job.ResultsStatus == "failed":
 		return []view.Span{{Text: "copy failed", Style: view.Red}}
-	case job.Status == statusDone && (job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
+	case job.Status == api.StatusDone && (job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
 		return []view.Span{{Text: "to copy", Style: view.Magenta}}
-	case job.Status == statusFailed || job.Status == statusLost || job.Status == statusWaiting && job.Attempt > 0:
+	case job.Status == api.StatusFailed || job.Status == api.StatusLost || job.Status == api.StatusWaiting && job.Attempt > 0:
 		return []view.Span{{Text: jobError(job)}}
 	}
 	return nil

@@ -170,15 +170,12 @@ func writeResults(out fields, job *api.Job) {
 	switch {
 	case job.CpPath != "":
 		out.join("results", firstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
-	case unwanted(job.CpPath, job.Results):
+	case job.Unwanted():
 		out.add("results", "named, but not copied: no CP_PATH was given")
 	}
 	out.list("  on machine", job.Results)
 	out.add("  on host", firstNonEmpty(job.ResultsDir, job.CpPath))
 }
-
-// unwanted says that a job has named results that nobody asked for: it was submitted without CP_PATH.
-func unwanted(cpPath string, results []string) bool { return cpPath == "" && len(results) > 0 }
 
 func writeAttempt(out fields, e *env, a api.Attempt) {
 	ended := ""

@@ -282,7 +282,7 @@ func (c *jobStat) each(ctx context.Context, e *env, columns []statColumn, take f
 	}
 	wanted := func(page *api.ListJobsReply) []api.Job {
 		return slices.DeleteFunc(page.Jobs, func(job api.Job) bool {
-			return c.Done && (job.Status != statusDone || job.ResultsStatus != "copied")
+			return c.Done && (job.Status != api.StatusDone || job.ResultsStatus != "copied")
 		})
 	}
 	if len(asks) == 1 {

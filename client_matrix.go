@@ -70,7 +70,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	}
 	sweep, err := c.spec(c.Vars, c.Times, localFiles(dir))
 	if err != nil {
-		return usageOf(err)
+		return api.Wrap(api.Usage, err)
 	}
 	m, warnings, err := matrixOfGrid(sweep)
 	if err != nil {

@@ -16,18 +16,6 @@ import (
 	"jobserver/view"
 )
 
-// The states of a job, as they cross the socket.
-const (
-	statusWaiting  = "waiting"
-	statusHeld     = "held"
-	statusRunning  = "running"
-	statusCopying  = "copying"
-	statusDone     = "done"
-	statusFailed   = "failed"
-	statusCanceled = "canceled"
-	statusLost     = "lost"
-)
-
 // format is how to print: -q is -o id.
 func (e *env) format() view.Format {
 	if e.globals.Quiet {

@@ -225,7 +225,7 @@ func TestWatch(t *testing.T) {
 	looks := 0
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
 		looks++
-		return &api.ListJobsReply{Cursor: uint64(10 * looks), Jobs: []api.Job{{JID: uint64(looks), Status: statusDone, Cmd: "true"}}}, nil
+		return &api.ListJobsReply{Cursor: uint64(10 * looks), Jobs: []api.Job{{JID: uint64(looks), Status: api.StatusDone, Cmd: "true"}}}, nil
 	})
 	var since []uint64
 	on(s.daemon, "Events", func(args *api.EventsArgs) (any, error) {
@@ -293,7 +293,7 @@ func TestNoPager(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	s := newSession(t)
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
-		return &api.ListJobsReply{Jobs: []api.Job{{JID: 1, Status: statusDone, Log: "/logs/1.1.out"}}}, nil
+		return &api.ListJobsReply{Jobs: []api.Job{{JID: 1, Status: api.StatusDone, Log: "/logs/1.1.out"}}}, nil
 	})
 	if code := s.run("log", "-l", "1"); code != exitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
 		t.Errorf("exit code %d, stderr %s", code, s.stderr.String())
@@ -305,8 +305,8 @@ func TestZeros(t *testing.T) {
 	s := newSession(t)
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
 		return &api.ListJobsReply{Jobs: []api.Job{
-			{JID: 1, Status: statusDone, Machine: "m", Slot: api.Some(0), Matrix: 9, Cell: api.Some(0), ExitCode: api.Some(0), Attempts: []api.Attempt{{Outcome: "exited", ExitCode: api.Some(0)}}},
-			{JID: 2, Status: statusWaiting},
+			{JID: 1, Status: api.StatusDone, Machine: "m", Slot: api.Some(0), Matrix: 9, Cell: api.Some(0), ExitCode: api.Some(0), Attempts: []api.Attempt{{Outcome: "exited", ExitCode: api.Some(0)}}},
+			{JID: 2, Status: api.StatusWaiting},
 		}}, nil
 	})
 	s.run("ls", "-o", "jsonl")

@@ -22,20 +22,20 @@ func sampleListing() *listing {
 	return &listing{
 		Counts: api.Counts{Waiting: 2, Held: 1, Running: 2, Copying: 1, Done: 257, Failed: 4, Canceled: 12, Lost: 1},
 		Jobs: []api.Job{
-			{JID: 17, Status: statusDone, Class: "foo", Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Machine: "clnode199.clemson.cloudlab.us:22", ResultsStatus: "copied", StartedAt: ago(5 * hour), DurationSeconds: 5400},
-			{JID: 18, Status: statusDone, Class: "foo", Cmd: "true", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 0.4, ResultsStatus: "none"},
-			{JID: 19, Status: statusDone, Class: "foo", Cmd: "make results", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 61, ResultsStatus: "failed"},
-			{JID: 20, Status: statusFailed, Class: "foo", Cmd: "./run.sh --size large --iterations 100000 --output results/large.csv", Machine: "gpu1", StartedAt: ago(2 * hour), DurationSeconds: 3725, ExitCode: api.Some(2)},
-			{JID: 21, Status: statusFailed, Class: "foo", Cmd: "leak", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 10, Signal: "SIGKILL"},
-			{JID: 22, Status: statusCanceled, Class: "foo", Cmd: "sleep 1000", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 90},
-			{JID: 23, Status: statusLost, Class: "foo", Cmd: "train", Machine: "gpu3", StartedAt: ago(30 * hour), DurationSeconds: 7200, Error: "gpu3 was rebooted while it ran"},
-			{JID: 200, Status: statusRunning, Class: "a-class-with-a-rather-long-name", Cmd: "echo 'a\x1b[31mred\x07' \u202e ; printf '\r\n'", Machine: "evil\x1b]0;title\x07", StartedAt: ago(192 * time.Second)},
-			{JID: 201, Status: statusRunning, Canceling: true, Class: "日本語", Cmd: "python 実験.py --名前 テスト --繰り返し 一〇〇 --出力 結果/日本語/とても長いファイル名.csv", Machine: "192.0.2.17:2222", StartedAt: ago(50 * hour)},
-			{JID: 202, Status: statusCopying, Class: "foo", Cmd: "dd", Machine: "gpu1", StartedAt: ago(time.Minute)},
-			{JID: 203, Status: statusWaiting, Class: "bar", Cmd: "bench {SIZE}", Vars: map[string]string{"SIZE": "4G"}, SubmittedAt: *ago(9 * 24 * hour)},
-			{JID: 204, Status: statusWaiting, Class: "bar", Cmd: "flaky", Attempt: 2, ExitCode: api.Some(1), Machine: "gpu1", SubmittedAt: *ago(30 * time.Second)},
-			{JID: 205, Status: statusHeld, Class: "bar", Cmd: "later", SubmittedAt: *ago(2 * time.Minute)},
-			{JID: 206, Status: statusRunning, Setup: true, Class: "bar", Steps: []string{"sudo apt-get update", "./build.sh -j 8"}, Machine: "gpu4", StartedAt: ago(time.Minute)},
+			{JID: 17, Status: api.StatusDone, Class: "foo", Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Machine: "clnode199.clemson.cloudlab.us:22", ResultsStatus: "copied", StartedAt: ago(5 * hour), DurationSeconds: 5400},
+			{JID: 18, Status: api.StatusDone, Class: "foo", Cmd: "true", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 0.4, ResultsStatus: "none"},
+			{JID: 19, Status: api.StatusDone, Class: "foo", Cmd: "make results", Machine: "gpu1", StartedAt: ago(hour), DurationSeconds: 61, ResultsStatus: "failed"},
+			{JID: 20, Status: api.StatusFailed, Class: "foo", Cmd: "./run.sh --size large --iterations 100000 --output results/large.csv", Machine: "gpu1", StartedAt: ago(2 * hour), DurationSeconds: 3725, ExitCode: api.Some(2)},
+			{JID: 21, Status: api.StatusFailed, Class: "foo", Cmd: "leak", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 10, Signal: "SIGKILL"},
+			{JID: 22, Status: api.StatusCanceled, Class: "foo", Cmd: "sleep 1000", Machine: "gpu2", StartedAt: ago(2 * hour), DurationSeconds: 90},
+			{JID: 23, Status: api.StatusLost, Class: "foo", Cmd: "train", Machine: "gpu3", StartedAt: ago(30 * hour), DurationSeconds: 7200, Error: "gpu3 was rebooted while it ran"},
+			{JID: 200, Status: api.StatusRunning, Class: "a-class-with-a-rather-long-name", Cmd: "echo 'a\x1b[31mred\x07' \u202e ; printf '\r\n'", Machine: "evil\x1b]0;title\x07", StartedAt: ago(192 * time.Second)},
+			{JID: 201, Status: api.StatusRunning, Canceling: true, Class: "日本語", Cmd: "python 実験.py --名前 テスト --繰り返し 一〇〇 --出力 結果/日本語/とても長いファイル名.csv", Machine: "192.0.2.17:2222", StartedAt: ago(50 * hour)},
+			{JID: 202, Status: api.StatusCopying, Class: "foo", Cmd: "dd", Machine: "gpu1", StartedAt: ago(time.Minute)},
+			{JID: 203, Status: api.StatusWaiting, Class: "bar", Cmd: "bench {SIZE}", Vars: map[string]string{"SIZE": "4G"}, SubmittedAt: *ago(9 * 24 * hour)},
+			{JID: 204, Status: api.StatusWaiting, Class: "bar", Cmd: "flaky", Attempt: 2, ExitCode: api.Some(1), Machine: "gpu1", SubmittedAt: *ago(30 * time.Second)},
+			{JID: 205, Status: api.StatusHeld, Class: "bar", Cmd: "later", SubmittedAt: *ago(2 * time.Minute)},
+			{JID: 206, Status: api.StatusRunning, Setup: true, Class: "bar", Steps: []string{"sudo apt-get update", "./build.sh -j 8"}, Machine: "gpu4", StartedAt: ago(time.Minute)},
 		},
 		Matrices: []api.Matrix{{ID: 93, Class: "foo", Cmd: "exp00010 --size {SIZE} --pages {PAGES}", Counts: api.Counts{Running: 1, Waiting: 3, Done: 248, Failed: 4, Canceled: 12}}},
 		Tags:     []api.Tag{{ID: 5, Name: "nightly", Counts: api.Counts{Done: 9, Lost: 1}}},
@@ -60,9 +60,9 @@ func TestScreens(t *testing.T) {
 		{ID: 400, Class: "bar", Cmd: "true {I}", Vars: []api.Axis{{Name: "I", Values: []string{"1"}}}, Cells: 1, Held: true, HeldWhy: "4 failures in a row on 2 machines", Counts: api.Counts{Held: 1}},
 	}
 	bulked := []api.BulkJob{
-		{JID: 17, Status: statusDone, Cmd: "true", Note: "it is done: there is nothing to cancel"},
-		{JID: 200, Status: statusRunning, Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Changed: true},
-		{JID: 204, Status: statusFailed, Cmd: "flaky", Changed: true, NewJID: 300},
+		{JID: 17, Status: api.StatusDone, Cmd: "true", Note: "it is done: there is nothing to cancel"},
+		{JID: 200, Status: api.StatusRunning, Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Changed: true},
+		{JID: 204, Status: api.StatusFailed, Cmd: "flaky", Changed: true, NewJID: 300},
 	}
 	s := newSession(t)
 	for name, draw := range map[string]func(io.Writer, *env) error{
@@ -75,7 +75,7 @@ func TestScreens(t *testing.T) {
 			return nil
 		},
 		"job-why": func(w io.Writer, e *env) error {
-			writeWhy(w, e, api.WhyReply{JID: 203, Status: statusWaiting, Summary: "all 2 machines of class bar are busy", Details: []string{"12 jobs of the class come first", "local:a runs job 206"}, Hint: "`jobserver machine ls -c bar` shows them"})
+			writeWhy(w, e, api.WhyReply{JID: 203, Status: api.StatusWaiting, Summary: "all 2 machines of class bar are busy", Details: []string{"12 jobs of the class come first", "local:a runs job 206"}, Hint: "`jobserver machine ls -c bar` shows them"})
 			return nil
 		},
 		"machine-ls":    func(_ io.Writer, e *env) error { return list(e, machines, machineColumns(e)) },
@@ -95,7 +95,7 @@ func TestScreens(t *testing.T) {
 // sampleJob has every field that show prints.
 func sampleJob() api.Job {
 	return api.Job{
-		JID: 42, Status: statusFailed, Class: "foo", Cmd: "run {SIZE}", CmdRun: "run 4G", Machine: "gpu2", Slot: api.Some(1), Matrix: 40, Cell: api.Some(1), Tag: 5, TagName: "nightly",
+		JID: 42, Status: api.StatusFailed, Class: "foo", Cmd: "run {SIZE}", CmdRun: "run 4G", Machine: "gpu2", Slot: api.Some(1), Matrix: 40, Cell: api.Some(1), Tag: 5, TagName: "nightly",
 		Priority: 3, Attempt: 2, ExitCode: api.Some(2), Error: "exited with code 2", Vars: map[string]string{"SIZE": "4G", "ALPHA": "0.5"}, Env: map[string]string{"OMP_NUM_THREADS": "8"},
 		CpPath: "/data", Results: []string{"/home/me/out.csv"}, ResultsStatus: "none", SubmittedAt: *ago(3 * time.Hour), TimeoutSeconds: 7200, MaxFailures: 3, Failures: 2, RestartOf: 12,
 		Attempts: []api.Attempt{

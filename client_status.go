@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sort"
 	"strings"
 
 	"jobserver/api"
+	"jobserver/version"
 	"jobserver/view"
 )
 
@@ -89,32 +89,8 @@ type versionCmd struct{}
 
 // Run prints the program's version.
 func (c *versionCmd) Run(_ context.Context, e *env) error {
-	_, err := fmt.Fprintf(e.stdout, "jobserver %s\n", version())
+	_, err := fmt.Fprintf(e.stdout, "jobserver %s\n", version.String())
 	return err
-}
-
-// version is the module's version, or the commit that the program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	revision, dirty := "", ""
-	for _, setting := range info.Settings {
-		switch {
-		case setting.Key == "vcs.revision":
-			revision = setting.Value[:min(12, len(setting.Value))]
-		case setting.Key == "vcs.modified" && setting.Value == "true":
-			dirty = "+dirty"
-		}
-	}
-	if revision == "" {
-		return "devel"
-	}
-	return "devel-" + revision + dirty
 }
 
 // eventsCmd is `events`.

@@ -84,22 +84,13 @@ func localFiles(dir string) grid.Files {
 func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 	g, err := s.Expand()
 	if err != nil {
-		return api.MatrixSpec{}, nil, usageOf(err)
+		return api.MatrixSpec{}, nil, api.Wrap(api.Usage, err)
 	}
 	m := api.MatrixSpec{Cells: g.Cells, Seed: s.Seed, Job: api.JobSpec{Repeat: g.Repeats}}
 	for _, a := range g.Axes {
 		m.Vars = append(m.Vars, api.Axis{Name: a.Name, Values: a.Values})
 	}
 	return m, g.Warnings, nil
-}
-
-// usageOf makes the errors of a grid or a table ones of wrong usage.
-func usageOf(err error) error {
-	told := gridError(err)
-	if e, ok := told.(*api.Error); ok {
-		e.Kind = api.Usage
-	}
-	return told
 }
 
 // submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp

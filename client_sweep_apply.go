@@ -107,7 +107,7 @@ func (c *matrixApply) read(e *env) (*grid.Experiment, string, error) {
 	}
 	x, err := grid.ParseExperiment(c.File, data, localFiles(dir))
 	if err != nil {
-		return nil, "", usageOf(err)
+		return nil, "", api.Wrap(api.Usage, err)
 	}
 	if c.Class != "" {
 		x.Class = c.Class
@@ -128,10 +128,10 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 	m.Name, m.Setup = x.Name, x.Setup
 	if m.Metrics = x.Metrics.Text; m.Metrics != "" {
 		if err := checkMetrics(m.Metrics); err != nil {
-			return nil, nil, usageOf(x.At(x.Metrics.Line, "metrics: %v", err))
+			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %v", err))
 		}
 		if x.CpPath == "" {
-			return nil, nil, usageOf(x.At(x.Metrics.Line, "metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
+			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
 		}
 	}
 	job := &m.Job
@@ -143,12 +143,12 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 	}
 	if x.Timeout.Text != "" {
 		if job.Timeout, err = view.ParseDuration(x.Timeout.Text, time.Minute); err != nil {
-			return nil, nil, usageOf(x.At(x.Timeout.Line, "timeout: %v", err))
+			return nil, nil, api.Wrap(api.Usage, x.At(x.Timeout.Line, "timeout: %v", err))
 		}
 	}
 	if x.MaxLog.Text != "" {
 		if job.MaxLog, err = view.ParseSize(x.MaxLog.Text); err != nil {
-			return nil, nil, usageOf(x.At(x.MaxLog.Line, "max_log: %v", err))
+			return nil, nil, api.Wrap(api.Usage, x.At(x.MaxLog.Line, "max_log: %v", err))
 		}
 	}
 	return &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true}, warnings, nil

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -74,11 +73,8 @@ func pinCode(ctx context.Context, e *env, d daemon, source codeSource) (*api.Cod
 	defer os.Remove(archive.Name())
 	defer archive.Close()
 	info, err := code.Pack(ctx, source.dir, archive, without...)
-	var own *code.Error
-	if errors.As(err, &own) {
-		return nil, api.Errorf(api.Usage, "%s", own.Msg).WithHint("%s", own.Hint)
-	} else if err != nil {
-		return nil, err
+	if err != nil {
+		return nil, api.Wrap(api.Usage, err)
 	}
 	if _, err := archive.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("pack the code: %w", err)

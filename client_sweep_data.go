@@ -40,13 +40,13 @@ func (s *sweepSource) load(ctx context.Context, e *env) (*stats.Data, *api.Matri
 				data.Axes = append(data.Axes, stats.Axis{Name: a.Name, Values: a.Values})
 			}
 			if match, err = s.matcher(matrix.Vars); err != nil {
-				return nil, nil, usageOf(err)
+				return nil, nil, api.Wrap(api.Usage, err)
 			}
 		}
 		for i := range page.Cells {
 			c := &page.Cells[i]
 			if ok, err := match(c); err != nil {
-				return nil, nil, usageOf(err)
+				return nil, nil, api.Wrap(api.Usage, err)
 			} else if ok {
 				data.Cells = append(data.Cells, statsCell(c))
 			}

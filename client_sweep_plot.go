@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"jobserver/api"
 	"jobserver/stats"
 	"jobserver/view"
 )
@@ -42,7 +43,7 @@ func (c *matrixPlot) Run(ctx context.Context, e *env) error {
 	var out bytes.Buffer
 	warnings, err := data.WritePlot(&out, p)
 	if err != nil {
-		return usageOf(err)
+		return api.Wrap(api.Usage, err)
 	}
 	e.warn(warnings)
 	if p.Format == file {

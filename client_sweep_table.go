@@ -36,7 +36,7 @@ func (c *matrixTable) Run(ctx context.Context, e *env) error {
 	if c.Cell != "" {
 		columns, err := stats.ParseColumns(c.Cell)
 		if err != nil {
-			return usageOf(err)
+			return api.Wrap(api.Usage, err)
 		}
 		q.Columns = columns
 	}
@@ -52,7 +52,7 @@ func (c *matrixTable) Run(ctx context.Context, e *env) error {
 	}
 	table, err := data.Pivot(q)
 	if err != nil {
-		return usageOf(err)
+		return api.Wrap(api.Usage, err)
 	}
 	e.warn(table.Warnings)
 	return writePivot(e, table, matrix)

@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"jobserver/api"
+	"jobserver/suggest"
 )
 
 // This file turns a command line as people type it into one that kong's parser takes: the command's
@@ -160,7 +161,7 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 			}
 		}
 	}
-	if like := closest(word, names); like != "" {
+	if like := suggest.Closest(word, names); like != "" {
 		return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], like), " "))
 	}
 	return err.WithHint("the commands are: %s", strings.Join(names, ", "))

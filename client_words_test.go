@@ -200,17 +200,6 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	known := []string{"ls", "list", "log", "machine", "matrix", "restart"}
-	for word, want := range map[string]string{
-		"lss": "ls", "sl": "ls", "lgo": "log", "mahcine": "machine", "matrx": "matrix", "restrat": "restart", "x": "", "frobnicate": "", "": "",
-	} {
-		if got := closest(word, known); got != want {
-			t.Errorf("closest(%q) = %q, want %q", word, got, want)
-		}
-	}
-}
-
 func FuzzPermute(f *testing.F) {
 	f.Add("job\x00stat\x00--id\x001\x00-")
 	f.Add("matrix\x00add\x00-x\x00\x00--=\x00-")

@@ -25,6 +25,7 @@ import (
 	"jobserver/sched/statepb"
 	"jobserver/snapshot"
 	"jobserver/ssh"
+	"jobserver/version"
 )
 
 // The daemon: it takes its state directory, rebuilds its state, and connects the rooms. The scheduler's loop
@@ -89,7 +90,7 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 	if err != nil {
 		return errors.Join(err, closeListener(metricsListener))
 	}
-	server.Info("the daemon is ready", "version", version(), "pid", os.Getpid(), "socket", p.socket, "state", p.settings.StateDir,
+	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", p.socket, "state", p.settings.StateDir,
 		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", p.settings.Driver)
 	err = p.run(ctx, listener, metricsListener, server)
 	if err != nil {
@@ -256,7 +257,7 @@ func (p *daemonParts) build(state *sched.State) error {
 	state.Configure(sched.Config{Driver: driver, MaxLog: int64(c.MaxLog)})
 	fleetLog := p.log.Logger("server::fleet")
 	p.fleet, err = fleet.New(fleet.Options{
-		ServerID: p.recovery.ServerID, Version: version(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
+		ServerID: p.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
 		SSH: ssh.Options{
 			ConfigFile: c.SSHConfig, Identity: c.Identity, KnownHosts: c.KnownHosts, OpenSSH: c.Transport == "openssh", Logger: fleetLog,
 		},
@@ -330,7 +331,7 @@ func (p *daemonParts) serveSocket(ctx context.Context, listener net.Listener) er
 	log := p.log.Logger("server::api")
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{
-			Version: version(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
+			Version: version.String(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
 		},
 		Register: func(ctx context.Context, peer api.Peer) []api.Method {
 			return (&service{daemonParts: p, ctx: ctx, peer: peer, log: log}).methods()

@@ -9,6 +9,7 @@ import (
 	"jobserver/metrics"
 	"jobserver/notify"
 	"jobserver/sched"
+	"jobserver/version"
 )
 
 // numbers are what `serve --metrics` tells: what happened since the start, and how things are when somebody asks.
@@ -135,7 +136,7 @@ func (n *numbers) page(ctx context.Context) (*metrics.Page, error) {
 	}
 	page.Families = append(page.Families,
 		metrics.Family{Name: "jobserver_info", Help: "Always 1; the labels tell which daemon this is.", Samples: []metrics.Sample{
-			{Labels: []metrics.Label{{Name: "version", Value: version()}, {Name: "server_id", Value: n.p.recovery.ServerID}}, Value: 1}}},
+			{Labels: []metrics.Label{{Name: "version", Value: version.String()}, {Name: "server_id", Value: n.p.recovery.ServerID}}, Value: 1}}},
 		metrics.Gauge("jobserver_start_time_seconds", "When the daemon started, in seconds since the Unix epoch.", float64(n.p.started.UnixNano())/1e9),
 		metrics.Gauge("jobserver_host_free_bytes", "What is left on the file system of the state directory.", float64(freeBytes(n.p.settings.StateDir))),
 	)

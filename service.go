@@ -8,6 +8,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/sched"
+	"jobserver/version"
 )
 
 // service answers the calls of one connection (service_*.go): it turns requests into plans and reads of the
@@ -125,7 +126,7 @@ func wireError(err error) error {
 	case sched.Internal:
 		return api.Bugf("%w", err)
 	}
-	return &api.Error{Kind: kind, Message: err.Error(), Hint: refusal.Hint}
+	return api.Wrap(kind, err)
 }
 
 // Ping says that the daemon is there, and how it is.
@@ -134,7 +135,7 @@ func (s *service) Ping(_ *api.Empty, reply *api.Status) error { return s.Status(
 // Status tells how the daemon is.
 func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 	*reply = api.Status{
-		Version: version(), PID: processID, StateDir: s.settings.StateDir, LogDir: s.settings.LogDir, Socket: s.socket,
+		Version: version.String(), PID: processID, StateDir: s.settings.StateDir, LogDir: s.settings.LogDir, Socket: s.socket,
 		Driver: s.settings.Driver, ServerID: s.recovery.ServerID, StartedAt: s.started,
 		Machines: map[string]int{}, HostFreeBytes: freeBytes(s.settings.StateDir),
 	}

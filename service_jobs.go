@@ -225,7 +225,7 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 			return err
 		}
 		*reply = api.WhyReply{JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary, Details: why.Details, Hint: why.Hint}
-		if j := s.job(st, st.Job(id), false); j.Status == statusDone && unwanted(j.CpPath, j.Results) {
+		if j := s.job(st, st.Job(id), false); j.Status == api.StatusDone && j.Unwanted() {
 			reply.Summary += ", but the results that it named were not copied: no CP_PATH was given"
 			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; `jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
 		}
@@ -296,7 +296,7 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		switch {
 		case j.ResultsStatus == "failed":
 			reply.Error = "its results were not copied: " + j.ResultsError
-		case j.Status == statusDone && unwanted(j.CpPath, j.Results):
+		case j.Status == api.StatusDone && j.Unwanted():
 			reply.Error = "the results that it named were not copied: no CP_PATH was given"
 		case j.Status == "canceled" && j.Error == "":
 			reply.Error = "was canceled"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -274,7 +273,7 @@ func (s *service) checks(
 	}
 	s.each(addrs, func(ctx context.Context, i int, addr string) {
 		if err := look(ctx, addr, &checks[i]); err != nil {
-			checks[i].Error, checks[i].Hint = err.Error(), hintOf(err)
+			checks[i].Error, checks[i].Hint = err.Error(), api.HintOf(err)
 		}
 	})
 	return checks, nil
@@ -335,13 +334,4 @@ func (s *service) trusted(args *api.TrustArgs, addr string) error {
 	})
 	s.fleet.Retry(addr)
 	return err
-}
-
-// hintOf is the next step that an error of the fleet, of ssh or of the daemon's own knows.
-func hintOf(err error) string {
-	var hinter ssh.Hinter
-	if errors.As(err, &hinter) {
-		return hinter.Hint()
-	}
-	return api.HintOf(err)
 }

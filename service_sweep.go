@@ -118,28 +118,11 @@ func planRerun(st *sched.State, id uint64, args *api.ChangeMatrixArgs) (sched.Bu
 		}
 		where, err := grid.Compile(args.Where, axes)
 		if err != nil {
-			return sched.BulkPlan{}, gridError(err)
+			return sched.BulkPlan{}, api.Wrap(api.Invalid, err)
 		}
 		match = where.Match
 	}
 	return st.PlanMatrixRestart(id, statuses, match)
-}
-
-// gridError gives the errors of grid and stats the form that users see.
-func gridError(err error) error {
-	var g *grid.Error
-	var t *stats.Error
-	switch {
-	case errors.As(err, &g):
-		return hintedError(g.Msg, g.Hint)
-	case errors.As(err, &t):
-		return hintedError(t.Msg, t.Hint)
-	}
-	return err
-}
-
-func hintedError(msg, hint string) error {
-	return &api.Error{Kind: api.Invalid, Message: msg, Hint: hint}
 }
 
 // leftOf is how long the rest of a matrix takes, nil when that is not known.

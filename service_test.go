@@ -37,7 +37,7 @@ func TestFaultsOfOurs(t *testing.T) {
 		err, want error
 	}{
 		{nil, nil},
-		{&sched.Error{Kind: sched.NotFound, Msg: "no job 3", Hint: "look"}, &api.Error{Kind: api.NotFound, Message: "no job 3", Hint: "look"}},
+		{&sched.Error{Kind: sched.NotFound, Msg: "no job 3", Next: "look"}, &api.Error{Kind: api.NotFound, Message: "no job 3", Hint: "look"}},
 		{fmt.Errorf("job 3: %w", &sched.Error{Kind: sched.Full, Msg: "full"}), &api.Error{Kind: api.Full, Message: "job 3: full"}},
 		{&sched.Error{Kind: sched.Stopping, Msg: "stopping"}, &api.Error{Kind: api.Unavailable, Message: "stopping"}},
 		{sched.ErrClosed, &api.Error{Kind: api.Unavailable, Message: "the daemon is stopping"}},

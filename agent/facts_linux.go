@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"jobserver/disk"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -30,9 +32,8 @@ func (a *agent) facts() Facts {
 		f.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
 		f.Load1 = float64(info.Loads[0]) / (1 << unix.SI_LOAD_SHIFT)
 	}
-	var fs unix.Statfs_t
-	if unix.Statfs(a.root, &fs) == nil {
-		f.FreeBytes = int64(fs.Bavail) * fs.Bsize
+	if free, err := disk.Free(a.root); err == nil {
+		f.FreeBytes = free
 	}
 	f.CPUModel = cpuModel()
 	f.KillsUserProcesses = killsUserProcesses("/", f.User)
@@ -147,14 +148,17 @@ func usableRoot(dir string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() {
 		return fmt.Errorf("%s is not a directory of ours", dir)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return &os.PathError{Op: "statfs", Path: dir, Err: err}
+	fs, err := disk.Of(dir)
+	if err != nil {
+		return err
 	}
-	if name, remote := remoteFileSystems[int64(fs.Type)&0xffffffff]; remote {
-		return fmt.Errorf("%s is on %s, not on a local disk", dir, name)
+	if fs.FUSE { // mostly sshfs, and its notices are unreliable even where it is local
+		fs.Network = "FUSE"
 	}
-	if fs.Flags&unix.ST_NOEXEC != 0 {
+	if fs.Network != "" {
+		return fmt.Errorf("%s is on %s, not on a local disk", dir, fs.Network)
+	}
+	if fs.NoExec {
 		return fmt.Errorf("%s is mounted noexec", dir)
 	}
 	probe, err := os.CreateTemp(dir, ".probe-")
@@ -162,22 +166,4 @@ func usableRoot(dir string) error {
 		return err
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
-}
-
-// remoteFileSystems are the magic numbers of statfs(2). FUSE is among them: it mostly means sshfs, and its
-// notices are unreliable even where it is local.
-var remoteFileSystems = map[int64]string{
-	0x6969:     "NFS",
-	0x517b:     "SMB",
-	0xfe534d42: "SMB",
-	0xff534d42: "CIFS",
-	0x5346414f: "AFS",
-	0x00c36400: "Ceph",
-	0x0bd00bd0: "Lustre",
-	0x47504653: "GPFS",
-	0x19830326: "BeeGFS",
-	0x01021997: "9P",
-	0x65735546: "FUSE",
-	0x7461636f: "OCFS2",
-	0x01161970: "GFS2",
 }

@@ -80,13 +80,29 @@ func KindOf(err error) Kind {
 	}
 }
 
-// HintOf is the hint of the first *Error that err wraps.
+// HintOf is the hint of the first error that err wraps and that knows the next step: an *Error, or
+// one of a room below, which has a method Hint.
 func HintOf(err error) string {
 	var e *Error
-	if errors.As(err, &e) {
+	var below interface{ Hint() string }
+	switch {
+	case errors.As(err, &e) && e.Hint != "":
 		return e.Hint
+	case errors.As(err, &below):
+		return below.Hint()
 	}
 	return ""
+}
+
+// Wrap gives an error of a room below, one with a method Hint, its kind; text and hint are its own.
+// What has a kind already keeps it, and other errors stay as they are.
+func Wrap(kind Kind, err error) error {
+	var e *Error
+	var below interface{ Hint() string }
+	if errors.As(err, &e) || !errors.As(err, &below) {
+		return err
+	}
+	return &Error{Kind: kind, Message: err.Error(), Hint: below.Hint()}
 }
 
 // AsError is err as one Error: its kind and hint, and the whole text with what wraps it.

@@ -6,6 +6,18 @@ import "time"
 // (docs/cli.md has their table): fields are only added, and none changes its meaning. A field
 // without a value is absent.
 
+// The states of a job.
+const (
+	StatusWaiting  = "waiting"
+	StatusHeld     = "held"
+	StatusRunning  = "running"
+	StatusCopying  = "copying"
+	StatusDone     = "done"
+	StatusFailed   = "failed"
+	StatusCanceled = "canceled"
+	StatusLost     = "lost"
+)
+
 // Job is one job as clients see it.
 type Job struct {
 	JID       uint64     `json:"jid"`
@@ -59,6 +71,10 @@ type Job struct {
 	RestartOf   uint64     `json:"restart_of,omitempty"`
 	NotBefore   *time.Time `json:"not_before,omitempty"` // a retry waits until then
 }
+
+// Unwanted tells whether a job has named results that nobody asked for: it was submitted without
+// CP_PATH.
+func (j *Job) Unwanted() bool { return j.CpPath == "" && len(j.Results) > 0 }
 
 // Attempt is one execution of a job on one machine.
 type Attempt struct {

@@ -44,9 +44,12 @@ type Info struct {
 }
 
 // Error is why a directory can't be packed, with the next step.
-type Error struct{ Msg, Hint string }
+type Error struct{ Msg, Next string }
 
 func (e *Error) Error() string { return e.Msg }
+
+// Hint is the next step; "" when none is known.
+func (e *Error) Hint() string { return e.Next }
 
 // entry is a file or link to be packed, as it was when it was listed.
 type entry struct {

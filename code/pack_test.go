@@ -212,7 +212,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		_, err := Pack(context.Background(), dir, io.Discard)
 		var own *Error
-		if !errors.As(err, &own) || own.Msg != want || own.Hint == "" {
+		if !errors.As(err, &own) || own.Msg != want || own.Next == "" {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

@@ -2,12 +2,11 @@ package fleet
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"jobserver/disk"
 )
 
 // diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins for one of
@@ -36,7 +35,7 @@ func (g *diskGate) wait(ctx context.Context, dir string, blocked *bool, err erro
 		if err := g.pause(ctx); err != nil {
 			return err
 		}
-		if free, err := freeBytes(dir); err != nil || free >= room {
+		if free, err := disk.Free(dir); err != nil || free >= room {
 			return nil // what else is wrong, the next try will tell
 		}
 	}
@@ -70,13 +69,4 @@ func (g *diskGate) count(more int) int {
 	defer g.mu.Unlock()
 	g.blocked += more
 	return g.blocked
-}
-
-// freeBytes is what an ordinary user may still write to dir's file system.
-func freeBytes(dir string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("look for free space in %s: %w", dir, err)
-	}
-	return int64(s.Bavail) * s.Bsize, nil
 }

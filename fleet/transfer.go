@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jobserver/agent"
+	"jobserver/disk"
 	"jobserver/failpoint"
 	"jobserver/sched"
 )
@@ -115,10 +116,8 @@ func (m *machine) space(ctx context.Context, c *copying) error {
 		if err := m.f.disk.pause(ctx); err != nil {
 			return err
 		}
-		if free, err := freeBytes(
-			existing(c.partDir()),
-		); err != nil ||
-			free >= max(m.f.opt.MinFree, room) {
+		free, err := disk.Free(existing(c.partDir()))
+		if err != nil || free >= max(m.f.opt.MinFree, room) {
 			return nil
 		}
 	}
@@ -273,7 +272,7 @@ func unique(paths []string) []string {
 
 // enough fails with errLowSpace when the disk has less than Options.MinFree left.
 func (t *transfer) enough() error {
-	free, err := freeBytes(existing(t.c.partDir()))
+	free, err := disk.Free(existing(t.c.partDir()))
 	if err != nil {
 		return err
 	}

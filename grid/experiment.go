@@ -301,7 +301,7 @@ func (r *reader) values(name string, n *yaml.Node) ([]string, error) {
 	at := func(line int, err error) error {
 		var own *Error
 		if errors.As(err, &own) {
-			return &Error{Msg: fmt.Sprintf("%s:%d: %s", r.x.File, line, strings.TrimPrefix(own.Msg, name+": ")), Hint: own.Hint}
+			return &Error{Msg: fmt.Sprintf("%s:%d: %s", r.x.File, line, strings.TrimPrefix(own.Msg, name+": ")), Next: own.Next}
 		}
 		return err
 	}

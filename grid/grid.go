@@ -73,15 +73,18 @@ func (g *Grid) Row(i int) []uint32 {
 // Error is what is wrong with a description, with the next step.
 type Error struct {
 	Msg  string
-	Hint string
+	Next string // the next step; "" when none is known
 }
 
 func (e *Error) Error() string { return e.Msg }
 
+// Hint is the next step; "" when none is known.
+func (e *Error) Hint() string { return e.Next }
+
 func errorf(format string, args ...any) *Error { return &Error{Msg: fmt.Sprintf(format, args...)} }
 
 func (e *Error) hint(format string, args ...any) *Error {
-	e.Hint = fmt.Sprintf(format, args...)
+	e.Next = fmt.Sprintf(format, args...)
 	return e
 }
 

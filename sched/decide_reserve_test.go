@@ -137,7 +137,7 @@ func TestRefusedNeeds(t *testing.T) {
 	for _, tt := range tests {
 		tt.spec.Class, tt.spec.Cmd = "x", "work"
 		_, err := w.s.PlanJobs([]JobSpec{tt.spec}, false)
-		if err == nil || !strings.Contains(err.Error(), tt.want) || err.(*Error).Hint == "" {
+		if err == nil || !strings.Contains(err.Error(), tt.want) || err.(*Error).Next == "" {
 			t.Errorf("%+v gives %v, want %q", tt.spec, err, tt.want)
 		}
 	}

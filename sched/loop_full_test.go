@@ -34,7 +34,7 @@ func TestTooMuch(t *testing.T) {
 			before := len(d.tape.batches)
 			_, err := d.plan(t.Context(), what, plan)
 			var refusal *Error
-			if !errors.As(err, &refusal) || refusal.Kind != Invalid || !strings.Contains(refusal.Hint, "split") || len(d.tape.batches) != before {
+			if !errors.As(err, &refusal) || refusal.Kind != Invalid || !strings.Contains(refusal.Next, "split") || len(d.tape.batches) != before {
 				t.Errorf("%s: %v", what, err)
 			}
 		}

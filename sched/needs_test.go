@@ -41,7 +41,7 @@ func TestParseNeeds(t *testing.T) {
 		got := AmountsText(needs)
 		if err != nil {
 			got = "-" + err.Error()
-			if err.(*Error).Hint == "" && !strings.Contains(got, "meaning") &&
+			if err.(*Error).Next == "" && !strings.Contains(got, "meaning") &&
 				!strings.Contains(got, "whole") &&
 				!strings.Contains(got, "too much") {
 				t.Errorf("%q: no hint with %v", tt.text, err)

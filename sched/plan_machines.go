@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
+	"jobserver/suggest"
 )
 
 // Requests about machines.
@@ -123,7 +124,7 @@ func (s *State) PlanResource(name, value string, unset bool) (Plan, error) {
 	if unset {
 		if s.resources[name] == nil {
 			e := errorf(NotFound, "the pool has no resource %q", name)
-			if near := resembling(name, sorted(s.resources)); near != "" {
+			if near := suggest.Closest(name, sorted(s.resources)); near != "" {
 				return Plan{}, e.hint("did you mean %s?", near)
 			}
 			return Plan{}, e.hint("`jobserver resource ls` lists them")

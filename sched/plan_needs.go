@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"jobserver/sched/statepb"
+	"jobserver/suggest"
 )
 
 // needed says that a placeholder names what a job needs a share of.
@@ -74,7 +75,7 @@ func (s *State) checkNames(c *class, n *statepb.Needs) error {
 			c.name,
 			a.Name,
 		)
-		if near := resembling(a.Name, known); near != "" {
+		if near := suggest.Closest(a.Name, known); near != "" {
 			return e.hint("did you mean %s? There are %s", near, strings.Join(known, ", "))
 		}
 		return e.hint(

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
+	"jobserver/suggest"
 )
 
 // A plan turns a request into the changes that do it, or says why it can't be done. It reads the state and
@@ -220,12 +221,12 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Value: v.Value})
 		case isUpper(name):
 			e := errorf(Invalid, "nothing defines {%s} in the %s", name, where)
-			if near := resembling(name, known); near != "" {
+			if near := suggest.Closest(name, known); near != "" {
 				return e.hint("did you mean {%s}? Known are %s. {{%s}} stands for the text itself", near, strings.Join(known, ", "), name)
 			}
 			return e.hint("known are %s; `jobserver var set %s VALUE` defines it; {{%s}} stands for the text itself", strings.Join(known, ", "), name, name)
 		default:
-			if near := resembling(name, known); near != "" {
+			if near := suggest.Closest(name, known); near != "" {
 				p.warn("{%s} stays as it is: did you mean {%s}?", name, near)
 			}
 		}
@@ -289,7 +290,7 @@ func (s *State) FindTag(name string) (uint64, error) {
 		return id, nil
 	}
 	e := errorf(NotFound, "no tag %q", name)
-	if near := resembling(name, sorted(s.tagNames)); near != "" {
+	if near := suggest.Closest(name, sorted(s.tagNames)); near != "" {
 		return 0, e.hint("did you mean %s?", near)
 	}
 	return 0, e.hint("`jobserver tag ls` lists them")
@@ -323,7 +324,7 @@ func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 	}
 	if unset && s.vars[name] == nil {
 		e := errorf(NotFound, "no variable %s", name)
-		if near := resembling(name, sorted(s.vars)); near != "" {
+		if near := suggest.Closest(name, sorted(s.vars)); near != "" {
 			return Plan{}, e.hint("did you mean %s?", near)
 		}
 		return Plan{}, e.hint("`jobserver var ls` lists them")

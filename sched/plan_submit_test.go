@@ -158,7 +158,7 @@ func TestRefused(t *testing.T) {
 		err := test.plan()
 		text := ""
 		if e, ok := err.(*Error); ok {
-			text = e.Msg + " " + e.Hint
+			text = e.Msg + " " + e.Next
 		}
 		if kindOfError(err) != test.kind || !strings.Contains(text, test.says) {
 			t.Errorf("%s: %s (%s), want %q (%s)", test.what, text, kindOfError(err), test.says, test.kind)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"jobserver/sched/statepb"
+	"jobserver/suggest"
 )
 
 // Selector is one word of the grammar that names jobs:
@@ -63,7 +64,7 @@ func ParseSelector(word string) (Selector, error) {
 			break
 		} else {
 			e := errorf(Invalid, "%q is no selector: %q is not a status", word, name)
-			if near := resembling(name, append(sorted(statusFilters), "uncopied")); near != "" {
+			if near := suggest.Closest(name, append(sorted(statusFilters), "uncopied")); near != "" {
 				return sel, e.hint("did you mean :%s?", strings.ToLower(near))
 			}
 			return sel, e.hint("statuses are %s and uncopied", strings.Join(sorted(statusFilters), ", "))
@@ -240,7 +241,7 @@ func (s *State) FindMatrix(name string) (uint64, error) {
 		return id, nil
 	}
 	e := errorf(NotFound, "no matrix %q", name)
-	if near := resembling(name, sorted(s.named)); near != "" {
+	if near := suggest.Closest(name, sorted(s.named)); near != "" {
 		return 0, e.hint("did you mean %s?", near)
 	}
 	return 0, e.hint("`jobserver matrix ls` lists them")
@@ -302,7 +303,7 @@ func (s *State) matches(id uint64, sel Selector) bool {
 // unknownClass and unknownMachine say what there is.
 func (s *State) unknownClass(name string) *Error {
 	e := errorf(NotFound, "no class %q", name)
-	if near := resembling(name, s.Classes()); near != "" {
+	if near := suggest.Closest(name, s.Classes()); near != "" {
 		return e.hint("did you mean %s?", near)
 	}
 	if classes := s.Classes(); len(classes) > 0 {
@@ -313,7 +314,7 @@ func (s *State) unknownClass(name string) *Error {
 
 func (s *State) unknownMachine(addr string) *Error {
 	e := errorf(NotFound, "no machine %q", addr)
-	if near := resembling(addr, sorted(s.machines)); near != "" {
+	if near := suggest.Closest(addr, sorted(s.machines)); near != "" {
 		return e.hint("did you mean %s?", near)
 	}
 	return e.hint("`jobserver machine ls` lists them")

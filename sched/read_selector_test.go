@@ -48,7 +48,7 @@ func TestParseSelector(t *testing.T) {
 		got, err := ParseSelector(test.word)
 		if test.err != "" {
 			e, ok := err.(*Error)
-			if !ok || e.Kind != Invalid || !strings.Contains(e.Msg+e.Hint, test.err) {
+			if !ok || e.Kind != Invalid || !strings.Contains(e.Msg+e.Next, test.err) {
 				t.Errorf("ParseSelector(%q): %v, want %q", test.word, err, test.err)
 			}
 			continue

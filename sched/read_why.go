@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jobserver/sched/statepb"
+	"jobserver/suggest"
 )
 
 // Reasoning says in plain words why a job is where it is.
@@ -80,7 +81,7 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary = fmt.Sprintf("no machine is in class %s", j.Class)
 		if classes := s.Classes(); len(classes) > 0 {
 			r.Details = append(r.Details, "the classes that have machines are "+strings.Join(classes, ", "))
-			if near := resembling(j.Class, classes); near != "" {
+			if near := suggest.Closest(j.Class, classes); near != "" {
 				r.Details = append(r.Details, fmt.Sprintf("did you mean %s?", near))
 			}
 		}

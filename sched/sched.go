@@ -121,17 +121,20 @@ const (
 type Error struct {
 	Kind Kind
 	Msg  string
-	Hint string
+	Next string // the next step
 }
 
 func (e *Error) Error() string { return e.Msg }
+
+// Hint is the next step; "" when none is known.
+func (e *Error) Hint() string { return e.Next }
 
 func errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Msg: fmt.Sprintf(format, args...)}
 }
 
 func (e *Error) hint(format string, args ...any) *Error {
-	e.Hint = fmt.Sprintf(format, args...)
+	e.Next = fmt.Sprintf(format, args...)
 	return e
 }
 

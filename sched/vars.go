@@ -132,51 +132,6 @@ func Expand(template string, limit int, value func(name string) (string, bool)) 
 	return b.String(), true
 }
 
-// resembling finds the known name that is nearest to the given one: the same but for case, or one edit away.
-func resembling(name string, known []string) string {
-	for _, k := range known {
-		if strings.EqualFold(k, name) {
-			return k
-		}
-	}
-	best, limit := "", 2
-	if len(name) < 4 {
-		limit = 1
-	}
-	for _, k := range known {
-		if d := distance(strings.ToUpper(name), strings.ToUpper(k), limit+1); d <= limit && d < len(name) {
-			best, limit = k, d-1
-		}
-		if limit < 1 {
-			break
-		}
-	}
-	return best
-}
-
-// distance is the number of insertions, deletions, replacements and exchanges of neighbours that make b of a, capped.
-func distance(a, b string, limit int) int {
-	var before, last []int // the two rows above
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before, last, row = last, row, make([]int, len(b)+1)
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			row[j] = last[j-1]
-			if a[i-1] != b[j-1] {
-				row[j] = min(last[j-1], last[j], row[j-1]) + 1
-			}
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return min(row[len(b)], limit)
-}
-
 func sorted[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

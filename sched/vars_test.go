@@ -152,14 +152,3 @@ func FuzzSplitWords(f *testing.F) {
 		}
 	})
 }
-
-func TestResembling(t *testing.T) {
-	known := []string{"default", "gpu", "MACHINE", "big-memory"}
-	for name, want := range map[string]string{
-		"defualt": "default", "Default": "default", "machine": "MACHINE", "MACHIN": "MACHINE", "gpus": "gpu", "xyz": "", "": "", "g": "", "bigmemory": "big-memory",
-	} {
-		if got := resembling(name, known); got != want {
-			t.Errorf("resembling(%q) = %q, want %q", name, got, want)
-		}
-	}
-}

@@ -7,47 +7,21 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"jobserver/disk"
 )
 
-// networkFS names the file systems that are refused, by their magic number in
-// statfs(2): their locks and syncs do not promise what the journal needs. FUSE
+// checkLocal refuses file systems whose locks and syncs do not promise what the journal needs. FUSE
 // is not among them, since it is what the root of many containers is made of.
-var networkFS = map[int64]string{
-	unix.NFS_SUPER_MAGIC:   "nfs",
-	unix.SMB_SUPER_MAGIC:   "smb",
-	unix.CIFS_SUPER_MAGIC:  "cifs",
-	unix.SMB2_SUPER_MAGIC:  "smb2",
-	unix.AFS_SUPER_MAGIC:   "afs",
-	unix.AFS_FS_MAGIC:      "afs",
-	unix.CODA_SUPER_MAGIC:  "coda",
-	unix.NCP_SUPER_MAGIC:   "ncp",
-	unix.V9FS_MAGIC:        "9p",
-	unix.CEPH_SUPER_MAGIC:  "ceph",
-	unix.OCFS2_SUPER_MAGIC: "ocfs2",
-	0x01161970:             "gfs2",
-	0x0bd00bd0:             "lustre",
-	0x19830326:             "beegfs",
-	0x47504653:             "gpfs",
-}
-
 func checkLocal(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("look at file system of %s: %w", dir, err)
+	fs, err := disk.Of(dir)
+	if err != nil {
+		return err
 	}
-	// The field is 32 bits wide on some architectures, and signed.
-	if name, ok := networkFS[int64(uint32(st.Type))]; ok {
-		return fmt.Errorf("state directory %s is on %s: %w", dir, name, ErrNetworkFS)
+	if fs.Network != "" {
+		return fmt.Errorf("state directory %s is on %s: %w", dir, fs.Network, ErrNetworkFS)
 	}
 	return nil
-}
-
-func free(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("look at file system of %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // allocate takes disk space for a part of a file. Where the file system can't,

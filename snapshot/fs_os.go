@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"jobserver/disk"
+
 	"github.com/google/renameio/v2"
 )
 
@@ -107,7 +109,7 @@ func (o osFS) Mkdir(name string) error {
 	return nil
 }
 
-func (o osFS) Free() (int64, error) { return free(o.dir) }
+func (o osFS) Free() (int64, error) { return disk.Free(o.dir) }
 
 func (o osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(o.path(name), os.O_RDWR|os.O_CREATE, 0o600)

@@ -17,7 +17,6 @@ func checkLocal(string) error {
 	return fmt.Errorf("the daemon runs on linux, not on %s", runtime.GOOS)
 }
 
-func free(string) (int64, error)            { return 0, errors.ErrUnsupported }
 func allocate(*os.File, int64, int64) error { return errors.ErrUnsupported }
 func fdatasync(f *os.File) error            { return f.Sync() }
 func dropCache(*os.File)                    {}

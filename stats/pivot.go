@@ -112,9 +112,12 @@ func (d *Data) dimension(name string) (dimension, error) {
 }
 
 // Error is what is wrong with a question, with the next step.
-type Error struct{ Msg, Hint string }
+type Error struct{ Msg, Next string }
 
 func (e *Error) Error() string { return e.Msg }
+
+// Hint is the next step; "" when none is known.
+func (e *Error) Hint() string { return e.Next }
 
 func hinted(hint, format string, args ...any) *Error {
 	return &Error{fmt.Sprintf(format, args...), hint}

@@ -202,7 +202,7 @@ func TestBadQueries(t *testing.T) {
 	} {
 		_, err := c.data.Pivot(c.q)
 		var own *Error
-		if !errors.As(err, &own) || own.Msg != c.want || own.Hint == "" {
+		if !errors.As(err, &own) || own.Msg != c.want || own.Next == "" {
 			t.Errorf("%v: %v, want %s", c.q, err, c.want)
 		}
 	}

@@ -1,20 +1,29 @@
-package main
+// Package suggest finds what a misspelt word most likely meant, for "did you mean".
+package suggest
 
-// closest is the candidate that a misspelt word most likely meant, or "": at most one edit for every
-// three letters, and two at the most, so that nothing far-fetched is proposed.
-func closest(word string, candidates []string) string {
-	best, bestDistance := "", min(2, 1+len(word)/4)+1
+import "strings"
+
+// Closest is the candidate that a misspelt word most likely meant, or "": one that differs in case
+// only, else the first with the fewest edits, of which there may be two, or one in a word of fewer
+// than four letters, so that nothing far-fetched is proposed.
+func Closest(word string, candidates []string) string {
+	folded := strings.ToUpper(word)
+	best, most := "", min(2, 1+len(word)/4)
 	for _, candidate := range candidates {
-		if d := editDistance(word, candidate, bestDistance); d < bestDistance {
-			best, bestDistance = candidate, d
+		if strings.EqualFold(candidate, word) {
+			return candidate
+		}
+		d := distance(folded, strings.ToUpper(candidate), most+1)
+		if most > 0 && d <= most && d < len(word) {
+			best, most = candidate, d-1
 		}
 	}
 	return best
 }
 
-// editDistance counts the insertions, deletions, replacements and swaps of neighbours that turn a
-// into b (optimal string alignment), or says limit when it takes that many or more.
-func editDistance(a, b string, limit int) int {
+// distance counts the insertions, deletions, replacements and swaps of neighbours that turn a into
+// b (optimal string alignment), or gives limit when it takes that many or more.
+func distance(a, b string, limit int) int {
 	if a == b {
 		return 0
 	}
@@ -22,7 +31,9 @@ func editDistance(a, b string, limit int) int {
 	if len(x)-len(y) >= limit || len(y)-len(x) >= limit {
 		return limit
 	}
-	before, above, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
+	before := make([]int, len(y)+1)
+	above := make([]int, len(y)+1)
+	row := make([]int, len(y)+1)
 	for j := range above {
 		above[j] = j
 	}

@@ -1,0 +1,22 @@
+// Package disk says what a file system is and what room it has: the one place that asks statfs(2).
+package disk
+
+// FileSystem is what is known of a mounted file system.
+type FileSystem struct {
+	// Free is what an ordinary user may still write, in bytes.
+	Free int64
+	// Network names a file system that other hosts serve or share, whose locks and notices are
+	// not to be relied on: "NFS"; "" for a local one.
+	Network string
+	// FUSE says that a program of somebody's serves it. That is mostly sshfs, but the root of a
+	// container may be one as well.
+	FUSE bool
+	// NoExec says that no program on it can be run.
+	NoExec bool
+}
+
+// Free is what an ordinary user may still write to dir's file system, in bytes.
+func Free(dir string) (int64, error) {
+	fs, err := Of(dir)
+	return fs.Free, err
+}
