@@ -52,45 +52,45 @@ type daemonParts struct {
 
 // runServe is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
 func runServe(ctx context.Context, e *env, c ServeCmd) error {
-	p := &daemonParts{settings: c, started: e.now(), now: e.now}
-	if err := p.complete(e); err != nil {
+	d := &daemonParts{settings: c, started: e.now(), now: e.now}
+	if err := d.complete(e); err != nil {
 		return err
 	}
 	// Who reads what we print may go away; that is for the log to notice. Caught and not ignored: what we start doesn't inherit it.
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, syscall.SIGPIPE)
 	defer signal.Stop(unread)
-	log, err := logging.Open(logging.Options{ConfigPath: p.settings.LogConfig, StateDir: p.settings.StateDir, Stdout: e.stdout, Stderr: e.stderr})
+	log, err := logging.Open(logging.Options{ConfigPath: d.settings.LogConfig, StateDir: d.settings.StateDir, Stdout: e.stdout, Stderr: e.stderr})
 	if err != nil {
 		return api.Errorf(api.Usage, "%v", err)
 	}
 	defer log.Close()
-	p.log = log
+	d.log = log
 	server := log.Logger("server")
-	state, err := p.open(server)
+	state, err := d.open(server)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if err := p.store.Close(); err != nil {
+		if err := d.store.Close(); err != nil {
 			server.Error("the state was not closed as it should be; nothing that was acknowledged is lost", "err", err)
 		}
 	}()
-	if err := p.build(state); err != nil {
+	if err := d.build(state); err != nil {
 		return err
 	}
 	failpoint.Hit("serve.recovered")
-	metricsListener, err := p.listenMetrics(ctx)
+	metricsListener, err := d.listenMetrics(ctx)
 	if err != nil {
 		return err
 	}
-	listener, err := api.Listen(p.socket)
+	listener, err := api.Listen(d.socket)
 	if err != nil {
 		return errors.Join(err, closeListener(metricsListener))
 	}
-	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", p.socket, "state", p.settings.StateDir,
-		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", p.settings.Driver)
-	err = p.run(ctx, listener, metricsListener, server)
+	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", d.socket, "state", d.settings.StateDir,
+		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", d.settings.Driver)
+	err = d.run(ctx, listener, metricsListener, server)
 	if err != nil {
 		server.Error("the daemon stops", "err", err)
 		var fault *sched.Error
@@ -104,14 +104,14 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 }
 
 // complete fills in what the command line left to defaults, and checks it.
-func (p *daemonParts) complete(e *env) error {
-	c := &p.settings
+func (d *daemonParts) complete(e *env) error {
+	c := &d.settings
 	var err error
 	if c.StateDir, err = filepath.Abs(c.StateDir); err != nil {
 		return fmt.Errorf("find the state directory: %w", err)
 	}
-	if p.socket = e.globals.Socket; p.socket == "" {
-		p.socket = filepath.Join(c.StateDir, "socket")
+	if d.socket = e.globals.Socket; d.socket == "" {
+		d.socket = filepath.Join(c.StateDir, "socket")
 	}
 	if c.LogDir == "" {
 		c.LogDir = filepath.Join(c.StateDir, "logs")
@@ -128,12 +128,12 @@ func (p *daemonParts) complete(e *env) error {
 			return api.Errorf(api.Usage, "%s can't be used: %v", file.flag, err).WithHint("without it no machine could be reached")
 		}
 	}
-	return p.completeDriver()
+	return d.completeDriver()
 }
 
 // completeDriver finds the driver, if there is one.
-func (p *daemonParts) completeDriver() (err error) {
-	c := &p.settings
+func (d *daemonParts) completeDriver() (err error) {
+	c := &d.settings
 	if c.Driver == "" {
 		if len(c.DriverArg) > 0 {
 			return api.Errorf(api.Usage, "--driver-arg is given without a driver")
@@ -155,11 +155,11 @@ func (p *daemonParts) completeDriver() (err error) {
 
 // stateMinFree is what has to be free on the state directory's disk for new work: less than what results have to leave,
 // as the journal takes little.
-func (p *daemonParts) stateMinFree() int64 { return int64(p.settings.MinFree) / 16 }
+func (d *daemonParts) stateMinFree() int64 { return int64(d.settings.MinFree) / 16 }
 
 // build makes fleet and loop. Each needs the other: the loop is there before the fleet reports anything.
-func (p *daemonParts) build(state *sched.State) error {
-	c := &p.settings
+func (d *daemonParts) build(state *sched.State) error {
+	c := &d.settings
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's own file: %w", err)
@@ -168,42 +168,42 @@ func (p *daemonParts) build(state *sched.State) error {
 	if c.Driver != "" {
 		driver = append([]string{c.Driver}, c.DriverArg...)
 	}
-	p.unlogged = state.Changes()
+	d.unlogged = state.Changes()
 	state.Configure(sched.Config{Driver: driver, MaxLog: int64(c.MaxLog)})
-	fleetLog := p.log.Logger("server::fleet")
-	p.fleet, err = fleet.New(fleet.Options{
-		ServerID: p.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
+	fleetLog := d.log.Logger("server::fleet")
+	d.fleet, err = fleet.New(fleet.Options{
+		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
 		SSH: ssh.Options{
 			ConfigFile: c.SSHConfig, Identity: c.Identity, KnownHosts: c.KnownHosts, OpenSSH: c.Transport == "openssh", Logger: fleetLog,
 		},
 		MaxLog: int64(c.MaxLog), MinFree: int64(c.MinFree),
-		Report: func(o sched.Outcome) { p.loop.Report(o) },
+		Report: func(o sched.Outcome) { d.loop.Report(o) },
 		Log:    fleetLog,
 	})
 	if err != nil {
 		return err
 	}
-	if p.teller, err = newTeller(p, state); err != nil {
+	if d.teller, err = newTeller(d, state); err != nil {
 		return err
 	}
-	p.watcher = newWatcher(p, p.teller)
-	saving := p.log.Logger("server::snapshot")
-	durable := journal{store: p.store, log: saving}
+	d.watcher = newWatcher(d, d.teller)
+	saving := d.log.Logger("server::snapshot")
+	durable := journal{store: d.store, log: saving}
 	if c.Metrics != "" {
-		p.numbers = newNumbers(p, state)
-		durable.took = p.numbers.commit.Observe
+		d.numbers = newNumbers(d, state)
+		durable.took = d.numbers.commit.Observe
 	}
-	p.loop = sched.NewLoop(state, durable, p.fleet, sched.LoopOptions{
-		Now: time.Now, Token: newToken, MinFree: p.stateMinFree(),
+	d.loop = sched.NewLoop(state, durable, d.fleet, sched.LoopOptions{
+		Now: time.Now, Token: newToken, MinFree: d.stateMinFree(),
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
-	p.code = newCodeKeeper(p)
+	d.code = newCodeKeeper(d)
 	return nil
 }
 
 // run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket goes first,
 // then the loop, then the fleet.
-func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
+func (d *daemonParts) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -219,48 +219,48 @@ func (p *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 	group.Go(func() error {
 		defer stopFleet()
 		defer stopServing()
-		return p.loop.Run(looping)
+		return d.loop.Run(looping)
 	})
-	group.Go(func() error { return p.fleet.Run(fleeting) })
-	group.Go(func() error { p.log.Run(fleeting); return nil })
-	group.Go(func() error { p.logEvents(fleeting); return nil })
-	group.Go(func() error { p.teller.run(fleeting); return nil })
-	group.Go(func() error { p.teller.notifier.Run(fleeting); return nil })
-	group.Go(func() error { p.watcher.run(fleeting); return nil })
-	group.Go(func() error { p.code.run(fleeting); return nil })
-	group.Go(func() error { p.sweepLogs(fleeting); return nil })
-	if p.numbers != nil {
-		group.Go(func() error { p.numbers.follow(fleeting); return nil })
-		group.Go(func() error { return p.serveMetrics(serving, metricsListener) })
+	group.Go(func() error { return d.fleet.Run(fleeting) })
+	group.Go(func() error { d.log.Run(fleeting); return nil })
+	group.Go(func() error { d.logEvents(fleeting); return nil })
+	group.Go(func() error { d.teller.run(fleeting); return nil })
+	group.Go(func() error { d.teller.notifier.Run(fleeting); return nil })
+	group.Go(func() error { d.watcher.run(fleeting); return nil })
+	group.Go(func() error { d.code.run(fleeting); return nil })
+	group.Go(func() error { d.sweepLogs(fleeting); return nil })
+	if d.numbers != nil {
+		group.Go(func() error { d.numbers.follow(fleeting); return nil })
+		group.Go(func() error { return d.serveMetrics(serving, metricsListener) })
 	}
 	group.Go(func() error {
 		defer stopLoop()
-		return p.serveSocket(serving, listener)
+		return d.serveSocket(serving, listener)
 	})
-	group.Go(func() error { p.reload(fleeting, hangup, log); return nil })
+	group.Go(func() error { d.reload(fleeting, hangup, log); return nil })
 	return group.Wait()
 }
 
 // serveSocket answers clients until ctx ends.
-func (p *daemonParts) serveSocket(ctx context.Context, listener net.Listener) error {
-	log := p.log.Logger("server::api")
+func (d *daemonParts) serveSocket(ctx context.Context, listener net.Listener) error {
+	log := d.log.Logger("server::api")
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{
-			Version: version.String(), ServerID: p.recovery.ServerID, PID: os.Getpid(), StateDir: p.settings.StateDir, UID: os.Getuid(),
+			Version: version.String(), ServerID: d.recovery.ServerID, PID: os.Getpid(), StateDir: d.settings.StateDir, UID: os.Getuid(),
 		},
 		Register: func(ctx context.Context, peer api.Peer) []api.Method {
-			return (&service{daemonParts: p, ctx: ctx, peer: peer, log: log}).methods()
+			return (&service{daemonParts: d, ctx: ctx, peer: peer, log: log}).methods()
 		},
 		Logger: log,
 	})
 }
 
 // reload reads the log configuration again at each hangup.
-func (p *daemonParts) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
+func (d *daemonParts) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
 	for {
 		select {
 		case <-hangup:
-			if err := p.log.Reload(); err != nil {
+			if err := d.log.Reload(); err != nil {
 				log.Error("the log configuration was not taken over; the one before stays", "err", err)
 			}
 		case <-ctx.Done():

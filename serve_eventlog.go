@@ -9,11 +9,11 @@ import (
 
 // logEvents writes what happens to the daemon's log. It follows at its own pace: a console that blocks
 // doesn't hold up the scheduler.
-func (p *daemonParts) logEvents(ctx context.Context) {
-	log := p.log.Logger("server::sched")
-	cursor := p.unlogged
+func (d *daemonParts) logEvents(ctx context.Context) {
+	log := d.log.Logger("server::sched")
+	cursor := d.unlogged
 	for {
-		events, next, gap, err := p.loop.Events().After(ctx, cursor, 1000)
+		events, next, gap, err := d.loop.Events().After(ctx, cursor, 1000)
 		if err != nil || ctx.Err() != nil {
 			return
 		}

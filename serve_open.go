@@ -16,37 +16,37 @@ import (
 )
 
 // open takes the state directory and rebuilds the state from it.
-func (p *daemonParts) open(log *slog.Logger) (*sched.State, error) {
-	store, recovery, err := snapshot.Open(p.settings.StateDir, snapshot.Options{
-		AllowFail: p.settings.AllowSnapFail, MinFree: p.stateMinFree(),
+func (d *daemonParts) open(log *slog.Logger) (*sched.State, error) {
+	store, recovery, err := snapshot.Open(d.settings.StateDir, snapshot.Options{
+		AllowFail: d.settings.AllowSnapFail, MinFree: d.stateMinFree(),
 	})
 	if err != nil {
-		return nil, stateError(p.settings.StateDir, err)
+		return nil, stateError(d.settings.StateDir, err)
 	}
-	p.store, p.recovery = store, recovery
+	d.store, d.recovery = store, recovery
 	failpoint.Hit("serve.opened")
 	for _, notice := range recovery.Notices {
 		log.Warn(notice)
 	}
-	state, err := p.replay()
+	state, err := d.replay()
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return state, nil
 }
 
-func (p *daemonParts) replay() (*sched.State, error) {
+func (d *daemonParts) replay() (*sched.State, error) {
 	// What is read leaves much garbage beside a state that only grows: collected early, it doesn't double the daemon's memory.
 	defer debug.SetGCPercent(debug.SetGCPercent(30))
 	restorer := sched.NewRestorer()
-	if err := p.recovery.Replay(restorer.Record, restorer.Change); err != nil {
-		return nil, fmt.Errorf("rebuild the state from %s: %w", p.settings.StateDir, err)
+	if err := d.recovery.Replay(restorer.Record, restorer.Change); err != nil {
+		return nil, fmt.Errorf("rebuild the state from %s: %w", d.settings.StateDir, err)
 	}
 	state, err := restorer.State()
 	if err != nil {
-		return nil, fmt.Errorf("rebuild the state from %s: %w", p.settings.StateDir, err)
+		return nil, fmt.Errorf("rebuild the state from %s: %w", d.settings.StateDir, err)
 	}
-	return state, p.reserveIDs(state)
+	return state, d.reserveIDs(state)
 }
 
 // farID is how far the logs may be ahead of the state: each id that is reserved takes 13 bytes of memory.
@@ -54,29 +54,29 @@ const farID = 100_000_000
 
 // reserveIDs lets ids go on above those that a history which couldn't be loaded has given out: logs and results bear them.
 // Nobody gets an id before. A start that dies on the way leaves the mark by which the next one begins it anew.
-func (p *daemonParts) reserveIDs(state *sched.State) error {
+func (d *daemonParts) reserveIDs(state *sched.State) error {
 	next := state.NextID()
-	highest, err := fleet.HighestLog(p.settings.LogDir, next+farID)
+	highest, err := fleet.HighestLog(d.settings.LogDir, next+farID)
 	if err != nil {
 		return err
 	}
-	if highest >= next && !p.recovery.Unreserved {
-		p.log.Logger("server").Warn("there are logs of jobs that the state has never known; ids go on above theirs", "next", next, "highest", highest)
+	if highest >= next && !d.recovery.Unreserved {
+		d.log.Logger("server").Warn("there are logs of jobs that the state has never known; ids go on above theirs", "next", next, "highest", highest)
 	}
-	if p.recovery.Unreserved {
-		if err := p.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
+	if d.recovery.Unreserved {
+		if err := d.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
 			return fmt.Errorf("look for the highest id in what was set aside: %w", err)
 		}
 		failpoint.Hit("serve.salvaged")
 	}
 	if highest >= next {
-		if err := p.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}}); err != nil {
+		if err := d.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}}); err != nil {
 			return err
 		}
 		failpoint.Hit("serve.reserved")
 	}
-	if p.recovery.Unreserved {
-		if err := p.recovery.Reserved(); err != nil {
+	if d.recovery.Unreserved {
+		if err := d.recovery.Reserved(); err != nil {
 			return fmt.Errorf("note that the ids of what was set aside are reserved: %w", err)
 		}
 	}
@@ -84,13 +84,13 @@ func (p *daemonParts) reserveIDs(state *sched.State) error {
 }
 
 // commitAlone makes one change durable before the loop runs.
-func (p *daemonParts) commitAlone(state *sched.State, c *sched.Change) error {
+func (d *daemonParts) commitAlone(state *sched.State, c *sched.Change) error {
 	record, err := sched.Encode(c)
 	if err == nil {
 		err = state.Apply(c)
 	}
 	if err == nil {
-		err = p.store.Commit([][]byte{record})
+		err = d.store.Commit([][]byte{record})
 	}
 	if err != nil {
 		return fmt.Errorf("reserve the ids of the history that was set aside: %w", err)
