@@ -27,7 +27,7 @@ type env struct {
 	stderr io.Writer
 	getenv func(string) string
 	now    func() time.Time
-	dial   func(ctx context.Context) (daemon, error) // nil: as the flags say
+	dial   func(ctx context.Context) (Daemon, error) // nil: as the flags say
 
 	ssh       ssh.Options // for --host; the zero ones take the user's configuration
 	globals   globals
@@ -52,8 +52,8 @@ type globals struct {
 	Help    bool   `name:"help" short:"h" help:"Explain the command."`
 }
 
-// daemon is what commands need of the connection: api.Client is one, and tests bring their own.
-type daemon interface {
+// Daemon is what commands need of the connection: api.Client is one, and tests bring their own.
+type Daemon interface {
 	Call(ctx context.Context, method string, args, reply any) error
 	Close() error
 }
@@ -70,7 +70,7 @@ func call[Reply any](ctx context.Context, e *env, method string, args any) (*Rep
 
 // ask asks on a connection that is there. The reply is a new
 // one each time: gob leaves a field alone that isn't sent.
-func ask[Reply any](ctx context.Context, d daemon, method string, args any) (*Reply, error) {
+func ask[Reply any](ctx context.Context, d Daemon, method string, args any) (*Reply, error) {
 	reply := new(Reply)
 	if err := d.Call(ctx, method, args, reply); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (e *env) findDaemon(words []string) {
 }
 
 // connect reaches the daemon that the global flags name.
-func (e *env) connect(ctx context.Context) (daemon, error) {
+func (e *env) connect(ctx context.Context) (Daemon, error) {
 	if e.configErr != nil {
 		return nil, e.configErr
 	}
@@ -138,7 +138,7 @@ func (e *env) dialOptions() api.ClientOptions {
 }
 
 // connectHost reaches a daemon on another machine: its Unix socket, through SSH.
-func (e *env) connectHost(ctx context.Context) (daemon, error) {
+func (e *env) connectHost(ctx context.Context) (Daemon, error) {
 	path, err := e.namedSocket()
 	if err != nil {
 		return nil, err
@@ -169,13 +169,13 @@ func (e *env) connectHost(ctx context.Context) (daemon, error) {
 
 // remoteDaemon also owns the SSH connection below it.
 type remoteDaemon struct {
-	daemon
+	Daemon
 	machine ssh.Conn
 }
 
 // Close ends both.
 func (r remoteDaemon) Close() error {
-	err := r.daemon.Close()
+	err := r.Daemon.Close()
 	if closeErr := r.machine.Close(); err == nil {
 		err = closeErr
 	}

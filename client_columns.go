@@ -91,7 +91,7 @@ func machineState(e *env, m api.Machine) string {
 		also = append(also, "resting")
 	}
 	if n := len(m.Orphans); n > 0 {
-		also = append(also, counted(n, "orphan"))
+		also = append(also, view.Counted(n, "orphan"))
 	}
 	if len(also) > 0 {
 		state += " (" + strings.Join(also, ", ") + ")"

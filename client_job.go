@@ -44,7 +44,7 @@ type selectors struct {
 
 // connect reaches the daemon, and gives the words to send to it.
 // Those of stdin are read first: they may be long in coming.
-func (s selectors) connect(ctx context.Context, e *env) (words []string, d daemon, err error) {
+func (s selectors) connect(ctx context.Context, e *env) (words []string, d Daemon, err error) {
 	if words, err = expandStdin(e, s.JID); err != nil {
 		return nil, nil, err
 	}
@@ -148,7 +148,7 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 }
 
 // attend stays with the new jobs until they have ended, or somebody has enough of it.
-func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) error {
+func (c *jobAdd) attend(ctx context.Context, e *env, d Daemon, jids []uint64) error {
 	e.note("%s", jobWord(jids))
 	err := c.followOrWait(ctx, e, d, jids)
 	if ctx.Err() != nil {
@@ -161,7 +161,7 @@ func (c *jobAdd) attend(ctx context.Context, e *env, d daemon, jids []uint64) er
 	return err
 }
 
-func (c *jobAdd) followOrWait(ctx context.Context, e *env, d daemon, jids []uint64) error {
+func (c *jobAdd) followOrWait(ctx context.Context, e *env, d Daemon, jids []uint64) error {
 	ids := make([]string, len(jids))
 	jobs := make([]api.Job, len(jids))
 	for i, id := range jids {
@@ -177,7 +177,7 @@ func (c *jobAdd) followOrWait(ctx context.Context, e *env, d daemon, jids []uint
 
 // warnClass tells someone who submits to a class without
 // machines, which is allowed, since they may be set up later.
-func warnClass(ctx context.Context, e *env, d daemon, class string) {
+func warnClass(ctx context.Context, e *env, d Daemon, class string) {
 	if e.globals.Quiet {
 		return // a script's calls are counted in milliseconds
 	}
@@ -193,7 +193,7 @@ func warnClass(ctx context.Context, e *env, d daemon, class string) {
 }
 
 // classNames are the classes that there are.
-func classNames(ctx context.Context, d daemon) ([]string, error) {
+func classNames(ctx context.Context, d Daemon) ([]string, error) {
 	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
 	if err != nil {
 		return nil, err
@@ -237,7 +237,7 @@ func idRange(ids []uint64) string {
 const waitPoll = 30 * time.Second
 
 // jobsFull are the jobs that the selectors match, with all that is known of them, in order of id.
-func jobsFull(ctx context.Context, d daemon, words []string) ([]api.Job, error) {
+func jobsFull(ctx context.Context, d Daemon, words []string) ([]api.Job, error) {
 	var jobs []api.Job
 	args := api.ListJobsArgs{Selectors: words, Full: true}
 	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
@@ -251,7 +251,7 @@ func jobsFull(ctx context.Context, d daemon, words []string) ([]api.Job, error) 
 }
 
 // eachPage lists jobs page by page. The daemon makes the next one while page looks at the one before.
-func eachPage(ctx context.Context, d daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
+func eachPage(ctx context.Context, d Daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reply, err := ask[api.ListJobsReply](ctx, d, "ListJobs", &args)

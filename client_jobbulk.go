@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"jobserver/api"
+	"jobserver/view"
 )
 
 // bulkLimit is how many jobs a command changes without being asked twice.
@@ -130,7 +131,7 @@ func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api
 }
 
 // changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
-func changeJobs(ctx context.Context, e *env, d daemon, args api.BulkArgs) (*api.BulkReply, error) {
+func changeJobs(ctx context.Context, e *env, d Daemon, args api.BulkArgs) (*api.BulkReply, error) {
 	reply, err := ask[api.BulkReply](ctx, d, "Bulk", &args)
 	if err != nil && ctx.Err() != nil {
 		e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(args.Selectors))
@@ -148,7 +149,7 @@ func usesStdin(words []string) bool {
 }
 
 // confirmBulk asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
-func confirmBulk(ctx context.Context, e *env, d daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+func confirmBulk(ctx context.Context, e *env, d Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
 	dry := args
 	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
 	would, err := ask[api.BulkReply](ctx, d, "Bulk", &dry)
@@ -290,7 +291,7 @@ func bulkDone(reply *api.BulkReply, args api.BulkArgs) string {
 	}
 	who := fmt.Sprintf("%d of %d jobs", reply.Changed, reply.Total)
 	if reply.Changed == reply.Total {
-		who = counted(reply.Total, "job")
+		who = view.Counted(reply.Total, "job")
 	}
 	return fmt.Sprintf("%s %s%s", who, would, opDone(args.Op))
 }

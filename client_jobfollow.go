@@ -21,7 +21,7 @@ type followOptions struct {
 
 // followJobs prints what the jobs have written and what they write, until all have ended. The lines of
 // several jobs are told apart by the job's id before each.
-func followJobs(ctx context.Context, e *env, d daemon, jobs []api.Job, opt followOptions) error {
+func followJobs(ctx context.Context, e *env, d Daemon, jobs []api.Job, opt followOptions) error {
 	lines := &lineLock{}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
@@ -48,7 +48,7 @@ func followJobs(ctx context.Context, e *env, d daemon, jobs []api.Job, opt follo
 }
 
 // followStream follows one stream of a job, through its attempts and, of a setup, their steps.
-func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
+func followStream(ctx context.Context, d Daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
 	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: waitPoll}
 	for {
 		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)
@@ -80,7 +80,7 @@ func followStream(ctx context.Context, d daemon, job api.Job, opt followOptions,
 
 // nextLog makes args those of the log that comes after an ended one: the attempt's next step, else the next
 // attempt's first. If neither is there yet, it waits; more is false when the job has ended without.
-func nextLog(ctx context.Context, d daemon, args *api.LogArgs, onlyAttempt bool) (more bool, err error) {
+func nextLog(ctx context.Context, d Daemon, args *api.LogArgs, onlyAttempt bool) (more bool, err error) {
 	step, attempt := *args, *args
 	step.Step, step.Offset, step.Wait = args.Step+1, 0, 0
 	attempt.Attempt, attempt.Step, attempt.Offset, attempt.Wait = args.Attempt+1, 0, 0, 0

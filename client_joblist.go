@@ -72,7 +72,7 @@ func (c *jobLs) Run(ctx context.Context, e *env) error {
 }
 
 // request is what to ask the daemon for.
-func (c *jobLs) request(ctx context.Context, e *env, d daemon, words []string) (api.ListJobsArgs, error) {
+func (c *jobLs) request(ctx context.Context, e *env, d Daemon, words []string) (api.ListJobsArgs, error) {
 	args := api.ListJobsArgs{
 		Selectors: words,
 		Running:   c.Running,
@@ -116,7 +116,7 @@ func rememberLine(ctx context.Context, e *env, selector string) error {
 }
 
 // fetchListing asks for all pages.
-func fetchListing(ctx context.Context, d daemon, args api.ListJobsArgs) (*listing, error) {
+func fetchListing(ctx context.Context, d Daemon, args api.ListJobsArgs) (*listing, error) {
 	found := new(listing)
 	first := true
 	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
@@ -132,7 +132,7 @@ func fetchListing(ctx context.Context, d daemon, args api.ListJobsArgs) (*listin
 }
 
 // streamJobs prints the jobs page by page: a million of them needn't fit into memory.
-func streamJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) error {
+func streamJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) error {
 	out, err := newJobWriter(e)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func streamJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) er
 const watchPause = 200 * time.Millisecond
 
 // watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a timer.
-func watchJobs(ctx context.Context, e *env, d daemon, args api.ListJobsArgs) error {
+func watchJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) error {
 	for {
 		found, err := fetchListing(ctx, d, args)
 		if err != nil {

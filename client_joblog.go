@@ -73,7 +73,7 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 }
 
 // jobs are those whose logs are asked for.
-func (c *jobLog) jobs(ctx context.Context, d daemon, words []string) ([]api.Job, error) {
+func (c *jobLog) jobs(ctx context.Context, d Daemon, words []string) ([]api.Job, error) {
 	if !c.Running {
 		return jobsFull(ctx, d, words)
 	}
@@ -149,7 +149,7 @@ func (c *jobLog) path(e *env, path string) string {
 func (e *env) remote() bool { return e.globals.Host != "" }
 
 // page shows the logs in less: by their paths where it can read them, else through a pipe.
-func (c *jobLog) page(ctx context.Context, e *env, d daemon, logs []logFile) error {
+func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) error {
 	var args []string
 	if c.Raw {
 		args = append(args, "-R")
@@ -201,7 +201,7 @@ func (e *env) runPager(cmd *exec.Cmd, feed func(io.Writer) error) error {
 }
 
 // catLogs writes what is in the logs: read here where the files are, else through the socket.
-func catLogs(ctx context.Context, e *env, d daemon, logs []logFile, w io.Writer) error {
+func catLogs(ctx context.Context, e *env, d Daemon, logs []logFile, w io.Writer) error {
 	for _, log := range logs {
 		var err error
 		if e.remote() {
@@ -246,7 +246,7 @@ func copyLog(log logFile, w io.Writer) error {
 const logChunk = 1 << 20
 
 // fetchLog writes what a log holds by now, through the socket.
-func fetchLog(ctx context.Context, d daemon, log logFile, w io.Writer) error {
+func fetchLog(ctx context.Context, d Daemon, log logFile, w io.Writer) error {
 	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr, Max: logChunk}
 	for {
 		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)

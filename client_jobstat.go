@@ -303,7 +303,7 @@ func (c *jobStat) each(ctx context.Context, e *env, columns []statColumn, take f
 }
 
 // questions are what the daemon is asked: together their answers are the jobs that the flags select.
-func (c *jobStat) questions(ctx context.Context, d daemon, words []string, columns []statColumn) ([]api.ListJobsArgs, error) {
+func (c *jobStat) questions(ctx context.Context, d Daemon, words []string, columns []statColumn) ([]api.ListJobsArgs, error) {
 	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == "vars" })
 	var asks []api.ListJobsArgs
 	// One call may answer with a page of jobs only, and each page would be sent all of 100,000 words again.
@@ -325,7 +325,7 @@ func (c *jobStat) questions(ctx context.Context, d daemon, words []string, colum
 
 // firstJob is the first id that the selector stands for. A number stands for itself where there is no such job any
 // more: a script may go on from the last job that it has seen, though it was forgotten.
-func firstJob(ctx context.Context, d daemon, selector string) (uint64, error) {
+func firstJob(ctx context.Context, d Daemon, selector string) (uint64, error) {
 	jobs, err := jobsFull(ctx, d, []string{selector})
 	if err == nil {
 		return jobs[0].JID, nil

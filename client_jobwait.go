@@ -27,7 +27,7 @@ func (c *jobWait) Run(ctx context.Context, e *env) error {
 
 // waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
 // codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
-func waitFor(ctx context.Context, e *env, d daemon, words []string, limit time.Duration) error {
+func waitFor(ctx context.Context, e *env, d Daemon, words []string, limit time.Duration) error {
 	var deadline time.Time
 	if limit > 0 {
 		deadline = e.now().Add(limit)
@@ -113,7 +113,7 @@ func waitResult(e *env, words []string, reply *api.WaitReply) error {
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", counted(c.Uncopied, "job"), e.name, which, e.name, which)
+		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.name, which, e.name, which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
 		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)

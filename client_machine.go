@@ -247,7 +247,7 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 
 // confirmMachines asks before more machines are changed, or with
 // them more jobs canceled, than may be without asking.
-func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachinesArgs, canAsk bool) error {
+func confirmMachines(ctx context.Context, e *env, d Daemon, args api.ChangeMachinesArgs, canAsk bool) error {
 	cancels := args.Op == api.MachineRemove // however few machines there are, many jobs may run there
 	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= bulkLimit {
 		return nil
@@ -266,9 +266,9 @@ func confirmMachines(ctx context.Context, e *env, d daemon, args api.ChangeMachi
 	if len(would.Machines) <= bulkLimit && jobs <= bulkLimit {
 		return nil
 	}
-	question := fmt.Sprintf("%s %s", machineVerb(args.Op), counted(len(would.Machines), "machine"))
+	question := fmt.Sprintf("%s %s", machineVerb(args.Op), view.Counted(len(would.Machines), "machine"))
 	if jobs > 0 {
-		question += fmt.Sprintf(", with %s running there", counted(jobs, "job"))
+		question += fmt.Sprintf(", with %s running there", view.Counted(jobs, "job"))
 	}
 	return e.sure(ctx, question, canAsk)
 }
@@ -311,14 +311,7 @@ func (e *env) printMachines(machines []api.Machine, done string) error {
 		}
 	}
 	if len(machines) > 0 {
-		e.note("%s %s", counted(len(machines), "machine"), done)
+		e.note("%s %s", view.Counted(len(machines), "machine"), done)
 	}
 	return nil
-}
-
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

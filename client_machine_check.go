@@ -101,7 +101,7 @@ func (c *machineTrust) Run(ctx context.Context, e *env) error {
 }
 
 // record asks about the keys that known_hosts lacks, and has those recorded.
-func (c *machineTrust) record(ctx context.Context, e *env, d daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
+func (c *machineTrust) record(ctx context.Context, e *env, d Daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
 	prints := map[string]string{}
 	changed := 0
 	for _, check := range checks {
@@ -117,10 +117,10 @@ func (c *machineTrust) record(ctx context.Context, e *env, d daemon, selector ap
 		return checksFailed(e, checks)
 	}
 	if !e.interactive() {
-		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", counted(len(prints), "host key")).
+		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", view.Counted(len(prints), "host key")).
 			WithHint("--yes records them without a comparison")
 	}
-	question := fmt.Sprintf("record %s", counted(len(prints), "host key"))
+	question := fmt.Sprintf("record %s", view.Counted(len(prints), "host key"))
 	if changed > 0 {
 		question = fmt.Sprintf("%s, of which %d differ from what is known", question, changed)
 	}
@@ -131,6 +131,6 @@ func (c *machineTrust) record(ctx context.Context, e *env, d daemon, selector ap
 	if err != nil {
 		return err
 	}
-	e.note("recorded %s", counted(len(prints), "host key"))
+	e.note("recorded %s", view.Counted(len(prints), "host key"))
 	return checksFailed(e, reply.Checks)
 }

@@ -63,7 +63,7 @@ func (c *machineSetup) Run(ctx context.Context, e *env) error {
 
 // warnNoClass tells someone who named no class what that means. The name of one among the machines or commands is
 // most likely the class that was meant; it may be what it looks like, too, and so it is no error.
-func (c *machineSetup) warnNoClass(ctx context.Context, e *env, d daemon, args *api.SetupArgs) {
+func (c *machineSetup) warnNoClass(ctx context.Context, e *env, d Daemon, args *api.SetupArgs) {
 	e.warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these machines are in none, and get no jobs until `%s machine mv` puts them into one", e.name)})
 	names, err := classNames(ctx, d)
 	if err != nil {

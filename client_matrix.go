@@ -125,10 +125,10 @@ func printSample(e *env, reply *api.AddMatrixReply) error {
 		fmt.Fprintf(e.stdout, "… and %d more\n", more)
 	}
 	if reply.Growth != nil {
-		e.note("%s of matrix %d would be submitted: %s", counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
+		e.note("%s of matrix %d would be submitted: %s", view.Counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
 		return nil
 	}
-	e.note("%s would be submitted", counted(reply.Cells, "job"))
+	e.note("%s would be submitted", view.Counted(reply.Cells, "job"))
 	return nil
 }
 
@@ -244,7 +244,7 @@ func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatr
 		return err
 	}
 	if c.DryRun {
-		e.note("%s of matrix %d would be %s", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
+		e.note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
 		return nil
 	}
 	if would.Changed > bulkLimit && !c.Yes {
@@ -259,9 +259,9 @@ func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatr
 		return err
 	}
 	if reply.Repeated {
-		e.noteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
+		e.noteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
 	} else {
-		e.note("%s of matrix %d %s", counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+		e.note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
 	}
 	if len(reply.JIDs) > 0 {
 		return e.printIDs(reply.JIDs)

@@ -142,7 +142,7 @@ func (e *env) countsLine(c api.Counts, before int) string {
 	counts := viewCounts(c)
 	line := counts.Line()
 	if e.screen.Width > 0 && before+view.Width(view.Paint(line, false)) > e.screen.Width {
-		line = append([]view.Span{{Text: counted(c.Total(), "job") + ": "}}, counts.Short()...)
+		line = append([]view.Span{{Text: view.Counted(c.Total(), "job") + ": "}}, counts.Short()...)
 	}
 	return view.Paint(line, e.screen.Color)
 }

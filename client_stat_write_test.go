@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/view"
@@ -112,19 +113,19 @@ func BenchmarkListing(b *testing.B) {
 			CmdRun: []byte("python train.py --rate 0.1"),
 		}},
 	}
-	s := &service{daemonParts: &daemonParts{settings: ServeCmd{LogDir: "/home/user/.local/state/jobserver/logs"}}}
+	const logs = "/home/user/.local/state/jobserver/logs"
 	state := sched.NewState()
 	b.Run("daemon", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			for range page {
-				s.job(state, rec, true)
+				wire.Job(state, logs, rec, true)
 			}
 		}
 	})
 	jobs := make([]api.Job, page)
 	for i := range jobs {
-		jobs[i] = s.job(state, rec, true)
+		jobs[i] = wire.Job(state, logs, rec, true)
 	}
 	b.Run("stat", func(b *testing.B) {
 		b.ReportAllocs()

@@ -145,7 +145,7 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 }
 
 // start is the cursor to begin at.
-func (c *eventsCmd) start(ctx context.Context, d daemon) (uint64, error) {
+func (c *eventsCmd) start(ctx context.Context, d Daemon) (uint64, error) {
 	switch {
 	case c.Since != nil:
 		return *c.Since, nil

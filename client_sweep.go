@@ -9,6 +9,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/grid"
+	"jobserver/view"
 )
 
 // sweepFlags make a grid that is more than a product of values.
@@ -95,7 +96,7 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 
 // submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp
 // the machines of its class are in no class for the moment.
-func submitMatrix(ctx context.Context, e *env, d daemon, args *api.AddMatrixArgs, settingUp bool) error {
+func submitMatrix(ctx context.Context, e *env, d Daemon, args *api.AddMatrixArgs, settingUp bool) error {
 	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
 	if err != nil {
 		return err
@@ -118,13 +119,13 @@ func noteMatrix(e *env, reply *api.AddMatrixReply) {
 	g := reply.Growth
 	switch {
 	case reply.Repeated:
-		e.noteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, counted(reply.Cells, "job")))
+		e.noteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
 	case g == nil:
-		e.note("matrix %d: %s, %s", reply.ID, counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
+		e.note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
 	case reply.Cells == 0:
 		e.note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
 	default:
-		e.note("matrix %d: %s; %s", reply.ID, counted(reply.Cells, "job"), growthText(g))
+		e.note("matrix %d: %s; %s", reply.ID, view.Counted(reply.Cells, "job"), growthText(g))
 	}
 }
 

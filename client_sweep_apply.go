@@ -12,6 +12,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/grid"
+	"jobserver/stats"
 	"jobserver/view"
 )
 
@@ -127,7 +128,7 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 	}
 	m.Name, m.Setup = x.Name, x.Setup
 	if m.Metrics = x.Metrics.Text; m.Metrics != "" {
-		if err := checkMetrics(m.Metrics); err != nil {
+		if err := stats.CheckFile(m.Metrics); err != nil {
 			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %v", err))
 		}
 		if x.CpPath == "" {
@@ -155,7 +156,7 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 }
 
 // setUp runs the experiment's setup on the machines of its class, once on each. It says whether any is under way.
-func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Experiment) (bool, error) {
+func (c *matrixApply) setUp(ctx context.Context, e *env, d Daemon, x *grid.Experiment) (bool, error) {
 	if c.DryRun {
 		e.note("the setup would run on the machines of class %s where it hasn't", x.Class)
 		return false, nil
@@ -172,7 +173,7 @@ func (c *matrixApply) setUp(ctx context.Context, e *env, d daemon, x *grid.Exper
 		return false, err
 	}
 	if len(reply.JIDs) > 0 {
-		e.note("%s: %s", counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
+		e.note("%s: %s", view.Counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
 	}
 	return len(reply.JIDs) > 0, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/code"
+	"jobserver/view"
 )
 
 // codeFlag pins the code that jobs run.
@@ -58,7 +59,7 @@ func (c *codeSource) without() (names []string, err error) {
 
 // pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
 // anything is submitted.
-func pinCode(ctx context.Context, e *env, d daemon, source codeSource) (*api.Code, error) {
+func pinCode(ctx context.Context, e *env, d Daemon, source codeSource) (*api.Code, error) {
 	if source.dir == "" {
 		return nil, nil
 	}
@@ -101,12 +102,12 @@ func pinCode(ctx context.Context, e *env, d daemon, source codeSource) (*api.Cod
 		}
 		state += " with changes"
 	}
-	e.note("the code is %s, %s: %s", info.Hash[:12], state, counted(info.Files, "file"))
+	e.note("the code is %s, %s: %s", info.Hash[:12], state, view.Counted(info.Files, "file"))
 	return out, nil
 }
 
 // putCode sends what the daemon doesn't have.
-func putCode(ctx context.Context, d daemon, args api.PutCodeArgs, r io.Reader) error {
+func putCode(ctx context.Context, d Daemon, args api.PutCodeArgs, r io.Reader) error {
 	reply, err := ask[api.PutCodeReply](ctx, d, "PutCode", &args)
 	if err != nil || reply.Have {
 		return err

@@ -8,6 +8,7 @@ import (
 	"jobserver/api"
 	"jobserver/grid"
 	"jobserver/stats"
+	"jobserver/view"
 )
 
 // sweepSource says which numbers of which cells a table or a plot is about.
@@ -98,14 +99,14 @@ func statsCell(c *api.Cell) stats.Cell {
 
 // machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is left of it to
 // the kernel differs between machines that are alike.
-func machineKinds(ctx context.Context, d daemon) (map[string]string, error) {
+func machineKinds(ctx context.Context, d Daemon) (map[string]string, error) {
 	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
 	if err != nil {
 		return nil, err
 	}
 	kinds := map[string]string{}
 	for _, m := range reply.Machines {
-		kind := fmt.Sprintf("%s with %.0f GiB", counted(m.Cores, "core"), float64(m.MemoryBytes)/(1<<30))
+		kind := fmt.Sprintf("%s with %.0f GiB", view.Counted(m.Cores, "core"), float64(m.MemoryBytes)/(1<<30))
 		if m.CPUModel != "" {
 			kind += " (" + m.CPUModel + ")"
 		}

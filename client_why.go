@@ -34,7 +34,7 @@ func (c *matrixWhy) Run(ctx context.Context, e *env) error {
 func namesMany(word string) bool { return strings.HasPrefix(word, "%") || strings.HasPrefix(word, "@") }
 
 // whyMany tells what made many jobs fail.
-func whyMany(ctx context.Context, e *env, d daemon, words []string) error {
+func whyMany(ctx context.Context, e *env, d Daemon, words []string) error {
 	reply, err := ask[api.WhyManyReply](ctx, d, "WhyMany", &api.WhyManyArgs{Selectors: words})
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func whyMany(ctx context.Context, e *env, d daemon, words []string) error {
 	}
 	c := reply.Counts
 	fmt.Fprintf(e.stdout, "%s: %d done, %d failed, %d lost, %d canceled, %d to go\n",
-		counted(c.Total(), "job"), c.Done, c.Failed, c.Lost, c.Canceled, c.Unfinished())
+		view.Counted(c.Total(), "job"), c.Done, c.Failed, c.Lost, c.Canceled, c.Unfinished())
 	if c.Uncopied > 0 {
 		whyUncopied(e, words, reply)
 	}
@@ -70,9 +70,9 @@ func whyMany(ctx context.Context, e *env, d daemon, words []string) error {
 
 // whyUncopied tells why results were not copied, of one job of each sort.
 func whyUncopied(e *env, words []string, reply *api.WhyManyReply) {
-	fmt.Fprintf(e.stdout, "the results of %s were not copied; `%s ls %s` lists them\n", counted(reply.Counts.Uncopied, "job"), e.name, view.Clean(uncopiedOf(words)))
+	fmt.Fprintf(e.stdout, "the results of %s were not copied; `%s ls %s` lists them\n", view.Counted(reply.Counts.Uncopied, "job"), e.name, view.Clean(uncopiedOf(words)))
 	for _, g := range reply.Uncopied {
-		fmt.Fprintf(e.stdout, "  %s, such as %d: %s\n", counted(g.Jobs, "job"), g.Example, view.Clean(g.Error))
+		fmt.Fprintf(e.stdout, "  %s, such as %d: %s\n", view.Counted(g.Jobs, "job"), g.Example, view.Clean(g.Error))
 		if g.Hint != "" {
 			fmt.Fprintf(e.stdout, "  hint: %s\n", view.Clean(e.called(g.Hint)))
 		}

@@ -17,6 +17,17 @@ import (
 	"jobserver/api"
 )
 
+// DemoCmd is `demo`.
+type DemoCmd struct {
+	Dir  string `name:"dir" placeholder:"DIR" predictor:"dir" help:"Where the results go; a directory 'jobserver-demo' here by default."`
+	Keep bool   `name:"keep" help:"Leave the demo's daemon state behind, too."`
+}
+
+// Run shows the whole story.
+func (c *DemoCmd) Run(ctx context.Context, e *env) error {
+	return runDemo(ctx, e, *c)
+}
+
 // demoMatrix compresses the same text at several levels, a few times each.
 const demoCommand = `seq 1 300000 > "$JOBSERVER_SCRATCH/numbers"
 cd "$JOBSERVER_SCRATCH"

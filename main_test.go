@@ -90,7 +90,7 @@ func newSession(t *testing.T) *session {
 		name: "j", stdin: strings.NewReader(""), stdout: &s.stdout, stderr: &s.stderr,
 		getenv: func(name string) string { return vars[name] },
 		now:    func() time.Time { return testNow },
-		dial:   func(context.Context) (daemon, error) { return s.daemon, nil },
+		dial:   func(context.Context) (Daemon, error) { return s.daemon, nil },
 	}
 	return s
 }

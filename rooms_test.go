@@ -3,72 +3,146 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// mayImport is the plan of the house: which rooms a room may enter. Whatever isn't listed may enter none, and
-// only main, which isn't listed either, may enter all.
-var mayImport = map[string][]string{
-	"jobserver/fleet":  {"jobserver/agent", "jobserver/ssh", "jobserver/sched", "jobserver/sched/statepb", "jobserver/redact"},
-	"jobserver/sched":  {"jobserver/sched/statepb"},
-	"jobserver/notify": {"jobserver/redact"},
-	"jobserver/ssh":    {"jobserver/userfile"},
+// mayEnter is the plan of the house: the rooms that a room may import. A room that isn't here may
+// enter none. Only main, which isn't here either, may enter all.
+var mayEnter = map[string]string{
+	"cli":         "api ssh view completion userfile version",
+	"cli/show":    "cli api view",
+	"cli/job":     "cli cli/show api view code grid stats",
+	"cli/matrix":  "cli cli/show cli/job api view code grid stats",
+	"cli/machine": "cli cli/show api view",
+	"cli/server":  "cli cli/show api view version",
 
-	"jobserver/completion": {"jobserver/userfile"},
+	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
+		"sched/statepb snapshot ssh version",
+	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
+	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats view",
+	"daemon/wire":    "api sched sched/statepb stats",
 
-	"jobserver/live": {"jobserver/api"},
-	"jobserver/top":  {"jobserver/api", "jobserver/live", "jobserver/stats", "jobserver/view"},
-	"jobserver/web":  {"jobserver/api", "jobserver/live", "jobserver/stats", "jobserver/view"},
+	"completion": "userfile",
+	"fleet":      "agent ssh sched sched/statepb redact",
+	"notify":     "redact",
+	"sched":      "sched/statepb",
+	"ssh":        "userfile",
+
+	"live": "api",
+	"top":  "api live stats view",
+	"web":  "api live stats view",
 }
 
 // openToAll are leaves that every room may enter: failpoint is empty in every program but those of
-// tests, the others are one question each.
-var openToAll = []string{"jobserver/disk", "jobserver/failpoint", "jobserver/suggest"}
+// tests, the others answer one question each.
+const openToAll = "disk failpoint suggest"
 
-// aboveThePlan are not rooms: programs beside the main one, and what only tests and benchmarks use.
-var aboveThePlan = []string{
-	"jobserver", "jobserver/bench", "jobserver/daemontest", "jobserver/ssh/sshtest", "jobserver/sched/statepb/gen",
+// mayNotReach holds also through what lies between: the command line works wherever the daemon is,
+// and the daemon knows nothing of terminals and flags.
+var mayNotReach = map[string]string{
+	"cli":    "agent daemon fleet sched snapshot",
+	"daemon": "cli completion",
 }
 
-// TestRooms holds the rule of docs/architecture.md: imports go one way, from main to fleet to the rooms
-// below; the rooms below enter none but their own.
+// besideThePlan are no rooms: programs beside the main one, and what only tests use.
+const besideThePlan = "bench daemontest ssh/sshtest sched/statepb/gen"
+
+// TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.
 func TestRooms(t *testing.T) {
+	rooms := listRooms(t)
+	if len(rooms) < 10 {
+		t.Fatalf("go list gave only %d packages", len(rooms))
+	}
+	for _, room := range slices.Sorted(maps.Keys(rooms)) {
+		if room == "" || slices.Contains(strings.Fields(besideThePlan), room) ||
+			strings.HasPrefix(room, "bench/") || strings.HasPrefix(room, "tests/") {
+			continue
+		}
+		allowed := strings.Fields(mayEnter[room] + " " + openToAll)
+		for _, dep := range rooms[room] {
+			if !slices.Contains(allowed, dep) {
+				t.Errorf("%s enters %s, which it may not: move what it needs below both, or change"+
+					" the plan in rooms_test.go and docs/architecture.md, with the reason", room, dep)
+			}
+		}
+		wing, _, _ := strings.Cut(room, "/")
+		for _, far := range strings.Fields(mayNotReach[wing]) {
+			if way := wayTo(rooms, room, far); way != nil {
+				t.Errorf("%s reaches %s, which it may not: %s", room, far, strings.Join(way, " → "))
+			}
+		}
+	}
+}
+
+// TestFewFilesAtTheTop: whoever opens the house sees its doors, not a heap.
+func TestFewFilesAtTheTop(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{len .GoFiles}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files int
+	if _, err := fmt.Sscan(string(out), &files); err != nil || files > 14 {
+		t.Errorf("%d Go files at the top, %v: at most 14; the rest belongs into a room", files, err)
+	}
+}
+
+// listRooms gives each package of the module, without the module's name, with those of the module
+// that it imports itself.
+func listRooms(t *testing.T) map[string][]string {
+	t.Helper()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
+	rooms := map[string][]string{}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var pkg struct {
 			ImportPath string
 			Imports    []string
 		}
 		if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
-			break
+			return rooms
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		seen++
-		if slices.Contains(aboveThePlan, pkg.ImportPath) || strings.HasPrefix(pkg.ImportPath, "jobserver/bench/") {
-			continue
-		}
+		room := strings.TrimPrefix(strings.TrimPrefix(pkg.ImportPath, "jobserver"), "/")
+		rooms[room] = nil
 		for _, dep := range pkg.Imports {
 			if dep == "jobserver" {
 				t.Errorf("%s imports main", pkg.ImportPath)
 			}
-			if slices.Contains(openToAll, dep) {
-				continue
-			}
-			if strings.HasPrefix(dep, "jobserver/") && !slices.Contains(mayImport[pkg.ImportPath], dep) {
-				t.Errorf("%s imports %s, which it must not enter", pkg.ImportPath, dep)
+			if name, ok := strings.CutPrefix(dep, "jobserver/"); ok {
+				rooms[room] = append(rooms[room], name)
 			}
 		}
 	}
-	if seen < 10 {
-		t.Errorf("go list gave only %d packages", seen)
+}
+
+// wayTo is how a room reaches another one, nil when it doesn't.
+func wayTo(rooms map[string][]string, from, to string) []string {
+	before := map[string]string{from: ""}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		for _, dep := range rooms[queue[0]] {
+			if _, seen := before[dep]; seen {
+				continue
+			}
+			before[dep] = queue[0]
+			if dep != to {
+				queue = append(queue, dep)
+				continue
+			}
+			var way []string
+			for room := dep; room != ""; room = before[room] {
+				way = append([]string{room}, way...)
+			}
+			return way
+		}
 	}
+	return nil
 }

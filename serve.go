@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
-	"time"
+	"fmt"
+	"os"
+	"path/filepath"
 
 	"jobserver/api"
-	"jobserver/view"
+	"jobserver/daemon"
+	"jobserver/ssh"
 )
 
 // ServeCmd is `serve [DRIVER [LOG-DIR] LOG-CONFIG]`: the daemon's settings. Paths are as given; durations of
@@ -51,7 +54,75 @@ func (c *ServeCmd) Run(ctx context.Context, e *env) error {
 		}
 		settings.StateDir = dir
 	}
-	return runServe(ctx, e, settings)
+	options, err := settings.options(e)
+	if err != nil {
+		return err
+	}
+	return daemon.Run(ctx, options)
+}
+
+// options are what the flags say, checked.
+func (c *ServeCmd) options(e *env) (daemon.Options, error) {
+	o := daemon.Options{
+		Socket: e.globals.Socket, LogConfig: c.LogConfig, AllowSnapFail: c.AllowSnapFail,
+		Stdout: e.stdout, Stderr: e.stderr, Now: e.now,
+		MinFree: int64(c.MinFree), MaxLog: int64(c.MaxLog), Metrics: c.Metrics,
+		SSH: ssh.Options{
+			ConfigFile: c.SSHConfig, Identity: c.Identity, KnownHosts: c.KnownHosts,
+			OpenSSH: c.Transport == "openssh",
+		},
+		Modes: c.Notify.modes(), SummaryInterval: c.SummaryInterval.Duration,
+		Away: c.AwayTimeout.Duration, Silent: c.SilentAfter.Duration,
+	}
+	var err error
+	if o.StateDir, err = filepath.Abs(c.StateDir); err != nil {
+		return o, fmt.Errorf("find the state directory: %w", err)
+	}
+	if o.Socket == "" {
+		o.Socket = filepath.Join(o.StateDir, "socket")
+	}
+	logs := firstNonEmpty(c.LogDir, filepath.Join(o.StateDir, "logs"))
+	if o.LogDir, err = filepath.Abs(logs); err != nil {
+		return o, fmt.Errorf("find the log directory: %w", err)
+	}
+	// ssh takes "none" for no configuration.
+	for _, file := range []struct{ flag, name string }{
+		{"--ssh-config", c.SSHConfig}, {"--identity", c.Identity},
+	} {
+		if _, err := os.Stat(file.name); file.name != "" && file.name != "none" && err != nil {
+			return o, api.Errorf(api.Usage, "%s can't be used: %v", file.flag, err).
+				WithHint("without it no machine could be reached")
+		}
+	}
+	if o.Commands, err = commandsOn(c.On); err != nil {
+		return o, err
+	}
+	o.Driver, err = c.driver()
+	return o, err
+}
+
+// driver finds the driver, if there is one, and puts its own arguments after it.
+func (c *ServeCmd) driver() ([]string, error) {
+	if c.Driver == "" {
+		if len(c.DriverArg) > 0 {
+			return nil, api.Errorf(api.Usage, "--driver-arg is given without a driver")
+		}
+		return nil, nil
+	}
+	program, err := filepath.Abs(c.Driver)
+	if err != nil {
+		return nil, fmt.Errorf("find the driver: %w", err)
+	}
+	info, err := os.Stat(program)
+	switch {
+	case err != nil:
+		return nil, api.Errorf(api.Usage, "the driver can't be used: %v", err).
+			WithHint("give the path of the program that runs your jobs")
+	case info.IsDir() || info.Mode()&0o111 == 0:
+		return nil, api.Errorf(api.Usage, "the driver %s can't be run", program).
+			WithHint("make it executable: chmod +x %s", program)
+	}
+	return append([]string{program}, c.DriverArg...), nil
 }
 
 // placeWords puts the positional arguments where the flags are: the original had two of them in its first
@@ -84,43 +155,4 @@ func (c *ServeCmd) placeWords(e *env) error {
 	}
 	c.Words = nil
 	return nil
-}
-
-// DemoCmd is `demo`.
-type DemoCmd struct {
-	Dir  string `name:"dir" placeholder:"DIR" predictor:"dir" help:"Where the results go; a directory 'jobserver-demo' here by default."`
-	Keep bool   `name:"keep" help:"Leave the demo's daemon state behind, too."`
-}
-
-// Run shows the whole story.
-func (c *DemoCmd) Run(ctx context.Context, e *env) error {
-	return runDemo(ctx, e, *c)
-}
-
-// minutes is a duration whose bare number means minutes, as in the original.
-type minutes struct{ time.Duration }
-
-// UnmarshalText reads it.
-func (m *minutes) UnmarshalText(text []byte) (err error) {
-	m.Duration, err = view.ParseDuration(string(text), time.Minute)
-	return err
-}
-
-// seconds is a duration whose bare number means seconds.
-type seconds struct{ time.Duration }
-
-// UnmarshalText reads it.
-func (s *seconds) UnmarshalText(text []byte) (err error) {
-	s.Duration, err = view.ParseDuration(string(text), time.Second)
-	return err
-}
-
-// size is a number of bytes: 10G, 500MiB, 4096.
-type size int64
-
-// UnmarshalText reads it.
-func (s *size) UnmarshalText(text []byte) error {
-	n, err := view.ParseSize(string(text))
-	*s = size(n)
-	return err
 }

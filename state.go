@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"jobserver/api"
+	"jobserver/daemon"
+	"jobserver/daemon/wire"
 	"jobserver/sched"
 	"jobserver/snapshot"
 	"jobserver/view"
@@ -81,7 +83,7 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 	if !report.Sound() {
 		return api.Errorf(api.Internal, "a start would succeed, but some files are damaged")
 	}
-	e.note("sound: %s, the last is %d", counted(stateTotal(state), "job"), state.NextID()-1)
+	e.note("sound: %s, the last is %d", view.Counted(stateTotal(state), "job"), state.NextID()-1)
 	return nil
 }
 
@@ -94,20 +96,12 @@ func checkOf(dir string, file snapshot.FileReport) fileCheck {
 	check.Error = file.Err.Error()
 	var corrupt *snapshot.CorruptError
 	if errors.As(file.Err, &corrupt) && corrupt.File == file.Name {
-		check.Error = damageIn(corrupt)
+		check.Error = daemon.DamageIn(corrupt)
 	}
 	if info, err := os.Stat(filepath.Join(dir, file.Name)); err == nil {
 		check.Bytes = info.Size()
 	}
 	return check
-}
-
-// damageIn is what is wrong inside a file whose name has been said.
-func damageIn(e *snapshot.CorruptError) string {
-	if e.Offset < 0 {
-		return e.Reason
-	}
-	return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason)
 }
 
 // refusedStart says why a start would be refused. What is wrong with a file stands in the table already.
@@ -119,14 +113,9 @@ func refusedStart(dir string, report *snapshot.Report) error {
 	listed := slices.ContainsFunc(report.Files, func(f snapshot.FileReport) bool { return f.Name == corrupt.File && f.Err != nil })
 	text := corrupt.File + " is damaged"
 	if !listed {
-		text += ": " + damageIn(corrupt)
+		text += ": " + daemon.DamageIn(corrupt)
 	}
-	return api.Errorf(api.Internal, "a start would be refused: %s", text).WithHint("%s", damageHint(dir))
-}
-
-// damageHint is what can be done about a state that can't be read.
-func damageHint(dir string) string {
-	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what is there aside and begins empty", dir)
+	return api.Errorf(api.Internal, "a start would be refused: %s", text).WithHint("%s", daemon.DamageHint(dir))
 }
 
 // loadState rebuilds the state as a start would.
@@ -195,13 +184,13 @@ func (c *stateExport) Run(ctx context.Context, e *env) error {
 	if err := exportTables(state, put); err != nil {
 		return err
 	}
-	daemon := &service{daemonParts: &daemonParts{settings: ServeCmd{LogDir: filepath.Join(dir, "logs")}}}
+	logs := filepath.Join(dir, "logs")
 	for id := uint64(1); id < state.NextID() && ctx.Err() == nil; id++ {
 		record := state.Job(id)
 		if record == nil {
 			continue
 		}
-		job := daemon.job(state, record, true)
+		job := wire.Job(state, logs, record, true)
 		if err := put(exported{Job: &job}); err != nil {
 			return err
 		}
@@ -212,28 +201,25 @@ func (c *stateExport) Run(ctx context.Context, e *env) error {
 // exportTables exports what isn't a job.
 func exportTables(state *sched.State, put func(exported) error) error {
 	for _, v := range state.Vars() {
-		variable := api.Variable{Name: v.Name, Secret: v.Secret}
-		if !v.Secret {
-			variable.Value = api.Some(string(v.Value))
-		}
+		variable := wire.Variable(v)
 		if err := put(exported{Variable: &variable}); err != nil {
 			return err
 		}
 	}
 	for _, addr := range state.Machines() {
-		machine := machineOf(state, addr)
+		machine := wire.Machine(state, addr)
 		if err := put(exported{Machine: &machine}); err != nil {
 			return err
 		}
 	}
 	for _, id := range state.Tags() {
-		tag := tagOf(state, id)
+		tag := wire.Tag(state, id)
 		if err := put(exported{Tag: &tag}); err != nil {
 			return err
 		}
 	}
 	for _, id := range state.Matrices() {
-		matrix := matrixOf(state, id)
+		matrix := wire.Matrix(state, id)
 		if err := put(exported{Matrix: &matrix}); err != nil {
 			return err
 		}

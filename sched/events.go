@@ -87,6 +87,23 @@ func (e *Events) since(since uint64) (events []Event, cursor uint64, gap bool) {
 	return e.ring[i:], e.seq, since < e.oldest
 }
 
+// followPage is how many events a follower gets at a time.
+const followPage = 1000
+
+// Follow hands on what happens after a cursor, some events at a time, with whether older ones were
+// missed before them, until ctx ends, the loop has stopped or f returns false.
+func (e *Events) Follow(
+	ctx context.Context, since uint64, f func(events []Event, gap bool) bool,
+) {
+	for {
+		events, next, gap, err := e.After(ctx, since, followPage)
+		if err != nil || ctx.Err() != nil || !f(events, gap) {
+			return
+		}
+		since = next
+	}
+}
+
 // after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.
 func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, gap bool) {
 	if max < 1 {

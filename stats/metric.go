@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,4 +168,13 @@ func parseCSV(data []byte) (metrics []Metric, problems []string, err error) {
 		}
 	}
 	return metrics, problems, nil
+}
+
+// CheckFile refuses what can't name a file of metrics among a job's results; "" names none.
+func CheckFile(name string) error {
+	if name != "" && !filepath.IsLocal(name) {
+		return hinted("give a path that begins in the results, like out.csv",
+			"%s is no file among the results of a job", name)
+	}
+	return nil
 }

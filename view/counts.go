@@ -171,3 +171,11 @@ func formatRate(perSecond float64) string {
 		return fmt.Sprintf("%.1f/h", perSecond*3600)
 	}
 }
+
+// Counted is a number of things in words: "1 job", "3 jobs".
+func Counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

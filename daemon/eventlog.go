@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -9,22 +9,17 @@ import (
 
 // logEvents writes what happens to the daemon's log. It follows at its own pace: a console that blocks
 // doesn't hold up the scheduler.
-func (d *daemonParts) logEvents(ctx context.Context) {
+func (d *daemon) logEvents(ctx context.Context) {
 	log := d.log.Logger("server::sched")
-	cursor := d.unlogged
-	for {
-		events, next, gap, err := d.loop.Events().After(ctx, cursor, 1000)
-		if err != nil || ctx.Err() != nil {
-			return
-		}
+	d.loop.Events().Follow(ctx, d.unlogged, func(events []sched.Event, gap bool) bool {
 		if gap {
 			log.Warn("events came faster than they could be logged; some are left out")
 		}
 		for i := range events {
 			logEvent(ctx, log, &events[i])
 		}
-		cursor = next
-	}
+		return true
+	})
 }
 
 func logEvent(ctx context.Context, log *slog.Logger, e *sched.Event) {

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -21,30 +21,30 @@ func TestFirstTurnIsLogged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &daemonParts{settings: ServeCmd{StateDir: dir, LogDir: dir + "/logs"}, now: time.Now, log: log}
-	state, err := p.open(log.Logger("server"))
+	d := &daemon{o: Options{StateDir: dir, LogDir: dir + "/logs", Now: time.Now}, log: log}
+	state, err := d.open(log.Logger("server"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.store.Close()
-	if err := p.build(state); err != nil {
+	defer d.store.Close()
+	if err := d.build(state); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := p.loop.Run(ctx); err != nil {
+		if err := d.loop.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, _, err := p.loop.Do(ctx, "", false, func(st *sched.State, _ time.Time) (sched.Plan, error) {
+	if _, _, err := d.loop.Do(ctx, "", false, func(st *sched.State, _ time.Time) (sched.Plan, error) {
 		return st.PlanVar("FIRST", "of all", false, false)
 	}); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	running.Wait()
-	p.logEvents(t.Context()) // to the end, as the loop has stopped
+	d.logEvents(t.Context()) // to the end, as the loop has stopped
 	if err := log.Close(); err != nil {
 		t.Error(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"cmp"
@@ -7,11 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/grid"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
@@ -24,7 +24,7 @@ func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
 	if err != nil {
 		return sched.MatrixSpec{}, err
 	}
-	if err := checkMetrics(m.Metrics); err != nil {
+	if err := api.Wrap(api.Invalid, stats.CheckFile(m.Metrics)); err != nil {
 		return sched.MatrixSpec{}, err
 	}
 	if m.Metrics != "" && job.CpPath == "" {
@@ -59,7 +59,7 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 			return err
 		}
 	}
-	driver := s.settings.Driver != ""
+	driver := s.About.Driver != ""
 	again := func(st *sched.State) bool { return args.Again && spec.Name != "" && st.MatrixNamed(spec.Name) != 0 }
 	grow := func(st *sched.State) (sched.Plan, error) {
 		plan, g, err := st.PlanMatrixAgain(spec, driver, sampleCells)
@@ -174,7 +174,7 @@ const (
 // MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of
 // results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
-	if err := checkMetrics(args.Metrics); err != nil {
+	if err := api.Wrap(api.Invalid, stats.CheckFile(args.Metrics)); err != nil {
 		return err
 	}
 	from := args.From
@@ -186,7 +186,7 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 			if err != nil {
 				return err
 			}
-			reply.Matrix = matrixOf(st, id)
+			reply.Matrix = wire.Matrix(st, id)
 			total = reply.Matrix.Cells
 			views = st.CellViews(id, uint32(max(from, 0)))
 			return nil
@@ -203,14 +203,6 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 		}
 	}
 	reply.Next = from
-	return nil
-}
-
-// checkMetrics refuses what can't name a file among results.
-func checkMetrics(file string) error {
-	if file != "" && !filepath.IsLocal(file) {
-		return api.Errorf(api.Invalid, "%s is no file among the results of a job", file).WithHint("give a path that begins in the results, like out.csv")
-	}
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -30,7 +31,7 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 		specs[i] = spec
 	}
 	done, err := s.do(args.RequestID, true, fmt.Sprintf("submit %d jobs", len(specs)), func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanJobs(specs, s.settings.Driver != "")
+		return st.PlanJobs(specs, s.About.Driver != "")
 	})
 	reply.JIDs, reply.Warnings = done.IDs, done.Warnings
 	return err
@@ -84,7 +85,7 @@ func writable(path string) error {
 // ListJobs lists jobs, a page at a time.
 func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
 	return s.read(func(st *sched.State) error {
-		reply.Counts, reply.Cursor = countsOf(st.Counts()), st.Changes()
+		reply.Counts, reply.Cursor = wire.Counts(st.Counts()), st.Changes()
 		if args.Collapse && len(args.Selectors) == 0 {
 			s.overview(st, args, reply)
 			return nil
@@ -101,7 +102,7 @@ func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) err
 			reply.Next = ids[limit-1]
 		}
 		for _, id := range ids {
-			reply.Jobs = append(reply.Jobs, s.job(st, st.Job(id), args.Full))
+			reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
 		}
 		return nil
 	})
@@ -135,13 +136,13 @@ func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.L
 	}
 	o := st.Overview(min(last, sched.MaxPage), args.After, args.Running)
 	for _, id := range o.Jobs {
-		reply.Jobs = append(reply.Jobs, s.job(st, st.Job(id), args.Full))
+		reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
 	}
 	for _, id := range o.Matrices {
-		reply.Matrices = append(reply.Matrices, matrixOf(st, id))
+		reply.Matrices = append(reply.Matrices, wire.Matrix(st, id))
 	}
 	for _, id := range o.Tags {
-		reply.Tags = append(reply.Tags, tagOf(st, id))
+		reply.Tags = append(reply.Tags, wire.Tag(st, id))
 	}
 	reply.Matched = -1
 }
@@ -225,7 +226,7 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 			return err
 		}
 		*reply = api.WhyReply{JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary, Details: why.Details, Hint: why.Hint}
-		if j := s.job(st, st.Job(id), false); j.Status == api.StatusDone && j.Unwanted() {
+		if j := wire.Job(st, s.About.LogDir, st.Job(id), false); j.Status == api.StatusDone && j.Unwanted() {
 			reply.Summary += ", but the results that it named were not copied: no CP_PATH was given"
 			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; `jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
 		}
@@ -238,7 +239,7 @@ func (s *service) Show(args *api.JIDArgs, reply *api.Job) error {
 	return s.read(func(st *sched.State) error {
 		id, err := oneJob(st, args.Selector)
 		if err == nil {
-			*reply = s.job(st, st.Job(id), true)
+			*reply = wire.Job(st, s.About.LogDir, st.Job(id), true)
 		}
 		return err
 	})
@@ -270,8 +271,8 @@ func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
-	if _, _, _, err := s.loop.Events().After(ctx, reply.Cursor, 1); err != nil {
-		return wireError(err)
+	if _, _, _, err := s.Loop.Events().After(ctx, reply.Cursor, 1); err != nil {
+		return wire.Error(err)
 	}
 	return look()
 }
@@ -282,7 +283,7 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		return err
 	}
 	counts := st.Count(ids)
-	reply.Counts, reply.Total, reply.Cursor = countsOf(counts), len(ids), st.Changes()
+	reply.Counts, reply.Total, reply.Cursor = wire.Counts(counts), len(ids), st.Changes()
 	reply.Done = counts.Unfinished() == 0
 	if !reply.Done {
 		reply.Left = leftOfJobs(st, ids, time.Now())
@@ -291,7 +292,7 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		reply.Blocked = blocked(st, ids)
 	}
 	if len(ids) == 1 {
-		j := s.job(st, st.Job(ids[0]), false)
+		j := wire.Job(st, s.About.LogDir, st.Job(ids[0]), false)
 		reply.JID, reply.Error = ids[0], j.Error
 		switch {
 		case j.ResultsStatus == "failed":
@@ -301,7 +302,7 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		case j.Status == "canceled" && j.Error == "":
 			reply.Error = "was canceled"
 		}
-		reply.ExitCode = waitCode(st.Job(ids[0]))
+		reply.ExitCode = wire.WaitCode(st.Job(ids[0]))
 		return nil
 	}
 	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 {
@@ -332,11 +333,7 @@ func blocked(st *sched.State, ids []uint64) string {
 func (s *service) ListVars(_ *api.Empty, reply *api.ListVarsReply) error {
 	return s.read(func(st *sched.State) error {
 		for _, v := range st.Vars() {
-			one := api.Variable{Name: v.Name, Secret: v.Secret}
-			if !v.Secret {
-				one.Value = api.Some(string(v.Value))
-			}
-			reply.Vars = append(reply.Vars, one)
+			reply.Vars = append(reply.Vars, wire.Variable(v))
 		}
 		return nil
 	})
@@ -363,7 +360,7 @@ func (s *service) NewTag(args *api.NewTagArgs, reply *api.Tag) error {
 		return err
 	}
 	return s.read(func(st *sched.State) error {
-		*reply = tagOf(st, done.IDs[0])
+		*reply = wire.Tag(st, done.IDs[0])
 		return nil
 	})
 }
@@ -376,11 +373,11 @@ func (s *service) ListTags(args *api.ListTagsArgs, reply *api.ListTagsReply) err
 			if err != nil {
 				return err
 			}
-			reply.Tags = append(reply.Tags, tagOf(st, id))
+			reply.Tags = append(reply.Tags, wire.Tag(st, id))
 			return nil
 		}
 		for _, id := range st.Tags() {
-			reply.Tags = append(reply.Tags, tagOf(st, id))
+			reply.Tags = append(reply.Tags, wire.Tag(st, id))
 		}
 		return nil
 	})

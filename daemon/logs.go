@@ -1,7 +1,8 @@
-package main
+package daemon
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 
 	"jobserver/fleet"
@@ -10,9 +11,9 @@ import (
 
 // sweepLogs removes the logs of jobs that were forgotten: what a daemon that died had not come to removing, as nobody asks for it
 // again. It goes through the log directory once, a folder at a time, beside everything else.
-func (p *daemonParts) sweepLogs(ctx context.Context) {
-	log := p.log.Logger("server")
-	dir := p.settings.LogDir
+func sweepLogs(
+	ctx context.Context, dir string, loop *sched.Loop, machines *fleet.Fleet, log *slog.Logger,
+) {
 	folders, err := fleet.LogFolders(dir)
 	if err != nil {
 		log.Warn("logs of forgotten jobs may stay", "err", err)
@@ -27,11 +28,11 @@ func (p *daemonParts) sweepLogs(ctx context.Context) {
 			continue
 		}
 		var forgotten []uint64
-		if err := p.loop.Read(ctx, func(st *sched.State) { forgotten = st.Forgotten(jobs) }); err != nil {
+		if err := loop.Read(ctx, func(st *sched.State) { forgotten = st.Forgotten(jobs) }); err != nil {
 			return // the loop has stopped, or the daemon does
 		}
 		for _, job := range forgotten {
-			p.fleet.ForgetLogs(job)
+			machines.ForgetLogs(job)
 		}
 		swept += len(forgotten)
 	}

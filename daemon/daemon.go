@@ -1,4 +1,7 @@
-package main
+// Package daemon is the daemon: it takes its state directory, rebuilds its state, and connects the
+// rooms. The scheduler's loop owns the state; the fleet carries out what it decides, and the socket
+// brings it requests (service/). What happens is told by report/.
+package daemon
 
 import (
 	"context"
@@ -16,50 +19,45 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
+	"jobserver/daemon/report"
+	"jobserver/daemon/service"
+	"jobserver/daemon/wire"
 	"jobserver/failpoint"
 	"jobserver/fleet"
 	"jobserver/logging"
+	"jobserver/notify"
 	"jobserver/sched"
 	"jobserver/snapshot"
-	"jobserver/ssh"
 	"jobserver/version"
 )
 
-// The daemon: it takes its state directory, rebuilds its state, and connects the rooms. The scheduler's loop
-// owns the state; the fleet carries out what it decides, and the socket brings it requests (service.go).
-
-// defaultMinFree is what stays free on the host's disks when --min-free isn't given.
-const defaultMinFree = 256 << 20
-
-// daemonParts are the rooms of a running daemon.
-type daemonParts struct {
-	settings ServeCmd
-	socket   string
-	started  time.Time
-	now      func() time.Time
-	recovery *snapshot.Recovery
-	store    *snapshot.Store
-	log      *logging.Log
-	fleet    *fleet.Fleet
-	loop     *sched.Loop
-	teller   *teller     // serve_notify.go
-	watcher  *watcher    // serve_watch.go
-	code     *codeKeeper // serve_code.go
-	unlogged uint64      // the cursor from which logEvents logs events: the state's before the loop runs
-	numbers  *numbers    // serve_metrics.go; nil without --metrics
+// daemon has the rooms of a running daemon.
+type daemon struct {
+	o             Options
+	started       time.Time
+	recovery      *snapshot.Recovery
+	store         *snapshot.Store
+	log           *logging.Log
+	fleet         *fleet.Fleet
+	loop          *sched.Loop
+	notifications *report.Notifications
+	watcher       *report.Watcher
+	code          *codeKeeper
+	metrics       *report.Metrics // nil without --metrics
+	unlogged      uint64          // the cursor from which logEvents logs events: the state's before the loop runs
 }
 
-// runServe is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
-func runServe(ctx context.Context, e *env, c ServeCmd) error {
-	d := &daemonParts{settings: c, started: e.now(), now: e.now}
-	if err := d.complete(e); err != nil {
-		return err
+// Run is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
+func Run(ctx context.Context, o Options) error {
+	if o.MinFree == 0 {
+		o.MinFree = DefaultMinFree
 	}
+	d := &daemon{o: o, started: o.Now()}
 	// Who reads what we print may go away; that is for the log to notice. Caught and not ignored: what we start doesn't inherit it.
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, syscall.SIGPIPE)
 	defer signal.Stop(unread)
-	log, err := logging.Open(logging.Options{ConfigPath: d.settings.LogConfig, StateDir: d.settings.StateDir, Stdout: e.stdout, Stderr: e.stderr})
+	log, err := logging.Open(logging.Options{ConfigPath: d.o.LogConfig, StateDir: d.o.StateDir, Stdout: d.o.Stdout, Stderr: d.o.Stderr})
 	if err != nil {
 		return api.Errorf(api.Usage, "%v", err)
 	}
@@ -79,22 +77,22 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 		return err
 	}
 	failpoint.Hit("serve.recovered")
-	metricsListener, err := d.listenMetrics(ctx)
+	metricsListener, err := listenMetrics(ctx, d.o.Metrics)
 	if err != nil {
 		return err
 	}
-	listener, err := api.Listen(d.socket)
+	listener, err := api.Listen(d.o.Socket)
 	if err != nil {
 		return errors.Join(err, closeListener(metricsListener))
 	}
-	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", d.socket, "state", d.settings.StateDir,
-		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", d.settings.Driver)
+	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", d.o.Socket, "state", d.o.StateDir,
+		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", d.o.driver())
 	err = d.run(ctx, listener, metricsListener, server)
 	if err != nil {
 		server.Error("the daemon stops", "err", err)
 		var fault *sched.Error
 		if errors.As(err, &fault) { // of the scheduler itself; the disk's and the network's are none of ours
-			return wireError(err)
+			return wire.Error(err)
 		}
 		return err
 	}
@@ -103,52 +101,62 @@ func runServe(ctx context.Context, e *env, c ServeCmd) error {
 }
 
 // build makes fleet and loop. Each needs the other: the loop is there before the fleet reports anything.
-func (d *daemonParts) build(state *sched.State) error {
-	c := &d.settings
+func (d *daemon) build(state *sched.State) error {
+	c := &d.o
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's own file: %w", err)
 	}
-	var driver []string
-	if c.Driver != "" {
-		driver = append([]string{c.Driver}, c.DriverArg...)
-	}
 	d.unlogged = state.Changes()
-	state.Configure(sched.Config{Driver: driver, MaxLog: int64(c.MaxLog)})
+	state.Configure(sched.Config{Driver: c.Driver, MaxLog: c.MaxLog})
 	fleetLog := d.log.Logger("server::fleet")
+	sshOptions := c.SSH
+	sshOptions.Logger = fleetLog
 	d.fleet, err = fleet.New(fleet.Options{
 		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
-		SSH: ssh.Options{
-			ConfigFile: c.SSHConfig, Identity: c.Identity, KnownHosts: c.KnownHosts, OpenSSH: c.Transport == "openssh", Logger: fleetLog,
-		},
-		MaxLog: int64(c.MaxLog), MinFree: int64(c.MinFree),
+		SSH:    sshOptions,
+		MaxLog: c.MaxLog, MinFree: c.MinFree,
 		Report: func(o sched.Outcome) { d.loop.Report(o) },
 		Log:    fleetLog,
 	})
 	if err != nil {
 		return err
 	}
-	if d.teller, err = newTeller(d, state); err != nil {
-		return err
+	d.notifications, err = report.NewNotifications(report.NotificationOptions{
+		Modes: c.Modes, Commands: c.Commands, Interval: c.SummaryInterval,
+		Now: c.Now, Log: d.log.Logger("server::notify"),
+	}, state)
+	if err != nil {
+		return api.Errorf(api.Usage, "%v", err)
 	}
-	d.watcher = newWatcher(d, d.teller)
+	watch := report.WatchOptions{
+		Away: c.Away, MinFree: c.MinFree, StateDir: c.StateDir, LogDir: c.LogDir, Now: c.Now,
+	}
+	if d.notifications.Wants(notify.Silent) {
+		watch.Silent = c.Silent
+	}
+	d.watcher = report.NewWatcher(watch)
 	saving := d.log.Logger("server::snapshot")
 	durable := journal{store: d.store, log: saving}
 	if c.Metrics != "" {
-		d.numbers = newNumbers(d, state)
-		durable.took = d.numbers.commit.Observe
+		d.metrics = report.NewMetrics(report.MetricsOptions{
+			Now: c.Now, Log: d.log.Logger("server::metrics"),
+			Version: version.String(), ServerID: d.recovery.ServerID, Started: d.started,
+			StateDir: c.StateDir, Notifications: d.notifications.Stats,
+		}, state)
+		durable.took = d.metrics.Committed
 	}
 	d.loop = sched.NewLoop(state, durable, d.fleet, sched.LoopOptions{
-		Now: time.Now, Token: newToken, MinFree: d.stateMinFree(),
+		Now: time.Now, Token: newToken, MinFree: c.stateMinFree(),
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
-	d.code = newCodeKeeper(d)
+	d.code = newCodeKeeper(c.StateDir, d.loop, c.Now, d.log.Logger("server::code"))
 	return nil
 }
 
 // run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket goes first,
 // then the loop, then the fleet.
-func (d *daemonParts) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
+func (d *daemon) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -169,14 +177,14 @@ func (d *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 	group.Go(func() error { return d.fleet.Run(fleeting) })
 	group.Go(func() error { d.log.Run(fleeting); return nil })
 	group.Go(func() error { d.logEvents(fleeting); return nil })
-	group.Go(func() error { d.teller.run(fleeting); return nil })
-	group.Go(func() error { d.teller.notifier.Run(fleeting); return nil })
-	group.Go(func() error { d.watcher.run(fleeting); return nil })
+	group.Go(func() error { d.notifications.Follow(fleeting, d.loop); return nil })
+	group.Go(func() error { d.notifications.Send(fleeting); return nil })
+	group.Go(func() error { d.watcher.Watch(fleeting, d.loop); return nil })
 	group.Go(func() error { d.code.run(fleeting); return nil })
-	group.Go(func() error { d.sweepLogs(fleeting); return nil })
-	if d.numbers != nil {
-		group.Go(func() error { d.numbers.follow(fleeting); return nil })
-		group.Go(func() error { return d.serveMetrics(serving, metricsListener) })
+	group.Go(func() error { sweepLogs(fleeting, d.o.LogDir, d.loop, d.fleet, log); return nil })
+	if d.metrics != nil {
+		group.Go(func() error { d.metrics.Follow(fleeting, d.loop.Events()); return nil })
+		group.Go(func() error { return d.metrics.Serve(serving, metricsListener, d.loop) })
 	}
 	group.Go(func() error {
 		defer stopLoop()
@@ -187,21 +195,29 @@ func (d *daemonParts) run(ctx context.Context, listener, metricsListener net.Lis
 }
 
 // serveSocket answers clients until ctx ends.
-func (d *daemonParts) serveSocket(ctx context.Context, listener net.Listener) error {
+func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 	log := d.log.Logger("server::api")
+	calls := &service.Options{
+		Loop: d.loop, Fleet: d.fleet, Now: d.o.Now, Log: log,
+		About: api.Status{
+			Version: version.String(), PID: os.Getpid(), StateDir: d.o.StateDir, LogDir: d.o.LogDir,
+			Socket: d.o.Socket, Driver: d.o.driver(), ServerID: d.recovery.ServerID, StartedAt: d.started,
+		},
+		MinFree: d.o.stateMinFree(), CodeCame: d.code.came,
+	}
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{
-			Version: version.String(), ServerID: d.recovery.ServerID, PID: os.Getpid(), StateDir: d.settings.StateDir, UID: os.Getuid(),
+			Version: version.String(), ServerID: d.recovery.ServerID, PID: os.Getpid(), StateDir: d.o.StateDir, UID: os.Getuid(),
 		},
 		Register: func(ctx context.Context, peer api.Peer) []api.Method {
-			return (&service{daemonParts: d, ctx: ctx, peer: peer, log: log}).methods()
+			return service.Methods(ctx, calls, peer)
 		},
 		Logger: log,
 	})
 }
 
 // reload reads the log configuration again at each hangup.
-func (d *daemonParts) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
+func (d *daemon) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
 	for {
 		select {
 		case <-hangup:

@@ -1,22 +1,21 @@
-package main
+// Package wire turns the scheduler's records into the types that cross the socket. It is pure.
+package wire
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"jobserver/api"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
 
-// The scheduler's records as the types that cross the socket.
-
-var processID = os.Getpid()
-
-func countsOf(c sched.Counts) api.Counts {
+// Counts are counts of jobs as clients see them.
+func Counts(c sched.Counts) api.Counts {
 	return api.Counts{
 		Waiting: c.By[sched.Waiting], Held: c.By[sched.Held], Running: c.By[sched.Running], Copying: c.By[sched.Copying],
 		Done: c.By[sched.Done], Failed: c.By[sched.Failed], Canceled: c.By[sched.Canceled], Lost: c.By[sched.Lost],
@@ -24,8 +23,9 @@ func countsOf(c sched.Counts) api.Counts {
 	}
 }
 
-// job is a job as clients see it; full adds its attempts, variables and environment.
-func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
+// Job is a job as clients see it, with its logs below logDir; full adds its attempts, variables and
+// environment.
+func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 	out := api.Job{
 		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling, Class: j.Class, Cmd: string(j.Cmd),
 		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath, Flat: j.Flat,
@@ -49,12 +49,12 @@ func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
 		}
 	}
 	if n := len(j.Attempts); n > 0 {
-		s.newestAttempt(&out, j, j.Attempts[n-1])
+		newestAttempt(&out, logDir, j, j.Attempts[n-1])
 	}
 	if full {
 		out.Vars, out.Env = varsOf(j.Vars), varsOf(j.Env)
 		for i, a := range j.Attempts {
-			one := s.attempt(j, a)
+			one := attempt(logDir, j, a)
 			one.CmdRun = sched.CommandRun(j, i)
 			out.Attempts = append(out.Attempts, one)
 		}
@@ -63,29 +63,29 @@ func (s *service) job(st *sched.State, j *statepb.Job, full bool) api.Job {
 }
 
 // newestAttempt fills in what a job's listing shows of its newest attempt.
-func (s *service) newestAttempt(out *api.Job, j *statepb.Job, a *statepb.Attempt) {
+func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attempt) {
 	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine, api.Some(int(a.Slot)), string(a.CmdRun)
 	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
 	out.ExitCode = exitCodeOf(a)
 	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
-	out.Log, out.ErrLog = sched.LogPath(s.settings.LogDir, r, false), sched.LogPath(s.settings.LogDir, r, true)
+	out.Log, out.ErrLog = sched.LogPath(logDir, r, false), sched.LogPath(logDir, r, true)
 	if j.Setup != nil {
 		for r.Step = 0; r.Step <= a.Step; r.Step++ {
-			out.LogFull = append(out.LogFull, sched.LogPath(s.settings.LogDir, r, false))
+			out.LogFull = append(out.LogFull, sched.LogPath(logDir, r, false))
 		}
 	}
 }
 
-func (s *service) attempt(j *statepb.Job, a *statepb.Attempt) api.Attempt {
+func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
 	return api.Attempt{
 		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot), Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
 		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt), StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
 		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt), DurationSeconds: time.Duration(a.Duration).Seconds(),
 		CPUSeconds: time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
-		Log: sched.LogPath(s.settings.LogDir, r, false), ErrLog: sched.LogPath(s.settings.LogDir, r, true),
+		Log: sched.LogPath(logDir, r, false), ErrLog: sched.LogPath(logDir, r, true),
 		LogDropped: a.Dropped, Step: int(a.Step),
 	}
 }
@@ -98,9 +98,9 @@ func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 	return api.Some(int(a.ExitCode))
 }
 
-// waitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1. A job that its
+// WaitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1. A job that its
 // time limit ended is no exception, though timeout(1) gives 124: that says that `wait` itself gave up.
-func waitCode(j *statepb.Job) int {
+func WaitCode(j *statepb.Job) int {
 	if !sched.Final(j.Status) || j.Status == sched.Done {
 		return 0
 	}
@@ -108,7 +108,7 @@ func waitCode(j *statepb.Job) int {
 		a := j.Attempts[n-1]
 		switch {
 		case a.Signal != "":
-			return 128 + signalNumber(a.Signal)
+			return 128 + int(unix.SignalNum(a.Signal))
 		case a.ExitCode != 0:
 			return int(a.ExitCode)
 		}
@@ -148,6 +148,17 @@ func outcomeName(c statepb.Cause) string {
 	return "running"
 }
 
+// Secrets are the values of the secret variables: they are taken out of what people are shown.
+func Secrets(st *sched.State) []string {
+	var secrets []string
+	for _, v := range st.Vars() {
+		if v.Secret {
+			secrets = append(secrets, strings.TrimSpace(string(v.Value)))
+		}
+	}
+	return secrets
+}
+
 func varsOf(vars []*statepb.Var) map[string]string {
 	if len(vars) == 0 {
 		return nil
@@ -163,11 +174,12 @@ func varsOf(vars []*statepb.Var) map[string]string {
 	return out
 }
 
-func matrixOf(st *sched.State, id uint64) api.Matrix {
+// Matrix is a matrix as clients see it.
+func Matrix(st *sched.State, id uint64) api.Matrix {
 	m, counts := st.Matrix(id)
 	out := api.Matrix{
 		ID: m.Id, Name: m.Name, Class: m.Template.Class, Cmd: string(m.Template.Cmd), CpPath: m.Template.CpPath,
-		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: countsOf(counts), Held: m.Held, HeldWhy: m.HeldWhy,
+		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts), Held: m.Held, HeldWhy: m.HeldWhy,
 		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics,
 	}
 	for _, a := range m.Axes {
@@ -176,12 +188,23 @@ func matrixOf(st *sched.State, id uint64) api.Matrix {
 	return out
 }
 
-func tagOf(st *sched.State, id uint64) api.Tag {
-	name, counts, _ := st.Tag(id)
-	return api.Tag{ID: id, Name: name, Counts: countsOf(counts)}
+// Variable is a variable as clients see it; a secret's value stays with the daemon.
+func Variable(v *statepb.Var) api.Variable {
+	out := api.Variable{Name: v.Name, Secret: v.Secret}
+	if !v.Secret {
+		out.Value = api.Some(string(v.Value))
+	}
+	return out
 }
 
-func machineOf(st *sched.State, addr string) api.Machine {
+// Tag is a tag as clients see it.
+func Tag(st *sched.State, id uint64) api.Tag {
+	name, counts, _ := st.Tag(id)
+	return api.Tag{ID: id, Name: name, Counts: Counts(counts)}
+}
+
+// Machine is a machine as clients see it: no more than its address when it isn't known.
+func Machine(st *sched.State, addr string) api.Machine {
 	m, ok := st.Machine(addr)
 	if !ok {
 		return api.Machine{Addr: addr}
@@ -199,11 +222,12 @@ func machineOf(st *sched.State, addr string) api.Machine {
 	for _, r := range m.Orphans {
 		out.Orphans = append(out.Orphans, runName(r))
 	}
-	fillFacts(&out, m.Machine, m.Vitals)
+	Facts(&out, m.Machine, m.Vitals)
 	return out
 }
 
-func fillFacts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
+// Facts adds what a machine says of itself.
+func Facts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
 	out.OS, out.Arch, out.Kernel, out.CPUModel = f.Os, f.Arch, f.Kernel, f.CpuModel
 	out.Cores, out.MemoryBytes, out.FreeBytes, out.Load1 = int(f.Cores), f.Memory, v.FreeBytes, v.Load1
 	out.ClockOffsetSeconds, out.LatencySeconds = v.ClockOffset.Seconds(), v.Latency.Seconds()
@@ -212,8 +236,8 @@ func fillFacts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
 	}
 }
 
-// eventOf is an event as clients see it.
-func eventOf(e *sched.Event) api.Event {
+// Event is an event as clients see it.
+func Event(e *sched.Event) api.Event {
 	out := api.Event{
 		Cursor: e.Seq, At: e.At, Kind: e.Kind, JID: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Tag: e.Tag, Text: e.Text,
 	}
@@ -225,7 +249,6 @@ func eventOf(e *sched.Event) api.Event {
 
 // runName names a run as its directory is named.
 func runName(r *statepb.RunRef) string {
-
 	return fmt.Sprintf("%d.%d.%d-%s", r.Job, r.Attempt, r.Step, r.Token)
 }
 
@@ -235,13 +258,4 @@ func timeOf(ns int64) *time.Time {
 	}
 	t := sched.Time(ns)
 	return &t
-}
-
-// freeBytes is what is left on the file system of a directory, -1 when that can't be told.
-func freeBytes(dir string) int64 {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return -1
-	}
-	return int64(st.Bavail) * st.Bsize
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 			return api.Errorf(api.NotFound, "attempt %d of job %d has no step %d", a.Number, j.Id, args.Step)
 		}
 		r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: int32(args.Step)}
-		reply.Path, reply.Attempt = sched.LogPath(s.settings.LogDir, r, args.Stderr), int(a.Number)
+		reply.Path, reply.Attempt = sched.LogPath(s.About.LogDir, r, args.Stderr), int(a.Number)
 		newest := a == j.Attempts[n-1]
 		ended = a.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
 		reply.More = args.Step < int(a.Step) || !newest || newest && ended && !sched.Final(j.Status) && j.Status != sched.Copying
@@ -152,6 +152,3 @@ func tryDirectory(dir string) error {
 	}
 	return os.Remove(probe)
 }
-
-// signalNumber is a signal's number by its name, 0 when there is none of that name.
-func signalNumber(name string) int { return int(unix.SignalNum(name)) }

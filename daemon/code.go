@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -29,9 +29,11 @@ type codeKeeper struct {
 	read func(ctx context.Context, f func(st *sched.State)) error
 }
 
-func newCodeKeeper(p *daemonParts) *codeKeeper {
+func newCodeKeeper(
+	stateDir string, loop *sched.Loop, now func() time.Time, log *slog.Logger,
+) *codeKeeper {
 	return &codeKeeper{
-		stateDir: p.settings.StateDir, log: p.log.Logger("server::code"), now: p.now, wake: make(chan struct{}, 1), read: p.loop.Read,
+		stateDir: stateDir, log: log, now: now, wake: make(chan struct{}, 1), read: loop.Read,
 	}
 }
 

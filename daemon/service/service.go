@@ -1,23 +1,44 @@
-package main
+// Package service answers the calls of clients: requests become plans and reads of the scheduler's
+// loop, and its records become the types that cross the socket. A file has the calls about one noun.
+package service
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
+	"jobserver/disk"
+	"jobserver/fleet"
 	"jobserver/sched"
-	"jobserver/version"
 )
 
-// service answers the calls of one connection (service_*.go): it turns requests into plans and reads of the
-// scheduler's loop, and the scheduler's records into the types that cross the socket.
+// Options are what the calls need of the daemon.
+type Options struct {
+	Loop  *sched.Loop
+	Fleet *fleet.Fleet
+	Now   func() time.Time
+	Log   *slog.Logger
+
+	// About is what stays as it is while the daemon runs: version, paths, driver.
+	About api.Status
+	// MinFree is what must be free on the disk of the state, in bytes, for new work to be taken.
+	MinFree int64
+	// CodeCame is told that pinned code has come. It never waits.
+	CodeCame func()
+}
+
+// service answers the calls of one connection.
 type service struct {
-	*daemonParts
+	*Options
 	ctx  context.Context // ends with the connection
 	peer api.Peer
-	log  *slog.Logger
+}
+
+// Methods are the calls that the daemon answers on the connection of a peer, which ends with ctx.
+func Methods(ctx context.Context, o *Options, peer api.Peer) []api.Method {
+	return (&service{Options: o, ctx: ctx, peer: peer}).methods()
 }
 
 // methods are the calls that the daemon answers, by the names that the client knows.
@@ -69,16 +90,16 @@ type outcome struct {
 
 // do carries out a plan, and logs who asked for what.
 func (s *service) do(id string, newWork bool, what string, plan func(st *sched.State, now time.Time) (sched.Plan, error)) (outcome, error) {
-	p, repeated, err := s.loop.Do(s.ctx, id, newWork, plan)
+	p, repeated, err := s.Loop.Do(s.ctx, id, newWork, plan)
 	done := outcome{p, repeated}
 	switch {
 	case err != nil:
-		s.log.Info("refused: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "err", err)
-		return done, wireError(err)
+		s.Log.Info("refused: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "err", err)
+		return done, wire.Error(err)
 	case repeated:
-		s.log.Debug("asked again: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "request", id)
+		s.Log.Debug("asked again: "+what, "uid", s.peer.UID, "pid", s.peer.PID, "request", id)
 	case len(done.Changes) > 0:
-		s.log.Info(what, "uid", s.peer.UID, "pid", s.peer.PID, "changes", len(done.Changes))
+		s.Log.Info(what, "uid", s.peer.UID, "pid", s.peer.PID, "changes", len(done.Changes))
 	}
 	return done, nil
 }
@@ -86,47 +107,10 @@ func (s *service) do(id string, newWork bool, what string, plan func(st *sched.S
 // read looks at the state; what f returns crosses the socket.
 func (s *service) read(f func(st *sched.State) error) error {
 	var failed error
-	if err := s.loop.Read(s.ctx, func(st *sched.State) { failed = f(st) }); err != nil {
-		return wireError(err)
+	if err := s.Loop.Read(s.ctx, func(st *sched.State) { failed = f(st) }); err != nil {
+		return wire.Error(err)
 	}
-	return wireError(failed)
-}
-
-// wireError gives the scheduler's errors the form that crosses the socket. What is neither a refusal nor the end of
-// somebody's patience is a fault of ours, and says so.
-func wireError(err error) error {
-	var refusal *sched.Error
-	var own *api.Error
-	switch {
-	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errors.Is(err, sched.ErrClosed):
-		return api.Errorf(api.Unavailable, "%w", err)
-	case !errors.As(err, &refusal):
-		return api.Bugf("%w", err)
-	}
-	kind := api.Internal
-	switch refusal.Kind {
-	case sched.Invalid:
-		kind = api.Invalid
-	case sched.NotFound:
-		kind = api.NotFound
-	case sched.NoMatch:
-		kind = api.NoMatch
-	case sched.Conflict:
-		kind = api.Conflict
-	case sched.Full:
-		kind = api.Full
-	case sched.Confirm:
-		kind = api.Confirm
-	case sched.Unknown:
-		kind = api.OutcomeUnknown
-	case sched.Stopping:
-		kind = api.Unavailable
-	case sched.Internal:
-		return api.Bugf("%w", err)
-	}
-	return api.Wrap(kind, err)
+	return wire.Error(failed)
 }
 
 // Ping says that the daemon is there, and how it is.
@@ -134,14 +118,15 @@ func (s *service) Ping(_ *api.Empty, reply *api.Status) error { return s.Status(
 
 // Status tells how the daemon is.
 func (s *service) Status(_ *api.Empty, reply *api.Status) error {
-	*reply = api.Status{
-		Version: version.String(), PID: processID, StateDir: s.settings.StateDir, LogDir: s.settings.LogDir, Socket: s.socket,
-		Driver: s.settings.Driver, ServerID: s.recovery.ServerID, StartedAt: s.started,
-		Machines: map[string]int{}, HostFreeBytes: freeBytes(s.settings.StateDir),
+	*reply = s.About
+	reply.Machines = map[string]int{}
+	free, err := disk.Free(s.About.StateDir)
+	if err != nil {
+		free = -1
 	}
-	reply.DiskFull = reply.HostFreeBytes >= 0 && reply.HostFreeBytes < s.stateMinFree()
+	reply.HostFreeBytes, reply.DiskFull = free, err == nil && free < s.MinFree
 	return s.read(func(st *sched.State) error {
-		reply.Jobs = countsOf(st.Counts())
+		reply.Jobs = wire.Counts(st.Counts())
 		reply.Matrices = len(st.Matrices())
 		reply.Cursor = st.Changes()
 		for _, addr := range st.Machines() {
@@ -156,13 +141,13 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply) error {
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
-	events, cursor, gap, err := s.loop.Events().After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
+	events, cursor, gap, err := s.Loop.Events().After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
 	if err != nil {
-		return wireError(err)
+		return wire.Error(err)
 	}
 	reply.Cursor, reply.Gap = cursor, gap
 	for i := range events {
-		reply.Events = append(reply.Events, eventOf(&events[i]))
+		reply.Events = append(reply.Events, wire.Event(&events[i]))
 	}
 	return nil
 }

@@ -1,20 +1,21 @@
-package main
+package report
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"time"
 
-	"jobserver/api"
+	"jobserver/disk"
 	"jobserver/metrics"
 	"jobserver/notify"
 	"jobserver/sched"
-	"jobserver/version"
 )
 
-// numbers are what `serve --metrics` tells: what happened since the start, and how things are when somebody asks.
-type numbers struct {
-	p        *daemonParts
+// Metrics are what `serve --metrics` tells: what happened since the start, and how things are when
+// somebody asks.
+type Metrics struct {
+	o        MetricsOptions
 	cursor   uint64 // of the events
 	attempts *metrics.Counter
 	copies   *metrics.Counter
@@ -23,15 +24,26 @@ type numbers struct {
 	start    *metrics.Histogram
 	commit   *metrics.Histogram
 
-	dispatched map[uint64]time.Time // follow's own: jobs whose newest attempt, or step, has not started yet
+	dispatched map[uint64]time.Time // Follow's own: jobs whose newest attempt, or step, has not started yet
+}
+
+// MetricsOptions are what metrics tell of the daemon beside its events.
+type MetricsOptions struct {
+	Now               func() time.Time
+	Log               *slog.Logger
+	Version, ServerID string
+	Started           time.Time
+	StateDir          string
+	Notifications     func() notify.Stats
 }
 
 // maxDispatched bounds the jobs that are remembered until they start.
 const maxDispatched = 100_000
 
-func newNumbers(p *daemonParts, state *sched.State) *numbers {
-	return &numbers{
-		p: p, cursor: state.Changes(), dispatched: map[uint64]time.Time{},
+// NewMetrics counts what happens after the present state.
+func NewMetrics(o MetricsOptions, state *sched.State) *Metrics {
+	return &Metrics{
+		o: o, cursor: state.Changes(), dispatched: map[uint64]time.Time{},
 		attempts: metrics.NewCounter("jobserver_attempts_total", "Attempts that have ended, by what became of the job.", "outcome", "class"),
 		copies:   metrics.NewCounter("jobserver_copies_total", "Copies of results that have ended.", "outcome", "class"),
 		broken:   metrics.NewCounter("jobserver_machines_broken_total", "Machines that were set aside.", "class"),
@@ -41,76 +53,54 @@ func newNumbers(p *daemonParts, state *sched.State) *numbers {
 	}
 }
 
-// listenMetrics listens where --metrics says; nil without it.
-func (p *daemonParts) listenMetrics(ctx context.Context) (net.Listener, error) {
-	if p.settings.Metrics == "" {
-		return nil, nil
-	}
-	l, err := metrics.Listen(ctx, p.settings.Metrics)
-	if err != nil {
-		return nil, api.Errorf(api.Usage, "%v", err).WithHint("--metrics 9184 serves them to this host alone, --metrics 0.0.0.0:9184 to all who reach it")
-	}
-	return l, nil
-}
+// Committed is told how long a batch of changes took to become durable, in seconds.
+func (m *Metrics) Committed(seconds float64) { m.commit.Observe(seconds) }
 
-// closeListener closes what may be nil.
-func closeListener(l net.Listener) error {
-	if l == nil {
-		return nil
-	}
-	return l.Close()
-}
-
-// serveMetrics answers until ctx ends. That nobody can read the numbers any more doesn't stop the daemon.
-func (p *daemonParts) serveMetrics(ctx context.Context, l net.Listener) error {
-	log := p.log.Logger("server::metrics")
-	log.Info("metrics are served", "address", l.Addr().String())
-	if err := metrics.Serve(ctx, l, log, p.numbers.page); err != nil {
-		log.Error("metrics are not served any more", "err", err)
+// Serve answers until ctx ends. That nobody can read the numbers any more doesn't stop the daemon.
+func (m *Metrics) Serve(ctx context.Context, l net.Listener, loop *sched.Loop) error {
+	m.o.Log.Info("metrics are served", "address", l.Addr().String())
+	page := func(ctx context.Context) (*metrics.Page, error) { return m.page(ctx, loop) }
+	if err := metrics.Serve(ctx, l, m.o.Log, page); err != nil {
+		m.o.Log.Error("metrics are not served any more", "err", err)
 	}
 	return nil
 }
 
-// follow counts events until ctx ends or the loop stops.
-func (n *numbers) follow(ctx context.Context) {
-	cursor := n.cursor
-	for {
-		events, next, gap, err := n.p.loop.Events().After(ctx, cursor, 1000)
-		if err != nil || ctx.Err() != nil {
-			return
-		}
+// Follow counts events until ctx ends or the loop stops.
+func (m *Metrics) Follow(ctx context.Context, from *sched.Events) {
+	from.Follow(ctx, m.cursor, func(events []sched.Event, gap bool) bool {
 		if gap {
-			n.missed.Add(1)
+			m.missed.Add(1)
 		}
 		for i := range events {
-			n.count(&events[i])
+			m.count(&events[i])
 		}
-		cursor = next
-	}
+		return true
+	})
 }
 
-func (n *numbers) count(e *sched.Event) {
+func (m *Metrics) count(e *sched.Event) {
 	switch e.Kind {
 	case "job.running":
-		if len(n.dispatched) < maxDispatched {
-			n.dispatched[e.Job] = e.At
+		if len(m.dispatched) < maxDispatched {
+			m.dispatched[e.Job] = e.At
 		}
 	case "job.started":
-		if at, ok := n.dispatched[e.Job]; ok {
-			n.start.Observe(e.At.Sub(at).Seconds())
-			delete(n.dispatched, e.Job)
+		if at, ok := m.dispatched[e.Job]; ok {
+			m.start.Observe(e.At.Sub(at).Seconds())
+			delete(m.dispatched, e.Job)
 		}
 	case "job.forgotten":
-		delete(n.dispatched, e.Job)
+		delete(m.dispatched, e.Job)
 	case "job.copied":
-		n.copies.Add(1, "copied", e.Class)
+		m.copies.Add(1, "copied", e.Class)
 	case "job.copy-failed":
-		n.copies.Add(1, "failed", e.Class)
+		m.copies.Add(1, "failed", e.Class)
 	case "machine.broken":
-		n.broken.Add(1, e.Class)
+		m.broken.Add(1, e.Class)
 	}
 	if e.Ended {
-		delete(n.dispatched, e.Job)
+		delete(m.dispatched, e.Job)
 		outcome := sched.StatusName(e.Status)
 		switch e.Status {
 		case sched.Copying:
@@ -120,28 +110,37 @@ func (n *numbers) count(e *sched.Event) {
 		case sched.Running:
 			outcome = "step"
 		}
-		n.attempts.Add(1, outcome, e.Class)
+		m.attempts.Add(1, outcome, e.Class)
 	}
 }
 
 // page is the present reply.
-func (n *numbers) page(ctx context.Context) (*metrics.Page, error) {
+func (m *Metrics) page(ctx context.Context, loop *sched.Loop) (*metrics.Page, error) {
 	page := &metrics.Page{
-		Families:   []metrics.Family{n.attempts.Family(), n.copies.Family(), n.broken.Family(), n.missed.Family()},
-		Histograms: []*metrics.Histogram{n.start, n.commit},
+		Families:   []metrics.Family{m.attempts.Family(), m.copies.Family(), m.broken.Family(), m.missed.Family()},
+		Histograms: []*metrics.Histogram{m.start, m.commit},
 	}
-	now := n.p.now()
-	if err := n.p.loop.Read(ctx, func(st *sched.State) { page.Families = append(page.Families, stateFamilies(st, now)...) }); err != nil {
+	now := m.o.Now()
+	if err := loop.Read(ctx, func(st *sched.State) { page.Families = append(page.Families, stateFamilies(st, now)...) }); err != nil {
 		return nil, err
 	}
 	page.Families = append(page.Families,
 		metrics.Family{Name: "jobserver_info", Help: "Always 1; the labels tell which daemon this is.", Samples: []metrics.Sample{
-			{Labels: []metrics.Label{{Name: "version", Value: version.String()}, {Name: "server_id", Value: n.p.recovery.ServerID}}, Value: 1}}},
-		metrics.Gauge("jobserver_start_time_seconds", "When the daemon started, in seconds since the Unix epoch.", float64(n.p.started.UnixNano())/1e9),
-		metrics.Gauge("jobserver_host_free_bytes", "What is left on the file system of the state directory.", float64(freeBytes(n.p.settings.StateDir))),
+			{Labels: []metrics.Label{{Name: "version", Value: m.o.Version}, {Name: "server_id", Value: m.o.ServerID}}, Value: 1}}},
+		metrics.Gauge("jobserver_start_time_seconds", "When the daemon started, in seconds since the Unix epoch.", float64(m.o.Started.UnixNano())/1e9),
+		metrics.Gauge("jobserver_host_free_bytes", "What is left on the file system of the state directory.", float64(free(m.o.StateDir))),
 	)
-	page.Families = append(page.Families, notifyFamilies(n.p.teller.notifier.Stats())...)
+	page.Families = append(page.Families, notifyFamilies(m.o.Notifications())...)
 	return page, nil
+}
+
+// free is what is left on the file system of a directory, in bytes; -1 when that can't be told.
+func free(dir string) int64 {
+	n, err := disk.Free(dir)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 func notifyFamilies(s notify.Stats) []metrics.Family {

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
@@ -24,9 +25,9 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 	var ids []uint64
 	var hidden redact.Redactor
 	err := s.read(func(st *sched.State) (err error) {
-		hidden = redact.New(targets(st).Secrets...)
+		hidden = redact.New(wire.Secrets(st)...)
 		ids, err = st.Select(args.Selectors)
-		reply.Counts = countsOf(st.Count(ids))
+		reply.Counts = wire.Counts(st.Count(ids))
 		return err
 	})
 	if err != nil {
@@ -135,7 +136,7 @@ func (s *service) readLastLines(ctx context.Context, found []finding, hidden red
 		}
 		left--
 		for _, stderr := range []bool{true, false} {
-			if f.line = lastLine(sched.LogPath(s.settings.LogDir, f.ref, stderr), hidden); f.line != "" {
+			if f.line = lastLine(sched.LogPath(s.About.LogDir, f.ref, stderr), hidden); f.line != "" {
 				break
 			}
 		}

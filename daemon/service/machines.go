@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/ssh"
@@ -20,7 +21,7 @@ func (s *service) ListMachines(args *api.ListMachinesArgs, reply *api.ListMachin
 	return s.read(func(st *sched.State) error {
 		addrs, err := st.SelectMachines(args.Addrs, args.Classes)
 		for _, addr := range addrs {
-			reply.Machines = append(reply.Machines, machineOf(st, addr))
+			reply.Machines = append(reply.Machines, wire.Machine(st, addr))
 		}
 		return err
 	})
@@ -42,7 +43,7 @@ func (s *service) AddMachines(args *api.AddMachinesArgs, reply *api.ChangeMachin
 	reply.Notes = done.Warnings
 	return s.read(func(st *sched.State) error {
 		for _, addr := range args.Addrs {
-			reply.Machines = append(reply.Machines, machineOf(st, addr))
+			reply.Machines = append(reply.Machines, wire.Machine(st, addr))
 		}
 		return nil
 	})
@@ -91,7 +92,7 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		}
 		reply.Machines = nil
 		for _, addr := range addrs {
-			reply.Machines = append(reply.Machines, machineOf(st, addr))
+			reply.Machines = append(reply.Machines, wire.Machine(st, addr))
 		}
 		p, err := planMachines(st, args, addrs, now)
 		reply.Notes = p.Warnings
@@ -115,7 +116,7 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 	switch args.Op {
 	case api.MachineResume: // whatever was wrong may be right now
 		for _, addr := range addrs {
-			s.fleet.Retry(addr)
+			s.Fleet.Retry(addr)
 		}
 	case api.MachineClean:
 		if err := s.clean(addrs, reply); err != nil {
@@ -128,7 +129,7 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 		reply.Machines = nil
 		for _, addr := range addrs {
 			if _, ok := st.Machine(addr); ok { // another call may have removed it meanwhile
-				reply.Machines = append(reply.Machines, machineOf(st, addr))
+				reply.Machines = append(reply.Machines, wire.Machine(st, addr))
 			}
 		}
 		return nil
@@ -184,7 +185,7 @@ func (s *service) clean(addrs []string, reply *api.ChangeMachinesReply) error {
 		reply.Notes[i] = fmt.Sprintf("%s: %d runs were ended and removed", addr, len(orphans[i]))
 		if len(orphans[i]) == 0 {
 			reply.Notes[i] = addr + ": there was nothing to clean"
-		} else if err := s.fleet.Clean(ctx, addr, orphans[i]); err != nil {
+		} else if err := s.Fleet.Clean(ctx, addr, orphans[i]); err != nil {
 			reply.Notes[i] = fmt.Sprintf("%s: %v", addr, err)
 		}
 	})
@@ -220,7 +221,7 @@ func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machin
 		}
 		addrs, err := st.SelectMachines(inPool, sel.Classes)
 		for _, addr := range addrs {
-			machines = append(machines, machineOf(st, addr))
+			machines = append(machines, wire.Machine(st, addr))
 		}
 		return err
 	})
@@ -230,12 +231,12 @@ func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machin
 // CheckMachines connects to the machines now and measures them.
 func (s *service) CheckMachines(args *api.CheckMachinesArgs, reply *api.CheckMachinesReply) (err error) {
 	reply.Checks, err = s.checks(args.MachineSelector, func(ctx context.Context, addr string, check *api.MachineCheck) error {
-		found, err := s.fleet.Check(ctx, addr)
+		found, err := s.Fleet.Check(ctx, addr)
 		if err != nil {
 			return err
 		}
 		check.OK = true
-		fillFacts(&check.Machine, found.Facts, found.Vitals)
+		wire.Facts(&check.Machine, found.Facts, found.Vitals)
 		if len(found.HostKeys) > 0 {
 			check.HostKey, check.Fingerprint = found.HostKeys[0].Type, found.HostKeys[0].Fingerprint
 		}
@@ -280,7 +281,7 @@ func (s *service) checks(
 }
 
 func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, check *api.MachineCheck) error {
-	keys, err := s.fleet.HostKeys(ctx, addr)
+	keys, err := s.Fleet.HostKeys(ctx, addr)
 	if err != nil {
 		return err
 	}
@@ -302,10 +303,10 @@ func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, c
 	if !args.Record || !args.Any && args.Fingerprints[addr] != key.Fingerprint {
 		return nil
 	}
-	if err := s.fleet.Trust(ctx, addr, key); err != nil {
+	if err := s.Fleet.Trust(ctx, addr, key); err != nil {
 		return err
 	}
-	s.log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint", key.Fingerprint, "uid", s.peer.UID)
+	s.Log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint", key.Fingerprint, "uid", s.peer.UID)
 	check.OK, check.Known = true, "known"
 	return s.trusted(args, addr)
 }
@@ -332,6 +333,6 @@ func (s *service) trusted(args *api.TrustArgs, addr string) error {
 	_, err := s.do("", false, "trust machine "+addr, func(st *sched.State, _ time.Time) (sched.Plan, error) {
 		return st.PlanTrusted(addr), nil
 	})
-	s.fleet.Retry(addr)
+	s.Fleet.Retry(addr)
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"jobserver/notify"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/view"
@@ -20,41 +19,47 @@ const (
 	watchEvery = 15 * time.Second
 )
 
-// watcher looks at what no other change tells, at intervals: machines that stay away, jobs that print nothing,
-// disks that fill up. It announces each once, as an event, which the log and those who want to hear of it follow, and
-// changes nothing: a job on a machine that is away isn't lost, only not heard of.
-type watcher struct {
-	p       *daemonParts
-	away    time.Duration
-	silent  time.Duration // 0: jobs aren't looked at
-	minFree int64
+// Watcher looks at what no other change tells, at intervals: machines that stay away, jobs that print
+// nothing, disks that fill up. It announces each once, as an event, which the log and those who want
+// to hear of it follow, and changes nothing: a job on a machine that is away isn't lost, only not
+// heard of.
+type Watcher struct {
+	o WatchOptions
 
-	// What was announced, by machine, by run and by machine again ("" is this host). It is news again when it was otherwise
-	// meanwhile; that a machine was away doesn't make it otherwise.
+	// What was announced, by machine, by run and by machine again ("" is this host). It is news again
+	// when it was otherwise meanwhile; that a machine was away doesn't make it otherwise.
 	awaySince map[string]time.Time
 	silentAt  map[string]time.Time // when it had last printed
 	low       map[string]bool
 }
 
-func newWatcher(p *daemonParts, t *teller) *watcher {
-	w := &watcher{
-		p: p, away: p.settings.AwayTimeout.Duration, minFree: int64(p.settings.MinFree),
-		awaySince: map[string]time.Time{}, silentAt: map[string]time.Time{}, low: map[string]bool{},
+// WatchOptions say what is looked at. Zero durations mean the defaults.
+type WatchOptions struct {
+	Away     time.Duration // after which a machine that is away is announced
+	Silent   time.Duration // after which a job that prints nothing is; 0: jobs aren't looked at
+	MinFree  int64         // bytes: less is a disk that fills up
+	StateDir string
+	LogDir   string
+	Now      func() time.Time
+}
+
+// NewWatcher has announced nothing yet.
+func NewWatcher(o WatchOptions) *Watcher {
+	w := &Watcher{
+		o: o, awaySince: map[string]time.Time{}, silentAt: map[string]time.Time{},
+		low: map[string]bool{},
 	}
-	if w.away <= 0 {
-		w.away = defaultAway
-	}
-	if t.wanted[notify.Silent] {
-		w.silent = p.settings.SilentAfter.Duration
+	if w.o.Away <= 0 {
+		w.o.Away = defaultAway
 	}
 	return w
 }
 
-// run looks until ctx ends or the loop stops.
-func (w *watcher) run(ctx context.Context) {
-	every := min(watchEvery, max(w.away/4, 100*time.Millisecond))
-	if w.silent > 0 {
-		every = min(every, max(w.silent/4, 100*time.Millisecond))
+// Watch looks until ctx ends or the loop stops.
+func (w *Watcher) Watch(ctx context.Context, loop *sched.Loop) {
+	every := min(watchEvery, max(w.o.Away/4, 100*time.Millisecond))
+	if w.o.Silent > 0 {
+		every = min(every, max(w.o.Silent/4, 100*time.Millisecond))
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -64,58 +69,62 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		s, err := w.survey(ctx)
+		s, err := look(ctx, loop, w.o.Silent > 0)
 		if err != nil {
 			return
 		}
-		now := w.p.now()
+		now := w.o.Now()
 		for _, n := range slices.Concat(w.lookAway(s, now), w.lookSilent(s, now), w.lookDisks(s)) {
 			plan := func(*sched.State, time.Time) (sched.Plan, error) { return sched.PlanNotice(n), nil }
-			if _, _, err := w.p.loop.Do(ctx, "", false, plan); err != nil {
+			if _, _, err := loop.Do(ctx, "", false, plan); err != nil {
 				return // the loop has stopped, or the daemon does
 			}
 		}
 	}
 }
 
-// sight is what a look needs of the state.
-type sight struct {
+// observed is what was seen of the state at one moment.
+type observed struct {
 	machines []sched.MachineView
-	runs     []runSight
+	runs     []observedRun
 }
 
-// runSight is a run under way.
-type runSight struct {
+// observedRun is a run under way.
+type observedRun struct {
 	ref       *statepb.RunRef
 	since     time.Time
 	connected bool // its machine is: what it prints arrives
 }
 
-func (w *watcher) survey(ctx context.Context) (*sight, error) {
-	s := &sight{}
-	err := w.p.loop.Read(ctx, func(st *sched.State) {
+// look looks at the machines, and at what runs on them.
+func look(ctx context.Context, loop *sched.Loop, runs bool) (*observed, error) {
+	seen := &observed{}
+	err := loop.Read(ctx, func(st *sched.State) {
 		for _, addr := range st.Machines() {
 			m, _ := st.Machine(addr)
 			m.Machine = &statepb.Machine{Addr: addr, Class: m.Class} // the record is the loop's
-			s.machines = append(s.machines, m)
-			if w.silent == 0 {
+			seen.machines = append(seen.machines, m)
+			if !runs {
 				continue
 			}
 			for _, id := range m.Running {
-				if j := st.Job(id); j != nil && j.Status == sched.Running && len(j.Attempts) > 0 {
-					a := j.Attempts[len(j.Attempts)-1]
-					s.runs = append(s.runs, runSight{
-						ref:   &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
-						since: sched.Time(max(a.StartedAt, a.DispatchedAt)), connected: m.Link == sched.LinkConnected,
-					})
+				j := st.Job(id)
+				if j == nil || j.Status != sched.Running || len(j.Attempts) == 0 {
+					continue
 				}
+				a := j.Attempts[len(j.Attempts)-1]
+				seen.runs = append(seen.runs, observedRun{
+					ref:       &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
+					since:     sched.Time(max(a.StartedAt, a.DispatchedAt)),
+					connected: m.Link == sched.LinkConnected,
+				})
 			}
 		}
 	})
-	return s, err
+	return seen, err
 }
 
-func (w *watcher) lookAway(s *sight, now time.Time) (news []sched.Notice) {
+func (w *Watcher) lookAway(s *observed, now time.Time) (news []sched.Notice) {
 	there := map[string]time.Time{}
 	for _, m := range s.machines {
 		since, announced := w.awaySince[m.Addr]
@@ -126,14 +135,14 @@ func (w *watcher) lookAway(s *sight, now time.Time) (news []sched.Notice) {
 		case m.Link == sched.LinkConnected || m.Since.IsZero():
 		case announced && since.Equal(m.Since): // otherwise it was back meanwhile, for less than one look
 			there[m.Addr] = since
-		case now.Sub(m.Since) >= w.away:
+		case now.Sub(m.Since) >= w.o.Away:
 			there[m.Addr] = m.Since
 			text := fmt.Sprintf("machine %s has been %s for %s", m.Addr, m.Link, view.FormatDuration(now.Sub(m.Since)))
 			if m.Reason != "" {
 				text += ": " + m.Reason
 			}
 			if n := len(m.Running); n > 0 {
-				text += fmt.Sprintf("; %s there, to be taken up when it is back", counted(n, "job"))
+				text += fmt.Sprintf("; %s there, to be taken up when it is back", view.Counted(n, "job"))
 			}
 			news = append(news, sched.Notice{Kind: sched.NoticeAway, Machine: m.Addr, Cause: string(m.Link), Text: text, Warn: true})
 		}
@@ -143,7 +152,7 @@ func (w *watcher) lookAway(s *sight, now time.Time) (news []sched.Notice) {
 }
 
 // lookSilent compares the times at which the log files were last written to with the clock.
-func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
+func (w *Watcher) lookSilent(s *observed, now time.Time) (news []sched.Notice) {
 	there := map[string]time.Time{}
 	for _, r := range s.runs {
 		name := fmt.Sprintf("%d.%d.%d", r.ref.Job, r.ref.Attempt, r.ref.Step)
@@ -155,11 +164,11 @@ func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
 		}
 		last := r.since
 		for _, stderr := range []bool{false, true} {
-			if info, err := os.Stat(sched.LogPath(w.p.settings.LogDir, r.ref, stderr)); err == nil && info.ModTime().After(last) {
+			if info, err := os.Stat(sched.LogPath(w.o.LogDir, r.ref, stderr)); err == nil && info.ModTime().After(last) {
 				last = info.ModTime()
 			}
 		}
-		if now.Sub(last) < w.silent {
+		if now.Sub(last) < w.o.Silent {
 			continue
 		}
 		there[name] = last
@@ -174,7 +183,7 @@ func (w *watcher) lookSilent(s *sight, now time.Time) (news []sched.Notice) {
 }
 
 // lookDisks looks at this host's disk, and at what was last measured of the machines'.
-func (w *watcher) lookDisks(s *sight) (news []sched.Notice) {
+func (w *Watcher) lookDisks(s *observed) (news []sched.Notice) {
 	there := map[string]bool{}
 	look := func(addr, where string, free int64) {
 		switch {
@@ -182,17 +191,17 @@ func (w *watcher) lookDisks(s *sight) (news []sched.Notice) {
 			if w.low[addr] {
 				there[addr] = true
 			}
-		case free < w.minFree:
+		case free < w.o.MinFree:
 			there[addr] = true
 			if !w.low[addr] {
 				news = append(news, sched.Notice{Kind: sched.NoticeDisk, Machine: addr, Warn: true,
-					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.minFree))})
+					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.o.MinFree))})
 			}
-		case w.low[addr] && free < w.minFree+w.minFree/4:
+		case w.low[addr] && free < w.o.MinFree+w.o.MinFree/4:
 			there[addr] = true // only when there is clearly more, the next time is news
 		}
 	}
-	look("", "this host", min(freeBytes(w.p.settings.StateDir), freeBytes(w.p.settings.LogDir)))
+	look("", "this host", min(free(w.o.StateDir), free(w.o.LogDir)))
 	for _, m := range s.machines {
 		free := int64(-1)
 		if m.Link == sched.LinkConnected && m.Vitals.FreeBytes > 0 {

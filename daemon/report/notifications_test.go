@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"testing"
@@ -11,21 +11,21 @@ import (
 // again for that reason has not failed.
 func TestToldOfRemovedMachine(t *testing.T) {
 	t.Parallel()
-	teller := &teller{failed: map[uint64]bool{}}
+	n := &Notifications{failed: map[uint64]bool{}}
 	ended := sched.Event{Kind: "job.canceled", Job: 7, Status: sched.Canceled, Ended: true, Notify: true, Uprooted: true}
-	if told := teller.told(&ended); len(told) != 1 || told[0].Kind != notify.Fail || !told[0].Asked {
+	if told := n.ofEvent(&ended); len(told) != 1 || told[0].Kind != notify.Fail || !told[0].Asked {
 		t.Errorf("of a job that is over: %+v", told)
 	}
 	ended.Uprooted = false
-	if told := teller.told(&ended); len(told) != 0 {
+	if told := n.ofEvent(&ended); len(told) != 0 {
 		t.Errorf("of a job that the user canceled: %+v", told)
 	}
 	again := sched.Event{Kind: "job.retried", Job: 7, Matrix: 1, Status: sched.Waiting, Ended: true, Uprooted: true}
-	if told := teller.told(&again); len(told) != 0 {
+	if told := n.ofEvent(&again); len(told) != 0 {
 		t.Errorf("of a job that waits again: %+v", told)
 	}
 	again.Uprooted = false
-	if told := teller.told(&again); len(told) != 1 || told[0].Kind != notify.MatrixFail {
+	if told := n.ofEvent(&again); len(told) != 1 || told[0].Kind != notify.MatrixFail {
 		t.Errorf("of a job that failed: %+v", told)
 	}
 }
@@ -33,15 +33,15 @@ func TestToldOfRemovedMachine(t *testing.T) {
 // TestDispatchedAreLetGo: what ends without having started isn't remembered as about to start.
 func TestDispatchedAreLetGo(t *testing.T) {
 	t.Parallel()
-	n := newNumbers(nil, sched.NewState())
+	m := NewMetrics(MetricsOptions{}, sched.NewState())
 	for _, last := range []sched.Event{
 		{Kind: "job.started", Job: 7, Attempt: 1},
 		{Kind: "job.canceled", Job: 7, Attempt: 1, Ended: true, Uprooted: true},
 		{Kind: "job.forgotten", Job: 7},
 	} {
-		n.count(&sched.Event{Kind: "job.running", Job: 7, Attempt: 1})
-		if n.count(&last); len(n.dispatched) != 0 {
-			t.Errorf("after %s: %v", last.Kind, n.dispatched)
+		m.count(&sched.Event{Kind: "job.running", Job: 7, Attempt: 1})
+		if m.count(&last); len(m.dispatched) != 0 {
+			t.Errorf("after %s: %v", last.Kind, m.dispatched)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"crypto/sha256"
@@ -23,9 +23,9 @@ const maxDiffFile = 16 << 20
 // codeFile is where the daemon keeps an archive or a difference.
 func (s *service) codeFile(hash string, diff bool) string {
 	if diff {
-		return fleet.CodeDiff(s.settings.StateDir, hash)
+		return fleet.CodeDiff(s.About.StateDir, hash)
 	}
-	return fleet.CodeArchive(s.settings.StateDir, hash)
+	return fleet.CodeArchive(s.About.StateDir, hash)
 }
 
 // hasCode refuses code that the daemon wasn't given.
@@ -77,15 +77,15 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 	if err := renamePart(part, file); err != nil {
 		return err
 	}
-	s.log.Info("took code", "uid", s.peer.UID, "hash", args.Hash, "difference", args.Diff)
-	s.code.came()
+	s.Log.Info("took code", "uid", s.peer.UID, "hash", args.Hash, "difference", args.Diff)
+	s.CodeCame()
 	reply.Have = true
 	return nil
 }
 
 // keepsCode says that the daemon has a file of code. From then on it is kept for a while, also when no job names it yet.
 func (s *service) keepsCode(file string) bool {
-	now := s.now()
+	now := s.Now()
 	return os.Chtimes(file, now, now) == nil
 }
 

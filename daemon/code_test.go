@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
+var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+
 // TestTidyCode removes what no job names, and not what is young.
 func TestTidyCode(t *testing.T) {
 	st := sched.NewState()
@@ -30,7 +32,7 @@ func TestTidyCode(t *testing.T) {
 	}
 	state := t.TempDir()
 	k := &codeKeeper{
-		stateDir: state, log: slog.New(slog.DiscardHandler), now: func() time.Time { return testNow },
+		stateDir: state, log: slog.New(slog.DiscardHandler), now: func() time.Time { return noon },
 		read: func(_ context.Context, f func(*sched.State)) error { f(st); return nil },
 	}
 	if err := k.tidy(t.Context()); err != nil {
@@ -49,7 +51,7 @@ func TestTidyCode(t *testing.T) {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chtimes(file, testNow.Add(-age), testNow.Add(-age)); err != nil {
+		if err := os.Chtimes(file, noon.Add(-age), noon.Add(-age)); err != nil {
 			t.Fatal(err)
 		}
 	}

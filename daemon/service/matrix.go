@@ -1,10 +1,11 @@
-package main
+package service
 
 import (
 	"fmt"
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/sched"
 )
 
@@ -16,7 +17,7 @@ func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatric
 	return s.read(func(st *sched.State) error {
 		if args.ID == 0 && args.Name == "" {
 			for _, id := range st.Matrices() {
-				m := matrixOf(st, id)
+				m := wire.Matrix(st, id)
 				m.Left = leftOf(st, id, time.Now())
 				reply.Matrices = append(reply.Matrices, m)
 			}
@@ -30,13 +31,13 @@ func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatric
 		if err != nil {
 			return err
 		}
-		m := matrixOf(st, id)
+		m := wire.Matrix(st, id)
 		m.Left = leftOf(st, id, time.Now())
 		for i, job := range st.Cells(id) {
 			if i == sched.MaxPage {
 				break
 			}
-			m.Jobs = append(m.Jobs, s.job(st, st.Job(job), true))
+			m.Jobs = append(m.Jobs, wire.Job(st, s.About.LogDir, st.Job(job), true))
 		}
 		reply.Matrices = append(reply.Matrices, m)
 		return nil
@@ -50,7 +51,7 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 		if err != nil {
 			return sched.Plan{}, err
 		}
-		reply.Matrix = matrixOf(st, id)
+		reply.Matrix = wire.Matrix(st, id)
 		switch args.Op {
 		case api.MatrixHold, api.MatrixUnhold:
 			reply.Changed = reply.Matrix.Counts.Waiting
@@ -79,7 +80,7 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 	}
 	return s.read(func(st *sched.State) error {
 		if id, err := st.FindMatrix(args.Matrix); err == nil { // else that is what was done
-			reply.Matrix = matrixOf(st, id)
+			reply.Matrix = wire.Matrix(st, id)
 		}
 		return nil
 	})

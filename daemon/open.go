@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -16,12 +16,12 @@ import (
 )
 
 // open takes the state directory and rebuilds the state from it.
-func (d *daemonParts) open(log *slog.Logger) (*sched.State, error) {
-	store, recovery, err := snapshot.Open(d.settings.StateDir, snapshot.Options{
-		AllowFail: d.settings.AllowSnapFail, MinFree: d.stateMinFree(),
+func (d *daemon) open(log *slog.Logger) (*sched.State, error) {
+	store, recovery, err := snapshot.Open(d.o.StateDir, snapshot.Options{
+		AllowFail: d.o.AllowSnapFail, MinFree: d.o.stateMinFree(),
 	})
 	if err != nil {
-		return nil, stateError(d.settings.StateDir, err)
+		return nil, stateError(d.o.StateDir, err)
 	}
 	d.store, d.recovery = store, recovery
 	failpoint.Hit("serve.opened")
@@ -35,16 +35,16 @@ func (d *daemonParts) open(log *slog.Logger) (*sched.State, error) {
 	return state, nil
 }
 
-func (d *daemonParts) replay() (*sched.State, error) {
+func (d *daemon) replay() (*sched.State, error) {
 	// What is read leaves much garbage beside a state that only grows: collected early, it doesn't double the daemon's memory.
 	defer debug.SetGCPercent(debug.SetGCPercent(30))
 	restorer := sched.NewRestorer()
 	if err := d.recovery.Replay(restorer.Record, restorer.Change); err != nil {
-		return nil, fmt.Errorf("rebuild the state from %s: %w", d.settings.StateDir, err)
+		return nil, fmt.Errorf("rebuild the state from %s: %w", d.o.StateDir, err)
 	}
 	state, err := restorer.State()
 	if err != nil {
-		return nil, fmt.Errorf("rebuild the state from %s: %w", d.settings.StateDir, err)
+		return nil, fmt.Errorf("rebuild the state from %s: %w", d.o.StateDir, err)
 	}
 	return state, d.reserveIDs(state)
 }
@@ -54,9 +54,9 @@ const farID = 100_000_000
 
 // reserveIDs lets ids go on above those that a history which couldn't be loaded has given out: logs and results bear them.
 // Nobody gets an id before. A start that dies on the way leaves the mark by which the next one begins it anew.
-func (d *daemonParts) reserveIDs(state *sched.State) error {
+func (d *daemon) reserveIDs(state *sched.State) error {
 	next := state.NextID()
-	highest, err := fleet.HighestLog(d.settings.LogDir, next+farID)
+	highest, err := fleet.HighestLog(d.o.LogDir, next+farID)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (d *daemonParts) reserveIDs(state *sched.State) error {
 }
 
 // commitAlone makes one change durable before the loop runs.
-func (d *daemonParts) commitAlone(state *sched.State, c *sched.Change) error {
+func (d *daemon) commitAlone(state *sched.State, c *sched.Change) error {
 	record, err := sched.Encode(c)
 	if err == nil {
 		err = state.Apply(c)
@@ -105,8 +105,21 @@ func stateError(dir string, err error) error {
 	case errors.Is(err, snapshot.ErrLocked):
 		return api.Errorf(api.Conflict, "%v", err).WithHint("one daemon owns a state directory: use that one, or give another with --state-dir")
 	case errors.As(err, &corrupt):
-		return api.Errorf(api.Conflict, "the saved state is damaged, and was left as it is: %s: %s", filepath.Join(dir, corrupt.File), damageIn(corrupt)).
-			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir, damageHint(dir))
+		return api.Errorf(api.Conflict, "the saved state is damaged, and was left as it is: %s: %s", filepath.Join(dir, corrupt.File), DamageIn(corrupt)).
+			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir, DamageHint(dir))
 	}
 	return fmt.Errorf("open the state directory %s: %w", dir, err)
+}
+
+// DamageIn is what is wrong inside a file whose name has been said.
+func DamageIn(e *snapshot.CorruptError) string {
+	if e.Offset < 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason)
+}
+
+// DamageHint is what can be done about a state that can't be read.
+func DamageHint(dir string) string {
+	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what is there aside and begins empty", dir)
 }

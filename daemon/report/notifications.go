@@ -1,14 +1,19 @@
-package main
+// Package report tells people and programs what happens: messages, metrics, and what the daemon looks
+// for beside its work. All of it follows the scheduler's events at a pace of its own, so that the
+// scheduler waits for nobody.
+package report
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
-	"jobserver/api"
+	"jobserver/daemon/wire"
 	"jobserver/notify"
 	"jobserver/sched"
 )
@@ -20,55 +25,63 @@ const (
 	webhookVariable   = "WEBHOOK"
 )
 
-// teller makes notifications of the scheduler's events. It follows them at its own pace, so that the
-// scheduler never waits for it. What belongs to its goroutine, run's, is below that line.
-type teller struct {
-	p        *daemonParts
+// Notifications are made of the scheduler's events. What belongs to Run's goroutine is below that
+// line.
+type Notifications struct {
+	now      func() time.Time
+	log      *slog.Logger
 	notifier *notify.Notifier
 	wanted   map[notify.Kind]bool
 	cursor   uint64 // of the events
+	loop     *sched.Loop
 
-	// run's own:
+	// Run's own:
 	ended   map[uint64]bool // matrices whose end was told
 	failed  map[uint64]bool // matrices whose first failure was told
 	waiting bool            // jobs were waiting at the last look
 }
 
-// newTeller checks the flags. The state is looked at before
-// anything happens to it: what has ended before isn't told again.
-func newTeller(p *daemonParts, state *sched.State) (*teller, error) {
-	c := &p.settings
-	commands, err := commandsOn(c.On)
-	if err != nil {
-		return nil, err
-	}
+// NotificationOptions say what is told to whom, and when.
+type NotificationOptions struct {
+	Modes    map[notify.Kind]notify.Mode
+	Commands []notify.Command // of --on
+	Interval time.Duration    // between two summaries
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// NewNotifications checks the options. The state is looked at before anything happens to it: what
+// has ended before isn't told again.
+func NewNotifications(o NotificationOptions, state *sched.State) (*Notifications, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // messages do without it
 	}
-	t := &teller{p: p, wanted: map[notify.Kind]bool{}, ended: map[uint64]bool{}, failed: map[uint64]bool{}, cursor: state.Changes()}
-	modes := c.Notify.modes()
-	t.notifier, err = notify.New(notify.Options{
-		Modes: modes, Commands: commands, Interval: c.SummaryInterval.Duration, Host: host, Log: p.log.Logger("server::notify"),
+	n := &Notifications{
+		now: o.Now, log: o.Log, cursor: state.Changes(),
+		wanted: map[notify.Kind]bool{}, ended: map[uint64]bool{}, failed: map[uint64]bool{},
+	}
+	n.notifier, err = notify.New(notify.Options{
+		Modes: o.Modes, Commands: o.Commands, Interval: o.Interval, Host: host, Log: o.Log,
 	})
 	if err != nil {
-		return nil, api.Errorf(api.Usage, "%v", err)
+		return nil, err
 	}
-	for kind, mode := range modes {
-		t.wanted[kind] = mode != notify.Off
+	for kind, mode := range o.Modes {
+		n.wanted[kind] = mode != notify.Off
 	}
-	for _, command := range commands {
-		t.wanted[command.Kind] = true
+	for _, command := range o.Commands {
+		n.wanted[command.Kind] = true
 	}
 	for _, id := range state.Matrices() {
 		_, counts := state.Matrix(id)
-		t.ended[id] = counts.Unfinished() == 0
-		t.failed[id] = counts.By[sched.Failed]+counts.By[sched.Lost] > 0
+		n.ended[id] = counts.Unfinished() == 0
+		n.failed[id] = counts.By[sched.Failed]+counts.By[sched.Lost] > 0
 	}
 	counts := state.Counts()
-	t.waiting = counts.By[sched.Waiting] > 0
-	t.notifier.Direct(targets(state))
-	return t, nil
+	n.waiting = counts.By[sched.Waiting] > 0
+	n.notifier.Direct(targets(state))
+	return n, nil
 }
 
 // targets are where messages go, and what they must not contain.
@@ -84,41 +97,41 @@ func targets(state *sched.State) notify.Targets {
 		case webhookVariable:
 			t.Webhook = value
 		}
-		if v.Secret {
-			t.Secrets = append(t.Secrets, value)
-		}
 	}
+	t.Secrets = wire.Secrets(state)
 	return t
 }
 
-// run follows the events until ctx ends.
-func (t *teller) run(ctx context.Context) {
-	cursor := t.cursor
-	for {
-		events, next, gap, err := t.p.loop.Events().After(ctx, cursor, 1000)
-		if err != nil || ctx.Err() != nil {
-			return
-		}
+// Stats count what was sent.
+func (n *Notifications) Stats() notify.Stats { return n.notifier.Stats() }
+
+// Wants tells whether anybody hears of events of a kind.
+func (n *Notifications) Wants(kind notify.Kind) bool { return n.wanted[kind] }
+
+// Send sends what was found to tell, until ctx ends.
+func (n *Notifications) Send(ctx context.Context) { n.notifier.Run(ctx) }
+
+// Follow follows the loop's events until ctx ends.
+func (n *Notifications) Follow(ctx context.Context, loop *sched.Loop) {
+	n.loop = loop
+	loop.Events().Follow(ctx, n.cursor, func(events []sched.Event, gap bool) bool {
 		if gap {
-			t.p.log.Logger("server::notify").Warn("events came faster than they could be told; some are left out")
-			if !t.catchUp(ctx) {
-				return
+			n.log.Warn("events came faster than they could be told; some are left out")
+			if !n.catchUp(ctx) {
+				return false
 			}
 		}
-		if !t.take(ctx, events) {
-			return
-		}
-		cursor = next
-	}
+		return n.take(ctx, events)
+	})
 }
 
-// catchUp makes good for events that were missed, as far as the state still shows what they told: where messages go now, and
+// catchUp makes up for missed events, as far as the state still shows what they told: where messages go now, and
 // what must not be in them, before anything is told; and in any matrix the last job may have ended, or the first failed. It
 // returns false when the loop has stopped.
-func (t *teller) catchUp(ctx context.Context) bool {
+func (n *Notifications) catchUp(ctx context.Context) bool {
 	var ids []uint64
-	err := t.p.loop.Read(ctx, func(st *sched.State) {
-		t.notifier.Direct(targets(st))
+	err := n.loop.Read(ctx, func(st *sched.State) {
+		n.notifier.Direct(targets(st))
 		ids = st.Matrices()
 	})
 	if err != nil {
@@ -128,23 +141,23 @@ func (t *teller) catchUp(ctx context.Context) bool {
 		_, known := slices.BinarySearch(ids, id)
 		return !known
 	}
-	maps.DeleteFunc(t.ended, forgotten)
-	maps.DeleteFunc(t.failed, forgotten)
+	maps.DeleteFunc(n.ended, forgotten)
+	maps.DeleteFunc(n.failed, forgotten)
 	for page := range slices.Chunk(ids, sched.MaxPage) {
 		var found []notify.Event
-		if err := t.p.loop.Read(ctx, func(st *sched.State) { found = append(t.failures(st, page), t.ends(st, page)...) }); err != nil {
+		if err := n.loop.Read(ctx, func(st *sched.State) { found = append(n.failures(st, page), n.ends(st, page)...) }); err != nil {
 			return false
 		}
-		t.notifier.Add(found...)
+		n.notifier.Add(found...)
 	}
 	var found []notify.Event
-	err = t.p.loop.Read(ctx, func(st *sched.State) { found = t.queue(st) })
-	t.notifier.Add(found...)
+	err = n.loop.Read(ctx, func(st *sched.State) { found = n.queue(st) })
+	n.notifier.Add(found...)
 	return err == nil
 }
 
 // take tells of events; it returns false when the loop has stopped.
-func (t *teller) take(ctx context.Context, events []sched.Event) bool {
+func (n *Notifications) take(ctx context.Context, events []sched.Event) bool {
 	var matrices []uint64 // in which something has ended
 	jobs, variables := false, false
 	for i := range events {
@@ -160,28 +173,28 @@ func (t *teller) take(ctx context.Context, events []sched.Event) bool {
 	}
 	var found []notify.Event
 	var err error
-	if variables || len(matrices) > 0 || jobs && t.wanted[notify.QueueEmpty] {
-		err = t.p.loop.Read(ctx, func(st *sched.State) {
+	if variables || len(matrices) > 0 || jobs && n.wanted[notify.QueueEmpty] {
+		err = n.loop.Read(ctx, func(st *sched.State) {
 			if variables { // a secret is one before anything after it is told
-				t.notifier.Direct(targets(st))
+				n.notifier.Direct(targets(st))
 			}
-			found = append(t.ends(st, matrices), t.queue(st)...)
+			found = append(n.ends(st, matrices), n.queue(st)...)
 		})
 	}
 	for i := range events {
 		e := &events[i]
-		t.notifier.Add(t.told(e)...)
+		n.notifier.Add(n.ofEvent(e)...)
 		if e.Kind == "matrix.forgotten" {
-			delete(t.ended, e.Matrix)
-			delete(t.failed, e.Matrix)
+			delete(n.ended, e.Matrix)
+			delete(n.failed, e.Matrix)
 		}
 	}
-	t.notifier.Add(found...)
+	n.notifier.Add(found...)
 	return err == nil
 }
 
-// told are the notifications of one event.
-func (t *teller) told(e *sched.Event) []notify.Event {
+// ofEvent are the notifications of one event.
+func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 	about := func(kind notify.Kind) notify.Event {
 		out := notify.Event{Kind: kind, At: e.At, Job: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Class: e.Class,
 			Text: e.Text}
@@ -209,14 +222,14 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 	case "job.copy-failed":
 		return []notify.Event{about(notify.Fail)}
 	case "job.failed", "job.lost":
-		return append([]notify.Event{about(notify.Fail)}, t.firstFailure(e, about)...)
+		return append([]notify.Event{about(notify.Fail)}, n.firstFailure(e, about)...)
 	case "job.canceled":
 		if e.Uprooted {
 			return []notify.Event{about(notify.Fail)}
 		}
 	case "job.retried":
 		if e.Ended && !e.Uprooted {
-			return t.firstFailure(e, about)
+			return n.firstFailure(e, about)
 		}
 	case "machine.broken":
 		return []notify.Event{about(notify.MachineBroken)}
@@ -235,11 +248,11 @@ func (t *teller) told(e *sched.Event) []notify.Event {
 }
 
 // firstFailure tells of a failed attempt if it is the first of its matrix.
-func (t *teller) firstFailure(e *sched.Event, about func(notify.Kind) notify.Event) []notify.Event {
-	if e.Matrix == 0 || t.failed[e.Matrix] {
+func (n *Notifications) firstFailure(e *sched.Event, about func(notify.Kind) notify.Event) []notify.Event {
+	if e.Matrix == 0 || n.failed[e.Matrix] {
 		return nil
 	}
-	t.failed[e.Matrix] = true
+	n.failed[e.Matrix] = true
 	first := about(notify.MatrixFail)
 	first.Asked = e.Notify
 	first.Text = fmt.Sprintf("the first failure in matrix %d: %s", e.Matrix, e.Text)
@@ -247,22 +260,22 @@ func (t *teller) firstFailure(e *sched.Event, about func(notify.Kind) notify.Eve
 }
 
 // failures tells of matrices in which the first job has failed, once each.
-func (t *teller) failures(st *sched.State, matrices []uint64) []notify.Event {
+func (n *Notifications) failures(st *sched.State, matrices []uint64) []notify.Event {
 	var events []notify.Event
 	for _, id := range matrices {
 		m, counts := st.Matrix(id)
-		if m == nil || t.failed[id] || counts.By[sched.Failed]+counts.By[sched.Lost] == 0 {
+		if m == nil || n.failed[id] || counts.By[sched.Failed]+counts.By[sched.Lost] == 0 {
 			continue
 		}
-		t.failed[id] = true
-		events = append(events, notify.Event{Kind: notify.MatrixFail, At: t.p.now(), Matrix: id, Class: m.Template.Class,
+		n.failed[id] = true
+		events = append(events, notify.Event{Kind: notify.MatrixFail, At: n.now(), Matrix: id, Class: m.Template.Class,
 			Asked: m.Template.Notify, Text: fmt.Sprintf("there are failures in matrix %d: %s", id, countsText(&counts))})
 	}
 	return events
 }
 
 // ends tells of matrices of which no job is left to end, once each time.
-func (t *teller) ends(st *sched.State, matrices []uint64) []notify.Event {
+func (n *Notifications) ends(st *sched.State, matrices []uint64) []notify.Event {
 	var events []notify.Event
 	for _, id := range matrices {
 		m, counts := st.Matrix(id)
@@ -270,28 +283,28 @@ func (t *teller) ends(st *sched.State, matrices []uint64) []notify.Event {
 			continue
 		}
 		over := counts.Unfinished() == 0
-		if over && !t.ended[id] {
+		if over && !n.ended[id] {
 			name := fmt.Sprintf("matrix %d", id)
 			if m.Name != "" {
 				name += " (" + m.Name + ")"
 			}
-			events = append(events, notify.Event{Kind: notify.MatrixDone, At: t.p.now(), Matrix: id, Class: m.Template.Class,
+			events = append(events, notify.Event{Kind: notify.MatrixDone, At: n.now(), Matrix: id, Class: m.Template.Class,
 				Asked: m.Template.Notify, Text: name + " has ended: " + countsText(&counts)})
 		}
-		t.ended[id] = over
+		n.ended[id] = over
 	}
 	return events
 }
 
 // queue tells when no job waits any more.
-func (t *teller) queue(st *sched.State) []notify.Event {
+func (n *Notifications) queue(st *sched.State) []notify.Event {
 	counts := st.Counts()
-	before := t.waiting
-	t.waiting = counts.By[sched.Waiting] > 0
-	if t.waiting || !before {
+	before := n.waiting
+	n.waiting = counts.By[sched.Waiting] > 0
+	if n.waiting || !before {
 		return nil
 	}
-	return []notify.Event{{Kind: notify.QueueEmpty, At: t.p.now(),
+	return []notify.Event{{Kind: notify.QueueEmpty, At: n.now(),
 		Text: fmt.Sprintf("no job waits any more; %d still run", counts.By[sched.Running]+counts.By[sched.Copying])}}
 }
 
@@ -299,8 +312,8 @@ func (t *teller) queue(st *sched.State) []notify.Event {
 func countsText(counts *sched.Counts) string {
 	var parts []string
 	for _, status := range []sched.Status{sched.Done, sched.Failed, sched.Canceled, sched.Lost} {
-		if n := counts.By[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, sched.StatusName(status)))
+		if k := counts.By[status]; k > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", k, sched.StatusName(status)))
 		}
 	}
 	if counts.Uncopied > 0 {

@@ -1,34 +1,15 @@
-package main
+package wire
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
 	"jobserver/sched"
 )
-
-// TestEveryCallIsRegistered holds the table of calls to the
-// exported methods of service, which are nothing but calls.
-func TestEveryCallIsRegistered(t *testing.T) {
-	var registered, exported []string
-	for _, m := range (&service{}).methods() {
-		registered = append(registered, m.Name)
-	}
-	for m := range reflect.TypeFor[*service]().Methods() {
-		exported = append(exported, m.Name)
-	}
-	slices.Sort(registered)
-	if diff := cmp.Diff(exported, registered); diff != "" {
-		t.Errorf("(-exported +registered):\n%s", diff)
-	}
-}
 
 // TestFaultsOfOurs: a refusal arrives as it is; an error that nobody foresaw says that it is a bug, and what to do.
 func TestFaultsOfOurs(t *testing.T) {
@@ -46,7 +27,7 @@ func TestFaultsOfOurs(t *testing.T) {
 		{errors.New("job 3 doesn't run"), bug},
 		{context.Canceled, context.Canceled},
 	} {
-		if got := wireError(test.err); !reflect.DeepEqual(got, test.want) {
+		if got := Error(test.err); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%v becomes %#v, want %#v", test.err, got, test.want)
 		}
 	}

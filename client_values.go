@@ -1,0 +1,35 @@
+package main
+
+import (
+	"time"
+
+	"jobserver/view"
+)
+
+// minutes is a duration whose bare number means minutes, as in the original.
+type minutes struct{ time.Duration }
+
+// UnmarshalText reads it.
+func (m *minutes) UnmarshalText(text []byte) (err error) {
+	m.Duration, err = view.ParseDuration(string(text), time.Minute)
+	return err
+}
+
+// seconds is a duration whose bare number means seconds.
+type seconds struct{ time.Duration }
+
+// UnmarshalText reads it.
+func (s *seconds) UnmarshalText(text []byte) (err error) {
+	s.Duration, err = view.ParseDuration(string(text), time.Second)
+	return err
+}
+
+// size is a number of bytes: 10G, 500MiB, 4096.
+type size int64
+
+// UnmarshalText reads it.
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := view.ParseSize(string(text))
+	*s = size(n)
+	return err
+}

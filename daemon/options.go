@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"io"
+	"time"
+
+	"jobserver/notify"
+	"jobserver/ssh"
+)
+
+// Options are what a daemon is started with. Paths are absolute.
+type Options struct {
+	StateDir      string
+	LogDir        string // of the jobs' logs
+	Socket        string
+	LogConfig     string // a log4rs configuration; "": the default
+	Stdout        io.Writer
+	Stderr        io.Writer
+	Now           func() time.Time
+	AllowSnapFail bool // start empty when the state can't be read, and set that aside
+
+	Driver  []string // the program that runs jobs on this host, and its first arguments; none: they run on machines
+	MinFree int64    // bytes that copies leave free on the host's disks; 0: DefaultMinFree
+	MaxLog  int64    // bytes that are kept of each stream of a job; 0: all
+	SSH     ssh.Options
+	Metrics string // where they are served; "": nowhere
+
+	Modes           map[notify.Kind]notify.Mode
+	Commands        []notify.Command
+	SummaryInterval time.Duration
+	Away            time.Duration // after which a machine that is away is announced; 0: the default
+	Silent          time.Duration // after which a job that prints nothing is
+}
+
+// DefaultMinFree is what stays free on the host's disks when nothing else is asked for, in bytes.
+const DefaultMinFree = 256 << 20
+
+// stateMinFree is what has to be free on the state directory's disk for new work: less than what
+// results have to leave, as the journal takes little.
+func (o *Options) stateMinFree() int64 { return o.MinFree / 16 }
+
+// driver is the program that runs jobs on this host; "" when there is none.
+func (o *Options) driver() string {
+	if len(o.Driver) == 0 {
+		return ""
+	}
+	return o.Driver[0]
+}

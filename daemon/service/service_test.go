@@ -1,0 +1,25 @@
+package service
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestEveryCallIsRegistered holds the table of calls to the
+// exported methods of service, which are nothing but calls.
+func TestEveryCallIsRegistered(t *testing.T) {
+	var registered, exported []string
+	for _, m := range (&service{}).methods() {
+		registered = append(registered, m.Name)
+	}
+	for m := range reflect.TypeFor[*service]().Methods() {
+		exported = append(exported, m.Name)
+	}
+	slices.Sort(registered)
+	if diff := cmp.Diff(exported, registered); diff != "" {
+		t.Errorf("(-exported +registered):\n%s", diff)
+	}
+}
