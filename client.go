@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type env struct {
 	getenv func(string) string
 	now    func() time.Time
 	dial   func(ctx context.Context) (Daemon, error) // nil: as the flags say
+
+	grammar reflect.Type // of the whole command line: a struct with a field for each command
 
 	ssh       ssh.Options // for --host; the zero ones take the user's configuration
 	globals   globals
@@ -319,3 +322,10 @@ func firstNonEmpty(values ...string) string {
 	}
 	return ""
 }
+
+// waitPoll is how long one call waits at the daemon for news; then it is made again, so that a
+// connection that died silently doesn't hold a command for ever.
+const waitPoll = 30 * time.Second
+
+// remote tells whether the daemon is on another machine: its paths are of no use here.
+func (e *env) remote() bool { return e.globals.Host != "" }

@@ -116,7 +116,7 @@ func machineStyle(m api.Machine) view.Style {
 func idList(ids []uint64) string {
 	words := make([]string, len(ids))
 	for i, id := range ids {
-		words[i] = jidText(id)
+		words[i] = fmt.Sprint(id)
 	}
 	return strings.Join(words, " ")
 }
@@ -216,7 +216,7 @@ func trustColumns() []view.Column[api.MachineCheck] {
 // matrixColumns are those of `matrix ls`.
 func matrixColumns(e *env) []view.Column[api.Matrix] {
 	type m = api.Matrix
-	id := plain("Matrix", "id", func(m m) string { return jidText(m.ID) })
+	id := plain("Matrix", "id", func(m m) string { return fmt.Sprint(m.ID) })
 	id.IsID = true
 	name := plain("Name", "name", func(m m) string { return m.Name })
 	name.Give, name.Min = 3, 6
@@ -267,17 +267,9 @@ func axesText(m api.Matrix) string {
 	return strings.Join(words, " ")
 }
 
-func newMatrixColumns() []view.Column[newMatrix] {
-	return []view.Column[newMatrix]{
-		onlyCSV("id", func(m newMatrix) string { return jidText(m.ID) }),
-		onlyCSV("first_jid", func(m newMatrix) string { return jidText(m.FirstJID) }),
-		onlyCSV("cells", func(m newMatrix) string { return fmt.Sprint(m.Cells) }),
-	}
-}
-
 // tagColumns are those of `tag ls`.
 func tagColumns(e *env) []view.Column[api.Tag] {
-	id := plain("Tag", "id", func(t api.Tag) string { return jidText(t.ID) })
+	id := plain("Tag", "id", func(t api.Tag) string { return fmt.Sprint(t.ID) })
 	id.IsID = true
 	return []view.Column[api.Tag]{id,
 		plain("Name", "name", func(t api.Tag) string { return t.Name }),
@@ -302,10 +294,10 @@ func varColumns() []view.Column[api.Variable] {
 	return []view.Column[v]{name, value, onlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
 }
 
-// bulkColumns are those of what a bulk change matched.
-func bulkColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
+// changeColumns are those of what a change of many jobs matched.
+func changeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 	type b = api.BulkJob
-	jid := plain("Job", "jid", func(b b) string { return jidText(b.JID) })
+	jid := plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
 	jid.IsID = true
 	cmd := plain("Command", "cmd", func(b b) string { return b.Cmd })
 	cmd.Middle, cmd.Min, cmd.Give = true, 12, 2
@@ -321,20 +313,13 @@ func bulkColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 
 func whyColumns() []view.Column[api.WhyReply] {
 	type y = api.WhyReply
-	jid := onlyCSV("jid", func(y y) string { return jidText(y.JID) })
+	jid := onlyCSV("jid", func(y y) string { return fmt.Sprint(y.JID) })
 	jid.IsID = true
 	return []view.Column[y]{jid,
 		onlyCSV("status", func(y y) string { return y.Status }),
 		onlyCSV("summary", func(y y) string { return y.Summary }),
 		onlyCSV("details", func(y y) string { return strings.Join(y.Details, "\n") }),
 		onlyCSV("hint", func(y y) string { return y.Hint }),
-	}
-}
-
-func pongColumns() []view.Column[pong] {
-	return []view.Column[pong]{
-		onlyCSV("ok", func(p pong) string { return fmt.Sprint(p.OK) }),
-		onlyCSV("seconds", func(p pong) string { return fmt.Sprint(p.Seconds) }),
 	}
 }
 

@@ -111,8 +111,8 @@ func complete(e *env, args []string) int {
 // to: of a command all of it, of a group the names below it.
 func outline(e *env, words []string) (*kong.Application, error) {
 	// Words that name no command end the walk; what was found until then is completed.
-	found, _ := findCommand(reflect.TypeFor[grammar](), words[min(1, len(words)):])
-	parser, err := newParser(e, outlineType(reflect.TypeFor[grammar](), found.path))
+	found, _ := findCommand(e.grammar, words[min(1, len(words)):])
+	parser, err := newParser(e, outlineType(e.grammar, found.path))
 	if err != nil {
 		return nil, err
 	}

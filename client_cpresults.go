@@ -44,7 +44,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 			without++
 			continue
 		}
-		to := filepath.Join(c.To, jidText(jobs[i].JID))
+		to := filepath.Join(c.To, fmt.Sprint(jobs[i].JID))
 		if err := copyJob(&jobs[i], to); err != nil {
 			return fmt.Errorf("copy the results of job %d: %w", jobs[i].JID, err)
 		}

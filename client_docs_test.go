@@ -20,12 +20,15 @@ var update = flag.Bool("update", false, "write the golden files and docs/cli.md 
 // TestReference holds docs/cli.md and docs/jobserver.1 to the grammar,
 // and the table of JSON fields to the types that are printed.
 func TestReference(t *testing.T) {
-	parser, err := buildAll(&env{name: "jobserver", getenv: func(string) string { return "" }})
+	parser, err := buildAll(&env{
+		name: "jobserver", getenv: func(string) string { return "" },
+		grammar: reflect.TypeFor[grammar](),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/sweep.go", "client_output.go", "client_matrix.go", "client_status.go", "client_state.go", "stats/render.go",
+		"api/types.go", "api/methods.go", "api/sweep.go", "client_output.go", "client_matrix.go", "client_status.go", "state.go", "stats/render.go",
 	}, []string{
 		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup", "CopyFailures", "FailureCount", "Machine", "MachineCheck",
 		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable", "Event", "Status", "pong", "fileCheck", "exported",
@@ -324,6 +327,9 @@ func writeFields(b *strings.Builder, structs map[string]*ast.StructType, s *ast.
 		}
 		tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
 		key, _, _ := strings.Cut(tag, ",")
+		if key == "-" {
+			continue
+		}
 		fmt.Fprintf(b, "| `%s` | %s | %s |\n", key, jsonType(field.Type), cell(strings.TrimSpace(field.Comment.Text())))
 	}
 }

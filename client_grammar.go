@@ -1,19 +1,5 @@
 package main
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"reflect"
-	"slices"
-	"strings"
-
-	"github.com/alecthomas/kong"
-
-	"jobserver/api"
-)
-
 // grammar is the whole command line. Each command is a struct that carries its flags and arguments,
 // and a Run method. A tag `predictor` names what completes a value; `several` marks a flag that takes
 // all words up to the next flag; `beforedash` the flag that takes the positionals before a "--".
@@ -46,227 +32,68 @@ type grammar struct {
 	Help        helpCmd        `cmd:"" group:"The rest:" help:"Explain a command."`
 }
 
-// command is what every leaf of the grammar is.
-type command interface {
-	Run(ctx context.Context, e *env) error
+// jobGroup are the commands on jobs.
+type jobGroup struct {
+	Add        jobAdd        `cmd:"" help:"Submit a job to a class of machines."`
+	Ls         jobLs         `cmd:"" aliases:"list" help:"List jobs: the last 40, and all that run."`
+	Stat       jobStat       `cmd:"" help:"Data of jobs for scripts: chosen columns, mapped by programs."`
+	Log        jobLog        `cmd:"" help:"Print the path of a job's log, or read or follow it."`
+	Rm         jobRm         `cmd:"" aliases:"cancel" help:"Cancel jobs; -f also forgets them and their logs, never their results."`
+	Hold       jobHold       `cmd:"" help:"Keep waiting jobs from starting."`
+	Unhold     jobUnhold     `cmd:"" help:"Let held jobs start."`
+	Clone      jobClone      `cmd:"" help:"Submit jobs again, as new ones."`
+	Restart    jobRestart    `cmd:"" help:"Run jobs again, as new ones; in a matrix, in the same cell. Those that haven't ended are canceled first."`
+	Settimeout jobSetTimeout `cmd:"" help:"Change jobs' time limit."`
+	Cpresults  jobCpresults  `cmd:"" help:"Copy jobs' results and logs to another directory."`
+	Recopy     jobRecopy     `cmd:"" help:"Copy results again that failed to copy; nothing runs again."`
+	Lost       jobLost       `cmd:"" help:"Say that jobs on a machine that is away are lost."`
+	Wait       jobWait       `cmd:"" help:"Wait until jobs have ended; one job's exit code is passed on."`
+	Why        jobWhy        `cmd:"" help:"Why a job waits, or what made it fail."`
+	Show       jobShow       `cmd:"" help:"Everything about one job: its attempts, times, files and settings."`
+	Matrix     matrixGroup   `cmd:"" hidden:"" help:"The same as the commands of 'matrix'."`
+	Tag        tagGroup      `cmd:"" hidden:"" help:"The same as the commands of 'tag'."`
 }
 
-// execute runs one command line.
-func execute(ctx context.Context, e *env, args []string) error {
-	e.peekOutput(args)
-	args = rootShorthand(args)
-	found, err := findCommand(reflect.TypeFor[grammar](), args)
-	if err != nil {
-		return err
-	}
-	if !found.leaf {
-		if len(found.path) == 0 && !found.asked {
-			found.path, found.leaf = []string{"job", "ls"}, true
-		} else if found.asked {
-			return e.printHelp(e.stdout, found.path)
-		} else {
-			return e.groupUsage(found.path)
-		}
-	}
-	// What is wrong with the file concerns only commands that need the daemon: help must work without.
-	e.configErr = e.loadConfig()
-	parser, node, err := buildCommand(e, found.path)
-	if err != nil {
-		return err
-	}
-	words := permute(node, found.rest)
-	if wantsHelp(words) {
-		return e.printHelp(e.stdout, found.path)
-	}
-	if flag := withoutValue(node, words); flag != nil {
-		return usageError(e, found.path, missingValue(flag))
-	}
-	if _, err := parser.Parse(append(slices.Clone(found.path), words...)); err != nil {
-		return usageError(e, found.path, err)
-	}
-	e.globals, e.words = parserGlobals(parser), words
-	e.findDaemon(words)
-	e.prepare()
-	c := node.Target.Addr().Interface().(command)
-	if err := e.checkOutput(c); err != nil {
-		return usageError(e, found.path, err)
-	}
-	return c.Run(ctx, e)
+// matrixGroup are the commands on matrices.
+type matrixGroup struct {
+	Add    matrixAdd    `cmd:"" help:"Submit a command for every combination of values."`
+	Apply  matrixApply  `cmd:"" help:"Submit the experiment that a file describes, or what is missing of it."`
+	Ls     matrixLs     `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
+	Cancel matrixCancel `cmd:"" help:"Cancel what is left of a matrix."`
+	Rm     matrixRm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
+	Hold   matrixHold   `cmd:"" aliases:"pause" help:"Keep a matrix's jobs from starting."`
+	Unhold matrixUnhold `cmd:"" aliases:"resume" help:"Let a matrix's jobs start."`
+	Why    matrixWhy    `cmd:"" help:"Group what made jobs of a matrix fail, and say which machine or value stands out."`
+	Rerun  matrixRerun  `cmd:"" help:"Run the cells again that have ended, or with --failed only those that failed or were lost."`
+	Table  matrixTable  `cmd:"" help:"The numbers of a matrix: means, intervals and more over repeats."`
+	Plot   matrixPlot   `cmd:"" help:"Draw the numbers of a matrix, with error bars."`
 }
 
-// rootShorthand gives the flags that act as commands their commands.
-func rootShorthand(args []string) []string {
-	if len(args) == 1 && (args[0] == "--version" || args[0] == "-V") {
-		return []string{"version"}
-	}
-	return args
+// tagGroup are the commands on tags.
+type tagGroup struct {
+	New   tagNew   `cmd:"" help:"Make a tag; without a name, its id is its name."`
+	Set   tagSet   `cmd:"" help:"Put jobs under a tag."`
+	Unset tagUnset `cmd:"" help:"Take jobs' tag away."`
+	Ls    tagLs    `cmd:"" aliases:"list" help:"List the tags, or the jobs of one."`
 }
 
-func wantsHelp(words []string) bool {
-	for _, word := range words {
-		switch word {
-		case "--":
-			return false
-		case "-h", "--help":
-			return true
-		}
-	}
-	return false
+// machineGroup are the commands on the pool.
+type machineGroup struct {
+	Ls     machineLs     `cmd:"" aliases:"list" help:"List the machines."`
+	Add    machineAdd    `cmd:"" help:"Add a machine that is ready to a class."`
+	Setup  machineSetup  `cmd:"" help:"Run commands on machines, and add those where all succeed to a class."`
+	Rm     machineRm     `cmd:"" help:"Remove machines; what runs there is canceled, or waits again if it may be retried."`
+	Mv     machineMv     `cmd:"" help:"Move machines to another class; what runs there goes on."`
+	Drain  machineDrain  `cmd:"" help:"Let what runs on machines end, and give them no more."`
+	Resume machineResume `cmd:"" help:"Give drained machines work again."`
+	Check  machineCheck  `cmd:"" help:"Connect now, and tell host key, latency, system, free disk and clock offset."`
+	Trust  machineTrust  `cmd:"" help:"Show the host keys that machines present now, and record them."`
+	Clean  machineClean  `cmd:"" help:"End runs on machines that nothing knows any more."`
 }
 
-// buildCommand builds the parser for one command only: all 80 take longer than the rest of a call.
-func buildCommand(e *env, path []string) (*kong.Kong, *kong.Node, error) {
-	parser, err := newParser(e, prune(reflect.TypeFor[grammar](), path))
-	if err != nil {
-		return nil, nil, err
-	}
-	node := parser.Model.Node
-	for _, name := range path {
-		at := slices.IndexFunc(node.Children, func(child *kong.Node) bool { return child.Name == name })
-		if at < 0 {
-			return nil, nil, fmt.Errorf("build the grammar of %s: no command %s", strings.Join(path, " "), name)
-		}
-		node = node.Children[at]
-	}
-	return parser, node, nil
-}
-
-// variables are NAME=VALUE flags.
-type variables map[string]string
-
-// Decode implements kong.MapperValue: byte for byte, see asItIs.
-func (v *variables) Decode(ctx *kong.DecodeContext) error {
-	token, err := ctx.Scan.PopValue("NAME=VALUE")
-	if err != nil {
-		return err
-	}
-	name, value, ok := strings.Cut(fmt.Sprint(token.Value), "=")
-	if !ok {
-		return fmt.Errorf("%q is not of the form NAME=VALUE", name)
-	}
-	if *v == nil {
-		*v = variables{}
-	}
-	(*v)[name] = value
-	return nil
-}
-
-// buildAll builds the whole grammar, for help, completion and the reference.
-func buildAll(e *env) (*kong.Kong, error) {
-	return newParser(e, reflect.TypeFor[grammar]())
-}
-
-func newParser(e *env, t reflect.Type) (*kong.Kong, error) {
-	return kong.New(reflect.New(t).Interface(),
-		kong.Name(e.name),
-		kong.Description("Run experiments on a pool of machines."),
-		kong.NoDefaultHelp(),
-		kong.Writers(e.stdout, e.stderr),
-		kong.Resolvers(configResolver{e}),
-		kong.KindMapper(reflect.String, kong.MapperFunc(asItIs)),
-	)
-}
-
-// asItIs takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of characters: a command
-// that names a file in another encoding would be changed silently.
-func asItIs(ctx *kong.DecodeContext, target reflect.Value) error {
-	token, err := ctx.Scan.PopValue("string")
-	if err != nil {
-		return err
-	}
-	target.SetString(fmt.Sprint(token.Value))
-	return nil
-}
-
-// prune is the type of a grammar that has only one command: at each level the fields that are no
-// commands, and the one that leads on.
-func prune(t reflect.Type, path []string) reflect.Type {
-	if len(path) == 0 {
-		return t
-	}
-	var fields []reflect.StructField
-	for i := range t.NumField() {
-		field := t.Field(i)
-		name, _, isCommand := commandNames(field)
-		if isCommand && name != path[0] {
-			continue
-		}
-		if isCommand {
-			field.Type = prune(field.Type, path[1:])
-		}
-		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
-	}
-	return reflect.StructOf(fields)
-}
-
-// parserGlobals are the global flags as they were parsed.
-func parserGlobals(parser *kong.Kong) globals {
-	return parser.Model.Target.FieldByName("Globals").Interface().(globals)
-}
-
-// missingValue says which flag lacks its value. kong's own words for it are about its tokens.
-func missingValue(flag *kong.Flag) error {
-	name := "--" + flag.Name
-	if flag.Short != 0 {
-		name = fmt.Sprintf("-%c, %s", flag.Short, name)
-	}
-	return fmt.Errorf("%s needs a value: --%s %s", name, flag.Name, flag.FormatPlaceHolder())
-}
-
-// usageError is what kong found wrong with the arguments, with the way to the command's help.
-func usageError(e *env, path []string, err error) error {
-	var own *api.Error
-	if errors.As(err, &own) {
-		return own
-	}
-	text := err.Error()
-	if missing, ok := strings.CutPrefix(text, "expected \""); ok {
-		missing = strings.NewReplacer(" ...", "…", "\"", "", "<", "", ">", "").Replace(missing)
-		text = fmt.Sprintf("%s: missing %s", strings.Join(path, " "), missing)
-	}
-	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.name}, path...), "--help"), " "))
-	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
-		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
-	}
-	return api.Errorf(api.Usage, "%s", text).WithHint("%s", hint)
-}
-
-// printHelp explains the command or group at path.
-func (e *env) printHelp(w io.Writer, path []string) error {
-	parser, err := buildAll(e)
-	if err != nil {
-		return err
-	}
-	parser.Stdout = w
-	traced, err := kong.Trace(parser, path)
-	if err != nil {
-		return err
-	}
-	return kong.DefaultHelpPrinter(kong.HelpOptions{
-		Compact: true, FlagsLast: true, NoExpandSubcommands: true, WrapUpperBound: 100,
-		ValueFormatter: kong.DefaultHelpValueFormatter,
-	}, traced)
-}
-
-// groupUsage tells someone who named a group only what its commands are. It is an error, since a script whose
-// command came out empty shall not pass for one that succeeded.
-func (e *env) groupUsage(path []string) error {
-	if err := e.printHelp(e.stderr, path); err != nil {
-		return err
-	}
-	return exitStatus(exitUsage)
-}
-
-// helpCmd is `jobserver help COMMAND…`.
-type helpCmd struct {
-	Command []string `arg:"" optional:"" help:"The command's words."`
-}
-
-// Run prints the help of the command that the words name.
-func (c *helpCmd) Run(_ context.Context, e *env) error {
-	found, err := findCommand(reflect.TypeFor[grammar](), c.Command)
-	if err != nil {
-		return err
-	}
-	return e.printHelp(e.stdout, found.path)
+// varGroup are the commands on variables.
+type varGroup struct {
+	Ls    varLs    `cmd:"" aliases:"list" help:"List the variables; a secret's value is never shown."`
+	Set   varSet   `cmd:"" help:"Set a variable that commands and CP_PATHs name as {NAME}."`
+	Unset varUnset `cmd:"" help:"Take a variable away."`
 }

@@ -5,37 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
-	"jobserver/suggest"
 )
-
-// jobGroup are the commands on jobs.
-type jobGroup struct {
-	Add        jobAdd        `cmd:"" help:"Submit a job to a class of machines."`
-	Ls         jobLs         `cmd:"" aliases:"list" help:"List jobs: the last 40, and all that run."`
-	Stat       jobStat       `cmd:"" help:"Data of jobs for scripts: chosen columns, mapped by programs."`
-	Log        jobLog        `cmd:"" help:"Print the path of a job's log, or read or follow it."`
-	Rm         jobRm         `cmd:"" aliases:"cancel" help:"Cancel jobs; -f also forgets them and their logs, never their results."`
-	Hold       jobHold       `cmd:"" help:"Keep waiting jobs from starting."`
-	Unhold     jobUnhold     `cmd:"" help:"Let held jobs start."`
-	Clone      jobClone      `cmd:"" help:"Submit jobs again, as new ones."`
-	Restart    jobRestart    `cmd:"" help:"Run jobs again, as new ones; in a matrix, in the same cell. Those that haven't ended are canceled first."`
-	Settimeout jobSetTimeout `cmd:"" help:"Change jobs' time limit."`
-	Cpresults  jobCpresults  `cmd:"" help:"Copy jobs' results and logs to another directory."`
-	Recopy     jobRecopy     `cmd:"" help:"Copy results again that failed to copy; nothing runs again."`
-	Lost       jobLost       `cmd:"" help:"Say that jobs on a machine that is away are lost."`
-	Wait       jobWait       `cmd:"" help:"Wait until jobs have ended; one job's exit code is passed on."`
-	Why        jobWhy        `cmd:"" help:"Why a job waits, or what made it fail."`
-	Show       jobShow       `cmd:"" help:"Everything about one job: its attempts, times, files and settings."`
-	Matrix     matrixGroup   `cmd:"" hidden:"" help:"The same as the commands of 'matrix'."`
-	Tag        tagGroup      `cmd:"" hidden:"" help:"The same as the commands of 'tag'."`
-}
 
 // selectors are the arguments of commands that take jobs. The daemon reads them; only "-" is read here.
 type selectors struct {
@@ -134,7 +109,6 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	e.warn(reply.Warnings)
-	warnClass(ctx, e, d, c.Class)
 	// With --follow the log is the data, and only bare ids may stand before it.
 	if !c.Follow && !c.Wait || e.forScripts() && !(c.Follow && e.structured()) {
 		if err := e.printIDs(reply.JIDs); err != nil {
@@ -165,7 +139,7 @@ func (c *jobAdd) followOrWait(ctx context.Context, e *env, d Daemon, jids []uint
 	ids := make([]string, len(jids))
 	jobs := make([]api.Job, len(jids))
 	for i, id := range jids {
-		ids[i], jobs[i].JID = jidText(id), id
+		ids[i], jobs[i].JID = fmt.Sprint(id), id
 	}
 	if c.Follow {
 		if err := followJobs(ctx, e, d, jobs, followOptions{Both: true}); err != nil {
@@ -173,36 +147,6 @@ func (c *jobAdd) followOrWait(ctx context.Context, e *env, d Daemon, jids []uint
 		}
 	}
 	return waitFor(ctx, e, d, ids, 0)
-}
-
-// warnClass tells someone who submits to a class without
-// machines, which is allowed, since they may be set up later.
-func warnClass(ctx context.Context, e *env, d Daemon, class string) {
-	if e.globals.Quiet {
-		return // a script's calls are counted in milliseconds
-	}
-	names, err := classNames(ctx, d)
-	if err != nil || slices.Contains(names, class) {
-		return // without an answer: the job is submitted, and that is what was asked for
-	}
-	text := fmt.Sprintf("no machine is in class %q by now", class)
-	if like := suggest.Closest(class, names); like != "" {
-		text += fmt.Sprintf("; did you mean %q?", like)
-	}
-	e.warn([]string{text})
-}
-
-// classNames are the classes that there are.
-func classNames(ctx context.Context, d Daemon) ([]string, error) {
-	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, len(known.Candidates))
-	for i, candidate := range known.Candidates {
-		names[i] = candidate.Value
-	}
-	return names, nil
 }
 
 // retries is the number of times that a job may be run again.
@@ -227,14 +171,10 @@ func jobWord(ids []uint64) string {
 // idRange selects new jobs, whose ids follow each other.
 func idRange(ids []uint64) string {
 	if len(ids) == 1 {
-		return jidText(ids[0])
+		return fmt.Sprint(ids[0])
 	}
 	return fmt.Sprintf("%d..%d", ids[0], ids[len(ids)-1])
 }
-
-// waitPoll is how long one call waits at the daemon for news; then it is made again, so that a
-// connection that died silently doesn't hold a command for ever.
-const waitPoll = 30 * time.Second
 
 // jobsFull are the jobs that the selectors match, with all that is known of them, in order of id.
 func jobsFull(ctx context.Context, d Daemon, words []string) ([]api.Job, error) {

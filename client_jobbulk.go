@@ -1,33 +1,22 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"strings"
 
 	"jobserver/api"
 	"jobserver/view"
 )
 
-// bulkLimit is how many jobs a command changes without being asked twice.
-const bulkLimit = 20
-
-// bulkFlags are those of every command that changes jobs.
-type bulkFlags struct {
-	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many jobs there are."`
-	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
-}
-
 // jobsToChange are the jobs that a command changes.
 type jobsToChange struct {
 	selectors
-	bulkFlags
+	changeFlags
 }
 
 // change does one thing to all of them.
 func (c *jobsToChange) change(ctx context.Context, e *env, args api.BulkArgs) error {
-	return bulk(ctx, e, c.JID, c.bulkFlags, args)
+	return changeSelected(ctx, e, c.JID, c.changeFlags, args)
 }
 
 type jobRm struct {
@@ -105,8 +94,8 @@ func (c *jobLost) Run(ctx context.Context, e *env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
-// bulk changes all jobs that the words select, after asking when they are many, and prints what they matched.
-func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api.BulkArgs) error {
+// changeSelected changes all jobs that the words select, after asking when they are many, and prints what they matched.
+func changeSelected(ctx context.Context, e *env, words []string, flags changeFlags, args api.BulkArgs) error {
 	selected, err := expandStdin(e, words)
 	if err != nil {
 		return err
@@ -118,16 +107,16 @@ func bulk(ctx context.Context, e *env, words []string, flags bulkFlags, args api
 	defer d.Close()
 	args.Selectors, args.DryRun = selected, flags.DryRun
 	if !flags.Yes && !flags.DryRun {
-		args.Max = bulkLimit
+		args.Max = changeLimit
 	}
 	reply, err := changeJobs(ctx, e, d, args)
 	if api.KindOf(err) == api.Confirm {
-		reply, err = confirmBulk(ctx, e, d, args, usesStdin(words))
+		reply, err = confirmChange(ctx, e, d, args, usesStdin(words))
 	}
 	if err != nil {
 		return err
 	}
-	return printBulk(e, reply, args)
+	return printChange(e, reply, args)
 }
 
 // changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
@@ -148,8 +137,8 @@ func usesStdin(words []string) bool {
 	return false
 }
 
-// confirmBulk asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
-func confirmBulk(ctx context.Context, e *env, d Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+// confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
+func confirmChange(ctx context.Context, e *env, d Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
 	dry := args
 	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
 	would, err := ask[api.BulkReply](ctx, d, "Bulk", &dry)
@@ -162,38 +151,6 @@ func confirmBulk(ctx context.Context, e *env, d Daemon, args api.BulkArgs, stdin
 	}
 	args.Mutation, args.Max = api.Mutation{}, would.Total
 	return changeJobs(ctx, e, d, args)
-}
-
-// sure asks whether a change of more than bulkLimit is meant.
-// The error says that it isn't, or that nobody can be asked.
-func (e *env) sure(ctx context.Context, what string, canAsk bool) error {
-	if !canAsk {
-		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", what, bulkLimit).
-			WithHint("--yes does it, --dry-run shows what would be changed")
-	}
-	return e.confirm(ctx, what+"?", "nothing was changed")
-}
-
-// confirm asks a question on the terminal. Only y and yes are a yes; whatever else is an error that says what came of it.
-func (e *env) confirm(ctx context.Context, question, refused string) error {
-	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
-	go func() {
-		line, _ := bufio.NewReader(e.stdin).ReadString('\n')
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(e.stderr)
-		e.note("interrupted: %s", refused)
-		return ctx.Err()
-	case line := <-answer:
-		if line == "y" || line == "yes" {
-			return nil
-		}
-		return api.Errorf(api.Confirm, "%s", refused)
-	}
 }
 
 // opVerb is what an operation does, as a question begins.
@@ -242,13 +199,8 @@ func opDone(op string) string {
 	return "changed"
 }
 
-// noteRepeated says that a change was done whose answer got lost on its way. What it changed isn't known any more.
-func (e *env) noteRepeated(what string) {
-	e.note("done before the connection was lost: %s", what)
-}
-
-// printBulk prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
-func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
+// printChange prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
+func printChange(e *env, reply *api.BulkReply, args api.BulkArgs) error {
 	if reply.Repeated {
 		e.noteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.name, shorten(args.Selectors)))
 		return e.printIDs(reply.JIDs)
@@ -267,7 +219,7 @@ func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
 		}
 		return opDone(args.Op)
 	}
-	if err := list(e, reply.Matched, bulkColumns(result)); err != nil {
+	if err := list(e, reply.Matched, changeColumns(result)); err != nil {
 		return err
 	}
 	if e.forScripts() {
@@ -276,12 +228,12 @@ func printBulk(e *env, reply *api.BulkReply, args api.BulkArgs) error {
 	if more := reply.Total - len(reply.Matched); more > 0 {
 		fmt.Fprintf(e.stdout, "… and %d more\n", more)
 	}
-	e.note("%s", bulkDone(reply, args))
+	e.note("%s", changeDone(reply, args))
 	return nil
 }
 
-// bulkDone says in a sentence what a bulk change came to, or would.
-func bulkDone(reply *api.BulkReply, args api.BulkArgs) string {
+// changeDone says in a sentence what a change came to, or would.
+func changeDone(reply *api.BulkReply, args api.BulkArgs) string {
 	would := ""
 	if args.DryRun {
 		would = "would be "

@@ -100,7 +100,7 @@ func nextLog(ctx context.Context, d Daemon, args *api.LogArgs, onlyAttempt bool)
 				return false, err
 			}
 		}
-		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{jidText(args.JID)}, Wait: waitPoll, Cursor: cursor})
+		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{fmt.Sprint(args.JID)}, Wait: waitPoll, Cursor: cursor})
 		if err != nil || reply.Done && cursor != 0 {
 			return false, err
 		}

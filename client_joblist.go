@@ -23,15 +23,6 @@ type jobLs struct {
 // defaultLast is how many jobs a table shows.
 const defaultLast = 40
 
-// listing is what one `job ls` shows.
-type listing struct {
-	Jobs     []api.Job
-	Matrices []api.Matrix
-	Tags     []api.Tag
-	Counts   api.Counts
-	Cursor   uint64
-}
-
 // Run lists the jobs.
 func (c *jobLs) Run(ctx context.Context, e *env) error {
 	if c.Watch {
@@ -168,5 +159,3 @@ func watchJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) err
 		}
 	}
 }
-
-func jidText(id uint64) string { return fmt.Sprint(id) }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"jobserver/api"
-	"jobserver/sched"
 	"jobserver/view"
 )
 
@@ -75,7 +74,7 @@ func listColumns(e *env) []view.Column[listRow] {
 			return jobCommand(row.job)
 		case row.matrix != nil:
 			return row.matrix.Cmd
-		case row.tag != nil && row.tag.Name != jidText(row.tag.ID):
+		case row.tag != nil && row.tag.Name != fmt.Sprint(row.tag.ID):
 			return "@" + row.tag.Name
 		}
 		return ""
@@ -102,28 +101,14 @@ func listColumns(e *env) []view.Column[listRow] {
 	}
 }
 
-func known0(id uint64) string {
-	if id == 0 {
-		return ""
-	}
-	return jidText(id)
-}
-
-func number0(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprint(n)
-}
-
 func rowName(row listRow) []view.Span {
 	switch {
 	case row.job != nil:
-		return []view.Span{{Text: jidText(row.id), Style: view.Bold}}
+		return []view.Span{{Text: fmt.Sprint(row.id), Style: view.Bold}}
 	case row.matrix != nil:
-		return []view.Span{{Text: jidText(row.id), Style: view.Bold}, {Text: " (matrix)"}}
+		return []view.Span{{Text: fmt.Sprint(row.id), Style: view.Bold}, {Text: " (matrix)"}}
 	case row.tag != nil:
-		return []view.Span{{Text: jidText(row.id), Style: view.Bold}, {Text: " (tag)"}}
+		return []view.Span{{Text: fmt.Sprint(row.id), Style: view.Bold}, {Text: " (tag)"}}
 	}
 	return []view.Span{{Text: "─────", Style: view.Grey}}
 }
@@ -148,11 +133,7 @@ func jobCommand(job *api.Job) string {
 	case job.CmdRun != "":
 		return job.CmdRun
 	}
-	cmd, _ := sched.Expand(job.Cmd, sched.MaxCommand, func(name string) (string, bool) {
-		value, ok := job.Vars[name]
-		return value, ok
-	})
-	return cmd
+	return firstNonEmpty(job.CmdExpanded, job.Cmd)
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.
@@ -225,7 +206,7 @@ func newJobWriter(e *env) (*jobWriter, error) {
 // jobColumns are the columns of jobs in CSV, named as in JSON.
 func jobColumns() []view.Column[api.Job] {
 	type j = api.Job
-	id := onlyCSV("jid", func(j j) string { return jidText(j.JID) })
+	id := onlyCSV("jid", func(j j) string { return fmt.Sprint(j.JID) })
 	id.IsID = true
 	at := func(key string, f func(j) *time.Time) view.Column[j] {
 		return onlyCSV(key, func(j j) string { return statText(knownTime(f(j))) })
@@ -253,4 +234,13 @@ func jobColumns() []view.Column[api.Job] {
 		onlyCSV("cpu_seconds", floatText(func(j j) float64 { return j.CPUSeconds })),
 		onlyCSV("max_rss_bytes", number(func(j j) int64 { return j.MaxRSSBytes })),
 	}
+}
+
+// listing is what one `job ls` shows.
+type listing struct {
+	Jobs     []api.Job
+	Matrices []api.Matrix
+	Tags     []api.Tag
+	Counts   api.Counts
+	Cursor   uint64
 }

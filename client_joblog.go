@@ -145,9 +145,6 @@ func (c *jobLog) path(e *env, path string) string {
 	return path
 }
 
-// remote tells whether the daemon is on another machine: its paths are of no use here.
-func (e *env) remote() bool { return e.globals.Host != "" }
-
 // page shows the logs in less: by their paths where it can read them, else through a pipe.
 func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) error {
 	var args []string
@@ -167,13 +164,13 @@ func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) err
 		paths = append(paths, path)
 	}
 	if !piped {
-		return e.runPager(exec.CommandContext(ctx, pager, append(append(args, "--"), paths...)...), nil)
+		return runPager(e, exec.CommandContext(ctx, pager, append(append(args, "--"), paths...)...), nil)
 	}
-	return e.runPager(exec.CommandContext(ctx, pager, args...), func(w io.Writer) error { return catLogs(ctx, e, d, logs, w) })
+	return runPager(e, exec.CommandContext(ctx, pager, args...), func(w io.Writer) error { return catLogs(ctx, e, d, logs, w) })
 }
 
 // runPager runs less, with what feed writes as its input. A user who leaves it early closes the pipe: no error.
-func (e *env) runPager(cmd *exec.Cmd, feed func(io.Writer) error) error {
+func runPager(e *env, cmd *exec.Cmd, feed func(io.Writer) error) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.stdin, e.stdout, e.stderr
 	if feed == nil {
 		if err := cmd.Run(); err != nil {

@@ -3,12 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"jobserver/api"
 	"jobserver/view"
@@ -104,43 +102,6 @@ func statColumns() []statColumn {
 		{"max_rss", func(_ *jobStat, j *api.Job) any { return known(j.MaxRSSBytes) }, func(c *jobStat) string { return c.MaxRSSMap }},
 		{"cpu_time", func(_ *jobStat, j *api.Job) any { return known(j.CPUSeconds) }, func(c *jobStat) string { return c.CPUTimeMap }},
 	}
-}
-
-// known is the value, or nil for one that says nothing.
-func known[T comparable](value T) any {
-	var zero T
-	if value == zero {
-		return nil
-	}
-	return value
-}
-
-func knownMaybe[T any](value api.Maybe[T]) any {
-	if !value.Set {
-		return nil
-	}
-	return value.Value
-}
-
-func knownList(values []string) any {
-	if len(values) == 0 {
-		return nil
-	}
-	return values
-}
-
-func knownMap(values map[string]string) any {
-	if len(values) == 0 {
-		return nil
-	}
-	return values
-}
-
-func knownTime(t *time.Time) any {
-	if t == nil || t.IsZero() {
-		return nil
-	}
-	return t.Format(time.RFC3339)
 }
 
 // resultsDir is where the job's results are, or have been moved to.
@@ -334,21 +295,4 @@ func firstJob(ctx context.Context, d Daemon, selector string) (uint64, error) {
 		return id, nil
 	}
 	return 0, err
-}
-
-// statText is a value as text: what has no text of its own is JSON.
-func statText(value any) string {
-	switch v := value.(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	case []string:
-		return strings.Join(v, " ")
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return "" // numbers and maps of strings can always be written
-	}
-	return string(text)
 }

@@ -12,20 +12,6 @@ import (
 	"jobserver/view"
 )
 
-// machineGroup are the commands on the pool.
-type machineGroup struct {
-	Ls     machineLs     `cmd:"" aliases:"list" help:"List the machines."`
-	Add    machineAdd    `cmd:"" help:"Add a machine that is ready to a class."`
-	Setup  machineSetup  `cmd:"" help:"Run commands on machines, and add those where all succeed to a class."`
-	Rm     machineRm     `cmd:"" help:"Remove machines; what runs there is canceled, or waits again if it may be retried."`
-	Mv     machineMv     `cmd:"" help:"Move machines to another class; what runs there goes on."`
-	Drain  machineDrain  `cmd:"" help:"Let what runs on machines end, and give them no more."`
-	Resume machineResume `cmd:"" help:"Give drained machines work again."`
-	Check  machineCheck  `cmd:"" help:"Connect now, and tell host key, latency, system, free disk and clock offset."`
-	Trust  machineTrust  `cmd:"" help:"Show the host keys that machines present now, and record them."`
-	Clean  machineClean  `cmd:"" help:"End runs on machines that nothing knows any more."`
-}
-
 // machineSelector says which machines are meant: by address, class or file, or several of these.
 type machineSelector struct {
 	Machine []string `name:"machine" short:"m" sep:"none" placeholder:"ADDR" predictor:"machine" help:"A machine: [USER@]HOST[:PORT], an alias of the ssh config, or local[:NAME]. May be repeated."`
@@ -130,7 +116,7 @@ func (c *machineAdd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	e.warn(reply.Notes)
-	return e.printMachines(reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
+	return printMachines(e, reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
 }
 
 // lifetime is how long a machine is there.
@@ -148,18 +134,18 @@ func (l lifetime) from(now time.Time) time.Time {
 type machinesToChange struct {
 	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
 	machineSelector
-	machineBulkFlags
+	machineChangeFlags
 }
 
-// machineBulkFlags are bulkFlags in the words for machines.
-type machineBulkFlags struct {
+// machineChangeFlags are changeFlags in the words for machines.
+type machineChangeFlags struct {
 	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many machines there are, or jobs that run there."`
 	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
 }
 
 // change does one thing to all of them.
 func (c *machinesToChange) change(ctx context.Context, e *env, args api.ChangeMachinesArgs) error {
-	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.machineBulkFlags, args)
+	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.machineChangeFlags, args)
 }
 
 // machineRm is `machine rm`.
@@ -177,13 +163,13 @@ func (c *machineRm) Run(ctx context.Context, e *env) error {
 type machineMv struct {
 	Words []string `arg:"" name:"NEW-CLASS" sep:"none" predictor:"class,machine" help:"The class to move them to. Words before it are machines."`
 	machineSelector
-	machineBulkFlags
+	machineChangeFlags
 }
 
 // Run moves the machines.
 func (c *machineMv) Run(ctx context.Context, e *env) error {
 	last := len(c.Words) - 1
-	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.machineBulkFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
+	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.machineChangeFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
 }
 
 // machineDrain is `machine drain`.
@@ -211,7 +197,7 @@ func (c *machineClean) Run(ctx context.Context, e *env) error {
 }
 
 // changeMachines does one thing to all machines that are selected.
-func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags machineBulkFlags, args api.ChangeMachinesArgs) error {
+func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags machineChangeFlags, args api.ChangeMachinesArgs) error {
 	selector, err := s.selector(e, words)
 	if err != nil {
 		return err
@@ -240,16 +226,16 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 	}
 	if reply.Repeated {
 		e.noteRepeated(fmt.Sprintf("the machines were %s", done))
-		return e.printMachines(reply.Machines, "of them are in the pool")
+		return printMachines(e, reply.Machines, "of them are in the pool")
 	}
-	return e.printMachines(reply.Machines, done)
+	return printMachines(e, reply.Machines, done)
 }
 
 // confirmMachines asks before more machines are changed, or with
 // them more jobs canceled, than may be without asking.
 func confirmMachines(ctx context.Context, e *env, d Daemon, args api.ChangeMachinesArgs, canAsk bool) error {
 	cancels := args.Op == api.MachineRemove // however few machines there are, many jobs may run there
-	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= bulkLimit {
+	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= changeLimit {
 		return nil
 	}
 	args.DryRun = true
@@ -263,7 +249,7 @@ func confirmMachines(ctx context.Context, e *env, d Daemon, args api.ChangeMachi
 			jobs += len(m.Running)
 		}
 	}
-	if len(would.Machines) <= bulkLimit && jobs <= bulkLimit {
+	if len(would.Machines) <= changeLimit && jobs <= changeLimit {
 		return nil
 	}
 	question := fmt.Sprintf("%s %s", machineVerb(args.Op), view.Counted(len(would.Machines), "machine"))
@@ -301,7 +287,7 @@ func machineDone(args api.ChangeMachinesArgs) string {
 }
 
 // printMachines prints the machines that were changed, and on stderr what became of them.
-func (e *env) printMachines(machines []api.Machine, done string) error {
+func printMachines(e *env, machines []api.Machine, done string) error {
 	if e.structured() {
 		return list(e, machines, machineColumns(e))
 	}

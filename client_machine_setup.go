@@ -131,3 +131,16 @@ func parseAddrs(r io.Reader, path string) ([]string, error) {
 	}
 	return addrs, nil
 }
+
+// classNames are the classes that there are.
+func classNames(ctx context.Context, d Daemon) ([]string, error) {
+	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(known.Candidates))
+	for i, candidate := range known.Candidates {
+		names[i] = candidate.Value
+	}
+	return names, nil
+}

@@ -9,21 +9,6 @@ import (
 	"jobserver/view"
 )
 
-// matrixGroup are the commands on matrices.
-type matrixGroup struct {
-	Add    matrixAdd    `cmd:"" help:"Submit a command for every combination of values."`
-	Apply  matrixApply  `cmd:"" help:"Submit the experiment that a file describes, or what is missing of it."`
-	Ls     matrixLs     `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
-	Cancel matrixCancel `cmd:"" help:"Cancel what is left of a matrix."`
-	Rm     matrixRm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
-	Hold   matrixHold   `cmd:"" aliases:"pause" help:"Keep a matrix's jobs from starting."`
-	Unhold matrixUnhold `cmd:"" aliases:"resume" help:"Let a matrix's jobs start."`
-	Why    matrixWhy    `cmd:"" help:"Group what made jobs of a matrix fail, and say which machine or value stands out."`
-	Rerun  matrixRerun  `cmd:"" help:"Run the cells again that have ended, or with --failed only those that failed or were lost."`
-	Table  matrixTable  `cmd:"" help:"The numbers of a matrix: means, intervals and more over repeats."`
-	Plot   matrixPlot   `cmd:"" help:"Draw the numbers of a matrix, with error bars."`
-}
-
 // matrixRetries is how often a matrix's job is run again by default.
 const matrixRetries = 3
 
@@ -92,7 +77,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	if m.Job.Code, err = pinCode(ctx, e, d, codeSource{c.Code, []string{c.CpPath}, c.DryRun}); err != nil {
 		return err
 	}
-	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""}, false)
+	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""})
 }
 
 // newMatrix is a matrix that was submitted, as `matrix add` prints it.
@@ -186,7 +171,7 @@ type matrixName struct {
 // matrixToChange is the matrix that a command changes.
 type matrixToChange struct {
 	matrixName
-	bulkFlags
+	changeFlags
 }
 
 type matrixCancel struct{ matrixToChange }
@@ -247,7 +232,7 @@ func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatr
 		e.note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
 		return nil
 	}
-	if would.Changed > bulkLimit && !c.Yes {
+	if would.Changed > changeLimit && !c.Yes {
 		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
 		if err := e.sure(ctx, question, e.interactive()); err != nil {
 			return err
@@ -293,4 +278,12 @@ func matrixDone(op string) string {
 		return "run again"
 	}
 	return "changed"
+}
+
+func newMatrixColumns() []view.Column[newMatrix] {
+	return []view.Column[newMatrix]{
+		onlyCSV("id", func(m newMatrix) string { return fmt.Sprint(m.ID) }),
+		onlyCSV("first_jid", func(m newMatrix) string { return fmt.Sprint(m.FirstJID) }),
+		onlyCSV("cells", func(m newMatrix) string { return fmt.Sprint(m.Cells) }),
+	}
 }

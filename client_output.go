@@ -110,7 +110,7 @@ func (e *env) printIDs(ids []uint64) error {
 			rows[i] = submitted{id}
 		}
 		return list(e, rows, []view.Column[submitted]{
-			{Key: "jid", Value: func(s submitted) string { return jidText(s.JID) }, IsID: true},
+			{Key: "jid", Value: func(s submitted) string { return fmt.Sprint(s.JID) }, IsID: true},
 		})
 	}
 	var text strings.Builder
@@ -171,4 +171,32 @@ func (e *env) redraw(draw func(w io.Writer) error) error {
 	}
 	_, err := io.WriteString(e.stdout, out)
 	return err
+}
+
+// formatted is a command that has formats of its own for -o.
+type formatted interface{ formats() []string }
+
+// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
+// since -o is a flag of all commands, and a plot's is a file.
+func (e *env) checkOutput(c command) error {
+	known := view.Formats()
+	if own, ok := c.(formatted); ok {
+		known = own.formats()
+	}
+	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+		if e.given("--quiet") {
+			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
+		}
+		e.globals.Quiet = false // the config file's is for what has ids
+	}
+	format := e.globals.Output
+	for _, k := range known {
+		if format == k || strings.HasPrefix(k, "FILE.") && strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
+			return nil
+		}
+	}
+	if format == string(view.Table) {
+		return nil // the default, and not asked for
+	}
+	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
 }

@@ -32,7 +32,7 @@ func sampleListing() *listing {
 			{JID: 200, Status: api.StatusRunning, Class: "a-class-with-a-rather-long-name", Cmd: "echo 'a\x1b[31mred\x07' \u202e ; printf '\r\n'", Machine: "evil\x1b]0;title\x07", StartedAt: ago(192 * time.Second)},
 			{JID: 201, Status: api.StatusRunning, Canceling: true, Class: "日本語", Cmd: "python 実験.py --名前 テスト --繰り返し 一〇〇 --出力 結果/日本語/とても長いファイル名.csv", Machine: "192.0.2.17:2222", StartedAt: ago(50 * hour)},
 			{JID: 202, Status: api.StatusCopying, Class: "foo", Cmd: "dd", Machine: "gpu1", StartedAt: ago(time.Minute)},
-			{JID: 203, Status: api.StatusWaiting, Class: "bar", Cmd: "bench {SIZE}", Vars: map[string]string{"SIZE": "4G"}, SubmittedAt: *ago(9 * 24 * hour)},
+			{JID: 203, Status: api.StatusWaiting, Class: "bar", Cmd: "bench {SIZE}", CmdExpanded: "bench 4G", Vars: map[string]string{"SIZE": "4G"}, SubmittedAt: *ago(9 * 24 * hour)},
 			{JID: 204, Status: api.StatusWaiting, Class: "bar", Cmd: "flaky", Attempt: 2, ExitCode: api.Some(1), Machine: "gpu1", SubmittedAt: *ago(30 * time.Second)},
 			{JID: 205, Status: api.StatusHeld, Class: "bar", Cmd: "later", SubmittedAt: *ago(2 * time.Minute)},
 			{JID: 206, Status: api.StatusRunning, Setup: true, Class: "bar", Steps: []string{"sudo apt-get update", "./build.sh -j 8"}, Machine: "gpu4", StartedAt: ago(time.Minute)},
@@ -83,7 +83,7 @@ func TestScreens(t *testing.T) {
 		"machine-trust": func(_ io.Writer, e *env) error { return list(e, checks, trustColumns()) },
 		"matrix-ls":     func(_ io.Writer, e *env) error { return list(e, matrices, matrixColumns(e)) },
 		"bulk": func(_ io.Writer, e *env) error {
-			return printBulk(e, &api.BulkReply{Matched: bulked, Total: 30, Changed: 29}, api.BulkArgs{Op: api.OpRestart})
+			return printChange(e, &api.BulkReply{Matched: bulked, Total: 30, Changed: 29}, api.BulkArgs{Op: api.OpRestart})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -129,7 +129,7 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 		}
 		switch {
 		case reply.Gap && reply.Cursor < cursor:
-			e.note("there is no event %d by now: the newest is %d, after which it goes on", cursor, reply.Cursor)
+			e.note("there is no event %d yet: the newest is %d, after which it goes on", cursor, reply.Cursor)
 		case reply.Gap:
 			e.note("older events than the next are no longer kept")
 		}
@@ -205,5 +205,12 @@ func eventColumns(e *env) []view.Column[api.Event] {
 		onlyCSV("machine", func(v api.Event) string { return v.Machine }),
 		onlyCSV("status", func(v api.Event) string { return v.Status }),
 		onlyCSV("text", func(v api.Event) string { return v.Text }),
+	}
+}
+
+func pongColumns() []view.Column[pong] {
+	return []view.Column[pong]{
+		onlyCSV("ok", func(p pong) string { return fmt.Sprint(p.OK) }),
+		onlyCSV("seconds", func(p pong) string { return fmt.Sprint(p.Seconds) }),
 	}
 }

@@ -94,17 +94,13 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 	return m, g.Warnings, nil
 }
 
-// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it. With settingUp
-// the machines of its class are in no class for the moment.
-func submitMatrix(ctx context.Context, e *env, d Daemon, args *api.AddMatrixArgs, settingUp bool) error {
+// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it.
+func submitMatrix(ctx context.Context, e *env, d Daemon, args *api.AddMatrixArgs) error {
 	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
 	if err != nil {
 		return err
 	}
 	e.warn(reply.Warnings)
-	if !settingUp {
-		warnClass(ctx, e, d, args.Matrix.Job.Class)
-	}
 	if args.DryRun {
 		return printSample(e, reply)
 	}

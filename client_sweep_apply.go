@@ -51,7 +51,6 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 	if args.Matrix.Job.Code, err = pinCode(ctx, e, d, c.source(x, dir)); err != nil {
 		return err
 	}
-	settingUp := false
 	if len(x.Setup) > 0 {
 		// The whole is checked before anything of it is submitted.
 		dry := *args
@@ -61,12 +60,12 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 			return err
 		}
 		if would.Cells > 0 || c.Setup {
-			if settingUp, err = c.setUp(ctx, e, d, x); err != nil {
+			if err := c.setUp(ctx, e, d, x); err != nil {
 				return err
 			}
 		}
 	}
-	return submitMatrix(ctx, e, d, args, settingUp)
+	return submitMatrix(ctx, e, d, args)
 }
 
 // source is the code of the experiment, whose paths begin in dir.
@@ -135,45 +134,45 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
 		}
 	}
-	job := &m.Job
-	job.Class, job.Cmd, job.CpPath, job.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
-	job.Tag, job.Notify, job.Hold, job.Priority, job.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat
-	job.MaxFailures = retries(false, x.Retries, matrixRetries)
+	spec := &m.Job
+	spec.Class, spec.Cmd, spec.CpPath, spec.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
+	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat
+	spec.MaxFailures = retries(false, x.Retries, matrixRetries)
 	if len(x.Env) > 0 {
-		job.Env = x.Env
+		spec.Env = x.Env
 	}
 	if x.Timeout.Text != "" {
-		if job.Timeout, err = view.ParseDuration(x.Timeout.Text, time.Minute); err != nil {
+		if spec.Timeout, err = view.ParseDuration(x.Timeout.Text, time.Minute); err != nil {
 			return nil, nil, api.Wrap(api.Usage, x.At(x.Timeout.Line, "timeout: %v", err))
 		}
 	}
 	if x.MaxLog.Text != "" {
-		if job.MaxLog, err = view.ParseSize(x.MaxLog.Text); err != nil {
+		if spec.MaxLog, err = view.ParseSize(x.MaxLog.Text); err != nil {
 			return nil, nil, api.Wrap(api.Usage, x.At(x.MaxLog.Line, "max_log: %v", err))
 		}
 	}
 	return &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: true}, warnings, nil
 }
 
-// setUp runs the experiment's setup on the machines of its class, once on each. It says whether any is under way.
-func (c *matrixApply) setUp(ctx context.Context, e *env, d Daemon, x *grid.Experiment) (bool, error) {
+// setUp runs the experiment's setup on the machines of its class, once on each.
+func (c *matrixApply) setUp(ctx context.Context, e *env, d Daemon, x *grid.Experiment) error {
 	if c.DryRun {
 		e.note("the setup would run on the machines of class %s where it hasn't", x.Class)
-		return false, nil
+		return nil
 	}
 	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true, Steps: x.Setup, Once: !c.Setup,
 	})
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:
-		e.warn([]string{fmt.Sprintf("no machine is in class %s: those that join it run the setup first", x.Class)})
-		return true, nil // that was the warning
+		e.note("machines that join class %s run the setup first", x.Class)
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	if len(reply.JIDs) > 0 {
 		e.note("%s: %s", view.Counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
 	}
-	return len(reply.JIDs) > 0, nil
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -63,32 +62,4 @@ func plotFormat(file string) string {
 		return file
 	}
 	return strings.TrimPrefix(strings.ToLower(filepath.Ext(file)), ".")
-}
-
-// formatted is a command that has formats of its own for -o.
-type formatted interface{ formats() []string }
-
-// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
-// since -o is a flag of all commands, and a plot's is a file.
-func (e *env) checkOutput(c command) error {
-	known := view.Formats()
-	if own, ok := c.(formatted); ok {
-		known = own.formats()
-	}
-	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
-		if e.given("--quiet") {
-			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
-		}
-		e.globals.Quiet = false // the config file's is for what has ids
-	}
-	format := e.globals.Output
-	for _, k := range known {
-		if format == k || strings.HasPrefix(k, "FILE.") && strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
-			return nil
-		}
-	}
-	if format == string(view.Table) {
-		return nil // the default, and not asked for
-	}
-	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
 }

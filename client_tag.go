@@ -9,14 +9,6 @@ import (
 	"jobserver/view"
 )
 
-// tagGroup are the commands on tags.
-type tagGroup struct {
-	New   tagNew   `cmd:"" help:"Make a tag; without a name, its id is its name."`
-	Set   tagSet   `cmd:"" help:"Put jobs under a tag."`
-	Unset tagUnset `cmd:"" help:"Take jobs' tag away."`
-	Ls    tagLs    `cmd:"" aliases:"list" help:"List the tags, or the jobs of one."`
-}
-
 // tagNew is `tag new [NAME]`.
 type tagNew struct {
 	Name string `arg:"" optional:"" name:"NAME" help:"Its name; none like a number."`
@@ -38,7 +30,7 @@ func (c *tagNew) Run(ctx context.Context, e *env) error {
 // tagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type tagSet struct {
 	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
-	bulkFlags
+	changeFlags
 }
 
 // Run tags the jobs.
@@ -48,7 +40,7 @@ func (c *tagSet) Run(ctx context.Context, e *env) error {
 		return api.Errorf(api.Usage, "tag set %s: the tag is missing", c.Words[0]).
 			WithHint("%s tag set JID… TAG", e.name)
 	}
-	return bulk(ctx, e, c.Words[:last], c.bulkFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+	return changeSelected(ctx, e, c.Words[:last], c.changeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
 }
 
 // tagUnset is `tag unset JID…`.
@@ -92,12 +84,4 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 	}
 	found.Counts = tag.Counts
 	return writeListing(e.stdout, e, found)
-}
-
-// idOrName tells an id from a name.
-func idOrName(word string) (uint64, string) {
-	if id, err := strconv.ParseUint(word, 10, 64); err == nil {
-		return id, ""
-	}
-	return 0, word
 }

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"jobserver/view"
 )
@@ -32,4 +36,24 @@ func (s *size) UnmarshalText(text []byte) error {
 	n, err := view.ParseSize(string(text))
 	*s = size(n)
 	return err
+}
+
+// variables are NAME=VALUE flags.
+type variables map[string]string
+
+// Decode implements kong.MapperValue: byte for byte, see asItIs.
+func (v *variables) Decode(ctx *kong.DecodeContext) error {
+	token, err := ctx.Scan.PopValue("NAME=VALUE")
+	if err != nil {
+		return err
+	}
+	name, value, ok := strings.Cut(fmt.Sprint(token.Value), "=")
+	if !ok {
+		return fmt.Errorf("%q is not of the form NAME=VALUE", name)
+	}
+	if *v == nil {
+		*v = variables{}
+	}
+	(*v)[name] = value
+	return nil
 }

@@ -14,13 +14,6 @@ import (
 	"jobserver/api"
 )
 
-// varGroup are the commands on variables.
-type varGroup struct {
-	Ls    varLs    `cmd:"" aliases:"list" help:"List the variables; a secret's value is never shown."`
-	Set   varSet   `cmd:"" help:"Set a variable that commands and CP_PATHs name as {NAME}."`
-	Unset varUnset `cmd:"" help:"Take a variable away."`
-}
-
 // varLs is `var ls`.
 type varLs struct{}
 
@@ -44,7 +37,7 @@ type varSet struct {
 func (c *varSet) Run(ctx context.Context, e *env) error {
 	value := c.Value
 	if value == "-" {
-		read, err := e.readSecret(ctx, fmt.Sprintf("value of %s: ", c.Name))
+		read, err := readSecret(ctx, e, fmt.Sprintf("value of %s: ", c.Name))
 		if err != nil {
 			return fmt.Errorf("read the value of %s: %w", c.Name, err)
 		}
@@ -58,7 +51,7 @@ func (c *varSet) Run(ctx context.Context, e *env) error {
 }
 
 // readSecret asks without echo on a terminal; else it takes all of stdin but its last line end.
-func (e *env) readSecret(ctx context.Context, prompt string) (string, error) {
+func readSecret(ctx context.Context, e *env, prompt string) (string, error) {
 	if file, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		fmt.Fprint(e.stderr, prompt)
 		secret, err := readPassword(ctx, int(file.Fd()))

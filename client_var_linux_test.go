@@ -45,7 +45,7 @@ func TestSecretPromptInterrupted(t *testing.T) {
 	}()
 	var shown bytes.Buffer
 	e := &env{stdin: slave, stderr: &shown}
-	if _, err := e.readSecret(ctx, "value: "); !errors.Is(err, context.Canceled) {
+	if _, err := readSecret(ctx, e, "value: "); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	after, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)

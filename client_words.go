@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -305,4 +306,12 @@ func (t flagTable) take(flags *[]string, flag *kong.Flag, next []string) int {
 		taken++
 	}
 	return taken
+}
+
+// idOrName tells an id from a name.
+func idOrName(word string) (uint64, string) {
+	if id, err := strconv.ParseUint(word, 10, 64); err == nil {
+		return id, ""
+	}
+	return 0, word
 }

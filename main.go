@@ -12,24 +12,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
 	"jobserver/agent"
 	"jobserver/api"
 	"jobserver/completion"
-)
-
-// The exit codes; `wait` on one job exits with that job's code instead.
-const (
-	exitDone         = 0
-	exitFailed       = 1   // the operation, or one of several jobs waited for
-	exitUsage        = 2   // wrong usage
-	exitNotFound     = 3   // no such job, machine, matrix, tag or variable, or nothing matched
-	exitUnavailable  = 4   // the daemon can't be reached
-	exitIncompatible = 5   // the daemon speaks another protocol
-	exitTimeout      = 124 // as timeout(1) has it
-	exitInterrupted  = 130 // as a shell has it for SIGINT
 )
 
 func main() {
@@ -50,6 +39,8 @@ func main() {
 		stderr: os.Stderr,
 		getenv: os.Getenv,
 		now:    time.Now,
+
+		grammar: reflect.TypeFor[grammar](),
 	}
 	if completion.Asked(os.Getenv) {
 		os.Exit(complete(e, os.Args[1:]))
@@ -76,12 +67,6 @@ func run(ctx context.Context, e *env, args []string) int {
 	e.reportError(err)
 	return exitCode(api.KindOf(err))
 }
-
-// exitStatus is an error that only says how the process is to end: what there is to tell has been told.
-type exitStatus int
-
-// Error is never shown.
-func (s exitStatus) Error() string { return "exit status" }
 
 // exitCode is the exit code of an error of the kind.
 func exitCode(kind api.Kind) int {

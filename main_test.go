@@ -88,9 +88,10 @@ func newSession(t *testing.T) *session {
 	vars := map[string]string{"HOME": home}
 	s.env = &env{
 		name: "j", stdin: strings.NewReader(""), stdout: &s.stdout, stderr: &s.stderr,
-		getenv: func(name string) string { return vars[name] },
-		now:    func() time.Time { return testNow },
-		dial:   func(context.Context) (Daemon, error) { return s.daemon, nil },
+		getenv:  func(name string) string { return vars[name] },
+		now:     func() time.Time { return testNow },
+		grammar: reflect.TypeFor[grammar](),
+		dial:    func(context.Context) (Daemon, error) { return s.daemon, nil },
 	}
 	return s
 }

@@ -20,19 +20,22 @@ const (
 
 // Job is one job as clients see it.
 type Job struct {
-	JID       uint64     `json:"jid"`
-	Status    string     `json:"status"` // waiting held running copying done failed canceled lost
-	Canceling bool       `json:"canceling,omitempty"`
-	Class     string     `json:"class,omitempty"`
-	Cmd       string     `json:"cmd,omitempty"`     // as given; a setup has steps
-	CmdRun    string     `json:"cmd_run,omitempty"` // as the newest attempt ran it
-	Machine   string     `json:"machine,omitempty"` // of the newest attempt
-	Slot      Maybe[int] `json:"slot,omitzero"`     // 0-based, of the newest attempt
-	Matrix    uint64     `json:"matrix,omitempty"`
-	Cell      Maybe[int] `json:"cell,omitzero"` // 0-based index in its matrix
-	Tag       uint64     `json:"tag,omitempty"`
-	TagName   string     `json:"tag_name,omitempty"`
-	Priority  int        `json:"priority,omitempty"`
+	JID       uint64 `json:"jid"`
+	Status    string `json:"status"` // waiting held running copying done failed canceled lost
+	Canceling bool   `json:"canceling,omitempty"`
+	Class     string `json:"class,omitempty"`
+	Cmd       string `json:"cmd,omitempty"`     // as given; a setup has steps
+	CmdRun    string `json:"cmd_run,omitempty"` // as the newest attempt ran it
+	// CmdExpanded is the command of a job that has not run yet, with the variables in it that are
+	// known; "" where that is Cmd itself. Only a full listing has it.
+	CmdExpanded string     `json:"-"`
+	Machine     string     `json:"machine,omitempty"` // of the newest attempt
+	Slot        Maybe[int] `json:"slot,omitzero"`     // 0-based, of the newest attempt
+	Matrix      uint64     `json:"matrix,omitempty"`
+	Cell        Maybe[int] `json:"cell,omitzero"` // 0-based index in its matrix
+	Tag         uint64     `json:"tag,omitempty"`
+	TagName     string     `json:"tag_name,omitempty"`
+	Priority    int        `json:"priority,omitempty"`
 
 	Attempt  int        `json:"attempt,omitempty"` // number of the newest attempt, from 1
 	Attempts []Attempt  `json:"attempts,omitempty"`

@@ -126,6 +126,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if err := checkClass(spec.Class); err != nil {
 		return nil, err
 	}
+	p.noticeClass(spec.Class)
 	switch {
 	case strings.TrimSpace(spec.Cmd) == "":
 		return nil, errorf(Invalid, "the command is empty").hint("give the command as one word, in quotes")
@@ -249,6 +250,24 @@ func checkClass(name string) error {
 		return errorf(Invalid, "%q can't be a class: no blanks, slashes, colons, commas, quotes or any of = %% @ * ? in it", name)
 	}
 	return nil
+}
+
+// noticeClass warns of a class that has no machines, and none that is being set up for it. That is
+// allowed, as machines may be added later.
+func (p *planner) noticeClass(class string) {
+	if c := p.s.classes[class]; c != nil && len(c.machines) > 0 {
+		return
+	}
+	for _, j := range p.s.live {
+		if j.Setup != nil && j.Setup.Class == class {
+			return
+		}
+	}
+	if near := suggest.Closest(class, p.s.Classes()); near != "" {
+		p.warn("no machine is in class %q yet; did you mean %q?", class, near)
+		return
+	}
+	p.warn("no machine is in class %q yet", class)
 }
 
 // resolveTag finds the id of a tag by id or name; a new name makes the tag.

@@ -53,6 +53,9 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 	}
 	if full {
 		out.Vars, out.Env = varsOf(j.Vars), varsOf(j.Env)
+		if len(j.Attempts) == 0 {
+			out.CmdExpanded = expanded(&out)
+		}
 		for i, a := range j.Attempts {
 			one := attempt(logDir, j, a)
 			one.CmdRun = sched.CommandRun(j, i)
@@ -60,6 +63,19 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		}
 	}
 	return out
+}
+
+// expanded is a job's command with the values that clients see of its variables, "" when that
+// changes nothing.
+func expanded(job *api.Job) string {
+	cmd, _ := sched.Expand(job.Cmd, sched.MaxCommand, func(name string) (string, bool) {
+		value, ok := job.Vars[name]
+		return value, ok
+	})
+	if cmd == job.Cmd {
+		return ""
+	}
+	return cmd
 }
 
 // newestAttempt fills in what a job's listing shows of its newest attempt.
