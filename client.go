@@ -4,7 +4,7 @@ package main
 // and a Run method. A tag `predictor` names what completes a value; `several` marks a flag that takes
 // all words up to the next flag; `beforedash` the flag that takes the positionals before a "--".
 type grammar struct {
-	Globals globals `embed:"" group:"Global flags:"`
+	Globals Globals `embed:"" group:"Global flags:"`
 
 	Job     jobGroup     `cmd:"" group:"Commands:" help:"Submit, list, read and change jobs."`
 	Matrix  matrixGroup  `cmd:"" group:"Commands:" help:"Run a command for every combination of parameters."`
@@ -21,15 +21,15 @@ type grammar struct {
 	Show jobShow `cmd:"" group:"Short forms:" help:"Everything about a job: job show."`
 	Stat jobStat `cmd:"" group:"Short forms:" help:"Job data for scripts: job stat."`
 
-	Serve       ServeCmd       `cmd:"" group:"The daemon:" help:"Run the daemon."`
-	Demo        DemoCmd        `cmd:"" group:"The daemon:" help:"See it all at work on this computer alone."`
-	Ping        pingCmd        `cmd:"" group:"The daemon:" help:"Ask whether the daemon answers."`
-	Status      statusCmd      `cmd:"" group:"The daemon:" help:"What the daemon is and holds."`
-	Events      eventsCmd      `cmd:"" group:"The daemon:" help:"What has happened, and what happens."`
-	State       stateGroup     `cmd:"" group:"The daemon:" help:"Look at the saved state itself."`
-	Completions completionsCmd `cmd:"" group:"The rest:" help:"Shell completion: print a script, install, uninstall."`
-	Version     versionCmd     `cmd:"" group:"The rest:" help:"Print the version."`
-	Help        helpCmd        `cmd:"" group:"The rest:" help:"Explain a command."`
+	Serve       ServeCmd    `cmd:"" group:"The daemon:" help:"Run the daemon."`
+	Demo        DemoCmd     `cmd:"" group:"The daemon:" help:"See it all at work on this computer alone."`
+	Ping        pingCmd     `cmd:"" group:"The daemon:" help:"Ask whether the daemon answers."`
+	Status      statusCmd   `cmd:"" group:"The daemon:" help:"What the daemon is and holds."`
+	Events      eventsCmd   `cmd:"" group:"The daemon:" help:"What has happened, and what happens."`
+	State       stateGroup  `cmd:"" group:"The daemon:" help:"Look at the saved state itself."`
+	Completions Completions `cmd:"" group:"The rest:" help:"Shell completion: print a script, install, uninstall."`
+	Version     versionCmd  `cmd:"" group:"The rest:" help:"Print the version."`
+	Help        Help        `cmd:"" group:"The rest:" help:"Explain a command."`
 }
 
 // jobGroup are the commands on jobs.

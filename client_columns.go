@@ -19,32 +19,32 @@ func number[T any](f func(T) int64) func(T) string {
 	}
 }
 
-// plain is a column whose cell and CSV value are the same text.
-func plain[T any](title, key string, f func(T) string) view.Column[T] {
+// Plain is a column whose cell and CSV value are the same text.
+func Plain[T any](title, key string, f func(T) string) view.Column[T] {
 	return view.Column[T]{Title: title, Key: key, Cell: view.Text(f)}
 }
 
 // sized is a column of a number of bytes; 0, which is unknown, is left out.
 func sized[T any](title, key string, f func(T) int64) view.Column[T] {
-	return view.Column[T]{Title: title, Key: key, Value: number(f), Cell: view.Text(func(row T) string { return sizeText(f(row)) })}
+	return view.Column[T]{Title: title, Key: key, Value: number(f), Cell: view.Text(func(row T) string { return SizeText(f(row)) })}
 }
 
-// onlyCSV is a column that tables don't have.
-func onlyCSV[T any](key string, f func(T) string) view.Column[T] {
+// OnlyCSV is a column that tables don't have.
+func OnlyCSV[T any](key string, f func(T) string) view.Column[T] {
 	return view.Column[T]{Key: key, Value: f}
 }
 
-// machineColumns are those of `machine ls`.
-func machineColumns(e *env) []view.Column[api.Machine] {
+// MachineColumns are those of `machine ls`.
+func MachineColumns(e *Env) []view.Column[api.Machine] {
 	type m = api.Machine
-	text := func(title, key string, f func(m) string) view.Column[m] { return plain(title, key, f) }
+	text := func(title, key string, f func(m) string) view.Column[m] { return Plain(title, key, f) }
 	addr := text("Machine", "addr", func(m m) string { return m.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
 	state := view.Column[m]{Title: "State", Key: "state", Value: func(m m) string { return m.State },
 		Cell: func(m m) []view.Span { return []view.Span{{Text: machineState(e, m), Style: machineStyle(m)}} }}
 	slots := view.Column[m]{Title: "Slots", Key: "slots", Right: true, Value: func(m m) string { return fmt.Sprint(m.Slots) },
 		Cell: view.Text(func(m m) string { return fmt.Sprintf("%d/%d", len(m.Running), m.Slots) })}
-	running := text("Running", "running", func(m m) string { return idList(m.Running) })
+	running := text("Running", "running", func(m m) string { return IdList(m.Running) })
 	running.Max, running.Give, running.Min = 24, 2, 7
 	failures := text("Failures", "failures", number(func(m m) int64 { return int64(m.Failures) }))
 	failures.Give, failures.Right = 4, true
@@ -61,7 +61,7 @@ func machineColumns(e *env) []view.Column[api.Machine] {
 			Cell: view.Text(func(m m) string { return measured(m, "%.2f", m.Load1) })},
 		{Title: "Clock", Key: "clock_offset_seconds", Right: true, Value: floatText(func(m m) float64 { return m.ClockOffsetSeconds }),
 			Cell: view.Text(func(m m) string { return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds) })},
-		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.timePointerText(m.Until) })},
+		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.TimePointerText(m.Until) })},
 	} {
 		c.OnlyWide = true
 		columns = append(columns, c)
@@ -78,10 +78,10 @@ func measured(m api.Machine, format string, value float64) string {
 }
 
 // machineState is a machine's state with what else keeps it from work.
-func machineState(e *env, m api.Machine) string {
+func machineState(e *Env, m api.Machine) string {
 	state := m.State
 	if m.Since != nil && m.State != "connected" {
-		state += " " + view.FormatDuration(e.now().Sub(*m.Since))
+		state += " " + view.FormatDuration(e.Now().Sub(*m.Since))
 	}
 	var also []string
 	if m.Draining {
@@ -113,7 +113,7 @@ func machineStyle(m api.Machine) view.Style {
 	return view.Green
 }
 
-func idList(ids []uint64) string {
+func IdList(ids []uint64) string {
 	words := make([]string, len(ids))
 	for i, id := range ids {
 		words[i] = fmt.Sprint(id)
@@ -121,17 +121,17 @@ func idList(ids []uint64) string {
 	return strings.Join(words, " ")
 }
 
-func sizeText(bytes int64) string {
+func SizeText(bytes int64) string {
 	if bytes == 0 {
 		return ""
 	}
 	return view.FormatSize(bytes)
 }
 
-// checkColumns are those of `machine check`.
-func checkColumns(e *env) []view.Column[api.MachineCheck] {
+// CheckColumns are those of `machine check`.
+func CheckColumns(e *Env) []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
-	addr := plain("Machine", "addr", func(c c) string { return c.Addr })
+	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
 	ok := view.Column[c]{Title: "Check", Key: "ok", Value: func(c c) string { return fmt.Sprint(c.OK) },
 		Cell: view.Styled(okText, func(c c) view.Style {
@@ -143,7 +143,7 @@ func checkColumns(e *env) []view.Column[api.MachineCheck] {
 	latency := view.Column[c]{Title: "Latency", Key: "latency_seconds", Right: true, Give: 2,
 		Value: floatText(func(c c) float64 { return c.LatencySeconds }),
 		Cell:  view.Text(func(c c) string { return millisText(c.LatencySeconds) })}
-	system := plain("System", "os", func(c c) string { return strings.Trim(c.OS+"/"+c.Arch, "/") })
+	system := Plain("System", "os", func(c c) string { return strings.Trim(c.OS+"/"+c.Arch, "/") })
 	system.Value = func(c c) string { return c.OS }
 	system.Give = 3
 	clock := view.Column[c]{Title: "Clock", Key: "clock_offset_seconds", Right: true, Give: 4,
@@ -154,17 +154,17 @@ func checkColumns(e *env) []view.Column[api.MachineCheck] {
 			}
 			return fmt.Sprintf("%+d ms", int64(1000*c.ClockOffsetSeconds))
 		})}
-	key := plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
+	key := Plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
 	key.Value, key.Give, key.Middle, key.Min = func(c c) string { return c.Fingerprint }, 5, true, 20
-	cores := plain("Cores", "cores", number(func(c c) int64 { return int64(c.Cores) }))
+	cores := Plain("Cores", "cores", number(func(c c) int64 { return int64(c.Cores) }))
 	memory := sized("Memory", "memory_bytes", func(c c) int64 { return c.MemoryBytes })
 	disk := sized("Free disk", "free_bytes", func(c c) int64 { return c.FreeBytes })
 	for _, column := range []*view.Column[c]{&cores, &memory, &disk} {
 		column.Right, column.Give = true, 2
 	}
 	return []view.Column[c]{addr, ok, latency, system, cores, memory, disk, clock, key,
-		onlyCSV("arch", func(c c) string { return c.Arch }),
-		onlyCSV("error", func(c c) string { return c.Error }),
+		OnlyCSV("arch", func(c c) string { return c.Arch }),
+		OnlyCSV("error", func(c c) string { return c.Error }),
 	}
 }
 
@@ -191,10 +191,10 @@ func millisText(seconds float64) string {
 	return fmt.Sprintf("%.1f ms", 1000*seconds)
 }
 
-// trustColumns are those of `machine trust`.
-func trustColumns() []view.Column[api.MachineCheck] {
+// TrustColumns are those of `machine trust`.
+func TrustColumns() []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
-	addr := plain("Machine", "addr", func(c c) string { return c.Addr })
+	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
 	known := view.Column[c]{Title: "Key is", Key: "known", Value: func(c c) string { return c.Known },
 		Cell: view.Styled(func(c c) string { return c.Known }, func(c c) view.Style {
@@ -207,49 +207,49 @@ func trustColumns() []view.Column[api.MachineCheck] {
 			return view.Yellow
 		})}
 	return []view.Column[c]{addr, known,
-		plain("Type", "host_key", func(c c) string { return c.HostKey }),
-		plain("Fingerprint", "fingerprint", func(c c) string { return c.Fingerprint }),
-		onlyCSV("error", func(c c) string { return c.Error }),
+		Plain("Type", "host_key", func(c c) string { return c.HostKey }),
+		Plain("Fingerprint", "fingerprint", func(c c) string { return c.Fingerprint }),
+		OnlyCSV("error", func(c c) string { return c.Error }),
 	}
 }
 
-// matrixColumns are those of `matrix ls`.
-func matrixColumns(e *env) []view.Column[api.Matrix] {
+// MatrixColumns are those of `matrix ls`.
+func MatrixColumns(e *Env) []view.Column[api.Matrix] {
 	type m = api.Matrix
-	id := plain("Matrix", "id", func(m m) string { return fmt.Sprint(m.ID) })
+	id := Plain("Matrix", "id", func(m m) string { return fmt.Sprint(m.ID) })
 	id.IsID = true
-	name := plain("Name", "name", func(m m) string { return m.Name })
+	name := Plain("Name", "name", func(m m) string { return m.Name })
 	name.Give, name.Min = 3, 6
 	jobs := view.Column[m]{Title: "Jobs", Key: "cells", Cell: func(m m) []view.Span { return matrixCounts(m) },
 		Value: func(m m) string { return fmt.Sprint(m.Cells) }}
-	cmd := plain("Command", "cmd", func(m m) string { return m.Cmd })
+	cmd := Plain("Command", "cmd", func(m m) string { return m.Cmd })
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
-	vars := plain("Values", "vars", axesText)
+	vars := Plain("Values", "vars", axesText)
 	vars.Give, vars.Min = 2, 12
-	left := plain("Left", "left_seconds", func(m m) string { return leftText(m.Left) })
+	left := Plain("Left", "left_seconds", func(m m) string { return LeftText(m.Left) })
 	left.Give, left.Value = 4, func(m m) string {
 		if m.Left == nil {
 			return ""
 		}
 		return fmt.Sprint(m.Left.Seconds)
 	}
-	return []view.Column[m]{id, name, jobs, left, plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
-		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string { return e.timeText(m.SubmittedAt) })},
+	return []view.Column[m]{id, name, jobs, left, Plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
+		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string { return e.TimeText(m.SubmittedAt) })},
 		{Title: "Results in", Key: "cp_path", OnlyWide: true, Cell: view.Text(func(m m) string { return m.CpPath })},
 	}
 }
 
 // matrixCounts are a matrix's counts, and why it is held if it is.
 func matrixCounts(m api.Matrix) []view.Span {
-	spans := viewCounts(m.Counts).Short()
+	spans := ViewCounts(m.Counts).Short()
 	if m.Held {
 		spans = append(spans, view.Span{Text: " held", Style: view.Blue})
 	}
 	return spans
 }
 
-// leftText is how long the rest of a matrix takes: "12m ± 3m".
-func leftText(left *api.TimeLeft) string {
+// LeftText is how long the rest of a matrix takes: "12m ± 3m".
+func LeftText(left *api.TimeLeft) string {
 	switch {
 	case left == nil:
 		return ""
@@ -267,21 +267,21 @@ func axesText(m api.Matrix) string {
 	return strings.Join(words, " ")
 }
 
-// tagColumns are those of `tag ls`.
-func tagColumns(e *env) []view.Column[api.Tag] {
-	id := plain("Tag", "id", func(t api.Tag) string { return fmt.Sprint(t.ID) })
+// TagColumns are those of `tag ls`.
+func TagColumns(e *Env) []view.Column[api.Tag] {
+	id := Plain("Tag", "id", func(t api.Tag) string { return fmt.Sprint(t.ID) })
 	id.IsID = true
 	return []view.Column[api.Tag]{id,
-		plain("Name", "name", func(t api.Tag) string { return t.Name }),
+		Plain("Name", "name", func(t api.Tag) string { return t.Name }),
 		{Title: "Jobs", Key: "jobs", Value: func(t api.Tag) string { return fmt.Sprint(t.Counts.Total()) },
-			Cell: func(t api.Tag) []view.Span { return viewCounts(t.Counts).Short() }},
+			Cell: func(t api.Tag) []view.Span { return ViewCounts(t.Counts).Short() }},
 	}
 }
 
-// varColumns are those of `var ls`.
-func varColumns() []view.Column[api.Variable] {
+// VarColumns are those of `var ls`.
+func VarColumns() []view.Column[api.Variable] {
 	type v = api.Variable
-	name := plain("Name", "name", func(v v) string { return v.Name })
+	name := Plain("Name", "name", func(v v) string { return v.Name })
 	name.IsID = true
 	value := view.Column[v]{Title: "Value", Key: "value",
 		Value: func(v v) string { return v.Value.Value },
@@ -291,47 +291,47 @@ func varColumns() []view.Column[api.Variable] {
 			}
 			return []view.Span{{Text: v.Value.Value}}
 		}}
-	return []view.Column[v]{name, value, onlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
+	return []view.Column[v]{name, value, OnlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
 }
 
-// changeColumns are those of what a change of many jobs matched.
-func changeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
+// ChangeColumns are those of what a change of many jobs matched.
+func ChangeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 	type b = api.BulkJob
-	jid := plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
+	jid := Plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
 	jid.IsID = true
-	cmd := plain("Command", "cmd", func(b b) string { return b.Cmd })
+	cmd := Plain("Command", "cmd", func(b b) string { return b.Cmd })
 	cmd.Middle, cmd.Min, cmd.Give = true, 12, 2
-	note := plain("Change", "note", result)
+	note := Plain("Change", "note", result)
 	return []view.Column[b]{jid,
 		{Title: "Was", Key: "status", Cell: view.Styled(func(b b) string { return b.Status }, func(b b) view.Style { return view.StatusStyle(b.Status, false) })},
 		note, cmd,
-		onlyCSV("changed", func(b b) string { return fmt.Sprint(b.Changed) }),
-		onlyCSV("new_jid", number(func(b b) int64 { return int64(b.NewJID) })),
-		onlyCSV("new_jids", func(b b) string { return idList(b.NewJIDs) }),
+		OnlyCSV("changed", func(b b) string { return fmt.Sprint(b.Changed) }),
+		OnlyCSV("new_jid", number(func(b b) int64 { return int64(b.NewJID) })),
+		OnlyCSV("new_jids", func(b b) string { return IdList(b.NewJIDs) }),
 	}
 }
 
-func whyColumns() []view.Column[api.WhyReply] {
+func WhyColumns() []view.Column[api.WhyReply] {
 	type y = api.WhyReply
-	jid := onlyCSV("jid", func(y y) string { return fmt.Sprint(y.JID) })
+	jid := OnlyCSV("jid", func(y y) string { return fmt.Sprint(y.JID) })
 	jid.IsID = true
 	return []view.Column[y]{jid,
-		onlyCSV("status", func(y y) string { return y.Status }),
-		onlyCSV("summary", func(y y) string { return y.Summary }),
-		onlyCSV("details", func(y y) string { return strings.Join(y.Details, "\n") }),
-		onlyCSV("hint", func(y y) string { return y.Hint }),
+		OnlyCSV("status", func(y y) string { return y.Status }),
+		OnlyCSV("summary", func(y y) string { return y.Summary }),
+		OnlyCSV("details", func(y y) string { return strings.Join(y.Details, "\n") }),
+		OnlyCSV("hint", func(y y) string { return y.Hint }),
 	}
 }
 
-func statusColumns() []view.Column[api.Status] {
+func StatusColumns() []view.Column[api.Status] {
 	type s = api.Status
-	id := onlyCSV("server_id", func(s s) string { return s.ServerID })
+	id := OnlyCSV("server_id", func(s s) string { return s.ServerID })
 	id.IsID = true
 	return []view.Column[s]{id,
-		onlyCSV("version", func(s s) string { return s.Version }),
-		onlyCSV("pid", func(s s) string { return fmt.Sprint(s.PID) }),
-		onlyCSV("state_dir", func(s s) string { return s.StateDir }),
-		onlyCSV("started_at", func(s s) string { return s.StartedAt.Format(time.RFC3339) }),
-		onlyCSV("jobs", func(s s) string { return fmt.Sprint(s.Jobs.Total()) }),
+		OnlyCSV("version", func(s s) string { return s.Version }),
+		OnlyCSV("pid", func(s s) string { return fmt.Sprint(s.PID) }),
+		OnlyCSV("state_dir", func(s s) string { return s.StateDir }),
+		OnlyCSV("started_at", func(s s) string { return s.StartedAt.Format(time.RFC3339) }),
+		OnlyCSV("jobs", func(s s) string { return fmt.Sprint(s.Jobs.Total()) }),
 	}
 }

@@ -17,9 +17,9 @@ import (
 	"jobserver/view"
 )
 
-// completionsCmd is `completions bash|zsh|fish`, `completions install|uninstall`, and the original's
+// Completions is `completions bash|zsh|fish`, `completions install|uninstall`, and the original's
 // `completions --bash OUTDIR --bin j`.
-type completionsCmd struct {
+type Completions struct {
 	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish: print its script. install, uninstall: for the shell in use."`
 	Name  string   `name:"name" aliases:"bin" placeholder:"NAME" help:"The name that the program is called by, as j."`
 	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Instead of the shell in use: bash, zsh or fish."`
@@ -30,8 +30,8 @@ type completionsCmd struct {
 }
 
 // Run prints, writes, installs or removes a completion script.
-func (c *completionsCmd) Run(_ context.Context, e *env) error {
-	name := firstNonEmpty(c.Name, e.name)
+func (c *Completions) Run(_ context.Context, e *Env) error {
+	name := FirstNonEmpty(c.Name, e.Name)
 	if err := completion.CheckName(name); err != nil {
 		return api.Errorf(api.Usage, "%w", err)
 	}
@@ -39,7 +39,7 @@ func (c *completionsCmd) Run(_ context.Context, e *env) error {
 	if err != nil {
 		return fmt.Errorf("find the program's own path: %w", err)
 	}
-	in := completion.Installation{Name: name, Binary: binary, Shell: c.shell(), Getenv: e.getenv, RC: c.Rc}
+	in := completion.Installation{Name: name, Binary: binary, Shell: c.shell(), Getenv: e.Getenv, RC: c.Rc}
 	if len(c.Words) != 1 {
 		return c.usage(e)
 	}
@@ -58,7 +58,7 @@ func (c *completionsCmd) Run(_ context.Context, e *env) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprint(e.stdout, script)
+		_, err = fmt.Fprint(e.Stdout, script)
 		return err
 	default:
 		return c.usage(e)
@@ -67,18 +67,18 @@ func (c *completionsCmd) Run(_ context.Context, e *env) error {
 		return api.Errorf(api.Conflict, "%w", err)
 	}
 	for _, note := range notes {
-		e.note("%s", note)
+		e.Note("%s", note)
 	}
 	return nil
 }
 
-func (c *completionsCmd) usage(e *env) error {
+func (c *Completions) usage(e *Env) error {
 	return api.Errorf(api.Usage, "completions: print a script, install or uninstall?").
-		WithHint("%s completions %s, or %s completions install", e.name, strings.Join(completion.Shells(), "|"), e.name)
+		WithHint("%s completions %s, or %s completions install", e.Name, strings.Join(completion.Shells(), "|"), e.Name)
 }
 
 // shell is the one that the flags name.
-func (c *completionsCmd) shell() string {
+func (c *Completions) shell() string {
 	switch {
 	case c.Bash:
 		return "bash"
@@ -90,9 +90,9 @@ func (c *completionsCmd) shell() string {
 	return c.Shell
 }
 
-// complete answers a shell that asks for candidates. An error has
+// Complete answers a shell that asks for candidates. An error has
 // nowhere to go: a message would end up in the line that is being typed.
-func complete(e *env, args []string) int {
+func Complete(e *Env, args []string) int {
 	var line []string
 	model := func(words []string) (*kong.Application, error) {
 		line = words
@@ -101,18 +101,18 @@ func complete(e *env, args []string) int {
 	dynamic := func(ctx context.Context, kind, prefix string) []completion.Candidate {
 		return askCandidates(ctx, e, line, kind, prefix)
 	}
-	if err := completion.Run(e.stdout, e.getenv, args, model, dynamic); err != nil {
-		return exitFailed
+	if err := completion.Run(e.Stdout, e.Getenv, args, model, dynamic); err != nil {
+		return ExitFailed
 	}
-	return exitDone
+	return ExitDone
 }
 
 // outline is as much of the grammar as the line's words lead
 // to: of a command all of it, of a group the names below it.
-func outline(e *env, words []string) (*kong.Application, error) {
+func outline(e *Env, words []string) (*kong.Application, error) {
 	// Words that name no command end the walk; what was found until then is completed.
-	found, _ := findCommand(e.grammar, words[min(1, len(words)):])
-	parser, err := newParser(e, outlineType(e.grammar, found.path))
+	found, _ := FindCommand(e.Grammar, words[min(1, len(words)):])
+	parser, err := newParser(e, outlineType(e.Grammar, found.Path))
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ const maxCandidates = 200
 
 // askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away. Only
 // addresses of machines that aren't in the pool yet are none of its business: those are what ssh knows.
-func askCandidates(ctx context.Context, e *env, line []string, kind, prefix string) []completion.Candidate {
+func askCandidates(ctx context.Context, e *Env, line []string, kind, prefix string) []completion.Candidate {
 	if err := e.loadConfig(); err != nil {
 		return nil
 	}
@@ -152,7 +152,7 @@ func askCandidates(ctx context.Context, e *env, line []string, kind, prefix stri
 	if kind == "address" {
 		return addressCandidates(e)
 	}
-	reply, err := call[api.CompleteReply](ctx, e, "Complete", &api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
+	reply, err := Call[api.CompleteReply](ctx, e, "Complete", &api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
 	if err != nil {
 		return nil
 	}
@@ -164,12 +164,12 @@ func askCandidates(ctx context.Context, e *env, line []string, kind, prefix stri
 }
 
 // addressCandidates are the aliases of the user's ssh configuration, which the daemon on this host takes as well.
-func addressCandidates(e *env) []completion.Candidate {
+func addressCandidates(e *Env) []completion.Candidate {
 	candidates := []completion.Candidate{{Value: "local:", Description: "this host itself", Open: true}}
-	if e.globals.Host != "" {
+	if e.Globals.Host != "" {
 		return candidates
 	}
-	for _, alias := range sshAliases(filepath.Join(e.getenv("HOME"), ".ssh"), "config", 0) {
+	for _, alias := range sshAliases(filepath.Join(e.Getenv("HOME"), ".ssh"), "config", 0) {
 		candidates = append(candidates, completion.Candidate{Value: alias})
 	}
 	return candidates

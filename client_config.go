@@ -30,11 +30,11 @@ type config struct {
 }
 
 // configPath is where the file is, whether or not it exists; "" when there is no home.
-func (e *env) configPath() string {
-	if base := e.getenv("XDG_CONFIG_HOME"); filepath.IsAbs(base) {
+func (e *Env) configPath() string {
+	if base := e.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "jobserver", "config.yaml")
 	}
-	if home := e.getenv("HOME"); home != "" {
+	if home := e.Getenv("HOME"); home != "" {
 		return filepath.Join(home, ".config", "jobserver", "config.yaml")
 	}
 	return ""
@@ -42,7 +42,7 @@ func (e *env) configPath() string {
 
 // loadConfig reads the file. None is an empty one; one that can't be read or has unknown keys is an error,
 // since a default that silently isn't there would send commands to another daemon.
-func (e *env) loadConfig() error {
+func (e *Env) loadConfig() error {
 	path := e.configPath()
 	if path == "" {
 		return nil
@@ -65,13 +65,13 @@ func (e *env) loadConfig() error {
 		return api.Errorf(api.Usage, "read the config file %s: %s", path, why).
 			WithHint("its keys are socket, host, output, color, quiet and line")
 	}
-	e.config = read
+	e.Config = read
 	return nil
 }
 
-// saveLine remembers below which job `job ls` draws a line; 0 is none. All other entries of the file stay, comments too, and
+// SaveLine remembers below which job `job ls` draws a line; 0 is none. All other entries of the file stay, comments too, and
 // where it is a link, as those that are kept in a repository are, it stays one. A file that can't be read isn't written.
-func (e *env) saveLine(line uint64) error {
+func (e *Env) SaveLine(line uint64) error {
 	if e.configErr != nil {
 		return e.configErr
 	}
@@ -79,7 +79,7 @@ func (e *env) saveLine(line uint64) error {
 	if path == "" {
 		return api.Errorf(api.Usage, "save the config file: HOME is not set")
 	}
-	e.config.Line = line
+	e.Config.Line = line
 	before, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("save the config file: %w", err)
@@ -139,7 +139,7 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 }
 
 // configResolver gives kong the file's defaults for flags that neither the command line nor the environment sets.
-type configResolver struct{ e *env }
+type configResolver struct{ e *Env }
 
 // Validate has nothing to check: loadConfig has.
 func (configResolver) Validate(*kong.Application) error { return nil }
@@ -150,18 +150,18 @@ func (r configResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.F
 		return nil, nil
 	}
 	for _, name := range flag.Envs {
-		if r.e.getenv(name) != "" {
+		if r.e.Getenv(name) != "" {
 			return nil, nil
 		}
 	}
 	value := ""
 	switch flag.Name {
 	case "output":
-		value = r.e.config.Output
+		value = r.e.Config.Output
 	case "color":
-		value = r.e.config.Color
+		value = r.e.Config.Color
 	case "quiet":
-		if r.e.config.Quiet {
+		if r.e.Config.Quiet {
 			value = strconv.FormatBool(true)
 		}
 	}

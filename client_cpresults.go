@@ -19,10 +19,10 @@ type jobCpresults struct {
 }
 
 // Run copies what the jobs left behind: their results and logs. Jobs without results are named and passed over.
-func (c *jobCpresults) Run(ctx context.Context, e *env) error {
-	if e.remote() {
-		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only", e.globals.Host).
-			WithHint("ssh %s jobserver job cpresults %s JID…", e.globals.Host, c.To)
+func (c *jobCpresults) Run(ctx context.Context, e *Env) error {
+	if e.Remote() {
+		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only", e.Globals.Host).
+			WithHint("ssh %s jobserver job cpresults %s JID…", e.Globals.Host, c.To)
 	}
 	words, d, err := c.connect(ctx, e)
 	if err != nil {
@@ -36,11 +36,11 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 	without := 0
 	for i := range jobs {
 		if err := ctx.Err(); err != nil {
-			e.note("interrupted: the results of %d of %d jobs were copied", i, len(jobs))
+			e.Note("interrupted: the results of %d of %d jobs were copied", i, len(jobs))
 			return err
 		}
 		if jobs[i].ResultsStatus != "copied" {
-			e.note("job %d has no results here: %s", jobs[i].JID, whyNone(&jobs[i]))
+			e.Note("job %d has no results here: %s", jobs[i].JID, whyNone(&jobs[i]))
 			without++
 			continue
 		}
@@ -48,7 +48,7 @@ func (c *jobCpresults) Run(ctx context.Context, e *env) error {
 		if err := copyJob(&jobs[i], to); err != nil {
 			return fmt.Errorf("copy the results of job %d: %w", jobs[i].JID, err)
 		}
-		if _, err := fmt.Fprintln(e.stdout, to); err != nil {
+		if _, err := fmt.Fprintln(e.Stdout, to); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func whyNone(job *api.Job) string {
 	if job.Unwanted() {
 		return "it named some, but was submitted without CP_PATH, so that nothing was copied"
 	}
-	return fmt.Sprintf("it is %s, its results are %s", job.Status, firstNonEmpty(job.ResultsStatus, "none"))
+	return fmt.Sprintf("it is %s, its results are %s", job.Status, FirstNonEmpty(job.ResultsStatus, "none"))
 }
 
 // copyJob copies a job's results and logs to a directory.

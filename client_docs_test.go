@@ -20,9 +20,9 @@ var update = flag.Bool("update", false, "write the golden files and docs/cli.md 
 // TestReference holds docs/cli.md and docs/jobserver.1 to the grammar,
 // and the table of JSON fields to the types that are printed.
 func TestReference(t *testing.T) {
-	parser, err := buildAll(&env{
-		name: "jobserver", getenv: func(string) string { return "" },
-		grammar: reflect.TypeFor[grammar](),
+	parser, err := BuildAll(&Env{
+		Name: "jobserver", Getenv: func(string) string { return "" },
+		Grammar: reflect.TypeFor[grammar](),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func manPage(app *kong.Application) string {
 func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	for _, f := range flags {
 		if !f.Hidden {
-			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(firstNonEmpty(f.Help, "See --mapper.")))
+			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(FirstNonEmpty(f.Help, "See --mapper.")))
 		}
 	}
 }

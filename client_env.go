@@ -19,33 +19,33 @@ import (
 	"jobserver/view"
 )
 
-// env is what a command may touch of the world outside: the streams, the environment, the clock and
+// Env is what a command may touch of the world outside: the streams, the environment, the clock and
 // the daemon. Tests give a command other ones and run it in process.
-type env struct {
-	name   string // that the program was called by: help and errors use it
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
-	getenv func(string) string
-	now    func() time.Time
-	dial   func(ctx context.Context) (Daemon, error) // nil: as the flags say
+type Env struct {
+	Name   string // that the program was called by: help and errors use it
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+	Now    func() time.Time
+	Dial   func(ctx context.Context) (Daemon, error) // nil: as the flags say
 
-	grammar reflect.Type // of the whole command line: a struct with a field for each command
+	Grammar reflect.Type // of the whole command line: a struct with a field for each command
 
-	ssh       ssh.Options // for --host; the zero ones take the user's configuration
-	globals   globals
-	named     bool     // the command line says where the daemon is
-	words     []string // the command's own flags as they were given, in their order
-	config    config
+	Ssh       ssh.Options // for --host; the zero ones take the user's configuration
+	Globals   Globals
+	Named     bool     // the command line says where the daemon is
+	Words     []string // the command's own flags as they were given, in their order
+	Config    config
 	configErr error       // why the config file couldn't be read
-	screen    view.Screen // what stdout is; prepare finds it out
+	Screen    view.Screen // what stdout is; prepare finds it out
 	errJSON   bool        // errors are JSON too; known before the flags are parsed, since parsing may fail
 }
 
-// globals are the flags that every command takes. Each may also come from the environment, or from
+// Globals are the flags that every command takes. Each may also come from the environment, or from
 // the user's config file; the command line wins, then the environment. Those that say where the daemon is
 // are settled together, by findDaemon.
-type globals struct {
+type Globals struct {
 	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
 	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
 	Host    string `name:"host" env:"JOBSERVER_HOST" placeholder:"[USER@]HOST" help:"Reach the daemon on another machine, through SSH."`
@@ -61,19 +61,19 @@ type Daemon interface {
 	Close() error
 }
 
-// call asks the daemon for one thing on a connection of its own, which is what nearly every command does.
-func call[Reply any](ctx context.Context, e *env, method string, args any) (*Reply, error) {
-	d, err := e.connect(ctx)
+// Call asks the daemon for one thing on a connection of its own, which is what nearly every command does.
+func Call[Reply any](ctx context.Context, e *Env, method string, args any) (*Reply, error) {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	return ask[Reply](ctx, d, method, args)
+	return Ask[Reply](ctx, d, method, args)
 }
 
-// ask asks on a connection that is there. The reply is a new
+// Ask asks on a connection that is there. The reply is a new
 // one each time: gob leaves a field alone that isn't sent.
-func ask[Reply any](ctx context.Context, d Daemon, method string, args any) (*Reply, error) {
+func Ask[Reply any](ctx context.Context, d Daemon, method string, args any) (*Reply, error) {
 	reply := new(Reply)
 	if err := d.Call(ctx, method, args, reply); err != nil {
 		return nil, err
@@ -84,8 +84,8 @@ func ask[Reply any](ctx context.Context, d Daemon, method string, args any) (*Re
 // findDaemon settles where the daemon is. The command line says it, else the environment, else the config file, and
 // whichever does says all of it: a socket of the environment is none of the host that the command line names, and
 // the socket that this names is on this host, whatever host the file has.
-func (e *env) findDaemon(words []string) {
-	g := &e.globals
+func (e *Env) findDaemon(words []string) {
+	g := &e.Globals
 	g.Socket, g.Address, g.Host = "", "", ""
 	said := false
 	for i, word := range words {
@@ -105,24 +105,24 @@ func (e *env) findDaemon(words []string) {
 			g.Host, said = value, true
 		}
 	}
-	if e.named = said; !said {
-		g.Socket, g.Address, g.Host = e.getenv("JOBSERVER_SOCKET"), e.getenv("JOBSERVER_ADDRESS"), e.getenv("JOBSERVER_HOST")
-		said = firstNonEmpty(g.Socket, g.Address, g.Host) != ""
+	if e.Named = said; !said {
+		g.Socket, g.Address, g.Host = e.Getenv("JOBSERVER_SOCKET"), e.Getenv("JOBSERVER_ADDRESS"), e.Getenv("JOBSERVER_HOST")
+		said = FirstNonEmpty(g.Socket, g.Address, g.Host) != ""
 	}
 	if !said {
-		g.Socket, g.Host = e.config.Socket, e.config.Host
+		g.Socket, g.Host = e.Config.Socket, e.Config.Host
 	}
 }
 
-// connect reaches the daemon that the global flags name.
-func (e *env) connect(ctx context.Context) (Daemon, error) {
+// Connect reaches the daemon that the global flags name.
+func (e *Env) Connect(ctx context.Context) (Daemon, error) {
 	if e.configErr != nil {
 		return nil, e.configErr
 	}
-	if e.dial != nil {
-		return e.dial(ctx)
+	if e.Dial != nil {
+		return e.Dial(ctx)
 	}
-	if e.globals.Host != "" {
+	if e.Globals.Host != "" {
 		return e.connectHost(ctx)
 	}
 	path, err := e.socketPath()
@@ -136,19 +136,19 @@ func (e *env) connect(ctx context.Context) (Daemon, error) {
 	return client, nil
 }
 
-func (e *env) dialOptions() api.ClientOptions {
+func (e *Env) dialOptions() api.ClientOptions {
 	return api.ClientOptions{Client: "cli", Version: version.String()}
 }
 
 // connectHost reaches a daemon on another machine: its Unix socket, through SSH.
-func (e *env) connectHost(ctx context.Context) (Daemon, error) {
+func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 	path, err := e.namedSocket()
 	if err != nil {
 		return nil, err
 	}
 	machine, err := e.dialHost(ctx)
 	if err != nil {
-		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.globals.Host, err).WithHint("%s", api.HintOf(err))
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).WithHint("%s", api.HintOf(err))
 	}
 	if path == "" {
 		path, err = remoteSocket(ctx, machine)
@@ -159,8 +159,8 @@ func (e *env) connectHost(ctx context.Context) (Daemon, error) {
 	}
 	if err != nil {
 		machine.Close()
-		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.globals.Host, err).
-			WithHint("is it running there? `ssh %s jobserver ping` tells", e.globals.Host)
+		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.Globals.Host, err).
+			WithHint("is it running there? `ssh %s jobserver ping` tells", e.Globals.Host)
 	}
 	client, err := api.NewClient(ctx, conn, e.dialOptions())
 	if err != nil {
@@ -206,21 +206,21 @@ func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 
 // dialHost connects by itself, or with the system's ssh where the
 // configuration asks for what only that can do, as ProxyCommand.
-func (e *env) dialHost(ctx context.Context) (ssh.Conn, error) {
-	machine, err := ssh.NewDialer(e.ssh).Dial(ctx, e.globals.Host)
+func (e *Env) dialHost(ctx context.Context) (ssh.Conn, error) {
+	machine, err := ssh.NewDialer(e.Ssh).Dial(ctx, e.Globals.Host)
 	var config *ssh.ConfigError
 	if errors.As(err, &config) && config.OpenSSH {
-		options := e.ssh
+		options := e.Ssh
 		options.OpenSSH = true
-		return ssh.NewDialer(options).Dial(ctx, e.globals.Host)
+		return ssh.NewDialer(options).Dial(ctx, e.Globals.Host)
 	}
 	return machine, err
 }
 
 // namedSocket is the socket that the flags name, if they do. The original had an address in its
 // place, which is refused by name.
-func (e *env) namedSocket() (string, error) {
-	path, address := e.globals.Socket, e.globals.Address
+func (e *Env) namedSocket() (string, error) {
+	path, address := e.Globals.Socket, e.Globals.Address
 	if path != "" || address == "" {
 		return path, nil
 	}
@@ -233,12 +233,12 @@ func (e *env) namedSocket() (string, error) {
 }
 
 // socketPath is the daemon's socket on this host.
-func (e *env) socketPath() (string, error) {
+func (e *Env) socketPath() (string, error) {
 	path, err := e.namedSocket()
 	if err != nil || path != "" {
 		return path, err
 	}
-	dir, err := e.stateDir()
+	dir, err := e.StateDir()
 	if err != nil {
 		return "", err
 	}
@@ -247,15 +247,15 @@ func (e *env) socketPath() (string, error) {
 
 func hostOf(address string) string {
 	host, _, _ := net.SplitHostPort(address)
-	return firstNonEmpty(host, "HOST")
+	return FirstNonEmpty(host, "HOST")
 }
 
-// stateDir is the default state directory, where the daemon keeps its socket.
-func (e *env) stateDir() (string, error) {
-	if base := e.getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
+// StateDir is the default state directory, where the daemon keeps its socket.
+func (e *Env) StateDir() (string, error) {
+	if base := e.Getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "jobserver"), nil
 	}
-	home := e.getenv("HOME")
+	home := e.Getenv("HOME")
 	if home == "" {
 		return "", api.Errorf(api.Usage, "find the daemon's socket: neither HOME nor XDG_STATE_HOME is set").
 			WithHint("name it with --socket PATH")
@@ -263,8 +263,8 @@ func (e *env) stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "jobserver"), nil
 }
 
-// workDir is where the user is: relative paths of a job's results start there, on the daemon's host.
-func (e *env) workDir() (string, error) {
+// WorkDir is where the user is: relative paths of a job's results start there, on the daemon's host.
+func (e *Env) WorkDir() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("find the working directory: %w", err)
@@ -273,8 +273,8 @@ func (e *env) workDir() (string, error) {
 }
 
 // peekOutput looks for -o json before anything is parsed, so that even a usage error is JSON.
-func (e *env) peekOutput(args []string) {
-	format := e.getenv("JOBSERVER_OUTPUT")
+func (e *Env) peekOutput(args []string) {
+	format := e.Getenv("JOBSERVER_OUTPUT")
 	for i, word := range args {
 		if word == "--" {
 			break
@@ -293,28 +293,28 @@ func (e *env) peekOutput(args []string) {
 	e.errJSON = format == string(view.JSON) || format == string(view.JSONL)
 }
 
-// reportError tells the user what went wrong, why, and what to do next.
-func (e *env) reportError(err error) {
+// ReportError tells the user what went wrong, why, and what to do next.
+func (e *Env) ReportError(err error) {
 	told := api.AsError(err)
-	told = told.WithHint("%s", e.called(told.Hint))
+	told = told.WithHint("%s", e.Called(told.Hint))
 	if e.errJSON {
 		if line, err := json.Marshal(told); err == nil {
-			fmt.Fprintf(e.stderr, "%s\n", line)
+			fmt.Fprintf(e.Stderr, "%s\n", line)
 			return
 		}
 	}
-	fmt.Fprintf(e.stderr, "%s: error: %s\n", e.name, told.Message)
+	fmt.Fprintf(e.Stderr, "%s: error: %s\n", e.Name, told.Message)
 	if told.Hint != "" {
-		fmt.Fprintf(e.stderr, "%s: hint: %s\n", e.name, told.Hint)
+		fmt.Fprintf(e.Stderr, "%s: hint: %s\n", e.Name, told.Hint)
 	}
 }
 
-// called puts the name that the program was called by in the place of its own, in commands that the daemon's texts name.
-func (e *env) called(text string) string {
-	return strings.ReplaceAll(text, "`jobserver ", "`"+e.name+" ")
+// Called puts the name that the program was called by in the place of its own, in commands that the daemon's texts name.
+func (e *Env) Called(text string) string {
+	return strings.ReplaceAll(text, "`jobserver ", "`"+e.Name+" ")
 }
 
-func firstNonEmpty(values ...string) string {
+func FirstNonEmpty(values ...string) string {
 	for _, v := range values {
 		if v != "" {
 			return v
@@ -323,9 +323,9 @@ func firstNonEmpty(values ...string) string {
 	return ""
 }
 
-// waitPoll is how long one call waits at the daemon for news; then it is made again, so that a
+// WaitPoll is how long one call waits at the daemon for news; then it is made again, so that a
 // connection that died silently doesn't hold a command for ever.
-const waitPoll = 30 * time.Second
+const WaitPoll = 30 * time.Second
 
-// remote tells whether the daemon is on another machine: its paths are of no use here.
-func (e *env) remote() bool { return e.globals.Host != "" }
+// Remote tells whether the daemon is on another machine: its paths are of no use here.
+func (e *Env) Remote() bool { return e.Globals.Host != "" }

@@ -36,8 +36,8 @@ func TestHost(t *testing.T) {
 	serveHost(t, named)
 
 	s := newSession(t)
-	s.env.dial = nil
-	s.env.ssh = ssh.Options{ConfigFile: machine.ConfigFile}
+	s.env.Dial = nil
+	s.env.Ssh = ssh.Options{ConfigFile: machine.ConfigFile}
 	for _, test := range []struct {
 		line string
 		code int
@@ -45,8 +45,8 @@ func TestHost(t *testing.T) {
 	}{
 		{"--host lab ping", 0, "OK"},
 		{"--host lab --socket " + named + " ping", 0, "OK"},
-		{"--host lab --socket /no/where ping", exitUnavailable, "is it running there?"},
-		{"--host nosuch.invalid ping", exitUnavailable, "nosuch.invalid"},
+		{"--host lab --socket /no/where ping", ExitUnavailable, "is it running there?"},
+		{"--host nosuch.invalid ping", ExitUnavailable, "nosuch.invalid"},
 		{"--host far ping", 0, "OK"},
 	} {
 		if got := s.run(strings.Fields(test.line)...); got != test.code || !strings.Contains(s.stdout.String()+s.stderr.String(), test.want) {

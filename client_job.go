@@ -19,23 +19,23 @@ type selectors struct {
 
 // connect reaches the daemon, and gives the words to send to it.
 // Those of stdin are read first: they may be long in coming.
-func (s selectors) connect(ctx context.Context, e *env) (words []string, d Daemon, err error) {
+func (s selectors) connect(ctx context.Context, e *Env) (words []string, d Daemon, err error) {
 	if words, err = expandStdin(e, s.JID); err != nil {
 		return nil, nil, err
 	}
-	d, err = e.connect(ctx)
+	d, err = e.Connect(ctx)
 	return words, d, err
 }
 
 // expandStdin puts the words of stdin in the place of "-".
-func expandStdin(e *env, words []string) ([]string, error) {
+func expandStdin(e *Env, words []string) ([]string, error) {
 	var out []string
 	for _, word := range words {
 		if word != "-" {
 			out = append(out, word)
 			continue
 		}
-		read, err := readWords(e.stdin)
+		read, err := readWords(e.Stdin)
 		if err != nil {
 			return nil, fmt.Errorf("read job selectors from stdin: %w", err)
 		}
@@ -69,21 +69,21 @@ type jobAdd struct {
 	Times       int       `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
 	Retry       bool      `name:"retry" help:"Run it again when it fails, until it succeeds."`
 	MaxFailures *int      `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
-	Timeout     minutes   `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	Timeout     Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
 	Tag         string    `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
 	Notify      bool      `name:"notify" help:"Tell when it has ended."`
 	Hold        bool      `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
 	Priority    int       `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
+	Env         Variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
 	Flat        bool      `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
+	MaxLog      Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
 	Follow      bool      `name:"follow" xor:"then" help:"Then follow its log until it ends, and exit with its code."`
 	Wait        bool      `name:"wait" xor:"then" help:"Then wait until it has ended, and exit with its code."`
 }
 
 // Run submits the job.
-func (c *jobAdd) Run(ctx context.Context, e *env) error {
-	dir, err := e.workDir()
+func (c *jobAdd) Run(ctx context.Context, e *Env) error {
+	dir, err := e.WorkDir()
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,14 +104,14 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 	if spec.Code, err = pinCode(ctx, e, d, codeSource{dir: c.Code, apart: []string{spec.CpPath}}); err != nil {
 		return err
 	}
-	reply, err := ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
+	reply, err := Ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
 	if err != nil {
 		return err
 	}
-	e.warn(reply.Warnings)
+	e.Warn(reply.Warnings)
 	// With --follow the log is the data, and only bare ids may stand before it.
-	if !c.Follow && !c.Wait || e.forScripts() && !(c.Follow && e.structured()) {
-		if err := e.printIDs(reply.JIDs); err != nil {
+	if !c.Follow && !c.Wait || e.ForScripts() && !(c.Follow && e.Structured()) {
+		if err := e.PrintIDs(reply.JIDs); err != nil {
 			return err
 		}
 	}
@@ -122,20 +122,20 @@ func (c *jobAdd) Run(ctx context.Context, e *env) error {
 }
 
 // attend stays with the new jobs until they have ended, or somebody has enough of it.
-func (c *jobAdd) attend(ctx context.Context, e *env, d Daemon, jids []uint64) error {
-	e.note("%s", jobWord(jids))
+func (c *jobAdd) attend(ctx context.Context, e *Env, d Daemon, jids []uint64) error {
+	e.Note("%s", jobWord(jids))
 	err := c.followOrWait(ctx, e, d, jids)
 	if ctx.Err() != nil {
 		goes, them := "goes", "it"
 		if len(jids) > 1 {
 			goes, them = "go", "them"
 		}
-		e.note("%s %s on; `%s rm %s` cancels %s", jobWord(jids), goes, e.name, idRange(jids), them)
+		e.Note("%s %s on; `%s rm %s` cancels %s", jobWord(jids), goes, e.Name, idRange(jids), them)
 	}
 	return err
 }
 
-func (c *jobAdd) followOrWait(ctx context.Context, e *env, d Daemon, jids []uint64) error {
+func (c *jobAdd) followOrWait(ctx context.Context, e *Env, d Daemon, jids []uint64) error {
 	ids := make([]string, len(jids))
 	jobs := make([]api.Job, len(jids))
 	for i, id := range jids {
@@ -194,13 +194,13 @@ func jobsFull(ctx context.Context, d Daemon, words []string) ([]api.Job, error) 
 func eachPage(ctx context.Context, d Daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reply, err := ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+	reply, err := Ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
 	for err == nil && reply.Next != 0 {
 		args.After = reply.Next
 		var next *api.ListJobsReply
 		var ahead errgroup.Group
 		ahead.Go(func() (err error) {
-			next, err = ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+			next, err = Ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
 			return err
 		})
 		if err := page(reply); err != nil {

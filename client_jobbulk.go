@@ -11,12 +11,12 @@ import (
 // jobsToChange are the jobs that a command changes.
 type jobsToChange struct {
 	selectors
-	changeFlags
+	ChangeFlags
 }
 
 // change does one thing to all of them.
-func (c *jobsToChange) change(ctx context.Context, e *env, args api.BulkArgs) error {
-	return changeSelected(ctx, e, c.JID, c.changeFlags, args)
+func (c *jobsToChange) change(ctx context.Context, e *Env, args api.BulkArgs) error {
+	return changeSelected(ctx, e, c.JID, c.ChangeFlags, args)
 }
 
 type jobRm struct {
@@ -25,7 +25,7 @@ type jobRm struct {
 }
 
 // Run cancels or forgets the jobs.
-func (c *jobRm) Run(ctx context.Context, e *env) error {
+func (c *jobRm) Run(ctx context.Context, e *Env) error {
 	op := api.OpCancel
 	if c.Forget {
 		op = api.OpForget
@@ -36,14 +36,14 @@ func (c *jobRm) Run(ctx context.Context, e *env) error {
 type jobHold struct{ jobsToChange }
 
 // Run holds the jobs.
-func (c *jobHold) Run(ctx context.Context, e *env) error {
+func (c *jobHold) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpHold})
 }
 
 type jobUnhold struct{ jobsToChange }
 
 // Run lets the jobs start.
-func (c *jobUnhold) Run(ctx context.Context, e *env) error {
+func (c *jobUnhold) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpUnhold})
 }
 
@@ -53,7 +53,7 @@ type jobClone struct {
 }
 
 // Run submits the jobs again.
-func (c *jobClone) Run(ctx context.Context, e *env) error {
+func (c *jobClone) Run(ctx context.Context, e *Env) error {
 	if c.Times < 1 {
 		return api.Errorf(api.Usage, "-x %d: a job is cloned once or more", c.Times)
 	}
@@ -63,24 +63,24 @@ func (c *jobClone) Run(ctx context.Context, e *env) error {
 type jobRestart struct{ jobsToChange }
 
 // Run cancels the jobs and submits them again.
-func (c *jobRestart) Run(ctx context.Context, e *env) error {
+func (c *jobRestart) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpRestart})
 }
 
 type jobSetTimeout struct {
-	Timeout minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
+	Timeout Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
 	jobsToChange
 }
 
 // Run changes the jobs' time limit.
-func (c *jobSetTimeout) Run(ctx context.Context, e *env) error {
+func (c *jobSetTimeout) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
 }
 
 type jobRecopy struct{ jobsToChange }
 
 // Run copies the jobs' results again.
-func (c *jobRecopy) Run(ctx context.Context, e *env) error {
+func (c *jobRecopy) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpRecopy})
 }
 
@@ -90,24 +90,24 @@ type jobLost struct {
 }
 
 // Run gives up the jobs' attempts on machines that are away.
-func (c *jobLost) Run(ctx context.Context, e *env) error {
+func (c *jobLost) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
 // changeSelected changes all jobs that the words select, after asking when they are many, and prints what they matched.
-func changeSelected(ctx context.Context, e *env, words []string, flags changeFlags, args api.BulkArgs) error {
+func changeSelected(ctx context.Context, e *Env, words []string, flags ChangeFlags, args api.BulkArgs) error {
 	selected, err := expandStdin(e, words)
 	if err != nil {
 		return err
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	args.Selectors, args.DryRun = selected, flags.DryRun
 	if !flags.Yes && !flags.DryRun {
-		args.Max = changeLimit
+		args.Max = ChangeLimit
 	}
 	reply, err := changeJobs(ctx, e, d, args)
 	if api.KindOf(err) == api.Confirm {
@@ -120,10 +120,10 @@ func changeSelected(ctx context.Context, e *env, words []string, flags changeFla
 }
 
 // changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
-func changeJobs(ctx context.Context, e *env, d Daemon, args api.BulkArgs) (*api.BulkReply, error) {
-	reply, err := ask[api.BulkReply](ctx, d, "Bulk", &args)
+func changeJobs(ctx context.Context, e *Env, d Daemon, args api.BulkArgs) (*api.BulkReply, error) {
+	reply, err := Ask[api.BulkReply](ctx, d, "Bulk", &args)
 	if err != nil && ctx.Err() != nil {
-		e.note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.name, shorten(args.Selectors))
+		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name, shorten(args.Selectors))
 	}
 	return reply, err
 }
@@ -138,15 +138,15 @@ func usesStdin(words []string) bool {
 }
 
 // confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
-func confirmChange(ctx context.Context, e *env, d Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+func confirmChange(ctx context.Context, e *Env, d Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
 	dry := args
 	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
-	would, err := ask[api.BulkReply](ctx, d, "Bulk", &dry)
+	would, err := Ask[api.BulkReply](ctx, d, "Bulk", &dry)
 	if err != nil {
 		return nil, err
 	}
 	question := fmt.Sprintf("%s %d jobs", opVerb(args.Op), would.Total)
-	if err := e.sure(ctx, question, e.interactive() && !stdinTaken); err != nil {
+	if err := e.Sure(ctx, question, e.Interactive() && !stdinTaken); err != nil {
 		return nil, err
 	}
 	args.Mutation, args.Max = api.Mutation{}, would.Total
@@ -200,13 +200,13 @@ func opDone(op string) string {
 }
 
 // printChange prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
-func printChange(e *env, reply *api.BulkReply, args api.BulkArgs) error {
+func printChange(e *Env, reply *api.BulkReply, args api.BulkArgs) error {
 	if reply.Repeated {
-		e.noteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.name, shorten(args.Selectors)))
-		return e.printIDs(reply.JIDs)
+		e.NoteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.Name, shorten(args.Selectors)))
+		return e.PrintIDs(reply.JIDs)
 	}
-	if e.globals.Quiet && len(reply.JIDs) > 0 {
-		return e.printIDs(reply.JIDs)
+	if e.Globals.Quiet && len(reply.JIDs) > 0 {
+		return e.PrintIDs(reply.JIDs)
 	}
 	result := func(job api.BulkJob) string {
 		switch {
@@ -219,16 +219,16 @@ func printChange(e *env, reply *api.BulkReply, args api.BulkArgs) error {
 		}
 		return opDone(args.Op)
 	}
-	if err := list(e, reply.Matched, changeColumns(result)); err != nil {
+	if err := List(e, reply.Matched, ChangeColumns(result)); err != nil {
 		return err
 	}
-	if e.forScripts() {
+	if e.ForScripts() {
 		return nil
 	}
 	if more := reply.Total - len(reply.Matched); more > 0 {
-		fmt.Fprintf(e.stdout, "… and %d more\n", more)
+		fmt.Fprintf(e.Stdout, "… and %d more\n", more)
 	}
-	e.note("%s", changeDone(reply, args))
+	e.Note("%s", changeDone(reply, args))
 	return nil
 }
 
@@ -239,7 +239,7 @@ func changeDone(reply *api.BulkReply, args api.BulkArgs) string {
 		would = "would be "
 	}
 	if reply.Changed == 0 {
-		return "nothing " + firstNonEmpty(would, "was ") + "changed"
+		return "nothing " + FirstNonEmpty(would, "was ") + "changed"
 	}
 	who := fmt.Sprintf("%d of %d jobs", reply.Changed, reply.Total)
 	if reply.Changed == reply.Total {

@@ -21,7 +21,7 @@ type followOptions struct {
 
 // followJobs prints what the jobs have written and what they write, until all have ended. The lines of
 // several jobs are told apart by the job's id before each.
-func followJobs(ctx context.Context, e *env, d Daemon, jobs []api.Job, opt followOptions) error {
+func followJobs(ctx context.Context, e *Env, d Daemon, jobs []api.Job, opt followOptions) error {
 	lines := &lineLock{}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
@@ -31,13 +31,13 @@ func followJobs(ctx context.Context, e *env, d Daemon, jobs []api.Job, opt follo
 		}
 		if opt.Both || !opt.Stderr {
 			group.Go(func() error {
-				return followStream(ctx, d, job, opt, false, lines.writer(e.stdout, prefix))
+				return followStream(ctx, d, job, opt, false, lines.writer(e.Stdout, prefix))
 			})
 		}
 		if opt.Both || opt.Stderr {
-			to := e.stdout
+			to := e.Stdout
 			if opt.Both {
-				to = e.stderr
+				to = e.Stderr
 			}
 			group.Go(func() error {
 				return followStream(ctx, d, job, opt, true, lines.writer(to, prefix))
@@ -49,9 +49,9 @@ func followJobs(ctx context.Context, e *env, d Daemon, jobs []api.Job, opt follo
 
 // followStream follows one stream of a job, through its attempts and, of a setup, their steps.
 func followStream(ctx context.Context, d Daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
-	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: waitPoll}
+	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: WaitPoll}
 	for {
-		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)
+		reply, err := Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {
 			return err
 		}
@@ -90,9 +90,9 @@ func nextLog(ctx context.Context, d Daemon, args *api.LogArgs, onlyAttempt bool)
 			if onlyAttempt && next.Attempt != args.Attempt {
 				return false, nil
 			}
-			_, err := ask[api.LogReply](ctx, d, "JobLog", &next)
+			_, err := Ask[api.LogReply](ctx, d, "JobLog", &next)
 			if err == nil {
-				next.Wait = waitPoll
+				next.Wait = WaitPoll
 				*args = next
 				return true, nil
 			}
@@ -100,7 +100,7 @@ func nextLog(ctx context.Context, d Daemon, args *api.LogArgs, onlyAttempt bool)
 				return false, err
 			}
 		}
-		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{fmt.Sprint(args.JID)}, Wait: waitPoll, Cursor: cursor})
+		reply, err := Ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{fmt.Sprint(args.JID)}, Wait: WaitPoll, Cursor: cursor})
 		if err != nil || reply.Done && cursor != 0 {
 			return false, err
 		}

@@ -24,10 +24,10 @@ type jobLs struct {
 const defaultLast = 40
 
 // Run lists the jobs.
-func (c *jobLs) Run(ctx context.Context, e *env) error {
+func (c *jobLs) Run(ctx context.Context, e *Env) error {
 	if c.Watch {
-		hint := fmt.Sprintf("without --watch the jobs are printed once; `%s events -o jsonl` prints what happens as it does", e.name)
-		if err := e.forPeople("job ls --watch", hint); err != nil {
+		hint := fmt.Sprintf("without --watch the jobs are printed once; `%s events -o jsonl` prints what happens as it does", e.Name)
+		if err := e.ForPeople("job ls --watch", hint); err != nil {
 			return err
 		}
 	}
@@ -40,7 +40,7 @@ func (c *jobLs) Run(ctx context.Context, e *env) error {
 			return err
 		}
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,23 +52,23 @@ func (c *jobLs) Run(ctx context.Context, e *env) error {
 	switch {
 	case c.Watch:
 		return watchJobs(ctx, e, d, args)
-	case e.forScripts():
+	case e.ForScripts():
 		return streamJobs(ctx, e, d, args)
 	}
 	found, err := fetchListing(ctx, d, args)
 	if err != nil {
 		return err
 	}
-	return writeListing(e.stdout, e, found)
+	return WriteListing(e.Stdout, e, found)
 }
 
 // request is what to ask the daemon for.
-func (c *jobLs) request(ctx context.Context, e *env, d Daemon, words []string) (api.ListJobsArgs, error) {
+func (c *jobLs) request(ctx context.Context, e *Env, d Daemon, words []string) (api.ListJobsArgs, error) {
 	args := api.ListJobsArgs{
 		Selectors: words,
 		Running:   c.Running,
-		Collapse:  !c.Expand && !c.Running && !e.forScripts(),
-		Full:      e.forScripts() || c.Expand || len(words) > 0, // the commands of a matrix's cells differ by their variables only
+		Collapse:  !c.Expand && !c.Running && !e.ForScripts(),
+		Full:      e.ForScripts() || c.Expand || len(words) > 0, // the commands of a matrix's cells differ by their variables only
 	}
 	if c.After && len(words) > 0 {
 		// From the highest job that the selectors name.
@@ -83,18 +83,18 @@ func (c *jobLs) request(ctx context.Context, e *env, d Daemon, words []string) (
 		return args, api.Errorf(api.Usage, "-n %d: how many jobs to list can't be negative", *c.Last)
 	case c.Last != nil:
 		args.Last = *c.Last
-	case len(words) == 0 && !c.After && !c.Running && !e.forScripts():
+	case len(words) == 0 && !c.After && !c.Running && !e.ForScripts():
 		args.Last = defaultLast
 	}
 	return args, nil
 }
 
 // rememberLine notes below which job `job ls` draws a line.
-func rememberLine(ctx context.Context, e *env, selector string) error {
+func rememberLine(ctx context.Context, e *Env, selector string) error {
 	if selector == "none" {
-		return e.saveLine(0)
+		return e.SaveLine(0)
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -103,12 +103,12 @@ func rememberLine(ctx context.Context, e *env, selector string) error {
 	if err != nil {
 		return err
 	}
-	return e.saveLine(jobs[len(jobs)-1].JID)
+	return e.SaveLine(jobs[len(jobs)-1].JID)
 }
 
 // fetchListing asks for all pages.
-func fetchListing(ctx context.Context, d Daemon, args api.ListJobsArgs) (*listing, error) {
-	found := new(listing)
+func fetchListing(ctx context.Context, d Daemon, args api.ListJobsArgs) (*Listing, error) {
+	found := new(Listing)
 	first := true
 	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
 		if first {
@@ -123,8 +123,8 @@ func fetchListing(ctx context.Context, d Daemon, args api.ListJobsArgs) (*listin
 }
 
 // streamJobs prints the jobs page by page: a million of them needn't fit into memory.
-func streamJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) error {
-	out, err := newJobWriter(e)
+func streamJobs(ctx context.Context, e *Env, d Daemon, args api.ListJobsArgs) error {
+	out, err := NewJobWriter(e)
 	if err != nil {
 		return err
 	}
@@ -139,17 +139,17 @@ func streamJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) er
 const watchPause = 200 * time.Millisecond
 
 // watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a timer.
-func watchJobs(ctx context.Context, e *env, d Daemon, args api.ListJobsArgs) error {
+func watchJobs(ctx context.Context, e *Env, d Daemon, args api.ListJobsArgs) error {
 	for {
 		found, err := fetchListing(ctx, d, args)
 		if err != nil {
 			return err
 		}
-		if err := e.redraw(func(w io.Writer) error { return writeListing(w, e, found) }); err != nil {
+		if err := e.Redraw(func(w io.Writer) error { return WriteListing(w, e, found) }); err != nil {
 			return err
 		}
 		// It also returns without an event, after a while: durations grow.
-		if _, err := ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: found.Cursor, Max: 1, Wait: waitPoll}); err != nil {
+		if _, err := Ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: found.Cursor, Max: 1, Wait: WaitPoll}); err != nil {
 			return err
 		}
 		select {

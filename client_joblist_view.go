@@ -20,16 +20,16 @@ type listRow struct {
 	tag    *api.Tag
 }
 
-// writeListing prints the counts and the table.
-func writeListing(w io.Writer, e *env, found *listing) error {
-	if _, err := fmt.Fprintf(w, "%s\n\n", e.countsLine(found.Counts, 0)); err != nil {
+// WriteListing prints the counts and the table.
+func WriteListing(w io.Writer, e *Env, found *Listing) error {
+	if _, err := fmt.Fprintf(w, "%s\n\n", e.CountsLine(found.Counts, 0)); err != nil {
 		return err
 	}
-	return view.Write(w, view.Options{Format: e.format(), Screen: e.screen}, listColumns(e), listRows(found, e.config.Line))
+	return view.Write(w, view.Options{Format: e.Format(), Screen: e.Screen}, listColumns(e), listRows(found, e.Config.Line))
 }
 
 // listRows are the rows in order of id, with the line below job `line` where something stands below it.
-func listRows(found *listing, line uint64) []listRow {
+func listRows(found *Listing, line uint64) []listRow {
 	var rows []listRow
 	for i := range found.Jobs {
 		rows = append(rows, listRow{id: found.Jobs[i].JID, job: &found.Jobs[i]})
@@ -49,7 +49,7 @@ func listRows(found *listing, line uint64) []listRow {
 }
 
 // listColumns are the columns of the table.
-func listColumns(e *env) []view.Column[listRow] {
+func listColumns(e *Env) []view.Column[listRow] {
 	ofJob := func(f func(*api.Job) string) func(listRow) string {
 		return func(row listRow) string {
 			if row.job == nil {
@@ -58,7 +58,7 @@ func listColumns(e *env) []view.Column[listRow] {
 			return f(row.job)
 		}
 	}
-	class := plain("Class", "class", func(row listRow) string {
+	class := Plain("Class", "class", func(row listRow) string {
 		switch {
 		case row.job != nil:
 			return row.job.Class
@@ -68,7 +68,7 @@ func listColumns(e *env) []view.Column[listRow] {
 		return ""
 	})
 	class.Give, class.Max, class.Middle = 2, 16, true
-	command := plain("Command", "cmd", func(row listRow) string {
+	command := Plain("Command", "cmd", func(row listRow) string {
 		switch {
 		case row.job != nil:
 			return jobCommand(row.job)
@@ -80,7 +80,7 @@ func listColumns(e *env) []view.Column[listRow] {
 		return ""
 	})
 	command.Give, command.Middle, command.Min = 1, true, 20
-	machine := plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
+	machine := Plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
 	machine.Give, machine.Middle, machine.Min = 3, true, 12
 	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32, Cell: func(row listRow) []view.Span {
 		if row.job == nil {
@@ -92,11 +92,11 @@ func listColumns(e *env) []view.Column[listRow] {
 		{Title: "Job", Key: "jid", IsID: true, Cell: rowName},
 		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span { return rowStatus(e, row) }},
 		class, command, machine, output,
-		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return known0(job.Matrix) }))},
-		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return firstNonEmpty(job.TagName, known0(job.Tag)) }))},
-		{Title: "Priority", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return number0(job.Priority) }))},
-		{Title: "Attempt", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return number0(job.Attempt) }))},
-		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return e.timeText(job.SubmittedAt) }))},
+		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return IDText(job.Matrix) }))},
+		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return FirstNonEmpty(job.TagName, IDText(job.Tag)) }))},
+		{Title: "Priority", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Priority) }))},
+		{Title: "Attempt", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Attempt) }))},
+		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return e.TimeText(job.SubmittedAt) }))},
 		{Title: "Results in", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return job.ResultsDir }))},
 	}
 }
@@ -113,14 +113,14 @@ func rowName(row listRow) []view.Span {
 	return []view.Span{{Text: "─────", Style: view.Grey}}
 }
 
-func rowStatus(e *env, row listRow) []view.Span {
+func rowStatus(e *Env, row listRow) []view.Span {
 	switch {
 	case row.job != nil:
-		return jobStatus(row.job, e.now())
+		return jobStatus(row.job, e.Now())
 	case row.matrix != nil:
 		return matrixCounts(*row.matrix)
 	case row.tag != nil:
-		return viewCounts(row.tag.Counts).Short()
+		return ViewCounts(row.tag.Counts).Short()
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func jobCommand(job *api.Job) string {
 	case job.CmdRun != "":
 		return job.CmdRun
 	}
-	return firstNonEmpty(job.CmdExpanded, job.Cmd)
+	return FirstNonEmpty(job.CmdExpanded, job.Cmd)
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.
@@ -199,45 +199,45 @@ func jobError(job *api.Job) string {
 // jobWriter prints jobs for programs, page by page.
 type jobWriter = view.Printer[api.Job]
 
-func newJobWriter(e *env) (*jobWriter, error) {
-	return view.NewPrinter(e.stdout, view.Options{Format: e.format(), Screen: e.screen}, jobColumns())
+func NewJobWriter(e *Env) (*jobWriter, error) {
+	return view.NewPrinter(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, JobColumns())
 }
 
-// jobColumns are the columns of jobs in CSV, named as in JSON.
-func jobColumns() []view.Column[api.Job] {
+// JobColumns are the columns of jobs in CSV, named as in JSON.
+func JobColumns() []view.Column[api.Job] {
 	type j = api.Job
-	id := onlyCSV("jid", func(j j) string { return fmt.Sprint(j.JID) })
+	id := OnlyCSV("jid", func(j j) string { return fmt.Sprint(j.JID) })
 	id.IsID = true
 	at := func(key string, f func(j) *time.Time) view.Column[j] {
-		return onlyCSV(key, func(j j) string { return statText(knownTime(f(j))) })
+		return OnlyCSV(key, func(j j) string { return StatText(KnownTime(f(j))) })
 	}
 	return []view.Column[j]{id,
-		onlyCSV("status", func(j j) string { return j.Status }),
-		onlyCSV("class", func(j j) string { return j.Class }),
-		onlyCSV("cmd", func(j j) string { return j.Cmd }),
-		onlyCSV("machine", func(j j) string { return j.Machine }),
-		onlyCSV("matrix", func(j j) string { return known0(j.Matrix) }),
-		onlyCSV("tag", func(j j) string { return known0(j.Tag) }),
-		onlyCSV("priority", func(j j) string { return fmt.Sprint(j.Priority) }),
-		onlyCSV("attempt", func(j j) string { return number0(j.Attempt) }),
-		onlyCSV("exit_code", func(j j) string { return statText(knownMaybe(j.ExitCode)) }),
-		onlyCSV("signal", func(j j) string { return j.Signal }),
-		onlyCSV("error", func(j j) string { return j.Error }),
-		onlyCSV("results_status", func(j j) string { return j.ResultsStatus }),
-		onlyCSV("results_dir", func(j j) string { return j.ResultsDir }),
-		onlyCSV("log", func(j j) string { return j.Log }),
-		onlyCSV("err_log", func(j j) string { return j.ErrLog }),
+		OnlyCSV("status", func(j j) string { return j.Status }),
+		OnlyCSV("class", func(j j) string { return j.Class }),
+		OnlyCSV("cmd", func(j j) string { return j.Cmd }),
+		OnlyCSV("machine", func(j j) string { return j.Machine }),
+		OnlyCSV("matrix", func(j j) string { return IDText(j.Matrix) }),
+		OnlyCSV("tag", func(j j) string { return IDText(j.Tag) }),
+		OnlyCSV("priority", func(j j) string { return fmt.Sprint(j.Priority) }),
+		OnlyCSV("attempt", func(j j) string { return NumberText(j.Attempt) }),
+		OnlyCSV("exit_code", func(j j) string { return StatText(KnownMaybe(j.ExitCode)) }),
+		OnlyCSV("signal", func(j j) string { return j.Signal }),
+		OnlyCSV("error", func(j j) string { return j.Error }),
+		OnlyCSV("results_status", func(j j) string { return j.ResultsStatus }),
+		OnlyCSV("results_dir", func(j j) string { return j.ResultsDir }),
+		OnlyCSV("log", func(j j) string { return j.Log }),
+		OnlyCSV("err_log", func(j j) string { return j.ErrLog }),
 		at("submitted_at", func(j j) *time.Time { return &j.SubmittedAt }),
 		at("started_at", func(j j) *time.Time { return j.StartedAt }),
 		at("ended_at", func(j j) *time.Time { return j.EndedAt }),
-		onlyCSV("duration_seconds", floatText(func(j j) float64 { return j.DurationSeconds })),
-		onlyCSV("cpu_seconds", floatText(func(j j) float64 { return j.CPUSeconds })),
-		onlyCSV("max_rss_bytes", number(func(j j) int64 { return j.MaxRSSBytes })),
+		OnlyCSV("duration_seconds", floatText(func(j j) float64 { return j.DurationSeconds })),
+		OnlyCSV("cpu_seconds", floatText(func(j j) float64 { return j.CPUSeconds })),
+		OnlyCSV("max_rss_bytes", number(func(j j) int64 { return j.MaxRSSBytes })),
 	}
 }
 
-// listing is what one `job ls` shows.
-type listing struct {
+// Listing is what one `job ls` shows.
+type Listing struct {
 	Jobs     []api.Job
 	Matrices []api.Matrix
 	Tags     []api.Tag

@@ -28,13 +28,13 @@ type jobLog struct {
 }
 
 // Run prints the paths of the jobs' logs, or what is in them.
-func (c *jobLog) Run(ctx context.Context, e *env) error {
+func (c *jobLog) Run(ctx context.Context, e *Env) error {
 	words, err := expandStdin(e, c.JID)
 	if err != nil {
 		return err
 	}
 	if len(words) == 0 && !c.Running {
-		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.name)
+		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.Name)
 	}
 	attempt := 0 // the last
 	if c.Attempt != nil {
@@ -42,7 +42,7 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 			return api.Errorf(api.Usage, "--attempt %d: attempts count from 1", attempt).WithHint("without --attempt it is the last one's log")
 		}
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,10 +62,10 @@ func (c *jobLog) Run(ctx context.Context, e *env) error {
 	case c.Less:
 		return c.page(ctx, e, d, logs)
 	case c.Cat:
-		return catLogs(ctx, e, d, logs, e.stdout)
+		return catLogs(ctx, e, d, logs, e.Stdout)
 	}
 	for _, log := range logs {
-		if _, err := fmt.Fprintln(e.stdout, c.path(e, log.path)); err != nil {
+		if _, err := fmt.Fprintln(e.Stdout, c.path(e, log.path)); err != nil {
 			return err
 		}
 	}
@@ -133,8 +133,8 @@ func (c *jobLog) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 }
 
 // path is the log's path, or that of its compressed form where only that is left.
-func (c *jobLog) path(e *env, path string) string {
-	if e.remote() {
+func (c *jobLog) path(e *Env, path string) string {
+	if e.Remote() {
 		return path
 	}
 	if _, err := os.Stat(path); c.Gzip || errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +146,7 @@ func (c *jobLog) path(e *env, path string) string {
 }
 
 // page shows the logs in less: by their paths where it can read them, else through a pipe.
-func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) error {
+func (c *jobLog) page(ctx context.Context, e *Env, d Daemon, logs []logFile) error {
 	var args []string
 	if c.Raw {
 		args = append(args, "-R")
@@ -154,9 +154,9 @@ func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) err
 	pager, err := exec.LookPath("less")
 	if err != nil {
 		return api.Errorf(api.Internal, "open the log: %v", err).
-			WithHint("install less, or print the log with %s job log -c", e.name)
+			WithHint("install less, or print the log with %s job log -c", e.Name)
 	}
-	piped := e.remote()
+	piped := e.Remote()
 	var paths []string
 	for _, log := range logs {
 		path := c.path(e, log.path)
@@ -170,8 +170,8 @@ func (c *jobLog) page(ctx context.Context, e *env, d Daemon, logs []logFile) err
 }
 
 // runPager runs less, with what feed writes as its input. A user who leaves it early closes the pipe: no error.
-func runPager(e *env, cmd *exec.Cmd, feed func(io.Writer) error) error {
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.stdin, e.stdout, e.stderr
+func runPager(e *Env, cmd *exec.Cmd, feed func(io.Writer) error) error {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr
 	if feed == nil {
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("open the log in less: %w", err)
@@ -191,17 +191,17 @@ func runPager(e *env, cmd *exec.Cmd, feed func(io.Writer) error) error {
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("open the log in less: %w", err)
 	}
-	if feedErr != nil && !isBrokenPipe(feedErr) {
+	if feedErr != nil && !IsBrokenPipe(feedErr) {
 		return feedErr
 	}
 	return nil
 }
 
 // catLogs writes what is in the logs: read here where the files are, else through the socket.
-func catLogs(ctx context.Context, e *env, d Daemon, logs []logFile, w io.Writer) error {
+func catLogs(ctx context.Context, e *Env, d Daemon, logs []logFile, w io.Writer) error {
 	for _, log := range logs {
 		var err error
-		if e.remote() {
+		if e.Remote() {
 			err = fetchLog(ctx, d, log, w)
 		} else {
 			err = copyLog(log, w)
@@ -246,7 +246,7 @@ const logChunk = 1 << 20
 func fetchLog(ctx context.Context, d Daemon, log logFile, w io.Writer) error {
 	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr, Max: logChunk}
 	for {
-		reply, err := ask[api.LogReply](ctx, d, "JobLog", &args)
+		reply, err := Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {
 			return err
 		}

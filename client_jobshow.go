@@ -14,7 +14,7 @@ type jobWhy struct {
 }
 
 // Run explains each job in plain words, and of many what made them fail.
-func (c *jobWhy) Run(ctx context.Context, e *env) error {
+func (c *jobWhy) Run(ctx context.Context, e *Env) error {
 	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
@@ -32,20 +32,20 @@ func (c *jobWhy) Run(ctx context.Context, e *env) error {
 	}
 	var reasons []api.WhyReply
 	for _, job := range jobs {
-		why, err := ask[api.WhyReply](ctx, d, "Why", &api.JIDArgs{Selector: fmt.Sprint(job.JID)})
+		why, err := Ask[api.WhyReply](ctx, d, "Why", &api.JIDArgs{Selector: fmt.Sprint(job.JID)})
 		if err != nil {
 			return err
 		}
 		reasons = append(reasons, *why)
 	}
-	if e.forScripts() {
-		return list(e, reasons, whyColumns())
+	if e.ForScripts() {
+		return List(e, reasons, WhyColumns())
 	}
 	for i, why := range reasons {
 		if i > 0 {
-			fmt.Fprintln(e.stdout)
+			fmt.Fprintln(e.Stdout)
 		}
-		writeWhy(e.stdout, e, why)
+		WriteWhy(e.Stdout, e, why)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ type jobShow struct {
 }
 
 // Run prints everything about the jobs.
-func (c *jobShow) Run(ctx context.Context, e *env) error {
+func (c *jobShow) Run(ctx context.Context, e *Env) error {
 	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
@@ -66,14 +66,14 @@ func (c *jobShow) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if e.forScripts() {
-		return list(e, jobs, jobColumns())
+	if e.ForScripts() {
+		return List(e, jobs, JobColumns())
 	}
 	for i, job := range jobs {
 		if i > 0 {
-			fmt.Fprintln(e.stdout)
+			fmt.Fprintln(e.Stdout)
 		}
-		writeJob(e.stdout, e, job)
+		WriteJob(e.Stdout, e, job)
 	}
 	return nil
 }

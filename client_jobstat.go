@@ -82,25 +82,25 @@ type statColumn struct {
 func statColumns() []statColumn {
 	return []statColumn{
 		{"jid", func(_ *jobStat, j *api.Job) any { return j.JID }, func(c *jobStat) string { return c.JidMap }},
-		{"matrix", func(_ *jobStat, j *api.Job) any { return known(j.Matrix) }, func(c *jobStat) string { return c.MatrixMap }},
-		{"tag", func(_ *jobStat, j *api.Job) any { return known(j.Tag) }, func(c *jobStat) string { return c.TagMap }},
-		{"cmd", func(_ *jobStat, j *api.Job) any { return known(j.Cmd) }, func(c *jobStat) string { return c.CmdMap }},
-		{"class", func(_ *jobStat, j *api.Job) any { return known(j.Class) }, func(c *jobStat) string { return c.ClassMap }},
-		{"machine", func(_ *jobStat, j *api.Job) any { return known(j.Machine) }, func(c *jobStat) string { return c.MachineMap }},
-		{"status", func(_ *jobStat, j *api.Job) any { return known(j.Status) }, func(c *jobStat) string { return c.StatusMap }},
-		{"error", func(_ *jobStat, j *api.Job) any { return known(j.Error) }, func(c *jobStat) string { return c.ErrorMap }},
-		{"vars", func(_ *jobStat, j *api.Job) any { return knownMap(j.Vars) }, func(c *jobStat) string { return c.VarsMap }},
-		{"results", func(_ *jobStat, j *api.Job) any { return knownList(j.Results) }, func(c *jobStat) string { return c.ResultsMap }},
+		{"matrix", func(_ *jobStat, j *api.Job) any { return Known(j.Matrix) }, func(c *jobStat) string { return c.MatrixMap }},
+		{"tag", func(_ *jobStat, j *api.Job) any { return Known(j.Tag) }, func(c *jobStat) string { return c.TagMap }},
+		{"cmd", func(_ *jobStat, j *api.Job) any { return Known(j.Cmd) }, func(c *jobStat) string { return c.CmdMap }},
+		{"class", func(_ *jobStat, j *api.Job) any { return Known(j.Class) }, func(c *jobStat) string { return c.ClassMap }},
+		{"machine", func(_ *jobStat, j *api.Job) any { return Known(j.Machine) }, func(c *jobStat) string { return c.MachineMap }},
+		{"status", func(_ *jobStat, j *api.Job) any { return Known(j.Status) }, func(c *jobStat) string { return c.StatusMap }},
+		{"error", func(_ *jobStat, j *api.Job) any { return Known(j.Error) }, func(c *jobStat) string { return c.ErrorMap }},
+		{"vars", func(_ *jobStat, j *api.Job) any { return KnownMap(j.Vars) }, func(c *jobStat) string { return c.VarsMap }},
+		{"results", func(_ *jobStat, j *api.Job) any { return KnownList(j.Results) }, func(c *jobStat) string { return c.ResultsMap }},
 		{"results_path", (*jobStat).resultsPath, func(c *jobStat) string { return c.ResultsPathMap }},
-		{"starttime", func(_ *jobStat, j *api.Job) any { return knownTime(j.StartedAt) }, func(c *jobStat) string { return c.StartTimeMap }},
-		{"endtime", func(_ *jobStat, j *api.Job) any { return knownTime(j.EndedAt) }, func(c *jobStat) string { return c.EndTimeMap }},
-		{"duration", func(_ *jobStat, j *api.Job) any { return known(j.DurationSeconds) }, func(c *jobStat) string { return c.DurationMap }},
-		{"log", func(_ *jobStat, j *api.Job) any { return known(j.Log) }, func(c *jobStat) string { return c.LogMap }},
+		{"starttime", func(_ *jobStat, j *api.Job) any { return KnownTime(j.StartedAt) }, func(c *jobStat) string { return c.StartTimeMap }},
+		{"endtime", func(_ *jobStat, j *api.Job) any { return KnownTime(j.EndedAt) }, func(c *jobStat) string { return c.EndTimeMap }},
+		{"duration", func(_ *jobStat, j *api.Job) any { return Known(j.DurationSeconds) }, func(c *jobStat) string { return c.DurationMap }},
+		{"log", func(_ *jobStat, j *api.Job) any { return Known(j.Log) }, func(c *jobStat) string { return c.LogMap }},
 		{"results_dir", (*jobStat).resultsDir, func(c *jobStat) string { return c.ResultsDirMap }},
-		{"attempt", func(_ *jobStat, j *api.Job) any { return known(j.Attempt) }, func(c *jobStat) string { return c.AttemptMap }},
-		{"exit_code", func(_ *jobStat, j *api.Job) any { return knownMaybe(j.ExitCode) }, func(c *jobStat) string { return c.ExitCodeMap }},
-		{"max_rss", func(_ *jobStat, j *api.Job) any { return known(j.MaxRSSBytes) }, func(c *jobStat) string { return c.MaxRSSMap }},
-		{"cpu_time", func(_ *jobStat, j *api.Job) any { return known(j.CPUSeconds) }, func(c *jobStat) string { return c.CPUTimeMap }},
+		{"attempt", func(_ *jobStat, j *api.Job) any { return Known(j.Attempt) }, func(c *jobStat) string { return c.AttemptMap }},
+		{"exit_code", func(_ *jobStat, j *api.Job) any { return KnownMaybe(j.ExitCode) }, func(c *jobStat) string { return c.ExitCodeMap }},
+		{"max_rss", func(_ *jobStat, j *api.Job) any { return Known(j.MaxRSSBytes) }, func(c *jobStat) string { return c.MaxRSSMap }},
+		{"cpu_time", func(_ *jobStat, j *api.Job) any { return Known(j.CPUSeconds) }, func(c *jobStat) string { return c.CPUTimeMap }},
 	}
 }
 
@@ -167,18 +167,18 @@ func withSuffix(path, suffix string) []string {
 }
 
 // Run prints the columns of the jobs.
-func (c *jobStat) Run(ctx context.Context, e *env) error {
+func (c *jobStat) Run(ctx context.Context, e *Env) error {
 	if c.format(e) == view.ID {
 		return c.each(ctx, e, nil, func(jobs []api.Job) error {
 			ids := make([]uint64, len(jobs))
 			for i := range jobs {
 				ids[i] = jobs[i].JID
 			}
-			return e.printIDs(ids)
+			return e.PrintIDs(ids)
 		})
 	}
 	columns := c.chosen(e)
-	out := newStatWriter(e.stdout, view.Options{Format: c.format(e), Screen: e.screen, NoHeader: c.NoHeader}, columns)
+	out := newStatWriter(e.Stdout, view.Options{Format: c.format(e), Screen: e.Screen, NoHeader: c.NoHeader}, columns)
 	err := c.each(ctx, e, columns, func(jobs []api.Job) error {
 		rows, err := mapJobs(ctx, e, c, columns, jobs)
 		if err != nil {
@@ -193,7 +193,7 @@ func (c *jobStat) Run(ctx context.Context, e *env) error {
 }
 
 // format is that of the flags, else of -o, else text.
-func (c *jobStat) format(e *env) view.Format {
+func (c *jobStat) format(e *Env) view.Format {
 	switch {
 	case c.CSV:
 		return view.CSV
@@ -202,14 +202,14 @@ func (c *jobStat) format(e *env) view.Format {
 	case c.Text:
 		return view.Table
 	}
-	return e.format()
+	return e.Format()
 }
 
 // chosen are the columns that the command line names, in its order; all when it names none.
-func (c *jobStat) chosen(e *env) []statColumn {
+func (c *jobStat) chosen(e *Env) []statColumn {
 	all := statColumns()
 	var columns []statColumn
-	for _, word := range e.words {
+	for _, word := range e.Words {
 		name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
 		at := slices.IndexFunc(all, func(column statColumn) bool { return strings.HasPrefix(word, "--") && column.name == name })
 		if at >= 0 && !slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == name }) {
@@ -224,7 +224,7 @@ func (c *jobStat) chosen(e *env) []statColumn {
 
 // each passes on the jobs that the flags select, each once, in order of id: page by page where one question gives
 // all of them, as those of a long history needn't fit into memory.
-func (c *jobStat) each(ctx context.Context, e *env, columns []statColumn, take func([]api.Job) error) error {
+func (c *jobStat) each(ctx context.Context, e *Env, columns []statColumn, take func([]api.Job) error) error {
 	words, err := expandStdin(e, append(slices.Clone(c.ID), c.JID...))
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func (c *jobStat) each(ctx context.Context, e *env, columns []statColumn, take f
 	if len(words) == 0 && c.From == "" && !c.Running {
 		return api.Errorf(api.Usage, "which jobs?").WithHint("name them with --id JID…, --after JID or --running")
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func firstJob(ctx context.Context, d Daemon, selector string) (uint64, error) {
 	if err == nil {
 		return jobs[0].JID, nil
 	}
-	if id, _ := idOrName(selector); id > 0 && api.KindOf(err) == api.NotFound {
+	if id, _ := IdOrName(selector); id > 0 && api.KindOf(err) == api.NotFound {
 		return id, nil
 	}
 	return 0, err

@@ -12,11 +12,11 @@ import (
 // jobWait is `job wait JID…`.
 type jobWait struct {
 	selectors
-	Timeout minutes `name:"timeout" placeholder:"DURATION" help:"Give up after this long, with exit code 124."`
+	Timeout Minutes `name:"timeout" placeholder:"DURATION" help:"Give up after this long, with exit code 124."`
 }
 
 // Run waits until all the jobs have ended.
-func (c *jobWait) Run(ctx context.Context, e *env) error {
+func (c *jobWait) Run(ctx context.Context, e *Env) error {
 	words, d, err := c.connect(ctx, e)
 	if err != nil {
 		return err
@@ -27,40 +27,40 @@ func (c *jobWait) Run(ctx context.Context, e *env) error {
 
 // waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
 // codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
-func waitFor(ctx context.Context, e *env, d Daemon, words []string, limit time.Duration) error {
+func waitFor(ctx context.Context, e *Env, d Daemon, words []string, limit time.Duration) error {
 	var deadline time.Time
 	if limit > 0 {
-		deadline = e.now().Add(limit)
+		deadline = e.Now().Add(limit)
 	}
-	progress := newProgress(e)
-	defer progress.clear()
+	progress := NewProgress(e)
+	defer progress.Clear()
 	var cursor uint64
 	blocked := blockedNote{env: e, progress: progress}
 	for {
-		wait := min(waitPoll, blocked.patience())
+		wait := min(WaitPoll, blocked.patience())
 		if !deadline.IsZero() {
-			wait = min(wait, max(deadline.Sub(e.now()), 0))
+			wait = min(wait, max(deadline.Sub(e.Now()), 0))
 		}
-		reply, err := ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
+		reply, err := Ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
 		if err != nil {
 			return err
 		}
 		cursor = reply.Cursor
-		progress.left = reply.Left
-		progress.show(reply.Counts)
+		progress.Left = reply.Left
+		progress.Show(reply.Counts)
 		blocked.look(reply.Blocked)
 		switch {
 		case reply.Done:
-			progress.clear()
+			progress.Clear()
 			return waitResult(e, words, reply)
-		case !deadline.IsZero() && !e.now().Before(deadline):
-			progress.clear()
+		case !deadline.IsZero() && !e.Now().Before(deadline):
+			progress.Clear()
 			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
 			if reply.Blocked != "" {
 				return err.WithHint("nothing runs; %s", reply.Blocked)
 			}
 			if reply.Left != nil {
-				return err.WithHint("as far as the cells that are done tell, they need %s more", leftText(reply.Left))
+				return err.WithHint("as far as the cells that are done tell, they need %s more", LeftText(reply.Left))
 			}
 			return err
 		}
@@ -73,8 +73,8 @@ const blockedAfter = 3 * time.Second
 
 // blockedNote tells once, for each reason, why nothing runs of what is waited for.
 type blockedNote struct {
-	env      *env
-	progress *progress
+	env      *Env
+	progress *Progress
 	why      string
 	since    time.Time
 	told     bool
@@ -83,41 +83,41 @@ type blockedNote struct {
 // patience is how long to wait before looking again whether still nothing runs.
 func (b *blockedNote) patience() time.Duration {
 	if b.why == "" || b.told {
-		return waitPoll
+		return WaitPoll
 	}
-	return max(blockedAfter-b.env.now().Sub(b.since), 10*time.Millisecond)
+	return max(blockedAfter-b.env.Now().Sub(b.since), 10*time.Millisecond)
 }
 
 func (b *blockedNote) look(why string) {
 	switch {
 	case why != b.why:
-		b.why, b.since, b.told = why, b.env.now(), false
-	case why != "" && !b.told && b.env.now().Sub(b.since) >= blockedAfter:
+		b.why, b.since, b.told = why, b.env.Now(), false
+	case why != "" && !b.told && b.env.Now().Sub(b.since) >= blockedAfter:
 		b.told = true
-		b.progress.clear()
-		b.env.note("nothing runs; %s", view.Clean(why))
+		b.progress.Clear()
+		b.env.Note("nothing runs; %s", view.Clean(why))
 	}
 }
 
 // waitResult turns what became of the jobs into the command's end. Results that were not copied fail no job: the copy can be tried again.
-func waitResult(e *env, words []string, reply *api.WaitReply) error {
+func waitResult(e *Env, words []string, reply *api.WaitReply) error {
 	if reply.Total == 1 {
 		if reply.Error != "" {
-			e.note("job %d: %s", reply.JID, view.Clean(reply.Error))
+			e.Note("job %d: %s", reply.JID, view.Clean(reply.Error))
 		}
 		if reply.ExitCode == 0 {
 			return nil
 		}
-		return exitStatus(reply.ExitCode)
+		return ExitStatus(reply.ExitCode)
 	}
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.name, which, e.name, which)
+		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name, which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
-		e.note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
-		return exitStatus(exitFailed)
+		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
+		return ExitStatus(ExitFailed)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type machineSelector struct {
 }
 
 // addrs are the addresses that are named, from the flags, the file and the words given without a flag.
-func (s machineSelector) addrs(e *env, words []string) ([]string, error) {
+func (s machineSelector) addrs(e *Env, words []string) ([]string, error) {
 	addrs := append(append([]string(nil), s.Machine...), words...)
 	for _, path := range s.File {
 		read, err := readAddrs(e, path)
@@ -33,7 +33,7 @@ func (s machineSelector) addrs(e *env, words []string) ([]string, error) {
 }
 
 // selector is what the daemon is asked for. Naming no machine at all is wrong usage.
-func (s machineSelector) selector(e *env, words []string) (api.MachineSelector, error) {
+func (s machineSelector) selector(e *Env, words []string) (api.MachineSelector, error) {
 	addrs, err := s.addrs(e, words)
 	if err != nil {
 		return api.MachineSelector{}, err
@@ -49,8 +49,8 @@ func (s machineSelector) selector(e *env, words []string) (api.MachineSelector, 
 }
 
 // readAddrs reads an address file.
-func readAddrs(e *env, path string) ([]string, error) {
-	file := e.stdin
+func readAddrs(e *Env, path string) ([]string, error) {
+	file := e.Stdin
 	if path != "-" {
 		opened, err := os.Open(path)
 		if err != nil {
@@ -69,23 +69,23 @@ type machineLs struct {
 }
 
 // Run lists the machines.
-func (c *machineLs) Run(ctx context.Context, e *env) error {
+func (c *machineLs) Run(ctx context.Context, e *Env) error {
 	selector := api.MachineSelector{Addrs: c.Addr, Classes: c.Class}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{MachineSelector: selector})
+	reply, err := Ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}
-	if err := list(e, reply.Machines, machineColumns(e)); err != nil || e.forScripts() {
+	if err := List(e, reply.Machines, MachineColumns(e)); err != nil || e.ForScripts() {
 		return err
 	}
 	for _, m := range reply.Machines {
 		if m.Hint != "" {
-			e.note("%s: hint: %s", view.Clean(m.Addr), view.Clean(e.called(m.Hint)))
+			e.Note("%s: hint: %s", view.Clean(m.Addr), view.Clean(e.Called(m.Hint)))
 		}
 	}
 	return nil
@@ -99,28 +99,28 @@ type machineAdd struct {
 }
 
 // Run adds the machines.
-func (c *machineAdd) Run(ctx context.Context, e *env) error {
+func (c *machineAdd) Run(ctx context.Context, e *Env) error {
 	last := len(c.Words) - 1
 	if last < 1 {
 		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
-			WithHint("%s machine add %s CLASS", e.name, c.Words[0])
+			WithHint("%s machine add %s CLASS", e.Name, c.Words[0])
 	}
-	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.now())}
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.Now())}
 	if c.Slots != nil {
 		if args.Slots = *c.Slots; args.Slots < 1 {
 			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
 		}
 	}
-	reply, err := call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
+	reply, err := Call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
 	if err != nil {
 		return err
 	}
-	e.warn(reply.Notes)
+	e.Warn(reply.Notes)
 	return printMachines(e, reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
 }
 
 // lifetime is how long a machine is there.
-type lifetime struct{ minutes }
+type lifetime struct{ Minutes }
 
 // from is the time at which it ends; the zero time without one.
 func (l lifetime) from(now time.Time) time.Time {
@@ -137,14 +137,14 @@ type machinesToChange struct {
 	machineChangeFlags
 }
 
-// machineChangeFlags are changeFlags in the words for machines.
+// machineChangeFlags are ChangeFlags in the words for machines.
 type machineChangeFlags struct {
 	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many machines there are, or jobs that run there."`
 	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
 }
 
 // change does one thing to all of them.
-func (c *machinesToChange) change(ctx context.Context, e *env, args api.ChangeMachinesArgs) error {
+func (c *machinesToChange) change(ctx context.Context, e *Env, args api.ChangeMachinesArgs) error {
 	return changeMachines(ctx, e, c.machineSelector, c.Addr, c.machineChangeFlags, args)
 }
 
@@ -155,7 +155,7 @@ type machineRm struct {
 }
 
 // Run removes the machines.
-func (c *machineRm) Run(ctx context.Context, e *env) error {
+func (c *machineRm) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineRemove, Force: c.Force})
 }
 
@@ -167,7 +167,7 @@ type machineMv struct {
 }
 
 // Run moves the machines.
-func (c *machineMv) Run(ctx context.Context, e *env) error {
+func (c *machineMv) Run(ctx context.Context, e *Env) error {
 	last := len(c.Words) - 1
 	return changeMachines(ctx, e, c.machineSelector, c.Words[:last], c.machineChangeFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
 }
@@ -176,7 +176,7 @@ func (c *machineMv) Run(ctx context.Context, e *env) error {
 type machineDrain struct{ machinesToChange }
 
 // Run drains the machines.
-func (c *machineDrain) Run(ctx context.Context, e *env) error {
+func (c *machineDrain) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineDrain})
 }
 
@@ -184,7 +184,7 @@ func (c *machineDrain) Run(ctx context.Context, e *env) error {
 type machineResume struct{ machinesToChange }
 
 // Run gives the machines work again.
-func (c *machineResume) Run(ctx context.Context, e *env) error {
+func (c *machineResume) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineResume})
 }
 
@@ -192,40 +192,40 @@ func (c *machineResume) Run(ctx context.Context, e *env) error {
 type machineClean struct{ machinesToChange }
 
 // Run ends the machines' orphans.
-func (c *machineClean) Run(ctx context.Context, e *env) error {
+func (c *machineClean) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineClean})
 }
 
 // changeMachines does one thing to all machines that are selected.
-func changeMachines(ctx context.Context, e *env, s machineSelector, words []string, flags machineChangeFlags, args api.ChangeMachinesArgs) error {
+func changeMachines(ctx context.Context, e *Env, s machineSelector, words []string, flags machineChangeFlags, args api.ChangeMachinesArgs) error {
 	selector, err := s.selector(e, words)
 	if err != nil {
 		return err
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	args.MachineSelector, args.DryRun = selector, flags.DryRun
 	if !flags.Yes && !flags.DryRun {
-		if err := confirmMachines(ctx, e, d, args, e.interactive() && !slices.Contains(s.File, "-")); err != nil {
+		if err := confirmMachines(ctx, e, d, args, e.Interactive() && !slices.Contains(s.File, "-")); err != nil {
 			return err
 		}
 	}
-	reply, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
+	reply, err := Ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
 	if err != nil {
 		return err
 	}
 	for _, note := range reply.Notes {
-		e.note("%s", note)
+		e.Note("%s", note)
 	}
 	done := machineDone(args)
 	if args.DryRun {
 		done = "would be " + done
 	}
 	if reply.Repeated {
-		e.noteRepeated(fmt.Sprintf("the machines were %s", done))
+		e.NoteRepeated(fmt.Sprintf("the machines were %s", done))
 		return printMachines(e, reply.Machines, "of them are in the pool")
 	}
 	return printMachines(e, reply.Machines, done)
@@ -233,13 +233,13 @@ func changeMachines(ctx context.Context, e *env, s machineSelector, words []stri
 
 // confirmMachines asks before more machines are changed, or with
 // them more jobs canceled, than may be without asking.
-func confirmMachines(ctx context.Context, e *env, d Daemon, args api.ChangeMachinesArgs, canAsk bool) error {
+func confirmMachines(ctx context.Context, e *Env, d Daemon, args api.ChangeMachinesArgs, canAsk bool) error {
 	cancels := args.Op == api.MachineRemove // however few machines there are, many jobs may run there
-	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= changeLimit {
+	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= ChangeLimit {
 		return nil
 	}
 	args.DryRun = true
-	would, err := ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
+	would, err := Ask[api.ChangeMachinesReply](ctx, d, "ChangeMachines", &args)
 	if err != nil {
 		return err
 	}
@@ -249,14 +249,14 @@ func confirmMachines(ctx context.Context, e *env, d Daemon, args api.ChangeMachi
 			jobs += len(m.Running)
 		}
 	}
-	if len(would.Machines) <= changeLimit && jobs <= changeLimit {
+	if len(would.Machines) <= ChangeLimit && jobs <= ChangeLimit {
 		return nil
 	}
 	question := fmt.Sprintf("%s %s", machineVerb(args.Op), view.Counted(len(would.Machines), "machine"))
 	if jobs > 0 {
 		question += fmt.Sprintf(", with %s running there", view.Counted(jobs, "job"))
 	}
-	return e.sure(ctx, question, canAsk)
+	return e.Sure(ctx, question, canAsk)
 }
 
 func machineVerb(op string) string {
@@ -287,17 +287,17 @@ func machineDone(args api.ChangeMachinesArgs) string {
 }
 
 // printMachines prints the machines that were changed, and on stderr what became of them.
-func printMachines(e *env, machines []api.Machine, done string) error {
-	if e.structured() {
-		return list(e, machines, machineColumns(e))
+func printMachines(e *Env, machines []api.Machine, done string) error {
+	if e.Structured() {
+		return List(e, machines, MachineColumns(e))
 	}
 	for _, m := range machines {
-		if _, err := fmt.Fprintln(e.stdout, view.Clean(m.Addr)); err != nil {
+		if _, err := fmt.Fprintln(e.Stdout, view.Clean(m.Addr)); err != nil {
 			return err
 		}
 	}
 	if len(machines) > 0 {
-		e.note("%s %s", view.Counted(len(machines), "machine"), done)
+		e.Note("%s %s", view.Counted(len(machines), "machine"), done)
 	}
 	return nil
 }

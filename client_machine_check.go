@@ -16,48 +16,48 @@ type machineCheck struct {
 }
 
 // Run connects to the machines and prints what it found. It fails when one can't be used.
-func (c *machineCheck) Run(ctx context.Context, e *env) error {
+func (c *machineCheck) Run(ctx context.Context, e *Env) error {
 	selector, err := c.selector(e, c.Addr)
 	if err != nil {
 		return err
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.CheckMachinesReply](ctx, d, "CheckMachines", &api.CheckMachinesArgs{MachineSelector: selector})
+	reply, err := Ask[api.CheckMachinesReply](ctx, d, "CheckMachines", &api.CheckMachinesArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}
-	if err := list(e, reply.Checks, checkColumns(e)); err != nil {
+	if err := List(e, reply.Checks, CheckColumns(e)); err != nil {
 		return err
 	}
 	return checksFailed(e, reply.Checks)
 }
 
 // checksFailed says what was wrong with each machine, below the table, where there is room.
-func checksFailed(e *env, checks []api.MachineCheck) error {
+func checksFailed(e *Env, checks []api.MachineCheck) error {
 	failed := 0
 	for _, check := range checks {
 		if check.OK {
 			continue
 		}
 		failed++
-		if e.forScripts() {
+		if e.ForScripts() {
 			continue
 		}
 		problem := view.Clean(check.Error)
 		if !strings.HasPrefix(problem, check.Addr) {
 			problem = view.Clean(check.Addr) + ": " + problem
 		}
-		e.note("%s", problem)
+		e.Note("%s", problem)
 		if check.Hint != "" {
-			e.note("%s: hint: %s", view.Clean(check.Addr), view.Clean(check.Hint))
+			e.Note("%s: hint: %s", view.Clean(check.Addr), view.Clean(check.Hint))
 		}
 	}
 	if failed > 0 {
-		return exitStatus(exitFailed)
+		return ExitStatus(ExitFailed)
 	}
 	return nil
 }
@@ -70,38 +70,38 @@ type machineTrust struct {
 }
 
 // Run shows the keys, and records those that the user confirms: exactly the ones that were shown.
-func (c *machineTrust) Run(ctx context.Context, e *env) error {
+func (c *machineTrust) Run(ctx context.Context, e *Env) error {
 	selector, err := c.selector(e, c.Addr)
 	if err != nil {
 		return err
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	if c.Yes {
-		recorded, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
+		recorded, err := Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
 		if err != nil {
 			return err
 		}
-		if err := list(e, recorded.Checks, trustColumns()); err != nil {
+		if err := List(e, recorded.Checks, TrustColumns()); err != nil {
 			return err
 		}
 		return checksFailed(e, recorded.Checks)
 	}
-	shown, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
+	shown, err := Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}
-	if err := list(e, shown.Checks, trustColumns()); err != nil {
+	if err := List(e, shown.Checks, TrustColumns()); err != nil {
 		return err
 	}
 	return c.record(ctx, e, d, selector, shown.Checks)
 }
 
 // record asks about the keys that known_hosts lacks, and has those recorded.
-func (c *machineTrust) record(ctx context.Context, e *env, d Daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
+func (c *machineTrust) record(ctx context.Context, e *Env, d Daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
 	prints := map[string]string{}
 	changed := 0
 	for _, check := range checks {
@@ -116,7 +116,7 @@ func (c *machineTrust) record(ctx context.Context, e *env, d Daemon, selector ap
 	if len(prints) == 0 {
 		return checksFailed(e, checks)
 	}
-	if !e.interactive() {
+	if !e.Interactive() {
 		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", view.Counted(len(prints), "host key")).
 			WithHint("--yes records them without a comparison")
 	}
@@ -124,13 +124,13 @@ func (c *machineTrust) record(ctx context.Context, e *env, d Daemon, selector ap
 	if changed > 0 {
 		question = fmt.Sprintf("%s, of which %d differ from what is known", question, changed)
 	}
-	if err := e.confirm(ctx, question+"?", "nothing was recorded"); err != nil {
+	if err := e.Confirm(ctx, question+"?", "nothing was recorded"); err != nil {
 		return err
 	}
-	reply, err := ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
+	reply, err := Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
 	if err != nil {
 		return err
 	}
-	e.note("recorded %s", view.Counted(len(prints), "host key"))
+	e.Note("recorded %s", view.Counted(len(prints), "host key"))
 	return checksFailed(e, reply.Checks)
 }

@@ -21,8 +21,8 @@ type machineSetup struct {
 	Existing bool     `name:"existing" short:"e" help:"Set up again the machines that class -c has now."`
 	Class    string   `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that they join when all has succeeded."`
 	Slots    int      `name:"slots" placeholder:"N" help:"How many jobs each may run at once; 1 by default, and for machines of the pool what they have."`
-	Timeout  minutes  `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
-	Stagger  seconds  `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
+	Timeout  Minutes  `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
+	Stagger  Seconds  `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
 	Parallel int      `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others go on working until it is their turn."`
 	Notify   bool     `name:"notify" help:"Tell when a machine's setup has ended."`
 	Verify   string   `name:"verify" placeholder:"CMD" help:"A last command that must exit with 0 before the machine joins."`
@@ -32,52 +32,52 @@ type machineSetup struct {
 }
 
 // Run submits a setup for each machine.
-func (c *machineSetup) Run(ctx context.Context, e *env) error {
+func (c *machineSetup) Run(ctx context.Context, e *Env) error {
 	args, err := c.request(e)
 	if err != nil {
 		return err
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", args)
+	reply, err := Ask[api.SetupReply](ctx, d, "SetupMachines", args)
 	if err != nil {
 		return err
 	}
 	if !c.Existing && c.Class == "" {
 		c.warnNoClass(ctx, e, d, args)
 	}
-	if !e.forScripts() {
+	if !e.ForScripts() {
 		for i, addr := range reply.Addrs {
-			e.note("job %d sets up %s", reply.JIDs[i], view.Clean(addr))
+			e.Note("job %d sets up %s", reply.JIDs[i], view.Clean(addr))
 		}
 	}
-	e.warn(reply.Notes)
-	if e.told() {
+	e.Warn(reply.Notes)
+	if e.Told() {
 		return nil
 	}
-	return e.printIDs(reply.JIDs)
+	return e.PrintIDs(reply.JIDs)
 }
 
 // warnNoClass tells someone who named no class what that means. The name of one among the machines or commands is
 // most likely the class that was meant; it may be what it looks like, too, and so it is no error.
-func (c *machineSetup) warnNoClass(ctx context.Context, e *env, d Daemon, args *api.SetupArgs) {
-	e.warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these machines are in none, and get no jobs until `%s machine mv` puts them into one", e.name)})
+func (c *machineSetup) warnNoClass(ctx context.Context, e *Env, d Daemon, args *api.SetupArgs) {
+	e.Warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these machines are in none, and get no jobs until `%s machine mv` puts them into one", e.Name)})
 	names, err := classNames(ctx, d)
 	if err != nil {
 		return // the setup is submitted, and that is what was asked for
 	}
 	for _, word := range append(slices.Clone(args.Addrs), args.Steps...) {
 		if slices.Contains(names, word) {
-			e.warn([]string{fmt.Sprintf("%q is a class: did you mean -c %s?", word, word)})
+			e.Warn([]string{fmt.Sprintf("%q is a class: did you mean -c %s?", word, word)})
 		}
 	}
 }
 
 // request is what the flags ask for.
-func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
+func (c *machineSetup) request(e *Env) (*api.SetupArgs, error) {
 	selector := machineSelector{Machine: c.Machine, File: c.File}
 	addrs, err := selector.addrs(e, nil)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
 		MachineSelector: api.MachineSelector{Addrs: addrs},
 		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
+		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
 	}
 	switch {
 	case c.Existing && c.Class == "":
@@ -101,7 +101,7 @@ func (c *machineSetup) request(e *env) (*api.SetupArgs, error) {
 	}
 	if len(c.Cmd) == 0 && c.Verify == "" {
 		return nil, api.Errorf(api.Usage, "machine setup: no command was given").
-			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo apt-get update' './build.sh'", e.name)
+			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo apt-get update' './build.sh'", e.Name)
 	}
 	if c.Slots < 0 {
 		return nil, api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
@@ -134,7 +134,7 @@ func parseAddrs(r io.Reader, path string) ([]string, error) {
 
 // classNames are the classes that there are.
 func classNames(ctx context.Context, d Daemon) ([]string, error) {
-	known, err := ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
+	known, err := Ask[api.CompleteReply](ctx, d, "Complete", &api.CompleteArgs{Kind: "class"})
 	if err != nil {
 		return nil, err
 	}

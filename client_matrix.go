@@ -22,28 +22,28 @@ type matrixAdd struct {
 	sweepFlags
 	codeFlag
 	Times       int       `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
-	Timeout     minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
+	Timeout     Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
 	MaxFailures *int      `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
 	Notify      bool      `name:"notify" help:"Tell when it has ended."`
 	Name        string    `name:"name" placeholder:"NAME" help:"A name for it. When a matrix of this name is there, only cells run that it lacks, or that failed or were lost."`
 	Tag         string    `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
 	Hold        bool      `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
 	Priority    int       `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
+	Env         Variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
 	Flat        bool      `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
+	MaxLog      Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
 	Metrics     string    `name:"metrics" placeholder:"FILE" help:"The jobs leave their numbers in this file among their results, CSV or JSON: 'matrix table' and 'plot' take them from there."`
 	DryRun      bool      `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
 }
 
 // Run submits the matrix.
-func (c *matrixAdd) Run(ctx context.Context, e *env) error {
+func (c *matrixAdd) Run(ctx context.Context, e *Env) error {
 	if c.DryRun {
-		if err := e.forPeople("matrix add --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+		if err := e.ForPeople("matrix add --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
 			return err
 		}
 	}
-	dir, err := e.workDir()
+	dir, err := e.WorkDir()
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	e.warn(warnings)
+	e.Warn(warnings)
 	m.Name, m.Metrics = c.Name, c.Metrics
 	m.Job = api.JobSpec{
 		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: m.Job.Repeat,
@@ -69,7 +69,7 @@ func (c *matrixAdd) Run(ctx context.Context, e *env) error {
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,32 +88,32 @@ type newMatrix struct {
 	Growth   *api.Growth `json:"growth,omitempty"` // when the matrix was there
 }
 
-func printMatrixID(e *env, reply *api.AddMatrixReply) error {
-	if e.structured() {
-		return list(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}}, newMatrixColumns())
+func printMatrixID(e *Env, reply *api.AddMatrixReply) error {
+	if e.Structured() {
+		return List(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}}, newMatrixColumns())
 	}
-	if e.told() {
+	if e.Told() {
 		return nil
 	}
-	_, err := fmt.Fprintln(e.stdout, reply.ID)
+	_, err := fmt.Fprintln(e.Stdout, reply.ID)
 	return err
 }
 
 // printSample shows what a dry run would submit.
-func printSample(e *env, reply *api.AddMatrixReply) error {
+func printSample(e *Env, reply *api.AddMatrixReply) error {
 	for _, cmd := range reply.Sample {
-		if _, err := fmt.Fprintln(e.stdout, view.Clean(cmd)); err != nil {
+		if _, err := fmt.Fprintln(e.Stdout, view.Clean(cmd)); err != nil {
 			return err
 		}
 	}
 	if more := reply.Cells - len(reply.Sample); more > 0 {
-		fmt.Fprintf(e.stdout, "… and %d more\n", more)
+		fmt.Fprintf(e.Stdout, "… and %d more\n", more)
 	}
 	if reply.Growth != nil {
-		e.note("%s of matrix %d would be submitted: %s", view.Counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
+		e.Note("%s of matrix %d would be submitted: %s", view.Counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
 		return nil
 	}
-	e.note("%s would be submitted", view.Counted(reply.Cells, "job"))
+	e.Note("%s would be submitted", view.Counted(reply.Cells, "job"))
 	return nil
 }
 
@@ -123,44 +123,44 @@ type matrixLs struct {
 }
 
 // Run lists the matrices.
-func (c *matrixLs) Run(ctx context.Context, e *env) error {
-	d, err := e.connect(ctx)
+func (c *matrixLs) Run(ctx context.Context, e *Env) error {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	id, name := idOrName(c.Matrix)
-	reply, err := ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
+	id, name := IdOrName(c.Matrix)
+	reply, err := Ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
 		return err
 	}
 	if c.Matrix != "" && len(reply.Matrices) == 0 {
 		return api.Errorf(api.NotFound, "there is no matrix %s", c.Matrix)
 	}
-	if c.Matrix == "" || e.forScripts() {
-		return list(e, reply.Matrices, matrixColumns(e))
+	if c.Matrix == "" || e.ForScripts() {
+		return List(e, reply.Matrices, MatrixColumns(e))
 	}
 	return writeMatrix(e, &reply.Matrices[0])
 }
 
 // writeMatrix prints one matrix with its jobs.
-func writeMatrix(e *env, m *api.Matrix) error {
-	out := fields{e.stdout, 12}
-	out.add(fmt.Sprintf("matrix %d", m.ID), firstNonEmpty(m.Name, m.Class))
-	out.add("class", m.Class)
-	out.add("command", m.Cmd)
+func writeMatrix(e *Env, m *api.Matrix) error {
+	out := Fields{e.Stdout, 12}
+	out.Add(fmt.Sprintf("matrix %d", m.ID), FirstNonEmpty(m.Name, m.Class))
+	out.Add("class", m.Class)
+	out.Add("command", m.Cmd)
 	for _, axis := range m.Vars {
-		out.add(axis.Name, strings.Join(axis.Values, ", "))
+		out.Add(axis.Name, strings.Join(axis.Values, ", "))
 	}
-	out.add("repeats", number0(m.Repeats))
-	out.add("results in", m.CpPath)
-	out.add("metrics in", m.Metrics)
-	out.add("time left", leftText(m.Left))
+	out.Add("repeats", NumberText(m.Repeats))
+	out.Add("results in", m.CpPath)
+	out.Add("metrics in", m.Metrics)
+	out.Add("time left", LeftText(m.Left))
 	if m.Held {
-		out.join("held", firstNonEmpty(m.HeldWhy, "yes"))
+		out.Join("held", FirstNonEmpty(m.HeldWhy, "yes"))
 	}
-	fmt.Fprintln(e.stdout)
-	return writeListing(e.stdout, e, &listing{Jobs: m.Jobs, Counts: m.Counts})
+	fmt.Fprintln(e.Stdout)
+	return WriteListing(e.Stdout, e, &Listing{Jobs: m.Jobs, Counts: m.Counts})
 }
 
 // matrixName names the matrix that a command is about.
@@ -171,34 +171,34 @@ type matrixName struct {
 // matrixToChange is the matrix that a command changes.
 type matrixToChange struct {
 	matrixName
-	changeFlags
+	ChangeFlags
 }
 
 type matrixCancel struct{ matrixToChange }
 
 // Run cancels what is left.
-func (c *matrixCancel) Run(ctx context.Context, e *env) error {
+func (c *matrixCancel) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixCancel})
 }
 
 type matrixRm struct{ matrixToChange }
 
 // Run forgets the matrix.
-func (c *matrixRm) Run(ctx context.Context, e *env) error {
+func (c *matrixRm) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixForget})
 }
 
 type matrixHold struct{ matrixToChange }
 
 // Run holds the matrix.
-func (c *matrixHold) Run(ctx context.Context, e *env) error {
+func (c *matrixHold) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixHold})
 }
 
 type matrixUnhold struct{ matrixToChange }
 
 // Run lets the matrix start.
-func (c *matrixUnhold) Run(ctx context.Context, e *env) error {
+func (c *matrixUnhold) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixUnhold})
 }
 
@@ -211,45 +211,45 @@ type matrixRerun struct {
 }
 
 // Run runs cells again.
-func (c *matrixRerun) Run(ctx context.Context, e *env) error {
+func (c *matrixRerun) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
 }
 
 // change does one thing to the whole matrix, after asking when it concerns many jobs.
-func (c *matrixToChange) change(ctx context.Context, e *env, args api.ChangeMatrixArgs) error {
+func (c *matrixToChange) change(ctx context.Context, e *Env, args api.ChangeMatrixArgs) error {
 	args.Matrix = c.Matrix
-	d, err := e.connect(ctx)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	args.DryRun = true
-	would, err := ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	would, err := Ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
 	if err != nil {
 		return err
 	}
 	if c.DryRun {
-		e.note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
+		e.Note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
 		return nil
 	}
-	if would.Changed > changeLimit && !c.Yes {
+	if would.Changed > ChangeLimit && !c.Yes {
 		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
-		if err := e.sure(ctx, question, e.interactive()); err != nil {
+		if err := e.Sure(ctx, question, e.Interactive()); err != nil {
 			return err
 		}
 	}
 	args.Mutation, args.DryRun = api.Mutation{}, false
-	reply, err := ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	reply, err := Ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
 	if err != nil {
 		return err
 	}
 	if reply.Repeated {
-		e.noteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
+		e.NoteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
 	} else {
-		e.note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+		e.Note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
 	}
 	if len(reply.JIDs) > 0 {
-		return e.printIDs(reply.JIDs)
+		return e.PrintIDs(reply.JIDs)
 	}
 	return nil
 }
@@ -282,8 +282,8 @@ func matrixDone(op string) string {
 
 func newMatrixColumns() []view.Column[newMatrix] {
 	return []view.Column[newMatrix]{
-		onlyCSV("id", func(m newMatrix) string { return fmt.Sprint(m.ID) }),
-		onlyCSV("first_jid", func(m newMatrix) string { return fmt.Sprint(m.FirstJID) }),
-		onlyCSV("cells", func(m newMatrix) string { return fmt.Sprint(m.Cells) }),
+		OnlyCSV("id", func(m newMatrix) string { return fmt.Sprint(m.ID) }),
+		OnlyCSV("first_jid", func(m newMatrix) string { return fmt.Sprint(m.FirstJID) }),
+		OnlyCSV("cells", func(m newMatrix) string { return fmt.Sprint(m.Cells) }),
 	}
 }

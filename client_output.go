@@ -16,80 +16,80 @@ import (
 	"jobserver/view"
 )
 
-// format is how to print: -q is -o id.
-func (e *env) format() view.Format {
-	if e.globals.Quiet {
+// Format is how to print: -q is -o id.
+func (e *Env) Format() view.Format {
+	if e.Globals.Quiet {
 		return view.ID
 	}
-	return view.Format(firstNonEmpty(e.globals.Output, string(view.Table)))
+	return view.Format(FirstNonEmpty(e.Globals.Output, string(view.Table)))
 }
 
-// forScripts tells whether a program reads the output: then a
+// ForScripts tells whether a program reads the output: then a
 // listing is complete, row by row, and nothing is folded.
-func (e *env) forScripts() bool {
-	return e.format() != view.Table && e.format() != view.Wide
+func (e *Env) ForScripts() bool {
+	return e.Format() != view.Table && e.Format() != view.Wide
 }
 
-// structured tells whether the output has fields, rather than only ids.
-func (e *env) structured() bool { return e.forScripts() && e.format() != view.ID }
+// Structured tells whether the output has fields, rather than only ids.
+func (e *Env) Structured() bool { return e.ForScripts() && e.Format() != view.ID }
 
 // given tells whether a flag, in its long form, stands on the command line itself.
-func (e *env) given(flag string) bool {
-	return slices.ContainsFunc(e.words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
+func (e *Env) given(flag string) bool {
+	return slices.ContainsFunc(e.Words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
 }
 
-// forPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
+// ForPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
 // environment's are for what has them.
-func (e *env) forPeople(what, hint string) error {
-	if !e.forScripts() {
+func (e *Env) ForPeople(what, hint string) error {
+	if !e.ForScripts() {
 		return nil
 	}
 	if !e.given("--quiet") && !e.given("--output") {
-		e.globals.Quiet, e.globals.Output = false, ""
+		e.Globals.Quiet, e.Globals.Output = false, ""
 		return nil
 	}
-	flag := "-o " + string(e.format())
-	if e.globals.Quiet {
+	flag := "-o " + string(e.Format())
+	if e.Globals.Quiet {
 		flag = "-q"
 	}
 	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).WithHint("%s", hint)
 }
 
-// list prints a listing in the format that the flags say.
-func list[T any](e *env, rows []T, columns []view.Column[T]) error {
-	return view.Write(e.stdout, view.Options{Format: e.format(), Screen: e.screen}, columns, rows)
+// List prints a listing in the format that the flags say.
+func List[T any](e *Env, rows []T, columns []view.Column[T]) error {
+	return view.Write(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, columns, rows)
 }
 
 // prepare looks at the terminal once the flags are known.
-func (e *env) prepare() {
-	if file, ok := e.stdout.(*os.File); ok {
-		e.screen = view.DetectScreen(file, e.getenv)
+func (e *Env) prepare() {
+	if file, ok := e.Stdout.(*os.File); ok {
+		e.Screen = view.DetectScreen(file, e.Getenv)
 	}
-	switch e.globals.Color {
+	switch e.Globals.Color {
 	case "always":
-		e.screen.Color = true
+		e.Screen.Color = true
 	case "never":
-		e.screen.Color = false
+		e.Screen.Color = false
 	}
 }
 
-// interactive tells whether there is somebody to ask.
-func (e *env) interactive() bool {
-	in, ok := e.stdin.(*os.File)
+// Interactive tells whether there is somebody to ask.
+func (e *Env) Interactive() bool {
+	in, ok := e.Stdin.(*os.File)
 	return ok && term.IsTerminal(int(in.Fd()))
 }
 
-// note tells the user something on stderr, unless -q.
-func (e *env) note(format string, args ...any) {
-	if !e.globals.Quiet {
-		fmt.Fprintf(e.stderr, "%s: %s\n", e.name, fmt.Sprintf(format, args...))
+// Note tells the user something on stderr, unless -q.
+func (e *Env) Note(format string, args ...any) {
+	if !e.Globals.Quiet {
+		fmt.Fprintf(e.Stderr, "%s: %s\n", e.Name, fmt.Sprintf(format, args...))
 	}
 }
 
-// warn prints the daemon's warnings, -q or not: they say that something may not be as meant.
-func (e *env) warn(warnings []string) {
+// Warn prints the daemon's warnings, -q or not: they say that something may not be as meant.
+func (e *Env) Warn(warnings []string) {
 	for _, w := range warnings {
-		fmt.Fprintf(e.stderr, "%s: warning: %s\n", e.name, view.Clean(w))
+		fmt.Fprintf(e.Stderr, "%s: warning: %s\n", e.Name, view.Clean(w))
 	}
 }
 
@@ -98,18 +98,18 @@ type submitted struct {
 	JID uint64 `json:"jid"`
 }
 
-// told says that what a command did has been told in words that name the ids: somebody at a terminal needs
+// Told says that what a command did has been told in words that name the ids: somebody at a terminal needs
 // them no second time, while a script reads them from stdout.
-func (e *env) told() bool { return e.screen.Terminal && !e.forScripts() }
+func (e *Env) Told() bool { return e.Screen.Terminal && !e.ForScripts() }
 
-// printIDs prints the ids of new jobs, one a line.
-func (e *env) printIDs(ids []uint64) error {
-	if e.structured() {
+// PrintIDs prints the ids of new jobs, one a line.
+func (e *Env) PrintIDs(ids []uint64) error {
+	if e.Structured() {
 		rows := make([]submitted, len(ids))
 		for i, id := range ids {
 			rows[i] = submitted{id}
 		}
-		return list(e, rows, []view.Column[submitted]{
+		return List(e, rows, []view.Column[submitted]{
 			{Key: "jid", Value: func(s submitted) string { return fmt.Sprint(s.JID) }, IsID: true},
 		})
 	}
@@ -117,79 +117,79 @@ func (e *env) printIDs(ids []uint64) error {
 	for _, id := range ids {
 		fmt.Fprintln(&text, id)
 	}
-	_, err := io.WriteString(e.stdout, text.String())
+	_, err := io.WriteString(e.Stdout, text.String())
 	return err
 }
 
-// timeText is a time for people on a terminal, else for programs.
-func (e *env) timeText(t time.Time) string {
-	return view.FormatTime(t, e.now(), e.screen.Terminal)
+// TimeText is a time for people on a terminal, else for programs.
+func (e *Env) TimeText(t time.Time) string {
+	return view.FormatTime(t, e.Now(), e.Screen.Terminal)
 }
 
-func (e *env) timePointerText(t *time.Time) string {
+func (e *Env) TimePointerText(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return e.timeText(*t)
+	return e.TimeText(*t)
 }
 
-// paint colours text where colours are wanted.
-func (e *env) paint(style view.Style, text string) string { return style.Paint(text, e.screen.Color) }
+// Paint colours text where colours are wanted.
+func (e *Env) Paint(style view.Style, text string) string { return style.Paint(text, e.Screen.Color) }
 
-// countsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on a narrow terminal
+// CountsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on a narrow terminal
 // the statuses are letters.
-func (e *env) countsLine(c api.Counts, before int) string {
-	counts := viewCounts(c)
+func (e *Env) CountsLine(c api.Counts, before int) string {
+	counts := ViewCounts(c)
 	line := counts.Line()
-	if e.screen.Width > 0 && before+view.Width(view.Paint(line, false)) > e.screen.Width {
+	if e.Screen.Width > 0 && before+view.Width(view.Paint(line, false)) > e.Screen.Width {
 		line = append([]view.Span{{Text: view.Counted(c.Total(), "job") + ": "}}, counts.Short()...)
 	}
-	return view.Paint(line, e.screen.Color)
+	return view.Paint(line, e.Screen.Color)
 }
 
-func viewCounts(c api.Counts) view.Counts {
+func ViewCounts(c api.Counts) view.Counts {
 	return view.Counts{
 		Waiting: c.Waiting, Held: c.Held, Running: c.Running, Copying: c.Copying,
 		Done: c.Done, Failed: c.Failed, Canceled: c.Canceled, Lost: c.Lost,
 	}
 }
 
-func isBrokenPipe(err error) bool {
+func IsBrokenPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// redraw shows a screen in the place of the one before. Off a terminal each is printed below the other.
-func (e *env) redraw(draw func(w io.Writer) error) error {
+// Redraw shows a screen in the place of the one before. Off a terminal each is printed below the other.
+func (e *Env) Redraw(draw func(w io.Writer) error) error {
 	var text strings.Builder
 	if err := draw(&text); err != nil {
 		return err
 	}
 	out := text.String()
-	if e.screen.Terminal {
+	if e.Screen.Terminal {
 		// Home, and each line cleared from its end: without a flash. Then what is left below.
 		out = "\x1b[H" + strings.ReplaceAll(out, "\n", "\x1b[K\n") + "\x1b[J"
 	}
-	_, err := io.WriteString(e.stdout, out)
+	_, err := io.WriteString(e.Stdout, out)
 	return err
 }
 
 // formatted is a command that has formats of its own for -o.
-type formatted interface{ formats() []string }
+type formatted interface{ Formats() []string }
 
 // checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
 // since -o is a flag of all commands, and a plot's is a file.
-func (e *env) checkOutput(c command) error {
+func (e *Env) checkOutput(c Command) error {
 	known := view.Formats()
 	if own, ok := c.(formatted); ok {
-		known = own.formats()
+		known = own.Formats()
 	}
-	if e.globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+	if e.Globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
 		if e.given("--quiet") {
 			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
 		}
-		e.globals.Quiet = false // the config file's is for what has ids
+		e.Globals.Quiet = false // the config file's is for what has ids
 	}
-	format := e.globals.Output
+	format := e.Globals.Output
 	for _, k := range known {
 		if format == k || strings.HasPrefix(k, "FILE.") && strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
 			return nil

@@ -8,24 +8,24 @@ import (
 	"jobserver/view"
 )
 
-// progress is the bar that a waiting command shows on a terminal's stderr.
-type progress struct {
-	e     *env
+// Progress is the bar that a waiting command shows on a terminal's stderr.
+type Progress struct {
+	e     *Env
 	on    bool
 	drawn bool
 	began time.Time
 	ended int // jobs that had ended when it began
 	known bool
-	left  *api.TimeLeft // as the daemon has worked it out, or nil
+	Left  *api.TimeLeft // as the daemon has worked it out, or nil
 }
 
-// newProgress makes a bar. It stays silent with -q, and where nobody looks.
-func newProgress(e *env) *progress {
-	return &progress{e: e, on: e.screen.Terminal && !e.globals.Quiet, began: e.now()}
+// NewProgress makes a bar. It stays silent with -q, and where nobody looks.
+func NewProgress(e *Env) *Progress {
+	return &Progress{e: e, on: e.Screen.Terminal && !e.Globals.Quiet, began: e.Now()}
 }
 
-// show draws the bar anew.
-func (p *progress) show(c api.Counts) {
+// Show draws the bar anew.
+func (p *Progress) Show(c api.Counts) {
 	if !p.on {
 		return
 	}
@@ -37,20 +37,20 @@ func (p *progress) show(c api.Counts) {
 		Done: c.Done, Failed: c.Failed + c.Canceled + c.Lost,
 		Running: c.Running + c.Copying, Waiting: c.Waiting + c.Held,
 	}
-	if p.left != nil {
-		bar.Left = leftText(p.left)
+	if p.Left != nil {
+		bar.Left = LeftText(p.Left)
 	}
-	if passed := p.e.now().Sub(p.began).Seconds(); passed > 0 {
+	if passed := p.e.Now().Sub(p.began).Seconds(); passed > 0 {
 		bar.Rate = float64(ended-p.ended) / passed
 	}
-	fmt.Fprintf(p.e.stderr, "\r%s\x1b[K", view.Paint(bar.Bar(max(p.e.screen.Width-1, 0)), p.e.screen.Color))
+	fmt.Fprintf(p.e.Stderr, "\r%s\x1b[K", view.Paint(bar.Bar(max(p.e.Screen.Width-1, 0)), p.e.Screen.Color))
 	p.drawn = true
 }
 
-// clear takes the bar away, so that what follows begins a line.
-func (p *progress) clear() {
+// Clear takes the bar away, so that what follows begins a line.
+func (p *Progress) Clear() {
 	if p.drawn {
-		fmt.Fprint(p.e.stderr, "\r\x1b[K")
+		fmt.Fprint(p.e.Stderr, "\r\x1b[K")
 		p.drawn = false
 	}
 }

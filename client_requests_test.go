@@ -175,9 +175,9 @@ func TestManyMachines(t *testing.T) {
 		})
 		code := s.run(append([]string{"machine"}, strings.Fields(test.line)...)...)
 		switch want := fmt.Sprintf("error: %s: that is more than 20,", test.asked); {
-		case test.asked == "" && (code != exitDone || !changed):
+		case test.asked == "" && (code != ExitDone || !changed):
 			t.Errorf("%s: exit code %d: %s", test.line, code, s.stderr.String())
-		case test.asked != "" && (code != exitFailed || changed || !strings.Contains(s.stderr.String(), want)):
+		case test.asked != "" && (code != ExitFailed || changed || !strings.Contains(s.stderr.String(), want)):
 			t.Errorf("%s: exit code %d, changed: %v: %s", test.line, code, changed, s.stderr.String())
 		}
 	}
@@ -190,7 +190,7 @@ func TestManySelectors(t *testing.T) {
 	on(s.daemon, "Bulk", func(args *api.BulkArgs) (any, error) {
 		return &api.BulkReply{Total: len(args.Selectors), Changed: len(args.Selectors)}, nil
 	})
-	s.env.stdin = strings.NewReader(strings.Repeat("17\n", n))
+	s.env.Stdin = strings.NewReader(strings.Repeat("17\n", n))
 	if code := s.run("job", "rm", "-", "--yes"); code != 0 {
 		t.Fatal(s.stderr.String())
 	}
@@ -235,7 +235,7 @@ func TestWatch(t *testing.T) {
 		}
 		return &api.EventsReply{Events: []api.Event{{Cursor: args.Since + 1}}}, nil
 	})
-	if code := s.run("ls", "--watch"); code != exitUnavailable {
+	if code := s.run("ls", "--watch"); code != ExitUnavailable {
 		t.Errorf("exit code %d", code)
 	}
 	if diff := cmp.Diff([]uint64{10, 20}, since); diff != "" {
@@ -279,7 +279,7 @@ func TestInterrupted(t *testing.T) {
 			"Status":   func(any) (any, error) { return &api.Status{}, nil },
 			"ListJobs": func(any) (any, error) { return &api.ListJobsReply{}, nil },
 		}
-		if code := run(ctx, s.env, strings.Fields(line)); code != exitInterrupted {
+		if code := run(ctx, s.env, strings.Fields(line)); code != ExitInterrupted {
 			t.Errorf("%s: exit code %d, stderr %s", line, code, s.stderr.String())
 		}
 		if line == "job rm 1" && !strings.Contains(s.stderr.String(), "all of it was done or none") {
@@ -295,7 +295,7 @@ func TestNoPager(t *testing.T) {
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
 		return &api.ListJobsReply{Jobs: []api.Job{{JID: 1, Status: api.StatusDone, Log: "/logs/1.1.out"}}}, nil
 	})
-	if code := s.run("log", "-l", "1"); code != exitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
+	if code := s.run("log", "-l", "1"); code != ExitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
 		t.Errorf("exit code %d, stderr %s", code, s.stderr.String())
 	}
 }

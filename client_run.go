@@ -14,50 +14,50 @@ import (
 	"jobserver/api"
 )
 
-// command is what every leaf of the grammar is.
-type command interface {
-	Run(ctx context.Context, e *env) error
+// Command is what every leaf of the grammar is.
+type Command interface {
+	Run(ctx context.Context, e *Env) error
 }
 
-// execute runs one command line.
-func execute(ctx context.Context, e *env, args []string) error {
+// Run runs one command line.
+func Run(ctx context.Context, e *Env, args []string) error {
 	e.peekOutput(args)
 	args = rootShorthand(args)
-	found, err := findCommand(e.grammar, args)
+	found, err := FindCommand(e.Grammar, args)
 	if err != nil {
 		return err
 	}
-	if !found.leaf {
-		if len(found.path) == 0 && !found.asked {
-			found.path, found.leaf = []string{"job", "ls"}, true
+	if !found.Leaf {
+		if len(found.Path) == 0 && !found.asked {
+			found.Path, found.Leaf = []string{"job", "ls"}, true
 		} else if found.asked {
-			return e.printHelp(e.stdout, found.path)
+			return e.printHelp(e.Stdout, found.Path)
 		} else {
-			return e.groupUsage(found.path)
+			return e.groupUsage(found.Path)
 		}
 	}
 	// What is wrong with the file concerns only commands that need the daemon: help must work without.
 	e.configErr = e.loadConfig()
-	parser, node, err := buildCommand(e, found.path)
+	parser, node, err := BuildCommand(e, found.Path)
 	if err != nil {
 		return err
 	}
-	words := permute(node, found.rest)
+	words := Permute(node, found.Rest)
 	if wantsHelp(words) {
-		return e.printHelp(e.stdout, found.path)
+		return e.printHelp(e.Stdout, found.Path)
 	}
 	if flag := withoutValue(node, words); flag != nil {
-		return usageError(e, found.path, missingValue(flag))
+		return usageError(e, found.Path, missingValue(flag))
 	}
-	if _, err := parser.Parse(append(slices.Clone(found.path), words...)); err != nil {
-		return usageError(e, found.path, err)
+	if _, err := parser.Parse(append(slices.Clone(found.Path), words...)); err != nil {
+		return usageError(e, found.Path, err)
 	}
-	e.globals, e.words = parserGlobals(parser), words
+	e.Globals, e.Words = parserGlobals(parser), words
 	e.findDaemon(words)
 	e.prepare()
-	c := node.Target.Addr().Interface().(command)
+	c := node.Target.Addr().Interface().(Command)
 	if err := e.checkOutput(c); err != nil {
-		return usageError(e, found.path, err)
+		return usageError(e, found.Path, err)
 	}
 	return c.Run(ctx, e)
 }
@@ -82,9 +82,9 @@ func wantsHelp(words []string) bool {
 	return false
 }
 
-// buildCommand builds the parser for one command only: all 80 take longer than the rest of a call.
-func buildCommand(e *env, path []string) (*kong.Kong, *kong.Node, error) {
-	parser, err := newParser(e, prune(e.grammar, path))
+// BuildCommand builds the parser for one command only: all 80 take longer than the rest of a call.
+func BuildCommand(e *Env, path []string) (*kong.Kong, *kong.Node, error) {
+	parser, err := newParser(e, prune(e.Grammar, path))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,17 +99,17 @@ func buildCommand(e *env, path []string) (*kong.Kong, *kong.Node, error) {
 	return parser, node, nil
 }
 
-// buildAll builds the whole grammar, for help, completion and the reference.
-func buildAll(e *env) (*kong.Kong, error) {
-	return newParser(e, e.grammar)
+// BuildAll builds the whole grammar, for help, completion and the reference.
+func BuildAll(e *Env) (*kong.Kong, error) {
+	return newParser(e, e.Grammar)
 }
 
-func newParser(e *env, t reflect.Type) (*kong.Kong, error) {
+func newParser(e *Env, t reflect.Type) (*kong.Kong, error) {
 	return kong.New(reflect.New(t).Interface(),
-		kong.Name(e.name),
+		kong.Name(e.Name),
 		kong.Description("Run experiments on a pool of machines."),
 		kong.NoDefaultHelp(),
-		kong.Writers(e.stdout, e.stderr),
+		kong.Writers(e.Stdout, e.Stderr),
 		kong.Resolvers(configResolver{e}),
 		kong.KindMapper(reflect.String, kong.MapperFunc(asItIs)),
 	)
@@ -148,8 +148,8 @@ func prune(t reflect.Type, path []string) reflect.Type {
 }
 
 // parserGlobals are the global flags as they were parsed.
-func parserGlobals(parser *kong.Kong) globals {
-	return parser.Model.Target.FieldByName("Globals").Interface().(globals)
+func parserGlobals(parser *kong.Kong) Globals {
+	return parser.Model.Target.FieldByName("Globals").Interface().(Globals)
 }
 
 // missingValue says which flag lacks its value. kong's own words for it are about its tokens.
@@ -162,7 +162,7 @@ func missingValue(flag *kong.Flag) error {
 }
 
 // usageError is what kong found wrong with the arguments, with the way to the command's help.
-func usageError(e *env, path []string, err error) error {
+func usageError(e *Env, path []string, err error) error {
 	var own *api.Error
 	if errors.As(err, &own) {
 		return own
@@ -172,7 +172,7 @@ func usageError(e *env, path []string, err error) error {
 		missing = strings.NewReplacer(" ...", "…", "\"", "", "<", "", ">", "").Replace(missing)
 		text = fmt.Sprintf("%s: missing %s", strings.Join(path, " "), missing)
 	}
-	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.name}, path...), "--help"), " "))
+	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.Name}, path...), "--help"), " "))
 	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
 		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
 	}
@@ -180,8 +180,8 @@ func usageError(e *env, path []string, err error) error {
 }
 
 // printHelp explains the command or group at path.
-func (e *env) printHelp(w io.Writer, path []string) error {
-	parser, err := buildAll(e)
+func (e *Env) printHelp(w io.Writer, path []string) error {
+	parser, err := BuildAll(e)
 	if err != nil {
 		return err
 	}
@@ -198,23 +198,23 @@ func (e *env) printHelp(w io.Writer, path []string) error {
 
 // groupUsage tells someone who named a group only what its commands are. It is an error, since a script whose
 // command came out empty shall not pass for one that succeeded.
-func (e *env) groupUsage(path []string) error {
-	if err := e.printHelp(e.stderr, path); err != nil {
+func (e *Env) groupUsage(path []string) error {
+	if err := e.printHelp(e.Stderr, path); err != nil {
 		return err
 	}
-	return exitStatus(exitUsage)
+	return ExitStatus(ExitUsage)
 }
 
-// helpCmd is `jobserver help COMMAND…`.
-type helpCmd struct {
+// Help is `jobserver help COMMAND…`.
+type Help struct {
 	Command []string `arg:"" optional:"" help:"The command's words."`
 }
 
 // Run prints the help of the command that the words name.
-func (c *helpCmd) Run(_ context.Context, e *env) error {
-	found, err := findCommand(e.grammar, c.Command)
+func (c *Help) Run(_ context.Context, e *Env) error {
+	found, err := FindCommand(e.Grammar, c.Command)
 	if err != nil {
 		return err
 	}
-	return e.printHelp(e.stdout, found.path)
+	return e.printHelp(e.Stdout, found.Path)
 }

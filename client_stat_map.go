@@ -22,7 +22,7 @@ type statCell struct {
 }
 
 // mapJobs makes a row of each job, in their order. Mappers are programs, and run in parallel, one per core.
-func mapJobs(ctx context.Context, e *env, c *jobStat, columns []statColumn, jobs []api.Job) ([][]statCell, error) {
+func mapJobs(ctx context.Context, e *Env, c *jobStat, columns []statColumn, jobs []api.Job) ([][]statCell, error) {
 	rows := make([][]statCell, len(jobs))
 	mapped := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.mapBy(c) != "" })
 	if !mapped {
@@ -55,12 +55,12 @@ func plainRow(c *jobStat, columns []statColumn, job *api.Job) []statCell {
 }
 
 // mappedRow is a job's row after the mappers: first those of single columns, then that of the whole job.
-func mappedRow(ctx context.Context, e *env, c *jobStat, columns []statColumn, job *api.Job) ([]statCell, error) {
+func mappedRow(ctx context.Context, e *Env, c *jobStat, columns []statColumn, job *api.Job) ([]statCell, error) {
 	values := map[string]any{}
 	for _, column := range statColumns() {
 		value := column.value(c, job)
 		if program := column.mapBy(c); program != "" {
-			out, err := runMapper(ctx, e, program, []byte(statText(value)))
+			out, err := runMapper(ctx, e, program, []byte(StatText(value)))
 			if err != nil {
 				return nil, fmt.Errorf("map %s: %w", column.name, err)
 			}
@@ -93,7 +93,7 @@ func mappedRow(ctx context.Context, e *env, c *jobStat, columns []statColumn, jo
 
 // mapWhole gives the job to the program as one JSON object, and takes the object that it prints. The keys
 // that it added are columns of their own, in alphabetical order.
-func mapWhole(ctx context.Context, e *env, program string, job *api.Job, values map[string]any) (map[string]any, []string, error) {
+func mapWhole(ctx context.Context, e *Env, program string, job *api.Job, values map[string]any) (map[string]any, []string, error) {
 	given, err := wholeJob(job, values)
 	if err != nil {
 		return nil, nil, err
@@ -142,20 +142,20 @@ func wholeJob(job *api.Job, values map[string]any) (map[string]any, error) {
 		}
 		whole[name] = value
 	}
-	whole["variables"] = statText(values["vars"])
+	whole["variables"] = StatText(values["vars"])
 	whole["start"], whole["end"], whole["cp_results"] = whole["starttime"], whole["endtime"], whole["results_dir"]
 	return whole, nil
 }
 
 // runMapper runs a program, or a shell command line when there is no such program, with the input on its stdin.
-func runMapper(ctx context.Context, e *env, program string, input []byte) ([]byte, error) {
+func runMapper(ctx context.Context, e *Env, program string, input []byte) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program)
 	if _, err := exec.LookPath(program); err != nil {
 		cmd = exec.CommandContext(ctx, "/bin/sh", "-c", program)
 	}
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), e.stderr
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), e.Stderr
 	out, err := cmd.Output()
-	if err != nil && !isBrokenPipe(err) {
+	if err != nil && !IsBrokenPipe(err) {
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
 	return out, nil

@@ -172,7 +172,7 @@ func isPlain(s string) bool {
 func (w *statWriter) record(row []statCell) error {
 	values := make([]string, len(row))
 	for i, cell := range row {
-		values[i] = w.visible(statText(cell.value))
+		values[i] = w.visible(StatText(cell.value))
 	}
 	return w.csv.Write(values)
 }
@@ -183,7 +183,7 @@ func (w *statWriter) text(row []statCell) {
 		if i > 0 {
 			w.out.WriteByte('\t')
 		}
-		w.out.WriteString(w.visible(w.blanks.Replace(statText(cell.value))))
+		w.out.WriteString(w.visible(w.blanks.Replace(StatText(cell.value))))
 	}
 	w.out.WriteByte('\n')
 }

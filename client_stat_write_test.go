@@ -140,10 +140,10 @@ func BenchmarkListing(b *testing.B) {
 		}
 	})
 	b.Run("ls", func(b *testing.B) {
-		e := &env{now: func() time.Time { return time.Unix(1_700_000_000, 0) }}
+		e := &Env{Now: func() time.Time { return time.Unix(1_700_000_000, 0) }}
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := writeListing(io.Discard, e, &listing{Jobs: jobs}); err != nil {
+			if err := WriteListing(io.Discard, e, &Listing{Jobs: jobs}); err != nil {
 				b.Fatal(err)
 			}
 		}

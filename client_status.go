@@ -15,16 +15,16 @@ import (
 type pingCmd struct{}
 
 // Run asks whether the daemon answers.
-func (c *pingCmd) Run(ctx context.Context, e *env) error {
-	began := e.now()
-	if _, err := call[api.Status](ctx, e, "Ping", &api.Empty{}); err != nil {
+func (c *pingCmd) Run(ctx context.Context, e *Env) error {
+	began := e.Now()
+	if _, err := Call[api.Status](ctx, e, "Ping", &api.Empty{}); err != nil {
 		return err
 	}
-	took := e.now().Sub(began)
-	if e.structured() {
-		return list(e, []pong{{OK: true, Seconds: took.Seconds()}}, pongColumns())
+	took := e.Now().Sub(began)
+	if e.Structured() {
+		return List(e, []pong{{OK: true, Seconds: took.Seconds()}}, pongColumns())
 	}
-	_, err := fmt.Fprintf(e.stdout, "OK (%.1f ms)\n", 1000*took.Seconds())
+	_, err := fmt.Fprintf(e.Stdout, "OK (%.1f ms)\n", 1000*took.Seconds())
 	return err
 }
 
@@ -38,31 +38,31 @@ type pong struct {
 type statusCmd struct{}
 
 // Run prints what the daemon is and holds.
-func (c *statusCmd) Run(ctx context.Context, e *env) error {
-	status, err := call[api.Status](ctx, e, "Status", &api.Empty{})
+func (c *statusCmd) Run(ctx context.Context, e *Env) error {
+	status, err := Call[api.Status](ctx, e, "Status", &api.Empty{})
 	if err != nil {
 		return err
 	}
-	if e.forScripts() {
-		return list(e, []api.Status{*status}, statusColumns())
+	if e.ForScripts() {
+		return List(e, []api.Status{*status}, StatusColumns())
 	}
-	out := fields{e.stdout, 16}
-	out.add("version", status.Version)
-	out.add("pid", fmt.Sprint(status.PID))
-	out.add("running since", e.timeText(status.StartedAt))
-	out.add("state directory", status.StateDir)
-	out.add("job logs", status.LogDir)
-	out.add("socket", status.Socket)
-	out.add("driver", status.Driver)
-	out.add("server id", status.ServerID)
-	fmt.Fprintf(e.stdout, "%-16s %s\n", "jobs", e.countsLine(status.Jobs, 17))
-	out.add("matrices", fmt.Sprint(status.Matrices))
-	out.add("machines", machinesText(status.Machines))
+	out := Fields{e.Stdout, 16}
+	out.Add("version", status.Version)
+	out.Add("pid", fmt.Sprint(status.PID))
+	out.Add("running since", e.TimeText(status.StartedAt))
+	out.Add("state directory", status.StateDir)
+	out.Add("job logs", status.LogDir)
+	out.Add("socket", status.Socket)
+	out.Add("driver", status.Driver)
+	out.Add("server id", status.ServerID)
+	fmt.Fprintf(e.Stdout, "%-16s %s\n", "jobs", e.CountsLine(status.Jobs, 17))
+	out.Add("matrices", fmt.Sprint(status.Matrices))
+	out.Add("machines", machinesText(status.Machines))
 	if status.HostFreeBytes > 0 {
-		out.add("free disk", sizeText(status.HostFreeBytes))
+		out.Add("free disk", SizeText(status.HostFreeBytes))
 	}
 	if status.DiskFull {
-		out.add("disk full", "new work is refused until there is room again")
+		out.Add("disk full", "new work is refused until there is room again")
 	}
 	return nil
 }
@@ -88,8 +88,8 @@ func machinesText(byState map[string]int) string {
 type versionCmd struct{}
 
 // Run prints the program's version.
-func (c *versionCmd) Run(_ context.Context, e *env) error {
-	_, err := fmt.Fprintf(e.stdout, "jobserver %s\n", version.String())
+func (c *versionCmd) Run(_ context.Context, e *Env) error {
+	_, err := fmt.Fprintf(e.Stdout, "jobserver %s\n", version.String())
 	return err
 }
 
@@ -101,8 +101,8 @@ type eventsCmd struct {
 }
 
 // Run prints events as they become durable, until it is interrupted.
-func (c *eventsCmd) Run(ctx context.Context, e *env) error {
-	d, err := e.connect(ctx)
+func (c *eventsCmd) Run(ctx context.Context, e *Env) error {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,22 +116,22 @@ func (c *eventsCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	for printed := 0; ; {
-		args := api.EventsArgs{Since: cursor, Max: 1000, Wait: waitPoll}
+		args := api.EventsArgs{Since: cursor, Max: 1000, Wait: WaitPoll}
 		if c.NoWait {
 			args.Wait = 0
 		}
 		if c.Number > 0 {
 			args.Max = min(args.Max, c.Number-printed)
 		}
-		reply, err := ask[api.EventsReply](ctx, d, "Events", &args)
+		reply, err := Ask[api.EventsReply](ctx, d, "Events", &args)
 		if err != nil {
 			return err
 		}
 		switch {
 		case reply.Gap && reply.Cursor < cursor:
-			e.note("there is no event %d yet: the newest is %d, after which it goes on", cursor, reply.Cursor)
+			e.Note("there is no event %d yet: the newest is %d, after which it goes on", cursor, reply.Cursor)
 		case reply.Gap:
-			e.note("older events than the next are no longer kept")
+			e.Note("older events than the next are no longer kept")
 		}
 		if err := print(reply.Events); err != nil {
 			return err
@@ -152,7 +152,7 @@ func (c *eventsCmd) start(ctx context.Context, d Daemon) (uint64, error) {
 	case c.NoWait:
 		return 0, nil
 	}
-	status, err := ask[api.Status](ctx, d, "Status", &api.Empty{})
+	status, err := Ask[api.Status](ctx, d, "Status", &api.Empty{})
 	if err != nil {
 		return 0, err
 	}
@@ -161,15 +161,15 @@ func (c *eventsCmd) start(ctx context.Context, d Daemon) (uint64, error) {
 
 // printer is what prints events as they come, and what ends the listing. One that ends
 // by itself is an array in json; a stream that doesn't can only be an object a line.
-func (c *eventsCmd) printer(e *env) (print func([]api.Event) error, end func() error, err error) {
-	if !e.forScripts() {
+func (c *eventsCmd) printer(e *Env) (print func([]api.Event) error, end func() error, err error) {
+	if !e.ForScripts() {
 		return func(events []api.Event) error { return printEvents(e, events) }, func() error { return nil }, nil
 	}
-	format := e.format()
+	format := e.Format()
 	if format == view.JSON && !c.NoWait && c.Number == 0 {
 		format = view.JSONL
 	}
-	out, err := view.NewPrinter(e.stdout, view.Options{Format: format, Screen: e.screen}, eventColumns(e))
+	out, err := view.NewPrinter(e.Stdout, view.Options{Format: format, Screen: e.Screen}, eventColumns(e))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -183,9 +183,9 @@ func (c *eventsCmd) printer(e *env) (print func([]api.Event) error, end func() e
 }
 
 // printEvents writes events for people, one a line.
-func printEvents(e *env, events []api.Event) error {
+func printEvents(e *Env, events []api.Event) error {
 	for _, event := range events {
-		_, err := fmt.Fprintf(e.stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.timeText(event.At), event.Kind, view.Clean(event.Text))
+		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At), event.Kind, view.Clean(event.Text))
 		if err != nil {
 			return err
 		}
@@ -194,23 +194,23 @@ func printEvents(e *env, events []api.Event) error {
 }
 
 // eventColumns are the fields of an event in CSV. Its id is its cursor.
-func eventColumns(e *env) []view.Column[api.Event] {
-	cursor := onlyCSV("cursor", func(v api.Event) string { return fmt.Sprint(v.Cursor) })
+func eventColumns(e *Env) []view.Column[api.Event] {
+	cursor := OnlyCSV("cursor", func(v api.Event) string { return fmt.Sprint(v.Cursor) })
 	cursor.IsID = true
 	return []view.Column[api.Event]{
 		cursor,
-		onlyCSV("at", func(v api.Event) string { return e.timeText(v.At) }),
-		onlyCSV("kind", func(v api.Event) string { return v.Kind }),
-		onlyCSV("jid", func(v api.Event) string { return known0(v.JID) }),
-		onlyCSV("machine", func(v api.Event) string { return v.Machine }),
-		onlyCSV("status", func(v api.Event) string { return v.Status }),
-		onlyCSV("text", func(v api.Event) string { return v.Text }),
+		OnlyCSV("at", func(v api.Event) string { return e.TimeText(v.At) }),
+		OnlyCSV("kind", func(v api.Event) string { return v.Kind }),
+		OnlyCSV("jid", func(v api.Event) string { return IDText(v.JID) }),
+		OnlyCSV("machine", func(v api.Event) string { return v.Machine }),
+		OnlyCSV("status", func(v api.Event) string { return v.Status }),
+		OnlyCSV("text", func(v api.Event) string { return v.Text }),
 	}
 }
 
 func pongColumns() []view.Column[pong] {
 	return []view.Column[pong]{
-		onlyCSV("ok", func(p pong) string { return fmt.Sprint(p.OK) }),
-		onlyCSV("seconds", func(p pong) string { return fmt.Sprint(p.Seconds) }),
+		OnlyCSV("ok", func(p pong) string { return fmt.Sprint(p.OK) }),
+		OnlyCSV("seconds", func(p pong) string { return fmt.Sprint(p.Seconds) }),
 	}
 }

@@ -95,33 +95,33 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 }
 
 // submitMatrix submits a matrix, or shows what would be submitted, and says what came of it.
-func submitMatrix(ctx context.Context, e *env, d Daemon, args *api.AddMatrixArgs) error {
-	reply, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
+func submitMatrix(ctx context.Context, e *Env, d Daemon, args *api.AddMatrixArgs) error {
+	reply, err := Ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
 	if err != nil {
 		return err
 	}
-	e.warn(reply.Warnings)
+	e.Warn(reply.Warnings)
 	if args.DryRun {
 		return printSample(e, reply)
 	}
-	if !e.forScripts() {
+	if !e.ForScripts() {
 		noteMatrix(e, reply)
 	}
 	return printMatrixID(e, reply)
 }
 
 // noteMatrix says what was submitted.
-func noteMatrix(e *env, reply *api.AddMatrixReply) {
+func noteMatrix(e *Env, reply *api.AddMatrixReply) {
 	g := reply.Growth
 	switch {
 	case reply.Repeated:
-		e.noteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
+		e.NoteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
 	case g == nil:
-		e.note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
+		e.Note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
 	case reply.Cells == 0:
-		e.note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
+		e.Note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
 	default:
-		e.note("matrix %d: %s; %s", reply.ID, view.Counted(reply.Cells, "job"), growthText(g))
+		e.Note("matrix %d: %s; %s", reply.ID, view.Counted(reply.Cells, "job"), growthText(g))
 	}
 }
 

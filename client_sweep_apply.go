@@ -28,9 +28,9 @@ type matrixApply struct {
 }
 
 // Run submits the experiment, or what is missing of it.
-func (c *matrixApply) Run(ctx context.Context, e *env) error {
+func (c *matrixApply) Run(ctx context.Context, e *Env) error {
 	if c.DryRun {
-		if err := e.forPeople("matrix apply --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+		if err := e.ForPeople("matrix apply --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
 			return err
 		}
 	}
@@ -42,8 +42,8 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	e.warn(warnings)
-	d, err := e.connect(ctx)
+	e.Warn(warnings)
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (c *matrixApply) Run(ctx context.Context, e *env) error {
 		// The whole is checked before anything of it is submitted.
 		dry := *args
 		dry.DryRun = true
-		would, err := ask[api.AddMatrixReply](ctx, d, "AddMatrix", &dry)
+		would, err := Ask[api.AddMatrixReply](ctx, d, "AddMatrix", &dry)
 		if err != nil {
 			return err
 		}
@@ -84,14 +84,14 @@ func (c *matrixApply) source(x *grid.Experiment, dir string) codeSource {
 }
 
 // read reads the file, and says where its paths begin.
-func (c *matrixApply) read(e *env) (*grid.Experiment, string, error) {
-	dir, err := e.workDir()
+func (c *matrixApply) read(e *Env) (*grid.Experiment, string, error) {
+	dir, err := e.WorkDir()
 	if err != nil {
 		return nil, "", err
 	}
 	var data []byte
 	if c.File == "-" {
-		data, err = io.ReadAll(e.stdin)
+		data, err = io.ReadAll(e.Stdin)
 	} else {
 		if !filepath.IsAbs(c.File) {
 			dir = filepath.Join(dir, filepath.Dir(c.File))
@@ -112,7 +112,7 @@ func (c *matrixApply) read(e *env) (*grid.Experiment, string, error) {
 	if c.Class != "" {
 		x.Class = c.Class
 	}
-	x.Name = firstNonEmpty(c.Name, x.Name)
+	x.Name = FirstNonEmpty(c.Name, x.Name)
 	if x.Name == "" && c.File != "-" {
 		x.Name = strings.TrimSuffix(filepath.Base(c.File), filepath.Ext(c.File))
 	}
@@ -155,24 +155,24 @@ func (c *matrixApply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, 
 }
 
 // setUp runs the experiment's setup on the machines of its class, once on each.
-func (c *matrixApply) setUp(ctx context.Context, e *env, d Daemon, x *grid.Experiment) error {
+func (c *matrixApply) setUp(ctx context.Context, e *Env, d Daemon, x *grid.Experiment) error {
 	if c.DryRun {
-		e.note("the setup would run on the machines of class %s where it hasn't", x.Class)
+		e.Note("the setup would run on the machines of class %s where it hasn't", x.Class)
 		return nil
 	}
-	reply, err := ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
+	reply, err := Ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true, Steps: x.Setup, Once: !c.Setup,
 	})
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:
-		e.note("machines that join class %s run the setup first", x.Class)
+		e.Note("machines that join class %s run the setup first", x.Class)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	if len(reply.JIDs) > 0 {
-		e.note("%s: %s", view.Counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
+		e.Note("%s: %s", view.Counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (c *codeSource) without() (names []string, err error) {
 
 // pinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
 // anything is submitted.
-func pinCode(ctx context.Context, e *env, d Daemon, source codeSource) (*api.Code, error) {
+func pinCode(ctx context.Context, e *Env, d Daemon, source codeSource) (*api.Code, error) {
 	if source.dir == "" {
 		return nil, nil
 	}
@@ -102,13 +102,13 @@ func pinCode(ctx context.Context, e *env, d Daemon, source codeSource) (*api.Cod
 		}
 		state += " with changes"
 	}
-	e.note("the code is %s, %s: %s", info.Hash[:12], state, view.Counted(info.Files, "file"))
+	e.Note("the code is %s, %s: %s", info.Hash[:12], state, view.Counted(info.Files, "file"))
 	return out, nil
 }
 
 // putCode sends what the daemon doesn't have.
 func putCode(ctx context.Context, d Daemon, args api.PutCodeArgs, r io.Reader) error {
-	reply, err := ask[api.PutCodeReply](ctx, d, "PutCode", &args)
+	reply, err := Ask[api.PutCodeReply](ctx, d, "PutCode", &args)
 	if err != nil || reply.Have {
 		return err
 	}
@@ -120,7 +120,7 @@ func putCode(ctx context.Context, d Daemon, args api.PutCodeArgs, r io.Reader) e
 		piece.Data = make([]byte, codePiece)
 		n, err := io.ReadFull(r, piece.Data)
 		if piece.Data = piece.Data[:n]; n > 0 {
-			if _, err := ask[api.PutCodeReply](ctx, d, "PutCode", &piece); err != nil {
+			if _, err := Ask[api.PutCodeReply](ctx, d, "PutCode", &piece); err != nil {
 				return err
 			}
 			args.Offset += int64(n)
@@ -132,6 +132,6 @@ func putCode(ctx context.Context, d Daemon, args api.PutCodeArgs, r io.Reader) e
 		}
 	}
 	args.Last = true
-	_, err = ask[api.PutCodeReply](ctx, d, "PutCode", &args)
+	_, err = Ask[api.PutCodeReply](ctx, d, "PutCode", &args)
 	return err
 }

@@ -19,8 +19,8 @@ type sweepSource struct {
 }
 
 // load fetches the cells, and says what is wrong with their metrics.
-func (s *sweepSource) load(ctx context.Context, e *env) (*stats.Data, *api.Matrix, error) {
-	d, err := e.connect(ctx)
+func (s *sweepSource) load(ctx context.Context, e *Env) (*stats.Data, *api.Matrix, error) {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -30,7 +30,7 @@ func (s *sweepSource) load(ctx context.Context, e *env) (*stats.Data, *api.Matri
 	var problems []api.Problem
 	var match func(*api.Cell) (bool, error)
 	for from := 0; ; {
-		page, err := ask[api.MatrixCellsReply](ctx, d, "MatrixCells", &api.MatrixCellsArgs{Matrix: s.Matrix, From: from, Metrics: s.Metrics})
+		page, err := Ask[api.MatrixCellsReply](ctx, d, "MatrixCells", &api.MatrixCellsArgs{Matrix: s.Matrix, From: from, Metrics: s.Metrics})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -100,7 +100,7 @@ func statsCell(c *api.Cell) stats.Cell {
 // machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is left of it to
 // the kernel differs between machines that are alike.
 func machineKinds(ctx context.Context, d Daemon) (map[string]string, error) {
-	reply, err := ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
+	reply, err := Ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func machineKinds(ctx context.Context, d Daemon) (map[string]string, error) {
 }
 
 // warnProblems tells of metrics that can't be used, each problem once, with the first of its jobs.
-func warnProblems(e *env, problems []api.Problem) {
+func warnProblems(e *Env, problems []api.Problem) {
 	jobs := map[string][]uint64{}
 	var texts []string
 	for _, p := range problems {
@@ -131,9 +131,9 @@ func warnProblems(e *env, problems []api.Problem) {
 		if n := len(jobs[text]); n > 1 {
 			who += fmt.Sprintf(" and %d more", n-1)
 		}
-		e.warn([]string{who + ": " + text})
+		e.Warn([]string{who + ": " + text})
 	}
 	if n := len(texts) - shown; n > 0 {
-		e.warn([]string{fmt.Sprintf("%d more metrics can't be used", n)})
+		e.Warn([]string{fmt.Sprintf("%d more metrics can't be used", n)})
 	}
 }

@@ -29,14 +29,14 @@ type matrixPlot struct {
 func (c *matrixPlot) formats() []string { return []string{"FILE.svg", "FILE.png", "svg", "png"} }
 
 // Run draws the plot into the file that -o names.
-func (c *matrixPlot) Run(ctx context.Context, e *env) error {
+func (c *matrixPlot) Run(ctx context.Context, e *Env) error {
 	data, matrix, err := c.load(ctx, e)
 	if err != nil {
 		return err
 	}
-	file := e.globals.Output
+	file := e.Globals.Output
 	if file == string(view.Table) {
-		file = fmt.Sprintf("matrix-%s.svg", firstNonEmpty(matrix.Name, fmt.Sprint(matrix.ID)))
+		file = fmt.Sprintf("matrix-%s.svg", FirstNonEmpty(matrix.Name, fmt.Sprint(matrix.ID)))
 	}
 	p := stats.Plot{X: c.X, Y: c.Y, Series: c.Series, Title: c.Title, LogX: c.LogX, LogY: c.LogY, Format: plotFormat(file)}
 	var out bytes.Buffer
@@ -44,15 +44,15 @@ func (c *matrixPlot) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return api.Wrap(api.Usage, err)
 	}
-	e.warn(warnings)
+	e.Warn(warnings)
 	if p.Format == file {
-		_, err := e.stdout.Write(out.Bytes())
+		_, err := e.Stdout.Write(out.Bytes())
 		return err
 	}
 	if err := renameio.WriteFile(file, out.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write the plot: %w", err)
 	}
-	e.note("the plot is in %s", file)
+	e.Note("the plot is in %s", file)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (c *matrixTable) formats() []string {
 }
 
 // Run prints the table.
-func (c *matrixTable) Run(ctx context.Context, e *env) error {
+func (c *matrixTable) Run(ctx context.Context, e *Env) error {
 	q := stats.Query{Rows: names(c.Rows), Cols: names(c.Cols)}
 	if c.Cell != "" {
 		columns, err := stats.ParseColumns(c.Cell)
@@ -54,7 +54,7 @@ func (c *matrixTable) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return api.Wrap(api.Usage, err)
 	}
-	e.warn(table.Warnings)
+	e.Warn(table.Warnings)
 	return writePivot(e, table, matrix)
 }
 
@@ -82,18 +82,18 @@ func defaultRows(d *stats.Data, cols []string) []string {
 }
 
 // writePivot prints the table in the format that the flags say.
-func writePivot(e *env, t *stats.Table, matrix *api.Matrix) error {
-	switch format := string(e.format()); format {
+func writePivot(e *Env, t *stats.Table, matrix *api.Matrix) error {
+	switch format := string(e.Format()); format {
 	case formatMarkdown:
-		return t.WriteMarkdown(e.stdout)
+		return t.WriteMarkdown(e.Stdout)
 	case formatLaTeX:
-		return t.WriteLaTeX(e.stdout)
+		return t.WriteLaTeX(e.Stdout)
 	case string(view.CSV):
-		return t.WriteCSV(e.stdout)
+		return t.WriteCSV(e.Stdout)
 	case string(view.JSON), string(view.JSONL):
-		return view.Write(e.stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
+		return view.Write(e.Stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
 	}
-	e.note("matrix %d %s: %s", matrix.ID, matrix.Name, t.Caption())
+	e.Note("matrix %d %s: %s", matrix.ID, matrix.Name, t.Caption())
 	m := t.Layout(" ± ")
 	columns := make([]view.Column[[]string], len(m.Header))
 	for i, title := range m.Header {
@@ -101,5 +101,5 @@ func writePivot(e *env, t *stats.Table, matrix *api.Matrix) error {
 			Title: view.Clean(title), Key: title, Cell: view.Text(func(row []string) string { return row[i] }), Right: i >= m.LeftCols,
 		}
 	}
-	return list(e, m.Rows, columns)
+	return List(e, m.Rows, columns)
 }

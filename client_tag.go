@@ -15,39 +15,39 @@ type tagNew struct {
 }
 
 // Run makes the tag.
-func (c *tagNew) Run(ctx context.Context, e *env) error {
-	tag, err := call[api.Tag](ctx, e, "NewTag", &api.NewTagArgs{Name: c.Name})
+func (c *tagNew) Run(ctx context.Context, e *Env) error {
+	tag, err := Call[api.Tag](ctx, e, "NewTag", &api.NewTagArgs{Name: c.Name})
 	if err != nil {
 		return err
 	}
-	if e.structured() {
-		return list(e, []api.Tag{*tag}, tagColumns(e))
+	if e.Structured() {
+		return List(e, []api.Tag{*tag}, TagColumns(e))
 	}
-	_, err = fmt.Fprintln(e.stdout, tag.ID)
+	_, err = fmt.Fprintln(e.Stdout, tag.ID)
 	return err
 }
 
 // tagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type tagSet struct {
 	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
-	changeFlags
+	ChangeFlags
 }
 
 // Run tags the jobs.
-func (c *tagSet) Run(ctx context.Context, e *env) error {
+func (c *tagSet) Run(ctx context.Context, e *Env) error {
 	last := len(c.Words) - 1
 	if last < 1 {
 		return api.Errorf(api.Usage, "tag set %s: the tag is missing", c.Words[0]).
-			WithHint("%s tag set JID… TAG", e.name)
+			WithHint("%s tag set JID… TAG", e.Name)
 	}
-	return changeSelected(ctx, e, c.Words[:last], c.changeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+	return changeSelected(ctx, e, c.Words[:last], c.ChangeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
 }
 
 // tagUnset is `tag unset JID…`.
 type tagUnset struct{ jobsToChange }
 
 // Run takes the tags away.
-func (c *tagUnset) Run(ctx context.Context, e *env) error {
+func (c *tagUnset) Run(ctx context.Context, e *Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpUntag})
 }
 
@@ -57,18 +57,18 @@ type tagLs struct {
 }
 
 // Run lists the tags, or a tag's jobs.
-func (c *tagLs) Run(ctx context.Context, e *env) error {
-	d, err := e.connect(ctx)
+func (c *tagLs) Run(ctx context.Context, e *Env) error {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	reply, err := ask[api.ListTagsReply](ctx, d, "ListTags", &api.ListTagsArgs{Tag: c.Tag})
+	reply, err := Ask[api.ListTagsReply](ctx, d, "ListTags", &api.ListTagsArgs{Tag: c.Tag})
 	if err != nil {
 		return err
 	}
-	if c.Tag == "" || e.format() == view.ID || e.format() == view.CSV {
-		return list(e, reply.Tags, tagColumns(e))
+	if c.Tag == "" || e.Format() == view.ID || e.Format() == view.CSV {
+		return List(e, reply.Tags, TagColumns(e))
 	}
 	if len(reply.Tags) == 0 {
 		return api.Errorf(api.NotFound, "there is no tag %s", c.Tag)
@@ -78,10 +78,10 @@ func (c *tagLs) Run(ctx context.Context, e *env) error {
 	if err != nil && api.KindOf(err) != api.NoMatch {
 		return err
 	}
-	if e.forScripts() {
+	if e.ForScripts() {
 		tag.Jobs = found.Jobs
-		return list(e, []api.Tag{tag}, tagColumns(e))
+		return List(e, []api.Tag{tag}, TagColumns(e))
 	}
 	found.Counts = tag.Counts
-	return writeListing(e.stdout, e, found)
+	return WriteListing(e.Stdout, e, found)
 }

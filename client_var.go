@@ -18,12 +18,12 @@ import (
 type varLs struct{}
 
 // Run lists the variables.
-func (c *varLs) Run(ctx context.Context, e *env) error {
-	reply, err := call[api.ListVarsReply](ctx, e, "ListVars", &api.Empty{})
+func (c *varLs) Run(ctx context.Context, e *Env) error {
+	reply, err := Call[api.ListVarsReply](ctx, e, "ListVars", &api.Empty{})
 	if err != nil {
 		return err
 	}
-	return list(e, reply.Vars, varColumns())
+	return List(e, reply.Vars, VarColumns())
 }
 
 // varSet is `var set NAME VALUE`.
@@ -34,7 +34,7 @@ type varSet struct {
 }
 
 // Run sets the variable.
-func (c *varSet) Run(ctx context.Context, e *env) error {
+func (c *varSet) Run(ctx context.Context, e *Env) error {
 	value := c.Value
 	if value == "-" {
 		read, err := readSecret(ctx, e, fmt.Sprintf("value of %s: ", c.Name))
@@ -43,22 +43,22 @@ func (c *varSet) Run(ctx context.Context, e *env) error {
 		}
 		value = read
 	} else if c.Secret {
-		e.note("the value stands in the shell's history and in the list of processes; `%s var set %s - --secret` asks for it", e.name, c.Name)
+		e.Note("the value stands in the shell's history and in the list of processes; `%s var set %s - --secret` asks for it", e.Name, c.Name)
 	}
 	args := api.SetVarArgs{Name: c.Name, Value: value, Secret: c.Secret}
-	_, err := call[api.Empty](ctx, e, "SetVar", &args)
+	_, err := Call[api.Empty](ctx, e, "SetVar", &args)
 	return err
 }
 
 // readSecret asks without echo on a terminal; else it takes all of stdin but its last line end.
-func readSecret(ctx context.Context, e *env, prompt string) (string, error) {
-	if file, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		fmt.Fprint(e.stderr, prompt)
+func readSecret(ctx context.Context, e *Env, prompt string) (string, error) {
+	if file, ok := e.Stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		fmt.Fprint(e.Stderr, prompt)
 		secret, err := readPassword(ctx, int(file.Fd()))
-		fmt.Fprintln(e.stderr)
+		fmt.Fprintln(e.Stderr)
 		return secret, err
 	}
-	data, err := io.ReadAll(io.LimitReader(bufio.NewReader(e.stdin), 1<<20))
+	data, err := io.ReadAll(io.LimitReader(bufio.NewReader(e.Stdin), 1<<20))
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), err
 }
 
@@ -92,13 +92,13 @@ type varUnset struct {
 }
 
 // Run takes the variable away.
-func (c *varUnset) Run(ctx context.Context, e *env) error {
-	d, err := e.connect(ctx)
+func (c *varUnset) Run(ctx context.Context, e *Env) error {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if _, err := ask[api.Empty](ctx, d, "SetVar", &api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
+	if _, err := Ask[api.Empty](ctx, d, "SetVar", &api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
 		return err
 	}
 	return nil

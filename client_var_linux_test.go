@@ -44,7 +44,7 @@ func TestSecretPromptInterrupted(t *testing.T) {
 		}
 	}()
 	var shown bytes.Buffer
-	e := &env{stdin: slave, stderr: &shown}
+	e := &Env{Stdin: slave, Stderr: &shown}
 	if _, err := readSecret(ctx, e, "value: "); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}

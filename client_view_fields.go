@@ -8,32 +8,32 @@ import (
 	"jobserver/view"
 )
 
-// fields is a two-column text: names, and values where there are any.
-type fields struct {
-	w    io.Writer
-	wide int
+// Fields is a two-column text: names, and values where there are any.
+type Fields struct {
+	W     io.Writer
+	Width int
 }
 
-func (f fields) add(name, value string) {
+func (f Fields) Add(name, value string) {
 	if value != "" {
-		fmt.Fprintf(f.w, "%-*s %s\n", f.wide, name, view.Clean(value))
+		fmt.Fprintf(f.W, "%-*s %s\n", f.Width, name, view.Clean(value))
 	}
 }
 
 // list adds one line for each value, the name before the first.
-func (f fields) list(name string, values []string) {
+func (f Fields) list(name string, values []string) {
 	for _, value := range values {
-		f.add(name, value)
+		f.Add(name, value)
 		name = ""
 	}
 }
 
-func (f fields) join(name string, values ...string) {
+func (f Fields) Join(name string, values ...string) {
 	var parts []string
 	for _, value := range values {
 		if value != "" {
 			parts = append(parts, value)
 		}
 	}
-	f.add(name, strings.Join(parts, ", "))
+	f.Add(name, strings.Join(parts, ", "))
 }

@@ -10,46 +10,46 @@ import (
 	"jobserver/view"
 )
 
-// writeWhy prints the sentence, its grounds and what to do.
-func writeWhy(w io.Writer, e *env, why api.WhyReply) {
-	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID, e.paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
+// WriteWhy prints the sentence, its grounds and what to do.
+func WriteWhy(w io.Writer, e *Env, why api.WhyReply) {
+	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID, e.Paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
 	for _, detail := range why.Details {
-		fmt.Fprintf(w, "  %s\n", view.Clean(e.called(detail)))
+		fmt.Fprintf(w, "  %s\n", view.Clean(e.Called(detail)))
 	}
 	if why.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", view.Clean(e.called(why.Hint)))
+		fmt.Fprintf(w, "hint: %s\n", view.Clean(e.Called(why.Hint)))
 	}
 }
 
-// writeJob prints all that is known of a job.
-func writeJob(w io.Writer, e *env, job api.Job) {
-	out := fields{w, 14}
-	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID), view.Paint(jobStatus(&job, e.now()), e.screen.Color))
-	out.add("error", jobError(&job))
-	out.add("class", job.Class)
-	out.add("command", job.Cmd)
+// WriteJob prints all that is known of a job.
+func WriteJob(w io.Writer, e *Env, job api.Job) {
+	out := Fields{w, 14}
+	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID), view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
+	out.Add("error", jobError(&job))
+	out.Add("class", job.Class)
+	out.Add("command", job.Cmd)
 	out.list("setup", job.Steps)
 	if job.CmdRun != job.Cmd {
-		out.add("ran as", job.CmdRun)
+		out.Add("ran as", job.CmdRun)
 	}
 	out.list("variables", assignments(job.Vars))
 	out.list("environment", assignments(job.Env))
 	if job.Matrix != 0 {
-		out.add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, statText(knownMaybe(job.Cell))))
+		out.Add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, StatText(KnownMaybe(job.Cell))))
 	}
-	out.add("tag", firstNonEmpty(job.TagName, known0(job.Tag)))
-	out.add("priority", number0(job.Priority))
-	out.add("submitted", e.timeText(job.SubmittedAt))
-	out.add("not before", e.timePointerText(job.NotBefore))
+	out.Add("tag", FirstNonEmpty(job.TagName, IDText(job.Tag)))
+	out.Add("priority", NumberText(job.Priority))
+	out.Add("submitted", e.TimeText(job.SubmittedAt))
+	out.Add("not before", e.TimePointerText(job.NotBefore))
 	if job.TimeoutSeconds > 0 {
-		out.add("time limit", secondsText(job.TimeoutSeconds))
+		out.Add("time limit", secondsText(job.TimeoutSeconds))
 	}
-	out.add("retries", retriesText(&job))
-	out.add("restart of", known0(job.RestartOf))
+	out.Add("retries", retriesText(&job))
+	out.Add("restart of", IDText(job.RestartOf))
 	writeResults(out, &job)
 	for _, attempt := range job.Attempts {
 		fmt.Fprintln(w)
-		writeAttempt(fields{w, 14}, e, attempt)
+		writeAttempt(Fields{w, 14}, e, attempt)
 	}
 }
 
@@ -64,18 +64,18 @@ func retriesText(job *api.Job) string {
 	return ""
 }
 
-func writeResults(out fields, job *api.Job) {
+func writeResults(out Fields, job *api.Job) {
 	switch {
 	case job.CpPath != "":
-		out.join("results", firstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
+		out.Join("results", FirstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
 	case job.Unwanted():
-		out.add("results", "named, but not copied: no CP_PATH was given")
+		out.Add("results", "named, but not copied: no CP_PATH was given")
 	}
 	out.list("  on machine", job.Results)
-	out.add("  on host", firstNonEmpty(job.ResultsDir, job.CpPath))
+	out.Add("  on host", FirstNonEmpty(job.ResultsDir, job.CpPath))
 }
 
-func writeAttempt(out fields, e *env, a api.Attempt) {
+func writeAttempt(out Fields, e *Env, a api.Attempt) {
 	ended := ""
 	switch {
 	case a.Signal != "":
@@ -83,18 +83,18 @@ func writeAttempt(out fields, e *env, a api.Attempt) {
 	case a.ExitCode.Set:
 		ended = fmt.Sprintf("exit code %d", a.ExitCode.Value)
 	}
-	out.join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
-	out.add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
-	out.add("  sent", e.timeText(a.DispatchedAt))
-	out.add("  started", e.timePointerText(a.StartedAt))
-	out.add("  ended", e.timePointerText(a.EndedAt))
+	out.Join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
+	out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
+	out.Add("  sent", e.TimeText(a.DispatchedAt))
+	out.Add("  started", e.TimePointerText(a.StartedAt))
+	out.Add("  ended", e.TimePointerText(a.EndedAt))
 	if a.DurationSeconds > 0 {
-		out.join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds), sizeText(a.MaxRSSBytes))
+		out.Join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds), SizeText(a.MaxRSSBytes))
 	}
-	out.add("  log", a.Log)
-	out.add("  stderr", a.ErrLog)
+	out.Add("  log", a.Log)
+	out.Add("  stderr", a.ErrLog)
 	if a.LogDropped > 0 {
-		out.add("  dropped", sizeText(a.LogDropped)+" of its log")
+		out.Add("  dropped", SizeText(a.LogDropped)+" of its log")
 	}
 }
 

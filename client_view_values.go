@@ -9,8 +9,8 @@ import (
 	"jobserver/api"
 )
 
-// known is the value, or nil for one that says nothing.
-func known[T comparable](value T) any {
+// Known is the value, or nil for one that says nothing.
+func Known[T comparable](value T) any {
 	var zero T
 	if value == zero {
 		return nil
@@ -18,36 +18,36 @@ func known[T comparable](value T) any {
 	return value
 }
 
-func knownMaybe[T any](value api.Maybe[T]) any {
+func KnownMaybe[T any](value api.Maybe[T]) any {
 	if !value.Set {
 		return nil
 	}
 	return value.Value
 }
 
-func knownList(values []string) any {
+func KnownList(values []string) any {
 	if len(values) == 0 {
 		return nil
 	}
 	return values
 }
 
-func knownMap(values map[string]string) any {
+func KnownMap(values map[string]string) any {
 	if len(values) == 0 {
 		return nil
 	}
 	return values
 }
 
-func knownTime(t *time.Time) any {
+func KnownTime(t *time.Time) any {
 	if t == nil || t.IsZero() {
 		return nil
 	}
 	return t.Format(time.RFC3339)
 }
 
-// statText is a value as text: what has no text of its own is JSON.
-func statText(value any) string {
+// StatText is a value as text: what has no text of its own is JSON.
+func StatText(value any) string {
 	switch v := value.(type) {
 	case nil:
 		return ""
@@ -63,14 +63,14 @@ func statText(value any) string {
 	return string(text)
 }
 
-func known0(id uint64) string {
+func IDText(id uint64) string {
 	if id == 0 {
 		return ""
 	}
 	return fmt.Sprint(id)
 }
 
-func number0(n int) string {
+func NumberText(n int) string {
 	if n == 0 {
 		return ""
 	}

@@ -11,14 +11,14 @@ import (
 type matrixWhy struct{ matrixName }
 
 // Run groups the failures of the matrix.
-func (c *matrixWhy) Run(ctx context.Context, e *env) error {
-	d, err := e.connect(ctx)
+func (c *matrixWhy) Run(ctx context.Context, e *Env) error {
+	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	id, name := idOrName(c.Matrix)
-	found, err := ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
+	id, name := IdOrName(c.Matrix)
+	found, err := Ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
 		return err
 	}

@@ -18,29 +18,29 @@ import (
 // commandWords finds the command that args name: the fields of the grammar that lead to it, and the
 // arguments that are left when its words are taken out. Global flags may stand before and between the words.
 type commandWords struct {
-	path  []string // names of the commands, from the root
-	leaf  bool     // path ends at a command that can run
-	rest  []string // everything else, in order
+	Path  []string // names of the commands, from the root
+	Leaf  bool     // path ends at a command that can run
+	Rest  []string // everything else, in order
 	asked bool     // for help
 }
 
-// findCommand walks the grammar along the words of args. It stops at the first command that has no
+// FindCommand walks the grammar along the words of args. It stops at the first command that has no
 // commands below it; what follows is that command's own.
-func findCommand(root reflect.Type, args []string) (commandWords, error) {
+func FindCommand(root reflect.Type, args []string) (commandWords, error) {
 	var found commandWords
-	valued := valuedFlags(reflect.TypeFor[globals]())
+	valued := valuedFlags(reflect.TypeFor[Globals]())
 	at := root
 	for i := 0; i < len(args); i++ {
 		word := args[i]
 		switch {
 		case word == "--":
-			found.rest = append(found.rest, args[i:]...)
+			found.Rest = append(found.Rest, args[i:]...)
 			return found, nil
 		case strings.HasPrefix(word, "-") && word != "-":
-			found.rest = append(found.rest, word)
+			found.Rest = append(found.Rest, word)
 			if valued[canonicalFlag(word)] && !strings.Contains(word, "=") && i+1 < len(args) {
 				i++
-				found.rest = append(found.rest, args[i])
+				found.Rest = append(found.Rest, args[i])
 			}
 			if word == "-h" || word == "--help" {
 				found.asked = true
@@ -49,14 +49,14 @@ func findCommand(root reflect.Type, args []string) (commandWords, error) {
 		}
 		field, ok := commandField(at, word)
 		if !ok {
-			return found, unknownCommand(at, found.path, word)
+			return found, unknownCommand(at, found.Path, word)
 		}
 		name, _, _ := commandNames(field)
-		found.path = append(found.path, name)
+		found.Path = append(found.Path, name)
 		at = field.Type
 		if !isGroup(at) {
-			found.leaf = true
-			found.rest = append(found.rest, args[i+1:]...)
+			found.Leaf = true
+			found.Rest = append(found.Rest, args[i+1:]...)
 			return found, nil
 		}
 	}
@@ -168,9 +168,9 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 	return err.WithHint("the commands are: %s", strings.Join(names, ", "))
 }
 
-// permute puts a command's arguments into the order that kong takes: flags in their long form with
+// Permute puts a command's arguments into the order that kong takes: flags in their long form with
 // their values, then "--", then positionals. Unknown flags stay as they are, for kong to report.
-func permute(node *kong.Node, args []string) []string {
+func Permute(node *kong.Node, args []string) []string {
 	known := knownFlags(node)
 	var flags, positionals []string
 	for i := 0; i < len(args); i++ {
@@ -308,8 +308,8 @@ func (t flagTable) take(flags *[]string, flag *kong.Flag, next []string) int {
 	return taken
 }
 
-// idOrName tells an id from a name.
-func idOrName(word string) (uint64, string) {
+// IdOrName tells an id from a name.
+func IdOrName(word string) (uint64, string) {
 	if id, err := strconv.ParseUint(word, 10, 64); err == nil {
 		return id, ""
 	}

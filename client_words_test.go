@@ -41,16 +41,16 @@ func TestPermute(t *testing.T) {
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			args := strings.Fields(test.line)
-			found, err := findCommand(reflect.TypeFor[grammar](), args)
+			found, err := FindCommand(reflect.TypeFor[grammar](), args)
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := newSession(t)
-			_, node, err := buildCommand(s.env, found.path)
+			_, node, err := BuildCommand(s.env, found.Path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, strings.Join(permute(node, found.rest), " ")); diff != "" {
+			if diff := cmp.Diff(test.want, strings.Join(Permute(node, found.Rest), " ")); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -61,7 +61,7 @@ func TestPermute(t *testing.T) {
 // is built for a call to the whole.
 func TestWholeGrammar(t *testing.T) {
 	s := newSession(t)
-	parser, err := buildAll(s.env)
+	parser, err := BuildAll(s.env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestWholeGrammar(t *testing.T) {
 			return
 		}
 		leaves++
-		_, part, err := buildCommand(s.env, path)
+		_, part, err := BuildCommand(s.env, path)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			return
@@ -83,7 +83,7 @@ func TestWholeGrammar(t *testing.T) {
 		if diff := cmp.Diff(flagNames(node), flagNames(part)); diff != "" {
 			t.Errorf("%s has other flags when it is built alone: %s", path, diff)
 		}
-		if _, ok := part.Target.Addr().Interface().(command); !ok {
+		if _, ok := part.Target.Addr().Interface().(Command); !ok {
 			t.Errorf("%s has no Run", path)
 		}
 		if node.Help == "" {
@@ -113,10 +113,10 @@ func TestForPeople(t *testing.T) {
 		words   []string
 		refuses bool
 	}{{nil, false}, {[]string{"--watch"}, false}, {[]string{"--quiet"}, true}, {[]string{"--output", "jsonl"}, true}, {[]string{"--output=jsonl"}, true}} {
-		e := &env{words: test.words, globals: globals{Quiet: true, Output: "jsonl"}}
-		err := e.forPeople("job ls --watch", "hint")
-		if (err != nil) != test.refuses || err == nil && e.forScripts() {
-			t.Errorf("%q: %v, and then the format is %s", test.words, err, e.format())
+		e := &Env{Words: test.words, Globals: Globals{Quiet: true, Output: "jsonl"}}
+		err := e.ForPeople("job ls --watch", "hint")
+		if (err != nil) != test.refuses || err == nil && e.ForScripts() {
+			t.Errorf("%q: %v, and then the format is %s", test.words, err, e.Format())
 		}
 	}
 }
@@ -124,11 +124,11 @@ func TestForPeople(t *testing.T) {
 // TestBytes gives a command bytes that are no characters.
 func TestBytes(t *testing.T) {
 	const word = "echo \xff\xfe"
-	parser, node, err := buildCommand(newSession(t).env, []string{"add"})
+	parser, node, err := BuildCommand(newSession(t).env, []string{"add"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(append([]string{"add"}, permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
+	if _, err := parser.Parse(append([]string{"add"}, Permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
 		t.Fatal(err)
 	}
 	if c := node.Target.Addr().Interface().(*jobAdd); c.Cmd != word || c.Env["A"] != "\xff" {
@@ -161,9 +161,9 @@ func TestUsageErrors(t *testing.T) {
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			s := newSession(t)
-			err := execute(t.Context(), s.env, strings.Fields(test.line))
-			if got := exitCode(api.KindOf(err)); err == nil || got != exitUsage {
-				t.Fatalf("error %v with exit code %d, want %d", err, got, exitUsage)
+			err := Run(t.Context(), s.env, strings.Fields(test.line))
+			if got := exitCode(api.KindOf(err)); err == nil || got != ExitUsage {
+				t.Fatalf("error %v with exit code %d, want %d", err, got, ExitUsage)
 			}
 			if got := err.Error() + " | " + api.HintOf(err); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
@@ -175,7 +175,7 @@ func TestUsageErrors(t *testing.T) {
 // TestErrorForms holds the two forms of an error.
 func TestErrorForms(t *testing.T) {
 	s := newSession(t)
-	if code := s.run("lss"); code != exitUsage || s.stderr.String() != "j: error: there is no command \"lss\"\nj: hint: did you mean \"ls\"?\n" {
+	if code := s.run("lss"); code != ExitUsage || s.stderr.String() != "j: error: there is no command \"lss\"\nj: hint: did you mean \"ls\"?\n" {
 		t.Errorf("exit code %d, stderr %q", code, s.stderr.String())
 	}
 	for _, line := range []string{"lss -o json", "-ojson lss", "--output=jsonl lss"} {
@@ -206,15 +206,15 @@ func FuzzPermute(f *testing.F) {
 	f.Add("machine\x00setup\x00-m\x00é\x00--\x00--")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, "\x00")
-		found, err := findCommand(reflect.TypeFor[grammar](), args)
-		if err != nil || !found.leaf || found.path[0] == "serve" || found.path[0] == "demo" {
+		found, err := FindCommand(reflect.TypeFor[grammar](), args)
+		if err != nil || !found.Leaf || found.Path[0] == "serve" || found.Path[0] == "demo" {
 			return
 		}
-		parser, node, err := buildCommand(newSession(t).env, found.path)
+		parser, node, err := BuildCommand(newSession(t).env, found.Path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Whatever stands in the line, it is parsed or refused, and a flag's value never becomes a flag.
-		_, _ = parser.Parse(append(found.path, permute(node, found.rest)...))
+		_, _ = parser.Parse(append(found.Path, Permute(node, found.Rest)...))
 	})
 }

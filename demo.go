@@ -24,7 +24,7 @@ type DemoCmd struct {
 }
 
 // Run shows the whole story.
-func (c *DemoCmd) Run(ctx context.Context, e *env) error {
+func (c *DemoCmd) Run(ctx context.Context, e *Env) error {
 	return runDemo(ctx, e, *c)
 }
 
@@ -41,7 +41,7 @@ echo "RESULTS: $JOBSERVER_SCRATCH/sizes.csv"`
 // runDemo shows the whole story on this computer alone: a real daemon on a private socket, two machines that
 // are set up, a matrix, its results. It uses no other path than the real one: every line that it shows is a
 // command that a user could type.
-func runDemo(ctx context.Context, e *env, c DemoCmd) (err error) {
+func runDemo(ctx context.Context, e *Env, c DemoCmd) (err error) {
 	if c.Dir == "" {
 		c.Dir = "jobserver-demo"
 	}
@@ -58,7 +58,7 @@ func runDemo(ctx context.Context, e *env, c DemoCmd) (err error) {
 	}
 	d := &demo{env: e, dir: c.Dir, state: state}
 	if c.Keep {
-		defer fmt.Fprintf(e.stderr, "the daemon's state is kept in %s\n", state)
+		defer fmt.Fprintf(e.Stderr, "the daemon's state is kept in %s\n", state)
 	} else {
 		defer os.RemoveAll(state)
 	}
@@ -71,7 +71,7 @@ func runDemo(ctx context.Context, e *env, c DemoCmd) (err error) {
 
 // demo is the daemon that the demo runs, and where things are.
 type demo struct {
-	env        *env
+	env        *Env
 	dir, state string
 	daemon     *exec.Cmd
 	ended      chan error
@@ -131,7 +131,7 @@ func (d *demo) stop() error {
 
 func (d *demo) socket() string { return filepath.Join(d.state, "socket") }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.env.stdout, format+"\n", args...) }
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.env.Stdout, format+"\n", args...) }
 
 // j runs a command of the client, and shows it as a user would have typed it.
 func (d *demo) j(ctx context.Context, args ...string) error {
@@ -143,8 +143,8 @@ func (d *demo) j(ctx context.Context, args ...string) error {
 	}
 	d.say("\n$ j %s", strings.Join(shown, " "))
 	e := *d.env
-	e.name = "j"
-	e.globals = globals{}
+	e.Name = "j"
+	e.Globals = Globals{}
 	if code := run(ctx, &e, append([]string{"--socket", d.socket()}, args...)); code != 0 {
 		return api.Errorf(api.Internal, "the demo's command ended with %d", code)
 	}

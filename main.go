@@ -32,18 +32,18 @@ func main() {
 			os.Exit(agent.SuperviseMain(os.Args[2:]))
 		}
 	}
-	e := &env{
-		name:   filepath.Base(os.Args[0]),
-		stdin:  os.Stdin,
-		stdout: os.Stdout,
-		stderr: os.Stderr,
-		getenv: os.Getenv,
-		now:    time.Now,
+	e := &Env{
+		Name:   filepath.Base(os.Args[0]),
+		Stdin:  os.Stdin,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		Getenv: os.Getenv,
+		Now:    time.Now,
 
-		grammar: reflect.TypeFor[grammar](),
+		Grammar: reflect.TypeFor[grammar](),
 	}
 	if completion.Asked(os.Getenv) {
-		os.Exit(complete(e, os.Args[1:]))
+		os.Exit(Complete(e, os.Args[1:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, e, os.Args[1:])
@@ -52,19 +52,19 @@ func main() {
 }
 
 // run is the whole program but for the process: it runs one command line and gives its exit code.
-func run(ctx context.Context, e *env, args []string) int {
-	err := execute(ctx, e, args)
+func run(ctx context.Context, e *Env, args []string) int {
+	err := Run(ctx, e, args)
 	if err == nil {
-		return exitDone
+		return ExitDone
 	}
 	if ctx.Err() != nil && api.KindOf(err) == api.Canceled {
-		return exitInterrupted
+		return ExitInterrupted
 	}
-	var status exitStatus
+	var status ExitStatus
 	if errors.As(err, &status) {
 		return int(status)
 	}
-	e.reportError(err)
+	e.ReportError(err)
 	return exitCode(api.KindOf(err))
 }
 
@@ -72,19 +72,19 @@ func run(ctx context.Context, e *env, args []string) int {
 func exitCode(kind api.Kind) int {
 	switch kind {
 	case api.Usage, api.Invalid:
-		return exitUsage
+		return ExitUsage
 	case api.NotFound, api.NoMatch:
-		return exitNotFound
+		return ExitNotFound
 	case api.Unavailable:
-		return exitUnavailable
+		return ExitUnavailable
 	case api.Incompatible:
-		return exitIncompatible
+		return ExitIncompatible
 	case api.Timeout:
-		return exitTimeout
+		return ExitTimeout
 	case api.Canceled:
-		return exitInterrupted
+		return ExitInterrupted
 	case api.Conflict, api.Confirm, api.Denied, api.Full, api.TooLarge, api.OutcomeUnknown, api.Internal:
-		return exitFailed
+		return ExitFailed
 	}
-	return exitFailed // kinds that a newer daemon knows
+	return ExitFailed // kinds that a newer daemon knows
 }

@@ -75,7 +75,7 @@ func on[Args any](f *fakeDaemon, method string, answer func(*Args) (any, error))
 
 // session is a command line in process, with a fake daemon.
 type session struct {
-	env    *env
+	env    *Env
 	daemon *fakeDaemon
 	stdout bytes.Buffer
 	stderr bytes.Buffer
@@ -86,12 +86,12 @@ func newSession(t *testing.T) *session {
 	s := &session{daemon: &fakeDaemon{t: t, answers: map[string]func(any) (any, error){}}}
 	home := t.TempDir()
 	vars := map[string]string{"HOME": home}
-	s.env = &env{
-		name: "j", stdin: strings.NewReader(""), stdout: &s.stdout, stderr: &s.stderr,
-		getenv:  func(name string) string { return vars[name] },
-		now:     func() time.Time { return testNow },
-		grammar: reflect.TypeFor[grammar](),
-		dial:    func(context.Context) (Daemon, error) { return s.daemon, nil },
+	s.env = &Env{
+		Name: "j", Stdin: strings.NewReader(""), Stdout: &s.stdout, Stderr: &s.stderr,
+		Getenv:  func(name string) string { return vars[name] },
+		Now:     func() time.Time { return testNow },
+		Grammar: reflect.TypeFor[grammar](),
+		Dial:    func(context.Context) (Daemon, error) { return s.daemon, nil },
 	}
 	return s
 }
@@ -118,15 +118,15 @@ func asked[Args any](t *testing.T, s *session, method string) Args {
 }
 
 // screens draws something at all widths, with colours and without, as one text.
-func screens(t *testing.T, s *session, draw func(io.Writer, *env) error) string {
+func screens(t *testing.T, s *session, draw func(io.Writer, *Env) error) string {
 	t.Helper()
 	var all strings.Builder
 	for _, width := range []int{60, 80, 120, 200} {
 		for _, color := range []bool{false, true} {
 			e := *s.env
-			e.screen = view.Screen{Terminal: true, Width: width, Color: color}
+			e.Screen = view.Screen{Terminal: true, Width: width, Color: color}
 			var out bytes.Buffer
-			e.stdout = &out
+			e.Stdout = &out
 			if err := draw(&out, &e); err != nil {
 				t.Fatal(err)
 			}

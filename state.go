@@ -29,11 +29,11 @@ type stateDirFlag struct {
 	StateDir string `name:"state-dir" placeholder:"DIR" predictor:"dir" help:"The state directory; $XDG_STATE_HOME/jobserver by default."`
 }
 
-func (f stateDirFlag) dir(e *env) (string, error) {
+func (f stateDirFlag) dir(e *Env) (string, error) {
 	if f.StateDir != "" {
 		return f.StateDir, nil
 	}
-	return e.stateDir()
+	return e.StateDir()
 }
 
 // stateCheck is `state check`.
@@ -48,7 +48,7 @@ type fileCheck struct {
 }
 
 // Run reads every file, and rebuilds the state from them.
-func (c *stateCheck) Run(_ context.Context, e *env) error {
+func (c *stateCheck) Run(_ context.Context, e *Env) error {
 	dir, err := c.dir(e)
 	if err != nil {
 		return err
@@ -64,14 +64,14 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 	for _, file := range report.Files {
 		files = append(files, checkOf(dir, file))
 	}
-	if err := list(e, files, fileColumns()); err != nil {
+	if err := List(e, files, fileColumns()); err != nil {
 		return err
 	}
 	for _, notice := range report.Notices {
-		e.note("%s", notice)
+		e.Note("%s", notice)
 	}
 	if report.Running {
-		e.note("a daemon has this state open: its newest file is still being written")
+		e.Note("a daemon has this state open: its newest file is still being written")
 	}
 	if report.Err != nil {
 		return refusedStart(dir, &report)
@@ -83,7 +83,7 @@ func (c *stateCheck) Run(_ context.Context, e *env) error {
 	if !report.Sound() {
 		return api.Errorf(api.Internal, "a start would succeed, but some files are damaged")
 	}
-	e.note("sound: %s, the last is %d", view.Counted(stateTotal(state), "job"), state.NextID()-1)
+	e.Note("sound: %s, the last is %d", view.Counted(stateTotal(state), "job"), state.NextID()-1)
 	return nil
 }
 
@@ -138,7 +138,7 @@ func stateTotal(state *sched.State) int {
 }
 
 func fileColumns() []view.Column[fileCheck] {
-	name := plain("File", "file", func(f fileCheck) string { return f.File })
+	name := Plain("File", "file", func(f fileCheck) string { return f.File })
 	name.IsID = true
 	return []view.Column[fileCheck]{name,
 		{Title: "Size", Key: "bytes", Right: true, Value: func(f fileCheck) string { return fmt.Sprint(f.Bytes) },
@@ -167,7 +167,7 @@ type exported struct {
 
 // Run prints what the state holds: variables without secrets'
 // values, machines, tags, matrices, and all jobs by id.
-func (c *stateExport) Run(ctx context.Context, e *env) error {
+func (c *stateExport) Run(ctx context.Context, e *Env) error {
 	dir, err := c.dir(e)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (c *stateExport) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return fmt.Errorf("export the state: %w", err)
 	}
-	out := bufio.NewWriter(e.stdout)
+	out := bufio.NewWriter(e.Stdout)
 	put := func(one exported) error { return view.WriteObject(out, view.JSONL, one) }
 	if err := exportTables(state, put); err != nil {
 		return err
