@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"jobserver/cli"
+
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 )
@@ -20,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files and docs/cli.md 
 // TestReference holds docs/cli.md and docs/jobserver.1 to the grammar,
 // and the table of JSON fields to the types that are printed.
 func TestReference(t *testing.T) {
-	parser, err := BuildAll(&Env{
+	parser, err := cli.BuildAll(&cli.Env{
 		Name: "jobserver", Getenv: func(string) string { return "" },
 		Grammar: reflect.TypeFor[grammar](),
 	})
@@ -28,7 +30,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/sweep.go", "client_output.go", "client_matrix.go", "client_status.go", "state.go", "stats/render.go",
+		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/add.go", "cli/server/status.go", "state.go", "stats/render.go",
 	}, []string{
 		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup", "CopyFailures", "FailureCount", "Machine", "MachineCheck",
 		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable", "Event", "Status", "pong", "fileCheck", "exported",
@@ -246,7 +248,7 @@ func manPage(app *kong.Application) string {
 func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	for _, f := range flags {
 		if !f.Hidden {
-			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(FirstNonEmpty(f.Help, "See --mapper.")))
+			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(cli.FirstNonEmpty(f.Help, "See --mapper.")))
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/cli"
 	"jobserver/ssh"
 	"jobserver/ssh/sshtest"
 )
@@ -45,8 +46,8 @@ func TestHost(t *testing.T) {
 	}{
 		{"--host lab ping", 0, "OK"},
 		{"--host lab --socket " + named + " ping", 0, "OK"},
-		{"--host lab --socket /no/where ping", ExitUnavailable, "is it running there?"},
-		{"--host nosuch.invalid ping", ExitUnavailable, "nosuch.invalid"},
+		{"--host lab --socket /no/where ping", cli.ExitUnavailable, "is it running there?"},
+		{"--host nosuch.invalid ping", cli.ExitUnavailable, "nosuch.invalid"},
 		{"--host far ping", 0, "OK"},
 	} {
 		if got := s.run(strings.Fields(test.line)...); got != test.code || !strings.Contains(s.stdout.String()+s.stderr.String(), test.want) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
+	"jobserver/cli"
 )
 
 // TestRequests holds what the flags ask the daemon for.
@@ -175,9 +176,9 @@ func TestManyMachines(t *testing.T) {
 		})
 		code := s.run(append([]string{"machine"}, strings.Fields(test.line)...)...)
 		switch want := fmt.Sprintf("error: %s: that is more than 20,", test.asked); {
-		case test.asked == "" && (code != ExitDone || !changed):
+		case test.asked == "" && (code != cli.ExitDone || !changed):
 			t.Errorf("%s: exit code %d: %s", test.line, code, s.stderr.String())
-		case test.asked != "" && (code != ExitFailed || changed || !strings.Contains(s.stderr.String(), want)):
+		case test.asked != "" && (code != cli.ExitFailed || changed || !strings.Contains(s.stderr.String(), want)):
 			t.Errorf("%s: exit code %d, changed: %v: %s", test.line, code, changed, s.stderr.String())
 		}
 	}
@@ -235,7 +236,7 @@ func TestWatch(t *testing.T) {
 		}
 		return &api.EventsReply{Events: []api.Event{{Cursor: args.Since + 1}}}, nil
 	})
-	if code := s.run("ls", "--watch"); code != ExitUnavailable {
+	if code := s.run("ls", "--watch"); code != cli.ExitUnavailable {
 		t.Errorf("exit code %d", code)
 	}
 	if diff := cmp.Diff([]uint64{10, 20}, since); diff != "" {
@@ -279,7 +280,7 @@ func TestInterrupted(t *testing.T) {
 			"Status":   func(any) (any, error) { return &api.Status{}, nil },
 			"ListJobs": func(any) (any, error) { return &api.ListJobsReply{}, nil },
 		}
-		if code := run(ctx, s.env, strings.Fields(line)); code != ExitInterrupted {
+		if code := run(ctx, s.env, strings.Fields(line)); code != cli.ExitInterrupted {
 			t.Errorf("%s: exit code %d, stderr %s", line, code, s.stderr.String())
 		}
 		if line == "job rm 1" && !strings.Contains(s.stderr.String(), "all of it was done or none") {
@@ -295,7 +296,7 @@ func TestNoPager(t *testing.T) {
 	on(s.daemon, "ListJobs", func(*api.ListJobsArgs) (any, error) {
 		return &api.ListJobsReply{Jobs: []api.Job{{JID: 1, Status: api.StatusDone, Log: "/logs/1.1.out"}}}, nil
 	})
-	if code := s.run("log", "-l", "1"); code != ExitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
+	if code := s.run("log", "-l", "1"); code != cli.ExitFailed || !strings.Contains(s.stderr.String(), "install less, or print the log with j job log -c") {
 		t.Errorf("exit code %d, stderr %s", code, s.stderr.String())
 	}
 }

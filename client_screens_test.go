@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/job"
+	"jobserver/cli/show"
 )
 
 func ago(d time.Duration) *time.Time {
@@ -17,9 +20,9 @@ func ago(d time.Duration) *time.Time {
 func ptr[T any](v T) *T { return &v }
 
 // sampleListing has a row of every kind, and texts that try to break out of their cells.
-func sampleListing() *Listing {
+func sampleListing() *show.Listing {
 	hour := time.Hour
-	return &Listing{
+	return &show.Listing{
 		Counts: api.Counts{Waiting: 2, Held: 1, Running: 2, Copying: 1, Done: 257, Failed: 4, Canceled: 12, Lost: 1},
 		Jobs: []api.Job{
 			{JID: 17, Status: api.StatusDone, Class: "foo", Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk", Machine: "clnode199.clemson.cloudlab.us:22", ResultsStatus: "copied", StartedAt: ago(5 * hour), DurationSeconds: 5400},
@@ -65,25 +68,25 @@ func TestScreens(t *testing.T) {
 		{JID: 204, Status: api.StatusFailed, Cmd: "flaky", Changed: true, NewJID: 300},
 	}
 	s := newSession(t)
-	for name, draw := range map[string]func(io.Writer, *Env) error{
-		"job-ls": func(w io.Writer, e *Env) error {
+	for name, draw := range map[string]func(io.Writer, *cli.Env) error{
+		"job-ls": func(w io.Writer, e *cli.Env) error {
 			e.Config.Line = 150
-			return WriteListing(w, e, sampleListing())
+			return show.WriteListing(w, e, sampleListing())
 		},
-		"job-show": func(w io.Writer, e *Env) error {
-			WriteJob(w, e, sampleJob())
+		"job-show": func(w io.Writer, e *cli.Env) error {
+			show.WriteJob(w, e, sampleJob())
 			return nil
 		},
-		"job-why": func(w io.Writer, e *Env) error {
-			WriteWhy(w, e, api.WhyReply{JID: 203, Status: api.StatusWaiting, Summary: "all 2 machines of class bar are busy", Details: []string{"12 jobs of the class come first", "local:a runs job 206"}, Hint: "`jobserver machine ls -c bar` shows them"})
+		"job-why": func(w io.Writer, e *cli.Env) error {
+			show.WriteWhy(w, e, api.WhyReply{JID: 203, Status: api.StatusWaiting, Summary: "all 2 machines of class bar are busy", Details: []string{"12 jobs of the class come first", "local:a runs job 206"}, Hint: "`jobserver machine ls -c bar` shows them"})
 			return nil
 		},
-		"machine-ls":    func(_ io.Writer, e *Env) error { return List(e, machines, MachineColumns(e)) },
-		"machine-check": func(_ io.Writer, e *Env) error { return List(e, checks, CheckColumns(e)) },
-		"machine-trust": func(_ io.Writer, e *Env) error { return List(e, checks, TrustColumns()) },
-		"matrix-ls":     func(_ io.Writer, e *Env) error { return List(e, matrices, MatrixColumns(e)) },
-		"bulk": func(_ io.Writer, e *Env) error {
-			return printChange(e, &api.BulkReply{Matched: bulked, Total: 30, Changed: 29}, api.BulkArgs{Op: api.OpRestart})
+		"machine-ls":    func(_ io.Writer, e *cli.Env) error { return cli.List(e, machines, show.MachineColumns(e)) },
+		"machine-check": func(_ io.Writer, e *cli.Env) error { return cli.List(e, checks, show.CheckColumns(e)) },
+		"machine-trust": func(_ io.Writer, e *cli.Env) error { return cli.List(e, checks, show.TrustColumns()) },
+		"matrix-ls":     func(_ io.Writer, e *cli.Env) error { return cli.List(e, matrices, show.MatrixColumns(e)) },
+		"bulk": func(_ io.Writer, e *cli.Env) error {
+			return job.PrintChange(e, &api.BulkReply{Matched: bulked, Total: 30, Changed: 29}, api.BulkArgs{Op: api.OpRestart})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/job"
 )
 
 // TestPermute shows each freedom that the order of words has.
@@ -41,16 +43,16 @@ func TestPermute(t *testing.T) {
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			args := strings.Fields(test.line)
-			found, err := FindCommand(reflect.TypeFor[grammar](), args)
+			found, err := cli.FindCommand(reflect.TypeFor[grammar](), args)
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := newSession(t)
-			_, node, err := BuildCommand(s.env, found.Path)
+			_, node, err := cli.BuildCommand(s.env, found.Path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, strings.Join(Permute(node, found.Rest), " ")); diff != "" {
+			if diff := cmp.Diff(test.want, strings.Join(cli.Permute(node, found.Rest), " ")); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -61,7 +63,7 @@ func TestPermute(t *testing.T) {
 // is built for a call to the whole.
 func TestWholeGrammar(t *testing.T) {
 	s := newSession(t)
-	parser, err := BuildAll(s.env)
+	parser, err := cli.BuildAll(s.env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func TestWholeGrammar(t *testing.T) {
 			return
 		}
 		leaves++
-		_, part, err := BuildCommand(s.env, path)
+		_, part, err := cli.BuildCommand(s.env, path)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			return
@@ -83,7 +85,7 @@ func TestWholeGrammar(t *testing.T) {
 		if diff := cmp.Diff(flagNames(node), flagNames(part)); diff != "" {
 			t.Errorf("%s has other flags when it is built alone: %s", path, diff)
 		}
-		if _, ok := part.Target.Addr().Interface().(Command); !ok {
+		if _, ok := part.Target.Addr().Interface().(cli.Command); !ok {
 			t.Errorf("%s has no Run", path)
 		}
 		if node.Help == "" {
@@ -113,7 +115,7 @@ func TestForPeople(t *testing.T) {
 		words   []string
 		refuses bool
 	}{{nil, false}, {[]string{"--watch"}, false}, {[]string{"--quiet"}, true}, {[]string{"--output", "jsonl"}, true}, {[]string{"--output=jsonl"}, true}} {
-		e := &Env{Words: test.words, Globals: Globals{Quiet: true, Output: "jsonl"}}
+		e := &cli.Env{Words: test.words, Globals: cli.Globals{Quiet: true, Output: "jsonl"}}
 		err := e.ForPeople("job ls --watch", "hint")
 		if (err != nil) != test.refuses || err == nil && e.ForScripts() {
 			t.Errorf("%q: %v, and then the format is %s", test.words, err, e.Format())
@@ -124,14 +126,14 @@ func TestForPeople(t *testing.T) {
 // TestBytes gives a command bytes that are no characters.
 func TestBytes(t *testing.T) {
 	const word = "echo \xff\xfe"
-	parser, node, err := BuildCommand(newSession(t).env, []string{"add"})
+	parser, node, err := cli.BuildCommand(newSession(t).env, []string{"add"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(append([]string{"add"}, Permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
+	if _, err := parser.Parse(append([]string{"add"}, cli.Permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
 		t.Fatal(err)
 	}
-	if c := node.Target.Addr().Interface().(*jobAdd); c.Cmd != word || c.Env["A"] != "\xff" {
+	if c := node.Target.Addr().Interface().(*job.Add); c.Cmd != word || c.Env["A"] != "\xff" {
 		t.Errorf("%q, %q", c.Cmd, c.Env)
 	}
 }
@@ -161,9 +163,9 @@ func TestUsageErrors(t *testing.T) {
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			s := newSession(t)
-			err := Run(t.Context(), s.env, strings.Fields(test.line))
-			if got := exitCode(api.KindOf(err)); err == nil || got != ExitUsage {
-				t.Fatalf("error %v with exit code %d, want %d", err, got, ExitUsage)
+			err := cli.Run(t.Context(), s.env, strings.Fields(test.line))
+			if got := exitCode(api.KindOf(err)); err == nil || got != cli.ExitUsage {
+				t.Fatalf("error %v with exit code %d, want %d", err, got, cli.ExitUsage)
 			}
 			if got := err.Error() + " | " + api.HintOf(err); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
@@ -175,7 +177,7 @@ func TestUsageErrors(t *testing.T) {
 // TestErrorForms holds the two forms of an error.
 func TestErrorForms(t *testing.T) {
 	s := newSession(t)
-	if code := s.run("lss"); code != ExitUsage || s.stderr.String() != "j: error: there is no command \"lss\"\nj: hint: did you mean \"ls\"?\n" {
+	if code := s.run("lss"); code != cli.ExitUsage || s.stderr.String() != "j: error: there is no command \"lss\"\nj: hint: did you mean \"ls\"?\n" {
 		t.Errorf("exit code %d, stderr %q", code, s.stderr.String())
 	}
 	for _, line := range []string{"lss -o json", "-ojson lss", "--output=jsonl lss"} {
@@ -206,15 +208,15 @@ func FuzzPermute(f *testing.F) {
 	f.Add("machine\x00setup\x00-m\x00é\x00--\x00--")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, "\x00")
-		found, err := FindCommand(reflect.TypeFor[grammar](), args)
+		found, err := cli.FindCommand(reflect.TypeFor[grammar](), args)
 		if err != nil || !found.Leaf || found.Path[0] == "serve" || found.Path[0] == "demo" {
 			return
 		}
-		parser, node, err := BuildCommand(newSession(t).env, found.Path)
+		parser, node, err := cli.BuildCommand(newSession(t).env, found.Path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Whatever stands in the line, it is parsed or refused, and a flag's value never becomes a flag.
-		_, _ = parser.Parse(append(found.Path, Permute(node, found.Rest)...))
+		_, _ = parser.Parse(append(found.Path, cli.Permute(node, found.Rest)...))
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/cli"
 )
 
 // DemoCmd is `demo`.
@@ -24,7 +25,7 @@ type DemoCmd struct {
 }
 
 // Run shows the whole story.
-func (c *DemoCmd) Run(ctx context.Context, e *Env) error {
+func (c *DemoCmd) Run(ctx context.Context, e *cli.Env) error {
 	return runDemo(ctx, e, *c)
 }
 
@@ -41,7 +42,7 @@ echo "RESULTS: $JOBSERVER_SCRATCH/sizes.csv"`
 // runDemo shows the whole story on this computer alone: a real daemon on a private socket, two machines that
 // are set up, a matrix, its results. It uses no other path than the real one: every line that it shows is a
 // command that a user could type.
-func runDemo(ctx context.Context, e *Env, c DemoCmd) (err error) {
+func runDemo(ctx context.Context, e *cli.Env, c DemoCmd) (err error) {
 	if c.Dir == "" {
 		c.Dir = "jobserver-demo"
 	}
@@ -71,7 +72,7 @@ func runDemo(ctx context.Context, e *Env, c DemoCmd) (err error) {
 
 // demo is the daemon that the demo runs, and where things are.
 type demo struct {
-	env        *Env
+	env        *cli.Env
 	dir, state string
 	daemon     *exec.Cmd
 	ended      chan error
@@ -144,7 +145,7 @@ func (d *demo) j(ctx context.Context, args ...string) error {
 	d.say("\n$ j %s", strings.Join(shown, " "))
 	e := *d.env
 	e.Name = "j"
-	e.Globals = Globals{}
+	e.Globals = cli.Globals{}
 	if code := run(ctx, &e, append([]string{"--socket", d.socket()}, args...)); code != 0 {
 		return api.Errorf(api.Internal, "the demo's command ended with %d", code)
 	}

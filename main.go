@@ -18,6 +18,7 @@ import (
 
 	"jobserver/agent"
 	"jobserver/api"
+	"jobserver/cli"
 	"jobserver/completion"
 )
 
@@ -32,7 +33,7 @@ func main() {
 			os.Exit(agent.SuperviseMain(os.Args[2:]))
 		}
 	}
-	e := &Env{
+	e := &cli.Env{
 		Name:   filepath.Base(os.Args[0]),
 		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
@@ -43,7 +44,7 @@ func main() {
 		Grammar: reflect.TypeFor[grammar](),
 	}
 	if completion.Asked(os.Getenv) {
-		os.Exit(Complete(e, os.Args[1:]))
+		os.Exit(cli.Complete(e, os.Args[1:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, e, os.Args[1:])
@@ -52,15 +53,15 @@ func main() {
 }
 
 // run is the whole program but for the process: it runs one command line and gives its exit code.
-func run(ctx context.Context, e *Env, args []string) int {
-	err := Run(ctx, e, args)
+func run(ctx context.Context, e *cli.Env, args []string) int {
+	err := cli.Run(ctx, e, args)
 	if err == nil {
-		return ExitDone
+		return cli.ExitDone
 	}
 	if ctx.Err() != nil && api.KindOf(err) == api.Canceled {
-		return ExitInterrupted
+		return cli.ExitInterrupted
 	}
-	var status ExitStatus
+	var status cli.ExitStatus
 	if errors.As(err, &status) {
 		return int(status)
 	}
@@ -72,19 +73,19 @@ func run(ctx context.Context, e *Env, args []string) int {
 func exitCode(kind api.Kind) int {
 	switch kind {
 	case api.Usage, api.Invalid:
-		return ExitUsage
+		return cli.ExitUsage
 	case api.NotFound, api.NoMatch:
-		return ExitNotFound
+		return cli.ExitNotFound
 	case api.Unavailable:
-		return ExitUnavailable
+		return cli.ExitUnavailable
 	case api.Incompatible:
-		return ExitIncompatible
+		return cli.ExitIncompatible
 	case api.Timeout:
-		return ExitTimeout
+		return cli.ExitTimeout
 	case api.Canceled:
-		return ExitInterrupted
+		return cli.ExitInterrupted
 	case api.Conflict, api.Confirm, api.Denied, api.Full, api.TooLarge, api.OutcomeUnknown, api.Internal:
-		return ExitFailed
+		return cli.ExitFailed
 	}
-	return ExitFailed // kinds that a newer daemon knows
+	return cli.ExitFailed // kinds that a newer daemon knows
 }

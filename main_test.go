@@ -23,6 +23,7 @@ import (
 
 	"jobserver/agent"
 	"jobserver/api"
+	"jobserver/cli"
 	"jobserver/view"
 )
 
@@ -75,7 +76,7 @@ func on[Args any](f *fakeDaemon, method string, answer func(*Args) (any, error))
 
 // session is a command line in process, with a fake daemon.
 type session struct {
-	env    *Env
+	env    *cli.Env
 	daemon *fakeDaemon
 	stdout bytes.Buffer
 	stderr bytes.Buffer
@@ -86,12 +87,12 @@ func newSession(t *testing.T) *session {
 	s := &session{daemon: &fakeDaemon{t: t, answers: map[string]func(any) (any, error){}}}
 	home := t.TempDir()
 	vars := map[string]string{"HOME": home}
-	s.env = &Env{
+	s.env = &cli.Env{
 		Name: "j", Stdin: strings.NewReader(""), Stdout: &s.stdout, Stderr: &s.stderr,
 		Getenv:  func(name string) string { return vars[name] },
 		Now:     func() time.Time { return testNow },
 		Grammar: reflect.TypeFor[grammar](),
-		Dial:    func(context.Context) (Daemon, error) { return s.daemon, nil },
+		Dial:    func(context.Context) (cli.Daemon, error) { return s.daemon, nil },
 	}
 	return s
 }
@@ -118,7 +119,7 @@ func asked[Args any](t *testing.T, s *session, method string) Args {
 }
 
 // screens draws something at all widths, with colours and without, as one text.
-func screens(t *testing.T, s *session, draw func(io.Writer, *Env) error) string {
+func screens(t *testing.T, s *session, draw func(io.Writer, *cli.Env) error) string {
 	t.Helper()
 	var all strings.Builder
 	for _, width := range []int{60, 80, 120, 200} {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"jobserver/api"
+	"jobserver/cli"
 	"jobserver/daemon"
 	"jobserver/ssh"
 )
@@ -23,23 +24,23 @@ type ServeCmd struct {
 	LogConfig     string   `name:"log-config" placeholder:"FILE" predictor:"file" help:"The daemon's own logging, a log4rs configuration."`
 	AllowSnapFail bool     `name:"allow-snap-fail" help:"Start although the saved history can't be loaded: it is moved to quarantine, never overwritten."`
 
-	MinFree     Size    `name:"min-free" placeholder:"SIZE" help:"Copies wait when the host's disk has less than this left, 256M by default; new work is refused below a sixteenth of it."`
-	MaxLog      Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job."`
-	AwayTimeout Minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that stays away so long."`
-	Transport   string  `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"Connect by itself (go), or through the system's ssh (openssh): ProxyCommand, Kerberos, second factors."`
-	SSHConfig   string  `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Instead of the user's ssh configuration."`
-	Identity    string  `name:"identity" placeholder:"FILE" predictor:"file" help:"The private key to use."`
-	KnownHosts  string  `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Instead of the user's known_hosts."`
-	Metrics     string  `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics at this address."`
+	MinFree     cli.Size    `name:"min-free" placeholder:"SIZE" help:"Copies wait when the host's disk has less than this left, 256M by default; new work is refused below a sixteenth of it."`
+	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job."`
+	AwayTimeout cli.Minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that stays away so long."`
+	Transport   string      `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"Connect by itself (go), or through the system's ssh (openssh): ProxyCommand, Kerberos, second factors."`
+	SSHConfig   string      `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Instead of the user's ssh configuration."`
+	Identity    string      `name:"identity" placeholder:"FILE" predictor:"file" help:"The private key to use."`
+	KnownHosts  string      `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Instead of the user's known_hosts."`
+	Metrics     string      `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics at this address."`
 
 	On              []string    `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens, with the event as JSON on its standard input. May be repeated; the events are those of the flags below."`
-	SummaryInterval Minutes     `name:"summary-interval" default:"60" placeholder:"DURATION" help:"Between two summaries."`
-	SilentAfter     Minutes     `name:"silent-after" default:"30" placeholder:"DURATION" help:"How long a running job may print nothing before that is an event."`
+	SummaryInterval cli.Minutes `name:"summary-interval" default:"60" placeholder:"DURATION" help:"Between two summaries."`
+	SilentAfter     cli.Minutes `name:"silent-after" default:"30" placeholder:"DURATION" help:"How long a running job may print nothing before that is an event."`
 	Notify          notifyFlags `embed:"" prefix:"notify-"`
 }
 
 // Run is the daemon's life.
-func (c *ServeCmd) Run(ctx context.Context, e *Env) error {
+func (c *ServeCmd) Run(ctx context.Context, e *cli.Env) error {
 	settings := *c
 	if err := settings.placeWords(e); err != nil {
 		return err
@@ -62,7 +63,7 @@ func (c *ServeCmd) Run(ctx context.Context, e *Env) error {
 }
 
 // options are what the flags say, checked.
-func (c *ServeCmd) options(e *Env) (daemon.Options, error) {
+func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 	o := daemon.Options{
 		Socket: e.Globals.Socket, LogConfig: c.LogConfig, AllowSnapFail: c.AllowSnapFail,
 		Stdout: e.Stdout, Stderr: e.Stderr, Now: e.Now,
@@ -81,7 +82,7 @@ func (c *ServeCmd) options(e *Env) (daemon.Options, error) {
 	if o.Socket == "" {
 		o.Socket = filepath.Join(o.StateDir, "socket")
 	}
-	logs := FirstNonEmpty(c.LogDir, filepath.Join(o.StateDir, "logs"))
+	logs := cli.FirstNonEmpty(c.LogDir, filepath.Join(o.StateDir, "logs"))
 	if o.LogDir, err = filepath.Abs(logs); err != nil {
 		return o, fmt.Errorf("find the log directory: %w", err)
 	}
@@ -127,7 +128,7 @@ func (c *ServeCmd) driver() ([]string, error) {
 
 // placeWords puts the positional arguments where the flags are: the original had two of them in its first
 // version, DRIVER and LOG-CONFIG, and three later. A single one is the driver.
-func (c *ServeCmd) placeWords(e *Env) error {
+func (c *ServeCmd) placeWords(e *cli.Env) error {
 	var words [3]string
 	switch len(c.Words) {
 	case 0:

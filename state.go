@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/show"
 	"jobserver/daemon"
 	"jobserver/daemon/wire"
 	"jobserver/sched"
@@ -29,7 +31,7 @@ type stateDirFlag struct {
 	StateDir string `name:"state-dir" placeholder:"DIR" predictor:"dir" help:"The state directory; $XDG_STATE_HOME/jobserver by default."`
 }
 
-func (f stateDirFlag) dir(e *Env) (string, error) {
+func (f stateDirFlag) dir(e *cli.Env) (string, error) {
 	if f.StateDir != "" {
 		return f.StateDir, nil
 	}
@@ -48,7 +50,7 @@ type fileCheck struct {
 }
 
 // Run reads every file, and rebuilds the state from them.
-func (c *stateCheck) Run(_ context.Context, e *Env) error {
+func (c *stateCheck) Run(_ context.Context, e *cli.Env) error {
 	dir, err := c.dir(e)
 	if err != nil {
 		return err
@@ -64,7 +66,7 @@ func (c *stateCheck) Run(_ context.Context, e *Env) error {
 	for _, file := range report.Files {
 		files = append(files, checkOf(dir, file))
 	}
-	if err := List(e, files, fileColumns()); err != nil {
+	if err := cli.List(e, files, fileColumns()); err != nil {
 		return err
 	}
 	for _, notice := range report.Notices {
@@ -138,7 +140,7 @@ func stateTotal(state *sched.State) int {
 }
 
 func fileColumns() []view.Column[fileCheck] {
-	name := Plain("File", "file", func(f fileCheck) string { return f.File })
+	name := show.Plain("File", "file", func(f fileCheck) string { return f.File })
 	name.IsID = true
 	return []view.Column[fileCheck]{name,
 		{Title: "Size", Key: "bytes", Right: true, Value: func(f fileCheck) string { return fmt.Sprint(f.Bytes) },
@@ -167,7 +169,7 @@ type exported struct {
 
 // Run prints what the state holds: variables without secrets'
 // values, machines, tags, matrices, and all jobs by id.
-func (c *stateExport) Run(ctx context.Context, e *Env) error {
+func (c *stateExport) Run(ctx context.Context, e *cli.Env) error {
 	dir, err := c.dir(e)
 	if err != nil {
 		return err

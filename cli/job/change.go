@@ -1,0 +1,251 @@
+package job
+
+import (
+	"context"
+	"fmt"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/show"
+	"jobserver/view"
+)
+
+// toChange are the jobs that a command changes.
+type toChange struct {
+	selectors
+	cli.ChangeFlags
+}
+
+// change does one thing to all of them.
+func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) error {
+	return changeSelected(ctx, e, c.JID, c.ChangeFlags, args)
+}
+
+type Rm struct {
+	toChange
+	Forget bool `name:"forget" short:"f" help:"Also forget them, and remove their logs. Results are never removed."`
+}
+
+// Run cancels or forgets the jobs.
+func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
+	op := api.OpCancel
+	if c.Forget {
+		op = api.OpForget
+	}
+	return c.change(ctx, e, api.BulkArgs{Op: op})
+}
+
+type Hold struct{ toChange }
+
+// Run holds the jobs.
+func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpHold})
+}
+
+type Unhold struct{ toChange }
+
+// Run lets the jobs start.
+func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpUnhold})
+}
+
+type Clone struct {
+	toChange
+	Times int `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit each N times."`
+}
+
+// Run submits the jobs again.
+func (c *Clone) Run(ctx context.Context, e *cli.Env) error {
+	if c.Times < 1 {
+		return api.Errorf(api.Usage, "-x %d: a job is cloned once or more", c.Times)
+	}
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
+}
+
+type Restart struct{ toChange }
+
+// Run cancels the jobs and submits them again.
+func (c *Restart) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpRestart})
+}
+
+type SetTimeout struct {
+	Timeout cli.Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
+	toChange
+}
+
+// Run changes the jobs' time limit.
+func (c *SetTimeout) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
+}
+
+type Recopy struct{ toChange }
+
+// Run copies the jobs' results again.
+func (c *Recopy) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpRecopy})
+}
+
+type Lost struct {
+	toChange
+	Retry bool `name:"retry" help:"And run them again on another machine."`
+}
+
+// Run gives up the jobs' attempts on machines that are away.
+func (c *Lost) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
+}
+
+// changeSelected changes all jobs that the words select, after asking when they are many, and prints what they matched.
+func changeSelected(ctx context.Context, e *cli.Env, words []string, flags cli.ChangeFlags, args api.BulkArgs) error {
+	selected, err := expandStdin(e, words)
+	if err != nil {
+		return err
+	}
+	d, err := e.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args.Selectors, args.DryRun = selected, flags.DryRun
+	if !flags.Yes && !flags.DryRun {
+		args.Max = cli.ChangeLimit
+	}
+	reply, err := changeJobs(ctx, e, d, args)
+	if api.KindOf(err) == api.Confirm {
+		reply, err = confirmChange(ctx, e, d, args, usesStdin(words))
+	}
+	if err != nil {
+		return err
+	}
+	return PrintChange(e, reply, args)
+}
+
+// changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
+func changeJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs) (*api.BulkReply, error) {
+	reply, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &args)
+	if err != nil && ctx.Err() != nil {
+		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name, shorten(args.Selectors))
+	}
+	return reply, err
+}
+
+func usesStdin(words []string) bool {
+	for _, word := range words {
+		if word == "-" {
+			return true
+		}
+	}
+	return false
+}
+
+// confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
+func confirmChange(ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+	dry := args
+	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
+	would, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &dry)
+	if err != nil {
+		return nil, err
+	}
+	question := fmt.Sprintf("%s %d jobs", opVerb(args.Op), would.Total)
+	if err := e.Sure(ctx, question, e.Interactive() && !stdinTaken); err != nil {
+		return nil, err
+	}
+	args.Mutation, args.Max = api.Mutation{}, would.Total
+	return changeJobs(ctx, e, d, args)
+}
+
+// opVerb is what an operation does, as a question begins.
+func opVerb(op string) string {
+	switch op {
+	case api.OpForget:
+		return "cancel and forget"
+	case api.OpSetTimeout:
+		return "change the time limit of"
+	case api.OpRecopy:
+		return "copy again the results of"
+	case api.OpLost:
+		return "give up as lost"
+	case api.OpUntag:
+		return "take the tag from"
+	}
+	return op
+}
+
+// opDone is what became of a job that was changed.
+func opDone(op string) string {
+	switch op {
+	case api.OpCancel:
+		return "canceled"
+	case api.OpForget:
+		return "forgotten"
+	case api.OpHold:
+		return "held"
+	case api.OpUnhold:
+		return "waiting"
+	case api.OpClone:
+		return "cloned"
+	case api.OpRestart:
+		return "restarted"
+	case api.OpSetTimeout:
+		return "given the new limit"
+	case api.OpTag:
+		return "tagged"
+	case api.OpUntag:
+		return "untagged"
+	case api.OpRecopy:
+		return "queued to copy again"
+	case api.OpLost:
+		return "given up"
+	}
+	return "changed"
+}
+
+// PrintChange prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
+func PrintChange(e *cli.Env, reply *api.BulkReply, args api.BulkArgs) error {
+	if reply.Repeated {
+		e.NoteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.Name, shorten(args.Selectors)))
+		return e.PrintIDs(reply.JIDs)
+	}
+	if e.Globals.Quiet && len(reply.JIDs) > 0 {
+		return e.PrintIDs(reply.JIDs)
+	}
+	result := func(job api.BulkJob) string {
+		switch {
+		case job.Note != "":
+			return job.Note
+		case !job.Changed:
+			return "unchanged"
+		case job.NewJID != 0:
+			return fmt.Sprintf("%s as %d", opDone(args.Op), job.NewJID)
+		}
+		return opDone(args.Op)
+	}
+	if err := cli.List(e, reply.Matched, show.ChangeColumns(result)); err != nil {
+		return err
+	}
+	if e.ForScripts() {
+		return nil
+	}
+	if more := reply.Total - len(reply.Matched); more > 0 {
+		fmt.Fprintf(e.Stdout, "… and %d more\n", more)
+	}
+	e.Note("%s", changeDone(reply, args))
+	return nil
+}
+
+// changeDone says in a sentence what a change came to, or would.
+func changeDone(reply *api.BulkReply, args api.BulkArgs) string {
+	would := ""
+	if args.DryRun {
+		would = "would be "
+	}
+	if reply.Changed == 0 {
+		return "nothing " + cli.FirstNonEmpty(would, "was ") + "changed"
+	}
+	who := fmt.Sprintf("%d of %d jobs", reply.Changed, reply.Total)
+	if reply.Changed == reply.Total {
+		who = view.Counted(reply.Total, "job")
+	}
+	return fmt.Sprintf("%s %s%s", who, would, opDone(args.Op))
+}

@@ -1,0 +1,138 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/code"
+	"jobserver/view"
+)
+
+// CodeFlag pins the code that jobs run.
+type CodeFlag struct {
+	Code string `name:"code" placeholder:"DIR" predictor:"dir" help:"Put this directory on each machine before the jobs run, as it is now: they find it in $JOBSERVER_CODE. What .gitignore names stays here; the commit and what isn't committed go into job.json."`
+}
+
+// codePiece is how much of an archive one call brings.
+const codePiece = 1 << 20
+
+// CodeSource is a directory to be pinned.
+type CodeSource struct {
+	Dir string // "" : there is none
+	// Apart are paths that are no part of the code wherever they are: where its jobs' results go, which would make
+	// other code of it with every job, and the file that describes the sweep. "" is none.
+	Apart []string
+	Dry   bool // nothing is sent
+}
+
+// without are the names in the directory that are no part of the code.
+func (c *CodeSource) without() (names []string, err error) {
+	top, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range c.Apart {
+		if at := strings.IndexByte(path, '{'); at >= 0 { // what follows is another name for each job
+			path = path[:strings.LastIndexByte(path[:at], filepath.Separator)+1]
+		}
+		if path == "" {
+			continue
+		}
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+		if name, err := filepath.Rel(top, path); err == nil && name != "." && filepath.IsLocal(name) {
+			names = append(names, filepath.ToSlash(name))
+		}
+	}
+	return names, nil
+}
+
+// PinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
+// anything is submitted.
+func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (*api.Code, error) {
+	if source.Dir == "" {
+		return nil, nil
+	}
+	without, err := source.without()
+	if err != nil {
+		return nil, fmt.Errorf("find the code: %w", err)
+	}
+	archive, err := os.CreateTemp("", "jobserver-code-")
+	if err != nil {
+		return nil, fmt.Errorf("pack the code: %w", err)
+	}
+	defer os.Remove(archive.Name())
+	defer archive.Close()
+	info, err := code.Pack(ctx, source.Dir, archive, without...)
+	if err != nil {
+		return nil, api.Wrap(api.Usage, err)
+	}
+	if _, err := archive.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("pack the code: %w", err)
+	}
+	put := func(args api.PutCodeArgs, r io.Reader) error {
+		if source.Dry {
+			return nil
+		}
+		return putCode(ctx, d, args, r)
+	}
+	if err := put(api.PutCodeArgs{Hash: info.Hash}, archive); err != nil {
+		return nil, err
+	}
+	out := &api.Code{Hash: info.Hash, Commit: info.Commit, Cut: info.Cut}
+	state := "of no commit"
+	if info.Commit != "" {
+		state = "commit " + info.Commit[:min(len(info.Commit), 12)]
+	}
+	if len(info.Diff) > 0 {
+		sum := sha256.Sum256(info.Diff)
+		out.Diff = hex.EncodeToString(sum[:])
+		if err := put(api.PutCodeArgs{Hash: out.Diff, Diff: true}, bytes.NewReader(info.Diff)); err != nil {
+			return nil, err
+		}
+		state += " with changes"
+	}
+	e.Note("the code is %s, %s: %s", info.Hash[:12], state, view.Counted(info.Files, "file"))
+	return out, nil
+}
+
+// putCode sends what the daemon doesn't have.
+func putCode(ctx context.Context, d cli.Daemon, args api.PutCodeArgs, r io.Reader) error {
+	reply, err := cli.Ask[api.PutCodeReply](ctx, d, "PutCode", &args)
+	if err != nil || reply.Have {
+		return err
+	}
+	var token [12]byte
+	rand.Read(token[:]) // it never fails
+	args.Token = hex.EncodeToString(token[:])
+	for {
+		piece := args
+		piece.Data = make([]byte, codePiece)
+		n, err := io.ReadFull(r, piece.Data)
+		if piece.Data = piece.Data[:n]; n > 0 {
+			if _, err := cli.Ask[api.PutCodeReply](ctx, d, "PutCode", &piece); err != nil {
+				return err
+			}
+			args.Offset += int64(n)
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		} else if err != nil {
+			return fmt.Errorf("read the packed code: %w", err)
+		}
+	}
+	args.Last = true
+	_, err = cli.Ask[api.PutCodeReply](ctx, d, "PutCode", &args)
+	return err
+}

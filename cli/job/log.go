@@ -1,0 +1,262 @@
+package job
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/cli"
+)
+
+// Log is `job log`.
+type Log struct {
+	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The jobs; see 'help job rm' for the forms."`
+	Running bool     `name:"running" short:"r" help:"All jobs that run."`
+	Error   bool     `name:"error" short:"e" aliases:"err,stderr" help:"What it wrote to stderr."`
+	Less    bool     `name:"less" short:"l" xor:"how" help:"Open it in less."`
+	Tail    bool     `name:"tail" short:"t" aliases:"follow" xor:"how" help:"Print what is there and what comes, until the job ends."`
+	Cat     bool     `name:"cat" short:"c" xor:"how" help:"Print it."`
+	Raw     bool     `name:"raw" short:"R" help:"With -l: let colours through, as less -R."`
+	Gzip    bool     `name:"gzip" short:"z" help:"It is compressed. Without this flag a compressed log is found, too."`
+	Attempt *int     `name:"attempt" placeholder:"N" help:"Of the N-th attempt, from 1, instead of the last."`
+}
+
+// Run prints the paths of the jobs' logs, or what is in them.
+func (c *Log) Run(ctx context.Context, e *cli.Env) error {
+	words, err := expandStdin(e, c.JID)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 && !c.Running {
+		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.Name)
+	}
+	attempt := 0 // the last
+	if c.Attempt != nil {
+		if attempt = *c.Attempt; attempt < 1 {
+			return api.Errorf(api.Usage, "--attempt %d: attempts count from 1", attempt).WithHint("without --attempt it is the last one's log")
+		}
+	}
+	d, err := e.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	jobs, err := c.jobs(ctx, d, words)
+	if err != nil {
+		return err
+	}
+	if c.Tail {
+		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: attempt})
+	}
+	logs, err := c.logs(jobs, attempt)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Less:
+		return c.page(ctx, e, d, logs)
+	case c.Cat:
+		return catLogs(ctx, e, d, logs, e.Stdout)
+	}
+	for _, log := range logs {
+		if _, err := fmt.Fprintln(e.Stdout, c.path(e, log.path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jobs are those whose logs are asked for.
+func (c *Log) jobs(ctx context.Context, d cli.Daemon, words []string) ([]api.Job, error) {
+	if !c.Running {
+		return jobsFull(ctx, d, words)
+	}
+	var jobs []api.Job
+	err := eachPage(ctx, d, api.ListJobsArgs{Selectors: words, Running: true, Full: true}, func(page *api.ListJobsReply) error {
+		jobs = append(jobs, page.Jobs...)
+		return nil
+	})
+	if err == nil && len(jobs) == 0 {
+		err = api.Errorf(api.NoMatch, "no job runs")
+	}
+	return jobs, err
+}
+
+// logFile is one log: of one stream of an attempt, or of one step of a setup.
+type logFile struct {
+	jid     uint64
+	attempt int
+	step    int
+	stderr  bool
+	path    string // on the daemon's host
+}
+
+// logs are the files of the jobs. A job that has none yet is
+// an error: a path that nothing will ever be at helps nobody. Attempt 0 is the last of each.
+func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
+	var logs []logFile
+	for _, job := range jobs {
+		attempt, path, errPath := job.Attempt, job.Log, job.ErrLog
+		if wanted != 0 {
+			found := false
+			for _, a := range job.Attempts {
+				if a.Attempt == wanted {
+					attempt, path, errPath, found = a.Attempt, a.Log, a.ErrLog, true
+				}
+			}
+			if !found {
+				return nil, api.Errorf(api.NotFound, "job %d has no attempt %d: there were %d", job.JID, wanted, job.Attempt)
+			}
+		}
+		switch {
+		case job.Setup && len(job.LogFull) > 0 && wanted == 0 && !c.Error:
+			for step, path := range job.LogFull {
+				logs = append(logs, logFile{job.JID, attempt, step, false, path})
+			}
+			continue
+		case c.Error:
+			path = errPath
+		}
+		if path == "" {
+			return nil, api.Errorf(api.NotFound, "job %d has no log: it is %s, and has never started", job.JID, job.Status).
+				WithHint("`jobserver job log -t %d` waits for it, `jobserver job why %d` tells why it doesn't start", job.JID, job.JID)
+		}
+		logs = append(logs, logFile{job.JID, attempt, 0, c.Error, path})
+	}
+	return logs, nil
+}
+
+// path is the log's path, or that of its compressed form where only that is left.
+func (c *Log) path(e *cli.Env, path string) string {
+	if e.Remote() {
+		return path
+	}
+	if _, err := os.Stat(path); c.Gzip || errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(path + ".gz"); err == nil {
+			return path + ".gz"
+		}
+	}
+	return path
+}
+
+// page shows the logs in less: by their paths where it can read them, else through a pipe.
+func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile) error {
+	var args []string
+	if c.Raw {
+		args = append(args, "-R")
+	}
+	pager, err := exec.LookPath("less")
+	if err != nil {
+		return api.Errorf(api.Internal, "open the log: %v", err).
+			WithHint("install less, or print the log with %s job log -c", e.Name)
+	}
+	piped := e.Remote()
+	var paths []string
+	for _, log := range logs {
+		path := c.path(e, log.path)
+		piped = piped || strings.HasSuffix(path, ".gz")
+		paths = append(paths, path)
+	}
+	if !piped {
+		return runPager(e, exec.CommandContext(ctx, pager, append(append(args, "--"), paths...)...), nil)
+	}
+	return runPager(e, exec.CommandContext(ctx, pager, args...), func(w io.Writer) error { return catLogs(ctx, e, d, logs, w) })
+}
+
+// runPager runs less, with what feed writes as its input. A user who leaves it early closes the pipe: no error.
+func runPager(e *cli.Env, cmd *exec.Cmd, feed func(io.Writer) error) error {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr
+	if feed == nil {
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("open the log in less: %w", err)
+		}
+		return nil
+	}
+	cmd.Stdin = nil
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("open the log in less: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("open the log in less: %w", err)
+	}
+	feedErr := feed(pipe)
+	pipe.Close()
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("open the log in less: %w", err)
+	}
+	if feedErr != nil && !cli.IsBrokenPipe(feedErr) {
+		return feedErr
+	}
+	return nil
+}
+
+// catLogs writes what is in the logs: read here where the files are, else through the socket.
+func catLogs(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile, w io.Writer) error {
+	for _, log := range logs {
+		var err error
+		if e.Remote() {
+			err = fetchLog(ctx, d, log, w)
+		} else {
+			err = copyLog(log, w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyLog writes a log's file, compressed or not.
+func copyLog(log logFile, w io.Writer) error {
+	file, err := os.Open(log.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if zipped, gzErr := os.Open(log.path + ".gz"); gzErr == nil {
+			file, err = zipped, nil
+		}
+	}
+	if err != nil {
+		return api.Errorf(api.NotFound, "read the log of job %d: %w", log.jid, err)
+	}
+	defer file.Close()
+	var content io.Reader = file
+	if strings.HasSuffix(file.Name(), ".gz") {
+		unzip, err := gzip.NewReader(file)
+		if err != nil {
+			return fmt.Errorf("read the log of job %d: %s: %w", log.jid, file.Name(), err)
+		}
+		content = unzip
+	}
+	if _, err := io.Copy(w, content); err != nil {
+		return fmt.Errorf("read the log of job %d: %w", log.jid, err)
+	}
+	return nil
+}
+
+// logChunk is how much of a log one call asks for.
+const logChunk = 1 << 20
+
+// fetchLog writes what a log holds by now, through the socket.
+func fetchLog(ctx context.Context, d cli.Daemon, log logFile, w io.Writer) error {
+	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr, Max: logChunk}
+	for {
+		reply, err := cli.Ask[api.LogReply](ctx, d, "JobLog", &args)
+		if err != nil {
+			return err
+		}
+		if len(reply.Data) == 0 {
+			return nil
+		}
+		if _, err := w.Write(reply.Data); err != nil {
+			return err
+		}
+		args.Offset += int64(len(reply.Data))
+	}
+}

@@ -1,0 +1,138 @@
+package job
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/show"
+	"jobserver/view"
+)
+
+// Wait is `job wait JID…`.
+type Wait struct {
+	selectors
+	Timeout cli.Minutes `name:"timeout" placeholder:"DURATION" help:"Give up after this long, with exit code 124."`
+}
+
+// Run waits until all the jobs have ended.
+func (c *Wait) Run(ctx context.Context, e *cli.Env) error {
+	words, d, err := c.connect(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return waitFor(ctx, e, d, words, c.Timeout.Duration)
+}
+
+// waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
+// codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
+func waitFor(ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limit time.Duration) error {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = e.Now().Add(limit)
+	}
+	progress := show.NewProgress(e)
+	defer progress.Clear()
+	var cursor uint64
+	blocked := blockedNote{env: e, progress: progress}
+	for {
+		wait := min(cli.WaitPoll, blocked.patience())
+		if !deadline.IsZero() {
+			wait = min(wait, max(deadline.Sub(e.Now()), 0))
+		}
+		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		cursor = reply.Cursor
+		progress.Left = reply.Left
+		progress.Show(reply.Counts)
+		blocked.look(reply.Blocked)
+		switch {
+		case reply.Done:
+			progress.Clear()
+			return waitResult(e, words, reply)
+		case !deadline.IsZero() && !e.Now().Before(deadline):
+			progress.Clear()
+			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+			if reply.Blocked != "" {
+				return err.WithHint("nothing runs; %s", reply.Blocked)
+			}
+			if reply.Left != nil {
+				return err.WithHint("as far as the cells that are done tell, they need %s more", show.LeftText(reply.Left))
+			}
+			return err
+		}
+	}
+}
+
+// blockedAfter is how long nothing has to run before somebody who waits is told why: a machine that is just being
+// connected is no news.
+const blockedAfter = 3 * time.Second
+
+// blockedNote tells once, for each reason, why nothing runs of what is waited for.
+type blockedNote struct {
+	env      *cli.Env
+	progress *show.Progress
+	why      string
+	since    time.Time
+	told     bool
+}
+
+// patience is how long to wait before looking again whether still nothing runs.
+func (b *blockedNote) patience() time.Duration {
+	if b.why == "" || b.told {
+		return cli.WaitPoll
+	}
+	return max(blockedAfter-b.env.Now().Sub(b.since), 10*time.Millisecond)
+}
+
+func (b *blockedNote) look(why string) {
+	switch {
+	case why != b.why:
+		b.why, b.since, b.told = why, b.env.Now(), false
+	case why != "" && !b.told && b.env.Now().Sub(b.since) >= blockedAfter:
+		b.told = true
+		b.progress.Clear()
+		b.env.Note("nothing runs; %s", view.Clean(why))
+	}
+}
+
+// waitResult turns what became of the jobs into the command's end. Results that were not copied fail no job: the copy can be tried again.
+func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
+	if reply.Total == 1 {
+		if reply.Error != "" {
+			e.Note("job %d: %s", reply.JID, view.Clean(reply.Error))
+		}
+		if reply.ExitCode == 0 {
+			return nil
+		}
+		return cli.ExitStatus(reply.ExitCode)
+	}
+	c := reply.Counts
+	if c.Uncopied > 0 {
+		which := view.Clean(uncopiedOf(words))
+		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name, which)
+	}
+	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
+		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
+		return cli.ExitStatus(cli.ExitFailed)
+	}
+	return nil
+}
+
+// uncopiedOf selects those whose results were not copied, of the jobs that the words select.
+func uncopiedOf(words []string) string {
+	const filter = ":uncopied"
+	if len(words) > 3 { // of jobs one by one
+		return filter
+	}
+	which := make([]string, len(words))
+	for i, word := range words {
+		which[i] = strings.TrimSuffix(word, filter) + filter
+	}
+	return strings.Join(which, " ")
+}

@@ -1,0 +1,149 @@
+package matrix
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/grid"
+	"jobserver/view"
+)
+
+// sweepFlags make a grid that is more than a product of values.
+type sweepFlags struct {
+	Zip     []string `name:"zip" sep:"none" placeholder:"A,B" help:"These variables vary together: the first values of each, the second ones, … May be repeated."`
+	Exclude []string `name:"exclude" sep:"none" placeholder:"A=V,B=V" help:"Leave out the cells with these values. May be repeated."`
+	Include []string `name:"include" sep:"none" placeholder:"A=V,B=V" help:"Also the cells with these values; a variable that isn't named takes all of its own. May be repeated."`
+	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, as 'A<B' or 'A*B<=64 && MODE!=slow'. May be repeated."`
+	Order   string   `name:"order" enum:"product,random,repeats-last" default:"product" placeholder:"ORDER" help:"The order of the cells: product, random, or repeats-last, by which a first answer over the whole grid comes early."`
+	Seed    uint64   `name:"seed" placeholder:"N" help:"From which {SEED} follows in each repeat, and the random order; 0 by default."`
+}
+
+// spec is the sweep that the flags and the KEY=V1,V2 words describe.
+func (f *sweepFlags) spec(words []string, times int, files grid.Files) (grid.Spec, error) {
+	s := grid.Spec{Where: f.Where, Repeats: times, Order: grid.Order(f.Order), Seed: f.Seed}
+	for _, word := range words {
+		axis, err := grid.ParseAxis(word, files)
+		if err != nil {
+			return s, err
+		}
+		s.Axes = append(s.Axes, axis)
+	}
+	for _, names := range f.Zip {
+		s.Zip = append(s.Zip, strings.Split(names, ","))
+	}
+	for _, list := range []struct {
+		words []string
+		picks *[]grid.Pick
+	}{{f.Exclude, &s.Exclude}, {f.Include, &s.Include}} {
+		for _, word := range list.words {
+			pick, err := grid.ParsePick(word, files)
+			if err != nil {
+				return s, err
+			}
+			*list.picks = append(*list.picks, pick)
+		}
+	}
+	return s, nil
+}
+
+// checkPath refuses a variable in the place of CP_PATH, which was forgotten then.
+func checkPath(path string) error {
+	if name, _, ok := strings.Cut(path, "="); ok && grid.IsName(name) {
+		return api.Errorf(api.Usage, "CP_PATH is missing: %s, in its place, is a variable", path).
+			WithHint("name the directory for the results before the variables, or \"\" for none; ./%s is a directory", path)
+	}
+	return nil
+}
+
+// localFiles are the files that value lists may name, relative to a directory of the client's.
+func localFiles(dir string) grid.Files {
+	at := func(name string) string {
+		if filepath.IsAbs(name) {
+			return name
+		}
+		return filepath.Join(dir, name)
+	}
+	return grid.Files{
+		Read: func(name string) ([]byte, error) { return os.ReadFile(at(name)) },
+		Glob: func(pattern string) ([]string, error) {
+			names, err := filepath.Glob(at(pattern))
+			for i, name := range names {
+				if rel, rerr := filepath.Rel(dir, name); rerr == nil && !filepath.IsAbs(pattern) {
+					names[i] = rel
+				}
+			}
+			return names, err
+		},
+	}
+}
+
+// matrixOfGrid is the matrix that a sweep comes to, without its job, and what there is to warn of.
+func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
+	g, err := s.Expand()
+	if err != nil {
+		return api.MatrixSpec{}, nil, api.Wrap(api.Usage, err)
+	}
+	m := api.MatrixSpec{Cells: g.Cells, Seed: s.Seed, Job: api.JobSpec{Repeat: g.Repeats}}
+	for _, a := range g.Axes {
+		m.Vars = append(m.Vars, api.Axis{Name: a.Name, Values: a.Values})
+	}
+	return m, g.Warnings, nil
+}
+
+// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it.
+func submitMatrix(ctx context.Context, e *cli.Env, d cli.Daemon, args *api.AddMatrixArgs) error {
+	reply, err := cli.Ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
+	if err != nil {
+		return err
+	}
+	e.Warn(reply.Warnings)
+	if args.DryRun {
+		return printSample(e, reply)
+	}
+	if !e.ForScripts() {
+		noteMatrix(e, reply)
+	}
+	return printMatrixID(e, reply)
+}
+
+// noteMatrix says what was submitted.
+func noteMatrix(e *cli.Env, reply *api.AddMatrixReply) {
+	g := reply.Growth
+	switch {
+	case reply.Repeated:
+		e.NoteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
+	case g == nil:
+		e.Note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
+	case reply.Cells == 0:
+		e.Note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
+	default:
+		e.Note("matrix %d: %s; %s", reply.ID, view.Counted(reply.Cells, "job"), growthText(g))
+	}
+}
+
+// jobRange names n jobs with consecutive ids.
+func jobRange(first uint64, n int) string {
+	if n == 1 {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d..%d", first, first+uint64(n)-1)
+}
+
+// growthText says what became of the cells of a matrix that was there.
+func growthText(g *api.Growth) string {
+	words := []string{fmt.Sprintf("%d new", g.New), fmt.Sprintf("%d again", g.Again), fmt.Sprintf("%d done", g.Done)}
+	for _, part := range []struct {
+		n    int
+		text string
+	}{{g.Active, "waiting or running"}, {g.Canceled, "canceled, which stay so"}, {g.Gone, "no longer in the grid, which stay as they are"}} {
+		if part.n > 0 {
+			words = append(words, fmt.Sprintf("%d %s", part.n, part.text))
+		}
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,106 @@
+package matrix
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/stats"
+	"jobserver/view"
+)
+
+// Table is `matrix table ID`.
+type Table struct {
+	sweepSource
+	Rows string `name:"rows" placeholder:"A,B" help:"The variables that make the rows; machine and REPEAT work too. By default those that make no columns."`
+	Cols string `name:"cols" placeholder:"A,B" help:"The variables that make the columns."`
+	Cell string `name:"cell" placeholder:"STAT(METRIC)" help:"What each cell says: mean, median, min, max, std, ci95 or n of a metric over repeats; a metric alone is its mean with the 95 % confidence interval. Several with commas; by default all metrics."`
+	By   string `name:"by" enum:",machine" default:"" placeholder:"machine" help:"Show the machines apart."`
+}
+
+// The formats that only tables have.
+const (
+	formatMarkdown = "md"
+	formatLaTeX    = "latex"
+)
+
+// Formats are those of -o.
+func (c *Table) Formats() []string {
+	return []string{string(view.Table), string(view.Wide), string(view.CSV), string(view.JSON), string(view.JSONL), formatMarkdown, formatLaTeX}
+}
+
+// Run prints the table.
+func (c *Table) Run(ctx context.Context, e *cli.Env) error {
+	q := stats.Query{Rows: names(c.Rows), Cols: names(c.Cols)}
+	if c.Cell != "" {
+		columns, err := stats.ParseColumns(c.Cell)
+		if err != nil {
+			return api.Wrap(api.Usage, err)
+		}
+		q.Columns = columns
+	}
+	data, matrix, err := c.load(ctx, e)
+	if err != nil {
+		return err
+	}
+	if c.Rows == "" {
+		q.Rows = defaultRows(data, q.Cols)
+	}
+	if c.By != "" && !slices.Contains(q.Rows, c.By) && !slices.Contains(q.Cols, c.By) {
+		q.Rows = append(q.Rows, c.By)
+	}
+	table, err := data.Pivot(q)
+	if err != nil {
+		return api.Wrap(api.Usage, err)
+	}
+	e.Warn(table.Warnings)
+	return writePivot(e, table, matrix)
+}
+
+// names are the words between commas.
+func names(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// defaultRows are the variables that have more than one value in the sweep and make no columns.
+func defaultRows(d *stats.Data, cols []string) []string {
+	var rows []string
+	for a, axis := range d.Axes {
+		varies := slices.ContainsFunc(d.Cells, func(c stats.Cell) bool { return c.Index[a] != d.Cells[0].Index[a] })
+		if varies && !slices.Contains(cols, axis.Name) {
+			rows = append(rows, axis.Name)
+		}
+	}
+	if len(rows) == 0 && len(cols) == 0 {
+		rows = []string{d.Axes[0].Name}
+	}
+	return rows
+}
+
+// writePivot prints the table in the format that the flags say.
+func writePivot(e *cli.Env, t *stats.Table, matrix *api.Matrix) error {
+	switch format := string(e.Format()); format {
+	case formatMarkdown:
+		return t.WriteMarkdown(e.Stdout)
+	case formatLaTeX:
+		return t.WriteLaTeX(e.Stdout)
+	case string(view.CSV):
+		return t.WriteCSV(e.Stdout)
+	case string(view.JSON), string(view.JSONL):
+		return view.Write(e.Stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
+	}
+	e.Note("matrix %d %s: %s", matrix.ID, matrix.Name, t.Caption())
+	m := t.Layout(" ± ")
+	columns := make([]view.Column[[]string], len(m.Header))
+	for i, title := range m.Header {
+		columns[i] = view.Column[[]string]{
+			Title: view.Clean(title), Key: title, Cell: view.Text(func(row []string) string { return row[i] }), Right: i >= m.LeftCols,
+		}
+	}
+	return cli.List(e, m.Rows, columns)
+}

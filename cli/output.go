@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"jobserver/api"
+	"jobserver/view"
+)
+
+// Format is how to print: -q is -o id.
+func (e *Env) Format() view.Format {
+	if e.Globals.Quiet {
+		return view.ID
+	}
+	return view.Format(FirstNonEmpty(e.Globals.Output, string(view.Table)))
+}
+
+// ForScripts tells whether a program reads the output: then a
+// listing is complete, row by row, and nothing is folded.
+func (e *Env) ForScripts() bool {
+	return e.Format() != view.Table && e.Format() != view.Wide
+}
+
+// Structured tells whether the output has fields, rather than only ids.
+func (e *Env) Structured() bool { return e.ForScripts() && e.Format() != view.ID }
+
+// given tells whether a flag, in its long form, stands on the command line itself.
+func (e *Env) given(flag string) bool {
+	return slices.ContainsFunc(e.Words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
+}
+
+// ForPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
+// environment's are for what has them.
+func (e *Env) ForPeople(what, hint string) error {
+	if !e.ForScripts() {
+		return nil
+	}
+	if !e.given("--quiet") && !e.given("--output") {
+		e.Globals.Quiet, e.Globals.Output = false, ""
+		return nil
+	}
+	flag := "-o " + string(e.Format())
+	if e.Globals.Quiet {
+		flag = "-q"
+	}
+	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).WithHint("%s", hint)
+}
+
+// List prints a listing in the format that the flags say.
+func List[T any](e *Env, rows []T, columns []view.Column[T]) error {
+	return view.Write(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, columns, rows)
+}
+
+// prepare looks at the terminal once the flags are known.
+func (e *Env) prepare() {
+	if file, ok := e.Stdout.(*os.File); ok {
+		e.Screen = view.DetectScreen(file, e.Getenv)
+	}
+	switch e.Globals.Color {
+	case "always":
+		e.Screen.Color = true
+	case "never":
+		e.Screen.Color = false
+	}
+}
+
+// Interactive tells whether there is somebody to ask.
+func (e *Env) Interactive() bool {
+	in, ok := e.Stdin.(*os.File)
+	return ok && term.IsTerminal(int(in.Fd()))
+}
+
+// Note tells the user something on stderr, unless -q.
+func (e *Env) Note(format string, args ...any) {
+	if !e.Globals.Quiet {
+		fmt.Fprintf(e.Stderr, "%s: %s\n", e.Name, fmt.Sprintf(format, args...))
+	}
+}
+
+// Warn prints the daemon's warnings, -q or not: they say that something may not be as meant.
+func (e *Env) Warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(e.Stderr, "%s: warning: %s\n", e.Name, view.Clean(w))
+	}
+}
+
+// submitted is a new job, as `job add`, `machine setup` and `matrix rerun` print it.
+type submitted struct {
+	JID uint64 `json:"jid"`
+}
+
+// Told says that what a command did has been told in words that name the ids: somebody at a terminal needs
+// them no second time, while a script reads them from stdout.
+func (e *Env) Told() bool { return e.Screen.Terminal && !e.ForScripts() }
+
+// PrintIDs prints the ids of new jobs, one a line.
+func (e *Env) PrintIDs(ids []uint64) error {
+	if e.Structured() {
+		rows := make([]submitted, len(ids))
+		for i, id := range ids {
+			rows[i] = submitted{id}
+		}
+		return List(e, rows, []view.Column[submitted]{
+			{Key: "jid", Value: func(s submitted) string { return fmt.Sprint(s.JID) }, IsID: true},
+		})
+	}
+	var text strings.Builder
+	for _, id := range ids {
+		fmt.Fprintln(&text, id)
+	}
+	_, err := io.WriteString(e.Stdout, text.String())
+	return err
+}
+
+// TimeText is a time for people on a terminal, else for programs.
+func (e *Env) TimeText(t time.Time) string {
+	return view.FormatTime(t, e.Now(), e.Screen.Terminal)
+}
+
+func (e *Env) TimePointerText(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return e.TimeText(*t)
+}
+
+// Paint colours text where colours are wanted.
+func (e *Env) Paint(style view.Style, text string) string { return style.Paint(text, e.Screen.Color) }
+
+// CountsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on a narrow terminal
+// the statuses are letters.
+func (e *Env) CountsLine(c api.Counts, before int) string {
+	counts := ViewCounts(c)
+	line := counts.Line()
+	if e.Screen.Width > 0 && before+view.Width(view.Paint(line, false)) > e.Screen.Width {
+		line = append([]view.Span{{Text: view.Counted(c.Total(), "job") + ": "}}, counts.Short()...)
+	}
+	return view.Paint(line, e.Screen.Color)
+}
+
+func ViewCounts(c api.Counts) view.Counts {
+	return view.Counts{
+		Waiting: c.Waiting, Held: c.Held, Running: c.Running, Copying: c.Copying,
+		Done: c.Done, Failed: c.Failed, Canceled: c.Canceled, Lost: c.Lost,
+	}
+}
+
+func IsBrokenPipe(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// Redraw shows a screen in the place of the one before. Off a terminal each is printed below the other.
+func (e *Env) Redraw(draw func(w io.Writer) error) error {
+	var text strings.Builder
+	if err := draw(&text); err != nil {
+		return err
+	}
+	out := text.String()
+	if e.Screen.Terminal {
+		// Home, and each line cleared from its end: without a flash. Then what is left below.
+		out = "\x1b[H" + strings.ReplaceAll(out, "\n", "\x1b[K\n") + "\x1b[J"
+	}
+	_, err := io.WriteString(e.Stdout, out)
+	return err
+}
+
+// formatted is a command that has formats of its own for -o.
+type formatted interface{ Formats() []string }
+
+// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
+// since -o is a flag of all commands, and a plot's is a file.
+func (e *Env) checkOutput(c Command) error {
+	known := view.Formats()
+	if own, ok := c.(formatted); ok {
+		known = own.Formats()
+	}
+	if e.Globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+		if e.given("--quiet") {
+			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
+		}
+		e.Globals.Quiet = false // the config file's is for what has ids
+	}
+	format := e.Globals.Output
+	for _, k := range known {
+		if format == k || strings.HasPrefix(k, "FILE.") && strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
+			return nil
+		}
+	}
+	if format == string(view.Table) {
+		return nil // the default, and not asked for
+	}
+	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
+}

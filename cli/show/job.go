@@ -1,0 +1,113 @@
+package show
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/view"
+)
+
+// WriteWhy prints the sentence, its grounds and what to do.
+func WriteWhy(w io.Writer, e *cli.Env, why api.WhyReply) {
+	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID, e.Paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
+	for _, detail := range why.Details {
+		fmt.Fprintf(w, "  %s\n", view.Clean(e.Called(detail)))
+	}
+	if why.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", view.Clean(e.Called(why.Hint)))
+	}
+}
+
+// WriteJob prints all that is known of a job.
+func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
+	out := Fields{w, 14}
+	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID), view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
+	out.Add("error", jobError(&job))
+	out.Add("class", job.Class)
+	out.Add("command", job.Cmd)
+	out.list("setup", job.Steps)
+	if job.CmdRun != job.Cmd {
+		out.Add("ran as", job.CmdRun)
+	}
+	out.list("variables", assignments(job.Vars))
+	out.list("environment", assignments(job.Env))
+	if job.Matrix != 0 {
+		out.Add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, StatText(KnownMaybe(job.Cell))))
+	}
+	out.Add("tag", cli.FirstNonEmpty(job.TagName, IDText(job.Tag)))
+	out.Add("priority", NumberText(job.Priority))
+	out.Add("submitted", e.TimeText(job.SubmittedAt))
+	out.Add("not before", e.TimePointerText(job.NotBefore))
+	if job.TimeoutSeconds > 0 {
+		out.Add("time limit", secondsText(job.TimeoutSeconds))
+	}
+	out.Add("retries", retriesText(&job))
+	out.Add("restart of", IDText(job.RestartOf))
+	writeResults(out, &job)
+	for _, attempt := range job.Attempts {
+		fmt.Fprintln(w)
+		writeAttempt(Fields{w, 14}, e, attempt)
+	}
+}
+
+// retriesText says how often the job may be run again, and how often it has failed.
+func retriesText(job *api.Job) string {
+	switch {
+	case job.MaxFailures < 0:
+		return fmt.Sprintf("without limit, %d failed so far", job.Failures)
+	case job.MaxFailures > 0:
+		return fmt.Sprintf("%d, %d failed so far", job.MaxFailures, job.Failures)
+	}
+	return ""
+}
+
+func writeResults(out Fields, job *api.Job) {
+	switch {
+	case job.CpPath != "":
+		out.Join("results", cli.FirstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
+	case job.Unwanted():
+		out.Add("results", "named, but not copied: no CP_PATH was given")
+	}
+	out.list("  on machine", job.Results)
+	out.Add("  on host", cli.FirstNonEmpty(job.ResultsDir, job.CpPath))
+}
+
+func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
+	ended := ""
+	switch {
+	case a.Signal != "":
+		ended = "signal " + a.Signal
+	case a.ExitCode.Set:
+		ended = fmt.Sprintf("exit code %d", a.ExitCode.Value)
+	}
+	out.Join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
+	out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
+	out.Add("  sent", e.TimeText(a.DispatchedAt))
+	out.Add("  started", e.TimePointerText(a.StartedAt))
+	out.Add("  ended", e.TimePointerText(a.EndedAt))
+	if a.DurationSeconds > 0 {
+		out.Join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds), SizeText(a.MaxRSSBytes))
+	}
+	out.Add("  log", a.Log)
+	out.Add("  stderr", a.ErrLog)
+	if a.LogDropped > 0 {
+		out.Add("  dropped", SizeText(a.LogDropped)+" of its log")
+	}
+}
+
+func secondsText(seconds float64) string {
+	return view.FormatDuration(time.Duration(seconds * float64(time.Second)))
+}
+
+func assignments(values map[string]string) []string {
+	var words []string
+	for name, value := range values {
+		words = append(words, name+"="+value)
+	}
+	slices.Sort(words)
+	return words
+}

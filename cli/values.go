@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"jobserver/view"
+)
+
+// Minutes is a duration whose bare number means minutes, as in the original.
+type Minutes struct{ time.Duration }
+
+// UnmarshalText reads it.
+func (m *Minutes) UnmarshalText(text []byte) (err error) {
+	m.Duration, err = view.ParseDuration(string(text), time.Minute)
+	return err
+}
+
+// Seconds is a duration whose bare number means seconds.
+type Seconds struct{ time.Duration }
+
+// UnmarshalText reads it.
+func (s *Seconds) UnmarshalText(text []byte) (err error) {
+	s.Duration, err = view.ParseDuration(string(text), time.Second)
+	return err
+}
+
+// Size is a number of bytes: 10G, 500MiB, 4096.
+type Size int64
+
+// UnmarshalText reads it.
+func (s *Size) UnmarshalText(text []byte) error {
+	n, err := view.ParseSize(string(text))
+	*s = Size(n)
+	return err
+}
+
+// Variables are NAME=VALUE flags.
+type Variables map[string]string
+
+// Decode implements kong.MapperValue: byte for byte, see asItIs.
+func (v *Variables) Decode(ctx *kong.DecodeContext) error {
+	token, err := ctx.Scan.PopValue("NAME=VALUE")
+	if err != nil {
+		return err
+	}
+	name, value, ok := strings.Cut(fmt.Sprint(token.Value), "=")
+	if !ok {
+		return fmt.Errorf("%q is not of the form NAME=VALUE", name)
+	}
+	if *v == nil {
+		*v = Variables{}
+	}
+	(*v)[name] = value
+	return nil
+}
