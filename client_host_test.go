@@ -38,7 +38,7 @@ func TestHost(t *testing.T) {
 
 	s := newSession(t)
 	s.env.Dial = nil
-	s.env.Ssh = ssh.Options{ConfigFile: machine.ConfigFile}
+	s.env.SSH = ssh.Options{ConfigFile: machine.ConfigFile}
 	for _, test := range []struct {
 		line string
 		code int

@@ -49,8 +49,3 @@ func (e *Env) Confirm(ctx context.Context, question, refused string) error {
 		return api.Errorf(api.Confirm, "%s", refused)
 	}
 }
-
-// NoteRepeated says that a change was done whose answer got lost on its way. What it changed isn't known any more.
-func (e *Env) NoteRepeated(what string) {
-	e.Note("done before the connection was lost: %s", what)
-}

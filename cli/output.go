@@ -200,3 +200,8 @@ func (e *Env) checkOutput(c Command) error {
 	}
 	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
 }
+
+// NoteRepeated says that a change was done whose answer got lost on its way. What it changed isn't known any more.
+func (e *Env) NoteRepeated(what string) {
+	e.Note("done before the connection was lost: %s", what)
+}

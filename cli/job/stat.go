@@ -293,7 +293,7 @@ func firstJob(ctx context.Context, d cli.Daemon, selector string) (uint64, error
 	if err == nil {
 		return jobs[0].JID, nil
 	}
-	if id, _ := cli.IdOrName(selector); id > 0 && api.KindOf(err) == api.NotFound {
+	if id, _ := cli.IDOrName(selector); id > 0 && api.KindOf(err) == api.NotFound {
 		return id, nil
 	}
 	return 0, err

@@ -78,7 +78,7 @@ func failureColumns() []view.Column[api.FailureGroup] {
 		return strings.Join(parts, " ")
 	})
 	machines.Give, machines.Min = 2, 12
-	jobs := show.Plain("Such as", "examples", func(g g) string { return show.IdList(g.Examples) })
+	jobs := show.Plain("Such as", "examples", func(g g) string { return show.IDList(g.Examples) })
 	jobs.Give, jobs.Min = 4, 6
 	attempts := show.Plain("Attempts", "attempts", func(g g) string { return fmt.Sprint(g.Attempts) })
 	attempts.Right = true

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"jobserver/api"
@@ -62,77 +61,4 @@ func checksFailed(e *cli.Env, checks []api.MachineCheck) error {
 		return cli.ExitStatus(cli.ExitFailed)
 	}
 	return nil
-}
-
-// Trust is `machine trust`.
-type Trust struct {
-	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
-	chosen
-	Yes bool `name:"yes" short:"y" help:"Record whatever they present, without asking: for a pool that is imaged anew each night."`
-}
-
-// Run shows the keys, and records those that the user confirms: exactly the ones that were shown.
-func (c *Trust) Run(ctx context.Context, e *cli.Env) error {
-	selector, err := c.selector(e, c.Addr)
-	if err != nil {
-		return err
-	}
-	d, err := e.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if c.Yes {
-		recorded, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
-		if err != nil {
-			return err
-		}
-		if err := cli.List(e, recorded.Checks, show.TrustColumns()); err != nil {
-			return err
-		}
-		return checksFailed(e, recorded.Checks)
-	}
-	shown, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
-	if err != nil {
-		return err
-	}
-	if err := cli.List(e, shown.Checks, show.TrustColumns()); err != nil {
-		return err
-	}
-	return c.record(ctx, e, d, selector, shown.Checks)
-}
-
-// record asks about the keys that known_hosts lacks, and has those recorded.
-func (c *Trust) record(ctx context.Context, e *cli.Env, d cli.Daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
-	prints := map[string]string{}
-	changed := 0
-	for _, check := range checks {
-		if check.Fingerprint == "" || check.Known == "known" {
-			continue
-		}
-		prints[check.Addr] = check.Fingerprint
-		if check.Known == "changed" {
-			changed++
-		}
-	}
-	if len(prints) == 0 {
-		return checksFailed(e, checks)
-	}
-	if !e.Interactive() {
-		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", view.Counted(len(prints), "host key")).
-			WithHint("--yes records them without a comparison")
-	}
-	question := fmt.Sprintf("record %s", view.Counted(len(prints), "host key"))
-	if changed > 0 {
-		question = fmt.Sprintf("%s, of which %d differ from what is known", question, changed)
-	}
-	if err := e.Confirm(ctx, question+"?", "nothing was recorded"); err != nil {
-		return err
-	}
-	reply, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
-	if err != nil {
-		return err
-	}
-	e.Note("recorded %s", view.Counted(len(prints), "host key"))
-	return checksFailed(e, reply.Checks)
 }

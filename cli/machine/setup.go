@@ -1,12 +1,9 @@
 package machine
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"jobserver/api"
 	"jobserver/cli"
@@ -108,29 +105,6 @@ func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 		return nil, api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)
 	}
 	return args, nil
-}
-
-// parseAddrs reads one machine a line. What follows a # is a comment; blank lines are skipped. A line with
-// several words is an error: its second word is as likely a forgotten comment as another machine.
-func parseAddrs(r io.Reader, path string) ([]string, error) {
-	var addrs []string
-	scanner := bufio.NewScanner(r)
-	for number := 1; scanner.Scan(); number++ {
-		line, _, _ := strings.Cut(scanner.Text(), "#")
-		words := strings.Fields(line)
-		switch len(words) {
-		case 0:
-		case 1:
-			addrs = append(addrs, words[0])
-		default:
-			return nil, api.Errorf(api.Usage, "read the machines: %s:%d: %q is more than one address", path, number, strings.TrimSpace(line)).
-				WithHint("write one machine a line; a comment begins with #")
-		}
-	}
-	if err := scanner.Err(); err != nil {
-		return nil, fmt.Errorf("read the machines: %w", err)
-	}
-	return addrs, nil
 }
 
 // classNames are the classes that there are.

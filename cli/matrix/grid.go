@@ -1,16 +1,12 @@
 package matrix
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"jobserver/api"
-	"jobserver/cli"
 	"jobserver/grid"
-	"jobserver/view"
 )
 
 // sweepFlags make a grid that is more than a product of values.
@@ -93,57 +89,4 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 		m.Vars = append(m.Vars, api.Axis{Name: a.Name, Values: a.Values})
 	}
 	return m, g.Warnings, nil
-}
-
-// submitMatrix submits a matrix, or shows what would be submitted, and says what came of it.
-func submitMatrix(ctx context.Context, e *cli.Env, d cli.Daemon, args *api.AddMatrixArgs) error {
-	reply, err := cli.Ask[api.AddMatrixReply](ctx, d, "AddMatrix", args)
-	if err != nil {
-		return err
-	}
-	e.Warn(reply.Warnings)
-	if args.DryRun {
-		return printSample(e, reply)
-	}
-	if !e.ForScripts() {
-		noteMatrix(e, reply)
-	}
-	return printMatrixID(e, reply)
-}
-
-// noteMatrix says what was submitted.
-func noteMatrix(e *cli.Env, reply *api.AddMatrixReply) {
-	g := reply.Growth
-	switch {
-	case reply.Repeated:
-		e.NoteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
-	case g == nil:
-		e.Note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
-	case reply.Cells == 0:
-		e.Note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
-	default:
-		e.Note("matrix %d: %s; %s", reply.ID, view.Counted(reply.Cells, "job"), growthText(g))
-	}
-}
-
-// jobRange names n jobs with consecutive ids.
-func jobRange(first uint64, n int) string {
-	if n == 1 {
-		return fmt.Sprint(first)
-	}
-	return fmt.Sprintf("%d..%d", first, first+uint64(n)-1)
-}
-
-// growthText says what became of the cells of a matrix that was there.
-func growthText(g *api.Growth) string {
-	words := []string{fmt.Sprintf("%d new", g.New), fmt.Sprintf("%d again", g.Again), fmt.Sprintf("%d done", g.Done)}
-	for _, part := range []struct {
-		n    int
-		text string
-	}{{g.Active, "waiting or running"}, {g.Canceled, "canceled, which stay so"}, {g.Gone, "no longer in the grid, which stay as they are"}} {
-		if part.n > 0 {
-			words = append(words, fmt.Sprintf("%d %s", part.n, part.text))
-		}
-	}
-	return strings.Join(words, ", ")
 }

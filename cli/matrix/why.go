@@ -19,7 +19,7 @@ func (c *Why) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	id, name := cli.IdOrName(c.Matrix)
+	id, name := cli.IDOrName(c.Matrix)
 	found, err := cli.Ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
 		return err

@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/ssh"
+	"jobserver/version"
+)
+
+// findDaemon settles where the daemon is. The command line says it, else the environment, else the config file, and
+// whichever does says all of it: a socket of the environment is none of the host that the command line names, and
+// the socket that this names is on this host, whatever host the file has.
+func (e *Env) findDaemon(words []string) {
+	g := &e.Globals
+	g.Socket, g.Address, g.Host = "", "", ""
+	said := false
+	for i, word := range words {
+		if word == "--" {
+			break
+		}
+		name, value, ok := strings.Cut(word, "=")
+		if !ok && i+1 < len(words) {
+			value = words[i+1]
+		}
+		switch name {
+		case "--socket":
+			g.Socket, said = value, true
+		case "--address":
+			g.Address, said = value, true
+		case "--host":
+			g.Host, said = value, true
+		}
+	}
+	if e.Named = said; !said {
+		g.Socket, g.Address, g.Host = e.Getenv("JOBSERVER_SOCKET"), e.Getenv("JOBSERVER_ADDRESS"), e.Getenv("JOBSERVER_HOST")
+		said = FirstNonEmpty(g.Socket, g.Address, g.Host) != ""
+	}
+	if !said {
+		g.Socket, g.Host = e.Config.Socket, e.Config.Host
+	}
+}
+
+// Connect reaches the daemon that the global flags name.
+func (e *Env) Connect(ctx context.Context) (Daemon, error) {
+	if e.configErr != nil {
+		return nil, e.configErr
+	}
+	if e.Dial != nil {
+		return e.Dial(ctx)
+	}
+	if e.Globals.Host != "" {
+		return e.connectHost(ctx)
+	}
+	path, err := e.socketPath()
+	if err != nil {
+		return nil, err
+	}
+	client, err := api.Dial(ctx, path, e.dialOptions())
+	if err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+func (e *Env) dialOptions() api.ClientOptions {
+	return api.ClientOptions{Client: "cli", Version: version.String()}
+}
+
+// connectHost reaches a daemon on another machine: its Unix socket, through SSH.
+func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
+	path, err := e.namedSocket()
+	if err != nil {
+		return nil, err
+	}
+	machine, err := e.dialHost(ctx)
+	if err != nil {
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).WithHint("%s", api.HintOf(err))
+	}
+	if path == "" {
+		path, err = remoteSocket(ctx, machine)
+	}
+	var conn net.Conn
+	if err == nil {
+		conn, err = machine.DialUnix(ctx, path)
+	}
+	if err != nil {
+		machine.Close()
+		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.Globals.Host, err).
+			WithHint("is it running there? `ssh %s jobserver ping` tells", e.Globals.Host)
+	}
+	client, err := api.NewClient(ctx, conn, e.dialOptions())
+	if err != nil {
+		machine.Close()
+		return nil, err
+	}
+	return remoteDaemon{client, machine}, nil
+}
+
+// remoteDaemon also owns the SSH connection below it.
+type remoteDaemon struct {
+	Daemon
+	machine ssh.Conn
+}
+
+// Close ends both.
+func (r remoteDaemon) Close() error {
+	err := r.Daemon.Close()
+	if closeErr := r.machine.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// remoteSocket asks the machine's login shell where the default socket is: its home is not ours.
+func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
+	stream, err := machine.Exec(ctx, `sh -c 'echo "JOBSERVER ${JOBSERVER_SOCKET:-${XDG_STATE_HOME:-$HOME/.local/state}/jobserver/socket}"'`)
+	if err != nil {
+		return "", fmt.Errorf("ask for its state directory: %w", err)
+	}
+	defer stream.Close()
+	out, err := io.ReadAll(io.LimitReader(stream, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("ask for its state directory: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "JOBSERVER "); ok {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)", strings.TrimSpace(stream.Stderr()))
+}
+
+// dialHost connects by itself, or with the system's ssh where the
+// configuration asks for what only that can do, as ProxyCommand.
+func (e *Env) dialHost(ctx context.Context) (ssh.Conn, error) {
+	machine, err := ssh.NewDialer(e.SSH).Dial(ctx, e.Globals.Host)
+	var config *ssh.ConfigError
+	if errors.As(err, &config) && config.OpenSSH {
+		options := e.SSH
+		options.OpenSSH = true
+		return ssh.NewDialer(options).Dial(ctx, e.Globals.Host)
+	}
+	return machine, err
+}
+
+// namedSocket is the socket that the flags name, if they do. The original had an address in its
+// place, which is refused by name.
+func (e *Env) namedSocket() (string, error) {
+	path, address := e.Globals.Socket, e.Globals.Address
+	if path != "" || address == "" {
+		return path, nil
+	}
+	_, _, err := net.SplitHostPort(address)
+	if isPort := strings.Trim(address, "0123456789") == ""; isPort || err == nil && !strings.Contains(address, "/") {
+		return "", api.Errorf(api.Usage, "the daemon has no TCP address like %s: it listens on a Unix socket", address).
+			WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH", hostOf(address))
+	}
+	return address, nil
+}
+
+// socketPath is the daemon's socket on this host.
+func (e *Env) socketPath() (string, error) {
+	path, err := e.namedSocket()
+	if err != nil || path != "" {
+		return path, err
+	}
+	dir, err := e.StateDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "socket"), nil
+}
+
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return FirstNonEmpty(host, "HOST")
+}
+
+// StateDir is the default state directory, where the daemon keeps its socket.
+func (e *Env) StateDir() (string, error) {
+	if base := e.Getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "jobserver"), nil
+	}
+	home := e.Getenv("HOME")
+	if home == "" {
+		return "", api.Errorf(api.Usage, "find the daemon's socket: neither HOME nor XDG_STATE_HOME is set").
+			WithHint("name it with --socket PATH")
+	}
+	return filepath.Join(home, ".local", "state", "jobserver"), nil
+}
+
+// Remote tells whether the daemon is on another machine: its paths are of no use here.
+func (e *Env) Remote() bool { return e.Globals.Host != "" }

@@ -1,0 +1,110 @@
+package job
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"jobserver/api"
+	"jobserver/cli"
+)
+
+// selectors are the arguments of commands that take jobs. The daemon reads them; only "-" is read here.
+type selectors struct {
+	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, class=foo, machine=ADDR, :uncopied; - reads them from stdin."`
+}
+
+// connect reaches the daemon, and gives the words to send to it.
+// Those of stdin are read first: they may be long in coming.
+func (s selectors) connect(ctx context.Context, e *cli.Env) (words []string, d cli.Daemon, err error) {
+	if words, err = expandStdin(e, s.JID); err != nil {
+		return nil, nil, err
+	}
+	d, err = e.Connect(ctx)
+	return words, d, err
+}
+
+// expandStdin puts the words of stdin in the place of "-".
+func expandStdin(e *cli.Env, words []string) ([]string, error) {
+	var out []string
+	for _, word := range words {
+		if word != "-" {
+			out = append(out, word)
+			continue
+		}
+		read, err := readWords(e.Stdin)
+		if err != nil {
+			return nil, fmt.Errorf("read job selectors from stdin: %w", err)
+		}
+		out = append(out, read...)
+	}
+	if len(out) == 0 && len(words) > 0 {
+		return nil, api.Errorf(api.NoMatch, "stdin names no job")
+	}
+	return out, nil
+}
+
+// readWords reads words with any white space between them.
+func readWords(r io.Reader) ([]string, error) {
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 1<<20)
+	scanner.Split(bufio.ScanWords)
+	var words []string
+	for scanner.Scan() {
+		words = append(words, scanner.Text())
+	}
+	return words, scanner.Err()
+}
+
+// jobsFull are the jobs that the selectors match, with all that is known of them, in order of id.
+func jobsFull(ctx context.Context, d cli.Daemon, words []string) ([]api.Job, error) {
+	var jobs []api.Job
+	args := api.ListJobsArgs{Selectors: words, Full: true}
+	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+		jobs = append(jobs, page.Jobs...)
+		return nil
+	})
+	if err == nil && len(jobs) == 0 {
+		err = api.Errorf(api.NoMatch, "no job matches %s", shorten(words))
+	}
+	return jobs, err
+}
+
+// eachPage lists jobs page by page. The daemon makes the next one while page looks at the one before.
+func eachPage(ctx context.Context, d cli.Daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reply, err := cli.Ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+	for err == nil && reply.Next != 0 {
+		args.After = reply.Next
+		var next *api.ListJobsReply
+		var ahead errgroup.Group
+		ahead.Go(func() (err error) {
+			next, err = cli.Ask[api.ListJobsReply](ctx, d, "ListJobs", &args)
+			return err
+		})
+		if err := page(reply); err != nil {
+			cancel()
+			_ = ahead.Wait() // nobody wants it any more
+			return err
+		}
+		err = ahead.Wait()
+		reply = next
+	}
+	if err != nil {
+		return err
+	}
+	return page(reply)
+}
+
+// shorten names selectors in a message: there may be 100,000 of them.
+func shorten(words []string) string {
+	if len(words) <= 4 {
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%s … (%d in all)", strings.Join(words[:3], " "), len(words))
+}

@@ -1,0 +1,49 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"jobserver/api"
+	"jobserver/cli"
+)
+
+// Add is `machine add ADDR CLASS`; several addresses may stand before the class.
+type Add struct {
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"The machine, or several, and the class that they join."`
+	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs it may run at once; 1 by default, and for a machine of the pool what it has."`
+	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
+}
+
+// Run adds the machines.
+func (c *Add) Run(ctx context.Context, e *cli.Env) error {
+	last := len(c.Words) - 1
+	if last < 1 {
+		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
+			WithHint("%s machine add %s CLASS", e.Name, c.Words[0])
+	}
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.Now())}
+	if c.Slots != nil {
+		if args.Slots = *c.Slots; args.Slots < 1 {
+			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
+		}
+	}
+	reply, err := cli.Call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
+	if err != nil {
+		return err
+	}
+	e.Warn(reply.Notes)
+	return printMachines(e, reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
+}
+
+// lifetime is how long a machine is there.
+type lifetime struct{ cli.Minutes }
+
+// from is the time at which it ends; the zero time without one.
+func (l lifetime) from(now time.Time) time.Time {
+	if l.Duration == 0 {
+		return time.Time{}
+	}
+	return now.Add(l.Duration)
+}

@@ -1,0 +1,122 @@
+package matrix
+
+import (
+	"context"
+	"fmt"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/view"
+)
+
+// toChange is the matrix that a command changes.
+type toChange struct {
+	named
+	cli.ChangeFlags
+}
+
+type Cancel struct{ toChange }
+
+// Run cancels what is left.
+func (c *Cancel) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixCancel})
+}
+
+type Rm struct{ toChange }
+
+// Run forgets the matrix.
+func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixForget})
+}
+
+type Hold struct{ toChange }
+
+// Run holds the matrix.
+func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixHold})
+}
+
+type Unhold struct{ toChange }
+
+// Run lets the matrix start.
+func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixUnhold})
+}
+
+type Rerun struct {
+	toChange
+	Failed bool   `name:"failed" xor:"which" help:"Only the cells that failed or were lost."`
+	Lost   bool   `name:"lost" xor:"which" help:"Only the cells that were lost."`
+	All    bool   `name:"all" xor:"which" help:"All cells that have ended, which is the default."`
+	Where  string `name:"where" placeholder:"CONDITION" help:"Of these only the cells for which this holds, as 'A<B' or 'MODE!=slow && REPEAT==0'."`
+}
+
+// Run runs cells again.
+func (c *Rerun) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
+}
+
+// change does one thing to the whole matrix, after asking when it concerns many jobs.
+func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeMatrixArgs) error {
+	args.Matrix = c.Matrix
+	d, err := e.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	args.DryRun = true
+	would, err := cli.Ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		e.Note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
+		return nil
+	}
+	if would.Changed > cli.ChangeLimit && !c.Yes {
+		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
+		if err := e.Sure(ctx, question, e.Interactive()); err != nil {
+			return err
+		}
+	}
+	args.Mutation, args.DryRun = api.Mutation{}, false
+	reply, err := cli.Ask[api.ChangeMatrixReply](ctx, d, "ChangeMatrix", &args)
+	if err != nil {
+		return err
+	}
+	if reply.Repeated {
+		e.NoteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
+	} else {
+		e.Note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+	}
+	if len(reply.JIDs) > 0 {
+		return e.PrintIDs(reply.JIDs)
+	}
+	return nil
+}
+
+func matrixVerb(op string) string {
+	switch op {
+	case api.MatrixForget:
+		return "cancel and forget"
+	case api.MatrixRerun:
+		return "run again"
+	}
+	return op
+}
+
+func matrixDone(op string) string {
+	switch op {
+	case api.MatrixCancel:
+		return "canceled"
+	case api.MatrixForget:
+		return "forgotten"
+	case api.MatrixHold:
+		return "held"
+	case api.MatrixUnhold:
+		return "waiting"
+	case api.MatrixRerun:
+		return "run again"
+	}
+	return "changed"
+}
