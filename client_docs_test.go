@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -14,7 +15,7 @@ import (
 	"jobserver/cli"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "write the golden files and docs/cli.md and docs/jobserver.1 anew")
@@ -30,7 +31,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/add.go", "cli/server/status.go", "state.go", "stats/render.go",
+		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/submit.go", "cli/server/ping.go", "state.go", "stats/render.go",
 	}, []string{
 		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup", "CopyFailures", "FailureCount", "Machine", "MachineCheck",
 		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable", "Event", "Status", "pong", "fileCheck", "exported",
@@ -55,7 +56,7 @@ func checkGolden(t *testing.T, path, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
+	if diff := gocmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s is stale (go test -run %s -update writes it):\n%s", path, t.Name(), diff)
 	}
 }
@@ -248,7 +249,7 @@ func manPage(app *kong.Application) string {
 func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	for _, f := range flags {
 		if !f.Hidden {
-			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(cli.FirstNonEmpty(f.Help, "See --mapper.")))
+			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(cmp.Or(f.Help, "See --mapper.")))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -82,7 +83,7 @@ func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 	if o.Socket == "" {
 		o.Socket = filepath.Join(o.StateDir, "socket")
 	}
-	logs := cli.FirstNonEmpty(c.LogDir, filepath.Join(o.StateDir, "logs"))
+	logs := cmp.Or(c.LogDir, filepath.Join(o.StateDir, "logs"))
 	if o.LogDir, err = filepath.Abs(logs); err != nil {
 		return o, fmt.Errorf("find the log directory: %w", err)
 	}

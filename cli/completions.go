@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -31,7 +32,7 @@ type Completions struct {
 
 // Run prints, writes, installs or removes a completion script.
 func (c *Completions) Run(_ context.Context, e *Env) error {
-	name := FirstNonEmpty(c.Name, e.Name)
+	name := cmp.Or(c.Name, e.Name)
 	if err := completion.CheckName(name); err != nil {
 		return api.Errorf(api.Usage, "%w", err)
 	}

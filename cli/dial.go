@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (e *Env) findDaemon(words []string) {
 	}
 	if e.Named = said; !said {
 		g.Socket, g.Address, g.Host = e.Getenv("JOBSERVER_SOCKET"), e.Getenv("JOBSERVER_ADDRESS"), e.Getenv("JOBSERVER_HOST")
-		said = FirstNonEmpty(g.Socket, g.Address, g.Host) != ""
+		said = cmp.Or(g.Socket, g.Address, g.Host) != ""
 	}
 	if !said {
 		g.Socket, g.Host = e.Config.Socket, e.Config.Host
@@ -180,7 +181,7 @@ func (e *Env) socketPath() (string, error) {
 
 func hostOf(address string) string {
 	host, _, _ := net.SplitHostPort(address)
-	return FirstNonEmpty(host, "HOST")
+	return cmp.Or(host, "HOST")
 }
 
 // StateDir is the default state directory, where the daemon keeps its socket.

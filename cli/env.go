@@ -83,15 +83,6 @@ func (e *Env) WorkDir() (string, error) {
 	return dir, nil
 }
 
-func FirstNonEmpty(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
 // WaitPoll is how long one call waits at the daemon for news; then it is made again, so that a
 // connection that died silently doesn't hold a command for ever.
 const WaitPoll = 30 * time.Second

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ func (e *Env) Format() view.Format {
 	if e.Globals.Quiet {
 		return view.ID
 	}
-	return view.Format(FirstNonEmpty(e.Globals.Output, string(view.Table)))
+	return view.Format(cmp.Or(e.Globals.Output, string(view.Table)))
 }
 
 // ForScripts tells whether a program reads the output: then a
@@ -126,6 +127,7 @@ func (e *Env) TimeText(t time.Time) string {
 	return view.FormatTime(t, e.Now(), e.Screen.Terminal)
 }
 
+// TimePointerText is TimeText of a time that may not be known: "" then.
 func (e *Env) TimePointerText(t *time.Time) string {
 	if t == nil {
 		return ""
@@ -147,6 +149,7 @@ func (e *Env) CountsLine(c api.Counts, before int) string {
 	return view.Paint(line, e.Screen.Color)
 }
 
+// ViewCounts are counts as they are shown.
 func ViewCounts(c api.Counts) view.Counts {
 	return view.Counts{
 		Waiting: c.Waiting, Held: c.Held, Running: c.Running, Copying: c.Copying,
@@ -154,6 +157,7 @@ func ViewCounts(c api.Counts) view.Counts {
 	}
 }
 
+// IsBrokenPipe says that whoever read what we write has gone.
 func IsBrokenPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }

@@ -14,6 +14,7 @@ type journal struct {
 	took  func(seconds float64) // hears how long each commit took; nil: nobody does
 }
 
+// Commit makes records durable, all or none.
 func (j journal) Commit(records [][]byte) error {
 	if j.took == nil {
 		return j.store.Commit(records)
@@ -24,9 +25,16 @@ func (j journal) Commit(records [][]byte) error {
 	return err
 }
 
-func (j journal) Full() bool          { return j.store.Full() }
+// Full says that the disk has no room for more work.
+func (j journal) Full() bool { return j.store.Full() }
+
+// NeedsSnapshot says that a snapshot would be shorter than what has been written since the last.
 func (j journal) NeedsSnapshot() bool { return j.store.NeedsCompaction() }
-func (j journal) Seal() error         { return j.store.Seal() }
+
+// Seal closes the journal: nothing is written to it any more.
+func (j journal) Seal() error { return j.store.Seal() }
+
+// StartSnapshot begins a snapshot of the present state, and gives what writes it.
 func (j journal) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
 	mark, err := j.store.Rotate()
 	if err != nil {

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -21,6 +22,7 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) er
 	return changeSelected(ctx, e, c.JID, c.ChangeFlags, args)
 }
 
+// Rm is `job rm JID…`.
 type Rm struct {
 	toChange
 	Forget bool `name:"forget" short:"f" help:"Also forget them, and remove their logs. Results are never removed."`
@@ -35,6 +37,7 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: op})
 }
 
+// Hold is `job hold JID…`.
 type Hold struct{ toChange }
 
 // Run holds the jobs.
@@ -42,6 +45,7 @@ func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpHold})
 }
 
+// Unhold is `job unhold JID…`.
 type Unhold struct{ toChange }
 
 // Run lets the jobs start.
@@ -49,6 +53,7 @@ func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpUnhold})
 }
 
+// Clone is `job clone JID…`.
 type Clone struct {
 	toChange
 	Times int `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit each N times."`
@@ -62,6 +67,7 @@ func (c *Clone) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
 }
 
+// Restart is `job restart JID…`.
 type Restart struct{ toChange }
 
 // Run cancels the jobs and submits them again.
@@ -69,6 +75,7 @@ func (c *Restart) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpRestart})
 }
 
+// SetTimeout is `job settimeout DURATION JID…`.
 type SetTimeout struct {
 	Timeout cli.Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
 	toChange
@@ -79,6 +86,7 @@ func (c *SetTimeout) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
 }
 
+// Recopy is `job recopy JID…`.
 type Recopy struct{ toChange }
 
 // Run copies the jobs' results again.
@@ -86,6 +94,7 @@ func (c *Recopy) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpRecopy})
 }
 
+// Lost is `job lost JID…`.
 type Lost struct {
 	toChange
 	Retry bool `name:"retry" help:"And run them again on another machine."`
@@ -241,7 +250,7 @@ func changeDone(reply *api.BulkReply, args api.BulkArgs) string {
 		would = "would be "
 	}
 	if reply.Changed == 0 {
-		return "nothing " + cli.FirstNonEmpty(would, "was ") + "changed"
+		return "nothing " + cmp.Or(would, "was ") + "changed"
 	}
 	who := fmt.Sprintf("%d of %d jobs", reply.Changed, reply.Total)
 	if reply.Changed == reply.Total {

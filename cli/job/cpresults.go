@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func whyNone(job *api.Job) string {
 	if job.Unwanted() {
 		return "it named some, but was submitted without CP_PATH, so that nothing was copied"
 	}
-	return fmt.Sprintf("it is %s, its results are %s", job.Status, cli.FirstNonEmpty(job.ResultsStatus, "none"))
+	return fmt.Sprintf("it is %s, its results are %s", job.Status, cmp.Or(job.ResultsStatus, "none"))
 }
 
 // copyJob copies a job's results and logs to a directory.

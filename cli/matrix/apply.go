@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +115,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 	if c.Class != "" {
 		x.Class = c.Class
 	}
-	x.Name = cli.FirstNonEmpty(c.Name, x.Name)
+	x.Name = cmp.Or(c.Name, x.Name)
 	if x.Name == "" && c.File != "-" {
 		x.Name = strings.TrimSuffix(filepath.Base(c.File), filepath.Ext(c.File))
 	}

@@ -15,6 +15,7 @@ type toChange struct {
 	cli.ChangeFlags
 }
 
+// Cancel is `matrix cancel ID`.
 type Cancel struct{ toChange }
 
 // Run cancels what is left.
@@ -22,6 +23,7 @@ func (c *Cancel) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixCancel})
 }
 
+// Rm is `matrix rm ID`.
 type Rm struct{ toChange }
 
 // Run forgets the matrix.
@@ -29,6 +31,7 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixForget})
 }
 
+// Hold is `matrix hold ID`.
 type Hold struct{ toChange }
 
 // Run holds the matrix.
@@ -36,6 +39,7 @@ func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixHold})
 }
 
+// Unhold is `matrix unhold ID`.
 type Unhold struct{ toChange }
 
 // Run lets the matrix start.
@@ -43,6 +47,7 @@ func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixUnhold})
 }
 
+// Rerun is `matrix rerun ID`.
 type Rerun struct {
 	toChange
 	Failed bool   `name:"failed" xor:"which" help:"Only the cells that failed or were lost."`

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -39,7 +40,7 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 // writeMatrix prints one matrix with its jobs.
 func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	out := show.Fields{W: e.Stdout, Width: 12}
-	out.Add(fmt.Sprintf("matrix %d", m.ID), cli.FirstNonEmpty(m.Name, m.Class))
+	out.Add(fmt.Sprintf("matrix %d", m.ID), cmp.Or(m.Name, m.Class))
 	out.Add("class", m.Class)
 	out.Add("command", m.Cmd)
 	for _, axis := range m.Vars {
@@ -50,7 +51,7 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	out.Add("metrics in", m.Metrics)
 	out.Add("time left", show.LeftText(m.Left))
 	if m.Held {
-		out.Join("held", cli.FirstNonEmpty(m.HeldWhy, "yes"))
+		out.Join("held", cmp.Or(m.HeldWhy, "yes"))
 	}
 	fmt.Fprintln(e.Stdout)
 	return show.WriteListing(e.Stdout, e, &show.Listing{Jobs: m.Jobs, Counts: m.Counts})

@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -37,7 +38,7 @@ func (c *Plot) Run(ctx context.Context, e *cli.Env) error {
 	}
 	file := e.Globals.Output
 	if file == string(view.Table) {
-		file = fmt.Sprintf("matrix-%s.svg", cli.FirstNonEmpty(matrix.Name, fmt.Sprint(matrix.ID)))
+		file = fmt.Sprintf("matrix-%s.svg", cmp.Or(matrix.Name, fmt.Sprint(matrix.ID)))
 	}
 	p := stats.Plot{X: c.X, Y: c.Y, Series: c.Series, Title: c.Title, LogX: c.LogX, LogY: c.LogY, Format: plotFormat(file)}
 	var out bytes.Buffer

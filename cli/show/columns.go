@@ -35,6 +35,7 @@ func OnlyCSV[T any](key string, f func(T) string) view.Column[T] {
 	return view.Column[T]{Key: key, Value: f}
 }
 
+// IDList is ids with blanks between them.
 func IDList(ids []uint64) string {
 	words := make([]string, len(ids))
 	for i, id := range ids {
@@ -43,6 +44,7 @@ func IDList(ids []uint64) string {
 	return strings.Join(words, " ")
 }
 
+// SizeText is a number of bytes for people; "" for 0, which stands for unknown.
 func SizeText(bytes int64) string {
 	if bytes == 0 {
 		return ""
@@ -103,6 +105,7 @@ func ChangeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 	}
 }
 
+// WhyColumns are those of `job why`, for programs.
 func WhyColumns() []view.Column[api.WhyReply] {
 	type y = api.WhyReply
 	jid := OnlyCSV("jid", func(y y) string { return fmt.Sprint(y.JID) })
@@ -115,6 +118,7 @@ func WhyColumns() []view.Column[api.WhyReply] {
 	}
 }
 
+// StatusColumns are those of `status`, for programs.
 func StatusColumns() []view.Column[api.Status] {
 	type s = api.Status
 	id := OnlyCSV("server_id", func(s s) string { return s.ServerID })

@@ -14,6 +14,7 @@ type Fields struct {
 	Width int
 }
 
+// Add adds a line, unless the value is empty.
 func (f Fields) Add(name, value string) {
 	if value != "" {
 		fmt.Fprintf(f.W, "%-*s %s\n", f.Width, name, view.Clean(value))
@@ -28,6 +29,7 @@ func (f Fields) list(name string, values []string) {
 	}
 }
 
+// Join adds a line with those of the values that are not empty.
 func (f Fields) Join(name string, values ...string) {
 	var parts []string
 	for _, value := range values {

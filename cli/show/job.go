@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -38,7 +39,7 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	if job.Matrix != 0 {
 		out.Add("matrix", fmt.Sprintf("%d, cell %s", job.Matrix, StatText(KnownMaybe(job.Cell))))
 	}
-	out.Add("tag", cli.FirstNonEmpty(job.TagName, IDText(job.Tag)))
+	out.Add("tag", cmp.Or(job.TagName, IDText(job.Tag)))
 	out.Add("priority", NumberText(job.Priority))
 	out.Add("submitted", e.TimeText(job.SubmittedAt))
 	out.Add("not before", e.TimePointerText(job.NotBefore))
@@ -68,12 +69,12 @@ func retriesText(job *api.Job) string {
 func writeResults(out Fields, job *api.Job) {
 	switch {
 	case job.CpPath != "":
-		out.Join("results", cli.FirstNonEmpty(job.ResultsStatus, "none yet"), job.ResultsError)
+		out.Join("results", cmp.Or(job.ResultsStatus, "none yet"), job.ResultsError)
 	case job.Unwanted():
 		out.Add("results", "named, but not copied: no CP_PATH was given")
 	}
 	out.list("  on machine", job.Results)
-	out.Add("  on host", cli.FirstNonEmpty(job.ResultsDir, job.CpPath))
+	out.Add("  on host", cmp.Or(job.ResultsDir, job.CpPath))
 }
 
 func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {

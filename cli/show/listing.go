@@ -94,7 +94,7 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span { return rowStatus(e, row) }},
 		class, command, machine, output,
 		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return IDText(job.Matrix) }))},
-		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return cli.FirstNonEmpty(job.TagName, IDText(job.Tag)) }))},
+		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return cmp.Or(job.TagName, IDText(job.Tag)) }))},
 		{Title: "Priority", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Priority) }))},
 		{Title: "Attempt", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Attempt) }))},
 		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return e.TimeText(job.SubmittedAt) }))},
@@ -134,7 +134,7 @@ func jobCommand(job *api.Job) string {
 	case job.CmdRun != "":
 		return job.CmdRun
 	}
-	return cli.FirstNonEmpty(job.CmdExpanded, job.Cmd)
+	return cmp.Or(job.CmdExpanded, job.Cmd)
 }
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.
@@ -200,6 +200,7 @@ func jobError(job *api.Job) string {
 // jobWriter prints jobs for programs, page by page.
 type jobWriter = view.Printer[api.Job]
 
+// NewJobWriter prints jobs to stdout, in the format that the flags name.
 func NewJobWriter(e *cli.Env) (*jobWriter, error) {
 	return view.NewPrinter(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, JobColumns())
 }

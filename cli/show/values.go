@@ -18,6 +18,7 @@ func Known[T comparable](value T) any {
 	return value
 }
 
+// KnownMaybe is the value, or nil where there is none.
 func KnownMaybe[T any](value api.Maybe[T]) any {
 	if !value.Set {
 		return nil
@@ -25,6 +26,7 @@ func KnownMaybe[T any](value api.Maybe[T]) any {
 	return value.Value
 }
 
+// KnownList is the list, or nil for an empty one.
 func KnownList(values []string) any {
 	if len(values) == 0 {
 		return nil
@@ -32,6 +34,7 @@ func KnownList(values []string) any {
 	return values
 }
 
+// KnownMap is the map, or nil for an empty one.
 func KnownMap(values map[string]string) any {
 	if len(values) == 0 {
 		return nil
@@ -39,6 +42,7 @@ func KnownMap(values map[string]string) any {
 	return values
 }
 
+// KnownTime is the time, or nil where there is none.
 func KnownTime(t *time.Time) any {
 	if t == nil || t.IsZero() {
 		return nil
@@ -63,6 +67,7 @@ func StatText(value any) string {
 	return string(text)
 }
 
+// IDText is an id; "" for 0, which is none.
 func IDText(id uint64) string {
 	if id == 0 {
 		return ""
@@ -70,6 +75,7 @@ func IDText(id uint64) string {
 	return fmt.Sprint(id)
 }
 
+// NumberText is a number; "" for 0.
 func NumberText(n int) string {
 	if n == 0 {
 		return ""
