@@ -56,6 +56,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// Final tells whether the error goes on until somebody changes something: of another version, both sides stay what they are.
+func (e *Error) Final() bool { return e.Kind == KindVersion }
+
 // Is compares kinds.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)

@@ -62,6 +62,9 @@ type installError struct {
 
 func (e *installError) Error() string { return e.Reason }
 
+// Final says so to ssh.IsFinal.
+func (e *installError) Final() bool { return true }
+
 // Hint is the user's next step.
 func (e *installError) Hint() string { return e.Advice }
 
@@ -120,16 +123,23 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 
 // launch tries to start the agent; said is what came instead.
 func (in *installer) launch(ctx context.Context, hash, root string) (c *agent.Client, said string, err error) {
+	limit := cmp.Or(in.patience, answerTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the login gave no answer within %v", limit))
+	defer cancel()
 	s, err := in.conn.Exec(ctx, launchCommand)
 	if err != nil {
 		return nil, "", err
 	}
-	if _, err := io.WriteString(s, hash+"\n"+root+"\n"); err != nil {
+	// sshd may take no input: closing the stream doesn't end a write then, the connection's end does.
+	stop := context.AfterFunc(ctx, func() { in.conn.Close() })
+	_, err = io.WriteString(s, hash+"\n"+root+"\n")
+	if !stop() && err != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		s.Close()
 		return nil, "", err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("the login gave no answer within %v", answerTime))
-	defer cancel()
 	heard := &eavesdropper{ReadWriteCloser: s}
 	if c, err = agent.Connect(ctx, heard); err == nil {
 		heard.enough.Store(true)

@@ -36,6 +36,9 @@ type buildError struct {
 
 func (e *buildError) Error() string { return fmt.Sprintf("no agent for %s: %s", e.Target, e.Reason) }
 
+// Final says so to ssh.IsFinal.
+func (e *buildError) Final() bool { return true }
+
 // Hint says how to make one.
 func (e *buildError) Hint() string { return e.Advice }
 

@@ -64,7 +64,7 @@ func (m *machine) copy(s sched.Copy) {
 	c.ctx, c.stop = context.WithCancel(m.ctx)
 	m.copies[c.job()] = c
 	m.queue = append(m.queue, c)
-	if m.link == nil && (m.refused || m.waiting) {
+	if m.link == nil && m.waiting {
 		m.copyWaits(c, "the machine is away")
 	}
 }

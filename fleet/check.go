@@ -32,15 +32,17 @@ func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 		return CheckResult{}, err
 	}
 	defer l.close()
+	asking, cancel := f.limited(ctx)
+	defer cancel()
 	latency := time.Hour
 	for range 3 {
 		sent := time.Now()
-		if err := l.client.Ping(ctx); err != nil {
+		if err := l.client.Ping(asking); err != nil {
 			return CheckResult{}, fmt.Errorf("check %s: %w", addr, err)
 		}
 		latency = min(latency, time.Since(sent))
 	}
-	facts, err := l.client.Facts(ctx)
+	facts, err := l.client.Facts(asking)
 	if err != nil {
 		return CheckResult{}, fmt.Errorf("check %s: %w", addr, err)
 	}

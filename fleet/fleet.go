@@ -29,7 +29,8 @@ type Fleet struct {
 
 	tasks sync.WaitGroup // all goroutines but those of a link
 
-	surveys surveys
+	surveys  surveys
+	refusals *refusals
 
 	mu       sync.Mutex
 	ctx      context.Context     // of Run; nil before
@@ -60,6 +61,7 @@ func New(opt Options) (*Fleet, error) {
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry},
 		machines: map[string]*machine{},
 		copiers:  map[uint64]*machine{},
+		refusals: newRefusals(),
 		bootID:   hostBootID(),
 	}, nil
 }
@@ -74,6 +76,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	f.ctx = ctx
 	f.tasks.Go(func() { f.logs.run(ctx) })
+	f.tasks.Go(func() { f.watchRefusals(ctx) })
 	for _, m := range f.machines {
 		f.start(m)
 	}

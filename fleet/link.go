@@ -91,7 +91,7 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 	if err != nil {
 		return err
 	}
-	in := &installer{conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken()}
+	in := &installer{conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken(), patience: f.opt.AnswerTime}
 	if l.client, err = in.start(ctx, root); err != nil {
 		conn.Close()
 		return err

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"jobserver/failpoint"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
-	"jobserver/ssh"
 )
 
 // machine is the actor of one address. What is below loop's line
@@ -35,9 +33,10 @@ type machine struct {
 
 	link    *link
 	dialing bool
-	refused bool // a dial is pointless until connect or retry
-	away    bool // the log says so already
-	tries   int  // failed dials in a row
+	refused bool   // the last dial was: see refused.go
+	news    string // what the log says of being away or refused already
+	tries   int    // failed dials in a row, of one kind
+	asked   string // loginStamp before the last dial
 	timer   *time.Timer
 	waiting bool // for timer
 
@@ -105,7 +104,7 @@ func (m *machine) loop(ctx context.Context) {
 // act does what can be done now.
 func (m *machine) act() {
 	switch {
-	case m.link == nil && m.needed() && !m.dialing && !m.refused && !m.waiting:
+	case m.link == nil && m.needed() && !m.dialing && !m.waiting:
 		m.dial()
 	case m.link != nil && !m.needed() && m.addr != driversHere:
 		m.hangUp()
@@ -147,6 +146,7 @@ func (m *machine) connect(root string) {
 // retry makes the next dial due at once.
 func (m *machine) retry() {
 	m.refused, m.waiting, m.tries = false, false, 0
+	m.f.refusals.forget(m)
 	m.timer.Stop()
 }
 
@@ -177,9 +177,12 @@ func (m *machine) hangUp() {
 // dial makes a link, off the actor's goroutine.
 func (m *machine) dial() {
 	m.dialing = true
-	m.report(sched.Connecting{Addr: m.addr})
+	if !m.refused { // it stays refused until a dial succeeds
+		m.report(sched.Connecting{Addr: m.addr})
+	}
 	root := m.root
 	m.f.tasks.Go(func() {
+		stamp := m.f.loginStamp()
 		l, err := m.f.open(m.ctx, m.ctx, m.addr, root)
 		var found *findings
 		if err == nil {
@@ -193,7 +196,10 @@ func (m *machine) dial() {
 			}
 			return
 		}
-		m.do(func() { m.dialed(l, found, err) })
+		m.do(func() {
+			m.asked = stamp
+			m.dialed(l, found, err)
+		})
 	})
 }
 
@@ -221,7 +227,8 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 		l.close()
 		return
 	}
-	m.link, m.tries = l, 0
+	m.link, m.tries, m.refused = l, 0, false
+	m.f.refusals.forget(m)
 	m.root = rootToKeep(found.facts.Root)
 	m.f.tasks.Go(func() {
 		<-l.client.Done()
@@ -271,27 +278,6 @@ func (m *machine) watchStrangers(found *findings) {
 	})
 }
 
-// unreached plans the next dial, or none.
-func (m *machine) unreached(err error) {
-	var hinter interface{ Hint() string }
-	var hostKey *ssh.HostKeyError
-	var install *installError
-	var missing *buildError
-	var config *ssh.ConfigError
-	if ssh.IsFinal(err) || errors.As(err, &install) || errors.As(err, &missing) || errors.As(err, &config) ||
-		errors.Is(err, agent.ErrVersion) {
-		m.refused = true
-		out := sched.Refused{Addr: m.addr, Reason: err.Error(), HostKey: errors.As(err, &hostKey)}
-		if errors.As(err, &hinter) {
-			out.Hint = hinter.Hint()
-		}
-		m.report(out)
-		return
-	}
-	m.report(sched.Away{Addr: m.addr, Reason: err.Error()})
-	m.later()
-}
-
 // doubled is a pause that has doubled so many times, up to the longest.
 func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 	if times >= 20 {
@@ -336,18 +322,22 @@ func (m *machine) broken(l *link) {
 func (m *machine) note(o sched.Outcome) {
 	switch o := o.(type) {
 	case sched.Connected:
-		m.away = false
+		m.news = ""
 		m.log.Info("connected", "latency", o.Vitals.Latency, "os", o.Facts.Os, "arch", o.Facts.Arch, "runs", len(o.Runs))
 	case sched.Away:
-		level := slog.LevelDebug
-		if !m.away {
-			level = slog.LevelWarn
-		}
-		m.away = true
-		m.log.Log(m.ctx, level, "away; it is dialed again by itself", "err", o.Reason)
+		m.log.Log(m.ctx, m.newsLevel("away"), "away; it is dialed again by itself", "err", o.Reason)
 	case sched.Refused:
-		m.log.Warn("refused; it is not dialed again before something changes", "err", o.Reason, "hint", o.Hint)
+		m.log.Log(m.ctx, m.newsLevel(o.Reason), "refused", "err", o.Reason, "hint", o.Hint)
 	}
+}
+
+// newsLevel is that of what becomes of a link: a warning when it is new.
+func (m *machine) newsLevel(told string) slog.Level {
+	if m.news == told {
+		return slog.LevelDebug
+	}
+	m.news = told
+	return slog.LevelWarn
 }
 
 // report hands an outcome to sched. The actor for drivers is no

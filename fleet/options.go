@@ -37,11 +37,14 @@ type Options struct {
 	Copies   int // copies at a time; 0: DefaultCopies
 
 	RetryMin, RetryMax time.Duration // delays between dials of a machine that is away; 0: 1 s, 60 s
-	SyncEvery          time.Duration // least time between two syncs of the logs; 0: 1 s
-	DiskRetry          time.Duration // between looks at a disk that is full; 0: 3 s
-	BulkIdle           time.Duration // how long a bulk connection is kept unused; 0: 30 s
-	MeasureEvery       time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
-	StrangersEvery     time.Duration // between looks at runs that live and nothing here knows; 0: 10 s
+	// Likewise of one that is refused, until somebody changes something; 0: 1 min, 15 min.
+	RefusedMin, RefusedMax time.Duration
+	RefusedLook            time.Duration // between looks at what decides about that on this host; 0: 2 s
+	SyncEvery              time.Duration // least time between two syncs of the logs; 0: 1 s
+	DiskRetry              time.Duration // between looks at a disk that is full; 0: 3 s
+	BulkIdle               time.Duration // how long a bulk connection is kept unused; 0: 30 s
+	MeasureEvery           time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
+	StrangersEvery         time.Duration // between looks at runs that live and nothing here knows; 0: 10 s
 	// Pauses between two tries to end a run, or to remove its directory, that a machine refuses; 0: 10 s, 1 h.
 	RemoveMin, RemoveMax time.Duration
 	AnswerTime           time.Duration // after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
@@ -85,6 +88,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	defaultDuration(&o.RetryMin, time.Second)
 	defaultDuration(&o.RetryMax, time.Minute)
+	defaultDuration(&o.RefusedMin, time.Minute)
+	defaultDuration(&o.RefusedMax, 15*time.Minute)
+	defaultDuration(&o.RefusedLook, 2*time.Second)
 	defaultDuration(&o.SyncEvery, time.Second)
 	defaultDuration(&o.DiskRetry, 3*time.Second)
 	defaultDuration(&o.BulkIdle, 30*time.Second)

@@ -182,14 +182,16 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 		}
 	}
 	s.file(m)
+	// Its host key is on record now, whoever put it there.
+	changes := s.PlanTrusted(o.Addr).Changes
 	f := proto.Clone(o.Facts).(*statepb.Machine)
 	f.Addr = o.Addr
 	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch && m.Kernel == f.Kernel &&
 		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel &&
 		slices.EqualFunc(m.Devices, f.Devices, func(a, b *statepb.Item) bool { return proto.Equal(a, b) }) {
-		return nil
+		return changes
 	}
-	return []*Change{{MachineSeen: &statepb.MachineSeen{Facts: f}}}
+	return append(changes, &Change{MachineSeen: &statepb.MachineSeen{Facts: f}})
 }
 
 // knows says that a run directory belongs to something here: a run under way, one that is owed to be removed,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -27,11 +28,19 @@ type Hinter interface {
 }
 
 // IsFinal tells whether an error goes on until somebody changes something, here or on the machine: each error type says
-// so itself, with a method Final, where it arises. To try again soon is pointless then, or even harmful, as sshd bans
-// addresses for failed logins. All others may pass by themselves.
+// so itself, with a method Final, where it arises, also those of other packages. To try again soon is pointless then, or
+// even harmful, as sshd bans addresses for failed logins. All others may pass by themselves.
 func IsFinal(err error) bool {
-	var f interface{ Final() bool }
-	return errors.As(err, &f) && f.Final()
+	if f, ok := err.(interface{ Final() bool }); ok && f.Final() {
+		return true
+	}
+	switch w := err.(type) {
+	case interface{ Unwrap() error }:
+		return IsFinal(w.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(w.Unwrap(), IsFinal)
+	}
+	return false
 }
 
 // A HostKeyError says that a machine's host key is unknown, changed or
