@@ -52,11 +52,11 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return s.aboutSubmitted(e, s.Job(c.JobResubmitted.Job)), true
 	case c.MatrixSubmitted != nil:
 		m := c.MatrixSubmitted.Matrix
-		e.Kind, e.Matrix, e.Tag, e.Class = "matrix.submitted", m.Id, m.Template.Tag, m.Template.Class
+		e.Kind, e.Matrix, e.Tag, e.Class = EventMatrixSubmitted, m.Id, m.Template.Tag, m.Template.Class
 		e.Text = fmt.Sprintf("matrix %d was submitted to class %s with %d jobs, %d to %d: %s", m.Id, e.Class, m.Cells,
 			m.FirstJob, m.FirstJob+uint64(m.Cells)-1, oneLine(string(m.Template.Cmd), 100))
 	case c.MatrixGrown != nil:
-		e.Kind, e.Matrix, e.Class = "matrix.grown", c.MatrixGrown.Matrix, c.MatrixGrown.Template.GetClass()
+		e.Kind, e.Matrix, e.Class = EventMatrixGrown, c.MatrixGrown.Matrix, c.MatrixGrown.Template.GetClass()
 		e.Text = fmt.Sprintf("matrix %d has other settings", e.Matrix)
 		if r := c.MatrixGrown.Added; r != nil {
 			e.Text = fmt.Sprintf("matrix %d has %d jobs more, %d to %d", e.Matrix, r.Cells, r.FirstJob, r.FirstJob+uint64(r.Cells)-1)
@@ -68,16 +68,16 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return s.aboutCancel(e, c.JobCanceled.Job), true
 	case c.JobForgotten != nil:
 		if s.Status(c.JobForgotten.Job) == 0 {
-			e.Kind, e.Job, e.Text = "job.forgotten", c.JobForgotten.Job, fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
+			e.Kind, e.Job, e.Text = EventJobForgotten, c.JobForgotten.Job, fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
 			e.Matrix = s.MatrixOf(e.Job)
 			return e, true
 		}
 		return s.aboutCancel(e, c.JobForgotten.Job), true
 	case c.JobRetimed != nil:
-		e.Kind = "job.retimed"
+		e.Kind = EventJobRetimed
 		return s.aboutJob(e, c.JobRetimed.Job, "job %d has a timeout of %s", c.JobRetimed.Job, time.Duration(c.JobRetimed.Timeout)), true
 	case c.JobTagged != nil:
-		e.Kind = "job.tagged"
+		e.Kind = EventJobTagged
 		name, _, _ := s.Tag(c.JobTagged.Tag)
 		if c.JobTagged.Tag == 0 {
 			return s.aboutJob(e, c.JobTagged.Job, "job %d has no tag any more", c.JobTagged.Job), true
@@ -88,23 +88,23 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 	case c.JobLost != nil:
 		return s.aboutEnd(e, c.JobLost.Job), true
 	case c.JobRefused != nil:
-		e.Kind, e.Warn, e.Cause = "job.failed", true, c.JobRefused.Error
+		e.Kind, e.Warn, e.Cause = EventJobFailed, true, c.JobRefused.Error
 		return s.aboutJob(e, c.JobRefused.Job, "job %d %s", c.JobRefused.Job, c.JobRefused.Error), true
 	case c.Recopy != nil:
-		e.Kind = "job.copying"
+		e.Kind = EventJobCopying
 		return s.aboutJob(e, c.Recopy.Job, "job %d copies its results again", c.Recopy.Job), true
 	case c.MatrixHeld != nil:
-		e.Kind, e.Matrix, e.Text = "matrix.unheld", c.MatrixHeld.Matrix, fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
+		e.Kind, e.Matrix, e.Text = EventMatrixUnheld, c.MatrixHeld.Matrix, fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
 		if c.MatrixHeld.Held {
-			e.Kind, e.Text = "matrix.held", fmt.Sprintf("matrix %d is held", e.Matrix)
+			e.Kind, e.Text = EventMatrixHeld, fmt.Sprintf("matrix %d is held", e.Matrix)
 			if c.MatrixHeld.Why != "" {
 				e.Warn, e.Text = true, e.Text+": "+c.MatrixHeld.Why
 			}
 		}
 	case c.MatrixForgotten != nil:
-		e.Kind, e.Matrix, e.Text = "matrix.forgotten", c.MatrixForgotten.Matrix, fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
+		e.Kind, e.Matrix, e.Text = EventMatrixForgotten, c.MatrixForgotten.Matrix, fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
 	case c.Dispatched != nil:
-		e.Kind = "job.running"
+		e.Kind = EventJobRunning
 		a := c.Dispatched.Attempt
 		what := fmt.Sprintf("attempt %d", a.Number)
 		if a.Step > 0 {
@@ -112,7 +112,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		}
 		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d", c.Dispatched.Job, what, a.Machine, a.Slot), true
 	case c.Started != nil:
-		e.Kind = "job.started"
+		e.Kind = EventJobStarted
 		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job, c.Started.Run.Machine), true
 	case c.Ended != nil:
 		return s.aboutEnd(e, c.Ended.Run.Job), true
@@ -121,7 +121,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e.Warn = true
 		return e, true
 	case c.SetupFailed != nil:
-		e.Kind, e.Warn = "job.failed", true
+		e.Kind, e.Warn = EventJobFailed, true
 		if j := s.Job(c.SetupFailed.Job); j != nil && last(j) != nil { // between two of its steps
 			span := spanOf(j.Id, last(j))
 			e.Span = &span
@@ -130,14 +130,14 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 	case c.AttemptLost != nil:
 		return s.aboutEnd(e, c.AttemptLost.Run.Job), true
 	case c.CopyWaits != nil:
-		e.Kind = "job.copy-waits"
+		e.Kind = EventJobCopyWaits
 		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s", c.CopyWaits.Job, c.CopyWaits.Reason), true
 	case c.CopyEnded != nil:
 		return s.aboutCopy(e, c.CopyEnded), true
 	case c.VarSet != nil:
-		e.Kind, e.Text = "variable.set", fmt.Sprintf("variable %s was set", c.VarSet.Name)
+		e.Kind, e.Text = EventVariableSet, fmt.Sprintf("variable %s was set", c.VarSet.Name)
 		if c.VarSet.Unset {
-			e.Kind, e.Text = "variable.unset", fmt.Sprintf("variable %s was unset", c.VarSet.Name)
+			e.Kind, e.Text = EventVariableUnset, fmt.Sprintf("variable %s was unset", c.VarSet.Name)
 		}
 	case c.ResourceSet != nil:
 		r := c.ResourceSet.Resource
@@ -146,7 +146,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 			e.Kind, e.Text = "resource.unset", fmt.Sprintf("the pool has no %s any more", r.Name)
 		}
 	case c.TagMade != nil:
-		e.Kind, e.Tag, e.Text = "tag.made", c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
+		e.Kind, e.Tag, e.Text = EventTagMade, c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
 	case c.Noticed != nil:
 		return s.aboutNotice(e, c.Noticed), true
 	default:
@@ -167,36 +167,36 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 	case c.MachineAdded != nil:
 		m := c.MachineAdded.Machine
 		if m.Class == "" {
-			about("machine.added", m.Addr, "machine %s is in the pool, in no class, with %d slots", m.Addr, m.Slots)
+			about(EventMachineAdded, m.Addr, "machine %s is in the pool, in no class, with %d slots", m.Addr, m.Slots)
 		} else {
-			about("machine.added", m.Addr, "machine %s is in class %s with %d slots", m.Addr, m.Class, m.Slots)
+			about(EventMachineAdded, m.Addr, "machine %s is in class %s with %d slots", m.Addr, m.Class, m.Slots)
 		}
 	case c.MachineRemoved != nil && c.MachineRemoved.WhenIdle:
-		about("machine.expired", c.MachineRemoved.Addr, "machine %s has expired, and goes as soon as it is idle", c.MachineRemoved.Addr)
+		about(EventMachineExpired, c.MachineRemoved.Addr, "machine %s has expired, and goes as soon as it is idle", c.MachineRemoved.Addr)
 	case c.MachineRemoved != nil:
-		about("machine.removed", c.MachineRemoved.Addr, "machine %s was removed", c.MachineRemoved.Addr)
+		about(EventMachineRemoved, c.MachineRemoved.Addr, "machine %s was removed", c.MachineRemoved.Addr)
 	case c.MachineMoved != nil && c.MachineMoved.Reason != "":
-		about("machine.broken", c.MachineMoved.Addr, "machine %s is set aside in class %s: %s", c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
+		about(EventMachineBroken, c.MachineMoved.Addr, "machine %s is set aside in class %s: %s", c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
 		e.Warn = true
 	case c.MachineMoved != nil:
-		about("machine.moved", c.MachineMoved.Addr, "machine %s is in class %s now", c.MachineMoved.Addr, c.MachineMoved.Class)
+		about(EventMachineMoved, c.MachineMoved.Addr, "machine %s is in class %s now", c.MachineMoved.Addr, c.MachineMoved.Class)
 	case c.MachineDrained != nil && c.MachineDrained.Draining:
-		about("machine.draining", c.MachineDrained.Addr, "machine %s gets no more jobs", c.MachineDrained.Addr)
+		about(EventMachineDraining, c.MachineDrained.Addr, "machine %s gets no more jobs", c.MachineDrained.Addr)
 	case c.MachineDrained != nil:
-		about("machine.resumed", c.MachineDrained.Addr, "machine %s gets jobs again", c.MachineDrained.Addr)
+		about(EventMachineResumed, c.MachineDrained.Addr, "machine %s gets jobs again", c.MachineDrained.Addr)
 	case c.MachineSeen != nil:
 		f := c.MachineSeen.Facts
-		about("machine.seen", f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
+		about(EventMachineSeen, f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
 	case c.MachineCleared != nil:
-		about("machine.cleared", c.MachineCleared.Addr, "the failures of machine %s don't count any more", c.MachineCleared.Addr)
+		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s don't count any more", c.MachineCleared.Addr)
 	case c.Stopped != nil && c.Stopped.Unremoved != "":
 		r := c.Stopped.Run
-		about("machine.unremoved", r.Machine, "what is left of job %d on %s can't be removed; it is tried again: %s",
+		about(EventMachineUnremoved, r.Machine, "what is left of job %d on %s can't be removed; it is tried again: %s",
 			r.Job, r.Machine, c.Stopped.Unremoved)
 		e.Job, e.Warn = r.Job, true
 	case c.Settled != nil && c.Settled.Dropped != "":
 		r := c.Settled.Run
-		about("machine.dropped", r.Machine, "what is left of job %d on %s is left alone: %s", r.Job, r.Machine, c.Settled.Dropped)
+		about(EventMachineDropped, r.Machine, "what is left of job %d on %s is left alone: %s", r.Job, r.Machine, c.Settled.Dropped)
 		e.Job = r.Job
 	default:
 		return e, false
@@ -205,7 +205,7 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 }
 
 func (s *State) aboutSubmitted(e Event, j *statepb.Job) Event {
-	e.Kind = "job.submitted"
+	e.Kind = EventJobSubmitted
 	if j.Setup != nil {
 		return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine, oneLine(string(j.Cmd), 100))
 	}
@@ -226,10 +226,10 @@ func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
 
 func (s *State) aboutCancel(e Event, id uint64) Event {
 	if s.Status(id) == Canceled || s.Status(id) == 0 {
-		e.Kind = "job.canceled"
+		e.Kind = EventJobCanceled
 		return s.aboutJob(e, id, "job %d was canceled", id)
 	}
-	e.Kind = "job.canceling"
+	e.Kind = EventJobCanceling
 	return s.aboutJob(e, id, "job %d is being canceled", id)
 }
 
@@ -237,7 +237,7 @@ func (s *State) aboutCancel(e Event, id uint64) Event {
 func (s *State) aboutEnd(e Event, id uint64) Event {
 	j := s.Job(id)
 	if j == nil { // it was to be forgotten
-		e.Kind, e.Job, e.Text = "job.forgotten", id, fmt.Sprintf("job %d has ended and was forgotten", id)
+		e.Kind, e.Job, e.Text = EventJobForgotten, id, fmt.Sprintf("job %d has ended and was forgotten", id)
 		e.Matrix = s.MatrixOf(id)
 		return e
 	}
@@ -265,21 +265,21 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	e.Kind = kindOf(j.Status)
 	switch {
 	case j.Status == Waiting || j.Status == Held:
-		e.Kind = "job.retried"
+		e.Kind = EventJobRetried
 		text += fmt.Sprintf(", and waits for attempt %d", a.Number+1)
 		if j.NotBefore != 0 {
 			text += fmt.Sprintf(" in %s", Time(j.NotBefore).Sub(e.At).Round(time.Second))
 		}
 	case j.Status == Running:
-		e.Kind = "job.step"
+		e.Kind = EventJobStep
 	case j.Setup != nil && j.Status == Failed && a.LastWords != "":
 		text += ": " + a.LastWords
 	case j.Status == Copying:
 		text += fmt.Sprintf("; copying %d results", len(a.Results))
 	}
-	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == "job.retried"
+	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == EventJobRetried
 	e.Ended, e.Cause = true, how
-	if e.Kind != "job.step" {
+	if e.Kind != EventJobStep {
 		span := spanOf(id, a)
 		e.Span = &span
 	}
@@ -296,7 +296,7 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 		return s.aboutCopy(e, &statepb.CopyEnded{Job: id, Error: j.ResultsError})
 	}
 	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED { // a setup that had not begun
-		e.Kind, e.Warn = "job.canceled", true
+		e.Kind, e.Warn = EventJobCanceled, true
 		return s.aboutJob(e, id, "setup %d was canceled, as its machine %s was removed", id, j.Setup.GetMachine())
 	}
 	e = s.aboutEnd(e, id)
@@ -306,10 +306,10 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 
 func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
 	if c.Error != "" {
-		e.Kind, e.Warn = "job.copy-failed", true
+		e.Kind, e.Warn = EventJobCopyFailed, true
 		return s.aboutJob(e, c.Job, "the results of job %d were not copied: %s", c.Job, c.Error)
 	}
-	e.Kind = "job.copied"
+	e.Kind = EventJobCopied
 	took := time.Duration(c.Took)
 	rate := ""
 	if took > 0 {

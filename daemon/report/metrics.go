@@ -81,22 +81,22 @@ func (m *Metrics) Follow(ctx context.Context, from *sched.Events) {
 
 func (m *Metrics) count(e *sched.Event) {
 	switch e.Kind {
-	case "job.running":
+	case sched.EventJobRunning:
 		if len(m.dispatched) < maxDispatched {
 			m.dispatched[e.Job] = e.At
 		}
-	case "job.started":
+	case sched.EventJobStarted:
 		if at, ok := m.dispatched[e.Job]; ok {
 			m.start.Observe(e.At.Sub(at).Seconds())
 			delete(m.dispatched, e.Job)
 		}
-	case "job.forgotten":
+	case sched.EventJobForgotten:
 		delete(m.dispatched, e.Job)
-	case "job.copied":
+	case sched.EventJobCopied:
 		m.copies.Add(1, "copied", e.Class)
-	case "job.copy-failed":
+	case sched.EventJobCopyFailed:
 		m.copies.Add(1, "failed", e.Class)
-	case "machine.broken":
+	case sched.EventMachineBroken:
 		m.broken.Add(1, e.Class)
 	}
 	if e.Ended {

@@ -164,7 +164,7 @@ func (n *Notifications) take(ctx context.Context, events []sched.Event) bool {
 		e := &events[i]
 		jobs = jobs || e.Job != 0
 		switch e.Kind {
-		case "variable.set", "variable.unset":
+		case sched.EventVariableSet, sched.EventVariableUnset:
 			variables = true
 		}
 		if e.Matrix != 0 && e.Job != 0 && !slices.Contains(matrices, e.Matrix) {
@@ -184,7 +184,7 @@ func (n *Notifications) take(ctx context.Context, events []sched.Event) bool {
 	for i := range events {
 		e := &events[i]
 		n.notifier.Add(n.ofEvent(e)...)
-		if e.Kind == "matrix.forgotten" {
+		if e.Kind == sched.EventMatrixForgotten {
 			delete(n.ended, e.Matrix)
 			delete(n.failed, e.Matrix)
 		}
@@ -209,29 +209,29 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		return out
 	}
 	switch e.Kind {
-	case "job.running":
+	case sched.EventJobRunning:
 		if e.Step == 0 {
 			return []notify.Event{about(notify.Running)}
 		}
-	case "job.done", "job.copying":
+	case sched.EventJobDone, sched.EventJobCopying:
 		if e.Ended {
 			return []notify.Event{about(notify.Complete)}
 		}
-	case "job.copied":
+	case sched.EventJobCopied:
 		return []notify.Event{about(notify.Copied)}
-	case "job.copy-failed":
+	case sched.EventJobCopyFailed:
 		return []notify.Event{about(notify.Fail)}
-	case "job.failed", "job.lost":
+	case sched.EventJobFailed, sched.EventJobLost:
 		return append([]notify.Event{about(notify.Fail)}, n.firstFailure(e, about)...)
-	case "job.canceled":
+	case sched.EventJobCanceled:
 		if e.Uprooted {
 			return []notify.Event{about(notify.Fail)}
 		}
-	case "job.retried":
+	case sched.EventJobRetried:
 		if e.Ended && !e.Uprooted {
 			return n.firstFailure(e, about)
 		}
-	case "machine.broken":
+	case sched.EventMachineBroken:
 		return []notify.Event{about(notify.MachineBroken)}
 	case sched.NoticeAway, sched.NoticeBack:
 		return []notify.Event{about(notify.MachineAway)}
@@ -239,7 +239,7 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		return []notify.Event{about(notify.Silent)}
 	case sched.NoticeDisk, sched.NoticeUnsaved:
 		return []notify.Event{about(notify.DiskLow)}
-	case "matrix.held":
+	case sched.EventMatrixHeld:
 		if e.Warn { // by the rule for work that fails everywhere
 			return []notify.Event{about(notify.MatrixFail)}
 		}

@@ -1,0 +1,46 @@
+package sched
+
+// The kinds of events. Those of a job's status are named as the status is. Clients know them by their
+// text, which therefore never changes.
+const (
+	EventJobSubmitted  = "job.submitted"   // it is known
+	EventJobRunning    = "job.running"     // an attempt, or a setup's step, goes to a machine
+	EventJobStarted    = "job.started"     // it has begun there
+	EventJobStep       = "job.step"        // a step of a setup has ended well, and another follows
+	EventJobCopying    = "job.copying"     // it exited 0, and its results are on their way
+	EventJobCopied     = "job.copied"      // its results are on this host
+	EventJobCopyFailed = "job.copy-failed" // they could not be copied
+	EventJobCopyWaits  = "job.copy-waits"  // they are copied when the disk has room or the machine is back
+	EventJobDone       = "job.done"        // it exited 0
+	EventJobFailed     = "job.failed"      // it ended otherwise, and no retry is left
+	EventJobRetried    = "job.retried"     // an attempt has ended otherwise, and another follows
+	EventJobCanceling  = "job.canceling"   // it is being ended on its machine
+	EventJobCanceled   = "job.canceled"    // the user ended it
+	EventJobLost       = "job.lost"        // how it ended can't be known
+	EventJobForgotten  = "job.forgotten"   // nothing is known of it any more
+	EventJobRetimed    = "job.retimed"     // it has another time limit
+	EventJobTagged     = "job.tagged"      // it has another tag, or none
+
+	EventMatrixSubmitted = "matrix.submitted"
+	EventMatrixGrown     = "matrix.grown" // it has more cells, or other settings
+	EventMatrixHeld      = "matrix.held"
+	EventMatrixUnheld    = "matrix.unheld"
+	EventMatrixForgotten = "matrix.forgotten"
+
+	EventMachineAdded     = "machine.added"
+	EventMachineSeen      = "machine.seen"    // it was reached, and says what it is
+	EventMachineMoved     = "machine.moved"   // it is in another class
+	EventMachineBroken    = "machine.broken"  // it was set aside
+	EventMachineCleared   = "machine.cleared" // its failures are forgotten
+	EventMachineDraining  = "machine.draining"
+	EventMachineResumed   = "machine.resumed"
+	EventMachineExpired   = "machine.expired" // its time is over
+	EventMachineDropped   = "machine.dropped" // what was left to do there was given up
+	EventMachineRemoved   = "machine.removed"
+	EventMachineUnremoved = "machine.unremoved" // it was added again while it was being removed
+
+	EventVariableSet   = "variable.set"
+	EventVariableUnset = "variable.unset"
+
+	EventTagMade = "tag.made"
+)
