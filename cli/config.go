@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +29,35 @@ type config struct {
 	Line   uint64 `yaml:"line,omitempty"` // job ls draws a line below this job
 }
 
+// UnmarshalYAML refuses a key that isn't known and a value that doesn't fit, each by its line.
+func (c *config) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: settings are wanted, like `host: lab`", node.Line)
+	}
+	settings := map[string]any{
+		"socket": &c.Socket, "host": &c.Host, "output": &c.Output, "color": &c.Color,
+		"quiet": &c.Quiet, "line": &c.Line,
+	}
+	for pair := range slices.Chunk(node.Content, 2) {
+		key, value := pair[0], pair[1]
+		setting, ok := settings[key.Value]
+		if !ok {
+			return fmt.Errorf("line %d: there is no setting %q", key.Line, key.Value)
+		}
+		if value.Decode(setting) != nil {
+			kind := "a text"
+			switch setting.(type) {
+			case *bool:
+				kind = "true or false"
+			case *uint64:
+				kind = "a number"
+			}
+			return fmt.Errorf("line %d: %s has to be %s", value.Line, key.Value, kind)
+		}
+	}
+	return nil
+}
+
 // configPath is where the file is, whether or not it exists; "" when there is no home.
 func (e *Env) configPath() string {
 	if base := e.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(base) {
@@ -47,23 +76,17 @@ func (e *Env) loadConfig() error {
 	if path == "" {
 		return nil
 	}
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the config file: %w", err)
 	}
-	defer file.Close()
-	decoder := yaml.NewDecoder(file)
-	decoder.KnownFields(true)
 	var read config
-	// An empty file ends in io.EOF, which is no error: it says nothing.
-	if err := decoder.Decode(&read); err != nil && !errors.Is(err, io.EOF) {
-		why := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n  ", " "), "yaml: unmarshal errors: ")
-		why = strings.TrimSuffix(why, " in type main.config")
-		return api.Errorf(api.Usage, "read the config file %s: %s", path, why).
-			WithHint("its keys are socket, host, output, color, quiet and line")
+	if err := yaml.Unmarshal(text, &read); err != nil {
+		return api.Errorf(api.Usage, "read the config file %s: %s", path, strings.TrimPrefix(err.Error(), "yaml: ")).
+			WithHint("its settings are socket, host, output, color, quiet and line")
 	}
 	e.Config = read
 	return nil
