@@ -36,6 +36,7 @@ func (a *agent) facts() Facts {
 		f.FreeBytes = free
 	}
 	f.CPUModel = cpuModel()
+	f.GPUs = a.gpus()
 	f.KillsUserProcesses = killsUserProcesses("/", f.User)
 	return f
 }

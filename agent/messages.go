@@ -200,6 +200,10 @@ func (f *Facts) fields(c *coder) {
 	}
 	c.time(&f.Now)
 	c.bool(&f.KillsUserProcesses)
+	list(c, &f.GPUs, func(c *coder, g *GPU) {
+		c.string(&g.ID)
+		c.string(&g.Vendor)
+	})
 }
 
 func (e *Error) fields(c *coder) {

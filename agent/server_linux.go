@@ -54,6 +54,7 @@ type agent struct {
 	watch               *watcher
 	pool                *pool
 	silence             time.Duration
+	gpus                func() []GPU // found once
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -151,7 +152,11 @@ func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &agent{root: root, bootID: strings.TrimSpace(string(bootID)), login: login, watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{}}, nil
+	return &agent{
+		root: root, bootID: strings.TrimSpace(string(bootID)), login: login,
+		gpus:  sync.OnceValue(func() []GPU { return findGPUs("/", askNVIDIA) }),
+		watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{},
+	}, nil
 }
 
 // hear waits for the host's next word, or gives errSilent.

@@ -314,4 +314,17 @@ type Facts struct {
 	// KillsUserProcesses: systemd-logind ends what a login leaves behind, so that runs die with the
 	// connection unless lingering is enabled for the user (loginctl enable-linger).
 	KillsUserProcesses bool
+	GPUs               []GPU // in the order of the bus, at most maxGPUs
 }
+
+// GPU is a device that jobs can be given.
+type GPU struct {
+	ID     string // that never changes: GPU-… as the libraries of its maker know it, else its address on the bus
+	Vendor string // VendorNVIDIA or VendorAMD
+}
+
+// The makers of GPUs that are looked for.
+const (
+	VendorNVIDIA = "nvidia"
+	VendorAMD    = "amd"
+)

@@ -53,8 +53,13 @@ func (m *machine) ref(id agent.RunID) *statepb.RunRef {
 
 // machineFacts is what sched keeps of a machine.
 func machineFacts(addr string, f agent.Facts) *statepb.Machine {
+	var devices []*statepb.Item
+	for _, g := range f.GPUs {
+		devices = append(devices, &statepb.Item{Id: plain(g.ID), Vendor: plain(g.Vendor)})
+	}
 	return &statepb.Machine{
 		Addr:     addr,
+		Devices:  devices,
 		BootId:   plain(f.BootID),
 		Root:     rootToKeep(f.Root),
 		Os:       plain(f.OS),

@@ -287,7 +287,9 @@ func gpuEnv(j *statepb.Job, a *statepb.Attempt) []string {
 	if g == nil || len(g.Items) == 0 {
 		return nil
 	}
-	known := !slices.ContainsFunc(g.Items, func(it *statepb.Item) bool { return it.Id == "" })
+	known := !slices.ContainsFunc(g.Items, func(it *statepb.Item) bool {
+		return !strings.HasPrefix(it.Id, "GPU-") && !strings.HasPrefix(it.Id, "MIG-")
+	})
 	list := GrantText(g)
 	if known {
 		list = joined(g.Items, func(it *statepb.Item) string { return it.Id })
