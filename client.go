@@ -20,6 +20,8 @@ type grammar struct {
 	Machine machineGroup `cmd:"" group:"Commands:" help:"The pool of machines."`
 	Var     varGroup     `cmd:"" group:"Commands:" help:"Variables that commands name as {NAME}."`
 
+	Resource resourceGroup `cmd:"" group:"Commands:" help:"What the whole pool has of something, as licenses."`
+
 	Add  job.Add  `cmd:"" group:"Short forms:" help:"Submit a job: job add."`
 	Ls   job.Ls   `cmd:"" group:"Short forms:" help:"List jobs: job ls. A command line without words does this."`
 	Log  job.Log  `cmd:"" group:"Short forms:" help:"Read a job's log: job log."`
@@ -104,4 +106,11 @@ type varGroup struct {
 	Ls    server.VarLs    `cmd:"" aliases:"list" help:"List the variables; a secret's value is never shown."`
 	Set   server.VarSet   `cmd:"" help:"Set a variable that commands and CP_PATHs name as {NAME}."`
 	Unset server.VarUnset `cmd:"" help:"Take a variable away."`
+}
+
+// resourceGroup are the commands on what the pool has.
+type resourceGroup struct {
+	Ls    server.ResourceLs    `cmd:"" aliases:"list" help:"List what the pool has, and how much of it is given out."`
+	Set   server.ResourceSet   `cmd:"" help:"Say how much the pool has of something that jobs ask for with --needs."`
+	Unset server.ResourceUnset `cmd:"" help:"Take something from the pool."`
 }

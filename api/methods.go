@@ -57,8 +57,11 @@ type JobSpec struct {
 	Priority    int
 	Env         map[string]string
 	Flat        bool
-	MaxLog      int64 // bytes a stream; 0: the daemon's own limit
-	Code        *Code // nil: none
+	MaxLog      int64  // bytes a stream; 0: the daemon's own limit
+	Code        *Code  // nil: none
+	Slots       int    // of its machine; 0 is 1
+	Exclusive   bool   // all slots of its machine
+	Needs       string // of resources: gpu=2,mem=32G
 }
 
 // AddJobsArgs submits jobs, all or none.
@@ -313,6 +316,8 @@ type AddMachinesArgs struct {
 	Class string
 	Slots int       // 0: as many as it has, or 1
 	Until time.Time // zero: for good
+	// Resources are what each has, by name: 256G, 0,1,2,3 or auto; "" takes one away.
+	Resources map[string]string
 }
 
 // SetupArgs sets machines up: each runs Steps in order, then Verify, and joins Class when all succeeded.
@@ -332,6 +337,8 @@ type SetupArgs struct {
 	Parallel int  // how many machines at a time; 0: all
 	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
 	Reboot   bool // the machine reboots after the steps, and Verify waits for the new boot
+	// Resources are as in AddMachinesArgs.
+	Resources map[string]string
 }
 
 // SetupReply has one job for each machine, in the order given.
@@ -449,6 +456,17 @@ type SetVarArgs struct {
 	Unset  bool
 }
 
+// ListResourcesReply holds what the pool has, by name.
+type ListResourcesReply struct{ Resources []Resource }
+
+// SetResourceArgs says how much the pool has of something, or takes it away when Unset.
+type SetResourceArgs struct {
+	Mutation
+	Name  string
+	Value string
+	Unset bool
+}
+
 // NewTagArgs makes a tag; an empty name gives it its id as a name.
 type NewTagArgs struct {
 	Mutation
@@ -461,7 +479,7 @@ type ListTagsArgs struct{ Tag string }
 // ListTagsReply holds them, by id.
 type ListTagsReply struct{ Tags []Tag }
 
-// CompleteArgs asks for candidates of a kind (job, machine, class, tag, matrix, var) that begin with Prefix.
+// CompleteArgs asks for candidates of a kind (job, machine, class, tag, matrix, var, resource) that begin with Prefix.
 type CompleteArgs struct {
 	Kind   string
 	Prefix string

@@ -73,6 +73,40 @@ type Job struct {
 	Steps       []string   `json:"steps,omitempty"` // commands of a setup
 	RestartOf   uint64     `json:"restart_of,omitempty"`
 	NotBefore   *time.Time `json:"not_before,omitempty"` // a retry waits until then
+	Needs       *Needs     `json:"needs,omitempty"`      // absent: one slot
+}
+
+// Needs is what a job has to have while it runs.
+type Needs struct {
+	Slots     int      `json:"slots,omitempty"` // of its machine; absent: one
+	Exclusive bool     `json:"exclusive,omitempty"`
+	Resources []Amount `json:"resources,omitempty"`
+}
+
+// Amount is so much of a resource, or so many of its items.
+type Amount struct {
+	Name   string `json:"name"`
+	Amount int64  `json:"amount"`
+	Text   string `json:"text"` // as it is given: 32G
+}
+
+// Grant is what an attempt was given of a resource.
+type Grant struct {
+	Amount
+	Pool  bool     `json:"pool,omitempty"`  // it is the pool's, not the machine's
+	Items []int    `json:"items,omitempty"` // indexes of what was given
+	IDs   []string `json:"ids,omitempty"`   // of GPUs, as their drivers know them
+}
+
+// Resource is what a machine, or the pool, has of something.
+type Resource struct {
+	Amount
+	Held    int64 `json:"held"`              // given out
+	Items   []int `json:"items,omitempty"`   // indexes
+	Gone    []int `json:"gone,omitempty"`    // indexes of what the machine has no more
+	Found   bool  `json:"found,omitempty"`   // nobody declared it: the machine says so
+	Auto    bool  `json:"auto,omitempty"`    // the machine is asked which items it has
+	Waiting int   `json:"waiting,omitempty"` // of the pool: jobs that wait and need some of it
 }
 
 // Unwanted tells whether a job has named results that nobody asked for: it was submitted without
@@ -99,7 +133,9 @@ type Attempt struct {
 	Log             string     `json:"log,omitempty"`
 	ErrLog          string     `json:"err_log,omitempty"`
 	LogDropped      int64      `json:"log_dropped_bytes,omitempty"`
-	Step            int        `json:"step,omitempty"` // of a setup: the last step that began, 0-based
+	Slots           []int      `json:"slots,omitempty"` // all of them, when there are several
+	Given           []Grant    `json:"given,omitempty"` // of resources
+	Step            int        `json:"step,omitempty"`  // of a setup: the last step that began, 0-based
 	CmdRun          string     `json:"cmd_run,omitempty"`
 }
 
@@ -129,7 +165,8 @@ type Machine struct {
 	Load1              float64    `json:"load1,omitempty"`
 	ClockOffsetSeconds float64    `json:"clock_offset_seconds,omitempty"` // machine minus host
 	LatencySeconds     float64    `json:"latency_seconds,omitempty"`
-	Root               string     `json:"root,omitempty"` // where runs live on it
+	Root               string     `json:"root,omitempty"`      // where runs live on it
+	Resources          []Resource `json:"resources,omitempty"` // also its memory and its cores
 }
 
 // Counts says how many jobs are in each status. "With results" is the part of done that has copied some.

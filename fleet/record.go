@@ -35,6 +35,8 @@ type record struct {
 	Code     *recordCode   `json:"code,omitempty"`
 	Attempt  int32         `json:"attempt"`
 	Machine  recordMachine `json:"machine"`
+	Slots    []int32       `json:"slots,omitempty"` // all of them, when there are several
+	Given    []recordGrant `json:"given,omitempty"`
 
 	SubmittedAt  *time.Time `json:"submitted_at,omitempty"` // the host's clock
 	DispatchedAt *time.Time `json:"dispatched_at,omitempty"`
@@ -72,6 +74,30 @@ type recordMachine struct {
 	Cores    int32  `json:"cores,omitempty"`
 	Memory   int64  `json:"memory_bytes,omitempty"`
 	BootID   string `json:"boot_id,omitempty"`
+}
+
+// recordGrant is what the attempt was given of a resource.
+type recordGrant struct {
+	Name   string   `json:"name"`
+	Amount int64    `json:"amount"`
+	Pool   bool     `json:"pool,omitempty"`  // it is the pool's, not the machine's
+	Items  []int32  `json:"items,omitempty"` // indexes
+	IDs    []string `json:"ids,omitempty"`
+}
+
+func recordGrants(g *statepb.Given) []recordGrant {
+	var all []recordGrant
+	for _, grant := range g.GetGrants() {
+		one := recordGrant{Name: grant.Name, Amount: grant.Amount, Pool: grant.Pool}
+		for _, it := range grant.Items {
+			one.Items = append(one.Items, it.Index)
+			if it.Id != "" {
+				one.IDs = append(one.IDs, it.Id)
+			}
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 type recordLog struct {
@@ -156,6 +182,8 @@ func (t *transfer) record() *record {
 		Dir:     j.Dir,
 		Code:    t.recordCode(),
 		Attempt: a.Number,
+		Slots:   a.Given.GetSlots(),
+		Given:   recordGrants(a.Given),
 		Machine: recordMachine{
 			Addr:     m.Addr,
 			OS:       m.Os,

@@ -30,6 +30,10 @@ type Experiment struct {
 	Notify  bool
 
 	Priority int
+
+	Slots     int
+	Exclusive bool
+	Needs     string
 }
 
 // Setting is a value that somebody else reads, and where it stands.
@@ -140,8 +144,8 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 
 // settings are the names that a file may have.
 var settings = []string{
-	"class", "code", "command", "cp_path", "env", "exclude", "flat", "include", "max_log", "metrics", "name", "notify", "order", "priority",
-	"repeats", "retries", "seed", "setup", "tag", "timeout", "variables", "where", "zip",
+	"class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "include", "max_log", "metrics", "name", "needs", "notify", "order", "priority",
+	"repeats", "retries", "seed", "setup", "slots", "tag", "timeout", "variables", "where", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {
@@ -172,6 +176,12 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.decode(n, &x.Flat, "true or false")
 	case "notify":
 		return r.decode(n, &x.Notify, "true or false")
+	case "exclusive":
+		return r.decode(n, &x.Exclusive, "true or false")
+	case "needs":
+		return r.text(n, &x.Needs)
+	case "slots":
+		return r.atLeast(n, &x.Slots, 1)
 	case "priority":
 		return r.decode(n, &x.Priority, "a whole number")
 	case "repeats":

@@ -84,8 +84,8 @@ func (m *machine) resource(name string) *statepb.Resource {
 	return nil
 }
 
-// all is how much there is of a resource.
-func all(r *statepb.Resource) int64 {
+// All is how much there is of a resource.
+func All(r *statepb.Resource) int64 {
 	if r == nil {
 		return 0
 	}
@@ -180,12 +180,12 @@ func (s *State) neverHas(n *statepb.Needs, m *machine) string {
 			r != nil && r.Auto && m.BootId == "":
 		case r == nil:
 			return fmt.Sprintf("%s has no %s", m.Addr, a.Name)
-		case all(r) < a.Amount:
+		case All(r) < a.Amount:
 			return fmt.Sprintf(
 				"%s has %s=%s",
 				m.Addr,
 				a.Name,
-				amountText(all(r), a.Bytes || r.Bytes),
+				AmountText(All(r), a.Bytes || r.Bytes),
 			)
 		}
 	}
@@ -195,8 +195,8 @@ func (s *State) neverHas(n *statepb.Needs, m *machine) string {
 // poolNeverHas says why the pool could not give what is needed, "" when it could.
 func (s *State) poolNeverHas(n *statepb.Needs) string {
 	for _, a := range n.GetAmounts() {
-		if r := s.resources[a.Name]; r != nil && all(r) < a.Amount {
-			return fmt.Sprintf("the pool has %s=%s", a.Name, amountText(all(r), a.Bytes || r.Bytes))
+		if r := s.resources[a.Name]; r != nil && All(r) < a.Amount {
+			return fmt.Sprintf("the pool has %s=%s", a.Name, AmountText(All(r), a.Bytes || r.Bytes))
 		}
 	}
 	return ""

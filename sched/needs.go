@@ -130,9 +130,9 @@ func parseAmount(name, text string) (n int64, bytes bool, err error) {
 	return n, bytes || name == memoryName, nil
 }
 
-// amountText writes an amount as it is read; of bytes that are no round number, one digit after the
+// AmountText writes an amount as it is read; of bytes that are no round number, one digit after the
 // point.
-func amountText(n int64, bytes bool) string {
+func AmountText(n int64, bytes bool) string {
 	names := []string{"", "K", "M", "G", "T", "P"}
 	i := len(names) - 1
 	for i > 0 && (!bytes || n < units[names[i]]) {
@@ -225,7 +225,7 @@ func ResourceText(r *statepb.Resource) string {
 	case r.Auto || len(r.Items) > 0:
 		return strings.Join(parts, ",")
 	}
-	return amountText(r.Amount, r.Bytes)
+	return AmountText(r.Amount, r.Bytes)
 }
 
 // NeedsText writes what a job needs beside one slot, "" for nothing.
@@ -246,7 +246,7 @@ func NeedsText(n *statepb.Needs) string {
 func AmountsText(amounts []*statepb.Amount) string {
 	var parts []string
 	for _, a := range amounts {
-		parts = append(parts, a.Name+"="+amountText(a.Amount, a.Bytes))
+		parts = append(parts, a.Name+"="+AmountText(a.Amount, a.Bytes))
 	}
 	return strings.Join(parts, ",")
 }

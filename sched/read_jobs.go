@@ -159,6 +159,10 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 				add(m.Name, oneLine(string(m.Template.Cmd), 60))
 			}
 		}
+	case "resource":
+		for _, r := range s.Resources() {
+			add(r.Name, "the pool has "+ResourceText(r.Resource))
+		}
 	case "var":
 		for _, v := range s.Vars() {
 			if v.Secret {

@@ -36,7 +36,7 @@ func (s *State) whyNoRoom(n *statepb.Needs, m *machine) string {
 		"%s has %s left, of %s: %s",
 		m.Addr,
 		s.leftOf(m.Addr, m.resource(name)),
-		amountText(all(m.resource(name)),
+		AmountText(All(m.resource(name)),
 			m.resource(name).GetBytes()),
 		s.holders(m.Addr, name),
 	)
@@ -44,7 +44,7 @@ func (s *State) whyNoRoom(n *statepb.Needs, m *machine) string {
 
 // leftOf writes what is left of a resource, as gpu=1.
 func (s *State) leftOf(where string, r *statepb.Resource) string {
-	return r.GetName() + "=" + amountText(max(s.freeOf(where, r), 0), r.GetBytes())
+	return r.GetName() + "=" + AmountText(max(s.freeOf(where, r), 0), r.GetBytes())
 }
 
 // holders lists who holds how much of a resource.
@@ -56,7 +56,7 @@ func (s *State) holders(where, name string) string {
 				(grant.Pool && where == poolName || !grant.Pool && where == addr) {
 				parts = append(
 					parts,
-					fmt.Sprintf("%s has %s", who, amountText(grant.Amount, grant.Bytes)),
+					fmt.Sprintf("%s has %s", who, AmountText(grant.Amount, grant.Bytes)),
 				)
 			}
 		}

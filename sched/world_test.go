@@ -150,7 +150,7 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 				count(o.Run.Machine, o.Given)
 			}
 		}
-		if held+g.Amount > max(all(r), int64(len(r.GetItems()))) || g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 && len(g.Items) != int(g.Amount) {
+		if held+g.Amount > max(All(r), int64(len(r.GetItems()))) || g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 && len(g.Items) != int(g.Amount) {
 			return fmt.Errorf("job %d is given %v on %q, of %v, of which %d are held", d.Job, g, where, r, held)
 		}
 	}

@@ -15,6 +15,7 @@ type Add struct {
 	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps its results; relative to this directory."`
 
 	CodeFlag
+	ShapeFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
 	Retry       bool          `name:"retry" help:"Run it again when it fails, until it succeeds."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
@@ -45,6 +46,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
+	c.ShapeFlags.Put(&spec)
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err

@@ -14,6 +14,12 @@ type Add struct {
 	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"The machine, or several, and the class that they join."`
 	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs it may run at once; 1 by default, and for a machine of the pool what it has."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
+	resourceFlag
+}
+
+// resourceFlag says what machines have.
+type resourceFlag struct {
+	Resource cli.Variables `name:"resource" placeholder:"NAME=VALUE" help:"What the machine has for jobs with --needs: an amount (mem=256G), items (gpu=0,1,2,3), or gpu=auto, which asks it; NAME= takes it away. Memory and cores are known. May be repeated."`
 }
 
 // Run adds the machines.
@@ -23,7 +29,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
 			WithHint("%s machine add %s CLASS", e.Name, c.Words[0])
 	}
-	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.Now())}
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.Now()), Resources: c.Resource}
 	if c.Slots != nil {
 		if args.Slots = *c.Slots; args.Slots < 1 {
 			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)

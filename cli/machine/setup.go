@@ -26,7 +26,8 @@ type Setup struct {
 	Verify   string      `name:"verify" placeholder:"CMD" help:"A last command that must exit with 0 before the machine joins."`
 	Until    lifetime    `name:"until" placeholder:"DURATION" help:"The machines expire after this long: drained before, gone after."`
 	Retries  int         `name:"retries" default:"0" placeholder:"N" help:"Run a command that failed again, N times at most."`
-	Reboot   bool        `name:"reboot" help:"The machine reboots after the commands; --verify waits until it is back."`
+	resourceFlag
+	Reboot bool `name:"reboot" help:"The machine reboots after the commands; --verify waits until it is back."`
 }
 
 // Run submits a setup for each machine.
@@ -85,7 +86,7 @@ func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 		MachineSelector: api.MachineSelector{Addrs: addrs},
 		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
+		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot, Resources: c.Resource,
 	}
 	switch {
 	case c.Existing && c.Class == "":

@@ -20,6 +20,7 @@ type Add struct {
 
 	sweepFlags
 	job.CodeFlag
+	job.ShapeFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
@@ -68,6 +69,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
+	c.ShapeFlags.Put(&m.Job)
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err

@@ -141,6 +141,8 @@ func (c *Apply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, []stri
 	spec.Class, spec.Cmd, spec.CpPath, spec.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
 	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
+	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
+	shape.Put(spec)
 	if len(x.Env) > 0 {
 		spec.Env = x.Env
 	}

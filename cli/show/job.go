@@ -41,6 +41,7 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	}
 	out.Add("tag", cmp.Or(job.TagName, IDText(job.Tag)))
 	out.Add("priority", NumberText(job.Priority))
+	out.Add("needs", NeedsText(job.Needs))
 	out.Add("submitted", e.TimeText(job.SubmittedAt))
 	out.Add("not before", e.TimePointerText(job.NotBefore))
 	if job.TimeoutSeconds > 0 {
@@ -87,6 +88,10 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 	}
 	out.Join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
 	out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
+	if len(a.Slots) > 1 {
+		out.Add("  slots", numbersText(a.Slots))
+	}
+	out.Add("  given", GivenText(a.Given))
 	out.Add("  sent", e.TimeText(a.DispatchedAt))
 	out.Add("  started", e.TimePointerText(a.StartedAt))
 	out.Add("  ended", e.TimePointerText(a.EndedAt))

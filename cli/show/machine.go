@@ -27,6 +27,7 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 	lastError.Give, lastError.Min = 3, 16
 	columns := []view.Column[m]{addr, text("Class", "class", func(m m) string { return m.Class }), state, slots, running, failures, lastError}
 	for _, c := range []view.Column[m]{
+		text("Resources", "resources", func(m m) string { return ResourcesText(m.Resources) }),
 		text("OS", "os", func(m m) string { return m.OS }),
 		text("Arch", "arch", func(m m) string { return m.Arch }),
 		text("Cores", "cores", number(func(m m) int64 { return int64(m.Cores) })),

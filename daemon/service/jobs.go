@@ -43,6 +43,7 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	spec := sched.JobSpec{
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
 		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
+		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
 	}
 	if c := j.Code; c != nil {
 		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}

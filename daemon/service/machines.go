@@ -33,7 +33,7 @@ func (s *service) AddMachines(args *api.AddMachinesArgs, reply *api.ChangeMachin
 	done, err := s.do(args.RequestID, false, what, func(st *sched.State, now time.Time) (sched.Plan, error) {
 		var specs []sched.MachineSpec
 		for _, addr := range args.Addrs {
-			specs = append(specs, sched.MachineSpec{Addr: addr, Class: args.Class, Slots: args.Slots, Until: args.Until})
+			specs = append(specs, sched.MachineSpec{Addr: addr, Class: args.Class, Slots: args.Slots, Until: args.Until, Resources: args.Resources})
 		}
 		return st.PlanMachines(specs, now)
 	})
@@ -63,7 +63,7 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 		}
 		reply.Addrs = addrs
 		return st.PlanSetup(sched.SetupSpec{
-			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots,
+			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots, Resources: args.Resources,
 			Steps: args.Steps, Reboot: args.Reboot, Verify: args.Verify, Timeout: args.Timeout, Retries: args.Retries,
 			Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify, Until: args.Until, Once: args.Once,
 		}, now)

@@ -73,6 +73,8 @@ func (s *service) methods() []api.Method {
 
 		api.Handle("ListVars", s.ListVars),
 		api.Handle("SetVar", s.SetVar),
+		api.Handle("ListResources", s.ListResources),
+		api.Handle("SetResource", s.SetResource),
 		api.Handle("NewTag", s.NewTag),
 		api.Handle("ListTags", s.ListTags),
 	}

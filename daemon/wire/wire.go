@@ -33,6 +33,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		SubmittedAt: sched.Time(j.SubmittedAt), EndedAt: timeOf(j.EndedAt), TimeoutSeconds: time.Duration(j.Timeout).Seconds(),
 		MaxFailures: int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify, Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
+	out.Needs = Needs(j.Needs)
 	if j.Tag != 0 {
 		out.TagName, _, _ = st.Tag(j.Tag)
 	}
@@ -96,7 +97,12 @@ func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attem
 
 func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
+	var slots []int
+	for _, slot := range a.Given.GetSlots() {
+		slots = append(slots, int(slot))
+	}
 	return api.Attempt{
+		Slots: slots, Given: grants(a.Given),
 		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot), Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
 		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt), StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
 		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt), DurationSeconds: time.Duration(a.Duration).Seconds(),
@@ -239,6 +245,11 @@ func Machine(st *sched.State, addr string) api.Machine {
 		out.Orphans = append(out.Orphans, runName(r))
 	}
 	Facts(&out, m.Machine, m.Vitals)
+	for _, r := range st.MachineResources(addr) {
+		one := resource(r.Resource, r.Held)
+		one.Found = r.Found
+		out.Resources = append(out.Resources, one)
+	}
 	return out
 }
 
