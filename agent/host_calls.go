@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strings"
+	"unsafe"
 )
 
 // Ping asks for a sign of life.
@@ -21,9 +22,10 @@ func (c *Client) Facts(ctx context.Context) (Facts, error) {
 	return f, err
 }
 
-// TakeOver makes this connection the one that may start the runs below a server's and a machine's id. A start that comes over one that had
-// them before is refused, and ends that connection. It is to be called before List, so that what List doesn't name can't come any more. After an
-// error the connection starts nothing.
+// TakeOver makes this connection the one that may start the runs below a server's and a machine's
+// id. A start that comes over one that had them before is refused, and ends that connection. It is
+// to be called before List, so that what List doesn't name can't come any more. After an error the
+// connection starts nothing.
 func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
 	r := takeOverRequest{Server: server, Machine: machine}
 	return c.ask(ctx, methodTakeOver, r.fields, nil)
@@ -44,9 +46,9 @@ const (
 	startRuns  = 256
 )
 
-// Start starts runs and returns when each has started or failed to: one result a Spec, in their order. It may
-// be repeated: a run whose token has been seen is not started again, and its result is what became of it. An
-// error means that nothing is known about the runs without a result.
+// Start starts runs and returns when each has started or failed to: one result a Spec, in their
+// order. It may be repeated: a run whose token has been seen is not started again, and its result
+// is what became of it. An error means that nothing is known about the runs without a result.
 func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error) {
 	results := make([]StartResult, 0, len(specs))
 	for len(specs) > 0 {
@@ -79,11 +81,13 @@ func (s *Spec) size() int {
 	return n
 }
 
-// Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's offsets,
-// another Ending, or a state that is Final, or when Wait is over. So a short run costs one Start and one Poll.
-// Before it returns it hands what the run has written to output, each stream in order and without a gap after the request's offset:
-// also when it returns an error in the end, so the caller counts. p is only valid during the call; an error of output ends the Poll and
-// is returned by it. Without output the bytes are dropped. Of a run that has ended, an offset past all that it has written is ErrBeyondEnd.
+// Poll waits for news of a run: it returns as soon as there are bytes or marks past the request's
+// offsets, another Ending, or a state that is Final, or when Wait is over. So a short run costs one
+// Start and one Poll. Before it returns it hands what the run has written to output, each stream in
+// order and without a gap after the request's offset: also when it returns an error in the end, so
+// the caller counts. p is only valid during the call; an error of output ends the Poll and is
+// returned by it. Without output the bytes are dropped. Of a run that has ended, an offset past all
+// that it has written is ErrBeyondEnd.
 func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, p []byte) error) (PollReply, error) {
 	var bytes int64
 	take := func(s Stream, p []byte) error {
@@ -115,15 +119,15 @@ func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, 
 	return reply, nil
 }
 
-// Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A run that
-// has ended already is no error; one that is not there is ErrNoRun.
+// Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A
+// run that has ended already is no error; one that is not there is ErrNoRun.
 func (c *Client) Control(ctx context.Context, run RunID, k Control) error {
 	r := controlRequest{Run: run, Control: k}
 	return c.ask(ctx, methodControl, r.fields, nil)
 }
 
-// Forget removes the directories of runs, scratch included. Runs that are not there are no error. One that
-// still runs is left alone (ErrRunning), unless force is set: then it is killed first.
+// Forget removes the directories of runs, scratch included. Runs that are not there are no error.
+// One that still runs is left alone (ErrRunning), unless force is set: then it is killed first.
 func (c *Client) Forget(ctx context.Context, runs []RunID, force bool) error {
 	const most = 1024
 	var errs []error
@@ -138,14 +142,15 @@ func (c *Client) Forget(ctx context.Context, runs []RunID, force bool) error {
 	return errors.Join(errs...)
 }
 
-// Kill ends a run at once, its supervisor too if that doesn't answer, and returns when nothing of it is left.
+// Kill ends a run at once, its supervisor too if that doesn't answer, and returns when nothing of
+// it is left.
 func (c *Client) Kill(ctx context.Context, run RunID) error {
 	r := runsRequest{Runs: []RunID{run}}
 	return c.ask(ctx, methodKill, r.fields, nil)
 }
 
-// A list of more runs, or of more bytes, is ErrProtocol: a machine shall not fill the host's memory. So many runs have
-// some 30 MB.
+// A list of more runs, or of more bytes, is ErrProtocol: a machine shall not fill the host's
+// memory. So many runs have some 30 MB.
 const (
 	maxListed    = 100_000
 	maxListBytes = 100 << 20
@@ -205,13 +210,22 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 	}
 }
 
-// manifestReader puts a manifest together from the answers to several requests. An agent sees to it within one that no two
-// results have the same name, and keeps the limits; across them we do.
+// Limits of a manifest that no request sets: a machine shall not fill the host's memory. What is
+// counted is what the host holds of it. So many bytes are 300,000 to 500,000 results with names as
+// people give them.
+const (
+	maxManifestBytes = 64 << 20
+	maxReason        = 500 // bytes of why something can't be copied
+)
+
+// manifestReader puts a manifest together from the answers to several requests. An agent sees to it
+// within one that no two results have the same name, and keeps the limits; across them we do.
 type manifestReader struct {
 	Manifest
 	request        ManifestRequest   // all of it
 	named          map[string]string // the names so far, and their sources; nil with a single request
 	within         string            // what lies below here was left out, with the directory itself
+	held           int               // bytes that all of it takes
 	paths          int               // of the current request
 	found, missing int               // in the answer to it
 }
@@ -231,10 +245,31 @@ func (m *manifestReader) part(p []byte) error {
 	if m.found > m.request.MaxFiles || m.missing > m.paths {
 		return errorf(KindProtocol, "the manifest is longer than was asked for")
 	}
-	for _, e := range part.Entries {
+	size := 0 // that is kept
+	for i := range part.Entries {
+		e := &part.Entries[i]
 		if err := e.check(); err != nil {
 			return err
 		}
+		e.share()
+		size += int(unsafe.Sizeof(*e)) + len(e.Source) + len(e.Name) + len(e.Target)
+	}
+	for _, p := range part.Missing {
+		size += int(unsafe.Sizeof(p)) + len(p)
+	}
+	for i := range part.Errors {
+		e := &part.Errors[i]
+		if len(e.Reason) > maxReason { // what stays shall not keep the rest in memory
+			e.Reason = strings.Clone(e.Reason[:maxReason]) + "…"
+		}
+		size += int(unsafe.Sizeof(*e)) + len(e.Path) + len(e.Reason)
+	}
+	// What is dropped counts as well: nobody shall send without an end.
+	if m.held += max(size, len(p)); m.held > maxManifestBytes {
+		return errorf(KindLimit, "manifest: the names of the results have more than %d MiB: let the job pack them",
+			maxManifestBytes>>20)
+	}
+	for _, e := range part.Entries {
 		m.entry(e)
 	}
 	m.Missing = append(m.Missing, part.Missing...)
@@ -272,8 +307,9 @@ func (m *manifestReader) entry(e Entry) {
 	}
 }
 
-// Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be read, is
-// said by its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the connection does.
+// Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be
+// read, is said by its Fetched and doesn't end the Fetch; an error of sink, of ctx or of the
+// connection does.
 func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 	for first := 0; first < len(r.Files); {
 		n, size := 0, 0

@@ -76,9 +76,22 @@ func (r *fetchReader) piece(p []byte, end bool) error {
 // check refuses an entry that could reach beyond the destination.
 func (e *Entry) check() error {
 	bad := e.Name == "" || path.IsAbs(e.Name) || path.Clean(e.Name) != e.Name || e.Name == "." ||
-		e.Name == ".." || strings.HasPrefix(e.Name, "../") || strings.ContainsRune(e.Name, 0) || e.Size < 0
+		e.Name == ".." || strings.HasPrefix(e.Name, "../") || e.Size < 0
+	for _, p := range []string{e.Name, e.Source, e.Target} {
+		bad = bad || len(p) > maxPath || strings.ContainsRune(p, 0)
+	}
 	if bad || e.Kind < File || e.Kind > Symlink {
-		return errorf(KindProtocol, "the manifest has an entry %q that is none", e.Name)
+		return errorf(KindProtocol, "the manifest has an entry %.200q that is none", e.Name)
 	}
 	return nil
+}
+
+// maxPath is how long a path can be, in bytes: PATH_MAX without the terminating zero (limits.h).
+const maxPath = 4095
+
+// share lets the name use the memory of the source, which ends with it unless a link was named.
+func (e *Entry) share() {
+	if strings.HasSuffix(e.Source, "/"+e.Name) {
+		e.Name = e.Source[len(e.Source)-len(e.Name):]
+	}
 }

@@ -11,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -129,38 +131,90 @@ func TestEndlessList(t *testing.T) {
 		"long": {part: runInfos{Runs: []RunInfo{{Run: RunID{Token: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			host, peer := net.Pipe()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				r := bufio.NewReader(peer)
-				_, _ = peer.Write(greeting(hello{MinVersion: minVersion, MaxVersion: maxVersion}))
-				for range 2 { // the host's hello and its call
-					readFrame(r, maxFrame, freshBuffer)
-				}
-				part := makeFrame(typePart, 1, encode(tt.part.fields))
-				for credit := window(methodList); ; {
-					if credit < len(part) {
-						f, err := readFrame(r, maxFrame, freshBuffer)
-						if err != nil || f.kind != typeCredit {
-							return
-						}
-						credit += int(binary.BigEndian.Uint32(f.payload))
-						continue
-					}
-					if _, err := peer.Write(part); err != nil {
-						return
-					}
-					credit -= len(part)
-				}
-			}()
-			c, err := Connect(t.Context(), host)
-			must(t, err)
-			if _, err := c.List(t.Context(), "", ""); !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), tt.want) {
+			c, _ := endless(t, methodList, encode(tt.part.fields))
+			_, err := c.List(t.Context(), "", "")
+			if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v", err)
 			}
-			c.Close()
-			<-done
+		})
+	}
+}
+
+// endless is an agent that answers the first call with the same part for ever. It counts the parts.
+func endless(t *testing.T, method byte, payload []byte) (*Client, *atomic.Int64) {
+	host, peer := net.Pipe()
+	var sent atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := bufio.NewReader(peer)
+		_, _ = peer.Write(greeting(hello{MinVersion: minVersion, MaxVersion: maxVersion}))
+		for range 2 { // the host's hello and its call
+			readFrame(r, maxFrame, freshBuffer)
+		}
+		part := makeFrame(typePart, 1, payload)
+		for credit := window(method); ; {
+			if credit < len(part) {
+				f, err := readFrame(r, maxFrame, freshBuffer)
+				if err != nil || f.kind != typeCredit {
+					return
+				}
+				credit += int(binary.BigEndian.Uint32(f.payload))
+				continue
+			}
+			if _, err := peer.Write(part); err != nil {
+				return
+			}
+			credit -= len(part)
+			sent.Add(1)
+		}
+	}()
+	c, err := Connect(t.Context(), host)
+	must(t, err)
+	t.Cleanup(func() {
+		c.Close()
+		<-done
+	})
+	return c, &sent
+}
+
+// TestEndlessManifest has an agent name results without an end: the host's memory has one.
+func TestEndlessManifest(t *testing.T) {
+	long := strings.Repeat("x", 4000)
+	many := func(e Entry) (m Manifest) {
+		for range 400 {
+			m.Entries = append(m.Entries, e)
+		}
+		return m
+	}
+	for name, tt := range map[string]struct {
+		part Manifest
+		want error
+	}{
+		"long names":     {part: many(Entry{Name: long, Source: "/" + long, Kind: File}), want: ErrLimit},
+		"other names":    {part: many(Entry{Name: "a", Source: "/" + long, Kind: File}), want: ErrLimit},
+		"short names":    {part: many(Entry{Name: "a", Kind: File}), want: ErrLimit},
+		"targets":        {part: many(Entry{Name: "a", Kind: Symlink, Target: long}), want: ErrLimit},
+		"errors":         {part: Manifest{Errors: []PathError{{Path: "a", Reason: strings.Repeat("x", 1<<20)}}}, want: ErrLimit},
+		"long errors":    {part: Manifest{Errors: []PathError{{Path: strings.Repeat("x", 1<<20)}}}, want: ErrLimit},
+		"missing":        {part: Manifest{Missing: []string{strings.Repeat("x", 1<<20)}}, want: ErrProtocol},
+		"no such path":   {part: many(Entry{Name: long + long, Kind: File}), want: ErrProtocol},
+		"no such link":   {part: many(Entry{Name: "a", Kind: Symlink, Target: long + long}), want: ErrProtocol},
+		"zero in a path": {part: many(Entry{Name: "a", Source: "/x\x00", Kind: File}), want: ErrProtocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			part := encode(tt.part.fields)
+			c, sent := endless(t, methodManifest, part)
+			_, err := c.Manifest(t.Context(), ManifestRequest{Paths: []string{"x"}})
+			if !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+			parts := sent.Load()
+			took := max(int64(len(part)), int64(len(tt.part.Entries))*int64(unsafe.Sizeof(Entry{})))
+			ahead := int64((window(methodManifest)+dataSize)/len(part)) + 1
+			if (parts-ahead)*took > maxManifestBytes {
+				t.Errorf("%d parts were taken, which have %d bytes each", parts, took)
+			}
 		})
 	}
 }
