@@ -72,7 +72,7 @@ func (m *manifester) path(base, p string) error {
 	}
 	if len(matches) == 0 {
 		m.part.Missing = append(m.part.Missing, p)
-		return m.grew(len(p))
+		return m.grew(16 + len(p)) // an empty one has to be sent, too
 	}
 	for _, match := range matches {
 		if err := m.tree(match); err != nil {

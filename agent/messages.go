@@ -74,6 +74,7 @@ func (e *Exit) fields(c *coder) {
 	c.string(&e.StartError)
 	number(c, &e.Killed)
 	number(c, &e.Left)
+	c.string(&e.Overlooked)
 }
 
 // exitField carries an Exit that may be missing.

@@ -198,10 +198,15 @@ func (e *Exit) lines(l *liner) {
 	l.string("start_error", &e.StartError)
 	keyInt(l, "killed", &e.Killed)
 	keyInt(l, "left", &e.Left)
+	l.string("overlooked", &e.Overlooked)
 }
 
-// shorten cuts the error texts until the record fits into its slot.
+// maxOverlooked is how much is kept of a line that may have been meant as a RESULTS line, in bytes.
+const maxOverlooked = 300
+
+// shorten cuts the texts until the record fits into its slot.
 func (e *Exit) shorten() {
+	e.Overlooked = e.Overlooked[:min(len(e.Overlooked), maxOverlooked)]
 	for len(formatRecord(slotExit.name, e.lines)) > slotExit.size {
 		e.LogError, e.StartError = e.LogError[:len(e.LogError)/2], e.StartError[:len(e.StartError)/2]
 	}

@@ -403,6 +403,7 @@ func (s *supervisor) finish() error {
 			e.LogError = err.Error()
 		}
 	}
+	e.Overlooked = s.out.marks.overlooked(s.dir())
 	e.shorten()
 	if err := slotExit.write(s.file, e.lines); err != nil {
 		fmt.Fprintf(os.Stderr, "write the exit record: %v\n", err)

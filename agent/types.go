@@ -216,8 +216,11 @@ type Exit struct {
 	MarksDropped int64  // lines that a limit or a failing disk kept out
 	LogError     string // the first error of writing any of them
 	StartError   string
-	Killed       int // processes left over at the end, which were killed
-	Left         int // those that could not be: they run as another user
+	// Overlooked is a line of standard output that was not taken for a RESULTS line, and names something that is there as
+	// if it were one; "" for none. What it names is still in the run's directory, if it was there.
+	Overlooked string
+	Killed     int // processes left over at the end, which were killed
+	Left       int // those that could not be: they run as another user
 }
 
 // MarkKind tells the kinds of lines that a run puts into its marks.
@@ -229,7 +232,7 @@ const (
 )
 
 // Mark is a line of a run's standard output that says something to us. Text is what stands behind the prefix
-// (`RESULTS: ` or `METRIC: `), byte for byte, without the newline.
+// (`RESULTS:` or `METRIC:`), byte for byte, but for blanks around it and what only colours it.
 type Mark struct {
 	Kind MarkKind
 	Text string

@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"jobserver/agent"
 	"jobserver/sched/statepb"
@@ -38,6 +40,8 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		ErrCrc:           x.ErrCRC,
 		Dropped:          x.OutDropped + x.ErrDropped,
 		Results:          validUTF8(r.results),
+		ResultsRaw:       raw(r.results),
+		Overlooked:       plain(x.Overlooked),
 		Metrics:          validUTF8(r.metrics),
 		Error:            r.complaints(x, note),
 	}
@@ -68,11 +72,24 @@ func (r *run) complaints(x *agent.Exit, note string) string {
 	return plain(strings.Join(all, "; "))
 }
 
+// validUTF8 are texts as records have them.
 func validUTF8(all []string) []string {
-	for i, s := range all {
-		all[i] = strings.ToValidUTF8(s, "\uFFFD")
+	var valid []string
+	for _, s := range all {
+		valid = append(valid, strings.ToValidUTF8(s, "\uFFFD"))
 	}
-	return all
+	return valid
+}
+
+// raw are texts byte for byte, nil if they are UTF-8 anyway.
+func raw(all []string) (bytes [][]byte) {
+	if !slices.ContainsFunc(all, func(s string) bool { return !utf8.ValidString(s) }) {
+		return nil
+	}
+	for _, s := range all {
+		bytes = append(bytes, []byte(s))
+	}
+	return bytes
 }
 
 func unixNano(t time.Time) int64 {

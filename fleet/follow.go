@@ -17,6 +17,9 @@ const pollWait = time.Hour
 // maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the daemon's records.
 const maxMarks = 4 << 20
 
+// markOverhead is what a line takes in the daemon's records beside its text, in bytes: empty ones shall have an end, too.
+const markOverhead = 24
+
 // progress is how far a run has been followed. It belongs to the task that has the run.
 type progress struct {
 	out, err logFile
@@ -120,7 +123,7 @@ func (r *run) log(s agent.Stream) *logFile {
 // take keeps the marks of a reply.
 func (r *run) take(reply agent.PollReply) {
 	for _, mark := range reply.Marks {
-		if r.marked += len(mark.Text); r.marked > maxMarks {
+		if r.marked += markOverhead + len(mark.Text); r.marked > maxMarks {
 			r.unmarked++
 			continue
 		}

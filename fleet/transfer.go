@@ -19,6 +19,7 @@ import (
 	"jobserver/disk"
 	"jobserver/failpoint"
 	"jobserver/sched"
+	"jobserver/sched/statepb"
 )
 
 // Where results go. Each path that a RESULTS line named stands in the destination under its last
@@ -236,7 +237,7 @@ func (t *transfer) ended(out sched.CopyEnded) sched.CopyEnded {
 func (t *transfer) list(ctx context.Context) error {
 	opt := &t.f.opt
 	request := agent.ManifestRequest{
-		Paths:    unique(t.c.Attempt.Results),
+		Paths:    unique(named(t.c.Attempt)),
 		MaxFiles: max(opt.MaxFiles, 0),
 		MaxBytes: max(opt.MaxBytes, 0),
 	}
@@ -249,12 +250,38 @@ func (t *transfer) list(ctx context.Context) error {
 	}
 	t.problems, t.moreProblems = nil, 0
 	if missing := t.manifest.Missing; len(missing) > 0 {
-		t.problem("results are missing: %s", strings.Join(missing, ", "))
+		t.problem("results are missing: %s", strings.Join(shown(missing), ", "))
+	}
+	if line := t.c.Attempt.Overlooked; line != "" {
+		t.problem("a line names something that is there, and doesn't begin with RESULTS: %q: it is still on %s, in"+
+			" the job's directory if it was made there", line, t.c.Machine.Addr)
 	}
 	for _, e := range t.manifest.Errors {
 		t.problem("not copied: %s: %s", e.Path, e.Reason)
 	}
 	return t.screen()
+}
+
+// named are the paths of an attempt's RESULTS lines, byte for byte.
+func named(a *statepb.Attempt) []string {
+	if len(a.ResultsRaw) != len(a.Results) {
+		return a.Results
+	}
+	var paths []string
+	for _, p := range a.ResultsRaw {
+		paths = append(paths, string(p))
+	}
+	return paths
+}
+
+// shown are paths as messages have them: as they are, unless there would be nothing to see.
+func shown(paths []string) []string {
+	for i, p := range paths {
+		if strings.TrimSpace(p) == "" {
+			paths[i] = fmt.Sprintf("%q, which is empty", p)
+		}
+	}
+	return paths
 }
 
 // unique leaves out what was named before; there may be a hundred thousand.

@@ -106,6 +106,7 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 	a.OutLen, a.ErrLen, a.OutCrc, a.ErrCrc = r.OutLen, r.ErrLen, r.OutCrc, r.ErrCrc
 	a.Dropped += r.Dropped
 	a.Results = append(a.Results, r.Results...)
+	a.ResultsRaw, a.Overlooked = r.ResultsRaw, r.Overlooked
 	a.Metrics = append(a.Metrics, r.Metrics...)
 
 	if j.Setup != nil {
@@ -130,7 +131,8 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 	s.worked(j, a)
 	j.EndedAt, j.Error, j.Avoid = at, "", ""
-	if len(a.Results) == 0 || j.CpPath == "" || j.Canceling {
+	none := len(a.Results) == 0 && a.Overlooked == "" // else nothing is removed before that was said
+	if none || j.CpPath == "" || j.Canceling {
 		s.clock(j.Job, at)
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})
 		s.vacate(j.Job)

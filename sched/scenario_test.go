@@ -121,6 +121,21 @@ func TestLives(t *testing.T) {
 				t.Error(j)
 			}
 		}, Done},
+		{"a line that was meant to name results", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
+			result := exit(0)
+			result.Overlooked = "INFO RESULTS: out"
+			w.ends(t, id, result)
+			w.wants(t, id, Copying)
+			check(t, w.report(CopyEnded{Job: id, Error: "a line names something"}))
+			if len(w.s.Obligations()) != 0 {
+				t.Error("what it named is removed")
+			}
+		}, Done},
+		{"such a line without a place for results", JobSpec{}, func(t *testing.T, w *world, id uint64) {
+			result := exit(0)
+			result.Overlooked = "INFO RESULTS: out"
+			w.ends(t, id, result)
+		}, Done},
 		{"its machine is removed while its results wait to be copied", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, withResults("out"))
 			check(t, w.report(CopyWaits{Job: id, Reason: "the disk is full"}))

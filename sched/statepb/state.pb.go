@@ -1550,6 +1550,8 @@ type Attempt struct {
 	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`        // what a setup's step that failed has printed last
 	SameCmd          bool                   `protobuf:"varint,36,opt,name=same_cmd,json=sameCmd,proto3" json:"same_cmd,omitempty"`             // cmd_run is the next attempt's, and isn't kept twice
 	Given            *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`
+	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                   // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
+	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"` // results byte for byte, when not all of them are UTF-8
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1839,6 +1841,20 @@ func (x *Attempt) GetSameCmd() bool {
 func (x *Attempt) GetGiven() *Given {
 	if x != nil {
 		return x.Given
+	}
+	return nil
+}
+
+func (x *Attempt) GetOverlooked() string {
+	if x != nil {
+		return x.Overlooked
+	}
+	return ""
+}
+
+func (x *Attempt) GetResultsRaw() [][]byte {
+	if x != nil {
+		return x.ResultsRaw
 	}
 	return nil
 }
@@ -5445,7 +5461,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xbd\b\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\x80\t\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -5488,7 +5504,12 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"last_words\x18# \x01(\tR\tlastWords\x12\x19\n" +
 	"\bsame_cmd\x18$ \x01(\bR\asameCmd\x12-\n" +
-	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"\xa8\x05\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12\x1f\n" +
+	"\n" +
+	"overlooked\x18\xc0\x02 \x01(\tR\n" +
+	"overlooked\x12 \n" +
+	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
+	"resultsRaw\"\xa8\x05\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
