@@ -181,6 +181,7 @@ func (d *daemon) run(ctx context.Context, listener, metricsListener net.Listener
 	group.Go(func() error { d.notifications.Send(fleeting); return nil })
 	group.Go(func() error { d.watcher.Watch(fleeting, d.loop); return nil })
 	group.Go(func() error { d.code.run(fleeting); return nil })
+	group.Go(func() error { sweepCopies(fleeting, d.loop, d.fleet, log); return nil })
 	group.Go(func() error { sweepLogs(fleeting, d.o.LogDir, d.loop, d.fleet, log); return nil })
 	if d.metrics != nil {
 		group.Go(func() error { d.metrics.Follow(fleeting, d.loop.Events()); return nil })

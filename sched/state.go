@@ -284,6 +284,9 @@ func (s *State) noteCopying(j *job) {
 	}
 }
 
+// Copies tells whether the results of a job are on their way.
+func (s *State) Copies(job uint64) bool { return s.copying[job] != nil }
+
 // copiesFrom lists the jobs whose results are still on a machine and on their way, ascending.
 func (s *State) copiesFrom(addr string) []uint64 {
 	var ids []uint64
