@@ -28,13 +28,13 @@ func TestRun(t *testing.T) {
 		"login directory": {spec: m.command("pwd"), out: m.login + "\n", exit: Exit{Cause: Exited}},
 		"directory":       {spec: with(m.command("pwd"), func(s *Spec) { s.Dir = "/usr" }), out: "/usr\n", exit: Exit{Cause: Exited}},
 		"no directory": {spec: with(m.command("pwd"), func(s *Spec) { s.Dir = "/nonexistent" }), failing: true,
-			exit: Exit{Cause: NotStarted, Code: -1, StartError: "execute /bin/sh in /nonexistent: no such file or directory"}},
+			exit: Exit{Cause: NotStarted, Code: impossibleCode, StartError: "execute /bin/sh in /nonexistent: no such file or directory"}},
 		"words": {spec: with(m.command(""), func(s *Spec) { s.Argv = [][]byte{[]byte("printf"), []byte("%s|"), []byte("a b"), []byte("$HOME")} }),
 			out: "a b|$HOME|", exit: Exit{Cause: Exited}},
 		"words without program": {spec: with(m.command(""), func(s *Spec) { s.Argv = [][]byte{[]byte("no-such-program")} }), failing: true,
-			exit: Exit{Cause: NotStarted, Code: -1, StartError: `execute "no-such-program": not found in PATH`}},
+			exit: Exit{Cause: NotStarted, Code: impossibleCode, StartError: `execute "no-such-program": not found in PATH`}},
 		"not executable": {spec: with(m.command(""), func(s *Spec) { s.Argv = [][]byte{[]byte("/etc/passwd")} }), failing: true,
-			exit: Exit{Cause: NotStarted, Code: -1, StartError: "execute /etc/passwd in " + m.login + ": permission denied"}},
+			exit: Exit{Cause: NotStarted, Code: impossibleCode, StartError: "execute /etc/passwd in " + m.login + ": permission denied"}},
 		"environment": {spec: with(m.command(`echo "$A $JOBSERVER_KEY ${HOME:+home}"`), func(s *Spec) {
 			s.Env, s.Secrets = []Pair{{"A", "first"}, {"A", "b c"}}, []Pair{{"KEY", "s3cret"}}
 		}), out: "b c s3cret home\n", exit: Exit{Cause: Exited}},
@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := startResult(t, c, tt.spec)
-			if want := map[bool]StartStatus{false: StartOK, true: StartFailed}[tt.failing]; r.Status != want {
+			if want := map[bool]StartStatus{false: StartOK, true: StartImpossible}[tt.failing]; r.Status != want {
 				t.Fatalf("start: %+v", r)
 			}
 			e := follow(t, c, tt.spec.Run)

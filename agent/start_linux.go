@@ -43,7 +43,7 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 			s.Run.Name(), a.bootID, s.BootID)}, nil
 	}
 	if err := s.check(); err != nil {
-		return failed(err), nil
+		return StartResult{Status: StartImpossible, Reason: err.Error()}, nil
 	}
 	if err := a.holds(); errors.Is(err, errSuperseded) {
 		return StartResult{}, err // before anything is made
@@ -138,7 +138,7 @@ func lost(run RunID) StartResult {
 func (v view) result(run RunID) StartResult {
 	switch {
 	case v.exit != nil && v.exit.Cause == NotStarted:
-		return StartResult{Status: StartFailed, Reason: v.exit.StartError}
+		return v.exit.notStarted()
 	case v.exit != nil:
 		return StartResult{Status: StartOK, StartedAt: v.exit.StartedAt}
 	case v.started.PID != 0:

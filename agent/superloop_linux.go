@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -339,5 +340,8 @@ func lookPath(name, dir string, env []string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("execute %q: not found in PATH", name)
+	return "", fmt.Errorf("execute %q: %w", name, errNoCommand)
 }
+
+// errNoCommand says that no such program is to be found.
+var errNoCommand = errors.New("not found in PATH")

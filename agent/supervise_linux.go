@@ -198,6 +198,9 @@ func (s *supervisor) supervise() error {
 	}
 	if err := s.launch(); err != nil {
 		s.exit.Cause, s.exit.Code, s.exit.StartError = NotStarted, -1, err.Error()
+		if s.impossible(err) {
+			s.exit.Code = impossibleCode
+		}
 		return s.finish()
 	}
 	s.readControl() // one that came before our signal could reach us
@@ -295,6 +298,30 @@ func (s *supervisor) dir() string {
 		return s.Spec.Dir
 	}
 	return filepath.Join(s.LoginDir, s.Spec.Dir)
+}
+
+// impossible says of a start that went wrong that the command is to blame, and no machine could have started it: it is too
+// long, or words can't be executed, or its own directory isn't there. Without a shell or a home, nothing starts on a machine.
+func (s *supervisor) impossible(err error) bool {
+	if errors.Is(err, unix.E2BIG) {
+		return true
+	}
+	if s.Spec.Dir != "" {
+		if fi, err := os.Stat(s.dir()); errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
+			return true
+		}
+	}
+	if _, err := os.Stat(s.LoginDir); err != nil || len(s.Spec.Argv) == 0 {
+		return false
+	}
+	for _, one := range [...]error{
+		errNoCommand, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENOEXEC, unix.ELOOP, unix.ENAMETOOLONG, unix.EISDIR, unix.EINVAL,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
 }
 
 // launch starts the command and answers the agent.
@@ -410,7 +437,7 @@ func (s *supervisor) finish() error {
 		return err
 	}
 	if e.Cause == NotStarted {
-		s.answer(StartResult{Status: StartFailed, Reason: e.StartError})
+		s.answer(e.notStarted())
 	} else {
 		s.answer(StartResult{Status: StartOK, StartedAt: e.StartedAt})
 	}

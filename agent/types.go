@@ -114,6 +114,9 @@ const (
 	// StartFailed: the command did not run, for the reason given: a full disk, a missing directory, words
 	// that can't be executed. The run may be started again with the same token unless its State is Ended.
 	StartFailed
+	// StartImpossible is StartFailed where the command is to blame: no machine could start it. Daemons
+	// that don't know of it take it as StartFailed, and agents that don't never answer it.
+	StartImpossible
 )
 
 // StartResult is the outcome of one Spec of a Start.
@@ -135,6 +138,20 @@ func (r StartResult) Err() error {
 	default:
 		return &Error{Kind: KindNotStarted, Msg: r.Reason}
 	}
+}
+
+// impossibleCode is the Code of an Exit whose command no machine could start.
+const impossibleCode = -2
+
+// Impossible says of a run that was not started that no machine could have.
+func (e *Exit) Impossible() bool { return e.Cause == NotStarted && e.Code == impossibleCode }
+
+// notStarted is the answer to a start that ended like this.
+func (e *Exit) notStarted() StartResult {
+	if e.Impossible() {
+		return StartResult{Status: StartImpossible, Reason: e.StartError}
+	}
+	return StartResult{Status: StartFailed, Reason: e.StartError}
 }
 
 // State is what a run's directory says about it.
@@ -194,7 +211,7 @@ func (c Cause) String() string {
 // Exit is a run's exit record. The slot `exit` of the file `run` holds it; see rundir.go.
 type Exit struct {
 	Cause      Cause
-	Code       int           // the command's exit code; -1 when a signal ended it
+	Code       int           // the command's exit code; -1 when a signal ended it, or it wasn't started; see Impossible
 	Signal     int           // the signal's number; 0: none
 	SignalName string        // such as SIGKILL
 	StartedAt  time.Time     // the machine's clock

@@ -165,7 +165,7 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 	if boot := l.client.Machine().BootID; r.spec != nil && boot != "" && r.spec.BootID != "" && r.spec.BootID != boot {
 		return verdict{lost: "the machine has rebooted while it ran"}, true
 	}
-	return verdict{lost: "its supervisor died without a record of how it ended"}, true
+	return verdict{lost: "its supervisor died without a record of how it ended", died: true}, true
 }
 
 // whyShutDown says what ended a run whose supervisor was told to end.

@@ -312,7 +312,7 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 		m.finish(r, verdict{lost: "its start was interrupted, nobody can tell whether it ran: " + result.Reason})
 		return
 	default:
-		m.finish(r, verdict{notStarted: result.Reason})
+		m.finish(r, verdict{notStarted: result.Reason, impossible: result.Status == agent.StartImpossible})
 		return
 	}
 	m.mayRun(l, r)
@@ -396,7 +396,9 @@ func (m *machine) logRefusal(r *run, err error) {
 type verdict struct {
 	exit       *agent.Exit
 	lost       string
+	died       bool // lost: its supervisor died
 	notStarted string
+	impossible bool   // not started: no machine could
 	note       string // what was wrong with the log
 }
 
@@ -432,6 +434,8 @@ func (r *run) secrets() redact.Redactor {
 // outcome is a verdict as sched hears it.
 func (r *run) outcome(v verdict) sched.Outcome {
 	switch {
+	case v.exit != nil && v.exit.Cause == agent.NotStarted: // the answer to its start was lost
+		return sched.NotStarted{Ref: r.ref, Reason: v.exit.StartError, JobsFault: v.exit.Impossible()}
 	case v.exit != nil:
 		result := r.result(v.exit, v.note)
 		if r.spec != nil && r.spec.Setup && (result.ExitCode != 0 || result.Signal != "" || result.Cause != statepb.Cause_EXITED) {
@@ -439,9 +443,9 @@ func (r *run) outcome(v verdict) sched.Outcome {
 		}
 		return sched.Ended{Ref: r.ref, Result: result}
 	case v.lost != "":
-		return sched.RunLost{Ref: r.ref, Reason: v.lost}
+		return sched.RunLost{Ref: r.ref, Reason: v.lost, Died: v.died}
 	default:
-		return sched.NotStarted{Ref: r.ref, Reason: v.notStarted}
+		return sched.NotStarted{Ref: r.ref, Reason: v.notStarted, JobsFault: v.impossible}
 	}
 }
 

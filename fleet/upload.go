@@ -140,11 +140,12 @@ func (m *machine) sendCode(l *link, hash string) error {
 // failUpload ends runs whose code can't be had.
 func (m *machine) failUpload(batch []*run, err error) {
 	why := fmt.Sprintf("the code could not be put on the machine: %v", err)
-	if errors.Is(err, fs.ErrNotExist) {
+	lost := errors.Is(err, fs.ErrNotExist)
+	if lost {
 		why = "the host has lost the code: submit it again with --code"
 	}
 	for _, r := range batch {
-		m.finish(r, verdict{notStarted: why})
+		m.finish(r, verdict{notStarted: why, impossible: lost})
 	}
 }
 

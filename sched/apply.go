@@ -17,7 +17,7 @@ import (
 func (s *State) Apply(c *Change) error {
 	s.changes++
 	s.at = c.At
-	s.uprooted = s.uprooted[:0]
+	s.uprooted, s.tidings = s.uprooted[:0], s.tidings[:0]
 	switch {
 	case c.JobSubmitted != nil:
 		return s.submit(proto.CloneOf(c.JobSubmitted.Job), c.At)
@@ -55,7 +55,7 @@ func (s *State) Apply(c *Change) error {
 	case c.Recopy != nil:
 		return s.applyRecopy(c.Recopy.Job)
 	case c.MatrixHeld != nil:
-		return s.applyMatrixHeld(c.MatrixHeld)
+		return s.applyMatrixHeld(c.MatrixHeld, c.At)
 	case c.MatrixGrown != nil:
 		return s.applyMatrixGrown(c.MatrixGrown, c.At)
 	case c.MatrixForgotten != nil:
@@ -85,7 +85,7 @@ func (s *State) Apply(c *Change) error {
 	case c.MachineRemoved != nil:
 		return s.applyMachineRemoved(c.MachineRemoved, c.At)
 	case c.MachineMoved != nil:
-		return s.applyMachineMoved(c.MachineMoved)
+		return s.applyMachineMoved(c.MachineMoved, c.At)
 	case c.MachineDrained != nil:
 		return s.changeMachine(c.MachineDrained.Addr, func(m *machine) { m.Draining = c.MachineDrained.Draining })
 	case c.MachineSeen != nil:
@@ -191,6 +191,7 @@ func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 func (s *State) populate(m *matrix, first uint64, cells uint32) {
 	m.Touched = append(m.Touched, make([]byte, int(m.Cells+7)/8-len(m.Touched))...)
 	m.untouched += int(cells)
+	m.top = m.Cells
 	class := s.index.intern(m.Template.Class)
 	t := s.tags[m.Template.Tag]
 	for id := first; id < first+uint64(cells); id++ {
@@ -205,7 +206,7 @@ func (s *State) populate(m *matrix, first uint64, cells uint32) {
 
 // addMatrix files a matrix's record.
 func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
-	m := &matrix{Matrix: rec, again: map[uint32][]uint64{}}
+	m := &matrix{Matrix: rec, again: map[uint32][]uint64{}, top: rec.Cells}
 	cells := m.Cells
 	for _, r := range m.More {
 		cells -= r.Cells
@@ -293,16 +294,19 @@ func (s *State) applyTagged(id, tagID uint64) error {
 	})
 }
 
-func (s *State) applyMatrixHeld(c *statepb.MatrixHeld) error {
+func (s *State) applyMatrixHeld(c *statepb.MatrixHeld, at int64) error {
 	m := s.matrices[c.Matrix]
 	if m == nil {
 		return fmt.Errorf("no matrix %d", c.Matrix)
 	}
-	m.Held, m.HeldWhy, m.Apart = c.Held, c.Why, 0
-	s.suspectMatrix(m)
-	if s.faulty(m.Id) {
-		s.exonerate(m)
+	if !c.Held && m.Acquitted != 0 { // held because of failures that have shown too little
+		s.works.double(matrixWork(m.Id))
 	}
+	m.Held, m.HeldWhy = c.Held, ""
+	if c.Held {
+		m.HeldWhy = c.Why
+	}
+	s.holdFaulty(m, at)
 	from, to := Waiting, Held
 	if !c.Held {
 		from, to = Held, Waiting

@@ -177,7 +177,7 @@ func (s *State) uproot(j *job, at int64) error {
 	return s.settle(j)
 }
 
-func (s *State) applyMachineMoved(c *statepb.MachineMoved) error {
+func (s *State) applyMachineMoved(c *statepb.MachineMoved, at int64) error {
 	return s.changeMachine(c.Addr, func(m *machine) {
 		if c.Reason != "" { // set aside: it may come back
 			if m.LastError = c.Reason; m.HomeClass == "" {
@@ -186,8 +186,15 @@ func (s *State) applyMachineMoved(c *statepb.MachineMoved) error {
 		} else {
 			m.HomeClass, m.LastError = "", ""
 		}
-		m.Failures = nil
+		reason := m.LastError
+		s.pardon(m, false)
+		m.LastError = reason
 		s.moveMachine(m, c.Class)
+		if m.aside() {
+			m.TrialPause = int64(firstAside)
+			m.TrialAt = at + m.TrialPause
+			s.file(m)
+		}
 	})
 }
 
@@ -205,12 +212,12 @@ func (s *State) applyMachineSeen(f *statepb.Machine) error {
 
 func (s *State) applyMachineCleared(c *statepb.MachineCleared) error {
 	for _, addr := range c.Others {
-		if err := s.changeMachine(addr, func(m *machine) { m.Failures, m.LastError = nil, "" }); err != nil {
+		if err := s.changeMachine(addr, func(m *machine) { s.pardon(m, c.Double) }); err != nil {
 			return err
 		}
 	}
 	return s.changeMachine(c.Addr, func(m *machine) {
-		m.Failures, m.LastError = nil, ""
+		s.pardon(m, c.Double)
 		if c.Class != "" {
 			m.HomeClass = ""
 			s.moveMachine(m, c.Class)

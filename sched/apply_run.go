@@ -26,11 +26,13 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 			return s.applyStep(j, next)
 		}
 		m := s.machines[next.Machine]
-		if j.Status != Waiting || m == nil {
+		if j.Status != Waiting && (j.Status != Held || next.Trial != statepb.Trial_TRIAL_HELD) || m == nil {
 			return fmt.Errorf("job %d can't go to %q", j.Id, next.Machine)
 		}
 		j.Status, j.NotBefore = Running, 0
+		next.Seq = s.changes
 		j.Attempts = append(j.Attempts, next)
+		s.tried(j, next)
 		trimAttempts(j.Job)
 		if j.Setup != nil {
 			s.moveMachine(m, "") // a setup that fails leaves it in no class
@@ -77,6 +79,7 @@ func (s *State) applyStarted(c *statepb.Started, at int64) error {
 	}
 	a := last(j.Job)
 	a.StepStarted = true
+	s.began(a)
 	if a.StartedAt == 0 {
 		a.StartedAt, a.MachineStartedAt = at, c.MachineAt
 	}
@@ -146,7 +149,9 @@ func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 // failed counts a failure, and lets the job wait for a retry if it has one left.
 func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 	s.blame(j, a, at)
-	j.Failures++
+	if a.Trial != statepb.Trial_TRIAL_ASIDE || !retries(j.Job) { // the machine was to show what it is worth
+		j.Failures++
+	}
 	j.Error = Reason(a)
 	if j.Canceling || j.MaxFailures >= 0 && j.Failures > j.MaxFailures {
 		j.Status, j.EndedAt, j.Canceling = Failed, at, false
@@ -154,6 +159,7 @@ func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 	}
 	j.Status, j.Avoid = s.waiting(j), a.Machine
 	j.NotBefore = at + int64(backoff(j.Failures))
+	s.avoids(j)
 }
 
 // again lets a job that ended through no fault of its own wait for another attempt.
@@ -210,12 +216,27 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 		}
 		return s.settle(j)
 	}
-	if !j.Canceling {
-		s.blame(j, a, at)
-		j.Error, j.Avoid = c.Error, a.Machine
+	switch {
+	case j.Canceling:
+	case c.JobsFault:
+		s.vacate(j.Job)
+		s.failed(j, a, at)
+		return s.settle(j)
+	case a.Driver: // it runs on the host: its machine has no part in it
+		j.Error = c.Error
+	default:
+		s.ownFault(j, a, false, at)
 	}
 	s.again(j, at)
 	return s.settle(j)
+}
+
+// ownFault ends an attempt for whose end nothing but the machine is to blame.
+func (s *State) ownFault(j *job, a *statepb.Attempt, died bool, at int64) {
+	a.MachinesFault = true
+	s.ownDoing(j, a, died, at)
+	j.Error, j.Avoid = a.Error, a.Machine
+	s.avoids(j)
 }
 
 func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
@@ -230,7 +251,7 @@ func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
 		s.steps[j.Id] = true
 		return s.settle(j)
 	}
-	return s.lose(j, c.Reason, j.MaxFailures != 0, at)
+	return s.lose(j, c.Reason, j.MaxFailures != 0, c.Died, at)
 }
 
 func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
@@ -242,13 +263,16 @@ func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 	if j == nil || j.Status != Running {
 		return fmt.Errorf("job %d doesn't run", c.Job)
 	}
-	return s.lose(j, "the user said that it is lost", c.Retry || j.MaxFailures != 0, at)
+	return s.lose(j, "the user said that it is lost", c.Retry || j.MaxFailures != 0, false, at)
 }
 
 // lose ends an attempt of which nothing more can be known. Should it still run, the machine has to end it.
-func (s *State) lose(j *job, reason string, retry bool, at int64) error {
+func (s *State) lose(j *job, reason string, retry, died bool, at int64) error {
 	a := last(j.Job)
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
+	if died && j.Setup == nil && !a.Driver {
+		s.ownFault(j, a, true, at)
+	}
 	s.askDrop(j)
 	s.oweEnd(j.Job)
 	delete(s.steps, j.Id)

@@ -24,11 +24,6 @@ func (s *State) Decide(now time.Time) []*Change {
 	for _, id := range sortedIDs(s.empty) {
 		return []*Change{{MatrixForgotten: &statepb.MatrixForgotten{Matrix: id}}}
 	}
-	for _, id := range sortedIDs(s.accused) {
-		if c := s.judgeMatrix(id); c != nil {
-			return []*Change{c}
-		}
-	}
 	if old := s.dropOld(now); len(old) > 0 {
 		return old
 	}
@@ -55,6 +50,12 @@ func (s *State) Wake(looked time.Time) time.Time {
 	for id := range s.steps {
 		earlier(stepDeadline(s.live[id].Job))
 	}
+	if len(s.avoiding) > 0 {
+		earlier(s.avoiding[0].until)
+	}
+	for id := range s.accused {
+		earlier(s.matrices[id].TrialAt)
+	}
 	earlier(s.nextEnd)
 	earlier(s.debts.due)
 	for _, c := range s.classes {
@@ -63,6 +64,9 @@ func (s *State) Wake(looked time.Time) time.Time {
 		}
 		for _, m := range c.watched {
 			earlier(m.restsUntil())
+			if m.aside() && m.open() {
+				earlier(max(m.TrialAt, m.scanAt))
+			}
 			if len(m.setups) > 0 && m.link == LinkConnected {
 				earlier(s.live[m.setups[0]].Setup.StartAt)
 			}
@@ -93,6 +97,10 @@ func (s *State) ripen(now time.Time) {
 			s.file(m)
 		}
 	}
+	s.endAvoidances(now)
+	for id := range s.accused {
+		s.dirty[s.matrices[id].Template.Class] = true
+	}
 	for name, c := range s.classes {
 		for _, m := range c.watched {
 			s.dirty[name] = true
@@ -110,6 +118,9 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 		if ch := s.decideMachine(m, now); ch != nil {
 			return ch
 		}
+	}
+	if ch := s.tries(c, now); ch != nil {
+		return ch
 	}
 	return s.dispatch(c, now)
 }
@@ -167,29 +178,6 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 		}
 	}
 	c.forgetNews()
-	return nil
-}
-
-// avoided lists the machines that a retry passes over: those on which it has failed, when there is another
-// that may have it; else the one on which it failed last, when there is another; else none.
-func (s *State) avoided(j *statepb.Job, class []*machine, now time.Time) []string {
-	failed := failedOn(j)
-	if failed == nil {
-		return nil
-	}
-	another := false // than the one of the last failure
-	for _, m := range class {
-		if !m.usable(now) || s.setupDue(m, now) || !fits(j, m, now) {
-			continue
-		}
-		if !slices.Contains(failed, m.Addr) {
-			return failed
-		}
-		another = another || m.Addr != j.Avoid
-	}
-	if another {
-		return []string{j.Avoid}
-	}
 	return nil
 }
 

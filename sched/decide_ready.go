@@ -18,6 +18,8 @@ type class struct {
 	line     []*shape         // those of shapes, by their first items
 	machines []*machine       // all of them
 	ready    heapOf[*machine] // those that can take a job, now and as long as nothing about them changes
+	able     int              // machines that could be given work
+	sound    int              // of them, those that aren't suspect
 	watched  []*machine       // the few that Decide looks at one by one, as what it may do with them depends on the time or on others
 	news     []*machine       // that may have room for more than before, oldest first
 	newsFrom int              // the place of the first of them among all that there ever were
@@ -38,6 +40,7 @@ func (s *State) class(name string) *class {
 func (s *State) file(m *machine) {
 	c := s.class(m.Class)
 	m.room = s.free(m)
+	c.countMachine(m, m.able(), m.sound())
 	s.dirty[m.Class] = true
 	c.grew(m)
 	for sh := range s.pooled { // who waits for this machine may keep something of the pool from them
@@ -62,21 +65,23 @@ func (s *State) file(m *machine) {
 	}
 }
 
-// isWatched says that a machine leaves, is to be set up, or is suspect.
+// isWatched says that a machine leaves, is to be set up, or has failed so that it is tried with one job at a time.
 func (s *State) isWatched(m *machine) bool {
-	return m.Removing || m.Until != 0 && m.Until <= s.looked || len(m.setups) > 0 || m.suspect()
+	return m.Removing || m.Until != 0 && m.Until <= s.looked || len(m.setups) > 0 || m.suspect() || m.Own > 0 || m.aside()
 }
 
 // addTo and removeFrom keep the members of a class by address.
 func (s *State) addTo(name string, m *machine) {
 	c := s.class(name)
 	c.machines = insertMachine(c.machines, m)
+	m.class = c
 	s.file(m)
 }
 
 func (s *State) removeFrom(name string, m *machine) {
 	c := s.class(name)
 	c.machines = withoutMachine(c.machines, m)
+	c.countMachine(m, false, false)
 	if m.watched {
 		c.watched, m.watched = withoutMachine(c.watched, m), false
 	}
@@ -109,10 +114,25 @@ func (m *machine) before(o *machine) bool {
 
 func (m *machine) place() *int { return &m.spot }
 
+// countMachine counts a machine among the able and the sound ones of its class, or not any more.
+func (c *class) countMachine(m *machine, able, sound bool) {
+	count := func(n *int, was *bool, is bool) {
+		switch {
+		case is && !*was:
+			*n++
+		case !is && *was:
+			*n--
+		}
+		*was = is
+	}
+	count(&c.able, &m.asAble, able)
+	count(&c.sound, &m.asSound, sound)
+}
+
 // roomAmong are the watched machines of a class that can take a job just now.
 func (s *State) roomAmong(watched []*machine, now time.Time) (rooms []*machine) {
 	for _, m := range watched {
-		if m.room > 0 && m.usable(now) && !s.setupDue(m, now) && (!m.suspect() || s.idle(m)) { // a suspect is tried with one job
+		if m.room > 0 && m.usable(now) && !s.setupDue(m, now) && s.mayTry(m) {
 			rooms = append(rooms, m)
 		}
 	}

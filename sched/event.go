@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"jobserver/sched/statepb"
@@ -34,6 +35,13 @@ type Event struct {
 // nobody gives none.
 func (s *State) describe(c *Change) (events []Event) {
 	if e, ok := s.about(c); ok {
+		events = append(events, e)
+	}
+	for _, t := range s.tidings {
+		e := Event{Seq: s.changes, At: Time(c.At), Kind: t.kind, Machine: t.machine, Text: t.text, Warn: t.warn}
+		if m := s.machines[t.machine]; m != nil {
+			e.Class = m.Class
+		}
 		events = append(events, e)
 	}
 	for _, id := range s.uprooted {
@@ -97,9 +105,11 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e.Kind, e.Matrix, e.Text = EventMatrixUnheld, c.MatrixHeld.Matrix, fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
 		if c.MatrixHeld.Held {
 			e.Kind, e.Text = EventMatrixHeld, fmt.Sprintf("matrix %d is held", e.Matrix)
-			if c.MatrixHeld.Why != "" {
-				e.Warn, e.Text = true, e.Text+": "+c.MatrixHeld.Why
+			if v, ok := s.MatrixVerdict(e.Matrix); ok {
+				e.Warn, e.Text = true, fmt.Sprintf("matrix %d is %s (`%s` ends that)", e.Matrix, v.Text, v.Undo)
 			}
+		} else if c.MatrixHeld.Why != "" {
+			e.Text += ": " + c.MatrixHeld.Why
 		}
 	case c.MatrixForgotten != nil:
 		e.Kind, e.Matrix, e.Text = EventMatrixForgotten, c.MatrixForgotten.Matrix, fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
@@ -177,6 +187,9 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 		about(EventMachineRemoved, c.MachineRemoved.Addr, "machine %s was removed", c.MachineRemoved.Addr)
 	case c.MachineMoved != nil && c.MachineMoved.Reason != "":
 		about(EventMachineBroken, c.MachineMoved.Addr, "machine %s is set aside in class %s: %s", c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
+		if m := s.machines[c.MachineMoved.Addr]; m != nil && m.aside() {
+			e.Text += fmt.Sprintf("; %s (`%s` brings it back)", triedAt(Time(m.TrialAt), e.At, "a job that has retries left"), resumeCommand(m.Addr))
+		}
 		e.Warn = true
 	case c.MachineMoved != nil:
 		about(EventMachineMoved, c.MachineMoved.Addr, "machine %s is in class %s now", c.MachineMoved.Addr, c.MachineMoved.Class)
@@ -188,7 +201,14 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 		f := c.MachineSeen.Facts
 		about(EventMachineSeen, f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
 	case c.MachineCleared != nil:
-		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s don't count any more", c.MachineCleared.Addr)
+		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s don't count any more",
+			strings.Join(append([]string{c.MachineCleared.Addr}, c.MachineCleared.Others...), ", "))
+		if c.MachineCleared.Class != "" {
+			e.Text = fmt.Sprintf("machine %s is back in class %s", c.MachineCleared.Addr, c.MachineCleared.Class)
+		}
+		if c.MachineCleared.Why != "" {
+			e.Text += ": " + c.MachineCleared.Why
+		}
 	case c.Stopped != nil && c.Stopped.Unremoved != "":
 		r := c.Stopped.Run
 		about(EventMachineUnremoved, r.Machine, "what is left of job %d on %s can't be removed; it is tried again: %s",

@@ -31,6 +31,8 @@ const (
 	EventMachineSeen      = "machine.seen"    // it was reached, and says what it is
 	EventMachineMoved     = "machine.moved"   // it is in another class
 	EventMachineBroken    = "machine.broken"  // it was set aside
+	EventMachineSuspect   = "machine.suspect" // its failures in a row want a trial
+	EventMachineResting   = "machine.resting" // it can't start anything, or lost a supervisor
 	EventMachineCleared   = "machine.cleared" // its failures are forgotten
 	EventMachineDraining  = "machine.draining"
 	EventMachineResumed   = "machine.resumed"

@@ -29,6 +29,9 @@ type machine struct {
 	room    int  // slots that could take a job; this and what follows is for file alone to set
 	spot    int  // place among those of its class that are ready; -1: it isn't
 	watched bool // it is among those of its class that Decide looks at one by one
+	asAble  bool // it is counted among the able ones of its class, and among its sound ones
+	asSound bool
+	class   *class
 
 	link    Link
 	since   time.Time
@@ -36,6 +39,7 @@ type machine struct {
 	hint    string // what to do about it
 	vitals  Vitals
 	orphans orphans // runs of ours that nothing here knows
+	scanAt  int64   // no job to try it with is looked for before
 }
 
 // MachineView is a machine as readers see it. The record must not be changed.
@@ -54,6 +58,7 @@ type MachineView struct {
 	Ending             int                   // runs that it has still to end
 	Unremoved          []*statepb.Obligation // of runs that have ended, and couldn't be removed
 	Resting            bool
+	Verdict            Verdict // what is held against it; its Text is empty when that is nothing
 }
 
 // Machine gives one machine of the pool.
@@ -66,10 +71,10 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
 		Vitals: m.vitals, Orphans: m.orphans.refs, OrphanCount: m.orphans.count, Alive: m.orphans.alive,
 		Ending: s.debts.ending[addr], Unremoved: s.Unremoved(addr), Resting: m.restsUntil() > s.looked,
+		Verdict: s.machineVerdict(m, Time(s.looked)),
 	}
-	if v.Resting && v.Hint == "" {
-		v.Hint = fmt.Sprintf("it rests until %s, or until other machines of its class tell whose fault its failures are; `jobserver machine resume -m %s` ends that",
-			Time(m.restsUntil()).Format(time.TimeOnly), addr)
+	if v.Verdict.Text != "" && v.Hint == "" {
+		v.Hint = fmt.Sprintf("it is %s; `%s` ends that", v.Verdict.Text, v.Verdict.Undo)
 	}
 	for _, id := range m.slots {
 		if id != 0 && (len(v.Running) == 0 || v.Running[len(v.Running)-1] != id) {

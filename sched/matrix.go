@@ -17,6 +17,7 @@ type matrix struct {
 	jobs      int                 // that there are: of its cells, and those that ran a cell again
 	untouched int                 // cells without a record of their own, all waiting or all held
 	next      uint32              // no cell below it is untouched
+	top       uint32              // and none from it on
 	item      *item               // in its class's queue, or nil
 	again     map[uint32][]uint64 // cells that were run again: by which jobs, ascending
 	homes     []*home             // its ids, in the order of its cells

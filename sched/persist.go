@@ -192,8 +192,8 @@ func (r *Restorer) Record(b []byte) error {
 	case rec.Obligation != nil:
 		s.owe(rec.Obligation)
 	case rec.Work != nil:
-		for _, addr := range rec.Work.Machines {
-			s.works.add(rec.Work.Key, addr)
+		if rec.Work.Need > 0 {
+			s.works.set(rec.Work.Key, int(rec.Work.Need))
 		}
 	case rec.Request != nil:
 		s.requests.add(rec.Request)
@@ -263,7 +263,7 @@ func (r *Restorer) loaded() error {
 		if m.jobs == 0 {
 			s.empty[m.Id] = true
 		}
-		s.suspectMatrix(m)
+		s.accuse(m)
 	}
 	for _, t := range s.tags {
 		for _, id := range t.Jobs {
@@ -291,6 +291,9 @@ func (s *State) adopt(rec *statepb.Job) error {
 	s.live[j.Id] = j
 	s.enqueue(j)
 	s.noteCopying(j)
+	if rec.Status == Waiting && rec.Avoid != "" {
+		s.avoids(j)
+	}
 	a := last(rec)
 	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
 	if m := s.machines[a.GetMachine()]; holds && m != nil {

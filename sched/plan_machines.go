@@ -280,7 +280,7 @@ func (s *State) PlanDrain(addrs []string, draining bool) Plan {
 		if m.Draining != draining {
 			p.Changes = append(p.Changes, &Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})
 		}
-		if !draining && (m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "") {
+		if !draining && (m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "" || m.Own > 0) {
 			p.Changes = append(p.Changes, &Change{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}})
 		}
 	}

@@ -317,7 +317,8 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 	case ok && int(a.Step)+1 == len(j.Setup.Steps):
 		s.endSetup(j, Done, at)
 		if m := s.machines[a.Machine]; m != nil {
-			m.Failures, m.LastError, m.HomeClass = nil, "", ""
+			s.pardon(m, false)
+			m.HomeClass = ""
 			m.SetUp = stepsHash(j.Setup.Steps)
 			if j.Setup.Class != "" {
 				s.moveMachine(m, j.Setup.Class)

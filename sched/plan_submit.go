@@ -49,8 +49,9 @@ type Plan struct {
 
 // planner collects the changes of one request, and the ids that they will take.
 type planner struct {
-	s    *State
-	next uint64
+	s     *State
+	next  uint64
+	asked string // the class of which warnBlocked has looked at the machines
 	Plan
 }
 
@@ -158,6 +159,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 			return nil, err
 		}
 	}
+	p.warnBlocked(spec.Class)
 	j := &statepb.Job{
 		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath, MaxFailures: int32(spec.MaxFailures),
 		Timeout: int64(spec.Timeout), Priority: int32(spec.Priority), Notify: spec.Notify, Flat: spec.Flat,

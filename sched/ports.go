@@ -121,13 +121,15 @@ type (
 	}
 	// NotStarted: the machine could not start it, and it never will run.
 	NotStarted struct {
-		Ref    *statepb.RunRef
-		Reason string
+		Ref       *statepb.RunRef
+		Reason    string
+		JobsFault bool // no machine could start it: words that can't be executed, a directory that isn't there
 	}
 	// RunLost: it is known that the run is gone and how it ended can't be known.
 	RunLost struct {
 		Ref    *statepb.RunRef
 		Reason string
+		Died   bool // its supervisor did, for which its machine is to blame
 	}
 	// CopyWaits: the copy can't go on at present, and holds no slot meanwhile.
 	CopyWaits struct {

@@ -125,11 +125,11 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 		}
 	case NotStarted:
 		if s.liveRun(o.Ref) != nil {
-			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason}})
+			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason, JobsFault: o.JobsFault}})
 		}
 	case RunLost:
 		if s.liveRun(o.Ref) != nil {
-			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason}})
+			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason, Died: o.Died}})
 		}
 	case CopyWaits:
 		if j := s.live[o.Job]; j != nil && j.Status == Copying && (!j.CopyWaiting || j.ResultsError != o.Reason) {

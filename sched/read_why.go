@@ -31,11 +31,7 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		r.Summary = "it is held"
 		r.Hint = fmt.Sprintf("`jobserver job unhold %d` lets it go on", id)
 		if m := s.matrices[j.Matrix]; m != nil && m.Held {
-			r.Summary = fmt.Sprintf("its matrix %d is held", m.Id)
-			if m.HeldWhy != "" {
-				r.Summary += ": " + m.HeldWhy
-			}
-			r.Hint = fmt.Sprintf("`jobserver matrix unhold %d` lets it go on", m.Id)
+			r = s.heldWhy(m)
 		}
 	case Running, Copying:
 		r = s.whyRunning(j)
@@ -77,6 +73,15 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		return r
 	}
 	c := s.classes[j.Class]
+	aside := s.asideFrom(j.Class)
+	if (c == nil || len(c.machines) == 0) && len(aside) > 0 {
+		r.Summary = fmt.Sprintf("all machines of class %s are set aside", j.Class)
+		for _, m := range aside {
+			r.Details = append(r.Details, m.Addr+" is "+s.machineVerdict(m, now).Text)
+		}
+		r.Hint = resumeHint(aside)
+		return r
+	}
 	if c == nil || len(c.machines) == 0 {
 		r.Summary = fmt.Sprintf("no machine is in class %s", j.Class)
 		if classes := s.Classes(); len(classes) > 0 {
@@ -88,16 +93,19 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver machine add ADDR %s` or `jobserver machine setup` adds one", j.Class)
 		return r
 	}
-	free, resting := 0, ""
+	free, stopped := 0, aside
 	for _, m := range c.machines {
 		line, ok := s.whyNot(m, j, now)
 		if ok {
 			free++
 		}
-		if m.open() && m.restsUntil() > now.UnixNano() {
-			resting += " -m " + m.Addr
+		if m.open() && s.machineVerdict(m, now).Text != "" {
+			stopped = append(stopped, m)
 		}
 		r.Details = append(r.Details, line)
+	}
+	for _, m := range aside {
+		r.Details = append(r.Details, m.Addr+" is "+s.machineVerdict(m, now).Text)
 	}
 	if why := s.whyPool(j, now); why != "" {
 		r.Details = append(r.Details, why)
@@ -117,8 +125,8 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	default:
 		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it", j.Class, len(c.machines))
 	}
-	if free == 0 && resting != "" {
-		r.Hint = fmt.Sprintf("`jobserver machine resume%s` ends the rest", resting)
+	if free == 0 {
+		r.Hint = resumeHint(stopped)
 	}
 	return r
 }
@@ -134,10 +142,9 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 	case m.Draining || m.Removing:
 		line = m.Addr + " is draining"
 	case m.restsUntil() > now.UnixNano():
-		line = fmt.Sprintf("%s rests after %d failures in a row, for another %s, or until other machines of its class tell whose fault that is",
-			m.Addr, m.blamed(), Time(m.restsUntil()).Sub(now).Round(time.Second))
-	case m.suspect() && !s.idle(m):
-		line = fmt.Sprintf("%s is tried with one job, after %d failures in a row", m.Addr, m.blamed())
+		line = m.Addr + " is " + s.machineVerdict(m, now).Text
+	case (m.suspect() || m.Own > 0) && !s.mayTry(m):
+		line = m.Addr + " is " + s.machineVerdict(m, now).Text + ", and one is on it"
 	case s.setupDue(m, now):
 		line = fmt.Sprintf("%s is to be set up by job %d", m.Addr, m.setups[0])
 	case s.neverHas(j.Needs, m) != "":
@@ -153,6 +160,9 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 			NeedsText(s.class(m.Class).reserved.shape.needs))
 	case slices.Contains(s.avoided(j, s.class(m.Class).machines, now), m.Addr):
 		line = m.Addr + " is passed over, as an attempt before failed there and there are others"
+		if until := s.avoidsUntil(j); !m.suspect() && until > now.UnixNano() {
+			line += fmt.Sprintf(" that may take it; from %s on it takes any", clockTime(until))
+		}
 	default:
 		return m.Addr + " is free", true
 	}

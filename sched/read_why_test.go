@@ -154,7 +154,8 @@ func TestEvents(t *testing.T) {
 		"job.copied: the results of job 2 are in /r/2: 1 files, 10 bytes",
 		"job.forgotten: job 2 was forgotten",
 		"variable.set: variable KEY was set",
-		"! machine.broken: machine a is set aside in class x-broken: 4 jobs failed",
+		"! machine.broken: machine a is set aside in class x-broken: 4 jobs failed; it is tried with a job that has retries left at " +
+			w.now.Add(firstAside).Format(time.TimeOnly) + " (`jobserver machine resume -m a` brings it back)",
 		"machine.removed: machine a was removed",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -40,10 +40,12 @@ type State struct {
 	steps    map[uint64]bool // setups that may go on with their next step
 	copying  map[uint64]*job // live jobs whose results are on their way
 	empty    map[uint64]bool // matrices without a job, to be forgotten
-	accused  map[uint64]bool // matrices that may have to be held
+	accused  map[uint64]bool // matrices of which something is to be decided: see accuse
 	delayed  heapOf[*job]    // retries that wait for their time
+	avoiding heapOf[*avoidance]
 	config   Config
 	effects  []effect // what the changes applied since the last turn ask of the fleet
+	tidings  []tiding // of verdicts that the newest change brought along
 	uprooted []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
 	used     uint64   // counts dispatches, to spread them over machines
 	pulse    uint64   // counts changes of how machines are connected

@@ -1,66 +1,47 @@
 package sched
 
-import (
-	"slices"
+import "jobserver/sched/statepb"
 
-	"jobserver/sched/statepb"
-)
+// keptWorks is of how many matrices and commands the need is remembered, the newest.
+const keptWorks = 10_000
 
-// keptWorks is how many matrices and commands are remembered with the machines that they succeeded on, and
-// keptSuccesses how many machines of each: two suffice to know that another one can.
-const (
-	keptWorks     = 10_000
-	keptSuccesses = 2
-)
-
-// works says which machines have succeeded with a matrix or a command, for the newest of them.
+// works says of matrices and commands how many of their failures in a row say anything, where that isn't firstNeed.
 type works struct {
-	machines map[string][]string
-	order    []string // a ring once it is full
-	next     int
+	needs map[string]int
+	order []string // a ring once it is full
+	next  int
 }
 
-func newWorks() works { return works{machines: map[string][]string{}} }
+func newWorks() works { return works{needs: map[string]int{}} }
 
-// add notes a success, and says whether it is news.
-func (w *works) add(work, addr string) bool {
-	have, known := w.machines[work]
-	if slices.Contains(have, addr) {
-		return false
+func (w *works) need(work string) int {
+	if n, ok := w.needs[work]; ok {
+		return n
 	}
-	if len(have) == keptSuccesses { // the oldest may have left the pool long ago
-		have = append(have[:0], have[1:]...)
-	}
-	w.machines[work] = append(have, addr)
-	if known {
-		return true
-	}
-	if len(w.order) < keptWorks {
-		w.order = append(w.order, work)
-		return true
-	}
-	delete(w.machines, w.order[w.next])
-	w.order[w.next] = work
-	w.next = (w.next + 1) % keptWorks
-	return true
+	return firstNeed
 }
 
-// others are the machines of the class, but for this one, that have succeeded with the work, of those that are remembered.
-func (w *works) others(work, addr string, c *class) []string {
-	var found []string
-	for _, a := range w.machines[work] {
-		if a != addr && slices.ContainsFunc(c.machines, func(m *machine) bool { return m.Addr == a }) {
-			found = append(found, a)
+// double raises the need of a work: its failures have said nothing.
+func (w *works) double(work string) { w.set(work, min(2*w.need(work), maxNeed)) }
+
+func (w *works) set(work string, need int) {
+	if _, known := w.needs[work]; !known {
+		if len(w.order) < keptWorks {
+			w.order = append(w.order, work)
+		} else {
+			delete(w.needs, w.order[w.next])
+			w.order[w.next] = work
+			w.next = (w.next + 1) % keptWorks
 		}
 	}
-	return found
+	w.needs[work] = need
 }
 
 // each visits them, oldest first.
 func (w *works) each(f func(*statepb.Work) error) error {
 	for i := range w.order {
 		work := w.order[(w.next+i)%len(w.order)]
-		if err := f(&statepb.Work{Key: work, Machines: w.machines[work]}); err != nil {
+		if err := f(&statepb.Work{Key: work, Need: int32(w.needs[work])}); err != nil {
 			return err
 		}
 	}

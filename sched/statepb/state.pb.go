@@ -207,6 +207,62 @@ func (Cause) EnumDescriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{2}
 }
 
+// Trial says whose guilt an attempt is to show; see decide_faults.go.
+type Trial int32
+
+const (
+	Trial_TRIAL_NONE    Trial = 0
+	Trial_TRIAL_FAR     Trial = 1 // of its matrix: a cell far from those that failed
+	Trial_TRIAL_SUSPECT Trial = 2 // of its machine, which is suspect
+	Trial_TRIAL_HELD    Trial = 3 // of its matrix, which the system holds
+	Trial_TRIAL_ASIDE   Trial = 4 // of its machine, which is set aside
+)
+
+// Enum value maps for Trial.
+var (
+	Trial_name = map[int32]string{
+		0: "TRIAL_NONE",
+		1: "TRIAL_FAR",
+		2: "TRIAL_SUSPECT",
+		3: "TRIAL_HELD",
+		4: "TRIAL_ASIDE",
+	}
+	Trial_value = map[string]int32{
+		"TRIAL_NONE":    0,
+		"TRIAL_FAR":     1,
+		"TRIAL_SUSPECT": 2,
+		"TRIAL_HELD":    3,
+		"TRIAL_ASIDE":   4,
+	}
+)
+
+func (x Trial) Enum() *Trial {
+	p := new(Trial)
+	*p = x
+	return p
+}
+
+func (x Trial) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Trial) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[3].Descriptor()
+}
+
+func (Trial) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[3]
+}
+
+func (x Trial) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Trial.Descriptor instead.
+func (Trial) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{3}
+}
+
 // Change is one durable fact. Exactly one of the fields from 10 on is set.
 type Change struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -245,6 +301,7 @@ type Change struct {
 	RequestDone     *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
 	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
 	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
+	ClockSet        *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
 	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -522,6 +579,13 @@ func (x *Change) GetIdsReserved() *IdsReserved {
 func (x *Change) GetNoticed() *Noticed {
 	if x != nil {
 		return x.Noticed
+	}
+	return nil
+}
+
+func (x *Change) GetClockSet() *ClockSet {
+	if x != nil {
+		return x.ClockSet
 	}
 	return nil
 }
@@ -1544,11 +1608,14 @@ type Attempt struct {
 	ErrCrc           uint32                 `protobuf:"varint,29,opt,name=err_crc,json=errCrc,proto3" json:"err_crc,omitempty"`
 	ResultsBytes     int64                  `protobuf:"varint,30,opt,name=results_bytes,json=resultsBytes,proto3" json:"results_bytes,omitempty"`
 	ResultsFiles     int32                  `protobuf:"varint,31,opt,name=results_files,json=resultsFiles,proto3" json:"results_files,omitempty"`
-	Timeout          int64                  `protobuf:"varint,32,opt,name=timeout,proto3" json:"timeout,omitempty"`                            // that it runs under; 0 none
-	StepStarted      bool                   `protobuf:"varint,33,opt,name=step_started,json=stepStarted,proto3" json:"step_started,omitempty"` // the run of its newest step is known to have begun
-	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                            // its timeout was changed after it was dispatched
-	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`        // what a setup's step that failed has printed last
-	SameCmd          bool                   `protobuf:"varint,36,opt,name=same_cmd,json=sameCmd,proto3" json:"same_cmd,omitempty"`             // cmd_run is the next attempt's, and isn't kept twice
+	Timeout          int64                  `protobuf:"varint,32,opt,name=timeout,proto3" json:"timeout,omitempty"`                                   // that it runs under; 0 none
+	StepStarted      bool                   `protobuf:"varint,33,opt,name=step_started,json=stepStarted,proto3" json:"step_started,omitempty"`        // the run of its newest step is known to have begun
+	Retimed          bool                   `protobuf:"varint,34,opt,name=retimed,proto3" json:"retimed,omitempty"`                                   // its timeout was changed after it was dispatched
+	LastWords        string                 `protobuf:"bytes,35,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`               // what a setup's step that failed has printed last
+	SameCmd          bool                   `protobuf:"varint,36,opt,name=same_cmd,json=sameCmd,proto3" json:"same_cmd,omitempty"`                    // cmd_run is the next attempt's, and isn't kept twice
+	Seq              uint64                 `protobuf:"varint,200,opt,name=seq,proto3" json:"seq,omitempty"`                                          // the change that dispatched it: what came before what, whatever the clock says
+	Trial            Trial                  `protobuf:"varint,201,opt,name=trial,proto3,enum=jobserver.state.Trial" json:"trial,omitempty"`           // what it is to show, beside its work
+	MachinesFault    bool                   `protobuf:"varint,202,opt,name=machines_fault,json=machinesFault,proto3" json:"machines_fault,omitempty"` // nothing but its machine is to blame for its end
 	Given            *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`
 	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                   // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
 	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"` // results byte for byte, when not all of them are UTF-8
@@ -1838,6 +1905,27 @@ func (x *Attempt) GetSameCmd() bool {
 	return false
 }
 
+func (x *Attempt) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Attempt) GetTrial() Trial {
+	if x != nil {
+		return x.Trial
+	}
+	return Trial_TRIAL_NONE
+}
+
+func (x *Attempt) GetMachinesFault() bool {
+	if x != nil {
+		return x.MachinesFault
+	}
+	return false
+}
+
 func (x *Attempt) GetGiven() *Given {
 	if x != nil {
 		return x.Given
@@ -1875,16 +1963,21 @@ type Matrix struct {
 	Held          bool         `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
 	HeldWhy       string       `protobuf:"bytes,10,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`
 	SubmittedAt   int64        `protobuf:"varint,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
-	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`                  // bitmap of the cells that have, or had, a record of their own
-	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"`              // oldest first
-	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`                     // jobs that failed everywhere, since it was last held or released
-	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`                        // ids of the cells that came after the first ones, in the order of the cells
-	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`                        // attempts of its cells that exited 0
-	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`                       // from which the SEED of each repeat follows
-	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`                  // the file among each job's results that has its numbers; "" : none
-	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`                      // commands that machines need to have run; see join.go
-	Ran           []*Settings  `protobuf:"bytes,22,rep,name=ran,proto3" json:"ran,omitempty"`                          // what jobs of it were made with, where that differs from its template
-	RanBy         []uint32     `protobuf:"varint,23,rep,packed,name=ran_by,json=ranBy,proto3" json:"ran_by,omitempty"` // for each cell, of which there may be more, the number in ran, from 1, of what its first job was made with; 0: the template
+	Touched       []byte       `protobuf:"bytes,12,opt,name=touched,proto3" json:"touched,omitempty"`                           // bitmap of the cells that have, or had, a record of their own
+	Restarted     []*Restarted `protobuf:"bytes,13,rep,name=restarted,proto3" json:"restarted,omitempty"`                       // oldest first
+	Apart         int32        `protobuf:"varint,15,opt,name=apart,proto3" json:"apart,omitempty"`                              // not used any more
+	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`                                 // ids of the cells that came after the first ones, in the order of the cells
+	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`                                 // attempts of its cells that exited 0
+	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`                                // from which the SEED of each repeat follows
+	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`                           // the file among each job's results that has its numbers; "" : none
+	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`                               // commands that machines need to have run; see join.go
+	Ran           []*Settings  `protobuf:"bytes,22,rep,name=ran,proto3" json:"ran,omitempty"`                                   // what jobs of it were made with, where that differs from its template
+	RanBy         []uint32     `protobuf:"varint,23,rep,packed,name=ran_by,json=ranBy,proto3" json:"ran_by,omitempty"`          // for each cell, of which there may be more, the number in ran, from 1, of what its first job was made with; 0: the template
+	Row           []*Failure   `protobuf:"bytes,200,rep,name=row,proto3" json:"row,omitempty"`                                  // of its cells, since one of them has succeeded; newest last
+	TrialAt       int64        `protobuf:"varint,201,opt,name=trial_at,json=trialAt,proto3" json:"trial_at,omitempty"`          // held by the system: when it is tried with one cell
+	TrialPause    int64        `protobuf:"varint,202,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"` // the one before trial_at
+	TrialJob      uint64       `protobuf:"varint,203,opt,name=trial_job,json=trialJob,proto3" json:"trial_job,omitempty"`       // the newest of its jobs that was dispatched as a trial of it
+	Acquitted     uint64       `protobuf:"varint,204,opt,name=acquitted,proto3" json:"acquitted,omitempty"`                     // a job of it that has succeeded while the system held it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2071,6 +2164,41 @@ func (x *Matrix) GetRanBy() []uint32 {
 		return x.RanBy
 	}
 	return nil
+}
+
+func (x *Matrix) GetRow() []*Failure {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
+func (x *Matrix) GetTrialAt() int64 {
+	if x != nil {
+		return x.TrialAt
+	}
+	return 0
+}
+
+func (x *Matrix) GetTrialPause() int64 {
+	if x != nil {
+		return x.TrialPause
+	}
+	return 0
+}
+
+func (x *Matrix) GetTrialJob() uint64 {
+	if x != nil {
+		return x.TrialJob
+	}
+	return 0
+}
+
+func (x *Matrix) GetAcquitted() uint64 {
+	if x != nil {
+		return x.Acquitted
+	}
+	return 0
 }
 
 // Settings is what the cells of a matrix may differ in beside their values.
@@ -2381,10 +2509,24 @@ type Machine struct {
 	CpuModel      string                 `protobuf:"bytes,16,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
 	Kernel        string                 `protobuf:"bytes,17,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	AddedAt       int64                  `protobuf:"varint,18,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
-	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"` // where it came from when it was set aside
-	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`             // SHA-256 of the steps of its last setup that succeeded
-	Resources     []*Resource            `protobuf:"bytes,240,rep,name=resources,proto3" json:"resources,omitempty"`                 // by name; memory and cores are known anyway
-	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                     // the GPUs that it said it has
+	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"`      // where it came from when it was set aside
+	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`                  // SHA-256 of the steps of its last setup that succeeded
+	Suspect       uint64                 `protobuf:"varint,200,opt,name=suspect,proto3" json:"suspect,omitempty"`                         // the change that made it suspect; 0: it isn't
+	Trials        int32                  `protobuf:"varint,202,opt,name=trials,proto3" json:"trials,omitempty"`                           // of the suspect, that failed
+	LastTrial     uint64                 `protobuf:"varint,203,opt,name=last_trial,json=lastTrial,proto3" json:"last_trial,omitempty"`    // when the newest of them was dispatched, as Attempt.seq
+	RestUntil     int64                  `protobuf:"varint,204,opt,name=rest_until,json=restUntil,proto3" json:"rest_until,omitempty"`    // the suspect's
+	RestPause     int64                  `protobuf:"varint,205,opt,name=rest_pause,json=restPause,proto3" json:"rest_pause,omitempty"`    // the one before rest_until
+	Witnesses     []*Witness             `protobuf:"bytes,206,rep,name=witnesses,proto3" json:"witnesses,omitempty"`                      // against the suspect
+	Own           int32                  `protobuf:"varint,207,opt,name=own,proto3" json:"own,omitempty"`                                 // failures in a row for which nothing but the machine is to blame
+	OwnSeq        uint64                 `protobuf:"varint,208,opt,name=own_seq,json=ownSeq,proto3" json:"own_seq,omitempty"`             // the change that brought the newest of them
+	OwnUntil      int64                  `protobuf:"varint,209,opt,name=own_until,json=ownUntil,proto3" json:"own_until,omitempty"`       // it gets nothing before
+	OwnDied       bool                   `protobuf:"varint,210,opt,name=own_died,json=ownDied,proto3" json:"own_died,omitempty"`          // the newest was no failed start, so that the next start shows nothing
+	TrialAt       int64                  `protobuf:"varint,211,opt,name=trial_at,json=trialAt,proto3" json:"trial_at,omitempty"`          // set aside: when it is tried with one job
+	TrialPause    int64                  `protobuf:"varint,212,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"` // the one before trial_at
+	TrialJob      uint64                 `protobuf:"varint,213,opt,name=trial_job,json=trialJob,proto3" json:"trial_job,omitempty"`       // the newest job that was dispatched as its trial when it was set aside
+	Acquitted     uint64                 `protobuf:"varint,214,opt,name=acquitted,proto3" json:"acquitted,omitempty"`                     // a job that has succeeded on it while it was set aside
+	Resources     []*Resource            `protobuf:"bytes,240,rep,name=resources,proto3" json:"resources,omitempty"`                      // by name; memory and cores are known anyway
+	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                          // the GPUs that it said it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2559,6 +2701,104 @@ func (x *Machine) GetSetUp() []byte {
 	return nil
 }
 
+func (x *Machine) GetSuspect() uint64 {
+	if x != nil {
+		return x.Suspect
+	}
+	return 0
+}
+
+func (x *Machine) GetTrials() int32 {
+	if x != nil {
+		return x.Trials
+	}
+	return 0
+}
+
+func (x *Machine) GetLastTrial() uint64 {
+	if x != nil {
+		return x.LastTrial
+	}
+	return 0
+}
+
+func (x *Machine) GetRestUntil() int64 {
+	if x != nil {
+		return x.RestUntil
+	}
+	return 0
+}
+
+func (x *Machine) GetRestPause() int64 {
+	if x != nil {
+		return x.RestPause
+	}
+	return 0
+}
+
+func (x *Machine) GetWitnesses() []*Witness {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
+func (x *Machine) GetOwn() int32 {
+	if x != nil {
+		return x.Own
+	}
+	return 0
+}
+
+func (x *Machine) GetOwnSeq() uint64 {
+	if x != nil {
+		return x.OwnSeq
+	}
+	return 0
+}
+
+func (x *Machine) GetOwnUntil() int64 {
+	if x != nil {
+		return x.OwnUntil
+	}
+	return 0
+}
+
+func (x *Machine) GetOwnDied() bool {
+	if x != nil {
+		return x.OwnDied
+	}
+	return false
+}
+
+func (x *Machine) GetTrialAt() int64 {
+	if x != nil {
+		return x.TrialAt
+	}
+	return 0
+}
+
+func (x *Machine) GetTrialPause() int64 {
+	if x != nil {
+		return x.TrialPause
+	}
+	return 0
+}
+
+func (x *Machine) GetTrialJob() uint64 {
+	if x != nil {
+		return x.TrialJob
+	}
+	return 0
+}
+
+func (x *Machine) GetAcquitted() uint64 {
+	if x != nil {
+		return x.Acquitted
+	}
+	return 0
+}
+
 func (x *Machine) GetResources() []*Resource {
 	if x != nil {
 		return x.Resources
@@ -2573,20 +2813,83 @@ func (x *Machine) GetDevices() []*Item {
 	return nil
 }
 
+// Witness is a machine that has succeeded with a work which fails on a suspect.
+type Witness struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Work          string                 `protobuf:"bytes,1,opt,name=work,proto3" json:"work,omitempty"`
+	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
+	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"` // the change that brought the success
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Witness) Reset() {
+	*x = Witness{}
+	mi := &file_state_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Witness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Witness) ProtoMessage() {}
+
+func (x *Witness) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Witness.ProtoReflect.Descriptor instead.
+func (*Witness) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Witness) GetWork() string {
+	if x != nil {
+		return x.Work
+	}
+	return ""
+}
+
+func (x *Witness) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Witness) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Work          string                 `protobuf:"bytes,2,opt,name=work,proto3" json:"work,omitempty"` // the matrix or command
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	At            int64                  `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
-	Excused       bool                   `protobuf:"varint,5,opt,name=excused,proto3" json:"excused,omitempty"` // it doesn't count: the job failed on other machines too, and succeeded on none
+	Excused       bool                   `protobuf:"varint,5,opt,name=excused,proto3" json:"excused,omitempty"`  // it doesn't count: the job failed on other machines too, and succeeded on none
+	Machine       string                 `protobuf:"bytes,200,opt,name=machine,proto3" json:"machine,omitempty"` // in a matrix's row
+	Far           bool                   `protobuf:"varint,201,opt,name=far,proto3" json:"far,omitempty"`        // in a matrix's row: of its far cell
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2901,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2914,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -2649,6 +2952,20 @@ func (x *Failure) GetExcused() bool {
 	return false
 }
 
+func (x *Failure) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Failure) GetFar() bool {
+	if x != nil {
+		return x.Far
+	}
+	return false
+}
+
 // RunRef names a run directory on a machine.
 type RunRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2664,7 +2981,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2993,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +3006,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -2749,7 +3066,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +3078,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +3091,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -2830,7 +3147,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2842,7 +3159,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2855,7 +3172,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -2879,18 +3196,19 @@ func (x *Tag) GetJobs() []uint64 {
 	return nil
 }
 
-// Work says which machines have succeeded with a matrix or a command.
+// Work is what is remembered of a matrix or a command.
 type Work struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Machines      []string               `protobuf:"bytes,2,rep,name=machines,proto3" json:"machines,omitempty"`
+	Machines      []string               `protobuf:"bytes,2,rep,name=machines,proto3" json:"machines,omitempty"` // not used any more
+	Need          int32                  `protobuf:"varint,200,opt,name=need,proto3" json:"need,omitempty"`      // how many of its failures in a row make a machine suspect
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3220,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3233,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Work) GetKey() string {
@@ -2932,6 +3250,13 @@ func (x *Work) GetMachines() []string {
 	return nil
 }
 
+func (x *Work) GetNeed() int32 {
+	if x != nil {
+		return x.Need
+	}
+	return 0
+}
+
 type JobSubmitted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -2941,7 +3266,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3278,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3291,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -2991,7 +3316,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3328,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3341,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -3070,7 +3395,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3407,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3420,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -3115,7 +3440,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +3452,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +3465,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -3166,7 +3491,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3503,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3516,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -3210,7 +3535,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3547,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3560,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -3255,7 +3580,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3592,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3605,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -3307,7 +3632,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3644,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3657,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -3359,7 +3684,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3696,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3709,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -3411,7 +3736,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3748,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3761,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -3462,7 +3787,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3799,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3487,7 +3812,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -3508,7 +3833,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +3845,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +3858,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -3566,7 +3891,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +3903,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +3916,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -3618,7 +3943,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +3955,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +3968,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -3719,7 +4044,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +4056,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +4069,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -3771,7 +4096,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +4108,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +4121,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -3823,7 +4148,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +4160,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +4173,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -3869,13 +4194,14 @@ type NotStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	JobsFault     bool                   `protobuf:"varint,200,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4213,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4226,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -3917,17 +4243,25 @@ func (x *NotStarted) GetError() string {
 	return ""
 }
 
+func (x *NotStarted) GetJobsFault() bool {
+	if x != nil {
+		return x.JobsFault
+	}
+	return false
+}
+
 type AttemptLost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Died          bool                   `protobuf:"varint,200,opt,name=died,proto3" json:"died,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3939,7 +4273,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3952,7 +4286,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -3969,6 +4303,13 @@ func (x *AttemptLost) GetReason() string {
 	return ""
 }
 
+func (x *AttemptLost) GetDied() bool {
+	if x != nil {
+		return x.Died
+	}
+	return false
+}
+
 type CopyEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -3983,7 +4324,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4336,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4349,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -4063,7 +4404,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4075,7 +4416,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4088,7 +4429,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -4115,7 +4456,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4468,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4481,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -4167,7 +4508,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4520,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4533,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -4219,7 +4560,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +4572,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +4585,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -4270,7 +4611,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4282,7 +4623,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4295,7 +4636,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -4316,7 +4657,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4328,7 +4669,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4341,7 +4682,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -4376,7 +4717,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4388,7 +4729,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4401,7 +4742,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -4435,7 +4776,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +4788,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +4801,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -4486,7 +4827,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4839,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4852,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -4526,13 +4867,15 @@ type MachineCleared struct {
 	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
 	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
 	Others        []string               `protobuf:"bytes,3,rep,name=others,proto3" json:"others,omitempty"`
+	Double        bool                   `protobuf:"varint,200,opt,name=double,proto3" json:"double,omitempty"`
+	Why           string                 `protobuf:"bytes,201,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4544,7 +4887,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4557,7 +4900,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -4581,6 +4924,73 @@ func (x *MachineCleared) GetOthers() []string {
 	return nil
 }
 
+func (x *MachineCleared) GetDouble() bool {
+	if x != nil {
+		return x.Double
+	}
+	return false
+}
+
+func (x *MachineCleared) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// ClockSet says that the host's clock was set, by so much: the deadlines of what is under way are set likewise.
+type ClockSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            int64                  `protobuf:"varint,1,opt,name=by,proto3" json:"by,omitempty"`
+	Down          bool                   `protobuf:"varint,2,opt,name=down,proto3" json:"down,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockSet) Reset() {
+	*x = ClockSet{}
+	mi := &file_state_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockSet) ProtoMessage() {}
+
+func (x *ClockSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
+func (*ClockSet) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ClockSet) GetBy() int64 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
+
+func (x *ClockSet) GetDown() bool {
+	if x != nil {
+		return x.Down
+	}
+	return false
+}
+
 type VarSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -4593,7 +5003,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4605,7 +5015,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4618,7 +5028,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VarSet) GetName() string {
@@ -4659,7 +5069,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4671,7 +5081,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4684,7 +5094,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -4710,7 +5120,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +5132,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +5145,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -4754,7 +5164,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4766,7 +5176,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4779,7 +5189,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -4799,7 +5209,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +5221,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +5234,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RequestDone) GetId() string {
@@ -4856,7 +5266,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4868,7 +5278,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4881,7 +5291,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Noticed) GetKind() string {
@@ -4948,7 +5358,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5370,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5383,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Record) GetState() *State {
@@ -5078,7 +5488,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5090,7 +5500,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5103,7 +5513,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Piece) GetData() []byte {
@@ -5125,13 +5535,14 @@ type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NextId        uint64                 `protobuf:"varint,1,opt,name=next_id,json=nextId,proto3" json:"next_id,omitempty"`
 	Changes       uint64                 `protobuf:"varint,2,opt,name=changes,proto3" json:"changes,omitempty"` // applied so far: the cursor of events
+	At            int64                  `protobuf:"varint,200,opt,name=at,proto3" json:"at,omitempty"`         // of the newest change
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5143,7 +5554,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5156,7 +5567,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -5173,6 +5584,13 @@ func (x *State) GetChanges() uint64 {
 	return 0
 }
 
+func (x *State) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
 // Block is a run of ended jobs, compressed. Its number counts from 0 in a snapshot.
 type Block struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5185,7 +5603,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5197,7 +5615,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5628,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -5249,7 +5667,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5261,7 +5679,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5274,7 +5692,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -5323,7 +5741,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xda\x11\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x93\x12\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -5369,7 +5787,8 @@ const file_state_proto_rawDesc = "" +
 	"\btag_made\x18G \x01(\v2\x18.jobserver.state.TagMadeR\atagMade\x12?\n" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
 	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
-	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x123\n" +
+	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x127\n" +
+	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x123\n" +
 	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\x12@\n" +
 	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\"\xd0\b\n" +
 	"\x03Job\x12\x0e\n" +
@@ -5461,7 +5880,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\x80\t\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xea\t\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -5503,13 +5922,16 @@ const file_state_proto_rawDesc = "" +
 	"\aretimed\x18\" \x01(\bR\aretimed\x12\x1d\n" +
 	"\n" +
 	"last_words\x18# \x01(\tR\tlastWords\x12\x19\n" +
-	"\bsame_cmd\x18$ \x01(\bR\asameCmd\x12-\n" +
+	"\bsame_cmd\x18$ \x01(\bR\asameCmd\x12\x11\n" +
+	"\x03seq\x18\xc8\x01 \x01(\x04R\x03seq\x12-\n" +
+	"\x05trial\x18\xc9\x01 \x01(\x0e2\x16.jobserver.state.TrialR\x05trial\x12&\n" +
+	"\x0emachines_fault\x18\xca\x01 \x01(\bR\rmachinesFault\x12-\n" +
 	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12\x1f\n" +
 	"\n" +
 	"overlooked\x18\xc0\x02 \x01(\tR\n" +
 	"overlooked\x12 \n" +
 	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
-	"resultsRaw\"\xa8\x05\n" +
+	"resultsRaw\"\xd0\x06\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -5534,7 +5956,13 @@ const file_state_proto_rawDesc = "" +
 	"\ametrics\x18\x13 \x01(\tR\ametrics\x12\x14\n" +
 	"\x05setup\x18\x14 \x03(\fR\x05setup\x12+\n" +
 	"\x03ran\x18\x16 \x03(\v2\x19.jobserver.state.SettingsR\x03ran\x12\x15\n" +
-	"\x06ran_by\x18\x17 \x03(\rR\x05ranBy\"_\n" +
+	"\x06ran_by\x18\x17 \x03(\rR\x05ranBy\x12+\n" +
+	"\x03row\x18\xc8\x01 \x03(\v2\x18.jobserver.state.FailureR\x03row\x12\x1a\n" +
+	"\btrial_at\x18\xc9\x01 \x01(\x03R\atrialAt\x12 \n" +
+	"\vtrial_pause\x18\xca\x01 \x01(\x03R\n" +
+	"trialPause\x12\x1c\n" +
+	"\ttrial_job\x18\xcb\x01 \x01(\x04R\btrialJob\x12\x1d\n" +
+	"\tacquitted\x18\xcc\x01 \x01(\x04R\tacquitted\"_\n" +
 	"\bSettings\x12)\n" +
 	"\x04code\x18\x01 \x01(\v2\x15.jobserver.state.CodeR\x04code\x12(\n" +
 	"\x04vars\x18\x02 \x03(\v2\x14.jobserver.state.VarR\x04vars\"]\n" +
@@ -5552,7 +5980,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xf7\x04\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xa6\b\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -5576,15 +6004,39 @@ const file_state_proto_rawDesc = "" +
 	"\badded_at\x18\x12 \x01(\x03R\aaddedAt\x12\x1d\n" +
 	"\n" +
 	"home_class\x18\x13 \x01(\tR\thomeClass\x12\x15\n" +
-	"\x06set_up\x18\x14 \x01(\fR\x05setUp\x128\n" +
+	"\x06set_up\x18\x14 \x01(\fR\x05setUp\x12\x19\n" +
+	"\asuspect\x18\xc8\x01 \x01(\x04R\asuspect\x12\x17\n" +
+	"\x06trials\x18\xca\x01 \x01(\x05R\x06trials\x12\x1e\n" +
+	"\n" +
+	"last_trial\x18\xcb\x01 \x01(\x04R\tlastTrial\x12\x1e\n" +
+	"\n" +
+	"rest_until\x18\xcc\x01 \x01(\x03R\trestUntil\x12\x1e\n" +
+	"\n" +
+	"rest_pause\x18\xcd\x01 \x01(\x03R\trestPause\x127\n" +
+	"\twitnesses\x18\xce\x01 \x03(\v2\x18.jobserver.state.WitnessR\twitnesses\x12\x11\n" +
+	"\x03own\x18\xcf\x01 \x01(\x05R\x03own\x12\x18\n" +
+	"\aown_seq\x18\xd0\x01 \x01(\x04R\x06ownSeq\x12\x1c\n" +
+	"\town_until\x18\xd1\x01 \x01(\x03R\bownUntil\x12\x1a\n" +
+	"\bown_died\x18\xd2\x01 \x01(\bR\aownDied\x12\x1a\n" +
+	"\btrial_at\x18\xd3\x01 \x01(\x03R\atrialAt\x12 \n" +
+	"\vtrial_pause\x18\xd4\x01 \x01(\x03R\n" +
+	"trialPause\x12\x1c\n" +
+	"\ttrial_job\x18\xd5\x01 \x01(\x04R\btrialJob\x12\x1d\n" +
+	"\tacquitted\x18\xd6\x01 \x01(\x04R\tacquitted\x128\n" +
 	"\tresources\x18\xf0\x01 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x120\n" +
-	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\"o\n" +
+	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\"I\n" +
+	"\aWitness\x12\x12\n" +
+	"\x04work\x18\x01 \x01(\tR\x04work\x12\x18\n" +
+	"\amachine\x18\x02 \x01(\tR\amachine\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\x9d\x01\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04work\x18\x02 \x01(\tR\x04work\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x0e\n" +
 	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x18\n" +
-	"\aexcused\x18\x05 \x01(\bR\aexcused\"\x90\x01\n" +
+	"\aexcused\x18\x05 \x01(\bR\aexcused\x12\x19\n" +
+	"\amachine\x18\xc8\x01 \x01(\tR\amachine\x12\x11\n" +
+	"\x03far\x18\xc9\x01 \x01(\bR\x03far\"\x90\x01\n" +
 	"\x06RunRef\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x18\n" +
@@ -5603,10 +6055,11 @@ const file_state_proto_rawDesc = "" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\"4\n" +
+	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\"I\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
-	"\bmachines\x18\x02 \x03(\tR\bmachines\"6\n" +
+	"\bmachines\x18\x02 \x03(\tR\bmachines\x12\x13\n" +
+	"\x04need\x18\xc8\x01 \x01(\x05R\x04need\"6\n" +
 	"\fJobSubmitted\x12&\n" +
 	"\x03job\x18\x01 \x01(\v2\x14.jobserver.state.JobR\x03job\"\xb2\x01\n" +
 	"\x0eJobResubmitted\x12\x10\n" +
@@ -5672,14 +6125,17 @@ const file_state_proto_rawDesc = "" +
 	"machine_at\x18\x02 \x01(\x03R\tmachineAt\"d\n" +
 	"\x05Ended\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"M\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"m\n" +
 	"\n" +
 	"NotStarted\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error\"P\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1e\n" +
+	"\n" +
+	"jobs_fault\x18\xc8\x01 \x01(\bR\tjobsFault\"e\n" +
 	"\vAttemptLost\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x85\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x13\n" +
+	"\x04died\x18\xc8\x01 \x01(\bR\x04died\"\x85\x01\n" +
 	"\tCopyEnded\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x10\n" +
@@ -5713,11 +6169,16 @@ const file_state_proto_rawDesc = "" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"=\n" +
 	"\vMachineSeen\x12.\n" +
-	"\x05facts\x18\x01 \x01(\v2\x18.jobserver.state.MachineR\x05facts\"R\n" +
+	"\x05facts\x18\x01 \x01(\v2\x18.jobserver.state.MachineR\x05facts\"~\n" +
 	"\x0eMachineCleared\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
-	"\x06others\x18\x03 \x03(\tR\x06others\"`\n" +
+	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
+	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\".\n" +
+	"\bClockSet\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
+	"\x04down\x18\x02 \x01(\bR\x04down\"`\n" +
 	"\x06VarSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
@@ -5758,10 +6219,11 @@ const file_state_proto_rawDesc = "" +
 	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\"/\n" +
 	"\x05Piece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\":\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"K\n" +
 	"\x05State\x12\x17\n" +
 	"\anext_id\x18\x01 \x01(\x04R\x06nextId\x12\x18\n" +
-	"\achanges\x18\x02 \x01(\x04R\achanges\"I\n" +
+	"\achanges\x18\x02 \x01(\x04R\achanges\x12\x0f\n" +
+	"\x02at\x18\xc8\x01 \x01(\x03R\x02at\"I\n" +
 	"\x05Block\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x14\n" +
@@ -5799,7 +6261,15 @@ const file_state_proto_rawDesc = "" +
 	"\tTIMED_OUT\x10\x03\x12\x10\n" +
 	"\fMACHINE_LOST\x10\x04\x12\x0f\n" +
 	"\vNOT_STARTED\x10\x05\x12\x13\n" +
-	"\x0fMACHINE_REMOVED\x10\x06B\x19Z\x17jobserver/sched/statepbb\x06proto3"
+	"\x0fMACHINE_REMOVED\x10\x06*Z\n" +
+	"\x05Trial\x12\x0e\n" +
+	"\n" +
+	"TRIAL_NONE\x10\x00\x12\r\n" +
+	"\tTRIAL_FAR\x10\x01\x12\x11\n" +
+	"\rTRIAL_SUSPECT\x10\x02\x12\x0e\n" +
+	"\n" +
+	"TRIAL_HELD\x10\x03\x12\x0f\n" +
+	"\vTRIAL_ASIDE\x10\x04B\x19Z\x17jobserver/sched/statepbb\x06proto3"
 
 var (
 	file_state_proto_rawDescOnce sync.Once
@@ -5813,178 +6283,185 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
 	(Cause)(0),              // 2: jobserver.state.Cause
-	(*Change)(nil),          // 3: jobserver.state.Change
-	(*Job)(nil),             // 4: jobserver.state.Job
-	(*Needs)(nil),           // 5: jobserver.state.Needs
-	(*Amount)(nil),          // 6: jobserver.state.Amount
-	(*Resource)(nil),        // 7: jobserver.state.Resource
-	(*Item)(nil),            // 8: jobserver.state.Item
-	(*Given)(nil),           // 9: jobserver.state.Given
-	(*Grant)(nil),           // 10: jobserver.state.Grant
-	(*Setup)(nil),           // 11: jobserver.state.Setup
-	(*Code)(nil),            // 12: jobserver.state.Code
-	(*Var)(nil),             // 13: jobserver.state.Var
-	(*Attempt)(nil),         // 14: jobserver.state.Attempt
-	(*Matrix)(nil),          // 15: jobserver.state.Matrix
-	(*Settings)(nil),        // 16: jobserver.state.Settings
-	(*Range)(nil),           // 17: jobserver.state.Range
-	(*Runs)(nil),            // 18: jobserver.state.Runs
-	(*Restarted)(nil),       // 19: jobserver.state.Restarted
-	(*Axis)(nil),            // 20: jobserver.state.Axis
-	(*Machine)(nil),         // 21: jobserver.state.Machine
-	(*Failure)(nil),         // 22: jobserver.state.Failure
-	(*RunRef)(nil),          // 23: jobserver.state.RunRef
-	(*Obligation)(nil),      // 24: jobserver.state.Obligation
-	(*Tag)(nil),             // 25: jobserver.state.Tag
-	(*Work)(nil),            // 26: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 27: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 28: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 29: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 30: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 31: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 32: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 33: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 34: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 35: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 36: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 37: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 38: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 39: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 40: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 41: jobserver.state.Dispatched
-	(*Started)(nil),         // 42: jobserver.state.Started
-	(*Ended)(nil),           // 43: jobserver.state.Ended
-	(*NotStarted)(nil),      // 44: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 45: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 46: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 47: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 48: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 49: jobserver.state.Settled
-	(*Stopped)(nil),         // 50: jobserver.state.Stopped
-	(*MachineAdded)(nil),    // 51: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 52: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 53: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 54: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 55: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 56: jobserver.state.MachineCleared
-	(*VarSet)(nil),          // 57: jobserver.state.VarSet
-	(*ResourceSet)(nil),     // 58: jobserver.state.ResourceSet
-	(*TagMade)(nil),         // 59: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 60: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 61: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 62: jobserver.state.Noticed
-	(*Record)(nil),          // 63: jobserver.state.Record
-	(*Piece)(nil),           // 64: jobserver.state.Piece
-	(*State)(nil),           // 65: jobserver.state.State
-	(*Block)(nil),           // 66: jobserver.state.Block
-	(*Index)(nil),           // 67: jobserver.state.Index
+	(Trial)(0),              // 3: jobserver.state.Trial
+	(*Change)(nil),          // 4: jobserver.state.Change
+	(*Job)(nil),             // 5: jobserver.state.Job
+	(*Needs)(nil),           // 6: jobserver.state.Needs
+	(*Amount)(nil),          // 7: jobserver.state.Amount
+	(*Resource)(nil),        // 8: jobserver.state.Resource
+	(*Item)(nil),            // 9: jobserver.state.Item
+	(*Given)(nil),           // 10: jobserver.state.Given
+	(*Grant)(nil),           // 11: jobserver.state.Grant
+	(*Setup)(nil),           // 12: jobserver.state.Setup
+	(*Code)(nil),            // 13: jobserver.state.Code
+	(*Var)(nil),             // 14: jobserver.state.Var
+	(*Attempt)(nil),         // 15: jobserver.state.Attempt
+	(*Matrix)(nil),          // 16: jobserver.state.Matrix
+	(*Settings)(nil),        // 17: jobserver.state.Settings
+	(*Range)(nil),           // 18: jobserver.state.Range
+	(*Runs)(nil),            // 19: jobserver.state.Runs
+	(*Restarted)(nil),       // 20: jobserver.state.Restarted
+	(*Axis)(nil),            // 21: jobserver.state.Axis
+	(*Machine)(nil),         // 22: jobserver.state.Machine
+	(*Witness)(nil),         // 23: jobserver.state.Witness
+	(*Failure)(nil),         // 24: jobserver.state.Failure
+	(*RunRef)(nil),          // 25: jobserver.state.RunRef
+	(*Obligation)(nil),      // 26: jobserver.state.Obligation
+	(*Tag)(nil),             // 27: jobserver.state.Tag
+	(*Work)(nil),            // 28: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 29: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),  // 30: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 31: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 32: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 33: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 34: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 35: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 36: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 37: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 38: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 39: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 40: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 41: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 42: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 43: jobserver.state.Dispatched
+	(*Started)(nil),         // 44: jobserver.state.Started
+	(*Ended)(nil),           // 45: jobserver.state.Ended
+	(*NotStarted)(nil),      // 46: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 47: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 48: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 49: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 50: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 51: jobserver.state.Settled
+	(*Stopped)(nil),         // 52: jobserver.state.Stopped
+	(*MachineAdded)(nil),    // 53: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 54: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 55: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 56: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 57: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 58: jobserver.state.MachineCleared
+	(*ClockSet)(nil),        // 59: jobserver.state.ClockSet
+	(*VarSet)(nil),          // 60: jobserver.state.VarSet
+	(*ResourceSet)(nil),     // 61: jobserver.state.ResourceSet
+	(*TagMade)(nil),         // 62: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 63: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 64: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 65: jobserver.state.Noticed
+	(*Record)(nil),          // 66: jobserver.state.Record
+	(*Piece)(nil),           // 67: jobserver.state.Piece
+	(*State)(nil),           // 68: jobserver.state.State
+	(*Block)(nil),           // 69: jobserver.state.Block
+	(*Index)(nil),           // 70: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	27, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	29, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	30, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	31, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	32, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	33, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	34, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	35, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	37, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	38, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	39, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	40, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	36, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	28, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	41, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	42, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	43, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	44, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	45, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	46, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	47, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	49, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	48, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	51, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	52, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	53, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	54, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	55, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	56, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	57, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	59, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	61, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	60, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	62, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	50, // 34: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	58, // 35: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	13, // 36: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	13, // 37: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	11, // 38: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 39: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	14, // 40: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 41: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	12, // 42: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	5,  // 43: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	6,  // 44: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	8,  // 45: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	10, // 46: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	8,  // 47: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,  // 48: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	9,  // 49: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	4,  // 50: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	20, // 51: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	19, // 52: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	17, // 53: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	18, // 54: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	16, // 55: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	12, // 56: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	13, // 57: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	22, // 58: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	7,  // 59: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	8,  // 60: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	23, // 61: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	9,  // 62: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	4,  // 63: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,  // 64: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	15, // 65: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	4,  // 66: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	20, // 67: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	17, // 68: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	14, // 69: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	23, // 70: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	23, // 71: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	14, // 72: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	23, // 73: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	23, // 74: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	23, // 75: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	23, // 76: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	21, // 77: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	21, // 78: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	7,  // 79: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	25, // 80: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	65, // 81: jobserver.state.Record.state:type_name -> jobserver.state.State
-	4,  // 82: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	15, // 83: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	21, // 84: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	13, // 85: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	25, // 86: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	61, // 87: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	24, // 88: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	26, // 89: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	66, // 90: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	67, // 91: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	64, // 92: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	7,  // 93: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	94, // [94:94] is the sub-list for method output_type
-	94, // [94:94] is the sub-list for method input_type
-	94, // [94:94] is the sub-list for extension type_name
-	94, // [94:94] is the sub-list for extension extendee
-	0,  // [0:94] is the sub-list for field type_name
+	29, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	31, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	32, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	33, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	34, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	35, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	36, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	37, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	39, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	40, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	41, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	42, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	38, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	30, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	43, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	44, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	45, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	46, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	47, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	48, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	49, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	51, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	50, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	53, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	54, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	55, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	56, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	57, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	58, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	60, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	62, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	64, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	63, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	65, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	59, // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	52, // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	61, // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	14, // 37: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	14, // 38: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	12, // 39: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,  // 40: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	15, // 41: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,  // 42: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	13, // 43: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	6,  // 44: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	7,  // 45: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	9,  // 46: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	11, // 47: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	9,  // 48: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,  // 49: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	3,  // 50: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	10, // 51: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	5,  // 52: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	21, // 53: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	20, // 54: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	18, // 55: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	19, // 56: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	17, // 57: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	24, // 58: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	13, // 59: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	14, // 60: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	24, // 61: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	23, // 62: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	8,  // 63: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	9,  // 64: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	25, // 65: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	10, // 66: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	5,  // 67: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,  // 68: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	16, // 69: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	5,  // 70: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	21, // 71: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	18, // 72: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	15, // 73: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	25, // 74: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	25, // 75: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	15, // 76: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	25, // 77: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	25, // 78: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	25, // 79: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	25, // 80: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	22, // 81: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	22, // 82: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	8,  // 83: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	27, // 84: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	68, // 85: jobserver.state.Record.state:type_name -> jobserver.state.State
+	5,  // 86: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	16, // 87: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	22, // 88: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	14, // 89: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	27, // 90: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	64, // 91: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	26, // 92: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	28, // 93: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	69, // 94: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	70, // 95: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	67, // 96: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	8,  // 97: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	98, // [98:98] is the sub-list for method output_type
+	98, // [98:98] is the sub-list for method input_type
+	98, // [98:98] is the sub-list for extension type_name
+	98, // [98:98] is the sub-list for extension extendee
+	0,  // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -5992,14 +6469,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[37].OneofWrappers = []any{}
+	file_state_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   65,
+			NumEnums:      4,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
