@@ -132,38 +132,83 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// A machine that fails every job is set aside, announced, and brought back by hand.
+// A machine that fails every job is suspect and rests, which is announced and said everywhere; no job is
+// lost by it, and its standing is restored by hand.
 func TestBroken(t *testing.T) {
-	news := pipe(t)
-	p := newPool(t, "--on", "machine-broken=cat > "+news)
+	p := newPool(t)
 	p.machine("gpu1")
 	p.machine("gpu2").program("experiment", "echo no such device >&2; exit 3")
 	p.J(t, "machine", "add", "gpu1", "gpu2", "foo")
 	p.becomes("gpu1", connected)
 	p.becomes("gpu2", connected)
-	// The good one's first job waits until the other has failed often enough.
+	// The good one's first job waits until the other has failed its trial, too.
 	gate, mark := pipe(t), filepath.Join(t.TempDir(), "first")
 	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || { mkdir "+mark+" 2> /dev/null && read x < "+gate+"; exit 0; }; experiment {I}", t.TempDir(),
 		"I=1..40", "--max-failures", "1")
-	p.becomes("gpu2", func(m api.Machine) bool { return m.Failures == 4 })
+	p.await("the machine to be suspect", func(e *api.Event) bool {
+		return e.Kind == "machine.suspect" && e.Machine == "gpu2" && strings.Contains(e.Text, "`jobserver machine resume -m gpu2`")
+	})
+	p.becomes("gpu2", func(m api.Machine) bool { return m.Failures == 5 && m.Resting })
 	feed(t, gate, "go\n")
 	p.J(t, "wait", "%1")
-	var got notify.Message
-	b, err := os.ReadFile(news)
-	if err == nil {
-		err = json.Unmarshal(b, &got)
+	m := p.look("gpu2")
+	if m.Class != "foo" || m.State != "connected" {
+		t.Errorf("the suspect is %+v", m)
 	}
-	if err != nil || got.Kind != notify.MachineBroken || got.Machine != "gpu2" {
-		t.Fatalf("%v: %s", err, b)
-	}
-	contains(t, got.Text, "foo-broken", "4 jobs in a row failed", "the same work succeeded on gpu1")
-	if m := p.look("gpu2"); m.Class != "foo-broken" || m.HomeClass != "foo" || m.State != "connected" {
-		t.Errorf("the broken machine is %+v", m)
-	}
+	contains(t, m.Hint, "it is suspect, as 5 jobs in a row failed there", "exited with code 3", "it is tried with one job at", "machine resume -m gpu2")
 	contains(t, p.J(t, "matrix", "why", "1"), "40 done, 0 failed", "exited with code 3", "no such device", "machine gpu2 stands out")
 	p.J(t, "machine", "resume", "gpu2")
-	if m := p.look("gpu2"); m.Class != "foo" || m.Failures != 0 || m.LastError != "" {
+	if m := p.look("gpu2"); m.Class != "foo" || m.Failures != 0 || m.LastError != "" || m.Resting || m.Hint != "" {
 		t.Errorf("after resume it is %+v", m)
+	}
+}
+
+// Rows of the rule of blame, with real machines: everything that can run does, and no machine leaves its class.
+func TestBlame(t *testing.T) {
+	for name, test := range map[string]struct {
+		machines int
+		command  string
+		jobs     string
+		lost     int // of those that fail by themselves
+	}{
+		"a block of bad cells on one machine":             {1, "test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
+		"a block of bad cells behind a long one on two":   {2, "test {I} -ne 20 || sleep 3; test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
+		"every cell of the first value is bad, on two":    {2, "test {V} != bad", "V=bad,good I=1..30", 30},
+		"every second cell is bad, on three":              {3, "test $(({I} % 2)) -eq 0", "I=1..60", 30},
+		"a block of bad cells in the middle, on six":      {6, "test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
+		"ten bad commands of the user's own, one machine": {1, "", "", 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPool(t)
+			add := []string{"machine", "add"}
+			var addrs []string
+			for i := range test.machines {
+				addrs = append(addrs, fmt.Sprintf("local:m%d", i))
+			}
+			p.J(t, append(append(add, addrs...), "foo")...)
+			for _, addr := range addrs {
+				p.becomes(addr, connected)
+			}
+			selector, total := "%1", 60
+			if test.command == "" {
+				for i := range 10 {
+					p.J(t, "add", "foo", fmt.Sprintf("grep nothing%d /etc/hostname", i))
+				}
+				p.J(t, "add", "foo", "true", "-x", "10")
+				selector, total = "1..20", 20
+			} else {
+				p.J(t, append([]string{"matrix", "add", "foo", test.command, t.TempDir(), "--max-failures", "0"}, strings.Fields(test.jobs)...)...)
+			}
+			if _, _, code, err := p.Run(t.Context(), "wait", selector); err != nil || code != 1 {
+				t.Errorf("they end with %d, %v", code, err)
+			}
+			contains(t, p.J(t, "why", selector), fmt.Sprintf("%d jobs: %d done, %d failed, 0 lost, 0 canceled, 0 to go", total, total-test.lost, test.lost))
+			for _, addr := range addrs {
+				if m := p.look(addr); m.Class != "foo" {
+					t.Errorf("%s is in %s: %s", addr, m.Class, m.LastError)
+				}
+			}
+		})
 	}
 }
 

@@ -29,11 +29,9 @@ func TestNight(t *testing.T) {
 	for i := 1; i <= 6; i++ {
 		addr := fmt.Sprintf("gpu%d", i)
 		m := p.look(addr)
-		if i == 5 {
-			continue // it takes six seconds to fail four times, and may have had jobs that fail everywhere: the night may be over before
-		}
-		if (m.Class == "foo-broken") != (i == 2) {
-			t.Errorf("%s is in class %s: %s", addr, m.Class, m.LastError)
+		// It is over before a verdict is carried out, which takes a minute and another trial.
+		if m.Class != "foo" || i == 2 && m.Failures < 4 {
+			t.Errorf("%s is in class %s with %d failures: %s", addr, m.Class, m.Failures, m.LastError)
 		}
 	}
 	var failed []uint64
