@@ -13,8 +13,8 @@ import (
 	"jobserver/cli/job"
 )
 
-// TestPermute shows each freedom that the order of words has.
-func TestPermute(t *testing.T) {
+// TestReadLine shows each freedom that the order of words has.
+func TestReadLine(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"job add foo true", "-- foo true"},
 		{"matrix add foo cmd . I=1 -x 2 K=a", "--times=2 -- foo cmd . I=1 K=a"},
@@ -52,7 +52,7 @@ func TestPermute(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, strings.Join(cli.Permute(node, found.Rest), " ")); diff != "" {
+			if diff := cmp.Diff(test.want, strings.Join(cli.ReadLine(node, found.Rest).Words(), " ")); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -115,8 +115,12 @@ func TestForPeople(t *testing.T) {
 		words   []string
 		refuses bool
 	}{{nil, false}, {[]string{"--watch"}, false}, {[]string{"--quiet"}, true}, {[]string{"--output", "jsonl"}, true}, {[]string{"--output=jsonl"}, true}} {
-		e := &cli.Env{Words: test.words, Globals: cli.Globals{Quiet: true, Output: "jsonl"}}
-		err := e.ForPeople("job ls --watch", "hint")
+		_, node, err := cli.BuildCommand(newSession(t).env, []string{"job", "ls"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &cli.Env{Line: cli.ReadLine(node, test.words), Globals: cli.Globals{Quiet: true, Output: "jsonl"}}
+		err = e.ForPeople("job ls --watch", "hint")
 		if (err != nil) != test.refuses || err == nil && e.ForScripts() {
 			t.Errorf("%q: %v, and then the format is %s", test.words, err, e.Format())
 		}
@@ -130,7 +134,7 @@ func TestBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(append([]string{"add"}, cli.Permute(node, []string{"x", word, "--env", "A=\xff"})...)); err != nil {
+	if _, err := parser.Parse(append([]string{"add"}, cli.ReadLine(node, []string{"x", word, "--env", "A=\xff"}).Words()...)); err != nil {
 		t.Fatal(err)
 	}
 	if c := node.Target.Addr().Interface().(*job.Add); c.Cmd != word || c.Env["A"] != "\xff" {
@@ -202,7 +206,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func FuzzPermute(f *testing.F) {
+func FuzzReadLine(f *testing.F) {
 	f.Add("job\x00stat\x00--id\x001\x00-")
 	f.Add("matrix\x00add\x00-x\x00\x00--=\x00-")
 	f.Add("machine\x00setup\x00-m\x00é\x00--\x00--")
@@ -217,6 +221,6 @@ func FuzzPermute(f *testing.F) {
 			t.Fatal(err)
 		}
 		// Whatever stands in the line, it is parsed or refused, and a flag's value never becomes a flag.
-		_, _ = parser.Parse(append(found.Path, cli.Permute(node, found.Rest)...))
+		_, _ = parser.Parse(append(found.Path, cli.ReadLine(node, found.Rest).Words()...))
 	})
 }

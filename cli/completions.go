@@ -149,7 +149,7 @@ func askCandidates(ctx context.Context, e *Env, line []string, kind, prefix stri
 	if err := e.loadConfig(); err != nil {
 		return nil
 	}
-	e.findDaemon(line)
+	e.findDaemon(readGlobals(line))
 	if kind == "address" {
 		return addressCandidates(e)
 	}

@@ -18,29 +18,15 @@ import (
 // findDaemon settles where the daemon is. The command line says it, else the environment, else the config file, and
 // whichever does says all of it: a socket of the environment is none of the host that the command line names, and
 // the socket that this names is on this host, whatever host the file has.
-func (e *Env) findDaemon(words []string) {
+func (e *Env) findDaemon(line *Line) {
 	g := &e.Globals
-	g.Socket, g.Address, g.Host = "", "", ""
-	said := false
-	for i, word := range words {
-		if word == "--" {
-			break
-		}
-		name, value, ok := strings.Cut(word, "=")
-		if !ok && i+1 < len(words) {
-			value = words[i+1]
-		}
-		switch name {
-		case "--socket":
-			g.Socket, said = value, true
-		case "--address":
-			g.Address, said = value, true
-		case "--host":
-			g.Host, said = value, true
-		}
-	}
+	g.Socket, _ = line.value("socket")
+	g.Address, _ = line.value("address")
+	g.Host, _ = line.value("host")
+	said := line.Has("socket") || line.Has("address") || line.Has("host")
 	if e.Named = said; !said {
-		g.Socket, g.Address, g.Host = e.Getenv("JOBSERVER_SOCKET"), e.Getenv("JOBSERVER_ADDRESS"), e.Getenv("JOBSERVER_HOST")
+		g.Socket, g.Address = e.Getenv("JOBSERVER_SOCKET"), e.Getenv("JOBSERVER_ADDRESS")
+		g.Host = e.Getenv("JOBSERVER_HOST")
 		said = cmp.Or(g.Socket, g.Address, g.Host) != ""
 	}
 	if !said {

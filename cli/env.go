@@ -27,12 +27,12 @@ type Env struct {
 
 	SSH       ssh.Options // for --host; the zero ones take the user's configuration
 	Globals   Globals
-	Named     bool     // the command line says where the daemon is
-	Words     []string // the command's own flags as they were given, in their order
+	Named     bool  // the command line says where the daemon is
+	Line      *Line // the command's own words
 	Config    config
 	configErr error       // why the config file couldn't be read
 	Screen    view.Screen // what stdout is; prepare finds it out
-	errJSON   bool        // errors are JSON too; known before the flags are parsed, since parsing may fail
+	args      []string    // all words, as they were given
 }
 
 // Globals are the flags that every command takes. Each may also come from the environment, or from

@@ -34,18 +34,13 @@ func (e *Env) ForScripts() bool {
 // Structured tells whether the output has fields, rather than only ids.
 func (e *Env) Structured() bool { return e.ForScripts() && e.Format() != view.ID }
 
-// given tells whether a flag, in its long form, stands on the command line itself.
-func (e *Env) given(flag string) bool {
-	return slices.ContainsFunc(e.Words, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") })
-}
-
 // ForPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
 // environment's are for what has them.
 func (e *Env) ForPeople(what, hint string) error {
 	if !e.ForScripts() {
 		return nil
 	}
-	if !e.given("--quiet") && !e.given("--output") {
+	if !e.Line.Has("quiet") && !e.Line.Has("output") {
 		e.Globals.Quiet, e.Globals.Output = false, ""
 		return nil
 	}
@@ -188,7 +183,7 @@ func (e *Env) checkOutput(c Command) error {
 		known = own.Formats()
 	}
 	if e.Globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
-		if e.given("--quiet") {
+		if e.Line.Has("quiet") {
 			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
 		}
 		e.Globals.Quiet = false // the config file's is for what has ids

@@ -9,32 +9,21 @@ import (
 	"jobserver/view"
 )
 
-// peekOutput looks for -o json before anything is parsed, so that even a usage error is JSON.
-func (e *Env) peekOutput(args []string) {
-	format := e.Getenv("JOBSERVER_OUTPUT")
-	for i, word := range args {
-		if word == "--" {
-			break
-		}
-		name, value, ok := strings.Cut(word, "=")
-		switch {
-		case name == "-o" || name == "--output":
-			if !ok && i+1 < len(args) {
-				value = args[i+1]
-			}
-			format = value
-		case strings.HasPrefix(word, "-o"):
-			format = word[len("-o"):]
-		}
+// asksJSON tells whether errors are to be JSON. It looks at the words as they were given, since they
+// may be what is wrong.
+func (e *Env) asksJSON() bool {
+	format, ok := readGlobals(e.args).value("output")
+	if !ok {
+		format = e.Getenv("JOBSERVER_OUTPUT")
 	}
-	e.errJSON = format == string(view.JSON) || format == string(view.JSONL)
+	return format == string(view.JSON) || format == string(view.JSONL)
 }
 
 // ReportError tells the user what went wrong, why, and what to do next.
 func (e *Env) ReportError(err error) {
 	told := api.AsError(err)
 	told = told.WithHint("%s", e.Called(told.Hint))
-	if e.errJSON {
+	if e.asksJSON() {
 		if line, err := json.Marshal(told); err == nil {
 			fmt.Fprintf(e.Stderr, "%s\n", line)
 			return

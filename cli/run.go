@@ -21,7 +21,7 @@ type Command interface {
 
 // Run runs one command line.
 func Run(ctx context.Context, e *Env, args []string) error {
-	e.peekOutput(args)
+	e.args = args
 	args = rootShorthand(args)
 	found, err := FindCommand(e.Grammar, args)
 	if err != nil {
@@ -42,18 +42,18 @@ func Run(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	words := Permute(node, found.Rest)
-	if wantsHelp(words) {
+	line := ReadLine(node, found.Rest)
+	if line.Has("help") {
 		return e.printHelp(e.Stdout, found.Path)
 	}
-	if flag := withoutValue(node, words); flag != nil {
+	if flag := line.incomplete(); flag != nil {
 		return usageError(e, found.Path, missingValue(flag))
 	}
-	if _, err := parser.Parse(append(slices.Clone(found.Path), words...)); err != nil {
+	if _, err := parser.Parse(append(slices.Clone(found.Path), line.Words()...)); err != nil {
 		return usageError(e, found.Path, err)
 	}
-	e.Globals, e.Words = parserGlobals(parser), words
-	e.findDaemon(words)
+	e.Globals, e.Line = parserGlobals(parser), line
+	e.findDaemon(line)
 	e.prepare()
 	c := node.Target.Addr().Interface().(Command)
 	if err := e.checkOutput(c); err != nil {
@@ -68,18 +68,6 @@ func rootShorthand(args []string) []string {
 		return []string{"version"}
 	}
 	return args
-}
-
-func wantsHelp(words []string) bool {
-	for _, word := range words {
-		switch word {
-		case "--":
-			return false
-		case "-h", "--help":
-			return true
-		}
-	}
-	return false
 }
 
 // BuildCommand builds the parser for one command only: all 80 take longer than the rest of a call.

@@ -211,9 +211,8 @@ func (c *Stat) format(e *cli.Env) view.Format {
 func (c *Stat) chosen(e *cli.Env) []statColumn {
 	all := statColumns()
 	var columns []statColumn
-	for _, word := range e.Words {
-		name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
-		at := slices.IndexFunc(all, func(column statColumn) bool { return strings.HasPrefix(word, "--") && column.name == name })
+	for _, name := range e.Line.Flags() {
+		at := slices.IndexFunc(all, func(column statColumn) bool { return column.name == name })
 		if at >= 0 && !slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == name }) {
 			columns = append(columns, all[at])
 		}
