@@ -20,12 +20,12 @@ var mayEnter = map[string]string{
 	"cli/job":     "cli cli/show api view code grid stats",
 	"cli/matrix":  "cli cli/show cli/job api view code grid stats",
 	"cli/machine": "cli cli/show api view",
-	"cli/server":  "cli cli/show api view version",
+	"cli/server":  "cli cli/show api live top view version web",
 
 	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
 		"sched/statepb snapshot ssh version",
 	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
-	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats view",
+	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline view",
 	"daemon/wire":    "api sched sched/statepb stats",
 
 	"completion": "userfile",

@@ -46,6 +46,7 @@ type ClassStatus struct {
 type MatrixMapArgs struct {
 	Matrix string // id or name
 	From   int
+	Max    int // cells; 0: as many as one reply takes
 	Metric string
 	File   string // as in MatrixCellsArgs, its Metrics
 }
@@ -73,6 +74,7 @@ var MapStatuses = [...]string{
 type MatrixMapReply struct {
 	ID     uint64
 	Cells  int
+	JID    uint64 // the job that counts for the cell From; 0: there is no such cell
 	Status []byte
 	Values []float64 // with Metric, as long as Status
 	Names  []string  // of the metrics that these cells have, with Metric

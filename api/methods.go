@@ -37,6 +37,7 @@ type Status struct {
 	Machines      map[string]int `json:"machines"` // by connection state
 	Matrices      int            `json:"matrices"`
 	Classes       []ClassStatus  `json:"classes,omitempty"`
+	NextID        uint64         `json:"next_id,omitempty"` // that the next job, matrix or tag gets
 	Cursor        uint64         `json:"cursor"`
 	DiskFull      bool           `json:"disk_full,omitempty"`       // new work is refused
 	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory
@@ -408,7 +409,7 @@ type TrustReply struct{ Checks []MachineCheck }
 type ListMatricesArgs struct {
 	ID    uint64
 	Name  string
-	Light bool // axes have the number of their values instead of these, and there are no jobs
+	Light bool // no jobs, and of all matrices, the numbers of their axes' values instead of these
 }
 
 // ListMatricesReply holds them, by id.

@@ -210,13 +210,14 @@ type Matrix struct {
 	Jobs        []Job     `json:"jobs,omitempty"`    // when one matrix is asked for
 	Left        *TimeLeft `json:"left,omitempty"`    // how long the rest takes
 	Metrics     string    `json:"metrics,omitempty"` // the file among each job's results that has its numbers
+	Listed      bool      `json:"listed,omitempty"`  // its cells are not the product of vars and repeats, in this order
 }
 
 // Axis is one variable of a matrix and its values, in the order given.
 type Axis struct {
 	Name   string   `json:"name"`
 	Values []string `json:"values"`
-	Count  int      `json:"count,omitempty"` // how many there are, where the values are left out
+	Count  int      `json:"count,omitempty"` // how many there are, where values may be left out
 }
 
 // Tag is a name for a set of jobs.

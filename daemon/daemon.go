@@ -44,7 +44,8 @@ type daemon struct {
 	watcher       *report.Watcher
 	code          *codeKeeper
 	metrics       *report.Metrics // nil without --metrics
-	unlogged      uint64          // the cursor from which logEvents logs events: the state's before the loop runs
+	timelines     *service.Timelines
+	unlogged      uint64 // the cursor from which logEvents logs events: the state's before the loop runs
 }
 
 // Run is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
@@ -150,6 +151,7 @@ func (d *daemon) build(state *sched.State) error {
 		Now: time.Now, Token: newToken, MinFree: c.stateMinFree(),
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
+	d.timelines = service.NewTimelines(d.loop, c.Now)
 	d.code = newCodeKeeper(c.StateDir, d.loop, c.Now, d.log.Logger("server::code"))
 	return nil
 }
@@ -182,6 +184,7 @@ func (d *daemon) run(ctx context.Context, listener, metricsListener net.Listener
 	group.Go(func() error { d.watcher.Watch(fleeting, d.loop); return nil })
 	group.Go(func() error { d.code.run(fleeting); return nil })
 	group.Go(func() error { sweepCopies(fleeting, d.loop, d.fleet, log); return nil })
+	group.Go(func() error { d.timelines.Run(fleeting); return nil })
 	group.Go(func() error { sweepLogs(fleeting, d.o.LogDir, d.loop, d.fleet, log); return nil })
 	if d.metrics != nil {
 		group.Go(func() error { d.metrics.Follow(fleeting, d.loop.Events()); return nil })
@@ -204,7 +207,7 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 			Version: version.String(), PID: os.Getpid(), StateDir: d.o.StateDir, LogDir: d.o.LogDir,
 			Socket: d.o.Socket, Driver: d.o.driver(), ServerID: d.recovery.ServerID, StartedAt: d.started,
 		},
-		MinFree: d.o.stateMinFree(), CodeCame: d.code.came,
+		MinFree: d.o.stateMinFree(), CodeCame: d.code.came, Timelines: d.timelines,
 	}
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{

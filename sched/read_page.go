@@ -244,5 +244,13 @@ func (s *State) MatrixMap(id uint64, from uint32, n int, to []byte) []byte {
 	return to
 }
 
+// CellJob is the job that counts for a cell of a matrix, 0 when there is no such cell.
+func (s *State) CellJob(id uint64, cell uint32) uint64 {
+	if m := s.matrices[id]; m != nil && cell < m.Cells {
+		return m.counting(cell)
+	}
+	return 0
+}
+
 // MaxMap is how many cells MatrixMap may be asked for in one read.
 const MaxMap = 25_000

@@ -88,7 +88,7 @@ func (x *Index) Add(s Span) {
 		x.names = append(x.names, s.Machine)
 		x.numbers[s.Machine] = number
 	}
-	length := uint64(max(s.End-s.Start, 0)+lengthUnit-1) / lengthUnit
+	length := uint64(max(s.End-s.Start, 1)+lengthUnit-1) / lengthUnit
 	packed := span{
 		start: s.Start, job: s.Job&(1<<outcomeShift-1) | uint64(s.Outcome)<<outcomeShift,
 		length:  uint32(min(length, 1<<32-1)),
@@ -166,6 +166,28 @@ func (v View) Bounds() (first, last int64, ok bool) {
 	}
 	return first, last, true
 }
+
+// Without leaves out those of the attempts under way that have ended meanwhile: the view has them.
+func (v View) Without(running []Span) []Span {
+	type attempt struct {
+		job    uint64
+		number int
+	}
+	ended := map[attempt]bool{}
+	for _, s := range v.spans[max(len(v.spans)-newest, 0):] {
+		ended[attempt{s.job & (1<<outcomeShift - 1), int(s.machine & maxAttempt)}] = true
+	}
+	left := make([]Span, 0, len(running))
+	for _, s := range running {
+		if !ended[attempt{s.Job, min(s.Attempt, maxAttempt)}] {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// newest is how many attempts may have ended while somebody asked which run.
+const newest = 4096
 
 func (v View) open(s span) Span {
 	return Span{

@@ -47,6 +47,10 @@ func TestDraw(t *testing.T) {
 	if got := x.View().Draw(q, running); len(got.Rows) != 3 || got.Spans != nil || got.Total != 4 {
 		t.Error("only the rows asked for, and too many spans:", got)
 	}
+	late := []Span{{Job: 3, Attempt: 5000, Machine: "b"}, {Job: 3, Attempt: 1, Machine: "b"}}
+	if left := x.View().Without(late); len(left) != 1 || left[0].Attempt != 1 {
+		t.Error("one of the two has ended:", left)
+	}
 	if empty := New().View().Draw(q, nil); len(empty.Rows) != 3 || empty.Total != 0 {
 		t.Error(empty)
 	}

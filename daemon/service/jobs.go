@@ -85,6 +85,9 @@ func writable(path string) error {
 
 // ListJobs lists jobs, a page at a time.
 func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
+	if args.Newest {
+		return s.newestJobs(args, reply)
+	}
 	return s.read(func(st *sched.State) error {
 		reply.Counts, reply.Cursor = wire.Counts(st.Counts()), st.Changes()
 		if args.Collapse && len(args.Selectors) == 0 {

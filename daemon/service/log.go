@@ -28,17 +28,23 @@ func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply) error {
 	if err != nil {
 		return err
 	}
+	if reply.Offset = args.Offset; args.Tail > 0 {
+		if err := readLog(reply, 0, 0); err != nil {
+			return err
+		}
+		reply.Offset = max(reply.Size-args.Tail, 0)
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(max(args.Wait, 0), maxWait))
 	defer cancel()
 	ticker := time.NewTicker(logLook)
 	defer ticker.Stop()
 	for {
 		// Whether it had ended is asked before the file is read, so that EOF is only said of all of it.
-		if err := readLog(reply, args.Offset, clamp(args.Max, maxLogRead)); err != nil {
+		if err := readLog(reply, reply.Offset, clamp(args.Max, maxLogRead)); err != nil {
 			return err
 		}
 		if ended || len(reply.Data) > 0 {
-			reply.EOF = ended && args.Offset+int64(len(reply.Data)) >= reply.Size
+			reply.EOF = ended && reply.Offset+int64(len(reply.Data)) >= reply.Size
 			return nil
 		}
 		select {

@@ -14,34 +14,44 @@ const sampleCells = 10
 
 // ListMatrices lists all matrices, or one with its jobs: of a large one, those that come first.
 func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatricesReply) error {
+	if args.Light {
+		return s.lightMatrices(args, reply)
+	}
 	return s.read(func(st *sched.State) error {
-		if args.ID == 0 && args.Name == "" {
-			for _, id := range st.Matrices() {
-				m := wire.Matrix(st, id)
-				m.Left = leftOf(st, id, time.Now())
-				reply.Matrices = append(reply.Matrices, m)
-			}
-			return nil
-		}
-		name := args.Name
-		if name == "" {
-			name = fmt.Sprint(args.ID)
-		}
-		id, err := st.FindMatrix(name)
+		ids, err := matrixIDs(st, args)
 		if err != nil {
 			return err
 		}
-		m := wire.Matrix(st, id)
-		m.Left = leftOf(st, id, time.Now())
-		for i, job := range st.Cells(id) {
+		for _, id := range ids {
+			m := wire.Matrix(st, id)
+			m.Left = leftOf(st, id, time.Now())
+			reply.Matrices = append(reply.Matrices, m)
+		}
+		if args.ID == 0 && args.Name == "" {
+			return nil
+		}
+		m := &reply.Matrices[0]
+		for i, job := range st.Cells(m.ID) {
 			if i == sched.MaxPage {
 				break
 			}
 			m.Jobs = append(m.Jobs, wire.Job(st, s.About.LogDir, st.Job(job), true))
 		}
-		reply.Matrices = append(reply.Matrices, m)
 		return nil
 	})
+}
+
+// matrixIDs are those that are asked for: all, or one.
+func matrixIDs(st *sched.State, args *api.ListMatricesArgs) ([]uint64, error) {
+	name := args.Name
+	switch {
+	case args.ID == 0 && name == "":
+		return st.Matrices(), nil
+	case name == "":
+		name = fmt.Sprint(args.ID)
+	}
+	id, err := st.FindMatrix(name)
+	return []uint64{id}, err
 }
 
 // ChangeMatrix does something to a whole matrix.

@@ -25,6 +25,8 @@ type Options struct {
 	About api.Status
 	// MinFree is what must be free on the disk of the state, in bytes, for new work to be taken.
 	MinFree int64
+	// Timelines answers when attempts ran.
+	Timelines *Timelines
 	// CodeCame is told that pinned code has come. It never waits.
 	CodeCame func()
 }
@@ -47,6 +49,8 @@ func (s *service) methods() []api.Method {
 		api.Handle("Ping", s.Ping),
 		api.Handle("Status", s.Status),
 		api.Handle("Events", s.Events),
+		api.Handle("Changes", s.Changes),
+		api.Handle("Timeline", s.Timeline),
 		api.Handle("Complete", s.Complete),
 
 		api.Handle("AddJobs", s.AddJobs),
@@ -62,6 +66,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("ListMatrices", s.ListMatrices),
 		api.Handle("ChangeMatrix", s.ChangeMatrix),
 		api.Handle("MatrixCells", s.MatrixCells),
+		api.Handle("MatrixMap", s.MatrixMap),
 		api.Handle("PutCode", s.PutCode),
 
 		api.Handle("ListMachines", s.ListMachines),
@@ -131,6 +136,8 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 		reply.Jobs = wire.Counts(st.Counts())
 		reply.Matrices = len(st.Matrices())
 		reply.Cursor = st.Changes()
+		reply.NextID = st.NextID()
+		reply.Classes = classStatus(st, s.Now())
 		for _, addr := range st.Machines() {
 			m, _ := st.Machine(addr)
 			reply.Machines[string(m.Link)]++

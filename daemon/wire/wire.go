@@ -202,7 +202,7 @@ func Matrix(st *sched.State, id uint64) api.Matrix {
 	out := api.Matrix{
 		ID: m.Id, Name: m.Name, Class: m.Template.Class, Cmd: string(m.Template.Cmd), CpPath: m.Template.CpPath,
 		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts), Held: m.Held, HeldWhy: m.HeldWhy,
-		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics,
+		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics, Listed: m.IndexWidth > 0,
 	}
 	for _, a := range m.Axes {
 		out.Vars = append(out.Vars, api.Axis{Name: a.Name, Values: slices.Clone(a.Values)})
