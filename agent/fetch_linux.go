@@ -12,10 +12,10 @@ import (
 
 // fetch sends files, packed as stream.go says. What is wrong with
 // one file is said in its place; an error is one of the connection.
-func fetch(ctx context.Context, files []FetchFile, s *serving) error {
-	p := packer{ctx: ctx, s: s, buf: newFrame(dataSize)}
-	for i := range files {
-		if err := p.file(&files[i]); err != nil {
+func fetch(ctx context.Context, r *FetchRequest, s *serving) error {
+	p := packer{ctx: ctx, s: s, buf: newFrame(dataSize), holes: r.holes}
+	for i := range r.Files {
+		if err := p.file(&r.Files[i]); err != nil {
 			return err
 		}
 	}
@@ -27,6 +27,8 @@ type packer struct {
 	ctx context.Context
 	s   *serving
 	buf []byte
+
+	holes bool // the host understands them
 }
 
 func (p *packer) flush() error {
@@ -117,21 +119,33 @@ func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {
 	if f.Size-f.Offset > dataSize {
 		_ = unix.Fadvise(fd, f.Offset, 0, unix.FADV_SEQUENTIAL) // a hint
 	}
+	extent := extents{fd: fd, size: f.Size, off: !p.holes || !sparse(fd)}
 	for at := f.Offset; at < f.Size; {
+		hole, upTo, err := extent.next(at)
+		if err != nil {
+			return err
+		}
+		if hole > 0 {
+			if err := p.hole(hole, end); err != nil {
+				return err
+			}
+			at += hole
+			continue
+		}
 		room := cap(p.buf) - len(p.buf) - pieceHead
-		if room < min(pageSize, int(min(f.Size-at, dataSize))) {
+		if room < min(pageSize, int(min(upTo-at, dataSize))) {
 			if err := p.flush(); err != nil {
 				return &connError{err}
 			}
 			continue
 		}
-		n := int(min(int64(room), f.Size-at))
-		if at+int64(n) < f.Size {
-			n -= int((at + int64(n)) % pageSize)
+		n := int(min(int64(room), upTo-at))
+		if odd := int((at + int64(n)) % pageSize); at+int64(n) < upTo && odd < n {
+			n -= odd
 		}
 		head := len(p.buf)
 		to := p.buf[head+pieceHead : head+pieceHead+n]
-		n, err := unix.Pread(fd, to, at)
+		n, err = unix.Pread(fd, to, at)
 		if err == unix.EINTR {
 			continue
 		}
@@ -153,7 +167,61 @@ func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {
 	return nil
 }
 
-// end marks the end of a file.
+// leastHole is how many zeros are worth a word of their own.
+const leastHole = 64 << 10
+
+// sparse tells whether a file has fewer blocks than bytes.
+func sparse(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Blocks*512 <= st.Size-leastHole
+}
+
+// extents tells the holes of a file from its data.
+type extents struct {
+	fd   int
+	size int64
+	off  bool  // all is data
+	upTo int64 // up to here it is
+}
+
+// next is the length of the hole at an offset, or else up to where there are data.
+func (e *extents) next(at int64) (hole, upTo int64, err error) {
+	if e.off {
+		return 0, e.size, nil
+	}
+	if at < e.upTo {
+		return 0, e.upTo, nil
+	}
+	data, err := unix.Seek(e.fd, at, unix.SEEK_DATA)
+	switch {
+	case err == unix.ENXIO: // from here on
+		data = e.size
+	case err != nil: // a file system that can't tell
+		e.off = true
+		return 0, e.size, nil
+	}
+	if data = min(data, e.size); data-at >= leastHole || data == e.size && data > at {
+		return data - at, 0, nil
+	}
+	end, err := unix.Seek(e.fd, data, unix.SEEK_HOLE)
+	if err != nil {
+		return 0, 0, err
+	}
+	e.upTo = min(end, e.size)
+	return 0, e.upTo, nil
+}
+
+// hole says that zeros come next.
+func (p *packer) hole(n int64, end *Fetched) error {
+	end.CRC = crc32.Update(end.CRC, castagnoli(), holeSum(n))
+	end.Bytes += n
+	if err := p.end(&Fetched{Status: fetchHole, Bytes: n}); err != nil {
+		return &connError{err}
+	}
+	return nil
+}
+
+// end marks the end of a file, or what a hole is.
 func (p *packer) end(f *Fetched) error {
 	m := encode(f.fields)
 	if len(p.buf)+len(m)+2*binary.MaxVarintLen32 > cap(p.buf) {

@@ -318,7 +318,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 			n++
 		}
 		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli())}
-		part := FetchRequest{Files: r.Files[first : first+n]}
+		part := FetchRequest{Files: r.Files[first : first+n], holes: true}
 		if _, err := c.call(ctx, methodFetch, part.fields, in.frame); err != nil {
 			return err
 		}

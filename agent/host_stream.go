@@ -5,13 +5,15 @@ import (
 	"errors"
 	"hash"
 	"hash/crc32"
+	"math"
 	"path"
 	"strings"
 )
 
 // File contents on the wire. The parts of a fetch's reply are packed with pieces, each a uvarint n: n > 0 is
 // followed by n bytes of the current file; 0 ends the file and is followed by a uvarint length and a Fetched
-// of that length. So small files share a frame, and a large one fills many.
+// of that length. So small files share a frame, and a large one fills many. A Fetched of the status fetchHole stands for
+// zeros, Bytes of them, and doesn't end the file; the checksum has their number in the place of them.
 
 // castagnoli is made when it is first asked for: every start of the program would pay for it otherwise.
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -63,6 +65,14 @@ func (r *fetchReader) piece(p []byte, end bool) error {
 	if err := decode(p, f.fields); err != nil {
 		return err
 	}
+	if f.Status == fetchHole {
+		if f.Bytes <= 0 || f.Bytes > math.MaxInt64-r.bytes {
+			return &Error{Kind: KindProtocol, Msg: "fetch", Err: errPieces}
+		}
+		r.crc.Write(holeSum(f.Bytes))
+		r.bytes += f.Bytes
+		return r.sink.Hole(r.first+r.file, f.Bytes)
+	}
 	if f.Bytes != r.bytes || f.CRC != r.crc.Sum32() {
 		return errorf(KindProtocol, "fetch: the checksum of what arrived is not what was sent")
 	}
@@ -72,6 +82,9 @@ func (r *fetchReader) piece(p []byte, end bool) error {
 	r.crc.Reset()
 	return r.sink.Done(file, f)
 }
+
+// holeSum is what a hole of n bytes is in a checksum.
+func holeSum(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
 // check refuses an entry that could reach beyond the destination.
 func (e *Entry) check() error {

@@ -260,6 +260,7 @@ func (r *FetchRequest) fields(c *coder) {
 		number(c, &f.Size)
 		c.time(&f.ModTime)
 	})
+	c.bool(&r.holes)
 }
 
 func (f *Fetched) fields(c *coder) {

@@ -403,6 +403,8 @@ func (s stopped) Data(int, []byte) error {
 	return s.ctx.Err()
 }
 
+func (s stopped) Hole(int, int64) error { return nil }
+
 func (s stopped) Done(int, Fetched) error { return nil }
 
 // TestSilentHostOfACopy: a call that waits for the host's credit is no reason to wait for the host for ever.

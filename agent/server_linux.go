@@ -329,7 +329,7 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 		})
 	case methodFetch:
 		return serveCall(request, (*FetchRequest).fields, func(r *FetchRequest) (func(*coder), error) {
-			return nothing, fetch(ctx, r.Files, s)
+			return nothing, fetch(ctx, r, s)
 		})
 	case methodTakeOver:
 		return serveCall(request, (*takeOverRequest).fields, func(r *takeOverRequest) (func(*coder), error) {

@@ -64,7 +64,10 @@ type FetchFile struct {
 }
 
 // FetchRequest asks for files, which come in this order.
-type FetchRequest struct{ Files []FetchFile }
+type FetchRequest struct {
+	Files []FetchFile
+	holes bool // the host understands holes
+}
 
 // FetchStatus says how the copy of one file went.
 type FetchStatus uint8
@@ -73,6 +76,8 @@ const (
 	FetchOK FetchStatus = iota
 	FetchChanged
 	FetchFailed
+	// fetchHole isn't the end of a file: so many zeros come next, of which the machine's disk has none.
+	fetchHole
 )
 
 // Fetched is the outcome of one file.
@@ -83,10 +88,12 @@ type Fetched struct {
 	Reason string // unless FetchOK
 }
 
-// Sink takes what Fetch brings, in the order of the request: for each file any number of Data, then one Done.
+// Sink takes what Fetch brings, in the order of the request: for each file any number of Data and Hole, then one Done.
 // Calls come one at a time, from the goroutine that called Fetch. p is only valid during the call. An error
 // ends the Fetch and is returned by it.
 type Sink interface {
 	Data(file int, p []byte) error
+	// Hole stands for n zeros that take no place on the machine's disk.
+	Hole(file int, n int64) error
 	Done(file int, f Fetched) error
 }

@@ -191,7 +191,13 @@ func TestManifest(t *testing.T) {
 type collect struct {
 	files map[int]string
 	done  []Fetched
+	holes int64 // bytes of them
 	each  func(file int) error
+}
+
+func (c *collect) Hole(file int, n int64) error {
+	c.holes += n
+	return c.Data(file, make([]byte, n))
 }
 
 func (c *collect) Data(file int, p []byte) error {
@@ -306,7 +312,8 @@ func TestFetchWhileFileChanges(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	size := int64(4 * window(methodFetch))
-	must(t, f.Truncate(size))
+	_, err = f.Write(make([]byte, size))
+	must(t, err)
 	list, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{"big"}})
 	must(t, err)
 	changed := false
@@ -368,5 +375,47 @@ func TestHostileManifest(t *testing.T) {
 	}
 	if err := (&Entry{Name: "a/..b/c", Kind: Dir, Mode: fs.ModePerm}).check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Holes of files cost the connection nothing; what is read is the same, from whatever offset.
+func TestFetchHoles(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	const size = 3 << 20
+	for name, data := range map[string][]int64{ // where there is some
+		"all": nil, "end": {size - 1}, "begin": {0}, "odd": {100_001, 100_002, 2_000_000}, "full": {},
+		"near": {4096, 4096 + 8192}, "both": {0, size - 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(m.login, name)
+			want := make([]byte, size)
+			f, err := os.Create(file)
+			must(t, err)
+			for _, at := range data {
+				want[at] = 'x'
+				_, err := f.WriteAt([]byte("x"), at)
+				must(t, err)
+			}
+			if name == "full" {
+				_, err := f.Write(want)
+				must(t, err)
+			}
+			must(t, errors.Join(f.Truncate(size), f.Close()))
+			list, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{name}})
+			must(t, err)
+			for _, offset := range []int64{0, 1, 4096, size - 10, size} {
+				r := wanted(list)
+				r.Files[0].Offset = offset
+				var got collect
+				must(t, c.Fetch(m.ctx(), r, &got))
+				if got.done[0].Status != FetchOK || got.done[0].Bytes != size-offset || got.files[0] != string(want[offset:]) {
+					t.Fatalf("from %d: %d bytes, %+v", offset, len(got.files[0]), got.done[0])
+				}
+				if sparse := name != "full"; offset == 0 && sparse != (got.holes > size/2) {
+					t.Errorf("%d bytes came as holes", got.holes)
+				}
+			}
+		})
 	}
 }

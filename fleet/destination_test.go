@@ -103,7 +103,7 @@ func (f *Fleet) copyFrom(
 ) (sched.CopyEnded, error) {
 	c := results("m", jid, dest, "o")
 	c.Shared = shared
-	copying := &copying{Copy: c}
+	copying := &copying{Copy: c, ctx: context.Background()}
 	out, err := (&transfer{f: f, from: from, c: copying}).run(context.Background())
 	if err != nil { // as copyError does
 		err = errors.Join(err, f.discard(copying))

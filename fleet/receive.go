@@ -295,7 +295,8 @@ type receiver struct {
 	whole   *smallFile // the current one, if it is small
 	file    *os.File   // else, once it was opened
 	cannot  error      // why the destination can't have the current file; its bytes are dropped
-	at      int64      // its length
+	at      int64      // how much of it has come
+	holed   bool       // what came last was a hole
 	sum     hash.Hash  // of file
 	flush   flusher
 	written int64 // since space was looked at
@@ -325,6 +326,7 @@ func (in *receiver) Data(i int, p []byte) error {
 		return fmt.Errorf("more bytes of %s came than it has, %d", e.Source, e.Size)
 	}
 	in.at += int64(len(p))
+	in.holed = false
 	in.sum.Write(p)
 	if _, err := in.file.Write(p); errors.Is(err, unix.EFBIG) {
 		in.cannot = err
@@ -335,6 +337,45 @@ func (in *receiver) Data(i int, p []byte) error {
 	in.flush.wrote(in.file, len(p))
 	return nil
 }
+
+// Hole implements agent.Sink: the file gets a hole as well.
+func (in *receiver) Hole(i int, n int64) error {
+	if err := in.begin(i); err != nil || in.cannot != nil {
+		return err
+	}
+	e := in.files[i]
+	if in.whole != nil {
+		if n > smallSize {
+			return fmt.Errorf("more bytes of %s came than it has, %d", e.Source, e.Size)
+		}
+		return in.whole.add(make([]byte, n))
+	}
+	if n > e.Size-in.at {
+		return fmt.Errorf("more bytes of %s came than it has, %d", e.Source, e.Size)
+	}
+	if in.t.holes += n; in.t.holes > maxHoles {
+		return fmt.Errorf("the holes in the results have more than %d GiB", maxHoles>>30)
+	}
+	in.at += n
+	in.holed = true
+	for left := n; left > 0; left -= min(left, int64(len(zeros))) {
+		if err := in.t.c.ctx.Err(); err != nil {
+			return err
+		}
+		in.sum.Write(zeros[:min(left, int64(len(zeros)))])
+	}
+	if _, err := in.file.Seek(n, io.SeekCurrent); err != nil {
+		return fmt.Errorf("write a result: %w", err)
+	}
+	return nil
+}
+
+// maxHoles is how many bytes of a copy's files may be holes: they cost a machine nothing, and us the time of hashing them,
+// about a second for each GiB.
+const maxHoles = 1 << 40
+
+// zeros are what a hole reads as.
+var zeros [64 << 10]byte
 
 // begin makes the current file ready for its bytes, if it isn't.
 func (in *receiver) begin(i int) error {
@@ -359,7 +400,7 @@ func (in *receiver) begin(i int) error {
 // open opens the current file, within its directory.
 func (in *receiver) open(e agent.Entry, offset int64) (err error) {
 	name := path.Base(e.Name)
-	in.at = offset
+	in.at, in.holed = offset, false
 	in.sum.Reset()
 	if offset > 0 {
 		if in.file, err = in.dir.open(name, os.O_RDWR, 0); err != nil {
@@ -420,6 +461,11 @@ func (in *receiver) Done(i int, f agent.Fetched) error {
 	file := in.file
 	in.file = nil
 	have.sha256 = in.sum.Sum(nil)
+	if in.holed {
+		if err := file.Truncate(e.Size); err != nil {
+			return fmt.Errorf("finish a result: %w", errors.Join(err, file.Close()))
+		}
+	}
 	err := errors.Join(setMode(int(file.Fd()), e.Mode|0o400), file.Close())
 	if err == nil { // the time is what tells a whole one
 		err = in.dir.setTime(path.Base(e.Name), e.ModTime)

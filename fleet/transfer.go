@@ -153,6 +153,7 @@ type transfer struct {
 	index      map[string]int // the manifest's entries by name
 	plainTaken bool           // a result is called as the record would be
 
+	holes int64            // bytes that came as holes
 	have  map[string]*item // the manifest's files that are in part, by name
 	there map[string]bool  // likewise directories and links
 
