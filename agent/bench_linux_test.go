@@ -123,7 +123,7 @@ func BenchmarkFollow(b *testing.B) {
 
 type discard struct{ bytes int64 }
 
-func (d *discard) Data(_ int, p []byte) error     { d.bytes += int64(len(p)); return nil }
+func (d *discard) Data(_ int, p []byte) error   { d.bytes += int64(len(p)); return nil }
 func (d *discard) Hole(file int, n int64) error { return nil }
 
 func (d *discard) Done(file int, f Fetched) error { return nil }
