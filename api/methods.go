@@ -37,7 +37,8 @@ type Status struct {
 	Machines      map[string]int `json:"machines"` // by connection state
 	Matrices      int            `json:"matrices"`
 	Classes       []ClassStatus  `json:"classes,omitempty"`
-	NextID        uint64         `json:"next_id,omitempty"` // that the next job, matrix or tag gets
+	NextID        uint64         `json:"next_id,omitempty"`  // that the next job, matrix or tag gets
+	Verdicts      []Verdict      `json:"verdicts,omitempty"` // what is held against machines and matrices
 	Cursor        uint64         `json:"cursor"`
 	DiskFull      bool           `json:"disk_full,omitempty"`       // new work is refused
 	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory

@@ -139,6 +139,17 @@ type Attempt struct {
 	CmdRun          string     `json:"cmd_run,omitempty"`
 }
 
+// Verdict is what the daemon holds against a machine or a matrix because of failures.
+type Verdict struct {
+	Machine string     `json:"machine,omitempty"`
+	Matrix  uint64     `json:"matrix,omitempty"`
+	Class   string     `json:"class"` // whose jobs it concerns
+	Text    string     `json:"text"`  // what it is, why, and when it is tried again by itself
+	Undo    string     `json:"undo"`  // the command that ends it at once
+	TrialAt *time.Time `json:"trial_at,omitempty"`
+	Stops   bool       `json:"stops,omitempty"` // it gets no work meanwhile
+}
+
 // Machine is one machine of the pool.
 type Machine struct {
 	Addr               string     `json:"addr"`
@@ -152,6 +163,8 @@ type Machine struct {
 	Orphans            []string   `json:"orphans,omitempty"`  // runs of ours that nothing knows any more
 	Failures           int        `json:"failures,omitempty"` // in a row
 	Resting            bool       `json:"resting,omitempty"`
+	Verdict            string     `json:"verdict,omitempty"`  // what its failures are held to show
+	TrialAt            *time.Time `json:"trial_at,omitempty"` // when it is tried with a job again
 	LastError          string     `json:"last_error,omitempty"`
 	Hint               string     `json:"hint,omitempty"`       // what to do about it, when the machine is refused
 	HomeClass          string     `json:"home_class,omitempty"` // the class from which it was set aside
@@ -193,24 +206,25 @@ func (c Counts) Unfinished() int { return c.Waiting + c.Held + c.Running + c.Cop
 
 // Matrix is a set of jobs made from one command and a table of values.
 type Matrix struct {
-	ID          uint64    `json:"id"`
-	Name        string    `json:"name,omitempty"`
-	Class       string    `json:"class"`
-	Cmd         string    `json:"cmd"`
-	CpPath      string    `json:"cp_path,omitempty"`
-	Vars        []Axis    `json:"vars,omitempty"`
-	Repeats     int       `json:"repeats,omitempty"`
-	Cells       int       `json:"cells"`
-	FirstJID    uint64    `json:"first_jid"`
-	Counts      Counts    `json:"counts"`
-	Held        bool      `json:"held,omitempty"`
-	HeldWhy     string    `json:"held_why,omitempty"`
-	Tag         uint64    `json:"tag,omitempty"`
-	SubmittedAt time.Time `json:"submitted_at"`
-	Jobs        []Job     `json:"jobs,omitempty"`    // when one matrix is asked for
-	Left        *TimeLeft `json:"left,omitempty"`    // how long the rest takes
-	Metrics     string    `json:"metrics,omitempty"` // the file among each job's results that has its numbers
-	Listed      bool      `json:"listed,omitempty"`  // its cells are not the product of vars and repeats, in this order
+	ID          uint64     `json:"id"`
+	Name        string     `json:"name,omitempty"`
+	Class       string     `json:"class"`
+	Cmd         string     `json:"cmd"`
+	CpPath      string     `json:"cp_path,omitempty"`
+	Vars        []Axis     `json:"vars,omitempty"`
+	Repeats     int        `json:"repeats,omitempty"`
+	Cells       int        `json:"cells"`
+	FirstJID    uint64     `json:"first_jid"`
+	Counts      Counts     `json:"counts"`
+	Held        bool       `json:"held,omitempty"`
+	HeldWhy     string     `json:"held_why,omitempty"` // "" when the user holds it
+	TrialAt     *time.Time `json:"trial_at,omitempty"` // when it is tried with one cell, as the daemon holds it
+	Tag         uint64     `json:"tag,omitempty"`
+	SubmittedAt time.Time  `json:"submitted_at"`
+	Jobs        []Job      `json:"jobs,omitempty"`    // when one matrix is asked for
+	Left        *TimeLeft  `json:"left,omitempty"`    // how long the rest takes
+	Metrics     string     `json:"metrics,omitempty"` // the file among each job's results that has its numbers
+	Listed      bool       `json:"listed,omitempty"`  // its cells are not the product of vars and repeats, in this order
 }
 
 // Axis is one variable of a matrix and its values, in the order given.

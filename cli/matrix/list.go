@@ -51,7 +51,11 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	out.Add("metrics in", m.Metrics)
 	out.Add("time left", show.LeftText(m.Left))
 	if m.Held {
-		out.Join("held", cmp.Or(m.HeldWhy, "yes"))
+		why := []string{cmp.Or(m.HeldWhy, "yes")}
+		if m.TrialAt != nil {
+			why = append(why, "it is tried with one cell at "+e.TimePointerText(m.TrialAt), e.Called(fmt.Sprintf("`jobserver matrix unhold %d` lets it go on at once", m.ID)))
+		}
+		out.Join("held", why...)
 	}
 	fmt.Fprintln(e.Stdout)
 	return show.WriteListing(e.Stdout, e, &show.Listing{Jobs: m.Jobs, Counts: m.Counts})

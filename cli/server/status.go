@@ -35,6 +35,13 @@ func (c *Status) Run(ctx context.Context, e *cli.Env) error {
 	fmt.Fprintf(e.Stdout, "%-16s %s\n", "jobs", e.CountsLine(status.Jobs, 17))
 	out.Add("matrices", fmt.Sprint(status.Matrices))
 	out.Add("machines", machinesText(status.Machines))
+	for _, v := range status.Verdicts {
+		what := v.Machine
+		if v.Matrix != 0 {
+			what = fmt.Sprintf("matrix %d", v.Matrix)
+		}
+		out.Add("held back", fmt.Sprintf("%s is %s (%s ends that)", what, v.Text, e.Called("`"+v.Undo+"`")))
+	}
 	if status.HostFreeBytes > 0 {
 		out.Add("free disk", show.SizeText(status.HostFreeBytes))
 	}

@@ -63,8 +63,13 @@ func machineState(e *cli.Env, m api.Machine) string {
 	if m.Draining {
 		also = append(also, "draining")
 	}
-	if m.Resting {
+	switch {
+	case m.Verdict != "" && m.HomeClass != "":
+		also = append(also, "set aside")
+	case m.Resting:
 		also = append(also, "resting")
+	case m.Verdict != "":
+		also = append(also, "on trial")
 	}
 	if n := len(m.Orphans); n > 0 {
 		also = append(also, view.Counted(n, "orphan"))

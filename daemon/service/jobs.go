@@ -325,10 +325,14 @@ func blocked(st *sched.State, ids []uint64) string {
 		if err != nil {
 			return ""
 		}
+		words := []string{fmt.Sprintf("job %d: %s", id, why.Summary)}
 		if len(why.Details) > 0 {
-			return fmt.Sprintf("job %d: %s; %s", id, why.Summary, why.Details[0])
+			words = append(words, why.Details[0])
 		}
-		return fmt.Sprintf("job %d: %s", id, why.Summary)
+		if why.Hint != "" {
+			words = append(words, why.Hint)
+		}
+		return strings.Join(words, "; ")
 	}
 	return ""
 }

@@ -204,6 +204,9 @@ func Matrix(st *sched.State, id uint64) api.Matrix {
 		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts), Held: m.Held, HeldWhy: m.HeldWhy,
 		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics, Listed: m.IndexWidth > 0,
 	}
+	if v, ok := st.MatrixVerdict(id); ok {
+		out.TrialAt = &v.Again
+	}
 	for _, a := range m.Axes {
 		out.Vars = append(out.Vars, api.Axis{Name: a.Name, Values: slices.Clone(a.Values)})
 	}
@@ -225,6 +228,15 @@ func Tag(st *sched.State, id uint64) api.Tag {
 	return api.Tag{ID: id, Name: name, Counts: Counts(counts)}
 }
 
+// Verdict is what is held against a machine or a matrix, as clients see it.
+func Verdict(v *sched.Verdict) api.Verdict {
+	out := api.Verdict{Machine: v.Machine, Matrix: v.Matrix, Class: v.Class, Text: v.Text, Undo: v.Undo, Stops: v.Stops}
+	if !v.Again.IsZero() {
+		out.TrialAt = &v.Again
+	}
+	return out
+}
+
 // Machine is a machine as clients see it: no more than its address when it isn't known.
 func Machine(st *sched.State, addr string) api.Machine {
 	m, ok := st.Machine(addr)
@@ -237,6 +249,9 @@ func Machine(st *sched.State, addr string) api.Machine {
 	}
 	if m.Reason != "" {
 		out.LastError = m.Reason
+	}
+	if v := Verdict(&m.Verdict); v.Text != "" {
+		out.Verdict, out.TrialAt = v.Text, v.TrialAt
 	}
 	if !m.Since.IsZero() {
 		out.Since = &m.Since

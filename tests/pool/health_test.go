@@ -156,6 +156,8 @@ func TestBroken(t *testing.T) {
 		t.Errorf("the suspect is %+v", m)
 	}
 	contains(t, m.Hint, "it is suspect, as 5 jobs in a row failed there", "exited with code 3", "it is tried with one job at", "machine resume -m gpu2")
+	contains(t, p.J(t, "status"), "held back", "gpu2 is suspect, as 5 jobs in a row failed there", "machine resume -m gpu2` ends that")
+	contains(t, p.J(t, "machine", "ls"), "connected (resting)")
 	contains(t, p.J(t, "matrix", "why", "1"), "40 done, 0 failed", "exited with code 3", "no such device", "machine gpu2 stands out")
 	p.J(t, "machine", "resume", "gpu2")
 	if m := p.look("gpu2"); m.Class != "foo" || m.Failures != 0 || m.LastError != "" || m.Resting || m.Hint != "" {
@@ -225,8 +227,27 @@ func TestBrokenMatrix(t *testing.T) {
 			t.Errorf("%s is in %s", addr, m.Class)
 		}
 	}
-	contains(t, p.J(t, "matrix", "ls"), "1")
-	contains(t, p.J(t, "why", "101"), "its matrix 1 is held")
+	undo := "matrix unhold 1`"
+	contains(t, p.J(t, "matrix", "ls", "1"), "held", "it is tried with one cell at", undo)
+	held := mustSelectOne(t, p, ":held")
+	contains(t, p.J(t, "why", held), "its matrix 1 is held by the system", "it is tried with one cell at", undo)
+	contains(t, p.J(t, "status"), "held back", "matrix 1 is held by the system", undo)
+	// Who waits for it is told, and what ends it.
+	_, told, code, err := p.Run(t.Context(), "wait", held, "--timeout", "4s")
+	if err != nil || code != 124 {
+		t.Errorf("the wait ends with %d, %v", code, err)
+	}
+	contains(t, told, "nothing runs", "held by the system", "it is tried with one cell at", undo)
+}
+
+// mustSelectOne gives the id of the first job that a selector selects.
+func mustSelectOne(t *testing.T, p *pool, selector string) string {
+	t.Helper()
+	var reply api.ListJobsReply
+	if err := p.api.Call(t.Context(), "ListJobs", &api.ListJobsArgs{Selectors: []string{selector}}, &reply); err != nil || len(reply.Jobs) == 0 {
+		t.Fatal(err, len(reply.Jobs))
+	}
+	return fmt.Sprint(reply.Jobs[0].JID)
 }
 
 func TestCheck(t *testing.T) {
