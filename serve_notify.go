@@ -16,7 +16,7 @@ type notifyFlags struct {
 	Complete      notifyMode `name:"complete" placeholder:"immediate|summary" help:"Tell when a job has ended well."`
 	Copied        notifyMode `name:"copied" placeholder:"immediate|summary" help:"Tell when a job's results have been copied."`
 	Fail          notifyMode `name:"fail" placeholder:"immediate|summary" help:"Tell when a job has failed for good, or its results could not be copied."`
-	MachineBroken notifyMode `name:"machine-broken" placeholder:"immediate|summary" help:"Tell when a machine is set aside."`
+	MachineBroken notifyMode `name:"machine-broken" placeholder:"immediate|summary" help:"Tell when a machine fails job after job, or is set aside."`
 	MachineAway   notifyMode `name:"machine-away" placeholder:"immediate|summary" help:"Tell when a machine stays away longer than --away-timeout, and when it is back."`
 	MatrixDone    notifyMode `name:"matrix-done" placeholder:"immediate|summary" help:"Tell when all jobs of a matrix have ended."`
 	MatrixFail    notifyMode `name:"matrix-fail" placeholder:"immediate|summary" help:"Tell of the first failure in a matrix."`

@@ -36,9 +36,10 @@ type Notifications struct {
 	loop     *sched.Loop
 
 	// Run's own:
-	ended   map[uint64]bool // matrices whose end was told
-	failed  map[uint64]bool // matrices whose first failure was told
-	waiting bool            // jobs were waiting at the last look
+	ended   map[uint64]bool      // matrices whose end was told
+	failed  map[uint64]bool      // matrices whose first failure was told
+	waiting bool                 // jobs were waiting at the last look
+	accused map[string]time.Time // machines, and when it was told last that they fail
 }
 
 // NotificationOptions say what is told to whom, and when.
@@ -233,6 +234,10 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		}
 	case sched.EventMachineBroken:
 		return []notify.Event{about(notify.MachineBroken)}
+	case sched.EventMachineSuspect, sched.EventMachineResting:
+		if n.accuse(e) {
+			return []notify.Event{about(notify.MachineBroken)}
+		}
 	case sched.NoticeAway, sched.NoticeBack:
 		return []notify.Event{about(notify.MachineAway)}
 	case sched.NoticeSilent:
@@ -245,6 +250,22 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		}
 	}
 	return nil
+}
+
+// accusedAgain is how long nobody is told that a machine fails who was told before: where
+// bad commands can't be told from a bad machine, it becomes suspect over and over.
+const accusedAgain = time.Hour
+
+// accuse says whether to tell that a machine fails.
+func (n *Notifications) accuse(e *sched.Event) bool {
+	if last, told := n.accused[e.Machine]; told && e.At.Sub(last) < accusedAgain {
+		return false
+	}
+	if n.accused == nil {
+		n.accused = map[string]time.Time{}
+	}
+	n.accused[e.Machine] = e.At
+	return true
 }
 
 // firstFailure tells of a failed attempt if it is the first of its matrix.

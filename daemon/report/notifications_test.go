@@ -2,6 +2,7 @@ package report
 
 import (
 	"testing"
+	"time"
 
 	"jobserver/notify"
 	"jobserver/sched"
@@ -42,6 +43,30 @@ func TestDispatchedAreLetGo(t *testing.T) {
 		m.count(&sched.Event{Kind: "job.running", Job: 7, Attempt: 1})
 		if m.count(&last); len(m.dispatched) != 0 {
 			t.Errorf("after %s: %v", last.Kind, m.dispatched)
+		}
+	}
+}
+
+// TestAccused: that a machine fails is told once an hour, not with every few bad commands.
+func TestAccused(t *testing.T) {
+	t.Parallel()
+	n, at := &Notifications{}, time.Unix(1_700_000_000, 0)
+	tell := func(kind, machine string, after time.Duration) int {
+		return len(n.ofEvent(&sched.Event{Kind: kind, Machine: machine, At: at.Add(after), Text: "it fails", Warn: true}))
+	}
+	for _, one := range []struct {
+		kind, machine string
+		after         time.Duration
+		want          int
+	}{
+		{sched.EventMachineSuspect, "a", 0, 1},
+		{sched.EventMachineSuspect, "a", time.Minute, 0},
+		{sched.EventMachineResting, "b", time.Minute, 1},
+		{sched.EventMachineBroken, "a", 2 * time.Minute, 1},
+		{sched.EventMachineSuspect, "a", time.Hour, 1},
+	} {
+		if got := tell(one.kind, one.machine, one.after); got != one.want {
+			t.Errorf("%s of %s after %v is told %d times", one.kind, one.machine, one.after, got)
 		}
 	}
 }
