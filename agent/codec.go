@@ -114,6 +114,17 @@ func (c *coder) string(v *string) {
 	*v = string(b)
 }
 
+// text carries a string that is there for people to read: of one that is longer than anybody reads, the beginning is taken.
+func (c *coder) text(v *string) {
+	if !c.reading {
+		c.string(v)
+		return
+	}
+	var b []byte
+	c.bytes(&b)
+	*v = string(b[:min(len(b), maxText)])
+}
+
 // time carries nanoseconds since 1970; the zero time is 0.
 func (c *coder) time(v *time.Time) {
 	var n int64

@@ -24,11 +24,12 @@ const (
 	KindClosed          // the connection has ended
 	KindNoAgent         // no agent answered; Msg has what came instead
 	KindBeyondEnd       // an offset lies beyond the end of what it is in
+	KindStalled         // the answer doesn't come, though the connection lives
 )
 
 func (k Kind) String() string {
 	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run", "still running",
-		"bad request", "over the limit", "busy", "protocol error", "version mismatch", "connection closed", "no agent", "beyond the end"}
+		"bad request", "over the limit", "busy", "protocol error", "version mismatch", "connection closed", "no agent", "beyond the end", "stalled"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -72,12 +73,14 @@ var (
 	ErrNotStarted = &Error{Kind: KindNotStarted}
 	ErrNoRun      = &Error{Kind: KindNoRun}
 	ErrRunning    = &Error{Kind: KindRunning}
+	ErrBusy       = &Error{Kind: KindBusy}
 	ErrLimit      = &Error{Kind: KindLimit}
 	ErrProtocol   = &Error{Kind: KindProtocol}
 	ErrVersion    = &Error{Kind: KindVersion}
 	ErrClosed     = &Error{Kind: KindClosed}
 	ErrNoAgent    = &Error{Kind: KindNoAgent}
 	ErrBeyondEnd  = &Error{Kind: KindBeyondEnd}
+	ErrStalled    = &Error{Kind: KindStalled}
 )
 
 func errorf(k Kind, format string, args ...any) *Error {

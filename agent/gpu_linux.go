@@ -14,9 +14,6 @@ import (
 	"time"
 )
 
-// maxGPUs is how many devices a machine may report.
-const maxGPUs = 64
-
 // smiTime is how long nvidia-smi may take; a driver that wakes its devices up takes some seconds.
 const smiTime = 10 * time.Second
 

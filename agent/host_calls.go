@@ -86,8 +86,9 @@ func (s *Spec) size() int {
 // Start and one Poll. Before it returns it hands what the run has written to output, each stream in
 // order and without a gap after the request's offset: also when it returns an error in the end, so
 // the caller counts. p is only valid during the call; an error of output ends the Poll and is
-// returned by it. Without output the bytes are dropped. Of a run that has ended, an offset past all
-// that it has written is ErrBeyondEnd.
+// returned by it. Without output the bytes are dropped. When very many runs are followed,
+// Wait may be cut short. Of a run that has ended, an offset past all that it has written is
+// ErrBeyondEnd.
 func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, p []byte) error) (PollReply, error) {
 	var bytes int64
 	take := func(s Stream, p []byte) error {
@@ -96,6 +97,14 @@ func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, 
 			return nil
 		}
 		return output(s, p)
+	}
+	leave, crowded, err := c.place(ctx, methodPoll)
+	if err != nil {
+		return PollReply{}, err
+	}
+	defer leave()
+	if crowded {
+		r.Wait = min(r.Wait, crowdedWait)
 	}
 	p, err := c.call(ctx, methodPoll, r.fields, func(p []byte) error {
 		if len(p) == 0 || Stream(p[0]) >= streams {
@@ -153,7 +162,7 @@ func (c *Client) Kill(ctx context.Context, run RunID) error {
 // memory. So many runs have some 30 MB.
 const (
 	maxListed    = 100_000
-	maxListBytes = 100 << 20
+	maxListBytes = 32 << 20
 )
 
 // List names the runs below a server's and a machine's id; an empty id stands for all.
@@ -169,8 +178,14 @@ func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, e
 		if err := decode(p, part.fields); err != nil {
 			return err
 		}
-		if all = append(all, part.Runs...); len(all) > maxListed {
+		if len(all)+len(part.Runs) > maxListed {
 			return errorf(KindProtocol, "the list has more than %d runs", maxListed)
+		}
+		for _, r := range part.Runs {
+			if err := request.check(&r.Run); err != nil {
+				return err
+			}
+			all = append(all, r)
 		}
 		return nil
 	})
@@ -178,6 +193,24 @@ func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, e
 		return nil, err
 	}
 	return all, nil
+}
+
+// check refuses what was not asked for, or names no run.
+func (r *listRequest) check(id *RunID) error {
+	err := id.Valid()
+	if err == nil && (r.Server != "" && id.Server != r.Server || r.Machine != "" && id.Machine != r.Machine) {
+		err = fmt.Errorf("run id: it is of %.100q and %.100q", id.Server, id.Machine)
+	}
+	if err != nil {
+		return &Error{Kind: KindProtocol, Msg: "the list of runs", Err: err}
+	}
+	if r.Server != "" { // one string for all of them
+		id.Server = r.Server
+	}
+	if r.Machine != "" {
+		id.Machine = r.Machine
+	}
+	return nil
 }
 
 // requestBytes is about how many bytes of paths go into one request of a Manifest or a Fetch.
@@ -201,7 +234,7 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 			r.MaxBytes = 0 // what is named in two of the requests counts once, which only we know
 		}
 		all.begin(n)
-		if _, err := c.call(ctx, methodManifest, r.fields, all.part); err != nil {
+		if _, err := c.call(patientFor(ctx, r.Patience), methodManifest, r.fields, all.part); err != nil {
 			return Manifest{}, err
 		}
 		if len(rest) == 0 {
@@ -319,6 +352,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 		}
 		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli())}
 		part := FetchRequest{Files: r.Files[first : first+n], holes: true}
+		ctx := patientFor(ctx, r.Patience)
 		if _, err := c.call(ctx, methodFetch, part.fields, in.frame); err != nil {
 			return err
 		}

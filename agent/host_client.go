@@ -24,6 +24,9 @@ type Client struct {
 	calls  map[uint32]*call // under way, by id
 	lastID uint32
 	err    error // why the connection ended
+	stray  int   // bytes that may still come for calls that nobody waits for
+
+	polls, others chan struct{} // one token for each call under way; see place
 
 	ended   chan struct{} // closed when the reader has ended
 	cancels sync.WaitGroup
@@ -36,7 +39,8 @@ const dataSize = 256 << 10
 
 // call is one call's replies as they come in.
 type call struct {
-	window int           // bytes that may wait in frames; a single reply has no other limit than a frame's
+	limit  limit
+	window int           // bytes that may wait in frames
 	ready  chan struct{} // has room for one: set when frames or err change
 
 	mu     sync.Mutex
@@ -55,6 +59,9 @@ func Connect(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
 		writing: make(chan struct{}, 1),
 		calls:   map[uint32]*call{},
 		ended:   make(chan struct{}),
+		stray:   strayBytes,
+		polls:   make(chan struct{}, pollPlaces),
+		others:  make(chan struct{}, otherPlaces),
 	}
 	c.buffers.New = func() any { b := make([]byte, dataSize+256); return &b }
 	r := bufio.NewReaderSize(rw, 64<<10)
@@ -182,16 +189,25 @@ func (c *Client) deliver(f frame) error {
 	}
 	c.mu.Lock()
 	k := c.calls[f.id]
-	if f.kind != typePart {
-		delete(c.calls, f.id)
+	fits := true
+	switch {
+	case k == nil:
+		c.stray -= frameHead + len(f.payload)
+	default:
+		// A call whose answer doesn't fit stays known: it has to hear of the connection's end.
+		if fits = k.add(f); fits && f.kind != typePart {
+			delete(c.calls, f.id)
+		}
 	}
+	tooMuch := c.stray < 0
 	c.mu.Unlock()
-	if k == nil {
-		c.release(f) // of a call that nobody waits for any more
-		return nil
-	}
-	if !k.add(f) {
+	switch {
+	case tooMuch:
+		return errorf(KindProtocol, "the agent goes on answering what it was not asked")
+	case !fits:
 		return errorf(KindProtocol, "the agent sent more than it may")
+	case k == nil:
+		c.release(f) // of a call that nobody waits for any more
 	}
 	return nil
 }
@@ -201,7 +217,10 @@ func (k *call) add(f frame) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.bytes += frameHead + len(f.payload)
-	if f.kind == typePart && k.bytes > k.window {
+	switch {
+	case f.kind == typePart && k.bytes > k.window,
+		f.kind == typeDone && len(f.payload) > k.limit.reply,
+		f.kind == typeFail && len(f.payload) > failSize:
 		return false
 	}
 	k.frames = append(k.frames, f)
@@ -239,7 +258,14 @@ func (c *Client) write(ctx context.Context, buf []byte) error {
 // call sends a request and returns the reply. onPart, if given, is called for each part before it; parts
 // without onPart are against the protocol.
 func (c *Client) call(ctx context.Context, method byte, request func(*coder), onPart func([]byte) error) ([]byte, error) {
-	k := &call{ready: make(chan struct{}, 1)}
+	if method != methodPoll { // which takes its place before it says how long it waits
+		leave, _, err := c.place(ctx, method)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+	}
+	k := &call{ready: make(chan struct{}, 1), limit: limitOf(ctx, method)}
 	if onPart != nil {
 		k.window = window(method) + dataSize
 	}
@@ -260,7 +286,7 @@ func (c *Client) call(ctx context.Context, method byte, request func(*coder), on
 	}
 	reply, err := c.await(ctx, id, k, onPart)
 	if err != nil {
-		c.abandon(id)
+		c.abandon(id, k)
 	}
 	return reply, err
 }
@@ -290,10 +316,13 @@ func (c *Client) forget(id uint32) bool {
 
 // abandon tells the agent, if it may still be at work on the call. Its caller is in a hurry and the stream
 // may be stuck, so the frame is sent on the side; Close waits for that.
-func (c *Client) abandon(id uint32) {
+func (c *Client) abandon(id uint32, k *call) {
 	if !c.forget(id) {
 		return
 	}
+	c.mu.Lock()
+	c.stray += k.window + max(k.limit.reply, failSize) + 2*frameHead // what it may have sent before it hears of this
+	c.mu.Unlock()
 	c.cancels.Go(func() {
 		// When it can't be written the connection is gone, and the call with it.
 		_ = c.write(context.Background(), makeFrame(typeCancel, id))
@@ -303,6 +332,8 @@ func (c *Client) abandon(id uint32) {
 // await takes a call's frames as they come, until the last one.
 func (c *Client) await(ctx context.Context, id uint32, k *call, onPart func([]byte) error) ([]byte, error) {
 	credit := 0
+	watch := newStallWatch(k.limit)
+	defer watch.stop()
 	for {
 		k.mu.Lock()
 		frames, over := k.frames, k.over
@@ -315,7 +346,9 @@ func (c *Client) await(ctx context.Context, id uint32, k *call, onPart func([]by
 			case typeFail:
 				return nil, failure(f.payload)
 			}
+			watch.pause()
 			err := onPart(f.payload)
+			watch.went(len(f.payload))
 			credit += frameHead + len(f.payload)
 			c.release(f)
 			if err != nil {
@@ -337,6 +370,8 @@ func (c *Client) await(ctx context.Context, id uint32, k *call, onPart func([]by
 			if err := c.Err(); err != nil && !k.pending() {
 				return nil, err
 			}
+		case <-watch.late():
+			return nil, errorf(KindStalled, "nothing came from the machine for %v", k.limit.silence)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

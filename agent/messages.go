@@ -47,21 +47,21 @@ func (s *Spec) fields(c *coder) {
 func (r *StartResult) fields(c *coder) {
 	number(c, &r.Status)
 	c.time(&r.StartedAt)
-	c.string(&r.Reason)
+	c.text(&r.Reason)
 }
 
 func (e *Exit) fields(c *coder) {
 	number(c, &e.Cause)
 	number(c, &e.Code)
 	number(c, &e.Signal)
-	c.string(&e.SignalName)
+	c.text(&e.SignalName)
 	c.time(&e.StartedAt)
 	c.time(&e.EndedAt)
 	number(c, &e.Duration)
 	number(c, &e.UserCPU)
 	number(c, &e.SystemCPU)
 	number(c, &e.MaxRSS)
-	c.string(&e.BootID)
+	c.text(&e.BootID)
 	number(c, &e.OutLen)
 	number(c, &e.ErrLen)
 	number(c, &e.MarksLen)
@@ -70,11 +70,14 @@ func (e *Exit) fields(c *coder) {
 	number(c, &e.OutDropped)
 	number(c, &e.ErrDropped)
 	number(c, &e.MarksDropped)
-	c.string(&e.LogError)
-	c.string(&e.StartError)
+	c.text(&e.LogError)
+	c.text(&e.StartError)
 	number(c, &e.Killed)
 	number(c, &e.Left)
-	c.string(&e.Overlooked)
+	c.text(&e.Overlooked)
+	if c.reading {
+		e.floor()
+	}
 }
 
 // exitField carries an Exit that may be missing.
@@ -189,7 +192,7 @@ func (r *runInfos) fields(c *coder) {
 
 func (f *Facts) fields(c *coder) {
 	for _, s := range []*string{&f.BootID, &f.OS, &f.Arch, &f.Kernel, &f.Hostname, &f.CPUModel, &f.User, &f.Home, &f.Root} {
-		c.string(s)
+		c.text(s)
 	}
 	number(c, &f.Cores)
 	number(c, &f.MemoryBytes)
@@ -202,14 +205,17 @@ func (f *Facts) fields(c *coder) {
 	c.time(&f.Now)
 	c.bool(&f.KillsUserProcesses)
 	list(c, &f.GPUs, func(c *coder, g *GPU) {
-		c.string(&g.ID)
-		c.string(&g.Vendor)
+		c.text(&g.ID)
+		c.text(&g.Vendor)
 	})
+	if c.reading {
+		f.floor()
+	}
 }
 
 func (e *Error) fields(c *coder) {
 	number(c, &e.Kind)
-	c.string(&e.Msg)
+	c.text(&e.Msg)
 }
 
 // hello is what an agent says first. Versions are of the protocol: the host picks the highest that both know.
@@ -267,5 +273,5 @@ func (f *Fetched) fields(c *coder) {
 	number(c, &f.Bytes)
 	number(c, &f.CRC)
 	number(c, &f.Status)
-	c.string(&f.Reason)
+	c.text(&f.Reason)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -123,12 +124,13 @@ func TestHostilePeer(t *testing.T) {
 
 // TestEndlessList has an agent list runs without an end.
 func TestEndlessList(t *testing.T) {
+	id := RunID{Server: "s", Machine: "m", Token: "t"}
 	for name, tt := range map[string]struct {
 		part runInfos
 		want string
 	}{
-		"many": {part: runInfos{Runs: make([]RunInfo, 5000)}, want: "more than 100000 runs"},
-		"long": {part: runInfos{Runs: []RunInfo{{Run: RunID{Token: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
+		"many": {part: runInfos{Runs: slices.Repeat([]RunInfo{{Run: id}}, 5000)}, want: "more than 100000 runs"},
+		"long": {part: runInfos{Runs: []RunInfo{{Run: id, Exit: &Exit{LogError: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := endless(t, methodList, encode(tt.part.fields))
@@ -255,9 +257,11 @@ func TestHostileHost(t *testing.T) {
 	}
 }
 
+// TestManyCallsAtOnce: an agent refuses more calls than it may have at once. A client of ours never makes them.
 func TestManyCallsAtOnce(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
+	c.polls = make(chan struct{}, 4*maxCalls)
 	s := m.command("sleep 1000")
 	start(t, c, s)
 	ctx, cancel := context.WithCancel(m.ctx())

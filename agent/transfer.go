@@ -14,6 +14,8 @@ type ManifestRequest struct {
 
 	MaxFiles int   // more entries than this fail the whole request with ErrLimit; 0: DefaultMaxFiles
 	MaxBytes int64 // likewise for the sum of sizes; 0: no limit
+
+	Patience time.Duration // the host's own: after this long without a word it is ErrStalled; 0: DefaultPatience
 }
 
 // DefaultMaxFiles bounds a manifest, and with it the memory of both sides.
@@ -65,8 +67,9 @@ type FetchFile struct {
 
 // FetchRequest asks for files, which come in this order.
 type FetchRequest struct {
-	Files []FetchFile
-	holes bool // the host understands holes
+	Files    []FetchFile
+	Patience time.Duration // as in ManifestRequest
+	holes    bool          // the host understands holes
 }
 
 // FetchStatus says how the copy of one file went.
