@@ -20,8 +20,8 @@ import (
 
 // DemoCmd is `demo`.
 type DemoCmd struct {
-	Dir  string `name:"dir" placeholder:"DIR" predictor:"dir" help:"Where the results go; a directory 'jobserver-demo' here by default."`
-	Keep bool   `name:"keep" help:"Leave the demo's daemon state behind, too."`
+	Dir  string `name:"dir" placeholder:"DIR" predictor:"dir" help:"Where to put the results; ./jobserver-demo by default."`
+	Keep bool   `name:"keep" help:"Keep the state of the demo's daemon."`
 }
 
 // Run shows the whole story.

@@ -18,25 +18,25 @@ import (
 type ServeCmd struct {
 	Words []string `arg:"" optional:"" name:"DRIVER [LOG-DIR] LOG-CONFIG" sep:"none" predictor:"file" help:"The same as --driver, --log-dir and --log-config."`
 
-	StateDir      string   `name:"state-dir" placeholder:"DIR" predictor:"dir" help:"Where everything is kept; $XDG_STATE_HOME/jobserver by default."`
-	Driver        string   `name:"driver" placeholder:"PROGRAM" predictor:"file" help:"Run jobs through this program on this host, with the job's words as its arguments."`
-	DriverArg     []string `name:"driver-arg" sep:"none" placeholder:"ARG" help:"Put before the job's words. May be repeated."`
-	LogDir        string   `name:"log-dir" placeholder:"DIR" predictor:"dir" help:"Where the jobs' logs are kept; STATE-DIR/logs by default."`
-	LogConfig     string   `name:"log-config" placeholder:"FILE" predictor:"file" help:"The daemon's own logging, a log4rs configuration."`
-	AllowSnapFail bool     `name:"allow-snap-fail" help:"Start although the saved history can't be loaded: it is moved to quarantine, never overwritten."`
+	StateDir      string   `name:"state-dir" placeholder:"DIR" predictor:"dir" help:"Where the daemon keeps everything; $XDG_STATE_HOME/jobserver by default."`
+	Driver        string   `name:"driver" placeholder:"PROGRAM" predictor:"file" help:"Run jobs through this program on this host, with the words of the job as its arguments."`
+	DriverArg     []string `name:"driver-arg" sep:"none" placeholder:"ARG" help:"An argument to put before the job's words (repeatable)."`
+	LogDir        string   `name:"log-dir" placeholder:"DIR" predictor:"dir" help:"Where to keep the logs of jobs; STATE-DIR/logs by default."`
+	LogConfig     string   `name:"log-config" placeholder:"FILE" predictor:"file" help:"A log4rs configuration for the daemon's own log."`
+	AllowSnapFail bool     `name:"allow-snap-fail" help:"Start even if the saved history can't be loaded; it is moved to quarantine, never overwritten."`
 
-	MinFree     cli.Size    `name:"min-free" placeholder:"SIZE" help:"Copies wait when the host's disk has less than this left, 256M by default; new work is refused below a sixteenth of it."`
-	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job."`
-	AwayTimeout cli.Minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that stays away so long."`
-	Transport   string      `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"Connect by itself (go), or through the system's ssh (openssh): ProxyCommand, Kerberos, second factors."`
-	SSHConfig   string      `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Instead of the user's ssh configuration."`
+	MinFree     cli.Size    `name:"min-free" placeholder:"SIZE" help:"Pause copies while the host's disk has less free space than this (256M by default); below a sixteenth of it, refuse new work."`
+	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr."`
+	AwayTimeout cli.Minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that has been away this long."`
+	Transport   string      `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"How to connect: with the built-in client (go), or with the system's ssh (openssh) for ProxyCommand, Kerberos or second factors."`
+	SSHConfig   string      `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Use this ssh configuration instead of the user's."`
 	Identity    string      `name:"identity" placeholder:"FILE" predictor:"file" help:"The private key to use."`
-	KnownHosts  string      `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Instead of the user's known_hosts."`
-	Metrics     string      `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics at this address."`
+	KnownHosts  string      `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Use this known_hosts file instead of the user's."`
+	Metrics     string      `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics on this address."`
 
-	On              []string    `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens, with the event as JSON on its standard input. May be repeated; the events are those of the flags below."`
-	SummaryInterval cli.Minutes `name:"summary-interval" default:"60" placeholder:"DURATION" help:"Between two summaries."`
-	SilentAfter     cli.Minutes `name:"silent-after" default:"30" placeholder:"DURATION" help:"How long a running job may print nothing before that is an event."`
+	On              []string    `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens, with the event as JSON on its stdin (repeatable). The events are those of the flags below."`
+	SummaryInterval cli.Minutes `name:"summary-interval" default:"60" placeholder:"DURATION" help:"Time between two summaries."`
+	SilentAfter     cli.Minutes `name:"silent-after" default:"30" placeholder:"DURATION" help:"Announce a running job that has printed nothing for this long."`
 	Notify          notifyFlags `embed:"" prefix:"notify-"`
 }
 

@@ -12,17 +12,17 @@ import (
 
 // notifyFlags say which events are told to Slack and to the webhook, and when.
 type notifyFlags struct {
-	Running       notifyMode `name:"running" placeholder:"immediate|summary" help:"Tell when a job starts: at once, or with =summary in the next summary."`
-	Complete      notifyMode `name:"complete" placeholder:"immediate|summary" help:"Tell when a job has ended well."`
-	Copied        notifyMode `name:"copied" placeholder:"immediate|summary" help:"Tell when a job's results have been copied."`
-	Fail          notifyMode `name:"fail" placeholder:"immediate|summary" help:"Tell when a job has failed for good, or its results could not be copied."`
+	Running       notifyMode `name:"running" placeholder:"immediate|summary" help:"Notify when a job starts: at once, or with =summary in the next summary."`
+	Complete      notifyMode `name:"complete" placeholder:"immediate|summary" help:"Notify when a job succeeds."`
+	Copied        notifyMode `name:"copied" placeholder:"immediate|summary" help:"Notify when a job's results have been copied."`
+	Fail          notifyMode `name:"fail" placeholder:"immediate|summary" help:"Notify when a job fails for good or its results can't be copied."`
 	MachineBroken notifyMode `name:"machine-broken" placeholder:"immediate|summary" help:"Tell when a machine fails job after job, or is set aside."`
-	MachineAway   notifyMode `name:"machine-away" placeholder:"immediate|summary" help:"Tell when a machine stays away longer than --away-timeout, and when it is back."`
-	MatrixDone    notifyMode `name:"matrix-done" placeholder:"immediate|summary" help:"Tell when all jobs of a matrix have ended."`
-	MatrixFail    notifyMode `name:"matrix-fail" placeholder:"immediate|summary" help:"Tell of the first failure in a matrix."`
-	Silent        notifyMode `name:"silent" placeholder:"immediate|summary" help:"Tell when a running job has printed nothing for --silent-after."`
-	DiskLow       notifyMode `name:"disk-low" placeholder:"immediate|summary" help:"Tell when less than --min-free is left here or on a machine, or when no snapshot of the state can be written."`
-	QueueEmpty    notifyMode `name:"queue-empty" placeholder:"immediate|summary" help:"Tell when no job waits any more."`
+	MachineAway   notifyMode `name:"machine-away" placeholder:"immediate|summary" help:"Notify when a machine is away longer than --away-timeout, and when it is back."`
+	MatrixDone    notifyMode `name:"matrix-done" placeholder:"immediate|summary" help:"Notify when all jobs of a matrix have ended."`
+	MatrixFail    notifyMode `name:"matrix-fail" placeholder:"immediate|summary" help:"Notify about the first failure in a matrix."`
+	Silent        notifyMode `name:"silent" placeholder:"immediate|summary" help:"Notify when a running job has printed nothing for --silent-after."`
+	DiskLow       notifyMode `name:"disk-low" placeholder:"immediate|summary" help:"Notify when less than --min-free is left here or on a machine, or when the state can't be saved."`
+	QueueEmpty    notifyMode `name:"queue-empty" placeholder:"immediate|summary" help:"Notify when no job is waiting."`
 }
 
 // modes are the flags by kind.

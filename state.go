@@ -22,7 +22,7 @@ import (
 
 // stateGroup are the commands on the state directory itself: they read its files, with or without a daemon.
 type stateGroup struct {
-	Check  stateCheck  `cmd:"" help:"Read all of the saved state, and say what is wrong with it; changes nothing."`
+	Check  stateCheck  `cmd:"" help:"Read the whole saved state and report what is wrong with it; changes nothing."`
 	Export stateExport `cmd:"" help:"Print the saved state as JSON, one object a line."`
 }
 

@@ -21,10 +21,10 @@ import (
 // Completions is `completions bash|zsh|fish`, `completions install|uninstall`, and the original's
 // `completions --bash OUTDIR --bin j`.
 type Completions struct {
-	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish: print its script. install, uninstall: for the shell in use."`
-	Name  string   `name:"name" aliases:"bin" placeholder:"NAME" help:"The name that the program is called by, as j."`
-	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Instead of the shell in use: bash, zsh or fish."`
-	Rc    bool     `name:"rc" help:"Install by a line in the shell's start-up file, rather than by a file where the shell looks by itself."`
+	Words []string `arg:"" optional:"" name:"SHELL|install|uninstall" sep:"none" help:"bash, zsh or fish prints its script; install and uninstall are for the shell in use."`
+	Name  string   `name:"name" aliases:"bin" placeholder:"NAME" help:"The name you call the program by, such as j."`
+	Shell string   `name:"shell" enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"The shell, if not the one in use: bash, zsh or fish."`
+	Rc    bool     `name:"rc" help:"Install with a line in the shell's start-up file instead of a file in its completion directory."`
 	Bash  bool     `name:"bash" xor:"shell" hidden:"" help:"Write bash's script to the directory given."`
 	Zsh   bool     `name:"zsh" xor:"shell" hidden:"" help:"Write zsh's script to the directory given."`
 	Fish  bool     `name:"fish" xor:"shell" hidden:"" help:"Write fish's script to the directory given."`

@@ -14,8 +14,8 @@ const ChangeLimit = 20
 
 // ChangeFlags are those of every command that changes jobs.
 type ChangeFlags struct {
-	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many jobs there are."`
-	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
+	Yes    bool `name:"yes" short:"y" help:"Don't ask for confirmation."`
+	DryRun bool `name:"dry-run" help:"Show what would change, without changing it."`
 }
 
 // Sure asks whether a change of more than ChangeLimit is meant.

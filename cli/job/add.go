@@ -10,25 +10,25 @@ import (
 
 // Add is `job add CLASS CMD [CP_PATH]`.
 type Add struct {
-	Class  string `arg:"" name:"CLASS" predictor:"class" help:"The class of machines that may run it."`
-	Cmd    string `arg:"" name:"CMD" help:"The command line, run by a shell on the machine. {NAME} is a variable."`
-	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps its results; relative to this directory."`
+	Class  string `arg:"" name:"CLASS" predictor:"class" help:"The class of machines to run it on."`
+	Cmd    string `arg:"" name:"CMD" help:"The command line, which a shell on the machine runs. {NAME} stands for a variable."`
+	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where to keep its results on the daemon's host, relative to this directory."`
 
 	CodeFlag
 	ShapeFlags
-	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit it N times."`
-	Retry       bool          `name:"retry" help:"Run it again when it fails, until it succeeds."`
-	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Run it again when it fails, N times at most; -1 is without limit."`
-	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail it when it runs longer: minutes, or 30s, 2h30m, 1d."`
-	Tag         string        `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put it under a tag, by id or name; a new name makes the tag."`
-	Notify      bool          `name:"notify" help:"Tell when it has ended."`
-	Hold        bool          `name:"hold" help:"Submit it held: 'job unhold' lets it start."`
-	Priority    int           `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of its environment. May be repeated."`
-	Flat        bool          `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each of its streams, as 500M."`
-	Follow      bool          `name:"follow" xor:"then" help:"Then follow its log until it ends, and exit with its code."`
-	Wait        bool          `name:"wait" xor:"then" help:"Then wait until it has ended, and exit with its code."`
+	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit the job N times."`
+	Retry       bool          `name:"retry" help:"Retry the job until it succeeds."`
+	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry the job at most N times if it fails; -1 for no limit."`
+	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail the job if it runs longer than this: minutes, or 30s, 2h30m, 1d."`
+	Tag         string        `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put the job under a tag, by id or name; a new name creates the tag."`
+	Notify      bool          `name:"notify" help:"Notify when it ends."`
+	Hold        bool          `name:"hold" help:"Submit the job held; 'job unhold' releases it."`
+	Priority    int           `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class (0 by default)."`
+	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the job (repeatable)."`
+	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
+	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of its stdout and of its stderr, such as 500M."`
+	Follow      bool          `name:"follow" xor:"then" help:"Follow the log until the job ends, and exit with its exit code."`
+	Wait        bool          `name:"wait" xor:"then" help:"Wait until the job has ended, and exit with its exit code."`
 }
 
 // Run submits the job.

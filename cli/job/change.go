@@ -25,7 +25,7 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) er
 // Rm is `job rm JID…`.
 type Rm struct {
 	toChange
-	Forget bool `name:"forget" short:"f" help:"Also forget them, and remove their logs. Results are never removed."`
+	Forget bool `name:"forget" short:"f" help:"Also forget the jobs and remove their logs. Results are never removed."`
 }
 
 // Run cancels or forgets the jobs.
@@ -77,7 +77,7 @@ func (c *Restart) Run(ctx context.Context, e *cli.Env) error {
 
 // SetTimeout is `job settimeout DURATION JID…`.
 type SetTimeout struct {
-	Timeout cli.Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 is none."`
+	Timeout cli.Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 for none."`
 	toChange
 }
 
@@ -97,7 +97,7 @@ func (c *Recopy) Run(ctx context.Context, e *cli.Env) error {
 // Lost is `job lost JID…`.
 type Lost struct {
 	toChange
-	Retry bool `name:"retry" help:"And run them again on another machine."`
+	Retry bool `name:"retry" help:"Also run the jobs again on another machine."`
 }
 
 // Run gives up the jobs' attempts on machines that are away.

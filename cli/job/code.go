@@ -20,7 +20,7 @@ import (
 
 // CodeFlag pins the code that jobs run.
 type CodeFlag struct {
-	Code string `name:"code" placeholder:"DIR" predictor:"dir" help:"Put this directory on each machine before the jobs run, as it is now: they find it in $JOBSERVER_CODE. What .gitignore names stays here; the commit and what isn't committed go into job.json."`
+	Code string `name:"code" placeholder:"DIR" predictor:"dir" help:"Send this directory, as it is now, to each machine; jobs find it in $JOBSERVER_CODE. Files that .gitignore names stay here; the commit and uncommitted changes are recorded in job.json."`
 }
 
 // codePiece is how much of an archive one call brings.

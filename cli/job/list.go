@@ -14,12 +14,12 @@ import (
 // Ls is `job ls [JID…]`, and what a command line without words does.
 type Ls struct {
 	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"Only these; see 'help job rm' for the forms."`
-	Last    *int     `name:"last" short:"n" placeholder:"N" help:"Only the last N, and all that run; 40 by default in a table, 0 is all."`
-	After   bool     `name:"after" short:"a" help:"All jobs from the highest JID given on; without one, all jobs."`
-	Running bool     `name:"running" short:"r" help:"Only those that run."`
-	Watch   bool     `name:"watch" short:"w" help:"Show it anew whenever something changes."`
+	Last    *int     `name:"last" short:"n" placeholder:"N" help:"List only the newest N jobs and all that are running; 40 by default in a table, 0 for all."`
+	After   bool     `name:"after" short:"a" help:"List all jobs from the highest given JID on, or all jobs if none is given."`
+	Running bool     `name:"running" short:"r" help:"Only running jobs."`
+	Watch   bool     `name:"watch" short:"w" help:"Keep showing the list as it changes."`
 	Expand  bool     `name:"expand" help:"Show the jobs of matrices and tags one by one."`
-	Line    string   `name:"line" placeholder:"JID" predictor:"job" help:"Draw a line below this job from now on; 'none' takes it away."`
+	Line    string   `name:"line" placeholder:"JID" predictor:"job" help:"Draw a line below this job in listings from now on; 'none' removes it."`
 }
 
 // defaultLast is how many jobs a table shows.

@@ -15,7 +15,7 @@ import (
 
 // selectors are the arguments of commands that take jobs. The daemon reads them; only "-" is read here.
 type selectors struct {
-	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, class=foo, machine=ADDR, :uncopied; - reads them from stdin."`
+	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, :uncopied, class=foo, machine=ADDR; - reads them from stdin."`
 }
 
 // connect reaches the daemon, and gives the words to send to it.

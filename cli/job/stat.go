@@ -17,15 +17,15 @@ import (
 // Stat is `job stat`: chosen columns of jobs, for scripts.
 type Stat struct {
 	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The same as --id."`
-	ID      []string `name:"id" sep:"none" several:"" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"These jobs, in any of their forms; a matrix or tag is all its jobs."`
-	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"All jobs from this one on; as a number it may have been forgotten."`
-	Running bool     `name:"running" group:"Which jobs:" help:"All jobs that run."`
-	Done    bool     `name:"only_done" group:"Which jobs:" help:"Of these, only the ones that succeeded and have results."`
+	ID      []string `name:"id" sep:"none" several:"" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"Select these jobs, in any form; a matrix or tag stands for all its jobs."`
+	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"Select all jobs from this one on, even if it has been forgotten."`
+	Running bool     `name:"running" group:"Which jobs:" help:"Select all running jobs."`
+	Done    bool     `name:"only_done" group:"Which jobs:" help:"Only the jobs that succeeded and whose results were copied."`
 
 	CSV      bool `name:"csv" xor:"format" group:"Format:" help:"Print CSV with a header."`
-	Text     bool `name:"text" xor:"format" group:"Format:" help:"Print columns with tabs between them."`
+	Text     bool `name:"text" xor:"format" group:"Format:" help:"Print columns separated by tabs."`
 	JSON     bool `name:"json" xor:"format" group:"Format:" help:"Print a JSON array of objects."`
-	NoHeader bool `name:"no_headers" group:"Format:" help:"Without the line of column names."`
+	NoHeader bool `name:"no_headers" group:"Format:" help:"Leave out the line with the column names."`
 
 	Jid         bool    `name:"jid" group:"Columns, in the order given; all by default:" help:"Its id."`
 	Matrix      bool    `name:"matrix" group:"Columns, in the order given; all by default:" help:"The id of its matrix."`
@@ -37,7 +37,7 @@ type Stat struct {
 	Error       bool    `name:"error" group:"Columns, in the order given; all by default:" help:"What made it fail."`
 	Vars        bool    `name:"vars" group:"Columns, in the order given; all by default:" help:"Its variables, as a JSON object."`
 	Results     bool    `name:"results" group:"Columns, in the order given; all by default:" help:"The paths of its results on the machine."`
-	ResultsPath *string `name:"results_path" placeholder:"SUFFIX" group:"Columns, in the order given; all by default:" help:"The path of its results on the daemon's host that has this suffix, as .csv; '' is the path as it was named."`
+	ResultsPath *string `name:"results_path" placeholder:"SUFFIX" group:"Columns, in the order given; all by default:" help:"The path of its result with this suffix, such as .csv, on the daemon's host; '' for the path as the job named it."`
 	StartTime   bool    `name:"starttime" group:"Columns, in the order given; all by default:" help:"When its last attempt began."`
 	EndTime     bool    `name:"endtime" group:"Columns, in the order given; all by default:" help:"When it ended."`
 	Duration    bool    `name:"duration" group:"Columns, in the order given; all by default:" help:"How long its last attempt ran, in seconds."`
@@ -68,9 +68,9 @@ type Stat struct {
 	ExitCodeMap    string `name:"exit_code_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
 	MaxRSSMap      string `name:"max_rss_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
 	CPUTimeMap     string `name:"cpu_time_map" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:"`
-	Mapper         string `name:"mapper" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:" help:"Gets the whole job as a JSON object, and prints one; keys that it adds are columns."`
+	Mapper         string `name:"mapper" placeholder:"PROGRAM" group:"Mappers; a value on stdin, the new one from stdout:" help:"A program that reads the whole job as a JSON object and prints one; keys it adds become columns."`
 
-	AltPaths []string `name:"alt_paths" sep:"none" several:"" placeholder:"DIR" predictor:"dir" help:"Where results may have been moved to: DIR/results-directory is taken when the original is gone."`
+	AltPaths []string `name:"alt_paths" sep:"none" several:"" placeholder:"DIR" predictor:"dir" help:"Directories that results may have been moved to, for when the original is gone."`
 }
 
 // statColumn is a column of `job stat`. value is nil when the job has none.

@@ -13,7 +13,7 @@ import (
 
 // TagNew is `tag new [NAME]`.
 type TagNew struct {
-	Name string `arg:"" optional:"" name:"NAME" help:"Its name; none like a number."`
+	Name string `arg:"" optional:"" name:"NAME" help:"Its name, which can't be a number."`
 }
 
 // Run makes the tag.
@@ -31,7 +31,7 @@ func (c *TagNew) Run(ctx context.Context, e *cli.Env) error {
 
 // TagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type TagSet struct {
-	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any of their forms, and last the tag, by id or name."`
+	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any form, followed by the tag, by id or name."`
 	cli.ChangeFlags
 }
 

@@ -11,9 +11,9 @@ import (
 
 // Add is `machine add ADDR CLASS`; several addresses may stand before the class.
 type Add struct {
-	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"The machine, or several, and the class that they join."`
-	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs it may run at once; 1 by default, and for a machine of the pool what it has."`
-	Until lifetime `name:"until" placeholder:"DURATION" help:"It expires after this long: drained before, gone after."`
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"One or more machines, followed by the class they join."`
+	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs the machine runs at once; 1 by default, or what it already has."`
+	Until lifetime `name:"until" placeholder:"DURATION" help:"Remove the machine after this long; it takes no jobs that would run longer."`
 	resourceFlag
 }
 

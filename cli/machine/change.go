@@ -19,8 +19,8 @@ type toChange struct {
 
 // changeFlags are ChangeFlags in the words for machines.
 type changeFlags struct {
-	Yes    bool `name:"yes" short:"y" help:"Don't ask, however many machines there are, or jobs that run there."`
-	DryRun bool `name:"dry-run" help:"Show what would be changed, and change nothing."`
+	Yes    bool `name:"yes" short:"y" help:"Don't ask for confirmation."`
+	DryRun bool `name:"dry-run" help:"Show what would change, without changing it."`
 }
 
 // change does one thing to all of them.

@@ -12,7 +12,7 @@ import (
 
 // Check is `machine check`.
 type Check struct {
-	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m. They need not be in the pool."`
+	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m; they don't have to be in the pool."`
 	chosen
 }
 

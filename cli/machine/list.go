@@ -13,7 +13,7 @@ import (
 // Ls is `machine ls`.
 type Ls struct {
 	Addr  []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Only these."`
-	Class []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"Only those of a class. May be repeated."`
+	Class []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"Only the machines of a class (repeatable)."`
 }
 
 // Run lists the machines.

@@ -14,7 +14,7 @@ import (
 // chosen says which machines are meant: by address, class or file, or several of these.
 type chosen struct {
 	Machine []string `name:"machine" short:"m" sep:"none" placeholder:"ADDR" predictor:"machine" help:"A machine: [USER@]HOST[:PORT], an alias of the ssh config, or local[:NAME]. May be repeated."`
-	Class   []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"All machines of a class. May be repeated."`
+	Class   []string `name:"class" short:"c" sep:"none" placeholder:"CLASS" predictor:"class" help:"All machines of a class (repeatable)."`
 	File    []string `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
 }
 

@@ -12,20 +12,20 @@ import (
 
 // Setup is `machine setup … -- CMD…`: each argument is one command.
 type Setup struct {
-	Cmd []string `arg:"" optional:"" name:"CMD" sep:"none" beforedash:"machine" help:"The commands, each one argument, run in order on every machine."`
+	Cmd []string `arg:"" optional:"" name:"CMD" sep:"none" beforedash:"machine" help:"The commands, one per argument, which run in order on each machine."`
 
 	Machine  []string    `name:"machine" short:"m" sep:"none" placeholder:"ADDR" predictor:"machine" help:"A machine: [USER@]HOST[:PORT], an alias of the ssh config, or local[:NAME]. May be repeated."`
 	File     []string    `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
-	Existing bool        `name:"existing" short:"e" help:"Set up again the machines that class -c has now."`
-	Class    string      `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that they join when all has succeeded."`
-	Slots    int         `name:"slots" placeholder:"N" help:"How many jobs each may run at once; 1 by default, and for machines of the pool what they have."`
-	Timeout  cli.Minutes `name:"timeout" placeholder:"DURATION" help:"Fail when all commands together take longer: minutes, or 30s, 2h30m."`
-	Stagger  cli.Seconds `name:"stagger" placeholder:"SECONDS" help:"Begin with each machine so much later than with the one before it."`
-	Parallel int         `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others go on working until it is their turn."`
-	Notify   bool        `name:"notify" help:"Tell when a machine's setup has ended."`
-	Verify   string      `name:"verify" placeholder:"CMD" help:"A last command that must exit with 0 before the machine joins."`
-	Until    lifetime    `name:"until" placeholder:"DURATION" help:"The machines expire after this long: drained before, gone after."`
-	Retries  int         `name:"retries" default:"0" placeholder:"N" help:"Run a command that failed again, N times at most."`
+	Existing bool        `name:"existing" short:"e" help:"Set up the machines that are in class -c now, again."`
+	Class    string      `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that machines join when everything has succeeded."`
+	Slots    int         `name:"slots" placeholder:"N" help:"How many jobs each machine runs at once; 1 by default, or what the machine already has."`
+	Timeout  cli.Minutes `name:"timeout" placeholder:"DURATION" help:"Fail if all commands together take longer than this: minutes, or 30s, 2h30m."`
+	Stagger  cli.Seconds `name:"stagger" placeholder:"SECONDS" help:"Wait this long between starting one machine and the next."`
+	Parallel int         `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others keep working until it is their turn."`
+	Notify   bool        `name:"notify" help:"Notify when a machine's setup ends."`
+	Verify   string      `name:"verify" placeholder:"CMD" help:"Run this command last; the machine joins its class only if it exits with 0."`
+	Until    lifetime    `name:"until" placeholder:"DURATION" help:"Remove the machines after this long; they take no jobs that would run longer."`
+	Retries  int         `name:"retries" default:"0" placeholder:"N" help:"Retry a command that failed, at most N times."`
 	resourceFlag
 	Reboot bool `name:"reboot" help:"The machine reboots after the commands; --verify waits until it is back."`
 }

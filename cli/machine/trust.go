@@ -14,7 +14,7 @@ import (
 type Trust struct {
 	Addr []string `arg:"" optional:"" name:"ADDR" sep:"none" predictor:"machine" help:"Machines, as with -m."`
 	chosen
-	Yes bool `name:"yes" short:"y" help:"Record whatever they present, without asking: for a pool that is imaged anew each night."`
+	Yes bool `name:"yes" short:"y" help:"Record any key without asking, for pools that are reimaged every night."`
 }
 
 // Run shows the keys, and records those that the user confirms: exactly the ones that were shown.

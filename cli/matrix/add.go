@@ -13,27 +13,27 @@ const defaultRetries = 3
 
 // Add is `matrix add CLASS CMD CP_PATH KEY=V1,V2…`.
 type Add struct {
-	Class  string   `arg:"" name:"CLASS" predictor:"class" help:"The class of machines that may run it."`
-	Cmd    string   `arg:"" name:"CMD" help:"The command line, with {KEY} for the values."`
-	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where the daemon's host keeps the results; may have {KEY}s, too."`
-	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5), @FILE for its lines; \\, or quotes for a comma in a value."`
+	Class  string   `arg:"" name:"CLASS" predictor:"class" help:"The class of machines to run it on."`
+	Cmd    string   `arg:"" name:"CMD" help:"The command line, in which {KEY} stands for a value."`
+	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where to keep the results on the daemon's host; may contain {KEY}."`
+	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5) or @FILE for the lines of a file. Write \\, or use quotes for a comma in a value."`
 
 	sweepFlags
 	job.CodeFlag
 	job.ShapeFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
-	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job when it runs longer: minutes, or 30s, 2h30m, 1d."`
-	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Run a failed job again, N times at most: 3 by default, -1 is without limit."`
-	Notify      bool          `name:"notify" help:"Tell when it has ended."`
-	Name        string        `name:"name" placeholder:"NAME" help:"A name for it. When a matrix of this name is there, only cells run that it lacks, or that failed or were lost."`
-	Tag         string        `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put its jobs under a tag, by id or name; a new name makes the tag."`
-	Hold        bool          `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
-	Priority    int           `name:"priority" placeholder:"N" help:"Higher ones of a class start first; 0 by default."`
-	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set a variable of the jobs' environment. May be repeated."`
-	Flat        bool          `name:"flat" help:"Put the results straight into CP_PATH, not into CP_PATH/JID."`
-	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each stream of a job, as 500M."`
-	Metrics     string        `name:"metrics" placeholder:"FILE" help:"The jobs leave their numbers in this file among their results, CSV or JSON: 'matrix table' and 'plot' take them from there."`
-	DryRun      bool          `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
+	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job that runs longer than this: minutes, or 30s, 2h30m, 1d."`
+	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry a failed job at most N times (3 by default; -1 for no limit)."`
+	Notify      bool          `name:"notify" help:"Notify when it ends."`
+	Name        string        `name:"name" placeholder:"NAME" help:"Name the matrix. If one of this name exists, only the cells it lacks, and those that failed or were lost, are run."`
+	Tag         string        `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put the jobs under a tag, by id or name; a new name creates the tag."`
+	Hold        bool          `name:"hold" help:"Submit the matrix held; 'matrix unhold' releases it."`
+	Priority    int           `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class (0 by default)."`
+	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the jobs (repeatable)."`
+	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
+	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr, such as 500M."`
+	Metrics     string        `name:"metrics" placeholder:"FILE" help:"A file (CSV or JSON) in each job's results from which 'matrix table' and 'plot' read its numbers."`
+	DryRun      bool          `name:"dry-run" help:"Show what would be submitted, without submitting it."`
 }
 
 // Run submits the matrix.

@@ -23,11 +23,11 @@ import (
 type Apply struct {
 	File string `arg:"" name:"FILE" predictor:"file" help:"The experiment, as YAML; - reads it from stdin. Its paths are relative to it."`
 
-	Name   string `name:"name" placeholder:"NAME" help:"Instead of the name in the file, or the file's own."`
-	Class  string `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Instead of the class in the file."`
-	Hold   bool   `name:"hold" help:"Submit it held: 'matrix unhold' lets it start."`
-	Setup  bool   `name:"setup" help:"Run the file's setup on every machine of the class, also on those where it has run."`
-	DryRun bool   `name:"dry-run" help:"Show what would be submitted, and submit nothing."`
+	Name   string `name:"name" placeholder:"NAME" help:"Use this name instead of the one in the file or the file's own."`
+	Class  string `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Use this class instead of the one in the file."`
+	Hold   bool   `name:"hold" help:"Submit the matrix held; 'matrix unhold' releases it."`
+	Setup  bool   `name:"setup" help:"Run the file's setup on every machine of the class, even where it has run before."`
+	DryRun bool   `name:"dry-run" help:"Show what would be submitted, without submitting it."`
 }
 
 // Run submits the experiment, or what is missing of it.

@@ -52,8 +52,8 @@ type Rerun struct {
 	toChange
 	Failed bool   `name:"failed" xor:"which" help:"Only the cells that failed or were lost."`
 	Lost   bool   `name:"lost" xor:"which" help:"Only the cells that were lost."`
-	All    bool   `name:"all" xor:"which" help:"All cells that have ended, which is the default."`
-	Where  string `name:"where" placeholder:"CONDITION" help:"Of these only the cells for which this holds, as 'A<B' or 'MODE!=slow && REPEAT==0'."`
+	All    bool   `name:"all" xor:"which" help:"Rerun all cells that have ended (the default)."`
+	Where  string `name:"where" placeholder:"CONDITION" help:"Only the cells for which this holds, such as 'A<B' or 'MODE!=slow && REPEAT==0'."`
 }
 
 // Run runs cells again.

@@ -15,8 +15,8 @@ import (
 // sweepSource says which numbers of which cells a table or a plot is about.
 type sweepSource struct {
 	Matrix  string   `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
-	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, as 'A<B' or 'MODE!=slow'. May be repeated."`
-	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also take metrics from this file among each job's results, CSV or JSON; by default the one that the matrix names."`
+	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, such as 'A<B' or 'MODE!=slow' (repeatable)."`
+	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also read metrics from this file (CSV or JSON) in each job's results; defaults to the file that the matrix names."`
 }
 
 // load fetches the cells, and says what is wrong with their metrics.

@@ -11,12 +11,12 @@ import (
 
 // sweepFlags make a grid that is more than a product of values.
 type sweepFlags struct {
-	Zip     []string `name:"zip" sep:"none" placeholder:"A,B" help:"These variables vary together: the first values of each, the second ones, … May be repeated."`
-	Exclude []string `name:"exclude" sep:"none" placeholder:"A=V,B=V" help:"Leave out the cells with these values. May be repeated."`
-	Include []string `name:"include" sep:"none" placeholder:"A=V,B=V" help:"Also the cells with these values; a variable that isn't named takes all of its own. May be repeated."`
-	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, as 'A<B' or 'A*B<=64 && MODE!=slow'. May be repeated."`
-	Order   string   `name:"order" enum:"product,random,repeats-last" default:"product" placeholder:"ORDER" help:"The order of the cells: product, random, or repeats-last, by which a first answer over the whole grid comes early."`
-	Seed    uint64   `name:"seed" placeholder:"N" help:"From which {SEED} follows in each repeat, and the random order; 0 by default."`
+	Zip     []string `name:"zip" sep:"none" placeholder:"A,B" help:"Vary these variables together: the first values of each, then the second, and so on (repeatable)."`
+	Exclude []string `name:"exclude" sep:"none" placeholder:"A=V,B=V" help:"Leave out the cells with these values (repeatable)."`
+	Include []string `name:"include" sep:"none" placeholder:"A=V,B=V" help:"Also include the cells with these values; variables you don't name take all of theirs (repeatable)."`
+	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, such as 'A<B' or 'A*B<=64 && MODE!=slow' (repeatable)."`
+	Order   string   `name:"order" enum:"product,random,repeats-last" default:"product" placeholder:"ORDER" help:"The order of the cells: product, random, or repeats-last, which covers the whole grid once before it repeats."`
+	Seed    uint64   `name:"seed" placeholder:"N" help:"Derive {SEED} of each repeat, and the random order, from this number (0 by default)."`
 }
 
 // spec is the sweep that the flags and the KEY=V1,V2 words describe.

@@ -12,9 +12,9 @@ import (
 
 // Events is `events`.
 type Events struct {
-	Since  *uint64 `name:"since" placeholder:"CURSOR" help:"Print what came after this cursor; without it, what comes from now on. 0 is all that is kept."`
-	Number int     `name:"number" short:"n" default:"0" placeholder:"N" help:"End after N events; 0 goes on."`
-	NoWait bool    `name:"no-wait" help:"Print what there is, and end."`
+	Since  *uint64 `name:"since" placeholder:"CURSOR" help:"Print events after this cursor; without it, only new ones. 0 prints all that are kept."`
+	Number int     `name:"number" short:"n" default:"0" placeholder:"N" help:"Exit after N events; 0 means never."`
+	NoWait bool    `name:"no-wait" help:"Print the events there are and exit."`
 }
 
 // Run prints events as they become durable, until it is interrupted.

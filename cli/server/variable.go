@@ -31,8 +31,8 @@ func (c *VarLs) Run(ctx context.Context, e *cli.Env) error {
 // VarSet is `var set NAME VALUE`.
 type VarSet struct {
 	Name   string `arg:"" name:"NAME" predictor:"var" help:"Its name."`
-	Value  string `arg:"" name:"VALUE" help:"Its value; - asks for it on a terminal without showing it, or reads it from stdin."`
-	Secret bool   `name:"secret" help:"Never list, log or show the value. SLACK_API always is one."`
+	Value  string `arg:"" name:"VALUE" help:"Its value; - asks for it without echo on a terminal, or reads it from stdin."`
+	Secret bool   `name:"secret" help:"Never list, log or show the value. SLACK_API is always secret."`
 }
 
 // Run sets the variable.
