@@ -36,4 +36,4 @@ torture: deps
 	.ci/torture $(DURATION)
 
 clean:
-	rm -f jobserver
+	rm -rf jobserver slim/*.gz dist

@@ -23,7 +23,7 @@ var mayEnter = map[string]string{
 	"cli/server":  "cli cli/show api live top view version web",
 
 	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
-		"sched/statepb snapshot ssh version",
+		"sched/statepb slim snapshot ssh version",
 	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
 	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline view",
 	"daemon/wire":    "api sched sched/statepb stats",
@@ -51,7 +51,7 @@ var mayNotReach = map[string]string{
 }
 
 // besideThePlan are no rooms: programs beside the main one, and what only tests use.
-const besideThePlan = "bench daemontest ssh/sshtest sched/statepb/gen"
+const besideThePlan = "bench daemontest release slim/program ssh/sshtest sched/statepb/gen"
 
 // TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.
 func TestRooms(t *testing.T) {

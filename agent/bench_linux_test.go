@@ -16,7 +16,7 @@ import (
 func benchMachine(b *testing.B) *machine {
 	m := newMachine(b)
 	m.exe = filepath.Join(b.TempDir(), "program")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", m.exe, "./testdata/program")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", m.exe, "jobserver/slim/program")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	must(b, build.Run())

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	program = filepath.Join(dir, "jobserver")
-	build := exec.Command("go", "build", "-o", program, "./testdata/jobserver")
+	build := exec.Command("go", "build", "-o", program, "jobserver/slim/program")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the agent: %v\n%s", err, out)
