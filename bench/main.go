@@ -82,7 +82,7 @@ func run(ctx context.Context, o options, times int, document string, words []str
 		chosen = slices.DeleteFunc(chosen, func(l line) bool { return !slices.Contains(wanted, l.number) })
 	}
 	if o.binary == "" {
-		if o.binary, err = daemontest.Build(); err != nil {
+		if o.binary, err = daemontest.Build("slim"); err != nil {
 			return err
 		}
 		defer daemontest.Cleanup()

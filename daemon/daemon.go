@@ -27,6 +27,7 @@ import (
 	"jobserver/logging"
 	"jobserver/notify"
 	"jobserver/sched"
+	"jobserver/slim"
 	"jobserver/snapshot"
 	"jobserver/version"
 )
@@ -115,6 +116,7 @@ func (d *daemon) build(state *sched.State) error {
 	sshOptions.Logger = fleetLog
 	d.fleet, err = fleet.New(fleet.Options{
 		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
+		Slim:   slim.Agents(),
 		SSH:    sshOptions,
 		MaxLog: c.MaxLog, MinFree: c.MinFree,
 		Report: func(o sched.Outcome) { d.loop.Report(o) },

@@ -19,7 +19,7 @@ import (
 // what varies comes in-band, as lines of standard input. Within the single quotes stands nothing that any
 // shell (sh, fish, csh) would look at: no single quote, no backslash, no exclamation mark, no newline; and
 // since some csh take no word of more than 1,024 bytes, they are short. They need no more than a POSIX shell
-// with cat, chmod, mkdir and mv.
+// with cat, chmod, mkdir and mv; with gzip less is sent.
 const (
 	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes the agent
 	// if a binary of that hash is in one of the candidate roots. A directory that isn't ours is none: in
@@ -37,7 +37,8 @@ const (
 		`echo; for d in "$R" "$a" "$b" "$c"; do t=$d/bin/.try-$w; if [ -z "$d" ]; then continue; fi; ` +
 		`if mkdir -p "$d/bin" && [ -O "$d" ] && echo : >"$t" && chmod 700 "$t"; then ` +
 		`if "$t"; then echo jobserver-root ok "$d"; else echo jobserver-root noexec "$d"; fi; rm -f "$t"; ` +
-		`else echo jobserver-root unwritable "$d"; fi; done; echo jobserver-end'`
+		`else echo jobserver-root unwritable "$d"; fi; done; ` +
+		`if command -v gzip >/dev/null; then echo jobserver-gzip; fi; echo jobserver-end'`
 
 	rootCandidates = `u=$UID; if [ -z "$u" ]; then while read -r k v x; do if [ "$k" = Uid: ]; then u=$v; fi; ` +
 		`done </proc/self/status; fi; a=; if [ "$XDG_STATE_HOME" ]; then a=$XDG_STATE_HOME/jobserver; fi; ` +
@@ -46,6 +47,9 @@ const (
 	// uploadCommand reads a path, and then the file's content up to the end. A connection that is cut ends the
 	// content too, hence the name is only given by the next command.
 	uploadCommand = `sh -c 'umask 077; IFS= read -r t; cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`
+
+	// unpackCommand is uploadCommand for compressed content. gzip checks length and checksum.
+	unpackCommand = `sh -c 'umask 077; IFS= read -r t; gzip -dc >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`
 
 	// placeCommand reads a path and the name that it is moved to.
 	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`
@@ -187,15 +191,14 @@ func answer(said, word string) (rest string, ok bool) {
 
 // install sends a binary to the first root that can hold it.
 func (in *installer) install(ctx context.Context, b *build, root string) error {
-	dir, err := in.probe(ctx, root)
+	dir, unpacks, err := in.probe(ctx, root)
 	if err != nil {
 		return err
 	}
 	name := dir + "/bin/jobserver-" + b.hash
 	temp := dir + "/bin/.new-" + in.unique
-	content := io.MultiReader(strings.NewReader(temp+"\n"), b.content())
-	if said, err := in.run(ctx, uploadCommand, content); err != nil || !answered(said, "jobserver-got") {
-		return fmt.Errorf("send the agent (%d bytes) to %s: %w", b.size, temp, in.reason(err))
+	if err := in.send(ctx, b, temp, unpacks); err != nil {
+		return err
 	}
 	said, err := in.run(ctx, placeCommand, strings.NewReader(temp+"\n"+name+"\n"))
 	if err != nil || !answered(said, "jobserver-placed") {
@@ -204,11 +207,38 @@ func (in *installer) install(ctx context.Context, b *build, root string) error {
 	return nil
 }
 
-// probe finds the first root where a program can be written and run.
-func (in *installer) probe(ctx context.Context, root string) (string, error) {
+// send writes a binary to a file of the machine: compressed if there is what unpacks it, and as it is if that has
+// failed on a connection that lives. A gzip may be there and not work.
+func (in *installer) send(ctx context.Context, b *build, path string, unpacks bool) error {
+	if unpacks {
+		if packed, err := b.gzip(); err == nil {
+			input := io.MultiReader(strings.NewReader(path+"\n"), bytes.NewReader(packed))
+			said, err := in.run(ctx, unpackCommand, input)
+			if err == nil && answered(said, "jobserver-got") {
+				return nil
+			}
+			if ctx.Err() != nil || in.conn.Err() != nil {
+				return fmt.Errorf("send the agent (%d bytes compressed) to %s: %w", len(packed), path, in.reason(err))
+			}
+		}
+	}
+	content, err := b.content()
+	if err != nil {
+		return fmt.Errorf("read the agent: %w", err)
+	}
+	said, err := in.run(ctx, uploadCommand, io.MultiReader(strings.NewReader(path+"\n"), content))
+	if err != nil || !answered(said, "jobserver-got") {
+		return fmt.Errorf("send the agent (%d bytes) to %s: %w", b.size, path, in.reason(err))
+	}
+	return nil
+}
+
+// probe finds the first root where a program can be written and run, and whether the machine has
+// gzip.
+func (in *installer) probe(ctx context.Context, root string) (dir string, unpacks bool, err error) {
 	said, err := in.run(ctx, probeCommand, strings.NewReader(root+"\n"+in.unique+"\n"))
 	if err != nil {
-		return "", fmt.Errorf("look for a place for the agent: %w", in.reason(err))
+		return "", false, fmt.Errorf("look for a place for the agent: %w", in.reason(err))
 	}
 	var tried []string
 	noexec := 0
@@ -219,7 +249,7 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 		}
 		switch status, dir, _ := strings.Cut(rest, " "); status {
 		case "ok":
-			return dir, nil
+			return dir, answered(said, "jobserver-gzip"), nil
 		case "noexec":
 			noexec++
 			tried = append(tried, dir+" is mounted noexec")
@@ -229,9 +259,9 @@ func (in *installer) probe(ctx context.Context, root string) (string, error) {
 	}
 	reason, advice := "no place for the agent: "+strings.Join(tried, ", "), "set XDG_STATE_HOME on the machine to a local directory that allows programs"
 	if noexec == 0 || noexec < len(tried) { // a disk may be full for a moment, or a home not mounted yet
-		return "", errors.New(reason + "; if that doesn't change by itself, " + advice)
+		return "", false, errors.New(reason + "; if that doesn't change by itself, " + advice)
 	}
-	return "", &installError{Reason: reason, Advice: advice}
+	return "", false, &installError{Reason: reason, Advice: advice}
 }
 
 // inputWindow is how much input a machine takes ahead, in bytes: a channel's window. Nothing says when that has arrived.

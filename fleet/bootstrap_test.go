@@ -32,9 +32,17 @@ func lookPath(t *testing.T, name string) string {
 // tool puts a program of the test's own first in a machine's PATH.
 func tool(t *testing.T, name, script string) sshtest.Option {
 	t.Helper()
+	return toolbox(t, map[string]string{name: script})
+}
+
+// toolbox is tool for several.
+func toolbox(t *testing.T, scripts map[string]string) sshtest.Option {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-		t.Fatal(err)
+	for name, script := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return sshtest.Env("PATH=" + dir + ":" + os.Getenv("PATH"))
 }
@@ -48,7 +56,7 @@ func varTmp(t *testing.T) string {
 		t.Cleanup(func() { os.RemoveAll(dir) })
 		return dir
 	}
-	b, err := newBuilds(program, "").own()
+	b, err := newBuilds(program, "", nil).own()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +78,12 @@ func TestNoAgent(t *testing.T) {
 		"no build for it": {
 			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo Linux aarch64") },
 			change: func(o *Options) { o.Builds = "/builds" },
-			reason: "/builds/jobserver-linux-arm64", hint: "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /builds/jobserver-linux-arm64",
+			reason: "/builds/jobserver-linux-arm64",
+			hint:   "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /builds/jobserver-linux-arm64 ./slim/program",
+		},
+		"another system": {
+			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo FreeBSD amd64") },
+			reason: "no agent for freebsd/amd64: only Linux can be a machine", hint: "take the machine out",
 		},
 		"no name": {
 			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo 'Linux ../../$(reboot)'") },
@@ -168,19 +181,28 @@ func TestInstallFails(t *testing.T) {
 // A machine may stop in the middle of an installation, and its connection live.
 func TestInstallHangs(t *testing.T) {
 	varTmp(t)
-	for name, want := range map[string]string{"mkdir": "look for a place", "cat": "send the agent", "mv": "rename the agent"} {
+	for name, c := range map[string]struct{ hangs, want string }{
+		"mkdir": {"mkdir", "look for a place"},
+		"gzip":  {"gzip", "bytes compressed) to "},
+		"cat":   {"cat", "bytes) to "},
+		"mv":    {"mv", "rename the agent"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			m := sshtest.Start(t, tool(t, name, "exec sleep 100"))
+			tools := map[string]string{c.hangs: "exec sleep 100"}
+			if name == "cat" {
+				tools["gzip"] = "exit 1"
+			}
+			m := sshtest.Start(t, toolbox(t, tools))
 			conn, err := ssh.NewDialer(ssh.Options{ConfigFile: m.ConfigFile}).Dial(t.Context(), m.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			builds := newBuilds(program, "")
+			builds := newBuilds(program, "", nil)
 			defer builds.close()
 			in := &installer{conn: conn, builds: builds, unique: "x", patience: 2 * time.Second}
 			_, err = in.start(t.Context(), "")
-			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing was heard from the machine for 2s") {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "nothing was heard from the machine for 2s") {
 				t.Errorf("the error is %v", err)
 			}
 		})

@@ -55,7 +55,7 @@ func New(opt Options) (*Fleet, error) {
 	return &Fleet{
 		opt:      opt,
 		dialer:   ssh.NewDialer(opt.SSH),
-		builds:   newBuilds(opt.Binary, opt.Builds),
+		builds:   newBuilds(opt.Binary, opt.Builds, opt.Slim),
 		logs:     newLogKeeper(opt.LogDir, opt.SyncEvery, opt.Log),
 		copies:   semaphore.NewWeighted(int64(opt.Copies)),
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry},

@@ -107,23 +107,11 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 	if err := os.MkdirAll(f.opt.LocalRoot, 0o700); err != nil {
 		return fmt.Errorf("make the root of local runs: %w", err)
 	}
-	cmd := exec.Command(f.opt.Binary, "agent", "--root", f.opt.LocalRoot)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second
-	var stderr lastWords
-	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
+	stderr := &lastWords{}
+	cmd, stream, err := f.startLocal(stderr)
 	if err != nil {
 		return fmt.Errorf("start the agent of this host: %w", err)
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("start the agent of this host: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the agent of this host: %w", err)
-	}
-	stream := pipes{stdout, stdin}
 	l.cut, l.end = func() { stream.Close() }, func() { waitChild(cmd) }
 	ctx, cancel := f.limited(ctx)
 	defer cancel()
@@ -135,6 +123,41 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 		return err
 	}
 	return nil
+}
+
+// startLocal starts the slim agent, or the daemon's own program when there is none, or no place where it could be
+// unpacked and run: a full disk of this host doesn't keep its jobs from being followed.
+func (f *Fleet) startLocal(stderr io.Writer) (*exec.Cmd, pipes, error) {
+	slim, err := f.builds.unpack(f.opt.LocalRoot)
+	if err == nil && slim != "" {
+		cmd, stream, startErr := startAgent(slim, f.opt.LocalRoot, stderr)
+		if err = startErr; err == nil {
+			return cmd, stream, nil
+		}
+	}
+	if err != nil {
+		f.opt.Log.Warn("the slim agent of this host can't be used; the program itself takes its place", "err", err)
+	}
+	return startAgent(f.opt.Binary, f.opt.LocalRoot, stderr)
+}
+
+func startAgent(program, root string, stderr io.Writer) (*exec.Cmd, pipes, error) {
+	cmd := exec.Command(program, "agent", "--root", root)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second
+	cmd.Stderr = stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, pipes{}, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, pipes{}, errors.Join(err, stdin.Close())
+	}
+	if err := cmd.Start(); err != nil { // it has closed both
+		return nil, pipes{}, err
+	}
+	return cmd, pipes{stdout, stdin}, nil
 }
 
 // waitChild reaps an agent whose input was closed; one that doesn't end by itself is killed.

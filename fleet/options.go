@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -17,8 +18,11 @@ type Options struct {
 	StateDir string
 	LogDir   string // see sched.LogPath
 
-	// Binary is the daemon's own executable. It is sent to
-	// machines of its kind, and runs as the agent of this host.
+	// Slim are the agents that the program has inside, compressed: jobserver-<GOOS>-<GOARCH>.gz. They are what
+	// is sent to machines, and runs on this host; nil if there are none.
+	Slim fs.FS
+	// Binary is the daemon's own executable. Where there is no slim agent for machines of its kind it is sent to
+	// them, and runs as the agent of this host.
 	Binary string
 	// Builds is the directory with builds for other kinds of machines, named jobserver-<GOOS>-<GOARCH>; the
 	// directory of Binary if empty.

@@ -1,0 +1,132 @@
+package fleet
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"jobserver/agent"
+	"jobserver/sched"
+	"jobserver/ssh/sshtest"
+)
+
+// arm64 are the first bytes of its programs, and which of their bits count: binfmt_misc's magic and
+// mask.
+const arm64 = `:jobserver-arm64:M::` +
+	`\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:` +
+	`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:`
+
+// emulateARM64 lets this host run programs for arm64 while the test lasts, where the kernel allows
+// that; it tells whether it does.
+func emulateARM64(t *testing.T, qemu string) bool {
+	t.Helper()
+	const dir = "/proc/sys/fs/binfmt_misc"
+	if os.Geteuid() != 0 {
+		return false
+	}
+	if _, err := os.Stat(dir + "/register"); err != nil {
+		if out, err := exec.Command("mount", "-t", "binfmt_misc", "none", dir).
+			CombinedOutput(); err != nil {
+			t.Logf("%v: %s", err, out)
+			return false
+		}
+		unmount(t, dir)
+	}
+	if _, err := os.Stat(dir + "/jobserver-arm64"); err == nil {
+		return true // another test's
+	}
+	if err := os.WriteFile(dir+"/register", []byte(arm64+qemu+":"), 0o200); err != nil {
+		t.Log(err)
+		return false
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(dir+"/jobserver-arm64", []byte("-1"), 0o200); err != nil {
+			t.Error(err)
+		}
+	})
+	return true
+}
+
+// TestMixedPool has machines of two kinds, and nothing on the host but what a release has inside.
+// The second is arm64 by what it says and runs. It answers, but runs nothing: qemu-user has no
+// subreapers (prctl(2), PR_SET_CHILD_SUBREAPER), and a supervisor does nothing without.
+func TestMixedPool(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-aarch64")
+	if err != nil {
+		t.Fatalf("%v: install qemu-user", err)
+	}
+	dir := t.TempDir()
+	foreign := filepath.Join(dir, "jobserver-arm64")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", foreign, "jobserver/slim/program")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if !emulateARM64(t, qemu) {
+		// Without its kernel's help nothing it starts can be an arm64 program; that it speaks can
+		// be seen.
+		testForeignAgent(t, qemu, foreign)
+		return
+	}
+	agents := slimAgents(t).(fstest.MapFS)
+	agents["jobserver-linux-arm64.gz"] = &fstest.MapFile{Data: packed(t, foreign)}
+
+	client, err := sshtest.NewClient(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("here"))
+	there := sshtest.Start(
+		t,
+		sshtest.Shared(client),
+		sshtest.Named("there"),
+		tool(t, "uname", "echo Linux aarch64"),
+	)
+	h := newHost(t, here, func(o *Options) { o.Binary, o.Slim = "/nowhere/jobserver", agents })
+	for jid, m := range map[uint64]*sshtest.Machine{1: here, 2: there} {
+		want := map[uint64]string{1: runtime.GOARCH, 2: "arm64"}[jid]
+		c := h.connected(m.Name)
+		if c.Facts.Arch != want {
+			t.Errorf("the agent of %s is one for %s, not %s", m.Name, c.Facts.Arch, want)
+		}
+		got, err := h.Check(t.Context(), m.Name)
+		if err != nil || got.Facts.Arch != want || got.Vitals.FreeBytes == 0 {
+			t.Errorf("the check of %s found %+v, %v", m.Name, got, err)
+		}
+		r := job(m.Name, jid, "echo out; exit 3")
+		h.Start(r)
+		if want == runtime.GOARCH {
+			h.ends(r, "out\n")
+			continue
+		}
+		refused := await(h, func(o sched.NotStarted) bool { return o.Ref.Job == jid })
+		if !strings.Contains(refused.Reason, "the supervisor did not answer") {
+			t.Errorf("%s: %s", m.Name, refused.Reason)
+		}
+	}
+}
+
+// testForeignAgent greets an agent that an emulator runs.
+func testForeignAgent(t *testing.T, qemu, program string) {
+	wrapper := filepath.Join(t.TempDir(), "agent")
+	write(t, wrapper, "#!/bin/sh\nexec "+qemu+" "+program+" \"$@\"\n")
+	cmd, stream, err := startAgent(wrapper, t.TempDir(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := agent.Connect(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := c.Facts(t.Context()); err != nil || f.Arch != "arm64" {
+		t.Errorf("it is %+v, %v", f, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	waitChild(cmd)
+}
