@@ -87,13 +87,13 @@ func (a *agent) findCode(hash string) (codeReply, error) {
 		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) && i > 1 {
 			break // the first may have been removed while others are there
 		}
-		changed, err := checkSeal(dir)
+		found, err := checkSeal(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // not there, or not sealed
 		case err != nil:
 			return codeReply{}, fmt.Errorf("look at the code: %w", err)
-		case changed != "":
-			reply.Changed = changed
+		case found.changed != "":
+			reply.Changed = found.changed
 		default:
 			reply.Dir = filepath.Join(dir, codeFiles)
 			now := time.Now()

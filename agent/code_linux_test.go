@@ -111,16 +111,25 @@ func TestWrittenCode(t *testing.T) {
 		touch   string
 		changed string
 	}{
-		"nothing":     {"true", ""},
-		"a new file":  {"mkdir a/__pycache__", ""},
-		"written":     {"echo more >> a/f", "a/f"},
-		"the same":    {"cp a/f x && cat x > a/f", "a/f"},
-		"other mode":  {"chmod 777 a/g", "a/g"},
-		"removed":     {"rm -f a/g", "a/g"},
-		"replaced":    {"rm -f a/g && mkdir a/g", "a/g"},
-		"moved":       {"mv a b", "a/f"},
-		"moved aside": {"mv a b && echo > a", "a/f"},
-		"unsealed":    {"echo > ../seal", "seal"},
+		"nothing":  {"true", ""},
+		"caches":   {"mkdir a/__pycache__ __pycache__; echo x > a/__pycache__/f.pyc", ""},
+		"written":  {"chmod u+w a/f; echo more >> a/f", "a/f"},
+		"the same": {"chmod u+w a/f; cp a/f x && cat x > a/f; rm x", "a/f"},
+		"time restored": {"touch -r a/f t; chmod u+w a/f; tr a-z A-Z < a/f > x; cat x > a/f; chmod a-w a/f;" +
+			" touch -r t a/f; rm t x", "a/f"},
+		"swapped":      {"cp -p a/f x; mv -f x a/f", "a/f"},
+		"a module":     {"mkdir helper; echo > helper/__init__.py", "helper"},
+		"a file":       {"echo > a/new", "a/new"},
+		"a namespace":  {"mkdir a/helper", "a/helper"},
+		"sourceless":   {"echo > a/h.pyc", "a/h.pyc"},
+		"no directory": {"echo > __pycache__", "__pycache__"},
+		"a link":       {"ln -s / a/__pycache__", "a/__pycache__"},
+		"other mode":   {"chmod 777 a/g", "a/g"},
+		"removed":      {"rm -f a/g", "a/g"},
+		"replaced":     {"rm -f a/g && mkdir a/g", "a/g"},
+		"moved":        {"mv a b", "a/f"},
+		"moved aside":  {"mv a b && echo > a", "a/f"},
+		"unsealed":     {"echo > ../seal", "seal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &agent{root: t.TempDir()}
@@ -129,7 +138,7 @@ func TestWrittenCode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			job := exec.Command("sh", "-c", "chmod u+w . a a/*; "+c.touch+"; chmod a-w a/f a/g; true")
+			job := exec.Command("sh", "-c", "chmod u+w . a; "+c.touch+"; true")
 			job.Dir = first.Dir
 			if out, err := job.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)

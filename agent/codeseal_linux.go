@@ -10,48 +10,96 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A seal is a file with a line for each file of a copy of code: its mode, its size in bytes, when it was written, in
-// nanoseconds since 1970, and its name. It finds what jobs write by accident; who restores a file's time isn't seen.
-const sealHead = "jobserver seal 1"
+// A seal is a file with a line for each file of a copy of code: its mode, its size in bytes, when it was written and when
+// it was changed, in nanoseconds since 1970, its inode, and its name. Whoever writes to a file and restores its time
+// changes the one that can't be set. A job of the same login can forge the seal itself: it finds what jobs do by
+// accident, or to code, not to us.
+const (
+	sealOfAnyFormat = "jobserver seal "
+	sealHead        = sealOfAnyFormat + "2"
+)
 
 func sealLine(name string, info fs.FileInfo) string {
-	return fmt.Sprintf("%o %d %d %s", uint32(info.Mode()), info.Size(), info.ModTime().UnixNano(), strconv.Quote(name))
+	st, _ := info.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%o %d %d %d %d %s", uint32(info.Mode()), info.Size(), info.ModTime().UnixNano(),
+		st.Ctim.Nano(), st.Ino, strconv.Quote(name))
 }
 
-// checkSeal names a file of a copy of code that isn't what it was when it was unpacked, or "". Files that came
-// since don't count: root's Python leaves its caches everywhere. The error is fs.ErrNotExist without a seal.
-func checkSeal(dir string) (changed string, err error) {
+// sealed is what a look at a copy of code has found.
+type sealed struct {
+	// changed is a file that isn't what it was when the code was unpacked, or that has come since; "" for none.
+	changed string
+	// caches: there are caches of Python, which root's jobs leave everywhere. They don't count as changes.
+	caches bool
+}
+
+// pythonCaches is the name of the directories in which Python keeps what it has compiled.
+const pythonCaches = "__pycache__"
+
+// checkSeal looks at a copy of code. The error is fs.ErrNotExist without a seal.
+func checkSeal(dir string) (found sealed, err error) {
 	f, err := os.Open(filepath.Join(dir, codeSeal))
 	if err != nil {
-		return "", err
+		return sealed{}, err
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	if !lines.Scan() || lines.Text() != sealHead {
-		return codeSeal, lines.Err()
+		if strings.HasPrefix(lines.Text(), sealOfAnyFormat) {
+			return sealed{}, fs.ErrNotExist // none that says enough
+		}
+		return sealed{changed: codeSeal}, lines.Err()
 	}
+	names := map[string]bool{".": true} // of files, and of the directories that they are in
 	for lines.Scan() {
 		_, quoted, ok := strings.Cut(lines.Text(), ` "`)
 		name, err := strconv.Unquote(`"` + quoted)
 		if !ok || err != nil {
-			return codeSeal, nil
+			return sealed{changed: codeSeal}, nil
 		}
 		info, err := os.Lstat(filepath.Join(dir, codeFiles, name))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			return name, nil
+			return sealed{changed: name}, nil
 		} else if err != nil {
-			return "", err
+			return sealed{}, err
 		}
 		if sealLine(name, info) != lines.Text() {
-			return name, nil
+			return sealed{changed: name}, nil
+		}
+		for at := name; !names[at]; at = filepath.Dir(at) {
+			names[at] = true
 		}
 	}
-	return "", lines.Err()
+	if err := lines.Err(); err != nil {
+		return sealed{}, err
+	}
+	return added(filepath.Join(dir, codeFiles), names)
+}
+
+// added looks for what isn't among the names.
+func added(root string, names map[string]bool) (found sealed, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		switch {
+		case err != nil || names[name]:
+			return err
+		case d.IsDir() && d.Name() == pythonCaches:
+			found.caches = true
+			return fs.SkipDir
+		}
+		found.changed = name
+		return fs.SkipAll
+	})
+	return found, err
 }
 
 // What is kept of code that no run has: the copies that were used last, so many and so many bytes of them. What
@@ -169,8 +217,11 @@ func copyOf(dir string) (codeCopy, error) {
 		return c, err
 	}
 	c.used = info.ModTime()
-	changed, err := checkSeal(dir)
-	c.written = changed != ""
+	found, err := checkSeal(dir)
+	if errors.Is(err, fs.ErrNotExist) { // of another format: nobody gets it any more
+		return codeCopy{dir: dir, used: c.used, bytes: c.bytes, written: true}, nil
+	}
+	c.written = found.changed != ""
 	return c, err
 }
 
@@ -202,4 +253,21 @@ func (a *agent) codeOf(dir string) (string, error) {
 	var spec specRecord
 	err = readRecord(filepath.Join(dir, fileRun), fileSpec, slotsSize, spec.lines)
 	return spec.Code, known(err)
+}
+
+// codeState looks at the code that a run was given, when it has ended.
+func (a *agent) codeState(id RunID) CodeState {
+	if id.Valid() != nil {
+		return CodeState{}
+	}
+	var spec specRecord
+	err := readRecord(filepath.Join(runDir(a.root, id), fileRun), fileSpec, slotsSize, spec.lines)
+	if err != nil || spec.Code == "" {
+		return CodeState{}
+	}
+	found, err := checkSeal(filepath.Dir(spec.Code))
+	if err != nil {
+		return CodeState{Looked: true, Changed: "(" + err.Error() + ")"}
+	}
+	return CodeState{Looked: true, Changed: found.changed, Caches: found.caches}
 }

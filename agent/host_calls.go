@@ -237,6 +237,7 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 		if _, err := c.call(patientFor(ctx, r.Patience), methodManifest, r.fields, all.part); err != nil {
 			return Manifest{}, err
 		}
+		r.CodeOf = RunID{}
 		if len(rest) == 0 {
 			return all.Manifest, nil
 		}
@@ -304,6 +305,10 @@ func (m *manifestReader) part(p []byte) error {
 	}
 	for _, e := range part.Entries {
 		m.entry(e)
+	}
+	if part.Code.Looked {
+		m.Code = part.Code
+		m.Code.Changed = m.Code.Changed[:min(len(m.Code.Changed), maxReason)]
 	}
 	m.Missing = append(m.Missing, part.Missing...)
 	m.Errors = append(m.Errors, part.Errors...)

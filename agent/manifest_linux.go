@@ -40,6 +40,11 @@ func (a *agent) manifest(ctx context.Context, r ManifestRequest, s *serving) err
 	m := manifester{ctx: ctx, request: r, named: map[string]string{}, send: func(m *Manifest) error {
 		return s.part(ctx, replyTo(m.fields))
 	}}
+	if m.part.Code = a.codeState(r.CodeOf); m.part.Code.Looked {
+		if err := m.grew(64); err != nil {
+			return err
+		}
+	}
 	for _, p := range r.Paths {
 		if err := m.path(base, p); err != nil {
 			return err

@@ -236,6 +236,7 @@ func (r *ManifestRequest) fields(c *coder) {
 	list(c, &r.Paths, func(c *coder, p *string) { c.string(p) })
 	number(c, &r.MaxFiles)
 	number(c, &r.MaxBytes)
+	nested(c, &r.CodeOf, runIDFields)
 }
 
 // fields carries a part of a manifest: the lists of all parts belong together.
@@ -257,6 +258,9 @@ func (m *Manifest) fields(c *coder) {
 		c.string(&e.Path)
 		c.string(&e.Reason)
 	})
+	c.bool(&m.Code.Looked)
+	c.string(&m.Code.Changed)
+	c.bool(&m.Code.Caches)
 }
 
 func (r *FetchRequest) fields(c *coder) {

@@ -16,6 +16,15 @@ type ManifestRequest struct {
 	MaxBytes int64 // likewise for the sum of sizes; 0: no limit
 
 	Patience time.Duration // the host's own: after this long without a word it is ErrStalled; 0: DefaultPatience
+
+	CodeOf RunID // also look at the code that this run was given; zero: don't
+}
+
+// CodeState is what has become of a run's code.
+type CodeState struct {
+	Looked  bool   // else nothing is known
+	Changed string // a file that isn't what was sent, or that was added; "" for none
+	Caches  bool   // jobs have left caches of Python in it, which don't count
 }
 
 // DefaultMaxFiles bounds a manifest, and with it the memory of both sides.
@@ -54,6 +63,7 @@ type Manifest struct {
 	Bytes   int64       // the sum of the files' sizes
 	Missing []string    // paths of the request that stand for nothing
 	Errors  []PathError // unreadable, special files, two results of one name
+	Code    CodeState   // of ManifestRequest.CodeOf
 }
 
 // FetchFile asks for a file's bytes from Offset on. Size and ModTime are the Entry's: they tell whether the

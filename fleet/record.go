@@ -214,7 +214,7 @@ func (t *transfer) record() *record {
 		Complete:      len(t.problems) == 0,
 		Problems:      t.allProblems(),
 	}
-	ref := &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step}
+	ref := attemptRef(j, a)
 	r.Logs = []recordLog{
 		{sched.LogPath(t.f.opt.LogDir, ref, false), a.OutLen, fmt.Sprintf("%08x", a.OutCrc)},
 		{sched.LogPath(t.f.opt.LogDir, ref, true), a.ErrLen, fmt.Sprintf("%08x", a.ErrCrc)},
@@ -242,6 +242,13 @@ func (t *transfer) record() *record {
 		r.Results = append(r.Results, result)
 	}
 	return r
+}
+
+// attemptRef is the run of an attempt.
+func attemptRef(j *statepb.Job, a *statepb.Attempt) *statepb.RunRef {
+	return &statepb.RunRef{
+		Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step, Token: a.Token, Driver: a.Driver,
+	}
 }
 
 func pairs(vars []*statepb.Var) []nameValue {

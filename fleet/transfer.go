@@ -242,6 +242,9 @@ func (t *transfer) list(ctx context.Context) error {
 		MaxFiles: max(opt.MaxFiles, 0),
 		MaxBytes: max(opt.MaxBytes, 0),
 	}
+	if t.c.Job.Code != nil {
+		request.CodeOf = t.f.runID(attemptRef(t.c.Job, t.c.Attempt))
+	}
 	if opt.MaxFiles < 0 {
 		request.MaxFiles = 1 << 30
 	}

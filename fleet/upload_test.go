@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -202,5 +203,43 @@ func TestCanceledBeforeItsCodeCame(t *testing.T) {
 	h.settled(&statepb.Obligation{Run: r.Ref})
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The record says which code a job ran, or that this isn't known.
+func TestRecordOfCode(t *testing.T) {
+	h := newHost(t, nil)
+	h.connected("local")
+	for i, test := range []struct{ name, command, want string }{
+		{"as it was submitted", "true", `{"hash":"HASH"}`},
+		{"caches", `cd "$JOBSERVER_CODE" && chmod u+w . && mkdir __pycache__`, `{"hash":"HASH","python_caches":true}`},
+		{
+			"written and hidden", `cd "$JOBSERVER_CODE" && touch -r f $JOBSERVER_SCRATCH/t && chmod u+w f &&` +
+				` echo 2 > f && chmod a-w f && touch -r $JOBSERVER_SCRATCH/t f`,
+			`{"submitted":"HASH","doubt":"when the job had ended, \"f\" was not what was submitted"}`,
+		},
+		{
+			"added to", `cd "$JOBSERVER_CODE" && chmod u+w . && mkdir helper`,
+			`{"submitted":"HASH","doubt":"when the job had ended, \"helper\" was not what was submitted"}`,
+		},
+	} {
+		jid := uint64(i + 1)
+		hash := h.keepCode("f", fmt.Sprint(i))
+		r := coded("local", jid, hash, test.command+`; cd $JOBSERVER_SCRATCH; echo x > o; echo "RESULTS: $PWD/o"`)
+		h.Start(r)
+		c := results("local", jid, filepath.Join(t.TempDir(), "r"))
+		c.Attempt = h.ends(r, h.logOf(r))
+		c.Job.Code = &statepb.Code{Hash: hash}
+		if got := h.copied(c); got.Error != "" {
+			t.Fatalf("%s: %s", test.name, got.Error)
+		}
+		got, err := readRecord(below(t, c.Dest), plainRecord)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(got.Code)
+		if want := strings.ReplaceAll(test.want, "HASH", hash); err != nil || string(text) != want {
+			t.Errorf("%s: it says %s, want %s: %v", test.name, text, want, err)
+		}
 	}
 }
