@@ -26,7 +26,7 @@ var mayEnter = map[string]string{
 		"sched/statepb slim snapshot ssh version",
 	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
 	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline view",
-	"daemon/wire":    "api sched sched/statepb stats",
+	"daemon/wire":    "api redact sched sched/statepb stats",
 
 	"completion": "userfile",
 	"fleet":      "agent ssh sched sched/statepb redact",

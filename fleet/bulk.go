@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"jobserver/redact"
 	"jobserver/sched"
 )
 
@@ -31,8 +32,9 @@ type copying struct {
 	ctx  context.Context // ends when it is stopped
 	stop context.CancelFunc
 
-	running bool   // actor's: a task has it
-	waits   string // the task's, or the actor's when it isn't running: the reason reported last
+	hidden  redact.Redactor // takes out of texts what the job printed of secrets
+	running bool            // actor's: a task has it
+	waits   string          // the task's, or the actor's when it isn't running: the reason reported last
 }
 
 func (c *copying) job() uint64 { return c.Job.Id }
@@ -60,7 +62,7 @@ func (m *machine) copy(s sched.Copy) {
 	if m.copies[s.Job.Id] != nil {
 		return
 	}
-	c := &copying{Copy: s}
+	c := &copying{Copy: s, hidden: redact.New(s.Secrets...)}
 	c.ctx, c.stop = context.WithCancel(m.ctx)
 	m.copies[c.job()] = c
 	m.queue = append(m.queue, c)
@@ -96,6 +98,7 @@ func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 	m.f.mu.Lock()
 	delete(m.f.copiers, c.job())
 	m.f.mu.Unlock()
+	out.Error = c.hidden.Redact(out.Error)
 	m.f.report(out)
 }
 
@@ -103,7 +106,7 @@ func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 func (m *machine) copyWaits(c *copying, reason string) {
 	if c.waits != reason {
 		c.waits = reason
-		m.f.report(sched.CopyWaits{Job: c.job(), Reason: reason})
+		m.f.report(sched.CopyWaits{Job: c.job(), Reason: c.hidden.Redact(reason)})
 	}
 }
 

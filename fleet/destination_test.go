@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/agent"
+	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -425,5 +426,28 @@ func TestRecordOfOddNames(t *testing.T) {
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the record has %v, %v", info.Mode(), err)
+	}
+}
+
+// What a job prints of a secret, or calls its files, is in no text that stays.
+func TestSecretsInResults(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2hunter2"
+	dest := filepath.Join(t.TempDir(), "1")
+	c := results("m", 1, dest, "/m/"+secret)
+	c.Attempt.Metrics = []string{"key=" + secret}
+	c.Secrets = []string{secret}
+	from := &said{lines: []string{"o/", "o/" + secret + "=1", "o/out -> /" + secret}}
+	copying := &copying{Copy: c, ctx: t.Context(), hidden: redact.New(secret)}
+	out, err := (&transfer{f: daemon(t, "srv"), from: from, c: copying}).run(t.Context())
+	if err != nil || !strings.Contains(out.Error, "(secret)") || strings.Contains(out.Error, secret) {
+		t.Errorf("it ended with %+v, %v", out, err)
+	}
+	text, err := os.ReadFile(filepath.Join(dest, "job.json"))
+	if err != nil || strings.Contains(string(text), secret) {
+		t.Errorf("the record is %s, %v", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(dest, "o", secret)); err != nil {
+		t.Error(err)
 	}
 }

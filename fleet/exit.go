@@ -41,7 +41,7 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		Dropped:          x.OutDropped + x.ErrDropped,
 		Results:          validUTF8(r.results),
 		ResultsRaw:       raw(r.results),
-		Overlooked:       plain(x.Overlooked),
+		Overlooked:       plain(r.secrets().Redact(x.Overlooked)),
 		Metrics:          validUTF8(r.metrics),
 		Error:            r.complaints(x, note),
 	}

@@ -154,10 +154,9 @@ func (t *transfer) recordName() string {
 
 // recordMode are the permissions of the record: it names what only its user may know.
 func (t *transfer) recordMode() uint32 {
-	for _, v := range slices.Concat(t.c.Job.Vars, t.c.Job.Env) {
-		if v.Secret {
-			return 0o600
-		}
+	secret := func(v *statepb.Var) bool { return v.Secret }
+	if slices.ContainsFunc(slices.Concat(t.c.Job.Vars, t.c.Job.Env), secret) {
+		return 0o600
 	}
 	return 0o644
 }
@@ -210,7 +209,7 @@ func (t *transfer) record() *record {
 		UserSeconds:   seconds(a.UserCpu),
 		SystemSeconds: seconds(a.SystemCpu),
 		MaxRSS:        a.MaxRss,
-		Metrics:       a.Metrics,
+		Metrics:       t.hide(a.Metrics),
 		Complete:      len(t.problems) == 0,
 		Problems:      t.allProblems(),
 	}
@@ -219,6 +218,7 @@ func (t *transfer) record() *record {
 		{sched.LogPath(t.f.opt.LogDir, ref, false), a.OutLen, fmt.Sprintf("%08x", a.OutCrc)},
 		{sched.LogPath(t.f.opt.LogDir, ref, true), a.ErrLen, fmt.Sprintf("%08x", a.ErrCrc)},
 	}
+	hide := t.c.hidden.Redact
 	kinds := map[agent.EntryKind]string{
 		agent.File:    "file",
 		agent.Dir:     "dir",
@@ -229,8 +229,8 @@ func (t *transfer) record() *record {
 			continue // a problem says why
 		}
 		result := recordResult{
-			Name: e.Name, Source: e.Source, Kind: kinds[e.Kind], Target: e.Target,
-			NameBytes: bytesOf(e.Name), SourceBytes: bytesOf(e.Source),
+			Name: hide(e.Name), Source: hide(e.Source), Kind: kinds[e.Kind], Target: hide(e.Target),
+			NameBytes: bytesOf(hide(e.Name)), SourceBytes: bytesOf(hide(e.Source)),
 		}
 		if e.Kind != agent.Symlink {
 			result.Mode = fmt.Sprintf("%04o", e.Mode.Perm())
@@ -242,6 +242,14 @@ func (t *transfer) record() *record {
 		r.Results = append(r.Results, result)
 	}
 	return r
+}
+
+// hide takes secrets out of texts.
+func (t *transfer) hide(texts []string) (hidden []string) {
+	for _, text := range texts {
+		hidden = append(hidden, t.c.hidden.Redact(text))
+	}
+	return hidden
 }
 
 // attemptRef is the run of an attempt.

@@ -424,6 +424,9 @@ func (m *machine) finish(r *run, v verdict) {
 
 // secrets are those that the run was given.
 func (r *run) secrets() redact.Redactor {
+	if r.spec == nil {
+		return nil
+	}
 	var values []string
 	for _, v := range r.spec.Secrets {
 		values = append(values, string(v))

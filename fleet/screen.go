@@ -94,7 +94,7 @@ func (t *transfer) problem(format string, args ...any) {
 		t.moreProblems++
 		return
 	}
-	t.problems = append(t.problems, fmt.Sprintf(format, args...))
+	t.problems = append(t.problems, t.c.hidden.Redact(fmt.Sprintf(format, args...)))
 }
 
 // allProblems are the problems as the record has them.

@@ -84,6 +84,7 @@ type Copy struct {
 	Machine *statepb.Machine // where the files are
 	Dest    string           // absolute directory on the host, variables put in
 	Shared  bool             // jobs share the directory: the record is <jid>.job.json
+	Secrets []string         // what no text that is kept or shown may have
 }
 
 // Outcome is what fleet reports. At is the host's clock.

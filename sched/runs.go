@@ -133,6 +133,11 @@ func (s *State) copyOf(j *statepb.Job) Copy {
 		c.Machine = &statepb.Machine{Addr: a.Machine}
 	}
 	c.Dest, c.Shared = Destination(j, s.lookup(j, a))
+	for _, v := range s.Vars() {
+		if v.Secret {
+			c.Secrets = append(c.Secrets, strings.TrimSpace(string(v.Value)))
+		}
+	}
 	return c
 }
 

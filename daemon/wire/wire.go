@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jobserver/api"
+	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -63,7 +64,23 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 			out.Attempts = append(out.Attempts, one)
 		}
 	}
+	hide(&out, redact.New(Secrets(st)...))
 	return out
+}
+
+// hide takes secrets out of what a job has printed, or what was made of that.
+func hide(out *api.Job, secrets redact.Redactor) {
+	if len(secrets) == 0 {
+		return
+	}
+	out.Error, out.ResultsError = secrets.Redact(out.Error), secrets.Redact(out.ResultsError)
+	out.Results = slices.Clone(out.Results) // they are the state's
+	for i := range out.Results {
+		out.Results[i] = secrets.Redact(out.Results[i])
+	}
+	for i := range out.Attempts {
+		out.Attempts[i].Error = secrets.Redact(out.Attempts[i].Error)
+	}
 }
 
 // expanded is a job's command with the values that clients see of its variables, "" when that
