@@ -50,7 +50,7 @@ func (m *notifyMode) Decode(ctx *kong.DecodeContext) error {
 	case "off", "false":
 		m.Mode = notify.Off
 	default:
-		return fmt.Errorf("%q is none of immediate, summary and off", value)
+		return fmt.Errorf("%q is not immediate, summary or off", value)
 	}
 	return nil
 }

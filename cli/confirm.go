@@ -22,7 +22,7 @@ type ChangeFlags struct {
 // The error says that it isn't, or that nobody can be asked.
 func (e *Env) Sure(ctx context.Context, what string, canAsk bool) error {
 	if !canAsk {
-		return api.Errorf(api.Confirm, "%s: that is more than %d, and nobody is here to ask", what, ChangeLimit).
+		return api.Errorf(api.Confirm, "%s: that is more than %d, and there is no terminal to ask on", what, ChangeLimit).
 			WithHint("--yes does it, --dry-run shows what would be changed")
 	}
 	return e.Confirm(ctx, what+"?", "nothing was changed")

@@ -89,7 +89,7 @@ func (k *codeKeeper) tidy(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		k.log.Info("removed code that no job names any more", "file", file)
+		k.log.Info("removed code that no job uses", "file", file)
 	}
 	return errors.Join(errs...)
 }

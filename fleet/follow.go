@@ -158,7 +158,7 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 	case r.whyLost != "":
 		return verdict{lost: r.whyLost}, true
 	case reply.State == agent.None:
-		return verdict{lost: "its directory is not on the machine any more"}, true
+		return verdict{lost: "its directory is no longer on the machine"}, true
 	case reply.State == agent.Ambiguous:
 		return verdict{lost: "its start was interrupted, nobody can tell whether it ran"}, true
 	}

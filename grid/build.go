@@ -338,7 +338,7 @@ func (b *builder) repeat(included int) error {
 		}
 	}
 	if g.Count = len(g.Cells) / (width + 1); g.Count == 0 {
-		return errorf("the grid is empty: no cell is left of the product").hint("look at --exclude and --where; --dry-run shows what a grid comes to")
+		return errorf("the grid is empty: no cell is left").hint("check --exclude and --where; --dry-run shows the resulting cells")
 	}
 	if b.spec.Order == Random {
 		shuffle(g.Cells, width+1, b.spec.Seed)

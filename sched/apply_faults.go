@@ -231,7 +231,7 @@ func (s *State) clear(m *machine, double bool) {
 // tellCleared tells that a machine, if it was suspect, isn't any more.
 func (s *State) tellCleared(m *machine) {
 	if m.suspect() {
-		s.tell(EventMachineCleared, m.Addr, false, "machine %s is not suspect any more", m.Addr)
+		s.tell(EventMachineCleared, m.Addr, false, "machine %s is no longer suspect", m.Addr)
 	}
 }
 

@@ -88,7 +88,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e.Kind = EventJobTagged
 		name, _, _ := s.Tag(c.JobTagged.Tag)
 		if c.JobTagged.Tag == 0 {
-			return s.aboutJob(e, c.JobTagged.Job, "job %d has no tag any more", c.JobTagged.Job), true
+			return s.aboutJob(e, c.JobTagged.Job, "job %d no longer has a tag", c.JobTagged.Job), true
 		}
 		return s.aboutJob(e, c.JobTagged.Job, "job %d has the tag %s", c.JobTagged.Job, name), true
 	case c.JobLost != nil && s.Status(c.JobLost.Job) == Done:
@@ -153,7 +153,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		r := c.ResourceSet.Resource
 		e.Kind, e.Text = "resource.set", fmt.Sprintf("the pool has %s=%s", r.Name, ResourceText(r))
 		if c.ResourceSet.Unset {
-			e.Kind, e.Text = "resource.unset", fmt.Sprintf("the pool has no %s any more", r.Name)
+			e.Kind, e.Text = "resource.unset", fmt.Sprintf("the pool no longer has %s", r.Name)
 		}
 	case c.TagMade != nil:
 		e.Kind, e.Tag, e.Text = EventTagMade, c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
@@ -201,7 +201,7 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 		f := c.MachineSeen.Facts
 		about(EventMachineSeen, f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
 	case c.MachineCleared != nil:
-		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s don't count any more",
+		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s no longer count",
 			strings.Join(append([]string{c.MachineCleared.Addr}, c.MachineCleared.Others...), ", "))
 		if c.MachineCleared.Class != "" {
 			e.Text = fmt.Sprintf("machine %s is back in class %s", c.MachineCleared.Addr, c.MachineCleared.Class)

@@ -198,7 +198,7 @@ func (p *planner) recopy(id uint64) error {
 		return fmt.Errorf("it has no results that failed to copy")
 	}
 	if p.s.machines[last(j).Machine] == nil {
-		return fmt.Errorf("its machine %s is not in the pool any more; `jobserver machine add` it first", last(j).Machine)
+		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine add` it first", last(j).Machine)
 	}
 	p.add(&Change{Recopy: &statepb.Recopy{Job: id}})
 	return nil
@@ -235,7 +235,7 @@ func (s *State) unanswered(a *statepb.Attempt) bool {
 // resubmittable refuses to set up a machine that is gone.
 func (p *planner) resubmittable(j *statepb.Job) error {
 	if j.Setup != nil && p.s.machines[j.Setup.Machine] == nil {
-		return fmt.Errorf("its machine %s is not in the pool any more; `jobserver machine setup` adds it", j.Setup.Machine)
+		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine setup` adds it", j.Setup.Machine)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 		}
 	}
 	if total > MaxSubmit {
-		return Plan{}, errorf(Invalid, "one request may submit %d jobs at the most", MaxSubmit).hint("submit a matrix, or several requests")
+		return Plan{}, errorf(Invalid, "one request may submit at most %d jobs", MaxSubmit).hint("submit a matrix, or several requests")
 	}
 	tags := map[string]uint64{}
 	size := 0

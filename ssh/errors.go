@@ -92,7 +92,7 @@ func (e *HostKeyError) Hint() string {
 	case e.Advice != "":
 		return e.Advice
 	case e.Revoked:
-		return fmt.Sprintf("the key must not be used any more; give the machine a new one, or remove the key's line from %s", e.File)
+		return fmt.Sprintf("the key must no longer be used; give the machine a new one, or remove the key's line from %s", e.File)
 	case e.Unknown && e.Lax != "":
 		return fmt.Sprintf("StrictHostKeyChecking %s isn't followed, host keys are always checked: record it with jobserver machine trust -m %s",
 			e.Lax, e.Addr)

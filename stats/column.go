@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Column is one number of a table's cells: a statistic of a metric over the cells that fall together there.
+// Column is one number of a table's cells: a statistic of a metric over the cells that share it.
 type Column struct {
 	Stat   string // of Statistics; "" is the mean with its 95 % confidence interval
 	Metric string

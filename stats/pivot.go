@@ -320,7 +320,7 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 	}
 }
 
-// together warns of variables whose values fall together in a place of the table: a mean over them is seldom what is meant.
+// together warns of variables whose values share a place in the table: a mean over them is seldom what is meant.
 func (d *Data) together(t *Table) {
 	for a, axis := range d.Axes {
 		if slices.Contains(t.RowDims, axis.Name) || slices.Contains(t.ColDims, axis.Name) {
@@ -328,7 +328,7 @@ func (d *Data) together(t *Table) {
 		}
 		for i := range d.Cells {
 			if d.Cells[i].Index[a] != d.Cells[0].Index[a] {
-				t.warn("cells with different values of %s fall together: name it for the rows or columns, or choose some with --where", axis.Name)
+				t.warn("cells with different values of %s share a place: use it for rows or columns, or narrow it with --where", axis.Name)
 				break
 			}
 		}

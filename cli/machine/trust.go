@@ -65,7 +65,7 @@ func (c *Trust) record(ctx context.Context, e *cli.Env, d cli.Daemon, selector a
 		return checksFailed(e, checks)
 	}
 	if !e.Interactive() {
-		return api.Errorf(api.Confirm, "%s not recorded: nobody is here to compare the fingerprints", view.Counted(len(prints), "host key")).
+		return api.Errorf(api.Confirm, "%s not recorded: there is no terminal to compare the fingerprints on", view.Counted(len(prints), "host key")).
 			WithHint("--yes records them without a comparison")
 	}
 	question := fmt.Sprintf("record %s", view.Counted(len(prints), "host key"))

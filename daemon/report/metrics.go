@@ -61,7 +61,7 @@ func (m *Metrics) Serve(ctx context.Context, l net.Listener, loop *sched.Loop) e
 	m.o.Log.Info("metrics are served", "address", l.Addr().String())
 	page := func(ctx context.Context) (*metrics.Page, error) { return m.page(ctx, loop) }
 	if err := metrics.Serve(ctx, l, m.o.Log, page); err != nil {
-		m.o.Log.Error("metrics are not served any more", "err", err)
+		m.o.Log.Error("metrics are no longer served", "err", err)
 	}
 	return nil
 }

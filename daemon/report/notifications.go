@@ -326,7 +326,7 @@ func (n *Notifications) queue(st *sched.State) []notify.Event {
 		return nil
 	}
 	return []notify.Event{{Kind: notify.QueueEmpty, At: n.now(),
-		Text: fmt.Sprintf("no job waits any more; %d still run", counts.By[sched.Running]+counts.By[sched.Copying])}}
+		Text: fmt.Sprintf("no job is waiting; %d still run", counts.By[sched.Running]+counts.By[sched.Copying])}}
 }
 
 // countsText tells how jobs ended.

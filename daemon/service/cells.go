@@ -249,7 +249,7 @@ func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cel
 func metricsFile(dir, name string) ([]stats.Metric, []string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, nil, errors.New("the results are not there any more")
+		return nil, nil, errors.New("the results are no longer there")
 	}
 	defer root.Close()
 	info, err := root.Stat(name)
