@@ -102,7 +102,9 @@ func (s *State) blameMachine(j *job, a *statepb.Attempt, at int64) {
 	}
 	s.count(m, &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: Reason(a), At: at, Excused: len(elsewhere) > 0})
 	m.LastError = fmt.Sprintf("job %d %s", j.Id, Reason(a))
-	if m.suspect() && a.Seq > m.Suspect {
+	if !m.suspect() {
+		s.contradict(m, workOf(j.Job))
+	} else if a.Seq > m.Suspect {
 		m.Trials++
 		m.LastTrial = a.Seq
 		m.RestPause = nextPause(m.RestPause, firstRest, lastRest)
@@ -197,6 +199,13 @@ func (s *State) witness(j *job, work string, a *statepb.Attempt) {
 			continue
 		}
 		m.Witnesses = append(m.Witnesses, &statepb.Witness{Work: work, Machine: a.Machine, Seq: s.changes})
+	}
+}
+
+// contradict takes back what was witnessed of a work: it fails on a machine that is in order, too.
+func (s *State) contradict(m *machine, work string) {
+	for _, o := range m.class.watched {
+		o.Witnesses = slices.DeleteFunc(o.Witnesses, func(w *statepb.Witness) bool { return w.Work == work })
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 )
 
 // check tests every invariant of the state: no machine over its slots, at most one live
-// attempt a job, terminal states final, and every index equal to what a full scan gives. It
+// attempt a job, terminal states final, no machine idle beside a job that it may have, and every index equal to what a full scan gives. It
 // takes time with the state's size, and is for tests.
 func (s *State) check() error {
-	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld())
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle())
 }
 
 func (s *State) checkJobs() error {

@@ -29,7 +29,8 @@ import (
 //  3. After a trial that failed it rests for 1, 2, 4 … 15 minutes, but only while there is a usable machine in its class that
 //     isn't suspect. When all are, all are cleared, and the needs doubled: then it is the work.
 //  4. It is set aside, in CLASS-broken, only when another machine has succeeded with a work of its row in an attempt that began
-//     after it became suspect, and it has failed a trial since, with 4 jobs of its row at their end. Never the last one.
+//     after it became suspect, and it has failed a trial since, with 4 jobs of its row at their end, while the work failed on
+//     no machine that isn't suspect. Never the last one.
 //  5. A matrix of which as many cells as its need failed since one succeeded, on two machines or on all, has its far cell run
 //     on a machine not among them. Nothing stops meanwhile. If the cell fails the matrix is held, and its failures are
 //     excused everywhere; if it succeeds, the need doubles.

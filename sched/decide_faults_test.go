@@ -321,3 +321,37 @@ func mustSelect(t *testing.T, s *State, words ...string) []uint64 {
 	check(t, err)
 	return ids
 }
+
+// TestRetryBesideIdleMachine: a retry waits at most five minutes for a better machine than one that is idle, though the better
+// one is busy for long, or its slot is held by a run that nothing knows.
+func TestRetryBesideIdleMachine(t *testing.T) {
+	busy := func(w *world) error { _, err := w.submit(JobSpec{Class: "x", Cmd: "long"}); return err }
+	held := func(w *world) error {
+		return w.report(Connected{
+			Addr: "a", Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4},
+			Runs: []*statepb.RunRef{{Machine: "a", Job: 999, Attempt: 1, Token: "old"}},
+		})
+	}
+	for name, blocks := range map[string]func(*world) error{"busy": busy, "held by what nothing knows": held} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			check(t, w.pool("x", 1, "a", "b"))
+			check(t, blocks(w))
+			ids, err := w.submit(JobSpec{Class: "x", Cmd: "fails once", MaxFailures: 5})
+			check(t, err)
+			failedOn := w.runOf(ids[0]).Machine
+			check(t, w.on(failedOn, exit(1)))
+			check(t, w.pass(avoidFor-time.Second))
+			if w.s.Status(ids[0]) != Waiting {
+				t.Errorf("it didn't wait for the other machine")
+			}
+			if why := w.why(t, ids[0]); !strings.Contains(why, "takes any") {
+				t.Errorf("it isn't said how long it waits: %s", why)
+			}
+			check(t, w.pass(time.Second))
+			if r := w.runOf(ids[0]); r == nil || r.Machine != failedOn {
+				t.Errorf("after %v it is %s", avoidFor, StatusName(w.s.Status(ids[0])))
+			}
+		})
+	}
+}

@@ -24,7 +24,6 @@ type night struct {
 	outcome func(r Run, at time.Duration) (ok bool, took time.Duration)
 	// then are what happens beside runs, in order.
 	then []nightly
-	idle time.Duration // the longest that a machine had nothing to do beside a job that it might have had
 }
 
 // nightly is something that happens so long after a night has begun.
@@ -65,6 +64,9 @@ func newNight(t testing.TB, machines, slots int) *night {
 // run lets the night pass.
 func (n *night) run() error {
 	for {
+		if err := n.settle(); err != nil {
+			return err
+		}
 		for _, r := range n.fleet.runs {
 			n.plan(r)
 		}
@@ -109,6 +111,21 @@ func (n *night) step() error {
 		code = 0
 	}
 	return n.report(Ended{Ref: e.ref, Result: exit(code)})
+}
+
+// settle meets what is owed on machines that can be reached.
+func (n *night) settle() error {
+	var met []Outcome
+	for _, token := range sorted(n.fleet.settles) {
+		r := n.fleet.settles[token].Run
+		if m := n.s.machines[r.Machine]; m == nil || m.link == LinkConnected {
+			met = append(met, Settled{Ref: r})
+		}
+	}
+	if len(met) == 0 {
+		return nil
+	}
+	return n.report(met...)
 }
 
 // plan draws the end of a run that has begun.
