@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -200,12 +201,21 @@ func encode(w io.Writer, value any) (err error) {
 	return nil
 }
 
-// decode reads one value. A body that was left out leaves it as it is. gob isn't hardened against hostile
-// bytes, so its panics are errors here.
-func decode(body []byte, value any) (err error) {
+// decode reads one value, and says about how many bytes of memory that took. A body that was left out leaves it as it is. What
+// would take too much, or isn't a message's, is refused before it is decoded; admit, unless it is nil, hears of the bytes before
+// they are taken.
+func decode(body []byte, value any, admit func(n int) error) (err error) {
 	if len(body) == 0 {
 		return nil
 	}
+	cost, err := scanGob(body, reflect.TypeOf(value))
+	if err == nil && admit != nil {
+		err = admit(cost)
+	}
+	if err != nil {
+		return fmt.Errorf("decode %T: %w", value, err)
+	}
+	// gob isn't hardened against hostile bytes, so its panics are errors here.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decode %T: %v", value, p)

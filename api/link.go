@@ -43,7 +43,7 @@ func (l *link) call(ctx context.Context, method string, args, reply any) error {
 	var own *Error
 	switch {
 	case call.Error == nil:
-		if err := decode(in.body, reply); err != nil {
+		if err := decode(in.body, reply, nil); err != nil {
 			return Errorf(Incompatible, "%s: the daemon's answer: %w", method, err).
 				WithHint("use a client of the daemon's version")
 		}

@@ -71,7 +71,7 @@ func (c *serverConn) hello(ctx context.Context) (*rpc.Server, error) {
 	case req.method != helloMethod:
 		err = Errorf(Incompatible, "the first call must be %s, and was %q", helloMethod, req.method)
 	default:
-		if err = decode(body, &args); err == nil {
+		if err = decode(body, &args, nil); err == nil {
 			reply.Protocol, err = chooseProtocol(args, reply.Version)
 		}
 	}
@@ -211,7 +211,7 @@ func (c *serverCodec) ReadRequestBody(args any) error {
 		c.call.unknown = true
 		return nil
 	}
-	if err := decode(body, args); err != nil {
+	if err := decode(body, args, nil); err != nil {
 		return packedError(packError(Errorf(Invalid, "%s: %w", c.call.method, err)))
 	}
 	return nil
