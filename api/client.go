@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -30,8 +31,11 @@ type ClientOptions struct {
 	RedialFor    time.Duration // how long a call tries to reach the daemon again; 0 is 5 s, negative not at all
 	MaxMessage   int           // bytes; 0 is DefaultMaxMessage. For requests the daemon's limit holds too
 
-	// Redial makes a new connection to the same daemon. Dial sets it; a client of NewClient that has none
-	// doesn't outlive its connection.
+	// PeerOf tells Dial who answers on a socket; nil is PeerOf.
+	PeerOf func(net.Conn) (Peer, error)
+
+	// Redial makes a new connection to the same daemon. Dial sets it; a client of NewClient that
+	// has none doesn't outlive its connection.
 	Redial func(ctx context.Context) (net.Conn, error)
 }
 
@@ -44,6 +48,9 @@ func (opt ClientOptions) withDefaults() ClientOptions {
 	}
 	if opt.MaxMessage <= 0 {
 		opt.MaxMessage = DefaultMaxMessage
+	}
+	if opt.PeerOf == nil {
+		opt.PeerOf = PeerOf
 	}
 	return opt
 }
@@ -65,20 +72,25 @@ type Client struct {
 	link *link      // nil while the connection is lost
 }
 
-// Dial connects to the daemon's socket. It doesn't wait for a daemon that isn't there.
+// Dial connects to the daemon's socket. It doesn't wait for a daemon that isn't there, and says
+// nothing to one of another user: it could be anybody's in a directory that others may write, and
+// what it is told are commands and secrets.
 func Dial(ctx context.Context, path string, opt ClientOptions) (*Client, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, err
 	}
+	opt = opt.withDefaults()
 	opt.Redial = func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", path)
 		if err != nil {
 			return nil, dialError(path, err)
 		}
+		if err := ours(path, conn, opt.PeerOf); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
 		return conn, nil
 	}
-	opt = opt.withDefaults()
 	helloCtx, cancel := context.WithTimeout(ctx, opt.HelloTimeout)
 	defer cancel()
 	conn, err := opt.Redial(helloCtx)
@@ -88,7 +100,8 @@ func Dial(ctx context.Context, path string, opt ClientOptions) (*Client, error) 
 	return NewClient(ctx, conn, opt)
 }
 
-// NewClient speaks to the daemon at the other end of conn, which it takes over; on an error conn is closed.
+// NewClient speaks to the daemon at the other end of conn, which it takes over; on an error conn is
+// closed.
 func NewClient(ctx context.Context, conn net.Conn, opt ClientOptions) (*Client, error) {
 	c := &Client{opt: opt.withDefaults(), dialing: make(chan struct{}, 1)}
 	l, err := c.hello(ctx, conn)
@@ -110,9 +123,10 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Call calls a method, "AddJobs" or in full "Jobserver.AddJobs", with args (a pointer; nil for none) and fills
-// in reply (a pointer), which it empties first. It returns when ctx ends, whatever becomes of the call. Errors
-// of the daemon come as *Error; those of a lost connection are described in the package's contract.
+// Call calls a method, "AddJobs" or in full "Jobserver.AddJobs", with args (a pointer; nil for
+// none) and fills in reply (a pointer), which it empties first. It returns when ctx ends, whatever
+// becomes of the call. Errors of the daemon come as *Error; those of a lost connection are
+// described in the package's contract.
 func (c *Client) Call(ctx context.Context, method string, args, reply any) error {
 	if !strings.Contains(method, ".") {
 		method = Service + "." + method
@@ -157,7 +171,8 @@ func Call[Reply any](ctx context.Context, c *Client, method string, args any) (*
 	return reply, nil
 }
 
-// try makes one call on the connection that there is, or on a new one. A *lostError may be tried again.
+// try makes one call on the connection that there is, or on a new one. A *lostError may be tried
+// again.
 func (c *Client) try(ctx context.Context, method string, args, reply any) error {
 	l, err := c.connected(ctx)
 	if err != nil {
@@ -175,7 +190,8 @@ func (c *Client) try(ctx context.Context, method string, args, reply any) error 
 	return err
 }
 
-// connected is the connection to use, made anew when the last one was lost. One caller at a time does that.
+// connected is the connection to use, made anew when the last one was lost. One caller at a time
+// does that.
 func (c *Client) connected(ctx context.Context) (*link, error) {
 	if l := c.current(); l != nil {
 		return l, nil
@@ -208,7 +224,11 @@ func (c *Client) connected(ctx context.Context) (*link, error) {
 	}
 	if l.server.ServerID != c.first.ServerID {
 		l.close()
-		return nil, Errorf(Conflict, "another daemon answers there now, whose state is %s", l.server.StateDir)
+		return nil, Errorf(
+			Conflict,
+			"another daemon answers there now, whose state is %s",
+			l.server.StateDir,
+		)
 	}
 	c.setLink(l)
 	return l, nil
@@ -257,11 +277,25 @@ func (c *Client) hello(ctx context.Context, conn net.Conn) (*link, error) {
 	helloCtx, cancel := context.WithTimeout(ctx, c.opt.HelloTimeout)
 	defer cancel()
 	l := newLink(conn, c.opt.MaxMessage)
-	args := &HelloArgs{MinProtocol: MinProtocol, MaxProtocol: MaxProtocol, Version: c.opt.Version, Client: c.opt.Client}
+	args := &HelloArgs{
+		MinProtocol: MinProtocol,
+		MaxProtocol: MaxProtocol,
+		Version:     c.opt.Version,
+		Client:      c.opt.Client,
+	}
 	err := l.call(helloCtx, helloMethod, args, &l.server)
 	if err == nil && (l.server.Protocol < MinProtocol || l.server.Protocol > MaxProtocol) {
-		err = Errorf(Incompatible, "the daemon (%s) chose protocol %d; this client (%s) speaks %d to %d",
-			orUnknown(l.server.Version), l.server.Protocol, orUnknown(c.opt.Version), MinProtocol, MaxProtocol).
+		err = Errorf(
+			Incompatible,
+			"the daemon (%s) chose protocol %d; this client (%s) speaks %d to %d",
+			orUnknown(
+				l.server.Version,
+			),
+			l.server.Protocol,
+			orUnknown(c.opt.Version),
+			MinProtocol,
+			MaxProtocol,
+		).
 			WithHint("use a client of the daemon's version")
 	}
 	if err == nil {
@@ -274,21 +308,56 @@ func (c *Client) hello(ctx context.Context, conn net.Conn) (*link, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("reach the daemon: %w", ctx.Err())
 	case helloCtx.Err() != nil:
-		return nil, Errorf(Unavailable, "the daemon takes connections, but didn't answer within %v", c.opt.HelloTimeout).
+		return nil, Errorf(
+			Unavailable,
+			"the daemon takes connections, but didn't answer within %v",
+			c.opt.HelloTimeout,
+		).
 			WithHint("it may be stopped or overloaded: see its log")
 	case errors.As(err, &lost):
-		return nil, Errorf(Unavailable, "the connection ended before the daemon said hello: %w", lost.cause)
+		return nil, Errorf(
+			Unavailable,
+			"the connection ended before the daemon said hello: %w",
+			lost.cause,
+		)
 	}
 	return nil, err
+}
+
+// ours says whether it is this user's or root's daemon that answers.
+func ours(path string, conn net.Conn, peerOf func(net.Conn) (Peer, error)) error {
+	peer, err := peerOf(conn)
+	if err != nil {
+		return Errorf(Denied, "can't tell whose daemon listens on %s: %w", path, err)
+	}
+	if self := os.Geteuid(); peer.UID != self && peer.UID != 0 {
+		return Errorf(
+			Denied,
+			"the daemon on %s is user %d's, and you are user %d: nothing was said to it",
+			path,
+			peer.UID,
+			self,
+		).
+			WithHint("name your own daemon with --socket or JOBSERVER_SOCKET")
+	}
+	return nil
 }
 
 func dialError(path string, err error) error {
 	const start = "start the daemon with: jobserver serve"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Errorf(Unavailable, "no daemon is running: there is no socket %s", path).WithHint(start)
+		return Errorf(
+			Unavailable,
+			"no daemon is running: there is no socket %s",
+			path,
+		).WithHint(start)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Errorf(Unavailable, "no daemon is running: nothing listens on %s", path).WithHint(start)
+		return Errorf(
+			Unavailable,
+			"no daemon is running: nothing listens on %s",
+			path,
+		).WithHint(start)
 	case errors.Is(err, fs.ErrPermission):
 		return Errorf(Unavailable, "the daemon's socket %s is another user's", path).
 			WithHint("name your own with --socket or JOBSERVER_SOCKET")

@@ -44,6 +44,42 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
+// TestDaemonOfAnotherUser: one that isn't ours, nor root's, is told nothing.
+func TestDaemonOfAnotherUser(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan int, 10)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n, _ := conn.Read(make([]byte, 100))
+			heard <- n
+			_ = conn.Close()
+		}
+	}()
+	defer l.Close()
+	for uid, refused := range map[int]bool{os.Geteuid() + 1: true, 65534 + os.Geteuid(): true, os.Geteuid(): false, 0: false} {
+		opt := ClientOptions{PeerOf: func(net.Conn) (Peer, error) { return Peer{UID: uid}, nil }}
+		_, err := Dial(t.Context(), path, opt)
+		if got := KindOf(err) == Denied; got != refused || refused && HintOf(err) == "" {
+			t.Errorf("user %d's: %v", uid, err)
+		}
+		if n := <-heard; refused != (n == 0) {
+			t.Errorf("user %d's heard %d bytes", uid, n)
+		}
+	}
+	opt := ClientOptions{PeerOf: func(net.Conn) (Peer, error) { return Peer{}, errors.New("no such call") }}
+	if _, err := Dial(t.Context(), path, opt); KindOf(err) != Denied {
+		t.Errorf("one of whom nothing is known: %v", err)
+	}
+}
+
 func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "socket")
 	for range 2 { // the second one finds the first one's socket, which nobody removed
@@ -116,10 +152,10 @@ func TestSilentDaemon(t *testing.T) {
 func hangUp(l *pipeListener, id string, then func(net.Conn)) {
 	conn := <-l.conns
 	c := &serverConn{
-		server: &server{opt: ServerOptions{
+		server: newServer(ServerOptions{
 			Hello:    HelloReply{ServerID: id},
 			Register: func(context.Context, Peer) []Method { return (&echo{}).methods() },
-		}.withDefaults()},
+		}.withDefaults()),
 		frames: newFrames(conn, DefaultMaxMessage, true),
 	}
 	if _, err := c.hello(context.Background()); err == nil {
@@ -129,7 +165,7 @@ func hangUp(l *pipeListener, id string, then func(net.Conn)) {
 }
 
 func readOne(conn net.Conn) {
-	_, _ = newFrames(conn, DefaultMaxMessage, true).read(func(int) error { return nil })
+	_, _ = newFrames(conn, DefaultMaxMessage, true).read()
 }
 
 func pipeClient(t *testing.T, l *pipeListener, opt ClientOptions) *Client {

@@ -16,20 +16,21 @@ import (
 
 const (
 	// DefaultMaxMessage is the most bytes that a message may have unless an option says otherwise.
-	DefaultMaxMessage = 64 << 20
+	// A request may have less, see maxRequestOf.
+	DefaultMaxMessage = 32 << 20
 
-	// smallMessage needs no part of the server's budget for big messages.
-	smallMessage = 64 << 10
-
-	// A message that has begun must be through after slackTime and
-	// its length at slowestRate, or the connection ends.
+	// A message that has begun must be through after slackTime and its length at slowestRate, or
+	// the connection ends; so it does when nothing of an answer is taken for stallTime.
 	slackTime   = 30 * time.Second
 	slowestRate = 64 << 10 // bytes/s
+	stallTime   = 10 * time.Second
 
-	frameHeader = 4 // bytes of the length
+	writePiece  = 64 << 10 // bytes of an answer of which something must be taken within stallTime
+	frameHeader = 4        // bytes of the length
 )
 
-// frames reads and writes length-prefixed messages on a connection. One goroutine may read while others write.
+// frames reads and writes length-prefixed messages on a connection. One goroutine may read while
+// others write.
 type frames struct {
 	conn  net.Conn
 	r     *bufio.Reader
@@ -57,52 +58,126 @@ func (f *frames) await() error {
 	return err
 }
 
-// read waits for a message and returns its bytes. Before it takes the memory for it, it asks
-// admit, which may wait. Memory grows with what arrives, not with what was announced. io.EOF
-// means that the other side ended between messages.
-func (f *frames) read(admit func(n int) error) ([]byte, error) {
+// length waits for a message and reads how long it is. io.EOF means that the other side ended
+// between messages.
+func (f *frames) length() (int, error) {
 	var head [frameHeader]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
-		return nil, err
+		return 0, err
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if uint64(size) > uint64(f.max) {
-		return nil, Errorf(TooLarge, "a message of %d bytes is above the limit of %d", size, f.max)
+		return 0, Errorf(TooLarge, "a message of %d bytes is above the limit of %d", size, f.max)
 	}
-	n := int(size)
-	if err := admit(n); err != nil {
+	return int(size), nil
+}
+
+// begin reads the length of the next message, and shows its beginning, as much as a header may
+// have. The message has to be through soon from here on: body or skip follows.
+func (f *frames) begin() (n int, beginning []byte, err error) {
+	if n, err = f.length(); err != nil {
+		return 0, nil, err
+	}
+	f.deadline(allowance(n))
+	if beginning, err = f.r.Peek(min(n, maxHeader)); err != nil {
+		return 0, nil, fmt.Errorf(
+			"read the beginning of a message of %d bytes: %w",
+			n,
+			cutShort(err),
+		)
+	}
+	return n, beginning, nil
+}
+
+// body reads the n bytes of a message, and says when some have come. Memory grows with what arrives, not
+// with what was announced.
+func (f *frames) body(n int, moved func()) ([]byte, error) {
+	defer f.deadline(0)
+	body := make([]byte, 0, min(n, firstPiece))
+	for len(body) < n {
+		if len(body) == cap(body) {
+			body = append(make([]byte, 0, min(n, 4*cap(body))), body...)
+		}
+		got, err := f.r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+got]
+		if err != nil {
+			return nil, fmt.Errorf("read a message of %d bytes, after %d: %w", n, len(body), cutShort(err))
+		}
+		moved()
+	}
+	return body, nil
+}
+
+// firstPiece is what is taken for a message before anything of it has come, in bytes.
+const firstPiece = 64 << 10
+
+// skip reads the n bytes of a message that nobody wants.
+func (f *frames) skip(n int) error {
+	defer f.deadline(0)
+	if _, err := io.CopyN(io.Discard, f.r, int64(n)); err != nil {
+		return fmt.Errorf("skip a message of %d bytes: %w", n, cutShort(err))
+	}
+	return nil
+}
+
+// read waits for a message and gives its bytes.
+func (f *frames) read() ([]byte, error) {
+	n, err := f.length()
+	if err != nil {
 		return nil, err
 	}
 	f.deadline(allowance(n))
-	defer f.deadline(0)
-	var body bytes.Buffer
-	if _, err := io.CopyN(&body, f.r, int64(n)); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("read a message of %d bytes, after %d: %w", n, body.Len(), err)
-	}
-	return body.Bytes(), nil
+	return f.body(n, func() {})
 }
 
-// write sends a frame as encodeFrame made it.
-func (f *frames) write(frame []byte) error {
+// cutShort is what an end within a message is.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// write sends a frame, which may be in several parts, and says when some of it was taken.
+func (f *frames) write(moved func(), parts ...[]byte) error {
 	f.wmu.Lock()
 	defer f.wmu.Unlock()
-	if f.timed {
-		f.dmu.Lock()
-		until := time.Now().Add(allowance(len(frame)))
-		if !f.stopped.IsZero() && f.stopped.Before(until) {
-			until = f.stopped
-		}
-		err := f.conn.SetWriteDeadline(until)
-		f.dmu.Unlock()
-		if err != nil {
-			return err
+	n := 0
+	for _, part := range parts {
+		n += len(part)
+	}
+	end := time.Now().Add(allowance(n))
+	for _, part := range parts {
+		for len(part) > 0 {
+			piece := part[:min(len(part), writePiece)]
+			part = part[len(piece):]
+			if err := f.writing(end); err != nil {
+				return err
+			}
+			if _, err := f.conn.Write(piece); err != nil {
+				return err
+			}
+			moved()
 		}
 	}
-	_, err := f.conn.Write(frame)
-	return err
+	return nil
+}
+
+// writing gives the next piece of a frame, which must be through by end, its time.
+func (f *frames) writing(end time.Time) error {
+	if !f.timed {
+		return nil
+	}
+	f.dmu.Lock()
+	defer f.dmu.Unlock()
+	until := time.Now().Add(stallTime)
+	if end.Before(until) {
+		until = end
+	}
+	if !f.stopped.IsZero() && f.stopped.Before(until) {
+		until = f.stopped
+	}
+	return f.conn.SetWriteDeadline(until)
 }
 
 // deadline gives the reader that long, for ever when it is 0, unless reading is over altogether.
@@ -135,8 +210,8 @@ func (f *frames) stop(grace time.Duration) {
 	}
 }
 
-// header begins every message. It is written by hand rather than in gob, whose description of such a struct is
-// longer than the struct and takes longer to compile than to use.
+// header begins every message. It is written by hand rather than in gob, whose description of such
+// a struct is longer than the struct and takes longer to compile than to use.
 type header struct {
 	seq    uint64 // of the call
 	method string // of a request
@@ -179,8 +254,17 @@ func encodeFrame(h header, body any, max int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	frame := buf.Bytes()
-	n := len(frame) - frameHeader
+	return sealFrame(buf.Bytes(), 0, max)
+}
+
+// encodeFrameHead makes the beginning of a frame, behind which a body of so many bytes follows.
+func encodeFrameHead(h header, body, max int) ([]byte, error) {
+	return sealFrame(h.append(make([]byte, frameHeader, 512)), body, max)
+}
+
+// sealFrame writes the length of a frame, behind which so many bytes follow, into its beginning.
+func sealFrame(frame []byte, more, max int) ([]byte, error) {
+	n := len(frame) - frameHeader + more
 	if n > max {
 		return nil, Errorf(TooLarge, "a message of %d bytes is above the limit of %d", n, max)
 	}
@@ -188,7 +272,8 @@ func encodeFrame(h header, body any, max int) ([]byte, error) {
 	return frame, nil
 }
 
-// encode writes one value. gob panics on what it never takes, such as a nil pointer; here that is an error.
+// encode writes one value. gob panics on what it never takes, such as a nil pointer; here that is
+// an error.
 func encode(w io.Writer, value any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -201,9 +286,9 @@ func encode(w io.Writer, value any) (err error) {
 	return nil
 }
 
-// decode reads one value, and says about how many bytes of memory that took. A body that was left out leaves it as it is. What
-// would take too much, or isn't a message's, is refused before it is decoded; admit, unless it is nil, hears of the bytes before
-// they are taken.
+// decode reads one value, and says about how many bytes of memory that took. A body that was left
+// out leaves it as it is. What would take too much, or isn't a message's, is refused before it is
+// decoded; admit, unless it is nil, hears of the bytes before they are taken.
 func decode(body []byte, value any, admit func(n int) error) (err error) {
 	if len(body) == 0 {
 		return nil

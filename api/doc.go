@@ -24,8 +24,15 @@
 //   - An error arrives as the *Error that it was, whatever wrapped it: kind, whole message and hint. An error of
 //     another type arrives with the kind that KindOf gives it.
 //   - A handler that panics has that call answered with Internal, and the stack goes to the log.
-//   - A message is at most MaxMessage bytes in each direction, and must arrive at a rate of at least 64 KiB/s
-//     once it has begun. Messages above 64 KiB share a budget of a few times the limit over all connections.
+//   - A request is at most 1 MiB, or what maxRequestOf allows its method, and must arrive at a rate of
+//     at least 64 KiB/s once it has begun. It is scanned before it is decoded: see scanGob. An answer
+//     is at most 16 MiB; of one that is being read something must be taken within 10 s.
+//   - Requests, as they are in memory, and answers share 32 MiB over all connections; see room. A
+//     connection that holds much of it while others wait is ended.
+//   - A connection that says nothing for 5 s is ended, and sooner when there are very many; of those
+//     that have said hello, an idle one makes way for another when there are too many.
+//   - The daemon answers its own user and root alone, and the client speaks to its own user's and
+//     root's daemon alone.
 //   - Arguments that change something embed Mutation. The client gives them a random id before the first try and
 //     keeps it in repeats, so that a call whose answer was lost can be asked again: it answers as before and
 //     changes nothing more. Everything else only reads. So a client that can dial again repeats whatever a lost

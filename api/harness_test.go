@@ -167,7 +167,7 @@ func hello(t *testing.T, conn net.Conn) {
 	if _, err := conn.Write(frame); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newFrames(conn, DefaultMaxMessage, false).read(func(int) error { return nil }); err != nil {
+	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -122,7 +122,7 @@ func (c *clientCodec) WriteRequest(r *rpc.Request, body any) error {
 	// A daemon that doesn't read blocks the write, and only closing the connection ends that.
 	unhook := context.AfterFunc(out.ctx, func() { _ = c.frames.conn.Close() })
 	defer unhook()
-	if err := c.frames.write(frame); err != nil {
+	if err := c.frames.write(func() {}, frame); err != nil {
 		_ = c.frames.conn.Close() // part of a frame may be out: nothing can follow it, and nobody carries it out
 		return err
 	}
@@ -131,7 +131,7 @@ func (c *clientCodec) WriteRequest(r *rpc.Request, body any) error {
 }
 
 func (c *clientCodec) ReadResponseHeader(r *rpc.Response) error {
-	message, err := c.frames.read(func(int) error { return nil })
+	message, err := c.frames.read()
 	if err != nil {
 		return err
 	}

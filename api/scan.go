@@ -5,17 +5,20 @@ import (
 	"reflect"
 )
 
-// encoding/gob bounds neither how deep a message is nested nor what it becomes: a recursive type recurses unchecked until the
-// stack, and with it the process, ends, and a slice's or map's length is believed. So a message is scanned before it is decoded:
-// its types are read, its values walked, and what they will take in memory, as the type that they are decoded into, is added up.
+// encoding/gob bounds neither how deep a message is nested nor what it becomes: a recursive type
+// recurses unchecked until the stack, and with it the process, ends, and a slice's or map's length
+// is believed. So a message is scanned before it is decoded: its types are read, its values walked,
+// and what they will take in memory, as the type that they are decoded into, is added up.
 
-// Limits of a message's gob. Those of depth and types are well above what this package's types need, which a test holds.
+// Limits of a message's gob. Those of depth and types are well above what this package's types
+// need, which a test holds.
 const (
 	maxScanDepth  = 16  // of types in types
 	maxScanTypes  = 64  // definitions in one message
 	maxScanFields = 256 // of one struct
 
-	// What a message may become: this many times its length, and a start. Honest ones become 45 times as long at most.
+	// What a message may become: this many times its length, and a start. Honest ones become 45
+	// times as long at most.
 	scanFactor = 64
 	scanStart  = 1 << 20
 )
@@ -25,7 +28,7 @@ var (
 	errGobKind   = errors.New("it has a kind of value that no message has")
 	errGobDepth  = errors.New("its types are nested too deep, or recursive")
 	errGobTypes  = errors.New("it defines too many types")
-	errGobCost   = errors.New("it would need too much memory")
+	errGobCost   = errors.New("it would become far longer in memory than it is")
 )
 
 // gobKind is what a definition makes of a type.
@@ -71,8 +74,8 @@ type gobScanner struct {
 	limit int
 }
 
-// scanGob looks at a gob that is to be decoded into a value of the type, and says about how many bytes of memory that takes,
-// the gob's own among them. Its error says why it must not be decoded.
+// scanGob looks at a gob that is to be decoded into a value of the type, and says about how many
+// bytes of memory that takes, the gob's own among them. Its error says why it must not be decoded.
 func scanGob(b []byte, into reflect.Type) (cost int, err error) {
 	s := &gobScanner{b: b, types: map[int]*gobType{}, limit: scanFactor*len(b) + scanStart}
 	defer func() {
@@ -121,7 +124,8 @@ func (s *gobScanner) pay(n, size int) {
 	s.cost += n * size
 }
 
-// uint reads an unsigned number: a byte below 128, else how many bytes follow, negated, and these, big end first.
+// uint reads an unsigned number: a byte below 128, else how many bytes follow, negated, and these,
+// big end first.
 func (s *gobScanner) uint() uint64 {
 	first := s.take(1)[0]
 	if first < 128 {
@@ -255,7 +259,8 @@ func (t *gobType) fieldsOf(into reflect.Type) []reflect.Type {
 	return own
 }
 
-// decoderChunk is what encoding/gob takes for a slice before it has read it; a longer one grows, and is copied.
+// decoderChunk is what encoding/gob takes at once for a slice, in bytes. A longer one grows by a
+// quarter at a time.
 const decoderChunk = 10 << 20
 
 func (s *gobScanner) slice(t *gobType, into reflect.Type) {
@@ -265,7 +270,7 @@ func (s *gobScanner) slice(t *gobType, into reflect.Type) {
 		of = into.Elem()
 		s.pay(n, int(of.Size()))
 		if n*int(of.Size()) > decoderChunk {
-			s.pay(n, int(of.Size()))
+			s.pay(n/4, int(of.Size()))
 		}
 	}
 	for range n {
@@ -273,7 +278,8 @@ func (s *gobScanner) slice(t *gobType, into reflect.Type) {
 	}
 }
 
-// mapEntry is what an entry of a map takes beside key and element, in bytes, with the room that is kept free.
+// mapEntry is what an entry of a map takes beside key and element, in bytes, with the room that is
+// kept free.
 const mapEntry = 16
 
 func (s *gobScanner) mapValue(t *gobType, into reflect.Type) {

@@ -23,15 +23,57 @@ import (
 // messages has one of each type that crosses the socket as arguments or as a reply.
 func messages() []any {
 	return []any{
-		&HelloArgs{}, &HelloReply{}, &Status{},
-		&AddJobsArgs{}, &AddJobsReply{}, &AddMatrixArgs{}, &AddMatrixReply{}, &ListJobsArgs{}, &ListJobsReply{},
-		&BulkArgs{}, &BulkReply{}, &JIDArgs{}, &WhyReply{}, &WhyManyArgs{}, &WhyManyReply{}, &Job{}, &LogArgs{}, &LogReply{},
-		&WaitArgs{}, &WaitReply{}, &EventsArgs{}, &EventsReply{},
-		&ListMachinesArgs{}, &ListMachinesReply{}, &AddMachinesArgs{}, &SetupArgs{}, &SetupReply{},
-		&ChangeMachinesArgs{}, &ChangeMachinesReply{}, &CheckMachinesArgs{}, &CheckMachinesReply{}, &TrustArgs{}, &TrustReply{},
-		&ListMatricesArgs{}, &ListMatricesReply{}, &ChangeMatrixArgs{}, &ChangeMatrixReply{},
-		&MatrixCellsArgs{}, &MatrixCellsReply{}, &PutCodeArgs{}, &PutCodeReply{},
-		&ListVarsReply{}, &SetVarArgs{}, &NewTagArgs{}, &Tag{}, &ListTagsArgs{}, &ListTagsReply{}, &CompleteArgs{}, &CompleteReply{},
+		&HelloArgs{},
+		&HelloReply{},
+		&Status{},
+		&AddJobsArgs{},
+		&AddJobsReply{},
+		&AddMatrixArgs{},
+		&AddMatrixReply{},
+		&ListJobsArgs{},
+		&ListJobsReply{},
+		&BulkArgs{},
+		&BulkReply{},
+		&JIDArgs{},
+		&WhyReply{},
+		&WhyManyArgs{},
+		&WhyManyReply{},
+		&Job{},
+		&LogArgs{},
+		&LogReply{},
+		&WaitArgs{},
+		&WaitReply{},
+		&EventsArgs{},
+		&EventsReply{},
+		&ListMachinesArgs{},
+		&ListMachinesReply{},
+		&AddMachinesArgs{},
+		&SetupArgs{},
+		&SetupReply{},
+		&ChangeMachinesArgs{},
+		&ChangeMachinesReply{},
+		&CheckMachinesArgs{},
+		&CheckMachinesReply{},
+		&TrustArgs{},
+		&TrustReply{},
+		&ListMatricesArgs{},
+		&ListMatricesReply{},
+		&ChangeMatrixArgs{},
+		&ChangeMatrixReply{},
+		&MatrixCellsArgs{},
+		&MatrixCellsReply{},
+		&PutCodeArgs{},
+		&PutCodeReply{},
+		&ChangesArgs{}, &ChangesReply{}, &MatrixMapArgs{}, &MatrixMapReply{}, &TimelineArgs{}, &TimelineReply{},
+		&ListResourcesReply{}, &SetResourceArgs{},
+		&ListVarsReply{},
+		&SetVarArgs{},
+		&NewTagArgs{},
+		&Tag{},
+		&ListTagsArgs{},
+		&ListTagsReply{},
+		&CompleteArgs{},
+		&CompleteReply{},
 	}
 }
 
@@ -41,7 +83,12 @@ func TestMessagesAreAllThere(t *testing.T) {
 	for _, m := range messages() {
 		listed[reflect.TypeOf(m).Elem().Name()] = true
 	}
-	pkgs, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
+	pkgs, err := parser.ParseDir(
+		token.NewFileSet(),
+		".",
+		func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") },
+		0,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +96,9 @@ func TestMessagesAreAllThere(t *testing.T) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				name := spec.Name.Name
-				if (strings.HasSuffix(name, "Args") || strings.HasSuffix(name, "Reply")) && ast.IsExported(name) && !listed[name] {
+				if (strings.HasSuffix(name, "Args") || strings.HasSuffix(name, "Reply")) &&
+					ast.IsExported(name) &&
+					!listed[name] {
 					t.Errorf("messages lacks %s", name)
 				}
 			}
@@ -109,7 +158,8 @@ func gobOf(t testing.TB, value any) []byte {
 	return b.Bytes()
 }
 
-// TestEveryMessagePasses: the scan lets every message of ours through, however full or empty it is, and so does the decoder after it.
+// TestEveryMessagePasses: the scan lets every message of ours through, however full or empty it is,
+// and so does the decoder after it.
 func TestEveryMessagePasses(t *testing.T) {
 	for _, message := range messages() {
 		of := reflect.TypeOf(message).Elem()
@@ -160,7 +210,8 @@ func TestManySmallValuesPass(t *testing.T) {
 // chain is a type that is in itself.
 type chain struct{ Next *chain }
 
-// nested is a chain that is so long; its value is written by hand, behind the definition of its type.
+// nested is a chain that is so long; its value is written by hand, behind the definition of its
+// type.
 func nested(t testing.TB, depth int) []byte {
 	definition, id := lastMessage(t, gobOf(t, &chain{}))
 	id = id[:len(id)-1] // what ends an empty struct
@@ -212,18 +263,58 @@ func TestHostileGobs(t *testing.T) {
 	}{
 		{"nested 20 deep", nested(t, 20), errGobDepth},
 		{"nested five million deep", nested(t, 5_000_000), errGobDepth},
-		{"a million empty specs", gobOf(t, &AddJobsArgs{Jobs: make([]JobSpec, 1_000_000)}), errGobCost},
-		{"a million of another type in their place", gobOf(t, &strangers{Jobs: make([]one, 1_000_000)}), errGobCost},
-		{"a slice that is longer than the message", counted(&BulkArgs{Selectors: []string{"x", "y"}}, []byte{2, 1, 'x', 1, 'y'}, []byte{0x7f, 1, 'x', 1, 'y'}), errGobFormat},
-		{"a map that is longer than the message", counted(&JobSpec{Env: map[string]string{"x": "y"}}, []byte{1, 1, 'x', 1, 'y'}, []byte{0x7f, 1, 'x', 1, 'y'}), errGobFormat},
-		{"a string that is longer than the message", counted(&JobSpec{Class: "xyz"}, []byte{3, 'x', 'y', 'z'}, []byte{4, 'x', 'y', 'z'}), errGobFormat},
+		{
+			"a million empty specs",
+			gobOf(t, &AddJobsArgs{Jobs: make([]JobSpec, 1_000_000)}),
+			errGobCost,
+		},
+		{
+			"a million of another type in their place",
+			gobOf(t, &strangers{Jobs: make([]one, 1_000_000)}),
+			errGobCost,
+		},
+		{
+			"a slice that is longer than the message",
+			counted(
+				&BulkArgs{Selectors: []string{"x", "y"}},
+				[]byte{2, 1, 'x', 1, 'y'},
+				[]byte{0x7f, 1, 'x', 1, 'y'},
+			),
+			errGobFormat,
+		},
+		{
+			"a map that is longer than the message",
+			counted(
+				&JobSpec{Env: map[string]string{"x": "y"}},
+				[]byte{1, 1, 'x', 1, 'y'},
+				[]byte{0x7f, 1, 'x', 1, 'y'},
+			),
+			errGobFormat,
+		},
+		{
+			"a string that is longer than the message",
+			counted(&JobSpec{Class: "xyz"}, []byte{3, 'x', 'y', 'z'}, []byte{4, 'x', 'y', 'z'}),
+			errGobFormat,
+		},
 		{"an interface", gobOf(t, &anything{Jobs: one{"x"}}), errGobKind},
 		{"an array", gobOf(t, &array{[3]int{1, 2, 3}}), errGobKind},
 		{"complex numbers", gobOf(t, &complexes{[]complex128{1}}), errGobKind},
-		{"types in types", gobOf(t, &deep{Jobs: make([][][][][][][][][][][][][][][][][]int, 1)}), errGobDepth},
-		{"two values", append(bytes.Clone(valid), gobOf(t, &empty{[]string{"x"}})...), errGobFormat},
+		{
+			"types in types",
+			gobOf(t, &deep{Jobs: make([][][][][][][][][][][][][][][][][]int, 1)}),
+			errGobDepth,
+		},
+		{
+			"two values",
+			append(bytes.Clone(valid), gobOf(t, &empty{[]string{"x"}})...),
+			errGobFormat,
+		},
 		{"definitions without a value", definitions, errGobFormat},
-		{"nothing but a length", []byte{0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, errGobFormat},
+		{
+			"nothing but a length",
+			[]byte{0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+			errGobFormat,
+		},
 		{"a number of nine bytes", []byte{0xf7, 0, 0, 0, 0, 0, 0, 0, 0, 1}, errGobFormat},
 		{"a type that isn't defined", []byte{4, 0xff, 0x82, 0, 0}, errGobKind},
 	}
@@ -248,7 +339,9 @@ func TestManyTypes(t *testing.T) {
 	enc := gob.NewEncoder(&b)
 	fields := make([]reflect.StructField, maxScanTypes+1)
 	for i := range fields {
-		inner := reflect.StructOf([]reflect.StructField{{Name: fmt.Sprintf("A%d", i), Type: reflect.TypeFor[int]()}})
+		inner := reflect.StructOf(
+			[]reflect.StructField{{Name: fmt.Sprintf("A%d", i), Type: reflect.TypeFor[int]()}},
+		)
 		fields[i] = reflect.StructField{Name: fmt.Sprintf("F%d", i), Type: inner}
 	}
 	if err := enc.EncodeValue(reflect.New(reflect.StructOf(fields))); err != nil {
@@ -259,7 +352,8 @@ func TestManyTypes(t *testing.T) {
 	}
 }
 
-// FuzzDecode holds the scan against the decoder: what it lets through takes no more memory than it says, and ends nobody.
+// FuzzDecode holds the scan against the decoder: what it lets through takes no more memory than it
+// says, and ends nobody.
 func FuzzDecode(f *testing.F) {
 	for i, message := range messages() {
 		f.Add(uint8(i), gobOf(f, message))
@@ -283,16 +377,21 @@ func FuzzDecode(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		_ = decode(b, into, nil)
 		runtime.ReadMemStats(&after)
-		// The decoder's own machinery: it is compiled for each message, and doesn't depend on the values.
+		// The decoder's own machinery: it is compiled for each message, and doesn't depend on the
+		// values.
 		const machinery = 1 << 20
-		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(2*cost)+machinery || took > math.MaxInt64 {
+		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(2*cost)+machinery ||
+			took > math.MaxInt64 {
 			t.Errorf("%d bytes took %d, and %d were announced", len(b), took, cost)
 		}
 	})
 }
 
 func BenchmarkScan(b *testing.B) {
-	message := gobOf(b, &AddJobsArgs{Jobs: []JobSpec{{Class: "c", Cmd: "train --lr 0.1", Dir: "/home/exp"}}})
+	message := gobOf(
+		b,
+		&AddJobsArgs{Jobs: []JobSpec{{Class: "c", Cmd: "train --lr 0.1", Dir: "/home/exp"}}},
+	)
 	into := reflect.TypeFor[*AddJobsArgs]()
 	for b.Loop() {
 		if _, err := scanGob(message, into); err != nil {

@@ -1,7 +1,7 @@
 package api
 
-// The definitions of types in a gob, which are values of encoding/gob's own type wireType: a struct with a pointer for each kind
-// of type, one of which is set.
+// The definitions of types in a gob, which are values of encoding/gob's own type wireType: a struct
+// with a pointer for each kind of type, one of which is set.
 
 // The fields of wireType.
 const (

@@ -8,26 +8,37 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 const (
 	defaultMaxConns = 1024
 	defaultMaxCalls = 64
+	defaultMemory   = 32 << 20
 
-	// Connections that are over the limit, or not allowed, get their one answer in that many places; others are
-	// just closed.
+	// ownCalls is how many calls any connection may have under way; more than that share maxExtras
+	// places.
+	ownCalls  = 2
+	maxExtras = 512
+
+	// maxSilent is how many connections there may be that haven't introduced themselves.
+	maxSilent = 512
+
+	// maxTurns is how many answers are made at the same time.
+	maxTurns = 4
+
+	// patience is how long a client waits for memory that others hold, before those who hold the
+	// most are dropped.
+	patience = 2 * time.Second
+
+	// Connections that are not allowed get their one answer in that many places; others are just
+	// closed.
 	maxRefusals = 16
 
 	// helloTime is how long a connection may take to introduce itself.
-	helloTime = 10 * time.Second
+	helloTime = 5 * time.Second
 
 	// stopGrace is how long the last answers may take to be written when the server stops.
 	stopGrace = 2 * time.Second
-
-	// bigMessages is how many messages of the full size may be held at once, over all connections.
-	bigMessages = 4
 )
 
 // Peer is the process at the other end of a connection.
@@ -39,16 +50,20 @@ type Peer struct {
 
 // ServerOptions say how to serve. Register is needed, the rest has defaults.
 type ServerOptions struct {
-	// Register gives the calls that a connection answers after its Hello. ctx ends with the connection, at the
-	// latest when the server stops; it is for the handlers to keep.
+	// Register gives the calls that a connection answers after its Hello. ctx ends with the
+	// connection, at the latest when the server stops; it is for the handlers to keep.
 	Register func(ctx context.Context, peer Peer) []Method
 
 	// Hello is what Hello answers; Protocol and MaxMessage are filled in.
 	Hello HelloReply
 
+	// Pressed hears that much of Memory is used, and that it is so no more; nil: nobody does.
+	Pressed func(bool)
+
 	Logger     *slog.Logger                 // nil: nothing is logged
-	MaxMessage int                          // bytes; 0 is DefaultMaxMessage
-	MaxConns   int                          // connections at once; 0 is 1,024
+	MaxMessage int                          // bytes; 0 is DefaultMaxMessage. Requests of most methods may have less
+	Memory     int                          // bytes that all requests and answers may take together; 0 is 32 MiB
+	MaxConns   int                          // connections at once, of clients that have introduced themselves; 0 is 1,024
 	MaxCalls   int                          // calls at once on one connection; further ones wait unread. 0 is 64
 	PeerOf     func(net.Conn) (Peer, error) // nil is PeerOf
 	Allow      func(Peer) bool              // nil allows root and the user that the process runs as
@@ -61,11 +76,17 @@ func (opt ServerOptions) withDefaults() ServerOptions {
 	if opt.MaxMessage <= 0 {
 		opt.MaxMessage = DefaultMaxMessage
 	}
+	if opt.Memory <= 0 {
+		opt.Memory = defaultMemory
+	}
 	if opt.MaxConns <= 0 {
 		opt.MaxConns = defaultMaxConns
 	}
 	if opt.MaxCalls <= 0 {
 		opt.MaxCalls = defaultMaxCalls
+	}
+	if opt.Pressed == nil {
+		opt.Pressed = func(bool) {}
 	}
 	if opt.PeerOf == nil {
 		opt.PeerOf = PeerOf
@@ -77,18 +98,13 @@ func (opt ServerOptions) withDefaults() ServerOptions {
 	return opt
 }
 
-// Serve answers calls on l until ctx ends; then it closes l, reads no further call, ends the handlers'
-// contexts, waits for the handlers, sends their last answers, and returns nil. Any other return says why it
-// can't accept any more; the connections are ended in the same way.
+// Serve answers calls on l until ctx ends; then it closes l, reads no further call, ends the
+// handlers' contexts, waits for the handlers, sends their last answers, and returns nil. Any other
+// return says why it can't accept any more; the connections are ended in the same way.
 func Serve(ctx context.Context, l net.Listener, opt ServerOptions) error {
 	opt = opt.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)
-	s := &server{
-		opt:      opt,
-		places:   make(chan struct{}, opt.MaxConns),
-		refusals: make(chan struct{}, maxRefusals),
-		budget:   semaphore.NewWeighted(bigMessages * int64(opt.MaxMessage)),
-	}
+	s := newServer(opt)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
@@ -105,10 +121,29 @@ func Serve(ctx context.Context, l net.Listener, opt ServerOptions) error {
 
 type server struct {
 	opt      ServerOptions
-	places   chan struct{}       // one for each connection
-	refusals chan struct{}       // one for each connection that gets no more than a refusal
-	budget   *semaphore.Weighted // bytes of big messages
+	door     *door
+	refusals chan struct{} // one for each connection that gets no more than a refusal
+	turns    *room         // for answers that are made
+	extras   chan struct{} // one for each call beyond ownCalls
+	room     *room         // the memory for requests and answers
+	accepted uint64        // connections, so far; of the goroutine that accepts
 	conns    sync.WaitGroup
+}
+
+// newServer makes a server of complete options.
+func newServer(opt ServerOptions) *server {
+	return &server{
+		opt: opt,
+		door: &door{
+			maxSilent: maxSilent,
+			maxOpen:   opt.MaxConns,
+			open:      map[*serverConn]struct{}{},
+		},
+		refusals: make(chan struct{}, maxRefusals),
+		turns:    newTurns(maxTurns),
+		extras:   make(chan struct{}, maxExtras),
+		room:     newRoom(opt.Memory, opt.MaxConns, patience, opt.Pressed),
+	}
 }
 
 // accept takes connections until ctx ends (nil) or the listener breaks.
@@ -139,46 +174,46 @@ func (s *server) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// start gives the connection a goroutine, or closes it when there are far too many.
+// start gives the connection a goroutine. One that isn't allowed gets no more than a refusal, and
+// not even that when there are far too many.
 func (s *server) start(ctx context.Context, conn net.Conn) {
 	peer, err := s.opt.PeerOf(conn)
-	var refusal *Error
-	places := s.places
+	s.accepted++
+	c := &serverConn{
+		server: s,
+		number: s.accepted,
+
+		answering: make(chan struct{}, 1),
+		peer:      peer,
+		frames:    newFrames(conn, s.opt.MaxMessage, true),
+		logger:    s.opt.Logger.With("peer_pid", peer.PID),
+	}
 	switch {
 	case err != nil:
-		s.opt.Logger.Warn("refused a connection", "error", err)
-		refusal = Errorf(Denied, "the daemon can't tell who connects")
+		c.logger.Warn("refused a connection", "error", err)
+		c.refusal = Errorf(Denied, "the daemon can't tell who connects")
 	case !s.opt.Allow(peer):
-		s.opt.Logger.Warn("refused a connection", "uid", peer.UID, "pid", peer.PID)
-		refusal = Errorf(Denied, "the daemon serves user %d, not user %d", os.Geteuid(), peer.UID)
-	default:
-		select {
-		case places <- struct{}{}:
-		default:
-			s.opt.Logger.Warn("refused a connection: too many", "limit", s.opt.MaxConns, "pid", peer.PID)
-			refusal = Errorf(Unavailable, "the daemon has %d connections already", s.opt.MaxConns).
-				WithHint("end some clients that wait or follow, then try again")
-		}
+		c.logger.Warn("refused a connection", "uid", peer.UID)
+		c.refusal = Errorf(Denied, "the daemon serves user %d, not user %d", os.Geteuid(), peer.UID)
 	}
-	if refusal != nil {
-		places = s.refusals
+	leave := func() { s.door.leave(c) }
+	if c.refusal != nil {
+		leave = func() { <-s.refusals }
 		select {
-		case places <- struct{}{}:
+		case s.refusals <- struct{}{}:
 		default:
 			_ = conn.Close() // it gets no answer in any case
 			return
 		}
 	}
-	c := &serverConn{
-		server:  s,
-		peer:    peer,
-		refusal: refusal,
-		frames:  newFrames(conn, s.opt.MaxMessage, true),
-		logger:  s.opt.Logger.With("peer_pid", peer.PID),
+	var connCtx context.Context
+	connCtx, c.end = context.WithCancel(ctx)
+	if c.refusal == nil {
+		s.door.arrive(c)
 	}
 	s.conns.Go(func() {
-		defer func() { <-places }()
-		c.serve(ctx)
+		defer leave()
+		c.serve(ctx, connCtx)
 	})
 }
 

@@ -208,7 +208,7 @@ func TestCallsOfTheSameNumber(t *testing.T) {
 		close(s.release)
 		answers := newFrames(conn, DefaultMaxMessage, false)
 		for range 2 {
-			message, err := answers.read(func(int) error { return nil })
+			message, err := answers.read()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,13 +219,13 @@ func TestCallsOfTheSameNumber(t *testing.T) {
 	})
 }
 
-// A method that net/rpc doesn't take is the daemon's bug: no connection is served without it.
+// Two methods of one name are the daemon's bug: no connection is served then.
 func TestMethodThatCannotBeRegistered(t *testing.T) {
-	type hidden struct{}
 	s := newTestServer(t)
 	opt := s.options()
 	opt.Register = func(context.Context, Peer) []Method {
-		return []Method{Handle("Odd", func(*hidden, *Empty) error { return nil })}
+		odd := Handle("Odd", func(*Empty, *Empty) error { return nil })
+		return []Method{odd, odd}
 	}
 	s.start(t, opt)
 	if _, err := Dial(t.Context(), s.path, ClientOptions{}); KindOf(err) != Internal || !strings.Contains(err.Error(), "register the call Odd") {
@@ -416,11 +416,10 @@ func TestSlowPeersAreCutOff(t *testing.T) {
 }
 
 func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
-	nothing := func(int) error { return nil }
 	conn := pipeWith(t, append(binary.BigEndian.AppendUint32(nil, DefaultMaxMessage), 1, 2, 3))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := newFrames(conn, DefaultMaxMessage, false).read(nothing); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a message that was cut short: %v", err)
 	}
 	runtime.ReadMemStats(&after)
@@ -428,7 +427,7 @@ func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 		t.Errorf("%d bytes for a message of which 3 bytes came", got)
 	}
 	conn = pipeWith(t, binary.BigEndian.AppendUint32(nil, DefaultMaxMessage+1))
-	if _, err := newFrames(conn, DefaultMaxMessage, false).read(nothing); KindOf(err) != TooLarge {
+	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); KindOf(err) != TooLarge {
 		t.Errorf("one byte too long: %v", err)
 	}
 }

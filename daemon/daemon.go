@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -218,8 +219,25 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 		Register: func(ctx context.Context, peer api.Peer) []api.Method {
 			return service.Methods(ctx, calls, peer)
 		},
-		Logger: log,
+		Logger:  log,
+		Pressed: collectEarly(),
 	})
+}
+
+// collectEarly has garbage collected early while clients hold much of the memory that they may have:
+// what they were given before is to be gone before more is given to others.
+func collectEarly() func(bool) {
+	usual := debug.SetGCPercent(100)
+	debug.SetGCPercent(usual)
+	const early = 25
+	return func(pressed bool) {
+		switch {
+		case !pressed:
+			debug.SetGCPercent(usual)
+		case usual < 0 || usual > early:
+			debug.SetGCPercent(early)
+		}
+	}
 }
 
 // reload reads the log configuration again at each hangup.

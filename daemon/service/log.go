@@ -23,13 +23,13 @@ const maxLogRead = 1 << 20
 const logLook = 50 * time.Millisecond
 
 // JobLog gives bytes of a job's log.
-func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply) error {
+func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply, turn api.Turn) error {
 	ended, err := s.findLog(args, reply)
 	if err != nil {
 		return err
 	}
 	if reply.Offset = args.Offset; args.Tail > 0 {
-		if err := readLog(reply, 0, 0); err != nil {
+		if err := readLog(reply, 0, 0, turn); err != nil {
 			return err
 		}
 		reply.Offset = max(reply.Size-args.Tail, 0)
@@ -40,7 +40,7 @@ func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply) error {
 	defer ticker.Stop()
 	for {
 		// Whether it had ended is asked before the file is read, so that EOF is only said of all of it.
-		if err := readLog(reply, reply.Offset, clamp(args.Max, maxLogRead)); err != nil {
+		if err := readLog(reply, reply.Offset, clamp(args.Max, maxLogRead), turn); err != nil {
 			return err
 		}
 		if ended || len(reply.Data) > 0 {
@@ -101,7 +101,7 @@ func attemptNumbered(j *statepb.Job, number int) *statepb.Attempt {
 }
 
 // readLog reads from the file, which isn't there before the first byte.
-func readLog(reply *api.LogReply, offset int64, most int) error {
+func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 	reply.Data, reply.Size = nil, 0
 	if reply.Path == "" {
 		return nil
@@ -122,6 +122,9 @@ func readLog(reply *api.LogReply, offset int64, most int) error {
 	n := min(reply.Size-offset, int64(most))
 	if n <= 0 || offset < 0 {
 		return nil
+	}
+	if err := turn(); err != nil {
+		return err
 	}
 	reply.Data = make([]byte, n)
 	got, err := f.ReadAt(reply.Data, offset)

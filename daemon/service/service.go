@@ -46,21 +46,21 @@ func Methods(ctx context.Context, o *Options, peer api.Peer) []api.Method {
 // methods are the calls that the daemon answers, by the names that the client knows.
 func (s *service) methods() []api.Method {
 	return []api.Method{
-		api.Handle("Ping", s.Ping),
-		api.Handle("Status", s.Status),
-		api.Handle("Events", s.Events),
-		api.Handle("Changes", s.Changes),
-		api.Handle("Timeline", s.Timeline),
+		api.HandleBrief("Ping", s.Ping),
+		api.HandleBrief("Status", s.Status),
+		api.HandleTurn("Events", s.Events),
+		api.HandleBrief("Changes", s.Changes),
+		api.HandleTurn("Timeline", s.Timeline),
 		api.Handle("Complete", s.Complete),
 
 		api.Handle("AddJobs", s.AddJobs),
 		api.Handle("ListJobs", s.ListJobs),
 		api.Handle("Bulk", s.Bulk),
 		api.Handle("Why", s.Why),
-		api.Handle("WhyMany", s.WhyMany),
+		api.HandleBrief("WhyMany", s.WhyMany),
 		api.Handle("Show", s.Show),
-		api.Handle("Wait", s.Wait),
-		api.Handle("JobLog", s.JobLog),
+		api.HandleBrief("Wait", s.Wait),
+		api.HandleTurn("JobLog", s.JobLog),
 
 		api.Handle("AddMatrix", s.AddMatrix),
 		api.Handle("ListMatrices", s.ListMatrices),
@@ -73,7 +73,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("AddMachines", s.AddMachines),
 		api.Handle("SetupMachines", s.SetupMachines),
 		api.Handle("ChangeMachines", s.ChangeMachines),
-		api.Handle("CheckMachines", s.CheckMachines),
+		api.HandleBrief("CheckMachines", s.CheckMachines),
 		api.Handle("Trust", s.Trust),
 
 		api.Handle("ListVars", s.ListVars),
@@ -150,12 +150,15 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 }
 
 // Events gives what happened after a cursor.
-func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply) error {
+func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply, turn api.Turn) error {
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
 	events, cursor, gap, err := s.Loop.Events().After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
 	if err != nil {
 		return wire.Error(err)
+	}
+	if err := turn(); err != nil {
+		return err
 	}
 	reply.Cursor, reply.Gap = cursor, gap
 	for i := range events {

@@ -246,7 +246,7 @@ const (
 )
 
 // Timeline says when attempts ran.
-func (s *service) Timeline(args *api.TimelineArgs, reply *api.TimelineReply) error {
+func (s *service) Timeline(args *api.TimelineArgs, reply *api.TimelineReply, turn api.Turn) error {
 	ctx, cancel := context.WithTimeout(s.ctx, min(max(args.Wait, 0), maxWait))
 	defer cancel()
 	for {
@@ -261,6 +261,9 @@ func (s *service) Timeline(args *api.TimelineArgs, reply *api.TimelineReply) err
 		}
 		if x.err != nil {
 			return fmt.Errorf("make the timeline: %w", x.err)
+		}
+		if err := turn(); err != nil {
+			return err
 		}
 		now := s.Now().UnixMilli()
 		query, running, classes, err := s.timelineRows(args, now, reply)

@@ -1,0 +1,298 @@
+// Package hostile_test attacks real daemons, one kind of attacker a file, and looks whether others
+// are served meanwhile, and what it costs. docs/security.md lists what was tried.
+package hostile_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"jobserver/api"
+	"jobserver/daemontest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	daemontest.Cleanup()
+	os.Exit(code)
+}
+
+// maxResident is what a daemon may take at most, whatever is done to it.
+const maxResident = 150 << 20
+
+// resident is the most memory that a process has had, in bytes.
+func resident(t *testing.T, pid int) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatal("the process tells nothing of its memory")
+	return 0
+}
+
+// caller speaks to the socket as it likes.
+type caller struct {
+	net.Conn
+	t *testing.T
+}
+
+// connect says hello as a client does.
+func connect(t *testing.T, d *daemontest.Daemon) *caller {
+	t.Helper()
+	conn, err := net.Dial("unix", d.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	c := &caller{conn, t}
+	c.send(frame("Hello", gobOf(t, &api.HelloArgs{MinProtocol: 1, MaxProtocol: 1})))
+	if answer := c.answer(); len(answer) == 0 {
+		t.Fatal("no hello")
+	}
+	return c
+}
+
+// frame is a call as it stands on the wire.
+func frame(method string, body []byte) []byte {
+	method = api.Service + "." + method
+	message := binary.AppendUvarint(nil, 1)
+	message = binary.AppendUvarint(message, uint64(len(method)))
+	message = append(message, method...)
+	message = append(message, 0) // no error
+	message = append(message, body...)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(message))), message...)
+}
+
+// gobOf is a value as it stands in a call.
+func gobOf(t *testing.T, value any) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(value); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// send writes what the daemon may hang up on before it has read all of it.
+func (c *caller) send(frame []byte) {
+	c.t.Helper()
+	_, _ = c.Write(frame)
+}
+
+// answer reads one answer; nothing when the daemon has hung up.
+func (c *caller) answer() []byte {
+	c.t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	var head [4]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.t.Error("the daemon says nothing, and doesn't hang up either")
+		}
+		return nil
+	}
+	answer := make([]byte, binary.BigEndian.Uint32(head[:]))
+	_, _ = io.ReadFull(c, answer)
+	return answer
+}
+
+// honest is a client beside an attack: until stop is called it has one job after another run, each
+// of which must end well.
+func honest(t *testing.T, d *daemontest.Daemon) (stop func()) {
+	t.Helper()
+	client, err := d.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran, done := 0, make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			if err := runOne(client); err != nil {
+				done <- fmt.Errorf("after %d jobs: %w", ran, err)
+				return
+			}
+			ran++
+		}
+		done <- nil
+	}()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the honest client: %v", err)
+		}
+		client.Close()
+		t.Logf("%d jobs ran meanwhile", ran)
+		if got := resident(t, d.PID()); got > maxResident {
+			t.Errorf("the daemon took %d MiB", got>>20)
+		} else {
+			t.Logf("the daemon took %d MiB", got>>20)
+		}
+	}
+}
+
+// runOne has a job run to its end. All of it has a time, as nobody may be kept from it for long.
+func runOne(client *api.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	added, err := api.Call[api.AddJobsReply](ctx, client, "AddJobs", &api.AddJobsArgs{
+		Jobs: []api.JobSpec{{Class: "honest", Cmd: "true"}},
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		reply, err := api.Call[api.WaitReply](ctx, client, "Wait", &api.WaitArgs{
+			Selectors: []string{fmt.Sprint(added.JIDs[0])}, Wait: 10 * time.Second,
+		})
+		if err != nil {
+			return err
+		}
+		if reply.Done {
+			if reply.ExitCode != 0 {
+				return fmt.Errorf("job %d: exit code %d, %s", added.JIDs[0], reply.ExitCode, reply.Error)
+			}
+			return nil
+		}
+	}
+}
+
+func daemonWithMachine(t *testing.T) *daemontest.Daemon {
+	t.Helper()
+	d := daemontest.New(t)
+	d.J(t, "machine", "add", "local", "honest")
+	return d
+}
+
+// chain is a type that is in itself.
+type chain struct{ Next *chain }
+
+// nested is a gob of a chain of that length, in place of a call's arguments: the definition of its
+// type, and a value that is written by hand.
+func nested(t *testing.T, depth int) []byte {
+	b := gobOf(t, &chain{})
+	at := 0 // where the last message begins
+	for at+1+int(b[at]) < len(b) {
+		at += 1 + int(b[at])
+	}
+	message := append([]byte{}, b[at+1:len(b)-1]...) // without the end of an empty struct
+	message = append(message, bytes.Repeat([]byte{1}, depth)...)
+	message = append(message, make([]byte, depth+1)...)
+	out := append(bytes.Clone(b[:at]), 0xfc)
+	return append(binary.BigEndian.AppendUint32(out, uint32(len(message))), message...)
+}
+
+// TestClientRequests: requests that are small on the wire, and would be huge, or the end of the
+// daemon, when they are decoded.
+func TestClientRequests(t *testing.T) {
+	t.Parallel()
+	d := daemonWithMachine(t)
+	stop := honest(t, d)
+	type bare struct{ Class string }
+	type others struct{ Jobs []bare }
+	type bigMap struct{ Env map[string]string }
+	type mapped struct{ Jobs []bigMap }
+	env := gobOf(t, &mapped{Jobs: []bigMap{{Env: map[string]string{"x": "y"}}}})
+	// The map's length, which encoding/gob believes: 2³¹ in place of 1.
+	env = bytes.Replace(env, []byte{1, 1, 'x', 1, 'y'}, []byte{0xfc, 0x80, 0, 0, 0, 1, 'x', 1, 'y'}, 1)
+	attacks := map[string][]byte{
+		"nested 100 deep":               frame("AddJobs", nested(t, 100)),
+		"nested 400,000 deep":           frame("Status", nested(t, 400_000)),
+		"nested 7,000,000 deep":         frame("AddJobs", nested(t, 7_000_000)),
+		"5 million empty specs":         frame("AddJobs", gobOf(t, &api.AddJobsArgs{Jobs: make([]api.JobSpec, 5_000_000)})),
+		"15 million of another type":    frame("AddJobs", gobOf(t, &others{Jobs: make([]bare, 15_000_000)})),
+		"30 million empty values":       frame("AddMatrix", gobOf(t, &api.AddMatrixArgs{Matrix: api.MatrixSpec{Vars: make([]api.Axis, 30_000_000)}})),
+		"a map of two thousand million": frame("AddJobs", env),
+		"20 MB for a small call":        frame("Why", make([]byte, 20<<20)),
+		"nothing but zeros":             make([]byte, 1<<20),
+	}
+	var wg sync.WaitGroup
+	for name, attack := range attacks {
+		for range 4 {
+			c := connect(t, d)
+			wg.Go(func() {
+				c.send(attack)
+				if answer := c.answer(); bytes.Contains(answer, []byte("JIDs")) {
+					t.Errorf("%s was done", name)
+				}
+				c.Close()
+			})
+		}
+	}
+	wg.Wait()
+	stop()
+}
+
+// TestClientsThatDontRead: clients that ask for much, and take no answer.
+func TestClientsThatDontRead(t *testing.T) {
+	t.Parallel()
+	d := daemonWithMachine(t)
+	client, err := d.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	specs := make([]api.JobSpec, 1000)
+	for i := range specs {
+		specs[i] = api.JobSpec{Class: "nowhere", Cmd: strings.Repeat("x", 1500)}
+	}
+	if _, err := api.Call[api.AddJobsReply](t.Context(), client, "AddJobs", &api.AddJobsArgs{Jobs: specs}); err != nil {
+		t.Fatal(err)
+	}
+	stop := honest(t, d)
+	ask := bytes.Repeat(frame("ListJobs", gobOf(t, &api.ListJobsArgs{Full: true, Limit: 1000})), 64)
+	for range 200 {
+		connect(t, d).send(ask)
+	}
+	for range 3 { // who reads is served
+		reply, err := api.Call[api.ListJobsReply](t.Context(), client, "ListJobs", &api.ListJobsArgs{Full: true, Limit: 1000})
+		if err != nil || len(reply.Jobs) == 0 {
+			t.Errorf("one who reads: %v", err)
+		}
+	}
+	stop()
+}
+
+// TestClientsThatDontWrite: connections that say nothing, and such that announce much and send
+// nothing.
+func TestClientsThatDontWrite(t *testing.T) {
+	t.Parallel()
+	d := daemonWithMachine(t)
+	stop := honest(t, d)
+	announced := frame("AddJobs", make([]byte, 1<<20))[:300]
+	for range 100 {
+		connect(t, d).send(announced)
+	}
+	for range 3000 { // as many descriptors as this process may have
+		conn, err := net.Dial("unix", d.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	for range 20 {
+		d.J(t, "ping")
+	}
+	stop()
+}
