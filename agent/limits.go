@@ -64,6 +64,9 @@ func limitOf(ctx context.Context, method byte) limit {
 	return l
 }
 
+// maxCalls bounds the calls of one connection that are under way.
+const maxCalls = 4096
+
 // A connection carries so many calls at once; an agent refuses more. Polls last, so they leave room for the others, which
 // wait for each other.
 const (

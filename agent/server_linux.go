@@ -77,9 +77,6 @@ type serving struct {
 	more    chan struct{}
 }
 
-// maxCalls bounds the calls of one connection that are under way.
-const maxCalls = 4096
-
 // defaultSilence is after which time a host that says nothing is gone. It looks at the machine's vital signs each minute, and
 // closes a second connection that it doesn't use.
 const defaultSilence = 10 * time.Minute

@@ -2,8 +2,11 @@ package fleet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
+	"jobserver/agent"
 	"jobserver/redact"
 	"jobserver/sched"
 )
@@ -11,8 +14,12 @@ import (
 // copiesPerMachine overlap: while one waits for the host's disk, the other uses the network.
 const copiesPerMachine = 2
 
-// patience is how long a copy waits for its turn before it is said, and its slot given up.
+// patience is how long a copy waits for its turn, whatever it waits for, before that is said and its slot given up.
 const patience = 2 * time.Second
+
+// maxPatience is the longest that a machine may take for the next piece of results. A stalled copy doesn't count among those that are
+// under way, and each time that it is tried again the machine gets twice as long.
+const maxPatience = time.Hour
 
 // bulk is the connection for results and code, beside the one for control: it is made when there is something to send
 // or to copy, and closed when there was nothing for a while. It belongs to the actor.
@@ -34,6 +41,8 @@ type copying struct {
 
 	hidden  redact.Redactor // takes out of texts what the job printed of secrets
 	running bool            // actor's: a task has it
+	late    *time.Timer     // actor's: says that it waits, or ends its pause
+	stalls  int             // how often the machine has sent nothing
 	waits   string          // the task's, or the actor's when it isn't running: the reason reported last
 }
 
@@ -65,10 +74,43 @@ func (m *machine) copy(s sched.Copy) {
 	c := &copying{Copy: s, hidden: redact.New(s.Secrets...)}
 	c.ctx, c.stop = context.WithCancel(m.ctx)
 	m.copies[c.job()] = c
-	m.queue = append(m.queue, c)
+	m.enqueue(c)
 	if m.link == nil && m.waiting {
 		m.copyWaits(c, "the machine is away")
 	}
+}
+
+// enqueue lets a copy wait for its turn.
+func (m *machine) enqueue(c *copying) {
+	m.queue = append(m.queue, c)
+	m.laterFor(c, patience, func() { m.copyWaits(c, m.whyQueued()) })
+}
+
+// laterFor has something done for a copy after a while, unless a task has it or it has ended by then.
+func (m *machine) laterFor(c *copying, d time.Duration, fn func()) {
+	c.late = time.AfterFunc(d, func() {
+		m.do(func() {
+			if m.copies[c.job()] == c && !c.running {
+				fn()
+			}
+		})
+	})
+}
+
+// whyQueued says what copies wait for that have no turn yet.
+func (m *machine) whyQueued() string {
+	switch {
+	case m.link == nil:
+		return "the machine is away"
+	case m.bulk.link == nil:
+		return "there is no connection for copying yet"
+	}
+	return "other copies from this machine are under way"
+}
+
+// patience is how long the machine may take for the next piece.
+func (c *copying) patience() time.Duration {
+	return doubled(agent.DefaultPatience, c.stalls, maxPatience)
 }
 
 func (m *machine) stopCopy(job uint64) {
@@ -88,6 +130,7 @@ func (m *machine) stopCopy(job uint64) {
 // endCopy reports the end of a copy and forgets it.
 func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 	c.stop()
+	c.late.Stop()
 	delete(m.copies, c.job())
 	for i, other := range m.queue {
 		if other == c {
@@ -126,6 +169,7 @@ func (m *machine) startCopies() {
 		c := m.queue[0]
 		m.queue = m.queue[1:]
 		c.running = true
+		c.late.Stop()
 		m.bulk.users++
 		m.bulk.copies++
 		l.spawn(func() { m.runCopy(l, c) })
@@ -220,8 +264,12 @@ func (m *machine) runCopy(l *link, c *copying) {
 		switch {
 		case m.ctx.Err() != nil: // the daemon stops: a later one goes on where this one was
 		case err != nil && c.ctx.Err() == nil && linkBroke(l):
-			m.queue = append(m.queue, c)
 			m.copyWaits(c, "the connection broke: "+err.Error())
+			m.enqueue(c)
+		case errors.Is(err, agent.ErrStalled) && c.ctx.Err() == nil:
+			m.copyWaits(c, fmt.Sprintf("%s sends nothing of them; it is asked again", m.addr))
+			c.stalls++
+			m.laterFor(c, doubled(m.f.opt.RemoveMin, c.stalls, m.f.opt.RemoveMax), func() { m.enqueue(c) })
 		default:
 			if err != nil {
 				out = sched.CopyEnded{Job: c.job(), Error: err.Error()}

@@ -117,7 +117,7 @@ func TestFollowFails(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	r := &run{}
-	r.out.size, r.out.crc = 5, 17
+	r.out.size, r.out.all = 5, 17
 	tests := map[string]agent.Exit{
 		"":                                    {OutLen: 5, OutCRC: 17},
 		"the output has 5 bytes here":         {OutLen: 6, OutCRC: 17},

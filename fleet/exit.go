@@ -34,11 +34,11 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		UserCpu:          int64(x.UserCPU),
 		SystemCpu:        int64(x.SystemCPU),
 		MaxRss:           x.MaxRSS,
-		OutLen:           x.OutLen,
-		ErrLen:           x.ErrLen,
-		OutCrc:           x.OutCRC,
-		ErrCrc:           x.ErrCRC,
-		Dropped:          x.OutDropped + x.ErrDropped,
+		OutLen:           x.OutLen - r.out.excess,
+		ErrLen:           x.ErrLen - r.err.excess,
+		OutCrc:           kept(&r.out, x.OutCRC),
+		ErrCrc:           kept(&r.err, x.ErrCRC),
+		Dropped:          x.OutDropped + x.ErrDropped + r.out.excess + r.err.excess,
 		Results:          validUTF8(r.results),
 		ResultsRaw:       raw(r.results),
 		Overlooked:       plain(r.secrets().Redact(x.Overlooked)),
@@ -97,4 +97,12 @@ func unixNano(t time.Time) int64 {
 		return 0
 	}
 	return t.UnixNano()
+}
+
+// kept is the checksum of what is kept of a log: the machine's, unless some of that was too much.
+func kept(log *logFile, sum uint32) uint32 {
+	if log.excess > 0 {
+		return log.crc
+	}
+	return sum
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/ssh"
@@ -23,8 +21,9 @@ type Fleet struct {
 	dialer *ssh.Dialer
 	builds *builds
 	logs   *logKeeper
-	copies *semaphore.Weighted // of Options.Copies
+	copies *places // of Options.Copies
 	disk   diskGate
+	space  logSpace
 	bootID string // of this host; "" unknown
 
 	tasks sync.WaitGroup // all goroutines but those of a link
@@ -57,8 +56,9 @@ func New(opt Options) (*Fleet, error) {
 		dialer:   ssh.NewDialer(opt.SSH),
 		builds:   newBuilds(opt.Binary, opt.Builds, opt.Slim),
 		logs:     newLogKeeper(opt.LogDir, opt.SyncEvery, opt.Log),
-		copies:   semaphore.NewWeighted(int64(opt.Copies)),
-		disk:     diskGate{log: opt.Log, every: opt.DiskRetry},
+		copies:   newPlaces(opt.Copies),
+		disk:     diskGate{log: opt.Log, every: opt.DiskRetry, least: max(opt.MinFree, room)},
+		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},
 		machines: map[string]*machine{},
 		copiers:  map[uint64]*machine{},
 		refusals: newRefusals(),

@@ -33,6 +33,8 @@ type progress struct {
 	blocked bool   // its logs can't be written
 	refetch bool   // its log was wrong and is being fetched once more
 	failure string // why it can't be followed at present: it is logged once
+	empty   int    // polls in a row that were answered at once, with nothing new
+	lean    int    // bytes written while the disk had little room
 }
 
 // follow is the task of following one run to its end, or to
@@ -66,7 +68,9 @@ func (r *run) during(l *link) (context.Context, context.CancelFunc) {
 
 // pull takes what a run writes to the host's files until it has ended.
 func (m *machine) pull(l *link, r *run) (verdict, error) {
-	ending := agent.NoCause
+	var last agent.PollReply
+	ctx, cancel := r.during(l)
+	defer cancel()
 	for {
 		if err := r.openLogs(); err != nil {
 			if err := m.waitForDisk(l, r, err); err != nil {
@@ -74,13 +78,17 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			}
 			continue
 		}
-		request := agent.PollRequest{Run: r.id, OutOff: r.out.size, ErrOff: r.err.size, MarksOff: r.marksOff, Wait: pollWait, Ending: ending}
+		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
+			MarksOff: r.marksOff, Wait: pollWait, Ending: last.Ending}
+		began := time.Now()
 		var logErr error
 		reply, err := l.client.Poll(r.ctx, request, func(s agent.Stream, p []byte) error {
-			logErr = r.log(s).append(p)
+			logErr = m.keepLog(ctx, r, r.log(s), p)
 			return logErr
 		})
 		switch {
+		case ctx.Err() != nil:
+			return verdict{}, context.Cause(ctx)
 		case logErr != nil:
 			// The machine keeps the bytes: they are asked for again when the host has room for them.
 			if err := m.waitForDisk(l, r, logErr); err != nil {
@@ -95,14 +103,33 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		case err != nil:
 			return verdict{}, err
 		}
-		ending, r.failure = reply.Ending, ""
+		r.failure = ""
 		r.take(reply)
 		m.f.disk.fine(&r.blocked)
 		failpoint.Hit("fleet.log-appended")
 		if v, ended := r.judge(m, l, reply); ended {
 			return v, nil
 		}
+		if err := m.pacePolls(ctx, r, last, reply, began); err != nil {
+			return verdict{}, err
+		}
+		last = reply
 	}
+}
+
+// keepLog writes output of a run to its file, as far as that may have it and the disk has room.
+func (m *machine) keepLog(ctx context.Context, r *run, log *logFile, p []byte) error {
+	if err := m.f.space.take(&r.lean, len(p)); err != nil {
+		return err
+	}
+	excess := log.excess
+	if err := log.append(p); err != nil {
+		return err
+	}
+	if more := log.excess - excess; more > 0 { // of no use to anybody, and there may be no end to it
+		return m.excess.wait(ctx, int(more))
+	}
+	return nil
 }
 
 // waitForDisk waits for another try to write the run's logs.
@@ -143,6 +170,8 @@ func (r *run) take(reply agent.PollReply) {
 func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) {
 	said := reply.Bytes > 0 || len(reply.Marks) > 0
 	switch {
+	case reply.Exit != nil && r.openLogs() != nil:
+		return verdict{}, false // they are opened again, and the end is asked for once more
 	case reply.Exit != nil:
 		note := r.verify(reply.Exit)
 		if note != "" && !r.refetch {
@@ -194,10 +223,10 @@ func (r *run) verify(x *agent.Exit) string {
 		crc  uint32
 	}{{"output", &r.out, x.OutLen, x.OutCRC}, {"error output", &r.err, x.ErrLen, x.ErrCRC}} {
 		switch {
-		case s.file.size != s.size:
-			return fmt.Sprintf("the %s has %d bytes here, the machine wrote %d", s.name, s.file.size, s.size)
-		case s.file.crc != s.crc:
-			return fmt.Sprintf("the checksum of the %s is %08x here, %08x on the machine", s.name, s.file.crc, s.crc)
+		case s.file.offset() != s.size:
+			return fmt.Sprintf("the %s has %d bytes here, the machine wrote %d", s.name, s.file.offset(), s.size)
+		case s.file.all != s.crc:
+			return fmt.Sprintf("the checksum of the %s is %08x here, %08x on the machine", s.name, s.file.all, s.crc)
 		}
 	}
 	return ""

@@ -19,13 +19,20 @@ type logFile struct {
 	path   string
 	size   int64
 	crc    uint32 // CRC-32C of all of it
+	limit  int64  // bytes that it may have; 0: any number
+	excess int64  // bytes beyond that, which came and were dropped
+	all    uint32 // CRC-32C of the file and of those
 	ready  bool   // size and crc are those of the file
 	rewind bool   // the next open empties it
 }
 
-// open creates the file, or finds out what an earlier daemon has left.
+// offset is how many bytes of the stream have come.
+func (s *logFile) offset() int64 { return s.size + s.excess }
+
+// open creates the file, or finds out what an earlier daemon has left. A file that somebody has removed or changed since is looked at
+// anew.
 func (s *logFile) open() error {
-	if s.ready && !s.rewind {
+	if s.ready && !s.rewind && s.unchanged() {
 		return nil
 	}
 	flags := os.O_RDWR | os.O_CREATE
@@ -52,7 +59,14 @@ func (s *logFile) open() error {
 		return fmt.Errorf("read a log: %w", err)
 	}
 	s.crc, s.ready, s.rewind = sum.Sum32(), true, false
+	s.excess, s.all = 0, s.crc
 	return nil
+}
+
+// unchanged tells whether the file has the length that it had.
+func (s *logFile) unchanged() bool {
+	info, err := os.Stat(s.path)
+	return err == nil && (info.Size() == s.size || !info.Mode().IsRegular())
 }
 
 // writeSize is how much is written at once, and up to a multiple of it in the file. Linux takes longer pieces of memory for longer
@@ -60,9 +74,21 @@ func (s *logFile) open() error {
 // address takes two to three times as long, too.
 const writeSize = 64 << 10
 
-// append writes p to the end. What was written before an error counts, and is remembered. When the disk gets the bytes is left to
+// append writes p to the end, as far as the file may have it. What was written before an error counts, and is remembered. When the disk gets the bytes is left to
 // the kernel: the journal's next sync, and with it the news of the run's end, would wait for all that is on its way there.
-func (s *logFile) append(p []byte) error {
+func (s *logFile) append(p []byte) (err error) {
+	if s.limit > 0 {
+		kept := p[:min(int64(len(p)), max(s.limit-s.size, 0))]
+		if dropped := p[len(kept):]; len(dropped) > 0 {
+			defer func() {
+				if err == nil {
+					s.excess += int64(len(dropped))
+					s.all = crc32.Update(s.all, castagnoli, dropped)
+				}
+			}()
+		}
+		p = kept
+	}
 	if len(p) == 0 {
 		return nil
 	}
@@ -75,6 +101,7 @@ func (s *logFile) append(p []byte) error {
 		var n int
 		n, err = f.WriteAt(p[:min(len(p), writeSize-int(s.size%writeSize))], s.size)
 		s.crc = crc32.Update(s.crc, castagnoli, p[:n])
+		s.all = s.crc
 		s.size += int64(n)
 		p = p[n:]
 	}

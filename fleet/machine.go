@@ -44,6 +44,9 @@ type machine struct {
 	toStart  []*run // with the next message
 	toForget []*run // likewise
 
+	polls  pace // of those that bring little
+	excess pace // of logs
+
 	bulk    bulk
 	uploads map[string]*upload  // by the hash of the code
 	copies  map[uint64]*copying // by job
@@ -61,6 +64,8 @@ func newMachine(f *Fleet, addr string) *machine {
 		runs:    map[agent.RunID]*run{},
 		copies:  map[uint64]*copying{},
 		uploads: map[string]*upload{},
+		polls:   pace{rate: pollsPerSecond},
+		excess:  pace{rate: excessPerSecond},
 	}
 	m.timer.Stop()
 	return m

@@ -54,7 +54,7 @@ func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 		}
 	}
 	if len(in.files) > 0 {
-		if err := t.from.Fetch(ctx, agent.FetchRequest{Files: in.requests}, in); err != nil {
+		if err := t.from.Fetch(ctx, agent.FetchRequest{Files: in.requests, Patience: t.c.patience()}, in); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ func (m *machine) want(s sched.Run) {
 	if r == nil {
 		r = m.add(id, s.Ref)
 		r.spec, r.known = &s, s.Known
+		m.limitLogs(r, s.MaxLog)
 	}
 	if s.Known && r.retime == nil {
 		r.retime = &s.Timeout // it may have been changed while we were away
@@ -76,6 +78,12 @@ func (m *machine) add(id agent.RunID, ref *statepb.RunRef) *run {
 	r.err.path = sched.LogPath(m.f.opt.LogDir, ref, true)
 	m.runs[id] = r
 	return r
+}
+
+// limitLogs bounds a run's logs by its own limit, or the daemon's. Its agent has the same, and may not keep to it.
+func (m *machine) limitLogs(r *run, limit int64) {
+	limit = cmp.Or(limit, m.f.opt.MaxLog)
+	r.out.limit, r.err.limit = limit, limit
 }
 
 func (m *machine) remove(r *run) {
@@ -124,6 +132,7 @@ func (m *machine) settle(o *statepb.Obligation) {
 		r = m.add(id, o.Run)
 		r.known = true
 		r.silent.Store(true)
+		m.limitLogs(r, o.MaxLog)
 	}
 	r.settling, r.dropped = o, false
 	r.cancel = r.cancel || o.Cancel
@@ -271,12 +280,11 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	batch, specs = batch[len(results):], specs[len(results):]
 	switch {
 	case err == nil:
-	case linkBroke(l):
-		m.do(func() {
-			for _, r := range batch {
-				m.release(r)
-			}
-		})
+	case linkBroke(l) || leftUnanswered(l, err):
+		m.releaseAll(batch)
+	case errors.Is(err, agent.ErrBusy): // with our own calls: it says nothing about the runs
+		_ = m.f.disk.pause(l.ctx) // the end of the link is seen by release
+		m.releaseAll(batch)
 	case len(batch) == 1 && errors.Is(err, agent.ErrProtocol):
 		// What the agent says can't be read: the run may have been started all the same.
 		batch[0].whyLost = err.Error()
@@ -288,6 +296,25 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 			m.startBatch(l, batch[i:i+1], specs[i:i+1])
 		}
 	}
+}
+
+// leftUnanswered gives a link up whose agent doesn't answer a call, so that it is asked over another one. Nothing is known
+// of what was asked for.
+func leftUnanswered(l *link, err error) bool {
+	if !errors.Is(err, agent.ErrStalled) {
+		return false
+	}
+	l.giveUp(err)
+	return true
+}
+
+// releaseAll takes runs back from a task that has started none of them.
+func (m *machine) releaseAll(batch []*run) {
+	m.do(func() {
+		for _, r := range batch {
+			m.release(r)
+		}
+	})
 }
 
 // linkBroke tells a call that failed with its link, after which nothing is known, from one that the agent answered. The

@@ -55,7 +55,7 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 		began := time.Now()
 		out, err := t.run(ctx)
 		out.Took = time.Since(began)
-		m.f.copies.Release(1)
+		m.f.copies.leave(m)
 		switch {
 		case err == nil:
 			return out, nil
@@ -78,7 +78,7 @@ func (m *machine) copyError(l *link, c *copying, err error) error {
 		return err
 	case c.ctx.Err() != nil:
 		err = errStopped
-	case linkBroke(l):
+	case linkBroke(l), errors.Is(err, agent.ErrStalled): // it goes on where it was
 		return err
 	}
 	if discard := m.f.discard(c); discard != nil {
@@ -87,19 +87,16 @@ func (m *machine) copyError(l *link, c *copying, err error) error {
 	return err
 }
 
-// turn waits until fewer than Options.Copies run. A long wait is said, once.
+// turn waits for a place among the copies. A long wait is said, once.
 func (m *machine) turn(ctx context.Context, c *copying) error {
-	if m.f.copies.TryAcquire(1) {
-		return nil
-	}
 	wait, cancel := context.WithTimeout(ctx, patience)
-	err := m.f.copies.Acquire(wait, 1)
+	err := m.f.copies.take(wait, m)
 	cancel()
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	m.copyWaits(c, "other copies are under way")
-	if err := m.f.copies.Acquire(ctx, 1); err != nil {
+	if err := m.f.copies.take(ctx, m); err != nil {
 		return err
 	}
 	c.waits = ""
@@ -239,7 +236,7 @@ func (t *transfer) list(ctx context.Context) error {
 	opt := &t.f.opt
 	request := agent.ManifestRequest{
 		Paths:    unique(named(t.c.Attempt)),
-		MaxFiles: max(opt.MaxFiles, 0),
+		MaxFiles: max(opt.MaxFiles, 0), Patience: t.c.patience(),
 		MaxBytes: max(opt.MaxBytes, 0),
 	}
 	if t.c.Job.Code != nil {

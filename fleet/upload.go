@@ -33,12 +33,8 @@ func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agen
 			specs[i].Env = append(specs[i].Env, agent.Pair{Name: agent.CodeVariable, Value: dir})
 		}
 		m.startBatch(l, batch, specs)
-	case linkBroke(l):
-		m.do(func() {
-			for _, r := range batch {
-				m.release(r)
-			}
-		})
+	case linkBroke(l) || leftUnanswered(l, err):
+		m.releaseAll(batch)
 	default:
 		m.failUpload(batch, err)
 	}
@@ -107,7 +103,7 @@ func (m *machine) runUpload(l *link, u *upload, left func()) {
 	m.do(func() {
 		defer left()
 		u.running = false
-		if err != nil && linkBroke(l) {
+		if err != nil && (linkBroke(l) || leftUnanswered(l, err)) {
 			return // it goes on with the next link, from its beginning
 		}
 		delete(m.uploads, u.hash)

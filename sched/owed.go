@@ -73,6 +73,9 @@ func (s *State) owe(o *statepb.Obligation) {
 	if o.Since == 0 {
 		o.Since = s.at
 	}
+	if j := s.live[o.Run.Job]; j != nil {
+		o.MaxLog = j.MaxLog
+	}
 	s.disown(token)
 	s.fileOwed(o)
 	s.ask(func(f Fleet) {

@@ -3059,7 +3059,8 @@ type Obligation struct {
 	Stopped       bool                   `protobuf:"varint,220,opt,name=stopped,proto3" json:"stopped,omitempty"`    // nothing of it lives any more: only its directory is still there
 	Unremoved     string                 `protobuf:"bytes,221,opt,name=unremoved,proto3" json:"unremoved,omitempty"` // why that could not be removed so far
 	Since         int64                  `protobuf:"varint,222,opt,name=since,proto3" json:"since,omitempty"`
-	Given         *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"` // what the run holds until it has ended
+	MaxLog        int64                  `protobuf:"varint,223,opt,name=max_log,json=maxLog,proto3" json:"max_log,omitempty"` // bytes of each stream of its log that are kept; 0: the daemon's own limit
+	Given         *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`                  // what the run holds until it has ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3125,6 +3126,13 @@ func (x *Obligation) GetUnremoved() string {
 func (x *Obligation) GetSince() int64 {
 	if x != nil {
 		return x.Since
+	}
+	return 0
+}
+
+func (x *Obligation) GetMaxLog() int64 {
+	if x != nil {
+		return x.MaxLog
 	}
 	return 0
 }
@@ -6043,14 +6051,15 @@ const file_state_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\x12\x16\n" +
-	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xcf\x01\n" +
+	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xe9\x01\n" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
 	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x19\n" +
 	"\astopped\x18\xdc\x01 \x01(\bR\astopped\x12\x1d\n" +
 	"\tunremoved\x18\xdd\x01 \x01(\tR\tunremoved\x12\x15\n" +
-	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12-\n" +
+	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12\x18\n" +
+	"\amax_log\x18\xdf\x01 \x01(\x03R\x06maxLog\x12-\n" +
 	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"=\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
