@@ -60,6 +60,9 @@ func Run(ctx context.Context, o Options) error {
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, syscall.SIGPIPE)
 	defer signal.Stop(unread)
+	if err := d.o.ownDirs(); err != nil {
+		return err
+	}
 	log, err := logging.Open(logging.Options{ConfigPath: d.o.LogConfig, StateDir: d.o.StateDir, Stdout: d.o.Stdout, Stderr: d.o.Stderr})
 	if err != nil {
 		return api.Errorf(api.Usage, "%v", err)

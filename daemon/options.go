@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"fmt"
 	"io"
 	"time"
 
+	"jobserver/api"
+	"jobserver/disk"
 	"jobserver/notify"
 	"jobserver/ssh"
 )
@@ -45,4 +48,15 @@ func (o *Options) driver() string {
 		return ""
 	}
 	return o.Driver[0]
+}
+
+// ownDirs checks that nobody else puts files or links where the daemon writes, before it does.
+func (o *Options) ownDirs() error {
+	if err := disk.Own(o.StateDir, false); err != nil { // others lose their rights when it is opened
+		return api.Wrap(api.Usage, fmt.Errorf("the state directory can't be used: %w", err))
+	}
+	if err := disk.Own(o.LogDir, true); err != nil {
+		return api.Wrap(api.Usage, fmt.Errorf("--log-dir can't be used: %w", err))
+	}
+	return nil
 }

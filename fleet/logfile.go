@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -8,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -17,6 +20,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // thousands of runs may be followed at once.
 type logFile struct {
 	path   string
+	top    string // the log directory; below it no link is followed
 	size   int64
 	crc    uint32 // CRC-32C of all of it
 	limit  int64  // bytes that it may have; 0: any number
@@ -39,12 +43,12 @@ func (s *logFile) open() error {
 	if s.rewind {
 		flags |= os.O_TRUNC
 	}
-	f, err := os.OpenFile(s.path, flags, 0o600)
+	f, err := s.file(flags)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 			return fmt.Errorf("make the folder of a log: %w", err)
 		}
-		f, err = os.OpenFile(s.path, flags, 0o600)
+		f, err = s.file(flags)
 	}
 	if err != nil {
 		return fmt.Errorf("open a log: %w", err)
@@ -67,6 +71,35 @@ func (s *logFile) open() error {
 func (s *logFile) unchanged() bool {
 	info, err := os.Stat(s.path)
 	return err == nil && (info.Size() == s.size || !info.Mode().IsRegular())
+}
+
+// file opens the file, if it is one of ours.
+func (s *logFile) file(flags int) (*os.File, error) {
+	top, err := openBeneath(cmp.Or(s.top, filepath.Dir(s.path)))
+	if err != nil {
+		return nil, err
+	}
+	defer top.close()
+	name, err := filepath.Rel(top.dir.Name(), s.path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := top.open(name, flags&^os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || int(st.Uid) != os.Geteuid()) {
+		err = fmt.Errorf("%s isn't a file of ours", s.path)
+	}
+	if err == nil && flags&os.O_TRUNC != 0 {
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // writeSize is how much is written at once, and up to a multiple of it in the file. Linux takes longer pieces of memory for longer
@@ -92,7 +125,7 @@ func (s *logFile) append(p []byte) (err error) {
 	if len(p) == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+	f, err := os.OpenFile(s.path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		s.ready = false // somebody has removed it: it is made again, from its start
 		return fmt.Errorf("open a log: %w", err)

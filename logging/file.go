@@ -42,7 +42,7 @@ func openLogFile(path string, truncate bool) (*logFile, error) {
 
 // open is called with mu held, or before anybody else knows of lf.
 func (lf *logFile) open(flags int) error {
-	f, err := os.OpenFile(lf.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|flags, 0o666)
+	f, err := os.OpenFile(lf.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|flags, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}

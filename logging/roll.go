@@ -205,7 +205,7 @@ func transcribe(from, to string, filter func(io.Writer) io.WriteCloser) (err err
 		return err
 	}
 	defer in.Close()
-	out, err := os.Create(to)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

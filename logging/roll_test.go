@@ -416,3 +416,25 @@ func BenchmarkFile(b *testing.B) {
 		}
 	})
 }
+
+// Logs are their user's alone, whatever the umask lets pass.
+func TestFilesArePrivate(t *testing.T) {
+	dir := t.TempDir()
+	log, err := Open(Options{StateDir: dir, Stdout: io.Discard, Stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Logger("server").Error("something")
+	log.Close()
+	plain := filepath.Join(dir, "server.log")
+	archive := filepath.Join(dir, "archive")
+	err = transcribe(plain, archive, func(w io.Writer) io.WriteCloser { return nopCloser{w} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{plain, archive} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has %v, %v", file, info.Mode(), err)
+		}
+	}
+}
