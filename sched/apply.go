@@ -18,6 +18,7 @@ func (s *State) Apply(c *Change) error {
 	s.changes++
 	s.at = c.At
 	s.uprooted, s.tidings = s.uprooted[:0], s.tidings[:0]
+	s.gates.blocked, s.gates.cells = s.gates.blocked[:0], s.gates.cells[:0]
 	switch {
 	case c.JobSubmitted != nil:
 		return s.submit(proto.CloneOf(c.JobSubmitted.Job), c.At)
@@ -101,6 +102,10 @@ func (s *State) Apply(c *Change) error {
 		return nil
 	case c.TagMade != nil:
 		return s.applyTag(c.TagMade.Tag)
+	case c.JobSkipped != nil:
+		return s.applySkipped(c.JobSkipped, c.At)
+	case c.JobFreed != nil:
+		return s.applyFreed(c.JobFreed.Job)
 	case c.ResourceSet != nil:
 		return s.applyResource(c.ResourceSet)
 	case c.IdsReserved != nil:
@@ -171,6 +176,9 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 		t.put(j.Id, true)
 	}
 	s.live[j.Id] = j
+	if j.RestartOf != 0 && j.Matrix == 0 {
+		s.restarted(j.Id, j.RestartOf)
+	}
 	return s.settle(j)
 }
 
@@ -183,8 +191,18 @@ func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 	}
 	m := proto.Clone(rec).(*statepb.Matrix)
 	m.SubmittedAt = at
-	s.populate(s.addMatrix(m), m.FirstJob, m.Cells)
+	one := s.addMatrix(m)
+	s.joinMatrix(one)
+	s.populate(one, m.FirstJob, m.Cells)
+	s.relate(one)
 	return nil
+}
+
+// joinMatrix files a matrix with what it waits for.
+func (s *State) joinMatrix(m *matrix) {
+	if m.gate = s.gateOf(m.Template.After); m.gate != nil {
+		m.gate.matrices[m.Id] = m
+	}
 }
 
 // populate makes the jobs of new cells, which are the matrix's last, known everywhere.
@@ -351,6 +369,12 @@ func (s *State) applyMatrixForgotten(id uint64) error {
 	}
 	if m.item != nil {
 		return fmt.Errorf("matrix %d is queued still", id)
+	}
+	s.unrelate(m)
+	if g := m.gate; g != nil {
+		m.gate = nil
+		delete(g.matrices, id)
+		s.dropGate(g)
 	}
 	delete(s.matrices, id)
 	delete(s.empty, id)

@@ -14,7 +14,7 @@ import (
 // attempt a job, terminal states final, no machine idle beside a job that it may have, and every index equal to what a full scan gives. It
 // takes time with the state's size, and is for tests.
 func (s *State) check() error {
-	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle())
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle(), s.checkGates())
 }
 
 func (s *State) checkJobs() error {
@@ -232,7 +232,11 @@ func (s *State) checkQueues() error {
 	}
 	queued += len(s.delayed)
 	for _, m := range s.order {
-		if (m.item != nil) != (!m.Held && m.untouched > 0) {
+		mayRun := false
+		for c := uint32(0); c < m.Cells && !mayRun && (m.gate == nil || m.gate.door == doorOpen); c++ {
+			mayRun = !m.isTouched(c) && m.relation.isReady(c)
+		}
+		if (m.item != nil) != (!m.Held && mayRun) {
 			bad("matrix %d is queued: %v, held: %v, with %d untouched cells", m.Id, m.item != nil, m.Held, m.untouched)
 		}
 	}
@@ -244,7 +248,7 @@ func (s *State) checkQueues() error {
 			if m != nil && slices.Contains(m.setups, id) != (j.Status == Waiting) {
 				bad("setup %d is %s, and in its machine's list: %v", id, j.Status, slices.Contains(m.setups, id))
 			}
-		case j.Status == Waiting:
+		case j.Status == Waiting && s.mayStart(j):
 			waiting++
 		case j.item != nil || j.late >= 0:
 			bad("job %d is %s, and queued", id, j.Status)

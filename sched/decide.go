@@ -21,7 +21,13 @@ func (s *State) Decide(now time.Time) []*Change {
 			return []*Change{c}
 		}
 	}
+	if c := s.skips(); len(c) > 0 {
+		return c
+	}
 	for _, id := range sortedIDs(s.empty) {
+		if m := s.matrices[id]; len(m.watchers)+len(m.followers) > 0 {
+			continue // how its cells were is still asked for
+		}
 		return []*Change{{MatrixForgotten: &statepb.MatrixForgotten{Matrix: id}}}
 	}
 	if old := s.dropOld(now); len(old) > 0 {

@@ -260,7 +260,8 @@ func (s *State) enqueue(j *job) {
 		s.queueSetup(j)
 		return
 	}
-	waits := j.Status == Waiting
+	s.joinGate(j)
+	waits := j.Status == Waiting && s.mayStart(j)
 	if !waits {
 		j.due = false
 	}
@@ -292,7 +293,7 @@ func (s *State) enqueue(j *job) {
 // queueMatrix keeps the matrix's one entry at its lowest untouched cell, and out while it is held.
 func (s *State) queueMatrix(m *matrix) {
 	next := m.nextUntouched()
-	if m.Held || next == m.Cells {
+	if m.Held || next == m.Cells || m.gate != nil && m.gate.door != doorOpen {
 		s.dequeueMatrix(m)
 		return
 	}

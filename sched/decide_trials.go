@@ -180,26 +180,29 @@ func (s *State) hasFarCell(m *machine) bool {
 // farCell is the untouched cell of a matrix that tells most of the others, since bad cells come one after the
 // other: its last one, the middle one, those at the quarters, the eighths … and then the last of those that are left.
 func (m *matrix) farCell() (cell uint32, ok bool) {
-	if m.untouched == 0 {
+	if m.untouched == 0 || !m.mayRunAny() {
 		return 0, false
 	}
 	for m.isTouched(m.top - 1) {
 		m.top--
 	}
-	if m.top == m.Cells {
+	if m.top == m.Cells && m.mayRun(m.Cells-1) {
 		return m.Cells - 1, true
 	}
 	for parts := uint64(2); parts <= 64; parts *= 2 {
 		for i := uint64(1); i < parts; i += 2 {
-			if c := uint32(i * uint64(m.Cells) / parts); !m.isTouched(c) {
+			if c := uint32(i * uint64(m.Cells) / parts); m.mayRun(c) {
 				return c, true
 			}
 		}
 	}
-	return m.top - 1, true
+	if m.mayRun(m.top - 1) {
+		return m.top - 1, true
+	}
+	return m.next, true
 }
 
-func (m *matrix) hasFarCell() bool { return m.untouched > 0 }
+func (m *matrix) hasFarCell() bool { return m.untouched > 0 && m.mayRunAny() }
 
 // heldCell is a job of a matrix that is held to try it with: its far cell, or else the first one that is held.
 func (s *State) heldCell(m *matrix) *statepb.Job {
@@ -207,7 +210,7 @@ func (s *State) heldCell(m *matrix) *statepb.Job {
 		return m.job(far)
 	}
 	for _, id := range s.liveOf(m) {
-		if j := s.live[id]; j.Status == Held {
+		if j := s.live[id]; j.Status == Held && s.mayStart(j) {
 			return j.Job
 		}
 	}

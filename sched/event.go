@@ -44,6 +44,7 @@ func (s *State) describe(c *Change) (events []Event) {
 		}
 		events = append(events, e)
 	}
+	events = append(events, s.aboutBlocked(Event{Seq: s.changes, At: Time(c.At)})...)
 	for _, id := range s.uprooted {
 		events = append(events, s.aboutUprooted(Event{Seq: s.changes, At: Time(c.At), Uprooted: true}, id))
 	}
@@ -149,6 +150,14 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		if c.VarSet.Unset {
 			e.Kind, e.Text = EventVariableUnset, fmt.Sprintf("variable %s was unset", c.VarSet.Name)
 		}
+	case c.JobSkipped != nil:
+		e.Kind, e.Cause, e.Warn = EventJobCanceled, c.JobSkipped.Why, !c.JobSkipped.Unneeded
+		e = s.aboutJob(e, c.JobSkipped.Job, "job %d was canceled: %s", c.JobSkipped.Job, c.JobSkipped.Why)
+		e.Notify = e.Notify && !c.JobSkipped.Unneeded
+		return e, true
+	case c.JobFreed != nil:
+		e.Kind = EventJobFreed
+		return s.aboutJob(e, c.JobFreed.Job, "job %d waits for no other jobs any more", c.JobFreed.Job), true
 	case c.ResourceSet != nil:
 		r := c.ResourceSet.Resource
 		e.Kind, e.Text = "resource.set", fmt.Sprintf("the pool has %s=%s", r.Name, ResourceText(r))

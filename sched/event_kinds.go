@@ -11,6 +11,8 @@ const (
 	EventJobCopied     = "job.copied"      // its results are on this host
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied
 	EventJobCopyWaits  = "job.copy-waits"  // they are copied when the disk has room or the machine is back
+	EventJobBlocked    = "job.blocked"     // it can't start unless another job is run again
+	EventJobFreed      = "job.freed"       // it waits for no other jobs any more
 	EventJobDone       = "job.done"        // it exited 0
 	EventJobFailed     = "job.failed"      // it ended otherwise, and no retry is left
 	EventJobRetried    = "job.retried"     // an attempt has ended otherwise, and another follows

@@ -16,11 +16,17 @@ type matrix struct {
 	counts    Counts
 	jobs      int                 // that there are: of its cells, and those that ran a cell again
 	untouched int                 // cells without a record of their own, all waiting or all held
-	next      uint32              // no cell below it is untouched
-	top       uint32              // and none from it on
+	next      uint32              // no cell below it is untouched and ready
+	top       uint32              // no cell from it on is untouched
 	item      *item               // in its class's queue, or nil
 	again     map[uint32][]uint64 // cells that were run again: by which jobs, ascending
 	homes     []*home             // its ids, in the order of its cells
+
+	gate      *gate     // what all of it waits for, or nil
+	relation  *relation // what its cells wait for, or nil
+	watchers  []*term   // that wait for it as a whole
+	followers []*matrix // that wait for its cells
+	gone      tellings  // how cells were of which nothing is left, while somebody waits for them
 }
 
 // home is a run of consecutive ids, and the cells that they are of.
@@ -130,12 +136,36 @@ func (s *State) dropRestarted(id uint64, c cell) {
 	}
 }
 
-// nextUntouched moves next to the first untouched cell, or to Cells.
+// nextUntouched moves next to the first untouched cell that may run as far as the cells are concerned that it waits for, or to Cells.
 func (m *matrix) nextUntouched() uint32 {
-	for m.next < m.Cells && m.isTouched(m.next) {
+	for m.next < m.Cells && (m.isTouched(m.next) || !m.relation.isReady(m.next)) {
 		m.next++
+		for m.next%8 == 0 && m.next < m.Cells && m.none(m.next/8) {
+			m.next += 8
+		}
 	}
+	m.next = min(m.next, m.Cells)
 	return m.next
+}
+
+// mayRun says that a cell is untouched, and waits for no other cell.
+func (m *matrix) mayRun(c uint32) bool { return !m.isTouched(c) && m.relation.isReady(c) }
+
+// mayRunAny says that some cell may, and that the matrix itself waits for nothing.
+func (m *matrix) mayRunAny() bool {
+	return (m.gate == nil || m.gate.door == doorOpen) && m.nextUntouched() < m.Cells
+}
+
+// none says that none of the eight cells of a byte of the bitmaps is untouched and ready.
+func (m *matrix) none(i uint32) bool {
+	left := ^m.Touched[i]
+	if m.relation != nil {
+		if m.relation.stale {
+			return true
+		}
+		left &= m.relation.ready[i]
+	}
+	return left == 0
 }
 
 // status of the untouched cells.

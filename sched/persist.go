@@ -99,6 +99,12 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	for _, name := range sorted(s.resources) {
 		and(&statepb.Record{Resource: s.resources[name]})
 	}
+	if r := s.restartsRecord(); len(r.Job) > 0 {
+		and(&statepb.Record{Restarts: r})
+	}
+	if r := s.lastRecord(); len(r.Job) > 0 {
+		and(&statepb.Record{Last: r})
+	}
 	for _, o := range s.Obligations() {
 		and(&statepb.Record{Obligation: o})
 	}
@@ -189,6 +195,14 @@ func (r *Restorer) Record(b []byte) error {
 		s.vars[rec.Var.Name] = rec.Var
 	case rec.Resource != nil:
 		s.resources[rec.Resource.Name] = rec.Resource
+	case rec.Restarts != nil:
+		for i, id := range rec.Restarts.Job {
+			s.restarted(id, rec.Restarts.Of[i])
+		}
+	case rec.Last != nil:
+		for i, id := range rec.Last.Job {
+			s.gates.last[id] = verdict(rec.Last.Verdict[i])
+		}
 	case rec.Obligation != nil:
 		s.owe(rec.Obligation)
 	case rec.Work != nil:
@@ -271,6 +285,15 @@ func (r *Restorer) loaded() error {
 		}
 	}
 	for _, m := range s.order {
+		s.joinMatrix(m)
+		s.relate(m)
+	}
+	for root, v := range s.gates.last {
+		if c, ok := s.cellOf(root); ok {
+			c.matrix.gone[v]++
+		}
+	}
+	for _, m := range s.order {
 		s.queueMatrix(m)
 	}
 	for _, rec := range r.jobs {
@@ -279,6 +302,7 @@ func (r *Restorer) loaded() error {
 		}
 	}
 	r.jobs = nil
+	s.settleGates()
 	return nil
 }
 

@@ -128,6 +128,11 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 		}
 		p.add(&Change{JobHeld: &statepb.JobHeld{Job: id, Held: true}})
 	case OpUnhold:
+		if j := p.s.Job(id); fate.Status == Waiting && j.After != nil {
+			p.add(&Change{JobFreed: &statepb.JobFreed{Job: id}})
+			fate.Note = "it waits for no other jobs any more"
+			return nil
+		}
 		if err := only(fate.Status, "unhold", Held); err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		}
 	}
 	want.Template.Tag = m.Template.Tag
+	want.Template.After = m.Template.After // that is decided when it is submitted first
 	p.otherSettings(m, want)
 	g := newGrowth(m, want)
 	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
@@ -288,12 +289,23 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	}
 	s.retemplate(m, c.Template)
 	m.setEnds(c)
+	for _, f := range append(slices.Clip(m.followers), m) {
+		if f.relation != nil {
+			f.relation.stale = true
+		}
+	}
 	m.Axes, m.Repeats, m.Index, m.IndexWidth = c.Axes, c.Repeats, c.Index, c.IndexWidth
 	added.SubmittedAt = at
 	m.More = append(m.More, added)
 	s.house(m, added.FirstJob, added.Cells, at)
 	m.Cells += added.Cells
 	s.populate(m, added.FirstJob, added.Cells)
+	s.relate(m)
+	for _, f := range slices.Clone(m.followers) {
+		s.relate(f)
+		s.matrixStuckAnew(f)
+	}
+	s.matrixStuckAnew(m)
 	return nil
 }
 
@@ -312,6 +324,7 @@ func (m *matrix) setEnds(c *statepb.MatrixGrown) {
 // retemplate gives the cells without a record of their own
 // other settings; a priority is also a place in the queue.
 func (s *State) retemplate(m *matrix, template *statepb.Job) {
+	template.After = m.Template.After // what it waits for stays as it was submitted
 	m.keepSettings(template)
 	m.Template = template
 	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != keyOf(template)) {

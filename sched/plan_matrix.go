@@ -104,6 +104,9 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	if m.Template, err = p.job(&job, spec.Axes, driver); err != nil {
 		return nil, nil, err
 	}
+	if err := s.checkCellsAfter(m); err != nil {
+		return nil, nil, err
+	}
 	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
 	for _, name := range own {
 		if !slices.Contains(used, name) {

@@ -38,6 +38,7 @@ type JobSpec struct {
 	Slots       int           // of its machine; 0 is 1
 	Exclusive   bool          // all slots of its machine
 	Needs       string        // resources, as ParseNeeds reads them
+	After       AfterSpec     // what it waits for
 }
 
 // Plan is what a request comes to.
@@ -117,7 +118,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
 		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
 		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf, Code: j.Code,
-		Needs: j.Needs,
+		Needs: j.Needs, After: j.After,
 	}
 }
 
@@ -174,6 +175,12 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	}
 	if err := p.s.canEver(j.Class, j.Needs); err != nil {
 		return nil, err
+	}
+	if j.After, err = p.after(&spec.After); err != nil {
+		return nil, err
+	}
+	if j.After.GetCells() != 0 && len(axes) == 0 {
+		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").hint("--after %%%d waits for all of that matrix", j.After.Cells)
 	}
 	for _, name := range sorted(spec.Env) {
 		if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {

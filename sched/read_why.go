@@ -72,6 +72,9 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary = fmt.Sprintf("its retry waits for another %s, since its attempt %s", at.Sub(now).Round(time.Second), j.Error)
 		return r
 	}
+	if r, ok := s.whyAfter(j); ok {
+		return r
+	}
 	c := s.classes[j.Class]
 	aside := s.asideFrom(j.Class)
 	if (c == nil || len(c.machines) == 0) && len(aside) > 0 {

@@ -33,6 +33,7 @@ type State struct {
 	held      ledger                         // what jobs, and runs that are still to be ended, have of resources
 	resources map[string]*statepb.Resource   // of the pool
 	pooled    map[*shape]bool                // those that need something of the pool
+	gates     gates
 	works     works
 	requests  requests
 
@@ -58,6 +59,7 @@ type State struct {
 type job struct {
 	*statepb.Job
 	item *item // in its class's queue, or nil
+	gate *gate // what it waits for, or nil
 	late int   // position among the delayed, or -1
 	due  bool  // its retry has waited long enough
 }
@@ -71,6 +73,7 @@ func NewState() *State {
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, debts: newDebts(),
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
+		gates: newGates(),
 		works: newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{},
 	}
@@ -201,6 +204,7 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 	if t := s.tags[tagID]; t != nil {
 		each(&t.counts)
 	}
+	s.noted(id)
 }
 
 // remark brings index and counts to what the record says.
@@ -255,6 +259,7 @@ func (s *State) settle(j *job) error {
 		return nil
 	}
 	delete(s.live, j.Id)
+	s.leaveGate(j)
 	if j.Forget {
 		return s.forget(j.Job)
 	}
@@ -303,10 +308,15 @@ func (s *State) copiesFrom(addr string) []uint64 {
 
 // forget takes a job that is in no table any more out of index, counts and tag.
 func (s *State) forget(j *statepb.Job) error {
+	s.forgetting(j.Id)
 	s.setMark(j.Id, 0, j.Tag)
 	if c, ok := s.extra[j.Id]; ok {
 		s.dropRestarted(j.Id, c)
+		for _, t := range c.matrix.watchers { // an older job of the cell may count again
+			s.regate(t.gate)
+		}
 	}
+	s.forgetRoot(s.rootOf(j.Id))
 	s.ask(func(f Fleet) { f.ForgetLogs(j.Id) })
 	if t := s.tags[j.Tag]; t != nil {
 		t.put(j.Id, false)

@@ -207,6 +207,55 @@ func (Cause) EnumDescriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{2}
 }
 
+type When int32
+
+const (
+	When_ALL_DONE   When = 0 // and their results, if they named any, are on the host
+	When_ALL_ENDED  When = 1
+	When_ONE_FAILED When = 2 // all have ended, and one of them did not succeed
+)
+
+// Enum value maps for When.
+var (
+	When_name = map[int32]string{
+		0: "ALL_DONE",
+		1: "ALL_ENDED",
+		2: "ONE_FAILED",
+	}
+	When_value = map[string]int32{
+		"ALL_DONE":   0,
+		"ALL_ENDED":  1,
+		"ONE_FAILED": 2,
+	}
+)
+
+func (x When) Enum() *When {
+	p := new(When)
+	*p = x
+	return p
+}
+
+func (x When) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (When) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[3].Descriptor()
+}
+
+func (When) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[3]
+}
+
+func (x When) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use When.Descriptor instead.
+func (When) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{3}
+}
+
 // Trial says whose guilt an attempt is to show; see decide_faults.go.
 type Trial int32
 
@@ -247,11 +296,11 @@ func (x Trial) String() string {
 }
 
 func (Trial) Descriptor() protoreflect.EnumDescriptor {
-	return file_state_proto_enumTypes[3].Descriptor()
+	return file_state_proto_enumTypes[4].Descriptor()
 }
 
 func (Trial) Type() protoreflect.EnumType {
-	return &file_state_proto_enumTypes[3]
+	return &file_state_proto_enumTypes[4]
 }
 
 func (x Trial) Number() protoreflect.EnumNumber {
@@ -260,7 +309,7 @@ func (x Trial) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Trial.Descriptor instead.
 func (Trial) EnumDescriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{4}
 }
 
 // Change is one durable fact. Exactly one of the fields from 10 on is set.
@@ -304,6 +353,8 @@ type Change struct {
 	ClockSet        *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
 	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
+	JobSkipped      *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
+	JobFreed        *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -604,6 +655,20 @@ func (x *Change) GetResourceSet() *ResourceSet {
 	return nil
 }
 
+func (x *Change) GetJobSkipped() *JobSkipped {
+	if x != nil {
+		return x.JobSkipped
+	}
+	return nil
+}
+
+func (x *Change) GetJobFreed() *JobFreed {
+	if x != nil {
+		return x.JobFreed
+	}
+	return nil
+}
+
 // Job is the record of one job. What a matrix gives to all its cells is in the record too once the
 // cell has one of its own.
 type Job struct {
@@ -644,6 +709,8 @@ type Job struct {
 	Removing      bool                   `protobuf:"varint,43,opt,name=removing,proto3" json:"removing,omitempty"`                          // its machine is being removed: what ends it is not its failure
 	Code          *Code                  `protobuf:"bytes,44,opt,name=code,proto3" json:"code,omitempty"`                                   // that is put on its machine before it runs
 	Needs         *Needs                 `protobuf:"bytes,240,opt,name=needs,proto3" json:"needs,omitempty"`                                // absent: one slot
+	After         *After                 `protobuf:"bytes,241,opt,name=after,proto3" json:"after,omitempty"`                                // what it waits for; absent: nothing
+	Unneeded      bool                   `protobuf:"varint,242,opt,name=unneeded,proto3" json:"unneeded,omitempty"`                         // it ended without running, as what it was to run after went well
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -930,6 +997,203 @@ func (x *Job) GetNeeds() *Needs {
 	return nil
 }
 
+func (x *Job) GetAfter() *After {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *Job) GetUnneeded() bool {
+	if x != nil {
+		return x.Unneeded
+	}
+	return false
+}
+
+// After is what a job waits for before it is dispatched.
+type After struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Terms         []*Term                `protobuf:"bytes,1,rep,name=terms,proto3" json:"terms,omitempty"`    // all of them
+	Cells         uint64                 `protobuf:"varint,2,opt,name=cells,proto3" json:"cells,omitempty"`   // a matrix: each cell waits for the cells of that one that are like it
+	Cancel        bool                   `protobuf:"varint,3,opt,name=cancel,proto3" json:"cancel,omitempty"` // it is canceled when this can't be met
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *After) Reset() {
+	*x = After{}
+	mi := &file_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *After) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*After) ProtoMessage() {}
+
+func (x *After) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use After.ProtoReflect.Descriptor instead.
+func (*After) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *After) GetTerms() []*Term {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *After) GetCells() uint64 {
+	if x != nil {
+		return x.Cells
+	}
+	return 0
+}
+
+func (x *After) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// Term is a set of jobs, and how they are to have ended.
+type Term struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	When          When                   `protobuf:"varint,1,opt,name=when,proto3,enum=jobserver.state.When" json:"when,omitempty"`
+	Jobs          []*Span                `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`                 // ascending
+	Matrices      []uint64               `protobuf:"varint,3,rep,packed,name=matrices,proto3" json:"matrices,omitempty"` // each as a whole, with cells that it gains later
+	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`                 // as it was given
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Term) Reset() {
+	*x = Term{}
+	mi := &file_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Term) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Term) ProtoMessage() {}
+
+func (x *Term) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Term.ProtoReflect.Descriptor instead.
+func (*Term) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Term) GetWhen() When {
+	if x != nil {
+		return x.When
+	}
+	return When_ALL_DONE
+}
+
+func (x *Term) GetJobs() []*Span {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Term) GetMatrices() []uint64 {
+	if x != nil {
+		return x.Matrices
+	}
+	return nil
+}
+
+func (x *Term) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Span is a run of ids.
+type Span struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint64                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Span) Reset() {
+	*x = Span{}
+	mi := &file_state_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Span) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Span) ProtoMessage() {}
+
+func (x *Span) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Span.ProtoReflect.Descriptor instead.
+func (*Span) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Span) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Span) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 // Needs is what a job has to have of its machine, and of the pool, while it runs.
 type Needs struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -942,7 +1206,7 @@ type Needs struct {
 
 func (x *Needs) Reset() {
 	*x = Needs{}
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1218,7 @@ func (x *Needs) String() string {
 func (*Needs) ProtoMessage() {}
 
 func (x *Needs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1231,7 @@ func (x *Needs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Needs.ProtoReflect.Descriptor instead.
 func (*Needs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{2}
+	return file_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Needs) GetSlots() int32 {
@@ -1003,7 +1267,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1279,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1292,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Amount) GetName() string {
@@ -1066,7 +1330,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1342,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1355,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Resource) GetName() string {
@@ -1142,7 +1406,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1418,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1431,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{5}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Item) GetIndex() int32 {
@@ -1209,7 +1473,7 @@ type Given struct {
 
 func (x *Given) Reset() {
 	*x = Given{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1485,7 @@ func (x *Given) String() string {
 func (*Given) ProtoMessage() {}
 
 func (x *Given) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1498,7 @@ func (x *Given) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Given.ProtoReflect.Descriptor instead.
 func (*Given) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Given) GetSlots() []int32 {
@@ -1265,7 +1529,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1541,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1554,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Grant) GetName() string {
@@ -1347,7 +1611,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1623,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1636,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Setup) GetMachine() string {
@@ -1458,7 +1722,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1734,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1747,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Code) GetHash() string {
@@ -1525,7 +1789,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1801,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1814,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Var) GetName() string {
@@ -1625,7 +1889,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1901,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1914,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -1984,7 +2248,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2260,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2273,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -2212,7 +2476,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2488,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2501,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -2266,7 +2530,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2542,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2555,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -2327,7 +2591,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2603,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2616,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -2388,7 +2652,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2664,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2677,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -2447,7 +2711,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2723,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2736,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Axis) GetName() string {
@@ -2533,7 +2797,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2809,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2822,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Machine) GetAddr() string {
@@ -2825,7 +3089,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +3101,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3114,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Witness) GetWork() string {
@@ -2889,7 +3153,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3165,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3178,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -2981,7 +3245,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3257,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3270,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -3067,7 +3331,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3343,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3356,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -3155,7 +3419,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +3431,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +3444,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -3216,7 +3480,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3492,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3505,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Work) GetKey() string {
@@ -3274,7 +3538,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3550,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3563,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -3324,7 +3588,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3600,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3349,7 +3613,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -3403,7 +3667,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3679,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3692,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -3448,7 +3712,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3724,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3737,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -3499,7 +3763,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3775,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3788,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -3543,7 +3807,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3819,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3832,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -3588,7 +3852,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3864,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3877,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -3640,7 +3904,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3916,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3929,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -3692,7 +3956,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3968,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3981,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -3744,7 +4008,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +4020,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +4033,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -3795,7 +4059,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4071,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4084,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -3841,7 +4105,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3853,7 +4117,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3866,7 +4130,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -3899,7 +4163,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +4175,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,7 +4188,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -3951,7 +4215,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4227,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4240,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -4052,7 +4316,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4328,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4341,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -4104,7 +4368,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4116,7 +4380,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4129,7 +4393,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -4156,7 +4420,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4432,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4445,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -4209,7 +4473,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4485,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4498,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -4269,7 +4533,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4545,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4558,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -4332,7 +4596,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4344,7 +4608,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4357,7 +4621,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -4412,7 +4676,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +4688,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +4701,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -4464,7 +4728,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4740,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4753,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -4516,7 +4780,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4792,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4805,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -4568,7 +4832,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +4844,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +4857,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -4619,7 +4883,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4631,7 +4895,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4644,7 +4908,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -4665,7 +4929,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4941,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4954,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -4725,7 +4989,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +5001,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +5014,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -4784,7 +5048,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +5060,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +5073,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -4835,7 +5099,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +5111,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5124,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -4883,7 +5147,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4895,7 +5159,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4908,7 +5172,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -4957,7 +5221,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5233,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5246,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -5011,7 +5275,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5287,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5300,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VarSet) GetName() string {
@@ -5067,6 +5331,110 @@ func (x *VarSet) GetUnset() bool {
 	return false
 }
 
+type JobSkipped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Unneeded      bool                   `protobuf:"varint,3,opt,name=unneeded,proto3" json:"unneeded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobSkipped) Reset() {
+	*x = JobSkipped{}
+	mi := &file_state_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobSkipped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobSkipped) ProtoMessage() {}
+
+func (x *JobSkipped) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
+func (*JobSkipped) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *JobSkipped) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobSkipped) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *JobSkipped) GetUnneeded() bool {
+	if x != nil {
+		return x.Unneeded
+	}
+	return false
+}
+
+type JobFreed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFreed) Reset() {
+	*x = JobFreed{}
+	mi := &file_state_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFreed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFreed) ProtoMessage() {}
+
+func (x *JobFreed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
+func (*JobFreed) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *JobFreed) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
 type ResourceSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -5077,7 +5445,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5089,7 +5457,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5102,7 +5470,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -5128,7 +5496,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +5508,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5521,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -5172,7 +5540,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5184,7 +5552,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5197,7 +5565,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -5217,7 +5585,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5229,7 +5597,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5242,7 +5610,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RequestDone) GetId() string {
@@ -5274,7 +5642,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5286,7 +5654,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5299,7 +5667,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Noticed) GetKind() string {
@@ -5360,13 +5728,15 @@ type Record struct {
 	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,112,opt,name=piece,proto3" json:"piece,omitempty"`
 	Resource      *Resource              `protobuf:"bytes,240,opt,name=resource,proto3" json:"resource,omitempty"` // of the pool
+	Restarts      *Restarts              `protobuf:"bytes,241,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Last          *Last                  `protobuf:"bytes,242,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5378,7 +5748,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5391,7 +5761,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Record) GetState() *State {
@@ -5485,6 +5855,126 @@ func (x *Record) GetResource() *Resource {
 	return nil
 }
 
+func (x *Record) GetRestarts() *Restarts {
+	if x != nil {
+		return x.Restarts
+	}
+	return nil
+}
+
+func (x *Record) GetLast() *Last {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+// Restarts says which jobs of no matrix ran which again: parallel arrays.
+type Restarts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []uint64               `protobuf:"varint,1,rep,packed,name=job,proto3" json:"job,omitempty"`
+	Of            []uint64               `protobuf:"varint,2,rep,packed,name=of,proto3" json:"of,omitempty"` // the first of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restarts) Reset() {
+	*x = Restarts{}
+	mi := &file_state_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restarts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restarts) ProtoMessage() {}
+
+func (x *Restarts) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
+func (*Restarts) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *Restarts) GetJob() []uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Restarts) GetOf() []uint64 {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// Last says how jobs ended that were forgotten while others wait for them: parallel arrays.
+type Last struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []uint64               `protobuf:"varint,1,rep,packed,name=job,proto3" json:"job,omitempty"`
+	Verdict       []byte                 `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Last) Reset() {
+	*x = Last{}
+	mi := &file_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Last) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Last) ProtoMessage() {}
+
+func (x *Last) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Last.ProtoReflect.Descriptor instead.
+func (*Last) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *Last) GetJob() []uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Last) GetVerdict() []byte {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
 // Piece is a part of a record that is too long to be one.
 type Piece struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5496,7 +5986,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +5998,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +6011,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Piece) GetData() []byte {
@@ -5550,7 +6040,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5562,7 +6052,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5575,7 +6065,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -5611,7 +6101,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5623,7 +6113,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +6126,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -5675,7 +6165,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5687,7 +6177,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5700,7 +6190,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -5749,7 +6239,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x93\x12\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x8b\x13\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -5798,7 +6288,10 @@ const file_state_proto_rawDesc = "" +
 	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x127\n" +
 	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x123\n" +
 	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\x12@\n" +
-	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\"\xd0\b\n" +
+	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\x12=\n" +
+	"\vjob_skipped\x18\xf1\x01 \x01(\v2\x1b.jobserver.state.JobSkippedR\n" +
+	"jobSkipped\x127\n" +
+	"\tjob_freed\x18\xf2\x01 \x01(\v2\x19.jobserver.state.JobFreedR\bjobFreed\"\x9c\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -5839,7 +6332,21 @@ const file_state_proto_rawDesc = "" +
 	"\x06forget\x18* \x01(\bR\x06forget\x12\x1a\n" +
 	"\bremoving\x18+ \x01(\bR\bremoving\x12)\n" +
 	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\x12-\n" +
-	"\x05needs\x18\xf0\x01 \x01(\v2\x16.jobserver.state.NeedsR\x05needs\"n\n" +
+	"\x05needs\x18\xf0\x01 \x01(\v2\x16.jobserver.state.NeedsR\x05needs\x12-\n" +
+	"\x05after\x18\xf1\x01 \x01(\v2\x16.jobserver.state.AfterR\x05after\x12\x1b\n" +
+	"\bunneeded\x18\xf2\x01 \x01(\bR\bunneeded\"b\n" +
+	"\x05After\x12+\n" +
+	"\x05terms\x18\x01 \x03(\v2\x15.jobserver.state.TermR\x05terms\x12\x14\n" +
+	"\x05cells\x18\x02 \x01(\x04R\x05cells\x12\x16\n" +
+	"\x06cancel\x18\x03 \x01(\bR\x06cancel\"\x8c\x01\n" +
+	"\x04Term\x12)\n" +
+	"\x04when\x18\x01 \x01(\x0e2\x15.jobserver.state.WhenR\x04when\x12)\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x15.jobserver.state.SpanR\x04jobs\x12\x1a\n" +
+	"\bmatrices\x18\x03 \x03(\x04R\bmatrices\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"0\n" +
+	"\x04Span\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"n\n" +
 	"\x05Needs\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\x05R\x05slots\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x121\n" +
@@ -6192,7 +6699,14 @@ const file_state_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x14\n" +
-	"\x05unset\x18\x04 \x01(\bR\x05unset\"Z\n" +
+	"\x05unset\x18\x04 \x01(\bR\x05unset\"L\n" +
+	"\n" +
+	"JobSkipped\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1a\n" +
+	"\bunneeded\x18\x03 \x01(\bR\bunneeded\"\x1c\n" +
+	"\bJobFreed\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\"Z\n" +
 	"\vResourceSet\x125\n" +
 	"\bresource\x18\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x12\x14\n" +
 	"\x05unset\x18\x02 \x01(\bR\x05unset\"1\n" +
@@ -6209,7 +6723,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xf5\x04\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xd9\x05\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -6225,7 +6739,15 @@ const file_state_proto_rawDesc = "" +
 	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
 	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\x12,\n" +
 	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x126\n" +
-	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\"/\n" +
+	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x126\n" +
+	"\brestarts\x18\xf1\x01 \x01(\v2\x19.jobserver.state.RestartsR\brestarts\x12*\n" +
+	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\",\n" +
+	"\bRestarts\x12\x10\n" +
+	"\x03job\x18\x01 \x03(\x04R\x03job\x12\x0e\n" +
+	"\x02of\x18\x02 \x03(\x04R\x02of\"2\n" +
+	"\x04Last\x12\x10\n" +
+	"\x03job\x18\x01 \x03(\x04R\x03job\x12\x18\n" +
+	"\averdict\x18\x02 \x01(\fR\averdict\"/\n" +
 	"\x05Piece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\"K\n" +
@@ -6270,7 +6792,12 @@ const file_state_proto_rawDesc = "" +
 	"\tTIMED_OUT\x10\x03\x12\x10\n" +
 	"\fMACHINE_LOST\x10\x04\x12\x0f\n" +
 	"\vNOT_STARTED\x10\x05\x12\x13\n" +
-	"\x0fMACHINE_REMOVED\x10\x06*Z\n" +
+	"\x0fMACHINE_REMOVED\x10\x06*3\n" +
+	"\x04When\x12\f\n" +
+	"\bALL_DONE\x10\x00\x12\r\n" +
+	"\tALL_ENDED\x10\x01\x12\x0e\n" +
+	"\n" +
+	"ONE_FAILED\x10\x02*Z\n" +
 	"\x05Trial\x12\x0e\n" +
 	"\n" +
 	"TRIAL_NONE\x10\x00\x12\r\n" +
@@ -6292,185 +6819,201 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
 	(Cause)(0),              // 2: jobserver.state.Cause
-	(Trial)(0),              // 3: jobserver.state.Trial
-	(*Change)(nil),          // 4: jobserver.state.Change
-	(*Job)(nil),             // 5: jobserver.state.Job
-	(*Needs)(nil),           // 6: jobserver.state.Needs
-	(*Amount)(nil),          // 7: jobserver.state.Amount
-	(*Resource)(nil),        // 8: jobserver.state.Resource
-	(*Item)(nil),            // 9: jobserver.state.Item
-	(*Given)(nil),           // 10: jobserver.state.Given
-	(*Grant)(nil),           // 11: jobserver.state.Grant
-	(*Setup)(nil),           // 12: jobserver.state.Setup
-	(*Code)(nil),            // 13: jobserver.state.Code
-	(*Var)(nil),             // 14: jobserver.state.Var
-	(*Attempt)(nil),         // 15: jobserver.state.Attempt
-	(*Matrix)(nil),          // 16: jobserver.state.Matrix
-	(*Settings)(nil),        // 17: jobserver.state.Settings
-	(*Range)(nil),           // 18: jobserver.state.Range
-	(*Runs)(nil),            // 19: jobserver.state.Runs
-	(*Restarted)(nil),       // 20: jobserver.state.Restarted
-	(*Axis)(nil),            // 21: jobserver.state.Axis
-	(*Machine)(nil),         // 22: jobserver.state.Machine
-	(*Witness)(nil),         // 23: jobserver.state.Witness
-	(*Failure)(nil),         // 24: jobserver.state.Failure
-	(*RunRef)(nil),          // 25: jobserver.state.RunRef
-	(*Obligation)(nil),      // 26: jobserver.state.Obligation
-	(*Tag)(nil),             // 27: jobserver.state.Tag
-	(*Work)(nil),            // 28: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 29: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 30: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 31: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 32: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 33: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 34: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 35: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 36: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 37: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 38: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 39: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 40: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 41: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 42: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 43: jobserver.state.Dispatched
-	(*Started)(nil),         // 44: jobserver.state.Started
-	(*Ended)(nil),           // 45: jobserver.state.Ended
-	(*NotStarted)(nil),      // 46: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 47: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 48: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 49: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 50: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 51: jobserver.state.Settled
-	(*Stopped)(nil),         // 52: jobserver.state.Stopped
-	(*MachineAdded)(nil),    // 53: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 54: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 55: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 56: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 57: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 58: jobserver.state.MachineCleared
-	(*ClockSet)(nil),        // 59: jobserver.state.ClockSet
-	(*VarSet)(nil),          // 60: jobserver.state.VarSet
-	(*ResourceSet)(nil),     // 61: jobserver.state.ResourceSet
-	(*TagMade)(nil),         // 62: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 63: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 64: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 65: jobserver.state.Noticed
-	(*Record)(nil),          // 66: jobserver.state.Record
-	(*Piece)(nil),           // 67: jobserver.state.Piece
-	(*State)(nil),           // 68: jobserver.state.State
-	(*Block)(nil),           // 69: jobserver.state.Block
-	(*Index)(nil),           // 70: jobserver.state.Index
+	(When)(0),               // 3: jobserver.state.When
+	(Trial)(0),              // 4: jobserver.state.Trial
+	(*Change)(nil),          // 5: jobserver.state.Change
+	(*Job)(nil),             // 6: jobserver.state.Job
+	(*After)(nil),           // 7: jobserver.state.After
+	(*Term)(nil),            // 8: jobserver.state.Term
+	(*Span)(nil),            // 9: jobserver.state.Span
+	(*Needs)(nil),           // 10: jobserver.state.Needs
+	(*Amount)(nil),          // 11: jobserver.state.Amount
+	(*Resource)(nil),        // 12: jobserver.state.Resource
+	(*Item)(nil),            // 13: jobserver.state.Item
+	(*Given)(nil),           // 14: jobserver.state.Given
+	(*Grant)(nil),           // 15: jobserver.state.Grant
+	(*Setup)(nil),           // 16: jobserver.state.Setup
+	(*Code)(nil),            // 17: jobserver.state.Code
+	(*Var)(nil),             // 18: jobserver.state.Var
+	(*Attempt)(nil),         // 19: jobserver.state.Attempt
+	(*Matrix)(nil),          // 20: jobserver.state.Matrix
+	(*Settings)(nil),        // 21: jobserver.state.Settings
+	(*Range)(nil),           // 22: jobserver.state.Range
+	(*Runs)(nil),            // 23: jobserver.state.Runs
+	(*Restarted)(nil),       // 24: jobserver.state.Restarted
+	(*Axis)(nil),            // 25: jobserver.state.Axis
+	(*Machine)(nil),         // 26: jobserver.state.Machine
+	(*Witness)(nil),         // 27: jobserver.state.Witness
+	(*Failure)(nil),         // 28: jobserver.state.Failure
+	(*RunRef)(nil),          // 29: jobserver.state.RunRef
+	(*Obligation)(nil),      // 30: jobserver.state.Obligation
+	(*Tag)(nil),             // 31: jobserver.state.Tag
+	(*Work)(nil),            // 32: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 33: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),  // 34: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 35: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 36: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 37: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 38: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 39: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 40: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 41: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 42: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 43: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 44: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 45: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 46: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 47: jobserver.state.Dispatched
+	(*Started)(nil),         // 48: jobserver.state.Started
+	(*Ended)(nil),           // 49: jobserver.state.Ended
+	(*NotStarted)(nil),      // 50: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 51: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 52: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 53: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 54: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 55: jobserver.state.Settled
+	(*Stopped)(nil),         // 56: jobserver.state.Stopped
+	(*MachineAdded)(nil),    // 57: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 58: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 59: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 60: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 61: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 62: jobserver.state.MachineCleared
+	(*ClockSet)(nil),        // 63: jobserver.state.ClockSet
+	(*VarSet)(nil),          // 64: jobserver.state.VarSet
+	(*JobSkipped)(nil),      // 65: jobserver.state.JobSkipped
+	(*JobFreed)(nil),        // 66: jobserver.state.JobFreed
+	(*ResourceSet)(nil),     // 67: jobserver.state.ResourceSet
+	(*TagMade)(nil),         // 68: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 69: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 70: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 71: jobserver.state.Noticed
+	(*Record)(nil),          // 72: jobserver.state.Record
+	(*Restarts)(nil),        // 73: jobserver.state.Restarts
+	(*Last)(nil),            // 74: jobserver.state.Last
+	(*Piece)(nil),           // 75: jobserver.state.Piece
+	(*State)(nil),           // 76: jobserver.state.State
+	(*Block)(nil),           // 77: jobserver.state.Block
+	(*Index)(nil),           // 78: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	29, // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	31, // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	32, // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	33, // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	34, // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	35, // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	36, // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	37, // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	39, // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	40, // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	41, // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	42, // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	38, // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	30, // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	43, // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	44, // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	45, // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	46, // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	47, // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	48, // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	49, // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	51, // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	50, // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	53, // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	54, // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	55, // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	56, // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	57, // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	58, // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	60, // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	62, // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	64, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	63, // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	65, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	59, // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	52, // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	61, // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	14, // 37: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	14, // 38: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	12, // 39: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,  // 40: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	15, // 41: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,  // 42: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	13, // 43: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	6,  // 44: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	7,  // 45: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	9,  // 46: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	11, // 47: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	9,  // 48: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,  // 49: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	3,  // 50: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	10, // 51: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	5,  // 52: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	21, // 53: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	20, // 54: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	18, // 55: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	19, // 56: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	17, // 57: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	24, // 58: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	13, // 59: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	14, // 60: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	24, // 61: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	23, // 62: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	8,  // 63: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	9,  // 64: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	25, // 65: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	10, // 66: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	5,  // 67: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,  // 68: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	16, // 69: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	5,  // 70: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	21, // 71: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	18, // 72: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	15, // 73: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	25, // 74: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	25, // 75: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	15, // 76: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	25, // 77: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	25, // 78: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	25, // 79: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	25, // 80: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	22, // 81: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	22, // 82: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	8,  // 83: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	27, // 84: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	68, // 85: jobserver.state.Record.state:type_name -> jobserver.state.State
-	5,  // 86: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	16, // 87: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	22, // 88: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	14, // 89: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	27, // 90: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	64, // 91: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	26, // 92: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	28, // 93: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	69, // 94: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	70, // 95: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	67, // 96: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	8,  // 97: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	98, // [98:98] is the sub-list for method output_type
-	98, // [98:98] is the sub-list for method input_type
-	98, // [98:98] is the sub-list for extension type_name
-	98, // [98:98] is the sub-list for extension extendee
-	0,  // [0:98] is the sub-list for field type_name
+	33,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	35,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	36,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	37,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	38,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	39,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	40,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	41,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	43,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	44,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	45,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	46,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	42,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	34,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	47,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	48,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	49,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	50,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	51,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	52,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	53,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	55,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	54,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	57,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	58,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	59,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	60,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	61,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	62,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	64,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	68,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	70,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	69,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	71,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	63,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	56,  // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	67,  // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	65,  // 37: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	66,  // 38: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	18,  // 39: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	18,  // 40: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	16,  // 41: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 42: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	19,  // 43: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 44: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	17,  // 45: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	10,  // 46: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	7,   // 47: jobserver.state.Job.after:type_name -> jobserver.state.After
+	8,   // 48: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 49: jobserver.state.Term.when:type_name -> jobserver.state.When
+	9,   // 50: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	11,  // 51: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	13,  // 52: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	15,  // 53: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	13,  // 54: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 55: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,   // 56: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	14,  // 57: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	6,   // 58: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	25,  // 59: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	24,  // 60: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	22,  // 61: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	23,  // 62: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	21,  // 63: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	28,  // 64: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	17,  // 65: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	18,  // 66: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	28,  // 67: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	27,  // 68: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	12,  // 69: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	13,  // 70: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	29,  // 71: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	14,  // 72: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	6,   // 73: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 74: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	20,  // 75: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	6,   // 76: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	25,  // 77: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	22,  // 78: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	19,  // 79: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	29,  // 80: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	29,  // 81: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	19,  // 82: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	29,  // 83: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	29,  // 84: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	29,  // 85: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	29,  // 86: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	26,  // 87: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	26,  // 88: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	12,  // 89: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	31,  // 90: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	76,  // 91: jobserver.state.Record.state:type_name -> jobserver.state.State
+	6,   // 92: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	20,  // 93: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	26,  // 94: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	18,  // 95: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	31,  // 96: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	70,  // 97: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	30,  // 98: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	32,  // 99: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	77,  // 100: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	78,  // 101: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	75,  // 102: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	12,  // 103: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	73,  // 104: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	74,  // 105: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	106, // [106:106] is the sub-list for method output_type
+	106, // [106:106] is the sub-list for method input_type
+	106, // [106:106] is the sub-list for extension type_name
+	106, // [106:106] is the sub-list for extension extendee
+	0,   // [0:106] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -6478,14 +7021,14 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[38].OneofWrappers = []any{}
+	file_state_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   67,
+			NumEnums:      5,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
