@@ -64,6 +64,16 @@ type JobSpec struct {
 	Slots       int    // of its machine; 0 is 1
 	Exclusive   bool   // all slots of its machine
 	Needs       string // of resources: gpu=2,mem=32G
+	After       After  // what it waits for
+}
+
+// After is what a job waits for, as selectors that are read when it is submitted.
+type After struct {
+	Done    []string // all are to be done, and their results on the host
+	Ended   []string // all are to have ended
+	Failed  []string // all are to have ended, and one of them not to have succeeded
+	Cells   string   // of a matrix: each cell waits for the cells of this matrix that are like it
+	IfUnmet string   // what is done when that can't be met: wait, which is "" too, or cancel
 }
 
 // AddJobsArgs submits jobs, all or none.
@@ -167,6 +177,8 @@ type BulkArgs struct {
 	Timeout   time.Duration
 	Tag       string
 	Retry     bool
+	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for these.
+	Dependents bool
 }
 
 // BulkReply says what the selectors matched and what became of each.
@@ -279,6 +291,7 @@ type WaitReply struct {
 	JID      uint64 // when exactly one job was matched
 	ExitCode int    // its exit code as `wait` reports it: its own, 128+signal, or 1
 	Blocked  string // when nothing of them runs: why the first that waits does
+	Stuck    bool   // none of those that haven't ended can start, unless other jobs are run again
 	Error    string // likewise why
 	Cursor   uint64
 	Left     *TimeLeft // when all that is left is of matrices, and some of their cells are done

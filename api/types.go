@@ -74,6 +74,9 @@ type Job struct {
 	RestartOf   uint64     `json:"restart_of,omitempty"`
 	NotBefore   *time.Time `json:"not_before,omitempty"` // a retry waits until then
 	Needs       *Needs     `json:"needs,omitempty"`      // absent: one slot
+	After       []string   `json:"after,omitempty"`      // what it waits for: "after 17", "after-any %93"
+	Blocked     bool       `json:"blocked,omitempty"`    // what it waits for can't come at present
+	Unneeded    bool       `json:"unneeded,omitempty"`   // canceled, as what it was to run after went well
 }
 
 // Needs is what a job has to have while it runs.

@@ -31,7 +31,8 @@ type record struct {
 	Env      []nameValue   `json:"env,omitempty"`
 	Matrix   uint64        `json:"matrix,omitempty"`
 	Tag      uint64        `json:"tag,omitempty"`
-	Dir      string        `json:"dir,omitempty"` // where the client stood
+	Dir      string        `json:"dir,omitempty"`   // where the client stood
+	After    []string      `json:"after,omitempty"` // what it waited for: "after 17"
 	Code     *recordCode   `json:"code,omitempty"`
 	Attempt  int32         `json:"attempt"`
 	Machine  recordMachine `json:"machine"`
@@ -179,6 +180,7 @@ func (t *transfer) record() *record {
 		Matrix:  j.Matrix,
 		Tag:     j.Tag,
 		Dir:     j.Dir,
+		After:   sched.AfterText(j.After),
 		Code:    t.recordCode(),
 		Attempt: a.Number,
 		Slots:   a.Given.GetSlots(),

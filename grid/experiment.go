@@ -34,6 +34,10 @@ type Experiment struct {
 	Slots     int
 	Exclusive bool
 	Needs     string
+
+	// What it waits for, as selectors of jobs; AfterCell is a matrix.
+	After, AfterAny, AfterFailed []string
+	AfterCell, IfUnmet           string
 }
 
 // Setting is a value that somebody else reads, and where it stands.
@@ -144,7 +148,7 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 
 // settings are the names that a file may have.
 var settings = []string{
-	"class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "include", "max_log", "metrics", "name", "needs", "notify", "order", "priority",
+	"after", "after_any", "after_cell", "after_failed", "class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_log", "metrics", "name", "needs", "notify", "order", "priority",
 	"repeats", "retries", "seed", "setup", "slots", "tag", "timeout", "variables", "where", "zip",
 }
 
@@ -176,6 +180,16 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.decode(n, &x.Flat, "true or false")
 	case "notify":
 		return r.decode(n, &x.Notify, "true or false")
+	case "after":
+		return r.texts(n, &x.After)
+	case "after_any":
+		return r.texts(n, &x.AfterAny)
+	case "after_failed":
+		return r.texts(n, &x.AfterFailed)
+	case "after_cell":
+		return r.text(n, &x.AfterCell)
+	case "if_unmet":
+		return r.text(n, &x.IfUnmet)
 	case "exclusive":
 		return r.decode(n, &x.Exclusive, "true or false")
 	case "needs":

@@ -73,7 +73,11 @@ func (s *State) checkGate(g *gate) error {
 		for _, m := range t.matrices {
 			var cells tellings
 			for c := range m.Cells {
-				cells[s.verdictOf(m.id(c))]++
+				// One that was forgotten before anybody asked for it is no part of the matrix any
+				// more.
+				if _, known := s.gates.last[m.id(c)]; known || s.newest(m.id(c)) != 0 {
+					cells[s.verdictOf(m.id(c))]++
+				}
 			}
 			got := m.tellingsOf()
 			got[stuck], got[pending] = 0, got[pending]+got[stuck]
@@ -93,7 +97,12 @@ func (s *State) checkGate(g *gate) error {
 func (s *State) checkRelation(m *matrix) error {
 	r := m.relation
 	if of := s.matrices[m.Template.After.GetCells()]; (r != nil) != (of != nil) {
-		return fmt.Errorf("matrix %d waits for the cells of matrix %d: %v", m.Id, m.Template.After.GetCells(), r != nil)
+		return fmt.Errorf(
+			"matrix %d waits for the cells of matrix %d: %v",
+			m.Id,
+			m.Template.After.GetCells(),
+			r != nil,
+		)
 	}
 	if r == nil {
 		return nil
@@ -110,14 +119,26 @@ func (s *State) checkRelation(m *matrix) error {
 	for c := range r.of.Cells {
 		v := s.verdictOf(r.of.id(c))
 		if v != r.told[c] {
-			return fmt.Errorf("matrix %d was told %d of cell %d of matrix %d, and %d is right", m.Id, r.told[c], c, r.of.Id, v)
+			return fmt.Errorf(
+				"matrix %d was told %d of cell %d of matrix %d, and %d is right",
+				m.Id,
+				r.told[c],
+				c,
+				r.of.Id,
+				v,
+			)
 		}
 		g := &fresh.groups[fresh.groupOfOther(c)]
 		g.add(v, 1)
 		g.add(pending, -1)
 	}
 	if !slices.Equal(fresh.groups, r.groups) || !slices.Equal(fresh.cells, r.cells) {
-		return fmt.Errorf("the groups of matrix %d are %v, a scan gives %v", m.Id, r.groups, fresh.groups)
+		return fmt.Errorf(
+			"the groups of matrix %d are %v, a scan gives %v",
+			m.Id,
+			r.groups,
+			fresh.groups,
+		)
 	}
 	ready, blocked, n := make([]byte, len(m.Touched)), make([]byte, len(m.Touched)), 0
 	for c := range m.Cells {
@@ -131,7 +152,14 @@ func (s *State) checkRelation(m *matrix) error {
 		}
 	}
 	if !bytes.Equal(ready, r.ready) || !bytes.Equal(blocked, r.stuck) || n != r.stuckCells {
-		return fmt.Errorf("matrix %d has the cells %x ready and %x blocked, a scan gives %x and %x", m.Id, r.ready, r.stuck, ready, blocked)
+		return fmt.Errorf(
+			"matrix %d has the cells %x ready and %x blocked, a scan gives %x and %x",
+			m.Id,
+			r.ready,
+			r.stuck,
+			ready,
+			blocked,
+		)
 	}
 	return nil
 }

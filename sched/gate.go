@@ -9,13 +9,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// What waits for what. Jobs that wait for the same share a gate, which counts what it waits for, and a
-// job is in the queue of its class only while its gate is open. Nothing of this is durable but what each
-// job waits for, in its record: gates are made of that again on load.
+// What waits for what. Jobs that wait for the same share a gate, which counts what it waits for,
+// and a job is in the queue of its class only while its gate is open. Nothing of this is durable
+// but what each job waits for, in its record: gates are made of that again on load.
 //
-// The newest job of a cell counts, and the newest restart of a job; of one that was forgotten, the one
-// before, and of one of which nothing is left, how it last was. So each is known by its root: the first
-// job of its cell, or the job that was restarted first.
+// The newest job of a cell counts, and the newest restart of a job; of one that was forgotten, the
+// one before, and of one of which nothing is left, how it last was. So each is known by its root:
+// the first job of its cell, or the job that was restarted first.
 //
 // All of it is fed from setMark, the one place where a status changes.
 
@@ -461,7 +461,8 @@ func (g *gate) direct() bool {
 	return true
 }
 
-// regate brings a gate up to date, and with it the queues, and those who wait for what is behind it.
+// regate brings a gate up to date, and with it the queues, and those who wait for what is behind
+// it.
 func (s *State) regate(g *gate) {
 	was := g.door
 	if g.door = g.judge(); g.door == was || s.gates.byKey[g.key] != g {
@@ -529,7 +530,8 @@ func (s *State) matrixStuckAnew(m *matrix) {
 	}
 }
 
-// skips ends what waits behind gates without running. At most some at a time: the rest comes at the next look.
+// skips ends what waits behind gates without running. At most some at a time: the rest comes at the
+// next look.
 func (s *State) skips() (changes []*Change) {
 	const most = 1000
 	skip := func(id uint64, unneeded bool, why string) {
@@ -588,6 +590,7 @@ func (s *State) applyFreed(id uint64) error {
 	return s.change(id, func(j *job) error {
 		s.leaveGate(j)
 		j.After = nil
+		s.stuckAnew(id)
 		return nil
 	})
 }

@@ -28,7 +28,11 @@ func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 	case "cancel":
 		a.Cancel = true
 	default:
-		return nil, errorf(Invalid, "--if-unmet %s: a job can wait or be canceled then", spec.Unmet).
+		return nil, errorf(
+			Invalid,
+			"--if-unmet %s: a job can wait or be canceled then",
+			spec.Unmet,
+		).
 			hint("it waits, and is shown as blocked, unless you write --if-unmet cancel")
 	}
 	for _, term := range []struct {
@@ -58,7 +62,10 @@ func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 	}
 	if len(a.Terms) == 0 && a.Cells == 0 {
 		if a.Cancel {
-			return nil, errorf(Invalid, "--if-unmet cancel: the job waits for nothing").hint("say what for with --after")
+			return nil, errorf(
+				Invalid,
+				"--if-unmet cancel: the job waits for nothing",
+			).hint("say what for with --after")
 		}
 		return nil, nil
 	}
@@ -70,8 +77,9 @@ func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 
 // term resolves selectors. A matrix counts as a whole, with the cells that it gains later.
 func (s *State) term(words []string) (*statepb.Term, error) {
-	t := &statepb.Term{Text: strings.Join(words, " ")}
+	t := &statepb.Term{}
 	var ids []uint64
+	var texts []string
 	for _, word := range words {
 		sel, err := ParseSelector(word)
 		if err != nil {
@@ -83,6 +91,7 @@ func (s *State) term(words []string) (*statepb.Term, error) {
 			if !slices.Contains(t.Matrices, m) {
 				t.Matrices = append(t.Matrices, m)
 			}
+			texts = append(texts, fmt.Sprintf("%%%d", m))
 			continue
 		}
 		found, err := s.Select([]string{word})
@@ -90,7 +99,12 @@ func (s *State) term(words []string) (*statepb.Term, error) {
 			return nil, err
 		}
 		ids = append(ids, found...)
+		if len(found) == 1 { // "last" is another job by tomorrow
+			word = fmt.Sprint(found[0])
+		}
+		texts = append(texts, word)
 	}
+	t.Text = strings.Join(texts, " ")
 	slices.Sort(ids)
 	slices.Sort(t.Matrices)
 	for _, id := range slices.Compact(ids) {
@@ -101,7 +115,11 @@ func (s *State) term(words []string) (*statepb.Term, error) {
 		}
 	}
 	if len(t.Jobs)+len(t.Matrices) > maxSpans {
-		return nil, errorf(Invalid, "a job can't wait for %d sets of jobs that aren't consecutive", len(t.Jobs)).
+		return nil, errorf(
+			Invalid,
+			"a job can't wait for %d sets of jobs that aren't consecutive",
+			len(t.Jobs),
+		).
 			hint("wait for a matrix (%%93), or for a job that itself waits for some of them")
 	}
 	return t, nil
@@ -143,7 +161,11 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 	r := newRelation(m, of.Matrix)
 	instead := fmt.Sprintf("--after %%%d waits for all of that matrix", of.Id)
 	if len(r.axes) == 0 && (!r.repeats || m.Repeats != of.Repeats) {
-		return errorf(Invalid, "no cell is like one of matrix %d: the two have no variable in common, and not the same repeats", of.Id).
+		return errorf(
+			Invalid,
+			"no cell is like one of matrix %d: the two have no variable in common, and not the same repeats",
+			of.Id,
+		).
 			hint("%s", instead)
 	}
 	if c := r.fill(m, of.Matrix); c >= 0 {
@@ -151,7 +173,13 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 		for _, v := range CellVars(m, uint32(c)) {
 			values = append(values, v.Name+"="+string(v.Value))
 		}
-		return errorf(Invalid, "cell %d (%s) has no cell of matrix %d to wait for", c, strings.Join(values, " "), of.Id).
+		return errorf(
+			Invalid,
+			"cell %d (%s) has no cell of matrix %d to wait for",
+			c,
+			strings.Join(values, " "),
+			of.Id,
+		).
 			hint("leave it out with --where, or give matrix %d these values first; %s", of.Id, instead)
 	}
 	return nil

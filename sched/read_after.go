@@ -11,7 +11,8 @@ import (
 
 // What a job waits for, in words.
 
-// firstTold is the first job of a term of which something is told, 0 for none. For a cell it is the job that counts.
+// firstTold is the first job of a term of which something is told, 0 for none. For a cell it is the
+// job that counts.
 func (s *State) firstTold(t *statepb.Term, v verdict) uint64 {
 	for _, span := range t.Jobs {
 		for id := span.First; id <= span.Last; id++ {
@@ -89,7 +90,8 @@ func (s *State) whyCell(m *matrix, c uint32) string {
 	return fmt.Sprintf("job %d of matrix %d %s", id, m.relation.of.Id, s.toldWords(id, v))
 }
 
-// cellHolder is the first job for which a cell waits, the worst first, 0 when there is no cell like it.
+// cellHolder is the first job for which a cell waits, the worst first, 0 when there is no cell like
+// it.
 func (s *State) cellHolder(m *matrix, c uint32) (uint64, verdict) {
 	r := m.relation
 	mine, ok := r.groupOf(m.Matrix, r.of.Matrix, c)
@@ -106,11 +108,61 @@ func (s *State) cellHolder(m *matrix, c uint32) (uint64, verdict) {
 	return 0, pending
 }
 
+// WithDependents adds to some jobs those that wait for them, and those that wait for these,
+// ascending. Of what runs already nothing is added: it doesn't wait any more.
+func (s *State) WithDependents(ids []uint64) []uint64 {
+	all := map[uint64]bool{}
+	var add func(id uint64)
+	behind := func(g *gate) {
+		for _, id := range slices.Sorted(maps.Keys(g.jobs)) {
+			add(id)
+		}
+		for _, id := range slices.Sorted(maps.Keys(g.matrices)) {
+			for c := range g.matrices[id].Cells {
+				add(g.matrices[id].counting(c))
+			}
+		}
+	}
+	expand := func(id uint64) {
+		if w := s.gates.watch[s.rootOf(id)]; w != nil {
+			for _, t := range w.terms {
+				behind(t.gate)
+			}
+		}
+		c, ok := s.cellOf(id)
+		if !ok {
+			return
+		}
+		for _, t := range c.matrix.watchers {
+			behind(t.gate)
+		}
+		for _, f := range c.matrix.followers {
+			g := f.relation.groups[f.relation.groupOfOther(c.cell)]
+			for _, own := range f.relation.cells[g.first:g.last] {
+				add(f.counting(own))
+			}
+		}
+	}
+	add = func(id uint64) {
+		if status := s.Status(id); !all[id] && (status == Waiting || status == Held) {
+			all[id] = true
+			expand(id)
+		}
+	}
+	for _, id := range ids {
+		expand(id)
+	}
+	for _, id := range ids {
+		all[id] = true
+	}
+	return sortedIDs(all)
+}
+
 // IsBlocked says that a job waits for something that can't come at present.
 func (s *State) IsBlocked(id uint64) bool { return s.isBlocked(id) }
 
 // AfterText writes what a job waits for, as it was asked for: one text for each flag.
-func (s *State) AfterText(a *statepb.After) []string {
+func AfterText(a *statepb.After) []string {
 	var out []string
 	for _, t := range a.GetTerms() {
 		flag := map[statepb.When]string{
@@ -136,7 +188,8 @@ func (s *State) whyAfter(j *statepb.Job) (r Reasoning, ok bool) {
 		r.Summary = s.whyDoor(g)
 		for _, v = range []verdict{stuck, bad, uncopied, pending} {
 			for i, t := range g.terms {
-				if holder == 0 && t.all()[v] > 0 && (t.when == statepb.When_ALL_DONE || v == stuck || v == pending) {
+				if holder == 0 && t.all()[v] > 0 &&
+					(t.when == statepb.When_ALL_DONE || v == stuck || v == pending) {
 					holder = s.firstTold(g.after.Terms[i], v)
 				}
 			}
@@ -150,7 +203,7 @@ func (s *State) whyAfter(j *statepb.Job) (r Reasoning, ok bool) {
 	default:
 		return r, false
 	}
-	r.Details = append(r.Details, "it is to run "+strings.Join(s.AfterText(j.After), " and "))
+	r.Details = append(r.Details, "it is to run "+strings.Join(AfterText(j.After), " and "))
 	if !s.isBlocked(j.Id) {
 		r.Summary = "it waits for other jobs: " + r.Summary
 		return r, true
@@ -181,7 +234,8 @@ func (s *State) gateFor(j *statepb.Job) *gate {
 	return nil
 }
 
-// aboutBlocked tells of what the newest change has blocked: once for each cause, however many wait for it.
+// aboutBlocked tells of what the newest change has blocked: once for each cause, however many wait
+// for it.
 func (s *State) aboutBlocked(e Event) (events []Event) {
 	for _, g := range s.gates.blocked {
 		var ids []uint64
@@ -231,7 +285,8 @@ func (s *State) aboutOneBlocked(e Event, id uint64, n int, why string) Event {
 	return s.aboutJob(e, id, "%s: %s", what, why)
 }
 
-// firstUntouched is the first cell that has no record, whatever it waits for; Cells when there is none.
+// firstUntouched is the first cell that has no record, whatever it waits for; Cells when there is
+// none.
 func (m *matrix) firstUntouched() uint32 {
 	c := uint32(0)
 	for c < m.Cells && m.isTouched(c) {

@@ -4,9 +4,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A matrix may wait for another one cell by cell: each cell for those of the other that have the same values of the variables that
-// both have, and the same repeat. The cells of the other that are alike in that are a group, and only groups are counted, so that
-// two matrices of 100,000 cells take some bytes for each cell, and the end of a cell costs what its group has cells.
+// A matrix may wait for another one cell by cell: each cell for those of the other that have the
+// same values of the variables that both have, and the same repeat. The cells of the other that are
+// alike in that are a group, and only groups are counted, so that two matrices of 100,000 cells
+// take some bytes for each cell, and the end of a cell costs what its group has cells.
 
 // relation says which cells of a matrix wait for which of another one.
 type relation struct {
@@ -185,7 +186,8 @@ func (r *relation) fill(own, of *statepb.Matrix) (without int) {
 	return without
 }
 
-// relate pairs the cells of a matrix anew with those that they wait for: when it is submitted or loaded, and when either has grown.
+// relate pairs the cells of a matrix anew with those that they wait for: when it is submitted or
+// loaded, and when either has grown.
 func (s *State) relate(m *matrix) {
 	of := s.matrices[m.Template.After.GetCells()]
 	if of == nil {

@@ -29,6 +29,7 @@ func TestStateMachine(t *testing.T) {
 			"grow":     d.growMatrix,
 			"machines": d.changeMachines,
 			"gpus":     d.resources,
+			"free":     d.free,
 			"setup":    d.setUp,
 			"link":     d.link,
 			"run":      d.outcome,
@@ -101,9 +102,36 @@ func (d *driver) spec(t *rapid.T) JobSpec {
 	}
 }
 
+// after waits for something now and then.
+func (d *driver) after(t *rapid.T, spec *JobSpec) {
+	if rapid.IntRange(0, 2).Draw(t, "after") > 0 {
+		return
+	}
+	words := []string{fmt.Sprint(rapid.Uint64Range(1, max(d.s.nextID, 2)).Draw(t, "job"))}
+	if ids := d.s.Matrices(); len(ids) > 0 && rapid.Bool().Draw(t, "whole") {
+		words = append(words, fmt.Sprintf("%%%d", rapid.SampledFrom(ids).Draw(t, "of")))
+	}
+	switch rapid.IntRange(0, 3).Draw(t, "when") {
+	case 0, 1:
+		spec.After.Done = words
+	case 2:
+		spec.After.Ended = words
+	case 3:
+		spec.After.Failed = words
+	}
+	spec.After.Unmet = rapid.SampledFrom([]string{"", "", "cancel"}).Draw(t, "unmet")
+}
+
+// free lets some jobs run without what they wait for.
+func (d *driver) free(t *rapid.T) {
+	p, err := d.s.PlanBulk(Bulk{Op: OpUnhold, Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool { return d.s.Status(id) == 0 })})
+	d.may(t, p.Plan, err)
+}
+
 // wide asks for several slots now and then.
 func (d *driver) wide(t *rapid.T) JobSpec {
 	spec := d.spec(t)
+	d.after(t, &spec)
 	if !spec.Exclusive {
 		spec.Slots = rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "slots")
 	}
@@ -142,7 +170,13 @@ func (d *driver) submitMatrix(t *rapid.T) {
 	if rapid.Bool().Draw(t, "chosen") {
 		spec.Cells = [][]uint32{{2, 1, 0}, {0, 0, 0}}
 	}
+	if ids := d.s.Matrices(); len(ids) > 0 && rapid.Bool().Draw(t, "cells") {
+		spec.Job.After.Cells = fmt.Sprint(rapid.SampledFrom(ids).Draw(t, "cells of"))
+	}
 	spec.Name = rapid.SampledFrom([]string{"", "m"}).Draw(t, "name")
+	if spec.Name != "" { // growMatrix grows it, and counts on it that nothing but that happens to its new cells
+		spec.Job.After.Unmet, spec.Job.After.Failed = "", nil
+	}
 	p, err := d.s.PlanMatrix(spec, false)
 	d.may(t, p, err)
 }

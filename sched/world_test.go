@@ -370,6 +370,12 @@ func dump(s *State) []string {
 	for _, v := range s.Vars() {
 		put("var %s", text(v))
 	}
+	put("restarts %s", text(s.restartsRecord()))
+	put("last %s", text(s.lastRecord()))
+	for _, key := range sorted(s.gates.byKey) {
+		g := s.gates.byKey[key]
+		put("gate %q: %d, %d jobs, %d matrices", key, g.door, len(g.jobs), len(g.matrices))
+	}
 	for _, name := range sorted(s.resources) {
 		put("resource %s", text(s.resources[name]))
 	}

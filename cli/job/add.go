@@ -16,6 +16,7 @@ type Add struct {
 
 	CodeFlag
 	ShapeFlags
+	AfterFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit the job N times."`
 	Retry       bool          `name:"retry" help:"Retry the job until it succeeds."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry the job at most N times if it fails; -1 for no limit."`
@@ -47,6 +48,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
 	c.ShapeFlags.Put(&spec)
+	c.AfterFlags.Put(&spec)
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err

@@ -25,7 +25,8 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) er
 // Rm is `job rm JID…`.
 type Rm struct {
 	toChange
-	Forget bool `name:"forget" short:"f" help:"Also forget the jobs and remove their logs. Results are never removed."`
+	Forget     bool `name:"forget" short:"f" help:"Also forget the jobs and remove their logs. Results are never removed."`
+	Dependents bool `name:"dependents" help:"Include the jobs that wait for these."`
 }
 
 // Run cancels or forgets the jobs.
@@ -34,7 +35,7 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	if c.Forget {
 		op = api.OpForget
 	}
-	return c.change(ctx, e, api.BulkArgs{Op: op})
+	return c.change(ctx, e, api.BulkArgs{Op: op, Dependents: c.Dependents})
 }
 
 // Hold is `job hold JID…`.

@@ -2,6 +2,19 @@ package job
 
 import "jobserver/api"
 
+// AfterFlags say what a job, or all of a matrix, waits for.
+type AfterFlags struct {
+	After       []string `name:"after" placeholder:"JID" predictor:"job" help:"Start when all of these jobs are done and their results have been copied: 17, %93, @nightly (repeatable)."`
+	AfterAny    []string `name:"after-any" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended, whatever the outcome."`
+	AfterFailed []string `name:"after-failed" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended and one did not succeed; canceled as not needed if all did."`
+	IfUnmet     string   `name:"if-unmet" enum:",wait,cancel" default:"" placeholder:"wait|cancel" help:"If the condition can't be met any more, wait (shown as blocked, the default) or cancel the job."`
+}
+
+// Put puts them into what is submitted.
+func (f *AfterFlags) Put(spec *api.JobSpec) {
+	spec.After = api.After{Done: f.After, Ended: f.AfterAny, Failed: f.AfterFailed, IfUnmet: f.IfUnmet}
+}
+
 // ShapeFlags say what a job, or each job of a matrix, needs of its machine and of the pool.
 type ShapeFlags struct {
 	Slots     int    `name:"slots" placeholder:"N" help:"How many slots of its machine the job takes (1 by default)."`

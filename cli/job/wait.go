@@ -55,6 +55,10 @@ func waitFor(ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limi
 		case reply.Done:
 			progress.Clear()
 			return waitResult(e, words, reply)
+		case reply.Stuck:
+			progress.Clear()
+			return api.Errorf(api.Conflict, "wait: %s can't start: %s",
+				view.Counted(reply.Counts.Unfinished(), "job"), reply.Blocked)
 		case !deadline.IsZero() && !e.Now().Before(deadline):
 			progress.Clear()
 			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
@@ -117,7 +121,7 @@ func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 		which := view.Clean(uncopiedOf(words))
 		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name, which)
 	}
-	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 {
+	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 && reply.ExitCode != 0 {
 		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
 		return cli.ExitStatus(cli.ExitFailed)
 	}

@@ -21,6 +21,8 @@ type Add struct {
 	sweepFlags
 	job.CodeFlag
 	job.ShapeFlags
+	job.AfterFlags
+	AfterCell   string        `name:"after-cell" placeholder:"MATRIX" predictor:"matrix" help:"Start each cell when the matching cells of this matrix are done: those with the same values of the variables that both have, and the same repeat."`
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job that runs longer than this: minutes, or 30s, 2h30m, 1d."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry a failed job at most N times (3 by default; -1 for no limit)."`
@@ -70,6 +72,8 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
 	c.ShapeFlags.Put(&m.Job)
+	c.AfterFlags.Put(&m.Job)
+	m.Job.After.Cells = c.AfterCell
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err

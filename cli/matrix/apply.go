@@ -143,6 +143,9 @@ func (c *Apply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, []stri
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
 	shape.Put(spec)
+	spec.After = api.After{
+		Done: x.After, Ended: x.AfterAny, Failed: x.AfterFailed, Cells: x.AfterCell, IfUnmet: x.IfUnmet,
+	}
 	if len(x.Env) > 0 {
 		spec.Env = x.Env
 	}

@@ -42,6 +42,7 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	out.Add("tag", cmp.Or(job.TagName, IDText(job.Tag)))
 	out.Add("priority", NumberText(job.Priority))
 	out.Add("needs", NeedsText(job.Needs))
+	out.list("waits", job.After)
 	out.Add("submitted", e.TimeText(job.SubmittedAt))
 	out.Add("not before", e.TimePointerText(job.NotBefore))
 	if job.TimeoutSeconds > 0 {

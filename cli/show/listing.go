@@ -144,6 +144,12 @@ func jobStatus(job *api.Job, now time.Time) []view.Span {
 	if job.Canceling {
 		inside = append(inside, "canceling")
 	}
+	if job.Blocked {
+		inside = append(inside, "blocked")
+	}
+	if job.Unneeded {
+		inside = append(inside, "not needed")
+	}
 	if job.Status == api.StatusWaiting && job.Attempt > 0 {
 		inside = append(inside, "retry")
 	}

@@ -224,8 +224,10 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		return []notify.Event{about(notify.Fail)}
 	case sched.EventJobFailed, sched.EventJobLost:
 		return append([]notify.Event{about(notify.Fail)}, n.firstFailure(e, about)...)
+	case sched.EventJobBlocked:
+		return []notify.Event{about(notify.Fail)}
 	case sched.EventJobCanceled:
-		if e.Uprooted {
+		if e.Uprooted || e.Cause != "" && e.Warn { // nobody asked for it
 			return []notify.Event{about(notify.Fail)}
 		}
 	case sched.EventJobRetried:

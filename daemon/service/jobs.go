@@ -44,6 +44,10 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
 		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
+		After: sched.AfterSpec{
+			Done: j.After.Done, Ended: j.After.Ended, Failed: j.After.Failed,
+			Cells: j.After.Cells, Unmet: j.After.IfUnmet,
+		},
 	}
 	if c := j.Code; c != nil {
 		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}
@@ -165,6 +169,9 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 		}
 		if len(args.Selectors) == 0 {
 			return api.Errorf(api.Invalid, "no jobs are named").WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
+		}
+		if args.Dependents {
+			ids = st.WithDependents(ids)
 		}
 		if matched = len(ids); args.Max > 0 && matched > args.Max && !args.DryRun {
 			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).WithHint("--yes does it; --dry-run shows them")
@@ -294,6 +301,7 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 	}
 	if counts.By[sched.Running]+counts.By[sched.Copying] == 0 {
 		reply.Blocked = blocked(st, ids)
+		reply.Stuck = !reply.Done && allBlocked(st, ids)
 	}
 	if len(ids) == 1 {
 		j := wire.Job(st, s.About.LogDir, st.Job(ids[0]), false)
@@ -309,10 +317,32 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		reply.ExitCode = wire.WaitCode(st.Job(ids[0]))
 		return nil
 	}
-	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 {
+	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 && !allFine(st, ids) {
 		reply.ExitCode = 1
 	}
 	return nil
+}
+
+// allBlocked says that none of the jobs that haven't ended can start.
+func allBlocked(st *sched.State, ids []uint64) bool {
+	return !slices.ContainsFunc(ids, func(id uint64) bool {
+		return !sched.Final(st.Status(id)) && !st.IsBlocked(id)
+	})
+}
+
+// allFine says that all jobs have succeeded, or were not needed.
+func allFine(st *sched.State, ids []uint64) bool {
+	for _, id := range ids {
+		switch st.Status(id) {
+		case sched.Failed, sched.Lost:
+			return false
+		case sched.Canceled:
+			if !st.Job(id).Unneeded {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // blocked says in one sentence why the first of the jobs that waits does, or "" when none does.

@@ -35,6 +35,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		MaxFailures: int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify, Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
 	out.Needs = Needs(j.Needs)
+	out.After, out.Blocked, out.Unneeded = sched.AfterText(j.After), st.IsBlocked(j.Id), j.Unneeded
 	if j.Tag != 0 {
 		out.TagName, _, _ = st.Tag(j.Tag)
 	}
@@ -140,7 +141,7 @@ func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 // WaitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1. A job that its
 // time limit ended is no exception, though timeout(1) gives 124: that says that `wait` itself gave up.
 func WaitCode(j *statepb.Job) int {
-	if !sched.Final(j.Status) || j.Status == sched.Done {
+	if !sched.Final(j.Status) || j.Status == sched.Done || j.Unneeded {
 		return 0
 	}
 	if n := len(j.Attempts); n > 0 && j.Status == sched.Failed {
