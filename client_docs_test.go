@@ -79,13 +79,16 @@ Every command that takes jobs takes these, several as a union:
 | ` + "`17`, `3..9`" + ` | a job, a range of jobs |
 | ` + "`last`, `last~2`" + ` | the newest job, the second before it |
 | ` + "`%93`, `@5`, `@nightly`" + ` | the jobs of a matrix, of a tag; their bare ids do, too |
-| ` + "`:failed`, `:running`, …" + ` | jobs in that status |
+| ` + "`%93,LR=0.1,MODE=fast`" + ` | the jobs of a matrix with these values; REPEAT is one, too |
+| ` + "`:failed`, `:running`, …" + ` | jobs in that status; ` + "`status=failed`" + ` is the same |
 | ` + "`class=NAME`, `machine=ADDR`" + ` | jobs of a class, jobs on a machine |
 | ` + "`:uncopied`" + ` | jobs whose results are still to copy, or failed to |
 | ` + "`-`" + ` | selectors read from stdin |
 
 A status or ` + "`:uncopied`" + ` behind another narrows it: ` + "`%93:failed`, `class=foo:waiting`" + `. Several statuses are either of
-them: ` + "`%93:failed:lost`" + `. What changes more than 20 jobs asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + `
+them: ` + "`%93:failed:lost`" + `. ` + "`--since TIME`" + ` (or a word ` + "`since=TIME`" + `)
+and ` + "`--where CONDITION`" + ` narrow all that the words select: to jobs that ended since then or haven't ended, and to cells of
+matrices for which the condition holds. What changes more than 20 jobs asks on a terminal, and needs ` + "`--yes`" + ` elsewhere; ` + "`--dry-run`" + `
 shows what would happen.
 
 ## Durations and sizes

@@ -121,6 +121,10 @@ type AddMatrixReply struct {
 	Repeated bool    // as in BulkReply; Growth isn't known then
 }
 
+// WhereWord begins a word among selectors that narrows what all others select: to jobs of matrices for
+// whose variables the condition after it holds.
+const WhereWord = "where="
+
 // ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all. Matching jobs
 // come in ascending order of id. One reply holds at most Limit (1,000 at the most) and Next continues it.
 type ListJobsArgs struct {

@@ -184,3 +184,14 @@ func (s *State) PlanMatrixRestart(id uint64, statuses []Status, match func(row [
 	slices.Sort(ids)
 	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: ids})
 }
+
+// CellRow says which cell of which matrix a job runs: an index into the values of each axis, and then
+// the repeat. It is not ok for a job of no matrix.
+func (s *State) CellRow(job uint64) (matrix uint64, row []uint32, ok bool) {
+	c, ok := s.cellOf(job)
+	if !ok {
+		return 0, nil, false
+	}
+	index, repeat := cellIndex(c.matrix.Matrix, c.cell)
+	return c.matrix.Id, append(index, repeat), true
+}

@@ -67,8 +67,12 @@ type next func(before uint64, looks *int) (at uint64, found bool)
 
 // walks gives a walk for each selector; without selectors, one over all jobs.
 func (s *State) walks(words []string, looks int) ([]*walk, error) {
+	words, since, err := s.splitSince(words)
+	if err != nil {
+		return nil, err
+	}
 	if len(words) == 0 {
-		all := s.walkRange(1, math.MaxUint64, Selector{})
+		all := s.walkRange(1, math.MaxUint64, Selector{since: since})
 		return []*walk{{at: math.MaxUint64, looks: looks, next: all}}, nil
 	}
 	walks := make([]*walk, 0, len(words))
@@ -77,6 +81,7 @@ func (s *State) walks(words []string, looks int) ([]*walk, error) {
 		if err != nil {
 			return nil, err
 		}
+		sel.since = since
 		n, err := s.walkOf(word, sel)
 		if err != nil {
 			return nil, err
@@ -101,7 +106,7 @@ func (s *State) walkOf(word string, sel Selector) (next, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.walkMatrix(s.matrices[id], sel), nil
+		return s.walkMatrix(s.matrices[id], sel)
 	case BaseTag:
 		id, err := s.FindTag(sel.Name)
 		if err != nil {
@@ -110,7 +115,7 @@ func (s *State) walkOf(word string, sel Selector) (next, error) {
 		return s.walkList(s.tags[id].jobs(), sel), nil
 	case BaseID:
 		if m := s.matrices[sel.First]; m != nil {
-			return s.walkMatrix(m, sel), nil
+			return s.walkMatrix(m, sel)
 		}
 		if t := s.tags[sel.First]; t != nil {
 			return s.walkList(t.jobs(), sel), nil
@@ -184,15 +189,21 @@ func (s *State) matcher(sel Selector) func(id uint64) bool {
 	mark := s.index.mark
 	return func(id uint64) bool {
 		return wanted>>(mark[id]&0x0f)&1 != 0 && (column == nil || column[id] == number) &&
-			(!sel.Uncopied || s.matches(id, sel))
+			(!sel.Uncopied && sel.since == nil || s.matches(id, sel))
 	}
 }
 
 // walkMatrix goes down the jobs that count for the cells of a matrix: those of its own ids, and those
 // that ran a cell again, which may have any id above.
-func (s *State) walkMatrix(m *matrix, sel Selector) next {
+func (s *State) walkMatrix(m *matrix, sel Selector) (next, error) {
+	has, err := m.having(sel.Values)
+	if err != nil {
+		return nil, err
+	}
 	again := m.Restarted // ascending by job
-	counts := func(id uint64, cell uint32) bool { return m.counting(cell) == id && s.matches(id, sel) }
+	counts := func(id uint64, cell uint32) bool {
+		return has(cell) && m.counting(cell) == id && s.matches(id, sel)
+	}
 	return func(before uint64, looks *int) (uint64, bool) {
 		i := sort.Search(len(again), func(i int) bool { return again[i].Job >= before }) - 1
 		h := sort.Search(len(m.homes), func(i int) bool { return m.homes[i].first >= before }) - 1
@@ -227,7 +238,7 @@ func (s *State) walkMatrix(m *matrix, sel Selector) next {
 				return id, false
 			}
 		}
-	}
+	}, nil
 }
 
 // MatrixMap appends the status of the cells of a matrix from a cell on, a byte for each of at most n;

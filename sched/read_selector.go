@@ -13,18 +13,25 @@ import (
 
 // Selector is one word of the grammar that names jobs:
 //
-//	17  3..9  last  last~2  %93  @nightly  class=foo  machine=ADDR  :failed  :uncopied
+//	17  3..9  last  last~2  %93  %93,LR=0.1  @nightly  class=foo  machine=ADDR  :failed  :uncopied
 //
 // The first part is a base, the rest are filters that narrow it: `%93:failed`. Several statuses in one
-// selector mean either of them, as a job has only one.
+// selector mean either of them, as a job has only one; status=failed,lost is another way to write
+// :failed:lost. A word since=TIME is no selector: it narrows all others, see splitSince.
 type Selector struct {
 	Base     Base
-	First    uint64 // of an id, a range, a matrix; how many before the last one
-	Last     uint64 // of a range
-	Name     string // of a tag, a matrix, a class or a machine
+	First    uint64      // of an id, a range, a matrix; how many before the last one
+	Last     uint64      // of a range
+	Name     string      // of a tag, a matrix, a class or a machine
+	Values   []AxisValue // that the cells of a matrix must have
 	Statuses []Status
 	Uncopied bool
+
+	since *since // nil: whenever
 }
+
+// AxisValue is a variable of a matrix with one of its values.
+type AxisValue struct{ Name, Value string }
 
 // Base is what a selector begins with.
 type Base int
@@ -60,8 +67,8 @@ func ParseSelector(word string) (Selector, error) {
 			sel.Statuses = append(sel.Statuses, status)
 		} else if name == "uncopied" {
 			sel.Uncopied = true
-		} else if strings.HasPrefix(base, "machine=") { // an address may have a port
-			break
+		} else if strings.HasPrefix(base, "machine=") || base[0] == '%' && strings.Contains(base, "=") {
+			break // an address may have a port, and a value any bytes
 		} else {
 			e := errorf(Invalid, "%q is no selector: %q is not a status", word, name)
 			if near := suggest.Closest(name, append(sorted(statusFilters), "uncopied")); near != "" {
@@ -89,8 +96,18 @@ func ParseSelector(word string) (Selector, error) {
 		}
 		sel.Base, sel.First = BaseLast, n
 		return sel, nil
+	case strings.HasPrefix(base, "status="):
+		return parseStatuses(base[len("status="):], sel)
 	case base[0] == '%':
-		sel.Base, sel.Name = BaseMatrix, base[1:]
+		var values string
+		var some bool
+		sel.Base = BaseMatrix
+		if sel.Name, values, some = strings.Cut(base[1:], ","); some {
+			var err error
+			if sel.Values, err = parseValues(word, values); err != nil {
+				return sel, err
+			}
+		}
 	case base[0] == '@':
 		sel.Base, sel.Name = BaseTag, base[1:]
 	case strings.HasPrefix(base, "class="):
@@ -104,6 +121,34 @@ func ParseSelector(word string) (Selector, error) {
 		return sel, errorf(Invalid, "%q is no selector: it names nothing", word)
 	}
 	return sel, nil
+}
+
+// parseStatuses reads the statuses of status=failed,lost.
+func parseStatuses(names string, sel Selector) (Selector, error) {
+	for name := range strings.SplitSeq(names, ",") {
+		one, err := ParseSelector(":" + name)
+		if err != nil {
+			return sel, err
+		}
+		sel.Statuses = append(sel.Statuses, one.Statuses...)
+		sel.Uncopied = sel.Uncopied || one.Uncopied
+	}
+	slices.Sort(sel.Statuses)
+	return sel, nil
+}
+
+// parseValues reads LR=0.1,MODE=fast. A value with a comma can't be written so.
+func parseValues(word, list string) ([]AxisValue, error) {
+	var values []AxisValue
+	for pair := range strings.SplitSeq(list, ",") {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, errorf(Invalid, "%q is no selector: %q is not of the form NAME=VALUE", word, pair).
+				hint("like %%93,LR=0.1; --where takes conditions, and values with commas")
+		}
+		values = append(values, AxisValue{name, value})
+	}
+	return values, nil
 }
 
 // parseIDs reads 17 or 3..9.
@@ -142,29 +187,43 @@ func parseID(s string) (uint64, error) {
 // Select finds the jobs that any of the selectors matches, ascending, each once. Without selectors it is all of
 // them. Naming something that isn't there is an error, matching nothing is one of kind NoMatch.
 func (s *State) Select(words []string) ([]uint64, error) {
-	if len(words) == 0 {
-		return s.filter(1, math.MaxUint64, Selector{}), nil
+	rest, since, err := s.splitSince(words)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) == 0 {
+		ids := s.filter(1, math.MaxUint64, Selector{since: since})
+		if since != nil && len(ids) == 0 {
+			return nil, noMatch(words)
+		}
+		return ids, nil
 	}
 	var ids []uint64
-	for _, word := range words {
+	for _, word := range rest {
 		sel, err := ParseSelector(word)
 		if err != nil {
 			return nil, err
 		}
+		sel.since = since
 		found, err := s.selectOne(word, sel)
 		if err != nil {
 			return nil, err
 		}
 		ids = append(ids, found...)
 	}
-	if len(words) > 1 {
+	if len(rest) > 1 {
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
 	}
 	if len(ids) == 0 {
-		return nil, errorf(NoMatch, "no job matches %s", strings.Join(words, " ")).hint("`jobserver job ls -a` lists all jobs")
+		return nil, noMatch(words)
 	}
 	return ids, nil
+}
+
+func noMatch(words []string) *Error {
+	return errorf(NoMatch, "no job matches %s", strings.Join(words, " ")).
+		hint("`jobserver job ls -a` lists all jobs")
 }
 
 func (s *State) selectOne(word string, sel Selector) ([]uint64, error) {
@@ -190,7 +249,7 @@ func (s *State) selectOne(word string, sel Selector) ([]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.cells(s.matrices[id], sel), nil
+		return s.cellsHaving(s.matrices[id], sel)
 	case BaseTag:
 		id, err := s.FindTag(sel.Name)
 		if err != nil {
@@ -216,7 +275,7 @@ func (s *State) selectID(sel Selector) ([]uint64, error) {
 		return s.keep([]uint64{id}, sel), nil
 	}
 	if m := s.matrices[id]; m != nil {
-		return s.cells(m, sel), nil
+		return s.cellsHaving(m, sel)
 	}
 	if t := s.tags[id]; t != nil {
 		return s.keep(t.jobs(), sel), nil
@@ -249,12 +308,95 @@ func (s *State) FindMatrix(name string) (uint64, error) {
 
 // cells are the jobs that count for the cells of a matrix.
 func (s *State) cells(m *matrix, sel Selector) []uint64 {
+	ids, _ := s.cellsHaving(m, sel) // only values can be wrong
+	return ids
+}
+
+// cellsHaving are those with the selector's values.
+func (s *State) cellsHaving(m *matrix, sel Selector) ([]uint64, error) {
+	has, err := m.having(sel.Values)
+	if err != nil {
+		return nil, err
+	}
 	ids := make([]uint64, 0, m.Cells)
 	for c := uint32(0); c < m.Cells; c++ {
-		ids = append(ids, m.counting(c))
+		if has(c) {
+			ids = append(ids, m.counting(c))
+		}
 	}
 	slices.Sort(ids)
-	return s.keep(ids, sel)
+	return s.keep(ids, sel), nil
+}
+
+// having tells which cells have the values. They are compared as texts, or as numbers where both are.
+func (m *matrix) having(values []AxisValue) (func(cell uint32) bool, error) {
+	if len(values) == 0 {
+		return func(uint32) bool { return true }, nil
+	}
+	type wanted struct {
+		axis   int // -1: the repeat
+		values map[uint32]bool
+	}
+	var all []wanted
+	for _, v := range values {
+		w := wanted{axis: -1, values: map[uint32]bool{}}
+		of := make([]string, m.Repeats)
+		for i := range of {
+			of[i] = strconv.Itoa(i)
+		}
+		if v.Name != "REPEAT" {
+			w.axis = slices.IndexFunc(m.Axes, func(a *statepb.Axis) bool { return a.Name == v.Name })
+			if w.axis < 0 {
+				return nil, m.unknownAxis(v.Name)
+			}
+			of = m.Axes[w.axis].Values
+		}
+		for i, value := range of {
+			if sameValue(value, v.Value) {
+				w.values[uint32(i)] = true
+			}
+		}
+		if len(w.values) == 0 {
+			return nil, errorf(NoMatch, "no cell of matrix %d has %s=%s", m.Id, v.Name, v.Value).
+				hint("its values are %s", oneLine(strings.Join(of, ", "), 200))
+		}
+		all = append(all, w)
+	}
+	return func(c uint32) bool {
+		index, repeat := cellIndex(m.Matrix, c)
+		for _, w := range all {
+			at := repeat
+			if w.axis >= 0 {
+				at = index[w.axis]
+			}
+			if !w.values[at] {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+func (m *matrix) unknownAxis(name string) *Error {
+	names := []string{"REPEAT"}
+	for _, a := range m.Axes {
+		names = append(names, a.Name)
+	}
+	e := errorf(Invalid, "matrix %d has no variable %s", m.Id, name)
+	if near := suggest.Closest(name, names); near != "" {
+		return e.hint("did you mean %s?", near)
+	}
+	return e.hint("its variables are %s", strings.Join(names[1:], ", "))
+}
+
+// sameValue compares values as people write them: 0.1 is 0.10.
+func sameValue(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return errX == nil && errY == nil && x == y
 }
 
 func (s *State) filter(first, last uint64, sel Selector) []uint64 {
@@ -288,6 +430,9 @@ func (s *State) matches(id uint64, sel Selector) bool {
 	case sel.Base == BaseClass && s.index.names[s.index.class[id]] != sel.Name:
 		return false
 	case sel.Base == BaseMachine && s.index.names[s.index.machine[id]] != sel.Name:
+		return false
+	}
+	if sel.since != nil && !sel.since.has(id, Status(mark&0x0f)) {
 		return false
 	}
 	if !sel.Uncopied {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"jobserver/sched/statepb"
 )
@@ -53,7 +54,7 @@ func TestParseSelector(t *testing.T) {
 			}
 			continue
 		}
-		if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
+		if diff := cmp.Diff(test.want, got, cmpopts.IgnoreUnexported(Selector{})); err != nil || diff != "" {
 			t.Errorf("ParseSelector(%q): %v\n%s", test.word, err, diff)
 		}
 	}
@@ -109,6 +110,24 @@ func TestSelect(t *testing.T) {
 		{"last~6", []uint64{1}, ""},
 		{"last~7", nil, NotFound},
 		{"%m:failed", []uint64{6}, ""},
+		{"status=failed", []uint64{6}, ""},
+		{"status=done,failed", []uint64{1, 4, 6}, ""},
+		{"status=fialed", nil, Invalid},
+		{"%m,A=2", []uint64{7}, ""},
+		{"%m,A=2.0", []uint64{7}, ""},
+		{"%5,A=1:failed", []uint64{6}, ""},
+		{"%m,A=1:done", nil, NoMatch},
+		{"%m,A=2,REPEAT=0", []uint64{7}, ""},
+		{"%m,A=2,REPEAT=1", nil, NoMatch},
+		{"%m,A=7", nil, NoMatch},
+		{"%m,B=2", nil, Invalid},
+		{"%m,A", nil, Invalid},
+		{"%m,A=a:80", nil, NoMatch}, // a value may have a colon
+		{"since=2000-01-01T00:00:00Z", []uint64{1, 2, 4, 6, 7, 8, 9}, ""},
+		{"since=2100-01-01T00:00:00Z", []uint64{2, 7, 8, 9}, ""}, // they haven't ended
+		{"since=2100-01-01T00:00:00Z :done", nil, NoMatch},
+		{":done since=2000-01-01T00:00:00Z", []uint64{1, 4}, ""},
+		{"since=2d", nil, Invalid},
 		{"%5:waiting", []uint64{8, 9}, ""},
 		{"%5:running", []uint64{7}, ""},
 		{"@t", []uint64{4}, ""},

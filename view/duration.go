@@ -129,3 +129,34 @@ func FormatTime(t, now time.Time, terminal bool) string {
 		return t.Format("2006-01-02")
 	}
 }
+
+// ParsePast reads a time that is over: how long ago it was (2h, 3d), a time of day (14:30, the last one),
+// a day (2026-11-30), both (2026-11-30T14:30, also with a blank and seconds), or RFC 3339. Times without
+// a zone are now's.
+func ParsePast(s string, now time.Time) (time.Time, error) {
+	s = strings.TrimSpace(s)
+	if d, err := ParseDuration(s, 0); err == nil {
+		return now.Add(-d), nil
+	}
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return at, nil
+	}
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		if at, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			year, month, date := now.Date()
+			at = at.AddDate(year, int(month)-1, date-1)
+			if at.After(now) {
+				at = at.AddDate(0, 0, -1)
+			}
+			return at, nil
+		}
+	}
+	for _, layout := range []string{
+		time.DateOnly, "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02T15:04:05", time.DateTime,
+	} {
+		if at, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time", s)
+}

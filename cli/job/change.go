@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"jobserver/api"
 	"jobserver/cli"
@@ -19,7 +20,7 @@ type toChange struct {
 
 // change does one thing to all of them.
 func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) error {
-	return changeSelected(ctx, e, c.JID, c.ChangeFlags, args)
+	return changeSelected(ctx, e, c.selectors, c.ChangeFlags, args)
 }
 
 // Rm is `job rm JID…`.
@@ -107,8 +108,8 @@ func (c *Lost) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // changeSelected changes all jobs that the words select, after asking when they are many, and prints what they matched.
-func changeSelected(ctx context.Context, e *cli.Env, words []string, flags cli.ChangeFlags, args api.BulkArgs) error {
-	selected, err := expandStdin(e, words)
+func changeSelected(ctx context.Context, e *cli.Env, jobs selectors, flags cli.ChangeFlags, args api.BulkArgs) error {
+	selected, err := jobs.narrow.words(e, jobs.JID)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func changeSelected(ctx context.Context, e *cli.Env, words []string, flags cli.C
 	}
 	reply, err := changeJobs(ctx, e, d, args)
 	if api.KindOf(err) == api.Confirm {
-		reply, err = confirmChange(ctx, e, d, args, usesStdin(words))
+		reply, err = confirmChange(ctx, e, d, args, slices.Contains(jobs.JID, "-"))
 	}
 	if err != nil {
 		return err
@@ -138,15 +139,6 @@ func changeJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs
 		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name, shorten(args.Selectors))
 	}
 	return reply, err
-}
-
-func usesStdin(words []string) bool {
-	for _, word := range words {
-		if word == "-" {
-			return true
-		}
-	}
-	return false
 }
 
 // confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.

@@ -13,13 +13,14 @@ import (
 
 // Ls is `job ls [JID…]`, and what a command line without words does.
 type Ls struct {
-	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"Only these; see 'help job rm' for the forms."`
-	Last    *int     `name:"last" short:"n" placeholder:"N" help:"List only the newest N jobs and all that are running; 40 by default in a table, 0 for all."`
-	After   bool     `name:"after" short:"a" help:"List all jobs from the highest given JID on, or all jobs if none is given."`
-	Running bool     `name:"running" short:"r" help:"Only running jobs."`
-	Watch   bool     `name:"watch" short:"w" help:"Keep showing the list as it changes."`
-	Expand  bool     `name:"expand" help:"Show the jobs of matrices and tags one by one."`
-	Line    string   `name:"line" placeholder:"JID" predictor:"job" help:"Draw a line below this job in listings from now on; 'none' removes it."`
+	JID []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"Only these; see 'help job rm' for the forms."`
+	narrow
+	Last    *int   `name:"last" short:"n" placeholder:"N" help:"List only the newest N jobs and all that are running; 40 by default in a table, 0 for all."`
+	After   bool   `name:"after" short:"a" help:"List all jobs from the highest given JID on, or all jobs if none is given."`
+	Running bool   `name:"running" short:"r" help:"Only running jobs."`
+	Watch   bool   `name:"watch" short:"w" help:"Keep showing the list as it changes."`
+	Expand  bool   `name:"expand" help:"Show the jobs of matrices and tags one by one."`
+	Line    string `name:"line" placeholder:"JID" predictor:"job" help:"Draw a line below this job in listings from now on; 'none' removes it."`
 }
 
 // defaultLast is how many jobs a table shows.
@@ -33,7 +34,7 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 			return err
 		}
 	}
-	words, err := expandStdin(e, c.JID)
+	words, err := c.narrow.words(e, c.JID)
 	if err != nil {
 		return err
 	}

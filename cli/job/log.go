@@ -17,20 +17,21 @@ import (
 
 // Log is `job log`.
 type Log struct {
-	JID     []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The jobs; see 'help job rm' for the forms."`
-	Running bool     `name:"running" short:"r" help:"Select all running jobs."`
-	Error   bool     `name:"error" short:"e" aliases:"err,stderr" help:"Read stderr instead of stdout."`
-	Less    bool     `name:"less" short:"l" xor:"how" help:"Open the log in less."`
-	Tail    bool     `name:"tail" short:"t" aliases:"follow" xor:"how" help:"Print the log and follow it until the job ends."`
-	Cat     bool     `name:"cat" short:"c" xor:"how" help:"Print the log."`
-	Raw     bool     `name:"raw" short:"R" help:"With -l, show colours, as less -R does."`
-	Gzip    bool     `name:"gzip" short:"z" help:"Read the compressed log. Without this flag, a compressed log is found too."`
-	Attempt *int     `name:"attempt" placeholder:"N" help:"Read the log of the Nth attempt, counted from 1, instead of the last."`
+	JID []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The jobs; see 'help job rm' for the forms."`
+	narrow
+	Running bool `name:"running" short:"r" help:"Select all running jobs."`
+	Error   bool `name:"error" short:"e" aliases:"err,stderr" help:"Read stderr instead of stdout."`
+	Less    bool `name:"less" short:"l" xor:"how" help:"Open the log in less."`
+	Tail    bool `name:"tail" short:"t" aliases:"follow" xor:"how" help:"Print the log and follow it until the job ends."`
+	Cat     bool `name:"cat" short:"c" xor:"how" help:"Print the log."`
+	Raw     bool `name:"raw" short:"R" help:"With -l, show colours, as less -R does."`
+	Gzip    bool `name:"gzip" short:"z" help:"Read the compressed log. Without this flag, a compressed log is found too."`
+	Attempt *int `name:"attempt" placeholder:"N" help:"Read the log of the Nth attempt, counted from 1, instead of the last."`
 }
 
 // Run prints the paths of the jobs' logs, or what is in them.
 func (c *Log) Run(ctx context.Context, e *cli.Env) error {
-	words, err := expandStdin(e, c.JID)
+	words, err := c.narrow.words(e, c.JID)
 	if err != nil {
 		return err
 	}

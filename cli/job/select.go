@@ -6,27 +6,68 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"jobserver/api"
 	"jobserver/cli"
+	"jobserver/view"
 )
 
-// selectors are the arguments of commands that take jobs. The daemon reads them; only "-" is read here.
+// selectors are the arguments of commands that take jobs. The daemon reads them; "-" and times are read
+// here.
 type selectors struct {
-	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), @nightly (a tag), :failed, :uncopied, class=foo, machine=ADDR; - reads them from stdin."`
+	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), %93,LR=0.1 (some of its cells), @nightly (a tag), :failed, :uncopied, class=foo, machine=ADDR; - reads them from stdin."`
+	narrow
+}
+
+// narrow are the flags that narrow the jobs that the words of a command select.
+type narrow struct {
+	Since string `name:"since" placeholder:"TIME" help:"Only jobs that ended since then, or haven't ended: 2h, 3d, 14:30, 2026-11-30 or 2026-11-30T14:30."`
+	Where string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only jobs of matrices for whose variables this holds, such as 'LR<0.1 && MODE!=slow'."`
 }
 
 // connect reaches the daemon, and gives the words to send to it.
 // Those of stdin are read first: they may be long in coming.
 func (s selectors) connect(ctx context.Context, e *cli.Env) (words []string, d cli.Daemon, err error) {
-	if words, err = expandStdin(e, s.JID); err != nil {
+	if words, err = s.narrow.words(e, s.JID); err != nil {
 		return nil, nil, err
 	}
 	d, err = e.Connect(ctx)
 	return words, d, err
 }
+
+// words are the selectors to send: with those of stdin in the place of "-", times as the daemon takes
+// them, and the flags as words.
+func (n narrow) words(e *cli.Env, words []string) ([]string, error) {
+	expanded, err := expandStdin(e, words)
+	if err != nil {
+		return nil, err
+	}
+	if n.Since != "" {
+		expanded = append(expanded, sinceWord+n.Since)
+	}
+	for i, word := range expanded {
+		text, ok := strings.CutPrefix(word, sinceWord)
+		if !ok {
+			continue
+		}
+		at, err := view.ParsePast(text, e.Now())
+		if err != nil {
+			return nil, api.Errorf(api.Usage, "since %s: %v", text, err).
+				WithHint("write 2h, 3d, 14:30, 2026-11-30 or 2026-11-30T14:30")
+		}
+		expanded[i] = sinceWord + at.Format(time.RFC3339)
+	}
+	if n.Where != "" {
+		expanded = append(expanded, api.WhereWord+n.Where)
+	}
+	return expanded, nil
+}
+
+// sinceWord begins a word that narrows the others to what has ended since a time.
+const sinceWord = "since="
 
 // expandStdin puts the words of stdin in the place of "-".
 func expandStdin(e *cli.Env, words []string) ([]string, error) {

@@ -20,7 +20,8 @@ type Stat struct {
 	ID      []string `name:"id" sep:"none" several:"" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"Select these jobs, in any form; a matrix or tag stands for all its jobs."`
 	From    string   `name:"after" placeholder:"JID" predictor:"job" group:"Which jobs:" help:"Select all jobs from this one on, even if it has been forgotten."`
 	Running bool     `name:"running" group:"Which jobs:" help:"Select all running jobs."`
-	Done    bool     `name:"only_done" group:"Which jobs:" help:"Only the jobs that succeeded and whose results were copied."`
+	narrow
+	Done bool `name:"only_done" group:"Which jobs:" help:"Only the jobs that succeeded and whose results were copied."`
 
 	CSV      bool `name:"csv" xor:"format" group:"Format:" help:"Print CSV with a header."`
 	Text     bool `name:"text" xor:"format" group:"Format:" help:"Print columns separated by tabs."`
@@ -226,7 +227,7 @@ func (c *Stat) chosen(e *cli.Env) []statColumn {
 // each passes on the jobs that the flags select, each once, in order of id: page by page where one question gives
 // all of them, as those of a long history needn't fit into memory.
 func (c *Stat) each(ctx context.Context, e *cli.Env, columns []statColumn, take func([]api.Job) error) error {
-	words, err := expandStdin(e, append(slices.Clone(c.ID), c.JID...))
+	words, err := c.narrow.words(e, append(slices.Clone(c.ID), c.JID...))
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ func (c *TagNew) Run(ctx context.Context, e *cli.Env) error {
 // TagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
 type TagSet struct {
 	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any form, followed by the tag, by id or name."`
+	narrow
 	cli.ChangeFlags
 }
 
@@ -42,7 +43,7 @@ func (c *TagSet) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "tag set %s: the tag is missing", c.Words[0]).
 			WithHint("%s tag set JID… TAG", e.Name)
 	}
-	return changeSelected(ctx, e, c.Words[:last], c.ChangeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+	return changeSelected(ctx, e, selectors{JID: c.Words[:last], narrow: c.narrow}, c.ChangeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
 }
 
 // TagUnset is `tag unset JID…`.

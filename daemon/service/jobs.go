@@ -121,7 +121,7 @@ func (s *service) listed(st *sched.State, args *api.ListJobsArgs) ([]uint64, err
 	if args.Last > 0 && len(args.Selectors) == 0 {
 		return st.Newest(args.Last, args.Running), nil
 	}
-	ids, err := st.Select(args.Selectors)
+	ids, err := selectJobs(st, args.Selectors)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 	what := fmt.Sprintf("%s %s", args.Op, strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "))
 	cmds := map[uint64]string{}
 	build := func(st *sched.State) error {
-		ids, err := st.Select(args.Selectors)
+		ids, err := selectJobs(st, args.Selectors)
 		if err != nil {
 			return err
 		}
@@ -258,7 +258,7 @@ func (s *service) Show(args *api.JIDArgs, reply *api.Job) error {
 
 // oneJob is the job that a selector matches, which must be exactly one.
 func oneJob(st *sched.State, selector string) (uint64, error) {
-	ids, err := st.Select([]string{selector})
+	ids, err := selectJobs(st, []string{selector})
 	if err != nil {
 		return 0, err
 	}
@@ -289,7 +289,7 @@ func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 }
 
 func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitReply) error {
-	ids, err := st.Select(selectors)
+	ids, err := selectJobs(st, selectors)
 	if err != nil {
 		return err
 	}

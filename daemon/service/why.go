@@ -26,7 +26,7 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 	var hidden redact.Redactor
 	err := s.read(func(st *sched.State) (err error) {
 		hidden = redact.New(wire.Secrets(st)...)
-		ids, err = st.Select(args.Selectors)
+		ids, err = selectJobs(st, args.Selectors)
 		reply.Counts = wire.Counts(st.Count(ids))
 		return err
 	})
