@@ -36,6 +36,7 @@ type grammar struct {
 	Ping        server.Ping     `cmd:"" group:"The daemon:" help:"Check that the daemon answers."`
 	Status      server.Status   `cmd:"" group:"The daemon:" help:"Show what the daemon is and how much it holds."`
 	Events      server.Events   `cmd:"" group:"The daemon:" help:"Show what has happened, and follow what happens."`
+	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`
 	State       stateGroup      `cmd:"" group:"The daemon:" help:"Inspect the saved state."`
 	Completions cli.Completions `cmd:"" group:"The rest:" help:"Print, install or uninstall shell completion."`
 	Version     server.Version  `cmd:"" group:"The rest:" help:"Print the version."`

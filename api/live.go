@@ -88,6 +88,7 @@ type MatrixMapReply struct {
 // index of all attempts when it is first asked; Wait is how long to wait for that.
 type TimelineArgs struct {
 	From, To time.Time // both zero: all there is
+	Clip     bool      // begin at the first attempt, when From is long before it
 	Columns  int       // 2,000 at the most
 	Classes  []string
 	Machines []string

@@ -306,6 +306,9 @@ func (x *indexed) draw(
 	if !args.To.IsZero() {
 		query.To = args.To.UnixMilli()
 	}
+	if args.Clip && known {
+		query.From = max(query.From, first-(query.To-first)/50)
+	}
 	query.To = max(query.To, query.From+1)
 	query.Columns = min(max(args.Columns, 1), maxColumns)
 	query.Spans = min(max(args.Spans, 0), maxSpans)

@@ -1,0 +1,75 @@
+// The machines: a table, and one with its facts, its jobs and its time.
+import { html } from "/vendor/htm-preact-3.1.1.js";
+import { go, useData, useKeys, useRef, useState, anyJob, anyMachine } from "/core.js";
+import { ago, count, duration, plural, size, Ticks, time, Trouble } from "/format.js";
+import { act, Buttons } from "/actions.js";
+import { JobTable } from "/jobs.js";
+import { Chart } from "/timeline.js";
+
+const signs = { connected: ["●", "on"], connecting: ["◌", "wait"], away: ["○", "off"], refused: ["✗", "off"] };
+
+function Link({ m }) {
+  const [sign, kind] = signs[m.state] || ["·", "wait"];
+  return html`<span class="link link-${kind}"><span aria-hidden="true">${sign}</span> ${m.state}${m.draining ? ", draining" : ""}${m.resting ? ", rests" : ""}</span>`;
+}
+
+export function Machines({ query, live }) {
+  const cls = query.get("class") || "";
+  const { data, error, again } = useData(`/api/machines${cls ? `?class=${encodeURIComponent(cls)}` : ""}`, anyMachine, { pause: 1000, every: 5000 });
+  const [current, setCurrent] = useState(null);
+  const rows = useRef();
+  const list = data?.machines || [];
+  const index = () => Math.max(list.findIndex((m) => m.addr === current), 0);
+  const move = (i) => {
+    const m = list[Math.min(Math.max(i, 0), list.length - 1)];
+    if (!m) return undefined;
+    setCurrent(m.addr);
+    rows.current.children[list.indexOf(m)]?.focus();
+    return true;
+  };
+  const change = (op) => () => (list.length && !live?.read_only ? act("machines", { op, addrs: [list[index()].addr] }, list[index()].addr) : undefined);
+  useKeys({
+    j: () => move(current ? index() + 1 : 0), ArrowDown: () => move(current ? index() + 1 : 0), k: () => move(index() - 1), ArrowUp: () => move(index() - 1),
+    g: () => move(0), G: () => move(list.length - 1), d: change("drain"), D: change("resume"),
+    Enter: (e) => (e.target.closest?.("tr[tabindex]") && list.length ? go(`/machines/${encodeURIComponent(list[index()].addr)}`) ?? true : undefined),
+    t: () => (list.length ? go(`/timeline?machine=${encodeURIComponent(list[index()].addr)}`) ?? true : undefined),
+  });
+  const shown = list.some((m) => m.addr === current) ? current : list[0]?.addr;
+  return html`<div class="head"><h1>Machines <small>${cls ? html`class <code>${cls}</code>` : plural(list.length, "machine")}</small></h1>${cls ? html`<a class="button" href="/machines">All machines</a>` : null}</div>
+    <${Trouble} error=${error} again=${again} />
+    ${data && !list.length ? html`<p class="empty">No machines yet: <code>jobserver machine add ADDR CLASS</code> adds one.</p>` : null}
+    ${list.length ? html`<div class="scroll"><table><thead><tr><th>Machine</th><th>Class</th><th>State</th><th class="num">Jobs</th><th class="num">Load</th><th class="num wide">Free disk</th><th class="num wide">Latency</th><th>Remarks</th></tr></thead>
+      <tbody ref=${rows}>${list.map((m) => html`<tr key=${m.addr} tabindex=${m.addr === shown ? 0 : -1} onFocus=${() => setCurrent(m.addr)}
+          onClick=${(e) => { if (!e.target.closest("a")) go(`/machines/${encodeURIComponent(m.addr)}`); }}>
+        <td class="cut"><a tabindex="-1" href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a></td><td class="cut">${m.class}</td><td class="nowrap"><${Link} m=${m} /></td>
+        <td class="num">${(m.running || []).length}/${m.slots || 0}</td>
+        <td class="num">${m.state === "connected" && m.load1 != null ? `${m.load1.toFixed(1)}${m.cores ? ` of ${m.cores}` : ""}` : ""}</td>
+        <td class="num wide">${m.free_bytes ? size(m.free_bytes) : ""}</td><td class="num wide">${m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(0)} ms` : ""}</td>
+        <td class="remarks">${m.home_class ? html`<b>set aside from ${m.home_class}</b>: ` : null}${m.last_error || ""}${m.failures && !m.home_class ? ` ${plural(m.failures, "failure")} in a row` : ""}${m.until ? ` until ${time(m.until)}` : ""}</td></tr>`)}</tbody></table></div>` : null}`;
+}
+
+export function Machine({ addr, live }) {
+  const { data, error, again } = useData(`/api/machines?addr=${encodeURIComponent(addr)}`, (c) => c.all_machines || (c.machines || []).includes(addr), { pause: 700, every: 5000 });
+  const jobs = useData(`/api/jobs?limit=50&sel=${encodeURIComponent(`machine=${addr}`)}`, anyJob, { pause: 1000 });
+  const m = data?.machines?.[0];
+  const one = { addrs: [addr] };
+  useKeys({
+    d: () => (live?.read_only ? undefined : act("machines", { op: "drain", ...one }, addr)), D: () => (live?.read_only ? undefined : act("machines", { op: "resume", ...one }, addr)),
+    t: () => go(`/timeline?machine=${encodeURIComponent(addr)}`) ?? true,
+  });
+  if (!m) return html`<h1>${addr}</h1>${error ? html`<${Trouble} error=${error} again=${again} />` : html`<p class="empty">Loading…</p>`}`;
+  const facts = [
+    ["Class", m.class ? html`<a href=${`/machines?class=${encodeURIComponent(m.class)}`}>${m.class}</a>` : "none"], ["Since", m.since && `${time(m.since)}, ${ago(m.since)}`],
+    ["Slots", `${(m.running || []).length} of ${m.slots || 0} busy`], ["Processor", [m.cores && `${m.cores} cores`, m.cpu_model].filter(Boolean).join(", ")],
+    ["Load", m.load1 != null ? m.load1.toFixed(2) : ""], ["Memory", m.memory_bytes ? size(m.memory_bytes) : ""], ["Free disk", m.free_bytes ? size(m.free_bytes) : ""],
+    ["System", [m.os, m.arch, m.kernel].filter(Boolean).join(" ")], ["Latency", m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(1)} ms` : ""],
+    ["Clock", Math.abs(m.clock_offset_seconds || 0) > 0.5 ? `${m.clock_offset_seconds > 0 ? "ahead" : "behind"} by ${duration(Math.abs(m.clock_offset_seconds))}` : ""],
+    ["Until", m.until && time(m.until)], ["Runs live in", m.root && html`<code>${m.root}</code>`], ["Failures in a row", m.failures || ""], ["Unknown runs", (m.orphans || []).join(", ")],
+  ].filter(([, v]) => v);
+  return html`<div class="head"><h1>${addr} <small><${Link} m=${m} /></small></h1>
+      <${Buttons} kind="machines" live=${live} list=${[!m.draining && ["drain", one, addr], (m.draining || m.resting) && ["resume", one, addr], ["rm", one, addr]]} /></div>
+    ${m.last_error || m.hint || m.home_class ? html`<section class="card why"><h2>Why</h2>${m.home_class ? html`<p><b>Set aside from class ${m.home_class}.</b></p>` : null}<p>${m.last_error}</p>${m.hint ? html`<p class="hint"><${Ticks} text=${m.hint} /></p>` : null}</section>` : null}
+    <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+    <section class="card"><h2><a href=${`/timeline?machine=${encodeURIComponent(addr)}`}>Timeline</a> <small>the last 24 hours</small></h2><${Chart} hours=${24} machine=${addr} compact live=${live} /></section>
+    <section class="card"><h2><a href=${`/jobs?sel=${encodeURIComponent(`machine=${addr}`)}`}>Jobs</a> <small>the newest here</small></h2><${JobTable} jobs=${jobs.data?.jobs || []} compact empty="No job has run here." /></section>`;
+}
