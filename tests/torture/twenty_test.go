@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestEveryTestIsThere holds docs/reliability.md to its word: each test that its table names exists, and each of the twenty has one.
+// TestEveryTestIsThere holds docs/reliability.md to its word: each test that its table names exists, and each of its rows, twenty at least, has one.
 func TestEveryTestIsThere(t *testing.T) {
-	if rows := namedTests(t, "docs/reliability.md", regexp.MustCompile(`^\| [0-9]+ \|`)); rows != 20 {
+	if rows := namedTests(t, "docs/reliability.md", regexp.MustCompile(`^\| [0-9]+ \|`)); rows < 20 {
 		t.Errorf("the table has %d rows", rows)
 	}
 }
