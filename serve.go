@@ -10,6 +10,7 @@ import (
 	"jobserver/api"
 	"jobserver/cli"
 	"jobserver/daemon"
+	"jobserver/fleet"
 	"jobserver/ssh"
 )
 
@@ -32,6 +33,7 @@ type ServeCmd struct {
 	SSHConfig   string      `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Use this ssh configuration instead of the user's."`
 	Identity    string      `name:"identity" placeholder:"FILE" predictor:"file" help:"The private key to use."`
 	KnownHosts  string      `name:"known-hosts" placeholder:"FILE" predictor:"file" help:"Use this known_hosts file instead of the user's."`
+	PassEnv     []string    `name:"pass-env" sep:"none" placeholder:"NAME" help:"Pass this variable of the daemon's environment to jobs on local machines; * matches any characters (repeatable)."`
 	Metrics     string      `name:"metrics" placeholder:"ADDR" help:"Serve Prometheus metrics on this address."`
 
 	On              []string    `name:"on" sep:"none" placeholder:"EVENT=COMMAND" help:"Run a command when something happens, with the event as JSON on its stdin (repeatable). The events are those of the flags below."`
@@ -75,6 +77,7 @@ func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 		},
 		Modes: c.Notify.modes(), SummaryInterval: c.SummaryInterval.Duration,
 		Away: c.AwayTimeout.Duration, Silent: c.SilentAfter.Duration,
+		PassEnv: c.PassEnv,
 	}
 	var err error
 	if o.StateDir, err = filepath.Abs(c.StateDir); err != nil {
@@ -115,14 +118,9 @@ func (c *ServeCmd) driver() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the driver: %w", err)
 	}
-	info, err := os.Stat(program)
-	switch {
-	case err != nil:
-		return nil, api.Errorf(api.Usage, "the driver can't be used: %v", err).
-			WithHint("give the path of the program that runs your jobs")
-	case info.IsDir() || info.Mode()&0o111 == 0:
-		return nil, api.Errorf(api.Usage, "the driver %s can't be run", program).
-			WithHint("make it executable: chmod +x %s", program)
+	if err := fleet.CheckProgram(program); err != nil {
+		return nil, api.Errorf(api.Usage, "the driver can't be run: %v", err).
+			WithHint("each job would fail: give the path of the program that runs your jobs")
 	}
 	return append([]string{program}, c.DriverArg...), nil
 }

@@ -106,7 +106,7 @@ func (l *link) Close() error {
 // dial starts an agent and returns its streams, without the protocol.
 func (m *machine) dial(args ...string) *link {
 	m.t.Helper()
-	cmd := exec.Command(m.exe, append([]string{"agent", "--root", m.root, "--boot-id-file", m.bootID}, args...)...)
+	cmd := exec.Command(m.exe, append([]string{"agent", "--root", m.root, "--dir", ".", "--boot-id-file", m.bootID}, args...)...)
 	cmd.Dir, cmd.Env, cmd.Stderr = m.login, m.env, os.Stderr
 	in, err := cmd.StdinPipe()
 	must(m.t, err)

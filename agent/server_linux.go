@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -22,7 +23,7 @@ import (
 	"jobserver/failpoint"
 )
 
-// Main is `jobserver agent [--root DIR] [--boot-id-file FILE] [--silence DURATION]`: it serves one connection on standard input
+// Main is `jobserver agent [--root DIR] [--dir DIR] [--boot-id-file FILE] [--silence DURATION]`: it serves one connection on standard input
 // and output, and returns when its input ends, or the host has said nothing for long.
 func Main(args []string) int {
 	inheritNothing()
@@ -32,6 +33,7 @@ func Main(args []string) int {
 	flags := flag.NewFlagSet("jobserver agent", flag.ContinueOnError)
 	root := flags.String("root", "", "keep runs in `DIR` (default: the first that is local, writable and executable of"+
 		" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
+	dir := flags.String("dir", "", "begin runs in `DIR` (default: the home directory)")
 	bootIDFile := flags.String("boot-id-file", failpoint.File("boot-id", "/proc/sys/kernel/random/boot_id"), "read the boot id from `FILE`")
 	silence := flags.Duration("silence", failpoint.Duration("silence", defaultSilence), "end when the host has said nothing for `DURATION`")
 	if err := flags.Parse(args); err != nil {
@@ -41,7 +43,8 @@ func Main(args []string) int {
 	_, _ = unix.FcntlInt(1, unix.F_SETPIPE_SZ, 1<<20)
 	in := patient(0)
 	out := os.NewFile(1, "") // as it is, or patient too if both are one socket
-	if err := serve(in, out, *root, *bootIDFile, *silence); err != nil {
+	start := func(w *frameWriter) (*agent, error) { return newAgent(w, *root, *dir, *bootIDFile) }
+	if err := serve(in, out, start, *silence); err != nil {
 		fmt.Fprintf(os.Stderr, "jobserver agent: %v\n", err)
 		return 1
 	}
@@ -92,10 +95,10 @@ func patient(fd int) *os.File {
 	return os.NewFile(uintptr(fd), "")
 }
 
-func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) error {
+func serve(in, out *os.File, start func(*frameWriter) (*agent, error), silence time.Duration) error {
 	// Both are closed: they may be one socket.
 	w := &frameWriter{w: out, pipe: out, end: func() { in.Close(); out.Close() }}
-	a, err := newAgent(w, root, bootIDFile)
+	a, err := start(w)
 	if err != nil {
 		fail := makeFrame(typeFail, 0, encode(asError(err).fields))
 		_ = w.write(append(magic[:len(magic):len(magic)], fail...)) // if the host still listens
@@ -132,12 +135,12 @@ func serve(in, out *os.File, root, bootIDFile string, silence time.Duration) err
 	}
 }
 
-func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
+func newAgent(out *frameWriter, root, dir, bootIDFile string) (*agent, error) {
 	bootID, err := readFile(bootIDFile, 1024)
 	if err != nil {
 		return nil, err
 	}
-	login, err := os.Getwd()
+	login, err := loginDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +157,18 @@ func newAgent(out *frameWriter, root, bootIDFile string) (*agent, error) {
 		gpus:  sync.OnceValue(func() []GPU { return findGPUs("/", askNVIDIA) }),
 		watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{},
 	}, nil
+}
+
+// loginDir is where runs begin: in dir, or else at home, wherever the files of the login shell have gone since. Where there
+// is no home, as for users whose directory isn't mounted, it is where sshd put us.
+func loginDir(dir string) (string, error) {
+	if dir != "" {
+		return filepath.Abs(dir)
+	}
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) && unix.Access(u.HomeDir, unix.X_OK) == nil {
+		return u.HomeDir, nil
+	}
+	return os.Getwd()
 }
 
 // hear waits for the host's next word, or gives errSilent.

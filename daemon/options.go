@@ -26,7 +26,8 @@ type Options struct {
 	MinFree int64    // bytes that copies leave free on the host's disks; 0: DefaultMinFree
 	MaxLog  int64    // bytes that are kept of each stream of a job; 0: all
 	SSH     ssh.Options
-	Metrics string // where they are served; "": nowhere
+	PassEnv []string // variables that jobs of local machines see of the daemon's environment
+	Metrics string   // where they are served; "": nowhere
 
 	Modes           map[notify.Kind]notify.Mode
 	Commands        []notify.Command

@@ -36,6 +36,9 @@ type planned struct {
 	left    atomic.Int64 // passes until the last
 }
 
+// Variables are those that this package reads, for programs that are started with an environment of their own.
+func Variables() []string { return []string{"JOBSERVER_MUTANT", "JOBSERVER_FAILPOINT", "JOBSERVER_INSTEAD"} }
+
 // Hit passes a place; the pass that the environment names ends the process, as kill -9 does.
 func Hit(place string) {
 	if p := plan(); p.place == place && p.left.Add(-1) == 0 {

@@ -38,7 +38,7 @@ func (f *Fleet) open(ctx, parent context.Context, addr, root string) (*link, err
 	l := &link{}
 	var err error
 	if sched.IsLocal(addr) {
-		err = f.openLocal(ctx, l)
+		err = f.openLocal(ctx, l, addr)
 	} else {
 		err = f.openSSH(ctx, l, addr, root)
 	}
@@ -101,14 +101,15 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 	return nil
 }
 
-// openLocal starts the agent as a child of the daemon. It has a process group of its own: an interrupt from
+// openLocal starts the agent as a child of the daemon, for the runs of a local machine or, with the daemon's environment, of
+// drivers. They begin in the daemon's directory. It has a process group of its own: an interrupt from
 // the terminal is the daemon's alone.
-func (f *Fleet) openLocal(ctx context.Context, l *link) error {
+func (f *Fleet) openLocal(ctx context.Context, l *link, addr string) error {
 	if err := os.MkdirAll(f.opt.LocalRoot, 0o700); err != nil {
 		return fmt.Errorf("make the root of local runs: %w", err)
 	}
 	stderr := &lastWords{}
-	cmd, stream, err := f.startLocal(stderr)
+	cmd, stream, err := f.startLocal(addr, stderr)
 	if err != nil {
 		return fmt.Errorf("start the agent of this host: %w", err)
 	}
@@ -127,10 +128,14 @@ func (f *Fleet) openLocal(ctx context.Context, l *link) error {
 
 // startLocal starts the slim agent, or the daemon's own program when there is none, or no place where it could be
 // unpacked and run: a full disk of this host doesn't keep its jobs from being followed.
-func (f *Fleet) startLocal(stderr io.Writer) (*exec.Cmd, pipes, error) {
+func (f *Fleet) startLocal(addr string, stderr io.Writer) (*exec.Cmd, pipes, error) {
+	env := os.Environ()
+	if addr != driversHere {
+		env = loginEnv(env, f.opt.PassEnv)
+	}
 	slim, err := f.builds.unpack(f.opt.LocalRoot)
 	if err == nil && slim != "" {
-		cmd, stream, startErr := startAgent(slim, f.opt.LocalRoot, stderr)
+		cmd, stream, startErr := startAgent(slim, f.opt.LocalRoot, env, stderr)
 		if err = startErr; err == nil {
 			return cmd, stream, nil
 		}
@@ -138,11 +143,12 @@ func (f *Fleet) startLocal(stderr io.Writer) (*exec.Cmd, pipes, error) {
 	if err != nil {
 		f.opt.Log.Warn("the slim agent of this host can't be used; the program itself takes its place", "err", err)
 	}
-	return startAgent(f.opt.Binary, f.opt.LocalRoot, stderr)
+	return startAgent(f.opt.Binary, f.opt.LocalRoot, env, stderr)
 }
 
-func startAgent(program, root string, stderr io.Writer) (*exec.Cmd, pipes, error) {
-	cmd := exec.Command(program, "agent", "--root", root)
+func startAgent(program, root string, env []string, stderr io.Writer) (*exec.Cmd, pipes, error) {
+	cmd := exec.Command(program, "agent", "--root", root, "--dir", ".")
+	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second
 	cmd.Stderr = stderr

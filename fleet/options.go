@@ -29,6 +29,9 @@ type Options struct {
 	Builds string
 	// LocalRoot is where the runs of local machines and of drivers are kept; StateDir/local if empty.
 	LocalRoot string
+	// PassEnv are the variables of the daemon's environment that jobs of local machines see, or patterns of their names:
+	// see loginEnv.
+	PassEnv []string
 
 	SSH ssh.Options
 

@@ -187,7 +187,7 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 	s, finish := c.newStream(ch)
 	err = c.spawn(func() { finish(awaitExit(reqs)) })
 	if err != nil {
-		ch.Close()
+		_ = s.Close() // the connection has ended; but what reads ahead must end, too
 		return nil, err
 	}
 	// RFC 4254, sections 6.4 and 6.5.

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv(relayVar); addr != "" {
 		os.Exit(relay(addr))
 	}
+	if what := os.Getenv(forwardVar); what != "" {
+		os.Exit(forward(what))
+	}
 	goleak.VerifyTestMain(m)
 }
 
