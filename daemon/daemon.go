@@ -120,8 +120,8 @@ func (d *daemon) build(state *sched.State) error {
 	sshOptions.Logger = fleetLog
 	d.fleet, err = fleet.New(fleet.Options{
 		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
-		Slim:   slim.Agents(),
-		SSH:    sshOptions, PassEnv: c.PassEnv,
+		Slim: slim.Agents(),
+		SSH:  sshOptions, PassEnv: c.PassEnv,
 		MaxLog: c.MaxLog, MinFree: c.MinFree,
 		Report: func(o sched.Outcome) { d.loop.Report(o) },
 		Log:    fleetLog,

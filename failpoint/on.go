@@ -37,7 +37,9 @@ type planned struct {
 }
 
 // Variables are those that this package reads, for programs that are started with an environment of their own.
-func Variables() []string { return []string{"JOBSERVER_MUTANT", "JOBSERVER_FAILPOINT", "JOBSERVER_INSTEAD"} }
+func Variables() []string {
+	return []string{"JOBSERVER_MUTANT", "JOBSERVER_FAILPOINT", "JOBSERVER_INSTEAD"}
+}
 
 // Hit passes a place; the pass that the environment names ends the process, as kill -9 does.
 func Hit(place string) {

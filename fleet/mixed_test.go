@@ -114,7 +114,7 @@ func TestMixedPool(t *testing.T) {
 func testForeignAgent(t *testing.T, qemu, program string) {
 	wrapper := filepath.Join(t.TempDir(), "agent")
 	write(t, wrapper, "#!/bin/sh\nexec "+qemu+" "+program+" \"$@\"\n")
-	cmd, stream, err := startAgent(wrapper, t.TempDir(), t.Output())
+	cmd, stream, err := startAgent(wrapper, t.TempDir(), nil, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
