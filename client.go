@@ -99,7 +99,7 @@ type machineGroup struct {
 	Resume machine.Resume `cmd:"" help:"Give drained machines work again."`
 	Check  machine.Check  `cmd:"" help:"Connect now and show host key, latency, system, free disk space and clock offset."`
 	Trust  machine.Trust  `cmd:"" help:"Show the host keys that machines present, and record them."`
-	Clean  machine.Clean  `cmd:"" help:"End runs on machines that the daemon doesn't know."`
+	Clean  machine.Clean  `cmd:"" help:"End runs on machines that the daemon doesn't know, and remove what is left of ended ones."`
 }
 
 // varGroup are the commands on variables.

@@ -237,13 +237,13 @@ func removeAll(dir string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	walk := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if d != nil && d.IsDir() && err == nil {
 			return os.Chmod(path, 0o700)
 		}
 		return nil
 	})
-	return errors.Join(walk, os.RemoveAll(dir))
+	return os.RemoveAll(dir) // what could not be changed matters if it can't be removed either, and that says so
 }
 
 // listPart is how many runs one part of a listing has at most.

@@ -39,9 +39,18 @@ type Status struct {
 	Classes       []ClassStatus  `json:"classes,omitempty"`
 	NextID        uint64         `json:"next_id,omitempty"`  // that the next job, matrix or tag gets
 	Verdicts      []Verdict      `json:"verdicts,omitempty"` // what is held against machines and matrices
+	Owing         []Owing        `json:"owing,omitempty"`    // what machines have still to end or to remove
 	Cursor        uint64         `json:"cursor"`
 	DiskFull      bool           `json:"disk_full,omitempty"`       // new work is refused
 	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory
+}
+
+// Owing is what a machine has still to end, or could not remove so far.
+type Owing struct {
+	Machine   string `json:"machine"`
+	Gone      bool   `json:"gone,omitempty"`      // it has left the pool
+	Ending    int    `json:"ending,omitempty"`    // runs that are still to be ended
+	Unremoved int    `json:"unremoved,omitempty"` // directories that are tried again
 }
 
 // JobSpec is a job to submit. Durations are exact; 0 means none.
@@ -384,6 +393,7 @@ type ChangeMachinesArgs struct {
 	Class  string // of mv
 	Force  bool   // of rm: drop what the machine still owes
 	DryRun bool
+	Drop   bool // of clean: forget what the machine owes, which need not be in the pool any more
 }
 
 // ChangeMachinesReply lists the machines that were matched, as they are now; of a dry run and of rm, as they were before.

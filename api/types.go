@@ -163,8 +163,11 @@ type Machine struct {
 	Until              *time.Time `json:"until,omitempty"`
 	Slots              int        `json:"slots,omitempty"`
 	Running            []uint64   `json:"running,omitempty"`
-	Orphans            []string   `json:"orphans,omitempty"`  // runs of ours that nothing knows any more
-	Failures           int        `json:"failures,omitempty"` // in a row
+	Orphans            []string   `json:"orphans,omitempty"`      // runs of ours that nothing knows any more
+	OrphanCount        int        `json:"orphan_count,omitempty"` // all of them; Orphans has the first
+	Ending             int        `json:"ending,omitempty"`       // runs that are still to be ended there
+	Unremoved          []string   `json:"unremoved,omitempty"`    // why directories of ended runs are still there
+	Failures           int        `json:"failures,omitempty"`     // in a row
 	Resting            bool       `json:"resting,omitempty"`
 	Verdict            string     `json:"verdict,omitempty"`  // what its failures are held to show
 	TrialAt            *time.Time `json:"trial_at,omitempty"` // when it is tried with a job again

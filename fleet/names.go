@@ -3,6 +3,7 @@ package fleet
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -38,6 +39,12 @@ func (f *Fleet) runID(r *statepb.RunRef) agent.RunID {
 		Step:    uint32(r.Step),
 		Token:   r.Token,
 	}
+}
+
+// RunDir is where what is left of a run stands on its machine, below the machine's root.
+func RunDir(server, root string, r *statepb.RunRef) string {
+	id := (&Fleet{opt: Options{ServerID: server}}).runID(r)
+	return path.Join(root, "runs", id.Server, id.Machine, "*"+id.Name())
 }
 
 // ref is the inverse for runs found on m.

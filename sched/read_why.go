@@ -48,6 +48,10 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		if line := attemptLine(a); line != "" {
 			r.Details = append(r.Details, line)
 		}
+		if o := s.debts.unremoved[a.Machine][a.Token]; o != nil {
+			r.Details = append(r.Details, fmt.Sprintf("what is left of attempt %d on %s can't be removed, and holds no slot: %s; "+
+				"it is tried again, `jobserver machine clean -m %[2]s` tries it now", a.Number, a.Machine, o.Unremoved))
+		}
 	}
 	return r, nil
 }

@@ -69,11 +69,14 @@ func (c *Resume) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // Clean is `machine clean`.
-type Clean struct{ toChange }
+type Clean struct {
+	toChange
+	Drop bool `name:"drop" help:"Instead, forget what machines have still to end or to remove, saying what stays there. They need not be in the pool any more."`
+}
 
-// Run ends the machines' orphans.
+// Run ends the machines' orphans and removes what is left of ended runs, or forgets it.
 func (c *Clean) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineClean})
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineClean, Drop: c.Drop})
 }
 
 // changeMachines does one thing to all machines that are selected.
@@ -161,6 +164,9 @@ func machineDone(args api.ChangeMachinesArgs) string {
 	case api.MachineResume:
 		return "given work again"
 	case api.MachineClean:
+		if args.Drop {
+			return "cleaned: what is left there is forgotten"
+		}
 		return "cleaned"
 	}
 	return "changed"

@@ -9,6 +9,7 @@ import (
 	"jobserver/api"
 	"jobserver/cli"
 	"jobserver/cli/show"
+	"jobserver/view"
 )
 
 // Status is `status`.
@@ -42,6 +43,9 @@ func (c *Status) Run(ctx context.Context, e *cli.Env) error {
 		}
 		out.Add("held back", fmt.Sprintf("%s is %s (%s ends that)", what, v.Text, e.Called("`"+v.Undo+"`")))
 	}
+	for _, o := range status.Owing {
+		out.Add("left over", owingText(e, o))
+	}
 	if status.HostFreeBytes > 0 {
 		out.Add("free disk", show.SizeText(status.HostFreeBytes))
 	}
@@ -66,4 +70,21 @@ func machinesText(byState map[string]int) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// owingText says what is left on a machine, and what helps.
+func owingText(e *cli.Env, o api.Owing) string {
+	var parts []string
+	if o.Ending > 0 {
+		parts = append(parts, view.Counted(o.Ending, "run")+" to end")
+	}
+	if o.Unremoved > 0 {
+		parts = append(parts, show.Directories(o.Unremoved)+" to remove")
+	}
+	where := "on " + o.Machine
+	if o.Gone {
+		where += ", which has left the pool"
+	}
+	drop := e.Called(fmt.Sprintf("`jobserver machine clean --drop -m %s`", o.Machine))
+	return fmt.Sprintf("%s %s (%s forgets that)", strings.Join(parts, ", "), where, drop)
 }

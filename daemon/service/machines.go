@@ -12,7 +12,6 @@ import (
 	"jobserver/api"
 	"jobserver/daemon/wire"
 	"jobserver/sched"
-	"jobserver/sched/statepb"
 	"jobserver/ssh"
 )
 
@@ -83,6 +82,9 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) error {
 	if len(args.Addrs) == 0 && len(args.Classes) == 0 {
 		return api.Errorf(api.Invalid, "no machines are named").WithHint("name them with -m ADDR…, -c CLASS or -f FILE")
+	}
+	if args.Op == api.MachineClean && args.Drop {
+		return s.dropOwed(args, reply)
 	}
 	var addrs []string
 	plan := func(st *sched.State, now time.Time) (sched.Plan, error) {
@@ -166,31 +168,6 @@ func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string,
 
 // atOnce is how many machines one call looks at at the same time.
 const atOnce = 32
-
-// clean ends the runs on the machines that nothing here knows.
-func (s *service) clean(addrs []string, reply *api.ChangeMachinesReply) error {
-	orphans := make([][]*statepb.RunRef, len(addrs))
-	err := s.read(func(st *sched.State) error {
-		for i, addr := range addrs {
-			m, _ := st.Machine(addr)
-			orphans[i] = slices.Clone(m.Orphans)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	reply.Notes = make([]string, len(addrs))
-	s.each(addrs, func(ctx context.Context, i int, addr string) {
-		reply.Notes[i] = fmt.Sprintf("%s: %d runs were ended and removed", addr, len(orphans[i]))
-		if len(orphans[i]) == 0 {
-			reply.Notes[i] = addr + ": there was nothing to clean"
-		} else if err := s.Fleet.Clean(ctx, addr, orphans[i]); err != nil {
-			reply.Notes[i] = fmt.Sprintf("%s: %v", addr, err)
-		}
-	})
-	return nil
-}
 
 // each visits the machines, several at a time.
 func (s *service) each(addrs []string, f func(ctx context.Context, i int, addr string)) {

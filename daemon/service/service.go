@@ -142,6 +142,7 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 			m, _ := st.Machine(addr)
 			reply.Machines[string(m.Link)]++
 		}
+		reply.Owing = wire.Owing(st)
 		for _, v := range st.Verdicts(time.Now()) {
 			reply.Verdicts = append(reply.Verdicts, wire.Verdict(&v))
 		}

@@ -3,6 +3,7 @@ package wire
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -277,6 +278,10 @@ func Machine(st *sched.State, addr string) api.Machine {
 	for _, r := range m.Orphans {
 		out.Orphans = append(out.Orphans, runName(r))
 	}
+	out.OrphanCount, out.Ending = m.OrphanCount, m.Ending
+	for _, o := range m.Unremoved {
+		out.Unremoved = append(out.Unremoved, o.Unremoved)
+	}
 	Facts(&out, m.Machine, m.Vitals)
 	for _, r := range st.MachineResources(addr) {
 		one := resource(r.Resource, r.Held)
@@ -284,6 +289,19 @@ func Machine(st *sched.State, addr string) api.Machine {
 		out.Resources = append(out.Resources, one)
 	}
 	return out
+}
+
+// Owing is what machines have still to end or to remove, by address.
+func Owing(st *sched.State) []api.Owing {
+	owing := st.Owing()
+	var all []api.Owing
+	for _, addr := range slices.Sorted(maps.Keys(owing)) {
+		_, inPool := st.Machine(addr)
+		all = append(all, api.Owing{
+			Machine: addr, Gone: !inPool, Ending: owing[addr].Ending, Unremoved: owing[addr].Unremoved,
+		})
+	}
+	return all
 }
 
 // Facts adds what a machine says of itself.
