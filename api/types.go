@@ -202,6 +202,32 @@ type Counts struct {
 	Uncopied int `json:"uncopied,omitempty"` // of done: the copy failed
 }
 
+// CountJobs counts jobs by their status.
+func CountJobs(jobs []Job) Counts {
+	var c Counts
+	for i := range jobs {
+		switch jobs[i].Status {
+		case StatusWaiting:
+			c.Waiting++
+		case StatusHeld:
+			c.Held++
+		case StatusRunning:
+			c.Running++
+		case StatusCopying:
+			c.Copying++
+		case StatusDone:
+			c.Done++
+		case StatusFailed:
+			c.Failed++
+		case StatusCanceled:
+			c.Canceled++
+		case StatusLost:
+			c.Lost++
+		}
+	}
+	return c
+}
+
 // Total is the number of jobs that the counts hold.
 func (c Counts) Total() int {
 	return c.Waiting + c.Held + c.Running + c.Copying + c.Done + c.Failed + c.Canceled + c.Lost

@@ -69,6 +69,13 @@ func (e *Env) prepare() {
 	}
 }
 
+// Resized looks how wide the terminal is now.
+func (e *Env) Resized() {
+	if file, ok := e.Stdout.(*os.File); ok && e.Screen.Terminal {
+		e.Screen.Width = view.DetectScreen(file, e.Getenv).Width
+	}
+}
+
 // Interactive tells whether there is somebody to ask.
 func (e *Env) Interactive() bool {
 	in, ok := e.Stdin.(*os.File)

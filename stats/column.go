@@ -96,7 +96,7 @@ func (t *Table) text(g *Group, c Column, plusMinus string) string {
 	} else {
 		text = numberText(v)
 	}
-	if g.Failed+g.Missing > 0 {
+	if g.Failed+g.Canceled+g.Missing > 0 {
 		text += " (" + g.absence() + ")"
 	}
 	return text
@@ -108,11 +108,11 @@ func (g *Group) absence() string {
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{g.Failed, "failed"}, {g.Missing, "missing"}, {g.Silent, "without value"}} {
+	}{{g.Failed, "failed"}, {g.Canceled, "canceled"}, {g.Missing, "missing"}, {g.Silent, "without value"}} {
 		if part.n == 0 || part.what == "without value" && len(words) > 0 {
 			continue
 		}
-		if g.Done+g.Failed+g.Missing == 1 {
+		if g.Done+g.Failed+g.Canceled+g.Missing == 1 {
 			words = append(words, part.what)
 		} else {
 			words = append(words, fmt.Sprintf("%d %s", part.n, part.what))

@@ -45,11 +45,12 @@ type Query struct {
 
 // Group is what stands in one place of a table: the cells that share the values of its dimensions.
 type Group struct {
-	Samples [][]float64 // for each of the table's metrics
-	Done    int         // cells that are done
-	Failed  int         // and that failed, were lost or canceled
-	Missing int         // and that have not ended yet
-	Silent  int         // of Done: without a value for one of the metrics
+	Samples  [][]float64 // for each of the table's metrics
+	Done     int         // cells that are done
+	Failed   int         // and that failed or were lost
+	Canceled int         // and that the user canceled
+	Missing  int         // and that have not ended yet
+	Silent   int         // of Done: without a value for one of the metrics
 }
 
 // Table is a pivot table.
@@ -273,8 +274,11 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 		switch c.Status {
 		case "done":
 			g.Done++
-		case "failed", "lost", "canceled":
+		case "failed", "lost":
 			g.Failed++
+			continue
+		case "canceled":
+			g.Canceled++
 			continue
 		default:
 			g.Missing++
@@ -322,16 +326,26 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 
 // together warns of variables whose values share a place in the table: a mean over them is seldom what is meant.
 func (d *Data) together(t *Table) {
+	var names []string
 	for a, axis := range d.Axes {
 		if slices.Contains(t.RowDims, axis.Name) || slices.Contains(t.ColDims, axis.Name) {
 			continue
 		}
 		for i := range d.Cells {
 			if d.Cells[i].Index[a] != d.Cells[0].Index[a] {
-				t.warn("cells with different values of %s share a place: use it for rows or columns, or narrow it with --where", axis.Name)
+				names = append(names, axis.Name)
 				break
 			}
 		}
+	}
+	switch len(names) {
+	case 0:
+	case 1:
+		t.warn("cells with different values of %s share a place: use it for rows or columns, or "+
+			"narrow it with --where", names[0])
+	default:
+		t.warn("cells with different values of %s share a place: use them for rows or columns, or "+
+			"narrow them with --where", strings.Join(names, ", "))
 	}
 }
 
@@ -341,7 +355,7 @@ func (t *Table) warn(format string, args ...any) {
 
 // notes warns of what a table can't show by itself. name is the matrix's.
 func (t *Table) notes(name string) {
-	single, silent, failed, missing := 0, 0, 0, 0
+	single, silent, failed, canceled, missing := 0, 0, 0, 0, 0
 	wantsSpread := slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Stat == "" || c.Stat == "std" || c.Stat == "ci95" })
 	for _, row := range t.Groups {
 		for _, g := range row {
@@ -349,6 +363,7 @@ func (t *Table) notes(name string) {
 				continue
 			}
 			silent, failed, missing = silent+g.Silent, failed+g.Failed, missing+g.Missing
+			canceled += g.Canceled
 			if wantsSpread && slices.ContainsFunc(g.Samples, func(s []float64) bool { return len(s) == 1 }) {
 				single++
 			}
@@ -358,7 +373,10 @@ func (t *Table) notes(name string) {
 		t.warn("%s one value only: no interval can be given; -x N repeats cells", has(single, "place"))
 	}
 	if failed > 0 {
-		t.warn("%s failed, canceled or lost: `matrix rerun %s --failed` runs them again", are(failed), name)
+		t.warn("%s failed or lost: `matrix rerun %s --failed` runs them again", are(failed), name)
+	}
+	if canceled > 0 {
+		t.warn("%s canceled: `matrix rerun %s` runs all again that have ended", are(canceled), name)
 	}
 	if missing > 0 {
 		t.warn("%s not ended yet", has(missing, "cell"))

@@ -142,8 +142,10 @@ type Line struct {
 	Metrics map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
 	Units   map[string]string             `json:"units,omitempty"`
 	Done    int                           `json:"done"`
-	Failed  int                           `json:"failed"`
-	Missing int                           `json:"missing"`
+	Failed  int                           `json:"failed"` // or lost
+	// Canceled are the cells that the user canceled.
+	Canceled int `json:"canceled,omitempty"`
+	Missing  int `json:"missing"`
 }
 
 // each visits the places of the table that the sweep has cells in.
@@ -170,7 +172,7 @@ func (t *Table) Lines() []Line {
 		}
 	}
 	t.each(func(vars []string, g *Group) {
-		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units, Done: g.Done, Failed: g.Failed, Missing: g.Missing}
+		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units, Done: g.Done, Failed: g.Failed, Missing: g.Missing, Canceled: g.Canceled}
 		for i, name := range dims {
 			l.Vars[name] = vars[i]
 		}
@@ -207,7 +209,7 @@ func (t *Table) WriteCSV(w io.Writer) error {
 	for _, c := range columns {
 		header = append(header, c.String())
 	}
-	lines := [][]string{append(header, "done", "failed", "missing")}
+	lines := [][]string{append(header, "done", "failed", "missing", "canceled")}
 	t.each(func(record []string, g *Group) {
 		for _, c := range columns {
 			v := t.Summary(g, c.Metric).of(c.Stat)
@@ -217,7 +219,7 @@ func (t *Table) WriteCSV(w io.Writer) error {
 			}
 			record = append(record, text)
 		}
-		lines = append(lines, append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing)))
+		lines = append(lines, append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing), strconv.Itoa(g.Canceled)))
 	})
 	if err := out.WriteAll(lines); err != nil {
 		return fmt.Errorf("write the table: %w", err)

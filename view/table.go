@@ -7,6 +7,9 @@ import (
 
 const gap = 2 // blanks between columns
 
+// offTerminal is how wide a line may be where no terminal says so. Programs read other formats.
+const offTerminal = 240
+
 // grid is a table whose cells are clean text: what is left of a listing when its rows have been asked.
 type grid struct {
 	columns []gridColumn
@@ -122,7 +125,8 @@ func (g *grid) layOut(width int) {
 			c.least = c.width
 		}
 	}
-	if width <= 0 {
+	if width <= 0 { // a file or a pipe: all columns, and lines that can be read
+		g.shrink(offTerminal, func(c gridColumn) int { return min(c.width, 16) })
 		return
 	}
 	g.leave(width)

@@ -133,3 +133,13 @@ func isASCII(s string) bool {
 	}
 	return true
 }
+
+// FirstLine is the first line of a text that says something, with a mark when more follow.
+func FirstLine(text string) string {
+	text = strings.TrimSpace(text)
+	first, rest, _ := strings.Cut(text, "\n")
+	if strings.TrimSpace(rest) == "" {
+		return text
+	}
+	return strings.TrimRight(first, " \t\r") + " …"
+}

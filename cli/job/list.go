@@ -122,6 +122,9 @@ func fetchListing(ctx context.Context, d cli.Daemon, args api.ListJobsArgs) (*sh
 		found.Tags = append(found.Tags, page.Tags...)
 		return nil
 	})
+	if len(args.Selectors) > 0 {
+		found.Counts = api.CountJobs(found.Jobs)
+	}
 	return found, err
 }
 

@@ -42,7 +42,7 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	out := show.Fields{W: e.Stdout, Width: 12}
 	out.Add(fmt.Sprintf("matrix %d", m.ID), cmp.Or(m.Name, m.Class))
 	out.Add("class", m.Class)
-	out.Add("command", m.Cmd)
+	out.Text("command", m.Cmd)
 	for _, axis := range m.Vars {
 		out.Add(axis.Name, strings.Join(axis.Values, ", "))
 	}

@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -94,7 +95,7 @@ func writePivot(e *cli.Env, t *stats.Table, matrix *api.Matrix) error {
 	case string(view.JSON), string(view.JSONL):
 		return view.Write(e.Stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
 	}
-	e.Note("matrix %d %s: %s", matrix.ID, matrix.Name, t.Caption())
+	e.Note("%s: %s", strings.TrimSpace(fmt.Sprintf("matrix %d %s", matrix.ID, matrix.Name)), t.Caption())
 	m := t.Layout(" ± ")
 	columns := make([]view.Column[[]string], len(m.Header))
 	for i, title := range m.Header {

@@ -21,6 +21,19 @@ func (f Fields) Add(name, value string) {
 	}
 }
 
+// Text adds a value that may have several lines: then they stand below the name, indented, as they are.
+func (f Fields) Text(name, value string) {
+	lines := strings.Split(strings.Trim(value, "\n"), "\n")
+	if len(lines) == 1 {
+		f.Add(name, lines[0])
+		return
+	}
+	fmt.Fprintln(f.W, name)
+	for _, line := range lines {
+		fmt.Fprintln(f.W, strings.TrimRight("    "+view.Clean(strings.TrimRight(line, "\r")), " "))
+	}
+}
+
 // list adds one line for each value, the name before the first.
 func (f Fields) list(name string, values []string) {
 	for _, value := range values {

@@ -29,10 +29,12 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID), view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
 	out.Add("error", jobError(&job))
 	out.Add("class", job.Class)
-	out.Add("command", job.Cmd)
-	out.list("setup", job.Steps)
+	out.Text("command", job.Cmd)
+	for i, step := range job.Steps {
+		out.Text(fmt.Sprintf("step %d", i+1), step)
+	}
 	if job.CmdRun != job.Cmd {
-		out.Add("ran as", job.CmdRun)
+		out.Text("ran as", job.CmdRun)
 	}
 	out.list("variables", assignments(job.Vars))
 	out.list("environment", assignments(job.Env))

@@ -26,7 +26,47 @@ func WriteListing(w io.Writer, e *cli.Env, found *Listing) error {
 	if _, err := fmt.Fprintf(w, "%s\n\n", e.CountsLine(found.Counts, 0)); err != nil {
 		return err
 	}
-	return view.Write(w, view.Options{Format: e.Format(), Screen: e.Screen}, listColumns(e), listRows(found, e.Config.Line))
+	columns := listColumns(e)
+	if found.ofOneMatrix() {
+		at := slices.IndexFunc(columns, func(c view.Column[listRow]) bool { return c.Title == "Command" })
+		columns[at] = valuesColumn()
+	}
+	return view.Write(w, view.Options{Format: e.Format(), Screen: e.Screen}, columns,
+		listRows(found, e.Config.Line))
+}
+
+// ofOneMatrix tells whether all rows are cells of the same matrix, with their variables: then their
+// commands are alike but for those.
+func (l *Listing) ofOneMatrix() bool {
+	if len(l.Jobs) == 0 || len(l.Matrices)+len(l.Tags) > 0 {
+		return false
+	}
+	for i := range l.Jobs {
+		if job := &l.Jobs[i]; job.Matrix == 0 || job.Matrix != l.Jobs[0].Matrix || len(job.Vars) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// valuesColumn shows a cell's values, as they are written on a command line.
+func valuesColumn() view.Column[listRow] {
+	values := Plain("Values", "values", func(row listRow) string {
+		if row.job == nil {
+			return ""
+		}
+		words := assignments(row.job.Vars)
+		slices.SortStableFunc(words, func(a, b string) int { return cmp.Compare(ownOf(a), ownOf(b)) })
+		return strings.Join(words, " ")
+	})
+	values.Give, values.Min = 1, 20
+	return values
+}
+
+// ownOf sorts what the program adds to a cell's variables behind the user's own.
+func ownOf(assignment string) int {
+	name, _, _ := strings.Cut(assignment, "=")
+	return slices.Index([]string{"REPEAT", "SEED"}, name)
 }
 
 // listRows are the rows in order of id, with the line below job `line` where something stands below it.
@@ -72,9 +112,9 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 	command := Plain("Command", "cmd", func(row listRow) string {
 		switch {
 		case row.job != nil:
-			return jobCommand(row.job)
+			return view.FirstLine(jobCommand(row.job))
 		case row.matrix != nil:
-			return row.matrix.Cmd
+			return view.FirstLine(row.matrix.Cmd)
 		case row.tag != nil && row.tag.Name != fmt.Sprint(row.tag.ID):
 			return "@" + row.tag.Name
 		}
@@ -130,7 +170,7 @@ func rowStatus(e *cli.Env, row listRow) []view.Span {
 func jobCommand(job *api.Job) string {
 	switch {
 	case len(job.Steps) > 0:
-		return "setup: " + strings.Join(job.Steps, "; ")
+		return "setup: " + strings.TrimSpace(strings.Join(job.Steps, "; "))
 	case job.CmdRun != "":
 		return job.CmdRun
 	}

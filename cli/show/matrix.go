@@ -18,7 +18,7 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 	name.Give, name.Min = 3, 6
 	jobs := view.Column[m]{Title: "Jobs", Key: "cells", Cell: func(m m) []view.Span { return matrixCounts(m) },
 		Value: func(m m) string { return fmt.Sprint(m.Cells) }}
-	cmd := Plain("Command", "cmd", func(m m) string { return m.Cmd })
+	cmd := Plain("Command", "cmd", func(m m) string { return view.FirstLine(m.Cmd) })
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
 	vars := Plain("Values", "vars", axesText)
 	vars.Give, vars.Min = 2, 12
@@ -38,17 +38,18 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 // matrixCounts are a matrix's counts, and why it is held if it is.
 func matrixCounts(m api.Matrix) []view.Span {
 	spans := cli.ViewCounts(m.Counts).Short()
-	if m.Held {
+	if m.Held && m.Counts.Unfinished() > 0 {
 		spans = append(spans, view.Span{Text: " held", Style: view.Blue})
 	}
 	return spans
 }
 
-// LeftText is how long the rest of a matrix takes: "12m ± 3m".
+// LeftText is how long the rest of a matrix takes: "12m ± 3m"; "" where the margin is wider than the
+// time itself.
 func LeftText(left *api.TimeLeft) string {
 	switch {
-	case left == nil:
-		return ""
+	case left == nil, left.Margin() > left.Duration():
+		return "" // it may be anything
 	case left.Error > 0:
 		return view.FormatDuration(left.Duration()) + " ± " + view.FormatDuration(left.Margin())
 	}

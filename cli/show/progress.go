@@ -13,7 +13,7 @@ import (
 type Progress struct {
 	e     *cli.Env
 	on    bool
-	drawn bool
+	drawn int // columns of the bar that is on the screen
 	began time.Time
 	ended int // jobs that had ended when it began
 	known bool
@@ -44,14 +44,25 @@ func (p *Progress) Show(c api.Counts) {
 	if passed := p.e.Now().Sub(p.began).Seconds(); passed > 0 {
 		bar.Rate = float64(ended-p.ended) / passed
 	}
-	fmt.Fprintf(p.e.Stderr, "\r%s\x1b[K", view.Paint(bar.Bar(max(p.e.Screen.Width-1, 0)), p.e.Screen.Color))
-	p.drawn = true
+	p.Clear()
+	p.e.Resized()
+	spans := bar.Bar(max(p.e.Screen.Width-1, 0))
+	fmt.Fprint(p.e.Stderr, view.Paint(spans, p.e.Screen.Color))
+	p.drawn = view.Width(view.Paint(spans, false))
 }
 
-// Clear takes the bar away, so that what follows begins a line.
+// Clear takes the bar away, so that what follows begins a line. On a terminal that has become narrower
+// meanwhile it takes several lines.
 func (p *Progress) Clear() {
-	if p.drawn {
-		fmt.Fprint(p.e.Stderr, "\r\x1b[K")
-		p.drawn = false
+	if p.drawn == 0 {
+		return
 	}
+	p.e.Resized()
+	if width := p.e.Screen.Width; width > 0 {
+		if rows := (p.drawn - 1) / width; rows > 0 {
+			fmt.Fprintf(p.e.Stderr, "\x1b[%dA", rows)
+		}
+	}
+	fmt.Fprint(p.e.Stderr, "\r\x1b[J")
+	p.drawn = 0
 }
