@@ -230,7 +230,7 @@ func (s *State) checkQueues() error {
 			errs, queued = append(errs, err), queued+n
 		}
 	}
-	queued += len(s.delayed)
+	queued += len(s.delayed) + len(s.lingering)
 	for _, m := range s.order {
 		mayRun := false
 		for c := uint32(0); c < m.Cells && !mayRun && (m.gate == nil || m.gate.door == doorOpen); c++ {

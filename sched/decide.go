@@ -16,6 +16,7 @@ import (
 // The tokens of runs are left empty: the caller fills them in, since they are random.
 func (s *State) Decide(now time.Time) []*Change {
 	s.ripen(now)
+	s.endLingering()
 	for _, id := range sortedIDs(s.steps) {
 		if c := s.nextStep(s.live[id], now); c != nil {
 			return []*Change{c}
@@ -55,6 +56,9 @@ func (s *State) Wake(looked time.Time) time.Time {
 	}
 	for id := range s.steps {
 		earlier(stepDeadline(s.live[id].Job))
+	}
+	for _, j := range s.lingering {
+		earlier(s.lingersUntil(j.Job))
 	}
 	if len(s.avoiding) > 0 {
 		earlier(s.avoiding[0].until)

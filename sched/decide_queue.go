@@ -266,7 +266,11 @@ func (s *State) enqueue(j *job) {
 		j.due = false
 	}
 	delayed := j.NotBefore != 0 && !j.due
-	if j.item != nil && (!waits || delayed || !j.item.stands(j.Job)) {
+	lingers := waits && !delayed && s.lingers(j.Job) != nil
+	if !lingers {
+		delete(s.lingering, j.Id)
+	}
+	if j.item != nil && (!waits || delayed || lingers || !j.item.stands(j.Job)) {
 		s.pull(j.item)
 		j.item = nil
 	}
@@ -281,6 +285,8 @@ func (s *State) enqueue(j *job) {
 		} else {
 			heap.Fix(&s.delayed, j.late)
 		}
+	case lingers:
+		s.lingering[j.Id] = j
 	case j.item == nil:
 		j.item = &item{priority: j.Priority, id: j.Id, job: j}
 		s.push(j.Class, j.item)

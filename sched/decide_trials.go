@@ -67,7 +67,7 @@ func (s *State) tryMatrix(m *matrix, c *class, roomy func() []*machine, now time
 			return nil
 		}
 		j := s.heldCell(m)
-		if j == nil {
+		if j == nil || s.lingers(j) != nil {
 			return nil
 		}
 		if best := s.bestOf(roomy(), j, nil, now); best != nil {

@@ -121,7 +121,13 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		if a.Step > 0 {
 			what = fmt.Sprintf("step %d of attempt %d", a.Step+1, a.Number)
 		}
-		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d", c.Dispatched.Job, what, a.Machine, a.Slot), true
+		also := ""
+		if j := s.Job(c.Dispatched.Job); j.GetSetup() == nil && a.Step == 0 {
+			if l := s.livesStill(j); l != nil {
+				e.Warn, also = true, fmt.Sprintf(", though %s may live still, as that can't be reached", l)
+			}
+		}
+		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d%s", c.Dispatched.Job, what, a.Machine, a.Slot, also), true
 	case c.Started != nil:
 		e.Kind = EventJobStarted
 		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job, c.Started.Run.Machine), true

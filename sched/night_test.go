@@ -113,21 +113,6 @@ func (n *night) step() error {
 	return n.report(Ended{Ref: e.ref, Result: exit(code)})
 }
 
-// settle meets what is owed on machines that can be reached.
-func (n *night) settle() error {
-	var met []Outcome
-	for _, token := range sorted(n.fleet.settles) {
-		r := n.fleet.settles[token].Run
-		if m := n.s.machines[r.Machine]; m == nil || m.link == LinkConnected {
-			met = append(met, Settled{Ref: r})
-		}
-	}
-	if len(met) == 0 {
-		return nil
-	}
-	return n.report(met...)
-}
-
 // plan draws the end of a run that has begun.
 func (n *night) plan(r Run) {
 	if n.known[r.Ref.Token] {

@@ -23,11 +23,12 @@ type debts struct {
 	ending    map[string]int                            // by address: runs that are still to be ended, which hold slots
 	slots     map[string]int                            // by address: how many slots those hold
 	unremoved map[string]map[string]*statepb.Obligation // by address and token: of runs that couldn't be removed so far
+	living    map[uint64]map[string]*statepb.Obligation // by job and token: of runs that may live still
 	due       int64                                     // nothing that is owed is old enough to be dropped before; 0: ever
 }
 
 func newDebts() debts {
-	return debts{ending: map[string]int{}, slots: map[string]int{}, unremoved: map[string]map[string]*statepb.Obligation{}}
+	return debts{ending: map[string]int{}, slots: map[string]int{}, unremoved: map[string]map[string]*statepb.Obligation{}, living: map[uint64]map[string]*statepb.Obligation{}}
 }
 
 // holdsSlot says that something of the run may still live on its machine.
@@ -35,6 +36,12 @@ func holdsSlot(o *statepb.Obligation) bool { return o.Cancel && !o.Stopped && !o
 
 func (d *debts) add(o *statepb.Obligation) {
 	addr := o.Run.Machine
+	if o.Cancel && !o.Stopped {
+		if d.living[o.Run.Job] == nil {
+			d.living[o.Run.Job] = map[string]*statepb.Obligation{}
+		}
+		d.living[o.Run.Job][o.Run.Token] = o
+	}
 	if holdsSlot(o) {
 		d.ending[addr]++
 		d.slots[addr] += slotsHeld(o.Given)
@@ -49,6 +56,11 @@ func (d *debts) add(o *statepb.Obligation) {
 
 func (d *debts) take(o *statepb.Obligation) {
 	addr := o.Run.Machine
+	if o.Cancel && !o.Stopped {
+		if delete(d.living[o.Run.Job], o.Run.Token); len(d.living[o.Run.Job]) == 0 {
+			delete(d.living, o.Run.Job)
+		}
+	}
 	if holdsSlot(o) {
 		d.slots[addr] -= slotsHeld(o.Given)
 		if d.ending[addr]--; d.ending[addr] == 0 {
@@ -174,6 +186,7 @@ func (s *State) applyStopped(c *statepb.Stopped) error {
 func (s *State) release(addr string) {
 	s.ask(func(f Fleet) {
 		if s.machines[addr] == nil && !s.owes(addr) {
+			delete(s.unreached, addr)
 			f.Disconnect(addr)
 		}
 	})
@@ -292,6 +305,9 @@ func (s *State) checkOwed() error {
 	}
 	if got, scan := fmt.Sprint(s.debts.ending, s.debts.slots), fmt.Sprint(want.ending, want.slots); got != scan {
 		return fmt.Errorf("machines have to end %s, a scan gives %s", got, scan)
+	}
+	if got, scan := fmt.Sprint(s.debts.living), fmt.Sprint(want.living); got != scan {
+		return fmt.Errorf("of %s something may live, a scan gives %s", got, scan)
 	}
 	if got, scan := len(s.debts.unremoved), len(want.unremoved); got != scan {
 		return fmt.Errorf("%d machines have directories to remove, a scan gives %d", got, scan)

@@ -171,7 +171,7 @@ func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
 	case OpRecopy:
 		return p.recopy(id)
 	case OpLost:
-		return p.lost(id, b.Retry)
+		return p.lost(id, b.Retry, fate)
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func (p *planner) recopy(id uint64) error {
 
 // lost lets the user say that a run is lost, or results that are to be copied; the daemon can't contradict, as it doesn't reach
 // the machine, or hears nothing of this run there: neither that it was started nor that it is being ended.
-func (p *planner) lost(id uint64, retry bool) error {
+func (p *planner) lost(id uint64, retry bool, fate *Fate) error {
 	if err := only(p.s.Status(id), "lose", Running, Copying); err != nil {
 		return err
 	}
@@ -226,7 +226,18 @@ func (p *planner) lost(id uint64, retry bool) error {
 		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver job rm` ends it", m.Addr)
 	}
 	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
+	if fate.Status == Running && !j.Canceling && (j.MaxFailures != 0 || retry) {
+		fate.Note = twoOf(id, last(j.Job).Machine)
+		if reached {
+			fate.Note = "it is tried again when its attempt on " + m.Addr + " has ended"
+		}
+	}
 	return nil
+}
+
+// twoOf warns of what becomes of a job that is tried again while nobody knows what lives of it.
+func twoOf(id uint64, addr string) string {
+	return fmt.Sprintf("it is tried again: should its attempt still live on %s, there are two of job %d until that machine is reached", addr, id)
 }
 
 // answerTime is how long a start may take before its machine is thought to say nothing of it.

@@ -245,6 +245,15 @@ func (s *State) PlanRemove(addrs []string, force bool) Plan {
 	var p Plan
 	for _, addr := range s.known(addrs) {
 		p.Changes = append(p.Changes, &Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
+		m := s.machines[addr]
+		if m.link == LinkConnected && !force {
+			continue
+		}
+		for i, id := range m.slots { // what is to end them isn't done, or not soon
+			if j := s.live[id]; j != nil && j.Status == Running && j.MaxFailures != 0 && j.Setup == nil && !j.Canceling && slices.Index(m.slots, id) == i {
+				p.Warnings = append(p.Warnings, fmt.Sprintf("job %d: %s", id, twoOf(id, addr)))
+			}
+		}
 	}
 	return p
 }

@@ -101,8 +101,10 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 			s.linked(o.Addr, LinkConnecting, "", now)
 		}
 	case Away:
+		s.reach(o.Addr, false, now)
 		s.linked(o.Addr, LinkAway, o.Reason, now)
 	case Refused:
+		s.reach(o.Addr, false, now)
 		m := s.linked(o.Addr, LinkRefused, o.Reason, now)
 		if m == nil {
 			return nil
@@ -171,6 +173,7 @@ func (s *State) linked(addr string, l Link, reason string, now time.Time) *machi
 
 // connected notes what a machine is, and which runs are on it that nothing here knows.
 func (s *State) connected(o Connected, now time.Time) []*Change {
+	s.reach(o.Addr, true, now)
 	m := s.linked(o.Addr, LinkConnected, "", now)
 	if m == nil {
 		return nil

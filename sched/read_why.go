@@ -79,6 +79,10 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	if r, ok := s.whyAfter(j); ok {
 		return r
 	}
+	if why := s.whyLingers(j, now); why != "" {
+		r.Summary = why
+		return r
+	}
 	c := s.classes[j.Class]
 	aside := s.asideFrom(j.Class)
 	if (c == nil || len(c.machines) == 0) && len(aside) > 0 {

@@ -77,6 +77,8 @@ func TestLives(t *testing.T) {
 		}, Canceled},
 		{"its machine is removed, and it retries", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
 			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
+			w.wants(t, id, Waiting) // for the end of what it has there
+			check(t, w.settle())
 			if w.runOf(id).Machine != "b" || w.s.Job(id).Failures != 0 {
 				t.Error(w.s.Job(id))
 			}
@@ -89,8 +91,9 @@ func TestLives(t *testing.T) {
 		}, Lost},
 		{"lost, and it retries", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "another boot"}))
-			w.wants(t, id, Waiting)
 			check(t, w.pass(time.Second))
+			w.wants(t, id, Waiting) // nobody has looked whether anything of it lives
+			check(t, w.settle())
 		}, Running},
 		{"the user says that it is lost", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			if p := w.bulk(t, OpLost, id); p.Fates[0].Changed {

@@ -43,6 +43,8 @@ type State struct {
 	empty    map[uint64]bool // matrices without a job, to be forgotten
 	accused  map[uint64]bool // matrices of which something is to be decided: see accuse
 	delayed  heapOf[*job]    // retries that wait for their time
+	lingering map[uint64]*job  // that wait for something to end which may live still
+	unreached map[string]int64 // machines that can't be reached, and since when
 	avoiding heapOf[*avoidance]
 	config   Config
 	effects  []effect // what the changes applied since the last turn ask of the fleet
@@ -75,7 +77,7 @@ func NewState() *State {
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
 		gates: newGates(),
 		works: newWorks(), requests: newRequests(),
-		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{},
+		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{}, unreached: map[string]int64{},
 	}
 }
 

@@ -104,6 +104,11 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 			busy += len(slotsGiven(a))
 		}
 	}
+	for token, o := range w.fleet.settles {
+		if o.Run.Job == d.Job && o.Cancel && !o.Stopped && w.s.reached(o.Run.Machine) {
+			return fmt.Errorf("job %d is sent to %s while %s may live on %s", d.Job, d.Attempt.Machine, token, o.Run.Machine)
+		}
+	}
 	m := w.s.machines[d.Attempt.Machine]
 	if err := w.amountsFor(d); err != nil {
 		return err
@@ -279,6 +284,21 @@ func (w *world) pool(class string, slots int, addrs ...string) error {
 func (w *world) submit(specs ...JobSpec) ([]uint64, error) {
 	p, err := w.s.PlanJobs(specs, false)
 	return p.IDs, w.do(p, err)
+}
+
+// settle meets what is owed on machines that can be reached: what was given up has ended, and is removed.
+func (w *world) settle() error {
+	var met []Outcome
+	for _, token := range sorted(w.fleet.settles) {
+		r := w.fleet.settles[token].Run
+		if m := w.s.machines[r.Machine]; m == nil || m.link == LinkConnected {
+			met = append(met, Settled{Ref: r})
+		}
+	}
+	if len(met) == 0 {
+		return nil
+	}
+	return w.report(met...)
 }
 
 // running lists the runs that were asked for, by token in order.
