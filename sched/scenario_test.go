@@ -484,7 +484,7 @@ func TestSetupTakesTurns(t *testing.T) {
 	for _, id := range []uint64{p.IDs[1], held, other} {
 		w.wants(t, id, Canceled)
 	}
-	if p := w.bulk(t, OpRestart, other); p.Fates[0].Changed || !strings.Contains(p.Fates[0].Note, "not in the pool") {
+	if p := w.bulk(t, OpRestart, other); p.Fates[0].Changed || !strings.Contains(p.Fates[0].Note, "no longer in the pool") {
 		t.Errorf("%+v", p.Fates)
 	}
 }
