@@ -164,8 +164,8 @@ func TestAfterLives(t *testing.T) {
 			if w.s.IsBlocked(b) {
 				t.Error("blocked while a restart runs")
 			}
+			w.ends(t, again, exit(0)) // it had exited before the cancel came
 			w.ends(t, third, exit(1))
-			w.ends(t, again, exit(0))
 			if !w.s.IsBlocked(b) {
 				t.Error("an older restart counts")
 			}

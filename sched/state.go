@@ -37,24 +37,24 @@ type State struct {
 	works     works
 	requests  requests
 
-	dirty    map[string]bool // classes that Decide has to look at
-	steps    map[uint64]bool // setups that may go on with their next step
-	copying  map[uint64]*job // live jobs whose results are on their way
-	empty    map[uint64]bool // matrices without a job, to be forgotten
-	accused  map[uint64]bool // matrices of which something is to be decided: see accuse
-	delayed  heapOf[*job]    // retries that wait for their time
+	dirty     map[string]bool  // classes that Decide has to look at
+	steps     map[uint64]bool  // setups that may go on with their next step
+	copying   map[uint64]*job  // live jobs whose results are on their way
+	empty     map[uint64]bool  // matrices without a job, to be forgotten
+	accused   map[uint64]bool  // matrices of which something is to be decided: see accuse
+	delayed   heapOf[*job]     // retries that wait for their time
 	lingering map[uint64]*job  // that wait for something to end which may live still
 	unreached map[string]int64 // machines that can't be reached, and since when
-	avoiding heapOf[*avoidance]
-	config   Config
-	effects  []effect // what the changes applied since the last turn ask of the fleet
-	tidings  []tiding // of verdicts that the newest change brought along
-	uprooted []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
-	used     uint64   // counts dispatches, to spread them over machines
-	pulse    uint64   // counts changes of how machines are connected
-	looked   int64    // the time that Decide was last asked about
-	at       int64    // of the change that is being applied
-	nextEnd  int64    // no machine expires before, after looked; 0: none expires
+	avoiding  heapOf[*avoidance]
+	config    Config
+	effects   []effect // what the changes applied since the last turn ask of the fleet
+	tidings   []tiding // of verdicts that the newest change brought along
+	uprooted  []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
+	used      uint64   // counts dispatches, to spread them over machines
+	pulse     uint64   // counts changes of how machines are connected
+	looked    int64    // the time that Decide was last asked about
+	at        int64    // of the change that is being applied
+	nextEnd   int64    // no machine expires before, after looked; 0: none expires
 }
 
 // job is a live job: its record and where it stands in the queues.
