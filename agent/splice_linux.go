@@ -41,7 +41,7 @@ func (w *frameWriter) writeFile(head []byte, file *os.File, off int64, n int) er
 		case moved == 0:
 			return w.broken(io.ErrUnexpectedEOF)
 		}
-		off, n = off+max(moved, 0), n-int(max(moved, 0))
+		off, n = off+int64(max(moved, 0)), n-int(max(moved, 0))
 	}
 	if copied, err := io.Copy(w.w, io.NewSectionReader(file, off, int64(n))); err != nil || copied != int64(n) {
 		return w.broken(cmp.Or(err, io.ErrUnexpectedEOF))

@@ -174,7 +174,7 @@ func (s *supervisor) reap() {
 		}
 		s.exit.UserCPU += time.Duration(usage.Utime.Nano())
 		s.exit.SystemCPU += time.Duration(usage.Stime.Nano())
-		s.exit.MaxRSS = max(s.exit.MaxRSS, usage.Maxrss*1024)
+		s.exit.MaxRSS = max(s.exit.MaxRSS, int64(usage.Maxrss)*1024) // 32 bits on some
 		if pid == s.pid {
 			s.ended(status)
 		}

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package daemon is the daemon: it takes its state directory, rebuilds its state, and connects the
 // rooms. The scheduler's loop owns the state; the fleet carries out what it decides, and the socket
 // brings it requests (service/). What happens is told by report/.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package daemon
 
 import (
@@ -109,17 +111,4 @@ func stateError(dir string, err error) error {
 			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir, DamageHint(dir))
 	}
 	return fmt.Errorf("open the state directory %s: %w", dir, err)
-}
-
-// DamageIn is what is wrong inside a file whose name has been said.
-func DamageIn(e *snapshot.CorruptError) string {
-	if e.Offset < 0 {
-		return e.Reason
-	}
-	return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason)
-}
-
-// DamageHint is what can be done about a state that can't be read.
-func DamageHint(dir string) string {
-	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what is there aside and begins empty", dir)
 }

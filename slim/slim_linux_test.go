@@ -33,7 +33,7 @@ const (
 // allowed are the packages from outside the standard library.
 var allowed = []string{
 	"golang.org/x/sync/errgroup", "golang.org/x/sys/unix",
-	"jobserver/agent", "jobserver/failpoint", "jobserver/slim/program",
+	"jobserver/agent", "jobserver/disk", "jobserver/failpoint", "jobserver/slim/program",
 }
 
 // notWanted are those of the standard library that would make it large or slow.
