@@ -39,7 +39,7 @@ type grammar struct {
 	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`
 	State       stateGroup      `cmd:"" group:"The daemon:" help:"Inspect the saved state."`
 	Completions cli.Completions `cmd:"" group:"The rest:" help:"Print, install or uninstall shell completion."`
-	Version     server.Version  `cmd:"" group:"The rest:" help:"Print the version."`
+	Version     server.Version  `cmd:"" group:"The rest:" help:"Print the version, the commit it was built from, and the protocol it speaks."`
 	Help        cli.Help        `cmd:"" group:"The rest:" help:"Explain a command."`
 }
 
