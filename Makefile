@@ -3,7 +3,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: all build test race lint deps generate bench torture clean
+.PHONY: all build test race lint deps generate bench release torture clean
 
 all: build
 
@@ -29,6 +29,10 @@ generate:
 # The figures of docs/benchmarks.md, measured beside the programs that people would use instead.
 bench:
 	bench/run
+
+# Archives, packages and checksums for people to download, in dist: the same bytes for the same commit.
+release:
+	$(GO) run ./release dist
 
 # The long tests: power cuts, kills, cut networks. DURATION says for how long.
 DURATION ?= 20m
