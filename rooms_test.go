@@ -41,7 +41,7 @@ var mayEnter = map[string]string{
 
 // openToAll are leaves that every room may enter: failpoint is empty in every program but those of
 // tests, the others answer one question each.
-const openToAll = "disk failpoint suggest"
+const openToAll = "disk failpoint foreign suggest"
 
 // mayNotReach holds also through what lies between: the command line works wherever the daemon is,
 // and the daemon knows nothing of terminals and flags.

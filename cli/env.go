@@ -17,8 +17,8 @@ import (
 type Env struct {
 	Name   string // that the program was called by: help and errors use it
 	Stdin  io.Reader
-	Stdout io.Writer
-	Stderr io.Writer
+	Stdout io.Writer // on a terminal, guarded from what comes from outside
+	Stderr io.Writer // likewise, always
 	Getenv func(string) string
 	Now    func() time.Time
 	Dial   func(ctx context.Context) (Daemon, error) // nil: as the flags say
@@ -33,7 +33,11 @@ type Env struct {
 	configErr error       // why the config file couldn't be read
 	Screen    view.Screen // what stdout is; prepare finds it out
 	args      []string    // all words, as they were given
+	Raw       Streams     // the streams as they were given, for programs that are started
 }
+
+// Streams are where a program writes.
+type Streams struct{ Stdout, Stderr io.Writer }
 
 // Globals are the flags that every command takes. Each may also come from the environment, or from
 // the user's config file; the command line wins, then the environment. Those that say where the daemon is

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"jobserver/api"
+	"jobserver/foreign"
 	"jobserver/view"
 )
 
@@ -58,8 +59,12 @@ func List[T any](e *Env, rows []T, columns []view.Column[T]) error {
 
 // prepare looks at the terminal once the flags are known.
 func (e *Env) prepare() {
-	if file, ok := e.Stdout.(*os.File); ok {
+	if file, ok := e.Raw.Stdout.(*os.File); ok {
 		e.Screen = view.DetectScreen(file, e.Getenv)
+	}
+	e.Stdout = e.Raw.Stdout
+	if e.Screen.Terminal {
+		e.Stdout = foreign.NewTerminal(e.Raw.Stdout)
 	}
 	switch e.Globals.Color {
 	case "always":
@@ -71,9 +76,32 @@ func (e *Env) prepare() {
 
 // Resized looks how wide the terminal is now.
 func (e *Env) Resized() {
-	if file, ok := e.Stdout.(*os.File); ok && e.Screen.Terminal {
+	if file, ok := e.Raw.Stdout.(*os.File); ok && e.Screen.Terminal {
 		e.Screen.Width = view.DetectScreen(file, e.Getenv).Width
 	}
+}
+
+// flush writes what the guards of the streams still hold back.
+func (e *Env) flush() error {
+	var err error
+	for _, w := range []io.Writer{e.Stdout, e.Stderr} {
+		if guard, ok := w.(*foreign.Terminal); ok {
+			err = errors.Join(err, guard.Flush())
+		}
+	}
+	return err
+}
+
+// Logs are the streams for what jobs have printed. It may be anything: files and pipes get it as it is, and
+// a terminal, of which nothing but its colours and lines may be changed, all else so that it can be seen.
+func (e *Env) Logs() Streams {
+	guard := func(w io.Writer) io.Writer {
+		if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+			return foreign.NewLogTerminal(w)
+		}
+		return w
+	}
+	return Streams{Stdout: guard(e.Raw.Stdout), Stderr: guard(e.Raw.Stderr)}
 }
 
 // Interactive tells whether there is somebody to ask.
@@ -85,7 +113,7 @@ func (e *Env) Interactive() bool {
 // Note tells the user something on stderr, unless -q.
 func (e *Env) Note(format string, args ...any) {
 	if !e.Globals.Quiet {
-		fmt.Fprintf(e.Stderr, "%s: %s\n", e.Name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(e.Stderr, "%s: %s\n", e.Name, view.Clean(fmt.Sprintf(format, args...)))
 	}
 }
 

@@ -29,10 +29,19 @@ func (e *Env) ReportError(err error) {
 			return
 		}
 	}
-	fmt.Fprintf(e.Stderr, "%s: error: %s\n", e.Name, told.Message)
+	fmt.Fprintf(e.Stderr, "%s: error: %s\n", e.Name, cleanLines(told.Message))
 	if told.Hint != "" {
-		fmt.Fprintf(e.Stderr, "%s: hint: %s\n", e.Name, told.Hint)
+		fmt.Fprintf(e.Stderr, "%s: hint: %s\n", e.Name, cleanLines(told.Hint))
 	}
+}
+
+// cleanLines cleans each line of a text of several.
+func cleanLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = view.Clean(line)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Called puts the name that the program was called by in the place of its own, in commands that the daemon's texts name.

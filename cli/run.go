@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"jobserver/api"
+	"jobserver/foreign"
 )
 
 // Command is what every leaf of the grammar is.
@@ -22,7 +24,13 @@ type Command interface {
 // Run runs one command line.
 func Run(ctx context.Context, e *Env, args []string) error {
 	e.args = args
-	args = rootShorthand(args)
+	e.Raw = Streams{Stdout: e.Stdout, Stderr: e.Stderr}
+	e.Stderr = foreign.NewTerminal(e.Stderr)
+	err := run(ctx, e, rootShorthand(args))
+	return cmp.Or(err, e.flush())
+}
+
+func run(ctx context.Context, e *Env, args []string) error {
 	found, err := FindCommand(e.Grammar, args)
 	if err != nil {
 		return err

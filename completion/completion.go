@@ -26,10 +26,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
+
+	"jobserver/foreign"
 )
 
 // Patience is how long a dynamic answer may take: beyond that a key press feels stuck.
@@ -93,7 +94,7 @@ func clean(candidates []Candidate, prefix string) []Candidate {
 	var kept []Candidate
 	seen := map[string]bool{}
 	for _, c := range candidates {
-		if c.Value == "" || !strings.HasPrefix(c.Value, prefix) || seen[c.Value] || strings.ContainsFunc(c.Value, unicode.IsControl) {
+		if c.Value == "" || !strings.HasPrefix(c.Value, prefix) || seen[c.Value] || strings.ContainsFunc(c.Value, foreign.Unsafe) {
 			continue
 		}
 		seen[c.Value] = true
@@ -107,12 +108,7 @@ const maxDescription = 60 // characters: a list of candidates has little room
 
 // oneLine makes a text of any origin safe for a shell to list.
 func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) && r != utf8.RuneError {
-			return r
-		}
-		return ' '
-	}, text)
+	text = strings.ReplaceAll(foreign.OneLine(text), "\uFFFD", " ")
 	text = strings.Join(strings.Fields(text), " ")
 	if utf8.RuneCountInString(text) > maxDescription {
 		text = string([]rune(text)[:maxDescription-1]) + "…"

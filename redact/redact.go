@@ -4,7 +4,8 @@ package redact
 import (
 	"slices"
 	"strings"
-	"unicode"
+
+	"jobserver/foreign"
 )
 
 // shortest is how long a secret has to be to be taken out of texts, in bytes: hiding a shorter one would make texts unreadable, and
@@ -87,12 +88,5 @@ func (r Redactor) Redact(text string) string {
 	return b.String()
 }
 
-// OneLine makes one line without control characters of a text.
-func OneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-}
+// OneLine makes one line of a text that is to be read: see foreign.OneLine.
+func OneLine(text string) string { return foreign.OneLine(text) }

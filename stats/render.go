@@ -7,6 +7,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"jobserver/foreign"
 )
 
 // Matrix is a table as text: a header and rows of equal length, the first LeftCols of which name the row.
@@ -99,7 +101,7 @@ func (t *Table) WriteMarkdown(w io.Writer) error {
 
 // markdownText quotes what would end a cell or begin a tag.
 func markdownText(s string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;", "`", "\\`", "*", `\*`, "_", `\_`).Replace(s)
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "\\`", "*", `\*`, "_", `\_`).Replace(foreign.OneLine(s))
 }
 
 // WriteLaTeX writes the table for LaTeX, with the rules of the package booktabs.
@@ -133,7 +135,7 @@ func (t *Table) WriteLaTeX(w io.Writer) error {
 // latexText quotes what means something to TeX.
 func latexText(s string) string {
 	return strings.NewReplacer(`\`, `\textbackslash{}`, "&", `\&`, "%", `\%`, "$", `\$`, "#", `\#`, "_", `\_`, "{", `\{`, "}", `\}`,
-		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">", `\textgreater{}`, "\n", " ").Replace(s)
+		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">", `\textgreater{}`, "\uFFFD", "?").Replace(foreign.OneLine(s))
 }
 
 // Line is one place of `matrix table` in JSON.

@@ -8,7 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"jobserver/foreign"
 )
 
 // svg writes what is drawn as SVG 1.1. Texts stay texts, so that they can be searched and edited; a
@@ -58,16 +59,7 @@ func (s *svg) text(l label) {
 	if l.upward {
 		fmt.Fprintf(&s.out, ` transform="rotate(-90 %s %s)"`, x, y)
 	}
-	fmt.Fprintf(&s.out, ">%s</text>\n", html.EscapeString(strings.Map(xmlRune, l.text)))
-}
-
-// xmlRune replaces what XML 1.0 can't have even when it is escaped.
-func xmlRune(r rune) rune {
-	switch {
-	case r == '\t', r == '\n', r == '\r', r >= ' ' && r < 0xFFFE, r > 0xFFFF:
-		return r
-	}
-	return utf8.RuneError
+	fmt.Fprintf(&s.out, ">%s</text>\n", html.EscapeString(foreign.OneLine(l.text)))
 }
 
 // svg are the attributes of a line.

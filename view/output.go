@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"jobserver/foreign"
 )
 
 // Format is how a listing is written: the value of -o.
@@ -194,31 +194,13 @@ func (p *Printer[T]) printJSON(rows []T) error {
 			text = bytes.TrimSuffix(text, []byte("\n")) // a comma may have to follow
 		}
 		if p.opt.Screen.Terminal {
-			text = CleanJSON(text)
+			text = foreign.JSON(text)
 		}
 		if _, err := p.w.Write(text); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// CleanJSON escapes what JSON lets stand though a terminal may act on it: C1 controls, marks of direction and
-// the like. The text stays the same JSON.
-func CleanJSON(text []byte) []byte {
-	var out []byte
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		if r == '\n' || r == utf8.RuneError || !needsCleaning(r) {
-			out = append(out, text[:size]...)
-		} else {
-			for _, unit := range utf16.AppendRune(nil, r) {
-				out = fmt.Appendf(out, `\u%04x`, unit)
-			}
-		}
-		text = text[size:]
-	}
-	return out
 }
 
 // WriteObject writes one thing as JSON: on one line for jsonl, else indented for reading.

@@ -1,56 +1,18 @@
 package view
 
 import (
-	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/rivo/uniseg"
+
+	"jobserver/foreign"
 )
 
 const ellipsis = "…" // one column
 
-// Clean makes text from outside safe to print on a terminal and to put on one line: control characters appear
-// as their pictures (an escape as ␛, a line's end as ␊), and whatever else would move the cursor, turn the
-// direction of writing or be invisible appears as its code (\u202e, \xff). Joiners stay, since emoji and
-// several scripts need them.
-func Clean(s string) string {
-	first := strings.IndexFunc(s, needsCleaning)
-	if first < 0 {
-		return s
-	}
-	var b strings.Builder
-	b.WriteString(s[:first])
-	for i := first; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case !needsCleaning(r):
-			b.WriteRune(r)
-		case r < 0x20:
-			b.WriteRune('␀' + r)
-		case r == 0x7f:
-			b.WriteRune('␡')
-		case r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-		i += size
-	}
-	return b.String()
-}
-
-// needsCleaning is also true for U+FFFD, behind which an invalid byte may stand.
-func needsCleaning(r rune) bool {
-	const zwnj, zwj = '\u200c', '\u200d'
-	if r < utf8.RuneSelf {
-		return r < 0x20 || r == 0x7f
-	}
-	return r == utf8.RuneError || !unicode.IsGraphic(r) && r != zwnj && r != zwj
-}
+// Clean makes text from outside safe to print on a terminal and to put on one line: see foreign.Clean.
+func Clean(s string) string { return foreign.Clean(s) }
 
 // Width is the number of columns that clean text takes on a terminal.
 func Width(s string) int {

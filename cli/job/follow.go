@@ -23,7 +23,7 @@ type followOptions struct {
 // followJobs prints what the jobs have written and what they write, until all have ended. The lines of
 // several jobs are told apart by the job's id before each.
 func followJobs(ctx context.Context, e *cli.Env, d cli.Daemon, jobs []api.Job, opt followOptions) error {
-	lines := &lineLock{}
+	lines, logs := &lineLock{}, e.Logs()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
 		prefix := ""
@@ -32,13 +32,13 @@ func followJobs(ctx context.Context, e *cli.Env, d cli.Daemon, jobs []api.Job, o
 		}
 		if opt.Both || !opt.Stderr {
 			group.Go(func() error {
-				return followStream(ctx, d, job, opt, false, lines.writer(e.Stdout, prefix))
+				return followStream(ctx, d, job, opt, false, lines.writer(logs.Stdout, prefix))
 			})
 		}
 		if opt.Both || opt.Stderr {
-			to := e.Stdout
+			to := logs.Stdout
 			if opt.Both {
-				to = e.Stderr
+				to = logs.Stderr
 			}
 			group.Go(func() error {
 				return followStream(ctx, d, job, opt, true, lines.writer(to, prefix))

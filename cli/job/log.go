@@ -64,7 +64,7 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	case c.Less:
 		return c.page(ctx, e, d, logs)
 	case c.Cat:
-		return catLogs(ctx, e, d, logs, e.Stdout)
+		return catLogs(ctx, e, d, logs, e.Logs().Stdout)
 	}
 	for _, log := range logs {
 		if _, err := fmt.Fprintln(e.Stdout, c.path(e, log.path)); err != nil {
@@ -173,7 +173,7 @@ func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile
 
 // runPager runs less, with what feed writes as its input. A user who leaves it early closes the pipe: no error.
 func runPager(e *cli.Env, cmd *exec.Cmd, feed func(io.Writer) error) error {
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Raw.Stdout, e.Raw.Stderr
 	if feed == nil {
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("open the log in less: %w", err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"jobserver/cli/show"
+	"jobserver/foreign"
 	"jobserver/view"
 )
 
@@ -131,7 +132,7 @@ func (w *statWriter) object(row []statCell) error {
 			return err
 		}
 		if w.opt.Screen.Terminal {
-			b = view.CleanJSON(b)
+			b = foreign.JSON(b)
 		}
 		w.out.Write(b)
 		w.value = b

@@ -102,7 +102,7 @@ func (c *Events) printer(e *cli.Env) (print func([]api.Event) error, end func() 
 // printEvents writes events for people, one a line.
 func printEvents(e *cli.Env, events []api.Event) error {
 	for _, event := range events {
-		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At), event.Kind, view.Clean(event.Text))
+		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At), view.Clean(event.Kind), view.Clean(event.Text))
 		if err != nil {
 			return err
 		}

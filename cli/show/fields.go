@@ -17,7 +17,7 @@ type Fields struct {
 // Add adds a line, unless the value is empty.
 func (f Fields) Add(name, value string) {
 	if value != "" {
-		fmt.Fprintf(f.W, "%-*s %s\n", f.Width, name, view.Clean(value))
+		fmt.Fprintf(f.W, "%-*s %s\n", f.Width, view.Clean(name), view.Clean(value))
 	}
 }
 
