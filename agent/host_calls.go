@@ -31,6 +31,13 @@ func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
 	return c.ask(ctx, methodTakeOver, r.fields, nil)
 }
 
+// Leave lets go of a machine that this connection has taken over: nothing of it is wanted any more. An agent from before there was
+// that keeps a small file for it.
+func (c *Client) Leave(ctx context.Context, server, machine string) error {
+	r := takeOverRequest{Server: server, Machine: machine, Leave: true}
+	return c.ask(ctx, methodTakeOver, r.fields, nil)
+}
+
 // ask is a call with one reply.
 func (c *Client) ask(ctx context.Context, method byte, request, reply func(*coder)) error {
 	p, err := c.call(ctx, method, request, nil)

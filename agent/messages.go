@@ -161,11 +161,15 @@ func (r *runsRequest) fields(c *coder) {
 	c.bool(&r.Force)
 }
 
-type takeOverRequest struct{ Server, Machine string }
+type takeOverRequest struct {
+	Server, Machine string
+	Leave           bool // let it go instead: the machine has left the pool, and owes nothing
+}
 
 func (r *takeOverRequest) fields(c *coder) {
 	c.string(&r.Server)
 	c.string(&r.Machine)
+	c.bool(&r.Leave)
 }
 
 type listRequest struct{ Server, Machine string }

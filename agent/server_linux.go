@@ -57,7 +57,8 @@ type agent struct {
 	watch               *watcher
 	pool                *pool
 	silence             time.Duration
-	gpus                func() []GPU // found once
+	life                context.Context // ends with the connection
+	gpus                func() []GPU    // found once
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -109,6 +110,7 @@ func serve(in, out *os.File, start func(*frameWriter) (*agent, error), silence t
 	ctx, cancel := context.WithCancel(context.Background())
 	defer a.work.Wait()
 	defer cancel()
+	a.life = ctx
 	a.work.Go(func() { reapChildren(ctx) })
 	defer a.pool.close()
 	h := hello{MinVersion: minVersion, MaxVersion: maxVersion, Facts: a.facts()}
@@ -302,6 +304,7 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 	case methodPing:
 		return newFrame(0), nil
 	case methodFacts:
+		a.keepLink()
 		f := a.facts()
 		return replyTo(f.fields), nil
 	case methodStart:

@@ -118,7 +118,7 @@ func (s *Spec) check() error {
 
 func makeRunDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // tidying up may remove what is empty
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 			return err
 		}

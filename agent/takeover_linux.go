@@ -44,6 +44,9 @@ func (a *agent) takeOver(r takeOverRequest) error {
 	if !validPart(r.Server) || !validPart(r.Machine) {
 		return errorf(KindBadRequest, "take over: %q and %q can't be ids", r.Server, r.Machine)
 	}
+	if r.Leave {
+		return a.leave(r.Server, r.Machine)
+	}
 	file := linkFile(a.root, r.Server, r.Machine)
 	a.mu.Lock()
 	if a.taken == nil || a.taken.file != file {
@@ -53,10 +56,14 @@ func (a *agent) takeOver(r takeOverRequest) error {
 	a.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.number == "" {
-		return t.take()
+	if t.number != "" {
+		return t.check()
 	}
-	return t.check()
+	if err := t.take(); err != nil {
+		return err
+	}
+	a.work.Go(func() { a.tidy(a.life) })
+	return nil
 }
 
 // errSuperseded ends a connection whose machine was taken over.
@@ -86,7 +93,9 @@ func (t *takeover) check() error {
 }
 
 // take counts the number in the file up.
-func (t *takeover) take() error {
+func (t *takeover) take() error { return t.takeOnce(10) }
+
+func (t *takeover) takeOnce(tries int) error {
 	if err := os.MkdirAll(filepath.Dir(t.file), 0o700); err != nil {
 		return err
 	}
@@ -97,6 +106,12 @@ func (t *takeover) take() error {
 	defer f.Close()
 	if err := flock(f, unix.LOCK_EX); err != nil {
 		return err
+	}
+	if now, err := os.Stat(t.file); err != nil || !sameFile(f, now) { // somebody has let the machine go meanwhile
+		if f.Close(); tries > 0 {
+			return t.takeOnce(tries - 1)
+		}
+		return errors.Join(errSuperseded, err)
 	}
 	last, err := io.ReadAll(io.LimitReader(f, takeoverSize))
 	if err != nil {
@@ -111,6 +126,10 @@ func (t *takeover) take() error {
 		return err
 	}
 	t.number = next
+	// Behind it stands the program that is used for the machine, so that others can be removed.
+	if _, err := f.WriteAt([]byte(filepath.Base(ownProgram())+"\n"), takeoverSize); err != nil {
+		return nil // on a full disk all of them stay
+	}
 	return nil
 }
 
@@ -125,4 +144,10 @@ func flock(f *os.File, how int) error {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 	}
+}
+
+// sameFile tells whether an open file is the one that a name leads to now.
+func sameFile(f *os.File, now os.FileInfo) bool {
+	was, err := f.Stat()
+	return err == nil && os.SameFile(was, now)
 }

@@ -46,7 +46,9 @@ const (
 
 	// uploadCommand reads a path, and then the file's content up to the end. A connection that is cut ends the
 	// content too, hence the name is only given by the next command.
-	uploadCommand = `sh -c 'umask 077; IFS= read -r t; cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`
+	// What was cut is removed: nobody hears then that it came.
+	uploadCommand = `sh -c 'umask 077; trap "" HUP PIPE; IFS= read -r t; ` +
+		`if cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got; then exit 0; fi; rm -f "$t"; exit 1'`
 
 	// unpackCommand is uploadCommand for compressed content. gzip checks length and checksum.
 	unpackCommand = `sh -c 'umask 077; IFS= read -r t; gzip -dc >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`

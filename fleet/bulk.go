@@ -50,20 +50,19 @@ func (c *copying) job() uint64 { return c.Job.Id }
 
 // Copy implements sched.Fleet.
 func (f *Fleet) Copy(c sched.Copy) {
-	m := f.machine(c.Machine.Addr)
 	f.mu.Lock()
-	f.copiers[c.Job.Id] = m
+	f.copiers[c.Job.Id] = c.Machine.Addr
 	f.mu.Unlock()
-	m.do(func() { m.copy(c) })
+	f.tell(c.Machine.Addr, func(m *machine) { m.copy(c) })
 }
 
 // StopCopy implements sched.Fleet.
 func (f *Fleet) StopCopy(job uint64) {
 	f.mu.Lock()
-	m := f.copiers[job]
+	addr, copied := f.copiers[job]
 	f.mu.Unlock()
-	if m != nil {
-		m.do(func() { m.stopCopy(job) })
+	if copied {
+		f.inform(addr, func(m *machine) { m.stopCopy(job) })
 	}
 }
 

@@ -35,7 +35,7 @@ type Fleet struct {
 	ctx      context.Context     // of Run; nil before
 	ended    bool                // Run only waits: nothing is started any more
 	machines map[string]*machine // by address; driversHere is the agent for drivers
-	copiers  map[uint64]*machine // by job: who copies its results
+	copiers  map[uint64]string   // by job: the address from which its results are copied
 }
 
 // driversHere stands where an address stands, for the runs that the driver makes on this host. It begins like
@@ -60,7 +60,7 @@ func New(opt Options) (*Fleet, error) {
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry, least: max(opt.MinFree, room)},
 		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},
 		machines: map[string]*machine{},
-		copiers:  map[uint64]*machine{},
+		copiers:  map[uint64]string{},
 		refusals: newRefusals(),
 		bootID:   hostBootID(),
 	}, nil
@@ -112,56 +112,59 @@ func (f *Fleet) machine(addr string) *machine {
 	return m
 }
 
-// place is the actor for a run: its machine's, or this host's for a driver's.
-func (f *Fleet) place(r *statepb.RunRef) *machine {
-	if r.Driver {
-		return f.machine(driversHere)
+// tell has the actor for an address call fn; it is made when there is none, and again when it has just ended.
+func (f *Fleet) tell(addr string, fn func(m *machine)) {
+	for {
+		m := f.machine(addr)
+		if m.do(func() { fn(m) }) {
+			return
+		}
 	}
-	return f.machine(r.Machine)
+}
+
+// place is where a run is: on its machine, or on this host if it is a driver's.
+func place(r *statepb.RunRef) string {
+	if r.Driver {
+		return driversHere
+	}
+	return r.Machine
 }
 
 // Connect implements sched.Fleet. A machine that was refused is tried again.
 func (f *Fleet) Connect(p sched.Pool) {
-	m := f.machine(p.Addr)
-	m.do(func() { m.connect(p.Root) })
+	f.tell(p.Addr, func(m *machine) { m.connect(p.Root) })
 }
 
 // Retry tries a machine again at once: something has changed, as after Trust.
 func (f *Fleet) Retry(addr string) { f.inform(addr, (*machine).retry) }
 
-// Disconnect implements sched.Fleet. The actor stays, with
-// nothing to do, for the case that the address comes back.
+// Disconnect implements sched.Fleet. The actor ends when it has nothing to do any more.
 func (f *Fleet) Disconnect(addr string) { f.inform(addr, (*machine).disconnect) }
 
 // Start implements sched.Fleet.
 func (f *Fleet) Start(r sched.Run) {
-	m := f.place(r.Ref)
-	m.do(func() { m.want(r) })
+	f.tell(place(r.Ref), func(m *machine) { m.want(r) })
 }
 
 // Cancel implements sched.Fleet.
 func (f *Fleet) Cancel(r *statepb.RunRef) {
-	m := f.place(r)
-	m.do(func() { m.cancel(r) })
+	f.inform(place(r), func(m *machine) { m.cancel(r) })
 }
 
 // Retime implements sched.Fleet.
 func (f *Fleet) Retime(r *statepb.RunRef, timeout time.Duration) {
-	m := f.place(r)
-	m.do(func() { m.retime(r, timeout) })
+	f.inform(place(r), func(m *machine) { m.retime(r, timeout) })
 }
 
 // Settle implements sched.Fleet.
 func (f *Fleet) Settle(o *statepb.Obligation) {
 	f.forgetCopy(o.Run.Job, o.Run.Attempt) // that its results are in place is durable, or they are wanted no more
-	m := f.place(o.Run)
-	m.do(func() { m.settle(o) })
+	f.tell(place(o.Run), func(m *machine) { m.settle(o) })
 }
 
 // Drop implements sched.Fleet.
 func (f *Fleet) Drop(r *statepb.RunRef) {
-	m := f.place(r)
-	m.do(func() { m.drop(r) })
+	f.inform(place(r), func(m *machine) { m.drop(r) })
 }
 
 // ForgetLogs implements sched.Fleet.

@@ -24,6 +24,7 @@ type machine struct {
 
 	mu    sync.Mutex
 	inbox []func()      // guarded by mu: what the actor has been asked to do
+	ended bool          // guarded by mu: it does nothing any more
 	wake  chan struct{} // has room for one: set when inbox is not empty
 
 	// loop's own:
@@ -71,15 +72,51 @@ func newMachine(f *Fleet, addr string) *machine {
 	return m
 }
 
-// do has the actor call fn, after all that was asked for before. It never waits.
-func (m *machine) do(fn func()) {
+// do has the actor call fn, after all that was asked for before. It never waits. An actor that has ended has nothing that fn could be
+// about: then it is not called, and the result is false.
+func (m *machine) do(fn func()) bool {
 	m.mu.Lock()
+	if m.ended {
+		m.mu.Unlock()
+		return false
+	}
 	m.inbox = append(m.inbox, fn)
 	m.mu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
+	return true
+}
+
+// useless says that the actor has nothing to do, and nothing is known here of its machine.
+func (m *machine) useless() bool {
+	return !m.pool && !m.dialing && m.link == nil && m.bulk.link == nil && !m.bulk.opening && m.bulk.users == 0 &&
+		len(m.runs)+len(m.copies)+len(m.uploads)+len(m.toStart)+len(m.toForget) == 0 && m.addr != driversHere
+}
+
+// ends takes an actor that has nothing to do out of the fleet, unless it was just asked for something.
+func (m *machine) ends() bool {
+	if !m.useless() {
+		return false
+	}
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.inbox) > 0 {
+		return false
+	}
+	m.ended = true
+	m.timer.Stop()
+	if m.bulk.timer != nil {
+		m.bulk.timer.Stop()
+	}
+	m.f.refusals.forget(m)
+	if m.f.machines[m.addr] == m {
+		delete(m.f.machines, m.addr)
+	}
+	return true
 }
 
 // loop is the actor. It takes everything that waits before it acts,
@@ -95,6 +132,9 @@ func (m *machine) loop(ctx context.Context) {
 			fn()
 		}
 		m.act()
+		if m.ends() {
+			return
+		}
 		select {
 		case <-m.wake:
 		case <-m.timer.C:
@@ -158,7 +198,7 @@ func (m *machine) retry() {
 // disconnect is sched's Disconnect: nothing is owed to the machine, so nothing is kept of it.
 func (m *machine) disconnect() {
 	m.pool, m.root = false, ""
-	m.hangUp()
+	m.letGo()
 	for _, r := range m.runs {
 		m.remove(r)
 	}
@@ -168,6 +208,26 @@ func (m *machine) disconnect() {
 		m.stopCopy(c.job())
 	}
 	m.retry()
+}
+
+// leaveTime is how long a machine may take to hear that nothing of it is wanted any more.
+const leaveTime = 5 * time.Second
+
+// letGo closes the link after the machine has heard that nothing of it is wanted any more.
+func (m *machine) letGo() {
+	m.closeBulk()
+	l := m.link
+	if m.link = nil; l == nil {
+		return
+	}
+	m.f.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(l.ctx, leaveTime)
+		defer cancel()
+		if err := l.client.Leave(ctx, m.f.opt.ServerID, m.id); err != nil {
+			m.log.Debug("a small file stays on a machine that is let go", "err", err)
+		}
+		l.close()
+	})
 }
 
 // hangUp closes the link and waits for what depends on it.

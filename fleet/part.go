@@ -312,5 +312,6 @@ func (f *Fleet) RemoveLeft(jobs []uint64) error {
 func (f *Fleet) copiesNow(job uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.copiers[job] != nil
+	_, is := f.copiers[job]
+	return is
 }
