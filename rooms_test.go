@@ -18,14 +18,14 @@ var mayEnter = map[string]string{
 	"cli":         "api ssh view completion userfile version",
 	"cli/show":    "cli api view",
 	"cli/job":     "cli cli/show api view code grid stats",
-	"cli/matrix":  "cli cli/show cli/job api view code grid stats",
-	"cli/machine": "cli cli/show api view",
+	"cli/matrix":  "cli cli/show cli/job api view code grid stats userfile",
+	"cli/machine": "cli cli/show api view userfile",
 	"cli/server":  "cli cli/show api live top view version web",
 
 	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
 		"sched/statepb slim snapshot ssh version",
 	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
-	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline view",
+	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline userfile view",
 	"daemon/wire":    "api redact sched sched/statepb stats",
 
 	"completion": "userfile",

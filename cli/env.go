@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/ssh"
+	"jobserver/userfile"
 	"jobserver/view"
 )
 
@@ -90,3 +91,6 @@ func (e *Env) WorkDir() (string, error) {
 // WaitPoll is how long one call waits at the daemon for news; then it is made again, so that a
 // connection that died silently doesn't hold a command for ever.
 const WaitPoll = 30 * time.Second
+
+// Path is a path that the user has written, relative to dir; "~" is the user's home.
+func (e *Env) Path(dir, path string) string { return userfile.Path(dir, e.Getenv("HOME"), path) }

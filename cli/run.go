@@ -172,7 +172,16 @@ func usageError(e *Env, path []string, err error) error {
 	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
 		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
 	}
+	if takesCommand(path) && (strings.HasPrefix(text, "unknown flag") || strings.HasPrefix(text, "unexpected argument")) {
+		hint = fmt.Sprintf("a command with blanks or flags of its own is one word, in quotes; %s", hint)
+	}
 	return api.Errorf(api.Usage, "%s", text).WithHint("%s", hint)
+}
+
+// takesCommand tells whether a command line has another one in it.
+func takesCommand(path []string) bool {
+	last := path[len(path)-1]
+	return last == "add" && (len(path) == 1 || path[0] != "machine")
 }
 
 // printHelp explains the command or group at path.

@@ -270,7 +270,7 @@ func leftOut(without []string, name string) bool {
 func tracked(ctx context.Context, dir string) (names []string, ok bool, err error) {
 	out, err := git(ctx, dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
-		return nil, false, ctx.Err()
+		return nil, false, refusal(ctx, dir, err)
 	}
 	for name := range bytes.SplitSeq(out, []byte{0}) {
 		if len(name) == 0 {

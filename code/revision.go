@@ -24,7 +24,7 @@ func revisionOf(ctx context.Context, dir string, without []string) (Revision, er
 	var r Revision
 	out, err := git(ctx, dir, "rev-parse", "--verify", "-q", "HEAD")
 	if err != nil {
-		return r, ctx.Err()
+		return r, refusal(ctx, dir, err)
 	}
 	r.Commit = strings.TrimSpace(string(out))
 	args := []string{"diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative", "--", "."}
@@ -66,4 +66,22 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 		return out, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return out, nil
+}
+
+// refusal is what keeps git from answering, nil where it has nothing to say: it isn't installed, or the
+// directory is in no work tree, or has no commit. A tool's refusal is not its absence: the record of a
+// job would say "of no commit" of code that has one.
+func refusal(ctx context.Context, dir string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() == 1 || strings.Contains(err.Error(), "not a git repository") {
+		return nil
+	}
+	next := "make `git -C " + dir + " status` work"
+	if strings.Contains(err.Error(), "dubious ownership") {
+		next = "if the directory is yours to trust: git config --global --add safe.directory " + dir
+	}
+	return &Error{fmt.Sprintf("git can't say what code %s is: %v", dir, err), next}
 }

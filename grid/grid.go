@@ -154,10 +154,35 @@ func (s Spec) check(g *Grid) error {
 			if resemblesPlaceholder(v) {
 				g.warn("the value %s of %s stays as it is: values are not expanded", v, a.Name)
 			}
+			if meant := otherRange(v); meant != "" && len(values) == 1 {
+				g.warn("the value %s of %s is taken as a text; a range is written %s", v, a.Name, meant)
+			}
 		}
 		g.Axes = append(g.Axes, Axis{a.Name, values})
 	}
 	return nil
+}
+
+// otherRange is how a range is written here that is written as in other programs: 1-4, 1:4, 0:10:2,
+// 0..10:2; "" when the text looks like none.
+func otherRange(text string) string {
+	number := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	first, last, dots := strings.Cut(text, "..")
+	if last, step, ok := strings.Cut(last, ":"); dots && ok && number(first) && number(last) && number(step) {
+		return first + ".." + last + "+" + step
+	}
+	if parts := strings.Split(text, ":"); number(parts[0]) {
+		switch {
+		case len(parts) == 2 && number(parts[1]):
+			return parts[0] + ".." + parts[1]
+		case len(parts) == 3 && number(parts[1]) && number(parts[2]):
+			return parts[0] + ".." + parts[1] + "+" + parts[2]
+		}
+	}
+	if first, last, ok := strings.Cut(text, "-"); ok && number(first) && number(last) && len(last) < 5 {
+		return first + ".." + last
+	}
+	return ""
 }
 
 // zipped says that the variable varies together with others: then a value may come back.

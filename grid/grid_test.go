@@ -67,6 +67,16 @@ func TestValues(t *testing.T) {
 		`\@names.txt`:         {"@names.txt"},
 		`"@names.txt",x`:      {"@names.txt", "x"},
 		"1000000000000..1e12": {"1000000000000"},
+
+		`"{\"a\": 1, \"b\": 2}",x`: {`{"a": 1, "b": 2}`, "x"},
+		`"a\\b,c",d`:               {`a\b,c`, "d"},
+		`'a\b,c',d`:                {`a\b,c`, "d"},
+		`{"a": 1, "b": 2},x`:       {`{"a": 1, "b": 2}`, "x"},
+		`x,[1, [2, 3]]`:            {"x", "[1, [2, 3]]"},
+		`{"a": "}, {"}`:            {`{"a": "}, {"}`},
+		"{A},{B}":                  {"{A}", "{B}"},
+		"[a,b]":                    {"[a", "b]"},
+		`"5`:                       {`"5`},
 	} {
 		axis, err := ParseAxis("K="+list, shop)
 		if err != nil {
@@ -101,6 +111,7 @@ func TestBadValues(t *testing.T) {
 		"K=1..9999999":          "K: the range 1..9999999 has more than 1000000 values",
 		"K=1..2*1.000000000001": "K: the range 1..2*1.000000000001 has numbers of too many digits",
 		`K="a,b`:                `K: a value begins with ", and the quote is never closed`,
+		`K="5" disk,x`:          `K: a value begins with ", and the quote closes in its middle`,
 		"K=@nowhere":            "K: there is no file nowhere to take values from",
 		"K=@empty.txt":          "K: empty.txt has no values in it",
 		"K=@*.none":             "K: no file matches *.none",

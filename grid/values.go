@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -97,20 +98,33 @@ func splitItems(list string) ([]item, error) {
 	}
 }
 
-// nextItem reads up to the next comma. A quote counts only where an item begins and only when what it opens ends with the item:
-// a lone apostrophe in a value is text.
+// nextItem reads up to the next comma. A quote counts only where an item begins, and what it opens has to
+// end with the item; the only item of a list may begin with a quote that is text. An object or a list in
+// JSON is one item, whatever commas it has.
 func nextItem(list string) (it item, rest string, more bool, err error) {
-	if list != "" && (list[0] == '"' || list[0] == '\'') {
-		end := strings.IndexByte(list[1:], list[0])
-		if end < 0 && strings.Contains(list, ",") {
-			return it, "", false, errorf("a value begins with %c, and the quote is never closed", list[0])
-		}
-		if after := end + 2; end >= 0 && (after == len(list) || list[after] == ',') {
-			it = item{list[1 : after-1], true}
+	switch {
+	case list == "":
+	case list[0] == '"' || list[0] == '\'':
+		value, after, closed := unquote(list)
+		if closed && (after == len(list) || list[after] == ',') {
+			it = item{value, true}
 			if after == len(list) {
 				return it, "", false, nil
 			}
 			return it, list[after+1:], true, nil
+		}
+		if strings.Contains(list, ",") {
+			why := "the quote is never closed"
+			if closed {
+				why = "the quote closes in its middle"
+			}
+			return it, "", false, errorf("a value begins with %c, and %s", list[0], why)
+		}
+	case list[0] == '{' || list[0] == '[':
+		if after := jsonEnd(list); after == len(list) {
+			return item{list, true}, "", false, nil
+		} else if after > 0 && list[after] == ',' {
+			return item{list[:after], true}, list[after+1:], true, nil
 		}
 	}
 	var text strings.Builder
@@ -129,6 +143,35 @@ func nextItem(list string) (it item, rest string, more bool, err error) {
 	}
 	it.text = text.String()
 	return it, "", false, nil
+}
+
+// unquote reads a text between quotes, and says where it goes on after them. Between double ones, a
+// backslash before a quote or another backslash makes that part of the text.
+func unquote(list string) (text string, after int, closed bool) {
+	var b strings.Builder
+	quote := list[0]
+	for i := 1; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == quote:
+			return b.String(), i + 1, true
+		case c == '\\' && quote == '"' && i+1 < len(list) && (list[i+1] == '"' || list[i+1] == '\\'):
+			i++
+			b.WriteByte(list[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", len(list), false
+}
+
+// jsonEnd is where the JSON that a list begins with ends, 0 when it begins with none.
+func jsonEnd(list string) int {
+	decoder := json.NewDecoder(strings.NewReader(list))
+	var value json.RawMessage
+	if decoder.Decode(&value) != nil {
+		return 0
+	}
+	return int(decoder.InputOffset())
 }
 
 // values are the lines of a file, or the names that a pattern matches.

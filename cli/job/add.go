@@ -3,6 +3,9 @@ package job
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"jobserver/api"
 	"jobserver/cli"
@@ -49,6 +52,10 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	c.ShapeFlags.Put(&spec)
 	c.AfterFlags.Put(&spec)
+	if looksLikeArgument(c.Cmd, c.CpPath, dir) {
+		e.Warn([]string{fmt.Sprintf("the command is only %q, and its results go to %s: "+
+			"did you mean %s add %s '%s %s'?", c.Cmd, c.CpPath, e.Name, c.Class, c.Cmd, c.CpPath)})
+	}
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
@@ -72,6 +79,16 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return nil
 	}
 	return c.attend(ctx, e, d, reply.JIDs)
+}
+
+// looksLikeArgument tells whether a CP_PATH is more likely a word of a command that wants quotes: the
+// command is one word, and the path neither has a slash nor is there.
+func looksLikeArgument(cmd, path, dir string) bool {
+	if path == "" || strings.ContainsAny(path, "/{~") || strings.ContainsAny(strings.TrimSpace(cmd), " \t\n/") {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, path))
+	return err != nil
 }
 
 // attend stays with the new jobs until they have ended, or somebody has enough of it.

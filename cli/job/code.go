@@ -58,6 +58,9 @@ func (c *CodeSource) without() (names []string, err error) {
 	return names, nil
 }
 
+// largeCode is how many bytes of code are hardly all code.
+const largeCode = 50 << 20
+
 // PinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
 // anything is submitted.
 func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (*api.Code, error) {
@@ -103,7 +106,12 @@ func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (
 		}
 		state += " with changes"
 	}
-	e.Note("the code is %s, %s: %s", info.Hash[:12], state, view.Counted(info.Files, "file"))
+	e.Note("the code is %s, %s: %s, %s", info.Hash[:12], state, view.Counted(info.Files, "file"),
+		view.FormatSize(info.Bytes))
+	if info.Bytes > largeCode {
+		e.Warn([]string{fmt.Sprintf("the code has %s, which go to each machine: "+
+			"name data and results in .gitignore", view.FormatSize(info.Bytes))})
+	}
 	return out, nil
 }
 

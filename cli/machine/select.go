@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/cli"
+	"jobserver/userfile"
 )
 
 // chosen says which machines are meant: by address, class or file, or several of these.
@@ -51,7 +53,7 @@ func (s chosen) selector(e *cli.Env, words []string) (api.MachineSelector, error
 func readAddrs(e *cli.Env, path string) ([]string, error) {
 	file := e.Stdin
 	if path != "-" {
-		opened, err := os.Open(path)
+		opened, err := os.Open(e.Path(".", path))
 		if err != nil {
 			return nil, api.Errorf(api.Usage, "read the machines: %w", err)
 		}
@@ -65,7 +67,11 @@ func readAddrs(e *cli.Env, path string) ([]string, error) {
 // several words is an error: its second word is as likely a forgotten comment as another machine.
 func parseAddrs(r io.Reader, path string) ([]string, error) {
 	var addrs []string
-	scanner := bufio.NewScanner(r)
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("read the machines: %w", err)
+	}
+	scanner := bufio.NewScanner(bytes.NewReader(userfile.Text(text)))
 	for number := 1; scanner.Scan(); number++ {
 		line, _, _ := strings.Cut(scanner.Text(), "#")
 		words := strings.Fields(line)

@@ -55,7 +55,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := checkPath(c.CpPath); err != nil {
 		return err
 	}
-	sweep, err := c.spec(c.Vars, c.Times, localFiles(dir))
+	sweep, err := c.spec(c.Vars, c.Times, localFiles(e, dir))
 	if err != nil {
 		return api.Wrap(api.Usage, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"jobserver/cli/job"
 	"jobserver/grid"
 	"jobserver/stats"
+	"jobserver/userfile"
 	"jobserver/view"
 )
 
@@ -51,7 +52,7 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	if args.Matrix.Job.Code, err = job.PinCode(ctx, e, d, c.source(x, dir)); err != nil {
+	if args.Matrix.Job.Code, err = job.PinCode(ctx, e, d, c.source(e, x, dir)); err != nil {
 		return err
 	}
 	if len(x.Setup) > 0 {
@@ -72,13 +73,8 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // source is the code of the experiment, whose paths begin in dir.
-func (c *Apply) source(x *grid.Experiment, dir string) job.CodeSource {
-	at := func(path string) string {
-		if path == "" || filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(dir, path)
-	}
+func (c *Apply) source(e *cli.Env, x *grid.Experiment, dir string) job.CodeSource {
+	at := func(path string) string { return e.Path(dir, path) }
 	s := job.CodeSource{Dir: at(x.Code), Apart: []string{at(x.CpPath)}, Dry: c.DryRun}
 	if c.File != "-" {
 		s.Apart = append(s.Apart, c.File)
@@ -108,7 +104,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 	} else if err != nil {
 		return nil, "", fmt.Errorf("read the experiment: %w", err)
 	}
-	x, err := grid.ParseExperiment(c.File, data, localFiles(dir))
+	x, err := grid.ParseExperiment(c.File, userfile.Text(data), localFiles(e, dir))
 	if err != nil {
 		return nil, "", api.Wrap(api.Usage, err)
 	}

@@ -1,12 +1,13 @@
 package matrix
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 
 	"jobserver/api"
+	"jobserver/cli"
 	"jobserver/grid"
+	"jobserver/userfile"
 )
 
 // sweepFlags make a grid that is more than a product of values.
@@ -57,19 +58,14 @@ func checkPath(path string) error {
 }
 
 // localFiles are the files that value lists may name, relative to a directory of the client's.
-func localFiles(dir string) grid.Files {
-	at := func(name string) string {
-		if filepath.IsAbs(name) {
-			return name
-		}
-		return filepath.Join(dir, name)
-	}
+func localFiles(e *cli.Env, dir string) grid.Files {
+	at := func(name string) string { return e.Path(dir, name) }
 	return grid.Files{
-		Read: func(name string) ([]byte, error) { return os.ReadFile(at(name)) },
+		Read: func(name string) ([]byte, error) { return userfile.Read(at(name)) },
 		Glob: func(pattern string) ([]string, error) {
 			names, err := filepath.Glob(at(pattern))
 			for i, name := range names {
-				if rel, rerr := filepath.Rel(dir, name); rerr == nil && !filepath.IsAbs(pattern) {
+				if rel, rerr := filepath.Rel(dir, name); rerr == nil && !filepath.IsAbs(pattern) && !strings.HasPrefix(pattern, "~") {
 					names[i] = rel
 				}
 			}

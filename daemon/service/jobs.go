@@ -15,6 +15,7 @@ import (
 	"jobserver/daemon/wire"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
+	"jobserver/userfile"
 )
 
 // AddJobs submits jobs.
@@ -55,11 +56,11 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	if spec.CpPath == "" {
 		return spec, nil
 	}
+	if home, err := os.UserHomeDir(); err == nil || !strings.HasPrefix(spec.CpPath, "~") {
+		spec.CpPath = userfile.Path(spec.Dir, home, spec.CpPath)
+	}
 	if !filepath.IsAbs(spec.CpPath) {
-		if !filepath.IsAbs(spec.Dir) {
-			return spec, api.Errorf(api.Invalid, "CP_PATH %q is relative, and the client didn't say to what", spec.CpPath)
-		}
-		spec.CpPath = filepath.Join(spec.Dir, spec.CpPath)
+		return spec, api.Errorf(api.Invalid, "CP_PATH %q is relative, and the client didn't say to what", j.CpPath)
 	}
 	return spec, writable(spec.CpPath)
 }

@@ -1,0 +1,49 @@
+package userfile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf16"
+)
+
+// Read reads a text that a user has written, with whatever editor: see Text.
+func Read(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	return Text(data), err
+}
+
+// Text is a text of a user's without what editors of other systems put into it: a byte order mark, and
+// the carriage returns before line ends. UTF-16, which has such a mark, becomes UTF-8.
+func Text(data []byte) []byte {
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")):
+		data = fromUTF16(data[2:], binary.LittleEndian)
+	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+		data = fromUTF16(data[2:], binary.BigEndian)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	return bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+}
+
+func fromUTF16(data []byte, order binary.ByteOrder) []byte {
+	units := make([]uint16, len(data)/2)
+	for i := range units {
+		units[i] = order.Uint16(data[2*i:])
+	}
+	return []byte(string(utf16.Decode(units)))
+}
+
+// Path is a path that a user has written, relative to dir: "~" and "~/…" are below home, as in a shell,
+// also where quotes or a file kept the shell from seeing them. "" stays "".
+func Path(dir, home, path string) string {
+	switch {
+	case path == "", filepath.IsAbs(path):
+		return path
+	case path == "~", strings.HasPrefix(path, "~/"):
+		return filepath.Join(home, path[1:])
+	}
+	return filepath.Join(dir, path)
+}
