@@ -29,6 +29,7 @@ type grammar struct {
 	Wait job.Wait `cmd:"" group:"Short forms:" help:"Wait for jobs (job wait)."`
 	Why  job.Why  `cmd:"" group:"Short forms:" help:"Explain why a job waits or failed (job why)."`
 	Show job.Show `cmd:"" group:"Short forms:" help:"Show everything about a job (job show)."`
+	Pull job.Pull `cmd:"" group:"Short forms:" help:"Fetch the results and logs of jobs (job pull)."`
 	Stat job.Stat `cmd:"" group:"Short forms:" help:"Print job data for scripts (job stat)."`
 
 	Serve       ServeCmd        `cmd:"" group:"The daemon:" help:"Run the daemon."`
@@ -56,6 +57,7 @@ type jobGroup struct {
 	Restart    job.Restart    `cmd:"" help:"Run jobs again as new ones, in the same cell of their matrix. Jobs that haven't ended are canceled first."`
 	Settimeout job.SetTimeout `cmd:"" help:"Change the time limit of jobs."`
 	Cpresults  job.CpResults  `cmd:"" help:"Copy the results and logs of jobs to another directory."`
+	Pull       job.Pull       `cmd:"" help:"Fetch the results and logs of jobs from the daemon's host, also with --host; resumes where it was interrupted."`
 	Recopy     job.Recopy     `cmd:"" help:"Retry copying results; nothing is run again."`
 	Lost       job.Lost       `cmd:"" help:"Give up jobs on a machine that is away."`
 	Wait       job.Wait       `cmd:"" help:"Wait until jobs have ended. For a single job, exit with its exit code."`

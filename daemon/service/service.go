@@ -61,6 +61,8 @@ func (s *service) methods() []api.Method {
 		api.Handle("Show", s.Show),
 		api.HandleBrief("Wait", s.Wait),
 		api.HandleTurn("JobLog", s.JobLog),
+		api.Handle("JobFiles", s.JobFiles),
+		api.HandleTurn("ReadFiles", s.ReadFiles),
 
 		api.Handle("AddMatrix", s.AddMatrix),
 		api.Handle("ListMatrices", s.ListMatrices),
