@@ -68,7 +68,7 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 	}
 	machine, err := e.dialHost(ctx)
 	if err != nil {
-		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).WithHint("%s", api.HintOf(err))
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).WithHint("%s", loginHint(err))
 	}
 	if path == "" {
 		path, err = remoteSocket(ctx, machine)
@@ -87,13 +87,33 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 		machine.Close()
 		return nil, err
 	}
-	return remoteDaemon{client, machine}, nil
+	return remoteDaemon{client, machine, e.Globals.Host}, nil
+}
+
+// loginHint is what helps somebody at this computer: the daemon, which could record a key, isn't reached yet.
+func loginHint(err error) string {
+	var hand interface{ ByHand() string }
+	if errors.As(err, &hand) {
+		return hand.ByHand()
+	}
+	return api.HintOf(err)
 }
 
 // remoteDaemon also owns the SSH connection below it.
 type remoteDaemon struct {
 	Daemon
 	machine ssh.Conn
+	host    string
+}
+
+// Call also says on which host a path is that an error names.
+func (r remoteDaemon) Call(ctx context.Context, method string, args, reply any) error {
+	err := r.Daemon.Call(ctx, method, args, reply)
+	var told *api.Error
+	if errors.As(err, &told) && strings.Contains(told.Message, "/") && !strings.Contains(told.Message, r.host) {
+		told.Message += " (on " + r.host + ")"
+	}
+	return err
 }
 
 // Close ends both.
@@ -181,6 +201,18 @@ func (e *Env) StateDir() (string, error) {
 			WithHint("name it with --socket PATH")
 	}
 	return filepath.Join(home, ".local", "state", "jobserver"), nil
+}
+
+// HostPath is a path that the daemon is to take, as it was given. Where the daemon is on another host, a relative one can't begin
+// in the directory where the user is: it begins in the home directory there, and that is said.
+func (e *Env) HostPath(path string) string {
+	if !e.Remote() || path == "" || filepath.IsAbs(path) || path == "~" || strings.HasPrefix(path, "~/") {
+		return path
+	}
+	path = "~/" + path
+	e.Note("the results will be in %s on %s: a relative path begins in the home directory there; `%s pull` fetches them",
+		path, e.Globals.Host, e.Name)
+	return path
 }
 
 // Remote tells whether the daemon is on another machine: its paths are of no use here.

@@ -102,6 +102,17 @@ func (e *HostKeyError) Hint() string {
 	return "if the machine was installed anew, compare the fingerprint, then record it: jobserver machine trust -m " + e.Addr
 }
 
+// ByHand is the next step of somebody who sits at this host, and has no daemon that could record the key.
+func (e *HostKeyError) ByHand() string {
+	switch {
+	case e.Revoked, e.Advice != "":
+		return e.Hint()
+	case e.Unknown:
+		return fmt.Sprintf("log in once by hand, compare the fingerprint, and have it recorded: ssh %s", words(e.Addr))
+	}
+	return fmt.Sprintf("if the host was installed anew, take its old key out (ssh-keygen -R NAME), then log in once by hand: ssh %s", words(e.Addr))
+}
+
 // An AlgorithmError says that a machine's sshd and this transport know no common algorithm.
 type AlgorithmError struct {
 	Addr   string
@@ -163,6 +174,14 @@ func (e *AuthError) Hint() string {
 		return fmt.Sprintf("%s has a passphrase: load it into the ssh-agent that the daemon sees (ssh-add %s)", e.Locked[0], e.Locked[0])
 	}
 	return fmt.Sprintf("ssh -o BatchMode=yes %s must work for the daemon's user; try ssh-copy-id, --identity FILE, or --transport openssh for other ways to log in", e.Addr)
+}
+
+// ByHand is the next step of somebody who sits at this host.
+func (e *AuthError) ByHand() string {
+	if len(e.Locked) > 0 {
+		return fmt.Sprintf("%s has a passphrase: load it into your ssh-agent (ssh-add %s)", e.Locked[0], e.Locked[0])
+	}
+	return fmt.Sprintf("ssh -o BatchMode=yes %s must work without asking anything: ssh-copy-id, or ssh-add for a key with a passphrase", words(e.Addr))
 }
 
 // A ResolveError says that the name of a machine has no address.

@@ -45,7 +45,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "-x %d: a job is submitted once or more", c.Times)
 	}
 	spec := api.JobSpec{
-		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: c.Times,
+		Class: c.Class, Cmd: c.Cmd, CpPath: e.HostPath(c.CpPath), Dir: dir, Repeat: c.Times,
 		MaxFailures: Retries(c.Retry, c.MaxFailures, 0), Timeout: c.Timeout.Duration,
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),

@@ -15,6 +15,7 @@ type Add struct {
 	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs the machine runs at once; 1 by default, or what it already has."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"Remove the machine after this long; it takes no jobs that would run longer."`
 	resourceFlag
+	noWait
 }
 
 // resourceFlag says what machines have.
@@ -35,11 +36,17 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
 		}
 	}
-	reply, err := cli.Call[api.ChangeMachinesReply](ctx, e, "AddMachines", &args)
+	d, err := e.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	reply, err := cli.Ask[api.ChangeMachinesReply](ctx, d, "AddMachines", &args)
 	if err != nil {
 		return err
 	}
 	e.Warn(reply.Notes)
+	defer c.tellAnswers(ctx, e, d, args.Addrs)
 	return printMachines(e, reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
 }
 

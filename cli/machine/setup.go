@@ -27,6 +27,7 @@ type Setup struct {
 	Until    lifetime    `name:"until" placeholder:"DURATION" help:"Remove the machines after this long; they take no jobs that would run longer."`
 	Retries  int         `name:"retries" default:"0" placeholder:"N" help:"Retry a command that failed, at most N times."`
 	resourceFlag
+	noWait
 	Reboot bool `name:"reboot" help:"The machine reboots after the commands; --verify waits until it is back."`
 }
 
@@ -54,6 +55,7 @@ func (c *Setup) Run(ctx context.Context, e *cli.Env) error {
 		}
 	}
 	e.Warn(reply.Notes)
+	defer c.tellAnswers(ctx, e, d, reply.Addrs)
 	if e.Told() {
 		return nil
 	}

@@ -66,7 +66,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	e.Warn(warnings)
 	m.Name, m.Metrics = c.Name, c.Metrics
 	m.Job = api.JobSpec{
-		Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Dir: dir, Repeat: m.Job.Repeat,
+		Class: c.Class, Cmd: c.Cmd, CpPath: e.HostPath(c.CpPath), Dir: dir, Repeat: m.Job.Repeat,
 		MaxFailures: job.Retries(false, c.MaxFailures, defaultRetries), Timeout: c.Timeout.Duration,
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
 		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),

@@ -111,6 +111,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 	if c.Class != "" {
 		x.Class = c.Class
 	}
+	x.CpPath = e.HostPath(x.CpPath)
 	x.Name = cmp.Or(c.Name, x.Name)
 	if x.Name == "" && c.File != "-" {
 		x.Name = strings.TrimSuffix(filepath.Base(c.File), filepath.Ext(c.File))
