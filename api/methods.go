@@ -225,7 +225,8 @@ type WhyReply struct {
 	Status  string   `json:"status"`
 	Summary string   `json:"summary"` // one sentence
 	Details []string `json:"details,omitempty"`
-	Hint    string   `json:"hint,omitempty"` // what to do next
+	Hint    string   `json:"hint,omitempty"`   // what to do next
+	Output  []string `json:"output,omitempty"` // what the failed attempt printed last, to stderr if it did
 }
 
 // WhyManyArgs asks what made many jobs fail.

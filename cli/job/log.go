@@ -24,6 +24,8 @@ type Log struct {
 	Less    bool `name:"less" short:"l" xor:"how" help:"Open the log in less."`
 	Tail    bool `name:"tail" short:"t" aliases:"follow" xor:"how" help:"Print the log and follow it until the job ends."`
 	Cat     bool `name:"cat" short:"c" xor:"how" help:"Print the log."`
+	Lines   int  `name:"lines" short:"n" placeholder:"N" help:"Print the last N lines of each log."`
+	Bare    bool `name:"no-headers" help:"Don't print a header before each of several logs."`
 	Raw     bool `name:"raw" short:"R" help:"With -l, show colours, as less -R does."`
 	Gzip    bool `name:"gzip" short:"z" help:"Read the compressed log. Without this flag, a compressed log is found too."`
 	Attempt *int `name:"attempt" placeholder:"N" help:"Read the log of the Nth attempt, counted from 1, instead of the last."`
@@ -37,6 +39,9 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	}
 	if len(words) == 0 && !c.Running {
 		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.Name)
+	}
+	if c.Lines < 0 {
+		return api.Errorf(api.Usage, "-n %d: a log has no such lines", c.Lines)
 	}
 	attempt := 0 // the last
 	if c.Attempt != nil {
@@ -63,8 +68,14 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	switch {
 	case c.Less:
 		return c.page(ctx, e, d, logs)
-	case c.Cat:
-		return catLogs(ctx, e, d, logs, e.Logs().Stdout)
+	case c.Cat || c.Lines > 0:
+		return c.print(ctx, e, d, logs)
+	case e.Structured():
+		rows := make([]logRow, len(logs))
+		for i, log := range logs {
+			rows[i] = logRow{logName: log.name(), Path: c.path(e, log.path)}
+		}
+		return cli.List(e, rows, pathColumns())
 	}
 	for _, log := range logs {
 		if _, err := fmt.Fprintln(e.Stdout, c.path(e, log.path)); err != nil {
@@ -202,17 +213,18 @@ func runPager(e *cli.Env, cmd *exec.Cmd, feed func(io.Writer) error) error {
 // catLogs writes what is in the logs: read here where the files are, else through the socket.
 func catLogs(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile, w io.Writer) error {
 	for _, log := range logs {
-		var err error
-		if e.Remote() {
-			err = fetchLog(ctx, d, log, w)
-		} else {
-			err = copyLog(log, w)
-		}
-		if err != nil {
+		if err := catLog(ctx, e, d, log, w); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func catLog(ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Writer) error {
+	if e.Remote() {
+		return fetchLog(ctx, d, log, w)
+	}
+	return copyLog(log, w)
 }
 
 // copyLog writes a log's file, compressed or not.

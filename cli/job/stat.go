@@ -289,6 +289,9 @@ func (c *Stat) questions(ctx context.Context, d cli.Daemon, words []string, colu
 // firstJob is the first id that the selector stands for. A number stands for itself where there is no such job any
 // more: a script may go on from the last job that it has seen, though it was forgotten.
 func firstJob(ctx context.Context, d cli.Daemon, selector string) (uint64, error) {
+	if selector == "0" { // from the beginning, as in the original, whose ids began there
+		return 1, nil
+	}
 	jobs, err := jobsFull(ctx, d, []string{selector})
 	if err == nil {
 		return jobs[0].JID, nil

@@ -132,7 +132,8 @@ func confirmMachines(ctx context.Context, e *cli.Env, d cli.Daemon, args api.Cha
 			jobs += len(m.Running)
 		}
 	}
-	if len(would.Machines) <= cli.ChangeLimit && jobs <= cli.ChangeLimit {
+	// At a terminal, ending even one job is asked about; a script that removes a machine means it.
+	if len(would.Machines) <= cli.ChangeLimit && jobs <= cli.ChangeLimit && (jobs == 0 || !canAsk) {
 		return nil
 	}
 	question := fmt.Sprintf("%s %s", machineVerb(args.Op), view.Counted(len(would.Machines), "machine"))

@@ -18,6 +18,9 @@ func WriteWhy(w io.Writer, e *cli.Env, why api.WhyReply) {
 	for _, detail := range why.Details {
 		fmt.Fprintf(w, "  %s\n", view.Clean(e.Called(detail)))
 	}
+	for _, line := range why.Output {
+		fmt.Fprintf(w, "  | %s\n", view.Clean(line))
+	}
 	if why.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", view.Clean(e.Called(why.Hint)))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/daemon/wire"
+	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/userfile"
@@ -226,9 +227,11 @@ func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string
 	}
 }
 
-// Why explains a job in plain words.
+// Why explains a job in plain words, and of one that failed it has what it printed last.
 func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
-	return s.read(func(st *sched.State) error {
+	var newest *statepb.RunRef // that failed
+	var hidden redact.Redactor
+	err := s.read(func(st *sched.State) error {
 		id, err := oneJob(st, args.Selector)
 		if err != nil {
 			return err
@@ -237,14 +240,36 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 		if err != nil {
 			return err
 		}
-		*reply = api.WhyReply{JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary, Details: why.Details, Hint: why.Hint}
-		if j := wire.Job(st, s.About.LogDir, st.Job(id), false); j.Status == api.StatusDone && j.Unwanted() {
+		*reply = api.WhyReply{
+			JID: id, Status: sched.StatusName(st.Status(id)), Summary: why.Summary,
+			Details: why.Details, Hint: why.Hint,
+		}
+		record := st.Job(id)
+		if found := findings(record); len(found) > 0 && found[len(found)-1].failed {
+			newest, hidden = found[len(found)-1].ref, redact.New(wire.Secrets(st)...)
+		}
+		j := wire.Job(st, s.About.LogDir, record, false)
+		if j.Status == api.StatusDone && j.Unwanted() {
 			reply.Summary += ", but the results that it named were not copied: no CP_PATH was given"
-			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; `jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
+			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; "+
+				"`jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
 		}
 		return nil
 	})
+	if err != nil || newest == nil {
+		return err
+	}
+	for _, stderr := range []bool{true, false} {
+		path := sched.LogPath(s.About.LogDir, newest, stderr)
+		if reply.Output = lastLines(path, whyLines, hidden); len(reply.Output) > 0 {
+			break
+		}
+	}
+	return nil
 }
+
+// whyLines is how much of its output is quoted when a job is explained.
+const whyLines = 5
 
 // Show gives everything about one job.
 func (s *service) Show(args *api.JIDArgs, reply *api.Job) error {

@@ -143,33 +143,52 @@ func (s *service) readLastLines(ctx context.Context, found []finding, hidden red
 	}
 }
 
-// lastLine is the last line of a file that isn't blank, cut to what fits a table and without secrets; "" when there is none.
+// lastLine is the last line of a file that isn't blank, cut to what fits a table and without secrets;
+// "" when there is none.
 func lastLine(path string, hidden redact.Redactor) string {
+	lines := lastLines(path, 1, hidden)
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[0]
+}
+
+// lastLines are the last lines of a file, at most n, as lastLine has one. Blank ones at the end don't
+// count.
+func lastLines(path string, n int, hidden redact.Redactor) []string {
 	file, err := os.Open(path)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer file.Close()
 	const tail = 4 << 10
 	if end, err := file.Seek(0, io.SeekEnd); err != nil || end == 0 {
-		return ""
+		return nil
 	} else if _, err := file.Seek(max(end-tail, 0), io.SeekStart); err != nil {
-		return ""
+		return nil
 	}
 	text, err := io.ReadAll(io.LimitReader(file, tail))
 	if err != nil {
-		return ""
+		return nil
 	}
 	all := string(text)
 	if len(text) == tail {
 		all = "…" + all // a secret may have been cut
 	}
-	all = strings.TrimSpace(hidden.Redact(all))
-	line := strings.TrimSpace(strings.ToValidUTF8(all[strings.LastIndexByte(all, '\n')+1:], "\uFFFD"))
-	if len(line) > 200 {
-		line = strings.ToValidUTF8(line[:200], "") + "…"
+	all = strings.TrimRight(hidden.Redact(all), " \t\r\n")
+	if all == "" {
+		return nil
 	}
-	return view.Clean(line)
+	lines := strings.Split(all, "\n")
+	lines = lines[max(len(lines)-n, 0):]
+	for i, line := range lines {
+		line = strings.TrimSpace(strings.ToValidUTF8(line, "\uFFFD"))
+		if len(line) > 200 {
+			line = strings.ToValidUTF8(line[:200], "") + "…"
+		}
+		lines[i] = view.Clean(line)
+	}
+	return lines
 }
 
 // variable parts of a line: numbers, addresses of memory, and names of temporary files mostly end in some.

@@ -1,0 +1,223 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"jobserver/api"
+	"jobserver/cli"
+	"jobserver/cli/show"
+	"jobserver/view"
+)
+
+// logName says which log something is of.
+type logName struct {
+	JID     uint64 `json:"jid"`
+	Attempt int    `json:"attempt"`
+	Step    int    `json:"step,omitempty"` // of a setup, from 0
+	Stream  string `json:"stream"`         // stdout or stderr
+}
+
+// logRow is a log, or a line of one, as `job log` prints it for programs.
+type logRow struct {
+	logName
+	Path string `json:"path,omitempty"` // on the daemon's host
+	Line string `json:"line,omitempty"` // with -c or -n
+}
+
+func (l logFile) name() logName {
+	n := logName{JID: l.jid, Attempt: l.attempt, Step: l.step, Stream: "stdout"}
+	if l.stderr {
+		n.Stream = "stderr"
+	}
+	return n
+}
+
+// String is what stands over a log: "job 17", "job 17 stderr", "job 3 step 2".
+func (n logName) String() string {
+	words := fmt.Sprintf("job %d", n.JID)
+	if n.Step > 0 {
+		words += fmt.Sprintf(" step %d", n.Step+1)
+	}
+	if n.Stream == "stderr" {
+		words += " stderr"
+	}
+	return words
+}
+
+func pathColumns() []view.Column[logRow] {
+	return append(nameColumns(), show.OnlyCSV("path", func(r logRow) string { return r.Path }))
+}
+
+func lineColumns() []view.Column[logRow] {
+	return append(nameColumns(), show.OnlyCSV("line", func(r logRow) string { return r.Line }))
+}
+
+func nameColumns() []view.Column[logRow] {
+	id := show.OnlyCSV("jid", func(r logRow) string { return fmt.Sprint(r.JID) })
+	id.IsID = true
+	return []view.Column[logRow]{
+		id,
+		show.OnlyCSV("attempt", func(r logRow) string { return fmt.Sprint(r.Attempt) }),
+		show.OnlyCSV("step", func(r logRow) string { return show.NumberText(r.Step) }),
+		show.OnlyCSV("stream", func(r logRow) string { return r.Stream }),
+	}
+}
+
+// print prints what is in the logs, each under a header where there are several, as tail(1) does; for
+// programs an object a line.
+func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile) error {
+	if e.Structured() {
+		return c.printLines(ctx, e, d, logs)
+	}
+	out := &endWriter{w: e.Logs().Stdout}
+	for i, log := range logs {
+		if len(logs) > 1 && !c.Bare {
+			before := ""
+			if i > 0 {
+				before = "\n"
+			}
+			if out.open { // the log before has no end of its last line
+				before = "\n\n"
+			}
+			if _, err := fmt.Fprintf(out, "%s==> %s <==\n", before, log.name()); err != nil {
+				return err
+			}
+		}
+		w, end := io.Writer(out), func() error { return nil }
+		if c.Lines > 0 {
+			last := &lastWriter{w: out, most: c.Lines}
+			w, end = last, last.flush
+		}
+		if err := catLog(ctx, e, d, log, w); err != nil {
+			return err
+		}
+		if err := end(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printLines prints the lines of the logs as rows.
+func (c *Log) printLines(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile) error {
+	options := view.Options{Format: e.Format(), Screen: e.Screen}
+	out, err := view.NewPrinter(e.Stdout, options, lineColumns())
+	if err != nil {
+		return api.Errorf(api.Usage, "%w", err)
+	}
+	for _, log := range logs {
+		rows := rowWriter{print: out.Print, name: log.name()}
+		w, end := io.Writer(&rows), rows.flush
+		if c.Lines > 0 {
+			last := &lastWriter{w: &rows, most: c.Lines}
+			w, end = last, func() error {
+				if err := last.flush(); err != nil {
+					return err
+				}
+				return rows.flush()
+			}
+		}
+		if err := catLog(ctx, e, d, log, w); err != nil {
+			return err
+		}
+		if err := end(); err != nil {
+			return err
+		}
+	}
+	return out.Close()
+}
+
+// endWriter notes whether what it has passed on ends in the middle of a line.
+type endWriter struct {
+	w    io.Writer
+	open bool
+}
+
+// Write passes it on.
+func (e *endWriter) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		e.open = p[len(p)-1] != '\n'
+	}
+	return e.w.Write(p)
+}
+
+// lastWriter passes on the last lines of what is written to it. It keeps no more than those.
+type lastWriter struct {
+	w     io.Writer
+	most  int
+	lines [][]byte // whole ones, with their ends, oldest first
+	rest  []byte   // of a line whose end has not come
+}
+
+// maxLastLine is how much of a line without an end is kept, in bytes.
+const maxLastLine = 64 << 20
+
+// Write keeps what may be among the last.
+func (l *lastWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			break
+		}
+		l.lines = append(l.lines, append(l.rest, p[:i+1]...))
+		l.rest, p = nil, p[i+1:]
+		if len(l.lines) > l.most {
+			l.lines = l.lines[1:]
+		}
+	}
+	if l.rest = append(l.rest, p...); len(l.rest) > maxLastLine {
+		l.rest = bytes.Clone(l.rest[len(l.rest)-maxLastLine/2:])
+	}
+	return n, nil
+}
+
+func (l *lastWriter) flush() error {
+	if len(l.rest) > 0 {
+		l.lines = append(l.lines, l.rest)
+	}
+	_, err := l.w.Write(bytes.Join(l.lines[max(len(l.lines)-l.most, 0):], nil))
+	return err
+}
+
+// rowWriter makes rows of lines.
+type rowWriter struct {
+	print func(...logRow) error
+	name  logName
+	rest  []byte
+}
+
+// Write prints the lines that are whole.
+func (r *rowWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			r.rest = append(r.rest, p...)
+			return n, nil
+		}
+		line := append(r.rest, p[:i]...)
+		r.rest, p = nil, p[i+1:]
+		if err := r.row(line); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (r *rowWriter) row(line []byte) error {
+	text := strings.ToValidUTF8(strings.TrimSuffix(string(line), "\r"), "\uFFFD")
+	return r.print(logRow{logName: r.name, Line: text})
+}
+
+func (r *rowWriter) flush() error {
+	if len(r.rest) == 0 {
+		return nil
+	}
+	rest := r.rest
+	r.rest = nil
+	return r.row(rest)
+}
