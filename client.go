@@ -56,6 +56,9 @@ type jobGroup struct {
 	Clone      job.Clone      `cmd:"" help:"Submit copies of jobs as new ones."`
 	Restart    job.Restart    `cmd:"" help:"Run jobs again as new ones, in the same cell of their matrix. Jobs that haven't ended are canceled first."`
 	Settimeout job.SetTimeout `cmd:"" help:"Change the time limit of jobs."`
+	Set        job.Set        `cmd:"" help:"Change settings of waiting and held jobs; of running ones, priority, time limit and retries."`
+	Mv         job.Mv         `cmd:"" help:"Move waiting jobs to another class."`
+	Next       job.Next       `cmd:"" help:"Put jobs before all others that wait in their class."`
 	Cpresults  job.CpResults  `cmd:"" help:"Copy the results and logs of jobs to another directory."`
 	Pull       job.Pull       `cmd:"" help:"Fetch the results and logs of jobs from the daemon's host, also with --host; resumes where it was interrupted."`
 	Recopy     job.Recopy     `cmd:"" help:"Retry copying results; nothing is run again."`
@@ -78,6 +81,7 @@ type matrixGroup struct {
 	Unhold matrix.Unhold `cmd:"" aliases:"resume" help:"Release a matrix that is held."`
 	Why    matrix.Why    `cmd:"" help:"Group the failures of a matrix, and show which machine or value stands out."`
 	Rerun  matrix.Rerun  `cmd:"" help:"Rerun the cells that have ended, or with --failed only those that failed or were lost."`
+	Set    matrix.Set    `cmd:"" help:"Change priority, time limit, retries, needs or --at-most of a matrix."`
 	Table  matrix.Table  `cmd:"" help:"Tabulate the numbers of a matrix: means, intervals and more over repeats."`
 	Plot   matrix.Plot   `cmd:"" help:"Plot the numbers of a matrix, with error bars."`
 }

@@ -68,12 +68,34 @@ type JobSpec struct {
 	Priority    int
 	Env         map[string]string
 	Flat        bool
-	MaxLog      int64  // bytes a stream; 0: the daemon's own limit
-	Code        *Code  // nil: none
-	Slots       int    // of its machine; 0 is 1
-	Exclusive   bool   // all slots of its machine
-	Needs       string // of resources: gpu=2,mem=32G
-	After       After  // what it waits for
+	MaxLog      int64     // bytes a stream; 0: the daemon's own limit
+	Code        *Code     // nil: none
+	Slots       int       // of its machine; 0 is 1
+	Exclusive   bool      // all slots of its machine
+	Needs       string    // of resources: gpu=2,mem=32G
+	After       After     // what it waits for
+	StartAfter  time.Time // it isn't dispatched before; zero: at once
+	RetryOn     []string  // which failures are tried again: exit=75, signal=9, oom, timeout, lost; none: all
+	NoRetryOn   []string  // which aren't
+	AtMost      int       // so many jobs of its tag, or its matrix, hold slots at a time; 0: as it is
+}
+
+// Set is what is to change of jobs, or of a matrix. What is nil stays.
+type Set struct {
+	Class       *string
+	Cmd         *string
+	CpPath      *string // absolute
+	Priority    *int
+	Timeout     *time.Duration
+	MaxFailures *int
+	StartAfter  *time.Time // zero: at once
+	Slots       *int
+	Exclusive   *bool
+	Needs       *string
+	After       *After // of nothing: it waits for nothing any more
+	Env         map[string]string
+	AtMost      *int // of a matrix; 0: no limit
+	Next        bool // before all others that wait in its class
 }
 
 // After is what a job waits for, as selectors that are read when it is submitted.
@@ -108,6 +130,9 @@ type MatrixSpec struct {
 	Setup []string // commands that a machine which joins the class later runs first
 	// Metrics is the file among each job's results that tables and plots take its numbers from; "": none.
 	Metrics string
+	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what hasn't begun; 0: none do.
+	MaxFails   int
+	CancelRest bool
 }
 
 // AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With
@@ -173,6 +198,7 @@ const (
 	OpClone      = "clone"       // submit again as new jobs, Repeat times
 	OpRestart    = "restart"     // a new job in the same matrix cell
 	OpSetTimeout = "set-timeout" // Timeout; 0 takes it away
+	OpSet        = "set"         // Set; all jobs or none
 	OpTag        = "tag"         // Tag: an id or a name
 	OpUntag      = "untag"
 	OpRecopy     = "recopy" // copy results again; nothing runs again
@@ -192,6 +218,7 @@ type BulkArgs struct {
 	Retry     bool
 	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for these.
 	Dependents bool
+	Set        Set
 }
 
 // BulkReply says what the selectors matched and what became of each.
@@ -451,6 +478,7 @@ const (
 	MatrixUnhold = "unhold"
 	MatrixRerun  = "rerun"
 	MatrixForget = "rm"
+	MatrixSet    = "set" // Set
 )
 
 // ChangeMatrixArgs does Op to a whole matrix. Rerun restarts its cells: those that failed or
@@ -464,6 +492,7 @@ type ChangeMatrixArgs struct {
 	Lost   bool
 	Where  string
 	DryRun bool
+	Set    Set
 }
 
 // ChangeMatrixReply says what was done.

@@ -77,6 +77,9 @@ type Job struct {
 	After       []string   `json:"after,omitempty"`      // what it waits for: "after 17", "after-any %93"
 	Blocked     bool       `json:"blocked,omitempty"`    // what it waits for can't come at present
 	Unneeded    bool       `json:"unneeded,omitempty"`   // canceled, as what it was to run after went well
+	StartAfter  *time.Time `json:"start_after,omitempty"`
+	RetryOn     []string   `json:"retry_on,omitempty"`    // which failures are tried again
+	NoRetryOn   []string   `json:"no_retry_on,omitempty"` // which aren't
 }
 
 // Needs is what a job has to have while it runs.
@@ -249,8 +252,10 @@ type Matrix struct {
 	FirstJID    uint64     `json:"first_jid"`
 	Counts      Counts     `json:"counts"`
 	Held        bool       `json:"held,omitempty"`
-	HeldWhy     string     `json:"held_why,omitempty"` // "" when the user holds it
-	TrialAt     *time.Time `json:"trial_at,omitempty"` // when it is tried with one cell, as the daemon holds it
+	HeldWhy     string     `json:"held_why,omitempty"`  // "" when the user holds it
+	AtMost      int        `json:"at_most,omitempty"`   // so many of its jobs hold slots at a time
+	MaxFails    int        `json:"max_fails,omitempty"` // so many failures hold it
+	TrialAt     *time.Time `json:"trial_at,omitempty"`  // when it is tried with one cell, as the daemon holds it
 	Tag         uint64     `json:"tag,omitempty"`
 	SubmittedAt time.Time  `json:"submitted_at"`
 	Jobs        []Job      `json:"jobs,omitempty"`    // when one matrix is asked for

@@ -38,6 +38,10 @@ type Experiment struct {
 	// What it waits for, as selectors of jobs; AfterCell is a matrix.
 	After, AfterAny, AfterFailed []string
 	AfterCell, IfUnmet           string
+
+	StartAfter, Then   string
+	RetryOn, NoRetryOn []string
+	AtMost, MaxFails   int
 }
 
 // Setting is a value that somebody else reads, and where it stands.
@@ -148,8 +152,8 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 
 // settings are the names that a file may have.
 var settings = []string{
-	"after", "after_any", "after_cell", "after_failed", "class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_log", "metrics", "name", "needs", "notify", "order", "priority",
-	"repeats", "retries", "seed", "setup", "slots", "tag", "timeout", "variables", "where", "zip",
+	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_fails", "max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
+	"repeats", "retries", "retry_on", "seed", "setup", "slots", "start_after", "tag", "then", "timeout", "variables", "where", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {
@@ -190,6 +194,24 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.text(n, &x.AfterCell)
 	case "if_unmet":
 		return r.text(n, &x.IfUnmet)
+	case "start_after":
+		return r.text(n, &x.StartAfter)
+	case "retry_on":
+		return r.texts(n, &x.RetryOn)
+	case "no_retry_on":
+		return r.texts(n, &x.NoRetryOn)
+	case "at_most":
+		return r.atLeast(n, &x.AtMost, 1)
+	case "max_fails":
+		return r.atLeast(n, &x.MaxFails, 1)
+	case "then":
+		if err := r.text(n, &x.Then); err != nil {
+			return err
+		}
+		if x.Then != "hold" && x.Then != "cancel" {
+			return x.At(n.Line, "then is hold or cancel, not %q", x.Then)
+		}
+		return nil
 	case "exclusive":
 		return r.decode(n, &x.Exclusive, "true or false")
 	case "needs":

@@ -104,6 +104,12 @@ func (s *State) Apply(c *Change) error {
 		return s.applyTag(c.TagMade.Tag)
 	case c.JobSkipped != nil:
 		return s.applySkipped(c.JobSkipped, c.At)
+	case c.JobSet != nil:
+		return s.applyJobSet(c.JobSet)
+	case c.MatrixSet != nil:
+		return s.applyMatrixSet(c.MatrixSet)
+	case c.TagLimited != nil:
+		return s.applyTagLimited(c.TagLimited)
 	case c.JobFreed != nil:
 		return s.applyFreed(c.JobFreed.Job)
 	case c.ResourceSet != nil:
@@ -299,6 +305,10 @@ func (s *State) applyTagged(id, tagID uint64) error {
 	}
 	return s.change(id, func(j *job) error {
 		mark := s.index.mark[id]
+		if holdsSlots(j.Job) {
+			s.countHolder(j.Job, -1)
+			defer func() { s.countHolder(j.Job, 1) }()
+		}
 		if t := s.tags[j.Tag]; t != nil {
 			t.put(id, false)
 			t.counts.add(mark, -1)
@@ -321,8 +331,11 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld, at int64) error {
 		s.works.double(matrixWork(m.Id))
 	}
 	m.Held, m.HeldWhy = c.Held, ""
+	m.FailedOut = c.FailedOut
 	if c.Held {
 		m.HeldWhy = c.Why
+	} else {
+		m.FailsFrom = int32(m.counts.By[Failed] + m.counts.By[Lost])
 	}
 	s.holdFaulty(m, at)
 	from, to := Waiting, Held

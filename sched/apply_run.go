@@ -153,7 +153,7 @@ func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 		j.Failures++
 	}
 	j.Error = Reason(a)
-	if j.Canceling || j.MaxFailures >= 0 && j.Failures > j.MaxFailures {
+	if j.Canceling || j.MaxFailures >= 0 && j.Failures > j.MaxFailures || !triesAgain(j.Job, a) {
 		j.Status, j.EndedAt, j.Canceling = Failed, at, false
 		return
 	}
@@ -278,7 +278,7 @@ func (s *State) lose(j *job, reason string, retry, died bool, at int64) error {
 	delete(s.steps, j.Id)
 	j.Error = reason
 	switch {
-	case j.Canceling || retry && j.Setup == nil:
+	case j.Canceling || losesAgain(j.Job, retry) && j.Setup == nil:
 		s.again(j, at)
 	default:
 		s.vacate(j.Job)

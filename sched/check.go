@@ -226,14 +226,15 @@ func (s *State) checkQueues() error {
 			if c.shapes[sh.key] != sh || i > 0 && !c.line[i-1].first().before(sh.first()) {
 				bad("a shape of class %q is out of line at %d", name, i)
 			}
-			n, err := checkQueue(c, sh)
+			n, err := s.checkQueue(c, sh)
 			errs, queued = append(errs, err), queued+n
 		}
 	}
 	queued += len(s.delayed) + len(s.lingering)
 	for _, m := range s.order {
 		mayRun := false
-		for c := uint32(0); c < m.Cells && !mayRun && (m.gate == nil || m.gate.door == doorOpen); c++ {
+		for c := uint32(0); c < m.Cells && !mayRun && (m.gate == nil || m.gate.door == doorOpen) &&
+			s.isDue(m.Template, m.Id, &m.released, &m.timed); c++ {
 			mayRun = !m.isTouched(c) && m.relation.isReady(c)
 		}
 		if (m.item != nil) != (!m.Held && mayRun) {
@@ -261,14 +262,14 @@ func (s *State) checkQueues() error {
 }
 
 // checkQueue checks the queue of a shape, and counts its jobs that have a record.
-func checkQueue(c *class, sh *shape) (queued int, err error) {
+func (s *State) checkQueue(c *class, sh *shape) (queued int, err error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for i, it := range sh.queue {
 		if it.pos != i || i > 0 && sh.queue.Less(i, (i-1)/2) {
 			bad("a queue of class %q is no heap at %d", c.name, i)
 		}
-		if it.shape != sh || keyOf(it.record()) != sh.key {
+		if it.shape != sh || s.keyOfItem(it) != sh.key {
 			bad("%d is queued in class %q among those of another shape", it.id, c.name)
 		}
 		if it.job != nil {
@@ -311,6 +312,23 @@ func (s *State) checkHistory() error {
 // no item is given out twice.
 func (s *State) checkHeld() error {
 	held := ledger{}
+	matrices, tags := map[uint64]int{}, map[uint64]int{}
+	for _, j := range s.live {
+		if holdsSlots(j.Job) {
+			matrices[j.Matrix]++
+			tags[j.Tag]++
+		}
+	}
+	for _, m := range s.order {
+		if m.holding != matrices[m.Id] {
+			return fmt.Errorf("%d jobs of matrix %d hold slots, a scan gives %d", m.holding, m.Id, matrices[m.Id])
+		}
+	}
+	for id, t := range s.tags {
+		if t.holding != tags[id] {
+			return fmt.Errorf("%d jobs of tag %d hold slots, a scan gives %d", t.holding, id, tags[id])
+		}
+	}
 	for _, j := range s.live {
 		if j.Status == Running || j.Status == Copying && !j.CopyWaiting {
 			if a := last(j.Job); j.Setup == nil && s.machines[a.Machine] != nil {

@@ -27,6 +27,9 @@ func (s *State) checkIdle() error {
 				continue
 			}
 			for _, sh := range c.line {
+				if s.atLimit(sh) || s.poolKept(sh, now) != nil {
+					continue // it waits for others of its matrix or tag; or something of the pool is kept
+				}
 				for _, it := range sh.queue {
 					if j := it.record(); s.mayHave(j, m, now) {
 						errs = append(errs, fmt.Errorf("%s has room, and job %d of its class waits", m.Addr, it.id))

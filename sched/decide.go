@@ -25,6 +25,12 @@ func (s *State) Decide(now time.Time) []*Change {
 	if c := s.skips(); len(c) > 0 {
 		return c
 	}
+	for _, id := range sortedIDs(s.overdone) {
+		if m := s.matrices[id]; m != nil && m.failedOut() {
+			return s.failOut(m)
+		}
+		delete(s.overdone, id)
+	}
 	for _, id := range sortedIDs(s.empty) {
 		if m := s.matrices[id]; len(m.watchers)+len(m.followers) > 0 {
 			continue // how its cells were is still asked for
@@ -67,6 +73,9 @@ func (s *State) Wake(looked time.Time) time.Time {
 		earlier(s.matrices[id].TrialAt)
 	}
 	earlier(s.nextEnd)
+	if len(s.timers) > 0 {
+		earlier(s.timers[0].at)
+	}
 	earlier(s.debts.due)
 	for _, c := range s.classes {
 		if c.reserved != nil {
@@ -101,6 +110,7 @@ func (s *State) ripen(now time.Time) {
 	}
 	back := now.UnixNano() < s.looked
 	s.looked = now.UnixNano()
+	s.ring()
 	if s.nextEnd != 0 && s.nextEnd <= s.looked || back {
 		s.nextEnd = 0
 		for _, m := range s.machines {
@@ -170,6 +180,10 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	}
 	var stuck []*shape
 	for _, sh := range c.line {
+		if s.atLimit(sh) {
+			sh.tried = unknown
+			continue
+		}
 		m := s.best(sh, watched, nil, now)
 		if m != nil && len(stuck) > 0 {
 			m = s.best(sh, watched, s.reserve(c, stuck, now), now)

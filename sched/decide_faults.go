@@ -121,7 +121,7 @@ func (s *State) faulty(matrix uint64) bool {
 	return m != nil && m.faulty()
 }
 
-func (m *matrix) faulty() bool { return m.Held && m.HeldWhy != "" }
+func (m *matrix) faulty() bool { return m.Held && m.HeldWhy != "" && !m.FailedOut }
 
 // blamed counts the jobs that failed on the machine in a row, and not elsewhere.
 func (m *machine) blamed() int {

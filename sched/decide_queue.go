@@ -32,10 +32,18 @@ type shapeKey struct {
 	needs   string
 	timeout int64
 	own     uint64 // a retry passes over machines as no other job does: it is a shape of its own
+	// The matrix and the tag of which only so many jobs may hold slots at a time; 0: there is no such limit.
+	matrix, tag uint64
 }
 
-func keyOf(j *statepb.Job) shapeKey {
+func (s *State) keyOf(j *statepb.Job, m *matrix) shapeKey {
 	k := shapeKey{timeout: j.Timeout}
+	if m != nil && m.AtMost > 0 {
+		k.matrix = m.Id
+	}
+	if t := s.tags[j.Tag]; t != nil && t.AtMost > 0 {
+		k.tag = t.Id
+	}
 	if j.Avoid != "" {
 		k.own = j.Id
 	}
@@ -80,12 +88,15 @@ func (s *State) inLine(sh *shape, change func()) {
 // push puts an item into the queue of its shape.
 func (s *State) push(className string, it *item) {
 	c, j := s.class(className), it.record()
-	key := keyOf(j)
+	key := s.keyOfItem(it)
 	sh := c.shapes[key]
 	if sh == nil {
 		sh = &shape{key: key, class: c, needs: j.Needs, tried: unknown}
 		c.shapes[key] = sh
 		s.pool(sh)
+		if key.matrix != 0 || key.tag != 0 {
+			s.limited[sh] = true
+		}
 	}
 	it.shape = sh
 	if it.job != nil {
@@ -120,6 +131,7 @@ func (s *State) move(it *item, id uint64) {
 // unshape forgets a shape of which nothing waits.
 func (s *State) unshape(sh *shape) {
 	delete(s.pooled, sh)
+	delete(s.limited, sh)
 	if r := sh.class.reserved; r != nil && r.shape == sh {
 		s.unreserve(sh.class)
 	}
@@ -198,9 +210,17 @@ func (it *item) record() *statepb.Job {
 	return it.matrix.Template
 }
 
+// keyOfItem is the key of the shape that an item belongs to.
+func (s *State) keyOfItem(it *item) shapeKey {
+	if it.matrix != nil {
+		return s.keyOf(it.matrix.Template, it.matrix)
+	}
+	return s.keyOf(it.job.Job, s.matrices[it.job.Matrix])
+}
+
 // stands says that a queued job is where it belongs as it is now.
-func (it *item) stands(j *statepb.Job) bool {
-	return it.priority == j.Priority && it.shape.class.name == j.Class && it.shape.key == keyOf(j)
+func (s *State) stands(it *item, j *statepb.Job) bool {
+	return it.priority == j.Priority && it.shape.class.name == j.Class && it.shape.key == s.keyOfItem(it)
 }
 
 // before is the order of a queue: higher priority, then lower id, first.
@@ -270,7 +290,7 @@ func (s *State) enqueue(j *job) {
 	if !lingers {
 		delete(s.lingering, j.Id)
 	}
-	if j.item != nil && (!waits || delayed || lingers || !j.item.stands(j.Job)) {
+	if j.item != nil && (!waits || delayed || lingers || !s.stands(j.item, j.Job)) {
 		s.pull(j.item)
 		j.item = nil
 	}
@@ -299,7 +319,8 @@ func (s *State) enqueue(j *job) {
 // queueMatrix keeps the matrix's one entry at its lowest untouched cell, and out while it is held.
 func (s *State) queueMatrix(m *matrix) {
 	next := m.nextUntouched()
-	if m.Held || next == m.Cells || m.gate != nil && m.gate.door != doorOpen {
+	if m.Held || next == m.Cells || m.gate != nil && m.gate.door != doorOpen ||
+		!s.isDue(m.Template, m.Id, &m.released, &m.timed) {
 		s.dequeueMatrix(m)
 		return
 	}

@@ -98,7 +98,7 @@ func (s *State) tryMatrix(m *matrix, c *class, roomy func() []*machine, now time
 
 // takes says that a job could be sent to a machine now, which has a slot and may have work.
 func (s *State) takes(m *machine, j *statepb.Job, now time.Time) bool {
-	return s.hasRoom(j.Needs, m) && fits(j, m, now)
+	return s.hasRoom(j.Needs, m) && fits(j, m, now) && s.whyLimit(j) == ""
 }
 
 // bestOf is the best of some machines with room that may have a job and aren't to be passed over, one that isn't suspect if there

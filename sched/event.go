@@ -161,6 +161,16 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e = s.aboutJob(e, c.JobSkipped.Job, "job %d was canceled: %s", c.JobSkipped.Job, c.JobSkipped.Why)
 		e.Notify = e.Notify && !c.JobSkipped.Unneeded
 		return e, true
+	case c.JobSet != nil:
+		e.Kind = EventJobSet
+		return s.aboutJob(e, c.JobSet.Job, "the settings of job %d were changed", c.JobSet.Job), true
+	case c.MatrixSet != nil:
+		e.Kind, e.Matrix = EventMatrixSet, c.MatrixSet.Matrix
+		e.Text = fmt.Sprintf("the settings of matrix %d were changed", e.Matrix)
+	case c.TagLimited != nil:
+		name, _, _ := s.Tag(c.TagLimited.Tag)
+		e.Kind, e.Tag = EventTagLimited, c.TagLimited.Tag
+		e.Text = fmt.Sprintf("at most %d jobs of tag %s hold slots at a time", c.TagLimited.AtMost, name)
 	case c.JobFreed != nil:
 		e.Kind = EventJobFreed
 		return s.aboutJob(e, c.JobFreed.Job, "job %d waits for no other jobs any more", c.JobFreed.Job), true

@@ -12,6 +12,7 @@ const (
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied
 	EventJobCopyWaits  = "job.copy-waits"  // they are copied when the disk has room or the machine is back
 	EventJobBlocked    = "job.blocked"     // it can't start unless another job is run again
+	EventJobSet        = "job.set"         // its settings were changed
 	EventJobFreed      = "job.freed"       // it waits for no other jobs any more
 	EventJobDone       = "job.done"        // it exited 0
 	EventJobFailed     = "job.failed"      // it ended otherwise, and no retry is left
@@ -28,6 +29,7 @@ const (
 	EventMatrixHeld      = "matrix.held"
 	EventMatrixUnheld    = "matrix.unheld"
 	EventMatrixForgotten = "matrix.forgotten"
+	EventMatrixSet       = "matrix.set" // its settings were changed
 
 	EventMachineAdded     = "machine.added"
 	EventMachineSeen      = "machine.seen"    // it was reached, and says what it is
@@ -46,5 +48,6 @@ const (
 	EventVariableSet   = "variable.set"
 	EventVariableUnset = "variable.unset"
 
-	EventTagMade = "tag.made"
+	EventTagMade    = "tag.made"
+	EventTagLimited = "tag.limited" // so many of its jobs hold slots at a time
 )

@@ -173,7 +173,7 @@ func (s *State) isBlocked(id uint64) bool {
 
 // mayStart says that nothing that a job waits for keeps it from being dispatched.
 func (s *State) mayStart(j *job) bool {
-	if j.gate != nil && j.gate.door != doorOpen {
+	if j.gate != nil && j.gate.door != doorOpen || !s.isDue(j.Job, j.Id, &j.released, &j.timed) {
 		return false
 	}
 	if j.After.GetCells() == 0 {
@@ -577,7 +577,7 @@ func (s *State) skips() (changes []*Change) {
 // applySkipped ends a job that waits without running it.
 func (s *State) applySkipped(c *statepb.JobSkipped, at int64) error {
 	return s.change(c.Job, func(j *job) error {
-		if j.Status == Waiting {
+		if j.Status == Waiting || j.Status == Held {
 			j.Status, j.EndedAt, j.NotBefore = Canceled, at, 0
 			j.Error, j.Unneeded = c.Why, c.Unneeded
 		}

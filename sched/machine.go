@@ -140,6 +140,7 @@ func (s *State) occupy(m *machine, j *statepb.Job) {
 		m.slots[slot] = j.Id
 	}
 	s.book(m.Addr, a.Given, 1)
+	s.countHolder(j, 1)
 }
 
 // vacate frees what the job had.
@@ -158,8 +159,9 @@ func (s *State) vacate(j *statepb.Job) {
 			m.slots[i], had = 0, true
 		}
 	}
-	if had {
+	if had && j.Setup == nil {
 		s.book(m.Addr, a.Given, -1)
+		s.countHolder(j, -1)
 	}
 	if len(m.slots) > int(m.Slots) {
 		m.resize()

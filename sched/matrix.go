@@ -22,6 +22,9 @@ type matrix struct {
 	again     map[uint32][]uint64 // cells that were run again: by which jobs, ascending
 	homes     []*home             // its ids, in the order of its cells
 
+	holding   int       // jobs of it that hold slots
+	released  bool      // the time has come from which it may start
+	timed     int64     // that time, if there is a timer for it
 	gate      *gate     // what all of it waits for, or nil
 	relation  *relation // what its cells wait for, or nil
 	watchers  []*term   // that wait for it as a whole
@@ -153,7 +156,8 @@ func (m *matrix) mayRun(c uint32) bool { return !m.isTouched(c) && m.relation.is
 
 // mayRunAny says that some cell may, and that the matrix itself waits for nothing.
 func (m *matrix) mayRunAny() bool {
-	return (m.gate == nil || m.gate.door == doorOpen) && m.nextUntouched() < m.Cells
+	return (m.gate == nil || m.gate.door == doorOpen) && (m.Template.StartAfter == 0 || m.released) &&
+		(m.AtMost == 0 || m.holding < int(m.AtMost)) && m.nextUntouched() < m.Cells
 }
 
 // none says that none of the eight cells of a byte of the bitmaps is untouched and ready.

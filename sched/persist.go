@@ -303,6 +303,11 @@ func (r *Restorer) loaded() error {
 	}
 	r.jobs = nil
 	s.settleGates()
+	for _, m := range s.order {
+		if m.MaxFails > 0 {
+			s.overdone[m.Id] = true
+		}
+	}
 	return nil
 }
 

@@ -327,7 +327,7 @@ func (s *State) retemplate(m *matrix, template *statepb.Job) {
 	template.After = m.Template.After // what it waits for stays as it was submitted
 	m.keepSettings(template)
 	m.Template = template
-	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != keyOf(template)) {
+	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != s.keyOf(template, m)) {
 		s.dequeueMatrix(m)
 		s.queueMatrix(m)
 	}

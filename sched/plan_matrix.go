@@ -13,8 +13,11 @@ import (
 type MatrixSpec struct {
 	Job  JobSpec // Repeat: how often each cell runs
 	Name string
-	Axes []*statepb.Axis
-	Seed uint64 // from which {SEED} follows in each repeat
+	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what hasn't begun; 0: none do.
+	MaxFails   int
+	CancelRest bool
+	Axes       []*statepb.Axis
+	Seed       uint64 // from which {SEED} follows in each repeat
 	// Metrics is the file among each job's results that has its numbers, when none is asked for; "" is none.
 	Metrics string
 	// Setup are commands that a machine which joins the class has to run first. Those that are in
@@ -79,6 +82,10 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	for _, step := range spec.Setup {
 		m.Setup = append(m.Setup, []byte(step))
 	}
+	if spec.Job.AtMost < 0 || spec.Job.AtMost > MaxCells || spec.MaxFails < 0 || spec.MaxFails > MaxCells {
+		return nil, nil, errorf(Invalid, "--at-most and --max-fails are between 1 and %d", MaxCells)
+	}
+	m.AtMost, m.MaxFails, m.CancelRest = int32(spec.Job.AtMost), int32(spec.MaxFails), spec.CancelRest
 	cells := product(spec.Axes, int(m.Repeats))
 	if spec.Cells != nil {
 		if err := checkCells(spec.Cells, spec.Axes, uint32(m.Repeats)); err != nil {

@@ -39,6 +39,10 @@ type JobSpec struct {
 	Exclusive   bool          // all slots of its machine
 	Needs       string        // resources, as ParseNeeds reads them
 	After       AfterSpec     // what it waits for
+	StartAfter  time.Time     // it isn't dispatched before; zero: at once
+	RetryOn     []string      // which failures are tried again, as exit=75; none: all
+	NoRetryOn   []string      // which aren't
+	AtMost      int           // of its tag, or of its matrix, so many hold slots at a time; 0: as it is
 }
 
 // Plan is what a request comes to.
@@ -99,6 +103,9 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 			return Plan{}, err
 		}
 		rec.Tag = tags[spec.Tag]
+		if err := p.limitTag(spec.AtMost, rec.Tag); err != nil {
+			return Plan{}, err
+		}
 		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes { // known before so many are made
 			return Plan{}, tooMuch(size).hint("split it: submit fewer jobs at a time, put a long command into a script, or submit a matrix")
 		}
@@ -118,7 +125,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
 		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
 		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf, Code: j.Code,
-		Needs: j.Needs, After: j.After,
+		Needs: j.Needs, After: j.After, StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn,
 	}
 }
 
@@ -172,6 +179,17 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	var err error
 	if j.Needs, err = needsOf(spec.Slots, spec.Exclusive, spec.Needs); err != nil {
 		return nil, err
+	}
+	j.StartAfter = nanos(spec.StartAfter)
+	if j.RetryOn, err = parseFailures(spec.RetryOn); err != nil {
+		return nil, err
+	}
+	if j.NoRetryOn, err = parseFailures(spec.NoRetryOn); err != nil {
+		return nil, err
+	}
+	if len(j.RetryOn)+len(j.NoRetryOn) > 0 && j.MaxFailures == 0 {
+		return nil, errorf(Invalid, "the job is never tried again, so it makes no difference after which failures").
+			hint("give it --max-failures N or --retry too")
 	}
 	if err := p.s.canEver(j.Class, j.Needs); err != nil {
 		return nil, err

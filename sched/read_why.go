@@ -79,6 +79,18 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	if r, ok := s.whyAfter(j); ok {
 		return r
 	}
+	if j.StartAfter > now.UnixNano() {
+		r.Summary = fmt.Sprintf("it isn't to start before %s", Time(j.StartAfter).Format(time.DateTime))
+		r.Hint = fmt.Sprintf("`jobserver job set %d --start-after now` lets it start", j.Id)
+		return r
+	}
+	if why := s.whyLimit(j); why != "" {
+		r.Summary = why
+		if j.Matrix != 0 {
+			r.Hint = fmt.Sprintf("`jobserver matrix set %d --at-most N` changes that", j.Matrix)
+		}
+		return r
+	}
 	if why := s.whyLingers(j, now); why != "" {
 		r.Summary = why
 		return r

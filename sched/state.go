@@ -34,6 +34,9 @@ type State struct {
 	resources map[string]*statepb.Resource   // of the pool
 	pooled    map[*shape]bool                // those that need something of the pool
 	gates     gates
+	limited   map[*shape]bool // those of which only so many may run
+	timers    heapOf[*timer]  // of what isn't to start yet
+	overdone  map[uint64]bool // matrices of which too many jobs may have failed
 	works     works
 	requests  requests
 
@@ -62,8 +65,11 @@ type job struct {
 	*statepb.Job
 	item *item // in its class's queue, or nil
 	gate *gate // what it waits for, or nil
-	late int   // position among the delayed, or -1
-	due  bool  // its retry has waited long enough
+
+	released bool  // the time has come from which it may start
+	timed    int64 // that time, if there is a timer for it
+	late     int   // position among the delayed, or -1
+	due      bool  // its retry has waited long enough
 }
 
 // NewState is the state before the first change.
@@ -75,7 +81,7 @@ func NewState() *State {
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, debts: newDebts(),
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
-		gates: newGates(),
+		gates: newGates(), limited: map[*shape]bool{}, overdone: map[uint64]bool{},
 		works: newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{}, unreached: map[string]int64{},
 	}
@@ -202,6 +208,9 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 			each(&c.matrix.counts)
 		}
 		s.countJobs(c.matrix, old, mark)
+		if c.matrix.MaxFails > 0 {
+			s.overdone[c.matrix.Id] = true
+		}
 	}
 	if t := s.tags[tagID]; t != nil {
 		each(&t.counts)
@@ -209,9 +218,22 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 	s.noted(id)
 }
 
+// reclass notes the class of a job, and moves it among the counts when that is another one.
+func (s *State) reclass(id uint64, class string) {
+	n := s.index.intern(class)
+	mark := s.index.mark[id]
+	if s.index.class[id] == n || mark == 0 {
+		s.index.class[id] = n
+		return
+	}
+	s.index.countsOf(id).add(mark, -1)
+	s.index.class[id] = n
+	s.index.countsOf(id).add(mark, 1)
+}
+
 // remark brings index and counts to what the record says.
 func (s *State) remark(j *statepb.Job) {
-	s.index.class[j.Id] = s.index.intern(j.Class)
+	s.reclass(j.Id, j.Class)
 	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
 	if n := len(j.Attempts); n > 0 {
 		s.index.machine[j.Id] = s.index.intern(j.Attempts[n-1].Machine)

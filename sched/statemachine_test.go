@@ -30,6 +30,7 @@ func TestStateMachine(t *testing.T) {
 			"machines": d.changeMachines,
 			"gpus":     d.resources,
 			"free":     d.free,
+			"set":      d.set,
 			"setup":    d.setUp,
 			"link":     d.link,
 			"run":      d.outcome,
@@ -128,10 +129,59 @@ func (d *driver) free(t *rapid.T) {
 	d.may(t, p.Plan, err)
 }
 
+// set changes settings of jobs, or of a matrix.
+func (d *driver) set(t *rapid.T) {
+	var spec SetSpec
+	if rapid.Bool().Draw(t, "priority") {
+		n := rapid.IntRange(-1, 2).Draw(t, "to")
+		spec.Priority = &n
+	}
+	if rapid.Bool().Draw(t, "timeout") {
+		n := time.Duration(rapid.IntRange(0, 2).Draw(t, "hours")) * time.Hour
+		spec.Timeout = &n
+	}
+	if rapid.Bool().Draw(t, "needs") {
+		needs := rapid.SampledFrom([]string{"", "gpu", "license=1"}).Draw(t, "new needs")
+		spec.Needs = &needs
+	}
+	if ids := d.s.Matrices(); len(ids) > 0 && rapid.Bool().Draw(t, "matrix") {
+		n := rapid.IntRange(0, 2).Draw(t, "at most")
+		spec.AtMost = &n
+		p, err := d.s.PlanMatrixSet(rapid.SampledFrom(ids).Draw(t, "which"), spec)
+		d.may(t, p, err)
+		return
+	}
+	if rapid.Bool().Draw(t, "class") {
+		class := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "to class")
+		spec.Class = &class
+	}
+	if rapid.IntRange(0, 3).Draw(t, "wait") == 0 {
+		at := d.now.Add(time.Duration(rapid.IntRange(-1, 2).Draw(t, "minutes")) * time.Minute)
+		spec.StartAfter = &at
+	}
+	if rapid.IntRange(0, 3).Draw(t, "after") == 0 {
+		spec.After = &AfterSpec{Done: []string{fmt.Sprint(rapid.Uint64Range(1, max(d.s.nextID, 2)).Draw(t, "after job"))}}
+	}
+	spec.Next = rapid.IntRange(0, 3).Draw(t, "next") == 0
+	ids := d.someJobs(t)
+	slices.Sort(ids)
+	p, err := d.s.PlanSet(slices.Compact(ids), spec)
+	d.may(t, p, err)
+}
+
 // wide asks for several slots now and then.
 func (d *driver) wide(t *rapid.T) JobSpec {
 	spec := d.spec(t)
 	d.after(t, &spec)
+	if spec.Tag != "" {
+		spec.AtMost = rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "at most")
+	}
+	if rapid.IntRange(0, 5).Draw(t, "later") == 0 {
+		spec.StartAfter = d.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(t, "start")) * time.Minute)
+	}
+	if spec.MaxFailures != 0 && rapid.IntRange(0, 3).Draw(t, "retry on") == 0 {
+		spec.RetryOn = []string{"exit=1", "lost"}
+	}
 	if !spec.Exclusive {
 		spec.Slots = rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "slots")
 	}
@@ -174,8 +224,9 @@ func (d *driver) submitMatrix(t *rapid.T) {
 		spec.Job.After.Cells = fmt.Sprint(rapid.SampledFrom(ids).Draw(t, "cells of"))
 	}
 	spec.Name = rapid.SampledFrom([]string{"", "m"}).Draw(t, "name")
+	spec.MaxFails, spec.CancelRest = rapid.IntRange(0, 2).Draw(t, "max fails"), rapid.Bool().Draw(t, "cancel rest")
 	if spec.Name != "" { // growMatrix grows it, and counts on it that nothing but that happens to its new cells
-		spec.Job.After.Unmet, spec.Job.After.Failed = "", nil
+		spec.Job.After.Unmet, spec.Job.After.Failed, spec.MaxFails = "", nil, 0
 	}
 	p, err := d.s.PlanMatrix(spec, false)
 	d.may(t, p, err)

@@ -11,6 +11,7 @@ import (
 type tag struct {
 	*statepb.Tag // its Jobs ascending, as they were before those that moved did
 	counts       Counts
+	holding      int             // jobs of it that hold slots
 	moved        map[uint64]bool // jobs that came, or went (false), since
 }
 

@@ -113,6 +113,11 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	if err := w.amountsFor(d); err != nil {
 		return err
 	}
+	if j := w.s.Job(d.Job); j.Setup == nil && w.s.whyLimit(j) != "" {
+		return fmt.Errorf("job %d is sent to %s, though %s", d.Job, m.Addr, w.s.whyLimit(j))
+	} else if j.StartAfter > w.now.UnixNano() {
+		return fmt.Errorf("job %d is sent to %s before its time", d.Job, m.Addr)
+	}
 	if m == nil || busy+len(slotsGiven(d.Attempt)) > int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
 		return fmt.Errorf("job %d is sent to %s, where %d jobs are", d.Job, d.Attempt.Machine, busy)
 	}
@@ -367,7 +372,7 @@ func dump(s *State) []string {
 		}
 	}
 	for _, m := range s.order {
-		put("matrix %d: %d jobs, %d untouched, %v, again %v, queued %v: %s", m.Id, m.jobs, m.untouched, m.counts, m.again, m.item != nil, text(m.Matrix))
+		put("matrix %d: %d jobs, %d untouched, %v, again %v, queued %v: %s", m.Id, m.jobs, m.untouched, m.counts, m.again, m.item != nil || m.Template.StartAfter != 0, text(m.Matrix))
 	}
 	for _, name := range sorted(s.named) {
 		put("name %s: %d", name, s.named[name])

@@ -20,6 +20,7 @@ type Add struct {
 	CodeFlag
 	ShapeFlags
 	AfterFlags
+	LimitFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit the job N times."`
 	Retry       bool          `name:"retry" help:"Retry the job until it succeeds."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry the job at most N times if it fails; -1 for no limit."`
@@ -52,6 +53,9 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	c.ShapeFlags.Put(&spec)
 	c.AfterFlags.Put(&spec)
+	if err := c.LimitFlags.Put(&spec, e.Now()); err != nil {
+		return err
+	}
 	if looksLikeArgument(c.Cmd, c.CpPath, dir) {
 		e.Warn([]string{fmt.Sprintf("the command is only %q, and its results go to %s: "+
 			"did you mean %s add %s '%s %s'?", c.Cmd, c.CpPath, e.Name, c.Class, c.Cmd, c.CpPath)})

@@ -1,13 +1,35 @@
 package job
 
-import "jobserver/api"
+import (
+	"time"
+
+	"jobserver/api"
+)
 
 // AfterFlags say what a job, or all of a matrix, waits for.
 type AfterFlags struct {
-	After       []string `name:"after" placeholder:"JID" predictor:"job" help:"Start when all of these jobs are done and their results have been copied: 17, %93, @nightly (repeatable)."`
-	AfterAny    []string `name:"after-any" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended, whatever the outcome."`
-	AfterFailed []string `name:"after-failed" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended and one did not succeed; canceled as not needed if all did."`
+	After       []string `name:"after" sep:"none" placeholder:"JID" predictor:"job" help:"Start when all of these jobs are done and their results have been copied: 17, %93, @nightly (repeatable)."`
+	AfterAny    []string `name:"after-any" sep:"none" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended, whatever the outcome."`
+	AfterFailed []string `name:"after-failed" sep:"none" placeholder:"JID" predictor:"job" help:"Start when all of these jobs have ended and one did not succeed; canceled as not needed if all did."`
 	IfUnmet     string   `name:"if-unmet" enum:",wait,cancel" default:"" placeholder:"wait|cancel" help:"If the condition can't be met any more, wait (shown as blocked, the default) or cancel the job."`
+}
+
+// LimitFlags say when jobs may start, and after which failures again.
+type LimitFlags struct {
+	StartAfter string   `name:"start-after" placeholder:"TIME" help:"Don't start before this time: 22:00, 2h, or an RFC 3339 time."`
+	RetryOn    []string `name:"retry-on" placeholder:"FAILURE" help:"Retry only after these failures: exit=75, signal=9, oom, timeout, lost."`
+	NoRetryOn  []string `name:"no-retry-on" placeholder:"FAILURE" help:"Never retry after these failures."`
+	AtMost     int      `name:"at-most" placeholder:"N" help:"Let at most N jobs of the matrix, or of the tag, hold slots at a time."`
+}
+
+// Put puts them into what is submitted.
+func (f *LimitFlags) Put(spec *api.JobSpec, now time.Time) (err error) {
+	spec.RetryOn, spec.NoRetryOn, spec.AtMost = f.RetryOn, f.NoRetryOn, f.AtMost
+	if f.AtMost < 0 {
+		return api.Errorf(api.Usage, "--at-most %d is negative", f.AtMost)
+	}
+	spec.StartAfter, err = parseStart(f.StartAfter, now)
+	return err
 }
 
 // Put puts them into what is submitted.

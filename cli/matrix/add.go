@@ -22,6 +22,9 @@ type Add struct {
 	job.CodeFlag
 	job.ShapeFlags
 	job.AfterFlags
+	job.LimitFlags
+	MaxFails    int           `name:"max-fails" placeholder:"N" help:"Hold what hasn't begun once N of its jobs have failed for good."`
+	Then        string        `name:"then" enum:",hold,cancel" default:"" placeholder:"hold|cancel" help:"What --max-fails does: hold, the default, or cancel."`
 	AfterCell   string        `name:"after-cell" placeholder:"MATRIX" predictor:"matrix" help:"Start each cell when the matching cells of this matrix are done: those with the same values of the variables that both have, and the same repeat."`
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job that runs longer than this: minutes, or 30s, 2h30m, 1d."`
@@ -73,6 +76,12 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	c.ShapeFlags.Put(&m.Job)
 	c.AfterFlags.Put(&m.Job)
+	if err := c.LimitFlags.Put(&m.Job, e.Now()); err != nil {
+		return err
+	}
+	if m.MaxFails, m.CancelRest = c.MaxFails, c.Then == "cancel"; c.MaxFails < 0 || c.Then != "" && c.MaxFails == 0 {
+		return api.Errorf(api.Usage, "--max-fails %d: after how many failures?", c.MaxFails).WithHint("--max-fails 3 --then cancel")
+	}
 	m.Job.After.Cells = c.AfterCell
 	d, err := e.Connect(ctx)
 	if err != nil {

@@ -42,7 +42,7 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	args, warnings, err := c.args(x, dir)
+	args, warnings, err := c.args(x, dir, e.Now())
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 }
 
 // args are what submits the experiment.
-func (c *Apply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, []string, error) {
+func (c *Apply) args(x *grid.Experiment, dir string, now time.Time) (*api.AddMatrixArgs, []string, error) {
 	m, warnings, err := matrixOfGrid(x.Sweep)
 	if err != nil {
 		return nil, nil, err
@@ -140,6 +140,11 @@ func (c *Apply) args(x *grid.Experiment, dir string) (*api.AddMatrixArgs, []stri
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
 	shape.Put(spec)
+	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn, AtMost: x.AtMost}
+	if err := limits.Put(spec, now); err != nil {
+		return nil, nil, err
+	}
+	m.MaxFails, m.CancelRest = x.MaxFails, x.Then == "cancel"
 	spec.After = api.After{
 		Done: x.After, Ended: x.AfterAny, Failed: x.AfterFailed, Cells: x.AfterCell, IfUnmet: x.IfUnmet,
 	}

@@ -49,6 +49,8 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	out.Add("repeats", show.NumberText(m.Repeats))
 	out.Add("results in", m.CpPath)
 	out.Add("metrics in", m.Metrics)
+	out.Add("at most", show.NumberText(m.AtMost))
+	out.Add("max fails", show.NumberText(m.MaxFails))
 	out.Add("time left", show.LeftText(m.Left))
 	if m.Held {
 		why := []string{cmp.Or(m.HeldWhy, "yes")}

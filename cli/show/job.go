@@ -48,6 +48,9 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	out.Add("priority", NumberText(job.Priority))
 	out.Add("needs", NeedsText(job.Needs))
 	out.list("waits", job.After)
+	out.Add("start after", e.TimePointerText(job.StartAfter))
+	out.list("retry on", job.RetryOn)
+	out.list("no retry on", job.NoRetryOn)
 	out.Add("submitted", e.TimeText(job.SubmittedAt))
 	out.Add("not before", e.TimePointerText(job.NotBefore))
 	if job.TimeoutSeconds > 0 {

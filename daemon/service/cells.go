@@ -30,7 +30,8 @@ func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
 	if m.Metrics != "" && job.CpPath == "" {
 		return sched.MatrixSpec{}, api.Errorf(api.Invalid, "the metrics are to be in %s among the results, and no results are kept", m.Metrics).WithHint("give a CP_PATH, and print RESULTS: with the file")
 	}
-	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics, Setup: m.Setup}
+	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics, Setup: m.Setup,
+		MaxFails: m.MaxFails, CancelRest: m.CancelRest}
 	for _, a := range m.Vars {
 		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
 	}

@@ -46,10 +46,8 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
 		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
-		After: sched.AfterSpec{
-			Done: j.After.Done, Ended: j.After.Ended, Failed: j.After.Failed,
-			Cells: j.After.Cells, Unmet: j.After.IfUnmet,
-		},
+		After:      afterSpec(&j.After),
+		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
 	}
 	if c := j.Code; c != nil {
 		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}
@@ -177,6 +175,15 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 		}
 		if matched = len(ids); args.Max > 0 && matched > args.Max && !args.DryRun {
 			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).WithHint("--yes does it; --dry-run shows them")
+		}
+		if args.Op == api.OpSet {
+			plan.Plan, err = st.PlanSet(ids, setSpec(&args.Set))
+			plan.Fates = nil
+			for _, id := range ids {
+				plan.Fates = append(plan.Fates, sched.Fate{Job: id, Status: st.Status(id), Changed: true})
+				cmds[id] = string(st.Job(id).Cmd)
+			}
+			return err
 		}
 		plan, err = st.PlanBulk(sched.Bulk{
 			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout, Tag: args.Tag, Retry: args.Retry,

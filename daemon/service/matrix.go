@@ -69,6 +69,9 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 				reply.Changed = reply.Matrix.Counts.Held
 			}
 			return st.PlanMatrixHeld(id, args.Op == api.MatrixHold), nil
+		case api.MatrixSet:
+			reply.Changed = 1
+			return st.PlanMatrixSet(id, setSpec(&args.Set))
 		case api.MatrixCancel:
 			return s.bulkOfMatrix(reply)(st.PlanMatrixCancel(id))
 		case api.MatrixRerun:

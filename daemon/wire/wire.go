@@ -36,6 +36,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		MaxFailures: int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify, Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
 	out.Needs = Needs(j.Needs)
+	out.StartAfter, out.RetryOn, out.NoRetryOn = timeOf(j.StartAfter), j.RetryOn, j.NoRetryOn
 	out.After, out.Blocked, out.Unneeded = sched.AfterText(j.After), st.IsBlocked(j.Id), j.Unneeded
 	if j.Tag != 0 {
 		out.TagName, _, _ = st.Tag(j.Tag)
@@ -226,6 +227,7 @@ func Matrix(st *sched.State, id uint64) api.Matrix {
 	if v, ok := st.MatrixVerdict(id); ok {
 		out.TrialAt = &v.Again
 	}
+	out.AtMost, out.MaxFails = int(m.AtMost), int(m.MaxFails)
 	for _, a := range m.Axes {
 		out.Vars = append(out.Vars, api.Axis{Name: a.Name, Values: slices.Clone(a.Values)})
 	}

@@ -355,6 +355,9 @@ type Change struct {
 	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
 	JobSkipped      *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
 	JobFreed        *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
+	JobSet          *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
+	MatrixSet       *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
+	TagLimited      *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -669,6 +672,27 @@ func (x *Change) GetJobFreed() *JobFreed {
 	return nil
 }
 
+func (x *Change) GetJobSet() *JobSet {
+	if x != nil {
+		return x.JobSet
+	}
+	return nil
+}
+
+func (x *Change) GetMatrixSet() *MatrixSet {
+	if x != nil {
+		return x.MatrixSet
+	}
+	return nil
+}
+
+func (x *Change) GetTagLimited() *TagLimited {
+	if x != nil {
+		return x.TagLimited
+	}
+	return nil
+}
+
 // Job is the record of one job. What a matrix gives to all its cells is in the record too once the
 // cell has one of its own.
 type Job struct {
@@ -711,6 +735,9 @@ type Job struct {
 	Needs         *Needs                 `protobuf:"bytes,240,opt,name=needs,proto3" json:"needs,omitempty"`                                // absent: one slot
 	After         *After                 `protobuf:"bytes,241,opt,name=after,proto3" json:"after,omitempty"`                                // what it waits for; absent: nothing
 	Unneeded      bool                   `protobuf:"varint,242,opt,name=unneeded,proto3" json:"unneeded,omitempty"`                         // it ended without running, as what it was to run after went well
+	StartAfter    int64                  `protobuf:"varint,243,opt,name=start_after,json=startAfter,proto3" json:"start_after,omitempty"`   // it isn't dispatched before
+	RetryOn       []string               `protobuf:"bytes,244,rep,name=retry_on,json=retryOn,proto3" json:"retry_on,omitempty"`             // which failures are tried again; none: all
+	NoRetryOn     []string               `protobuf:"bytes,245,rep,name=no_retry_on,json=noRetryOn,proto3" json:"no_retry_on,omitempty"`     // which aren't
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1011,6 +1038,176 @@ func (x *Job) GetUnneeded() bool {
 	return false
 }
 
+func (x *Job) GetStartAfter() int64 {
+	if x != nil {
+		return x.StartAfter
+	}
+	return 0
+}
+
+func (x *Job) GetRetryOn() []string {
+	if x != nil {
+		return x.RetryOn
+	}
+	return nil
+}
+
+func (x *Job) GetNoRetryOn() []string {
+	if x != nil {
+		return x.NoRetryOn
+	}
+	return nil
+}
+
+// Settings of a job or a matrix that are to change; what is absent stays.
+type Changes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Class         *string                `protobuf:"bytes,1,opt,name=class,proto3,oneof" json:"class,omitempty"`
+	Cmd           []byte                 `protobuf:"bytes,2,opt,name=cmd,proto3,oneof" json:"cmd,omitempty"`
+	CpPath        *string                `protobuf:"bytes,3,opt,name=cp_path,json=cpPath,proto3,oneof" json:"cp_path,omitempty"`
+	Priority      *int32                 `protobuf:"varint,4,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	Timeout       *int64                 `protobuf:"varint,5,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"`
+	MaxFailures   *int32                 `protobuf:"varint,6,opt,name=max_failures,json=maxFailures,proto3,oneof" json:"max_failures,omitempty"`
+	StartAfter    *int64                 `protobuf:"varint,7,opt,name=start_after,json=startAfter,proto3,oneof" json:"start_after,omitempty"`
+	Needs         *Needs                 `protobuf:"bytes,8,opt,name=needs,proto3" json:"needs,omitempty"`
+	SetNeeds      bool                   `protobuf:"varint,9,opt,name=set_needs,json=setNeeds,proto3" json:"set_needs,omitempty"` // needs is what it is to be, none where it is absent
+	After         *After                 `protobuf:"bytes,10,opt,name=after,proto3" json:"after,omitempty"`
+	SetAfter      bool                   `protobuf:"varint,11,opt,name=set_after,json=setAfter,proto3" json:"set_after,omitempty"`
+	Env           []*Var                 `protobuf:"bytes,12,rep,name=env,proto3" json:"env,omitempty"`                            // these variables, others stay
+	Vars          []*Var                 `protobuf:"bytes,13,rep,name=vars,proto3" json:"vars,omitempty"`                          // those that cmd and cp_path use
+	AtMost        *int32                 `protobuf:"varint,14,opt,name=at_most,json=atMost,proto3,oneof" json:"at_most,omitempty"` // of a matrix
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Changes) Reset() {
+	*x = Changes{}
+	mi := &file_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Changes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Changes) ProtoMessage() {}
+
+func (x *Changes) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Changes.ProtoReflect.Descriptor instead.
+func (*Changes) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Changes) GetClass() string {
+	if x != nil && x.Class != nil {
+		return *x.Class
+	}
+	return ""
+}
+
+func (x *Changes) GetCmd() []byte {
+	if x != nil {
+		return x.Cmd
+	}
+	return nil
+}
+
+func (x *Changes) GetCpPath() string {
+	if x != nil && x.CpPath != nil {
+		return *x.CpPath
+	}
+	return ""
+}
+
+func (x *Changes) GetPriority() int32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
+}
+
+func (x *Changes) GetTimeout() int64 {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return 0
+}
+
+func (x *Changes) GetMaxFailures() int32 {
+	if x != nil && x.MaxFailures != nil {
+		return *x.MaxFailures
+	}
+	return 0
+}
+
+func (x *Changes) GetStartAfter() int64 {
+	if x != nil && x.StartAfter != nil {
+		return *x.StartAfter
+	}
+	return 0
+}
+
+func (x *Changes) GetNeeds() *Needs {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *Changes) GetSetNeeds() bool {
+	if x != nil {
+		return x.SetNeeds
+	}
+	return false
+}
+
+func (x *Changes) GetAfter() *After {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *Changes) GetSetAfter() bool {
+	if x != nil {
+		return x.SetAfter
+	}
+	return false
+}
+
+func (x *Changes) GetEnv() []*Var {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *Changes) GetVars() []*Var {
+	if x != nil {
+		return x.Vars
+	}
+	return nil
+}
+
+func (x *Changes) GetAtMost() int32 {
+	if x != nil && x.AtMost != nil {
+		return *x.AtMost
+	}
+	return 0
+}
+
 // After is what a job waits for before it is dispatched.
 type After struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1023,7 +1220,7 @@ type After struct {
 
 func (x *After) Reset() {
 	*x = After{}
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1232,7 @@ func (x *After) String() string {
 func (*After) ProtoMessage() {}
 
 func (x *After) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1245,7 @@ func (x *After) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use After.ProtoReflect.Descriptor instead.
 func (*After) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{2}
+	return file_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *After) GetTerms() []*Term {
@@ -1085,7 +1282,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1294,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1307,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Term) GetWhen() When {
@@ -1152,7 +1349,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1361,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1374,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Span) GetFirst() uint64 {
@@ -1206,7 +1403,7 @@ type Needs struct {
 
 func (x *Needs) Reset() {
 	*x = Needs{}
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1415,7 @@ func (x *Needs) String() string {
 func (*Needs) ProtoMessage() {}
 
 func (x *Needs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1428,7 @@ func (x *Needs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Needs.ProtoReflect.Descriptor instead.
 func (*Needs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{5}
+	return file_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Needs) GetSlots() int32 {
@@ -1267,7 +1464,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1476,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1489,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Amount) GetName() string {
@@ -1330,7 +1527,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1539,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1552,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Resource) GetName() string {
@@ -1406,7 +1603,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1615,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1628,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Item) GetIndex() int32 {
@@ -1473,7 +1670,7 @@ type Given struct {
 
 func (x *Given) Reset() {
 	*x = Given{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1682,7 @@ func (x *Given) String() string {
 func (*Given) ProtoMessage() {}
 
 func (x *Given) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1695,7 @@ func (x *Given) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Given.ProtoReflect.Descriptor instead.
 func (*Given) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Given) GetSlots() []int32 {
@@ -1529,7 +1726,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1738,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1751,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Grant) GetName() string {
@@ -1611,7 +1808,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1820,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1833,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Setup) GetMachine() string {
@@ -1722,7 +1919,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1931,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1944,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Code) GetHash() string {
@@ -1789,7 +1986,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1998,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2011,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Var) GetName() string {
@@ -1889,7 +2086,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2098,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2111,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -2242,13 +2439,18 @@ type Matrix struct {
 	TrialPause    int64        `protobuf:"varint,202,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"` // the one before trial_at
 	TrialJob      uint64       `protobuf:"varint,203,opt,name=trial_job,json=trialJob,proto3" json:"trial_job,omitempty"`       // the newest of its jobs that was dispatched as a trial of it
 	Acquitted     uint64       `protobuf:"varint,204,opt,name=acquitted,proto3" json:"acquitted,omitempty"`                     // a job of it that has succeeded while the system held it
+	AtMost        int32        `protobuf:"varint,240,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"`             // of its jobs hold slots at a time; 0: any number
+	MaxFails      int32        `protobuf:"varint,241,opt,name=max_fails,json=maxFails,proto3" json:"max_fails,omitempty"`       // so many that have failed for good hold it; 0: none do
+	CancelRest    bool         `protobuf:"varint,242,opt,name=cancel_rest,json=cancelRest,proto3" json:"cancel_rest,omitempty"` // or cancel what hasn't begun
+	FailsFrom     int32        `protobuf:"varint,243,opt,name=fails_from,json=failsFrom,proto3" json:"fails_from,omitempty"`    // how many had failed when it was last released
+	FailedOut     bool         `protobuf:"varint,244,opt,name=failed_out,json=failedOut,proto3" json:"failed_out,omitempty"`    // it is held for that, and not as it is to blame
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2462,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2475,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -2465,6 +2667,41 @@ func (x *Matrix) GetAcquitted() uint64 {
 	return 0
 }
 
+func (x *Matrix) GetAtMost() int32 {
+	if x != nil {
+		return x.AtMost
+	}
+	return 0
+}
+
+func (x *Matrix) GetMaxFails() int32 {
+	if x != nil {
+		return x.MaxFails
+	}
+	return 0
+}
+
+func (x *Matrix) GetCancelRest() bool {
+	if x != nil {
+		return x.CancelRest
+	}
+	return false
+}
+
+func (x *Matrix) GetFailsFrom() int32 {
+	if x != nil {
+		return x.FailsFrom
+	}
+	return 0
+}
+
+func (x *Matrix) GetFailedOut() bool {
+	if x != nil {
+		return x.FailedOut
+	}
+	return false
+}
+
 // Settings is what the cells of a matrix may differ in beside their values.
 type Settings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2476,7 +2713,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2725,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2738,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -2530,7 +2767,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2779,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2792,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -2591,7 +2828,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2840,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2853,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -2652,7 +2889,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2901,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2914,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -2711,7 +2948,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2960,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2973,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Axis) GetName() string {
@@ -2797,7 +3034,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +3046,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +3059,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Machine) GetAddr() string {
@@ -3089,7 +3326,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3338,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3351,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Witness) GetWork() string {
@@ -3153,7 +3390,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3402,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3415,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -3245,7 +3482,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3494,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3507,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -3331,7 +3568,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3580,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3593,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -3412,14 +3649,15 @@ type Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Jobs          []uint64               `protobuf:"varint,3,rep,packed,name=jobs,proto3" json:"jobs,omitempty"` // in a snapshot: those that have it, ascending
+	Jobs          []uint64               `protobuf:"varint,3,rep,packed,name=jobs,proto3" json:"jobs,omitempty"`              // in a snapshot: those that have it, ascending
+	AtMost        int32                  `protobuf:"varint,240,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"` // of its jobs hold slots at a time; 0: any number
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3669,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3682,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -3468,6 +3706,13 @@ func (x *Tag) GetJobs() []uint64 {
 	return nil
 }
 
+func (x *Tag) GetAtMost() int32 {
+	if x != nil {
+		return x.AtMost
+	}
+	return 0
+}
+
 // Work is what is remembered of a matrix or a command.
 type Work struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3480,7 +3725,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3737,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3750,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Work) GetKey() string {
@@ -3538,7 +3783,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3795,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3808,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -3588,7 +3833,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3845,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3858,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -3667,7 +3912,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3924,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3937,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -3712,7 +3957,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +3969,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3737,7 +3982,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -3763,7 +4008,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3775,7 +4020,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3788,7 +4033,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -3807,7 +4052,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3819,7 +4064,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3832,7 +4077,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -3852,7 +4097,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +4109,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +4122,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -3904,7 +4149,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3916,7 +4161,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3929,7 +4174,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -3956,7 +4201,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3968,7 +4213,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3981,7 +4226,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -4008,7 +4253,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4265,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4278,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -4059,7 +4304,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4316,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4329,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -4099,13 +4344,14 @@ type MatrixHeld struct {
 	Matrix        uint64                 `protobuf:"varint,1,opt,name=matrix,proto3" json:"matrix,omitempty"`
 	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`
 	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	FailedOut     bool                   `protobuf:"varint,240,opt,name=failed_out,json=failedOut,proto3" json:"failed_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4363,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4376,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -4154,6 +4400,13 @@ func (x *MatrixHeld) GetWhy() string {
 	return ""
 }
 
+func (x *MatrixHeld) GetFailedOut() bool {
+	if x != nil {
+		return x.FailedOut
+	}
+	return false
+}
+
 type MatrixForgotten struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Matrix        uint64                 `protobuf:"varint,1,opt,name=matrix,proto3" json:"matrix,omitempty"`
@@ -4163,7 +4416,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4428,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4441,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -4215,7 +4468,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4480,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4493,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -4316,7 +4569,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4328,7 +4581,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4341,7 +4594,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -4368,7 +4621,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4380,7 +4633,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4393,7 +4646,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -4420,7 +4673,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4432,7 +4685,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4445,7 +4698,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -4473,7 +4726,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4485,7 +4738,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4498,7 +4751,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -4533,7 +4786,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4545,7 +4798,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4558,7 +4811,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -4596,7 +4849,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4608,7 +4861,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4621,7 +4874,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -4676,7 +4929,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4941,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4954,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -4728,7 +4981,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4993,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +5006,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -4780,7 +5033,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4792,7 +5045,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4805,7 +5058,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -4832,7 +5085,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4844,7 +5097,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4857,7 +5110,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -4883,7 +5136,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4895,7 +5148,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4908,7 +5161,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -4929,7 +5182,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4941,7 +5194,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4954,7 +5207,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -4989,7 +5242,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5254,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5267,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -5048,7 +5301,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5060,7 +5313,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5073,7 +5326,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -5099,7 +5352,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5111,7 +5364,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5124,7 +5377,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -5147,7 +5400,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5159,7 +5412,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5172,7 +5425,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -5221,7 +5474,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5233,7 +5486,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5246,7 +5499,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -5275,7 +5528,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5287,7 +5540,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5300,7 +5553,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *VarSet) GetName() string {
@@ -5342,7 +5595,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5354,7 +5607,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5367,7 +5620,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -5391,6 +5644,162 @@ func (x *JobSkipped) GetUnneeded() bool {
 	return false
 }
 
+type JobSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Changes       *Changes               `protobuf:"bytes,2,opt,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobSet) Reset() {
+	*x = JobSet{}
+	mi := &file_state_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobSet) ProtoMessage() {}
+
+func (x *JobSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
+func (*JobSet) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *JobSet) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobSet) GetChanges() *Changes {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type MatrixSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Matrix        uint64                 `protobuf:"varint,1,opt,name=matrix,proto3" json:"matrix,omitempty"`
+	Changes       *Changes               `protobuf:"bytes,2,opt,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatrixSet) Reset() {
+	*x = MatrixSet{}
+	mi := &file_state_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatrixSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatrixSet) ProtoMessage() {}
+
+func (x *MatrixSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
+func (*MatrixSet) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *MatrixSet) GetMatrix() uint64 {
+	if x != nil {
+		return x.Matrix
+	}
+	return 0
+}
+
+func (x *MatrixSet) GetChanges() *Changes {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type TagLimited struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	AtMost        int32                  `protobuf:"varint,2,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TagLimited) Reset() {
+	*x = TagLimited{}
+	mi := &file_state_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TagLimited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TagLimited) ProtoMessage() {}
+
+func (x *TagLimited) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
+func (*TagLimited) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *TagLimited) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *TagLimited) GetAtMost() int32 {
+	if x != nil {
+		return x.AtMost
+	}
+	return 0
+}
+
 type JobFreed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -5400,7 +5809,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5412,7 +5821,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5425,7 +5834,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -5445,7 +5854,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5457,7 +5866,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5470,7 +5879,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -5496,7 +5905,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +5917,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +5930,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -5540,7 +5949,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5552,7 +5961,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5565,7 +5974,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -5585,7 +5994,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +6006,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +6019,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RequestDone) GetId() string {
@@ -5642,7 +6051,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5654,7 +6063,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5667,7 +6076,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Noticed) GetKind() string {
@@ -5736,7 +6145,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5748,7 +6157,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5761,7 +6170,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Record) GetState() *State {
@@ -5880,7 +6289,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5892,7 +6301,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5905,7 +6314,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -5933,7 +6342,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5945,7 +6354,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5958,7 +6367,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -5986,7 +6395,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5998,7 +6407,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6420,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Piece) GetData() []byte {
@@ -6040,7 +6449,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6052,7 +6461,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6065,7 +6474,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -6101,7 +6510,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6113,7 +6522,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6126,7 +6535,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -6165,7 +6574,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6177,7 +6586,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6190,7 +6599,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -6239,7 +6648,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x8b\x13\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xb9\x14\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -6291,7 +6700,12 @@ const file_state_proto_rawDesc = "" +
 	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\x12=\n" +
 	"\vjob_skipped\x18\xf1\x01 \x01(\v2\x1b.jobserver.state.JobSkippedR\n" +
 	"jobSkipped\x127\n" +
-	"\tjob_freed\x18\xf2\x01 \x01(\v2\x19.jobserver.state.JobFreedR\bjobFreed\"\x9c\t\n" +
+	"\tjob_freed\x18\xf2\x01 \x01(\v2\x19.jobserver.state.JobFreedR\bjobFreed\x121\n" +
+	"\ajob_set\x18\xf3\x01 \x01(\v2\x17.jobserver.state.JobSetR\x06jobSet\x12:\n" +
+	"\n" +
+	"matrix_set\x18\xf4\x01 \x01(\v2\x1a.jobserver.state.MatrixSetR\tmatrixSet\x12=\n" +
+	"\vtag_limited\x18\xf5\x01 \x01(\v2\x1b.jobserver.state.TagLimitedR\n" +
+	"tagLimited\"\xfb\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -6334,7 +6748,39 @@ const file_state_proto_rawDesc = "" +
 	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\x12-\n" +
 	"\x05needs\x18\xf0\x01 \x01(\v2\x16.jobserver.state.NeedsR\x05needs\x12-\n" +
 	"\x05after\x18\xf1\x01 \x01(\v2\x16.jobserver.state.AfterR\x05after\x12\x1b\n" +
-	"\bunneeded\x18\xf2\x01 \x01(\bR\bunneeded\"b\n" +
+	"\bunneeded\x18\xf2\x01 \x01(\bR\bunneeded\x12 \n" +
+	"\vstart_after\x18\xf3\x01 \x01(\x03R\n" +
+	"startAfter\x12\x1a\n" +
+	"\bretry_on\x18\xf4\x01 \x03(\tR\aretryOn\x12\x1f\n" +
+	"\vno_retry_on\x18\xf5\x01 \x03(\tR\tnoRetryOn\"\xd1\x04\n" +
+	"\aChanges\x12\x19\n" +
+	"\x05class\x18\x01 \x01(\tH\x00R\x05class\x88\x01\x01\x12\x15\n" +
+	"\x03cmd\x18\x02 \x01(\fH\x01R\x03cmd\x88\x01\x01\x12\x1c\n" +
+	"\acp_path\x18\x03 \x01(\tH\x02R\x06cpPath\x88\x01\x01\x12\x1f\n" +
+	"\bpriority\x18\x04 \x01(\x05H\x03R\bpriority\x88\x01\x01\x12\x1d\n" +
+	"\atimeout\x18\x05 \x01(\x03H\x04R\atimeout\x88\x01\x01\x12&\n" +
+	"\fmax_failures\x18\x06 \x01(\x05H\x05R\vmaxFailures\x88\x01\x01\x12$\n" +
+	"\vstart_after\x18\a \x01(\x03H\x06R\n" +
+	"startAfter\x88\x01\x01\x12,\n" +
+	"\x05needs\x18\b \x01(\v2\x16.jobserver.state.NeedsR\x05needs\x12\x1b\n" +
+	"\tset_needs\x18\t \x01(\bR\bsetNeeds\x12,\n" +
+	"\x05after\x18\n" +
+	" \x01(\v2\x16.jobserver.state.AfterR\x05after\x12\x1b\n" +
+	"\tset_after\x18\v \x01(\bR\bsetAfter\x12&\n" +
+	"\x03env\x18\f \x03(\v2\x14.jobserver.state.VarR\x03env\x12(\n" +
+	"\x04vars\x18\r \x03(\v2\x14.jobserver.state.VarR\x04vars\x12\x1c\n" +
+	"\aat_most\x18\x0e \x01(\x05H\aR\x06atMost\x88\x01\x01B\b\n" +
+	"\x06_classB\x06\n" +
+	"\x04_cmdB\n" +
+	"\n" +
+	"\b_cp_pathB\v\n" +
+	"\t_priorityB\n" +
+	"\n" +
+	"\b_timeoutB\x0f\n" +
+	"\r_max_failuresB\x0e\n" +
+	"\f_start_afterB\n" +
+	"\n" +
+	"\b_at_most\"b\n" +
 	"\x05After\x12+\n" +
 	"\x05terms\x18\x01 \x03(\v2\x15.jobserver.state.TermR\x05terms\x12\x14\n" +
 	"\x05cells\x18\x02 \x01(\x04R\x05cells\x12\x16\n" +
@@ -6446,7 +6892,7 @@ const file_state_proto_rawDesc = "" +
 	"overlooked\x18\xc0\x02 \x01(\tR\n" +
 	"overlooked\x12 \n" +
 	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
-	"resultsRaw\"\xd0\x06\n" +
+	"resultsRaw\"\xea\a\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -6477,7 +6923,15 @@ const file_state_proto_rawDesc = "" +
 	"\vtrial_pause\x18\xca\x01 \x01(\x03R\n" +
 	"trialPause\x12\x1c\n" +
 	"\ttrial_job\x18\xcb\x01 \x01(\x04R\btrialJob\x12\x1d\n" +
-	"\tacquitted\x18\xcc\x01 \x01(\x04R\tacquitted\"_\n" +
+	"\tacquitted\x18\xcc\x01 \x01(\x04R\tacquitted\x12\x18\n" +
+	"\aat_most\x18\xf0\x01 \x01(\x05R\x06atMost\x12\x1c\n" +
+	"\tmax_fails\x18\xf1\x01 \x01(\x05R\bmaxFails\x12 \n" +
+	"\vcancel_rest\x18\xf2\x01 \x01(\bR\n" +
+	"cancelRest\x12\x1e\n" +
+	"\n" +
+	"fails_from\x18\xf3\x01 \x01(\x05R\tfailsFrom\x12\x1e\n" +
+	"\n" +
+	"failed_out\x18\xf4\x01 \x01(\bR\tfailedOut\"_\n" +
 	"\bSettings\x12)\n" +
 	"\x04code\x18\x01 \x01(\v2\x15.jobserver.state.CodeR\x04code\x12(\n" +
 	"\x04vars\x18\x02 \x03(\v2\x14.jobserver.state.VarR\x04vars\"]\n" +
@@ -6567,11 +7021,12 @@ const file_state_proto_rawDesc = "" +
 	"\tunremoved\x18\xdd\x01 \x01(\tR\tunremoved\x12\x15\n" +
 	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12\x18\n" +
 	"\amax_log\x18\xdf\x01 \x01(\x03R\x06maxLog\x12-\n" +
-	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"=\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"W\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\"I\n" +
+	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\x12\x18\n" +
+	"\aat_most\x18\xf0\x01 \x01(\x05R\x06atMost\"I\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
 	"\bmachines\x18\x02 \x03(\tR\bmachines\x12\x13\n" +
@@ -6610,12 +7065,14 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"\x1a\n" +
 	"\x06Recopy\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\x04R\x03job\"J\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\"j\n" +
 	"\n" +
 	"MatrixHeld\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\")\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x1e\n" +
+	"\n" +
+	"failed_out\x18\xf0\x01 \x01(\bR\tfailedOut\")\n" +
 	"\x0fMatrixForgotten\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xc2\x02\n" +
 	"\vMatrixGrown\x12\x16\n" +
@@ -6704,7 +7161,17 @@ const file_state_proto_rawDesc = "" +
 	"JobSkipped\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1a\n" +
-	"\bunneeded\x18\x03 \x01(\bR\bunneeded\"\x1c\n" +
+	"\bunneeded\x18\x03 \x01(\bR\bunneeded\"N\n" +
+	"\x06JobSet\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x122\n" +
+	"\achanges\x18\x02 \x01(\v2\x18.jobserver.state.ChangesR\achanges\"W\n" +
+	"\tMatrixSet\x12\x16\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x122\n" +
+	"\achanges\x18\x02 \x01(\v2\x18.jobserver.state.ChangesR\achanges\"7\n" +
+	"\n" +
+	"TagLimited\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12\x17\n" +
+	"\aat_most\x18\x02 \x01(\x05R\x06atMost\"\x1c\n" +
 	"\bJobFreed\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\"Z\n" +
 	"\vResourceSet\x125\n" +
@@ -6820,7 +7287,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -6829,191 +7296,204 @@ var file_state_proto_goTypes = []any{
 	(Trial)(0),              // 4: jobserver.state.Trial
 	(*Change)(nil),          // 5: jobserver.state.Change
 	(*Job)(nil),             // 6: jobserver.state.Job
-	(*After)(nil),           // 7: jobserver.state.After
-	(*Term)(nil),            // 8: jobserver.state.Term
-	(*Span)(nil),            // 9: jobserver.state.Span
-	(*Needs)(nil),           // 10: jobserver.state.Needs
-	(*Amount)(nil),          // 11: jobserver.state.Amount
-	(*Resource)(nil),        // 12: jobserver.state.Resource
-	(*Item)(nil),            // 13: jobserver.state.Item
-	(*Given)(nil),           // 14: jobserver.state.Given
-	(*Grant)(nil),           // 15: jobserver.state.Grant
-	(*Setup)(nil),           // 16: jobserver.state.Setup
-	(*Code)(nil),            // 17: jobserver.state.Code
-	(*Var)(nil),             // 18: jobserver.state.Var
-	(*Attempt)(nil),         // 19: jobserver.state.Attempt
-	(*Matrix)(nil),          // 20: jobserver.state.Matrix
-	(*Settings)(nil),        // 21: jobserver.state.Settings
-	(*Range)(nil),           // 22: jobserver.state.Range
-	(*Runs)(nil),            // 23: jobserver.state.Runs
-	(*Restarted)(nil),       // 24: jobserver.state.Restarted
-	(*Axis)(nil),            // 25: jobserver.state.Axis
-	(*Machine)(nil),         // 26: jobserver.state.Machine
-	(*Witness)(nil),         // 27: jobserver.state.Witness
-	(*Failure)(nil),         // 28: jobserver.state.Failure
-	(*RunRef)(nil),          // 29: jobserver.state.RunRef
-	(*Obligation)(nil),      // 30: jobserver.state.Obligation
-	(*Tag)(nil),             // 31: jobserver.state.Tag
-	(*Work)(nil),            // 32: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 33: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 34: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 35: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 36: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 37: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 38: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 39: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 40: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 41: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 42: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 43: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 44: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 45: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 46: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 47: jobserver.state.Dispatched
-	(*Started)(nil),         // 48: jobserver.state.Started
-	(*Ended)(nil),           // 49: jobserver.state.Ended
-	(*NotStarted)(nil),      // 50: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 51: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 52: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 53: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 54: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 55: jobserver.state.Settled
-	(*Stopped)(nil),         // 56: jobserver.state.Stopped
-	(*MachineAdded)(nil),    // 57: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 58: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 59: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 60: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 61: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 62: jobserver.state.MachineCleared
-	(*ClockSet)(nil),        // 63: jobserver.state.ClockSet
-	(*VarSet)(nil),          // 64: jobserver.state.VarSet
-	(*JobSkipped)(nil),      // 65: jobserver.state.JobSkipped
-	(*JobFreed)(nil),        // 66: jobserver.state.JobFreed
-	(*ResourceSet)(nil),     // 67: jobserver.state.ResourceSet
-	(*TagMade)(nil),         // 68: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 69: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 70: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 71: jobserver.state.Noticed
-	(*Record)(nil),          // 72: jobserver.state.Record
-	(*Restarts)(nil),        // 73: jobserver.state.Restarts
-	(*Last)(nil),            // 74: jobserver.state.Last
-	(*Piece)(nil),           // 75: jobserver.state.Piece
-	(*State)(nil),           // 76: jobserver.state.State
-	(*Block)(nil),           // 77: jobserver.state.Block
-	(*Index)(nil),           // 78: jobserver.state.Index
+	(*Changes)(nil),         // 7: jobserver.state.Changes
+	(*After)(nil),           // 8: jobserver.state.After
+	(*Term)(nil),            // 9: jobserver.state.Term
+	(*Span)(nil),            // 10: jobserver.state.Span
+	(*Needs)(nil),           // 11: jobserver.state.Needs
+	(*Amount)(nil),          // 12: jobserver.state.Amount
+	(*Resource)(nil),        // 13: jobserver.state.Resource
+	(*Item)(nil),            // 14: jobserver.state.Item
+	(*Given)(nil),           // 15: jobserver.state.Given
+	(*Grant)(nil),           // 16: jobserver.state.Grant
+	(*Setup)(nil),           // 17: jobserver.state.Setup
+	(*Code)(nil),            // 18: jobserver.state.Code
+	(*Var)(nil),             // 19: jobserver.state.Var
+	(*Attempt)(nil),         // 20: jobserver.state.Attempt
+	(*Matrix)(nil),          // 21: jobserver.state.Matrix
+	(*Settings)(nil),        // 22: jobserver.state.Settings
+	(*Range)(nil),           // 23: jobserver.state.Range
+	(*Runs)(nil),            // 24: jobserver.state.Runs
+	(*Restarted)(nil),       // 25: jobserver.state.Restarted
+	(*Axis)(nil),            // 26: jobserver.state.Axis
+	(*Machine)(nil),         // 27: jobserver.state.Machine
+	(*Witness)(nil),         // 28: jobserver.state.Witness
+	(*Failure)(nil),         // 29: jobserver.state.Failure
+	(*RunRef)(nil),          // 30: jobserver.state.RunRef
+	(*Obligation)(nil),      // 31: jobserver.state.Obligation
+	(*Tag)(nil),             // 32: jobserver.state.Tag
+	(*Work)(nil),            // 33: jobserver.state.Work
+	(*JobSubmitted)(nil),    // 34: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),  // 35: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil), // 36: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),         // 37: jobserver.state.JobHeld
+	(*JobCanceled)(nil),     // 38: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),    // 39: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),      // 40: jobserver.state.JobRetimed
+	(*JobTagged)(nil),       // 41: jobserver.state.JobTagged
+	(*JobLost)(nil),         // 42: jobserver.state.JobLost
+	(*JobRefused)(nil),      // 43: jobserver.state.JobRefused
+	(*Recopy)(nil),          // 44: jobserver.state.Recopy
+	(*MatrixHeld)(nil),      // 45: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil), // 46: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),     // 47: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),      // 48: jobserver.state.Dispatched
+	(*Started)(nil),         // 49: jobserver.state.Started
+	(*Ended)(nil),           // 50: jobserver.state.Ended
+	(*NotStarted)(nil),      // 51: jobserver.state.NotStarted
+	(*AttemptLost)(nil),     // 52: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),       // 53: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),       // 54: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),     // 55: jobserver.state.SetupFailed
+	(*Settled)(nil),         // 56: jobserver.state.Settled
+	(*Stopped)(nil),         // 57: jobserver.state.Stopped
+	(*MachineAdded)(nil),    // 58: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),  // 59: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),    // 60: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),  // 61: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),     // 62: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),  // 63: jobserver.state.MachineCleared
+	(*ClockSet)(nil),        // 64: jobserver.state.ClockSet
+	(*VarSet)(nil),          // 65: jobserver.state.VarSet
+	(*JobSkipped)(nil),      // 66: jobserver.state.JobSkipped
+	(*JobSet)(nil),          // 67: jobserver.state.JobSet
+	(*MatrixSet)(nil),       // 68: jobserver.state.MatrixSet
+	(*TagLimited)(nil),      // 69: jobserver.state.TagLimited
+	(*JobFreed)(nil),        // 70: jobserver.state.JobFreed
+	(*ResourceSet)(nil),     // 71: jobserver.state.ResourceSet
+	(*TagMade)(nil),         // 72: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 73: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 74: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 75: jobserver.state.Noticed
+	(*Record)(nil),          // 76: jobserver.state.Record
+	(*Restarts)(nil),        // 77: jobserver.state.Restarts
+	(*Last)(nil),            // 78: jobserver.state.Last
+	(*Piece)(nil),           // 79: jobserver.state.Piece
+	(*State)(nil),           // 80: jobserver.state.State
+	(*Block)(nil),           // 81: jobserver.state.Block
+	(*Index)(nil),           // 82: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	33,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	35,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	36,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	37,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	38,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	39,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	40,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	41,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	43,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	44,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	45,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	46,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	42,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	34,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	47,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	48,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	49,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	50,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	51,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	52,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	53,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	55,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	54,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	57,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	58,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	59,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	60,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	61,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	62,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	64,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	68,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	70,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	69,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	71,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	63,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	56,  // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	67,  // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	65,  // 37: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	66,  // 38: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	18,  // 39: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	18,  // 40: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	16,  // 41: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 42: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	19,  // 43: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 44: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	17,  // 45: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	10,  // 46: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	7,   // 47: jobserver.state.Job.after:type_name -> jobserver.state.After
-	8,   // 48: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 49: jobserver.state.Term.when:type_name -> jobserver.state.When
-	9,   // 50: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	11,  // 51: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	13,  // 52: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	15,  // 53: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	13,  // 54: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 55: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,   // 56: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	14,  // 57: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	6,   // 58: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	25,  // 59: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	24,  // 60: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	22,  // 61: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	23,  // 62: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	21,  // 63: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	28,  // 64: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	17,  // 65: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	18,  // 66: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	28,  // 67: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	27,  // 68: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	12,  // 69: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	13,  // 70: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	29,  // 71: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	14,  // 72: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	6,   // 73: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 74: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	20,  // 75: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	6,   // 76: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	25,  // 77: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	22,  // 78: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	19,  // 79: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	29,  // 80: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	29,  // 81: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	19,  // 82: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	29,  // 83: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	29,  // 84: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	29,  // 85: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	29,  // 86: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	26,  // 87: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	26,  // 88: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	12,  // 89: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	31,  // 90: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	76,  // 91: jobserver.state.Record.state:type_name -> jobserver.state.State
-	6,   // 92: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	20,  // 93: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	26,  // 94: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	18,  // 95: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	31,  // 96: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	70,  // 97: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	30,  // 98: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	32,  // 99: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	77,  // 100: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	78,  // 101: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	75,  // 102: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	12,  // 103: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	73,  // 104: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	74,  // 105: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	106, // [106:106] is the sub-list for method output_type
-	106, // [106:106] is the sub-list for method input_type
-	106, // [106:106] is the sub-list for extension type_name
-	106, // [106:106] is the sub-list for extension extendee
-	0,   // [0:106] is the sub-list for field type_name
+	34,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	36,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	37,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	38,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	39,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	40,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	41,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	42,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	44,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	45,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	46,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	47,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	43,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	35,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	48,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	49,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	50,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	51,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	52,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	53,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	54,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	56,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	55,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	58,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	59,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	60,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	61,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	62,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	63,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	65,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	72,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	74,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	73,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	75,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	64,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	57,  // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	71,  // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	66,  // 37: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	70,  // 38: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	67,  // 39: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	68,  // 40: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	69,  // 41: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	19,  // 42: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	19,  // 43: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	17,  // 44: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 45: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	20,  // 46: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 47: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	18,  // 48: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	11,  // 49: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	8,   // 50: jobserver.state.Job.after:type_name -> jobserver.state.After
+	11,  // 51: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	8,   // 52: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	19,  // 53: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	19,  // 54: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	9,   // 55: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 56: jobserver.state.Term.when:type_name -> jobserver.state.When
+	10,  // 57: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	12,  // 58: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	14,  // 59: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	16,  // 60: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	14,  // 61: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 62: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,   // 63: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	15,  // 64: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	6,   // 65: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	26,  // 66: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	25,  // 67: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	23,  // 68: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	24,  // 69: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	22,  // 70: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	29,  // 71: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	18,  // 72: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	19,  // 73: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	29,  // 74: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	28,  // 75: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	13,  // 76: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	14,  // 77: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	30,  // 78: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	15,  // 79: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	6,   // 80: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 81: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	21,  // 82: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	6,   // 83: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	26,  // 84: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	23,  // 85: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	20,  // 86: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	30,  // 87: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	30,  // 88: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	20,  // 89: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	30,  // 90: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	30,  // 91: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	30,  // 92: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	30,  // 93: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	27,  // 94: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	27,  // 95: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	7,   // 96: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	7,   // 97: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	13,  // 98: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	32,  // 99: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	80,  // 100: jobserver.state.Record.state:type_name -> jobserver.state.State
+	6,   // 101: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	21,  // 102: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	27,  // 103: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	19,  // 104: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	32,  // 105: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	74,  // 106: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	31,  // 107: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	33,  // 108: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	81,  // 109: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	82,  // 110: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	79,  // 111: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	13,  // 112: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	77,  // 113: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	78,  // 114: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	115, // [115:115] is the sub-list for method output_type
+	115, // [115:115] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -7021,14 +7501,15 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[41].OneofWrappers = []any{}
+	file_state_proto_msgTypes[2].OneofWrappers = []any{}
+	file_state_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   74,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

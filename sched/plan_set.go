@@ -1,0 +1,321 @@
+package sched
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"jobserver/sched/statepb"
+)
+
+// SetSpec is what is to change of jobs, or of a matrix. What is nil stays.
+type SetSpec struct {
+	Class       *string
+	Cmd         *string
+	CpPath      *string
+	Priority    *int
+	Timeout     *time.Duration
+	MaxFailures *int
+	StartAfter  *time.Time // zero: at once
+	Slots       *int
+	Exclusive   *bool
+	Needs       *string
+	After       *AfterSpec // of nothing: it waits for nothing any more
+	Env         map[string]string
+	AtMost      *int // of a matrix
+	Next        bool // before all others that wait in its class
+}
+
+// PlanSet changes jobs that wait or are held, and of those that run their priority, timeout and retries; all of them or none.
+func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
+	p := s.planner()
+	if spec.AtMost != nil {
+		return Plan{}, errorf(Invalid, "--at-most is of a matrix, not of jobs").hint("`jobserver matrix set ID --at-most N`")
+	}
+	for _, id := range ids {
+		j := s.Job(id)
+		if j == nil {
+			return Plan{}, errorf(NotFound, "no job %d", id)
+		}
+		if err := spec.fits(j); err != nil {
+			return Plan{}, err
+		}
+		c, err := p.changes(j, spec)
+		if err != nil {
+			return Plan{}, err
+		}
+		p.add(&Change{JobSet: &statepb.JobSet{Job: id, Changes: c}})
+	}
+	return p.Plan, nil
+}
+
+// fits refuses what can't be changed of a job as it is.
+func (spec *SetSpec) fits(j *statepb.Job) error {
+	late := spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.StartAfter != nil || spec.Slots != nil ||
+		spec.Exclusive != nil || spec.Needs != nil || spec.After != nil || len(spec.Env) > 0 || spec.Next
+	switch {
+	case Final(j.Status):
+		return errorf(Conflict, "job %d is %s: there is nothing to change", j.Id, StatusName(j.Status)).
+			hint("`jobserver job clone %d` submits it again", j.Id)
+	case j.Setup != nil:
+		return errorf(Conflict, "job %d sets a machine up, and can't be changed", j.Id)
+	case j.Status == Copying:
+		return errorf(Conflict, "job %d has ended, and copies its results", j.Id)
+	case j.Status == Running && late:
+		return errorf(Conflict, "job %d runs: only its priority, timeout and retries can be changed", j.Id).
+			hint("`jobserver job restart %d` runs it again; then it can be changed while it waits", j.Id)
+	case j.Matrix != 0 && (spec.Cmd != nil || spec.CpPath != nil || len(spec.Env) > 0):
+		return errorf(Conflict, "job %d is a cell of matrix %d: its command, environment and results stay as the others'", j.Id, j.Matrix).
+			hint("cells that ran something else could not be compared")
+	}
+	return nil
+}
+
+// changes checks what is to change of a job.
+func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error) {
+	c := &statepb.Changes{}
+	job := JobSpec{
+		Class: j.Class, Cmd: string(j.Cmd), CpPath: j.CpPath, MaxFailures: int(j.MaxFailures),
+		Timeout: time.Duration(j.Timeout), Priority: int(j.Priority), Env: spec.Env,
+	}
+	if spec.Class != nil {
+		job.Class, c.Class = *spec.Class, spec.Class
+	}
+	if spec.Cmd != nil {
+		job.Cmd, c.Cmd = *spec.Cmd, []byte(*spec.Cmd)
+	}
+	if spec.CpPath != nil {
+		job.CpPath, c.CpPath = *spec.CpPath, spec.CpPath
+	}
+	if spec.Next {
+		first := p.first(job.Class, j.Id)
+		spec.Priority = &first
+	}
+	if spec.Priority != nil {
+		job.Priority, c.Priority = *spec.Priority, proto.Int32(int32(min(max(*spec.Priority, -maxPriority-1), maxPriority+1)))
+	}
+	if spec.Timeout != nil {
+		job.Timeout, c.Timeout = *spec.Timeout, proto.Int64(int64(*spec.Timeout))
+	}
+	if spec.MaxFailures != nil {
+		job.MaxFailures, c.MaxFailures = *spec.MaxFailures, proto.Int32(int32(min(max(*spec.MaxFailures, -2), 1_000_001)))
+	}
+	if spec.StartAfter != nil {
+		c.StartAfter = proto.Int64(nanos(*spec.StartAfter))
+	}
+	if err := p.changedNeeds(j, &spec, c); err != nil {
+		return nil, err
+	}
+	if err := p.s.canEver(job.Class, cmpNeeds(c, j.Needs)); err != nil {
+		return nil, err
+	}
+	if spec.After != nil {
+		var err error
+		if c.After, err = p.after(spec.After); err != nil {
+			return nil, err
+		}
+		c.SetAfter = true
+		if err := p.s.noCircle(j.Id, c.After); err != nil {
+			return nil, err
+		}
+	}
+	if spec.Cmd == nil && spec.CpPath == nil { // they were checked, and what they name may be gone
+		job.Cmd, job.CpPath = "true", ""
+	}
+	made, err := p.job(&job, nil, j.Driver)
+	if err != nil {
+		return nil, err
+	}
+	c.Env = made.Env
+	if spec.Cmd != nil || spec.CpPath != nil {
+		c.Vars = made.Vars
+	}
+	return c, nil
+}
+
+func cmpNeeds(c *statepb.Changes, otherwise *statepb.Needs) *statepb.Needs {
+	if c.SetNeeds {
+		return c.Needs
+	}
+	return otherwise
+}
+
+// changedNeeds merges what is to change of a job's needs into what they are.
+func (p *planner) changedNeeds(j *statepb.Job, spec *SetSpec, c *statepb.Changes) error {
+	if spec.Slots == nil && spec.Exclusive == nil && spec.Needs == nil {
+		return nil
+	}
+	slots, exclusive, needs := int(j.Needs.GetSlots()), j.Needs.GetExclusive(), AmountsText(j.Needs.GetAmounts())
+	if spec.Slots != nil {
+		slots, exclusive = *spec.Slots, false
+	}
+	if spec.Exclusive != nil {
+		if exclusive = *spec.Exclusive; exclusive && spec.Slots == nil {
+			slots = 0
+		}
+	}
+	if spec.Needs != nil {
+		needs = *spec.Needs
+	}
+	var err error
+	c.Needs, err = needsOf(slots, exclusive, needs)
+	c.SetNeeds = true
+	return err
+}
+
+// first is a priority before that of all others that wait in a class.
+func (p *planner) first(class string, id uint64) int {
+	top := int32(0)
+	if c := p.s.classes[class]; c != nil {
+		for _, sh := range c.line {
+			for _, it := range sh.queue {
+				if it.id != id {
+					top = max(top, it.priority+1)
+				}
+			}
+		}
+	}
+	return int(min(top, maxPriority))
+}
+
+// maxPriority is the highest, and the lowest below zero.
+const maxPriority = 1_000_000
+
+// noCircle refuses a job to wait for what waits for it.
+func (s *State) noCircle(id uint64, a *statepb.After) error {
+	behind := s.WithDependents([]uint64{id})
+	for _, t := range a.GetTerms() {
+		for _, span := range t.Jobs {
+			for _, other := range behind {
+				if other >= span.First && other <= span.Last {
+					return circle(id, other)
+				}
+			}
+		}
+		for _, other := range behind {
+			if m := s.MatrixOf(other); m != 0 && slices.Contains(t.Matrices, m) {
+				return circle(id, other)
+			}
+		}
+	}
+	return nil
+}
+
+func circle(id, other uint64) error {
+	if id == other {
+		return errorf(Conflict, "job %d can't wait for itself", id)
+	}
+	return errorf(Conflict, "job %d can't wait for job %d, which waits for it", id, other).
+		hint("`jobserver job unhold %d` lets that one run without", other)
+}
+
+// PlanMatrixSet changes what all jobs of a matrix have in common, as far as cells stay comparable.
+func (s *State) PlanMatrixSet(id uint64, spec SetSpec) (Plan, error) {
+	m := s.matrices[id]
+	if spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.After != nil || len(spec.Env) > 0 || spec.StartAfter != nil || spec.Next {
+		return Plan{}, errorf(Invalid, "of a matrix, priority, timeout, retries, needs and --at-most can be changed").
+			hint("cells that ran something else could not be compared; submit another matrix")
+	}
+	p := s.planner()
+	c, err := p.changes(m.Template, spec)
+	if err != nil {
+		return Plan{}, err
+	}
+	c.Env = nil
+	if spec.AtMost != nil {
+		if *spec.AtMost < 0 {
+			return Plan{}, errorf(Invalid, "--at-most %d is negative", *spec.AtMost).hint("0 takes the limit away")
+		}
+		c.AtMost = proto.Int32(int32(min(*spec.AtMost, MaxCells)))
+	}
+	p.add(&Change{MatrixSet: &statepb.MatrixSet{Matrix: id, Changes: c}})
+	return p.Plan, nil
+}
+
+// alter gives a job other settings.
+func alter(j *statepb.Job, c *statepb.Changes) {
+	if c.Class != nil {
+		j.Class = *c.Class
+	}
+	if c.Cmd != nil {
+		j.Cmd = c.Cmd
+	}
+	if c.CpPath != nil {
+		j.CpPath = *c.CpPath
+	}
+	if c.Cmd != nil || c.CpPath != nil {
+		j.Vars = c.Vars
+	}
+	if c.Priority != nil {
+		j.Priority = *c.Priority
+	}
+	if c.Timeout != nil {
+		j.Timeout = *c.Timeout
+	}
+	if c.MaxFailures != nil {
+		j.MaxFailures = *c.MaxFailures
+	}
+	if c.StartAfter != nil {
+		j.StartAfter = *c.StartAfter
+	}
+	if c.SetNeeds {
+		j.Needs = c.Needs
+	}
+	for _, v := range c.Env {
+		j.Env = slices.DeleteFunc(slices.Clone(j.Env), func(o *statepb.Var) bool { return o.Name == v.Name })
+		j.Env = append(j.Env, v)
+	}
+}
+
+func (s *State) applyJobSet(c *statepb.JobSet) error {
+	return s.change(c.Job, func(j *job) error {
+		changes := proto.CloneOf(c.Changes)
+		alter(j.Job, changes)
+		if changes.StartAfter != nil {
+			j.released = false
+		}
+		if changes.SetAfter {
+			s.leaveGate(j)
+			j.After = changes.After
+			s.joinGate(j)
+			s.stuckAnew(j.Id)
+		}
+		if a := last(j.Job); changes.Timeout != nil && a != nil && j.Status == Running {
+			a.Timeout, a.Retimed = j.Timeout, true
+			s.ask(func(f Fleet) { f.Retime(ref(j.Job), time.Duration(a.Timeout)) })
+		}
+		return nil
+	})
+}
+
+func (s *State) applyMatrixSet(c *statepb.MatrixSet) error {
+	m := s.matrices[c.Matrix]
+	if m == nil {
+		return fmt.Errorf("no matrix %d", c.Matrix)
+	}
+	template := proto.CloneOf(m.Template)
+	alter(template, proto.CloneOf(c.Changes))
+	m.Template = template
+	if c.Changes.AtMost != nil {
+		m.AtMost = *c.Changes.AtMost
+	}
+	s.dequeueMatrix(m)
+	s.queueMatrix(m)
+	for _, id := range s.liveOf(m) {
+		j := s.live[id]
+		if j.Status == Copying || j.Setup != nil {
+			continue
+		}
+		changes := proto.CloneOf(c.Changes)
+		if j.Status == Running {
+			changes.SetNeeds = false
+		}
+		if err := s.applyJobSet(&statepb.JobSet{Job: id, Changes: changes}); err != nil {
+			return err
+		}
+	}
+	s.refile()
+	return nil
+}
