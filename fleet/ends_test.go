@@ -22,6 +22,9 @@ func files(t *testing.T, dir string) (all []string) {
 		if err == nil && path != dir {
 			all = append(all, strings.TrimPrefix(path, dir))
 		}
+		if os.IsNotExist(err) { // it is being removed
+			return nil
+		}
 		return err
 	})
 	if err != nil {

@@ -140,7 +140,7 @@ func TestScreen(t *testing.T) {
 
 func TestManyProblems(t *testing.T) {
 	t.Parallel()
-	tr := &transfer{}
+	tr := &transfer{c: &copying{}}
 	for i := range mostProblems + 5 {
 		tr.problem("problem %d", i)
 	}
