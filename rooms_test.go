@@ -51,7 +51,7 @@ var mayNotReach = map[string]string{
 }
 
 // besideThePlan are no rooms: programs beside the main one, and what only tests use.
-const besideThePlan = "bench daemontest release slim/program ssh/sshtest sched/statepb/gen"
+const besideThePlan = "agent/agenttest bench daemontest release slim/program ssh/sshtest sched/statepb/gen"
 
 // TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.
 func TestRooms(t *testing.T) {

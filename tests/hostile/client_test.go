@@ -23,6 +23,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 5 && os.Args[1] == "relay" {
+		os.Exit(relayMain(os.Args[2:]))
+	}
 	code := m.Run()
 	daemontest.Cleanup()
 	os.Exit(code)

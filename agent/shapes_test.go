@@ -1,0 +1,29 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"jobserver/agent/agenttest"
+)
+
+// TestHostileAgentKnowsMessages: the hostile agent of tests knows the answers as they are now, so that it makes one thing wrong and not all.
+func TestHostileAgentKnowsMessages(t *testing.T) {
+	run, exit := RunID{Server: "s", Machine: "m", Job: 1, Attempt: 2, Token: "t"}, Exit{Code: 3, OutCRC: 1, EndedAt: time.Unix(1, 0)}
+	for _, tt := range []struct {
+		method byte
+		piece  bool
+		fields func(*coder)
+	}{
+		{methodFacts, false, (&Facts{OS: "linux", GPUs: []GPU{{ID: "0"}}}).fields},
+		{methodStart, false, (&startReply{Results: []StartResult{{StartedAt: time.Unix(1, 0)}}}).fields},
+		{methodPoll, false, (&PollReply{Marks: []Mark{{Kind: Metric, Text: "x=1"}}, Exit: &exit}).fields},
+		{methodCode, false, (&codeReply{Dir: "/d"}).fields},
+		{methodList, true, (&runInfos{Runs: []RunInfo{{Run: run, Exit: &exit}}}).fields},
+		{methodManifest, true, (&Manifest{Entries: []Entry{{Name: "n"}}, Missing: []string{"m"}, Errors: []PathError{{Path: "p"}}}).fields},
+	} {
+		if err := agenttest.Check(tt.method, tt.piece, encode(tt.fields)); err != nil {
+			t.Errorf("method %d: %v; package agenttest has its shape", tt.method, err)
+		}
+	}
+}
