@@ -89,7 +89,7 @@ func openFetched(f *FetchFile) (fd int, err error) {
 		unix.Close(fd)
 		return -1, err
 	}
-	if f.Offset < 0 || f.Offset > f.Size {
+	if f.Offset < 0 || f.Offset > f.end() || f.end() > f.Size {
 		unix.Close(fd)
 		return -1, fmt.Errorf("offset %d is not within its %d bytes", f.Offset, f.Size)
 	}
@@ -116,11 +116,12 @@ const pieceHead = 4
 const pageSize = 4096
 
 func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {
-	if f.Size-f.Offset > dataSize {
+	stop := f.end()
+	if stop-f.Offset > dataSize {
 		_ = unix.Fadvise(fd, f.Offset, 0, unix.FADV_SEQUENTIAL) // a hint
 	}
-	extent := extents{fd: fd, size: f.Size, off: !p.holes || !sparse(fd)}
-	for at := f.Offset; at < f.Size; {
+	extent := extents{fd: fd, size: stop, off: !p.holes || !sparse(fd)}
+	for at := f.Offset; at < stop; {
 		hole, upTo, err := extent.next(at)
 		if err != nil {
 			return err

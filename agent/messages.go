@@ -273,6 +273,7 @@ func (r *FetchRequest) fields(c *coder) {
 		number(c, &f.Offset)
 		number(c, &f.Size)
 		c.time(&f.ModTime)
+		number(c, &f.Until)
 	})
 	c.bool(&r.holes)
 }

@@ -66,13 +66,22 @@ type Manifest struct {
 	Code    CodeState   // of ManifestRequest.CodeOf
 }
 
-// FetchFile asks for a file's bytes from Offset on. Size and ModTime are the Entry's: they tell whether the
-// file has changed since.
+// FetchFile asks for a file's bytes from Offset on, up to Until if that isn't 0. Size and ModTime are the Entry's: they
+// tell whether the file has changed since.
 type FetchFile struct {
 	Source  string
 	Offset  int64
 	Size    int64
 	ModTime time.Time
+	Until   int64
+}
+
+// end is up to where bytes are asked for.
+func (f *FetchFile) end() int64 {
+	if f.Until > 0 {
+		return f.Until
+	}
+	return f.Size
 }
 
 // FetchRequest asks for files, which come in this order.

@@ -26,5 +26,6 @@
 // A link is an agent of ours that speaks over a byte stream: a channel of an SSH connection, or a child
 // process for this host itself (local machines, and drivers). A link that breaks is made again, with a
 // growing and jittered delay; meanwhile nothing is guessed about the runs behind it. One whose agent doesn't
-// answer is cut. Results and code have a connection of their own, which is closed when it is idle.
+// answer is cut. Results and code have a connection of their own, which is closed when it is idle;
+// results of a machine that is far away come over several channels of it.
 package fleet

@@ -24,8 +24,9 @@ type link struct {
 	client *agent.Client
 	info   ssh.Info // zero for this host
 	conn   ssh.Conn // nil for this host
-	cut    func()   // ends what carries the bytes, so that no call can hang any more
-	end    func()   // waits for what is left, after the client was closed
+	source *channels
+	cut    func() // ends what carries the bytes, so that no call can hang any more
+	end    func() // waits for what is left, after the client was closed
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -46,6 +47,15 @@ func (f *Fleet) open(ctx, parent context.Context, addr, root string) (*link, err
 		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(parent)
+	l.source = newChannels(l.client, nil)
+	if l.conn != nil {
+		l.source.another = func(added func(*agent.Client, error)) {
+			l.spawn(func() {
+				in := f.installer(l.conn)
+				added(in.start(l.ctx, root))
+			})
+		}
+	}
 	return l, nil
 }
 
@@ -55,6 +65,7 @@ func (l *link) close() {
 	l.cut()
 	l.tasks.Wait()
 	l.client.Close() // says nothing that the connection's end didn't say
+	l.source.close()
 	l.end()
 }
 
@@ -91,14 +102,20 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 	if err != nil {
 		return err
 	}
-	in := &installer{conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken(), patience: f.opt.AnswerTime}
-	if l.client, err = in.start(ctx, root); err != nil {
+	if l.client, err = f.installer(conn).start(ctx, root); err != nil {
 		conn.Close()
 		return err
 	}
 	l.conn, l.info = conn, conn.Info()
 	l.cut, l.end = func() { conn.Close() }, func() {}
 	return nil
+}
+
+// installer starts agents over a connection.
+func (f *Fleet) installer(conn ssh.Conn) *installer {
+	return &installer{
+		conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken(), patience: f.opt.AnswerTime,
+	}
 }
 
 // openLocal starts the agent as a child of the daemon, for the runs of a local machine or, with the daemon's environment, of

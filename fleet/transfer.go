@@ -51,7 +51,7 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 		if err := m.turn(ctx, c); err != nil {
 			return sched.CopyEnded{}, m.copyError(l, c, err)
 		}
-		t := &transfer{f: m.f, from: l.client, c: c}
+		t := &transfer{f: m.f, from: l.source, c: c}
 		began := time.Now()
 		out, err := t.run(ctx)
 		out.Took = time.Since(began)

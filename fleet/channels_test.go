@@ -1,0 +1,175 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"jobserver/agent"
+	"jobserver/ssh/sshtest"
+)
+
+// arrived is a sink that keeps what comes, and says how often it had files in the wrong order.
+type arrived struct {
+	sums  map[int]string
+	bytes map[int]int64
+	done  []agent.Fetched
+	data  []byte // of the current file
+	wrong int
+}
+
+func (a *arrived) Data(file int, p []byte) error {
+	if file != len(a.done) {
+		a.wrong++
+	}
+	a.data = append(a.data, p...)
+	return nil
+}
+
+func (a *arrived) Hole(file int, n int64) error { return a.Data(file, make([]byte, n)) }
+
+func (a *arrived) Done(file int, f agent.Fetched) error {
+	if file != len(a.done) {
+		a.wrong++
+	}
+	if a.sums == nil {
+		a.sums, a.bytes = map[int]string{}, map[int]int64{}
+	}
+	a.sums[file], a.bytes[file] = fmt.Sprintf("%x", sha256.Sum256(a.data)), int64(len(a.data))
+	a.data = nil
+	a.done = append(a.done, f)
+	return nil
+}
+
+// far is a link to a machine behind a proxy that delays what comes.
+func far(t *testing.T, delay time.Duration) (*link, *sshtest.Proxy) {
+	t.Helper()
+	m := sshtest.Start(t)
+	proxy, alias := behindProxy(t, m)
+	h := newHost(t, m)
+	h.connected(alias)
+	l, err := h.open(t.Context(), t.Context(), alias, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	proxy.SetDelay(delay)
+	return l, proxy
+}
+
+// wanted makes files of such sizes, and the request for them.
+func wanted(t *testing.T, sizes ...int64) (r agent.FetchRequest, sums map[int]string) {
+	t.Helper()
+	dir := t.TempDir()
+	sums = map[int]string{}
+	for i, size := range sizes {
+		name := filepath.Join(dir, fmt.Sprint(i))
+		data := make([]byte, size)
+		for k := range data {
+			data[k] = byte(k*(i+7)>>7) | 1
+		}
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Files = append(r.Files, agent.FetchFile{Source: name, Size: size, ModTime: info.ModTime()})
+		sums[i] = fmt.Sprintf("%x", sha256.Sum256(data))
+	}
+	return r, sums
+}
+
+// From a machine that is far away more comes over several channels than over one.
+func TestFarAway(t *testing.T) {
+	l, _ := far(t, 50*time.Millisecond)
+	r, sums := wanted(t, 60<<20)
+	took := func(s source) time.Duration {
+		t.Helper()
+		var got arrived
+		began := time.Now()
+		if err := s.Fetch(t.Context(), r, &got); err != nil || got.sums[0] != sums[0] {
+			t.Fatalf("%d bytes came, %+v: %v", got.bytes[0], got.done, err)
+		}
+		return time.Since(began)
+	}
+	one := took(l.client)
+	took(l.source) // opens them
+	several := took(l.source)
+	all, _ := l.source.all()
+	t.Logf("%v over one channel, %v over %d", one, several, len(all))
+	if len(all) < 2 || several > one {
+		t.Errorf("over one channel it took %v, over %d %v", one, len(all), several)
+	}
+}
+
+// Whatever the files are like, and whatever becomes of them and of a channel, the sink gets them in order, as from one.
+func TestChannels(t *testing.T) {
+	l, _ := far(t, 5*time.Millisecond)
+	const mb = 1 << 20
+	r, sums := wanted(t, 0, 10, 3*mb, mb, mb+1, 100, 2*mb-1, 5*mb, 7, 4*mb, 0)
+	r.Files[2].Offset = 2*mb + 17 // gone on with
+	r.Files[7].ModTime = time.Unix(1, 0)
+	r.Files[8].Source += "-none"
+	broken, _ := wanted(t, 3*mb)
+	r.Files = append(r.Files, broken.Files...)
+	if err := os.Truncate(broken.Files[0].Source, 2*mb); err != nil {
+		t.Fatal(err)
+	}
+	var want arrived
+	if err := l.client.Fetch(t.Context(), r, &want); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		var got arrived
+		if err := l.source.Fetch(t.Context(), r, &got); err != nil {
+			t.Fatal(err)
+		}
+		for i := range got.done { // checksums are those of parts, and a reason names what was tried
+			got.done[i].CRC, want.done[i].CRC = 0, 0
+			if got.done[i].Status != agent.FetchOK {
+				got.done[i].Bytes, want.done[i].Bytes = 0, 0
+				continue
+			}
+			if i != 2 && got.sums[i] != sums[i] {
+				t.Errorf("file %d differs", i)
+			}
+		}
+		if diff := cmp.Diff(want.done, got.done); diff != "" || got.wrong > 0 || got.sums[2] != want.sums[2] {
+			t.Errorf("round %d: %d times in the wrong order\n%s", round, got.wrong, diff)
+		}
+		all, _ := l.source.all()
+		switch {
+		case round == 0 && len(all) == 1:
+			l.source.grow() // whatever the network is like here
+			_, news := l.source.all()
+			if all, _ := l.source.all(); len(all) == 1 {
+				<-news
+			}
+		case round == 1:
+			all[1].Close()
+		}
+	}
+}
+
+// A machine that sends more than it was asked for fills no memory.
+func TestPieceIsBounded(t *testing.T) {
+	t.Parallel()
+	pieces := cut([]agent.FetchFile{{Source: "/a", Size: 3 << 20}, {Source: "/b", Size: 5}, {Source: "/c"}})
+	if len(pieces) != 4 || pieces[2].files[0].Until != 3<<20 || !pieces[2].ends || pieces[1].ends || len(pieces[3].files) != 2 {
+		t.Fatalf("%d pieces", len(pieces))
+	}
+	if err := pieces[0].Data(0, make([]byte, pieceSize+1)); err == nil || !strings.Contains(err.Error(), "/a") {
+		t.Errorf("more than a piece: %v", err)
+	}
+	if err := pieces[3].Hole(0, 6); err == nil {
+		t.Error("a hole longer than the file was taken")
+	}
+}
