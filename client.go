@@ -37,6 +37,7 @@ type grammar struct {
 	Ping        server.Ping     `cmd:"" group:"The daemon:" help:"Check that the daemon answers."`
 	Status      server.Status   `cmd:"" group:"The daemon:" help:"Show what the daemon is and how much it holds."`
 	Events      server.Events   `cmd:"" group:"The daemon:" help:"Show what has happened, and follow what happens."`
+	Top         server.Top      `cmd:"" group:"The daemon:" help:"Show the pool live in this terminal."`
 	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`
 	State       stateGroup      `cmd:"" group:"The daemon:" help:"Inspect the saved state."`
 	Completions cli.Completions `cmd:"" group:"The rest:" help:"Print, install or uninstall shell completion."`
