@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,62 @@ func (c *Wait) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
+	if words, err = unfinished(ctx, d, words); err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		e.Note("all of them have ended: there is nothing to wait for")
+		return nil
+	}
 	return waitFor(ctx, e, d, words, c.Timeout.Duration)
+}
+
+// unfinished puts the jobs that haven't ended in the place of words that name no particular jobs, such
+// as class=gpu: those that ended long ago are none of a wait's business, and neither are those that are
+// submitted while it lasts. Jobs, matrices and tags that are named stay as they are.
+func unfinished(ctx context.Context, d cli.Daemon, words []string) ([]string, error) {
+	narrowed := slices.ContainsFunc(words, func(word string) bool {
+		return strings.HasPrefix(word, sinceWord) || strings.HasPrefix(word, api.WhereWord)
+	})
+	var named, open []string
+	for _, word := range words {
+		particular := !strings.HasPrefix(word, "class=") && !strings.HasPrefix(word, "machine=") &&
+			!strings.HasPrefix(word, "status=") && !strings.HasPrefix(word, ":")
+		if particular && !narrowed {
+			named = append(named, word)
+		} else {
+			open = append(open, word)
+		}
+	}
+	if len(open) == 0 {
+		return words, nil
+	}
+	var ids []uint64
+	args := api.ListJobsArgs{Selectors: open}
+	err := eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+		for i := range page.Jobs {
+			switch page.Jobs[i].Status {
+			case api.StatusWaiting, api.StatusHeld, api.StatusRunning, api.StatusCopying:
+				ids = append(ids, page.Jobs[i].JID)
+			}
+		}
+		return nil
+	})
+	return append(named, ranges(ids)...), err
+}
+
+// ranges are ascending ids as selectors: 3..9 and 11.
+func ranges(ids []uint64) []string {
+	var words []string
+	for i := 0; i < len(ids); {
+		j := i + 1
+		for j < len(ids) && ids[j] == ids[j-1]+1 {
+			j++
+		}
+		words = append(words, idRange(ids[i:j]))
+		i = j
+	}
+	return words
 }
 
 // waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
