@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"jobserver/agent"
+	"jobserver/sched"
 )
 
 // upload is code that is missing on a machine, and the runs that start when it is there. The actor has one for each hash,
@@ -136,12 +137,11 @@ func (m *machine) sendCode(l *link, hash string) error {
 // failUpload ends runs whose code can't be had.
 func (m *machine) failUpload(batch []*run, err error) {
 	why := fmt.Sprintf("the code could not be put on the machine: %v", err)
-	lost := errors.Is(err, fs.ErrNotExist)
-	if lost {
-		why = "the host has lost the code: submit it again with --code"
+	if errors.Is(err, fs.ErrNotExist) {
+		why = sched.LostCode + ": submit it again with --code"
 	}
 	for _, r := range batch {
-		m.finish(r, verdict{notStarted: why, impossible: lost})
+		m.finish(r, verdict{notStarted: why})
 	}
 }
 

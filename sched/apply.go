@@ -93,6 +93,8 @@ func (s *State) Apply(c *Change) error {
 		return s.applyMachineSeen(c.MachineSeen.Facts)
 	case c.MachineCleared != nil:
 		return s.applyMachineCleared(c.MachineCleared)
+	case c.ClockSet != nil:
+		return s.applyClockSet(c.ClockSet)
 	case c.VarSet != nil:
 		if c.VarSet.Unset {
 			delete(s.vars, c.VarSet.Name)

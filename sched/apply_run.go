@@ -159,6 +159,7 @@ func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 	}
 	j.Status, j.Avoid = s.waiting(j), a.Machine
 	j.NotBefore = at + int64(backoff(j.Failures))
+	j.AvoidUntil = at + int64(avoidFor)
 	s.avoids(j)
 }
 
@@ -236,6 +237,7 @@ func (s *State) ownFault(j *job, a *statepb.Attempt, died bool, at int64) {
 	a.MachinesFault = true
 	s.ownDoing(j, a, died, at)
 	j.Error, j.Avoid = a.Error, a.Machine
+	j.AvoidUntil = at + int64(avoidFor)
 	s.avoids(j)
 }
 

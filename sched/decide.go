@@ -15,6 +15,9 @@ import (
 //
 // The tokens of runs are left empty: the caller fills them in, since they are random.
 func (s *State) Decide(now time.Time) []*Change {
+	if set := s.Look(now); set != nil {
+		return set
+	}
 	s.ripen(now)
 	s.endLingering()
 	for _, id := range sortedIDs(s.steps) {
@@ -47,51 +50,6 @@ func (s *State) Decide(now time.Time) []*Change {
 		delete(s.dirty, name)
 	}
 	return nil
-}
-
-// Wake is when Decide, which has looked at the time given, has to look again though nothing changes; zero: never.
-func (s *State) Wake(looked time.Time) time.Time {
-	var first int64
-	earlier := func(at int64) {
-		if at > looked.UnixNano() && (first == 0 || at < first) {
-			first = at
-		}
-	}
-	if len(s.delayed) > 0 {
-		earlier(s.delayed[0].NotBefore)
-	}
-	for id := range s.steps {
-		earlier(stepDeadline(s.live[id].Job))
-	}
-	for _, j := range s.lingering {
-		earlier(s.lingersUntil(j.Job))
-	}
-	if len(s.avoiding) > 0 {
-		earlier(s.avoiding[0].until)
-	}
-	for id := range s.accused {
-		earlier(s.matrices[id].TrialAt)
-	}
-	earlier(s.nextEnd)
-	if len(s.timers) > 0 {
-		earlier(s.timers[0].at)
-	}
-	earlier(s.debts.due)
-	for _, c := range s.classes {
-		if c.reserved != nil {
-			earlier(c.reserved.until())
-		}
-		for _, m := range c.watched {
-			earlier(m.restsUntil())
-			if m.aside() && m.open() {
-				earlier(max(m.TrialAt, m.scanAt))
-			}
-			if len(m.setups) > 0 && m.link == LinkConnected {
-				earlier(s.live[m.setups[0]].Setup.StartAt)
-			}
-		}
-	}
-	return Time(first)
 }
 
 // ripen moves retries that are due into their queues, and looks at classes whose time has come.

@@ -250,14 +250,7 @@ func (s *State) avoided(j *statepb.Job, class []*machine, now time.Time) []strin
 }
 
 // avoidsUntil is when a retry begins to take any machine that isn't suspect.
-func (s *State) avoidsUntil(j *statepb.Job) int64 {
-	for _, a := range slices.Backward(j.Attempts) {
-		if failedAttempt(a) {
-			return a.EndedAt + int64(avoidFor)
-		}
-	}
-	return 0
-}
+func (s *State) avoidsUntil(j *statepb.Job) int64 { return j.AvoidUntil }
 
 // resumeCommand ends whatever keeps a machine from getting jobs.
 func resumeCommand(addr string) string { return fmt.Sprintf("jobserver machine resume -m %s", addr) }
@@ -267,8 +260,8 @@ func clockTime(at int64) string { return Time(at).Format(time.TimeOnly) }
 
 // avoids has a class looked at again when a retry of a job begins to take any machine.
 func (s *State) avoids(j *job) {
-	if retry := (&avoidance{class: j.Class, until: s.avoidsUntil(j.Job)}); retry.until > 0 {
-		heap.Push(&s.avoiding, retry)
+	if j.AvoidUntil > 0 {
+		heap.Push(&s.avoiding, &avoidance{class: j.Class, until: j.AvoidUntil})
 	}
 }
 

@@ -151,6 +151,9 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s", c.CopyWaits.Job, c.CopyWaits.Reason), true
 	case c.CopyEnded != nil:
 		return s.aboutCopy(e, c.CopyEnded), true
+	case c.ClockSet != nil:
+		by := time.Duration(c.ClockSet.By).Round(time.Second)
+		e.Kind, e.Text = EventClockSet, fmt.Sprintf("the host's clock was set by %s, or nobody looked at it for so long: what waits for a time waits on", by)
 	case c.VarSet != nil:
 		e.Kind, e.Text = EventVariableSet, fmt.Sprintf("variable %s was set", c.VarSet.Name)
 		if c.VarSet.Unset {

@@ -50,4 +50,6 @@ const (
 
 	EventTagMade    = "tag.made"
 	EventTagLimited = "tag.limited" // so many of its jobs hold slots at a time
+
+	EventClockSet = "clock.set" // the host's clock has jumped
 )

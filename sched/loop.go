@@ -267,6 +267,7 @@ func (l *Loop) stop(err error) {
 func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	in := l.take()
 	t := &turn{l: l, now: now}
+	t.apply(l.state.Look(now))
 	t.take(&in)
 	for n := 0; t.err == nil; n++ {
 		if t.size >= turnBytes || n == turnDecided {

@@ -29,7 +29,7 @@ func (s *State) Freeze() func(yield func([]byte) error) error {
 		return err
 	}
 	failed = errors.Join(
-		put(&statepb.Record{State: &statepb.State{NextId: s.nextID, Changes: s.changes}}),
+		put(&statepb.Record{State: &statepb.State{NextId: s.nextID, Changes: s.changes, At: s.at}}),
 		s.freezeTables(put), s.freezeIndex(put), s.freezeLive(put))
 	blocks := slices.Clone(s.history.blocks)
 	left := slices.Clone(s.history.left)
@@ -179,7 +179,7 @@ func (r *Restorer) Record(b []byte) error {
 		r.pieces = nil
 		return r.Record(whole)
 	case rec.State != nil:
-		s.nextID, s.changes = rec.State.NextId, rec.State.Changes
+		s.nextID, s.changes, s.at = rec.State.NextId, rec.State.Changes, rec.State.At
 		s.index.grow(s.nextID)
 	case rec.Matrix != nil:
 		m := s.addMatrix(rec.Matrix)

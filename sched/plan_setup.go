@@ -268,12 +268,16 @@ func stepSucceeded(j *statepb.Job, a *statepb.Attempt) bool {
 	return false
 }
 
+// left is what a setup that waits between two steps had left of its time when the newest has ended. Its steps are measured on
+// their machine, by a clock that no change of the time touches.
+func left(j *statepb.Job) int64 { return j.Timeout - last(j).Duration - j.Setup.Waited }
+
 // remaining is what is left of a setup's time over all its steps; 0: there is no limit.
 func remaining(j *statepb.Job, now time.Time) time.Duration {
 	if j.Timeout == 0 {
 		return 0
 	}
-	return max(time.Duration(j.Timeout)-now.Sub(Time(last(j).DispatchedAt)), time.Millisecond)
+	return max(time.Duration(left(j))-now.Sub(Time(last(j).EndedAt)), time.Millisecond)
 }
 
 // stepDeadline is when a setup that waits between two steps is given up; 0: never.
@@ -281,7 +285,7 @@ func stepDeadline(j *statepb.Job) int64 {
 	a := last(j)
 	var deadline int64
 	if j.Timeout != 0 {
-		deadline = a.DispatchedAt + j.Timeout
+		deadline = a.EndedAt + left(j)
 	}
 	if rebooting(j, a) && (deadline == 0 || a.EndedAt+int64(rebootLimit) < deadline) {
 		deadline = a.EndedAt + int64(rebootLimit)
@@ -300,6 +304,7 @@ func (s *State) applyStep(j *job, next *statepb.Attempt) error {
 	} else {
 		a.StepTries = 0
 	}
+	j.Setup.Waited += max(next.DispatchedAt-a.EndedAt, 0)
 	a.Step, a.Token, a.BootId, a.CmdRun, a.Timeout = next.Step, next.Token, next.BootId, next.CmdRun, next.Timeout
 	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted, a.LastWords = 0, 0, "", "", 0, false, ""
 	delete(s.steps, j.Id)

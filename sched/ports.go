@@ -87,6 +87,9 @@ type Copy struct {
 	Secrets []string         // what no text that is kept or shown may have
 }
 
+// LostCode begins the reason of a run that was not started as the host has its code no more: no machine could start it.
+const LostCode = "the host has lost the code"
+
 // Outcome is what fleet reports. At is the host's clock.
 type Outcome interface{ outcome() }
 

@@ -90,6 +90,11 @@ func (s *State) Resume(f Fleet) {
 // React takes what the fleet reports: it notes what is volatile, and says which changes follow. News of runs
 // that are no longer wanted is ignored.
 func (s *State) React(o Outcome, now time.Time) []*Change {
+	set := s.Look(now)
+	return append(set, s.react(o, now)...)
+}
+
+func (s *State) react(o Outcome, now time.Time) []*Change {
 	one := func(c *Change) []*Change { return []*Change{c} }
 	switch o := o.(type) {
 	case Connected:
@@ -127,7 +132,7 @@ func (s *State) React(o Outcome, now time.Time) []*Change {
 		}
 	case NotStarted:
 		if s.liveRun(o.Ref) != nil {
-			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason, JobsFault: o.JobsFault}})
+			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason, JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode)}})
 		}
 	case RunLost:
 		if s.liveRun(o.Ref) != nil {

@@ -55,6 +55,7 @@ type State struct {
 	uprooted  []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
 	used      uint64   // counts dispatches, to spread them over machines
 	pulse     uint64   // counts changes of how machines are connected
+	watch     watch    // over the clock
 	looked    int64    // the time that Decide was last asked about
 	at        int64    // of the change that is being applied
 	nextEnd   int64    // no machine expires before, after looked; 0: none expires

@@ -732,6 +732,7 @@ type Job struct {
 	Forget        bool                   `protobuf:"varint,42,opt,name=forget,proto3" json:"forget,omitempty"`                              // forgotten as soon as it has ended
 	Removing      bool                   `protobuf:"varint,43,opt,name=removing,proto3" json:"removing,omitempty"`                          // its machine is being removed: what ends it is not its failure
 	Code          *Code                  `protobuf:"bytes,44,opt,name=code,proto3" json:"code,omitempty"`                                   // that is put on its machine before it runs
+	AvoidUntil    int64                  `protobuf:"varint,200,opt,name=avoid_until,json=avoidUntil,proto3" json:"avoid_until,omitempty"`   // a retry passes over machines on which it failed until then
 	Needs         *Needs                 `protobuf:"bytes,240,opt,name=needs,proto3" json:"needs,omitempty"`                                // absent: one slot
 	After         *After                 `protobuf:"bytes,241,opt,name=after,proto3" json:"after,omitempty"`                                // what it waits for; absent: nothing
 	Unneeded      bool                   `protobuf:"varint,242,opt,name=unneeded,proto3" json:"unneeded,omitempty"`                         // it ended without running, as what it was to run after went well
@@ -1015,6 +1016,13 @@ func (x *Job) GetCode() *Code {
 		return x.Code
 	}
 	return nil
+}
+
+func (x *Job) GetAvoidUntil() int64 {
+	if x != nil {
+		return x.AvoidUntil
+	}
+	return 0
 }
 
 func (x *Job) GetNeeds() *Needs {
@@ -1802,6 +1810,7 @@ type Setup struct {
 	RebootBefore  int32                  `protobuf:"varint,8,opt,name=reboot_before,json=rebootBefore,proto3" json:"reboot_before,omitempty"` // index of the step that waits for another boot id, the one before it reboots; 0 none
 	Batch         uint64                 `protobuf:"varint,9,opt,name=batch,proto3" json:"batch,omitempty"`                                   // the first of the setups that were asked for together; 0: they don't know of each other
 	Parallel      int32                  `protobuf:"varint,10,opt,name=parallel,proto3" json:"parallel,omitempty"`                            // how many of these may run at a time
+	Waited        int64                  `protobuf:"varint,200,opt,name=waited,proto3" json:"waited,omitempty"`                               // between its steps, in all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1902,6 +1911,13 @@ func (x *Setup) GetBatch() uint64 {
 func (x *Setup) GetParallel() int32 {
 	if x != nil {
 		return x.Parallel
+	}
+	return 0
+}
+
+func (x *Setup) GetWaited() int64 {
+	if x != nil {
+		return x.Waited
 	}
 	return 0
 }
@@ -6705,7 +6721,8 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"matrix_set\x18\xf4\x01 \x01(\v2\x1a.jobserver.state.MatrixSetR\tmatrixSet\x12=\n" +
 	"\vtag_limited\x18\xf5\x01 \x01(\v2\x1b.jobserver.state.TagLimitedR\n" +
-	"tagLimited\"\xfb\t\n" +
+	"tagLimited\"\x9d\n" +
+	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -6745,7 +6762,9 @@ const file_state_proto_rawDesc = "" +
 	"\fcopy_waiting\x18) \x01(\bR\vcopyWaiting\x12\x16\n" +
 	"\x06forget\x18* \x01(\bR\x06forget\x12\x1a\n" +
 	"\bremoving\x18+ \x01(\bR\bremoving\x12)\n" +
-	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\x12-\n" +
+	"\x04code\x18, \x01(\v2\x15.jobserver.state.CodeR\x04code\x12 \n" +
+	"\vavoid_until\x18\xc8\x01 \x01(\x03R\n" +
+	"avoidUntil\x12-\n" +
 	"\x05needs\x18\xf0\x01 \x01(\v2\x16.jobserver.state.NeedsR\x05needs\x12-\n" +
 	"\x05after\x18\xf1\x01 \x01(\v2\x16.jobserver.state.AfterR\x05after\x12\x1b\n" +
 	"\bunneeded\x18\xf2\x01 \x01(\bR\bunneeded\x12 \n" +
@@ -6820,7 +6839,7 @@ const file_state_proto_rawDesc = "" +
 	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\bR\x05bytes\x12\x12\n" +
 	"\x04pool\x18\x04 \x01(\bR\x04pool\x12+\n" +
-	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\x85\x02\n" +
+	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\x9e\x02\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -6832,7 +6851,8 @@ const file_state_proto_rawDesc = "" +
 	"\rreboot_before\x18\b \x01(\x05R\frebootBefore\x12\x14\n" +
 	"\x05batch\x18\t \x01(\x04R\x05batch\x12\x1a\n" +
 	"\bparallel\x18\n" +
-	" \x01(\x05R\bparallel\"X\n" +
+	" \x01(\x05R\bparallel\x12\x17\n" +
+	"\x06waited\x18\xc8\x01 \x01(\x03R\x06waited\"X\n" +
 	"\x04Code\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
