@@ -341,6 +341,11 @@ func recopyHint(id uint64, why string) string {
 		return "relative paths start in the login directory, wherever the job has gone; $JOBSERVER_SCRATCH is a directory of its own"
 	case strings.Contains(why, "record has that name"):
 		return "let the job give the file another name: the daemon puts its record beside the results under this one"
+	case strings.Contains(why, "doesn't begin with RESULTS:"):
+		return fmt.Sprintf("take what it names from the machine, or `jobserver job rm %d` to have it"+
+			" removed; let the next job print RESULTS: at the beginning of a line", id)
+	case strings.Contains(why, "are one name in"):
+		return "let the job give one of them another name, or give a CP_PATH on another file system"
 	}
 	again := fmt.Sprintf("`jobserver job recopy %d` copies them again; nothing runs again", id)
 	if strings.Contains(why, "exists already") {
