@@ -187,7 +187,7 @@ func TestLost(t *testing.T) {
 	unknown.Known = true
 	h.Start(unknown)
 	lost = await(h, func(o sched.RunLost) bool { return o.Ref.Job == 3 })
-	if !strings.Contains(lost.Reason, "not on the machine") {
+	if !strings.Contains(lost.Reason, "no longer on the machine") {
 		t.Errorf("the reason is %q", lost.Reason)
 	}
 }

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"bytes"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -133,12 +134,37 @@ func (s *State) copyOf(j *statepb.Job) Copy {
 		c.Machine = &statepb.Machine{Addr: a.Machine}
 	}
 	c.Dest, c.Shared = Destination(j, s.lookup(j, a))
+	c.Secrets = s.secrets()
+	return c
+}
+
+// secrets are the values of the secret variables.
+func (s *State) secrets() (values []string) {
 	for _, v := range s.Vars() {
 		if v.Secret {
-			c.Secrets = append(c.Secrets, strings.TrimSpace(string(v.Value)))
+			values = append(values, strings.TrimSpace(string(v.Value)))
 		}
 	}
-	return c
+	return values
+}
+
+// shortestSecret is the shortest value that is taken out of texts, in bytes; see redact.
+const shortestSecret = 4
+
+// hideSecrets takes secrets out of the paths of an attempt's results. Once they are copied nobody needs them as they
+// are, and the secrets may be forgotten before the job is.
+func (s *State) hideSecrets(a *statepb.Attempt) {
+	for _, secret := range s.secrets() {
+		if len(secret) < shortestSecret {
+			continue
+		}
+		for i := range a.Results {
+			a.Results[i] = strings.ReplaceAll(a.Results[i], secret, "(secret)")
+		}
+		for i := range a.ResultsRaw {
+			a.ResultsRaw[i] = bytes.ReplaceAll(a.ResultsRaw[i], []byte(secret), []byte("(secret)"))
+		}
+	}
 }
 
 // Destination is the directory on the host that a job's results go to: CP_PATH with its variables put in, and

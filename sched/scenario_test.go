@@ -134,6 +134,17 @@ func TestLives(t *testing.T) {
 				t.Error("what it named is removed")
 			}
 		}, Done},
+		{"its results are called by a secret", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
+			check(t, w.do(w.s.PlanVar("KEY", "hunter2", true, false)))
+			w.ends(t, id, withResults("/a/hunter2/b"))
+			if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/hunter2/b" {
+				t.Errorf("before they are copied it is %s", got)
+			}
+			check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
+			if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/(secret)/b" {
+				t.Errorf("then it is %s", got)
+			}
+		}, Done},
 		{"such a line without a place for results", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			result := exit(0)
 			result.Overlooked = "INFO RESULTS: out"
