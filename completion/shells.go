@@ -101,7 +101,12 @@ complete -o nosort -o nospace -C ` + command + ` NAME 2>/dev/null ||
     complete -o nospace -C ` + command + ` NAME
 `
 	case "zsh":
-		script = "#compdef NAME\n" + marker + `
+		// An alias is expanded before zsh looks for a completion, so that of the program's own name is needed, too.
+		names := name
+		if own := filepath.Base(binary); own != name && CheckName(own) == nil {
+			names += " " + own
+		}
+		script = "#compdef " + names + "\n" + marker + `
 FUNCTION() {
     local line
     local -a closed open
@@ -119,7 +124,7 @@ FUNCTION() {
 if [[ $funcstack[1] == _NAME ]]; then
     FUNCTION "$@"
 else
-    compdef FUNCTION NAME
+    compdef FUNCTION ` + names + `
 fi
 `
 	case "fish":

@@ -228,6 +228,28 @@ func TestShells(t *testing.T) {
 	}
 }
 
+// TestAlias: the name is an alias of the program's own, as README has it. zsh expands it before it completes.
+func TestAlias(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Base(binary)
+	for shell, alias := range map[string]string{
+		"bash": "unset -f j; " + own + "() { " + shellQuote(binary) + ` "$@"; }; alias j=` + own,
+		"zsh":  "unfunction j; function " + own + " { " + shellQuote(binary) + ` "$@"; }; alias j=` + own,
+		"fish": "functions -e j; function " + own + "; " + fishQuote(binary) + " $argv; end; alias j " + own,
+	} {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			term := startShell(t, shell, testScript(t, shell)+"\n"+alias+"\n")
+			if got := term.run(t, "j mac\trm box:222\tx"); got != "machine|rm|box:2222|x" {
+				t.Errorf("ran %q", got)
+			}
+		})
+	}
+}
+
 // What Install writes into start-up files works too: also in a zsh that hasn't loaded its completion system.
 func TestStartUpLine(t *testing.T) {
 	binary, err := os.Executable()

@@ -50,9 +50,12 @@ func (d *Dialer) parseConfigFiles(addr Addr) (*config, error) {
 	if err := fillIn(s, addr, home); err != nil {
 		return nil, err
 	}
-	return newConfig(addr, s, settings{}, func(_, value string, _ expander) []string {
-		words, _ := splitWords(value) // those up to a quote that isn't closed
-		return words
+	return newConfig(addr, s, settings{}, func(_, value string, x expander) []string {
+		// The library takes the quotes off a value that has them all around.
+		if words, err := splitWords(value); err == nil && strings.ContainsAny(value, `"'\\`) {
+			return words
+		}
+		return splitPrinted(value, nil, x)
 	})
 }
 
@@ -97,8 +100,10 @@ func lookUp(configs []*sshconfig.Config, host string) (settings, error) {
 				case key == "SetEnv" && len(s[lower]) > 0: // only the first one counts
 				case key == "SetEnv":
 					s[lower] = words
-				default:
+				case strings.ContainsAny(v, `"'`):
 					s[lower] = append(s[lower], words...)
+				default:
+					s[lower] = append(s[lower], v)
 				}
 			}
 		}

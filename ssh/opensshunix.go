@@ -33,7 +33,7 @@ func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, erro
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &timeoutError{c.timeout})
 	defer cancel()
 	// Only we can enter the directory.
-	dir, err := os.MkdirTemp("", "jobserver-ssh")
+	dir, err := socketDir()
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +57,20 @@ func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, erro
 		return nil, err
 	}
 	return &forwardedConn{UnixConn: conn.(*net.UnixConn), kill: m.close}, nil
+}
+
+// maxSocketDir is how long the name of a directory may be for the sockets in it: the name of one has 104 bytes where it
+// has least, and ssh appends 17 of its own while it makes one.
+const maxSocketDir = 104 - 20
+
+// socketDir makes a directory of our own for sockets: in /tmp if the usual place has too long a name.
+func socketDir() (string, error) {
+	dir, err := os.MkdirTemp("", "jobserver-ssh")
+	if err != nil || len(dir) <= maxSocketDir {
+		return dir, err
+	}
+	os.Remove(dir)
+	return os.MkdirTemp("/tmp", "jobserver-ssh")
 }
 
 // A master is an ssh that holds a connection, and forwards over it.
