@@ -159,6 +159,8 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 				add(m.Name, oneLine(string(m.Template.Cmd), 60))
 			}
 		}
+	case "axis":
+		s.completeAxes(prefix, add)
 	case "resource":
 		for _, r := range s.Resources() {
 			add(r.Name, "the pool has "+ResourceText(r.Resource))
@@ -186,9 +188,7 @@ func (s *State) completeSelector(prefix string, add func(value, description stri
 		}
 		add(":uncopied", "results still to copy, or failed to")
 	case strings.HasPrefix(prefix, "%"):
-		for i := len(s.order) - 1; i >= 0; i-- {
-			add("%"+strconv.FormatUint(s.order[i].Id, 10), oneLine(string(s.order[i].Template.Cmd), 60))
-		}
+		s.completeMatrix(prefix, add)
 	case strings.HasPrefix(prefix, "@"):
 		for _, id := range s.Tags() {
 			add("@"+s.tags[id].Name, strconv.Itoa(s.tags[id].counts.Total())+" jobs")

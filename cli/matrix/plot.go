@@ -19,9 +19,9 @@ import (
 // Plot is `matrix plot ID`.
 type Plot struct {
 	sweepSource
-	X      string `name:"x" required:"" placeholder:"A" help:"The variable along the x axis."`
+	X      string `name:"x" predictor:"axis" required:"" placeholder:"A" help:"The variable along the x axis."`
 	Y      string `name:"y" required:"" placeholder:"METRIC" help:"The metric: its mean over repeats, with the 95 % confidence interval."`
-	Series string `name:"series" placeholder:"B" help:"Draw one line for each value of this variable."`
+	Series string `name:"series" predictor:"axis" placeholder:"B" help:"Draw one line for each value of this variable."`
 	Title  string `name:"title" placeholder:"TEXT" help:"The title of the plot."`
 	LogX   bool   `name:"log-x" help:"Use a logarithmic x axis."`
 	LogY   bool   `name:"log-y" help:"Use a logarithmic y axis."`
