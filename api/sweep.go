@@ -13,6 +13,7 @@ type Growth struct {
 	Gone     int      `json:"gone"`                // cells that the grid doesn't have any more; they stay as they are
 	FirstJID uint64   `json:"first_jid,omitempty"` // of the new cells' jobs, which are consecutive; absent: there are none
 	JIDs     []uint64 `json:"jids,omitempty"`      // the new jobs of the cells that run again
+	Settings bool     `json:"settings,omitempty"`  // of the cells that wait are others now: priority, time limit, retries …
 }
 
 // TimeLeft is how long the rest of a matrix takes, as far as the cells that are done tell.

@@ -26,6 +26,7 @@ type Growth struct {
 	FirstJob  uint64
 	AgainJobs []uint64 // the new jobs of those that run again
 	Sample    []string // the commands of the first that would run
+	Settings  bool     // of its cells are others now: priority, time limit, retries …
 }
 
 // PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's, the first
@@ -58,7 +59,8 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		return Plan{}, Growth{}, errorf(Invalid, "matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).hint("begin a new matrix")
 	}
 	out := g.compare(s)
-	if len(g.added) > 0 || !proto.Equal(want.Template, m.Template) || !m.sameEnds(want) {
+	out.Settings = !proto.Equal(want.Template, m.Template) || !m.sameEnds(want)
+	if len(g.added) > 0 || out.Settings {
 		p.add(&Change{MatrixGrown: g.change(p, &out)})
 	}
 	out.New = len(g.added)

@@ -61,6 +61,9 @@ func growthText(g *api.Growth) string {
 			words = append(words, fmt.Sprintf("%d %s", part.n, part.text))
 		}
 	}
+	if g.Settings {
+		words = append(words, "other settings from now on")
+	}
 	return strings.Join(words, ", ")
 }
 

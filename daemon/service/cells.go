@@ -98,7 +98,7 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 }
 
 func growthOf(g sched.Growth) *api.Growth {
-	return &api.Growth{New: g.New, Again: g.Again, Done: g.Done, Active: g.Active, Canceled: g.Canceled, Gone: g.Gone, FirstJID: g.FirstJob, JIDs: g.AgainJobs}
+	return &api.Growth{New: g.New, Again: g.Again, Done: g.Done, Active: g.Active, Canceled: g.Canceled, Gone: g.Gone, FirstJID: g.FirstJob, JIDs: g.AgainJobs, Settings: g.Settings}
 }
 
 // planRerun restarts cells of a matrix.
