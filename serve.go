@@ -10,7 +10,6 @@ import (
 	"jobserver/api"
 	"jobserver/cli"
 	"jobserver/daemon"
-	"jobserver/fleet"
 	"jobserver/ssh"
 )
 
@@ -118,7 +117,7 @@ func (c *ServeCmd) driver() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the driver: %w", err)
 	}
-	if err := fleet.CheckProgram(program); err != nil {
+	if err := daemon.CheckDriver(program); err != nil {
 		return nil, api.Errorf(api.Usage, "the driver can't be run: %v", err).
 			WithHint("each job would fail: give the path of the program that runs your jobs")
 	}
