@@ -40,6 +40,8 @@ type grammar struct {
 	Top         server.Top      `cmd:"" group:"The daemon:" help:"Show the pool live in this terminal."`
 	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`
 	State       stateGroup      `cmd:"" group:"The daemon:" help:"Inspect the saved state."`
+	Backup      BackupCmd       `cmd:"" group:"The daemon:" help:"Copy the state, also while the daemon runs."`
+	Restore     RestoreCmd      `cmd:"" group:"The daemon:" help:"Make a state directory of a backup."`
 	Completions cli.Completions `cmd:"" group:"The rest:" help:"Print, install or uninstall shell completion."`
 	Version     server.Version  `cmd:"" group:"The rest:" help:"Print the version, the commit it was built from, and the protocol it speaks."`
 	Help        cli.Help        `cmd:"" group:"The rest:" help:"Explain a command."`

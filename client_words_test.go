@@ -148,7 +148,7 @@ func TestUsageErrors(t *testing.T) {
 		{"restart 5", `there is no command "restart" | did you mean "job restart"?`},
 		{"job lsit", `there is no command "job lsit" | did you mean "job list"?`},
 		{"machin ls", `there is no command "machin" | did you mean "machine"?`},
-		{"xyzzy", `there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, rm, wait, why, show, pull, stat, serve, demo, ping, status, events, top, web, state, completions, version, help`},
+		{"xyzzy", `there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, rm, wait, why, show, pull, stat, serve, demo, ping, status, events, top, web, state, backup, restore, completions, version, help`},
 		{"job ls --runing", `unknown flag --runing | did you mean "--running"?`},
 		{"job wait", `job wait: missing JID… | see "j job wait --help"`},
 		{"job add foo", `job add: missing CMD | see "j job add --help"`},
