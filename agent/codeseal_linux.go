@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A seal is a file with a line for each file of a copy of code: its mode, its size in bytes, when it was written and when
-// it was changed, in nanoseconds since 1970, its inode, and its name. Whoever writes to a file and restores its time
-// changes the one that can't be set. A job of the same login can forge the seal itself: it finds what jobs do by
-// accident, or to code, not to us.
+// A seal is a file with a line for each file of a copy of code: its mode, its size in bytes, when
+// it was written and when it was changed, in nanoseconds since 1970, its inode, and its name.
+// Whoever writes to a file and restores its time changes the one that can't be set. A job of the
+// same login can forge the seal itself: it finds what jobs do by accident, or to code, not to us.
 const (
 	sealOfAnyFormat = "jobserver seal "
 	sealHead        = sealOfAnyFormat + "2"
@@ -27,15 +27,24 @@ const (
 
 func sealLine(name string, info fs.FileInfo) string {
 	st, _ := info.Sys().(*syscall.Stat_t)
-	return fmt.Sprintf("%o %d %d %d %d %s", uint32(info.Mode()), info.Size(), info.ModTime().UnixNano(),
-		st.Ctim.Nano(), st.Ino, strconv.Quote(name))
+	return fmt.Sprintf(
+		"%o %d %d %d %d %s",
+		uint32(info.Mode()),
+		info.Size(),
+		info.ModTime().UnixNano(),
+		st.Ctim.Nano(),
+		st.Ino,
+		strconv.Quote(name),
+	)
 }
 
 // sealed is what a look at a copy of code has found.
 type sealed struct {
-	// changed is a file that isn't what it was when the code was unpacked, or that has come since; "" for none.
+	// changed is a file that isn't what it was when the code was unpacked, or that has come since;
+	// "" for none.
 	changed string
-	// caches: there are caches of Python, which root's jobs leave everywhere. They don't count as changes.
+	// caches: there are caches of Python, which root's jobs leave everywhere. They don't count as
+	// changes.
 	caches bool
 }
 
@@ -102,9 +111,10 @@ func added(root string, names map[string]bool) (found sealed, err error) {
 	return found, err
 }
 
-// What is kept of code that no run has: the copies that were used last, so many and so many bytes of them. What
-// was asked for within the rest is about to be used. Copies that were written to nobody gets any more: of these
-// only those stay that runs have, and for a moment those whose runs may be about to begin.
+// What is kept of code that no run has: the copies that were used last, so many and so many bytes
+// of them. What was asked for within the rest is about to be used. Copies that were written to
+// nobody gets any more: of these only those stay that runs have, and for a moment those whose runs
+// may be about to begin.
 const (
 	keepCopies    = 16
 	keepCodeBytes = 4 << 30
@@ -120,8 +130,8 @@ type codeCopy struct {
 	written bool
 }
 
-// pruneCode removes copies of code beyond what is kept, those first that were not used for the longest time, but none that a
-// run has that may still be alive, of whichever daemon.
+// pruneCode removes copies of code beyond what is kept, those first that were not used for the
+// longest time, but none that a run has that may still be alive, of whichever daemon.
 func (a *agent) pruneCode(now time.Time) error {
 	trash, err := a.discardCode(now)
 	for _, dir := range trash {
@@ -185,14 +195,16 @@ func (a *agent) surplusCode(now time.Time) ([]codeCopy, error) {
 	for i, c := range copies {
 		bytes += c.bytes
 		unused := now.Sub(c.used)
-		if (i >= keepCopies || bytes > keepCodeBytes) && unused > codeRest || c.written && unused > writtenRest {
+		if (i >= keepCopies || bytes > keepCodeBytes) && unused > codeRest ||
+			c.written && unused > writtenRest {
 			surplus = append(surplus, c)
 		}
 	}
 	return surplus, nil
 }
 
-// copyOf looks at a copy: how large it is stands in its seal. One without a seal is as old as its directory.
+// copyOf looks at a copy: how large it is stands in its seal. One without a seal is as old as its
+// directory.
 func copyOf(dir string) (codeCopy, error) {
 	c := codeCopy{dir: dir}
 	text, err := os.ReadFile(filepath.Join(dir, codeSeal))
@@ -208,7 +220,11 @@ func copyOf(dir string) (codeCopy, error) {
 	}
 	for line := range strings.Lines(string(text)) {
 		if words := strings.SplitN(line, " ", 3); len(words) == 3 && line != sealHead+"\n" {
-			n, _ := strconv.ParseInt(words[1], 10, 64) // what isn't a number was written by nobody here
+			n, _ := strconv.ParseInt(
+				words[1],
+				10,
+				64,
+			) // what isn't a number was written by nobody here
 			c.bytes += n
 		}
 	}

@@ -40,7 +40,8 @@ func (p *packer) flush() error {
 	return err
 }
 
-// file sends the bytes of one file from its offset to the size that the manifest gave, and how that went.
+// file sends the bytes of one file from its offset to the size that the manifest gave, and how that
+// went.
 func (p *packer) file(f *FetchFile) error {
 	var end Fetched
 	fd, err := openFetched(f)
@@ -73,11 +74,15 @@ type connError struct{ err error }
 
 func (e *connError) Error() string { return e.err.Error() }
 
-// openFetched opens a file for reading, unless it isn't what the manifest said. It doesn't follow a link, and
-// doesn't wait for the other end of a fifo, that has taken the file's place.
+// openFetched opens a file for reading, unless it isn't what the manifest said. It doesn't follow a
+// link, and doesn't wait for the other end of a fifo, that has taken the file's place.
 func openFetched(f *FetchFile) (fd int, err error) {
 	for err = unix.EINTR; err == unix.EINTR; {
-		fd, err = unix.Open(f.Source, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		fd, err = unix.Open(
+			f.Source,
+			unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK,
+			0,
+		)
 	}
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
@@ -101,7 +106,8 @@ func unchanged(fd int, f *FetchFile) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != f.Size || unix.TimespecToNsec(st.Mtim) != f.ModTime.UnixNano() {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != f.Size ||
+		unix.TimespecToNsec(st.Mtim) != f.ModTime.UnixNano() {
 		return errChanged
 	}
 	return nil
@@ -111,8 +117,8 @@ func unchanged(fd int, f *FetchFile) error {
 // bytes, so that the bytes can be read to where they go.
 const pieceHead = 4
 
-// pageSize is what pieces of a long file end at a multiple of: both sides copy them from and to memory for files, which takes two to
-// three times as long at odd addresses.
+// pageSize is what pieces of a long file end at a multiple of: both sides copy them from and to
+// memory for files, which takes two to three times as long at odd addresses.
 const pageSize = 4096
 
 func (p *packer) contents(fd int, f *FetchFile, end *Fetched) error {

@@ -10,12 +10,14 @@ import (
 	"strings"
 )
 
-// File contents on the wire. The parts of a fetch's reply are packed with pieces, each a uvarint n: n > 0 is
-// followed by n bytes of the current file; 0 ends the file and is followed by a uvarint length and a Fetched
-// of that length. So small files share a frame, and a large one fills many. A Fetched of the status fetchHole stands for
-// zeros, Bytes of them, and doesn't end the file; the checksum has their number in the place of them.
+// File contents on the wire. The parts of a fetch's reply are packed with pieces, each a uvarint n:
+// n > 0 is followed by n bytes of the current file; 0 ends the file and is followed by a uvarint
+// length and a Fetched of that length. So small files share a frame, and a large one fills many. A
+// Fetched of the status fetchHole stands for zeros, Bytes of them, and doesn't end the file; the
+// checksum has their number in the place of them.
 
-// castagnoli is made when it is first asked for: every start of the program would pay for it otherwise.
+// castagnoli is made when it is first asked for: every start of the program would pay for it
+// otherwise.
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // fetchReader takes the parts apart and compares checksums.

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// RESULTS and METRIC lines are read as people see them: at the beginning of a line of the screen, which a carriage
-// return begins too, with blanks around them and in whatever colour. Else every byte counts.
+// RESULTS and METRIC lines are read as people see them: at the beginning of a line of the screen,
+// which a carriage return begins too, with blanks around them and in whatever colour. Else every
+// byte counts.
 
 var (
 	prefixResults = []byte("RESULTS:")
@@ -44,8 +45,8 @@ func (k Mark) line() []byte {
 	return append(append(line, k.Text...), '\n')
 }
 
-// parseMarks takes apart what the marks file has from some offset on, at most maxList lines, and returns how
-// many bytes it used. A line without its newline is still being written.
+// parseMarks takes apart what the marks file has from some offset on, at most maxList lines, and
+// returns how many bytes it used. A line without its newline is still being written.
 func parseMarks(p []byte) (found []Mark, used int64) {
 	for len(found) < maxList {
 		i := bytes.IndexByte(p, '\n')
@@ -61,8 +62,8 @@ func parseMarks(p []byte) (found []Mark, used int64) {
 	return found, used
 }
 
-// seen is what a terminal shows of a line: without a byte order mark, the sequences that colour it or clear what was
-// there, and the blanks around.
+// seen is what a terminal shows of a line: without a byte order mark, the sequences that colour it
+// or clear what was there, and the blanks around.
 func seen(line []byte) []byte {
 	line = bytes.TrimPrefix(line, []byte("\ufeff"))
 	if bytes.IndexByte(line, escape) >= 0 {
@@ -82,7 +83,8 @@ func seen(line []byte) []byte {
 
 const escape = 0x1b
 
-// sequence is the length of the terminal's control sequence that p begins with (ECMA-48), 0 for none.
+// sequence is the length of the terminal's control sequence that p begins with (ECMA-48), 0 for
+// none.
 func sequence(p []byte) int {
 	if len(p) < 2 {
 		return len(p)
@@ -234,14 +236,17 @@ func (m *marks) suspect(line []byte) {
 	}
 	line = seen(line)
 	if rest, ok := afterResults(line); ok && len(rest) <= maxSuspectPath {
-		m.suspects = append(m.suspects, suspect{string(line[:min(len(line), maxSuspectPath)]), string(rest)})
+		m.suspects = append(
+			m.suspects,
+			suspect{string(line[:min(len(line), maxSuspectPath)]), string(rest)},
+		)
 	}
 }
 
 const maxSuspectPath = 4095
 
-// afterResults is what follows the word RESULTS and a colon or an equals sign, anywhere in a line; at its beginning, in
-// any case and also in the singular.
+// afterResults is what follows the word RESULTS and a colon or an equals sign, anywhere in a line;
+// at its beginning, in any case and also in the singular.
 func afterResults(line []byte) ([]byte, bool) {
 	words := [][]byte{line}
 	if i := bytes.Index(line, wordResults); i > 0 {
@@ -265,8 +270,8 @@ func afterResults(line []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// overlooked is the first line that names something which is there, in the directory of the command, as if it were to be
-// a result: "" for none.
+// overlooked is the first line that names something which is there, in the directory of the
+// command, as if it were to be a result: "" for none.
 func (m *marks) overlooked(dir string) string {
 	full := func(path string) string {
 		if filepath.IsAbs(path) {
@@ -289,8 +294,8 @@ func (m *marks) overlooked(dir string) string {
 	return ""
 }
 
-// paths are what the line may have meant: all that follows, or its first word; as it is, or without what people put
-// around a name.
+// paths are what the line may have meant: all that follows, or its first word; as it is, or without
+// what people put around a name.
 func (s *suspect) paths() []string {
 	const around = "\"'`()[]{}<>,;.!"
 	first := string(bytes.Fields([]byte(s.path))[0])

@@ -19,14 +19,23 @@ func TestMarks(t *testing.T) {
 		dropped  int64
 		room     int
 	}{
-		"none":       {in: "a\nb\nRESULT: x\nresults: x\nMETRICS: a=1\n"},
-		"both":       {in: "a\nRESULTS: /a b/c\nMETRIC: loss=1\nb\n", want: "RESULTS: /a b/c\nMETRIC: loss=1\n"},
+		"none": {in: "a\nb\nRESULT: x\nresults: x\nMETRICS: a=1\n"},
+		"both": {
+			in:   "a\nRESULTS: /a b/c\nMETRIC: loss=1\nb\n",
+			want: "RESULTS: /a b/c\nMETRIC: loss=1\n",
+		},
 		"no newline": {in: "RESULTS: end", want: "RESULTS: end\n"},
 		// A path that is missing is said; a metric that says nothing isn't worth a word.
 		"nothing behind it": {in: "RESULTS: \nMETRIC:\nRESULTS:", want: "RESULTS: \nRESULTS: \n"},
 		"no blank":          {in: "RESULTS:x\nMETRIC:a=1\n", want: "RESULTS: x\nMETRIC: a=1\n"},
-		"blanks":            {in: "  RESULTS: \t a b \t\n\tMETRIC:  a=1  \n", want: "RESULTS: a b\nMETRIC: a=1\n"},
-		"CRLF":              {in: "RESULTS: a\r\nMETRIC: b=1\r\r\n", want: "RESULTS: a\nMETRIC: b=1\n"},
+		"blanks": {
+			in:   "  RESULTS: \t a b \t\n\tMETRIC:  a=1  \n",
+			want: "RESULTS: a b\nMETRIC: a=1\n",
+		},
+		"CRLF": {
+			in:   "RESULTS: a\r\nMETRIC: b=1\r\r\n",
+			want: "RESULTS: a\nMETRIC: b=1\n",
+		},
 		"a progress bar": {
 			in:   "50%\r100%\rRESULTS: a\n 1/2\r 2/2\rMETRIC: b=1\rRESULTS: c",
 			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\n",
@@ -35,18 +44,36 @@ func TestMarks(t *testing.T) {
 			in:   "\x1b[1;32mRESULTS: \x1b[0ma\x1b[K\n\x1b[2K\x1b[1GMETRIC: b=1\x1b[m\r\n\x1b(B\x1b]0;title\aRESULTS: c\n",
 			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\n",
 		},
-		"a cleared line":    {in: "12%\r\x1b[KRESULTS: a\n", want: "RESULTS: a\n"},
-		"half a colour":     {in: "RESULTS: a\x1b\nRESULTS: b\x1b[3\nMETRIC: c=1\x1b]0;x\n", want: "RESULTS: a\nRESULTS: b\nMETRIC: c=1\n"},
+		"a cleared line": {in: "12%\r\x1b[KRESULTS: a\n", want: "RESULTS: a\n"},
+		"half a colour": {
+			in:   "RESULTS: a\x1b\nRESULTS: b\x1b[3\nMETRIC: c=1\x1b]0;x\n",
+			want: "RESULTS: a\nRESULTS: b\nMETRIC: c=1\n",
+		},
 		"a byte order mark": {in: "\ufeffRESULTS: a\n", want: "RESULTS: a\n"},
-		"bytes":             {in: "\x00\n\xffRESULTS: no\nRESULTS: caf\xe9\x00\x9b\n", want: "RESULTS: caf\xe9\x00\x9b\n"},
-		"longest":           {in: "RESULTS: " + long + "\n", want: "RESULTS: " + long + "\n"},
-		"too long":          {in: "RESULTS: " + long + "x\nRESULTS: next\n", want: "RESULTS: next\n", dropped: 1},
-		"much too long":     {in: "METRIC: " + strings.Repeat(long, 5) + "\nMETRIC: next\n", want: "METRIC: next\n", dropped: 1},
-		"too many":          {in: strings.Repeat("RESULTS: "+long+"\n", 256), want: strings.Repeat("RESULTS: "+long+"\n", 255), dropped: 1},
-		"no room":           {in: "RESULTS: a\nRESULTS: b\n", want: "RES", dropped: 2, room: 3},
-		"empty lines":       {in: "\n\r\n\nRESULTS: a\n\n\r", want: "RESULTS: a\n"},
-		"in the middle":     {in: "x RESULTS: a\nxMETRIC: b\n"},
-		"prefix, no end":    {in: "RESULTS", want: ""},
+		"bytes": {
+			in:   "\x00\n\xffRESULTS: no\nRESULTS: caf\xe9\x00\x9b\n",
+			want: "RESULTS: caf\xe9\x00\x9b\n",
+		},
+		"longest": {in: "RESULTS: " + long + "\n", want: "RESULTS: " + long + "\n"},
+		"too long": {
+			in:      "RESULTS: " + long + "x\nRESULTS: next\n",
+			want:    "RESULTS: next\n",
+			dropped: 1,
+		},
+		"much too long": {
+			in:      "METRIC: " + strings.Repeat(long, 5) + "\nMETRIC: next\n",
+			want:    "METRIC: next\n",
+			dropped: 1,
+		},
+		"too many": {
+			in:      strings.Repeat("RESULTS: "+long+"\n", 256),
+			want:    strings.Repeat("RESULTS: "+long+"\n", 255),
+			dropped: 1,
+		},
+		"no room":        {in: "RESULTS: a\nRESULTS: b\n", want: "RES", dropped: 2, room: 3},
+		"empty lines":    {in: "\n\r\n\nRESULTS: a\n\n\r", want: "RESULTS: a\n"},
+		"in the middle":  {in: "x RESULTS: a\nxMETRIC: b\n"},
+		"prefix, no end": {in: "RESULTS", want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,8 +90,15 @@ func TestMarks(t *testing.T) {
 					m.scan(p)
 				}
 				m.end()
-				if file.String() != tt.want || m.dropped != tt.dropped || m.err == nil && m.written != int64(len(tt.want)) {
-					t.Errorf("pieces of %d: %.100q, %d dropped, %d written", size, file.String(), m.dropped, m.written)
+				if file.String() != tt.want || m.dropped != tt.dropped ||
+					m.err == nil && m.written != int64(len(tt.want)) {
+					t.Errorf(
+						"pieces of %d: %.100q, %d dropped, %d written",
+						size,
+						file.String(),
+						m.dropped,
+						m.written,
+					)
 				}
 			}
 		})

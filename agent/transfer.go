@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ManifestRequest asks what the paths of RESULTS lines stand for. An existing file or directory (whole) is
-// taken as such, else the path is a glob, else a prefix of names.
+// ManifestRequest asks what the paths of RESULTS lines stand for. An existing file or directory
+// (whole) is taken as such, else the path is a glob, else a prefix of names.
 type ManifestRequest struct {
 	Run   RunID    // relative paths start at this run's working directory, if it is set
 	Base  string   // else here; relative ones, and the default, start at the login directory
@@ -39,10 +39,12 @@ const (
 	Symlink
 )
 
-// Entry is one file, directory or symbolic link of a manifest. A directory comes before what is in it.
+// Entry is one file, directory or symbolic link of a manifest. A directory comes before what is in
+// it.
 type Entry struct {
-	// Name is relative, clean and slash-separated: the last element of the path that was named, and below
-	// it the path within the directory. It never begins with .. and never has such an element.
+	// Name is relative, clean and slash-separated: the last element of the path that was named, and
+	// below it the path within the directory. It never begins with .. and never has such an
+	// element.
 	Name   string
 	Source string // the absolute path, for FetchFile
 	Kind   EntryKind
@@ -66,8 +68,8 @@ type Manifest struct {
 	Code    CodeState   // of ManifestRequest.CodeOf
 }
 
-// FetchFile asks for a file's bytes from Offset on, up to Until if that isn't 0. Size and ModTime are the Entry's: they
-// tell whether the file has changed since.
+// FetchFile asks for a file's bytes from Offset on, up to Until if that isn't 0. Size and ModTime
+// are the Entry's: they tell whether the file has changed since.
 type FetchFile struct {
 	Source  string
 	Offset  int64
@@ -98,7 +100,8 @@ const (
 	FetchOK FetchStatus = iota
 	FetchChanged
 	FetchFailed
-	// fetchHole isn't the end of a file: so many zeros come next, of which the machine's disk has none.
+	// fetchHole isn't the end of a file: so many zeros come next, of which the machine's disk has
+	// none.
 	fetchHole
 )
 
@@ -110,9 +113,9 @@ type Fetched struct {
 	Reason string // unless FetchOK
 }
 
-// Sink takes what Fetch brings, in the order of the request: for each file any number of Data and Hole, then one Done.
-// Calls come one at a time, from the goroutine that called Fetch. p is only valid during the call. An error
-// ends the Fetch and is returned by it.
+// Sink takes what Fetch brings, in the order of the request: for each file any number of Data and
+// Hole, then one Done. Calls come one at a time, from the goroutine that called Fetch. p is only
+// valid during the call. An error ends the Fetch and is returned by it.
 type Sink interface {
 	Data(file int, p []byte) error
 	// Hole stands for n zeros that take no place on the machine's disk.

@@ -10,8 +10,9 @@ import (
 	"jobserver/sched"
 )
 
-// sweepCopies removes what copies have left that a daemon which died had begun, and that nobody goes on with: parts
-// beside destinations, and notes of them. Those of jobs whose results are still on their way are gone on with.
+// sweepCopies removes what copies have left that a daemon which died had begun, and that nobody
+// goes on with: parts beside destinations, and notes of them. Those of jobs whose results are still
+// on their way are gone on with.
 func sweepCopies(ctx context.Context, loop *sched.Loop, machines *fleet.Fleet, log *slog.Logger) {
 	jobs, err := machines.LeftCopies()
 	if err != nil {

@@ -16,8 +16,9 @@ func (e *OwnError) Error() string { return fmt.Sprintf("%s %s", e.Dir, e.Why) }
 // Hint is the next step.
 func (e *OwnError) Hint() string { return e.Remedy }
 
-// Own checks that a directory is this user's: whoever else could write there could put links in our way. With tight,
-// nobody else may have the right to write to it. That it doesn't exist yet is no error.
+// Own checks that a directory is this user's: whoever else could write there could put links in our
+// way. With tight, nobody else may have the right to write to it. That it doesn't exist yet is no
+// error.
 func Own(dir string, tight bool) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,8 +32,11 @@ func Own(dir string, tight bool) error {
 	case !info.IsDir():
 		return &OwnError{dir, "is no directory", "give another one"}
 	case ok && int(st.Uid) != os.Geteuid():
-		return &OwnError{dir, fmt.Sprintf("belongs to user %d, and we are user %d", st.Uid, os.Geteuid()),
-			"give a directory of your own"}
+		return &OwnError{
+			dir,
+			fmt.Sprintf("belongs to user %d, and we are user %d", st.Uid, os.Geteuid()),
+			"give a directory of your own",
+		}
 	case tight && mode&0o022 != 0:
 		return &OwnError{dir, fmt.Sprintf("may be written to by others (its mode is %04o)", mode),
 			"chmod go-w " + dir}

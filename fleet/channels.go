@@ -10,11 +10,11 @@ import (
 	"jobserver/agent"
 )
 
-// A channel of SSH has a window: what may be on its way, 2 MiB with x/crypto. Where a machine is far
-// away, one channel brings no more than that in each round trip, whatever the network could. So files
-// are then fetched in pieces, a few of them asked for ahead, over several channels of the connection,
-// each with an agent of its own. It begins with one; another is added as long as those that there are
-// bring about what their windows let through.
+// A channel of SSH has a window: what may be on its way, 2 MiB with x/crypto. Where a machine is
+// far away, one channel brings no more than that in each round trip, whatever the network could. So
+// files are then fetched in pieces, a few of them asked for ahead, over several channels of the
+// connection, each with an agent of its own. It begins with one; another is added as long as those
+// that there are bring about what their windows let through.
 const (
 	// farAway is the round trip from which on this is done: from nearer machines one channel brings
 	// what there is, and more of them cost processor time.
@@ -23,8 +23,8 @@ const (
 	maxChannels = 6
 	// channelWindow is that of x/crypto/ssh, in bytes.
 	channelWindow = 2 << 20
-	// pieceSize is how much is asked for at once, in bytes; pieceFiles how many files that may be, and
-	// aheadOfChannel how many pieces a channel has to do.
+	// pieceSize is how much is asked for at once, in bytes; pieceFiles how many files that may be,
+	// and aheadOfChannel how many pieces a channel has to do.
 	pieceSize      = 1 << 20
 	pieceFiles     = 500
 	aheadOfChannel = 3
@@ -63,14 +63,21 @@ func (c *channels) Manifest(ctx context.Context, r agent.ManifestRequest) (agent
 	return c.first.Manifest(ctx, r)
 }
 
-// Fetch implements source. The sink gets everything in the order of the request, whichever comes first.
+// Fetch implements source. The sink gets everything in the order of the request, whichever comes
+// first.
 func (c *channels) Fetch(ctx context.Context, r agent.FetchRequest, to agent.Sink) error {
 	pieces := cut(r.Files)
 	if c.another == nil || len(pieces) <= aheadOfChannel || c.roundTrip(ctx) < farAway {
 		return c.first.Fetch(ctx, r, to)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	p := &parallel{c: c, ctx: ctx, request: r, to: to, todo: make(chan *piece, maxChannels*aheadOfChannel)}
+	p := &parallel{
+		c:       c,
+		ctx:     ctx,
+		request: r,
+		to:      to,
+		todo:    make(chan *piece, maxChannels*aheadOfChannel),
+	}
 	defer p.workers.Wait()
 	defer close(p.todo)
 	defer cancel()
@@ -341,7 +348,8 @@ func (p *parallel) hand(next *piece) error {
 	return nil
 }
 
-// adapt looks now and then whether the channels bring what their windows let through: then the network may bring more.
+// adapt looks now and then whether the channels bring what their windows let through: then the
+// network may bring more.
 func (p *parallel) adapt(n int) {
 	p.came += int64(n)
 	trip := p.c.roundTrip(p.ctx)
@@ -349,7 +357,15 @@ func (p *parallel) adapt(n int) {
 	if took < 4*trip {
 		return
 	}
-	if possible := float64(p.serving) * channelWindow * float64(took) / float64(trip); float64(p.came) > possible/2 {
+	if possible := float64(
+		p.serving,
+	) * channelWindow * float64(
+		took,
+	) / float64(
+		trip,
+	); float64(
+		p.came,
+	) > possible/2 {
 		p.c.grow()
 	}
 	p.since, p.came = time.Now(), 0

@@ -81,7 +81,10 @@ func wanted(t *testing.T, sizes ...int64) (r agent.FetchRequest, sums map[int]st
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Files = append(r.Files, agent.FetchFile{Source: name, Size: size, ModTime: info.ModTime()})
+		r.Files = append(
+			r.Files,
+			agent.FetchFile{Source: name, Size: size, ModTime: info.ModTime()},
+		)
 		sums[i] = fmt.Sprintf("%x", sha256.Sum256(data))
 	}
 	return r, sums
@@ -110,7 +113,8 @@ func TestFarAway(t *testing.T) {
 	}
 }
 
-// Whatever the files are like, and whatever becomes of them and of a channel, the sink gets them in order, as from one.
+// Whatever the files are like, and whatever becomes of them and of a channel, the sink gets them in
+// order, as from one.
 func TestChannels(t *testing.T) {
 	l, _ := far(t, 5*time.Millisecond)
 	const mb = 1 << 20
@@ -142,7 +146,11 @@ func TestChannels(t *testing.T) {
 				t.Errorf("file %d differs", i)
 			}
 		}
-		if diff := cmp.Diff(want.done, got.done); diff != "" || got.wrong > 0 || got.sums[2] != want.sums[2] {
+		if diff := cmp.Diff(
+			want.done,
+			got.done,
+		); diff != "" || got.wrong > 0 ||
+			got.sums[2] != want.sums[2] {
 			t.Errorf("round %d: %d times in the wrong order\n%s", round, got.wrong, diff)
 		}
 		all, _ := l.source.all()
@@ -162,11 +170,18 @@ func TestChannels(t *testing.T) {
 // A machine that sends more than it was asked for fills no memory.
 func TestPieceIsBounded(t *testing.T) {
 	t.Parallel()
-	pieces := cut([]agent.FetchFile{{Source: "/a", Size: 3 << 20}, {Source: "/b", Size: 5}, {Source: "/c"}})
-	if len(pieces) != 4 || pieces[2].files[0].Until != 3<<20 || !pieces[2].ends || pieces[1].ends || len(pieces[3].files) != 2 {
+	pieces := cut(
+		[]agent.FetchFile{{Source: "/a", Size: 3 << 20}, {Source: "/b", Size: 5}, {Source: "/c"}},
+	)
+	if len(pieces) != 4 || pieces[2].files[0].Until != 3<<20 || !pieces[2].ends || pieces[1].ends ||
+		len(pieces[3].files) != 2 {
 		t.Fatalf("%d pieces", len(pieces))
 	}
-	if err := pieces[0].Data(0, make([]byte, pieceSize+1)); err == nil || !strings.Contains(err.Error(), "/a") {
+	if err := pieces[0].Data(
+		0,
+		make([]byte, pieceSize+1),
+	); err == nil ||
+		!strings.Contains(err.Error(), "/a") {
 		t.Errorf("more than a piece: %v", err)
 	}
 	if err := pieces[3].Hole(0, 6); err == nil {

@@ -29,12 +29,12 @@ type recordCode struct {
 	Diff   string `json:"diff,omitempty"`   // the file beside this one that has what was not committed
 	Cut    bool   `json:"diff_cut,omitempty"`
 
-	// Submitted is there instead of Hash when it isn't known that it was this code, and nothing else, that ran. Doubt says
-	// why.
+	// Submitted is there instead of Hash when it isn't known that it was this code, and nothing
+	// else, that ran. Doubt says why.
 	Submitted string `json:"submitted,omitempty"`
 	Doubt     string `json:"doubt,omitempty"`
-	// PythonCaches: jobs have left compiled files in its directory, which Python reads instead of the sources, as long as
-	// they say that they were made from these.
+	// PythonCaches: jobs have left compiled files in its directory, which Python reads instead of
+	// the sources, as long as they say that they were made from these.
 	PythonCaches bool `json:"python_caches,omitempty"`
 }
 
@@ -43,13 +43,22 @@ func (t *transfer) recordCode() *recordCode {
 	if code == nil {
 		return nil
 	}
-	out := &recordCode{Hash: code.Hash, Commit: code.Commit, Cut: code.Cut, PythonCaches: t.manifest.Code.Caches}
+	out := &recordCode{
+		Hash:         code.Hash,
+		Commit:       code.Commit,
+		Cut:          code.Cut,
+		PythonCaches: t.manifest.Code.Caches,
+	}
 	switch state := t.manifest.Code; {
 	case !state.Looked:
-		out.Hash, out.Submitted, out.Doubt = "", code.Hash, "the machine could not look at it when the job had ended"
+		out.Hash, out.Submitted = "", code.Hash
+		out.Doubt = "the machine could not look at it when the job had ended"
 	case state.Changed != "":
 		out.Hash, out.Submitted = "", code.Hash
-		out.Doubt = fmt.Sprintf("when the job had ended, %q was not what was submitted", state.Changed)
+		out.Doubt = fmt.Sprintf(
+			"when the job had ended, %q was not what was submitted",
+			state.Changed,
+		)
 	}
 	if code.Diff != "" {
 		out.Diff = t.diffName()

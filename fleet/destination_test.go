@@ -122,10 +122,18 @@ func TestHostileResults(t *testing.T) {
 		want   string // a part of the error; "" none
 	}
 	for name, jobs := range map[string][]job{
-		"a directory becomes a link": {{lines: []string{"d/", "d/1/", "d/1/s/", "d/1/s -> ..", "d/1/s/passwd -> ../../../../../etc/passwd"}, want: "two results"}},
-		"a link first":               {{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/1/s/", "d/1/s/x=1"}, want: "two results"}},
-		"by way of a link":           {{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/l -> 1/s/../../x"}, want: "leads out"}},
-		"links to links":             {{lines: []string{"d/", "d/a/", "d/a/b/", "d/a/b/up -> ../..", "d/l -> a/b/up/../..", "d/in -> a/b/up/a"}, want: "leads out"}},
+		"a directory becomes a link": {
+			{lines: []string{"d/", "d/1/", "d/1/s/", "d/1/s -> ..", "d/1/s/passwd -> ../../../../../etc/passwd"}, want: "two results"},
+		},
+		"a link first": {
+			{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/1/s/", "d/1/s/x=1"}, want: "two results"},
+		},
+		"by way of a link": {
+			{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/l -> 1/s/../../x"}, want: "leads out"},
+		},
+		"links to links": {
+			{lines: []string{"d/", "d/a/", "d/a/b/", "d/a/b/up -> ../..", "d/l -> a/b/up/../..", "d/in -> a/b/up/a"}, want: "leads out"},
+		},
 		"out by what comes later": {
 			{lines: []string{"d/", "d/l -> e/../../x"}, shared: true, want: "leads out"},
 			{lines: []string{"d/", "d/e/"}, shared: true},
@@ -144,7 +152,11 @@ func TestHostileResults(t *testing.T) {
 			{lines: []string{"x=1"}, shared: true},
 		},
 		"parts of others": {
-			{lines: []string{".jobserver-srv-2.1.part/", ".jobserver-srv-2.1.part/files -> .."}, shared: true, want: "the daemon's own"},
+			{
+				lines:  []string{".jobserver-srv-2.1.part/", ".jobserver-srv-2.1.part/files -> .."},
+				shared: true,
+				want:   "the daemon's own",
+			},
 			{lines: []string{"x=1"}, shared: true},
 		},
 		"names": {{lines: []string{"a//b=1", "../x=1"}, want: "directory of the results"}},
@@ -440,7 +452,8 @@ func TestSecretsInResults(t *testing.T) {
 	from := &said{lines: []string{"o/", "o/" + secret + "=1", "o/out -> /" + secret}}
 	copying := &copying{Copy: c, ctx: t.Context(), hidden: redact.New(secret)}
 	out, err := (&transfer{f: daemon(t, "srv"), from: from, c: copying}).run(t.Context())
-	if err != nil || !strings.Contains(out.Error, "(secret)") || strings.Contains(out.Error, secret) {
+	if err != nil || !strings.Contains(out.Error, "(secret)") ||
+		strings.Contains(out.Error, secret) {
 		t.Errorf("it ended with %+v, %v", out, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dest, "job.json"))

@@ -11,8 +11,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// result is an exit record as sched keeps it. Texts of the job are made valid UTF-8, as the records require;
-// the log has them byte for byte.
+// result is an exit record as sched keeps it. Texts of the job are made valid UTF-8, as the records
+// require; the log has them byte for byte.
 func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 	cause, known := causes[x.Cause]
 	if !known {

@@ -26,8 +26,18 @@ func TestLogInTheWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			top, elsewhere := t.TempDir(), t.TempDir()
-			file, other := filepath.Join(top, "0000", "1.1.out"), filepath.Join(elsewhere, "1.1.out")
-			err := errors.Join(os.Mkdir(filepath.Dir(file), 0o700), os.WriteFile(other, []byte("mine"), 0o600))
+			file, other := filepath.Join(
+				top,
+				"0000",
+				"1.1.out",
+			), filepath.Join(
+				elsewhere,
+				"1.1.out",
+			)
+			err := errors.Join(
+				os.Mkdir(filepath.Dir(file), 0o700),
+				os.WriteFile(other, []byte("mine"), 0o600),
+			)
 			log := logFile{path: file, top: top}
 			if put != nil {
 				err = errors.Join(err, put(file, other))

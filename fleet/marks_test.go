@@ -30,7 +30,10 @@ func TestPrintedResults(t *testing.T) {
 		{"bytes", `cp -r o "$(printf 'caf\351')"; printf 'RESULTS: %s/caf\351\n' "$PWD"`,
 			map[string]string{"caf\xe9": "/", "caf\xe9/x": "1\n"}, ""},
 		{"in a log line", `echo "INFO RESULTS: $PWD/o"`, nil, "doesn't begin with RESULTS:"},
-		{"beside one that is taken", `cp -r o p; echo "RESULTS: $PWD/o"; echo "Results: $PWD/p"`, want, "doesn't begin with RESULTS:"},
+		{
+			"beside one that is taken",
+			`cp -r o p; echo "RESULTS: $PWD/o"; echo "Results: $PWD/p"`, want, "doesn't begin with RESULTS:",
+		},
 		{"an empty variable", `echo "RESULTS: $NOWHERE"`, nil, "results are missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

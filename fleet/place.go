@@ -200,7 +200,8 @@ func (t *transfer) clearPlain(dest *beneath) error {
 		return nil
 	}
 	if old, err := readRecord(dest, plainRecord); err != nil || !t.ours(old) {
-		return nil // nothing, or no record: a result that is there already, or somebody's file, as mover finds out
+		// Nothing, or no record: a result that is there already, or somebody's, as mover finds out.
+		return nil
 	}
 	if err := dest.remove(plainRecord); err != nil {
 		return fmt.Errorf("remove the record of an earlier copy: %w", err)

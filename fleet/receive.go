@@ -54,7 +54,11 @@ func (t *transfer) fetch(ctx context.Context) (changed []string, err error) {
 		}
 	}
 	if len(in.files) > 0 {
-		if err := t.from.Fetch(ctx, agent.FetchRequest{Files: in.requests, Patience: t.c.patience()}, in); err != nil {
+		if err := t.from.Fetch(
+			ctx,
+			agent.FetchRequest{Files: in.requests, Patience: t.c.patience()},
+			in,
+		); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +151,9 @@ func (t *transfer) clashBelow(name string) error {
 // cannotName tells whether a file system can't have something of this name, kind or size, however
 // often it is tried. Its directory is open: what doesn't exist is a name that can't.
 func cannotName(err error) bool {
-	for _, why := range []error{unix.EINVAL, unix.ENAMETOOLONG, unix.EILSEQ, unix.ENOENT, unix.EFBIG} {
+	for _, why := range []error{
+		unix.EINVAL, unix.ENAMETOOLONG, unix.EILSEQ, unix.ENOENT, unix.EFBIG,
+	} {
 		if errors.Is(err, why) {
 			return true
 		}
@@ -243,6 +249,9 @@ func (t *transfer) refused(all []refusal) {
 // made one of, and whatever else it has done to them.
 func (t *transfer) verify() error {
 	names := map[string]int{".": 0} // by directory
+	kinds := map[agent.EntryKind]uint32{
+		agent.File: unix.S_IFREG, agent.Dir: unix.S_IFDIR, agent.Symlink: unix.S_IFLNK,
+	}
 	for _, e := range t.manifest.Entries {
 		if t.have[e.Name] == nil && !t.there[e.Name] {
 			continue
@@ -255,7 +264,7 @@ func (t *transfer) verify() error {
 		if err != nil {
 			return fmt.Errorf("compare what came with the manifest: %w", err)
 		}
-		kind := map[agent.EntryKind]uint32{agent.File: unix.S_IFREG, agent.Dir: unix.S_IFDIR, agent.Symlink: unix.S_IFLNK}[e.Kind]
+		kind := kinds[e.Kind]
 		if st.Mode&unix.S_IFMT != kind || e.Kind == agent.File && st.Size != e.Size {
 			return fmt.Errorf(
 				"%s isn't what came from the machine: it has %d bytes and mode %o",
@@ -370,8 +379,8 @@ func (in *receiver) Hole(i int, n int64) error {
 	return nil
 }
 
-// maxHoles is how many bytes of a copy's files may be holes: they cost a machine nothing, and us the time of hashing them,
-// about a second for each GiB.
+// maxHoles is how many bytes of a copy's files may be holes: they cost a machine nothing, and us
+// the time of hashing them, about a second for each GiB.
 const maxHoles = 1 << 40
 
 // zeros are what a hole reads as.

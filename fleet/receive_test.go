@@ -19,16 +19,35 @@ import (
 func receiving(t *testing.T, size int64) (*transfer, *receiver) {
 	t.Helper()
 	c := &copying{ctx: t.Context(), Copy: sched.Copy{
-		Job: &statepb.Job{Id: 1}, Attempt: &statepb.Attempt{Number: 1}, Dest: filepath.Join(t.TempDir(), "1"),
+		Job: &statepb.Job{
+			Id: 1,
+		},
+		Attempt: &statepb.Attempt{Number: 1},
+		Dest:    filepath.Join(t.TempDir(), "1"),
 	}}
-	tr := &transfer{f: &Fleet{bootID: "boot", opt: Options{StateDir: t.TempDir(), ServerID: "srv"}}, c: c}
+	tr := &transfer{
+		f: &Fleet{bootID: "boot", opt: Options{StateDir: t.TempDir(), ServerID: "srv"}},
+		c: c,
+	}
 	if err := tr.openPart(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(tr.part.close)
 	tr.have = map[string]*item{}
-	e := agent.Entry{Name: "result", Source: "/result", Kind: agent.File, Size: size, Mode: 0o444, ModTime: time.Unix(1e9, 0)}
-	in := &receiver{t: tr, sum: sha256.New(), files: []agent.Entry{e}, requests: []agent.FetchFile{{Size: size}}}
+	e := agent.Entry{
+		Name:    "result",
+		Source:  "/result",
+		Kind:    agent.File,
+		Size:    size,
+		Mode:    0o444,
+		ModTime: time.Unix(1e9, 0),
+	}
+	in := &receiver{
+		t:        tr,
+		sum:      sha256.New(),
+		files:    []agent.Entry{e},
+		requests: []agent.FetchFile{{Size: size}},
+	}
 	t.Cleanup(func() { in.close() })
 	return tr, in
 }
@@ -39,10 +58,17 @@ func TestReceiveTooMuch(t *testing.T) {
 	if err := in.Data(0, make([]byte, smallSize)); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Data(0, make([]byte, 11)); err == nil || !strings.Contains(err.Error(), "more bytes of /result came") {
+	if err := in.Data(
+		0,
+		make([]byte, 11),
+	); err == nil ||
+		!strings.Contains(err.Error(), "more bytes of /result came") {
 		t.Errorf("the error is %v", err)
 	}
-	if info, err := os.Stat(in.t.part.files.path("result")); err != nil || info.Size() != smallSize {
+	if info, err := os.Stat(
+		in.t.part.files.path("result"),
+	); err != nil ||
+		info.Size() != smallSize {
 		t.Errorf("it has %v, %v", info.Size(), err)
 	}
 }

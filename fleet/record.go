@@ -257,7 +257,12 @@ func (t *transfer) hide(texts []string) (hidden []string) {
 // attemptRef is the run of an attempt.
 func attemptRef(j *statepb.Job, a *statepb.Attempt) *statepb.RunRef {
 	return &statepb.RunRef{
-		Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step, Token: a.Token, Driver: a.Driver,
+		Machine: a.Machine,
+		Job:     j.Id,
+		Attempt: a.Number,
+		Step:    a.Step,
+		Token:   a.Token,
+		Driver:  a.Driver,
 	}
 }
 
@@ -340,7 +345,8 @@ func (t *transfer) done() (sched.CopyEnded, bool) {
 	}
 	defer dest.close()
 	var r *record
-	for _, name := range []string{t.c.longRecord(), plainRecord} { // the results' names aren't known yet
+	// What the results are called isn't known yet, and so neither is the record's name.
+	for _, name := range []string{t.c.longRecord(), plainRecord} {
 		data, err := readWhole(dest, name)
 		if err == nil && sha256Hex(data) == note.Record && json.Unmarshal(data, &r) == nil {
 			break

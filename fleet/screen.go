@@ -121,13 +121,9 @@ func complaint(problems []string, more int) string {
 type clashError struct{ a, b, dest string }
 
 func (e *clashError) Error() string {
-	return fmt.Sprintf(
-		"%s and %s are one name in %s, whose file system doesn't tell them apart: nothing is copied;"+
-			" let the job rename one of them, or copy to another file system",
-		e.a,
-		e.b,
-		e.dest,
-	)
+	return fmt.Sprintf("%s and %s are one name in %s, whose file system doesn't tell them apart:"+
+		" nothing is copied; let the job rename one of them, or copy to another file system",
+		e.a, e.b, e.dest)
 }
 
 // clash is the error for a result whose name is taken in a fresh part: it names the one that is

@@ -95,19 +95,45 @@ func TestScreen(t *testing.T) {
 		diff    bool
 		want    string // what is kept; an error begins with "error"
 	}{
-		"no directory":     {entries: file("d/", "d/x", "e/x", "d/x/y"), want: "d d/x"},
-		"links":            {entries: file("d/", "d/in -> x", "d/out -> ../..", "d/out/x", "top -> d"), want: "d d/in"},
-		"said to lead out": {entries: []agent.Entry{{Name: "d", Kind: agent.Dir}, {Name: "d/s", Kind: agent.Symlink, Target: "x", Escapes: true}}, want: "d"},
+		"no directory": {entries: file("d/", "d/x", "e/x", "d/x/y"), want: "d d/x"},
+		"links": {
+			entries: file("d/", "d/in -> x", "d/out -> ../..", "d/out/x", "top -> d"),
+			want:    "d d/in",
+		},
+		"said to lead out": {
+			entries: []agent.Entry{{Name: "d", Kind: agent.Dir}, {Name: "d/s", Kind: agent.Symlink, Target: "x", Escapes: true}},
+			want:    "d",
+		},
 		"the record gives way": {
 			entries: file("job.json", "1.job.json"), want: "job.json",
 		},
-		"and its difference":     {entries: file("job.diff", "1.job.diff", "x"), diff: true, want: "job.diff x"},
-		"no difference":          {entries: file("job.diff", "1.job.diff"), want: "job.diff 1.job.diff"},
-		"records of others":      {entries: file("2.job.json", "7.Job.JSON", "8.job.diff", "job.json", "d/", "d/2.job.json"), shared: true, want: "job.json d d/2.job.json"},
-		"not shared":             {entries: file("2.job.json", "8.job.diff"), want: "2.job.json 8.job.diff"},
-		"parts":                  {entries: file(".jobserver-srv-1.1.part/", ".jobserver-srv-1.1.part/files", "d/", "d/.JobServer-x", ".jobserver"), want: "d .jobserver"},
-		"twice":                  {entries: file("d/", "d/x", "d/x"), want: "error"},
-		"a directory and a link": {entries: file("d/", "d/1/", "d/1/s/", "d/1/s -> .."), want: "error"},
+		"and its difference": {
+			entries: file("job.diff", "1.job.diff", "x"),
+			diff:    true,
+			want:    "job.diff x",
+		},
+		"no difference": {
+			entries: file("job.diff", "1.job.diff"),
+			want:    "job.diff 1.job.diff",
+		},
+		"records of others": {
+			entries: file("2.job.json", "7.Job.JSON", "8.job.diff", "job.json", "d/", "d/2.job.json"),
+			shared:  true,
+			want:    "job.json d d/2.job.json",
+		},
+		"not shared": {
+			entries: file("2.job.json", "8.job.diff"),
+			want:    "2.job.json 8.job.diff",
+		},
+		"parts": {
+			entries: file(".jobserver-srv-1.1.part/", ".jobserver-srv-1.1.part/files", "d/", "d/.JobServer-x", ".jobserver"),
+			want:    "d .jobserver",
+		},
+		"twice": {entries: file("d/", "d/x", "d/x"), want: "error"},
+		"a directory and a link": {
+			entries: file("d/", "d/1/", "d/1/s/", "d/1/s -> .."),
+			want:    "error",
+		},
 		"a file and a directory": {entries: file("d", "d/"), want: "error"},
 	} {
 		t.Run(name, func(t *testing.T) {

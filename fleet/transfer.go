@@ -254,8 +254,8 @@ func (t *transfer) list(ctx context.Context) error {
 		t.problem("results are missing: %s", strings.Join(shown(missing), ", "))
 	}
 	if line := t.c.Attempt.Overlooked; line != "" {
-		t.problem("a line names something that is there, and doesn't begin with RESULTS: %q: it is still on %s, in"+
-			" the job's directory if it was made there", line, t.c.Machine.Addr)
+		t.problem("a line names something that is there, and doesn't begin with RESULTS: %q: it is"+
+			" still on %s, in the job's directory if it was made there", line, t.c.Machine.Addr)
 	}
 	for _, e := range t.manifest.Errors {
 		t.problem("not copied: %s: %s", e.Path, e.Reason)

@@ -11,13 +11,15 @@ import (
 	"strings"
 )
 
-// ParseFile reads metrics out of a result file: JSON, or JSON Lines, when it begins with { or [, else a table.
+// ParseFile reads metrics out of a result file: JSON, or JSON Lines, when it begins with { or [,
+// else a table.
 //
-// Each number of a JSON object is a metric, those of objects inside it are named outer.inner; of an array the last
-// element counts, and of JSON Lines the last value of each name. NaN and Infinity, which Python writes, are taken as
-// what they are. A table's columns are separated by commas, tabs, semicolons or blanks; its header names them, and
-// those that hold numbers are metrics; the last row counts. Lines with # are comments; the last of them before the
-// first row may be the header. A file that can't be read so is an error, an entry that is not finite is a problem.
+// Each number of a JSON object is a metric, those of objects inside it are named outer.inner; of an
+// array the last element counts, and of JSON Lines the last value of each name. NaN and Infinity,
+// which Python writes, are taken as what they are. A table's columns are separated by commas, tabs,
+// semicolons or blanks; its header names them, and those that hold numbers are metrics; the last
+// row counts. Lines with # are comments; the last of them before the first row may be the header. A
+// file that can't be read so is an error, an entry that is not finite is a problem.
 func ParseFile(data []byte) (metrics []Metric, problems []string, err error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	trimmed := bytes.TrimSpace(data)
@@ -195,7 +197,8 @@ func parseTable(data []byte) (metrics []Metric, problems []string, err error) {
 	return metrics, problems, nil
 }
 
-// splitComments takes the lines with # out of a table; comment is the last of them before the first row.
+// splitComments takes the lines with # out of a table; comment is the last of them before the first
+// row.
 func splitComments(data []byte) (comment, body string) {
 	var rows strings.Builder
 	for line := range strings.Lines(strings.ReplaceAll(string(data), "\r\n", "\n")) {
@@ -211,7 +214,8 @@ func splitComments(data []byte) (comment, body string) {
 	return comment, rows.String()
 }
 
-// readRows reads the rows of a table, which all have as many columns: the first, and the last, nil if there is one only.
+// readRows reads the rows of a table, which all have as many columns: the first, and the last, nil
+// if there is one only.
 func readRows(text string) (first, last []string, err error) {
 	line, _, _ := strings.Cut(text, "\n")
 	if strings.TrimSpace(line) == "" {
@@ -246,7 +250,8 @@ func readRows(text string) (first, last []string, err error) {
 	}
 }
 
-// byBlanks reads columns that blanks separate, if these are what there is: a single column may have a name of two words.
+// byBlanks reads columns that blanks separate, if these are what there is: a single column may have
+// a name of two words.
 func byBlanks(text string) (first, last []string, ok bool) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
