@@ -66,7 +66,8 @@ type JobSpec struct {
 	Notify      bool
 	Hold        bool
 	Priority    int
-	Env         map[string]string
+	Env         map[string]string // {NAME} in a value is a variable
+	SecretEnv   map[string]string // by name; "" : the daemon's variable of that name
 	Flat        bool
 	MaxLog      int64     // bytes a stream; 0: the daemon's own limit
 	Code        *Code     // nil: none

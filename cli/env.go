@@ -88,6 +88,19 @@ func (e *Env) WorkDir() (string, error) {
 	return dir, nil
 }
 
+// SecretEnv are the values that this environment gives to secrets of a job, by name; "" where it gives
+// none: then the daemon's variable of that name does.
+func (e *Env) SecretEnv(names []string) map[string]string {
+	if len(names) == 0 {
+		return nil
+	}
+	values := make(map[string]string, len(names))
+	for _, name := range names {
+		values[name] = e.Getenv(name)
+	}
+	return values
+}
+
 // WaitPoll is how long one call waits at the daemon for news; then it is made again, so that a
 // connection that died silently doesn't hold a command for ever.
 const WaitPoll = 30 * time.Second

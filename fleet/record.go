@@ -155,7 +155,7 @@ func (t *transfer) recordName() string {
 
 // recordMode are the permissions of the record: it names what only its user may know.
 func (t *transfer) recordMode() uint32 {
-	secret := func(v *statepb.Var) bool { return v.Secret }
+	secret := func(v *statepb.Var) bool { return v.Secret || sched.LooksSecret(v.Name) }
 	if slices.ContainsFunc(slices.Concat(t.c.Job.Vars, t.c.Job.Env), secret) {
 		return 0o600
 	}
@@ -271,7 +271,7 @@ func pairs(vars []*statepb.Var) []nameValue {
 	for _, v := range vars {
 		p := nameValue{Name: v.Name, Secret: v.Secret}
 		if !v.Secret {
-			p.Value = string(v.Value)
+			p.Value = sched.ShownValue(v)
 		}
 		all = append(all, p)
 	}

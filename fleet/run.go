@@ -459,7 +459,7 @@ func (r *run) secrets() redact.Redactor {
 	for _, v := range r.spec.Secrets {
 		values = append(values, string(v))
 	}
-	return redact.New(values...)
+	return redact.New(append(values, r.spec.Hidden...)...)
 }
 
 // outcome is a verdict as sched hears it.

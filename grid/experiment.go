@@ -12,22 +12,23 @@ import (
 
 // Experiment is a sweep as a file describes it. What the file leaves out is zero.
 type Experiment struct {
-	File    string // its name, for messages
-	Name    string
-	Class   string
-	Command string
-	CpPath  string
-	Env     map[string]string
-	Sweep   Spec
-	Timeout Setting
-	MaxLog  Setting
-	Retries *int // -1: without limit
-	Setup   []string
-	Code    string  // a directory
-	Metrics Setting // a file among the results
-	Tag     string
-	Flat    bool
-	Notify  bool
+	File      string // its name, for messages
+	Name      string
+	Class     string
+	Command   string
+	CpPath    string
+	Env       map[string]string
+	SecretEnv []string // names
+	Sweep     Spec
+	Timeout   Setting
+	MaxLog    Setting
+	Retries   *int // -1: without limit
+	Setup     []string
+	Code      string  // a directory
+	Metrics   Setting // a file among the results
+	Tag       string
+	Flat      bool
+	Notify    bool
 
 	Priority int
 
@@ -153,7 +154,7 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 // settings are the names that a file may have.
 var settings = []string{
 	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_fails", "max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
-	"repeats", "retries", "retry_on", "seed", "setup", "slots", "start_after", "tag", "then", "timeout", "variables", "where", "zip",
+	"repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots", "start_after", "tag", "then", "timeout", "variables", "where", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {
@@ -242,6 +243,8 @@ func (r *reader) setting(key, n *yaml.Node) error {
 			x.Env[key.Value] = value
 			return err
 		})
+	case "secret_env":
+		return r.texts(n, &x.SecretEnv)
 	case "setup":
 		return r.texts(n, &x.Setup)
 	case "where":

@@ -304,7 +304,7 @@ func (s *State) applyCopyEnded(c *statepb.CopyEnded, at int64) error {
 	a.ResultsBytes, a.ResultsFiles = c.Bytes, c.Files
 	if c.Error == "" {
 		j.Results = statepb.Results_RESULTS_COPIED
-		s.hideSecrets(a)
+		s.hideSecrets(j.Job, a)
 	} else {
 		j.Results = statepb.Results_RESULTS_FAILED
 	}

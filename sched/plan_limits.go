@@ -61,8 +61,8 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 		return fmt.Sprintf("CP_PATH has %d bytes when its variables are put in; at most %d are possible", n, MaxPath)
 	}
 	total, why := longest, ""
-	count := func(name string, value []byte) {
-		n := envLen(name, value)
+	countLen := func(name string, value int) {
+		n := envLen(name, "") + value
 		if total += n; n > MaxCommand {
 			why = fmt.Sprintf("%s=VALUE has %d bytes; at most %d are possible in a job's environment", name, n, MaxCommand)
 		}
@@ -72,10 +72,20 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 		if v.Secret {
 			value = s.vars[v.Name].GetValue()
 		}
-		count(varPrefix+v.Name, value)
+		countLen(varPrefix+v.Name, len(value))
 	}
 	for _, v := range j.Env {
-		count(v.Name, v.Value)
+		if literal(v) {
+			countLen(v.Name, len(v.Value))
+			continue
+		}
+		n := expandedLen(string(v.Value), func(name string) (int, bool) {
+			if secret := s.secretVar(j, name); secret != nil {
+				return len(secret.Value), true
+			}
+			return size(name)
+		})
+		countLen(v.Name, n)
 	}
 	if why == "" && total > MaxStart {
 		why = fmt.Sprintf("the command and its environment have %d bytes; at most %d are possible", total, MaxStart)

@@ -31,7 +31,8 @@ type JobSpec struct {
 	Notify      bool
 	Hold        bool
 	Priority    int
-	Env         map[string]string
+	Env         map[string]string // values are templates
+	SecretEnv   map[string]string // by name; "" : the variable of that name
 	Flat        bool
 	MaxLog      int64
 	Code        *statepb.Code // nil: none
@@ -200,15 +201,12 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if j.After.GetCells() != 0 && len(axes) == 0 {
 		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").hint("--after %%%d waits for all of that matrix", j.After.Cells)
 	}
-	for _, name := range sorted(spec.Env) {
-		if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") || strings.IndexByte(spec.Env[name], 0) >= 0 {
-			return nil, errorf(Invalid, "%q can't be an environment variable", name).hint("give --env NAME=VALUE")
-		}
-		j.Env = append(j.Env, &statepb.Var{Name: name, Value: []byte(spec.Env[name])})
-	}
 	var own []string
 	for _, a := range axes {
 		own = append(own, a.Name)
+	}
+	if err := p.setEnv(j, spec, own); err != nil {
+		return nil, err
 	}
 	if err := p.capture(j, spec.Cmd, "command", own, driver); err != nil {
 		return nil, err
@@ -242,7 +240,7 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 		case slices.ContainsFunc(j.Vars, func(o *statepb.Var) bool { return o.Name == name }):
 		case v != nil && v.Secret:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Secret: true})
-			if singleQuoted(template, name) {
+			if where != inEnv && singleQuoted(template, name) {
 				p.warn("{%s} stands between single quotes, where a shell leaves the text ${JOBSERVER_%s} as it is: use double quotes", name, name)
 			}
 		case v != nil:

@@ -112,6 +112,13 @@ func TestRefused(t *testing.T) {
 		{"bytes in a path", jobs(func(s *JobSpec) { s.CpPath = "/\xff" }), Invalid, "UTF-8"},
 		{"bytes in a directory", jobs(func(s *JobSpec) { s.Dir = "/\xff" }), Invalid, "UTF-8"},
 		{"bytes in a variable's name", jobs(func(s *JobSpec) { s.Env = map[string]string{"A\xff": ""} }), Invalid, "environment"},
+		{"the job's identity as a variable", jobs(func(s *JobSpec) { s.Env = map[string]string{"JOBSERVER_JID": "9"} }), Invalid, "by the daemon itself"},
+		{"an unknown variable in the environment", jobs(func(s *JobSpec) { s.Env = map[string]string{"A": "{NOTHING}"} }), Invalid, "in the environment"},
+		{"a secret from nowhere", jobs(func(s *JobSpec) { s.SecretEnv = map[string]string{"NOWHERE": ""} }), Invalid, "nothing gives NOWHERE"},
+		{"a secret that is no name", jobs(func(s *JobSpec) { s.SecretEnv = map[string]string{"A=B": "x"} }), Invalid, "environment"},
+		{"a secret and no secret", jobs(func(s *JobSpec) {
+			s.Env, s.SecretEnv = map[string]string{"A": "x"}, map[string]string{"A": "y"}
+		}), Invalid, "set twice"},
 		{"too many", jobs(func(s *JobSpec) { s.Repeat = MaxSubmit + 1 }), Invalid, "1000000"},
 		{"far too many", jobs(func(s *JobSpec) { s.Repeat = math.MaxInt }), Invalid, "1000000"},
 		{"less than none", jobs(func(s *JobSpec) { s.Repeat = -1 }), Invalid, "-1 times"},

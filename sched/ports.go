@@ -70,6 +70,7 @@ type Run struct {
 	Argv    []string          // the driver and the job's words
 	Env     []string          // NAME=value
 	Secrets map[string][]byte // by name; the job sees them as JOBSERVER_<name>
+	Hidden  []string          // values in Env that no text may have, beside those of Secrets
 	Timeout time.Duration     // 0: none
 	MaxLog  int64             // 0: the daemon's own
 	Cancel  bool              // a cancel is already asked for

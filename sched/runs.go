@@ -118,9 +118,8 @@ func (s *State) run(j *job) Run {
 		}
 		r.Env = append(r.Env, varPrefix+v.Name+"="+string(v.Value))
 	}
-	for _, v := range j.Env {
-		r.Env = append(r.Env, v.Name+"="+string(v.Value))
-	}
+	r.Env = append(r.Env, s.envOf(j.Job, a)...)
+	r.Hidden = HiddenOf(j.Job)
 	return r
 }
 
@@ -134,7 +133,7 @@ func (s *State) copyOf(j *statepb.Job) Copy {
 		c.Machine = &statepb.Machine{Addr: a.Machine}
 	}
 	c.Dest, c.Shared = Destination(j, s.lookup(j, a))
-	c.Secrets = s.secrets()
+	c.Secrets = append(s.secrets(), HiddenOf(j)...)
 	return c
 }
 
@@ -153,8 +152,8 @@ const shortestSecret = 4
 
 // hideSecrets takes secrets out of the paths of an attempt's results. Once they are copied nobody needs them as they
 // are, and the secrets may be forgotten before the job is.
-func (s *State) hideSecrets(a *statepb.Attempt) {
-	for _, secret := range s.secrets() {
+func (s *State) hideSecrets(j *statepb.Job, a *statepb.Attempt) {
+	for _, secret := range append(s.secrets(), HiddenOf(j)...) {
 		if len(secret) < shortestSecret {
 			continue
 		}

@@ -29,7 +29,8 @@ type Add struct {
 	Notify      bool          `name:"notify" help:"Notify when it ends."`
 	Hold        bool          `name:"hold" help:"Submit the job held; 'job unhold' releases it."`
 	Priority    int           `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class (0 by default)."`
-	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the job (repeatable)."`
+	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the job; {NAME} in the value is a variable (repeatable)."`
+	SecretEnv   []string      `name:"secret-env" sep:"none" placeholder:"NAME" help:"Pass on a secret: the variable NAME ('var set NAME --secret'), or NAME of your environment. It is never shown (repeatable)."`
 	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
 	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of its stdout and of its stderr, such as 500M."`
 	Follow      bool          `name:"follow" xor:"then" help:"Follow the log until the job ends, and exit with its exit code."`
@@ -49,7 +50,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Class: c.Class, Cmd: c.Cmd, CpPath: e.HostPath(c.CpPath), Dir: dir, Repeat: c.Times,
 		MaxFailures: Retries(c.Retry, c.MaxFailures, 0), Timeout: c.Timeout.Duration,
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
-		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
+		Env: c.Env, SecretEnv: e.SecretEnv(c.SecretEnv), Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
 	c.ShapeFlags.Put(&spec)
 	c.AfterFlags.Put(&spec)

@@ -34,7 +34,8 @@ type Add struct {
 	Tag         string        `name:"tag" placeholder:"TAG" predictor:"tag" help:"Put the jobs under a tag, by id or name; a new name creates the tag."`
 	Hold        bool          `name:"hold" help:"Submit the matrix held; 'matrix unhold' releases it."`
 	Priority    int           `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class (0 by default)."`
-	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the jobs (repeatable)."`
+	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the jobs; {NAME} in the value is a variable (repeatable)."`
+	SecretEnv   []string      `name:"secret-env" sep:"none" placeholder:"NAME" help:"Pass on a secret: the variable NAME ('var set NAME --secret'), or NAME of your environment. It is never shown (repeatable)."`
 	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
 	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr, such as 500M."`
 	Metrics     string        `name:"metrics" placeholder:"FILE" help:"A file (CSV or JSON) in each job's results from which 'matrix table' and 'plot' read its numbers."`
@@ -72,7 +73,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		Class: c.Class, Cmd: c.Cmd, CpPath: e.HostPath(c.CpPath), Dir: dir, Repeat: m.Job.Repeat,
 		MaxFailures: job.Retries(false, c.MaxFailures, defaultRetries), Timeout: c.Timeout.Duration,
 		Tag: c.Tag, Notify: c.Notify, Hold: c.Hold, Priority: c.Priority,
-		Env: c.Env, Flat: c.Flat, MaxLog: int64(c.MaxLog),
+		Env: c.Env, SecretEnv: e.SecretEnv(c.SecretEnv), Flat: c.Flat, MaxLog: int64(c.MaxLog),
 	}
 	c.ShapeFlags.Put(&m.Job)
 	c.AfterFlags.Put(&m.Job)

@@ -42,7 +42,7 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	args, warnings, err := c.args(x, dir, e.Now())
+	args, warnings, err := c.args(e, x, dir)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,9 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 }
 
 // args are what submits the experiment.
-func (c *Apply) args(x *grid.Experiment, dir string, now time.Time) (*api.AddMatrixArgs, []string, error) {
+func (c *Apply) args(
+	e *cli.Env, x *grid.Experiment, dir string,
+) (*api.AddMatrixArgs, []string, error) {
 	m, warnings, err := matrixOfGrid(x.Sweep)
 	if err != nil {
 		return nil, nil, err
@@ -141,7 +143,7 @@ func (c *Apply) args(x *grid.Experiment, dir string, now time.Time) (*api.AddMat
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
 	shape.Put(spec)
 	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn, AtMost: x.AtMost}
-	if err := limits.Put(spec, now); err != nil {
+	if err := limits.Put(spec, e.Now()); err != nil {
 		return nil, nil, err
 	}
 	m.MaxFails, m.CancelRest = x.MaxFails, x.Then == "cancel"
@@ -151,6 +153,7 @@ func (c *Apply) args(x *grid.Experiment, dir string, now time.Time) (*api.AddMat
 	if len(x.Env) > 0 {
 		spec.Env = x.Env
 	}
+	spec.SecretEnv = e.SecretEnv(x.SecretEnv)
 	if x.Timeout.Text != "" {
 		if spec.Timeout, err = view.ParseDuration(x.Timeout.Text, time.Minute); err != nil {
 			return nil, nil, api.Wrap(api.Usage, x.At(x.Timeout.Line, "timeout: %v", err))

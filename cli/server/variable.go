@@ -30,14 +30,21 @@ func (c *VarLs) Run(ctx context.Context, e *cli.Env) error {
 
 // VarSet is `var set NAME VALUE`.
 type VarSet struct {
-	Name   string `arg:"" name:"NAME" predictor:"var" help:"Its name."`
-	Value  string `arg:"" name:"VALUE" help:"Its value; - asks for it without echo on a terminal, or reads it from stdin."`
-	Secret bool   `name:"secret" help:"Never list, log or show the value. SLACK_API is always secret."`
+	Name   string  `arg:"" name:"NAME" predictor:"var" help:"Its name."`
+	Value  *string `arg:"" optional:"" name:"VALUE" help:"Its value; - asks for it without echo on a terminal, or reads it from stdin. With --secret that is the default."`
+	Secret bool    `name:"secret" help:"Never list, log or show the value. SLACK_API is always secret."`
 }
 
 // Run sets the variable.
 func (c *VarSet) Run(ctx context.Context, e *cli.Env) error {
-	value := c.Value
+	if c.Value == nil && !c.Secret {
+		return api.Errorf(api.Usage, "var set: missing VALUE").
+			WithHint("give it, or let it be asked for: %s var set %s --secret", e.Name, c.Name)
+	}
+	value := "-"
+	if c.Value != nil {
+		value = *c.Value
+	}
 	if value == "-" {
 		read, err := readSecret(ctx, e, fmt.Sprintf("value of %s: ", c.Name))
 		if err != nil {
@@ -45,7 +52,7 @@ func (c *VarSet) Run(ctx context.Context, e *cli.Env) error {
 		}
 		value = read
 	} else if c.Secret {
-		e.Note("the value stands in the shell's history and in the list of processes; `%s var set %s - --secret` asks for it", e.Name, c.Name)
+		e.Note("the value stands in the shell's history and in the list of processes; `%s var set %s --secret` asks for it", e.Name, c.Name)
 	}
 	args := api.SetVarArgs{Name: c.Name, Value: value, Secret: c.Secret}
 	_, err := cli.Call[api.Empty](ctx, e, "SetVar", &args)

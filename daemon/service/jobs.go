@@ -44,7 +44,7 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	spec := sched.JobSpec{
 		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
-		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, Flat: j.Flat, MaxLog: j.MaxLog,
+		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, SecretEnv: j.SecretEnv, Flat: j.Flat, MaxLog: j.MaxLog,
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
 		After:      afterSpec(&j.After),
 		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
@@ -253,7 +253,7 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 		}
 		record := st.Job(id)
 		if found := findings(record); len(found) > 0 && found[len(found)-1].failed {
-			newest, hidden = found[len(found)-1].ref, redact.New(wire.Secrets(st)...)
+			newest, hidden = found[len(found)-1].ref, wire.Hidden(st, record)
 		}
 		j := wire.Job(st, s.About.LogDir, record, false)
 		if j.Status == api.StatusDone && j.Unwanted() {

@@ -23,9 +23,11 @@ import (
 // WhyMany groups what made many jobs fail by its cause, and says what the failures have in common.
 func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error {
 	var ids []uint64
-	var hidden redact.Redactor
+	hidden := map[string]bool{} // what the jobs' own secrets are, and all others
 	err := s.read(func(st *sched.State) (err error) {
-		hidden = redact.New(wire.Secrets(st)...)
+		for _, secret := range wire.Secrets(st) {
+			hidden[secret] = true
+		}
 		ids, err = selectJobs(st, args.Selectors)
 		reply.Counts = wire.Counts(st.Count(ids))
 		return err
@@ -40,6 +42,9 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 			for _, id := range page {
 				if j := st.Job(id); j != nil {
 					found = append(found, findings(j)...)
+					for _, secret := range sched.HiddenOf(j) {
+						hidden[secret] = true
+					}
 					if j.Status == sched.Done && j.Results == statepb.Results_RESULTS_FAILED {
 						why, err := st.Why(id, time.Now())
 						if err != nil {
@@ -55,7 +60,7 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 			return err
 		}
 	}
-	s.readLastLines(s.ctx, found, hidden)
+	s.readLastLines(s.ctx, found, redact.New(slices.Collect(maps.Keys(hidden))...))
 	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found), groupCopies(uncopied)
 	return nil
 }

@@ -67,7 +67,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 			out.Attempts = append(out.Attempts, one)
 		}
 	}
-	hide(&out, redact.New(Secrets(st)...))
+	hide(&out, Hidden(st, j))
 	return out
 }
 
@@ -201,17 +201,18 @@ func Secrets(st *sched.State) []string {
 	return secrets
 }
 
+// Hidden takes what a job was given, or may use, of secrets out of texts.
+func Hidden(st *sched.State, j *statepb.Job) redact.Redactor {
+	return redact.New(append(Secrets(st), sched.HiddenOf(j)...)...)
+}
+
 func varsOf(vars []*statepb.Var) map[string]string {
 	if len(vars) == 0 {
 		return nil
 	}
 	out := map[string]string{}
 	for _, v := range vars {
-		if v.Secret {
-			out[v.Name] = "(secret)"
-		} else {
-			out[v.Name] = string(v.Value)
-		}
+		out[v.Name] = sched.ShownValue(v)
 	}
 	return out
 }
