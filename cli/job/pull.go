@@ -70,11 +70,17 @@ func (c *Pull) Run(ctx context.Context, e *cli.Env) error {
 
 // isPath tells whether the last word is a directory rather than a job.
 func isPath(word string) bool {
-	if word == "." || word == ".." || strings.Contains(word, "/") && !strings.ContainsAny(word[:1], "%@:") {
-		return true
-	}
-	if strings.ContainsAny(word[:min(1, len(word))], "0123456789%@:") || strings.Contains(word, "=") {
+	switch {
+	case word == "":
 		return false
+	case word == ".", word == "..":
+		return true
+	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"), strings.HasPrefix(word, "../"):
+		return true
+	case strings.ContainsAny(word[:1], "0123456789%@:"), strings.Contains(word, "="):
+		return false
+	case strings.Contains(word, "/"):
+		return true
 	}
 	st, err := os.Stat(word)
 	return err == nil && st.IsDir()
