@@ -168,6 +168,12 @@ func usageError(e *Env, path []string, err error) error {
 		missing = strings.NewReplacer(" ...", "…", "\"", "", "<", "", ">", "").Replace(missing)
 		text = fmt.Sprintf("%s: missing %s", strings.Join(path, " "), missing)
 	}
+	if flag, ok := strings.CutPrefix(text, "unknown flag "); ok {
+		flag, _, _ = strings.Cut(flag, ",")
+		if other := otherFlag(path, flag); other != "" {
+			return api.Errorf(api.Usage, "unknown flag %s", flag).WithHint("%s", other)
+		}
+	}
 	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.Name}, path...), "--help"), " "))
 	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
 		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))

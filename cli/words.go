@@ -160,6 +160,9 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 			}
 		}
 	}
+	if other := otherWord(strings.Join(path, " "), word); other != "" {
+		return err.WithHint("%s", other)
+	}
 	if like := suggest.Closest(word, names); like != "" {
 		return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], like), " "))
 	}
