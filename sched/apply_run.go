@@ -20,7 +20,7 @@ const (
 
 func (s *State) applyDispatched(d *statepb.Dispatched) error {
 	return s.change(d.Job, func(j *job) error {
-		next := proto.Clone(d.Attempt).(*statepb.Attempt)
+		next := cloneAttempt(d.Attempt)
 		a := last(j.Job)
 		if a != nil && a.Number == next.Number {
 			return s.applyStep(j, next)
@@ -44,6 +44,15 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		s.askStart(j)
 		return nil
 	})
+}
+
+// cloneAttempt copies an attempt; what it was given is never altered, and shared.
+func cloneAttempt(a *statepb.Attempt) *statepb.Attempt {
+	given := a.Given
+	a.Given = nil
+	next := proto.CloneOf(a)
+	a.Given, next.Given = given, given
+	return next
 }
 
 // trimAttempts keeps a command that attempts have in common once, with the newest of them, and drops the oldest attempts.

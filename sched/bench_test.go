@@ -187,6 +187,14 @@ var dispatches = []struct {
 		waits(b, s, at, specs...)
 		return s
 	}},
+	{"after", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := cluster(b, machines, at)
+		waits(b, s, at, JobSpec{Hold: true})
+		first := fmt.Sprint(s.nextID - 1)
+		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Done: []string{first}}}) // these don't start
+		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Ended: []string{first}}}, JobSpec{Repeat: waiting})
+		return s
+	}},
 	{"reserved", func(b testing.TB, machines, waiting int, at time.Time) *State {
 		s := equippedCluster(b, machines, at)
 		s.run1(b, at, &Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: "big", Class: "x", Slots: 2}}})
@@ -346,5 +354,26 @@ func TestHistoryIsKeptTight(t *testing.T) {
 		if len(block) == 0 || cap(block) > len(block)+len(block)/4 {
 			t.Errorf("block %d of history has %d bytes, in memory for %d", i, len(block), cap(block))
 		}
+	}
+}
+
+// BenchmarkCellsAfter100k plans, encodes and applies a matrix of 100,000 cells, each of which waits for a cell of another one.
+func BenchmarkCellsAfter100k(b *testing.B) {
+	at := time.Unix(1_700_000_000, 0)
+	values := make([]string, 100_000)
+	for i := range values {
+		values[i] = fmt.Sprint(i)
+	}
+	axes := []*statepb.Axis{{Name: "A", Values: values}}
+	s := cluster(b, 500, at)
+	p, err := s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "first"}, Axes: axes}, false)
+	must(b, err)
+	s.run1(b, at, p.Changes...)
+	first := fmt.Sprint(p.IDs[0])
+	b.ReportAllocs()
+	for b.Loop() {
+		p, err := s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "second", After: AfterSpec{Cells: first}}, Axes: axes}, false)
+		must(b, err)
+		s.run1(b, at, p.Changes...)
 	}
 }
