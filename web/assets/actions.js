@@ -46,13 +46,16 @@ function Question({ kind, body, what, close }) {
   const [verb, done] = verbs[body.op];
   const mustType = trial && trial.changed > askTyped;
   const may = trial && trial.changed > 0 && !busy && (!mustType || typed === String(trial.changed));
+  const sent = useRef(false);
   const carryOut = async () => {
+    if (sent.current) return; // a second click, before the first was drawn
+    sent.current = true;
     setBusy(true);
     try {
       const result = await post(`/api/${kind}`, { ...body, request: request.current });
       const news = (result.jids || []).length ? ` New: ${result.jids.length === 1 ? `job ${result.jids[0]}` : plural(result.jids.length, "job")}.` : "";
       close(`${noun(kind, result.changed)} ${done}.${news}`);
-    } catch (err) { setError(err); setBusy(false); }
+    } catch (err) { sent.current = false; setError(err); setBusy(false); }
   };
   const onKey = (event) => {
     if (event.key === "y" && event.target.tagName !== "INPUT" && may) { event.preventDefault(); carryOut(); }

@@ -89,8 +89,9 @@ function App() {
   }, [path, live?.name]);
   useKeys({
     "?": () => setHelp(true),
-    "/": () => box.current.select() ?? true,
-    ":": () => { box.current.select(); return true; },
+    // Afterwards: what was pressed isn't typed into it.
+    "/": () => setTimeout(() => box.current.select()) > 0,
+    ":": () => setTimeout(() => box.current.select()) > 0,
     Escape: () => { history.back(); return true; },
     ...Object.fromEntries(views.map(([to], i) => [String(i + 1), () => go(to) ?? true])),
   });

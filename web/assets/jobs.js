@@ -1,6 +1,6 @@
 // The table of jobs: a window of it, from the newest down or from anywhere.
 import { html } from "/vendor/htm-preact-3.1.1.js";
-import { go, useData, useEffect, useKeys, useRef, useState, withQuery, anyJob } from "/core.js";
+import { go, useData, useKeys, useRef, useState, withQuery, anyJob } from "/core.js";
 import { command, count, duration, jobSeconds, outcome, Status, time, Trouble } from "/format.js";
 import { act } from "/actions.js";
 
@@ -11,8 +11,8 @@ export function Jobs({ query, live }) {
   const before = Number(query.get("before")) || 0;
   const path = `/api/jobs?limit=${window_}${before ? `&before=${before}` : ""}${selectors ? `&sel=${encodeURIComponent(selectors)}` : ""}`;
   const { data, error, stale, again } = useData(path, anyJob, { pause: 500, every: 5000 });
-  const [marked, setMarked] = useState(new Set());
-  useEffect(() => setMarked(new Set()), [selectors]);
+  const [marks, setMarks] = useState({ of: selectors, ids: new Set() });
+  const marked = marks.of === selectors ? marks.ids : new Set(); // another list has none
   const jobs = data?.jobs || [];
   const named = selectors || "all jobs";
   const words = selectors.split(/\s+/).filter(Boolean);
@@ -22,10 +22,10 @@ export function Jobs({ query, live }) {
     return ids.length ? act("jobs", { op, selectors: ids }, ids.length === 1 ? `job ${ids[0]}` : `${count(ids.length)} marked jobs`) : undefined;
   };
   const bulk = (op) => act("jobs", { op, selectors: words }, named);
-  const toggle = (jid) => setMarked((old) => {
-    const next = new Set(old);
-    if (!next.delete(jid)) next.add(jid);
-    return next;
+  const toggle = (jid) => setMarks((old) => {
+    const ids = new Set(old.of === selectors ? old.ids : []);
+    if (!ids.delete(jid)) ids.add(jid);
+    return { of: selectors, ids };
   });
   return html`<div class="head"><h1>Jobs <small>${selectors ? html`<code>${selectors}</code>` : "newest first"}</small></h1>
       ${selectors ? html`<a class="button" href="/jobs">All jobs</a>` : null}
@@ -35,7 +35,7 @@ export function Jobs({ query, live }) {
     <${Quick} selectors=${selectors} />
     ${marked.size ? html`<div class="marks" role="group" aria-label="Marked jobs"><b>${count(marked.size)} marked</b>
       ${["cancel", "hold", "unhold", "restart"].map((op) => html`<button key=${op} onClick=${() => change(op)()}>${op}…</button>`)}
-      <button class="quiet" onClick=${() => setMarked(new Set())}>Unmark</button></div>` : null}
+      <button class="quiet" onClick=${() => setMarks({ of: selectors, ids: new Set() })}>Unmark</button></div>` : null}
     <${Trouble} error=${error} again=${error && !error.status ? again : null} />
     ${!error || jobs.length ? html`<div class="windowed"><${JobTable} jobs=${jobs} marked=${marked} toggle=${live?.read_only ? null : toggle} keys=${{
         c: change("cancel"), h: change("hold"), u: change("unhold"), r: change("restart"),

@@ -1,0 +1,242 @@
+package web_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"jobserver/api"
+	"jobserver/web"
+)
+
+// press types keys as a user does, on what has the focus.
+func (tab *tab) press(keys string) {
+	tab.t.Helper()
+	tab.do(chromedp.KeyEvent(keys))
+}
+
+// TestKeyboardAlone finds a job, looks at it, comes back, marks, and changes, without a mouse.
+func TestKeyboardAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for i := range 3 {
+		s.J(t, "add", "--hold", "far", fmt.Sprintf("echo held %d", i))
+	}
+	tab := newBrowser(t).tab()
+	tab.open(s, "/")
+	tab.sees("echo held 2")
+	tab.press("2")
+	tab.until(`location.pathname === "/jobs" && document.querySelectorAll("tbody tr").length === 3`)
+	tab.press("jj")
+	tab.until(`document.activeElement.dataset.jid === "2"`)
+	tab.press(kb.Enter)
+	tab.sees("It has not run yet")
+	tab.sees("It is held")
+	tab.press(kb.Escape)
+	tab.until(`location.pathname === "/jobs" && document.querySelectorAll("tbody tr").length === 3`)
+	tab.press("/")
+	tab.until(`document.activeElement.name === "sel"`)
+	tab.press(":held" + kb.Enter)
+	tab.until(`location.search === "?sel=:held" && document.querySelectorAll("tbody tr").length === 3`)
+	tab.press("j ")
+	tab.sees("1 marked")
+	tab.press("k u")
+	tab.sees("Unhold")
+	tab.sees("change")
+	// The focus is on what changes nothing.
+	tab.until(`document.activeElement.textContent === "Keep as it is"`)
+	tab.press(kb.Enter)
+	tab.until(`!document.querySelector("dialog[open]")`)
+	if n := s.held(t); n != 3 {
+		t.Errorf("%d are held, though nothing was confirmed", n)
+	}
+	tab.press("u")
+	tab.sees("1 job matches, and it changes")
+	tab.press("y")
+	tab.sees("1 job released")
+	tab.until(`document.querySelectorAll("tbody tr").length === 2`)
+	tab.press("?")
+	tab.sees("the views")
+	tab.audit("the help")
+	tab.press(kb.Escape)
+	tab.until(`!document.querySelector("dialog[open]")`)
+	tab.quiet()
+}
+
+// held is how many jobs are.
+func (s *site) held(t *testing.T) int {
+	t.Helper()
+	status, err := api.Call[api.Status](t.Context(), s.api, "Status", &api.Empty{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Jobs.Held
+}
+
+// TestManyAreTyped: what concerns many is done only when their number has been typed, and once.
+func TestManyAreTyped(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.J(t, "matrix", "add", "--name", "many", "far", "echo {I}", "", "I=1..30")
+	tab := newBrowser(t).tab()
+	tab.open(s, "/jobs?sel=%25many")
+	tab.sees("All that match")
+	tab.do(chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll(".head .actions button")].find((b) => b.textContent.startsWith("Cancel")).click()`))
+	tab.sees("30 jobs match, and all change.")
+	tab.sees("jobserver job cancel %many")
+	tab.audit("the question")
+	tab.press("y")
+	tab.until(`document.querySelector("dialog .danger").disabled`)
+	tab.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".typed input").focus()`))
+	tab.press("30")
+	tab.until(`!document.querySelector("dialog .danger").disabled`)
+	tab.do(chromedp.Evaluate[chromedp.Void](`const b = document.querySelector("dialog .danger"); b.click(); b.click()`))
+	tab.sees("30 jobs canceled")
+	tab.quiet()
+}
+
+// TestReadOnlyPage offers nothing that changes anything.
+func TestReadOnlyPage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(o *web.Options) { o.ReadOnly = true })
+	s.J(t, "add", "--hold", "far", "echo held")
+	tab := newBrowser(t).tab()
+	tab.open(s, "/jobs?sel=:held")
+	tab.sees("echo held")
+	tab.sees("read-only")
+	if n := eval[int](tab, `document.querySelectorAll(".actions button, input[type=checkbox]").length`); n != 0 {
+		t.Errorf("%d things to change something", n)
+	}
+	tab.press("ju")
+	tab.sees("This page can change nothing")
+}
+
+// TestTenTabs: ten tabs of a browser all live, over one stream; when the one that reads it is closed,
+// another one goes on. The daemon sees one follower.
+func TestTenTabs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := newBrowser(t)
+	var tabs []*tab
+	for range 10 {
+		tab := b.tab()
+		if len(tabs) == 0 {
+			tab.open(s, "/jobs")
+		} else { // the token comes from a sibling
+			tab.do(chromedp.Navigate(s.base + "/jobs"))
+		}
+		tab.sees("There are no jobs yet")
+		tabs = append(tabs, tab)
+	}
+	locks := eval[string](tabs[3], `navigator.locks.query().then((l) => l.held.length + " " + l.pending.length)`)
+	if locks != "1 9" {
+		t.Errorf("streams that are read, and that wait: %s", locks)
+	}
+	s.J(t, "add", "--hold", "far", "echo first")
+	for i, tab := range tabs {
+		tab.sees("echo first")
+		if hash := eval[string](tab, "location.href + document.cookie"); strings.Contains(hash, s.token) {
+			t.Errorf("tab %d still shows the token: %s", i, hash)
+		}
+	}
+	s.calls.mu.Lock()
+	waiting := s.calls.calls["Changes"]
+	s.calls.mu.Unlock()
+	if waiting > 12 {
+		t.Errorf("the daemon was asked %d times for changes, by ten tabs and for one change", waiting)
+	}
+	if err := chromedp.Do(tabs[0].ctx, func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
+		return none, target.Call(ctx, "Page.close", nil, nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.J(t, "add", "--hold", "far", "echo second")
+	for _, tab := range tabs[1:] {
+		tab.sees("echo second")
+	}
+}
+
+// TestTheDaemonIsKilled: the page says so, keeps what it showed, and is right again by itself.
+func TestTheDaemonIsKilled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.J(t, "add", "--hold", "far", "echo before")
+	tab := newBrowser(t).tab()
+	tab.open(s, "/jobs")
+	tab.sees("echo before")
+	tab.do(chromedp.Evaluate[chromedp.Void](`window.row = document.querySelector("tbody tr"); window.row.focus()`))
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	tab.sees("Reconnecting.")
+	tab.sees("echo before")
+	tab.audit("a page without a daemon")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.J(t, "add", "--hold", "far", "echo after")
+	tab.sees("echo after")
+	tab.until(`!document.body.innerText.includes("Reconnecting.")`)
+	// The row that had the focus is the same element, and has it still.
+	if !eval[bool](tab, `window.row.isConnected && document.activeElement === window.row`) {
+		t.Error("the row was made anew, or has lost the focus")
+	}
+}
+
+// TestAnsi reads logs as the page does: styles come through, and nothing else of what controls a
+// terminal; sequences may be cut anywhere.
+func TestAnsi(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	tab := newBrowser(t).tab()
+	tab.open(s, "/jobs")
+	tab.sees("There are no jobs yet")
+	for _, test := range []struct{ log, want string }{
+		{"plain\n", "plain|"},
+		{"\x1b[1;32mgreen\x1b[0m rest\n", "a-f2 a-b:green, rest|"},
+		{"\x1b[38;5;196mred\x1b[39m \x1b[48;2;0;0;255mblue\n", "a-f9:red, ,a-g12:blue|"},
+		{"over lines \x1b[31m\nstill red\x1b[m\n", "over lines |a-f1:still red|"},
+		{"10%\r55%\r100%\n", "100%|"},
+		{"abc\rX\n", "Xbc|"},
+		{"abc\b\bX\n", "aXc|"},
+		{"abc\r\x1b[Kx\n", "x|"},
+		{"tab\tstop\n", "tab     stop|"},
+		{"\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\\n", "link|"},
+		{"\x1b]52;c;eA==\x07bell\x07\n", "bell|"},
+		{"\x1bP1;2|q\x1b\\dcs\n", "dcs|"},
+		{"\x1b[2J\x1b[10;10Hmoved\x1b(B\n", "moved|"},
+		{"<script>alert(1)</script>\n", "<script>alert(1)</script>|"},
+		{"ünïcode ▶ 😀\n", "ünïcode ▶ 😀|"},
+		{"broken \xff utf-8\n", "broken � utf-8|"},
+		{"no end", "no end"},
+	} {
+		script := fmt.Sprintf(`(async () => {
+			const { Ansi } = await import("/ansi.js");
+			const bytes = Uint8Array.from(atob(%s), (c) => c.charCodeAt(0));
+			const show = (a) => [...a.lines.map((l) => l.map(([t, s]) => (s ? s + ":" : "") + t).join(",") + "|"), a.current().map(([t, s]) => (s ? s + ":" : "") + t).join(",")].join("");
+			const whole = new Ansi();
+			whole.write(bytes);
+			for (let cut = 1; cut < bytes.length; cut++) {
+				const parts = new Ansi();
+				parts.write(bytes.slice(0, cut));
+				parts.write(bytes.slice(cut));
+				if (show(parts) !== show(whole)) return "cut at " + cut + ": " + show(parts);
+			}
+			return show(whole);
+		})()`, quote(base64.StdEncoding.EncodeToString([]byte(test.log))))
+		if got := eval[string](tab, script); got != test.want {
+			t.Errorf("%q: %q, want %q", test.log, got, test.want)
+		}
+	}
+	// A line of many megabytes without an end takes no time that grows with its square.
+	lines := eval[int](tab, `import("/ansi.js").then(({ Ansi }) => { const a = new Ansi(); const piece = new Uint8Array(1 << 20).fill(120); for (let i = 0; i < 16; i++) a.write(piece); return a.lines.length; })`)
+	if lines != 16<<20/8192-1 && lines != 16<<20/8192 {
+		t.Errorf("a line of 16 MiB becomes %d", lines)
+	}
+	tab.quiet()
+}
