@@ -302,19 +302,23 @@ func (tab *tab) quiet() {
 	}
 }
 
-// shot puts a picture of the page into the directory that the environment names, for people to look at.
-func (tab *tab) shot(name string) {
+// picture is one of what the window shows.
+func (tab *tab) picture() []byte {
 	tab.t.Helper()
-	dir := os.Getenv("JOBSERVER_SHOTS")
-	if dir == "" {
-		return
-	}
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	tab.check(err)
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
-		tab.t.Fatal(err)
+	return png
+}
+
+// shot puts a picture of the page into the directory that the environment names, for people to look at.
+func (tab *tab) shot(name string) {
+	tab.t.Helper()
+	if dir := os.Getenv("JOBSERVER_SHOTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), tab.picture(), 0o644); err != nil {
+			tab.t.Fatal(err)
+		}
 	}
 }
 

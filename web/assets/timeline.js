@@ -52,7 +52,7 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
     const timer = setInterval(() => { if (!document.hidden && live?.online) setEnd(serverNow()); }, compact ? 15000 : 5000);
     return () => clearInterval(timer);
   }, [from, live?.online]);
-  const labels = machine ? 0 : Math.min(170, Math.max(70, width * 0.18));
+  const labels = machine ? 0 : Math.round(Math.min(170, Math.max(70, width * 0.18)));
   const columns = Math.max(20, Math.min(1200, Math.floor(width - labels)));
   const step = 5000; // so that viewers of the same time share an answer
   const now = Math.ceil(end / step) * step;
@@ -209,12 +209,14 @@ function axis(g, paint, t0, t1, x, height, columns) {
 
 // lanes puts attempts that run at the same time on a machine below each other.
 function lanes(data, rows) {
+  // Times are known to 10 ms, and what overlaps by less than a pixel doesn't.
+  const near = Math.max(20, (data.to - data.from) / data.columns);
   const at = new Map(rows.map((r, i) => [r.machine, i])), ends = new Map(), most = new Map(), list = [];
   for (const [m, jid, attempt, start, end, status] of data.spans) {
     const machine = data.machines[m], row = at.get(machine);
     if (row === undefined) continue;
     const free = ends.get(machine) || [];
-    let lane = free.findIndex((e) => e <= start);
+    let lane = free.findIndex((e) => e <= start + near);
     if (lane < 0) lane = free.length;
     free[lane] = end;
     ends.set(machine, free);
