@@ -39,6 +39,7 @@ type grammar struct {
 	Events      server.Events   `cmd:"" group:"The daemon:" help:"Show what has happened, and follow what happens."`
 	Top         server.Top      `cmd:"" group:"The daemon:" help:"Show the pool live in this terminal."`
 	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`
+	Service     server.Service  `cmd:"" group:"The daemon:" help:"Have systemd run the daemon."`
 	State       stateGroup      `cmd:"" group:"The daemon:" help:"Inspect the saved state."`
 	Backup      BackupCmd       `cmd:"" group:"The daemon:" help:"Copy the state, also while the daemon runs."`
 	Restore     RestoreCmd      `cmd:"" group:"The daemon:" help:"Make a state directory of a backup."`

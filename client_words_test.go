@@ -148,7 +148,7 @@ func TestUsageErrors(t *testing.T) {
 		{"restart 5", `there is no command "restart" | did you mean "job restart"?`},
 		{"job lsit", `there is no command "job lsit" | did you mean "job list"?`},
 		{"machin ls", `there is no command "machin" | did you mean "machine"?`},
-		{"xyzzy", `there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, rm, wait, why, show, pull, stat, serve, demo, ping, status, events, top, web, state, backup, restore, completions, version, help`},
+		{"xyzzy", `there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, rm, wait, why, show, pull, stat, serve, demo, ping, status, events, top, web, service, state, backup, restore, completions, version, help`},
 		{"job edit 5", "there is no command \"job edit\" | `jobserver job set JID…` changes jobs that wait"},
 		{"kill 5", "there is no command \"kill\" | `jobserver job rm JID…` cancels jobs; -f forgets them"},
 		{"tail 5", "there is no command \"tail\" | `jobserver log -t JID` follows a log until its job ends"},

@@ -20,7 +20,7 @@ var mayEnter = map[string]string{
 	"cli/job":     "cli cli/show api view code grid stats",
 	"cli/matrix":  "cli cli/show cli/job api view code grid stats userfile",
 	"cli/machine": "cli cli/show api view userfile",
-	"cli/server":  "cli cli/show api live top view version web",
+	"cli/server":  "cli cli/show api live top userfile view version web",
 
 	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
 		"sched/statepb slim snapshot ssh version",

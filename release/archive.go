@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"jobserver/cli/server"
 	"jobserver/completion"
 )
 
@@ -35,14 +36,17 @@ func contents(program string, client bool) ([]file, error) {
 		"jobserver.1": "docs/jobserver.1", "install.sh": "release/install.sh",
 	}
 	if !client {
-		sources["jobserver.service"] = "release/jobserver.service"
 		files = append(files, file{
 			name:    "jobserver.service",
 			install: "/usr/lib/systemd/user/jobserver.service",
 			mode:    0o644,
+			content: []byte(server.Unit("/usr/bin/jobserver", nil)),
 		})
 	}
 	for i := range files {
+		if files[i].content != nil {
+			continue
+		}
 		content, err := os.ReadFile(sources[files[i].name])
 		if err != nil {
 			return nil, err
