@@ -30,10 +30,11 @@ type Loop struct {
 	events  *Events
 
 	// Run's goroutine alone.
-	later   []*request // taken by a turn that was full, for the next one
-	news    []*Change  // of the loop itself, for the next turn
-	unsaved int        // snapshots that failed in a row
-	retryAt time.Time  // no snapshot is tried before
+	later   []*request        // taken by a turn that was full, for the next one
+	news    []*Change         // of the loop itself, for the next turn
+	asked   map[uint64]*asked // who waits for the end of a request that is carried out in pieces, by its id
+	unsaved int               // snapshots that failed in a row
+	retryAt time.Time         // no snapshot is tried before
 
 	mu       sync.Mutex // of inbox, and of stopped
 	inbox    inbox
@@ -67,6 +68,7 @@ type request struct {
 	taken   atomic.Bool // by a turn; or by the caller, who has given it up
 	reply   chan reply  // room for one
 	answer  reply
+	waits   bool // for the end of a request that is carried out in pieces
 }
 
 type reply struct {
@@ -100,7 +102,7 @@ func NewLoop(s *State, j Journal, f Fleet, opt LoopOptions) *Loop {
 	}
 	return &Loop{
 		state: s, journal: j, fleet: f, opt: opt, events: newEvents(s.changes),
-		wake: make(chan struct{}, 1), snapshot: make(chan error, 1),
+		asked: map[uint64]*asked{}, wake: make(chan struct{}, 1), snapshot: make(chan error, 1),
 	}
 }
 
@@ -257,6 +259,11 @@ func (l *Loop) stop(err error) {
 	l.later = nil
 	l.inbox = inbox{}
 	l.mu.Unlock()
+	for _, a := range l.asked {
+		for _, r := range a.requests {
+			r.reply <- reply{err: a.unfinished(err)}
+		}
+	}
 	for _, r := range waiting {
 		r.reply <- reply{err: why} // there is room for it, also when the caller has given up
 	}
@@ -266,7 +273,7 @@ func (l *Loop) stop(err error) {
 // turn takes what is waiting and does it. It says whether anything became durable.
 func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	in := l.take()
-	t := &turn{l: l, now: now}
+	t := &turn{l: l, now: now, from: l.state.changes}
 	t.apply(l.state.Look(now))
 	t.take(&in)
 	for n := 0; t.err == nil; n++ {
@@ -290,6 +297,12 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 		in.requests = nil
 		failpoint.Pause() // until they have left
 	}
+	over := t.goOn()
+	if t.err != nil {
+		err := errorf(Internal, "the rules contradict themselves: %v", t.err)
+		l.answer(in.requests, err)
+		return false, err
+	}
 	if err := t.commit(); err != nil {
 		l.answer(in.requests, err)
 		return false, err
@@ -308,6 +321,7 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 		l.opt.Observe(t.events)
 	}
 	l.reply(in.requests)
+	l.reply(over)
 	if len(t.records) > 0 {
 		failpoint.Hit("loop.replied")
 	}
@@ -320,7 +334,9 @@ func (l *Loop) reply(requests []*request) {
 		if r.read != nil {
 			r.answer.err = l.guard("read the state", func() error { r.read(l.state); return nil })
 		}
-		r.reply <- r.answer
+		if !r.waits {
+			r.reply <- r.answer
+		}
 	}
 }
 
@@ -362,6 +378,9 @@ func (l *Loop) take() inbox {
 // answer gives up a turn: nobody knows what is durable of it.
 func (l *Loop) answer(requests []*request, cause error) {
 	for _, r := range requests {
+		if r.waits {
+			continue // stop answers it
+		}
 		r.reply <- reply{err: errorf(Unknown, "it is not known whether this was done: %v", cause).
 			hint("the daemon has stopped; look at the disk, then start it again: it says what was saved")}
 	}
@@ -372,7 +391,8 @@ type turn struct {
 	l       *Loop
 	now     time.Time
 	records [][]byte
-	size    int // bytes of records
+	size    int    // bytes of records
+	from    uint64 // the newest change before
 	events  []Event
 	err     error
 }
@@ -434,6 +454,9 @@ func (t *turn) request(r *request) {
 		r.answer = reply{plan: Plan{IDs: done.Ids}, repeated: true}
 		return
 	}
+	if t.joins(r) {
+		return
+	}
 	if r.newWork && t.l.journal.Full() {
 		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is refused below %.1f MiB, beside a reserve for the work that runs", float64(t.l.opt.MinFree)/(1<<20)).
 			hint("make space, or allow less with `jobserver serve --min-free`; running jobs go on and are saved")
@@ -450,6 +473,9 @@ func (t *turn) request(r *request) {
 	}
 	r.answer.plan = plan
 	if len(plan.Changes) == 0 {
+		return
+	}
+	if t.begin(r, plan.Changes) {
 		return
 	}
 	t.apply(plan.Changes)

@@ -108,6 +108,9 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	for _, o := range s.Obligations() {
 		and(&statepb.Record{Obligation: o})
 	}
+	for _, l := range s.longs {
+		and(&statepb.Record{Bulk: l.Bulk})
+	}
 	return errors.Join(err,
 		s.works.each(func(w *statepb.Work) error { return put(&statepb.Record{Work: w}) }),
 		s.requests.each(func(r *statepb.RequestDone) error { return put(&statepb.Record{Request: r}) }))
@@ -211,6 +214,8 @@ func (r *Restorer) Record(b []byte) error {
 		}
 	case rec.Request != nil:
 		s.requests.add(rec.Request)
+	case rec.Bulk != nil:
+		s.longs = append(s.longs, newLong(rec.Bulk))
 	case rec.Index != nil:
 		return r.index(rec.Index)
 	case rec.Job != nil:

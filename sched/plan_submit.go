@@ -51,6 +51,7 @@ type Plan struct {
 	Changes  []*Change
 	IDs      []uint64 // what was made, as the caller of this request expects it
 	Warnings []string
+	Fates    []Fate // what became of each job of an operation on many
 }
 
 // planner collects the changes of one request, and the ids that they will take.

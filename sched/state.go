@@ -47,6 +47,7 @@ type State struct {
 	accused   map[uint64]bool  // matrices of which something is to be decided: see accuse
 	delayed   heapOf[*job]     // retries that wait for their time
 	lingering map[uint64]*job  // that wait for something to end which may live still
+	longs     []*long          // requests that are carried out in pieces, oldest first
 	unreached map[string]int64 // machines that can't be reached, and since when
 	avoiding  heapOf[*avoidance]
 	config    Config

@@ -185,12 +185,18 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 			}
 			return err
 		}
-		plan, err = st.PlanBulk(sched.Bulk{
+		bulk := sched.Bulk{
 			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout, Tag: args.Tag, Retry: args.Retry,
-		})
-		for i := range plan.Fates[:min(len(plan.Fates), sched.MaxPage)] {
-			id := plan.Fates[i].Job
-			cmds[id] = string(st.Job(id).Cmd)
+		}
+		if args.DryRun {
+			plan, err = st.PlanBulk(bulk)
+		} else {
+			plan.Plan, err = st.PlanOperation(bulk)
+		}
+		for _, id := range ids[:min(len(ids), sched.MaxPage)] {
+			if j := st.Job(id); j != nil {
+				cmds[id] = string(j.Cmd)
+			}
 		}
 		return err
 	}
@@ -204,6 +210,9 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 			return plan.Plan, err
 		})
 		reply.JIDs, reply.Repeated = done.IDs, done.repeated
+		if args.Op != api.OpSet {
+			plan.Fates = done.Fates
+		}
 	}
 	if err != nil {
 		return err

@@ -351,6 +351,8 @@ type Change struct {
 	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
 	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
 	ClockSet        *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
+	BulkBegun       *BulkBegun             `protobuf:"bytes,201,opt,name=bulk_begun,json=bulkBegun,proto3" json:"bulk_begun,omitempty"`
+	BulkStepped     *BulkStepped           `protobuf:"bytes,202,opt,name=bulk_stepped,json=bulkStepped,proto3" json:"bulk_stepped,omitempty"`
 	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
 	JobSkipped      *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
@@ -640,6 +642,20 @@ func (x *Change) GetNoticed() *Noticed {
 func (x *Change) GetClockSet() *ClockSet {
 	if x != nil {
 		return x.ClockSet
+	}
+	return nil
+}
+
+func (x *Change) GetBulkBegun() *BulkBegun {
+	if x != nil {
+		return x.BulkBegun
+	}
+	return nil
+}
+
+func (x *Change) GetBulkStepped() *BulkStepped {
+	if x != nil {
+		return x.BulkStepped
 	}
 	return nil
 }
@@ -5479,6 +5495,195 @@ func (x *MachineCleared) GetWhy() string {
 	return ""
 }
 
+// Bulk is an operation on very many jobs that is carried out in pieces.
+type Bulk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // the change that began it
+	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
+	Jobs          []*Range               `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`        // ascending
+	Timeout       int64                  `protobuf:"varint,4,opt,name=timeout,proto3" json:"timeout,omitempty"` // of set-timeout
+	Tag           uint64                 `protobuf:"varint,5,opt,name=tag,proto3" json:"tag,omitempty"`
+	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"` // its id, "" : it has none
+	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`      // how many of the jobs it was carried out on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bulk) Reset() {
+	*x = Bulk{}
+	mi := &file_state_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bulk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bulk) ProtoMessage() {}
+
+func (x *Bulk) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bulk.ProtoReflect.Descriptor instead.
+func (*Bulk) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *Bulk) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Bulk) GetOp() string {
+	if x != nil {
+		return x.Op
+	}
+	return ""
+}
+
+func (x *Bulk) GetJobs() []*Range {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Bulk) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *Bulk) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *Bulk) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Bulk) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+type BulkBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bulk          *Bulk                  `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkBegun) Reset() {
+	*x = BulkBegun{}
+	mi := &file_state_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkBegun) ProtoMessage() {}
+
+func (x *BulkBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkBegun.ProtoReflect.Descriptor instead.
+func (*BulkBegun) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *BulkBegun) GetBulk() *Bulk {
+	if x != nil {
+		return x.Bulk
+	}
+	return nil
+}
+
+type BulkStepped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bulk          uint64                 `protobuf:"varint,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkStepped) Reset() {
+	*x = BulkStepped{}
+	mi := &file_state_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkStepped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkStepped) ProtoMessage() {}
+
+func (x *BulkStepped) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkStepped.ProtoReflect.Descriptor instead.
+func (*BulkStepped) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *BulkStepped) GetBulk() uint64 {
+	if x != nil {
+		return x.Bulk
+	}
+	return 0
+}
+
+func (x *BulkStepped) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
 // ClockSet says that the host's clock was set, by so much: the deadlines of what is under way are set likewise.
 type ClockSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5490,7 +5695,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5502,7 +5707,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5515,7 +5720,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -5544,7 +5749,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5556,7 +5761,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5569,7 +5774,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VarSet) GetName() string {
@@ -5611,7 +5816,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5623,7 +5828,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +5841,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -5670,7 +5875,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5887,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5900,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -5722,7 +5927,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +5939,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +5952,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -5774,7 +5979,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5786,7 +5991,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5799,7 +6004,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -5825,7 +6030,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5837,7 +6042,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5850,7 +6055,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -5870,7 +6075,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5882,7 +6087,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5895,7 +6100,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -5921,7 +6126,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5933,7 +6138,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5946,7 +6151,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -5965,7 +6170,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5977,7 +6182,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5990,7 +6195,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -6010,7 +6215,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6022,7 +6227,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6035,7 +6240,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RequestDone) GetId() string {
@@ -6067,7 +6272,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6079,7 +6284,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6092,7 +6297,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Noticed) GetKind() string {
@@ -6152,6 +6357,7 @@ type Record struct {
 	Block         *Block                 `protobuf:"bytes,110,opt,name=block,proto3" json:"block,omitempty"`
 	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,112,opt,name=piece,proto3" json:"piece,omitempty"`
+	Bulk          *Bulk                  `protobuf:"bytes,200,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	Resource      *Resource              `protobuf:"bytes,240,opt,name=resource,proto3" json:"resource,omitempty"` // of the pool
 	Restarts      *Restarts              `protobuf:"bytes,241,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	Last          *Last                  `protobuf:"bytes,242,opt,name=last,proto3" json:"last,omitempty"`
@@ -6161,7 +6367,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6173,7 +6379,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6186,7 +6392,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Record) GetState() *State {
@@ -6273,6 +6479,13 @@ func (x *Record) GetPiece() *Piece {
 	return nil
 }
 
+func (x *Record) GetBulk() *Bulk {
+	if x != nil {
+		return x.Bulk
+	}
+	return nil
+}
+
 func (x *Record) GetResource() *Resource {
 	if x != nil {
 		return x.Resource
@@ -6305,7 +6518,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6317,7 +6530,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6330,7 +6543,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -6358,7 +6571,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6370,7 +6583,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6383,7 +6596,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -6411,7 +6624,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6423,7 +6636,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6436,7 +6649,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Piece) GetData() []byte {
@@ -6465,7 +6678,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6477,7 +6690,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6490,7 +6703,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -6526,7 +6739,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6538,7 +6751,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6551,7 +6764,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -6590,7 +6803,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6602,7 +6815,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6615,7 +6828,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -6664,7 +6877,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xb9\x14\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xb7\x15\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -6711,7 +6924,10 @@ const file_state_proto_rawDesc = "" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
 	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
 	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x127\n" +
-	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x123\n" +
+	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x12:\n" +
+	"\n" +
+	"bulk_begun\x18\xc9\x01 \x01(\v2\x1a.jobserver.state.BulkBegunR\tbulkBegun\x12@\n" +
+	"\fbulk_stepped\x18\xca\x01 \x01(\v2\x1c.jobserver.state.BulkSteppedR\vbulkStepped\x123\n" +
 	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\x12@\n" +
 	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\x12=\n" +
 	"\vjob_skipped\x18\xf1\x01 \x01(\v2\x1b.jobserver.state.JobSkippedR\n" +
@@ -7168,7 +7384,20 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\".\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xac\x01\n" +
+	"\x04Bulk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
+	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x16.jobserver.state.RangeR\x04jobs\x12\x18\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\x12\x10\n" +
+	"\x03tag\x18\x05 \x01(\x04R\x03tag\x12\x18\n" +
+	"\arequest\x18\x06 \x01(\tR\arequest\x12\x12\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\"6\n" +
+	"\tBulkBegun\x12)\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x15.jobserver.state.BulkR\x04bulk\"5\n" +
+	"\vBulkStepped\x12\x12\n" +
+	"\x04bulk\x18\x01 \x01(\x04R\x04bulk\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\".\n" +
 	"\bClockSet\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
 	"\x04down\x18\x02 \x01(\bR\x04down\"`\n" +
@@ -7210,7 +7439,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xd9\x05\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x85\x06\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -7225,7 +7454,8 @@ const file_state_proto_rawDesc = "" +
 	"\x04work\x18m \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
 	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
 	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\x12,\n" +
-	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x126\n" +
+	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x12*\n" +
+	"\x04bulk\x18\xc8\x01 \x01(\v2\x15.jobserver.state.BulkR\x04bulk\x126\n" +
 	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x126\n" +
 	"\brestarts\x18\xf1\x01 \x01(\v2\x19.jobserver.state.RestartsR\brestarts\x12*\n" +
 	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\",\n" +
@@ -7307,7 +7537,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_state_proto_goTypes = []any{
 	(Status)(0),             // 0: jobserver.state.Status
 	(Results)(0),            // 1: jobserver.state.Results
@@ -7373,25 +7603,28 @@ var file_state_proto_goTypes = []any{
 	(*MachineDrained)(nil),  // 61: jobserver.state.MachineDrained
 	(*MachineSeen)(nil),     // 62: jobserver.state.MachineSeen
 	(*MachineCleared)(nil),  // 63: jobserver.state.MachineCleared
-	(*ClockSet)(nil),        // 64: jobserver.state.ClockSet
-	(*VarSet)(nil),          // 65: jobserver.state.VarSet
-	(*JobSkipped)(nil),      // 66: jobserver.state.JobSkipped
-	(*JobSet)(nil),          // 67: jobserver.state.JobSet
-	(*MatrixSet)(nil),       // 68: jobserver.state.MatrixSet
-	(*TagLimited)(nil),      // 69: jobserver.state.TagLimited
-	(*JobFreed)(nil),        // 70: jobserver.state.JobFreed
-	(*ResourceSet)(nil),     // 71: jobserver.state.ResourceSet
-	(*TagMade)(nil),         // 72: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 73: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 74: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 75: jobserver.state.Noticed
-	(*Record)(nil),          // 76: jobserver.state.Record
-	(*Restarts)(nil),        // 77: jobserver.state.Restarts
-	(*Last)(nil),            // 78: jobserver.state.Last
-	(*Piece)(nil),           // 79: jobserver.state.Piece
-	(*State)(nil),           // 80: jobserver.state.State
-	(*Block)(nil),           // 81: jobserver.state.Block
-	(*Index)(nil),           // 82: jobserver.state.Index
+	(*Bulk)(nil),            // 64: jobserver.state.Bulk
+	(*BulkBegun)(nil),       // 65: jobserver.state.BulkBegun
+	(*BulkStepped)(nil),     // 66: jobserver.state.BulkStepped
+	(*ClockSet)(nil),        // 67: jobserver.state.ClockSet
+	(*VarSet)(nil),          // 68: jobserver.state.VarSet
+	(*JobSkipped)(nil),      // 69: jobserver.state.JobSkipped
+	(*JobSet)(nil),          // 70: jobserver.state.JobSet
+	(*MatrixSet)(nil),       // 71: jobserver.state.MatrixSet
+	(*TagLimited)(nil),      // 72: jobserver.state.TagLimited
+	(*JobFreed)(nil),        // 73: jobserver.state.JobFreed
+	(*ResourceSet)(nil),     // 74: jobserver.state.ResourceSet
+	(*TagMade)(nil),         // 75: jobserver.state.TagMade
+	(*IdsReserved)(nil),     // 76: jobserver.state.IdsReserved
+	(*RequestDone)(nil),     // 77: jobserver.state.RequestDone
+	(*Noticed)(nil),         // 78: jobserver.state.Noticed
+	(*Record)(nil),          // 79: jobserver.state.Record
+	(*Restarts)(nil),        // 80: jobserver.state.Restarts
+	(*Last)(nil),            // 81: jobserver.state.Last
+	(*Piece)(nil),           // 82: jobserver.state.Piece
+	(*State)(nil),           // 83: jobserver.state.State
+	(*Block)(nil),           // 84: jobserver.state.Block
+	(*Index)(nil),           // 85: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	34,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -7423,97 +7656,102 @@ var file_state_proto_depIdxs = []int32{
 	61,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
 	62,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
 	63,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	65,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	72,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	74,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	73,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	75,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	64,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	57,  // 35: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	71,  // 36: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	66,  // 37: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	70,  // 38: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	67,  // 39: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	68,  // 40: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	69,  // 41: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	19,  // 42: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	19,  // 43: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	17,  // 44: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 45: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	20,  // 46: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 47: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	18,  // 48: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	11,  // 49: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	8,   // 50: jobserver.state.Job.after:type_name -> jobserver.state.After
-	11,  // 51: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
-	8,   // 52: jobserver.state.Changes.after:type_name -> jobserver.state.After
-	19,  // 53: jobserver.state.Changes.env:type_name -> jobserver.state.Var
-	19,  // 54: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
-	9,   // 55: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 56: jobserver.state.Term.when:type_name -> jobserver.state.When
-	10,  // 57: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	12,  // 58: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	14,  // 59: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	16,  // 60: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	14,  // 61: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 62: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,   // 63: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	15,  // 64: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	6,   // 65: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	26,  // 66: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	25,  // 67: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	23,  // 68: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	24,  // 69: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	22,  // 70: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	29,  // 71: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	18,  // 72: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	19,  // 73: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	29,  // 74: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	28,  // 75: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	13,  // 76: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	14,  // 77: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	30,  // 78: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	15,  // 79: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	6,   // 80: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 81: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	21,  // 82: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	6,   // 83: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	26,  // 84: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	23,  // 85: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	20,  // 86: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	30,  // 87: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	30,  // 88: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	20,  // 89: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	30,  // 90: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	30,  // 91: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	30,  // 92: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	30,  // 93: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	27,  // 94: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	27,  // 95: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	7,   // 96: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	7,   // 97: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	13,  // 98: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	32,  // 99: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	80,  // 100: jobserver.state.Record.state:type_name -> jobserver.state.State
-	6,   // 101: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	21,  // 102: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	27,  // 103: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	19,  // 104: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	32,  // 105: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	74,  // 106: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	31,  // 107: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	33,  // 108: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	81,  // 109: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	82,  // 110: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	79,  // 111: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	13,  // 112: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	77,  // 113: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	78,  // 114: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	115, // [115:115] is the sub-list for method output_type
-	115, // [115:115] is the sub-list for method input_type
-	115, // [115:115] is the sub-list for extension type_name
-	115, // [115:115] is the sub-list for extension extendee
-	0,   // [0:115] is the sub-list for field type_name
+	68,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	75,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	77,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	76,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	78,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	67,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	65,  // 35: jobserver.state.Change.bulk_begun:type_name -> jobserver.state.BulkBegun
+	66,  // 36: jobserver.state.Change.bulk_stepped:type_name -> jobserver.state.BulkStepped
+	57,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	74,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	69,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	73,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	70,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	71,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	72,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	19,  // 44: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	19,  // 45: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	17,  // 46: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 47: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	20,  // 48: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 49: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	18,  // 50: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	11,  // 51: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	8,   // 52: jobserver.state.Job.after:type_name -> jobserver.state.After
+	11,  // 53: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	8,   // 54: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	19,  // 55: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	19,  // 56: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	9,   // 57: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 58: jobserver.state.Term.when:type_name -> jobserver.state.When
+	10,  // 59: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	12,  // 60: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	14,  // 61: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	16,  // 62: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	14,  // 63: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 64: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	4,   // 65: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	15,  // 66: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	6,   // 67: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	26,  // 68: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	25,  // 69: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	23,  // 70: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	24,  // 71: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	22,  // 72: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	29,  // 73: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	18,  // 74: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	19,  // 75: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	29,  // 76: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	28,  // 77: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	13,  // 78: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	14,  // 79: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	30,  // 80: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	15,  // 81: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	6,   // 82: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 83: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	21,  // 84: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	6,   // 85: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	26,  // 86: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	23,  // 87: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	20,  // 88: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	30,  // 89: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	30,  // 90: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	20,  // 91: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	30,  // 92: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	30,  // 93: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	30,  // 94: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	30,  // 95: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	27,  // 96: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	27,  // 97: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	23,  // 98: jobserver.state.Bulk.jobs:type_name -> jobserver.state.Range
+	64,  // 99: jobserver.state.BulkBegun.bulk:type_name -> jobserver.state.Bulk
+	7,   // 100: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	7,   // 101: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	13,  // 102: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	32,  // 103: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	83,  // 104: jobserver.state.Record.state:type_name -> jobserver.state.State
+	6,   // 105: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	21,  // 106: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	27,  // 107: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	19,  // 108: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	32,  // 109: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	77,  // 110: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	31,  // 111: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	33,  // 112: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	84,  // 113: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	85,  // 114: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	82,  // 115: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	64,  // 116: jobserver.state.Record.bulk:type_name -> jobserver.state.Bulk
+	13,  // 117: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	80,  // 118: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	81,  // 119: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	120, // [120:120] is the sub-list for method output_type
+	120, // [120:120] is the sub-list for method input_type
+	120, // [120:120] is the sub-list for extension type_name
+	120, // [120:120] is the sub-list for extension extendee
+	0,   // [0:120] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -7529,7 +7767,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   78,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
