@@ -13,24 +13,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run's family is every process that came of it. While its supervisor lives that is a tree, since what is orphaned below a
-// supervisor becomes its child. When the supervisor has died, or the run's directory is gone and nothing says any more which
-// supervisor it was, the family is found by what its members have inherited:
+// A run's family is every process that came of it. While its supervisor lives that is a tree, since
+// what is orphaned below a supervisor becomes its child. When the supervisor has died, or the run's
+// directory is gone and nothing says any more which supervisor it was, the family is found by what
+// its members have inherited:
 //
 //   - the variable JOBSERVER_RUN, unless they have cleared their environment;
 //   - a mark, a limit that no other run has: see markRun;
 //   - the session of the supervisor, unless they have made one of their own;
 //   - an ancestor of whom one of these holds.
 //
-// What got rid of all of that is beyond us: as root, which may raise limits; by lowering the limit; by having somebody else
-// start it, as cron, at, systemd-run or a container's daemon do.
+// What got rid of all of that is beyond us: as root, which may raise limits; by lowering the limit;
+// by having somebody else start it, as cron, at, systemd-run or a container's daemon do.
 
 // envRun is the variable by which what is left of a run is found when its supervisor is dead.
 const envRun = "JOBSERVER_RUN"
 
-// The mark of a run is its limit RLIMIT_RTTIME: how many microseconds of processor time a process of real-time priority may
-// use without a pause. Every process inherits it, no system call but setrlimit touches it, and only root can raise it. The
-// values used here, some hundred thousand years, limit nothing. Each run of a supervisor has a lower one than the run before.
+// The mark of a run is its limit RLIMIT_RTTIME: how many microseconds of processor time a process
+// of real-time priority may use without a pause. Every process inherits it, no system call but
+// setrlimit touches it, and only root can raise it. The values used here, some hundred thousand
+// years, limit nothing. Each run of a supervisor has a lower one than the run before.
 const (
 	markResource = 15 // RLIMIT_RTTIME, the same on every architecture that Linux has
 	highestMark  = 1 << 62
@@ -38,7 +40,8 @@ const (
 	markStep     = 1 << 36 // so many runs have room below a supervisor's first mark
 )
 
-// markRun gives this process, and all that it starts from now on, a mark. It is 0 where that isn't possible.
+// markRun gives this process, and all that it starts from now on, a mark. It is 0 where that isn't
+// possible.
 func markRun() uint64 {
 	var now unix.Rlimit
 	if err := unix.Prlimit(0, markResource, nil, &now); err != nil {
@@ -82,7 +85,8 @@ func markOf(pid int) uint64 {
 	return 0
 }
 
-// family lists what lives of a run. supervisor is what its records say of that; zero if there are none.
+// family lists what lives of a run. supervisor is what its records say of that; zero if there are
+// none.
 func family(id RunID, supervisor process) []procStat {
 	all, err := allProcesses()
 	if err != nil {
@@ -118,7 +122,8 @@ func family(id RunID, supervisor process) []procStat {
 	return found
 }
 
-// supervisorOf finds the supervisor of a run of which no record says which it is; zero if there is none.
+// supervisorOf finds the supervisor of a run of which no record says which it is; zero if there is
+// none.
 func supervisorOf(id RunID) process {
 	all, err := allProcesses()
 	if err != nil {
@@ -132,8 +137,8 @@ func supervisorOf(id RunID) process {
 	return process{}
 }
 
-// isSupervisorOf tells whether a process is the supervisor of a run, whose directory may have been removed or moved away: it
-// stands in it, and has its file as standard error.
+// isSupervisorOf tells whether a process is the supervisor of a run, whose directory may have been
+// removed or moved away: it stands in it, and has its file as standard error.
 func isSupervisorOf(pid int, id RunID) bool {
 	proc := "/proc/" + strconv.Itoa(pid)
 	for link, up := range map[string]int{"cwd": 0, "fd/2": 1} {
@@ -145,7 +150,10 @@ func isSupervisorOf(pid int, id RunID) bool {
 		for range up {
 			path = filepath.Dir(path)
 		}
-		if name := filepath.Base(path); strings.TrimPrefix(name, forgotten) == id.Name() && isSupervisor(proc) {
+		if name := filepath.Base(
+			path,
+		); strings.TrimPrefix(name, forgotten) == id.Name() &&
+			isSupervisor(proc) {
 			return true
 		}
 	}
@@ -157,8 +165,9 @@ func isSupervisor(proc string) bool {
 	return err == nil && bytes.Contains(p, []byte("supervise"))
 }
 
-// sweep ends what is left of a run whose supervisor doesn't do that any more, and that supervisor if it lives. An error says what
-// could not be ended. v is what the run's records say; of another boot nothing lives, and its numbers may be anybody's by now.
+// sweep ends what is left of a run whose supervisor doesn't do that any more, and that supervisor
+// if it lives. An error says what could not be ended. v is what the run's records say; of another
+// boot nothing lives, and its numbers may be anybody's by now.
 func (a *agent) sweep(id RunID, v view) error {
 	supervisor := v.launching
 	if supervisor.BootID != a.bootID {
@@ -180,8 +189,13 @@ func (a *agent) sweep(id RunID, v view) error {
 	if len(pids) == 0 {
 		return nil
 	}
-	return errorf(KindRunning, "run %s: %d of its processes run as another user and can't be ended: %s",
-		id.Name(), left, strings.Join(pids, " "))
+	return errorf(
+		KindRunning,
+		"run %s: %d of its processes run as another user and can't be ended: %s",
+		id.Name(),
+		left,
+		strings.Join(pids, " "),
+	)
 }
 
 // dead says that a process only waits for its parent to notice.

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// escapes are ways in which processes get away from the run that they came of. Each writes its pid and sleeps.
+// escapes are ways in which processes get away from the run that they came of. Each writes its pid
+// and sleeps.
 const escapes = `
 say='echo $$ >>%[1]s; exec sleep 300'
 e=$(command -v env) s=$(command -v setsid) h=$(command -v sh)
@@ -26,8 +27,8 @@ $h -c "$say" &
 while [ $(cat %[1]s 2>/dev/null | wc -l) -lt 6 ]; do sleep 0.01; done
 echo ready; sleep 300`
 
-// TestFamily: whatever becomes of its supervisor and its directory, nothing of a run lives when it is said to be over, and
-// nothing of other runs is ended with it.
+// TestFamily: whatever becomes of its supervisor and its directory, nothing of a run lives when it
+// is said to be over, and nothing of other runs is ended with it.
 func TestFamily(t *testing.T) {
 	for name, fate := range map[string]struct {
 		befall func(m *machine, agent int, id RunID)
@@ -66,19 +67,28 @@ func TestFamily(t *testing.T) {
 			fate.befall(m, l.cmd.Process.Pid, id)
 			r, err := c.Poll(m.ctx(), PollRequest{Run: id, OutOff: 6, Wait: time.Minute}, nil)
 			must(t, err)
-			gone := fate.state == None && strings.Contains(name, "killed") // only the variable tells of those
+			gone := fate.state == None &&
+				strings.Contains(name, "killed") // only the variable tells of those
 			if r.State != fate.state {
 				t.Errorf("the state is %v, want %v", r.State, fate.state)
 			}
 			for _, pid := range livingOf(t, pids) {
 				if gone && !hasVariable(pid, []byte(envRun+"="+id.String())) {
-					must(t, unix.Kill(pid, unix.SIGKILL)) // what docs/reliability.md says that remains
+					must(
+						t,
+						unix.Kill(pid, unix.SIGKILL),
+					) // what docs/reliability.md says that remains
 					continue
 				}
 				t.Errorf("process %d lives", pid)
 			}
 			if _, err := os.Stat(m.dir(neighbour.Run)); err == nil {
-				if r, err := other.Poll(m.ctx(), PollRequest{Run: neighbour.Run, Wait: -1}, nil); err != nil || r.State != Running {
+				if r, err := other.Poll(
+					m.ctx(),
+					PollRequest{Run: neighbour.Run, Wait: -1},
+					nil,
+				); err != nil ||
+					r.State != Running {
 					t.Errorf("the neighbour is %v, %v", r.State, err)
 				}
 			}
@@ -102,7 +112,8 @@ func livingOf(t *testing.T, file string) (living []int) {
 	return living
 }
 
-// TestCancelWithoutDirectory: a run whose directory is gone is ended by a cancel, a kill and a forget, and then there is none.
+// TestCancelWithoutDirectory: a run whose directory is gone is ended by a cancel, a kill and a
+// forget, and then there is none.
 func TestCancelWithoutDirectory(t *testing.T) {
 	for name, end := range map[string]func(m *machine, c *Client, id RunID) error{
 		"cancel": func(m *machine, c *Client, id RunID) error { return c.Control(m.ctx(), id, Control{Cancel: true}) },
@@ -134,8 +145,12 @@ func TestListLiving(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	pids := filepath.Join(m.login, "pids")
-	id := start(t, c, m.command("(env -i $(command -v setsid) sh -c 'PATH=%s; echo $$ >%s; exec sleep 300' &); "+
-		"while [ ! -s %[2]s ]; do sleep 0.01; done; echo ready; sleep 300", os.Getenv("PATH"), pids))
+	id := start(
+		t,
+		c,
+		m.command("(env -i $(command -v setsid) sh -c 'PATH=%s; echo $$ >%s; exec sleep 300' &); "+
+			"while [ ! -s %[2]s ]; do sleep 0.01; done; echo ready; sleep 300", os.Getenv("PATH"), pids),
+	)
 	awaitOutput(t, c, id, "ready")
 	m.killSupervisors(l.cmd.Process.Pid)
 	for _, want := range []bool{false, true} { // over?
@@ -148,7 +163,8 @@ func TestListLiving(t *testing.T) {
 	}
 }
 
-// TestRunMarks: the runs of a supervisor have different marks, which their processes can't take off, unless they are root's.
+// TestRunMarks: the runs of a supervisor have different marks, which their processes can't take
+// off, unless they are root's.
 func TestRunMarks(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -156,7 +172,10 @@ func TestRunMarks(t *testing.T) {
 	for range 5 {
 		id := start(t, c, m.command("grep realtime.timeout /proc/self/limits"))
 		said := string(follow(t, c, id).out)
-		if fields := strings.Fields(said); len(fields) < 5 || fields[4] == "unlimited" || seen[fields[4]] {
+		if fields := strings.Fields(
+			said,
+		); len(fields) < 5 || fields[4] == "unlimited" ||
+			seen[fields[4]] {
 			t.Errorf("a run's mark is %q; before: %v", said, seen)
 		}
 		seen[fmt.Sprint(strings.Fields(said)[4])] = true

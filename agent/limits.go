@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// What the host takes of an agent, which may be anybody's program. Every answer has a limit in bytes, which is
-// checked before they are kept, and one in time without progress. Beyond a limit the call fails, or where the agent
-// breaks the protocol the connection; nothing else does. docs/security.md has the table of all such limits.
+// What the host takes of an agent, which may be anybody's program. Every answer has a limit in
+// bytes, which is checked before they are kept, and one in time without progress. Beyond a limit
+// the call fails, or where the agent breaks the protocol the connection; nothing else does.
+// docs/security.md has the table of all such limits.
 
 // limit is what one call's answer may be.
 type limit struct {
@@ -16,8 +17,9 @@ type limit struct {
 	forward int           // bytes of parts that count as going forward
 }
 
-// limits are those of the methods. An agent says what it has to say at once but for these: starts wait for forks, Forget for as many
-// files as a job has left, code for its unpacking, and listings for disks.
+// limits are those of the methods. An agent says what it has to say at once but for these: starts
+// wait for forks, Forget for as many files as a job has left, code for its unpacking, and listings
+// for disks.
 var limits = map[byte]limit{
 	methodPing:     {4 << 10, time.Minute, 1},
 	methodFacts:    {64 << 10, time.Minute, 1},
@@ -33,7 +35,8 @@ var limits = map[byte]limit{
 	methodFetch:    {4 << 10, DefaultPatience, 64 << 10},
 }
 
-// DefaultPatience is how long results may take for the next piece of them, before they are said to stall.
+// DefaultPatience is how long results may take for the next piece of them, before they are said to
+// stall.
 const DefaultPatience = time.Minute
 
 const (
@@ -41,11 +44,13 @@ const (
 	maxText = 4 << 10
 	// failSize bounds an error that comes instead of an answer, in bytes.
 	failSize = 64 << 10
-	// strayBytes is how much may come for calls that nobody waits for, beside what was on its way when they were given up.
+	// strayBytes is how much may come for calls that nobody waits for, beside what was on its way
+	// when they were given up.
 	strayBytes = 1 << 20
 )
 
-// patientFor replaces a method's limit on silence, for calls that are tried again with more patience.
+// patientFor replaces a method's limit on silence, for calls that are tried again with more
+// patience.
 func patientFor(ctx context.Context, d time.Duration) context.Context {
 	if d <= 0 {
 		return ctx
@@ -67,16 +72,18 @@ func limitOf(ctx context.Context, method byte) limit {
 // maxCalls bounds the calls of one connection that are under way.
 const maxCalls = 4096
 
-// A connection carries so many calls at once; an agent refuses more. Polls last, so they leave room for the others, which
-// wait for each other.
+// A connection carries so many calls at once; an agent refuses more. Polls last, so they leave room
+// for the others, which wait for each other.
 const (
 	pollPlaces  = maxCalls * 15 / 16
 	otherPlaces = maxCalls - pollPlaces
-	// crowdedWait is how long a poll waits for news when places are scarce: then others have their turn.
+	// crowdedWait is how long a poll waits for news when places are scarce: then others have their
+	// turn.
 	crowdedWait = 5 * time.Second
 )
 
-// place takes one of the places for calls; leave gives it back. crowded says that the places for polls are running out.
+// place takes one of the places for calls; leave gives it back. crowded says that the places for
+// polls are running out.
 func (c *Client) place(ctx context.Context, method byte) (leave func(), crowded bool, err error) {
 	places := c.others
 	if method == methodPoll {
@@ -130,7 +137,8 @@ func plausible(t time.Time) time.Time {
 	return t
 }
 
-// stallWatch tells when an answer doesn't go forward. The time that the host itself takes for what came doesn't count.
+// stallWatch tells when an answer doesn't go forward. The time that the host itself takes for what
+// came doesn't count.
 type stallWatch struct {
 	limit  limit
 	timer  *time.Timer // nil without a limit

@@ -20,7 +20,8 @@ type fakeAgent struct {
 	ended chan struct{}
 }
 
-// connectFake connects to an agent that has answer called with each call's id and method; it writes frames with send.
+// connectFake connects to an agent that has answer called with each call's id and method; it writes
+// frames with send.
 func connectFake(t *testing.T, answer func(f *fakeAgent, id uint32, method byte)) *Client {
 	t.Helper()
 	host, peer := net.Pipe()
@@ -92,11 +93,17 @@ func TestEveryMethodHasLimits(t *testing.T) {
 		}
 	}
 	if len(limits) != methodTakeOver || len(calls) != methodTakeOver {
-		t.Errorf("%d methods have limits, %d are called here, of %d", len(limits), len(calls), methodTakeOver)
+		t.Errorf(
+			"%d methods have limits, %d are called here, of %d",
+			len(limits),
+			len(calls),
+			methodTakeOver,
+		)
 	}
 }
 
-// TestNeverAnswered: every call but a poll, which says itself how long it waits, ends by itself when no answer comes.
+// TestNeverAnswered: every call but a poll, which says itself how long it waits, ends by itself
+// when no answer comes.
 func TestNeverAnswered(t *testing.T) {
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
@@ -105,7 +112,8 @@ func TestNeverAnswered(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				err := call(ctx, c)
-				if polled := name == "poll"; polled != errors.Is(err, context.DeadlineExceeded) || polled == errors.Is(err, ErrStalled) {
+				if polled := name == "poll"; polled != errors.Is(err, context.DeadlineExceeded) ||
+					polled == errors.Is(err, ErrStalled) {
 					t.Errorf("the error is %v", err)
 				}
 			})
@@ -113,7 +121,8 @@ func TestNeverAnswered(t *testing.T) {
 	}
 }
 
-// TestDripping: an answer that comes byte by byte, without an end, doesn't hold a call; one that is slow but goes forward does.
+// TestDripping: an answer that comes byte by byte, without an end, doesn't hold a call; one that is
+// slow but goes forward does.
 func TestDripping(t *testing.T) {
 	for name, tt := range map[string]struct {
 		piece int           // bytes of the file at a time
@@ -127,7 +136,12 @@ func TestDripping(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := connectFake(t, func(f *fakeAgent, id uint32, _ byte) {
-					piece := append([]byte{0x80 | byte(tt.piece&0x7f), 0x80 | byte(tt.piece>>7&0x7f), byte(tt.piece >> 14)},
+					piece := append(
+						[]byte{
+							0x80 | byte(tt.piece&0x7f),
+							0x80 | byte(tt.piece>>7&0x7f),
+							byte(tt.piece >> 14),
+						},
 						make([]byte, tt.piece)...)
 					for range 100 {
 						if f.send(typePart, id, piece) != nil {
@@ -205,33 +219,60 @@ func TestListOfOthers(t *testing.T) {
 	}
 }
 
-// TestImpossibleNumbers: what no machine can mean doesn't get past the decoder, nor do texts that nobody would read.
+// TestImpossibleNumbers: what no machine can mean doesn't get past the decoder, nor do texts that
+// nobody would read.
 func TestImpossibleNumbers(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	bad := Exit{
-		Duration: math.MinInt64, UserCPU: -1, SystemCPU: math.MaxInt64, MaxRSS: -1, OutLen: math.MinInt64, ErrLen: -1,
-		OutDropped: -1, ErrDropped: math.MinInt64, MarksDropped: -1, Killed: -1, Left: -1, LogError: long, StartError: long,
-		SignalName: long, BootID: long, StartedAt: time.Unix(0, math.MinInt64), EndedAt: time.Unix(0, math.MaxInt64),
+		Duration:     math.MinInt64,
+		UserCPU:      -1,
+		SystemCPU:    math.MaxInt64,
+		MaxRSS:       -1,
+		OutLen:       math.MinInt64,
+		ErrLen:       -1,
+		OutDropped:   -1,
+		ErrDropped:   math.MinInt64,
+		MarksDropped: -1,
+		Killed:       -1,
+		Left:         -1,
+		LogError:     long,
+		StartError:   long,
+		SignalName:   long,
+		BootID:       long,
+		StartedAt:    time.Unix(0, math.MinInt64),
+		EndedAt:      time.Unix(0, math.MaxInt64),
 	}
 	var e Exit
 	must(t, decode(encode(bad.fields), e.fields))
 	if e.Duration != 0 || e.UserCPU != 0 || e.SystemCPU > maxDuration || e.MaxRSS != 0 || e.OutLen != 0 || e.ErrLen != 0 ||
-		e.OutDropped != 0 || e.ErrDropped != 0 || e.MarksDropped != 0 || e.Killed != 0 || e.Left != 0 ||
-		!e.StartedAt.IsZero() || !e.EndedAt.IsZero() {
+		e.OutDropped != 0 || e.ErrDropped != 0 || e.MarksDropped != 0 ||
+		e.Killed != 0 ||
+		e.Left != 0 ||
+		!e.StartedAt.IsZero() ||
+		!e.EndedAt.IsZero() {
 		t.Errorf("of impossible numbers became %+v", e)
 	}
 	if n := len(e.LogError) + len(e.StartError) + len(e.SignalName) + len(e.BootID); n > 4*maxText {
 		t.Errorf("texts of %d bytes came through", n)
 	}
-	worst := Facts{Cores: math.MinInt, MemoryBytes: -1, FreeBytes: -1, Load1: -1e15, Now: time.Unix(0, math.MinInt64), CPUModel: long}
+	worst := Facts{
+		Cores:       math.MinInt,
+		MemoryBytes: -1,
+		FreeBytes:   -1,
+		Load1:       -1e15,
+		Now:         time.Unix(0, math.MinInt64),
+		CPUModel:    long,
+	}
 	var f Facts
 	must(t, decode(encode(worst.fields), f.fields))
-	if f.Cores != 0 || f.MemoryBytes != 0 || f.FreeBytes != 0 || f.Load1 != 0 || !f.Now.IsZero() || len(f.CPUModel) > maxText {
+	if f.Cores != 0 || f.MemoryBytes != 0 || f.FreeBytes != 0 || f.Load1 != 0 || !f.Now.IsZero() ||
+		len(f.CPUModel) > maxText {
 		t.Errorf("of impossible facts became %.300v", f)
 	}
 }
 
-// TestMoreRunsThanCalls: more runs are followed than a connection carries calls, and the others are heard of at once all the same.
+// TestMoreRunsThanCalls: more runs are followed than a connection carries calls, and the others are
+// heard of at once all the same.
 func TestMoreRunsThanCalls(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -241,7 +282,11 @@ func TestMoreRunsThanCalls(t *testing.T) {
 	for range maxCalls + 100 {
 		polls.Go(func() {
 			for ctx.Err() == nil {
-				_, _ = c.Poll(ctx, PollRequest{Run: run, OutOff: 6, ErrOff: 1, Wait: time.Hour}, nil) // it ends with ctx
+				_, _ = c.Poll(
+					ctx,
+					PollRequest{Run: run, OutOff: 6, ErrOff: 1, Wait: time.Hour},
+					nil,
+				) // it ends with ctx
 			}
 		})
 	}

@@ -7,9 +7,20 @@ import (
 	"jobserver/agent/agenttest"
 )
 
-// TestHostileAgentKnowsMessages: the hostile agent of tests knows the answers as they are now, so that it makes one thing wrong and not all.
+// TestHostileAgentKnowsMessages: the hostile agent of tests knows the answers as they are now, so
+// that it makes one thing wrong and not all.
 func TestHostileAgentKnowsMessages(t *testing.T) {
-	run, exit := RunID{Server: "s", Machine: "m", Job: 1, Attempt: 2, Token: "t"}, Exit{Code: 3, OutCRC: 1, EndedAt: time.Unix(1, 0)}
+	run, exit := RunID{
+		Server:  "s",
+		Machine: "m",
+		Job:     1,
+		Attempt: 2,
+		Token:   "t",
+	}, Exit{
+		Code:    3,
+		OutCRC:  1,
+		EndedAt: time.Unix(1, 0),
+	}
 	for _, tt := range []struct {
 		method byte
 		piece  bool

@@ -13,8 +13,8 @@ import (
 	"jobserver/disk"
 )
 
-// What collects on a machine has an owner that removes it: a run's directory its daemon, and everything else the agent,
-// whenever a connection takes the machine over:
+// What collects on a machine has an owner that removes it: a run's directory its daemon, and
+// everything else the agent, whenever a connection takes the machine over:
 //
 //   - programs, bin/jobserver-HASH, that no daemon uses any more and nothing runs: who takes a machine over writes into
 //     its link file which one it uses;
@@ -25,16 +25,18 @@ import (
 const (
 	// usedFor is how long a link file counts after its last use.
 	usedFor = 30 * 24 * time.Hour
-	// uploadIdle is how long an upload may rest without anybody writing it. On a network's file system others may be
-	// writing it, whom nobody here sees.
+	// uploadIdle is how long an upload may rest without anybody writing it. On a network's file
+	// system others may be writing it, whom nobody here sees.
 	uploadIdle, uploadIdleShared = 15 * time.Second, 24 * time.Hour
-	// settleTime is how long a program that was put there may take until somebody says that it is used.
+	// settleTime is how long a program that was put there may take until somebody says that it is
+	// used.
 	settleTime = 10 * time.Minute
 	// tidyAgain is when it is looked at again: what was being written may be cut by then.
 	tidyAgain = time.Minute
 )
 
-// programPrefix and uploadPrefix begin the names of what an installer puts into bin; see fleet/bootstrap.go.
+// programPrefix and uploadPrefix begin the names of what an installer puts into bin; see
+// fleet/bootstrap.go.
 const (
 	programPrefix = "jobserver-"
 	uploadPrefix  = ".new-"
@@ -87,7 +89,8 @@ func (a *agent) tidyOnce(now time.Time) {
 		case strings.HasPrefix(name, uploadPrefix), strings.HasPrefix(name, probePrefix):
 			useless = age > idle
 		case strings.HasPrefix(name, programPrefix):
-			// Where others may run it whom we don't see, it stays: a program whose file is gone may crash.
+			// Where others may run it whom we don't see, it stays: a program whose file is gone may
+			// crash.
 			useless = !shared && file != own && !used[name] && age > settleTime
 		}
 		if useless {
@@ -131,8 +134,9 @@ func openFiles() map[string]bool {
 	return open
 }
 
-// tidyLinks removes the link files of machines that nobody asks for any more, with their directories if there is no run in them. It
-// returns the programs that are named by those that stay.
+// tidyLinks removes the link files of machines that nobody asks for any more, with their
+// directories if there is no run in them. It returns the programs that are named by those that
+// stay.
 func (a *agent) tidyLinks(now time.Time) (used map[string]bool) {
 	used = map[string]bool{}
 	_ = eachName(filepath.Join(a.root, "links"), "", func(server string) error {

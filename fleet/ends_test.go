@@ -43,8 +43,8 @@ func descriptors(t *testing.T) int {
 	return len(all)
 }
 
-// TestMonthOfChurn adds machines, has them run a job, and removes them, as they come and go in a month. Nothing is left of them: no file on
-// the machine, no actor, goroutine or descriptor here.
+// TestMonthOfChurn adds machines, has them run a job, and removes them, as they come and go in a
+// month. Nothing is left of them: no file on the machine, no actor, goroutine or descriptor here.
 func TestMonthOfChurn(t *testing.T) {
 	h := newHost(t, nil)
 	root := filepath.Join(h.opt.StateDir, "local")
@@ -105,7 +105,8 @@ func TestComesBackAtOnce(t *testing.T) {
 	}
 }
 
-// TestOldPrograms: programs that no daemon uses, and uploads that were cut, are removed; those that others use or run stay.
+// TestOldPrograms: programs that no daemon uses, and uploads that were cut, are removed; those that
+// others use or run stay.
 func TestOldPrograms(t *testing.T) {
 	m := sshtest.Start(t)
 	root := filepath.Join(m.Home, ".local/state/jobserver")
@@ -156,7 +157,10 @@ func TestOldPrograms(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	if all, err := filepath.Glob(filepath.Join(bin, "jobserver-????????????????*")); err != nil || len(all) < 1 {
+	if all, err := filepath.Glob(
+		filepath.Join(bin, "jobserver-????????????????*"),
+	); err != nil ||
+		len(all) < 1 {
 		t.Errorf("its own program is %v, %v", all, err)
 	}
 }

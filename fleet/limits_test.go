@@ -17,7 +17,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestPlaces: a place for a copy goes to the machine that has the fewest, and among those to who came first.
+// TestPlaces: a place for a copy goes to the machine that has the fewest, and among those to who
+// came first.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(2)
@@ -60,7 +61,8 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
-// TestQueuedCopiesWait: a copy that has no turn says so, whatever it waits for, and so gives up its slot.
+// TestQueuedCopiesWait: a copy that has no turn says so, whatever it waits for, and so gives up its
+// slot.
 func TestQueuedCopiesWait(t *testing.T) {
 	t.Run("behind others of its machine", func(t *testing.T) {
 		from, to := t.TempDir(), t.TempDir()
@@ -68,7 +70,14 @@ func TestQueuedCopiesWait(t *testing.T) {
 		h := newHost(t, nil, func(o *Options) { o.MinFree = 1 << 62 }) // none has room
 		h.connected("local")
 		for id := range uint64(copiesPerMachine + 1) {
-			h.Copy(results("local", id+1, filepath.Join(to, "x", string('a'+rune(id))), filepath.Join(from, "out")))
+			h.Copy(
+				results(
+					"local",
+					id+1,
+					filepath.Join(to, "x", string('a'+rune(id))),
+					filepath.Join(from, "out"),
+				),
+			)
 		}
 		o := await(h, func(o sched.CopyWaits) bool { return o.Job == copiesPerMachine+1 })
 		if !strings.Contains(o.Reason, "other copies from this machine") {
@@ -92,7 +101,8 @@ func TestQueuedCopiesWait(t *testing.T) {
 	})
 }
 
-// TestLogRemoved: the log of a run that is quiet is removed here; the machine has it, and it is there in the end.
+// TestLogRemoved: the log of a run that is quiet is removed here; the machine has it, and it is
+// there in the end.
 func TestLogRemoved(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"removed":    os.Remove,
@@ -123,7 +133,8 @@ func TestLogRemoved(t *testing.T) {
 	}
 }
 
-// TestLogLimit: of a stream no more is kept than may be, whatever the machine sends; what was too much is counted, and compared.
+// TestLogLimit: of a stream no more is kept than may be, whatever the machine sends; what was too
+// much is counted, and compared.
 func TestLogLimit(t *testing.T) {
 	s := logFile{path: filepath.Join(t.TempDir(), "log"), limit: 10}
 	all := ""
@@ -134,15 +145,20 @@ func TestLogLimit(t *testing.T) {
 		if err := s.append([]byte(piece)); err != nil {
 			t.Fatal(err)
 		}
-		if all += piece; s.offset() != int64(len(all)) || s.all != crc32.Checksum([]byte(all), castagnoli) {
+		if all += piece; s.offset() != int64(len(all)) ||
+			s.all != crc32.Checksum([]byte(all), castagnoli) {
 			t.Errorf("after %q it is at %d, with the checksum %x", all, s.offset(), s.all)
 		}
 	}
 	kept, err := os.ReadFile(s.path)
-	if err != nil || string(kept) != all[:10] || s.crc != crc32.Checksum(kept, castagnoli) || s.excess != int64(len(all)-10) {
+	if err != nil || string(kept) != all[:10] || s.crc != crc32.Checksum(kept, castagnoli) ||
+		s.excess != int64(len(all)-10) {
 		t.Errorf("kept is %q, dropped %d, %v", kept, s.excess, err)
 	}
-	again := logFile{path: s.path, limit: 10} // a daemon that is started again gets the rest once more
+	again := logFile{
+		path:  s.path,
+		limit: 10,
+	} // a daemon that is started again gets the rest once more
 	if err := again.open(); err != nil || again.offset() != 10 || again.all != s.crc {
 		t.Errorf("found again at %d, %v", again.offset(), err)
 	}
@@ -171,7 +187,8 @@ func TestLogLimitOfARun(t *testing.T) {
 	h.settled(&statepb.Obligation{Run: r.Ref})
 }
 
-// TestLogSpace: while there is less room than is to stay free only the beginnings of logs come, and none when it is nearly used.
+// TestLogSpace: while there is less room than is to stay free only the beginnings of logs come, and
+// none when it is nearly used.
 func TestLogSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const keep = 100 << 20
@@ -195,7 +212,8 @@ func TestLogSpace(t *testing.T) {
 	})
 }
 
-// TestPacedPolls: an agent that answers polls at once with nothing is asked less and less often; one with little to say, not too often.
+// TestPacedPolls: an agent that answers polls at once with nothing is asked less and less often;
+// one with little to say, not too often.
 func TestPacedPolls(t *testing.T) {
 	for name, tt := range map[string]struct {
 		reply agent.PollReply

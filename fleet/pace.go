@@ -8,7 +8,8 @@ import (
 	"jobserver/agent"
 )
 
-// pace bounds how much of the host's time and network a machine gets for what is of no use. Whoever goes on faster sleeps.
+// pace bounds how much of the host's time and network a machine gets for what is of no use. Whoever
+// goes on faster sleeps.
 type pace struct {
 	rate float64 // a second; a second's worth may come at once
 
@@ -45,21 +46,30 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 const (
-	// pollsPerSecond of a machine may bring little or nothing. An agent of ours lets output gather, and says nothing
-	// without news.
+	// pollsPerSecond of a machine may bring little or nothing. An agent of ours lets output gather,
+	// and says nothing without news.
 	pollsPerSecond = 2000
-	// excessPerSecond bytes of logs are taken from a machine, and dropped, that are more than may be kept.
+	// excessPerSecond bytes of logs are taken from a machine, and dropped, that are more than may
+	// be kept.
 	excessPerSecond = 4 << 20
 	// little is how many bytes of output a poll brings at least for which it was worth while.
 	little = 4 << 10
-	// emptyPause is the first pause after a poll that was answered at once with nothing new. It doubles up to maxEmptyPause.
+	// emptyPause is the first pause after a poll that was answered at once with nothing new. It
+	// doubles up to maxEmptyPause.
 	emptyPause    = 10 * time.Millisecond
 	maxEmptyPause = 5 * time.Second
 )
 
-// pacePolls sleeps when a run's polls come back too fast: before is what was known before the last one, which began at the time given.
-func (m *machine) pacePolls(ctx context.Context, r *run, before, reply agent.PollReply, began time.Time) error {
-	news := reply.Bytes > 0 || len(reply.Marks) > 0 || reply.State != before.State || reply.Ending != before.Ending
+// pacePolls sleeps when a run's polls come back too fast: before is what was known before the last
+// one, which began at the time given.
+func (m *machine) pacePolls(
+	ctx context.Context,
+	r *run,
+	before, reply agent.PollReply,
+	began time.Time,
+) error {
+	news := reply.Bytes > 0 || len(reply.Marks) > 0 || reply.State != before.State ||
+		reply.Ending != before.Ending
 	switch {
 	case news:
 		r.empty = 0

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// places are those for copies: Options.Copies run at a time. A place that becomes free goes to the machine that has the fewest,
-// and among those to who has waited longest, so that a machine with many or slow copies doesn't keep the others from theirs.
+// places are those for copies: Options.Copies run at a time. A place that becomes free goes to the
+// machine that has the fewest, and among those to who has waited longest, so that a machine with
+// many or slow copies doesn't keep the others from theirs.
 type places struct {
 	mu      sync.Mutex
 	free    int

@@ -9,8 +9,9 @@ import (
 	"jobserver/sched"
 )
 
-// What is left of runs that are over: first whatever of them lives is ended, which frees their slots, then their directories are
-// removed. What a machine refuses is tried again after pauses that grow, on the same link and the next.
+// What is left of runs that are over: first whatever of them lives is ended, which frees their
+// slots, then their directories are removed. What a machine refuses is tried again after pauses
+// that grow, on the same link and the next.
 
 // rest is the pause between two tries.
 type rest struct {
@@ -47,7 +48,8 @@ func (m *machine) rouse(r *run) {
 	}
 }
 
-// forgetRuns has the runs removed that have gathered for it. Those that may live, as how they ended is not on record, are ended first.
+// forgetRuns has the runs removed that have gathered for it. Those that may live, as how they ended
+// is not on record, are ended first.
 func (m *machine) forgetRuns() {
 	l := m.link
 	var quiet []*run
@@ -119,7 +121,13 @@ func (m *machine) unremoved(l *link, r *run, err error, stopped bool) {
 		if stopped {
 			m.reportStopped(r, err.Error())
 		}
-		m.log.Warn("what is left of a run can't be removed; it is tried again", "run", r.id.Name(), "err", err)
+		m.log.Warn(
+			"what is left of a run can't be removed; it is tried again",
+			"run",
+			r.id.Name(),
+			"err",
+			err,
+		)
 	}
 	m.do(func() {
 		switch {
@@ -133,7 +141,8 @@ func (m *machine) unremoved(l *link, r *run, err error, stopped bool) {
 	})
 }
 
-// reportStopped says that nothing of a run lives, and why its directory is still there if it can't be removed.
+// reportStopped says that nothing of a run lives, and why its directory is still there if it can't
+// be removed.
 func (m *machine) reportStopped(r *run, unremoved string) {
 	m.f.report(sched.Stopped{Ref: r.ref, Unremoved: unremoved})
 	m.do(func() { r.stopped = true })

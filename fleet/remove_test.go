@@ -13,7 +13,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// pin makes a run's directory one that can't be removed, as one is in which another user has left files, until free is called.
+// pin makes a run's directory one that can't be removed, as one is in which another user has left
+// files, until free is called.
 func (h *host) pin(r sched.Run) (free func()) {
 	h.t.Helper()
 	dir := h.runDir(r)
@@ -26,7 +27,10 @@ func (h *host) pin(r sched.Run) (free func()) {
 		}
 		undo = func() error {
 			for _, name := range []string{filepath.Base(dir), ".forgotten-" + filepath.Base(dir)} {
-				if unix.Unmount(filepath.Join(filepath.Dir(dir), name, "scratch"), unix.MNT_DETACH) == nil {
+				if unix.Unmount(
+					filepath.Join(filepath.Dir(dir), name, "scratch"),
+					unix.MNT_DETACH,
+				) == nil {
 					return nil
 				}
 			}
@@ -53,8 +57,9 @@ func quickly(o *Options) {
 	o.RemoveMin, o.RemoveMax, o.StrangersEvery = 2*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
 }
 
-// TestUnremovable: of a run whose directory can't be removed it is said that nothing of it lives, then why it can't be; it is tried
-// again on the same link, also after a restart, and then without its log.
+// TestUnremovable: of a run whose directory can't be removed it is said that nothing of it lives,
+// then why it can't be; it is tried again on the same link, also after a restart, and then without
+// its log.
 func TestUnremovable(t *testing.T) {
 	h := newHost(t, nil, quickly)
 	h.connected("local")
@@ -115,7 +120,8 @@ func TestDropOwed(t *testing.T) {
 	}
 }
 
-// TestGoneIsLeftAlone: a machine that has left the pool isn't connected to while what it owes rests.
+// TestGoneIsLeftAlone: a machine that has left the pool isn't connected to while what it owes
+// rests.
 func TestGoneIsLeftAlone(t *testing.T) {
 	h := newHost(t, nil, func(o *Options) { o.RemoveMin, o.RemoveMax = time.Hour, time.Hour })
 	r := job("local", 1, "")
@@ -142,7 +148,8 @@ func TestGoneIsLeftAlone(t *testing.T) {
 	await[sched.Settled](h, nil)
 }
 
-// TestStrangers: a run that nothing here knows is said to live, and is looked at until it has ended.
+// TestStrangers: a run that nothing here knows is said to live, and is looked at until it has
+// ended.
 func TestStrangers(t *testing.T) {
 	h := newHost(t, nil, quickly)
 	h.connected("local")
@@ -160,7 +167,8 @@ func TestStrangers(t *testing.T) {
 	await(h, func(o sched.Connected) bool { return len(o.Runs) == 1 && o.Over[r.Ref.Token] })
 }
 
-// TestDirectoryRemoved: a run whose directory was removed isn't called lost before nothing of it lives.
+// TestDirectoryRemoved: a run whose directory was removed isn't called lost before nothing of it
+// lives.
 func TestDirectoryRemoved(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")

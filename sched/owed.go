@@ -11,11 +11,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// What machines owe. A run that has ended leaves its directory, and one that was given up may still be running: both are
-// obligations, met whenever the machine is reached. While something of a run may live it holds its slot; when nothing does,
-// the slot is free, however long it takes to remove the directory.
+// What machines owe. A run that has ended leaves its directory, and one that was given up may still
+// be running: both are obligations, met whenever the machine is reached. While something of a run
+// may live it holds its slot; when nothing does, the slot is free, however long it takes to remove
+// the directory.
 
-// owedFor is how long a machine that has left the pool is asked for what it owes. Nobody may ever hear of it again.
+// owedFor is how long a machine that has left the pool is asked for what it owes. Nobody may ever
+// hear of it again.
 const owedFor = 30 * 24 * time.Hour
 
 // debts is what follows from State.owed.
@@ -28,7 +30,12 @@ type debts struct {
 }
 
 func newDebts() debts {
-	return debts{ending: map[string]int{}, slots: map[string]int{}, unremoved: map[string]map[string]*statepb.Obligation{}, living: map[uint64]map[string]*statepb.Obligation{}}
+	return debts{
+		ending:    map[string]int{},
+		slots:     map[string]int{},
+		unremoved: map[string]map[string]*statepb.Obligation{},
+		living:    map[uint64]map[string]*statepb.Obligation{},
+	}
 }
 
 // holdsSlot says that something of the run may still live on its machine.
@@ -125,13 +132,14 @@ func (s *State) takeDebt(o *statepb.Obligation) {
 	}
 }
 
-// oweEnd has a machine end the newest run of a job, which may be living still, and remove what is left of it.
+// oweEnd has a machine end the newest run of a job, which may be living still, and remove what is
+// left of it.
 func (s *State) oweEnd(j *statepb.Job) {
 	s.owe(&statepb.Obligation{Run: ref(j), Cancel: true, Given: last(j).Given})
 }
 
-// agesFrom has an obligation of a machine that has left the pool dropped in the end. Of one from before there was a time in
-// obligations it isn't known how old it is: the user can drop it.
+// agesFrom has an obligation of a machine that has left the pool dropped in the end. Of one from
+// before there was a time in obligations it isn't known how old it is: the user can drop it.
 func (s *State) agesFrom(o *statepb.Obligation) {
 	if end := o.Since + int64(owedFor); o.Since != 0 && (s.debts.due == 0 || end < s.debts.due) {
 		s.debts.due = end
@@ -165,7 +173,8 @@ func (s *State) applySettled(c *statepb.Settled) error {
 	return nil
 }
 
-// applyStopped takes it that nothing of a run lives any more. The record is replaced: others may be reading the old one.
+// applyStopped takes it that nothing of a run lives any more. The record is replaced: others may be
+// reading the old one.
 func (s *State) applyStopped(c *statepb.Stopped) error {
 	o := s.owed[c.Run.Token]
 	if o == nil {
@@ -217,7 +226,10 @@ func (s *State) dropOld(now time.Time) []*Change {
 	}
 	s.debts.due = 0
 	var old []*Change
-	why := fmt.Sprintf("its machine left the pool, and wasn't reached for %d days", owedFor/(24*time.Hour))
+	why := fmt.Sprintf(
+		"its machine left the pool, and wasn't reached for %d days",
+		owedFor/(24*time.Hour),
+	)
 	for _, o := range s.Obligations() {
 		switch {
 		case s.machines[o.Run.Machine] != nil || o.Run.Driver:
@@ -242,7 +254,8 @@ func (s *State) Obligations() []*statepb.Obligation {
 
 func byJob(a, b *statepb.Obligation) int { return cmp.Compare(a.Run.Job, b.Run.Job) }
 
-// Unremoved lists the obligations of a machine, in the pool or not, whose runs have ended and could not be removed.
+// Unremoved lists the obligations of a machine, in the pool or not, whose runs have ended and could
+// not be removed.
 func (s *State) Unremoved(addr string) []*statepb.Obligation {
 	owed := s.debts.unremoved[addr]
 	var all []*statepb.Obligation
@@ -259,7 +272,8 @@ type Owing struct {
 	Unremoved int // directories that could not be removed so far
 }
 
-// Owing says what each machine has still to end or to remove, by address. Machines that have left the pool are among them.
+// Owing says what each machine has still to end or to remove, by address. Machines that have left
+// the pool are among them.
 func (s *State) Owing() map[string]Owing {
 	all := map[string]Owing{}
 	for addr, n := range s.debts.ending {
@@ -273,19 +287,23 @@ func (s *State) Owing() map[string]Owing {
 	return all
 }
 
-// PlanDropOwed forgets what machines owe: nothing is ended or removed there any more on behalf of it. The addresses need not be in
-// the pool. dropped is what that concerns.
+// PlanDropOwed forgets what machines owe: nothing is ended or removed there any more on behalf of
+// it. The addresses need not be in the pool. dropped is what that concerns.
 func (s *State) PlanDropOwed(addrs []string) (p Plan, dropped []*statepb.Obligation) {
 	for _, o := range s.Obligations() {
 		if !slices.Contains(addrs, o.Run.Machine) || o.Run.Driver {
 			continue
 		}
-		// What is only to be removed goes by itself when the machine is reached, unless that was tried in vain or it never will be.
+		// What is only to be removed goes by itself when the machine is reached, unless that was
+		// tried in vain or it never will be.
 		if s.machines[o.Run.Machine] != nil && !holdsSlot(o) && o.Unremoved == "" {
 			continue
 		}
 		dropped = append(dropped, o)
-		p.Changes = append(p.Changes, &Change{Settled: &statepb.Settled{Run: o.Run, Dropped: "the user said so"}})
+		p.Changes = append(
+			p.Changes,
+			&Change{Settled: &statepb.Settled{Run: o.Run, Dropped: "the user said so"}},
+		)
 	}
 	return p, dropped
 }
@@ -303,7 +321,13 @@ func (s *State) checkOwed() error {
 			return fmt.Errorf("an obligation of %s is never dropped", o.Run.Machine)
 		}
 	}
-	if got, scan := fmt.Sprint(s.debts.ending, s.debts.slots), fmt.Sprint(want.ending, want.slots); got != scan {
+	if got, scan := fmt.Sprint(
+		s.debts.ending,
+		s.debts.slots,
+	), fmt.Sprint(
+		want.ending,
+		want.slots,
+	); got != scan {
 		return fmt.Errorf("machines have to end %s, a scan gives %s", got, scan)
 	}
 	if got, scan := fmt.Sprint(s.debts.living), fmt.Sprint(want.living); got != scan {
@@ -328,7 +352,8 @@ type orphans struct {
 	alive int               // those that may still be running
 }
 
-// maxOrphans is how many orphans of a machine are known by name: a machine can claim to have any number.
+// maxOrphans is how many orphans of a machine are known by name: a machine can claim to have any
+// number.
 const maxOrphans = 1000
 
 func (o *orphans) add(r *statepb.RunRef, alive bool) {

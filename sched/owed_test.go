@@ -8,8 +8,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestSlotFollowsProcesses: a run that was given up holds its slot as long as anything of it may live, and no longer: not
-// for a directory that can't be removed, and not for one of a run that nobody knows.
+// TestSlotFollowsProcesses: a run that was given up holds its slot as long as anything of it may
+// live, and no longer: not for a directory that can't be removed, and not for one of a run that
+// nobody knows.
 func TestSlotFollowsProcesses(t *testing.T) {
 	facts := &statepb.Machine{BootId: "1"}
 	stranger := &statepb.RunRef{Machine: "a", Job: 9999, Token: "whose?"}
@@ -57,7 +58,13 @@ func TestSlotFollowsProcesses(t *testing.T) {
 			}
 			why, err := w.s.Why(next[0], w.now)
 			check(t, err)
-			if text := why.Summary + strings.Join(why.Details, "\n"); !strings.Contains(text, c.says) {
+			if text := why.Summary + strings.Join(
+				why.Details,
+				"\n",
+			); !strings.Contains(
+				text,
+				c.says,
+			) {
 				t.Errorf("why says %q, not %q", text, c.says)
 			}
 			c.free(w, r)
@@ -68,7 +75,8 @@ func TestSlotFollowsProcesses(t *testing.T) {
 	}
 }
 
-// TestUnremoved: a directory that can't be removed is listed with its reason, also after a restart, until it is gone or dropped.
+// TestUnremoved: a directory that can't be removed is listed with its reason, also after a restart,
+// until it is gone or dropped.
 func TestUnremoved(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a"))
@@ -88,7 +96,8 @@ func TestUnremoved(t *testing.T) {
 	check(t, again.check())
 	for _, s := range []*State{w.s, again} {
 		m, _ := s.Machine("a")
-		if len(m.Unremoved) != 2 || m.Unremoved[0].Unremoved != "permission denied" || m.Ending != 0 {
+		if len(m.Unremoved) != 2 || m.Unremoved[0].Unremoved != "permission denied" ||
+			m.Ending != 0 {
 			t.Errorf("the machine has to remove %v, to end %d", m.Unremoved, m.Ending)
 		}
 		if o := s.Owing()["a"]; o != (Owing{Unremoved: 2}) {
@@ -109,7 +118,8 @@ func TestUnremoved(t *testing.T) {
 	}
 }
 
-// TestOwedByTheGone: what a machine owes that has left the pool is dropped in the end, and the machine let go of.
+// TestOwedByTheGone: what a machine owes that has left the pool is dropped in the end, and the
+// machine let go of.
 func TestOwedByTheGone(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a", "b"))
@@ -143,7 +153,13 @@ func TestLostResults(t *testing.T) {
 	if p, err := w.s.PlanBulk(lose); err == nil && len(p.Changes) > 0 {
 		t.Error("a copy that goes on is lost")
 	}
-	check(t, w.report(Away{Addr: "a", Reason: "gone"}, CopyWaits{Job: ids[0], Reason: "the machine is away"}))
+	check(
+		t,
+		w.report(
+			Away{Addr: "a", Reason: "gone"},
+			CopyWaits{Job: ids[0], Reason: "the machine is away"},
+		),
+	)
 	p, err := w.s.PlanBulk(lose)
 	check(t, w.do(p.Plan, err))
 	if j := w.s.Job(ids[0]); j.Status != Done || j.Results != statepb.Results_RESULTS_FAILED {
@@ -154,17 +170,25 @@ func TestLostResults(t *testing.T) {
 	}
 }
 
-// TestLostUnanswered: a machine that is connected but says nothing of a run doesn't hold its job for ever.
+// TestLostUnanswered: a machine that is connected but says nothing of a run doesn't hold its job
+// for ever.
 func TestLostUnanswered(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 2, "a"))
-	ids, err := w.submit(JobSpec{Class: "x", Cmd: "never answered"}, JobSpec{Class: "x", Cmd: "runs"})
+	ids, err := w.submit(
+		JobSpec{Class: "x", Cmd: "never answered"},
+		JobSpec{Class: "x", Cmd: "runs"},
+	)
 	check(t, err)
 	check(t, w.report(Started{Ref: w.runOf(ids[1])}))
 	check(t, w.pass(2*answerTime))
 	p, err := w.s.PlanBulk(Bulk{Op: OpLost, Jobs: ids})
 	check(t, w.do(p.Plan, err))
 	if a, b := w.s.Status(ids[0]), w.s.Status(ids[1]); a != Lost || b != Running {
-		t.Errorf("the one that was never answered is %s, the other %s", StatusName(a), StatusName(b))
+		t.Errorf(
+			"the one that was never answered is %s, the other %s",
+			StatusName(a),
+			StatusName(b),
+		)
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestManyRequestIDs: of more request ids than are remembered the newest are known, in a bounded place, and in their order after a restart.
+// TestManyRequestIDs: of more request ids than are remembered the newest are known, in a bounded
+// place, and in their order after a restart.
 func TestManyRequestIDs(t *testing.T) {
 	r := newRequests()
 	const more = 1000

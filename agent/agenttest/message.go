@@ -1,5 +1,6 @@
-// Package agenttest is a hostile machine for tests: a program that stands between the host and a real agent, and changes what
-// the agent says. It knows the protocol by itself, so that what it sends is right but for one thing.
+// Package agenttest is a hostile machine for tests: a program that stands between the host and a
+// real agent, and changes what the agent says. It knows the protocol by itself, so that what it
+// sends is right but for one thing.
 package agenttest
 
 import (
@@ -9,16 +10,17 @@ import (
 	"strings"
 )
 
-// The shapes of the agent's messages, as package agent sends them: s is a string, u an unsigned number, n a signed
-// one, [ ] a list of elements, each with its length in front. What a newer agent adds at the end stays as it is.
+// The shapes of the agent's messages, as package agent sends them: s is a string, u an unsigned
+// number, n a signed one, [ ] a list of elements, each with its length in front. What a newer agent
+// adds at the end stays as it is.
 const (
 	runShape  = "ssunns"
 	exitShape = "nnnsnnnnnnsnnnnnnnnnssnns"
 	factShape = "sssssssssnnnnnu[ss]"
 )
 
-// shapes are those of the answers, by method; parts those of pieces that come before. The numbers are those of
-// agent/frame.go.
+// shapes are those of the answers, by method; parts those of pieces that come before. The numbers
+// are those of agent/frame.go.
 var (
 	shapes = map[byte]string{
 		2:  factShape,
@@ -142,12 +144,39 @@ func (m message) all() (all []*value) {
 
 // evil are texts that somebody may trip over.
 var evil = []string{
-	"", "\x00", "../../../../etc/passwd", "/etc/passwd", ".", "..", "a/../b", "\xff\xfe", "\x1b]0;mine\a\x1b[2J\r\nforged",
-	"=1+1", "$(touch mine)", "\u202etxt", strings.Repeat("x", 1<<10), strings.Repeat("y", 1<<20),
+	"",
+	"\x00",
+	"../../../../etc/passwd",
+	"/etc/passwd",
+	".",
+	"..",
+	"a/../b",
+	"\xff\xfe",
+	"\x1b]0;mine\a\x1b[2J\r\nforged",
+	"=1+1",
+	"$(touch mine)",
+	"\u202etxt",
+	strings.Repeat("x", 1<<10),
+	strings.Repeat("y", 1<<20),
 }
 
 // numbers are those at which something may overflow, as they stand on the wire.
-var numbers = []uint64{0, 1, 2, 3, 127, 128, 1 << 31, 1 << 32, 1<<62 - 1, 1 << 62, 1<<63 - 1, 1 << 63, 1<<64 - 2, 1<<64 - 1}
+var numbers = []uint64{
+	0,
+	1,
+	2,
+	3,
+	127,
+	128,
+	1 << 31,
+	1 << 32,
+	1<<62 - 1,
+	1 << 62,
+	1<<63 - 1,
+	1 << 63,
+	1<<64 - 2,
+	1<<64 - 1,
+}
 
 // spoil makes one thing of a message wrong.
 func (m message) spoil(rng *rand.Rand) {
@@ -177,7 +206,8 @@ func (m message) spoil(rng *rand.Rand) {
 	}
 }
 
-// Check says whether a message has the shape that is known here of the method's answer, or of its pieces: package agent asks it.
+// Check says whether a message has the shape that is known here of the method's answer, or of its
+// pieces: package agent asks it.
 func Check(method byte, piece bool, p []byte) error {
 	shape := shapes[method]
 	if piece {

@@ -32,7 +32,11 @@ func TestShapes(t *testing.T) {
 // random is a message of a shape.
 func random(rng *rand.Rand, shape string) (m message) {
 	for i := 0; i < len(shape); i++ {
-		v := &value{kind: shape[i], num: rng.Uint64() >> rng.IntN(64), bytes: make([]byte, rng.IntN(20))}
+		v := &value{
+			kind:  shape[i],
+			num:   rng.Uint64() >> rng.IntN(64),
+			bytes: make([]byte, rng.IntN(20)),
+		}
 		if v.kind == '[' {
 			end := i + matching(shape[i:])
 			for range rng.IntN(3) {

@@ -75,7 +75,8 @@ type relay struct {
 	methods map[uint32]byte
 }
 
-// Relay runs the real agent, program agent ARGS, and speaks for it. It returns when the agent has ended, or the host.
+// Relay runs the real agent, program agent ARGS, and speaks for it. It returns when the agent has
+// ended, or the host.
 func Relay(program string, args []string, modeFile string, seed uint64) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = os.Stderr
@@ -90,7 +91,12 @@ func Relay(program string, args []string, modeFile string, seed uint64) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	r := &relay{modeFile: modeFile, rng: rand.New(rand.NewPCG(seed, 1)), out: os.Stdout, methods: map[uint32]byte{}}
+	r := &relay{
+		modeFile: modeFile,
+		rng:      rand.New(rand.NewPCG(seed, 1)),
+		out:      os.Stdout,
+		methods:  map[uint32]byte{},
+	}
 	go func() {
 		_ = r.listen(in) // whatever ends it, the agent ends with its input
 		in.Close()
@@ -212,7 +218,9 @@ func (r *relay) say(f frame, method byte) bool {
 		f.payload = append(f.payload, make([]byte, mostOfPart-len(f.payload))...)
 	case "fail":
 		text := bytes.Repeat([]byte("e"), mostOfPart-16)
-		f.kind, f.payload = kindFail, append(binary.AppendUvarint([]byte{0}, uint64(len(text))), text...)
+		f.kind, f.payload = kindFail, append(
+			binary.AppendUvarint([]byte{0}, uint64(len(text))),
+			text...)
 	case "twice":
 		for range 100 {
 			r.write(f.bytes())

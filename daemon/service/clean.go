@@ -15,10 +15,11 @@ import (
 	"jobserver/view"
 )
 
-// What `machine clean` does: it ends runs that nothing knows, tries to remove again what couldn't be, and with
-// Drop forgets what a machine owes.
+// What `machine clean` does: it ends runs that nothing knows, tries to remove again what couldn't
+// be, and with Drop forgets what a machine owes.
 
-// clean ends runs on the machines that nothing here knows, and removes what is left of those that have ended.
+// clean ends runs on the machines that nothing here knows, and removes what is left of those that
+// have ended.
 func (s *service) clean(addrs []string, reply *api.ChangeMachinesReply) error {
 	machines := make([]sched.MachineView, len(addrs))
 	err := s.read(func(st *sched.State) error {
@@ -63,8 +64,12 @@ func (s *service) cleanOne(ctx context.Context, addr string, m sched.MachineView
 	if said != "" {
 		said += "; "
 	}
-	return said + fmt.Sprintf("%s can't be removed: %v; `jobserver machine clean --drop -m %s` forgets that",
-		view.Counted(failed, "run"), firstError(err), addr)
+	return said + fmt.Sprintf(
+		"%s can't be removed: %v; `jobserver machine clean --drop -m %s` forgets that",
+		view.Counted(failed, "run"),
+		firstError(err),
+		addr,
+	)
 }
 
 // joined is what errors.Join makes.
@@ -96,7 +101,10 @@ func firstError(err error) error {
 
 // dropOwed forgets what machines owe, which need not be in the pool any more.
 func (s *service) dropOwed(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) error {
-	what := "forget what is left on machines " + strings.Join(append(args.Addrs, args.Classes...), " ")
+	what := "forget what is left on machines " + strings.Join(
+		append(args.Addrs, args.Classes...),
+		" ",
+	)
 	plan := func(st *sched.State, _ time.Time) (sched.Plan, error) {
 		addrs, err := owing(st, args.MachineSelector)
 		if err != nil {
@@ -109,7 +117,10 @@ func (s *service) dropOwed(args *api.ChangeMachinesArgs, reply *api.ChangeMachin
 		}
 		for _, o := range dropped {
 			m, _ := st.Machine(o.Run.Machine)
-			reply.Notes = append(reply.Notes, fmt.Sprintf("%s: %s", o.Run.Machine, leftThere(s.About.ServerID, m, o)))
+			reply.Notes = append(
+				reply.Notes,
+				fmt.Sprintf("%s: %s", o.Run.Machine, leftThere(s.About.ServerID, m, o)),
+			)
 		}
 		if len(dropped) == 0 {
 			reply.Notes = []string{"these machines owe nothing that could be dropped"}

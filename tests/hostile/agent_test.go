@@ -21,7 +21,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// relayMain is this test's program as the agent of a hostile machine: relay PROGRAM MODE-FILE SEED agent ….
+// relayMain is this test's program as the agent of a hostile machine: relay PROGRAM MODE-FILE SEED
+// agent ….
 func relayMain(args []string) int {
 	seed, err := strconv.ParseUint(args[2], 10, 64)
 	if err == nil {
@@ -63,8 +64,18 @@ func newHostile(t *testing.T, seed uint64) *hostile {
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("#!/bin/sh\nexec %s relay %s %s %d \"$@\"\n", self, h.Binary, h.mode, seed)
-	if err := os.WriteFile(filepath.Join(bin, "jobserver-"+hex.EncodeToString(sum[:])), []byte(script), 0o700); err != nil {
+	script := fmt.Sprintf(
+		"#!/bin/sh\nexec %s relay %s %s %d \"$@\"\n",
+		self,
+		h.Binary,
+		h.mode,
+		seed,
+	)
+	if err := os.WriteFile(
+		filepath.Join(bin, "jobserver-"+hex.EncodeToString(sum[:])),
+		[]byte(script),
+		0o700,
+	); err != nil {
 		t.Fatal(err)
 	}
 	h.set("honest")
@@ -88,8 +99,16 @@ func (h *hostile) set(mode string) {
 // submit gives a class jobs that print, measure and have a result.
 func (h *hostile) submit(class string, n int) {
 	h.t.Helper()
-	h.J(h.t, "add", class, "-x", fmt.Sprint(n), `echo "METRIC: n=1"; mkdir $JOBSERVER_SCRATCH/d; echo $JOBSERVER_JID >$JOBSERVER_SCRATCH/d/f; `+
-		`echo "RESULTS: $JOBSERVER_SCRATCH/d"; echo end`, filepath.Join(h.dir, class))
+	h.J(
+		h.t,
+		"add",
+		class,
+		"-x",
+		fmt.Sprint(n),
+		`echo "METRIC: n=1"; mkdir $JOBSERVER_SCRATCH/d; echo $JOBSERVER_JID >$JOBSERVER_SCRATCH/d/f; `+
+			`echo "RESULTS: $JOBSERVER_SCRATCH/d"; echo end`,
+		filepath.Join(h.dir, class),
+	)
 }
 
 // modes are everything that the machine does wrong, each with each method.
@@ -119,8 +138,9 @@ func during(t *testing.T) time.Duration {
 	return min(d, 10*time.Minute)
 }
 
-// TestHostileAgent has a machine lie in every way to a daemon that has two honest ones: their 200 jobs end well meanwhile, its own can
-// all be brought to an end, the daemon takes little memory, and no file is where none belongs.
+// TestHostileAgent has a machine lie in every way to a daemon that has two honest ones: their 200
+// jobs end well meanwhile, its own can all be brought to an end, the daemon takes little memory,
+// and no file is where none belongs.
 func TestHostileAgent(t *testing.T) {
 	seed := rand.Uint64()
 	if text := os.Getenv("TORTURE_SEED"); text != "" {
@@ -187,19 +207,25 @@ func (h *hostile) nothingOutside(outside string) {
 	for _, e := range top {
 		names = append(names, e.Name())
 	}
-	if slices.ContainsFunc(names, func(n string) bool { return !slices.Contains([]string{"good", "bad", "mode", "outside"}, n) }) {
+	if slices.ContainsFunc(
+		names,
+		func(n string) bool { return !slices.Contains([]string{"good", "bad", "mode", "outside"}, n) },
+	) {
 		h.t.Errorf("beside the results are %v", names)
 	}
-	err = filepath.WalkDir(filepath.Join(h.dir, "good"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Name() == "f" {
-			b, err := os.ReadFile(path)
-			jid := filepath.Base(filepath.Dir(filepath.Dir(path)))
-			if err != nil || strings.TrimSpace(string(b)) != jid {
-				h.t.Errorf("%s has %q, %v", path, b, err)
+	err = filepath.WalkDir(
+		filepath.Join(h.dir, "good"),
+		func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "f" {
+				b, err := os.ReadFile(path)
+				jid := filepath.Base(filepath.Dir(filepath.Dir(path)))
+				if err != nil || strings.TrimSpace(string(b)) != jid {
+					h.t.Errorf("%s has %q, %v", path, b, err)
+				}
 			}
-		}
-		return err
-	})
+			return err
+		},
+	)
 	if err != nil {
 		h.t.Error(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"jobserver/api"
 )
 
-// TestOwedByTheGone: what a machine owes that was removed while it was away is shown, and forgotten with the path when that is asked
-// for; then nothing is known of it.
+// TestOwedByTheGone: what a machine owes that was removed while it was away is shown, and forgotten
+// with the path when that is asked for; then nothing is known of it.
 func TestOwedByTheGone(t *testing.T) {
 	gate := pipe(t)
 	p := newPool(t)
@@ -30,7 +30,12 @@ func TestOwedByTheGone(t *testing.T) {
 	}
 	p.becomes("gpu1", func(m api.Machine) bool { return m.State == "away" })
 	p.J(t, "machine", "rm", "gpu1")
-	contains(t, p.J(t, "status"), "1 run to end on gpu1, which has left the pool", "machine clean --drop -m gpu1")
+	contains(
+		t,
+		p.J(t, "status"),
+		"1 run to end on gpu1, which has left the pool",
+		"machine clean --drop -m gpu1",
+	)
 	out, notes, code, err := p.Run(t.Context(), "machine", "clean", "--drop", "gpu1")
 	if err != nil || code != 0 {
 		t.Fatalf("code %d, %v: %s", code, err, notes)
@@ -42,8 +47,9 @@ func TestOwedByTheGone(t *testing.T) {
 	contains(t, p.J(t, "events", "--no-wait"), "machine.dropped")
 }
 
-// pin makes the directory of a machine's only run one that can't be removed, as one is in which another user has left files, until free
-// is called. others says that the machine can start other runs meanwhile.
+// pin makes the directory of a machine's only run one that can't be removed, as one is in which
+// another user has left files, until free is called. others says that the machine can start other
+// runs meanwhile.
 func (m *machine) pin() (free func(), others bool) {
 	m.t.Helper()
 	runs := filepath.Join(m.Home, ".local/state/jobserver/runs/*/*")
@@ -79,7 +85,8 @@ func (m *machine) pin() (free func(), others bool) {
 	return free, others
 }
 
-// TestUnremovable: a directory that the machine can't remove holds no slot, is shown wherever one may look, and is tried again.
+// TestUnremovable: a directory that the machine can't remove holds no slot, is shown wherever one
+// may look, and is tried again.
 func TestUnremovable(t *testing.T) {
 	gate := pipe(t)
 	p := newPool(t)

@@ -28,8 +28,8 @@ type crowd struct {
 	moved  int
 }
 
-// scripts is what the jobs do, by their number; what isn't here exits 0. Those that are rarer come with more jobs: a machine
-// whose supervisors die is tried less and less often.
+// scripts is what the jobs do, by their number; what isn't here exits 0. Those that are rarer come
+// with more jobs: a machine whose supervisors die is tried less and less often.
 const scripts = `
 d=$(dirname "$JOBSERVER_SCRATCH")
 echo "$JOBSERVER_JID.$JOBSERVER_ATTEMPT" >> %[1]s
@@ -48,20 +48,31 @@ esac
 exit 0
 `
 
-// TestNothingWaits has a pool of many machines run very many jobs, which fail, are tried again, lose their supervisors and directories, and leave
-// what can't be removed at once, while machines leave and come back and the daemon is killed. All the while no job waits beside a slot
-// that it could have, and in the end nothing holds what isn't used, and every attempt has run once.
+// TestNothingWaits has a pool of many machines run very many jobs, which fail, are tried again,
+// lose their supervisors and directories, and leave what can't be removed at once, while machines
+// leave and come back and the daemon is killed. All the while no job waits beside a slot that it
+// could have, and in the end nothing holds what isn't used, and every attempt has run once.
 func TestNothingWaits(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
-	c := &crowd{world: newWorld(t), cells: int(scaled(t, 800, 150_000)), idle: map[string]time.Time{}}
+	c := &crowd{
+		world: newWorld(t),
+		cells: int(scaled(t, 800, 150_000)),
+		idle:  map[string]time.Time{},
+	}
 	for i := range int(scaled(t, 6, 300)) {
 		c.addrs = append(c.addrs, fmt.Sprintf("local:n%d", i))
 	}
 	c.join(c.addrs...)
-	reply := call[api.AddJobsReply](c.world, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{{
-		Class: "many", Cmd: fmt.Sprintf(scripts, c.ledger), Repeat: c.cells, MaxFailures: 1, CpPath: c.results,
-	}}})
+	reply := call[api.AddJobsReply](c.world, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{
+		{
+			Class:       "many",
+			Cmd:         fmt.Sprintf(scripts, c.ledger),
+			Repeat:      c.cells,
+			MaxFailures: 1,
+			CpPath:      c.results,
+		},
+	}})
 	c.first = reply.JIDs[0]
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -86,7 +97,11 @@ func TestNothingWaits(t *testing.T) {
 // join adds machines.
 func (c *crowd) join(addrs ...string) {
 	c.t.Helper()
-	call[api.Empty](c.world, "AddMachines", &api.AddMachinesArgs{Addrs: addrs, Class: "many", Slots: 2})
+	call[api.Empty](
+		c.world,
+		"AddMachines",
+		&api.AddMachinesArgs{Addrs: addrs, Class: "many", Slots: 2},
+	)
 }
 
 // disturb kills the daemon, or removes a machine and adds it again.
@@ -133,8 +148,14 @@ func (c *crowd) look() int {
 		if !known {
 			c.idle[m.Addr] = now
 		} else if now.Sub(since) > longIdle {
-			c.t.Errorf("%s has %d free slots since %v, and %d jobs wait:\n%s", m.Addr, free, now.Sub(since), runnable,
-				c.J(c.t, "machine", "ls"))
+			c.t.Errorf(
+				"%s has %d free slots since %v, and %d jobs wait:\n%s",
+				m.Addr,
+				free,
+				now.Sub(since),
+				runnable,
+				c.J(c.t, "machine", "ls"),
+			)
 			delete(c.idle, m.Addr)
 		}
 	}
@@ -156,7 +177,12 @@ func (c *crowd) verify() {
 			c.t.Errorf("job %d is %s, not %s: %s", job.JID, job.Status, want, job.Error)
 		}
 		if ran[strconv.FormatUint(job.JID, 10)+"."+strconv.Itoa(job.Attempt)] != 1 {
-			c.t.Errorf("attempt %d of job %d, which is %s, has not run", job.Attempt, job.JID, job.Status)
+			c.t.Errorf(
+				"attempt %d of job %d, which is %s, has not run",
+				job.Attempt,
+				job.JID,
+				job.Status,
+			)
 		}
 	}
 	eventually(c.t, "nothing is held any more", func() bool {
