@@ -26,7 +26,7 @@
 //   - A handler that panics has that call answered with Internal, and the stack goes to the log.
 //   - A request is at most 1 MiB, or what maxRequestOf allows its method, and must arrive at a rate of
 //     at least 64 KiB/s once it has begun. It is scanned before it is decoded: see scanGob. An answer
-//     is at most 16 MiB; of one that is being read something must be taken within 10 s.
+//     is at most 32 MiB; of one that is being read something must be taken within 10 s.
 //   - Requests, as they are in memory, and answers share 32 MiB over all connections; see room. A
 //     connection that holds much of it while others wait is ended.
 //   - A connection that says nothing for 5 s is ended, and sooner when there are very many; of those

@@ -8,7 +8,7 @@ import (
 
 const (
 	maxRequest = 1 << 20  // bytes of a request, unless maxRequestOf says otherwise
-	maxReply   = 16 << 20 // bytes of an answer: lists come in pages
+	maxReply   = 32 << 20 // bytes of an answer: lists come in pages
 	maxHello   = 4 << 10  // bytes of the first message
 	maxHeader  = 256      // bytes in which a call's number and method have to be
 )

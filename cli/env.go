@@ -49,6 +49,7 @@ type Globals struct {
 	Host    string `name:"host" env:"JOBSERVER_HOST" placeholder:"[USER@]HOST" help:"Talk to the daemon on another host, through SSH."`
 	Output  string `name:"output" short:"o" env:"JOBSERVER_OUTPUT" suggest:"table,wide,json,jsonl,csv,id" default:"table" placeholder:"FORMAT" help:"Output format: table, wide, json, jsonl, csv or id."`
 	Quiet   bool   `name:"quiet" short:"q" env:"JOBSERVER_QUIET" help:"Print only ids."`
+	SafeCSV bool   `name:"safe-csv" env:"JOBSERVER_SAFE_CSV" help:"In CSV, put a quote before cells that a spreadsheet would take for formulas."`
 	Color   string `name:"color" env:"JOBSERVER_COLOR" enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never."`
 	Help    bool   `name:"help" short:"h" help:"Explain the command."`
 }

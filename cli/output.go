@@ -52,9 +52,14 @@ func (e *Env) ForPeople(what, hint string) error {
 	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).WithHint("%s", hint)
 }
 
+// ViewOptions say how listings are written, as the flags do.
+func (e *Env) ViewOptions() view.Options {
+	return view.Options{Format: e.Format(), Screen: e.Screen, SafeCSV: e.Globals.SafeCSV}
+}
+
 // List prints a listing in the format that the flags say.
 func List[T any](e *Env, rows []T, columns []view.Column[T]) error {
-	return view.Write(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, columns, rows)
+	return view.Write(e.Stdout, e.ViewOptions(), columns, rows)
 }
 
 // prepare looks at the terminal once the flags are known.

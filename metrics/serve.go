@@ -33,6 +33,19 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return l, nil
 }
 
+// asked says whether a request's Host is one by which this listener is reached. What listens on this host alone
+// isn't reached by a name: a page that a browser here shows has made it point here.
+func asked(addr net.Addr, host string) bool {
+	if own, ok := addr.(*net.TCPAddr); !ok || !own.IP.IsLoopback() {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host) != nil
+}
+
 // collectLimit is how long one reply may take to make.
 const collectLimit = 10 * time.Second
 
@@ -40,6 +53,10 @@ const collectLimit = 10 * time.Second
 func Serve(ctx context.Context, l net.Listener, log *slog.Logger, collect func(context.Context) (*Page, error)) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if !asked(l.Addr(), r.Host) {
+			http.Error(w, "ask for the numbers by localhost or by an address", http.StatusMisdirectedRequest)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), collectLimit)
 		defer cancel()
 		page, err := collect(ctx)

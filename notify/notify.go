@@ -97,7 +97,9 @@ func New(opt Options) (*Notifier, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	if opt.Transport == nil {
-		opt.Transport = http.DefaultTransport.(*http.Transport).Clone()
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxResponseHeaderBytes = maxAnswerHeader
+		opt.Transport = transport
 	}
 	n := &Notifier{opt: opt, client: &http.Client{
 		Transport: opt.Transport,

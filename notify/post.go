@@ -18,6 +18,9 @@ import (
 // saidBytes is how much of what others say is looked at: more than is told of it, so that a secret in it isn't cut.
 const saidBytes = 4096
 
+// maxAnswerHeader is how long the header of a receiver's answer may be, in bytes.
+const maxAnswerHeader = 64 << 10
+
 // maxSlack is how long a text may be, in bytes: Slack cuts messages at 40,000 characters, and people stop reading long before.
 const maxSlack = 8000
 

@@ -194,8 +194,8 @@ func (t *Table) Lines() []Line {
 }
 
 // WriteCSV writes a line for each place: the dimensions, the numbers at full precision, and how many cells they stand for. What
-// a sample is too small for is empty.
-func (t *Table) WriteCSV(w io.Writer) error {
+// a sample is too small for is empty. cell has the last word on each cell.
+func (t *Table) WriteCSV(w io.Writer, cell func(string) string) error {
 	out := csv.NewWriter(w)
 	columns := []Column{}
 	for _, c := range t.Columns {
@@ -223,6 +223,11 @@ func (t *Table) WriteCSV(w io.Writer) error {
 		}
 		lines = append(lines, append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing), strconv.Itoa(g.Canceled)))
 	})
+	for _, line := range lines {
+		for i := range line {
+			line[i] = cell(line[i])
+		}
+	}
 	if err := out.WriteAll(lines); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}

@@ -184,7 +184,7 @@ func TestTables(t *testing.T) {
 			for _, write := range []func(*bytes.Buffer) error{
 				func(b *bytes.Buffer) error { return table.WriteMarkdown(b) },
 				func(b *bytes.Buffer) error { return table.WriteLaTeX(b) },
-				func(b *bytes.Buffer) error { return table.WriteCSV(b) },
+				func(b *bytes.Buffer) error { return table.WriteCSV(b, func(s string) string { return s }) },
 				func(b *bytes.Buffer) error {
 					enc := json.NewEncoder(b)
 					enc.SetIndent("", "  ")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"jobserver/foreign"
@@ -74,6 +75,7 @@ type Options struct {
 	Format   Format
 	Screen   Screen
 	NoHeader bool // of tables and CSV
+	SafeCSV  bool // no cell of CSV is a formula to a spreadsheet
 }
 
 // Printer writes one listing, in pages if need be: Print any number of times, then Close. A table is held back
@@ -234,10 +236,25 @@ func (p *Printer[T]) printCSV(rows []T) error {
 
 // visible cleans what goes to a terminal; a file or a pipe gets it as it is.
 func (p *Printer[T]) visible(text string) string {
+	if p.opt.SafeCSV {
+		text = NoFormula(text)
+	}
 	if p.opt.Screen.Terminal {
 		return Clean(text)
 	}
 	return text
+}
+
+// NoFormula puts a quote before a text that spreadsheets would calculate, or let do things: what begins with
+// one of = + - @, a tab or a return, and is no number.
+func NoFormula(text string) string {
+	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return text
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return text
+	}
+	return "'" + text
 }
 
 // csvHeader writes the header before the first row, or before the end when there was none.

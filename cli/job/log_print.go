@@ -104,7 +104,7 @@ func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFil
 
 // printLines prints the lines of the logs as rows.
 func (c *Log) printLines(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile) error {
-	options := view.Options{Format: e.Format(), Screen: e.Screen}
+	options := e.ViewOptions()
 	out, err := view.NewPrinter(e.Stdout, options, lineColumns())
 	if err != nil {
 		return api.Errorf(api.Usage, "%w", err)

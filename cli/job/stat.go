@@ -181,7 +181,9 @@ func (c *Stat) Run(ctx context.Context, e *cli.Env) error {
 		})
 	}
 	columns := c.chosen(e)
-	out := newStatWriter(e.Stdout, view.Options{Format: c.format(e), Screen: e.Screen, NoHeader: c.NoHeader}, columns)
+	out := newStatWriter(e.Stdout, view.Options{
+		Format: c.format(e), Screen: e.Screen, NoHeader: c.NoHeader, SafeCSV: e.Globals.SafeCSV,
+	}, columns)
 	err := c.each(ctx, e, columns, func(jobs []api.Job) error {
 		rows, err := mapJobs(ctx, e, c, columns, jobs)
 		if err != nil {

@@ -174,7 +174,11 @@ func isPlain(s string) bool {
 func (w *statWriter) record(row []statCell) error {
 	values := make([]string, len(row))
 	for i, cell := range row {
-		values[i] = w.visible(show.StatText(cell.value))
+		text := show.StatText(cell.value)
+		if w.opt.SafeCSV {
+			text = view.NoFormula(text)
+		}
+		values[i] = w.visible(text)
 	}
 	return w.csv.Write(values)
 }

@@ -91,7 +91,11 @@ func writePivot(e *cli.Env, t *stats.Table, matrix *api.Matrix) error {
 	case formatLaTeX:
 		return t.WriteLaTeX(e.Stdout)
 	case string(view.CSV):
-		return t.WriteCSV(e.Stdout)
+		cell := func(text string) string { return text }
+		if e.Globals.SafeCSV {
+			cell = view.NoFormula
+		}
+		return t.WriteCSV(e.Stdout, cell)
 	case string(view.JSON), string(view.JSONL):
 		return view.Write(e.Stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
 	}

@@ -86,7 +86,7 @@ func (c *Events) printer(e *cli.Env) (print func([]api.Event) error, end func() 
 	if format == view.JSON && !c.NoWait && c.Number == 0 {
 		format = view.JSONL
 	}
-	out, err := view.NewPrinter(e.Stdout, view.Options{Format: format, Screen: e.Screen}, eventColumns(e))
+	out, err := view.NewPrinter(e.Stdout, view.Options{Format: format, Screen: e.Screen, SafeCSV: e.Globals.SafeCSV}, eventColumns(e))
 	if err != nil {
 		return nil, nil, err
 	}

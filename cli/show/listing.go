@@ -31,7 +31,7 @@ func WriteListing(w io.Writer, e *cli.Env, found *Listing) error {
 		at := slices.IndexFunc(columns, func(c view.Column[listRow]) bool { return c.Title == "Command" })
 		columns[at] = valuesColumn()
 	}
-	return view.Write(w, view.Options{Format: e.Format(), Screen: e.Screen}, columns,
+	return view.Write(w, e.ViewOptions(), columns,
 		listRows(found, e.Config.Line))
 }
 
@@ -248,7 +248,7 @@ type jobWriter = view.Printer[api.Job]
 
 // NewJobWriter prints jobs to stdout, in the format that the flags name.
 func NewJobWriter(e *cli.Env) (*jobWriter, error) {
-	return view.NewPrinter(e.Stdout, view.Options{Format: e.Format(), Screen: e.Screen}, JobColumns())
+	return view.NewPrinter(e.Stdout, e.ViewOptions(), JobColumns())
 }
 
 // JobColumns are the columns of jobs in CSV, named as in JSON.

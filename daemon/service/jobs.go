@@ -109,11 +109,39 @@ func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) err
 			ids = ids[:limit]
 			reply.Next = ids[limit-1]
 		}
-		for _, id := range ids {
-			reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
+		size := 0
+		for i, id := range ids {
+			job := wire.Job(st, s.About.LogDir, st.Job(id), args.Full)
+			reply.Jobs = append(reply.Jobs, job)
+			if size += jobSize(&job); size > pageBytes && i+1 < len(ids) {
+				reply.Next = id
+				break
+			}
 		}
 		return nil
 	})
+}
+
+// pageBytes is how much one page of jobs holds, roughly: it ends with the job that is beyond it.
+const pageBytes = 4 << 20
+
+// jobSize is about how many bytes a job is on the wire: its texts.
+func jobSize(j *api.Job) int {
+	n := 500 + len(j.Cmd) + len(j.CmdRun) + len(j.CmdExpanded) + len(j.Error) + len(j.ResultsError)
+	for _, set := range []map[string]string{j.Vars, j.Env} {
+		for name, value := range set {
+			n += len(name) + len(value)
+		}
+	}
+	for _, texts := range [][]string{j.Results, j.Steps} {
+		for _, text := range texts {
+			n += len(text)
+		}
+	}
+	for i := range j.Attempts {
+		n += 200 + len(j.Attempts[i].CmdRun) + len(j.Attempts[i].Error)
+	}
+	return n
 }
 
 // listed are the ids that a listing is about, ascending.

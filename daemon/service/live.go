@@ -34,7 +34,7 @@ func (s *service) Changes(args *api.ChangesArgs, reply *api.ChangesReply) error 
 func (s *service) newestJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
 	limit, before := clamp(args.Limit, sched.MaxPage), args.Before
 	reply.Matched = -1
-	words := args.Selectors
+	words, size := args.Selectors, 0
 	if args.Running && len(words) == 0 {
 		words = []string{":running:copying"}
 	}
@@ -50,11 +50,15 @@ func (s *service) newestJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) e
 				} else {
 					reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
 				}
+				if size += jobSize(&reply.Jobs[len(reply.Jobs)-1]); size > pageBytes && id != ids[len(ids)-1] {
+					next = id
+					break
+				}
 			}
 			before, reply.Next = next, next
 			return err
 		})
-		if err != nil || before == 0 || len(reply.Jobs) >= limit {
+		if err != nil || before == 0 || len(reply.Jobs) >= limit || size > pageBytes {
 			return err
 		}
 	}
