@@ -44,7 +44,7 @@ func (m *machine) unreached(err error) {
 // nextStep is the hint of an error, with when the machine is tried again.
 func (m *machine) nextStep(err error, at time.Time) string {
 	again := fmt.Sprintf("it is tried again at %s, and at once when the ssh configuration, known_hosts or keys here change; "+
-		"jobserver machine check %s tries it now", at.Format(time.TimeOnly), m.addr)
+		"`jobserver machine check %s` tries it now", at.Format(time.TimeOnly), m.addr)
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) && hinter.Hint() != "" {
 		return hinter.Hint() + "; " + again

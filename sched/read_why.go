@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,9 +150,19 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it", j.Class, len(c.machines))
 	}
 	if free == 0 {
-		r.Hint = resumeHint(stopped)
+		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines))
 	}
 	return r
+}
+
+// reachHint is what is known to help with machines that refuse us, or can't be reached: of the first one of which anything is.
+func reachHint(machines []*machine) string {
+	for _, m := range machines {
+		if m.link != LinkConnected && m.hint != "" {
+			return m.Addr + ": " + m.hint
+		}
+	}
+	return ""
 }
 
 // whyNot says why a machine doesn't take the job just now.

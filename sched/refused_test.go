@@ -24,3 +24,16 @@ func TestKnownAgain(t *testing.T) {
 		t.Errorf("without keys it is in class %s", m.Class)
 	}
 }
+
+// TestWhyRefused: why a job waits says of a machine that refuses us what helps, and when it is tried again.
+func TestWhyRefused(t *testing.T) {
+	w := newWorld()
+	check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "gpu1", Class: "bench"}}, w.now)))
+	const hint = "it is tried again at 12:00:00; jobserver machine check gpu1 tries it now"
+	check(t, w.report(Refused{Addr: "gpu1", Reason: "the machine accepts none of our keys", Hint: hint}))
+	ids, err := w.submit(JobSpec{Class: "bench", Cmd: "true"})
+	check(t, err)
+	if r, err := w.s.Why(ids[0], w.now); err != nil || r.Hint != "gpu1: "+hint {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
