@@ -168,7 +168,16 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 		).
 			hint("%s", instead)
 	}
-	if c := r.fill(m, of.Matrix); c >= 0 {
+	without := r.fill(m, of.Matrix)
+	if name := afterNames(m.Template); name != "" && without < 0 {
+		for i := range r.groups {
+			if g := &r.groups[i]; g.last > g.first && g.cells > 1 {
+				return errorf(Invalid, "{%s} is one job, and some cells wait for %d cells of matrix %d", name, g.cells, of.Id).
+					hint("give this matrix the variables that only the other has, or leave {%s} out", name)
+			}
+		}
+	}
+	if c := without; c >= 0 {
 		var values []string
 		for _, v := range CellVars(m, uint32(c)) {
 			values = append(values, v.Name+"="+string(v.Value))

@@ -124,6 +124,9 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 	if spec.Cmd == nil && spec.CpPath == nil { // they were checked, and what they name may be gone
 		job.Cmd, job.CpPath = "true", ""
 	}
+	if job.waits = j.After; c.SetAfter {
+		job.waits = c.After
+	}
 	made, err := p.job(&job, nil, j.Driver)
 	if err != nil {
 		return nil, err

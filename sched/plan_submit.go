@@ -44,6 +44,8 @@ type JobSpec struct {
 	RetryOn     []string      // which failures are tried again, as exit=75; none: all
 	NoRetryOn   []string      // which aren't
 	AtMost      int           // of its tag, or of its matrix, so many hold slots at a time; 0: as it is
+
+	waits *statepb.After // what it waits for already, when it is changed
 }
 
 // Plan is what a request comes to.
@@ -199,7 +201,13 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if j.After, err = p.after(&spec.After); err != nil {
 		return nil, err
 	}
-	if j.After.GetCells() != 0 && len(axes) == 0 {
+	if j.After == nil {
+		j.After = spec.waits
+	}
+	if err := p.s.checkAfterNames(j); err != nil {
+		return nil, err
+	}
+	if spec.After.Cells != "" && len(axes) == 0 {
 		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").hint("--after %%%d waits for all of that matrix", j.After.Cells)
 	}
 	var own []string

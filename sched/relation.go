@@ -38,6 +38,7 @@ type group struct {
 	cells       int32  // of the other
 	unmet       int32  // of these, those that aren't done yet
 	lost        int32  // of these, those that can't be at present
+	newest      uint32 // the last of them
 }
 
 // blockedCells are cells that one cell of another matrix keeps from running.
@@ -161,7 +162,9 @@ func (r *relation) group(key uint64) uint32 {
 // fill counts the cells of both matrices in their groups. It gives a cell that has no group, or -1.
 func (r *relation) fill(own, of *statepb.Matrix) (without int) {
 	for c := range of.Cells {
-		r.groups[r.group(r.keyOfOther(of, c))].cells++
+		g := &r.groups[r.group(r.keyOfOther(of, c))]
+		g.cells++
+		g.newest = c
 	}
 	without = -1
 	for c := range own.Cells {

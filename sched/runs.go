@@ -49,6 +49,9 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 		}
 		return strconv.FormatUint(Seed(base, 0), 10), true
 	}
+	if name == afterName || name == afterResultsName {
+		return s.afterValue(j, name), true
+	}
 	if g := grantOf(a, name); g != nil {
 		return GrantText(g), true
 	}
@@ -101,6 +104,13 @@ func (s *State) run(j *job) Run {
 	for _, name := range names {
 		v, _ := s.builtin(j.Job, a, name)
 		r.Env = append(r.Env, varPrefix+name+"="+v)
+	}
+	if j.After != nil {
+		for _, name := range []string{afterName, afterResultsName} {
+			if v := s.afterValue(j.Job, name); v != "" {
+				r.Env = append(r.Env, varPrefix+name+"="+v)
+			}
+		}
 	}
 	for _, g := range a.GetGiven().GetGrants() {
 		r.Env = append(r.Env, varPrefix+placeholder(g.Name)+"="+GrantText(g))

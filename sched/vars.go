@@ -10,6 +10,7 @@ import (
 var builtins = map[string]bool{
 	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "SLOTS": true, "CLASS": true,
 	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true, seedName: true,
+	afterName: true, afterResultsName: true,
 }
 
 var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
