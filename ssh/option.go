@@ -1,9 +1,6 @@
 package ssh
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // A use is what becomes of an option of ssh_config(5).
 type use string
@@ -21,14 +18,6 @@ type option struct {
 	own  use    // by the connections of this package
 	off  string // the value that ssh is given with Options.OpenSSH, in place of the configuration's
 	note string
-}
-
-// openSSH is what becomes of it with Options.OpenSSH.
-func (o option) openSSH() use {
-	if o.off != "" {
-		return off
-	}
-	return honoured
 }
 
 // sshOptions are all options of ssh_config(5), up to OpenSSH 10. What changes the session (a command of its own,
@@ -190,13 +179,4 @@ func switchedOff(has func(name string) bool) []string {
 		}
 	}
 	return args
-}
-
-// obsoleteOptions are names that OpenSSH still takes, without effect or as another name of an option.
-func obsoleteOptions() []string {
-	return strings.Fields("AFSTokenPassing ChallengeResponseAuthentication Cipher CompressionLevel DSAAuthentication " +
-		"FallBackToRsh GlobalKnownHostsFile2 HostbasedKeyTypes IdentityFile2 KerberosAuthentication KerberosTgtPassing " +
-		"KeepAlive Protocol ProtocolKeepAlives PubkeyAcceptedKeyTypes RhostsAuthentication RhostsRSAAuthentication " +
-		"RSAAuthentication SetupTimeOut SkeyAuthentication SmartcardDevice TISAuthentication UseBlacklistedKeys " +
-		"UsePrivilegedPort UseRoaming UserKnownHostsFile2 UseRsh")
 }

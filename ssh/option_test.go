@@ -245,3 +245,20 @@ func TestRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+// openSSH is what becomes of it with Options.OpenSSH.
+func (o option) openSSH() use {
+	if o.off != "" {
+		return off
+	}
+	return honoured
+}
+
+// obsoleteOptions are names that OpenSSH still takes, without effect or as another name of an option.
+func obsoleteOptions() []string {
+	return strings.Fields("AFSTokenPassing ChallengeResponseAuthentication Cipher CompressionLevel DSAAuthentication " +
+		"FallBackToRsh GlobalKnownHostsFile2 HostbasedKeyTypes IdentityFile2 KerberosAuthentication KerberosTgtPassing " +
+		"KeepAlive Protocol ProtocolKeepAlives PubkeyAcceptedKeyTypes RhostsAuthentication RhostsRSAAuthentication " +
+		"RSAAuthentication SetupTimeOut SkeyAuthentication SmartcardDevice TISAuthentication UseBlacklistedKeys " +
+		"UsePrivilegedPort UseRoaming UserKnownHostsFile2 UseRsh")
+}

@@ -106,13 +106,6 @@ func (x *Index) Add(s Span) {
 	b.first, b.last = min(b.first, packed.start), max(b.last, packed.end())
 }
 
-// Len is how many attempts the index has.
-func (x *Index) Len() int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return len(x.spans)
-}
-
 // View is what the index has at present. It stays as it is.
 func (x *Index) View() View {
 	x.mu.Lock()
