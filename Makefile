@@ -3,7 +3,7 @@
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: all build test race lint deps generate bench release torture clean
+.PHONY: all build test race lint deps generate bench release torture audit clean
 
 all: build
 
@@ -17,6 +17,10 @@ test: deps lint
 
 lint:
 	.ci/lint
+
+# Known faults in what the program is built from: checksums, vulnerabilities, licences.
+audit:
+	.ci/audit
 
 # What the tests need beside Go; it is installed when it is missing and may be.
 deps:
