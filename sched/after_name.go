@@ -26,8 +26,8 @@ func afterNames(j *statepb.Job) string {
 	return ""
 }
 
-// checkAfterNames refuses these where there isn't exactly one job that they could mean, and one that
-// has results. Which cells wait for several others is seen when the matrix is made.
+// checkAfterNames refuses these where there isn't exactly one job that they could mean, and one
+// that has results. Which cells wait for several others is seen when the matrix is made.
 func (s *State) checkAfterNames(j *statepb.Job) error {
 	name := afterNames(j)
 	if name == "" {
@@ -81,7 +81,8 @@ func (s *State) afterRoot(j *statepb.Job) uint64 {
 		}
 	}
 	m := s.matrices[j.Matrix]
-	if len(terms) > 0 || j.After.GetCells() == 0 || m == nil || m.relation == nil || m.relation.stale {
+	if len(terms) > 0 || j.After.GetCells() == 0 || m == nil || m.relation == nil ||
+		m.relation.stale {
 		return 0
 	}
 	r := m.relation

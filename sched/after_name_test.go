@@ -41,7 +41,11 @@ func TestAfterNames(t *testing.T) {
 		{"use {AFTER}", after(fmt.Sprint(first), fmt.Sprint(bare)), "of the one job"},
 		{"use {AFTER_RESULTS}", after(fmt.Sprint(bare)), "keeps no results"},
 	} {
-		if _, err := submit(tt.cmd, tt.after); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := submit(
+			tt.cmd,
+			tt.after,
+		); err == nil ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q gives %v, want %q", tt.cmd, err, tt.want)
 		}
 	}
@@ -69,7 +73,10 @@ func TestAfterNames(t *testing.T) {
 		t.Error(got)
 	}
 	priority := 3
-	p, err := w.s.PlanSet([]uint64{eval[1]}, SetSpec{Priority: &priority}) // a cell that waits for a cell
+	p, err := w.s.PlanSet(
+		[]uint64{eval[1]},
+		SetSpec{Priority: &priority},
+	) // a cell that waits for a cell
 	check(t, w.do(p, err))
 	if _, err := matrix("sum {LR} {AFTER}", fmt.Sprint(eval[0]), lrs); err == nil ||
 		!strings.Contains(err.Error(), "some cells wait for 2 cells") {

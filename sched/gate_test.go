@@ -410,7 +410,8 @@ func TestAfterCell(t *testing.T) {
 	})
 }
 
-// TestCellsAfterAreCheap: 100,000 cells that wait for 100,000 others are paired within a bound of memory for each.
+// TestCellsAfterAreCheap: 100,000 cells that wait for 100,000 others are paired within a bound of
+// memory for each.
 func TestCellsAfterAreCheap(t *testing.T) {
 	const n = 100_000
 	at := time.Unix(1_700_000_000, 0)

@@ -6,8 +6,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Limits of a matrix or a tag: how many of its jobs hold slots at a time, and of a matrix, after how many failures the rest of it
-// doesn't begin.
+// Limits of a matrix or a tag: how many of its jobs hold slots at a time, and of a matrix, after
+// how many failures the rest of it doesn't begin.
 
 // holdsSlots says that a job has slots of its machine; setups aren't counted.
 func holdsSlots(j *statepb.Job) bool {
@@ -47,10 +47,18 @@ func (s *State) atLimit(sh *shape) bool {
 // whyLimit says that a job waits for others of its matrix or tag, "" when it doesn't.
 func (s *State) whyLimit(j *statepb.Job) string {
 	if m := s.matrices[j.Matrix]; m != nil && m.AtMost > 0 && m.holding >= int(m.AtMost) {
-		return fmt.Sprintf("%d jobs of matrix %d hold slots, which is as many as may at a time", m.holding, m.Id)
+		return fmt.Sprintf(
+			"%d jobs of matrix %d hold slots, which is as many as may at a time",
+			m.holding,
+			m.Id,
+		)
 	}
 	if t := s.tags[j.Tag]; t != nil && t.AtMost > 0 && t.holding >= int(t.AtMost) {
-		return fmt.Sprintf("%d jobs of tag %s hold slots, which is as many as may at a time", t.holding, t.Name)
+		return fmt.Sprintf(
+			"%d jobs of tag %s hold slots, which is as many as may at a time",
+			t.holding,
+			t.Name,
+		)
 	}
 	return ""
 }
@@ -84,7 +92,8 @@ func (s *State) applyTagLimited(c *statepb.TagLimited) error {
 // failedOut says of a matrix that as many of its jobs have failed for good as may.
 func (m *matrix) failedOut() bool {
 	failed := m.counts.By[Failed] + m.counts.By[Lost]
-	return m.MaxFails > 0 && !m.Held && failed >= int(m.FailsFrom+m.MaxFails) && m.counts.By[Waiting] > 0
+	return m.MaxFails > 0 && !m.Held && failed >= int(m.FailsFrom+m.MaxFails) &&
+		m.counts.By[Waiting] > 0
 }
 
 // failOut holds a matrix of which too many jobs have failed, or cancels what of it hasn't begun.

@@ -75,19 +75,26 @@ func TestStartAfter(t *testing.T) {
 		w.wants(t, id, Done)
 	}
 	w := afterJobs(t)
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell", StartAfter: w.now.Add(time.Hour)},
-		Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}}}, false)
+	p, err := w.s.PlanMatrix(
+		MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell", StartAfter: w.now.Add(time.Hour)},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}}},
+		false,
+	)
 	check(t, w.do(p, err))
 	w.wants(t, p.IDs[1], Waiting)
 	check(t, w.pass(time.Hour))
 	w.wants(t, p.IDs[1]+1, Running)
 }
 
-// TestAtMost: no more of a matrix or a tag hold slots than may; a change of the limit kills nothing.
+// TestAtMost: no more of a matrix or a tag hold slots than may; a change of the limit kills
+// nothing.
 func TestAtMost(t *testing.T) {
 	w := afterJobs(t)
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell", CpPath: "/r", AtMost: 2},
-		Axes: []*statepb.Axis{{Name: "A", Values: strings.Split("1 2 3 4 5 6", " ")}}}, false)
+	p, err := w.s.PlanMatrix(
+		MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell", CpPath: "/r", AtMost: 2},
+			Axes: []*statepb.Axis{{Name: "A", Values: strings.Split("1 2 3 4 5 6", " ")}}},
+		false,
+	)
 	check(t, w.do(p, err))
 	id, first := p.IDs[0], p.IDs[1]
 	running := func(want int) {
@@ -113,12 +120,22 @@ func TestAtMost(t *testing.T) {
 	running(4)
 }
 
-// TestMaxFails: what hasn't begun is held, or canceled, when too many have failed; released by hand it goes on until as many more have.
+// TestMaxFails: what hasn't begun is held, or canceled, when too many have failed; released by hand
+// it goes on until as many more have.
 func TestMaxFails(t *testing.T) {
 	for _, cancel := range []bool{false, true} {
 		w := afterJobs(t)
-		p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell", AtMost: 1}, MaxFails: 2, CancelRest: cancel,
-			Axes: []*statepb.Axis{{Name: "A", Values: strings.Split("1 2 3 4 5 6 7 8", " ")}}}, false)
+		p, err := w.s.PlanMatrix(
+			MatrixSpec{
+				Job:        JobSpec{Class: "x", Cmd: "cell", AtMost: 1},
+				MaxFails:   2,
+				CancelRest: cancel,
+				Axes: []*statepb.Axis{
+					{Name: "A", Values: strings.Split("1 2 3 4 5 6 7 8", " ")},
+				},
+			},
+			false,
+		)
 		check(t, w.do(p, err))
 		first := p.IDs[1]
 		w.ends(t, first, exit(1))
@@ -129,7 +146,10 @@ func TestMaxFails(t *testing.T) {
 			continue
 		}
 		w.wants(t, first+5, Held)
-		check(t, w.pass(24*time.Hour)) // nobody tries it by itself: it is held for what the user asked for
+		check(
+			t,
+			w.pass(24*time.Hour),
+		) // nobody tries it by itself: it is held for what the user asked for
 		running := w.s.counts.By[Running]
 		check(t, w.do(w.s.PlanMatrixHeld(p.IDs[0], false), nil))
 		if running != 0 || w.s.counts.By[Running] != 1 {

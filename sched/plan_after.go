@@ -172,7 +172,13 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 	if name := afterNames(m.Template); name != "" && without < 0 {
 		for i := range r.groups {
 			if g := &r.groups[i]; g.last > g.first && g.cells > 1 {
-				return errorf(Invalid, "{%s} is one job, and some cells wait for %d cells of matrix %d", name, g.cells, of.Id).
+				return errorf(
+					Invalid,
+					"{%s} is one job, and some cells wait for %d cells of matrix %d",
+					name,
+					g.cells,
+					of.Id,
+				).
 					hint("give this matrix the variables that only the other has, or leave {%s} out", name)
 			}
 		}

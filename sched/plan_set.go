@@ -28,11 +28,15 @@ type SetSpec struct {
 	Next        bool // before all others that wait in its class
 }
 
-// PlanSet changes jobs that wait or are held, and of those that run their priority, timeout and retries; all of them or none.
+// PlanSet changes jobs that wait or are held, and of those that run their priority, timeout and
+// retries; all of them or none.
 func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
 	p := s.planner()
 	if spec.AtMost != nil {
-		return Plan{}, errorf(Invalid, "--at-most is of a matrix, not of jobs").hint("`jobserver matrix set ID --at-most N`")
+		return Plan{}, errorf(
+			Invalid,
+			"--at-most is of a matrix, not of jobs",
+		).hint("`jobserver matrix set ID --at-most N`")
 	}
 	for _, id := range ids {
 		j := s.Job(id)
@@ -54,20 +58,37 @@ func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
 // fits refuses what can't be changed of a job as it is.
 func (spec *SetSpec) fits(j *statepb.Job) error {
 	late := spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.StartAfter != nil || spec.Slots != nil ||
-		spec.Exclusive != nil || spec.Needs != nil || spec.After != nil || len(spec.Env) > 0 || spec.Next
+		spec.Exclusive != nil || spec.Needs != nil ||
+		spec.After != nil ||
+		len(spec.Env) > 0 ||
+		spec.Next
 	switch {
 	case Final(j.Status):
-		return errorf(Conflict, "job %d is %s: there is nothing to change", j.Id, StatusName(j.Status)).
+		return errorf(
+			Conflict,
+			"job %d is %s: there is nothing to change",
+			j.Id,
+			StatusName(j.Status),
+		).
 			hint("`jobserver job clone %d` submits it again", j.Id)
 	case j.Setup != nil:
 		return errorf(Conflict, "job %d sets a machine up, and can't be changed", j.Id)
 	case j.Status == Copying:
 		return errorf(Conflict, "job %d has ended, and copies its results", j.Id)
 	case j.Status == Running && late:
-		return errorf(Conflict, "job %d runs: only its priority, timeout and retries can be changed", j.Id).
+		return errorf(
+			Conflict,
+			"job %d runs: only its priority, timeout and retries can be changed",
+			j.Id,
+		).
 			hint("`jobserver job restart %d` runs it again; then it can be changed while it waits", j.Id)
 	case j.Matrix != 0 && (spec.Cmd != nil || spec.CpPath != nil || len(spec.Env) > 0):
-		return errorf(Conflict, "job %d is a cell of matrix %d: its command, environment and results stay as the others'", j.Id, j.Matrix).
+		return errorf(
+			Conflict,
+			"job %d is a cell of matrix %d: its command, environment and results stay as the others'",
+			j.Id,
+			j.Matrix,
+		).
 			hint("cells that ran something else could not be compared")
 	}
 	return nil
@@ -94,13 +115,17 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 		spec.Priority = &first
 	}
 	if spec.Priority != nil {
-		job.Priority, c.Priority = *spec.Priority, proto.Int32(int32(min(max(*spec.Priority, -maxPriority-1), maxPriority+1)))
+		job.Priority, c.Priority = *spec.Priority, proto.Int32(
+			int32(min(max(*spec.Priority, -maxPriority-1), maxPriority+1)),
+		)
 	}
 	if spec.Timeout != nil {
 		job.Timeout, c.Timeout = *spec.Timeout, proto.Int64(int64(*spec.Timeout))
 	}
 	if spec.MaxFailures != nil {
-		job.MaxFailures, c.MaxFailures = *spec.MaxFailures, proto.Int32(int32(min(max(*spec.MaxFailures, -2), 1_000_001)))
+		job.MaxFailures, c.MaxFailures = *spec.MaxFailures, proto.Int32(
+			int32(min(max(*spec.MaxFailures, -2), 1_000_001)),
+		)
 	}
 	if spec.StartAfter != nil {
 		c.StartAfter = proto.Int64(nanos(*spec.StartAfter))
@@ -150,7 +175,11 @@ func (p *planner) changedNeeds(j *statepb.Job, spec *SetSpec, c *statepb.Changes
 	if spec.Slots == nil && spec.Exclusive == nil && spec.Needs == nil {
 		return nil
 	}
-	slots, exclusive, needs := int(j.Needs.GetSlots()), j.Needs.GetExclusive(), AmountsText(j.Needs.GetAmounts())
+	slots, exclusive, needs := int(
+		j.Needs.GetSlots(),
+	), j.Needs.GetExclusive(), AmountsText(
+		j.Needs.GetAmounts(),
+	)
 	if spec.Slots != nil {
 		slots, exclusive = *spec.Slots, false
 	}
@@ -217,8 +246,14 @@ func circle(id, other uint64) error {
 // PlanMatrixSet changes what all jobs of a matrix have in common, as far as cells stay comparable.
 func (s *State) PlanMatrixSet(id uint64, spec SetSpec) (Plan, error) {
 	m := s.matrices[id]
-	if spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.After != nil || len(spec.Env) > 0 || spec.StartAfter != nil || spec.Next {
-		return Plan{}, errorf(Invalid, "of a matrix, priority, timeout, retries, needs and --at-most can be changed").
+	if spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.After != nil ||
+		len(spec.Env) > 0 ||
+		spec.StartAfter != nil ||
+		spec.Next {
+		return Plan{}, errorf(
+			Invalid,
+			"of a matrix, priority, timeout, retries, needs and --at-most can be changed",
+		).
 			hint("cells that ran something else could not be compared; submit another matrix")
 	}
 	p := s.planner()
@@ -229,7 +264,11 @@ func (s *State) PlanMatrixSet(id uint64, spec SetSpec) (Plan, error) {
 	c.Env = nil
 	if spec.AtMost != nil {
 		if *spec.AtMost < 0 {
-			return Plan{}, errorf(Invalid, "--at-most %d is negative", *spec.AtMost).hint("0 takes the limit away")
+			return Plan{}, errorf(
+				Invalid,
+				"--at-most %d is negative",
+				*spec.AtMost,
+			).hint("0 takes the limit away")
 		}
 		c.AtMost = proto.Int32(int32(min(*spec.AtMost, MaxCells)))
 	}
@@ -267,7 +306,10 @@ func alter(j *statepb.Job, c *statepb.Changes) {
 		j.Needs = c.Needs
 	}
 	for _, v := range c.Env {
-		j.Env = slices.DeleteFunc(slices.Clone(j.Env), func(o *statepb.Var) bool { return o.Name == v.Name })
+		j.Env = slices.DeleteFunc(
+			slices.Clone(j.Env),
+			func(o *statepb.Var) bool { return o.Name == v.Name },
+		)
 		j.Env = append(j.Env, v)
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Which failures are tried again: exit=75, signal=9, oom, timeout, lost. It never touches what could not be started.
+// Which failures are tried again: exit=75, signal=9, oom, timeout, lost. It never touches what
+// could not be started.
 
 // outOfMemory is the error of an attempt that was ended since it had used up its memory.
 const outOfMemory = "out of memory"
@@ -29,7 +30,11 @@ func parseFailures(words []string) ([]string, error) {
 			}
 			signal := strings.TrimPrefix(unix.SignalName(unix.Signal(n)), "SIG")
 			if signal == "" {
-				return nil, errorf(Invalid, "%q names no signal", word).hint("write signal=9 or signal=KILL")
+				return nil, errorf(
+					Invalid,
+					"%q names no signal",
+					word,
+				).hint("write signal=9 or signal=KILL")
 			}
 			value = signal
 		case (name == "oom" || name == "timeout" || name == "lost") && !hasValue:

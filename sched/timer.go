@@ -6,8 +6,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Jobs that aren't to start before some time. A clock that is set forward starts them early by the clock that they were
-// given, one that is set back late; never twice, as what has been released stays so.
+// Jobs that aren't to start before some time. A clock that is set forward starts them early by the
+// clock that they were given, one that is set back late; never twice, as what has been released
+// stays so.
 
 // timer is the time from which a job, or a matrix, may start.
 type timer struct {
@@ -24,7 +25,8 @@ func (t *timer) before(o *timer) bool {
 }
 func (t *timer) place() *int { return &t.pos }
 
-// isDue says that the time has come from which a job may start, and has it looked at again when it comes else.
+// isDue says that the time has come from which a job may start, and has it looked at again when it
+// comes else.
 func (s *State) isDue(j *statepb.Job, id uint64, released *bool, waits *int64) bool {
 	switch {
 	case j.StartAfter == 0, *released:

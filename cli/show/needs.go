@@ -73,9 +73,14 @@ func ResourceColumns() []view.Column[api.Resource] {
 	name := Plain("Name", "name", func(r r) string { return r.Name })
 	name.IsID = true
 	count := func(title, key string, f func(r r) int64) view.Column[r] {
-		return view.Column[r]{Title: title, Key: key, Right: true, Cell: view.Text(func(r r) string {
-			return fmt.Sprint(f(r))
-		})}
+		return view.Column[r]{
+			Title: title,
+			Key:   key,
+			Right: true,
+			Cell: view.Text(func(r r) string {
+				return fmt.Sprint(f(r))
+			}),
+		}
 	}
 	return []view.Column[r]{
 		name,

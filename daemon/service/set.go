@@ -8,9 +8,19 @@ import (
 // setSpec is what is to change of jobs as the scheduler takes it.
 func setSpec(s *api.Set) sched.SetSpec {
 	out := sched.SetSpec{
-		Class: s.Class, Cmd: s.Cmd, CpPath: s.CpPath, Priority: s.Priority, Timeout: s.Timeout,
-		MaxFailures: s.MaxFailures, StartAfter: s.StartAfter, Slots: s.Slots, Exclusive: s.Exclusive,
-		Needs: s.Needs, Env: s.Env, AtMost: s.AtMost, Next: s.Next,
+		Class:       s.Class,
+		Cmd:         s.Cmd,
+		CpPath:      s.CpPath,
+		Priority:    s.Priority,
+		Timeout:     s.Timeout,
+		MaxFailures: s.MaxFailures,
+		StartAfter:  s.StartAfter,
+		Slots:       s.Slots,
+		Exclusive:   s.Exclusive,
+		Needs:       s.Needs,
+		Env:         s.Env,
+		AtMost:      s.AtMost,
+		Next:        s.Next,
 	}
 	if s.After != nil {
 		after := afterSpec(s.After)
