@@ -64,6 +64,7 @@ func (f *fakeFleet) ForgetLogs(uint64)                     {}
 type storeJournal struct{ *snapshot.Store }
 
 func (j storeJournal) NeedsSnapshot() bool { return j.NeedsCompaction() }
+func (j storeJournal) SnapshotPays() bool  { return false }
 func (j storeJournal) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
 	mark, err := j.Rotate()
 	if err != nil {

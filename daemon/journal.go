@@ -33,6 +33,9 @@ func (j journal) Full() bool { return j.store.Full() }
 // NeedsSnapshot says that a snapshot would be shorter than what has been written since the last.
 func (j journal) NeedsSnapshot() bool { return j.store.NeedsCompaction() }
 
+// SnapshotPays says that a start would take longer than a snapshot does now.
+func (j journal) SnapshotPays() bool { return j.store.CompactionPays() }
+
 // Seal closes the journal: nothing is written to it any more.
 func (j journal) Seal() error { return j.store.Seal() }
 

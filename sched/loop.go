@@ -214,6 +214,9 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 			l.snapshotEnded("write a snapshot", err)
 		case <-ctx.Done():
 			_, err := l.turn(l.opt.Now())
+			if err == nil && !writing && l.journal.SnapshotPays() {
+				writing = l.startSnapshot() // who defers to its end is told of it
+			}
 			return err
 		}
 	}

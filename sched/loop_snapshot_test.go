@@ -111,3 +111,28 @@ func TestSnapshotKeepsFailing(t *testing.T) {
 		}
 	})
 }
+
+// TestSnapshotAtTheEnd: an orderly stop leaves a snapshot where that pays, and the loop ends when it is written.
+func TestSnapshotAtTheEnd(t *testing.T) {
+	for _, pays := range []bool{true, false} {
+		inBubble(t, func(t *testing.T, d *desk) {
+			_, err := d.plan(t.Context(), "", oneJob)
+			check(t, err)
+			synctest.Wait()
+			d.tape.pays = pays
+			d.cancel()
+			check(t, <-d.done)
+			if (d.tape.snapshot != nil) != pays {
+				t.Errorf("it pays: %v, and there is one: %v", pays, d.tape.snapshot != nil)
+			}
+			if pays {
+				s, err := restored(d.tape.snapshot, nil)
+				check(t, err)
+				if s.JobCount() != 1 {
+					t.Errorf("it has %d jobs", s.JobCount())
+				}
+			}
+			d.done <- nil
+		})
+	}
+}

@@ -26,6 +26,7 @@ type tape struct {
 	fail       error         // of the next commit
 	full       bool          //
 	wants      bool          // a snapshot
+	pays       bool          // a snapshot at the end
 	stillWants bool          // though one was begun
 	hold       chan struct{} // a snapshot waits for it
 	snapshot   [][]byte
@@ -46,6 +47,7 @@ func (j *tape) Commit(records [][]byte) error {
 }
 func (j *tape) Full() bool          { return j.full }
 func (j *tape) NeedsSnapshot() bool { return j.wants }
+func (j *tape) SnapshotPays() bool  { return j.pays }
 func (j *tape) Seal() error         { j.seals = append(j.seals, time.Now()); return nil }
 func (j *tape) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
 	j.snaps++

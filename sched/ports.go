@@ -18,6 +18,8 @@ type Journal interface {
 	Full() bool
 	// NeedsSnapshot says that the journal has grown long enough to be worth a snapshot.
 	NeedsSnapshot() bool
+	// SnapshotPays says that a start would replay the journal for longer than it takes to write a snapshot now.
+	SnapshotPays() bool
 	// StartSnapshot marks the point that a snapshot will stand for: everything committed so far. The
 	// function that it returns writes it, and may be called from another goroutine.
 	StartSnapshot() (write func(each func(yield func(record []byte) error) error) error, err error)

@@ -27,6 +27,7 @@ type nowhere struct {
 func (n *nowhere) Commit([][]byte) error { return nil }
 func (n *nowhere) Full() bool            { return false }
 func (n *nowhere) NeedsSnapshot() bool   { return false }
+func (n *nowhere) SnapshotPays() bool    { return false }
 func (n *nowhere) Seal() error           { return nil }
 func (n *nowhere) StartSnapshot() (func(func(func([]byte) error) error) error, error) {
 	return nil, nil
