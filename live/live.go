@@ -81,7 +81,7 @@ func New(d Daemon, o Options) *Follower {
 func (f *Follower) Run(ctx context.Context) {
 	f.asked.run(ctx)
 	for ctx.Err() == nil {
-		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
+		if err := f.follow(ctx); ctx.Err() == nil {
 			f.offline(err)
 		}
 		timer := time.NewTimer(f.opt.Retry)

@@ -19,10 +19,7 @@ import (
 )
 
 // nowhere is a journal that keeps nothing, and a fleet that says of each run what the test wants.
-type nowhere struct {
-	mu   sync.Mutex
-	runs chan sched.Run
-}
+type nowhere struct{ runs chan sched.Run }
 
 func (n *nowhere) Commit([][]byte) error { return nil }
 func (n *nowhere) Full() bool            { return false }
