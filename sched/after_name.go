@@ -42,7 +42,7 @@ func (s *State) checkAfterNames(j *statepb.Job) error {
 		if len(t.Matrices) > 0 || len(t.Jobs) != 1 || t.Jobs[0].First != t.Jobs[0].Last {
 			return one
 		}
-		cpPath = s.Job(t.Jobs[0].First).GetCpPath()
+		cpPath = s.Job(s.newest(s.rootOf(t.Jobs[0].First))).GetCpPath()
 	case len(terms) == 0 && j.After.GetCells() != 0:
 		cpPath = s.matrices[j.After.Cells].Template.CpPath
 	default:

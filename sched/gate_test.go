@@ -199,6 +199,24 @@ func TestAfterLives(t *testing.T) {
 		w.ends(t, again.IDs[0], exit(0))
 		w.wants(t, job, Running)
 	})
+	t.Run("a job that ran a cell again is forgotten", func(t *testing.T) {
+		w := afterJobs(t)
+		p, err := w.s.PlanMatrix(MatrixSpec{
+			Job:  JobSpec{Class: "x", Cmd: "cell"},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}},
+		}, false)
+		check(t, w.do(p, err))
+		first := p.IDs[1]
+		w.ends(t, first, exit(0))
+		again := w.bulk(t, OpRestart, first).Fates[0].NewJob
+		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
+		w.ends(t, again, exit(1))
+		if !w.s.IsBlocked(job) {
+			t.Error("it isn't blocked")
+		}
+		w.bulk(t, OpForget, again)
+		w.wants(t, job, Running)
+	})
 	t.Run("retries are judged too", func(t *testing.T) {
 		w := afterJobs(t)
 		a := w.add(t, JobSpec{})

@@ -98,7 +98,9 @@ func (s *State) term(words []string) (*statepb.Term, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, found...)
+		for _, id := range found { // by its root, which stays the same whatever is forgotten
+			ids = append(ids, s.rootOf(id))
+		}
 		if len(found) == 1 { // "last" is another job by tomorrow
 			word = fmt.Sprint(found[0])
 		}

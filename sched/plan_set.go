@@ -221,7 +221,7 @@ func (s *State) noCircle(id uint64, a *statepb.After) error {
 	for _, t := range a.GetTerms() {
 		for _, span := range t.Jobs {
 			for _, other := range behind {
-				if other >= span.First && other <= span.Last {
+				if root := s.rootOf(other); root >= span.First && root <= span.Last {
 					return circle(id, other)
 				}
 			}
