@@ -17,7 +17,7 @@ import (
 func TestStartBudget(t *testing.T) {
 	const (
 		packages = 156
-		bytes    = 410_000
+		bytes    = 430_000
 	)
 	t.Cleanup(Cleanup)
 	program, err := Build()
