@@ -66,8 +66,15 @@ const (
 
 // MapStatuses are the names of the bytes.
 var MapStatuses = [...]string{
-	MapForgotten: "", MapWaiting: "waiting", MapHeld: "held", MapRunning: "running", MapCopying: "copying",
-	MapDone: "done", MapFailed: "failed", MapCanceled: "canceled", MapLost: "lost",
+	MapForgotten: "",
+	MapWaiting:   "waiting",
+	MapHeld:      "held",
+	MapRunning:   "running",
+	MapCopying:   "copying",
+	MapDone:      "done",
+	MapFailed:    "failed",
+	MapCanceled:  "canceled",
+	MapLost:      "lost",
 }
 
 // MatrixMapReply is one piece of the map. A value is NaN where the cell has none.

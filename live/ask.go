@@ -92,7 +92,12 @@ func ask[Reply any](
 }
 
 // get gives the answer that there is, or asks.
-func (a *asked) get(method, key string, args, reply any, version uint64, stale time.Duration) (*answer, error) {
+func (a *asked) get(
+	method, key string,
+	args, reply any,
+	version uint64,
+	stale time.Duration,
+) (*answer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.ctx == nil {

@@ -21,8 +21,18 @@ func (d *Digest) merge(later *Digest) {
 		d.Last = max(d.Last, later.Last)
 	}
 	d.Jobs, _ = union(d.Jobs, later.Jobs, maxJobs, !named)
-	d.Matrices, d.AllMatrices = union(d.Matrices, later.Matrices, maxOther, d.AllMatrices || later.AllMatrices)
-	d.Machines, d.AllMachines = union(d.Machines, later.Machines, maxOther, d.AllMachines || later.AllMachines)
+	d.Matrices, d.AllMatrices = union(
+		d.Matrices,
+		later.Matrices,
+		maxOther,
+		d.AllMatrices || later.AllMatrices,
+	)
+	d.Machines, d.AllMachines = union(
+		d.Machines,
+		later.Machines,
+		maxOther,
+		d.AllMachines || later.AllMachines,
+	)
 }
 
 // union gives what is in either, ascending, or all when that is already so or they are too many.

@@ -112,7 +112,12 @@ func (f *Follower) follow(ctx context.Context) error {
 			changed.Cursor, changed.Pulse = status.Cursor, first.Pulse
 		}
 		f.publish(&status, changed)
-		args := &api.ChangesArgs{Since: changed.Cursor, Pulse: changed.Pulse, Wait: f.opt.Wait, Pause: f.opt.Pause}
+		args := &api.ChangesArgs{
+			Since: changed.Cursor,
+			Pulse: changed.Pulse,
+			Wait:  f.opt.Wait,
+			Pause: f.opt.Pause,
+		}
 		next := api.ChangesReply{Cursor: changed.Cursor, Pulse: changed.Pulse}
 		for next.Cursor == changed.Cursor && next.Pulse == changed.Pulse && !next.Gap {
 			if err := f.daemon.Call(ctx, "Changes", args, &next); err != nil {

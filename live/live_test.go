@@ -116,17 +116,38 @@ func TestFollow(t *testing.T) {
 		if err != nil || !s.Online || !changed.Gap {
 			t.Fatal(s, changed, err)
 		}
-		time.Sleep(5 * time.Minute) // of the bubble: a quiet daemon is asked for nothing but the one call
+		time.Sleep(
+			5 * time.Minute,
+		) // of the bubble: a quiet daemon is asked for nothing but the one call
 		if d.called("Status") != 1 || d.called("Changes") > 14 {
 			t.Error(d.calls)
 		}
 		for i := range 3 {
-			d.change(api.ChangesReply{Events: 1, Jobs: []uint64{uint64(9 - i)}, First: uint64(9 - i), Last: uint64(9 - i), Machines: []string{"a"}})
+			d.change(
+				api.ChangesReply{
+					Events:   1,
+					Jobs:     []uint64{uint64(9 - i)},
+					First:    uint64(9 - i),
+					Last:     uint64(9 - i),
+					Machines: []string{"a"},
+				},
+			)
 			synctest.Wait()
 		}
 		s, changed, err = f.Next(t.Context(), s.Version)
-		want := api.ChangesReply{Cursor: 3, Events: 3, Jobs: []uint64{7, 8, 9}, First: 7, Last: 9, Machines: []string{"a"}}
-		if diff := cmp.Diff(want, changed.ChangesReply); diff != "" || err != nil || changed.Version != s.Version || s.Status.Cursor != 3 {
+		want := api.ChangesReply{
+			Cursor:   3,
+			Events:   3,
+			Jobs:     []uint64{7, 8, 9},
+			First:    7,
+			Last:     9,
+			Machines: []string{"a"},
+		}
+		if diff := cmp.Diff(
+			want,
+			changed.ChangesReply,
+		); diff != "" || err != nil || changed.Version != s.Version ||
+			s.Status.Cursor != 3 {
 			t.Error(diff, err, changed.Version, s.Version)
 		}
 		for range keptDigests + 1 {
@@ -162,7 +183,11 @@ func TestTheDaemonGoesAndComesBack(t *testing.T) {
 			t.Error("the same is told again:", v, version)
 		}
 		d.goes(nil)
-		if s, changed, _ := f.Next(t.Context(), version); !s.Online || !changed.Gap || s.Error != "" {
+		if s, changed, _ := f.Next(
+			t.Context(),
+			version,
+		); !s.Online || !changed.Gap ||
+			s.Error != "" {
 			t.Error("whoever was there looks at everything again:", s, changed)
 		}
 	})
@@ -172,7 +197,12 @@ func TestAskOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *fake, f *Follower) {
 		d.hold = make(chan struct{})
 		ask := func(limit int) (*api.ListJobsReply, error) {
-			return Ask[api.ListJobsReply](t.Context(), f, "ListJobs", &api.ListJobsArgs{Limit: limit})
+			return Ask[api.ListJobsReply](
+				t.Context(),
+				f,
+				"ListJobs",
+				&api.ListJobsArgs{Limit: limit},
+			)
 		}
 		var all sync.WaitGroup
 		for range 10 {
@@ -195,13 +225,24 @@ func TestAskOnce(t *testing.T) {
 			{"ten at once", func() {}, 5, 1},
 			{"something else", func() {}, 6, 2},
 			{"nothing has changed", func() {}, 5, 2},
-			{"something has", func() { d.change(api.ChangesReply{Events: 1}); synctest.Wait() }, 5, 3},
+			{
+				"something has",
+				func() { d.change(api.ChangesReply{Events: 1}); synctest.Wait() },
+				5,
+				3,
+			},
 			{"a while later", func() { time.Sleep(staleAfter) }, 5, 4},
 		}
 		for _, step := range steps {
 			step.before()
 			if _, err := ask(step.limit); err != nil || d.called("ListJobs") != step.calls {
-				t.Errorf("%s: %d calls, want %d; %v", step.what, d.called("ListJobs"), step.calls, err)
+				t.Errorf(
+					"%s: %d calls, want %d; %v",
+					step.what,
+					d.called("ListJobs"),
+					step.calls,
+					err,
+				)
 			}
 		}
 		d.goes(errors.New("away"))
@@ -217,7 +258,15 @@ func TestAskOnce(t *testing.T) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		d.hold = make(chan struct{})
-		if _, err := Ask[api.ListJobsReply](gone, f, "ListJobs", &api.ListJobsArgs{Limit: 99}); !errors.Is(err, context.Canceled) {
+		if _, err := Ask[api.ListJobsReply](
+			gone,
+			f,
+			"ListJobs",
+			&api.ListJobsArgs{Limit: 99},
+		); !errors.Is(
+			err,
+			context.Canceled,
+		) {
 			t.Error(err)
 		}
 		close(d.hold)
@@ -256,7 +305,8 @@ func TestMerge(t *testing.T) {
 		jobs, machines := map[uint64]bool{}, map[string]bool{}
 		for range rapid.IntRange(1, 8).Draw(t, "digests") {
 			var d Digest
-			ids := rapid.SliceOfNDistinct(rapid.Uint64Range(1, 400), 0, 150, rapid.ID).Draw(t, "jobs")
+			ids := rapid.SliceOfNDistinct(rapid.Uint64Range(1, 400), 0, 150, rapid.ID).
+				Draw(t, "jobs")
 			slices.Sort(ids)
 			for _, id := range ids {
 				jobs[id] = true
@@ -279,7 +329,8 @@ func TestMerge(t *testing.T) {
 			t.Fatal("too much is named")
 		}
 		for id := range jobs {
-			if sum.Jobs != nil && !slices.Contains(sum.Jobs, id) || id < sum.First || id > sum.Last {
+			if sum.Jobs != nil && !slices.Contains(sum.Jobs, id) || id < sum.First ||
+				id > sum.Last {
 				t.Fatalf("job %d is missing: %v, %d to %d", id, sum.Jobs, sum.First, sum.Last)
 			}
 		}

@@ -61,7 +61,10 @@ func (p *pace) rate(now time.Time) Rate {
 		}
 	}
 	// Of the newest step only a part has gone by.
-	seen := min(now.Sub(p.began), time.Minute-paceStep+time.Duration(now.UnixNano()%int64(paceStep)))
+	seen := min(
+		now.Sub(p.began),
+		time.Minute-paceStep+time.Duration(now.UnixNano()%int64(paceStep)),
+	)
 	r.PerMinute = float64(minute) / max(seen, paceStep).Minutes()
 	return r
 }

@@ -34,7 +34,11 @@ const (
 
 // Changes waits until something has changed since the cursor or the pulse, and, so that more of it
 // comes at once, for pause; then it says what. When ctx ends before, nothing has.
-func (e *Events) Changes(ctx context.Context, since, pulse uint64, pause time.Duration) (Changes, error) {
+func (e *Events) Changes(
+	ctx context.Context,
+	since, pulse uint64,
+	pause time.Duration,
+) (Changes, error) {
 	for {
 		e.mu.Lock()
 		more, closed, seq, now := e.more, e.closed, e.seq, e.pulse
@@ -86,7 +90,8 @@ func digest(events []Event) Changes {
 		if e.Matrix != 0 && len(c.Matrices) <= maxChanged {
 			c.Matrices = insert(c.Matrices, e.Matrix)
 		}
-		if e.Machine != "" && len(c.Machines) <= maxChanged && !slices.Contains(c.Machines, e.Machine) {
+		if e.Machine != "" && len(c.Machines) <= maxChanged &&
+			!slices.Contains(c.Machines, e.Machine) {
 			c.Machines = append(c.Machines, e.Machine)
 		}
 	}

@@ -14,11 +14,19 @@ const maxLooks = 200_000
 // with ids below before, where 0 is above all. It stops when it has them or has looked at very many
 // ids; next is the before to go on with, and 0 says that there are no more. Unlike for Select,
 // matching nothing is no error. What a page costs doesn't grow with the history.
-func (s *State) Page(words []string, before uint64, limit int) (ids []uint64, next uint64, err error) {
+func (s *State) Page(
+	words []string,
+	before uint64,
+	limit int,
+) (ids []uint64, next uint64, err error) {
 	return s.page(words, before, limit, maxLooks)
 }
 
-func (s *State) page(words []string, before uint64, limit, looks int) (ids []uint64, next uint64, err error) {
+func (s *State) page(
+	words []string,
+	before uint64,
+	limit, looks int,
+) (ids []uint64, next uint64, err error) {
 	if before == 0 || before > s.nextID {
 		before = s.nextID
 	}

@@ -14,8 +14,23 @@ import (
 // pages compares pages from the newest down with what Select finds, for random selectors, page sizes
 // and patience; and the map of each matrix and the spans of all attempts with the records.
 func (d *driver) pages(t *rapid.T) {
-	words := []string{":failed", ":done:lost", ":waiting", ":uncopied", "class=x", "class=x-broken", "machine=a:done",
-		"machine=u@c:22", "3..9", "2..99999:held", "last", "last~3", fmt.Sprint(d.s.nextID / 2), "@t", "@t:failed"}
+	words := []string{
+		":failed",
+		":done:lost",
+		":waiting",
+		":uncopied",
+		"class=x",
+		"class=x-broken",
+		"machine=a:done",
+		"machine=u@c:22",
+		"3..9",
+		"2..99999:held",
+		"last",
+		"last~3",
+		fmt.Sprint(d.s.nextID / 2),
+		"@t",
+		"@t:failed",
+	}
 	for _, m := range d.s.order {
 		words = append(words, fmt.Sprintf("%%%d", m.Id), fmt.Sprintf("%d:failed", m.Id))
 	}
@@ -28,7 +43,10 @@ func (d *driver) pages(t *rapid.T) {
 	var got []uint64
 	before := uint64(0)
 	for calls := 0; ; calls++ {
-		limit, looks := rapid.IntRange(1, 9).Draw(t, "limit"), rapid.IntRange(1, 20).Draw(t, "looks")
+		limit, looks := rapid.IntRange(1, 9).
+			Draw(t, "limit"),
+			rapid.IntRange(1, 20).
+				Draw(t, "looks")
 		ids, next, failed := d.s.page(picked, before, limit, looks)
 		if (failed != nil) != (err != nil) {
 			t.Fatalf("page of %q: %v; select: %v", picked, failed, err)
@@ -60,7 +78,13 @@ func (d *driver) maps(t *rapid.T) {
 		}
 		for c, mark := range cells {
 			if want := d.s.Status(m.counting(uint32(c))); Status(mark) != want {
-				t.Fatalf("the map of matrix %d has %d for cell %d, and the job is %d", m.Id, mark, c, want)
+				t.Fatalf(
+					"the map of matrix %d has %d for cell %d, and the job is %d",
+					m.Id,
+					mark,
+					c,
+					want,
+				)
 			}
 		}
 		if len(cells) != int(m.Cells) {
@@ -158,15 +182,38 @@ func TestDigest(t *testing.T) {
 		want   Changes
 	}{
 		{"nothing", nil, Changes{}},
-		{"a few", []Event{{Job: 7, Matrix: 3, Machine: "b"}, {Job: 5, Machine: "a"}, {Job: 7, Matrix: 3, Machine: "b"}, {Tag: 9}},
-			Changes{Events: 4, Jobs: []uint64{5, 7}, First: 5, Last: 7, Matrices: []uint64{3}, Machines: []string{"a", "b"}}},
-		{"as many jobs as are named", many(maxChangedJobs, func(i int) Event { return Event{Job: uint64(i + 1)} }),
-			Changes{Events: maxChangedJobs, First: 1, Last: maxChangedJobs, Jobs: func() (ids []uint64) {
-				for i := range maxChangedJobs {
-					ids = append(ids, uint64(i+1))
-				}
-				return ids
-			}()}},
+		{
+			"a few",
+			[]Event{
+				{Job: 7, Matrix: 3, Machine: "b"},
+				{Job: 5, Machine: "a"},
+				{Job: 7, Matrix: 3, Machine: "b"},
+				{Tag: 9},
+			},
+			Changes{
+				Events:   4,
+				Jobs:     []uint64{5, 7},
+				First:    5,
+				Last:     7,
+				Matrices: []uint64{3},
+				Machines: []string{"a", "b"},
+			},
+		},
+		{
+			"as many jobs as are named",
+			many(maxChangedJobs, func(i int) Event { return Event{Job: uint64(i + 1)} }),
+			Changes{
+				Events: maxChangedJobs,
+				First:  1,
+				Last:   maxChangedJobs,
+				Jobs: func() (ids []uint64) {
+					for i := range maxChangedJobs {
+						ids = append(ids, uint64(i+1))
+					}
+					return ids
+				}(),
+			},
+		},
 		{"too many of each", many(2000, func(i int) Event {
 			return Event{Job: uint64(i + 10), Matrix: uint64(i + 1), Machine: fmt.Sprint("m", i)}
 		}), Changes{Events: 2000, First: 10, Last: 2009, AllMatrices: true, AllMachines: true}},

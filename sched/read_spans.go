@@ -39,15 +39,21 @@ func spanStatus(cause statepb.Cause, succeeded bool) Status {
 
 func spanOf(job uint64, a *statepb.Attempt) Span {
 	return Span{
-		Job: job, Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot), Began: a.DispatchedAt, Ended: a.EndedAt,
-		Status: spanStatus(a.Cause, a.ExitCode == 0 && a.Signal == ""),
+		Job:     job,
+		Attempt: int(a.Number),
+		Machine: a.Machine,
+		Slot:    int(a.Slot),
+		Began:   a.DispatchedAt,
+		Ended:   a.EndedAt,
+		Status:  spanStatus(a.Cause, a.ExitCode == 0 && a.Signal == ""),
 	}
 }
 
 // underWay says that an attempt of a job, by its index, is under way. That of a setup goes on when
 // one of its steps has ended.
 func underWay(j *statepb.Job, i int) bool {
-	return j.Attempts[i].Cause == statepb.Cause_CAUSE_NONE || j.Status == Running && i == len(j.Attempts)-1
+	return j.Attempts[i].Cause == statepb.Cause_CAUSE_NONE ||
+		j.Status == Running && i == len(j.Attempts)-1
 }
 
 // SpanHistory are the attempts of a state that have ended, as they were at one time. It is read
@@ -62,7 +68,11 @@ type SpanHistory struct {
 
 // SpanHistory takes note of all attempts that have ended. Of a million jobs that takes a millisecond.
 func (s *State) SpanHistory() *SpanHistory {
-	h := &SpanHistory{blocks: slices.Clone(s.history.blocks), place: slices.Clone(s.index.place), names: map[string]string{}}
+	h := &SpanHistory{
+		blocks: slices.Clone(s.history.blocks),
+		place:  slices.Clone(s.index.place),
+		names:  map[string]string{},
+	}
 	for _, j := range s.history.pending {
 		h.addJob(j)
 	}
@@ -93,7 +103,11 @@ func (h *SpanHistory) Piece(piece int, to []Span) ([]Span, error) {
 	}
 	if h.dec == nil {
 		// The options are constant and valid, so it can't fail.
-		h.dec, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
+		h.dec, _ = zstd.NewReader(
+			nil,
+			zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxMemory(1<<30),
+		)
 	}
 	records, err := (&history{blocks: h.blocks, dec: h.dec}).open(uint32(piece))
 	if err != nil {
@@ -101,7 +115,10 @@ func (h *SpanHistory) Piece(piece int, to []Span) ([]Span, error) {
 	}
 	for i, raw := range records {
 		// A job that was taken out again, or forgotten, has left its record behind.
-		if id := recordID(raw); id < uint64(len(h.place)) && h.place[id] == uint32(piece)*blockJobs+uint32(i)+1 {
+		if id := recordID(
+			raw,
+		); id < uint64(len(h.place)) &&
+			h.place[id] == uint32(piece)*blockJobs+uint32(i)+1 {
 			if to, err = h.spansOf(id, raw, to); err != nil {
 				return to, err
 			}

@@ -40,7 +40,12 @@ type Picture struct {
 
 // Draw draws what a view has, and the attempts under way.
 func (v View) Draw(q Query, running []Span) Picture {
-	p := painter{q: q, rows: q.Rows, at: map[string]int{}, width: float64(q.To-q.From) / float64(max(q.Columns, 1))}
+	p := painter{
+		q:     q,
+		rows:  q.Rows,
+		at:    map[string]int{},
+		width: float64(q.To-q.From) / float64(max(q.Columns, 1)),
+	}
 	for i, r := range q.Rows {
 		p.at[r.Machine] = i
 	}
@@ -56,7 +61,10 @@ func (v View) Draw(q Query, running []Span) Picture {
 			picture.Spans = append(picture.Spans, s)
 		}
 	}
-	numbers := make([]int, len(v.names)) // the rows by number: a name is looked up once, not for each span
+	numbers := make(
+		[]int,
+		len(v.names),
+	) // the rows by number: a name is looked up once, not for each span
 	v.each(q.From, q.To, func(s span) bool {
 		n := s.number()
 		if numbers[n] == 0 {
@@ -149,7 +157,9 @@ func (p *painter) finish() []Row {
 			for k, busy := range columns {
 				if busy > 0 {
 					// Rounded, but what is there at all is seen.
-					shares[k] = byte(min(max(math.Round(float64(busy)/slots*MaxShare), 1), MaxShare))
+					shares[k] = byte(
+						min(max(math.Round(float64(busy)/slots*MaxShare), 1), MaxShare),
+					)
 				}
 			}
 			rows[i].Shares[o] = shares

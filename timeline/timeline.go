@@ -184,7 +184,11 @@ const newest = 4096
 
 func (v View) open(s span) Span {
 	return Span{
-		Job: s.job & (1<<outcomeShift - 1), Attempt: int(s.machine & maxAttempt), Machine: v.names[s.number()],
-		Start: s.start, End: s.end(), Outcome: s.outcome(),
+		Job:     s.job & (1<<outcomeShift - 1),
+		Attempt: int(s.machine & maxAttempt),
+		Machine: v.names[s.number()],
+		Start:   s.start,
+		End:     s.end(),
+		Outcome: s.outcome(),
 	}
 }

@@ -24,11 +24,32 @@ func TestDraw(t *testing.T) {
 	x.Add(Span{Job: 2, Attempt: 1, Machine: "a", Start: 1000, End: 1010, Outcome: Failed})
 	x.Add(Span{Job: 2, Attempt: 2, Machine: "gone", Start: 1500, End: 3500, Outcome: Lost})
 	x.Add(Span{Job: 3, Attempt: 5000, Machine: "b", Start: 500, End: 4000, Outcome: Canceled})
-	running := []Span{{Job: 9, Attempt: 1, Machine: "a", Start: 3000, End: 4000, Outcome: Running}, {Job: 8, Machine: "a", Start: 9000, End: 9001}}
-	q := Query{From: 0, To: 4000, Columns: 4, Rows: []Row{{Machine: "a", Slots: 2}, {Machine: "idle", Slots: 1}, {Machine: "b", Slots: 1}}, Spans: 10}
+	running := []Span{
+		{Job: 9, Attempt: 1, Machine: "a", Start: 3000, End: 4000, Outcome: Running},
+		{Job: 8, Machine: "a", Start: 9000, End: 9001},
+	}
+	q := Query{
+		From:    0,
+		To:      4000,
+		Columns: 4,
+		Rows: []Row{
+			{Machine: "a", Slots: 2},
+			{Machine: "idle", Slots: 1},
+			{Machine: "b", Slots: 1},
+		},
+		Spans: 10,
+	}
 	got := x.View().Draw(q, running)
 	want := []Row{
-		{Machine: "a", Slots: 2, Shares: [outcomes][]byte{Running: {0, 0, 0, 8}, Done: {8, 0, 0, 0}, Failed: {0, 1, 0, 0}}},
+		{
+			Machine: "a",
+			Slots:   2,
+			Shares: [outcomes][]byte{
+				Running: {0, 0, 0, 8},
+				Done:    {8, 0, 0, 0},
+				Failed:  {0, 1, 0, 0},
+			},
+		},
 		{Machine: "idle", Slots: 1},
 		{Machine: "b", Slots: 1, Shares: [outcomes][]byte{Canceled: {8, 15, 15, 15}}},
 		{Machine: "gone", Shares: [outcomes][]byte{Lost: {0, 8, 15, 8}}},
@@ -40,7 +61,11 @@ func TestDraw(t *testing.T) {
 	for _, s := range got.Spans {
 		jobs = append(jobs, fmt.Sprintf("%d.%d", s.Job, s.Attempt))
 	}
-	if diff := cmp.Diff([]string{"1.1", "3.1023", "2.1", "2.2", "9.1"}, jobs); diff != "" || got.Total != 5 {
+	if diff := cmp.Diff(
+		[]string{"1.1", "3.1023", "2.1", "2.2", "9.1"},
+		jobs,
+	); diff != "" ||
+		got.Total != 5 {
 		t.Error(got.Total, diff)
 	}
 	q.Only, q.Spans = true, 2
@@ -66,7 +91,13 @@ func TestWindows(t *testing.T) {
 		all := make([]Span, n)
 		for i := range all {
 			end := int64(i)*100 + r.Int64N(300)
-			all[i] = Span{Job: uint64(i + 1), Attempt: 1, Machine: fmt.Sprint(r.IntN(5)), Start: end - r.Int64N(2000)/10*10, Outcome: Outcome(1 + r.IntN(4))}
+			all[i] = Span{
+				Job:     uint64(i + 1),
+				Attempt: 1,
+				Machine: fmt.Sprint(r.IntN(5)),
+				Start:   end - r.Int64N(2000)/10*10,
+				Outcome: Outcome(1 + r.IntN(4)),
+			}
 			all[i].End = end - (end-all[i].Start)%10
 		}
 		var views []View
@@ -99,7 +130,9 @@ func TestWindows(t *testing.T) {
 				t.Fatalf("from %d to %d of %d:\n%s", from, to, len(v.spans), diff)
 			}
 		}
-		if first, last, ok := x.View().Bounds(); ok != (n > 0) || ok && (first > all[0].Start || last < all[n-1].End) {
+		if first, last, ok := x.View().
+			Bounds(); ok != (n > 0) ||
+			ok && (first > all[0].Start || last < all[n-1].End) {
 			t.Fatal(first, last, ok)
 		}
 	})
@@ -120,7 +153,16 @@ func million() *Index {
 		if r.IntN(50) == 0 {
 			o = Failed
 		}
-		x.Add(Span{Job: uint64(i + 1), Attempt: 1, Machine: fmt.Sprintf("m%03d", r.IntN(500)), Start: e.at - e.length, End: e.at, Outcome: o})
+		x.Add(
+			Span{
+				Job:     uint64(i + 1),
+				Attempt: 1,
+				Machine: fmt.Sprintf("m%03d", r.IntN(500)),
+				Start:   e.at - e.length,
+				End:     e.at,
+				Outcome: o,
+			},
+		)
 	}
 	return x
 }
@@ -130,7 +172,15 @@ func BenchmarkDraw(b *testing.B) {
 	for _, hours := range []int64{24 * 7, 6, 1} {
 		b.Run(fmt.Sprintf("%dh", hours), func(b *testing.B) {
 			for b.Loop() {
-				v.Draw(Query{From: 3 * 86400_000, To: 3*86400_000 + hours*3600_000, Columns: 1200, Spans: 5000}, nil)
+				v.Draw(
+					Query{
+						From:    3 * 86400_000,
+						To:      3*86400_000 + hours*3600_000,
+						Columns: 1200,
+						Spans:   5000,
+					},
+					nil,
+				)
 			}
 		})
 	}

@@ -68,26 +68,36 @@ func (s *screen) refresh() effect {
 		return nil
 	}
 	turn := s.turn
-	return fetched(s, "Why", &api.JIDArgs{Selector: fmt.Sprint(s.job)}, func(s *screen, r *api.WhyReply) []effect {
-		if s.turn != turn {
+	return fetched(
+		s,
+		"Why",
+		&api.JIDArgs{Selector: fmt.Sprint(s.job)},
+		func(s *screen, r *api.WhyReply) []effect {
+			if s.turn != turn {
+				return nil
+			}
+			s.lines_ = []string{view.Clean(r.Summary)}
+			for _, d := range r.Details {
+				s.lines_ = append(s.lines_, "  "+view.Clean(d))
+			}
+			if r.Hint != "" {
+				s.lines_ = append(s.lines_, "", view.Clean(r.Hint))
+			}
+			s.ended = true
 			return nil
-		}
-		s.lines_ = []string{view.Clean(r.Summary)}
-		for _, d := range r.Details {
-			s.lines_ = append(s.lines_, "  "+view.Clean(d))
-		}
-		if r.Hint != "" {
-			s.lines_ = append(s.lines_, "", view.Clean(r.Hint))
-		}
-		s.ended = true
-		return nil
-	})
+		},
+	)
 }
 
 // readLog reads on, or begins near the end.
 func (s *screen) readLog(first bool) effect {
 	turn, f := s.turn, s.Follower
-	args := &api.LogArgs{JID: s.job, Stderr: s.what == "e", Offset: s.offset, Wait: 20 * time.Second}
+	args := &api.LogArgs{
+		JID:    s.job,
+		Stderr: s.what == "e",
+		Offset: s.offset,
+		Wait:   20 * time.Second,
+	}
 	if first {
 		args.Tail, args.Wait = logTail, 0
 	}

@@ -76,7 +76,12 @@ func (s *screen) call(q *question, dry bool) effect {
 			err = f.Do(ctx, "ChangeMachines", args, &reply)
 			total, changed = len(reply.Machines), len(reply.Machines)
 		case "cell":
-			args := &api.ChangeMatrixArgs{Op: q.op, Matrix: q.names[0], Failed: q.op == api.MatrixRerun, DryRun: dry}
+			args := &api.ChangeMatrixArgs{
+				Op:     q.op,
+				Matrix: q.names[0],
+				Failed: q.op == api.MatrixRerun,
+				DryRun: dry,
+			}
 			reply := api.ChangeMatrixReply{}
 			args.SetRequestID(q.request)
 			err = f.Do(ctx, "ChangeMatrix", args, &reply)
@@ -92,7 +97,12 @@ func (s *screen) call(q *question, dry bool) effect {
 				q.tried, q.total, q.changes = true, total, changed
 			default:
 				s.question = nil
-				s.said = fmt.Sprintf("%s %s: %s changed", q.op, q.what, view.Counted(changed, q.kind))
+				s.said = fmt.Sprintf(
+					"%s %s: %s changed",
+					q.op,
+					q.what,
+					view.Counted(changed, q.kind),
+				)
 				return one(s.current().fetch(s))
 			}
 			return nil
@@ -122,7 +132,9 @@ func (s *screen) answer(key string) []effect {
 func (s *screen) questionLines() []string {
 	q := s.question
 	verb := strings.ToUpper(q.op[:1]) + q.op[1:]
-	lines := []string{s.spans(view.Span{Text: fmt.Sprintf("%s %s?", verb, q.what), Style: view.Bold})}
+	lines := []string{
+		s.spans(view.Span{Text: fmt.Sprintf("%s %s?", verb, q.what), Style: view.Bold}),
+	}
 	text := ""
 	switch {
 	case q.busy:
@@ -130,11 +142,24 @@ func (s *screen) questionLines() []string {
 	case !q.tried:
 		text = "looking what would change"
 	case q.changes == 0:
-		text = fmt.Sprintf("%s, and none would change. n closes this", view.Counted(q.total, q.kind))
+		text = fmt.Sprintf(
+			"%s, and none would change. n closes this",
+			view.Counted(q.total, q.kind),
+		)
 	case q.changes > typedAbove:
-		text = fmt.Sprintf("%s, %d change. Type %d and ⏎, or n: %s▏", view.Counted(q.total, q.kind), q.changes, q.changes, q.typed)
+		text = fmt.Sprintf(
+			"%s, %d change. Type %d and ⏎, or n: %s▏",
+			view.Counted(q.total, q.kind),
+			q.changes,
+			q.changes,
+			q.typed,
+		)
 	default:
-		text = fmt.Sprintf("%s, %d change. y does it, n keeps it as it is", view.Counted(q.total, q.kind), q.changes)
+		text = fmt.Sprintf(
+			"%s, %d change. y does it, n keeps it as it is",
+			view.Counted(q.total, q.kind),
+			q.changes,
+		)
 	}
 	return append(lines, s.spans(view.Span{Text: text}))
 }

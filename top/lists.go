@@ -12,7 +12,12 @@ import (
 )
 
 // fetched asks the daemon, and lets take put the answer on the screen.
-func fetched[Reply any](s *screen, method string, args any, take func(s *screen, r *Reply) []effect) effect {
+func fetched[Reply any](
+	s *screen,
+	method string,
+	args any,
+	take func(s *screen, r *Reply) []effect,
+) effect {
 	f := s.Follower
 	return func(ctx context.Context) news {
 		reply, err := live.Ask[Reply](ctx, f, method, args)
@@ -47,9 +52,16 @@ func (p *jobs) title() string                { return "Jobs" }
 func (p *jobs) concerns(d *live.Digest) bool { return d.Events > 0 }
 
 func (p *jobs) fetch(s *screen) effect {
-	args := &api.ListJobsArgs{Newest: true, Light: true, Limit: jobsWindow, Before: p.before, Selectors: p.words}
+	args := &api.ListJobsArgs{
+		Newest:    true,
+		Light:     true,
+		Limit:     jobsWindow,
+		Before:    p.before,
+		Selectors: p.words,
+	}
 	return fetched(s, "ListJobs", args, func(_ *screen, r *api.ListJobsReply) []effect {
-		if p.before != args.Before || strings.Join(p.words, " ") != strings.Join(args.Selectors, " ") {
+		if p.before != args.Before ||
+			strings.Join(p.words, " ") != strings.Join(args.Selectors, " ") {
 			return nil // it is of what was asked for before
 		}
 		p.list, p.next = r.Jobs, r.Next
@@ -98,9 +110,19 @@ func (p *jobs) selected() uint64 {
 func (p *jobs) open(s *screen) []effect { return s.showBeside("l") }
 
 func (p *jobs) change(_ *screen, key string) (*change, error) {
-	ops := map[string]string{"c": api.OpCancel, "h": api.OpHold, "u": api.OpUnhold, "r": api.OpRestart}
+	ops := map[string]string{
+		"c": api.OpCancel,
+		"h": api.OpHold,
+		"u": api.OpUnhold,
+		"r": api.OpRestart,
+	}
 	if id := p.selected(); id != 0 && ops[key] != "" {
-		return &change{kind: "job", op: ops[key], what: fmt.Sprintf("job %d", id), names: []string{fmt.Sprint(id)}}, nil
+		return &change{
+			kind:  "job",
+			op:    ops[key],
+			what:  fmt.Sprintf("job %d", id),
+			names: []string{fmt.Sprint(id)},
+		}, nil
 	}
 	return nil, nil
 }
@@ -129,12 +151,37 @@ func jobColumns(now time.Time) []view.Column[api.Job] {
 	type j = api.Job
 	return []view.Column[j]{
 		{Title: "Job", Right: true, Cell: view.Text(func(j j) string { return fmt.Sprint(j.JID) })},
-		{Title: "Status", Cell: view.Styled(statusText, func(j j) view.Style { return view.StatusStyle(j.Status, true) })},
-		{Title: "Machine", Give: 3, Max: 20, Middle: true, Cell: view.Text(func(j j) string { return j.Machine })},
+		{
+			Title: "Status",
+			Cell: view.Styled(
+				statusText,
+				func(j j) view.Style { return view.StatusStyle(j.Status, true) },
+			),
+		},
+		{
+			Title:  "Machine",
+			Give:   3,
+			Max:    20,
+			Middle: true,
+			Cell:   view.Text(func(j j) string { return j.Machine }),
+		},
 		{Title: "Class", Give: 5, Max: 12, Cell: view.Text(func(j j) string { return j.Class })},
-		{Title: "Time", Give: 2, Right: true, Cell: view.Text(func(j j) string { return seconds(j, now) })},
+		{
+			Title: "Time",
+			Give:  2,
+			Right: true,
+			Cell:  view.Text(func(j j) string { return seconds(j, now) }),
+		},
 		{Title: "Of", Give: 4, Cell: view.Text(of)},
-		{Title: "Command", Min: 20, Give: 1, Max: 400, Cell: view.Text(func(j j) string { return strings.Join(append(j.Steps, j.Cmd), " ; ") })},
+		{
+			Title: "Command",
+			Min:   20,
+			Give:  1,
+			Max:   400,
+			Cell: view.Text(
+				func(j j) string { return strings.Join(append(j.Steps, j.Cmd), " ; ") },
+			),
+		},
 	}
 }
 
@@ -171,11 +218,16 @@ func (p *machines) concerns(d *live.Digest) bool { return d.AllMachines || len(d
 func (p *machines) selected() uint64             { return 0 }
 
 func (p *machines) fetch(s *screen) effect {
-	return fetched(s, "ListMachines", &api.ListMachinesArgs{}, func(_ *screen, r *api.ListMachinesReply) []effect {
-		p.list = r.Machines
-		p.at = clampRow(p.at, len(p.list))
-		return nil
-	})
+	return fetched(
+		s,
+		"ListMachines",
+		&api.ListMachinesArgs{},
+		func(_ *screen, r *api.ListMachinesReply) []effect {
+			p.list = r.Machines
+			p.at = clampRow(p.at, len(p.list))
+			return nil
+		},
+	)
 }
 
 func (p *machines) move(_ *screen, by int) []effect {
@@ -205,7 +257,12 @@ func (p *machines) change(_ *screen, key string) (*change, error) {
 func (p *machines) lines(s *screen, width, height int) []string {
 	type m = api.Machine
 	columns := []view.Column[m]{
-		{Title: "Machine", Middle: true, Max: 30, Cell: view.Text(func(m m) string { return m.Addr })},
+		{
+			Title:  "Machine",
+			Middle: true,
+			Max:    30,
+			Cell:   view.Text(func(m m) string { return m.Addr }),
+		},
 		{Title: "Class", Give: 1, Max: 16, Cell: view.Text(func(m m) string { return m.Class })},
 		{Title: "State", Cell: view.Styled(machineState, func(m m) view.Style {
 			if m.State == string("connected") {
@@ -213,7 +270,13 @@ func (p *machines) lines(s *screen, width, height int) []string {
 			}
 			return view.Red
 		})},
-		{Title: "Jobs", Right: true, Cell: view.Text(func(m m) string { return fmt.Sprintf("%d/%d", len(m.Running), m.Slots) })},
+		{
+			Title: "Jobs",
+			Right: true,
+			Cell: view.Text(
+				func(m m) string { return fmt.Sprintf("%d/%d", len(m.Running), m.Slots) },
+			),
+		},
 		{Title: "Load", Right: true, Give: 2, Cell: view.Text(func(m m) string {
 			if m.State != "connected" {
 				return ""
@@ -227,7 +290,15 @@ func (p *machines) lines(s *screen, width, height int) []string {
 			return m.LastError
 		})},
 	}
-	return tableLines(s, width, height, columns, p.list, p.at, "no machines yet: `jobserver machine add ADDR CLASS` adds one")
+	return tableLines(
+		s,
+		width,
+		height,
+		columns,
+		p.list,
+		p.at,
+		"no machines yet: `jobserver machine add ADDR CLASS` adds one",
+	)
 }
 
 func machineState(m api.Machine) string {
@@ -252,8 +323,15 @@ const keptEvents = 500
 func (p *events) title() string                           { return "Events" }
 func (p *events) concerns(d *live.Digest) bool            { return d.Events > 0 }
 func (p *events) change(*screen, string) (*change, error) { return nil, nil }
-func (p *events) move(_ *screen, by int) []effect         { p.at = clampRow(p.at+by, len(p.list)); return nil }
-func (p *events) open(s *screen) []effect                 { return s.showBeside("l") }
+
+func (p *events) move(
+	_ *screen,
+	by int,
+) []effect {
+	p.at = clampRow(p.at+by, len(p.list))
+	return nil
+}
+func (p *events) open(s *screen) []effect { return s.showBeside("l") }
 
 func (p *events) selected() uint64 {
 	if len(p.list) == 0 {
@@ -281,7 +359,21 @@ func (p *events) lines(s *screen, width, height int) []string {
 	columns := []view.Column[api.Event]{
 		fixed("When", func(e api.Event) string { return view.FormatTime(e.At, now, true) }),
 		{Title: "What", Give: 2, Cell: view.Text(func(e api.Event) string { return e.Kind })},
-		{Title: "Told", Give: 1, Max: 500, Min: 28, Cell: view.Text(func(e api.Event) string { return e.Text })},
+		{
+			Title: "Told",
+			Give:  1,
+			Max:   500,
+			Min:   28,
+			Cell:  view.Text(func(e api.Event) string { return e.Text }),
+		},
 	}
-	return tableLines(s, width, height, columns, p.list, p.at, "nothing has happened that is still remembered")
+	return tableLines(
+		s,
+		width,
+		height,
+		columns,
+		p.list,
+		p.at,
+		"nothing has happened that is still remembered",
+	)
 }

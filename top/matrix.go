@@ -26,17 +26,22 @@ func (p *matrices) concerns(d *live.Digest) bool { return d.AllMatrices || len(d
 func (p *matrices) selected() uint64             { return 0 }
 
 func (p *matrices) fetch(s *screen) effect {
-	list := fetched(s, "ListMatrices", &api.ListMatricesArgs{Light: true}, func(s *screen, r *api.ListMatricesReply) []effect {
-		p.list = make([]api.Matrix, 0, len(r.Matrices))
-		for i := range r.Matrices {
-			p.list = append(p.list, r.Matrices[len(r.Matrices)-1-i])
-		}
-		p.at = clampRow(p.at, len(p.list))
-		if p.cells != nil {
-			return one(p.fetchCells(s, p.cells.id))
-		}
-		return nil
-	})
+	list := fetched(
+		s,
+		"ListMatrices",
+		&api.ListMatricesArgs{Light: true},
+		func(s *screen, r *api.ListMatricesReply) []effect {
+			p.list = make([]api.Matrix, 0, len(r.Matrices))
+			for i := range r.Matrices {
+				p.list = append(p.list, r.Matrices[len(r.Matrices)-1-i])
+			}
+			p.at = clampRow(p.at, len(p.list))
+			if p.cells != nil {
+				return one(p.fetchCells(s, p.cells.id))
+			}
+			return nil
+		},
+	)
 	return list
 }
 
@@ -73,7 +78,12 @@ func (p *matrices) open(s *screen) []effect {
 }
 
 func (p *matrices) change(_ *screen, key string) (*change, error) {
-	ops := map[string]string{"c": api.MatrixCancel, "h": api.MatrixHold, "u": api.MatrixUnhold, "r": api.MatrixRerun}
+	ops := map[string]string{
+		"c": api.MatrixCancel,
+		"h": api.MatrixHold,
+		"u": api.MatrixUnhold,
+		"r": api.MatrixRerun,
+	}
 	if len(p.list) == 0 || ops[key] == "" {
 		return nil, nil
 	}
@@ -88,14 +98,23 @@ func (p *matrices) change(_ *screen, key string) (*change, error) {
 func (p *matrices) lines(s *screen, width, height int) []string {
 	type m = api.Matrix
 	columns := []view.Column[m]{
-		{Title: "Matrix", Right: true, Cell: view.Text(func(m m) string { return fmt.Sprint(m.ID) })},
+		{
+			Title: "Matrix",
+			Right: true,
+			Cell:  view.Text(func(m m) string { return fmt.Sprint(m.ID) }),
+		},
 		{Title: "Name", Max: 24, Cell: view.Text(func(m m) string {
 			if m.Name == "" {
 				return m.Cmd
 			}
 			return m.Name
 		})},
-		{Title: "Cells", Right: true, Give: 3, Cell: view.Text(func(m m) string { return fmt.Sprint(m.Cells) })},
+		{
+			Title: "Cells",
+			Right: true,
+			Give:  3,
+			Cell:  view.Text(func(m m) string { return fmt.Sprint(m.Cells) }),
+		},
 		{Title: "Jobs", Cell: func(m m) []view.Span { return viewCounts(m.Counts).Short() }},
 		{Title: "Left", Give: 1, Cell: view.Text(func(m m) string {
 			if m.Left == nil {
@@ -131,8 +150,21 @@ var signs = map[byte]struct {
 	sign  string
 	style view.Style
 }{
-	api.MapForgotten: {" ", view.Plain}, api.MapWaiting: {"·", view.Plain}, api.MapHeld: {"=", view.Blue}, api.MapRunning: {"▶", view.Yellow},
-	api.MapCopying: {"⇣", view.Magenta}, api.MapDone: {"■", view.Green}, api.MapFailed: {"✗", view.Red}, api.MapCanceled: {"/", view.Grey}, api.MapLost: {"?", view.Red},
+	api.MapForgotten: {
+		" ",
+		view.Plain,
+	},
+	api.MapWaiting: {"·", view.Plain},
+	api.MapHeld:    {"=", view.Blue},
+	api.MapRunning: {"▶", view.Yellow},
+	api.MapCopying: {
+		"⇣",
+		view.Magenta,
+	},
+	api.MapDone:     {"■", view.Green},
+	api.MapFailed:   {"✗", view.Red},
+	api.MapCanceled: {"/", view.Grey},
+	api.MapLost:     {"?", view.Red},
 }
 
 // cellLines draw the map: a row for each value of the last axis but one, as far as there is room.
@@ -147,7 +179,10 @@ func (p *matrices) cellLines(s *screen, width, height int) []string {
 		return []string{"the matrix is gone"}
 	}
 	columns, rows, at := grid(m, width-2)
-	title := fmt.Sprintf("── cells of matrix %d ── ■ done  ✗ failed  ▶ running  · waiting  ? lost ", m.ID)
+	title := fmt.Sprintf(
+		"── cells of matrix %d ── ■ done  ✗ failed  ▶ running  · waiting  ? lost ",
+		m.ID,
+	)
 	lines := []string{s.spans(view.Span{Text: title, Style: view.Bold})}
 	for y := 0; y < rows && len(lines) < height; y++ {
 		var row []view.Span

@@ -96,7 +96,8 @@ func (s *screen) headLine() string {
 		return s.spans(append(parts, view.Span{Text: "connecting"})...)
 	}
 	if !s.live.Online {
-		return s.spans(append(parts, view.Span{Text: "reconnecting: " + s.live.Error, Style: view.Red})...)
+		return s.spans(
+			append(parts, view.Span{Text: "reconnecting: " + s.live.Error, Style: view.Red})...)
 	}
 	c := s.live.Status.Jobs
 	if s.width < 60 {
@@ -107,8 +108,22 @@ func (s *screen) headLine() string {
 		status string
 		always bool
 	}{
-		{c.Running, "running", true}, {c.Copying, "copying", false}, {c.Waiting, "waiting", true}, {c.Held, "held", false},
-		{c.Done, "done", true}, {c.Failed, "failed", true}, {c.Lost, "lost", false}, {c.Canceled, "canceled", false},
+		{
+			c.Running,
+			"running",
+			true,
+		},
+		{c.Copying, "copying", false},
+		{c.Waiting, "waiting", true},
+		{c.Held, "held", false},
+		{
+			c.Done,
+			"done",
+			true,
+		},
+		{c.Failed, "failed", true},
+		{c.Lost, "lost", false},
+		{c.Canceled, "canceled", false},
 	}
 	for _, k := range counts {
 		if k.n == 0 && !k.always {
@@ -118,7 +133,11 @@ func (s *screen) headLine() string {
 		if k.n > 0 {
 			style = view.StatusStyle(k.status, true)
 		}
-		parts = append(parts, view.Span{Text: fmt.Sprintf("%s %s", short(k.n), k.status), Style: style}, view.Span{Text: "  "})
+		parts = append(
+			parts,
+			view.Span{Text: fmt.Sprintf("%s %s", short(k.n), k.status), Style: style},
+			view.Span{Text: "  "},
+		)
 	}
 	most := 1
 	for _, n := range s.live.Rate.Recent {
@@ -128,7 +147,8 @@ func (s *screen) headLine() string {
 	for _, n := range s.live.Rate.Recent {
 		bars += string(blocks[(n*8+most-1)/most])
 	}
-	return s.spans(append(parts, view.Span{Text: fmt.Sprintf("%.0f/min %s", s.live.Rate.PerMinute, bars)})...)
+	return s.spans(
+		append(parts, view.Span{Text: fmt.Sprintf("%.0f/min %s", s.live.Rate.PerMinute, bars)})...)
 }
 
 // tabLine names the panes.
@@ -146,7 +166,10 @@ func (s *screen) tabLine() string {
 		parts = append(parts, view.Span{Text: name, Style: style})
 	}
 	if list := s.panes[paneJobs].(*jobs); len(list.words) > 0 {
-		parts = append(parts, view.Span{Text: "  sel: " + strings.Join(list.words, " "), Style: view.Cyan})
+		parts = append(
+			parts,
+			view.Span{Text: "  sel: " + strings.Join(list.words, " "), Style: view.Cyan},
+		)
 	}
 	return s.spans(parts...)
 }
@@ -157,12 +180,18 @@ func (s *screen) footLines() []string {
 	case s.question != nil:
 		return s.questionLines()
 	case s.prompt != nil:
-		return []string{s.spans(view.Span{Text: s.prompt.label, Style: view.Bold}, view.Span{Text: s.prompt.text + "▏"})}
+		return []string{
+			s.spans(
+				view.Span{Text: s.prompt.label, Style: view.Bold},
+				view.Span{Text: s.prompt.text + "▏"},
+			),
+		}
 	case s.said != "":
 		return []string{s.spans(view.Span{Text: s.said, Style: view.Bold})}
 	}
 	return []string{s.spans(view.Span{
-		Text: "? help  / select  ⏎ open  l log  w why  c cancel  h hold  r restart  q quit", Style: view.Dim,
+		Text:  "? help  / select  ⏎ open  l log  w why  c cancel  h hold  r restart  q quit",
+		Style: view.Dim,
 	})}
 }
 
@@ -182,7 +211,14 @@ var helpLines = []string{
 
 // tableLines lays a table out and marks the current row. at is its place in rows; those in sight are
 // around it.
-func tableLines[T any](s *screen, width, height int, columns []view.Column[T], rows []T, at int, empty string) []string {
+func tableLines[T any](
+	s *screen,
+	width, height int,
+	columns []view.Column[T],
+	rows []T,
+	at int,
+	empty string,
+) []string {
 	if len(rows) == 0 {
 		return []string{"", "  " + empty}
 	}
@@ -190,7 +226,10 @@ func tableLines[T any](s *screen, width, height int, columns []view.Column[T], r
 	first := min(max(at-room/2, 0), max(len(rows)-room, 0))
 	seen := rows[first:min(first+room, len(rows))]
 	var out bytes.Buffer
-	options := view.Options{Format: view.Table, Screen: view.Screen{Width: max(width-2, 1), Color: s.Color}}
+	options := view.Options{
+		Format: view.Table,
+		Screen: view.Screen{Width: max(width-2, 1), Color: s.Color},
+	}
 	if err := view.Write(&out, options, columns, seen); err != nil {
 		return []string{err.Error()} // a buffer takes everything
 	}
@@ -200,7 +239,11 @@ func tableLines[T any](s *screen, width, height int, columns []view.Column[T], r
 		if i == at-first+1 {
 			mark = view.Bold.Paint("▸ ", s.Color)
 			if s.Color { // the whole row, whatever colours it has
-				lines[i] = "\x1b[7m" + strings.ReplaceAll(lines[i], "\x1b[0m", "\x1b[0;7m") + "\x1b[0m"
+				lines[i] = "\x1b[7m" + strings.ReplaceAll(
+					lines[i],
+					"\x1b[0m",
+					"\x1b[0;7m",
+				) + "\x1b[0m"
 			}
 		}
 		lines[i] = mark + lines[i]
@@ -218,6 +261,13 @@ func fixed[T any](title string, text func(T) string) view.Column[T] {
 
 func viewCounts(c api.Counts) view.Counts {
 	return view.Counts{
-		Waiting: c.Waiting, Held: c.Held, Running: c.Running, Copying: c.Copying, Done: c.Done, Failed: c.Failed, Canceled: c.Canceled, Lost: c.Lost,
+		Waiting:  c.Waiting,
+		Held:     c.Held,
+		Running:  c.Running,
+		Copying:  c.Copying,
+		Done:     c.Done,
+		Failed:   c.Failed,
+		Canceled: c.Canceled,
+		Lost:     c.Lost,
 	}
 }

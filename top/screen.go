@@ -156,7 +156,10 @@ func (s *screen) key(key string) []effect {
 	case "l", "e", "w":
 		return s.showBeside(key)
 	case "/":
-		s.prompt = &prompt{label: "selector: ", text: strings.Join(s.panes[paneJobs].(*jobs).words, " ")}
+		s.prompt = &prompt{
+			label: "selector: ",
+			text:  strings.Join(s.panes[paneJobs].(*jobs).words, " "),
+		}
 	case ":":
 		s.prompt = &prompt{label: "go to job: "}
 	case "c", "h", "u", "r", "d", "D":

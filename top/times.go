@@ -17,8 +17,13 @@ type times struct {
 	at    int
 }
 
-func (p *times) title() string                           { return "Timeline" }
-func (p *times) concerns(d *live.Digest) bool            { return false } // it is drawn anew by the clock
+func (p *times) title() string { return "Timeline" }
+
+func (p *times) concerns(
+	d *live.Digest,
+) bool {
+	return false
+}                                                        // it is drawn anew by the clock
 func (p *times) selected() uint64                        { return 0 }
 func (p *times) change(*screen, string) (*change, error) { return nil, nil }
 
@@ -77,7 +82,14 @@ func (p *times) lines(s *screen, width, height int) []string {
 	label := p.labelWidth(width)
 	from, to := view.FormatTime(r.From, s.Now(), true), view.FormatTime(r.To, s.Now(), true)
 	gap := max(r.Columns-view.Width(from)-view.Width(to), 1)
-	lines := []string{s.spans(view.Span{Text: strings.Repeat(" ", label+4) + from + strings.Repeat(" ", gap) + to, Style: view.Bold})}
+	lines := []string{
+		s.spans(
+			view.Span{
+				Text:  strings.Repeat(" ", label+4) + from + strings.Repeat(" ", gap) + to,
+				Style: view.Bold,
+			},
+		),
+	}
 	room := height - 2
 	first := min(max(p.at-room/2, 0), max(len(r.Rows)-room, 0))
 	for i := first; i < len(r.Rows) && len(lines) <= room; i++ {
@@ -89,7 +101,15 @@ func (p *times) lines(s *screen, width, height int) []string {
 		}
 		lines = append(lines, mark+name+"  "+view.Paint(rowSpans(&r.Rows[i], r.Columns), s.Color))
 	}
-	return append(lines, s.spans(view.Span{Text: strings.Repeat(" ", label+4) + "▁…█ busy   ✗ failed   ? lost   + - zoom", Style: view.Dim}))
+	return append(
+		lines,
+		s.spans(
+			view.Span{
+				Text:  strings.Repeat(" ", label+4) + "▁…█ busy   ✗ failed   ? lost   + - zoom",
+				Style: view.Dim,
+			},
+		),
+	)
 }
 
 // rowSpans draws a machine: how busy it was, and where something went wrong.
@@ -109,7 +129,22 @@ func rowSpans(row *api.TimelineRow, columns int) []view.Span {
 		spans = append(spans, view.Span{Text: text, Style: style})
 	}
 	for c := range columns {
-		busy := at(row.Done, c) + at(row.Running, c) + at(row.Canceled, c) + at(row.Failed, c) + at(row.Lost, c)
+		busy := at(
+			row.Done,
+			c,
+		) + at(
+			row.Running,
+			c,
+		) + at(
+			row.Canceled,
+			c,
+		) + at(
+			row.Failed,
+			c,
+		) + at(
+			row.Lost,
+			c,
+		)
 		switch {
 		case at(row.Failed, c) > 0:
 			add("✗", view.Red)

@@ -35,7 +35,13 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	m := &model{ctx: ctx, screen: newScreen(o), follower: o.Follower}
 	options := []tea.ProgramOption{
-		tea.WithContext(ctx), tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithFPS(20), tea.WithoutSignalHandler(),
+		tea.WithContext(
+			ctx,
+		),
+		tea.WithInput(o.In),
+		tea.WithOutput(o.Out),
+		tea.WithFPS(20),
+		tea.WithoutSignalHandler(),
 	}
 	_, err := tea.NewProgram(m, options...).Run()
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {

@@ -78,10 +78,27 @@ func TestGrid(t *testing.T) {
 // TestPaintFits paints screens of all sizes: never more lines than there are, none wider.
 func TestPaintFits(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	s := newScreen(Options{Name: "a host with a long name", Now: func() time.Time { return now }, Color: true})
-	s.live = live.State{Version: 1, Online: true, Status: api.Status{Jobs: api.Counts{Running: 12, Done: 1_000_312, Failed: 3}}}
-	s.panes[paneJobs].(*jobs).list = []api.Job{{JID: 1_100_001, Status: "running", Cmd: strings.Repeat("long ", 50), Machine: "user@machine.example.org"}}
-	s.panes[paneTimeline].(*times).reply = &api.TimelineReply{Ready: 1, Columns: 60, Rows: []api.TimelineRow{{Machine: "red", Done: make([]byte, 60)}}}
+	s := newScreen(
+		Options{Name: "a host with a long name", Now: func() time.Time { return now }, Color: true},
+	)
+	s.live = live.State{
+		Version: 1,
+		Online:  true,
+		Status:  api.Status{Jobs: api.Counts{Running: 12, Done: 1_000_312, Failed: 3}},
+	}
+	s.panes[paneJobs].(*jobs).list = []api.Job{
+		{
+			JID:     1_100_001,
+			Status:  "running",
+			Cmd:     strings.Repeat("long ", 50),
+			Machine: "user@machine.example.org",
+		},
+	}
+	s.panes[paneTimeline].(*times).reply = &api.TimelineReply{
+		Ready:   1,
+		Columns: 60,
+		Rows:    []api.TimelineRow{{Machine: "red", Done: make([]byte, 60)}},
+	}
 	for height := range 30 {
 		for _, width := range []int{1, 5, 20, 39, 80, 200} {
 			for pane := range paneCount {
@@ -90,7 +107,10 @@ func TestPaintFits(t *testing.T) {
 					func() { s.question = &question{change: change{kind: "job", op: "cancel", what: "job 1"}} }, func() { s.help = true },
 				} {
 					s.pane, s.width, s.height, s.job, s.question, s.help = pane, width, height, 0, nil, false
-					if s.panes[paneTimeline].(*times).reply.Columns = max(width-s.panes[paneTimeline].(*times).labelWidth(width)-4, 10); true {
+					if s.panes[paneTimeline].(*times).reply.Columns = max(
+						width-s.panes[paneTimeline].(*times).labelWidth(width)-4,
+						10,
+					); true {
 						more()
 					}
 					text := s.paint()
@@ -100,7 +120,14 @@ func TestPaintFits(t *testing.T) {
 					}
 					for _, line := range lines {
 						if w := view.Width(withoutEscapes(line)); w > width && width >= 20 {
-							t.Fatalf("%d × %d, pane %d: a line of %d: %q", width, height, pane, w, line)
+							t.Fatalf(
+								"%d × %d, pane %d: a line of %d: %q",
+								width,
+								height,
+								pane,
+								w,
+								line,
+							)
 						}
 					}
 				}

@@ -45,7 +45,10 @@ func loadAssets() (*assets, error) {
 		}
 		sum := sha256.Sum256(body)
 		a.files[strings.TrimPrefix(name, "assets")] = asset{
-			body: body, gzipped: compressed(body), kind: kind, tag: `"` + hex.EncodeToString(sum[:8]) + `"`,
+			body:    body,
+			gzipped: compressed(body),
+			kind:    kind,
+			tag:     `"` + hex.EncodeToString(sum[:8]) + `"`,
 		}
 		return nil
 	})

@@ -42,7 +42,8 @@ const shownChanges = 20
 // readChange reads and checks a body. ops are those that are known, with their commands.
 func (s *server) readChange(r *http.Request, ops map[string]string) (*change, error) {
 	if s.ReadOnly {
-		return nil, api.Errorf(api.Denied, "this page can change nothing").WithHint("it was started with --read-only")
+		return nil, api.Errorf(api.Denied, "this page can change nothing").
+			WithHint("it was started with --read-only")
 	}
 	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
 		return nil, api.Errorf(api.Invalid, "the body must be application/json, not %q", kind)
@@ -65,14 +66,21 @@ func (s *server) readChange(r *http.Request, ops map[string]string) (*change, er
 // The commands that do the same.
 var (
 	jobOps = map[string]string{
-		api.OpCancel: "cancel", api.OpHold: "hold", api.OpUnhold: "unhold", api.OpRestart: "restart",
-		api.OpRecopy: "recopy", api.OpForget: "rm -f",
+		api.OpCancel:  "cancel",
+		api.OpHold:    "hold",
+		api.OpUnhold:  "unhold",
+		api.OpRestart: "restart",
+		api.OpRecopy:  "recopy",
+		api.OpForget:  "rm -f",
 	}
 	machineOps = map[string]string{
 		api.MachineDrain: "drain", api.MachineResume: "resume", api.MachineRemove: "rm",
 	}
 	matrixOps = map[string]string{
-		api.MatrixCancel: "cancel", api.MatrixHold: "hold", api.MatrixUnhold: "unhold", api.MatrixRerun: "rerun",
+		api.MatrixCancel: "cancel",
+		api.MatrixHold:   "hold",
+		api.MatrixUnhold: "unhold",
+		api.MatrixRerun:  "rerun",
 	}
 )
 
@@ -120,7 +128,12 @@ func (s *server) changeMachines(r *http.Request) (any, error) {
 	} else {
 		text = command(text+" -c", c.Classes)
 	}
-	return &changed{Total: len(reply.Machines), Changed: len(reply.Machines), Notes: reply.Notes, Command: text}, nil
+	return &changed{
+		Total:   len(reply.Machines),
+		Changed: len(reply.Machines),
+		Notes:   reply.Notes,
+		Command: text,
+	}, nil
 }
 
 func (s *server) changeMatrices(r *http.Request) (any, error) {
@@ -158,7 +171,8 @@ func command(text string, words []string) string {
 // quoted is a word as a shell takes it.
 func quoted(word string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || slices.Contains([]rune("%@:.~=_-/,[]"), r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			slices.Contains([]rune("%@:.~=_-/,[]"), r)
 	}
 	for _, r := range word {
 		if !plain(r) {

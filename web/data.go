@@ -32,8 +32,16 @@ type state struct {
 
 func (s *server) stateOf(l live.State) state {
 	return state{
-		Version: l.Version, Online: l.Online, Error: l.Error, Hint: l.Hint, Status: l.Status, Rate: l.Rate,
-		ReadOnly: s.ReadOnly, Name: s.Name, Program: s.Options.Version, Now: s.Now(),
+		Version:  l.Version,
+		Online:   l.Online,
+		Error:    l.Error,
+		Hint:     l.Hint,
+		Status:   l.Status,
+		Rate:     l.Rate,
+		ReadOnly: s.ReadOnly,
+		Name:     s.Name,
+		Program:  s.Options.Version,
+		Now:      s.Now(),
 	}
 }
 
@@ -54,7 +62,14 @@ func (q *query) number(name string, least, most int64) int64 {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if (err != nil || n < least || n > most) && q.err == nil {
-		q.err = api.Errorf(api.Invalid, "%s=%s: it must be a number from %d to %d", name, text, least, most)
+		q.err = api.Errorf(
+			api.Invalid,
+			"%s=%s: it must be a number from %d to %d",
+			name,
+			text,
+			least,
+			most,
+		)
 	}
 	return n
 }
@@ -87,8 +102,13 @@ func jobID(r *http.Request) (uint64, error) {
 func (s *server) getJobs(r *http.Request) (any, error) {
 	q := queryOf(r)
 	args := &api.ListJobsArgs{
-		Selectors: q.words("sel"), Newest: true, Light: true, Before: uint64(q.number("before", 0, math.MaxInt64)),
-		Limit: int(q.number("limit", 1, 500)),
+		Selectors: q.words(
+			"sel",
+		),
+		Newest: true,
+		Light:  true,
+		Before: uint64(q.number("before", 0, math.MaxInt64)),
+		Limit:  int(q.number("limit", 1, 500)),
 	}
 	if args.Limit == 0 {
 		args.Limit = 200
@@ -120,7 +140,12 @@ func (s *server) getJob(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return live.Ask[api.Job](r.Context(), s.Follower, "Show", &api.JIDArgs{Selector: fmt.Sprint(id)})
+	return live.Ask[api.Job](
+		r.Context(),
+		s.Follower,
+		"Show",
+		&api.JIDArgs{Selector: fmt.Sprint(id)},
+	)
 }
 
 func (s *server) getWhy(r *http.Request) (any, error) {
@@ -128,17 +153,29 @@ func (s *server) getWhy(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return live.Ask[api.WhyReply](r.Context(), s.Follower, "Why", &api.JIDArgs{Selector: fmt.Sprint(id)})
+	return live.Ask[api.WhyReply](
+		r.Context(),
+		s.Follower,
+		"Why",
+		&api.JIDArgs{Selector: fmt.Sprint(id)},
+	)
 }
 
 func (s *server) getWhyMany(r *http.Request) (any, error) {
 	q := queryOf(r)
-	return live.Ask[api.WhyManyReply](r.Context(), s.Follower, "WhyMany", &api.WhyManyArgs{Selectors: q.words("sel")})
+	return live.Ask[api.WhyManyReply](
+		r.Context(),
+		s.Follower,
+		"WhyMany",
+		&api.WhyManyArgs{Selectors: q.words("sel")},
+	)
 }
 
 func (s *server) getMachines(r *http.Request) (any, error) {
 	q := queryOf(r)
-	args := &api.ListMachinesArgs{MachineSelector: api.MachineSelector{Addrs: q.Values["addr"], Classes: q.Values["class"]}}
+	args := &api.ListMachinesArgs{
+		MachineSelector: api.MachineSelector{Addrs: q.Values["addr"], Classes: q.Values["class"]},
+	}
 	reply, err := live.Ask[api.ListMachinesReply](r.Context(), s.Follower, "ListMachines", args)
 	if err != nil {
 		return nil, err
@@ -149,7 +186,12 @@ func (s *server) getMachines(r *http.Request) (any, error) {
 }
 
 func (s *server) getMatrices(r *http.Request) (any, error) {
-	reply, err := live.Ask[api.ListMatricesReply](r.Context(), s.Follower, "ListMatrices", &api.ListMatricesArgs{Light: true})
+	reply, err := live.Ask[api.ListMatricesReply](
+		r.Context(),
+		s.Follower,
+		"ListMatrices",
+		&api.ListMatricesArgs{Light: true},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +212,11 @@ func (s *server) getMatrix(r *http.Request) (any, error) {
 // getCell says which job counts for a cell.
 func (s *server) getCell(r *http.Request) (any, error) {
 	q := queryOf(r)
-	args := &api.MatrixMapArgs{Matrix: r.PathValue("id"), From: int(q.number("cell", 0, math.MaxInt32)), Max: 1}
+	args := &api.MatrixMapArgs{
+		Matrix: r.PathValue("id"),
+		From:   int(q.number("cell", 0, math.MaxInt32)),
+		Max:    1,
+	}
 	if q.err != nil {
 		return nil, q.err
 	}
@@ -189,8 +235,14 @@ func (s *server) getCell(r *http.Request) (any, error) {
 func (s *server) getTimeline(r *http.Request) (any, error) {
 	q := queryOf(r)
 	args := &api.TimelineArgs{
-		From: q.time("from"), To: q.time("to"), Columns: int(q.number("columns", 1, 2000)),
-		Classes: q.Values["class"], Machines: q.Values["machine"], Spans: int(q.number("spans", 0, 5000)), Clip: q.Get("clip") != "", Wait: 3 * time.Second,
+		From:     q.time("from"),
+		To:       q.time("to"),
+		Columns:  int(q.number("columns", 1, 2000)),
+		Classes:  q.Values["class"],
+		Machines: q.Values["machine"],
+		Spans:    int(q.number("spans", 0, 5000)),
+		Clip:     q.Get("clip") != "",
+		Wait:     3 * time.Second,
 	}
 	if q.err != nil {
 		return nil, q.err
@@ -221,7 +273,11 @@ func timelineJSON(t *api.TimelineReply) any {
 	}
 	rows := []map[string]any{}
 	for i := range t.Rows {
-		row := map[string]any{"machine": t.Rows[i].Machine, "class": t.Rows[i].Class, "slots": t.Rows[i].Slots}
+		row := map[string]any{
+			"machine": t.Rows[i].Machine,
+			"class":   t.Rows[i].Class,
+			"slots":   t.Rows[i].Slots,
+		}
 		for name, bytes := range map[string][]byte{
 			"running": t.Rows[i].Running, "done": t.Rows[i].Done, "canceled": t.Rows[i].Canceled,
 			"lost": t.Rows[i].Lost, "failed": t.Rows[i].Failed,
@@ -238,8 +294,17 @@ func timelineJSON(t *api.TimelineReply) any {
 		spans = append(spans, []any{sp.Machine, sp.JID, sp.Attempt, sp.Start, sp.End, sp.Status})
 	}
 	return map[string]any{
-		"ready": t.Ready, "from": ms(t.From), "to": ms(t.To), "first": ms(t.First), "columns": t.Columns,
-		"total": t.Total, "rows": rows, "spans": spans, "machines": t.Machines, "since": ms(t.Since), "absent": absent,
+		"ready":    t.Ready,
+		"from":     ms(t.From),
+		"to":       ms(t.To),
+		"first":    ms(t.First),
+		"columns":  t.Columns,
+		"total":    t.Total,
+		"rows":     rows,
+		"spans":    spans,
+		"machines": t.Machines,
+		"since":    ms(t.Since),
+		"absent":   absent,
 	}
 }
 
@@ -268,9 +333,18 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := queryOf(r)
 	args := &api.LogArgs{
-		JID: id, Attempt: int(q.number("attempt", 0, math.MaxInt32)), Step: int(q.number("step", 0, math.MaxInt32)),
-		Stderr: q.Get("stderr") != "", Offset: q.number("offset", 0, math.MaxInt64), Tail: q.number("tail", 0, 1<<20),
-		Max: int(q.number("max", 1, 1<<20)), Wait: time.Duration(q.number("wait", 0, 25)) * time.Second,
+		JID:     id,
+		Attempt: int(q.number("attempt", 0, math.MaxInt32)),
+		Step:    int(q.number("step", 0, math.MaxInt32)),
+		Stderr: q.Get(
+			"stderr",
+		) != "",
+		Offset: q.number("offset", 0, math.MaxInt64),
+		Tail:   q.number("tail", 0, 1<<20),
+		Max: int(
+			q.number("max", 1, 1<<20),
+		),
+		Wait: time.Duration(q.number("wait", 0, 25)) * time.Second,
 	}
 	if q.err != nil {
 		return q.err
@@ -292,7 +366,11 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) error {
 // matrixMap sends a byte for each cell, and with a metric eight more, a float64, after all of these.
 func (s *server) matrixMap(w http.ResponseWriter, r *http.Request) error {
 	q := queryOf(r)
-	args := &api.MatrixMapArgs{Matrix: r.PathValue("id"), From: int(q.number("from", 0, math.MaxInt32)), Metric: q.Get("metric")}
+	args := &api.MatrixMapArgs{
+		Matrix: r.PathValue("id"),
+		From:   int(q.number("from", 0, math.MaxInt32)),
+		Metric: q.Get("metric"),
+	}
 	if q.err != nil {
 		return q.err
 	}

@@ -39,13 +39,23 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		switch {
 		case !s.isHost(r.Host):
-			s.fail(w, r, http.StatusMisdirectedRequest, api.Errorf(api.Denied, "this is not %s", r.Host).
-				WithHint("open the address that `jobserver web` has printed"))
+			s.fail(
+				w,
+				r,
+				http.StatusMisdirectedRequest,
+				api.Errorf(api.Denied, "this is not %s", r.Host).
+					WithHint("open the address that `jobserver web` has printed"),
+			)
 		case !s.sameOrigin(r):
 			s.fail(w, r, http.StatusForbidden, api.Errorf(api.Denied, "another page asks for this"))
 		case !s.Open && !isOurs(r.Context()):
-			s.fail(w, r, http.StatusForbidden, api.Errorf(api.Denied, "this page is another user's").
-				WithHint("start your own with `jobserver web`"))
+			s.fail(
+				w,
+				r,
+				http.StatusForbidden,
+				api.Errorf(api.Denied, "this page is another user's").
+					WithHint("start your own with `jobserver web`"),
+			)
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			checked.ServeHTTP(w, r)
@@ -95,7 +105,8 @@ func (s *server) sameOrigin(r *http.Request) bool {
 // hasToken compares without telling by its time how much was right.
 func (s *server) hasToken(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare([]byte(token), []byte(s.Token)) == 1
+	return strings.EqualFold(scheme, "Bearer") &&
+		subtle.ConstantTimeCompare([]byte(token), []byte(s.Token)) == 1
 }
 
 // peer is who is at the other end of a connection. It is found out with the first request.

@@ -24,7 +24,11 @@ func peerUID(conn net.Conn) (uid int, known bool) {
 		if err != nil {
 			continue
 		}
-		uid, known = findUID(f, procAddr(remote, table == "/proc/net/tcp6"), procAddr(local, table == "/proc/net/tcp6"))
+		uid, known = findUID(
+			f,
+			procAddr(remote, table == "/proc/net/tcp6"),
+			procAddr(local, table == "/proc/net/tcp6"),
+		)
 		f.Close()
 		if known {
 			return uid, true
@@ -59,5 +63,9 @@ func procAddr(a *net.TCPAddr, six bool) string {
 	for i := 0; i < len(ip); i += 4 {
 		binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(ip[i:]))
 	}
-	return strings.ToUpper(hex.EncodeToString(words)) + ":" + strings.ToUpper(hex.EncodeToString([]byte{byte(a.Port >> 8), byte(a.Port)}))
+	return strings.ToUpper(
+		hex.EncodeToString(words),
+	) + ":" + strings.ToUpper(
+		hex.EncodeToString([]byte{byte(a.Port >> 8), byte(a.Port)}),
+	)
 }

@@ -41,9 +41,18 @@ func (s *server) cells(ctx context.Context, matrix string) (*stats.Data, *api.Ma
 		}
 		for i := range page.Cells {
 			c := &page.Cells[i]
-			cell := stats.Cell{Job: c.JID, Index: c.Index, Repeat: c.Repeat, Status: c.Status, Machine: c.Machine}
+			cell := stats.Cell{
+				Job:     c.JID,
+				Index:   c.Index,
+				Repeat:  c.Repeat,
+				Status:  c.Status,
+				Machine: c.Machine,
+			}
 			for _, v := range c.Metrics {
-				cell.Metrics = append(cell.Metrics, stats.Metric{Name: v.Name, Value: v.Value, Unit: v.Unit})
+				cell.Metrics = append(
+					cell.Metrics,
+					stats.Metric{Name: v.Name, Value: v.Value, Unit: v.Unit},
+				)
 			}
 			data.Cells = append(data.Cells, cell)
 		}
@@ -117,7 +126,9 @@ func (s *server) getTable(r *http.Request) (any, error) {
 	}
 	layout := t.Layout(" ± ")
 	out.Caption, out.Warnings = t.Caption(), t.Warnings
-	out.Header, out.Left, out.Rows, out.Lines = layout.Header, layout.LeftCols, orEmpty(layout.Rows), t.Lines()
+	out.Header, out.Left, out.Rows, out.Lines = layout.Header, layout.LeftCols, orEmpty(
+		layout.Rows,
+	), t.Lines()
 	return out, nil
 }
 
@@ -129,7 +140,14 @@ func (s *server) plot(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := queryOf(r)
 	p := stats.Plot{
-		X: q.Get("x"), Y: q.Get("y"), Series: q.Get("series"), LogX: q.Get("logx") != "", LogY: q.Get("logy") != "", Format: "svg",
+		X: q.Get(
+			"x",
+		),
+		Y:      q.Get("y"),
+		Series: q.Get("series"),
+		LogX:   q.Get("logx") != "",
+		LogY:   q.Get("logy") != "",
+		Format: "svg",
 	}
 	var out bytes.Buffer
 	if _, err := data.WritePlot(&out, p); err != nil {

@@ -92,8 +92,12 @@ func Server(ctx context.Context, o Options) (*http.Server, error) {
 		return nil, err
 	}
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		ConnContext: withPeer, BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ConnContext:       withPeer,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		// What it has to say of clients that break off, names their addresses and nobody's faults.
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}, nil
@@ -116,8 +120,13 @@ func (s *server) secret(h func(http.ResponseWriter, *http.Request) error) http.H
 		w.Header().Set("Cache-Control", "no-store")
 		if !s.hasToken(r) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			s.fail(w, r, http.StatusUnauthorized, api.Errorf(api.Denied, "this page doesn't know the token").
-				WithHint("open the address that `jobserver web` has printed"))
+			s.fail(
+				w,
+				r,
+				http.StatusUnauthorized,
+				api.Errorf(api.Denied, "this page doesn't know the token").
+					WithHint("open the address that `jobserver web` has printed"),
+			)
 			return
 		}
 		if err := h(w, r); err != nil && r.Context().Err() == nil {

@@ -82,7 +82,13 @@ func serve(t *testing.T, options ...func(*Options)) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &page{t: t, addr: l.Addr().String(), token: NewToken(), fake: &fake{args: map[string]any{}}, log: &bytes.Buffer{}}
+	p := &page{
+		t:     t,
+		addr:  l.Addr().String(),
+		token: NewToken(),
+		fake:  &fake{args: map[string]any{}},
+		log:   &bytes.Buffer{},
+	}
 	f := live.New(p.fake, live.Options{})
 	o := Options{
 		Follower: f, Token: p.token, Addr: l.Addr(), Name: "lab", Version: "test", Now: time.Now,
@@ -116,7 +122,12 @@ func serve(t *testing.T, options ...func(*Options)) *page {
 // ask makes a request; headers are "Name: value". Host is one of them.
 func (p *page) ask(method, path, body string, headers ...string) (*http.Response, string) {
 	p.t.Helper()
-	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.addr+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(
+		p.t.Context(),
+		method,
+		"http://"+p.addr+path,
+		strings.NewReader(body),
+	)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -158,40 +169,208 @@ func TestWhoGetsIn(t *testing.T) {
 	}{
 		{"our page's files", "GET", "/app.js", "", nil, 200},
 		{"a view", "GET", "/jobs/17", "", nil, 200},
-		{"a view that another site links to", "GET", "/", "", []string{"Sec-Fetch-Site: cross-site"}, 200},
+		{
+			"a view that another site links to",
+			"GET",
+			"/",
+			"",
+			[]string{"Sec-Fetch-Site: cross-site"},
+			200,
+		},
 		{"no such file", "GET", "/x.js", "", nil, 404},
 		{"a file is not written to", "PUT", "/app.js", "x", nil, 405},
 		{"a way out of the files", "GET", "/../web.go", "", nil, 307},
 		{"no token", "GET", "/api/state", "", nil, 401},
-		{"a wrong token", "GET", "/api/state", "", []string{"Authorization: Bearer x" + p.token[1:]}, 401},
-		{"a part of the token", "GET", "/api/state", "", []string{"Authorization: Bearer " + p.token[:20]}, 401},
-		{"the token as a password", "GET", "/api/state", "", []string{"Authorization: Basic " + p.token}, 401},
+		{
+			"a wrong token",
+			"GET",
+			"/api/state",
+			"",
+			[]string{"Authorization: Bearer x" + p.token[1:]},
+			401,
+		},
+		{
+			"a part of the token",
+			"GET",
+			"/api/state",
+			"",
+			[]string{"Authorization: Bearer " + p.token[:20]},
+			401,
+		},
+		{
+			"the token as a password",
+			"GET",
+			"/api/state",
+			"",
+			[]string{"Authorization: Basic " + p.token},
+			401,
+		},
 		{"the token in the address", "GET", "/api/state?token=" + p.token, "", nil, 401},
-		{"the token in a cookie", "GET", "/api/state", "", []string{"Cookie: token=" + p.token}, 401},
+		{
+			"the token in a cookie",
+			"GET",
+			"/api/state",
+			"",
+			[]string{"Cookie: token=" + p.token},
+			401,
+		},
 		{"the token", "GET", "/api/state", "", []string{p.bearer()}, 200},
-		{"by the name localhost", "GET", "/api/state", "", []string{p.bearer(), "Host: localhost:" + port}, 200},
-		{"a rebound name", "GET", "/api/state", "", []string{p.bearer(), "Host: evil.example:" + port}, 421},
+		{
+			"by the name localhost",
+			"GET",
+			"/api/state",
+			"",
+			[]string{p.bearer(), "Host: localhost:" + port},
+			200,
+		},
+		{
+			"a rebound name",
+			"GET",
+			"/api/state",
+			"",
+			[]string{p.bearer(), "Host: evil.example:" + port},
+			421,
+		},
 		{"a rebound name without port", "GET", "/", "", []string{"Host: evil.example"}, 421},
-		{"another port's name", "GET", "/api/state", "", []string{p.bearer(), "Host: 127.0.0.1:1"}, 421},
-		{"another loopback address", "GET", "/api/state", "", []string{p.bearer(), "Host: 127.0.0.2:" + port}, 421},
-		{"a script of another port", "GET", "/api/state", "", []string{p.bearer(), "Sec-Fetch-Site: same-site", "Origin: http://127.0.0.1:1"}, 403},
-		{"a script of another site", "GET", "/api/live", "", []string{p.bearer(), "Sec-Fetch-Site: cross-site"}, 403},
-		{"another origin, from an old browser", "GET", "/api/jobs", "", []string{p.bearer(), "Origin: https://evil.example"}, 403},
+		{
+			"another port's name",
+			"GET",
+			"/api/state",
+			"",
+			[]string{p.bearer(), "Host: 127.0.0.1:1"},
+			421,
+		},
+		{
+			"another loopback address",
+			"GET",
+			"/api/state",
+			"",
+			[]string{p.bearer(), "Host: 127.0.0.2:" + port},
+			421,
+		},
+		{
+			"a script of another port",
+			"GET",
+			"/api/state",
+			"",
+			[]string{p.bearer(), "Sec-Fetch-Site: same-site", "Origin: http://127.0.0.1:1"},
+			403,
+		},
+		{
+			"a script of another site",
+			"GET",
+			"/api/live",
+			"",
+			[]string{p.bearer(), "Sec-Fetch-Site: cross-site"},
+			403,
+		},
+		{
+			"another origin, from an old browser",
+			"GET",
+			"/api/jobs",
+			"",
+			[]string{p.bearer(), "Origin: https://evil.example"},
+			403,
+		},
 		{"no origin at all", "GET", "/api/jobs", "", []string{p.bearer(), "Origin: null"}, 403},
-		{"our own page", "POST", "/api/jobs", change, []string{p.bearer(), json, "Sec-Fetch-Site: same-origin", "Origin: http://" + p.addr}, 200},
+		{
+			"our own page",
+			"POST",
+			"/api/jobs",
+			change,
+			[]string{p.bearer(), json, "Sec-Fetch-Site: same-origin", "Origin: http://" + p.addr},
+			200,
+		},
 		{"no browser", "POST", "/api/jobs", change, []string{p.bearer(), json}, 200},
-		{"a form of another site", "POST", "/api/jobs", change, []string{"Sec-Fetch-Site: cross-site"}, 403},
-		{"a form of another port", "POST", "/api/jobs", change, []string{p.bearer(), json, "Sec-Fetch-Site: same-site"}, 403},
-		{"without the token", "POST", "/api/jobs", change, []string{json, "Origin: http://" + p.addr}, 401},
-		{"as a form", "POST", "/api/jobs", change, []string{p.bearer(), "Content-Type: text/plain"}, 400},
-		{"without the request's id", "POST", "/api/jobs", `{"op":"cancel","selectors":["17"]}`, []string{p.bearer(), json}, 400},
-		{"a short id", "POST", "/api/jobs", `{"op":"cancel","selectors":["17"],"request":"1"}`, []string{p.bearer(), json}, 400},
-		{"an unknown field", "POST", "/api/jobs", `{"op":"cancel","jobs":["17"]}`, []string{p.bearer(), json}, 400},
-		{"an unknown operation", "POST", "/api/jobs", `{"op":"clone","selectors":["17"],"request":"0123456789abcdef"}`, []string{p.bearer(), json}, 400},
-		{"everything", "POST", "/api/jobs", `{"op":"cancel","selectors":[],"request":"0123456789abcdef"}`, []string{p.bearer(), json}, 400},
-		{"all machines", "POST", "/api/machines", `{"op":"drain","request":"0123456789abcdef"}`, []string{p.bearer(), json}, 400},
+		{
+			"a form of another site",
+			"POST",
+			"/api/jobs",
+			change,
+			[]string{"Sec-Fetch-Site: cross-site"},
+			403,
+		},
+		{
+			"a form of another port",
+			"POST",
+			"/api/jobs",
+			change,
+			[]string{p.bearer(), json, "Sec-Fetch-Site: same-site"},
+			403,
+		},
+		{
+			"without the token",
+			"POST",
+			"/api/jobs",
+			change,
+			[]string{json, "Origin: http://" + p.addr},
+			401,
+		},
+		{
+			"as a form",
+			"POST",
+			"/api/jobs",
+			change,
+			[]string{p.bearer(), "Content-Type: text/plain"},
+			400,
+		},
+		{
+			"without the request's id",
+			"POST",
+			"/api/jobs",
+			`{"op":"cancel","selectors":["17"]}`,
+			[]string{p.bearer(), json},
+			400,
+		},
+		{
+			"a short id",
+			"POST",
+			"/api/jobs",
+			`{"op":"cancel","selectors":["17"],"request":"1"}`,
+			[]string{p.bearer(), json},
+			400,
+		},
+		{
+			"an unknown field",
+			"POST",
+			"/api/jobs",
+			`{"op":"cancel","jobs":["17"]}`,
+			[]string{p.bearer(), json},
+			400,
+		},
+		{
+			"an unknown operation",
+			"POST",
+			"/api/jobs",
+			`{"op":"clone","selectors":["17"],"request":"0123456789abcdef"}`,
+			[]string{p.bearer(), json},
+			400,
+		},
+		{
+			"everything",
+			"POST",
+			"/api/jobs",
+			`{"op":"cancel","selectors":[],"request":"0123456789abcdef"}`,
+			[]string{p.bearer(), json},
+			400,
+		},
+		{
+			"all machines",
+			"POST",
+			"/api/machines",
+			`{"op":"drain","request":"0123456789abcdef"}`,
+			[]string{p.bearer(), json},
+			400,
+		},
 		{"no JSON", "POST", "/api/jobs", `{`, []string{p.bearer(), json}, 400},
-		{"a body without an end", "POST", "/api/jobs", `{"op":"` + strings.Repeat("x", maxBody), []string{p.bearer(), json}, 400},
+		{
+			"a body without an end",
+			"POST",
+			"/api/jobs",
+			`{"op":"` + strings.Repeat("x", maxBody),
+			[]string{p.bearer(), json},
+			400,
+		},
 		{"a wrong method", "DELETE", "/api/jobs", "", []string{p.bearer()}, 404},
 		{"no such address", "GET", "/api/nothing", "", []string{p.bearer()}, 404},
 		{"no such job", "GET", "/api/jobs/99", "", []string{p.bearer()}, 404},
@@ -202,19 +381,36 @@ func TestWhoGetsIn(t *testing.T) {
 		before := p.fake.called("Bulk") + p.fake.called("ChangeMachines")
 		reply, text := p.ask(test.method, test.path, test.body, test.headers...)
 		if reply.StatusCode != test.want {
-			t.Errorf("%s: %s %s: %d %s, want %d", test.what, test.method, test.path, reply.StatusCode, text, test.want)
+			t.Errorf(
+				"%s: %s %s: %d %s, want %d",
+				test.what,
+				test.method,
+				test.path,
+				reply.StatusCode,
+				text,
+				test.want,
+			)
 		}
-		if after := p.fake.called("Bulk") + p.fake.called("ChangeMachines"); test.method == "POST" && (after > before) != (test.want == 200) {
+		if after := p.fake.called(
+			"Bulk",
+		) + p.fake.called(
+			"ChangeMachines",
+		); test.method == "POST" &&
+			(after > before) != (test.want == 200) {
 			t.Errorf("%s: %d changes were asked for", test.what, after-before)
 		}
 		h := reply.Header
-		if len(h["Set-Cookie"]) > 0 || h.Get("Access-Control-Allow-Origin") != "" || strings.Contains(text+fmt.Sprint(h), p.token) {
+		if len(h["Set-Cookie"]) > 0 || h.Get("Access-Control-Allow-Origin") != "" ||
+			strings.Contains(text+fmt.Sprint(h), p.token) {
 			t.Errorf("%s: cookies, other origins or the token: %v", test.what, h)
 		}
-		if h.Get("Content-Security-Policy") != policy || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") != "no-referrer" {
+		if h.Get("Content-Security-Policy") != policy ||
+			h.Get("X-Content-Type-Options") != "nosniff" ||
+			h.Get("Referrer-Policy") != "no-referrer" {
 			t.Errorf("%s: the policy is missing: %v", test.what, h)
 		}
-		if strings.HasPrefix(test.path, "/api/") && test.want == 200 && h.Get("Cache-Control") != "no-store" {
+		if strings.HasPrefix(test.path, "/api/") && test.want == 200 &&
+			h.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: it may be kept: %v", test.what, h)
 		}
 	}
@@ -232,7 +428,15 @@ func TestReadOnly(t *testing.T) {
 			}
 		}
 	}
-	if _, text := p.ask("GET", "/api/state", "", p.bearer()); !strings.Contains(text, `"read_only":true`) {
+	if _, text := p.ask(
+		"GET",
+		"/api/state",
+		"",
+		p.bearer(),
+	); !strings.Contains(
+		text,
+		`"read_only":true`,
+	) {
 		t.Error(text)
 	}
 }
@@ -242,12 +446,20 @@ func TestTheRequestsIDIsThePages(t *testing.T) {
 	t.Parallel()
 	p := serve(t)
 	for range 2 {
-		reply, text := p.ask("POST", "/api/jobs", `{"op":"hold","selectors":["%1:waiting","it's"],"request":"0123456789abcdef"}`,
-			p.bearer(), "Content-Type: application/json")
-		if reply.StatusCode != 200 || !strings.Contains(text, `"command":"jobserver job hold %1:waiting 'it'\\''s'"`) {
+		reply, text := p.ask(
+			"POST",
+			"/api/jobs",
+			`{"op":"hold","selectors":["%1:waiting","it's"],"request":"0123456789abcdef"}`,
+			p.bearer(),
+			"Content-Type: application/json",
+		)
+		if reply.StatusCode != 200 ||
+			!strings.Contains(text, `"command":"jobserver job hold %1:waiting 'it'\\''s'"`) {
 			t.Error(reply.StatusCode, text)
 		}
-		if args := p.fake.args["Bulk"].(*api.BulkArgs); args.RequestID != "0123456789abcdef" || args.Op != api.OpHold || args.DryRun {
+		if args := p.fake.args["Bulk"].(*api.BulkArgs); args.RequestID != "0123456789abcdef" ||
+			args.Op != api.OpHold ||
+			args.DryRun {
 			t.Errorf("%+v", args)
 		}
 	}
@@ -259,11 +471,14 @@ func TestBytes(t *testing.T) {
 	p := serve(t)
 	p.fake.log = []byte("<script>alert(1)</script>\x1b]52;c;eA==\x07\xff\n")
 	reply, text := p.ask("GET", "/api/jobs/17/log?tail=100", "", p.bearer())
-	if text != string(p.fake.log) || reply.Header.Get("Content-Type") != "application/octet-stream" || reply.Header.Get("X-Eof") != "true" {
+	if text != string(p.fake.log) ||
+		reply.Header.Get("Content-Type") != "application/octet-stream" ||
+		reply.Header.Get("X-Eof") != "true" {
 		t.Errorf("%q %v", text, reply.Header)
 	}
 	reply, text = p.ask("GET", "/api/matrices/1/map", "", p.bearer())
-	if text != "\x05\x06" || reply.Header.Get("X-Cells") != "2" || reply.Header.Get("X-Here") != "2" {
+	if text != "\x05\x06" || reply.Header.Get("X-Cells") != "2" ||
+		reply.Header.Get("X-Here") != "2" {
 		t.Errorf("%q %v", text, reply.Header)
 	}
 	if _, text = p.ask("GET", "/api/jobs", "", p.bearer()); strings.Contains(text, "<script>") {
@@ -282,10 +497,17 @@ func TestOtherUser(t *testing.T) {
 		return
 	}
 	p := serve(t)
-	cmd := exec.Command("bash", "-c", `exec 3<>/dev/tcp/${1%:*}/${1#*:}; printf 'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&3; cat <&3`, "-", p.addr)
+	cmd := exec.Command(
+		"bash",
+		"-c",
+		`exec 3<>/dev/tcp/${1%:*}/${1#*:}; printf 'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&3; cat <&3`,
+		"-",
+		p.addr,
+	)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.HasPrefix(string(out), "HTTP/1.1 403 ") || !strings.Contains(string(out), "another user") {
+	if err != nil || !strings.HasPrefix(string(out), "HTTP/1.1 403 ") ||
+		!strings.Contains(string(out), "another user") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if reply, _ := p.ask("GET", "/", ""); reply.StatusCode != 200 {
@@ -299,11 +521,26 @@ func TestFindUID(t *testing.T) {
    1: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2 1 0 100 0 0 10 0
    2: short
 `
-	client, server := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
-	if uid, ok := findUID(strings.NewReader(table), procAddr(client, false), procAddr(server, false)); uid != 1001 || !ok {
+	client, server := &net.TCPAddr{
+		IP:   net.IPv4(127, 0, 0, 1),
+		Port: 50000,
+	}, &net.TCPAddr{
+		IP:   net.IPv4(127, 0, 0, 1),
+		Port: 8080,
+	}
+	if uid, ok := findUID(
+		strings.NewReader(table),
+		procAddr(client, false),
+		procAddr(server, false),
+	); uid != 1001 ||
+		!ok {
 		t.Error(uid, ok)
 	}
-	if _, ok := findUID(strings.NewReader(table), procAddr(server, false), procAddr(client, false)); ok {
+	if _, ok := findUID(
+		strings.NewReader(table),
+		procAddr(server, false),
+		procAddr(client, false),
+	); ok {
 		t.Error("the other way round")
 	}
 	six := procAddr(&net.TCPAddr{IP: net.ParseIP("::1"), Port: 80}, true)

@@ -33,7 +33,10 @@ func (c *connection) Call(ctx context.Context, method string, args, reply any) e
 		return err
 	}
 	err = d.Call(ctx, method, args, reply)
-	if kind := api.KindOf(err); err != nil && (kind == api.Unavailable || kind == api.OutcomeUnknown) {
+	if kind := api.KindOf(
+		err,
+	); err != nil &&
+		(kind == api.Unavailable || kind == api.OutcomeUnknown) {
 		c.lose(d)
 	}
 	return err

@@ -26,10 +26,10 @@ import (
 
 // Web is `web`.
 type Web struct {
-	Listen   string `name:"listen" placeholder:"ADDR" help:"Where to listen: an address of this computer, and a port; 127.0.0.1 and the port of the last time by default."`
-	Open     bool   `name:"open" help:"Open the page in the browser."`
-	ReadOnly bool   `name:"read-only" help:"A page that can change nothing."`
-	Insecure bool   `name:"insecure-open-to-network" help:"Allow --listen to be an address that others can reach: whoever has the token, or can read along, can do what you can."`
+	Listen   string `name:"listen"                   placeholder:"ADDR" help:"Where to listen: an address of this computer, and a port; 127.0.0.1 and the port of the last time by default."`
+	Open     bool   `name:"open"                                        help:"Open the page in the browser."`
+	ReadOnly bool   `name:"read-only"                                   help:"A page that can change nothing."`
+	Insecure bool   `name:"insecure-open-to-network"                    help:"Allow --listen to be an address that others can reach: whoever has the token, or can read along, can do what you can."`
 }
 
 // Run serves the page until it is interrupted.
@@ -81,7 +81,10 @@ func (c *Web) listen(e *cli.Env) (net.Listener, error) {
 	if c.Listen == "" {
 		file := portFile(e)
 		if port := lastPort(file); port > 0 {
-			if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			if l, err := net.Listen(
+				"tcp",
+				net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+			); err == nil {
 				return l, nil
 			}
 		}
@@ -94,7 +97,8 @@ func (c *Web) listen(e *cli.Env) (net.Listener, error) {
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		return nil, api.Errorf(api.Usage, "--listen %s: %v", c.Listen, err).WithHint("as 127.0.0.1:8000, or [::1]:0 for any port")
+		return nil, api.Errorf(api.Usage, "--listen %s: %v", c.Listen, err).
+			WithHint("as 127.0.0.1:8000, or [::1]:0 for any port")
 	}
 	ip := net.ParseIP(host)
 	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !c.Insecure {
@@ -115,7 +119,9 @@ func portFile(e *cli.Env) string {
 	if err != nil {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(e.Globals.Host + "\x00" + e.Globals.Socket + "\x00" + e.Globals.Address))
+	sum := sha256.Sum256(
+		[]byte(e.Globals.Host + "\x00" + e.Globals.Socket + "\x00" + e.Globals.Address),
+	)
 	return filepath.Join(dir, "web-port-"+hex.EncodeToString(sum[:4]))
 }
 

@@ -48,9 +48,15 @@ func (s *service) newestJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) e
 				if args.Light {
 					reply.Jobs = append(reply.Jobs, wire.LightJob(st, st.Job(id)))
 				} else {
-					reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
+					reply.Jobs = append(
+						reply.Jobs,
+						wire.Job(st, s.About.LogDir, st.Job(id), args.Full),
+					)
 				}
-				if size += jobSize(&reply.Jobs[len(reply.Jobs)-1]); size > pageBytes && id != ids[len(ids)-1] {
+				if size += jobSize(
+					&reply.Jobs[len(reply.Jobs)-1],
+				); size > pageBytes &&
+					id != ids[len(ids)-1] {
 					next = id
 					break
 				}
@@ -223,7 +229,10 @@ func (s *service) metricMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) 
 	from := max(args.From, 0)
 	for {
 		var page api.MatrixCellsReply
-		err := s.MatrixCells(&api.MatrixCellsArgs{Matrix: args.Matrix, From: from, Metrics: args.File}, &page)
+		err := s.MatrixCells(
+			&api.MatrixCellsArgs{Matrix: args.Matrix, From: from, Metrics: args.File},
+			&page,
+		)
 		if err != nil {
 			return err
 		}

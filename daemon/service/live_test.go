@@ -54,8 +54,14 @@ func newDesk(t *testing.T) *desk {
 		Now: time.Now, Token: func() string { tokens++; return fmt.Sprint("t", tokens) },
 	})
 	d := &desk{t: t, runs: n.runs, service: &service{ctx: t.Context(), Options: &Options{
-		Loop: loop, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		About: api.Status{LogDir: t.TempDir(), StateDir: t.TempDir()}, Timelines: NewTimelines(loop, time.Now),
+		Loop: loop,
+		Now:  time.Now,
+		Log:  slog.New(slog.DiscardHandler),
+		About: api.Status{
+			LogDir:   t.TempDir(),
+			StateDir: t.TempDir(),
+		},
+		Timelines: NewTimelines(loop, time.Now),
 	}}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -97,7 +103,10 @@ func (d *desk) matrix(cells, n int) (id, first uint64) {
 	})
 	for i := range n {
 		r := <-d.runs
-		a := &statepb.Attempt{Cause: statepb.Cause_EXITED, Metrics: []string{fmt.Sprintf("loss=%d s", i)}}
+		a := &statepb.Attempt{
+			Cause:   statepb.Cause_EXITED,
+			Metrics: []string{fmt.Sprintf("loss=%d s", i)},
+		}
 		if i%3 == 2 {
 			a.ExitCode = 1
 		}
@@ -128,7 +137,12 @@ func TestNewestJobs(t *testing.T) {
 	d := newDesk(t)
 	_, first := d.matrix(50, 9)
 	var seen []uint64
-	args := &api.ListJobsArgs{Newest: true, Selectors: []string{":failed", "%m:running"}, Limit: 2, Light: true}
+	args := &api.ListJobsArgs{
+		Newest:    true,
+		Selectors: []string{":failed", "%m:running"},
+		Limit:     2,
+		Light:     true,
+	}
 	for {
 		var page api.ListJobsReply
 		check(t, d.ListJobs(args, &page))
@@ -153,7 +167,12 @@ func TestNewestJobs(t *testing.T) {
 	if len(none.Jobs) != 0 || none.Next != 0 {
 		t.Error("nothing matches:", none)
 	}
-	if err := d.ListJobs(&api.ListJobsArgs{Newest: true, Selectors: []string{":lots"}}, &none); api.KindOf(err) != api.Invalid {
+	if err := d.ListJobs(
+		&api.ListJobsArgs{Newest: true, Selectors: []string{":lots"}},
+		&none,
+	); api.KindOf(
+		err,
+	) != api.Invalid {
 		t.Error(err)
 	}
 }
@@ -175,12 +194,14 @@ func TestMatrixMap(t *testing.T) {
 	}
 	m = api.MatrixMapReply{}
 	check(t, d.MatrixMap(&api.MatrixMapArgs{Matrix: "m", Metric: "loss"}, &m))
-	if !slices.Equal(m.Names, []string{"loss"}) || m.Unit != "s" || m.Values[3] != 3 || m.Values[11] == m.Values[11] {
+	if !slices.Equal(m.Names, []string{"loss"}) || m.Unit != "s" || m.Values[3] != 3 ||
+		m.Values[11] == m.Values[11] {
 		t.Error(m)
 	}
 	var light api.ListMatricesReply
 	check(t, d.ListMatrices(&api.ListMatricesArgs{Light: true}, &light))
-	if got := light.Matrices[0]; got.Vars[0].Values != nil || got.Vars[0].Count != 12 || got.Left == nil {
+	if got := light.Matrices[0]; got.Vars[0].Values != nil || got.Vars[0].Count != 12 ||
+		got.Left == nil {
 		t.Errorf("%+v", got)
 	}
 	var status api.Status
@@ -197,7 +218,14 @@ func TestTimelineFollows(t *testing.T) {
 	d.matrix(20, 6)
 	ask := func() *api.TimelineReply {
 		reply := new(api.TimelineReply)
-		check(t, d.Timeline(&api.TimelineArgs{Columns: 10, Spans: 100, Wait: time.Minute}, reply, noWait))
+		check(
+			t,
+			d.Timeline(
+				&api.TimelineArgs{Columns: 10, Spans: 100, Wait: time.Minute},
+				reply,
+				noWait,
+			),
+		)
 		return reply
 	}
 	counts := func(r *api.TimelineReply) map[string]int {
@@ -207,24 +235,39 @@ func TestTimelineFollows(t *testing.T) {
 		}
 		return n
 	}
-	if diff := cmp.Diff(map[string]int{"done": 4, "failed": 2, "running": 2}, counts(ask())); diff != "" {
+	if diff := cmp.Diff(
+		map[string]int{"done": 4, "failed": 2, "running": 2},
+		counts(ask()),
+	); diff != "" {
 		t.Error(diff)
 	}
 	// What ends is in the next picture, and in no other place of it.
 	for range 2 {
-		d.Loop.Report(sched.Ended{Ref: (<-d.runs).Ref, Result: &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT}})
+		d.Loop.Report(
+			sched.Ended{
+				Ref:    (<-d.runs).Ref,
+				Result: &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT},
+			},
+		)
 	}
 	d.sync()
 	want := map[string]int{"done": 4, "failed": 4, "running": 0}
 	r := ask()
-	if want["running"] = r.Total - 8; !cmp.Equal(want, counts(r)) && !cmp.Equal(map[string]int{"done": 4, "failed": 4}, counts(r)) {
+	if want["running"] = r.Total - 8; !cmp.Equal(want, counts(r)) &&
+		!cmp.Equal(map[string]int{"done": 4, "failed": 4}, counts(r)) {
 		t.Error(counts(r), r.Total)
 	}
 	if r.Ready != 1 || len(r.Rows) != 1 || r.Rows[0].Class != "x" || r.First.IsZero() {
 		t.Errorf("%+v", r)
 	}
 	var narrow api.TimelineReply
-	if err := d.Timeline(&api.TimelineArgs{Columns: 10, Classes: []string{"nowhere"}, Wait: time.Minute}, &narrow, noWait); api.KindOf(err) != api.NotFound {
+	if err := d.Timeline(
+		&api.TimelineArgs{Columns: 10, Classes: []string{"nowhere"}, Wait: time.Minute},
+		&narrow,
+		noWait,
+	); api.KindOf(
+		err,
+	) != api.NotFound {
 		t.Error(err)
 	}
 }
@@ -254,7 +297,14 @@ func TestLogTail(t *testing.T) {
 		{offset: 6, data: "world", from: 6, eof: true},
 	} {
 		var log api.LogReply
-		check(t, d.JobLog(&api.LogArgs{JID: first, Tail: test.tail, Offset: test.offset, Max: test.max}, &log, noWait))
+		check(
+			t,
+			d.JobLog(
+				&api.LogArgs{JID: first, Tail: test.tail, Offset: test.offset, Max: test.max},
+				&log,
+				noWait,
+			),
+		)
 		if string(log.Data) != test.data || log.Offset != test.from || log.EOF != test.eof {
 			t.Errorf("%+v: %q from %d, %v", test, log.Data, log.Offset, log.EOF)
 		}
@@ -267,12 +317,16 @@ func TestChangesOfADesk(t *testing.T) {
 	id, first := d.matrix(20, 6)
 	var c api.ChangesReply
 	check(t, d.Changes(&api.ChangesArgs{Since: 0}, &c))
-	if len(c.Jobs) != 8 || c.First != first || c.Last != first+7 || !slices.Equal(c.Matrices, []uint64{id}) ||
+	if len(c.Jobs) != 8 || c.First != first || c.Last != first+7 ||
+		!slices.Equal(c.Matrices, []uint64{id}) ||
 		!slices.Equal(c.Machines, []string{"a"}) {
 		t.Errorf("%+v", c)
 	}
 	var none api.ChangesReply
-	check(t, d.Changes(&api.ChangesArgs{Since: c.Cursor, Pulse: c.Pulse, Wait: time.Millisecond}, &none))
+	check(
+		t,
+		d.Changes(&api.ChangesArgs{Since: c.Cursor, Pulse: c.Pulse, Wait: time.Millisecond}, &none),
+	)
 	if none.Events != 0 || none.Cursor != c.Cursor {
 		t.Errorf("%+v", none)
 	}

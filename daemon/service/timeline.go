@@ -98,7 +98,11 @@ func (t *Timelines) get() *indexed {
 	defer t.mu.Unlock()
 	t.asked = t.now()
 	if t.shown == nil {
-		t.shown = &indexed{index: timeline.New(), ready: make(chan struct{}), moved: make(chan struct{})}
+		t.shown = &indexed{
+			index: timeline.New(),
+			ready: make(chan struct{}),
+			moved: make(chan struct{}),
+		}
 		select {
 		case t.wanted <- struct{}{}:
 		default:
@@ -283,8 +287,12 @@ func (s *service) Timeline(args *api.TimelineArgs, reply *api.TimelineReply, tur
 
 // draw fills in the picture.
 func (x *indexed) draw(
-	args *api.TimelineArgs, query timeline.Query, running []timeline.Span, classes map[string]string,
-	now int64, reply *api.TimelineReply,
+	args *api.TimelineArgs,
+	query timeline.Query,
+	running []timeline.Span,
+	classes map[string]string,
+	now int64,
+	reply *api.TimelineReply,
 ) {
 	view := x.index.View()
 	running = view.Without(running)

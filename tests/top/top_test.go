@@ -50,10 +50,23 @@ type terminal struct {
 
 func start(t *testing.T, width, height int, env []string, name string, args ...string) *terminal {
 	t.Helper()
-	term := &terminal{t: t, cmd: exec.Command(name, args...), screen: vt.NewEmulator(width, height), changed: make(chan struct{}, 1), ended: make(chan struct{})}
-	term.cmd.Env = append(os.Environ(), append([]string{"TERM=xterm-256color", "COLORTERM=", "NO_COLOR=", "LC_ALL=C.UTF-8"}, env...)...)
+	term := &terminal{
+		t:       t,
+		cmd:     exec.Command(name, args...),
+		screen:  vt.NewEmulator(width, height),
+		changed: make(chan struct{}, 1),
+		ended:   make(chan struct{}),
+	}
+	term.cmd.Env = append(
+		os.Environ(),
+		append(
+			[]string{"TERM=xterm-256color", "COLORTERM=", "NO_COLOR=", "LC_ALL=C.UTF-8"},
+			env...)...)
 	var err error
-	term.file, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: uint16(height), Cols: uint16(width)})
+	term.file, err = pty.StartWithSize(
+		term.cmd,
+		&pty.Winsize{Rows: uint16(height), Cols: uint16(width)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +184,12 @@ func (term *terminal) ends() int {
 
 // measured are the parts of a screen that are never the same.
 var measured = []*regexp.Regexp{
-	regexp.MustCompile(`\d+/min.*`), regexp.MustCompile(`\b\d+(\.\d+)?(µs|ms|s)\b`), regexp.MustCompile(`\d\d:\d\d:\d\d`), regexp.MustCompile(`^(jobserver)? \S+`),
+	regexp.MustCompile(
+		`\d+/min.*`,
+	),
+	regexp.MustCompile(`\b\d+(\.\d+)?(µs|ms|s)\b`),
+	regexp.MustCompile(`\d\d:\d\d:\d\d`),
+	regexp.MustCompile(`^(jobserver)? \S+`),
 	regexp.MustCompile(`connected +\d/\d +\d+\.\d`),
 }
 
@@ -179,7 +197,10 @@ var measured = []*regexp.Regexp{
 func golden(t *testing.T, name, text string) {
 	t.Helper()
 	for _, m := range measured {
-		text = m.ReplaceAllStringFunc(text, func(found string) string { return strings.Repeat("#", min(len([]rune(found)), 5)) })
+		text = m.ReplaceAllStringFunc(
+			text,
+			func(found string) string { return strings.Repeat("#", min(len([]rune(found)), 5)) },
+		)
 	}
 	path := filepath.Join("testdata", name+".txt")
 	if *update {
@@ -206,7 +227,13 @@ func night(t *testing.T) *daemontest.Daemon {
 	if _, _, _, err := d.Run(t.Context(), "wait", "%sweep"); err != nil { // some of it fails
 		t.Fatal(err)
 	}
-	d.J(t, "add", "--wait", "bench", `printf '\033[1;32mready\033[0m\n10%%\r100%%\n\033]52;c;eA==\007bell\n'; seq 200`)
+	d.J(
+		t,
+		"add",
+		"--wait",
+		"bench",
+		`printf '\033[1;32mready\033[0m\n10%%\r100%%\n\033]52;c;eA==\007bell\n'; seq 200`,
+	)
 	d.J(t, "add", "--hold", "far", "echo held")
 	return d
 }
@@ -224,7 +251,10 @@ func TestScreens(t *testing.T) {
 		term.types("w")
 		golden(t, name("why"), term.sees("why of job", "it has succeeded"))
 		term.types("\x1b")
-		term.until("no log", func(text string) bool { return !strings.Contains(text, "why of job") })
+		term.until(
+			"no log",
+			func(text string) bool { return !strings.Contains(text, "why of job") },
+		)
 		term.types("2")
 		golden(t, name("machines"), term.sees("local:red", "connected", "[2"))
 		term.types("3")
@@ -244,7 +274,10 @@ func TestScreens(t *testing.T) {
 		if code := term.ends(); code != 0 {
 			t.Errorf("it ended with %d", code)
 		}
-		term.until("the screen is put back", func(string) bool { return strings.Contains(term.output(), "\x1b[?1049l") })
+		term.until(
+			"the screen is put back",
+			func(string) bool { return strings.Contains(term.output(), "\x1b[?1049l") },
+		)
 		if strings.Contains(term.output(), "\x1b]52") {
 			t.Error("what a log has came through to the terminal")
 		}
@@ -260,7 +293,12 @@ func TestColours(t *testing.T) {
 		term.sees("echo held", "failed 1")
 		colour := regexp.MustCompile(`\x1b\[[0-9;]*3[0-7]m`).MatchString(term.output())
 		if colour != (env != "NO_COLOR=1") {
-			t.Errorf("%s: colours: %v\n%q", env, colour, term.output()[:min(len(term.output()), 2000)])
+			t.Errorf(
+				"%s: colours: %v\n%q",
+				env,
+				colour,
+				term.output()[:min(len(term.output()), 2000)],
+			)
 		}
 		term.types("q")
 		term.ends()
@@ -299,7 +337,10 @@ func TestActions(t *testing.T) {
 	if err := pty.Setsize(term.file, &pty.Winsize{Rows: 4, Cols: 80}); err != nil {
 		t.Fatal(err)
 	}
-	term.until("the small screen", func(text string) bool { return !strings.Contains(text, "jobserver") })
+	term.until(
+		"the small screen",
+		func(text string) bool { return !strings.Contains(text, "jobserver") },
+	)
 	term.types("c")
 	term.sees("too small to ask")
 	term.types("q")
@@ -348,7 +389,10 @@ func TestEnds(t *testing.T) {
 	term.sees("echo held")
 	term.types("\x03")
 	term.ends()
-	term.until("the screen is put back", func(string) bool { return strings.Contains(term.output(), "\x1b[?1049l") })
+	term.until(
+		"the screen is put back",
+		func(string) bool { return strings.Contains(term.output(), "\x1b[?1049l") },
+	)
 	out, err := exec.Command(d.Binary, "--socket", d.Socket, "top").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "no terminal") {
 		t.Errorf("without a terminal: %v %s", err, out)
@@ -361,7 +405,22 @@ func TestInTmuxAndOverSSH(t *testing.T) {
 	sshtest.Require(t)
 	d := night(t)
 	socket := filepath.Join(t.TempDir(), "t")
-	tmux := start(t, 80, 24, nil, "tmux", "-S", socket, "-f", "/dev/null", "new-session", d.Binary, "--socket", d.Socket, "top")
+	tmux := start(
+		t,
+		80,
+		24,
+		nil,
+		"tmux",
+		"-S",
+		socket,
+		"-f",
+		"/dev/null",
+		"new-session",
+		d.Binary,
+		"--socket",
+		d.Socket,
+		"top",
+	)
 	tmux.sees("[1 Jobs]", "echo held", "failed 1")
 	tmux.types("q")
 	tmux.ends()
@@ -371,7 +430,21 @@ func TestInTmuxAndOverSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("lab"))
-	over := start(t, 80, 24, nil, "ssh", "-F", client.ConfigFile, "-tt", "lab", d.Binary, "--socket", d.Socket, "top")
+	over := start(
+		t,
+		80,
+		24,
+		nil,
+		"ssh",
+		"-F",
+		client.ConfigFile,
+		"-tt",
+		"lab",
+		d.Binary,
+		"--socket",
+		d.Socket,
+		"top",
+	)
 	over.sees("[1 Jobs]", "echo held", "failed 1")
 	over.types("q")
 	over.ends()

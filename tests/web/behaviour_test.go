@@ -42,7 +42,9 @@ func TestKeyboardAlone(t *testing.T) {
 	tab.press("/")
 	tab.until(`document.activeElement.name === "sel"`)
 	tab.press(":held" + kb.Enter)
-	tab.until(`location.search === "?sel=:held" && document.querySelectorAll("tbody tr").length === 3`)
+	tab.until(
+		`location.search === "?sel=:held" && document.querySelectorAll("tbody tr").length === 3`,
+	)
 	tab.press("j ")
 	tab.sees("1 marked")
 	tab.press("k u")
@@ -86,7 +88,11 @@ func TestManyAreTyped(t *testing.T) {
 	tab := newBrowser(t).tab()
 	tab.open(s, "/jobs?sel=%25many")
 	tab.sees("All that match")
-	tab.do(chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll(".head .actions button")].find((b) => b.textContent.startsWith("Cancel")).click()`))
+	tab.do(
+		chromedp.Evaluate[chromedp.Void](
+			`[...document.querySelectorAll(".head .actions button")].find((b) => b.textContent.startsWith("Cancel")).click()`,
+		),
+	)
 	tab.sees("30 jobs match, and all change.")
 	tab.sees("jobserver job cancel %many")
 	tab.audit("the question")
@@ -95,7 +101,11 @@ func TestManyAreTyped(t *testing.T) {
 	tab.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".typed input").focus()`))
 	tab.press("30")
 	tab.until(`!document.querySelector("dialog .danger").disabled`)
-	tab.do(chromedp.Evaluate[chromedp.Void](`const b = document.querySelector("dialog .danger"); b.click(); b.click()`))
+	tab.do(
+		chromedp.Evaluate[chromedp.Void](
+			`const b = document.querySelector("dialog .danger"); b.click(); b.click()`,
+		),
+	)
 	tab.sees("30 jobs canceled")
 	tab.quiet()
 }
@@ -109,7 +119,10 @@ func TestReadOnlyPage(t *testing.T) {
 	tab.open(s, "/jobs?sel=:held")
 	tab.sees("echo held")
 	tab.sees("read-only")
-	if n := eval[int](tab, `document.querySelectorAll(".actions button, input[type=checkbox]").length`); n != 0 {
+	if n := eval[int](
+		tab,
+		`document.querySelectorAll(".actions button, input[type=checkbox]").length`,
+	); n != 0 {
 		t.Errorf("%d things to change something", n)
 	}
 	tab.press("ju")
@@ -133,14 +146,23 @@ func TestTenTabs(t *testing.T) {
 		tab.sees("There are no jobs yet")
 		tabs = append(tabs, tab)
 	}
-	locks := eval[string](tabs[3], `navigator.locks.query().then((l) => l.held.length + " " + l.pending.length)`)
+	locks := eval[string](
+		tabs[3],
+		`navigator.locks.query().then((l) => l.held.length + " " + l.pending.length)`,
+	)
 	if locks != "1 9" {
 		t.Errorf("streams that are read, and that wait: %s", locks)
 	}
 	s.J(t, "add", "--hold", "far", "echo first")
 	for i, tab := range tabs {
 		tab.sees("echo first")
-		if hash := eval[string](tab, "location.href + document.cookie"); strings.Contains(hash, s.token) {
+		if hash := eval[string](
+			tab,
+			"location.href + document.cookie",
+		); strings.Contains(
+			hash,
+			s.token,
+		) {
 			t.Errorf("tab %d still shows the token: %s", i, hash)
 		}
 	}
@@ -148,11 +170,17 @@ func TestTenTabs(t *testing.T) {
 	waiting := s.calls.calls["Changes"]
 	s.calls.mu.Unlock()
 	if waiting > 12 {
-		t.Errorf("the daemon was asked %d times for changes, by ten tabs and for one change", waiting)
+		t.Errorf(
+			"the daemon was asked %d times for changes, by ten tabs and for one change",
+			waiting,
+		)
 	}
-	if err := chromedp.Do(tabs[0].ctx, func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
-		return none, target.Call(ctx, "Page.close", nil, nil)
-	}); err != nil {
+	if err := chromedp.Do(
+		tabs[0].ctx,
+		func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
+			return none, target.Call(ctx, "Page.close", nil, nil)
+		},
+	); err != nil {
 		t.Fatal(err)
 	}
 	s.J(t, "add", "--hold", "far", "echo second")
@@ -169,7 +197,11 @@ func TestTheDaemonIsKilled(t *testing.T) {
 	tab := newBrowser(t).tab()
 	tab.open(s, "/jobs")
 	tab.sees("echo before")
-	tab.do(chromedp.Evaluate[chromedp.Void](`window.row = document.querySelector("tbody tr"); window.row.focus()`))
+	tab.do(
+		chromedp.Evaluate[chromedp.Void](
+			`window.row = document.querySelector("tbody tr"); window.row.focus()`,
+		),
+	)
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +266,10 @@ func TestAnsi(t *testing.T) {
 		}
 	}
 	// A line of many megabytes without an end takes no time that grows with its square.
-	lines := eval[int](tab, `import("/ansi.js").then(({ Ansi }) => { const a = new Ansi(); const piece = new Uint8Array(1 << 20).fill(120); for (let i = 0; i < 16; i++) a.write(piece); return a.lines.length; })`)
+	lines := eval[int](
+		tab,
+		`import("/ansi.js").then(({ Ansi }) => { const a = new Ansi(); const piece = new Uint8Array(1 << 20).fill(120); for (let i = 0; i < 16; i++) a.write(piece); return a.lines.length; })`,
+	)
 	if lines != 16<<20/8192-1 && lines != 16<<20/8192 {
 		t.Errorf("a line of 16 MiB becomes %d", lines)
 	}

@@ -22,7 +22,12 @@ var pictures = []struct {
 	dark              bool
 	do                string
 }{
-	{name: "pool", path: "/", shows: "jobs failed", do: `[...document.querySelectorAll("button")].find((b) => b.textContent.startsWith("What made"))?.click()`},
+	{
+		name:  "pool",
+		path:  "/",
+		shows: "jobs failed",
+		do:    `[...document.querySelectorAll("button")].find((b) => b.textContent.startsWith("What made"))?.click()`,
+	},
 	{name: "timeline", path: "/timeline?hours=1", shows: "attempts", dark: true},
 	{name: "cells", path: "/matrices/block", shows: "Across"},
 	{name: "plot", path: "/matrices/rates/plot", shows: "95 % confidence", dark: true},
@@ -69,9 +74,25 @@ func takePictures(t *testing.T) {
 	t.Helper()
 	s := newSite(t)
 	s.night()
-	s.J(t, "matrix", "add", "--name", "train", "--max-failures", "0", "bench",
-		`sleep $(awk 'BEGIN{srand({N});print 0.4+1.5*rand()}'); [ "$JOBSERVER_MACHINE" != local:blue ] || [ {N} -lt 40 ] || exit 1`, "", "N=1..110")
-	s.J(t, "add", "bench", `printf '\033[2m2026-03-14 02:11:07\033[0m loading 3 shards\n'; for i in 1 2 3; do printf "\033[1mepoch $i\033[0m  loss \033[36m0.%s\033[0m  \033[32maccuracy 0.9%s\033[0m\n" $((9-i*2))1 $i; done; printf '\033[33mwarning:\033[0m learning rate fell below 1e-5\n'`)
+	s.J(
+		t,
+		"matrix",
+		"add",
+		"--name",
+		"train",
+		"--max-failures",
+		"0",
+		"bench",
+		`sleep $(awk 'BEGIN{srand({N});print 0.4+1.5*rand()}'); [ "$JOBSERVER_MACHINE" != local:blue ] || [ {N} -lt 40 ] || exit 1`,
+		"",
+		"N=1..110",
+	)
+	s.J(
+		t,
+		"add",
+		"bench",
+		`printf '\033[2m2026-03-14 02:11:07\033[0m loading 3 shards\n'; for i in 1 2 3; do printf "\033[1mepoch $i\033[0m  loss \033[36m0.%s\033[0m  \033[32maccuracy 0.9%s\033[0m\n" $((9-i*2))1 $i; done; printf '\033[33mwarning:\033[0m learning rate fell below 1e-5\n'`,
+	)
 	s.await("last", 1)
 	tab := newBrowser(t).tab()
 	if err := os.MkdirAll("../../docs/pictures", 0o755); err != nil {
@@ -87,10 +108,16 @@ func takePictures(t *testing.T) {
 		tab.until(`!document.body.innerText.includes("Loading…")`)
 		if p.do != "" {
 			tab.do(chromedp.Evaluate[chromedp.Void](p.do))
-			tab.until(`!document.body.innerText.includes("Looking…") && document.querySelector(".groups")`)
+			tab.until(
+				`!document.body.innerText.includes("Looking…") && document.querySelector(".groups")`,
+			)
 		}
 		png := tab.picture()
-		if err := os.WriteFile(filepath.Join("../../docs/pictures", p.name+".png"), png, 0o644); err != nil {
+		if err := os.WriteFile(
+			filepath.Join("../../docs/pictures", p.name+".png"),
+			png,
+			0o644,
+		); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(os.Stderr, "%s: %d kB\n", p.name, len(png)/1000)

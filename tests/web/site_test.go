@@ -120,17 +120,56 @@ func (s *site) night() {
 	}
 	s.J(s.t, "machine", "add", "--slots", "2", "local:gold", "gpu")
 	s.J(s.t, "machine", "add", "--slots", "2", "gone.example.org", "far")
-	s.J(s.t, "matrix", "add", "--name", "rates", "bench",
+	s.J(
+		s.t,
+		"matrix",
+		"add",
+		"--name",
+		"rates",
+		"bench",
 		`echo "METRIC: loss=$(awk 'BEGIN{print ({RATE}-0.3)^2+0.02*{DEPTH}+0.004*{REPEAT}}') nats"; echo "METRIC: seconds=1{REPEAT} s"`,
-		"", "RATE=0.1,0.2,0.3,0.4,0.5", "DEPTH=2,4,8", "-x", "3")
+		"",
+		"RATE=0.1,0.2,0.3,0.4,0.5",
+		"DEPTH=2,4,8",
+		"-x",
+		"3",
+	)
 	s.await(`%rates`, 45)
-	s.J(s.t, "matrix", "add", "--name", "block", "--max-failures", "0", "bench",
+	s.J(
+		s.t,
+		"matrix",
+		"add",
+		"--name",
+		"block",
+		"--max-failures",
+		"0",
+		"bench",
 		`if [ {I} -ge 12 ] && [ {I} -lt 18 ]; then echo "RuntimeError: singular matrix at {I}" >&2; exit 1; fi; echo fine {I}`,
-		"", "I=1..24", "SCALE=small,large")
+		"",
+		"I=1..24",
+		"SCALE=small,large",
+	)
 	s.await(`%block`, 48)
-	s.J(s.t, "add", "--max-failures", "0", "bench", `printf '\033[1;32mready\033[0m <script>alert(1)</script>\n\033]8;;https://evil.example\033\\link\033]8;;\033\\\n10%%\r55%%\r100%%\n\033[31merror: \033[0mnone\n'`)
+	s.J(
+		s.t,
+		"add",
+		"--max-failures",
+		"0",
+		"bench",
+		`printf '\033[1;32mready\033[0m <script>alert(1)</script>\n\033]8;;https://evil.example\033\\link\033]8;;\033\\\n10%%\r55%%\r100%%\n\033[31merror: \033[0mnone\n'`,
+	)
 	s.J(s.t, "add", "far", "echo never")
-	s.J(s.t, "matrix", "add", "--name", "sleepers", "gpu", "sleep $(( {N} < 5 ? 0 : 600 )); echo {N}", "", "N=1..9")
+	s.J(
+		s.t,
+		"matrix",
+		"add",
+		"--name",
+		"sleepers",
+		"gpu",
+		"sleep $(( {N} < 5 ? 0 : 600 )); echo {N}",
+		"",
+		"N=1..9",
+	)
 	s.J(s.t, "add", "--hold", "bench", "echo held")
 	s.await("class=bench", 45+30+1)
 }
@@ -142,7 +181,12 @@ func (s *site) await(selector string, n int) {
 	defer cancel()
 	cursor := uint64(0)
 	for {
-		reply, err := api.Call[api.WaitReply](ctx, s.api, "Wait", &api.WaitArgs{Selectors: []string{selector}, Wait: 10 * time.Second, Cursor: cursor})
+		reply, err := api.Call[api.WaitReply](
+			ctx,
+			s.api,
+			"Wait",
+			&api.WaitArgs{Selectors: []string{selector}, Wait: 10 * time.Second, Cursor: cursor},
+		)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -165,11 +209,26 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatalf("%v: `.ci/deps` installs it", err)
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.WindowSize(1280, 900), chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-domain-reliability", true),
-		chromedp.Flag("no-first-run", true), chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
+	options := append(
+		chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.WindowSize(1280, 900),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag(
+			"disable-background-networking",
+			true,
+		),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-domain-reliability", true),
+		chromedp.Flag(
+			"no-first-run",
+			true,
+		),
+		chromedp.Flag(
+			"host-resolver-rules",
+			"MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+		),
 	)
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
@@ -200,7 +259,10 @@ func (b *browser) tab() *tab {
 		defer tab.mu.Unlock()
 		switch e := event.(type) {
 		case *runtime.EventExceptionThrown:
-			tab.said = append(tab.said, fmt.Sprintf("%s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
+			tab.said = append(
+				tab.said,
+				fmt.Sprintf("%s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception),
+			)
 		case *runtime.EventConsoleAPICalled:
 			if string(e.Type) == "error" {
 				tab.said = append(tab.said, fmt.Sprint(e.Args))
@@ -235,7 +297,10 @@ func (tab *tab) check(err error) {
 	}
 	ctx, cancel := context.WithTimeout(tab.ctx, 5*time.Second)
 	defer cancel()
-	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 3000)`))
+	text, _ := chromedp.Run(
+		ctx,
+		chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 3000)`),
+	)
 	tab.t.Fatalf("%v\n%s\n%v", err, text, tab.said)
 }
 
@@ -280,9 +345,14 @@ func (tab *tab) looks(width, height int64, dark bool) {
 		scheme = "dark"
 	}
 	tab.do(func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
-		if _, err = cdp.Call(ctx, t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
-			Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 700,
-		}); err != nil {
+		if _, err = cdp.Call(
+			ctx,
+			t,
+			emulation.SetDeviceMetricsOverride,
+			emulation.SetDeviceMetricsOverrideParams{
+				Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 700,
+			},
+		); err != nil {
 			return none, err
 		}
 		_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -332,8 +402,11 @@ func (tab *tab) audit(what string) {
 	if !eval[bool](tab, "!!window.axe") {
 		tab.do(chromedp.Evaluate[chromedp.Void](string(script) + "; true"))
 	}
-	found := eval[[]string](tab, `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
-		.then((r) => r.violations.map((v) => v.id + ": " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.failureSummary || "").slice(0, 200)).join(" | ")))`)
+	found := eval[[]string](
+		tab,
+		`axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+		.then((r) => r.violations.map((v) => v.id + ": " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " " + (n.failureSummary || "").slice(0, 200)).join(" | ")))`,
+	)
 	for _, violation := range found {
 		tab.t.Errorf("%s: %s", what, violation)
 	}

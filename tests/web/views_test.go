@@ -45,7 +45,9 @@ func TestViews(t *testing.T) {
 			tab.open(s, v.path)
 			tab.sees(v.shows)
 			tab.until(`!document.body.innerText.includes("Loading…")`)
-			tab.shot(fmt.Sprintf("%s-%v", v.name, map[bool]string{false: "light", true: "dark"}[dark]))
+			tab.shot(
+				fmt.Sprintf("%s-%v", v.name, map[bool]string{false: "light", true: "dark"}[dark]),
+			)
 			tab.audit(fmt.Sprintf("%s, dark %v", v.name, dark))
 		}
 		tab.looks(375, 800, false)
