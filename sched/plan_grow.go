@@ -338,6 +338,6 @@ func (s *State) retemplate(m *matrix, template *statepb.Job) {
 	m.Template = template
 	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != s.keyOf(template, m)) {
 		s.dequeueMatrix(m)
-		s.queueMatrix(m)
 	}
+	s.queueMatrix(m) // also what was not to start before a time
 }
