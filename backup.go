@@ -207,7 +207,8 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 		err = snapshot.ErrNoState
 	}
 	if err != nil {
-		return api.Errorf(api.Invalid, "%s is no backup that a daemon could start from: %w", c.From, err).
+		return api.Errorf(api.Invalid, "%s is no backup that a daemon could start from: %w", c.From,
+			err).
 			WithHint("nothing was changed; take another backup")
 	}
 	state, err := loadState(work)

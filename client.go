@@ -9,8 +9,9 @@ import (
 )
 
 // grammar is the whole command line. Each command is a struct that carries its flags and arguments,
-// and a Run method. A tag `predictor` names what completes a value; `several` marks a flag that takes
-// all words up to the next flag; `beforedash` the flag that takes the positionals before a "--".
+// and a Run method. A tag `predictor` names what completes a value; `several` marks a flag that
+// takes all words up to the next flag; `beforedash` the flag that takes the positionals before a
+// "--".
 type grammar struct {
 	Globals cli.Globals `embed:"" group:"Global flags:"`
 

@@ -18,7 +18,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden files and docs/cli.md and docs/jobserver.1 anew")
+var update = flag.Bool("update", false,
+	"write the golden files and docs/cli.md and docs/jobserver.1 anew")
 
 // TestReference holds docs/cli.md and docs/jobserver.1 to the grammar,
 // and the table of JSON fields to the types that are printed.
@@ -31,10 +32,13 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/submit.go", "cli/server/ping.go", "state.go", "stats/render.go",
+		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/submit.go",
+		"cli/server/ping.go", "state.go", "stats/render.go",
 	}, []string{
-		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup", "CopyFailures", "FailureCount", "Machine", "MachineCheck",
-		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable", "Resource", "Needs", "Amount", "Grant", "Event", "Status", "pong", "fileCheck", "exported",
+		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup",
+		"CopyFailures", "FailureCount", "Machine", "MachineCheck",
+		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable",
+		"Resource", "Needs", "Amount", "Grant", "Event", "Status", "pong", "fileCheck", "exported",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -221,15 +225,18 @@ func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 func manPage(app *kong.Application) string {
 	var b strings.Builder
 	b.WriteString(".\\\" Generated from the grammar by \"go test -run TestReference -update\".\n")
-	b.WriteString(".TH JOBSERVER 1\n.SH NAME\njobserver \\- run experiments on a pool of machines\n.SH SYNOPSIS\n")
+	b.WriteString(".TH JOBSERVER 1\n.SH NAME\njobserver \\- run experiments on a pool of " +
+		"machines\n.SH SYNOPSIS\n")
 	b.WriteString(".B jobserver\n.I command\n.RI [ flags ]\n.SH DESCRIPTION\n")
-	b.WriteString(roff("One binary: \"jobserver serve\" is the daemon, everything else a client of it. "+
+	b.WriteString(roff("One binary: \"jobserver serve\" is the daemon, everything else a client "+
+		"of it. "+
 		"A command line without words lists the jobs. Flags and arguments may be mixed.") + "\n")
 	b.WriteString(".SH GLOBAL FLAGS\n")
 	manFlags(&b, app.Flags)
 	b.WriteString(".SH COMMANDS\n")
 	for _, leaf := range app.Leaves(true) {
-		fmt.Fprintf(&b, ".SS %s\n%s\n", roff("jobserver "+leaf.Path()+synopsis(leaf)), roff(leaf.Help))
+		fmt.Fprintf(&b, ".SS %s\n%s\n", roff("jobserver "+leaf.Path()+synopsis(leaf)),
+			roff(leaf.Help))
 		for _, arg := range leaf.Positional {
 			fmt.Fprintf(&b, ".TP\n.I %s\n%s\n", roff(arg.Name), roff(arg.Help))
 		}
@@ -252,7 +259,8 @@ func manPage(app *kong.Application) string {
 func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	for _, f := range flags {
 		if !f.Hidden {
-			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)), roff(cmp.Or(f.Help, "See --mapper.")))
+			fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(flagUsage(f)),
+				roff(cmp.Or(f.Help, "See --mapper.")))
 		}
 	}
 }
@@ -284,7 +292,8 @@ func jsonTables(paths, names []string) (string, error) {
 			}
 			for _, spec := range decl.Specs {
 				typ, ok := spec.(*ast.TypeSpec)
-				if !ok || structs[typ.Name.Name] != nil { // a name that two packages have is the first one's
+				if !ok || structs[typ.Name.Name] != nil {
+					// a name that two packages have is the first one's
 					continue
 				}
 				if s, ok := typ.Type.(*ast.StructType); ok {
@@ -295,21 +304,23 @@ func jsonTables(paths, names []string) (string, error) {
 		})
 	}
 	var b strings.Builder
-	b.WriteString("## JSON\n\nNames never change their meaning; more may be added. A field without a value is absent. " +
+	b.WriteString("## JSON\n\nNames never change their meaning; more may be added. A field " +
+		"without a value is absent. " +
 		"Times are RFC 3339. An error on stderr has `kind`, `error` and `hint`.\n\n")
 	for _, name := range names {
 		if structs[name] == nil {
 			return "", fmt.Errorf("no struct %s in %s", name, paths)
 		}
-		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n", strings.ToLower(name), strings.TrimSpace(strings.ReplaceAll(docs[name], "\n", " ")))
+		fmt.Fprintf(&b, "### %s\n\n%s\n\n| Field | Type | |\n|---|---|---|\n",
+			strings.ToLower(name), strings.TrimSpace(strings.ReplaceAll(docs[name], "\n", " ")))
 		writeFields(&b, structs, structs[name])
 		b.WriteString("\n")
 	}
 	return b.String(), nil
 }
 
-// writeFields writes a line for each field of a struct. Those of a struct that is embedded are its own, as in JSON;
-// a name that it has itself hides the embedded one's.
+// writeFields writes a line for each field of a struct. Those of a struct that is embedded are its
+// own, as in JSON; a name that it has itself hides the embedded one's.
 func writeFields(b *strings.Builder, structs map[string]*ast.StructType, s *ast.StructType) {
 	own := map[string]bool{}
 	for _, field := range s.Fields.List {
@@ -336,8 +347,18 @@ func writeFields(b *strings.Builder, structs map[string]*ast.StructType, s *ast.
 		if key == "-" {
 			continue
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", key, jsonType(field.Type), cell(strings.TrimSpace(field.Comment.Text())))
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", key, jsonType(field.Type),
+			cell(commentOf(field)))
 	}
+}
+
+// commentOf is what a field's comment says, behind it or above it.
+func commentOf(field *ast.Field) string {
+	text := field.Comment.Text()
+	if text == "" {
+		text = field.Doc.Text()
+	}
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // jsonType is what a Go type is in JSON.

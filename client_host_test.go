@@ -27,13 +27,15 @@ func (hostService) Ping(_ *api.Empty, reply *api.Status) error {
 func (hostService) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error {
 	path := args.Jobs[0].CpPath
 	if path == "/no/such" {
-		return api.Errorf(api.Invalid, "CP_PATH can't be written: /no/such: no such file or directory")
+		return api.Errorf(api.Invalid,
+			"CP_PATH can't be written: /no/such: no such file or directory")
 	}
 	return api.Errorf(api.Invalid, "it would go to %q", path)
 }
 
-// TestHost reaches a daemon through a real sshd: at the place where the other host's own environment has it, and
-// at one that is named; by our own connection, and with the system's ssh where the configuration needs that.
+// TestHost reaches a daemon through a real sshd: at the place where the other host's own
+// environment has it, and at one that is named; by our own connection, and with the system's ssh
+// where the configuration needs that.
 func TestHost(t *testing.T) {
 	machine := sshtest.Start(t, sshtest.Named("lab"))
 	// ProxyCommand is for OpenSSH alone.
@@ -73,18 +75,24 @@ func TestHost(t *testing.T) {
 		{"--host lab --socket /no/where ping", cli.ExitUnavailable, "is it running there?"},
 		{"--host nosuch.invalid ping", cli.ExitUnavailable, "nosuch.invalid"},
 		{"--host far ping", 0, "OK"},
-		{"--host stranger ping", cli.ExitUnavailable, "compare the fingerprint, and have it recorded: ssh stranger"},
+		{"--host stranger ping", cli.ExitUnavailable,
+			"compare the fingerprint, and have it recorded: ssh stranger"},
 		{"--host changed ping", cli.ExitUnavailable, "ssh-keygen -R"},
 		{"--host lab add foo true res", cli.ExitUsage, `it would go to "~/res" (on lab)`},
 		{"--host lab add foo true res", cli.ExitUsage, "the results will be in ~/res on lab"},
 		{"--host lab add foo true ~/res", cli.ExitUsage, `it would go to "~/res" (on lab)`},
 		{"--host lab add foo true /res", cli.ExitUsage, `it would go to "/res" (on lab)`},
-		{"--host lab add foo true {TAG}/res", cli.ExitUsage, `it would go to "~/{TAG}/res" (on lab)`},
-		{"--host lab add foo true /no/such", cli.ExitUsage, "/no/such: no such file or directory (on lab)"},
-		{"--host lab matrix add foo true res A=1", cli.ExitIncompatible, "the results will be in ~/res on lab"},
+		{"--host lab add foo true {TAG}/res", cli.ExitUsage,
+			`it would go to "~/{TAG}/res" (on lab)`},
+		{"--host lab add foo true /no/such", cli.ExitUsage,
+			"/no/such: no such file or directory (on lab)"},
+		{"--host lab matrix add foo true res A=1", cli.ExitIncompatible,
+			"the results will be in ~/res on lab"},
 	} {
-		if got := s.run(strings.Fields(test.line)...); got != test.code || !strings.Contains(s.stdout.String()+s.stderr.String(), test.want) {
-			t.Errorf("%s: exit code %d, stdout %q, stderr %q", test.line, got, s.stdout.String(), s.stderr.String())
+		if got := s.run(strings.Fields(test.line)...); got != test.code ||
+			!strings.Contains(s.stdout.String()+s.stderr.String(), test.want) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", test.line, got, s.stdout.String(),
+				s.stderr.String())
 		}
 	}
 }
@@ -105,7 +113,8 @@ func serveHost(t *testing.T, socket string) {
 		ended <- api.Serve(ctx, listener, api.ServerOptions{
 			Hello: api.HelloReply{Version: "test", StateDir: filepath.Dir(socket)},
 			Register: func(context.Context, api.Peer) []api.Method {
-				return []api.Method{api.Handle("Ping", hostService{}.Ping), api.Handle("AddJobs", hostService{}.AddJobs)}
+				return []api.Method{api.Handle("Ping", hostService{}.Ping),
+					api.Handle("AddJobs", hostService{}.AddJobs)}
 			},
 		})
 	}()

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runOnTerminal is the script command `tty CODE INPUT PROGRAM ARG…`: the program runs on a terminal of its
-// own of 60 columns, on which INPUT, a line, is typed; of ^C the key, once a question is asked. What the
-// terminal shows is then in the file "tty", and CODE is the exit code that it has to have.
+// runOnTerminal is the script command `tty CODE INPUT PROGRAM ARG…`: the program runs on a terminal
+// of its own of 60 columns, on which INPUT, a line, is typed; of ^C the key, once a question is
+// asked. What the terminal shows is then in the file "tty", and CODE is the exit code that it has
+// to have.
 func runOnTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: tty code input program args…")
@@ -74,7 +75,8 @@ func typeAndRead(ts *testscript.TestScript, master *os.File, input string) strin
 	}
 	_, err := master.WriteString(input)
 	ts.Check(err)
-	if _, err := io.Copy(&shown, master); err != nil && !errors.Is(err, syscall.EIO) { // EIO: nobody has it open
+	if _, err := io.Copy(&shown, master); err != nil && !errors.Is(err, syscall.EIO) {
+		// EIO: nobody has it open
 		ts.Check(err)
 	}
 	return shown.String()

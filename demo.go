@@ -39,9 +39,9 @@ echo "level {LEVEL} on {MACHINE}: $(wc -c < numbers.gz) bytes"
 echo "{LEVEL},$(wc -c < numbers),$(wc -c < numbers.gz),$(( (ended - began) / 1000000 ))" > sizes.csv
 echo "RESULTS: $JOBSERVER_SCRATCH/sizes.csv"`
 
-// runDemo shows the whole story on this computer alone: a real daemon on a private socket, two machines that
-// are set up, a matrix, its results. It uses no other path than the real one: every line that it shows is a
-// command that a user could type.
+// runDemo shows the whole story on this computer alone: a real daemon on a private socket, two
+// machines that are set up, a matrix, its results. It uses no other path than the real one: every
+// line that it shows is a command that a user could type.
 func runDemo(ctx context.Context, e *cli.Env, c DemoCmd) (err error) {
 	if c.Dir == "" {
 		c.Dir = "jobserver-demo"
@@ -50,7 +50,8 @@ func runDemo(ctx context.Context, e *cli.Env, c DemoCmd) (err error) {
 		return fmt.Errorf("find the demo's directory: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(c.Dir, "results")); err == nil {
-		return api.Errorf(api.Conflict, "%s has results already", c.Dir).WithHint("remove it, or name another directory with --dir")
+		return api.Errorf(api.Conflict, "%s has results already", c.Dir).
+			WithHint("remove it, or name another directory with --dir")
 	}
 	// A short path: a socket's can have 107 bytes.
 	state, err := os.MkdirTemp("", "jobserver-demo-")
@@ -91,7 +92,8 @@ func (d *demo) start(ctx context.Context) error {
 	defer log.Close()
 	d.daemon = exec.Command(binary, "--socket", d.socket(), "serve", "--state-dir", d.state)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
-	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which then stops it
+	// Ctrl-C is for the demo, which then stops it
+	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := d.daemon.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
@@ -121,7 +123,8 @@ func (d *demo) start(ctx context.Context) error {
 
 // stop ends the daemon and waits for it.
 func (d *demo) stop() error {
-	if err := d.daemon.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := d.daemon.Process.Signal(syscall.SIGTERM); err != nil &&
+		!errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop the demo's daemon: %w", err)
 	}
 	if err := <-d.ended; err != nil {
@@ -155,7 +158,8 @@ func (d *demo) j(ctx context.Context, args ...string) error {
 func (d *demo) story(ctx context.Context) error {
 	results := filepath.Join(d.dir, "results")
 	steps := [][]string{
-		{"machine", "setup", "-m", "local:red", "local:blue", "-c", "demo", "--slots", "2", "--verify", "gzip --version", "--", "uname -sr", "nproc"},
+		{"machine", "setup", "-m", "local:red", "local:blue", "-c", "demo", "--slots", "2",
+			"--verify", "gzip --version", "--", "uname -sr", "nproc"},
 		{"job", "wait", "class=demo"},
 		{"machine", "ls"},
 		{"matrix", "add", "demo", demoCommand, results, "LEVEL=1,3,6,9", "-x", "2"},
@@ -189,10 +193,13 @@ func (d *demo) table(results string) error {
 		lines := bufio.NewScanner(f)
 		for lines.Scan() {
 			var level, size, compressed, ms int
-			if _, err := fmt.Sscanf(lines.Text(), "%d,%d,%d,%d", &level, &size, &compressed, &ms); err != nil {
+			if _, err := fmt.Sscanf(lines.Text(), "%d,%d,%d,%d", &level, &size, &compressed,
+				&ms); err != nil {
 				return fmt.Errorf("read %s: %w", path, err)
 			}
-			rows = append(rows, fmt.Sprintf("%-6d %12d %12d %8.2f %6d", level, size, compressed, float64(size)/float64(compressed), ms))
+			rows = append(rows,
+				fmt.Sprintf("%-6d %12d %12d %8.2f %6d", level, size, compressed,
+					float64(size)/float64(compressed), ms))
 		}
 		return lines.Err()
 	})

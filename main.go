@@ -3,7 +3,8 @@
 // supervisor that the daemon runs on each machine.
 //
 // This file is the root: it decides which of these a process is, and it is the one place where an
-// error becomes an exit code. The commands are in client_*.go, one file per group; serve.go has the daemon.
+// error becomes an exit code. The commands are in client_*.go, one file per group; serve.go has the
+// daemon.
 package main
 
 import (
@@ -84,7 +85,8 @@ func exitCode(kind api.Kind) int {
 		return cli.ExitTimeout
 	case api.Canceled:
 		return cli.ExitInterrupted
-	case api.Conflict, api.Confirm, api.Denied, api.Full, api.TooLarge, api.OutcomeUnknown, api.Internal:
+	case api.Conflict, api.Confirm, api.Denied, api.Full, api.TooLarge, api.OutcomeUnknown,
+		api.Internal:
 		return cli.ExitFailed
 	}
 	return cli.ExitFailed // kinds that a newer daemon knows

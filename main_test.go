@@ -131,7 +131,8 @@ func screens(t *testing.T, s *session, draw func(io.Writer, *cli.Env) error) str
 			if err := draw(&out, &e); err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(&all, "== %d columns, colours %v\n%s\n", width, color, strings.ReplaceAll(out.String(), "\x1b", "^["))
+			fmt.Fprintf(&all, "== %d columns, colours %v\n%s\n", width, color,
+				strings.ReplaceAll(out.String(), "\x1b", "^["))
 			if !color {
 				for line := range strings.Lines(out.String()) {
 					if w := view.Width(strings.TrimSuffix(line, "\n")); w > width {
@@ -199,8 +200,8 @@ func expectCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// startDaemon is the script command `daemon ARG…`: `jobserver serve ARG…`, until the end of the script. It
-// returns when the daemon answers.
+// startDaemon is the script command `daemon ARG…`: `jobserver serve ARG…`, until the end of the
+// script. It returns when the daemon answers.
 func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: daemon args…")

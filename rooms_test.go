@@ -24,9 +24,10 @@ var mayEnter = map[string]string{
 
 	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
 		"sched/statepb slim snapshot ssh version",
-	"daemon/report":  "daemon/wire api fleet metrics notify sched sched/statepb view",
-	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats timeline userfile view",
-	"daemon/wire":    "api redact sched sched/statepb stats",
+	"daemon/report": "daemon/wire api fleet metrics notify sched sched/statepb view",
+	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats " +
+		"timeline userfile view",
+	"daemon/wire": "api redact sched sched/statepb stats",
 
 	"completion": "userfile",
 	"fleet":      "agent ssh sched sched/statepb redact",
@@ -51,7 +52,8 @@ var mayNotReach = map[string]string{
 }
 
 // besideThePlan are no rooms: programs beside the main one, and what only tests use.
-const besideThePlan = "agent/agenttest bench daemontest release slim/program ssh/sshtest sched/statepb/gen"
+const besideThePlan = "agent/agenttest bench daemontest release slim/program ssh/sshtest " +
+	"sched/statepb/gen"
 
 // TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.
 func TestRooms(t *testing.T) {
@@ -68,7 +70,8 @@ func TestRooms(t *testing.T) {
 		for _, dep := range rooms[room] {
 			if !slices.Contains(allowed, dep) {
 				t.Errorf("%s enters %s, which it may not: move what it needs below both, or change"+
-					" the plan in rooms_test.go and docs/architecture.md, with the reason", room, dep)
+					" the plan in rooms_test.go and docs/architecture.md, with the reason", room,
+					dep)
 			}
 		}
 		wing, _, _ := strings.Cut(room, "/")

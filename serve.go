@@ -13,8 +13,8 @@ import (
 	"jobserver/ssh"
 )
 
-// ServeCmd is `serve [DRIVER [LOG-DIR] LOG-CONFIG]`: the daemon's settings. Paths are as given; durations of
-// 0 and sizes of 0 mean the daemon's own defaults.
+// ServeCmd is `serve [DRIVER [LOG-DIR] LOG-CONFIG]`: the daemon's settings. Paths are as given;
+// durations of 0 and sizes of 0 mean the daemon's own defaults.
 type ServeCmd struct {
 	Words []string `arg:"" optional:"" name:"DRIVER [LOG-DIR] LOG-CONFIG" sep:"none" predictor:"file" help:"The same as --driver, --log-dir and --log-config."`
 
@@ -124,8 +124,8 @@ func (c *ServeCmd) driver() ([]string, error) {
 	return append([]string{program}, c.DriverArg...), nil
 }
 
-// placeWords puts the positional arguments where the flags are: the original had two of them in its first
-// version, DRIVER and LOG-CONFIG, and three later. A single one is the driver.
+// placeWords puts the positional arguments where the flags are: the original had two of them in its
+// first version, DRIVER and LOG-CONFIG, and three later. A single one is the driver.
 func (c *ServeCmd) placeWords(e *cli.Env) error {
 	var words [3]string
 	switch len(c.Words) {
@@ -138,7 +138,8 @@ func (c *ServeCmd) placeWords(e *cli.Env) error {
 	case 3:
 		words = [3]string(c.Words)
 	default:
-		return api.Errorf(api.Usage, "serve: there are at most three arguments: DRIVER, LOG-DIR and LOG-CONFIG")
+		return api.Errorf(api.Usage,
+			"serve: there are at most three arguments: DRIVER, LOG-DIR and LOG-CONFIG")
 	}
 	for i, place := range []struct {
 		flag *string
@@ -148,7 +149,8 @@ func (c *ServeCmd) placeWords(e *cli.Env) error {
 			continue
 		}
 		if *place.flag != "" {
-			return api.Errorf(api.Usage, "serve: %s is given twice, as %s and as an argument %s", place.name, *place.flag, words[i])
+			return api.Errorf(api.Usage, "serve: %s is given twice, as %s and as an argument %s",
+				place.name, *place.flag, words[i])
 		}
 		*place.flag = words[i]
 	}

@@ -28,9 +28,12 @@ type notifyFlags struct {
 // modes are the flags by kind.
 func (f *notifyFlags) modes() map[notify.Kind]notify.Mode {
 	return map[notify.Kind]notify.Mode{
-		notify.Running: f.Running.Mode, notify.Complete: f.Complete.Mode, notify.Copied: f.Copied.Mode, notify.Fail: f.Fail.Mode,
-		notify.MachineBroken: f.MachineBroken.Mode, notify.MachineAway: f.MachineAway.Mode, notify.MatrixDone: f.MatrixDone.Mode,
-		notify.MatrixFail: f.MatrixFail.Mode, notify.Silent: f.Silent.Mode, notify.DiskLow: f.DiskLow.Mode, notify.QueueEmpty: f.QueueEmpty.Mode,
+		notify.Running: f.Running.Mode, notify.Complete: f.Complete.Mode,
+		notify.Copied: f.Copied.Mode, notify.Fail: f.Fail.Mode,
+		notify.MachineBroken: f.MachineBroken.Mode, notify.MachineAway: f.MachineAway.Mode,
+		notify.MatrixDone: f.MatrixDone.Mode,
+		notify.MatrixFail: f.MatrixFail.Mode, notify.Silent: f.Silent.Mode,
+		notify.DiskLow: f.DiskLow.Mode, notify.QueueEmpty: f.QueueEmpty.Mode,
 	}
 }
 
@@ -64,7 +67,8 @@ func commandsOn(flags []string) ([]notify.Command, error) {
 	for _, flag := range flags {
 		event, line, ok := strings.Cut(flag, "=")
 		if !ok {
-			return nil, api.Errorf(api.Usage, "--on %s: a command is missing", flag).WithHint("--on fail='./alarm.sh'")
+			return nil, api.Errorf(api.Usage, "--on %s: a command is missing", flag).
+				WithHint("--on fail='./alarm.sh'")
 		}
 		kind := notify.Kind(strings.ReplaceAll(strings.TrimSpace(event), "_", "-"))
 		commands = append(commands, notify.Command{Kind: kind, Line: line})

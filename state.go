@@ -20,7 +20,8 @@ import (
 	"jobserver/view"
 )
 
-// stateGroup are the commands on the state directory itself: they read its files, with or without a daemon.
+// stateGroup are the commands on the state directory itself: they read its files, with or without a
+// daemon.
 type stateGroup struct {
 	Check  stateCheck  `cmd:"" help:"Read the whole saved state and report what is wrong with it; changes nothing."`
 	Export stateExport `cmd:"" help:"Print the saved state as JSON, one object a line."`
@@ -57,7 +58,8 @@ func (c *stateCheck) Run(_ context.Context, e *cli.Env) error {
 	}
 	report, err := snapshot.Check(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.Errorf(api.NotFound, "check the state: %w", err).WithHint("name the directory with --state-dir DIR")
+		return api.Errorf(api.NotFound, "check the state: %w", err).
+			WithHint("name the directory with --state-dir DIR")
 	}
 	if err != nil {
 		return fmt.Errorf("check the state: %w", err)
@@ -106,18 +108,22 @@ func checkOf(dir string, file snapshot.FileReport) fileCheck {
 	return check
 }
 
-// refusedStart says why a start would be refused. What is wrong with a file stands in the table already.
+// refusedStart says why a start would be refused. What is wrong with a file stands in the table
+// already.
 func refusedStart(dir string, report *snapshot.Report) error {
 	var corrupt *snapshot.CorruptError
 	if !errors.As(report.Err, &corrupt) {
 		return api.Errorf(api.Internal, "a start would be refused: %w", report.Err)
 	}
-	listed := slices.ContainsFunc(report.Files, func(f snapshot.FileReport) bool { return f.Name == corrupt.File && f.Err != nil })
+	listed := slices.ContainsFunc(report.Files, func(f snapshot.FileReport) bool {
+		return f.Name == corrupt.File && f.Err != nil
+	})
 	text := corrupt.File + " is damaged"
 	if !listed {
 		text += ": " + daemon.DamageIn(corrupt)
 	}
-	return api.Errorf(api.Internal, "a start would be refused: %s", text).WithHint("%s", daemon.DamageHint(dir))
+	return api.Errorf(api.Internal, "a start would be refused: %s", text).
+		WithHint("%s", daemon.DamageHint(dir))
 }
 
 // loadState rebuilds the state as a start would.
@@ -143,10 +149,16 @@ func fileColumns() []view.Column[fileCheck] {
 	name := show.Plain("File", "file", func(f fileCheck) string { return f.File })
 	name.IsID = true
 	return []view.Column[fileCheck]{name,
-		{Title: "Size", Key: "bytes", Right: true, Value: func(f fileCheck) string { return fmt.Sprint(f.Bytes) },
+		{Title: "Size", Key: "bytes", Right: true, Value: func(f fileCheck) string {
+			return fmt.Sprint(f.Bytes)
+		},
 			Cell: view.Text(func(f fileCheck) string { return view.FormatSize(f.Bytes) })},
-		{Title: "Records", Key: "records", Right: true, Cell: view.Text(func(f fileCheck) string { return fmt.Sprint(f.Records) })},
-		{Title: "Check", Key: "error", Value: func(f fileCheck) string { return f.Error }, Cell: func(f fileCheck) []view.Span {
+		{Title: "Records", Key: "records", Right: true, Cell: view.Text(func(f fileCheck) string {
+			return fmt.Sprint(f.Records)
+		})},
+		{Title: "Check", Key: "error", Value: func(f fileCheck) string {
+			return f.Error
+		}, Cell: func(f fileCheck) []view.Span {
 			if f.Error != "" {
 				return []view.Span{{Text: f.Error, Style: view.RedUnder}}
 			}
@@ -158,7 +170,8 @@ func fileColumns() []view.Column[fileCheck] {
 // stateExport is `state export`.
 type stateExport struct{ stateDirFlag }
 
-// exported is one line of `state export`: exactly one of its fields is set. They are what listings print.
+// exported is one line of `state export`: exactly one of its fields is set. They are what listings
+// print.
 type exported struct {
 	Variable *api.Variable `json:"variable,omitempty"`
 	Machine  *api.Machine  `json:"machine,omitempty"`

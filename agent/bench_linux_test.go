@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// benchMachine runs a program that has nothing of the test's libraries, whose start would be measured too.
+// benchMachine runs a program that has nothing of the test's libraries, whose start would be
+// measured too.
 func benchMachine(b *testing.B) *machine {
 	m := newMachine(b)
 	m.exe = filepath.Join(b.TempDir(), "program")
@@ -48,7 +49,8 @@ func BenchmarkStartPoll(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "runs/s")
 }
 
-// BenchmarkShell is what a run of `true` can't do without, 8 at a time: what StartPoll has to be compared with.
+// BenchmarkShell is what a run of `true` can't do without, 8 at a time: what StartPoll has to be
+// compared with.
 func BenchmarkShell(b *testing.B) {
 	var g errgroup.Group
 	g.SetLimit(8)
@@ -70,7 +72,8 @@ func BenchmarkStartLatency(b *testing.B) {
 	}
 }
 
-// BenchmarkLogBytes sends output through the supervisor into its file; the poll after it is not what is measured.
+// BenchmarkLogBytes sends output through the supervisor into its file; the poll after it is not
+// what is measured.
 func BenchmarkLogBytes(b *testing.B) {
 	m := benchMachine(b)
 	c := m.connect()
@@ -86,7 +89,8 @@ func BenchmarkLogBytes(b *testing.B) {
 		_, err := os.ReadFile(fifo) // an agent that watches would be woken by every write
 		must(b, err)
 		r := PollRequest{Run: s.Run, Wait: 1 << 40, OutOff: size}
-		if p, err := c.Poll(b.Context(), r, nil); err != nil || p.Exit == nil || p.Exit.OutLen != size {
+		if p, err := c.Poll(b.Context(), r, nil); err != nil || p.Exit == nil ||
+			p.Exit.OutLen != size {
 			b.Fatal(p, err)
 		}
 		b.StopTimer()
@@ -144,7 +148,8 @@ func benchmarkFetch(b *testing.B, files int, size int64) {
 		var r FetchRequest
 		for _, e := range list.Entries {
 			if e.Kind == File {
-				r.Files = append(r.Files, FetchFile{Source: e.Source, Size: e.Size, ModTime: e.ModTime})
+				r.Files = append(r.Files,
+					FetchFile{Source: e.Source, Size: e.Size, ModTime: e.ModTime})
 			}
 		}
 		var d discard

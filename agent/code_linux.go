@@ -17,11 +17,13 @@ import (
 // Code that jobs run stands on the machine as
 //
 //	ROOT/code/<hash>/files   what was packed, read-only: $JOBSERVER_CODE
-//	ROOT/code/<hash>/seal    what each of these files was when it was unpacked; its own time is that of the last use
+//	ROOT/code/<hash>/seal    what each of these files was when it was unpacked; its own time is
+//	                         that of the last use
 //
-// It never changes: it is unpacked beside, checked against its hash, sealed, and renamed into place as a whole. Runs that
-// have other code keep theirs. Root can write where nobody may: before each use the files are compared
-// with the seal, and where they differ another copy is put beside, as <hash>.2, and the first is left to the runs that have it.
+// It never changes: it is unpacked beside, checked against its hash, sealed, and renamed into place
+// as a whole. Runs that have other code keep theirs. Root can write where nobody may: before each
+// use the files are compared with the seal, and where they differ another copy is put beside, as
+// <hash>.2, and the first is left to the runs that have it.
 //
 // What is used no more is removed when other code arrives; see pruneCode.
 
@@ -54,7 +56,8 @@ func (a *agent) code(r *codeRequest) (codeReply, error) {
 		return a.findCode(r.Hash)
 	}
 	if !validPart(r.Token) || r.Offset < 0 {
-		return codeReply{}, errorf(KindBadRequest, "a piece of code from %q at %d", r.Token, r.Offset)
+		return codeReply{}, errorf(KindBadRequest, "a piece of code from %q at %d", r.Token,
+			r.Offset)
 	}
 	temp := filepath.Join(codeDir(a.root), "."+r.Hash+"-"+r.Token)
 	if !r.Last {
@@ -118,7 +121,8 @@ func (a *agent) placeCode(temp, hash string) error {
 	return fmt.Errorf("jobs have written into %d copies of it", maxCopies)
 }
 
-// lockCode locks the directory of all code, until what it gives is closed. The error is fs.ErrNotExist where no code was ever put.
+// lockCode locks the directory of all code, until what it gives is closed. The error is
+// fs.ErrNotExist where no code was ever put.
 func lockCode(root string, how int) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(codeDir(root), codeLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -162,7 +166,8 @@ func sweepAbandoned(dir string, since time.Time) {
 		return
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), ".") && info.ModTime().Before(since) {
+		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), ".") &&
+			info.ModTime().Before(since) {
 			_ = removeAll(filepath.Join(dir, e.Name()))
 		}
 	}

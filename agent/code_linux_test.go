@@ -53,7 +53,8 @@ func codeArchive(t *testing.T, headers ...tar.Header) (archive []byte, hash stri
 func send(a *agent, hash, token string, archive []byte) (codeReply, error) {
 	half := len(archive) / 2
 	for _, r := range []codeRequest{
-		{Hash: hash, Token: token, Offset: int64(half), Data: archive[half:]}, {Hash: hash, Token: token, Data: archive[:half]},
+		{Hash: hash, Token: token, Offset: int64(half), Data: archive[half:]},
+		{Hash: hash, Token: token, Data: archive[:half]},
 	} {
 		if reply, err := a.code(&r); err != nil || reply.Dir != "" {
 			return reply, err
@@ -69,7 +70,8 @@ func TestCode(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	archive, hash := codeArchive(t, tar.Header{Name: "a/b/run", Typeflag: tar.TypeReg, Mode: 0o755}, tar.Header{Name: "a/f", Typeflag: tar.TypeReg, Mode: 0o644},
+	archive, hash := codeArchive(t, tar.Header{Name: "a/b/run", Typeflag: tar.TypeReg, Mode: 0o755},
+		tar.Header{Name: "a/f", Typeflag: tar.TypeReg, Mode: 0o644},
 		tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a/f"})
 	if reply, err := a.code(&codeRequest{Hash: hash}); err != nil || reply.Dir != "" {
 		t.Fatalf("at first it is in %q: %v", reply.Dir, err)
@@ -81,7 +83,8 @@ func TestCode(t *testing.T) {
 		}
 	}
 	dir := filepath.Join(a.root, "code", hash, "files")
-	for name, want := range map[string]string{"a/b/run": "-r-xr-xr-x a/b/run", "a/f": "-r--r--r-- a/f", "l": "-r--r--r-- a/f", "a/b": "dr-xr-xr-x"} {
+	for name, want := range map[string]string{"a/b/run": "-r-xr-xr-x a/b/run",
+		"a/f": "-r--r--r-- a/f", "l": "-r--r--r-- a/f", "a/b": "dr-xr-xr-x"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +109,8 @@ func TestCode(t *testing.T) {
 
 // TestWrittenCode has jobs write into code, as root can, or whoever gives himself the right.
 func TestWrittenCode(t *testing.T) {
-	archive, hash := codeArchive(t, tar.Header{Name: "a/f", Typeflag: tar.TypeReg, Mode: 0o644}, tar.Header{Name: "a/g", Typeflag: tar.TypeReg, Mode: 0o644})
+	archive, hash := codeArchive(t, tar.Header{Name: "a/f", Typeflag: tar.TypeReg, Mode: 0o644},
+		tar.Header{Name: "a/g", Typeflag: tar.TypeReg, Mode: 0o644})
 	for name, c := range map[string]struct {
 		touch   string
 		changed string
@@ -115,7 +119,8 @@ func TestWrittenCode(t *testing.T) {
 		"caches":   {"mkdir a/__pycache__ __pycache__; echo x > a/__pycache__/f.pyc", ""},
 		"written":  {"chmod u+w a/f; echo more >> a/f", "a/f"},
 		"the same": {"chmod u+w a/f; cp a/f x && cat x > a/f; rm x", "a/f"},
-		"time restored": {"touch -r a/f t; chmod u+w a/f; tr a-z A-Z < a/f > x; cat x > a/f; chmod a-w a/f;" +
+		"time restored": {"touch -r a/f t; chmod u+w a/f; tr a-z A-Z < a/f > x; cat x > a/f; " +
+			"chmod a-w a/f;" +
 			" touch -r t a/f; rm t x", "a/f"},
 		"swapped":      {"cp -p a/f x; mv -f x a/f", "a/f"},
 		"a module":     {"mkdir helper; echo > helper/__init__.py", "helper"},
@@ -155,7 +160,8 @@ func TestWrittenCode(t *testing.T) {
 			}
 			// The runs that have it keep it; the next ones get another.
 			second, err := send(a, hash, "two", archive)
-			if diff := cmp.Diff(codeReply{Dir: filepath.Join(codeDir(a.root), hash+".2", "files"), Changed: c.changed}, second); diff != "" || err != nil {
+			if diff := cmp.Diff(codeReply{Dir: filepath.Join(codeDir(a.root), hash+".2", "files"),
+				Changed: c.changed}, second); diff != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
 			if _, err := os.Stat(first.Dir); err != nil {
@@ -172,7 +178,8 @@ func TestPruneCode(t *testing.T) {
 	now := time.Now()
 	var dirs []string // the longest unused first
 	for i := range keepCopies + 5 {
-		archive, hash := codeArchive(t, tar.Header{Name: fmt.Sprint("f", i), Typeflag: tar.TypeReg, Mode: 0o644})
+		archive, hash := codeArchive(t,
+			tar.Header{Name: fmt.Sprint("f", i), Typeflag: tar.TypeReg, Mode: 0o644})
 		reply, err := send(a, hash, "one", archive)
 		if err != nil {
 			t.Fatal(err)
@@ -250,9 +257,12 @@ func TestHostileCode(t *testing.T) {
 	good, hash := codeArchive(t, tar.Header{Name: "f", Typeflag: tar.TypeReg})
 	outside, outsideHash := codeArchive(t, tar.Header{Name: "../f", Typeflag: tar.TypeReg})
 	absolute, absoluteHash := codeArchive(t, tar.Header{Name: "/etc/f", Typeflag: tar.TypeReg})
-	link, linkHash := codeArchive(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../.."}, tar.Header{Name: "l/f", Typeflag: tar.TypeReg})
+	link, linkHash := codeArchive(t,
+		tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../.."},
+		tar.Header{Name: "l/f", Typeflag: tar.TypeReg})
 	device, deviceHash := codeArchive(t, tar.Header{Name: "d", Typeflag: tar.TypeChar})
-	twice, twiceHash := codeArchive(t, tar.Header{Name: "f", Typeflag: tar.TypeReg}, tar.Header{Name: "f", Typeflag: tar.TypeReg})
+	twice, twiceHash := codeArchive(t, tar.Header{Name: "f", Typeflag: tar.TypeReg},
+		tar.Header{Name: "f", Typeflag: tar.TypeReg})
 	for name, c := range map[string]struct {
 		hash    string
 		archive []byte
@@ -269,7 +279,8 @@ func TestHostileCode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &agent{root: filepath.Join(t.TempDir(), "root")}
-			if reply, err := send(a, c.hash, "token", c.archive); err == nil || reply.Dir != "" || !strings.Contains(err.Error(), c.want) {
+			if reply, err := send(a, c.hash, "token", c.archive); err == nil || reply.Dir != "" ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("%q, %v, want %s", reply.Dir, err, c.want)
 			}
 			left, err := os.ReadDir(codeDir(a.root))

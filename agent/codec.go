@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// A coder carries the control messages of the protocol. Each message has one method that visits its fields in
-// order; the same method writes and reads, so that the two can't differ. Numbers are varints, bytes have their
-// length in front, elements of lists too. Fields are only added, at the end: a reader takes those that an older
-// writer didn't send as zero, and skips those that it doesn't know.
+// A coder carries the control messages of the protocol. Each message has one method that visits its
+// fields in order; the same method writes and reads, so that the two can't differ. Numbers are
+// varints, bytes have their length in front, elements of lists too. Fields are only added, at the
+// end: a reader takes those that an older writer didn't send as zero, and skips those that it
+// doesn't know.
 type coder struct {
 	buf     []byte // written so far, or left to read
 	reading bool
@@ -114,7 +115,8 @@ func (c *coder) string(v *string) {
 	*v = string(b)
 }
 
-// text carries a string that is there for people to read: of one that is longer than anybody reads, the beginning is taken.
+// text carries a string that is there for people to read: of one that is longer than anybody reads,
+// the beginning is taken.
 func (c *coder) text(v *string) {
 	if !c.reading {
 		c.string(v)
@@ -140,8 +142,8 @@ func (c *coder) time(v *time.Time) {
 	}
 }
 
-// maxList bounds the elements of one list, and so the memory that a hostile message of empty elements can cost.
-// Whoever has more to say sends several messages.
+// maxList bounds the elements of one list, and so the memory that a hostile message of empty
+// elements can cost. Whoever has more to say sends several messages.
 const maxList = 1 << 16
 
 // list carries the elements, each with its length in front, so that elements can grow fields too.

@@ -108,7 +108,8 @@ func (u *unpacker) one(h *tar.Header, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// seal notes what the files are, makes all durable, since it is kept over reboots, and the directories read-only.
+// seal notes what the files are, makes all durable, since it is kept over reboots, and the
+// directories read-only.
 func (u *unpacker) seal(file string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -43,8 +43,9 @@ func (a *agent) control(run RunID, k Control) error {
 	return a.signal(dir, controlSignal)
 }
 
-// instruct merges k into slotControl, whose blocks are there when the disk is full. Before the supervisor has made room for its
-// records they may not be: then a full disk is an error, and nothing is lost.
+// instruct merges k into slotControl, whose blocks are there when the disk is full. Before the
+// supervisor has made room for its records they may not be: then a full disk is an error, and
+// nothing is lost.
 func instruct(dir string, k Control, supervisor process) error {
 	unlock, err := lockDir(dir)
 	if err != nil {
@@ -65,8 +66,9 @@ func instruct(dir string, k Control, supervisor process) error {
 	if err != nil || supervisor.ReadsSlot {
 		return err
 	}
-	// It was started by a program from before slotControl, and may run for days after the daemon's update.
-	// Or it isn't known yet: then it is most likely one like us, which doesn't need the file.
+	// It was started by a program from before slotControl, and may run for days after the daemon's
+	// update. Or it isn't known yet: then it is most likely one like us, which doesn't need the
+	// file.
 	if err := instructByFile(dir, k); supervisor.PID != 0 {
 		return err
 	}
@@ -101,8 +103,8 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { d.Close() }, nil
 }
 
-// signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another process in
-// between where the kernel has pidfds.
+// signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another
+// process in between where the kernel has pidfds.
 func (a *agent) signal(dir string, sig unix.Signal) error {
 	v, err := look(dir, a.bootID)
 	p := v.launching
@@ -191,8 +193,8 @@ func (a *agent) forgetAll(ctx context.Context, runs []RunID, force bool) error {
 	return errors.Join(errs...)
 }
 
-// forget removes a run's directory. It is renamed first: one that lost only some of its files would look as
-// if its command had never been started, or as if nobody knew.
+// forget removes a run's directory. It is renamed first: one that lost only some of its files would
+// look as if its command had never been started, or as if nobody knew.
 func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
 	if err := run.Valid(); err != nil {
 		return &Error{Kind: KindBadRequest, Msg: err.Error()}
@@ -243,7 +245,8 @@ func removeAll(dir string) error {
 		}
 		return nil
 	})
-	return os.RemoveAll(dir) // what could not be changed matters if it can't be removed either, and that says so
+	// what could not be changed matters if it can't be removed either, and that says so
+	return os.RemoveAll(dir)
 }
 
 // listPart is how many runs one part of a listing has at most.
@@ -261,18 +264,20 @@ func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
 		return s.part(ctx, buf)
 	}
 	err := eachName(runsDir(a.root), r.Server, func(server string) error {
-		return eachName(filepath.Join(runsDir(a.root), server), r.Machine, func(machine string) error {
-			return eachName(filepath.Join(runsDir(a.root), server, machine), "", func(name string) error {
-				info := a.info(server, machine, name)
-				if info == nil {
-					return nil
-				}
-				if part.Runs = append(part.Runs, *info); len(part.Runs) == listPart {
-					return send()
-				}
-				return nil
+		return eachName(filepath.Join(runsDir(a.root), server), r.Machine,
+			func(machine string) error {
+				return eachName(filepath.Join(runsDir(a.root), server, machine), "",
+					func(name string) error {
+						info := a.info(server, machine, name)
+						if info == nil {
+							return nil
+						}
+						if part.Runs = append(part.Runs, *info); len(part.Runs) == listPart {
+							return send()
+						}
+						return nil
+					})
 			})
-		})
 	})
 	if err != nil || len(part.Runs) == 0 {
 		return err
@@ -280,14 +285,17 @@ func (a *agent) list(ctx context.Context, r listRequest, s *serving) error {
 	return send()
 }
 
-// info looks at one run for a listing, and takes the chance to remove what a forget that was cut has left. What is wrong with one
-// run is no error of the listing: the host would take the machine for unreachable.
+// info looks at one run for a listing, and takes the chance to remove what a forget that was cut
+// has left. What is wrong with one run is no error of the listing: the host would take the machine
+// for unreachable.
 func (a *agent) info(server, machine, name string) *RunInfo {
 	dir := filepath.Join(runsDir(a.root), server, machine, name)
 	if strings.HasPrefix(name, forgotten) {
-		// A file system may be mounted in it, or another user's files be left there, as containers do.
+		// A file system may be mounted in it, or another user's files be left there, as containers
+		// do.
 		if err := removeAll(dir); err != nil {
-			fmt.Fprintf(os.Stderr, "jobserver agent: remove what is left of a forgotten run: %v\n", err)
+			fmt.Fprintf(os.Stderr, "jobserver agent: remove what is left of a forgotten run: %v\n",
+				err)
 		}
 		return nil
 	}
@@ -300,7 +308,8 @@ func (a *agent) info(server, machine, name string) *RunInfo {
 		fmt.Fprintf(os.Stderr, "jobserver agent: look at run %s: %v\n", name, err)
 		return &RunInfo{Run: run, State: Ambiguous}
 	}
-	info := &RunInfo{Run: run, State: v.state, StartedAt: v.started.At, Ending: v.ending, Exit: v.exit}
+	info := &RunInfo{Run: run, State: v.state, StartedAt: v.started.At, Ending: v.ending,
+		Exit: v.exit}
 	if v.exit != nil {
 		info.StartedAt = v.exit.StartedAt
 	}

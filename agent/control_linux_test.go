@@ -20,17 +20,21 @@ func TestControlOnFullDisk(t *testing.T) {
 	fifo := filepath.Join(m.login, "full")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	for name, end := range map[string]func(RunID) error{
-		"control": func(id RunID) error { return c.Control(m.ctx(), id, Control{Cancel: true, Grace: -1}) },
-		"kill":    func(id RunID) error { return c.Kill(m.ctx(), id) },
-		"forget":  func(id RunID) error { return c.Forget(m.ctx(), []RunID{id}, true) },
+		"control": func(id RunID) error {
+			return c.Control(m.ctx(), id, Control{Cancel: true, Grace: -1})
+		},
+		"kill":   func(id RunID) error { return c.Kill(m.ctx(), id) },
+		"forget": func(id RunID) error { return c.Forget(m.ctx(), []RunID{id}, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo full >%s; exec sleep 1000", fifo)
+			s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo full >%s; exec sleep 1000",
+				fifo)
 			start(t, c, s)
 			_, err := os.ReadFile(fifo) // waits
 			must(t, err)
 			must(t, end(s.Run))
-			if e := follow(t, c, s.Run); name == "forget" && e.state != None || name != "forget" && (e.exit == nil || e.exit.Cause != Canceled) {
+			if e := follow(t, c, s.Run); name == "forget" && e.state != None || name != "forget" &&
+				(e.exit == nil || e.exit.Cause != Canceled) {
 				t.Errorf("state %v, exit %+v", e.state, e.exit)
 			}
 			if left := m.processes(s.Run); len(left) > 0 {
@@ -40,21 +44,24 @@ func TestControlOnFullDisk(t *testing.T) {
 		})
 	}
 
-	// While a run is claimed there are no blocks for an instruction. It is refused, and can be repeated.
+	// While a run is claimed there are no blocks for an instruction. It is refused, and can be
+	// repeated.
 	s := m.command("true")
 	m.claim(s.Run)
 	fill := filepath.Join(m.root, "fill")
 	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("fill the disk: %v", err)
 	}
-	if err := c.Control(m.ctx(), s.Run, Control{Cancel: true}); err == nil || !strings.Contains(err.Error(), "no space") {
+	if err := c.Control(m.ctx(), s.Run, Control{Cancel: true}); err == nil ||
+		!strings.Contains(err.Error(), "no space") {
 		t.Errorf("without blocks: %v", err)
 	}
 	must(t, os.Remove(fill))
 	must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true}))
 }
 
-// claim takes a run's lock, as an agent does that is about to launch it. The test's end lets go of it.
+// claim takes a run's lock, as an agent does that is about to launch it. The test's end lets go of
+// it.
 func (m *machine) claim(id RunID) *os.File {
 	m.t.Helper()
 	must(m.t, makeRunDir(m.dir(id)))
@@ -66,8 +73,8 @@ func (m *machine) claim(id RunID) *os.File {
 	return lock
 }
 
-// TestControlOfClaimedRun: what comes before the supervisor has made room for its records looks like no record
-// of its, and is obeyed.
+// TestControlOfClaimedRun: what comes before the supervisor has made room for its records looks
+// like no record of its, and is obeyed.
 func TestControlOfClaimedRun(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -110,7 +117,8 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// TestTornControl cuts an instruction after every byte. It is none then, nor an error for what follows.
+// TestTornControl cuts an instruction after every byte. It is none then, nor an error for what
+// follows.
 func TestTornControl(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, fileRun)
@@ -150,7 +158,9 @@ func TestControlOfOlderSupervisor(t *testing.T) {
 	for i, k := range []Control{{SetTimeout: true, Timeout: time.Hour}, {Cancel: true}} {
 		want.merge(k)
 		if i == 0 {
-			must(t, os.WriteFile(filepath.Join(m.dir(s.Run), fileControl), formatRecord(fileControl, k.lines), 0o600))
+			must(t,
+				os.WriteFile(filepath.Join(m.dir(s.Run), fileControl),
+					formatRecord(fileControl, k.lines), 0o600))
 		} else {
 			must(t, c.Control(m.ctx(), s.Run, k))
 		}

@@ -28,8 +28,10 @@ const (
 )
 
 func (k Kind) String() string {
-	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run", "still running",
-		"bad request", "over the limit", "busy", "protocol error", "version mismatch", "connection closed", "no agent", "beyond the end", "stalled"}
+	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run",
+		"still running",
+		"bad request", "over the limit", "busy", "protocol error", "version mismatch",
+		"connection closed", "no agent", "beyond the end", "stalled"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -57,7 +59,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Final tells whether the error goes on until somebody changes something: of another version, both sides stay what they are.
+// Final tells whether the error goes on until somebody changes something: of another version, both
+// sides stay what they are.
 func (e *Error) Final() bool { return e.Kind == KindVersion }
 
 // Is compares kinds.

@@ -17,12 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// facts reads what describes the machine: all of it small files and system calls. What can't be read stays zero.
+// facts reads what describes the machine: all of it small files and system calls. What can't be
+// read stays zero.
 func (a *agent) facts() Facts {
-	f := Facts{BootID: a.bootID, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: a.root, Cores: runtime.NumCPU(), Now: time.Now()}
+	f := Facts{BootID: a.bootID, OS: runtime.GOOS, Arch: runtime.GOARCH, Root: a.root,
+		Cores: runtime.NumCPU(), Now: time.Now()}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
-		f.Kernel, f.Hostname = unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Nodename[:])
+		f.Kernel, f.Hostname = unix.ByteSliceToString(uts.Release[:]),
+			unix.ByteSliceToString(uts.Nodename[:])
 	}
 	if u, err := user.Current(); err == nil {
 		f.User, f.Home = u.Username, u.HomeDir
@@ -56,8 +59,9 @@ func cpuModel() string {
 	return ""
 }
 
-// killsUserProcesses tells whether systemd-logind ends what a login leaves: logind.conf(5), where later files
-// and lines win, and only for processes in a session's scope of a user without lingering. It reads below root.
+// killsUserProcesses tells whether systemd-logind ends what a login leaves: logind.conf(5), where
+// later files and lines win, and only for processes in a session's scope of a user without
+// lingering. It reads below root.
 func killsUserProcesses(root, user string) bool {
 	if _, err := os.Stat(filepath.Join(root, "run/systemd/sessions")); err != nil {
 		return false
@@ -89,8 +93,8 @@ func killsUserProcesses(root, user string) bool {
 	return kills
 }
 
-// logindFiles are the main files, then the drop-ins in the order of their names, of which those in /etc hide
-// those of the same name in /run, and those the ones in /usr/lib.
+// logindFiles are the main files, then the drop-ins in the order of their names, of which those in
+// /etc hide those of the same name in /run, and those the ones in /usr/lib.
 func logindFiles(root string) []string {
 	var files []string
 	for _, dir := range [...]string{"usr/lib/systemd", "etc/systemd"} {
@@ -136,8 +140,8 @@ func chooseRoot() (string, error) {
 	return "", fmt.Errorf("no directory for runs: %w", errors.Join(errs...))
 }
 
-// usableRoot makes a directory if it isn't there, and tells why runs can't be kept in it: it must be ours,
-// local (locks and notices don't cross a network), writable and executable.
+// usableRoot makes a directory if it isn't there, and tells why runs can't be kept in it: it must
+// be ours, local (locks and notices don't cross a network), writable and executable.
 func usableRoot(dir string) error {
 	if err := os.MkdirAll(runsDir(dir), 0o700); err != nil {
 		return err

@@ -99,7 +99,8 @@ func family(id RunID, supervisor process) []procStat {
 		switch {
 		case p.pid == self || p.dead():
 		case p.pid == supervisor.PID && p.startTime == supervisor.StartTime,
-			supervisor.PID != 0 && p.session == supervisor.PID && p.startTime >= supervisor.StartTime,
+			supervisor.PID != 0 && p.session == supervisor.PID &&
+				p.startTime >= supervisor.StartTime,
 			supervisor.Mark != 0 && markOf(p.pid) == supervisor.Mark,
 			hasVariable(p.pid, variable):
 			in[p.pid] = true

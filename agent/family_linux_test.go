@@ -46,7 +46,8 @@ func TestFamily(t *testing.T) {
 		"the directory is moved away": {func(m *machine, _ int, id RunID) {
 			must(m.t, os.Rename(m.dir(id), filepath.Join(m.login, id.Name())))
 		}, None},
-		"the supervisor is killed, and the directory removed": {func(m *machine, agent int, id RunID) {
+		"the supervisor is killed, and the directory removed": {func(m *machine, agent int,
+			id RunID) {
 			m.killSupervisors(agent)
 			must(m.t, os.RemoveAll(m.dir(id)))
 		}, None},
@@ -116,9 +117,15 @@ func livingOf(t *testing.T, file string) (living []int) {
 // forget, and then there is none.
 func TestCancelWithoutDirectory(t *testing.T) {
 	for name, end := range map[string]func(m *machine, c *Client, id RunID) error{
-		"cancel": func(m *machine, c *Client, id RunID) error { return c.Control(m.ctx(), id, Control{Cancel: true}) },
-		"kill":   func(m *machine, c *Client, id RunID) error { return c.Kill(m.ctx(), id) },
-		"forget": func(m *machine, c *Client, id RunID) error { return c.Forget(m.ctx(), []RunID{id}, false) },
+		"cancel": func(m *machine, c *Client,
+			id RunID) error {
+			return c.Control(m.ctx(), id, Control{Cancel: true})
+		},
+		"kill": func(m *machine, c *Client, id RunID) error { return c.Kill(m.ctx(), id) },
+		"forget": func(m *machine, c *Client,
+			id RunID) error {
+			return c.Forget(m.ctx(), []RunID{id}, false)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
@@ -149,7 +156,8 @@ func TestListLiving(t *testing.T) {
 		t,
 		c,
 		m.command("(env -i $(command -v setsid) sh -c 'PATH=%s; echo $$ >%s; exec sleep 300' &); "+
-			"while [ ! -s %[2]s ]; do sleep 0.01; done; echo ready; sleep 300", os.Getenv("PATH"), pids),
+			"while [ ! -s %[2]s ]; do sleep 0.01; done; echo ready; sleep 300", os.Getenv("PATH"),
+			pids),
 	)
 	awaitOutput(t, c, id, "ready")
 	m.killSupervisors(l.cmd.Process.Pid)

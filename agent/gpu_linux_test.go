@@ -10,13 +10,15 @@ import (
 
 // TestFindGPUs: devices are found in what the kernel says, by ids that never change.
 func TestFindGPUs(t *testing.T) {
-	const one, two = "GPU-11111111-2222-3333-4444-555555555555", "GPU-99999999-2222-3333-4444-555555555555"
+	const one, two = "GPU-11111111-2222-3333-4444-555555555555",
+		"GPU-99999999-2222-3333-4444-555555555555"
 	information := func(id string) string {
 		return "Model: \t\t NVIDIA H200\nIRQ:   \t\t 42\nGPU UUID: \t " + id +
 			"\nBus Location: \t 0000:01:00.0\n"
 	}
 	amd := func(unique string) string {
-		return "cpu_cores_count 0\nsimd_count 440\nlocation_id 768\ndomain 0\nunique_id " + unique + "\n"
+		return "cpu_cores_count 0\nsimd_count 440\nlocation_id 768\ndomain 0\nunique_id " + unique +
+			"\n"
 	}
 	tests := []struct {
 		name  string

@@ -35,8 +35,9 @@ func TestMain(m *testing.M) {
 
 // machine is a ROOT of a test's own, a boot id, and any number of agents.
 type machine struct {
-	t      testing.TB
-	server string // an id that no other process of tests has: what is left of a run is found by its name
+	t testing.TB
+	// an id that no other process of tests has: what is left of a run is found by its name
+	server string
 	root   string
 	login  string
 	bootID string // the file
@@ -48,7 +49,9 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &machine{t: t, server: fmt.Sprintf("srv-%d", os.Getpid()), root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"), bootID: filepath.Join(dir, "boot_id"), exe: "/proc/self/exe"}
+	m := &machine{t: t, server: fmt.Sprintf("srv-%d", os.Getpid()),
+		root: filepath.Join(dir, "root"), login: filepath.Join(dir, "login"),
+		bootID: filepath.Join(dir, "boot_id"), exe: "/proc/self/exe"}
 	// Under the race detector a process would wait a second before it ends.
 	m.env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	must(t, os.Mkdir(m.login, 0o755))
@@ -106,7 +109,9 @@ func (l *link) Close() error {
 // dial starts an agent and returns its streams, without the protocol.
 func (m *machine) dial(args ...string) *link {
 	m.t.Helper()
-	cmd := exec.Command(m.exe, append([]string{"agent", "--root", m.root, "--dir", ".", "--boot-id-file", m.bootID}, args...)...)
+	cmd := exec.Command(m.exe,
+		append([]string{"agent", "--root", m.root, "--dir", ".", "--boot-id-file", m.bootID},
+			args...)...)
 	cmd.Dir, cmd.Env, cmd.Stderr = m.login, m.env, os.Stderr
 	in, err := cmd.StdinPipe()
 	must(m.t, err)
@@ -130,7 +135,8 @@ func (m *machine) connect() *Client {
 func (m *machine) command(format string, args ...any) Spec {
 	n := m.runs.Add(1)
 	return Spec{
-		Run:     RunID{Server: m.server, Machine: "m1", Job: uint64(n), Attempt: 1, Token: fmt.Sprintf("t%d", n)},
+		Run: RunID{Server: m.server, Machine: "m1", Job: uint64(n), Attempt: 1,
+			Token: fmt.Sprintf("t%d", n)},
 		Command: fmt.Appendf(nil, format, args...),
 	}
 }
@@ -193,7 +199,8 @@ func followTo(c *Client, id RunID, done func(ended) bool) (ended, error) {
 		e.polls++
 		e.state, e.exit = p.State, p.Exit
 		e.marks = append(e.marks, p.Marks...)
-		r.OutOff, r.ErrOff, r.MarksOff, r.Ending = int64(len(e.out)), int64(len(e.err)), p.MarksOff, p.Ending
+		r.OutOff, r.ErrOff, r.MarksOff, r.Ending = int64(len(e.out)), int64(len(e.err)), p.MarksOff,
+			p.Ending
 		if p.Exit != nil || done(e) {
 			return e, nil
 		}

@@ -31,8 +31,8 @@ func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
 	return c.ask(ctx, methodTakeOver, r.fields, nil)
 }
 
-// Leave lets go of a machine that this connection has taken over: nothing of it is wanted any more. An agent from before there was
-// that keeps a small file for it.
+// Leave lets go of a machine that this connection has taken over: nothing of it is wanted any more.
+// An agent from before there was that keeps a small file for it.
 func (c *Client) Leave(ctx context.Context, server, machine string) error {
 	r := takeOverRequest{Server: server, Machine: machine, Leave: true}
 	return c.ask(ctx, methodTakeOver, r.fields, nil)
@@ -69,7 +69,8 @@ func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error)
 			return results, err
 		}
 		if len(reply.Results) != n {
-			return results, errorf(KindProtocol, "%d results came for %d starts", len(reply.Results), n)
+			return results, errorf(KindProtocol, "%d results came for %d starts",
+				len(reply.Results), n)
 		}
 		results, specs = append(results, reply.Results...), specs[n:]
 	}
@@ -96,7 +97,9 @@ func (s *Spec) size() int {
 // returned by it. Without output the bytes are dropped. When very many runs are followed,
 // Wait may be cut short. Of a run that has ended, an offset past all that it has written is
 // ErrBeyondEnd.
-func (c *Client) Poll(ctx context.Context, r PollRequest, output func(s Stream, p []byte) error) (PollReply, error) {
+func (c *Client) Poll(
+	ctx context.Context, r PollRequest, output func(s Stream, p []byte) error,
+) (PollReply, error) {
 	var bytes int64
 	take := func(s Stream, p []byte) error {
 		bytes += int64(len(p))
@@ -205,7 +208,8 @@ func (c *Client) List(ctx context.Context, server, machine string) ([]RunInfo, e
 // check refuses what was not asked for, or names no run.
 func (r *listRequest) check(id *RunID) error {
 	err := id.Valid()
-	if err == nil && (r.Server != "" && id.Server != r.Server || r.Machine != "" && id.Machine != r.Machine) {
+	if err == nil &&
+		(r.Server != "" && id.Server != r.Server || r.Machine != "" && id.Machine != r.Machine) {
 		err = fmt.Errorf("run id: it is of %.100q and %.100q", id.Server, id.Machine)
 	}
 	if err != nil {
@@ -241,7 +245,8 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 			r.MaxBytes = 0 // what is named in two of the requests counts once, which only we know
 		}
 		all.begin(n)
-		if _, err := c.call(patientFor(ctx, r.Patience), methodManifest, r.fields, all.part); err != nil {
+		if _, err := c.call(patientFor(ctx, r.Patience), methodManifest, r.fields,
+			all.part); err != nil {
 			return Manifest{}, err
 		}
 		r.CodeOf = RunID{}
@@ -263,12 +268,13 @@ const (
 // within one that no two results have the same name, and keeps the limits; across them we do.
 type manifestReader struct {
 	Manifest
-	request        ManifestRequest   // all of it
-	named          map[string]string // the names so far, and their sources; nil with a single request
-	within         string            // what lies below here was left out, with the directory itself
-	held           int               // bytes that all of it takes
-	paths          int               // of the current request
-	found, missing int               // in the answer to it
+	request ManifestRequest // all of it
+	// the names so far, and their sources; nil with a single request
+	named          map[string]string
+	within         string // what lies below here was left out, with the directory itself
+	held           int    // bytes that all of it takes
+	paths          int    // of the current request
+	found, missing int    // in the answer to it
 }
 
 // begin is called before each request.
@@ -307,7 +313,8 @@ func (m *manifestReader) part(p []byte) error {
 	}
 	// What is dropped counts as well: nobody shall send without an end.
 	if m.held += max(size, len(p)); m.held > maxManifestBytes {
-		return errorf(KindLimit, "manifest: the names of the results have more than %d MiB: let the job pack them",
+		return errorf(KindLimit,
+			"manifest: the names of the results have more than %d MiB: let the job pack them",
 			maxManifestBytes>>20)
 	}
 	for _, e := range part.Entries {
@@ -323,7 +330,8 @@ func (m *manifestReader) part(p []byte) error {
 		return errorf(KindLimit, "manifest: more than %d results", m.request.MaxFiles)
 	}
 	if m.request.MaxBytes > 0 && m.Bytes > m.request.MaxBytes {
-		return errorf(KindLimit, "manifest: the results have more than %d bytes", m.request.MaxBytes)
+		return errorf(KindLimit, "manifest: the results have more than %d bytes",
+			m.request.MaxBytes)
 	}
 	return nil
 }
@@ -340,7 +348,9 @@ func (m *manifestReader) entry(e Entry) {
 		if e.Kind == Dir {
 			m.within = e.Name + "/"
 		}
-		m.Errors = append(m.Errors, PathError{Path: e.Source, Reason: fmt.Sprintf("another result, %s, has the same name", other)})
+		m.Errors = append(m.Errors,
+			PathError{Path: e.Source,
+				Reason: fmt.Sprintf("another result, %s, has the same name", other)})
 		return
 	}
 	if m.named != nil {

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// Client speaks with the agent of one machine over one stream. Its methods may be called from any goroutine;
-// many calls share the stream, and none waits for another's answer. When the stream ends, all calls fail with
-// ErrClosed; what they had asked for may or may not have been done.
+// Client speaks with the agent of one machine over one stream. Its methods may be called from any
+// goroutine; many calls share the stream, and none waits for another's answer. When the stream
+// ends, all calls fail with ErrClosed; what they had asked for may or may not have been done.
 type Client struct {
 	rw      io.ReadWriteCloser
 	machine Facts
@@ -33,8 +33,8 @@ type Client struct {
 	buffers sync.Pool // *[]byte of dataSize, for the parts of Fetch and Poll
 }
 
-// dataSize is the payload of a full frame of file contents: long enough that its head and the switch between
-// goroutines cost nothing, short enough that other calls don't wait behind it.
+// dataSize is the payload of a full frame of file contents: long enough that its head and the
+// switch between goroutines cost nothing, short enough that other calls don't wait behind it.
 const dataSize = 256 << 10
 
 // call is one call's replies as they come in.
@@ -49,9 +49,9 @@ type call struct {
 	over   bool // the last frame is there
 }
 
-// Connect waits for an agent to answer on rw, skipping what a login shell prints before, and takes the stream
-// over. When ctx ends before that, rw is closed. The errors are ErrNoAgent (with what came instead),
-// ErrVersion, ErrProtocol, or what the agent found wrong with the machine.
+// Connect waits for an agent to answer on rw, skipping what a login shell prints before, and takes
+// the stream over. When ctx ends before that, rw is closed. The errors are ErrNoAgent (with what
+// came instead), ErrVersion, ErrProtocol, or what the agent found wrong with the machine.
 func Connect(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
 	stop := context.AfterFunc(ctx, func() { rw.Close() })
 	c := &Client{
@@ -97,7 +97,8 @@ func (c *Client) greet(r *bufio.Reader) error {
 		return err
 	}
 	if h.MinVersion > maxVersion || h.MaxVersion < minVersion {
-		return errorf(KindVersion, "the agent speaks the versions %d to %d of the protocol, we %d to %d",
+		return errorf(KindVersion,
+			"the agent speaks the versions %d to %d of the protocol, we %d to %d",
 			h.MinVersion, h.MaxVersion, minVersion, maxVersion)
 	}
 	c.machine = h.Facts
@@ -236,8 +237,8 @@ func (k *call) wake() {
 	}
 }
 
-// write sends one frame. A ctx that ends while another frame blocks the stream gives up; within a frame, only
-// closing the connection helps.
+// write sends one frame. A ctx that ends while another frame blocks the stream gives up; within a
+// frame, only closing the connection helps.
 func (c *Client) write(ctx context.Context, buf []byte) error {
 	select {
 	case c.writing <- struct{}{}:
@@ -255,9 +256,11 @@ func (c *Client) write(ctx context.Context, buf []byte) error {
 	return nil
 }
 
-// call sends a request and returns the reply. onPart, if given, is called for each part before it; parts
-// without onPart are against the protocol.
-func (c *Client) call(ctx context.Context, method byte, request func(*coder), onPart func([]byte) error) ([]byte, error) {
+// call sends a request and returns the reply. onPart, if given, is called for each part before it;
+// parts without onPart are against the protocol.
+func (c *Client) call(
+	ctx context.Context, method byte, request func(*coder), onPart func([]byte) error,
+) ([]byte, error) {
 	if method != methodPoll { // which takes its place before it says how long it waits
 		leave, _, err := c.place(ctx, method)
 		if err != nil {
@@ -314,14 +317,15 @@ func (c *Client) forget(id uint32) bool {
 	return open
 }
 
-// abandon tells the agent, if it may still be at work on the call. Its caller is in a hurry and the stream
-// may be stuck, so the frame is sent on the side; Close waits for that.
+// abandon tells the agent, if it may still be at work on the call. Its caller is in a hurry and the
+// stream may be stuck, so the frame is sent on the side; Close waits for that.
 func (c *Client) abandon(id uint32, k *call) {
 	if !c.forget(id) {
 		return
 	}
 	c.mu.Lock()
-	c.stray += k.window + max(k.limit.reply, failSize) + 2*frameHead // what it may have sent before it hears of this
+	// what it may have sent before it hears of this
+	c.stray += k.window + max(k.limit.reply, failSize) + 2*frameHead
 	c.mu.Unlock()
 	c.cancels.Go(func() {
 		// When it can't be written the connection is gone, and the call with it.
@@ -330,7 +334,9 @@ func (c *Client) abandon(id uint32, k *call) {
 }
 
 // await takes a call's frames as they come, until the last one.
-func (c *Client) await(ctx context.Context, id uint32, k *call, onPart func([]byte) error) ([]byte, error) {
+func (c *Client) await(
+	ctx context.Context, id uint32, k *call, onPart func([]byte) error,
+) ([]byte, error) {
 	credit := 0
 	watch := newStallWatch(k.limit)
 	defer watch.stop()

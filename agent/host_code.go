@@ -31,8 +31,9 @@ func (r *codeRequest) fields(c *coder) {
 
 // codeReply has the directory of the code, if it is there.
 type codeReply struct {
-	Dir     string // "" : it is not there
-	Changed string // a file by which a copy that is there differs from what was sent; "" : there is none
+	Dir string // "" : it is not there
+	// a file by which a copy that is there differs from what was sent; "" : there is none
+	Changed string
 }
 
 func (r *codeReply) fields(c *coder) {
@@ -47,17 +48,20 @@ const (
 )
 
 // FindCode gives the directory of code that is on the machine as it was sent, or "". Whoever got it
-// starts what needs it at once: it is kept for an hour, and as long as a run has it. changed is a file that
-// somebody has written to in an earlier copy, which is not used any more.
+// starts what needs it at once: it is kept for an hour, and as long as a run has it. changed is a
+// file that somebody has written to in an earlier copy, which is not used any more.
 func (c *Client) FindCode(ctx context.Context, hash string) (dir, changed string, err error) {
 	var reply codeReply
 	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash}).fields, reply.fields)
 	return reply.Dir, reply.Changed, err
 }
 
-// PutCode puts code on the machine, and gives its directory. archive is the tar stream of the hash, compressed by
-// gzip. It may be repeated, and be called by several at once, each with a token of its own.
-func (c *Client) PutCode(ctx context.Context, hash, token string, archive io.Reader) (dir string, err error) {
+// PutCode puts code on the machine, and gives its directory. archive is the tar stream of the hash,
+// compressed by gzip. It may be repeated, and be called by several at once, each with a token of
+// its own.
+func (c *Client) PutCode(
+	ctx context.Context, hash, token string, archive io.Reader,
+) (dir string, err error) {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(codeAtOnce)
 	for offset := int64(0); gctx.Err() == nil; {
@@ -80,6 +84,7 @@ func (c *Client) PutCode(ctx context.Context, hash, token string, archive io.Rea
 		return "", err
 	}
 	var reply codeReply
-	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash, Token: token, Last: true}).fields, reply.fields)
+	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash, Token: token, Last: true}).fields,
+		reply.fields)
 	return reply.Dir, err
 }

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCutWrites cuts the writes of a supervisor's life after every byte. What is left must say no more than is certain: not that the
-// command never began once it may have, and not how it ended before that is all there.
+// TestCutWrites cuts the writes of a supervisor's life after every byte. What is left must say no
+// more than is certain: not that the command never began once it may have, and not how it ended
+// before that is all there.
 func TestCutWrites(t *testing.T) {
 	launching := process{PID: 1 << 30, StartTime: 7, BootID: "boot-1", At: time.Unix(1, 0)}
 	started := process{PID: 1<<30 + 1, StartTime: 8, BootID: "boot-1", At: time.Unix(2, 0)}
@@ -44,14 +45,16 @@ func TestCutWrites(t *testing.T) {
 				want = step.whole
 			}
 			if v.state != want || (v.exit != nil) != (want == Ended) {
-				t.Fatalf("%d of %d bytes of %s: state %v, want %v; exit %+v", n, len(record), step.name, v.state, want, v.exit)
+				t.Fatalf("%d of %d bytes of %s: state %v, want %v; exit %+v", n, len(record),
+					step.name, v.state, want, v.exit)
 			}
 		}
 	}
 }
 
-// TestKilledAtAnyMoment kills supervisors at random moments of a short run, and repeats the start. No command runs twice, and an exit
-// record is that of a command that ran, with all that it printed.
+// TestKilledAtAnyMoment kills supervisors at random moments of a short run, and repeats the start.
+// No command runs twice, and an exit record is that of a command that ran, with all that it
+// printed.
 func TestKilledAtAnyMoment(t *testing.T) {
 	m := newMachine(t)
 	l := m.dial()
@@ -65,12 +68,15 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		result := make(chan error, 1)
 		go func() {
 			r, err := c.Start(m.ctx(), []Spec{s})
-			if err == nil && r[0].Err() != nil && !errors.Is(r[0].Err(), ErrNotStarted) && !errors.Is(r[0].Err(), ErrAmbiguous) {
+			if err == nil && r[0].Err() != nil && !errors.Is(r[0].Err(), ErrNotStarted) &&
+				!errors.Is(r[0].Err(), ErrAmbiguous) {
 				err = r[0].Err()
 			}
 			result <- err
 		}()
-		for end := time.Now().Add(time.Duration(rand.IntN(5000)) * time.Microsecond); time.Now().Before(end); {
+		for end := time.Now().Add(
+			time.Duration(rand.IntN(5000)) * time.Microsecond,
+		); time.Now().Before(end); {
 			continue // a moment too short for a timer
 		}
 		m.killSupervisors(l.cmd.Process.Pid)
@@ -86,7 +92,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		ran := strings.Count(string(all), fmt.Sprintf("%s\n", s.Run))
-		if ran > 1 || e.state == Ended && (ran != 1 || e.exit.Code != 0 || string(e.out) != "all of it\n") {
+		if ran > 1 || e.state == Ended &&
+			(ran != 1 || e.exit.Code != 0 || string(e.out) != "all of it\n") {
 			t.Fatalf("%v: it ran %d times; out %q, exit %+v", e.state, ran, e.out, e.exit)
 		}
 		must(t, c.Forget(m.ctx(), []RunID{s.Run}, false))

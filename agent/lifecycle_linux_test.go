@@ -218,15 +218,17 @@ func TestAgentDies(t *testing.T) {
 	}
 	must(t, os.WriteFile(fifo, []byte("between\n"), 0))
 	var e ended
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(before.out)), Wait: time.Minute, Linger: time.Minute}, e.take)
+	p, err := c.Poll(m.ctx(),
+		PollRequest{Run: s.Run, OutOff: int64(len(before.out)), Wait: time.Minute,
+			Linger: time.Minute}, e.take)
 	must(t, err)
 	if p.Exit == nil || p.Exit.Code != 3 || string(e.out) != "between\ntwo\n" {
 		t.Errorf("after the agent's death: %+v, out %q", p.Exit, e.out)
 	}
 }
 
-// nasty is a tree that no signal to a process or a group ends: it changes session, ignores what can be
-// ignored, forks twice, and starts again what dies.
+// nasty is a tree that no signal to a process or a group ends: it changes session, ignores what can
+// be ignored, forks twice, and starts again what dies.
 const nasty = `
 trap "" TERM HUP INT
 respawn() { while :; do setsid sh -c 'trap "" TERM; sleep 1000'; done; }
@@ -245,12 +247,20 @@ func TestCancel(t *testing.T) {
 		control Control
 		want    Exit // Cause, Code and Signal count
 	}{
-		"obeys":       {command: "trap 'echo term; exit 7' TERM; echo up; while :; do sleep 0.01; done", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: 7}},
-		"sleeps":      {command: "echo up; exec sleep 1000", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
-		"stopped":     {command: "echo up; kill -STOP $$; sleep 1000", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
-		"nasty":       {command: nasty, control: Control{Cancel: true, Grace: 50 * time.Millisecond}, want: Exit{Cause: Canceled, Code: -1, Signal: 9}},
-		"no grace":    {command: nasty, control: Control{Cancel: true, Grace: -1}, want: Exit{Cause: Canceled, Code: -1, Signal: 9}},
-		"new timeout": {command: nasty, control: Control{SetTimeout: true, Timeout: time.Millisecond, Grace: -1}, want: Exit{Cause: TimedOut, Code: -1, Signal: 9}},
+		"obeys": {command: "trap 'echo term; exit 7' TERM; echo up; while :; do sleep " +
+			"0.01; done", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: 7}},
+		"sleeps": {command: "echo up; exec sleep 1000", control: Control{Cancel: true},
+			want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
+		"stopped": {command: "echo up; kill -STOP $$; sleep 1000",
+			control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
+		"nasty": {command: nasty,
+			control: Control{Cancel: true, Grace: 50 * time.Millisecond},
+			want:    Exit{Cause: Canceled, Code: -1, Signal: 9}},
+		"no grace": {command: nasty, control: Control{Cancel: true, Grace: -1},
+			want: Exit{Cause: Canceled, Code: -1, Signal: 9}},
+		"new timeout": {command: nasty,
+			control: Control{SetTimeout: true, Timeout: time.Millisecond, Grace: -1},
+			want:    Exit{Cause: TimedOut, Code: -1, Signal: 9}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := m.command("%s", tt.command)
@@ -261,7 +271,8 @@ func TestCancel(t *testing.T) {
 			if e.exit == nil {
 				t.Fatalf("state %v", e.state)
 			}
-			if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code || e.exit.Signal != tt.want.Signal || e.exit.Left != 0 {
+			if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code ||
+				e.exit.Signal != tt.want.Signal || e.exit.Left != 0 {
 				t.Errorf("exit %+v", e.exit)
 			}
 			if left := m.processes(s.Run); len(left) > 0 {
@@ -270,7 +281,8 @@ func TestCancel(t *testing.T) {
 			must(t, c.Control(m.ctx(), s.Run, tt.control)) // no error when it is over
 		})
 	}
-	if err := c.Control(m.ctx(), m.command("").Run, Control{Cancel: true}); !errors.Is(err, ErrNoRun) {
+	if err := c.Control(m.ctx(), m.command("").Run, Control{Cancel: true}); !errors.Is(err,
+		ErrNoRun) {
 		t.Errorf("control of no run: %v", err)
 	}
 }
@@ -282,7 +294,8 @@ func TestCancelIsAcknowledged(t *testing.T) {
 	start(t, c, s)
 	e := awaitOutput(t, c, s.Run, "up")
 	must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true, Grace: time.Hour}))
-	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(e.out)), Wait: time.Minute}, nil)
+	p, err := c.Poll(m.ctx(), PollRequest{Run: s.Run, OutOff: int64(len(e.out)), Wait: time.Minute},
+		nil)
 	must(t, err)
 	if p.Ending != Canceled || p.State != Running {
 		t.Errorf("after the cancel: ending %v, state %v", p.Ending, p.State)
@@ -352,7 +365,8 @@ func TestLeftovers(t *testing.T) {
 	s = m.command("(setsid sleep 1000 &) ; echo done")
 	start(t, c, s)
 	e = follow(t, c, s.Run)
-	if string(e.out) != "done\n" || e.exit.Killed != 1 || e.exit.Cause != Exited || e.exit.Code != 0 {
+	if string(e.out) != "done\n" || e.exit.Killed != 1 || e.exit.Cause != Exited ||
+		e.exit.Code != 0 {
 		t.Errorf("out %q, exit %+v", e.out, e.exit)
 	}
 	if left := m.processes(s.Run); len(left) > 0 {
@@ -363,7 +377,9 @@ func TestLeftovers(t *testing.T) {
 func TestOrphansAreReaped(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	s := m.command(`i=0; while [ $i -lt 20 ]; do (true & true); i=$((i+1)); done; sleep 0.05; grep -c . /proc/$PPID/task/$PPID/children; cat /proc/$PPID/task/$PPID/children | wc -w`)
+	s := m.command(
+		`i=0; while [ $i -lt 20 ]; do (true & true); i=$((i+1)); done; sleep 0.05; grep -c . /proc/$PPID/task/$PPID/children; cat /proc/$PPID/task/$PPID/children | wc -w`,
+	)
 	start(t, c, s)
 	if e := follow(t, c, s.Run); string(e.out) != "1\n1\n" {
 		t.Errorf("the supervisor's children: %q %q", e.out, e.err)
@@ -388,7 +404,8 @@ func TestListForgetKill(t *testing.T) {
 		var names []string
 		for _, r := range runs {
 			names = append(names, fmt.Sprintf("%s %v", r.Run.Name(), r.State))
-			if (r.PID != 0) != (r.State == Running) || r.StartedAt.IsZero() || (r.Exit != nil) != (r.State == Ended) {
+			if (r.PID != 0) != (r.State == Running) || r.StartedAt.IsZero() ||
+				(r.Exit != nil) != (r.State == Ended) {
 				t.Errorf("listed: %+v", r)
 			}
 		}
@@ -417,7 +434,8 @@ func TestListForgetKill(t *testing.T) {
 	if got := list("", ""); got != "" {
 		t.Errorf("after the last forget: %s", got)
 	}
-	on = m.command("mkdir -p \"$JOBSERVER_SCRATCH\"/a/b; chmod 0 \"$JOBSERVER_SCRATCH\"/a; echo up; sleep 1000")
+	on = m.command("mkdir -p \"$JOBSERVER_SCRATCH\"/a/b; chmod 0 \"$JOBSERVER_SCRATCH\"/a; echo " +
+		"up; sleep 1000")
 	start(t, c, on)
 	awaitOutput(t, c, on.Run, "up")
 	must(t, c.Forget(m.ctx(), []RunID{on.Run}, true))
@@ -426,7 +444,8 @@ func TestListForgetKill(t *testing.T) {
 	}
 }
 
-// TestListBadDirectories: what is wrong with one run is wrong with no other, and doesn't end the connection.
+// TestListBadDirectories: what is wrong with one run is wrong with no other, and doesn't end the
+// connection.
 func TestListBadDirectories(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -434,11 +453,15 @@ func TestListBadDirectories(t *testing.T) {
 	start(t, c, good)
 	follow(t, c, good.Run)
 	garbage, newer := m.command("").Run, m.command("").Run
-	for id, content := range map[RunID]string{garbage: "GARBAGE\n", newer: "jobserver launching 99 0 00000000\n"} {
+	for id, content := range map[RunID]string{garbage: "GARBAGE\n", newer: "jobserver launching " +
+		"99 0 00000000\n"} {
 		must(t, makeRunDir(m.dir(id)))
-		must(t, os.WriteFile(filepath.Join(m.dir(id), fileRun), append([]byte(content), make([]byte, slotsSize)...), 0o600))
+		must(t,
+			os.WriteFile(filepath.Join(m.dir(id), fileRun),
+				append([]byte(content), make([]byte, slotsSize)...), 0o600))
 	}
-	// A file system that is mounted in it keeps even root from removing what is left of a forgotten run.
+	// A file system that is mounted in it keeps even root from removing what is left of a forgotten
+	// run.
 	trash := filepath.Join(filepath.Dir(m.dir(good.Run)), forgotten+"9.1.0-t9")
 	must(t, os.Mkdir(trash, 0o700))
 	t.Run("mounted", func(t *testing.T) {
@@ -450,7 +473,8 @@ func TestListBadDirectories(t *testing.T) {
 		t.Errorf("what could be removed: %v", err)
 	}
 	for _, id := range []RunID{garbage, newer} {
-		if p, err := c.Poll(m.ctx(), PollRequest{Run: id}, nil); err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrProtocol) {
+		if p, err := c.Poll(m.ctx(), PollRequest{Run: id}, nil); err == nil ||
+			errors.Is(err, ErrClosed) || errors.Is(err, ErrProtocol) {
 			t.Errorf("poll: %+v, %v", p, err)
 		}
 	}
@@ -514,10 +538,12 @@ func TestPollEndsWithItsContext(t *testing.T) {
 func TestSecretsAreInNoFile(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	s := m.command("echo ${#JOBSERVER_KEY}; tr '\\0' ' ' </proc/$$/cmdline; cat /proc/$PPID/cmdline /proc/$PPID/environ | tr '\\0' ' '")
+	s := m.command("echo ${#JOBSERVER_KEY}; tr '\\0' ' ' </proc/$$/cmdline; cat " +
+		"/proc/$PPID/cmdline /proc/$PPID/environ | tr '\\0' ' '")
 	s.Secrets = []Pair{{"KEY", "hunter2-hunter2"}}
 	start(t, c, s)
-	if e := follow(t, c, s.Run); !strings.HasPrefix(string(e.out), "15\n") || strings.Contains(string(e.out), "hunter2") {
+	if e := follow(t, c, s.Run); !strings.HasPrefix(string(e.out), "15\n") ||
+		strings.Contains(string(e.out), "hunter2") {
 		t.Errorf("out %q", e.out)
 	}
 	must(t, filepath.WalkDir(m.root, func(path string, d os.DirEntry, err error) error {

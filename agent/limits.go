@@ -12,9 +12,10 @@ import (
 
 // limit is what one call's answer may be.
 type limit struct {
-	reply   int           // bytes of the last frame; parts have the window
-	silence time.Duration // the answer has ended by then, or went forward; 0: the call says itself how long it waits
-	forward int           // bytes of parts that count as going forward
+	reply int // bytes of the last frame; parts have the window
+	// the answer has ended by then, or went forward; 0: the call says itself how long it waits
+	silence time.Duration
+	forward int // bytes of parts that count as going forward
 }
 
 // limits are those of the methods. An agent says what it has to say at once but for these: starts
@@ -116,7 +117,8 @@ func (e *Exit) floor() {
 	for _, d := range []*time.Duration{&e.Duration, &e.UserCPU, &e.SystemCPU} {
 		*d = min(max(*d, 0), maxDuration)
 	}
-	for _, n := range []*int64{&e.MaxRSS, &e.OutLen, &e.ErrLen, &e.MarksLen, &e.OutDropped, &e.ErrDropped, &e.MarksDropped} {
+	for _, n := range []*int64{&e.MaxRSS, &e.OutLen, &e.ErrLen, &e.MarksLen, &e.OutDropped,
+		&e.ErrDropped, &e.MarksDropped} {
 		*n = min(max(*n, 0), 1<<60)
 	}
 	e.Killed, e.Left = max(e.Killed, 0), max(e.Left, 0)

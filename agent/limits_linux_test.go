@@ -63,13 +63,29 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 	"ping":     func(ctx context.Context, c *Client) error { return c.Ping(ctx) },
 	"facts":    func(ctx context.Context, c *Client) error { _, err := c.Facts(ctx); return err },
 	"takeover": func(ctx context.Context, c *Client) error { return c.TakeOver(ctx, "s", "m") },
-	"start":    func(ctx context.Context, c *Client) error { _, err := c.Start(ctx, []Spec{{}}); return err },
-	"poll":     func(ctx context.Context, c *Client) error { _, err := c.Poll(ctx, PollRequest{}, nil); return err },
-	"control":  func(ctx context.Context, c *Client) error { return c.Control(ctx, RunID{}, Control{}) },
-	"forget":   func(ctx context.Context, c *Client) error { return c.Forget(ctx, []RunID{{}}, true) },
-	"kill":     func(ctx context.Context, c *Client) error { return c.Kill(ctx, RunID{}) },
-	"list":     func(ctx context.Context, c *Client) error { _, err := c.List(ctx, "s", "m"); return err },
-	"code":     func(ctx context.Context, c *Client) error { _, _, err := c.FindCode(ctx, "h"); return err },
+	"start": func(ctx context.Context, c *Client) error {
+		_, err := c.Start(ctx, []Spec{{}})
+		return err
+	},
+	"poll": func(ctx context.Context, c *Client) error {
+		_, err := c.Poll(ctx, PollRequest{}, nil)
+		return err
+	},
+	"control": func(ctx context.Context, c *Client) error {
+		return c.Control(ctx, RunID{}, Control{})
+	},
+	"forget": func(ctx context.Context, c *Client) error {
+		return c.Forget(ctx, []RunID{{}}, true)
+	},
+	"kill": func(ctx context.Context, c *Client) error { return c.Kill(ctx, RunID{}) },
+	"list": func(ctx context.Context, c *Client) error {
+		_, err := c.List(ctx, "s", "m")
+		return err
+	},
+	"code": func(ctx context.Context, c *Client) error {
+		_, _, err := c.FindCode(ctx, "h")
+		return err
+	},
 	"manifest": func(ctx context.Context, c *Client) error {
 		_, err := c.Manifest(ctx, ManifestRequest{Paths: []string{"p"}})
 		return err
@@ -131,7 +147,8 @@ func TestDripping(t *testing.T) {
 	}{
 		"a byte a second":                 {1, time.Second, ErrStalled},
 		"a byte each time it is too late": {1, DefaultPatience - 1, ErrStalled},
-		"slow":                            {64 << 10, DefaultPatience / 2, context.DeadlineExceeded},
+		"slow": {64 << 10, DefaultPatience / 2,
+			context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -244,7 +261,8 @@ func TestImpossibleNumbers(t *testing.T) {
 	}
 	var e Exit
 	must(t, decode(encode(bad.fields), e.fields))
-	if e.Duration != 0 || e.UserCPU != 0 || e.SystemCPU > maxDuration || e.MaxRSS != 0 || e.OutLen != 0 || e.ErrLen != 0 ||
+	if e.Duration != 0 || e.UserCPU != 0 || e.SystemCPU > maxDuration || e.MaxRSS != 0 ||
+		e.OutLen != 0 || e.ErrLen != 0 ||
 		e.OutDropped != 0 || e.ErrDropped != 0 || e.MarksDropped != 0 ||
 		e.Killed != 0 ||
 		e.Left != 0 ||

@@ -110,8 +110,8 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// The lock is an open-file-description lock: forks inherit it with the descriptor, it ends with the last of
-// them, and asking for its state doesn't take it.
+// The lock is an open-file-description lock: forks inherit it with the descriptor, it ends with the
+// last of them, and asking for its state doesn't take it.
 
 // openLock opens fileRun and takes the lock. ok is false when somebody else holds it.
 func openLock(name string) (f *os.File, ok bool, err error) {
@@ -119,7 +119,8 @@ func openLock(name string) (f *os.File, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK,
+		&unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
 	if err == nil {
 		return f, true, nil
 	}
@@ -156,7 +157,8 @@ func readStat(pid int) (procStat, bool) {
 	return parseStat(p)
 }
 
-// parseStat takes a stat line apart (proc(5)). The second field, the name, may contain blanks and parentheses.
+// parseStat takes a stat line apart (proc(5)). The second field, the name, may contain blanks and
+// parentheses.
 func parseStat(p []byte) (procStat, bool) {
 	end := bytes.LastIndexByte(p, ')')
 	open := bytes.IndexByte(p, '(')
@@ -172,7 +174,8 @@ func parseStat(p []byte) (procStat, bool) {
 	session, err3 := strconv.Atoi(string(fields[3]))
 	start, err4 := strconv.ParseUint(string(fields[19]), 10, 64)
 	ok := errors.Join(err1, err2, err3, err4) == nil
-	return procStat{pid: pid, parent: parent, session: session, startTime: start, state: fields[0][0]}, ok
+	return procStat{pid: pid, parent: parent, session: session, startTime: start,
+		state: fields[0][0]}, ok
 }
 
 // allProcesses reads the stat of every process that there is.

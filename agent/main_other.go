@@ -8,7 +8,8 @@ import (
 	"runtime"
 )
 
-// Main is `jobserver agent`. Only Linux can be a machine: runs rest on its subreapers, locks and notices.
+// Main is `jobserver agent`. Only Linux can be a machine: runs rest on its subreapers, locks and
+// notices.
 func Main([]string) int { return refuse() }
 
 // SuperviseMain is `jobserver supervise`.

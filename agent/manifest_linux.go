@@ -25,7 +25,8 @@ func (a *agent) manifest(ctx context.Context, r ManifestRequest, s *serving) err
 			return &Error{Kind: KindBadRequest, Msg: err.Error()}
 		}
 		var spec specRecord
-		err := readRecord(filepath.Join(runDir(a.root, r.Run), fileRun), fileSpec, slotsSize, spec.lines)
+		err := readRecord(filepath.Join(runDir(a.root, r.Run), fileRun), fileSpec, slotsSize,
+			spec.lines)
 		if errors.Is(err, errNoRecord) {
 			return errorf(KindNoRun, "manifest of %s: no such run", r.Run.Name())
 		}
@@ -37,9 +38,10 @@ func (a *agent) manifest(ctx context.Context, r ManifestRequest, s *serving) err
 	if r.MaxFiles <= 0 {
 		r.MaxFiles = DefaultMaxFiles
 	}
-	m := manifester{ctx: ctx, request: r, named: map[string]string{}, send: func(m *Manifest) error {
-		return s.part(ctx, replyTo(m.fields))
-	}}
+	m := manifester{ctx: ctx, request: r, named: map[string]string{},
+		send: func(m *Manifest) error {
+			return s.part(ctx, replyTo(m.fields))
+		}}
 	if m.part.Code = a.codeState(r.CodeOf); m.part.Code.Looked {
 		if err := m.grew(64); err != nil {
 			return err
@@ -102,11 +104,14 @@ func resolve(base, p string) ([]string, error) {
 	if err == nil {
 		return []string{full}, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ENAMETOOLONG) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) &&
+		!errors.Is(err, unix.ENAMETOOLONG) {
 		return nil, err
 	}
 	hidden := strings.HasPrefix(filepath.Base(p), ".")
-	visible := func(name string) bool { return hidden || !strings.HasPrefix(filepath.Base(name), ".") }
+	visible := func(name string) bool {
+		return hidden || !strings.HasPrefix(filepath.Base(name), ".")
+	}
 	// A pattern that is none, because of a bracket say, may still be a prefix.
 	matches, _ := filepath.Glob(pattern)
 	matches = slices.DeleteFunc(matches, func(s string) bool { return !visible(s) })
@@ -131,8 +136,8 @@ var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 // escapeGlob makes a pattern that only matches s.
 func escapeGlob(s string) string { return globMeta.Replace(s) }
 
-// tree adds a file, or a directory with all that is in it. A link that was named itself stands for what it
-// points to; links below are taken as links.
+// tree adds a file, or a directory with all that is in it. A link that was named itself stands for
+// what it points to; links below are taken as links.
 func (m *manifester) tree(named string) error {
 	source, err := filepath.EvalSymlinks(named)
 	if err != nil {
@@ -147,7 +152,8 @@ func (m *manifester) tree(named string) error {
 			return m.ctx.Err()
 		}
 		if err != nil {
-			// For a directory that can't be listed this is the second call; its entry is there already.
+			// For a directory that can't be listed this is the second call; its entry is there
+			// already.
 			return m.problem(p, err)
 		}
 		rel, err := filepath.Rel(source, p)
@@ -164,7 +170,8 @@ func (m *manifester) entry(top, rel, source string, d fs.DirEntry) error {
 	if err != nil {
 		return m.problem(source, err)
 	}
-	e := Entry{Name: path.Join(top, rel), Source: source, Size: fi.Size(), Mode: fi.Mode().Perm(), ModTime: fi.ModTime()}
+	e := Entry{Name: path.Join(top, rel), Source: source, Size: fi.Size(), Mode: fi.Mode().
+		Perm(), ModTime: fi.ModTime()}
 	switch fi.Mode().Type() {
 	case 0:
 		e.Kind = File
@@ -201,7 +208,8 @@ func (m *manifester) entry(top, rel, source string, d fs.DirEntry) error {
 		return errorf(KindLimit, "manifest: more than %d results", m.request.MaxFiles)
 	}
 	if m.request.MaxBytes > 0 && m.bytes > m.request.MaxBytes {
-		return errorf(KindLimit, "manifest: the results have more than %d bytes", m.request.MaxBytes)
+		return errorf(KindLimit, "manifest: the results have more than %d bytes",
+			m.request.MaxBytes)
 	}
 	m.part.Entries = append(m.part.Entries, e)
 	return m.grew(64 + len(e.Name) + len(e.Source) + len(e.Target))

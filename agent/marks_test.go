@@ -41,7 +41,8 @@ func TestMarks(t *testing.T) {
 			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\n",
 		},
 		"colours": {
-			in:   "\x1b[1;32mRESULTS: \x1b[0ma\x1b[K\n\x1b[2K\x1b[1GMETRIC: b=1\x1b[m\r\n\x1b(B\x1b]0;title\aRESULTS: c\n",
+			in: "\x1b[1;32mRESULTS: \x1b[0ma\x1b[K\n\x1b[2K\x1b[1GMETRIC: " +
+				"b=1\x1b[m\r\n\x1b(B\x1b]0;title\aRESULTS: c\n",
 			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\n",
 		},
 		"a cleared line": {in: "12%\r\x1b[KRESULTS: a\n", want: "RESULTS: a\n"},
@@ -157,7 +158,10 @@ func FuzzMarks(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
 		size = max(1, size)
 		var want []Mark
-		for _, line := range bytes.FieldsFunc(in, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		for _, line := range bytes.FieldsFunc(in, func(r rune) bool {
+			return r == '\n' ||
+				r == '\r'
+		}) {
 			if m, ok := parseMark(line); ok {
 				want = append(want, m)
 			}

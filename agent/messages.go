@@ -142,7 +142,11 @@ func (r *controlRequest) fields(c *coder) {
 
 type startRequest struct{ Specs []Spec }
 
-func (r *startRequest) fields(c *coder) { list(c, &r.Specs, func(c *coder, s *Spec) { s.fields(c) }) }
+func (r *startRequest) fields(
+	c *coder,
+) {
+	list(c, &r.Specs, func(c *coder, s *Spec) { s.fields(c) })
+}
 
 type startReply struct{ Results []StartResult }
 
@@ -195,7 +199,8 @@ func (r *runInfos) fields(c *coder) {
 }
 
 func (f *Facts) fields(c *coder) {
-	for _, s := range []*string{&f.BootID, &f.OS, &f.Arch, &f.Kernel, &f.Hostname, &f.CPUModel, &f.User, &f.Home, &f.Root} {
+	for _, s := range []*string{&f.BootID, &f.OS, &f.Arch, &f.Kernel, &f.Hostname, &f.CPUModel,
+		&f.User, &f.Home, &f.Root} {
 		c.text(s)
 	}
 	number(c, &f.Cores)
@@ -222,7 +227,8 @@ func (e *Error) fields(c *coder) {
 	c.text(&e.Msg)
 }
 
-// hello is what an agent says first. Versions are of the protocol: the host picks the highest that both know.
+// hello is what an agent says first. Versions are of the protocol: the host picks the highest that
+// both know.
 type hello struct {
 	MinVersion, MaxVersion int
 	Facts                  Facts

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and no
-// argument. fileRun, with the lock, comes with its first byte. The answer is a StartResult as soon as the
-// command runs. Both have their length in front (4 bytes). An empty message from the supervisor says, after
-// the run, that it can take another order.
+// order is what a supervisor gets from the agent, over a socket, so that secrets are in no file and
+// no argument. fileRun, with the lock, comes with its first byte. The answer is a StartResult as
+// soon as the command runs. Both have their length in front (4 bytes). An empty message from the
+// supervisor says, after the run, that it can take another order.
 type order struct {
 	Spec     Spec
 	RunDir   string   // absolute
@@ -28,7 +28,8 @@ func (o *order) fields(c *coder) {
 	list(c, &o.Env, func(c *coder, s *string) { c.string(s) })
 }
 
-// orderFD is the socket in a supervisor. Its standard streams are /dev/null; during a run, 2 is fileRun.
+// orderFD is the socket in a supervisor. Its standard streams are /dev/null; during a run, 2 is
+// fileRun.
 const orderFD = 3
 
 // orderSocket reads and writes the socket, whose descriptor is a constant of the process.
@@ -55,11 +56,13 @@ func (orderSocket) Read(p []byte) (int, error) {
 	}
 }
 
-// awaitOrder waits until there is an order, or the socket has ended. It is false when we are told to end first.
+// awaitOrder waits until there is an order, or the socket has ended. It is false when we are told
+// to end first.
 func awaitOrder(signals int) bool {
 	seen := make([]byte, 512)
 	for {
-		polls := []unix.PollFd{{Fd: orderFD, Events: unix.POLLIN}, {Fd: int32(signals), Events: unix.POLLIN}}
+		polls := []unix.PollFd{{Fd: orderFD, Events: unix.POLLIN},
+			{Fd: int32(signals), Events: unix.POLLIN}}
 		if _, err := unix.Poll(polls, -1); err != nil && err != unix.EINTR {
 			return false
 		}
@@ -80,7 +83,8 @@ func receiveOrder() (o order, lock int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn := 0, 0
 	for err = unix.EINTR; err == unix.EINTR; {
-		n, oobn, _, _, err = unix.Recvmsg(orderFD, head[:], oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
+		n, oobn, _, _, err = unix.Recvmsg(orderFD, head[:], oob,
+			unix.MSG_CMSG_CLOEXEC|unix.MSG_WAITALL)
 	}
 	if err != nil {
 		return o, -1, err

@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// stream is one of a command's output streams on its way into a file. Nothing that goes wrong with the file
-// stops it: the command must never wait for us.
+// stream is one of a command's output streams on its way into a file. Nothing that goes wrong with
+// the file stops it: the command must never wait for us.
 type stream struct {
 	create func() (io.WriteCloser, error) // opens the file, when there is something to write
 	max    int64                          // bytes to keep; 0: all
@@ -14,7 +14,8 @@ type stream struct {
 	marks *marks
 	// grow, if not nil, is called once when there turns out to be much.
 	grow func()
-	// said, if not nil, is called with the number of bytes dropped so far each time that it has doubled.
+	// said, if not nil, is called with the number of bytes dropped so far each time that it has
+	// doubled.
 	said func(dropped int64)
 
 	file             io.WriteCloser
@@ -24,7 +25,8 @@ type stream struct {
 	lastSaid         int64
 }
 
-// busyRead is what one read brings when the other side writes faster than we read: a pipe's default capacity.
+// busyRead is what one read brings when the other side writes faster than we read: a pipe's default
+// capacity.
 const busyRead = 64 << 10
 
 // take takes the next bytes.

@@ -39,13 +39,16 @@ func newMarks(m *memory) *marks {
 func TestStreamLosesOnlyBytes(t *testing.T) {
 	file := &memory{room: 5}
 	var said []int64
-	s := stream{max: 8, said: func(n int64) { said = append(said, n) }, create: func() (io.WriteCloser, error) { return file, nil }}
+	s := stream{max: 8, said: func(n int64) {
+		said = append(said, n)
+	}, create: func() (io.WriteCloser, error) { return file, nil }}
 	s.take([]byte("abc"))
 	s.take([]byte("defg")) // a full disk
 	file.room = 100
 	s.take([]byte("hijk")) // room again, up to the cap
 	s.take([]byte("lmn"))
-	if file.String() != "abcdehij" || s.written != 8 || s.dropped != 6 || !errors.Is(s.err, unix.ENOSPC) || s.crc != checksum([]byte("abcdehij")) {
+	if file.String() != "abcdehij" || s.written != 8 || s.dropped != 6 ||
+		!errors.Is(s.err, unix.ENOSPC) || s.crc != checksum([]byte("abcdehij")) {
 		t.Errorf("file %q, %+v", file.String(), s)
 	}
 	if diff := cmp.Diff([]int64{2, 6}, said); diff != "" {
@@ -63,14 +66,17 @@ func TestBigOutput(t *testing.T) {
 	c := m.connect()
 	exe, err := os.Executable()
 	must(t, err)
-	s := m.command("%s helper bytes 10000000; echo; echo RESULTS: after; %s helper bytes 300000 >&2", exe, exe)
+	s := m.command(
+		"%s helper bytes 10000000; echo; echo RESULTS: after; %s helper bytes 300000 >&2", exe, exe,
+	)
 	start(t, c, s)
 	e := follow(t, c, s.Run)
 	want := make([]byte, 10_000_000)
 	for i := range want {
 		want[i] = byte(i) | 1<<7
 	}
-	if !bytes.Equal(e.out, append(want, "\nRESULTS: after\n"...)) || !bytes.Equal(e.err, want[:300_000]) {
+	if !bytes.Equal(e.out, append(want, "\nRESULTS: after\n"...)) ||
+		!bytes.Equal(e.err, want[:300_000]) {
 		t.Errorf("%d and %d bytes came", len(e.out), len(e.err))
 	}
 	if diff := cmp.Diff([]Mark{{Results, "after"}}, e.marks); diff != "" {
@@ -87,7 +93,8 @@ func TestBigOutput(t *testing.T) {
 	if !bytes.Equal(e.out, want[:1000]) || !bytes.Equal(e.err, want[:1000]) || len(e.marks) != 1 {
 		t.Errorf("capped: %d and %d bytes, marks %v", len(e.out), len(e.err), e.marks)
 	}
-	if e.exit.OutDropped != 10_000_016-1000 || e.exit.ErrDropped != 299_000 || e.exit.LogError != "" || e.exit.Code != 0 {
+	if e.exit.OutDropped != 10_000_016-1000 || e.exit.ErrDropped != 299_000 ||
+		e.exit.LogError != "" || e.exit.Code != 0 {
 		t.Errorf("capped: %+v", e.exit)
 	}
 }
@@ -113,8 +120,8 @@ func TestDroppedIsSaidWhileRunning(t *testing.T) {
 	}
 }
 
-// TestShortened: nothing is synced, so after a power cut a run's files may have less than its exit record says. What there is
-// comes, with the record, from which the host sees the rest.
+// TestShortened: nothing is synced, so after a power cut a run's files may have less than its exit
+// record says. What there is comes, with the record, from which the host sees the rest.
 func TestShortened(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -126,7 +133,8 @@ func TestShortened(t *testing.T) {
 	for _, size := range []int{len(whole.out) - 1, 2_000_000, 100_000, 1000, 0} {
 		must(t, os.Truncate(filepath.Join(m.dir(s.Run), fileOut), int64(size)))
 		e := follow(t, c, s.Run)
-		if e.exit == nil || e.exit.OutLen != int64(len(whole.out)) || !bytes.Equal(e.out, whole.out[:size]) || string(e.err) != "x\n" {
+		if e.exit == nil || e.exit.OutLen != int64(len(whole.out)) ||
+			!bytes.Equal(e.out, whole.out[:size]) || string(e.err) != "x\n" {
 			t.Fatalf("%d of %d bytes: %+v, %d came", size, len(whole.out), e.exit, len(e.out))
 		}
 	}
@@ -137,7 +145,8 @@ func TestShortened(t *testing.T) {
 	must(t, c.Ping(m.ctx()))
 }
 
-// TestFileLimit has every write beyond 8 KiB fail, which is as good as a full disk and needs no privileges.
+// TestFileLimit has every write beyond 8 KiB fail, which is as good as a full disk and needs no
+// privileges.
 func TestFileLimit(t *testing.T) {
 	m := newMachine(t)
 	exe := m.exe
@@ -146,13 +155,16 @@ func TestFileLimit(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(m.exe, []byte("#!/bin/sh\nulimit -f 20\nexec "+self+" \"$@\"\n"), 0o755))
 	c := m.connect()
-	s := m.command("i=0; while [ $i -lt 3000 ]; do echo 0123456789; i=$((i+1)); done; echo RESULTS: there; exit 5")
+	s := m.command("i=0; while [ $i -lt 3000 ]; do echo 0123456789; i=$((i+1)); done; echo " +
+		"RESULTS: there; exit 5")
 	start(t, c, s)
 	e := follow(t, c, s.Run)
-	if e.exit.Code != 5 || e.exit.OutDropped == 0 || !strings.Contains(e.exit.LogError, "file too large") || len(e.marks) != 1 {
+	if e.exit.Code != 5 || e.exit.OutDropped == 0 ||
+		!strings.Contains(e.exit.LogError, "file too large") || len(e.marks) != 1 {
 		t.Errorf("exit %+v, marks %v", e.exit, e.marks)
 	}
-	if int64(len(e.out)) != e.exit.OutLen || e.exit.OutLen+e.exit.OutDropped != 3000*11+15 || e.exit.OutCRC != checksum(e.out) {
+	if int64(len(e.out)) != e.exit.OutLen || e.exit.OutLen+e.exit.OutDropped != 3000*11+15 ||
+		e.exit.OutCRC != checksum(e.out) {
 		t.Errorf("%d bytes came; exit %+v", len(e.out), e.exit)
 	}
 	m.exe = exe
@@ -173,7 +185,9 @@ func (f *slowFile) Write(p []byte) (int, error) {
 
 // drained is a supervisor whose command has just ended, having written a text to standard
 // output, which another process has still: write.
-func drained(t *testing.T, text string, file io.WriteCloser, found *memory) (s *supervisor, write int) {
+func drained(
+	t *testing.T, text string, file io.WriteCloser, found *memory,
+) (s *supervisor, write int) {
 	t.Helper()
 	var fds [2]int
 	must(t, unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK))
@@ -198,7 +212,8 @@ func TestEndOfDrain(t *testing.T) {
 	s, _ := drained(t, text, file, found)
 	s.drainUntil = 1
 	s.deadlines(2)
-	if file.String() != text || s.out.written != int64(len(text)) || found.String() != "RESULTS: /tmp/x\n" {
+	if file.String() != text || s.out.written != int64(len(text)) ||
+		found.String() != "RESULTS: /tmp/x\n" {
 		t.Errorf("%d of %d bytes are written, marks %q", file.Len(), len(text), found)
 	}
 	if s.pipes[0] >= 0 {
@@ -206,7 +221,8 @@ func TestEndOfDrain(t *testing.T) {
 	}
 }
 
-// TestSlowDisk: the time in which we write what the command left in the pipe is none that leftovers had to write.
+// TestSlowDisk: the time in which we write what the command left in the pipe is none that leftovers
+// had to write.
 func TestSlowDisk(t *testing.T) {
 	file := &slowFile{memory: memory{room: 1 << 30}, write: 2 * time.Millisecond}
 	s, _ := drained(t, strings.Repeat("x", 2*copySize), file, &memory{})
@@ -215,11 +231,13 @@ func TestSlowDisk(t *testing.T) {
 		s.copy(0)
 	}
 	if least := due(2*file.write) + 1; s.drainEnd < least || s.drainUntil < least {
-		t.Errorf("the ends are put off by %v and %v", time.Duration(s.drainEnd-1), time.Duration(s.drainUntil-1))
+		t.Errorf("the ends are put off by %v and %v", time.Duration(s.drainEnd-1),
+			time.Duration(s.drainUntil-1))
 	}
 }
 
-// TestSlowDiskAndBusyLeftover: what is written after the command's end puts off nothing, so that it has an end.
+// TestSlowDiskAndBusyLeftover: what is written after the command's end puts off nothing, so that it
+// has an end.
 func TestSlowDiskAndBusyLeftover(t *testing.T) {
 	file := &slowFile{memory: memory{room: 1 << 30}, write: time.Millisecond}
 	s, write := drained(t, "", file, &memory{})
@@ -250,13 +268,16 @@ func TestFullDisk(t *testing.T) {
 	m := newMachine(t)
 	mountSmall(t, m.root)
 	c := m.connect()
-	s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo lost; echo lost too >&2; echo RESULTS: lost; exit 4")
+	s := m.command("cat /dev/zero >$JOBSERVER_SCRATCH/fill; echo lost; echo lost too >&2; echo " +
+		"RESULTS: lost; exit 4")
 	start(t, c, s)
 	e := follow(t, c, s.Run)
-	if e.exit == nil || e.exit.Code != 4 || e.exit.OutDropped != 19 || e.exit.MarksDropped != 1 || !strings.Contains(e.exit.LogError, "no space") {
+	if e.exit == nil || e.exit.Code != 4 || e.exit.OutDropped != 19 || e.exit.MarksDropped != 1 ||
+		!strings.Contains(e.exit.LogError, "no space") {
 		t.Errorf("state %v, exit %+v", e.state, e.exit)
 	}
-	if r := startResult(t, c, m.command("true")); !errors.Is(r.Err(), ErrNotStarted) || !strings.Contains(r.Reason, "no space") {
+	if r := startResult(t, c, m.command("true")); !errors.Is(r.Err(), ErrNotStarted) ||
+		!strings.Contains(r.Reason, "no space") {
 		t.Errorf("start on a full disk: %+v", r)
 	}
 	must(t, c.Forget(m.ctx(), []RunID{s.Run}, false))

@@ -14,17 +14,20 @@ import (
 const (
 	// plenty is how many bytes make waiting for more pointless.
 	plenty = 1 << 20
-	// shortOutput is how many bytes of a stream may come in the reply; more of them go before it, in parts.
+	// shortOutput is how many bytes of a stream may come in the reply; more of them go before it,
+	// in parts.
 	shortOutput = 16 << 10
-	// sendTime is how long a poll sends without a reply, as long as there is plenty to send: marks, an ending and the
-	// exit record come with that.
+	// sendTime is how long a poll sends without a reply, as long as there is plenty to send: marks,
+	// an ending and the exit record come with that.
 	sendTime = time.Second
 )
 
-// stillLook is how often a poll that hears nothing looks all the same: when a directory above the run's is moved away, nothing tells.
+// stillLook is how often a poll that hears nothing looks all the same: when a directory above the
+// run's is moved away, nothing tells.
 const stillLook = 30 * time.Second
 
-// lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has ended.
+// lingerLook is how often a poll that lingers looks whether there is plenty by now, or the run has
+// ended.
 const lingerLook = time.Millisecond
 
 // poll answers as soon as there is something to say; see Client.Poll. Output goes through s.
@@ -113,7 +116,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 			}
 			continue
 		}
-		if timeUp || waiting >= plenty || v.state.Final() || v.state == None || v.ending != r.Ending && v.ending != NoCause && !f.quiet {
+		if timeUp || waiting >= plenty || v.state.Final() || v.state == None ||
+			v.ending != r.Ending && v.ending != NoCause && !f.quiet {
 			return f.reply(ctx, v, sizes)
 		}
 		if waiting > 0 && linger == nil {
@@ -157,7 +161,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 	}
 }
 
-// subscribe begins to watch what can be watched in the run's present state. again: something new is watched.
+// subscribe begins to watch what can be watched in the run's present state. again: something new is
+// watched.
 func (f *follower) subscribe(v view) (again bool, err error) {
 	if f.news == nil {
 		f.news, err = f.watch.add(f.dir)
@@ -215,8 +220,8 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// sizes are the lengths of a run's files at one moment. They are read after the exit record was looked at, so
-// that those of an ended run are final.
+// sizes are the lengths of a run's files at one moment. They are read after the exit record was
+// looked at, so that those of an ended run are final.
 type sizes struct {
 	streams [streams]int64
 	marks   int64
@@ -225,10 +230,12 @@ type sizes struct {
 // streamFiles are the files that the streams are in.
 var streamFiles = [streams]string{Stdout: fileOut, Stderr: fileErr}
 
-// sizes looks at the files. Of an ended run they have what its record says, or less: nothing is synced, so after a power cut the record may
-// be there and the last of the output not. The host finds that out by the lengths in the record.
+// sizes looks at the files. Of an ended run they have what its record says, or less: nothing is
+// synced, so after a power cut the record may be there and the last of the output not. The host
+// finds that out by the lengths in the record.
 func (f *follower) sizes(e *Exit) (s sizes, err error) {
-	for name, size := range map[string]*int64{fileOut: &s.streams[Stdout], fileErr: &s.streams[Stderr], fileMarks: &s.marks} {
+	for name, size := range map[string]*int64{fileOut: &s.streams[Stdout],
+		fileErr: &s.streams[Stderr], fileMarks: &s.marks} {
 		fi, err := os.Stat(filepath.Join(f.dir, name))
 		if err := unlessMissing(err); err != nil {
 			return s, err
@@ -238,7 +245,8 @@ func (f *follower) sizes(e *Exit) (s sizes, err error) {
 		}
 	}
 	if e != nil {
-		s.streams[Stdout], s.streams[Stderr] = min(s.streams[Stdout], e.OutLen), min(s.streams[Stderr], e.ErrLen)
+		s.streams[Stdout], s.streams[Stderr] = min(s.streams[Stdout], e.OutLen),
+			min(s.streams[Stderr], e.ErrLen)
 		s.marks = min(s.marks, e.MarksLen)
 	}
 	return s, nil
@@ -278,8 +286,8 @@ func (f *follower) send(ctx context.Context, s sizes) error {
 	return nil
 }
 
-// sendStream sends the next bytes of a stream, n or as many as there is time for, and moves its offset. The parts are frames whose
-// payload is the stream's number, one byte, and the bytes.
+// sendStream sends the next bytes of a stream, n or as many as there is time for, and moves its
+// offset. The parts are frames whose payload is the stream's number, one byte, and the bytes.
 func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 	if f.sending.IsZero() {
 		f.sending = time.Now()
@@ -295,7 +303,8 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 		// Up to a multiple of a page: the host copies from there on to even addresses.
 		piece := min(end-*off, dataSize-*off%pageSize)
 		if err := f.serving.filePart(ctx, head, file, *off, int(piece)); err != nil {
-			return fmt.Errorf("send the file %s of run %s: %w", streamFiles[s], f.request.Run.Name(), err)
+			return fmt.Errorf("send the file %s of run %s: %w", streamFiles[s],
+				f.request.Run.Name(), err)
 		}
 		*off += piece
 		if f.sentEnough() {
@@ -307,10 +316,13 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 
 // reply hands out what there is.
 func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error) {
-	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending, OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr]}
+	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending,
+		OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr]}
 	if v.exit != nil {
-		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped, v.exit.ErrDropped
-		if r := f.request; r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen || r.MarksOff > v.exit.MarksLen {
+		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped,
+			v.exit.ErrDropped
+		if r := f.request; r.OutOff > v.exit.OutLen || r.ErrOff > v.exit.ErrLen ||
+			r.MarksOff > v.exit.MarksLen {
 			return p, errorf(KindBeyondEnd, "poll %s: an offset is beyond the end", r.Run.Name())
 		}
 	}
@@ -331,7 +343,8 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 			return p, err
 		}
 	}
-	lines, err := f.read(fileMarks, f.request.MarksOff, min(max(0, s.marks-f.request.MarksOff), 4*MaxMarkLine))
+	lines, err := f.read(fileMarks, f.request.MarksOff,
+		min(max(0, s.marks-f.request.MarksOff), 4*MaxMarkLine))
 	if err != nil {
 		return p, err
 	}
@@ -347,7 +360,8 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 	return p, nil
 }
 
-// read reads n bytes of a run's file, or fewer if it got shorter, which only a hand from outside can do.
+// read reads n bytes of a run's file, or fewer if it got shorter, which only a hand from outside
+// can do.
 func (f *follower) read(name string, off, n int64) ([]byte, error) {
 	if n <= 0 {
 		return nil, nil

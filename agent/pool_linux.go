@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pool has an agent's supervisors: those with a run, each in a goroutine that waits for the run's end, and
-// some that wait for another order. It owns nothing but their sockets: when those close, an idle supervisor
-// ends, and one with a run ends after the run.
+// pool has an agent's supervisors: those with a run, each in a goroutine that waits for the run's
+// end, and some that wait for another order. It owns nothing but their sockets: when those close,
+// an idle supervisor ends, and one with a run ends after the run.
 type pool struct {
 	work sync.WaitGroup
 
@@ -58,7 +58,8 @@ func (p *pool) close() {
 	p.work.Wait()
 }
 
-// launch has a run started by an idle or a new supervisor. An error says that its answer isn't known.
+// launch has a run started by an idle or a new supervisor. An error says that its answer isn't
+// known.
 func (p *pool) launch(ctx context.Context, order []byte, lock *os.File) (StartResult, error) {
 	for {
 		c, fresh, err := p.take()
@@ -164,13 +165,15 @@ func startSupervisor() (*supervisorConn, error) {
 		return nil, fmt.Errorf("start a supervisor: %w", err)
 	}
 	defer null.Close()
-	// The executable may have been replaced on disk since: /proc/self/exe is the one that runs here.
-	_, err = syscall.ForkExec("/proc/self/exe", []string{"jobserver", "supervise"}, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   superviseEnv,
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(fds[1])},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	// The executable may have been replaced on disk since: /proc/self/exe is the one that runs
+	// here.
+	_, err = syscall.ForkExec("/proc/self/exe", []string{"jobserver", "supervise"},
+		&syscall.ProcAttr{
+			Dir:   "/",
+			Env:   superviseEnv,
+			Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(fds[1])},
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start a supervisor: %w", err)

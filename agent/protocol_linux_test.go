@@ -31,19 +31,30 @@ func TestConnect(t *testing.T) {
 		want *Error
 		text string
 	}{
-		"good":            {said: good},
-		"banner":          {said: append([]byte("Welcome!\r\n\x1b[1mnews\n\x00\xffjobserver"), good...)},
-		"long banner":     {said: append(bytes.Repeat([]byte("x"), maxJunk), good...), want: ErrNoAgent, text: `"xxx`},
-		"no agent":        {said: []byte("bash: jobserver-123: No such file or directory\n"), want: ErrNoAgent, text: "No such file"},
-		"nothing":         {want: ErrNoAgent, text: "nothing came"},
-		"newer":           {said: greeting(hello{MinVersion: maxVersion + 1, MaxVersion: maxVersion + 2}), want: ErrVersion, text: fmt.Sprintf("%d to %d", maxVersion+1, maxVersion+2)},
-		"cut short":       {said: good[:len(good)-3], want: ErrProtocol},
-		"only magic":      {said: magic, want: &Error{Kind: KindOther}},
-		"not a hello":     {said: append(bytes.Clone(magic), makeFrame(typeDone, 7)...), want: ErrProtocol},
-		"hello malformed": {said: append(bytes.Clone(magic), makeFrame(typeHello, 0, []byte{0x80})...), want: ErrProtocol},
-		"oversized":       {said: append(bytes.Clone(magic), 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0), want: ErrProtocol, text: "length"},
-		"negative":        {said: append(bytes.Clone(magic), 0, 0, 0, 1, 1, 0, 0, 0, 0), want: ErrProtocol, text: "length"},
-		"machine's fault": {said: append(bytes.Clone(magic), makeFrame(typeFail, 0, encode(errorf(KindLimit, "no room").fields))...), want: ErrLimit, text: "no room"},
+		"good": {said: good},
+		"banner": {said: append([]byte("Welcome!\r\n\x1b[1mnews\n\x00\xffjobserver"),
+			good...)},
+		"long banner": {said: append(bytes.Repeat([]byte("x"), maxJunk), good...),
+			want: ErrNoAgent, text: `"xxx`},
+		"no agent": {said: []byte("bash: jobserver-123: No such file or directory\n"),
+			want: ErrNoAgent, text: "No such file"},
+		"nothing": {want: ErrNoAgent, text: "nothing came"},
+		"newer": {said: greeting(hello{MinVersion: maxVersion + 1,
+			MaxVersion: maxVersion + 2}), want: ErrVersion,
+			text: fmt.Sprintf("%d to %d", maxVersion+1, maxVersion+2)},
+		"cut short":  {said: good[:len(good)-3], want: ErrProtocol},
+		"only magic": {said: magic, want: &Error{Kind: KindOther}},
+		"not a hello": {said: append(bytes.Clone(magic), makeFrame(typeDone, 7)...),
+			want: ErrProtocol},
+		"hello malformed": {said: append(bytes.Clone(magic),
+			makeFrame(typeHello, 0, []byte{0x80})...), want: ErrProtocol},
+		"oversized": {said: append(bytes.Clone(magic), 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0),
+			want: ErrProtocol, text: "length"},
+		"negative": {said: append(bytes.Clone(magic), 0, 0, 0, 1, 1, 0, 0, 0, 0),
+			want: ErrProtocol, text: "length"},
+		"machine's fault": {said: append(bytes.Clone(magic),
+			makeFrame(typeFail, 0, encode(errorf(KindLimit, "no room").fields))...), want: ErrLimit,
+			text: "no room"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, peer := net.Pipe()
@@ -63,7 +74,8 @@ func TestConnect(t *testing.T) {
 				c.Close()
 				return
 			}
-			if tt.want.Kind != KindOther && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+			if tt.want.Kind != KindOther && !errors.Is(err, tt.want) ||
+				!strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -87,16 +99,21 @@ func TestHostilePeer(t *testing.T) {
 		answer []byte
 		want   *Error
 	}{
-		"closed":            {want: ErrClosed},
-		"cut short":         {answer: makeFrame(typeDone, 1, []byte("abc"))[:10], want: ErrProtocol},
-		"oversized":         {answer: []byte{0xff, 0xff, 0xff, 0xff, typeDone, 0, 0, 0, 1}, want: ErrProtocol},
-		"unknown frame":     {answer: makeFrame(99, 1), want: ErrProtocol},
-		"part unasked for":  {answer: makeFrame(typePart, 1, []byte("x")), want: ErrProtocol},
-		"huge list":         {answer: makeFrame(typeDone, 1, huge), want: ErrProtocol},
-		"list of nothing":   {answer: makeFrame(typeDone, 1, binary.AppendUvarint(nil, 1<<15), make([]byte, 4)), want: ErrProtocol},
+		"closed": {want: ErrClosed},
+		"cut short": {answer: makeFrame(typeDone, 1, []byte("abc"))[:10],
+			want: ErrProtocol},
+		"oversized": {answer: []byte{0xff, 0xff, 0xff, 0xff, typeDone, 0, 0, 0, 1},
+			want: ErrProtocol},
+		"unknown frame":    {answer: makeFrame(99, 1), want: ErrProtocol},
+		"part unasked for": {answer: makeFrame(typePart, 1, []byte("x")), want: ErrProtocol},
+		"huge list":        {answer: makeFrame(typeDone, 1, huge), want: ErrProtocol},
+		"list of nothing": {answer: makeFrame(typeDone, 1, binary.AppendUvarint(nil, 1<<15),
+			make([]byte, 4)), want: ErrProtocol},
 		"number of results": {answer: makeFrame(typeDone, 1, []byte{0}), want: ErrProtocol},
-		"connection's end":  {answer: makeFrame(typeFail, 0, encode(errorf(KindVersion, "no").fields)), want: ErrClosed},
-		"typed error":       {answer: append(makeFrame(typeDone, 77), makeFrame(typeFail, 1, encode(errorf(KindNoRun, "gone").fields))...), want: ErrNoRun},
+		"connection's end": {answer: makeFrame(typeFail, 0,
+			encode(errorf(KindVersion, "no").fields)), want: ErrClosed},
+		"typed error": {answer: append(makeFrame(typeDone, 77),
+			makeFrame(typeFail, 1, encode(errorf(KindNoRun, "gone").fields))...), want: ErrNoRun},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, peer := net.Pipe()
@@ -129,8 +146,10 @@ func TestEndlessList(t *testing.T) {
 		part runInfos
 		want string
 	}{
-		"many": {part: runInfos{Runs: slices.Repeat([]RunInfo{{Run: id}}, 5000)}, want: "more than 100000 runs"},
-		"long": {part: runInfos{Runs: []RunInfo{{Run: id, Exit: &Exit{LogError: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
+		"many": {part: runInfos{Runs: slices.Repeat([]RunInfo{{Run: id}}, 5000)},
+			want: "more than 100000 runs"},
+		"long": {part: runInfos{Runs: []RunInfo{{Run: id,
+			Exit: &Exit{LogError: strings.Repeat("x", 4<<20)}}}}, want: "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := endless(t, methodList, encode(tt.part.fields))
@@ -193,16 +212,24 @@ func TestEndlessManifest(t *testing.T) {
 		part Manifest
 		want error
 	}{
-		"long names":     {part: many(Entry{Name: long, Source: "/" + long, Kind: File}), want: ErrLimit},
-		"other names":    {part: many(Entry{Name: "a", Source: "/" + long, Kind: File}), want: ErrLimit},
-		"short names":    {part: many(Entry{Name: "a", Kind: File}), want: ErrLimit},
-		"targets":        {part: many(Entry{Name: "a", Kind: Symlink, Target: long}), want: ErrLimit},
-		"errors":         {part: Manifest{Errors: []PathError{{Path: "a", Reason: strings.Repeat("x", 1<<20)}}}, want: ErrLimit},
-		"long errors":    {part: Manifest{Errors: []PathError{{Path: strings.Repeat("x", 1<<20)}}}, want: ErrLimit},
-		"missing":        {part: Manifest{Missing: []string{strings.Repeat("x", 1<<20)}}, want: ErrProtocol},
-		"no such path":   {part: many(Entry{Name: long + long, Kind: File}), want: ErrProtocol},
-		"no such link":   {part: many(Entry{Name: "a", Kind: Symlink, Target: long + long}), want: ErrProtocol},
-		"zero in a path": {part: many(Entry{Name: "a", Source: "/x\x00", Kind: File}), want: ErrProtocol},
+		"long names": {part: many(Entry{Name: long, Source: "/" + long, Kind: File}),
+			want: ErrLimit},
+		"other names": {part: many(Entry{Name: "a", Source: "/" + long, Kind: File}),
+			want: ErrLimit},
+		"short names": {part: many(Entry{Name: "a", Kind: File}), want: ErrLimit},
+		"targets": {part: many(Entry{Name: "a", Kind: Symlink, Target: long}),
+			want: ErrLimit},
+		"errors": {part: Manifest{Errors: []PathError{{Path: "a",
+			Reason: strings.Repeat("x", 1<<20)}}}, want: ErrLimit},
+		"long errors": {part: Manifest{Errors: []PathError{{Path: strings.Repeat("x", 1<<20)}}},
+			want: ErrLimit},
+		"missing": {part: Manifest{Missing: []string{strings.Repeat("x", 1<<20)}},
+			want: ErrProtocol},
+		"no such path": {part: many(Entry{Name: long + long, Kind: File}), want: ErrProtocol},
+		"no such link": {part: many(Entry{Name: "a", Kind: Symlink, Target: long + long}),
+			want: ErrProtocol},
+		"zero in a path": {part: many(Entry{Name: "a", Source: "/x\x00", Kind: File}),
+			want: ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			part := encode(tt.part.fields)
@@ -228,17 +255,25 @@ func TestHostileHost(t *testing.T) {
 		said []byte
 		want *Error
 	}{
-		"oversized":      {said: []byte{0xff, 0xff, 0xff, 0xff, typeCall, 0, 0, 0, 1}, want: ErrProtocol},
-		"garbage":        {said: []byte("GET / HTTP/1.0\r\n\r\n"), want: ErrProtocol},
-		"wrong version":  {said: makeFrame(typeHello, 0, []byte{9}), want: ErrVersion},
-		"second hello":   {said: append(makeFrame(typeHello, 0, []byte{maxVersion}), makeFrame(typeHello, 0, []byte{maxVersion})...), want: ErrProtocol},
-		"empty call":     {said: makeFrame(typeCall, 1), want: ErrProtocol},
-		"unknown method": {said: makeFrame(typeCall, 1, []byte{200}), want: &Error{Kind: KindBadRequest}},
-		"bad request":    {said: makeFrame(typeCall, 1, []byte{methodStart, 0x80}), want: ErrProtocol},
-		"no run":         {said: makeFrame(typeCall, 1, []byte{methodPoll}), want: &Error{Kind: KindBadRequest}},
-		"escape": {said: makeFrame(typeCall, 1, []byte{methodForget}, encode((&runsRequest{Runs: []RunID{{Server: "..", Machine: "..", Token: "x"}}, Force: true}).fields)),
+		"oversized": {said: []byte{0xff, 0xff, 0xff, 0xff, typeCall, 0, 0, 0, 1},
+			want: ErrProtocol},
+		"garbage":       {said: []byte("GET / HTTP/1.0\r\n\r\n"), want: ErrProtocol},
+		"wrong version": {said: makeFrame(typeHello, 0, []byte{9}), want: ErrVersion},
+		"second hello": {said: append(makeFrame(typeHello, 0, []byte{maxVersion}),
+			makeFrame(typeHello, 0, []byte{maxVersion})...), want: ErrProtocol},
+		"empty call": {said: makeFrame(typeCall, 1), want: ErrProtocol},
+		"unknown method": {said: makeFrame(typeCall, 1, []byte{200}),
 			want: &Error{Kind: KindBadRequest}},
-		"list of elsewhere": {said: makeFrame(typeCall, 1, []byte{methodList}, encode((&listRequest{Server: "../.."}).fields)), want: &Error{Kind: KindBadRequest}},
+		"bad request": {said: makeFrame(typeCall, 1, []byte{methodStart, 0x80}),
+			want: ErrProtocol},
+		"no run": {said: makeFrame(typeCall, 1, []byte{methodPoll}),
+			want: &Error{Kind: KindBadRequest}},
+		"escape": {said: makeFrame(typeCall, 1, []byte{methodForget},
+			encode((&runsRequest{Runs: []RunID{{Server: "..", Machine: "..", Token: "x"}},
+				Force: true}).fields)),
+			want: &Error{Kind: KindBadRequest}},
+		"list of elsewhere": {said: makeFrame(typeCall, 1, []byte{methodList},
+			encode((&listRequest{Server: "../.."}).fields)), want: &Error{Kind: KindBadRequest}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := m.dial()
@@ -257,7 +292,8 @@ func TestHostileHost(t *testing.T) {
 	}
 }
 
-// TestManyCallsAtOnce: an agent refuses more calls than it may have at once. A client of ours never makes them.
+// TestManyCallsAtOnce: an agent refuses more calls than it may have at once. A client of ours never
+// makes them.
 func TestManyCallsAtOnce(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -293,7 +329,8 @@ func TestFacts(t *testing.T) {
 	c := m.connect()
 	f, err := c.Facts(m.ctx())
 	must(t, err)
-	if f.BootID != "boot-1" || f.OS != "linux" || f.Root != m.root || f.Cores < 1 || f.MemoryBytes < 1<<20 || f.FreeBytes < 1 || f.Kernel == "" ||
+	if f.BootID != "boot-1" || f.OS != "linux" || f.Root != m.root || f.Cores < 1 ||
+		f.MemoryBytes < 1<<20 || f.FreeBytes < 1 || f.Kernel == "" ||
 		time.Since(f.Now).Abs() > time.Minute {
 		t.Errorf("%+v", f)
 	}
@@ -335,14 +372,26 @@ func TestKillsUserProcesses(t *testing.T) {
 		files map[string]string
 		want  bool
 	}{
-		"no systemd":  {files: map[string]string{"proc/self/cgroup": session, "etc/systemd/logind.conf": "KillUserProcesses=yes\n"}},
-		"default":     {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": session, "etc/systemd/logind.conf": "#KillUserProcesses=yes\n"}},
-		"yes":         {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": session, "etc/systemd/logind.conf": "[Login]\nKillUserProcesses=yes\n"}, want: true},
-		"no session":  {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": "0::/system.slice/ssh.service\n", "etc/systemd/logind.conf": "KillUserProcesses=yes\n"}},
-		"lingers":     {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": session, "etc/systemd/logind.conf": "KillUserProcesses=yes\n", "var/lib/systemd/linger/me": ""}},
-		"drop-in off": {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": session, "etc/systemd/logind.conf": "KillUserProcesses=yes\n", "etc/systemd/logind.conf.d/1.conf": "KillUserProcesses=no\n"}},
-		"hidden drop-in": {files: map[string]string{"run/systemd/sessions/3": "", "proc/self/cgroup": session, "usr/lib/systemd/logind.conf.d/1.conf": "KillUserProcesses=no\n",
-			"etc/systemd/logind.conf.d/1.conf": "KillUserProcesses=yes\n"}, want: true},
+		"no systemd": {files: map[string]string{"proc/self/cgroup": session,
+			"etc/systemd/logind.conf": "KillUserProcesses=yes\n"}},
+		"default": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup": session, "etc/systemd/logind.conf": "#KillUserProcesses=yes\n"}},
+		"yes": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup":        session,
+			"etc/systemd/logind.conf": "[Login]\nKillUserProcesses=yes\n"}, want: true},
+		"no session": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup":        "0::/system.slice/ssh.service\n",
+			"etc/systemd/logind.conf": "KillUserProcesses=yes\n"}},
+		"lingers": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup": session, "etc/systemd/logind.conf": "KillUserProcesses=yes\n",
+			"var/lib/systemd/linger/me": ""}},
+		"drop-in off": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup": session, "etc/systemd/logind.conf": "KillUserProcesses=yes\n",
+			"etc/systemd/logind.conf.d/1.conf": "KillUserProcesses=no\n"}},
+		"hidden drop-in": {files: map[string]string{"run/systemd/sessions/3": "",
+			"proc/self/cgroup":                     session,
+			"usr/lib/systemd/logind.conf.d/1.conf": "KillUserProcesses=no\n",
+			"etc/systemd/logind.conf.d/1.conf":     "KillUserProcesses=yes\n"}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -359,7 +408,8 @@ func TestKillsUserProcesses(t *testing.T) {
 // FuzzAgentFrames feeds an agent's reader and every request's decoder.
 func FuzzAgentFrames(f *testing.F) {
 	f.Add(makeFrame(typeHello, 0, []byte{maxVersion}))
-	spec := startRequest{Specs: []Spec{{Run: RunID{Server: "s", Machine: "m", Job: 1, Token: "t"}, Command: []byte("true"), Env: []Pair{{"A", "b"}}}}}
+	spec := startRequest{Specs: []Spec{{Run: RunID{Server: "s", Machine: "m", Job: 1, Token: "t"},
+		Command: []byte("true"), Env: []Pair{{"A", "b"}}}}}
 	f.Add(makeFrame(typeCall, 1, []byte{methodStart}, encode(spec.fields)))
 	f.Add(makeFrame(typeCall, 1, []byte{methodPoll}, encode((&PollRequest{OutOff: -1}).fields)))
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -370,9 +420,12 @@ func FuzzAgentFrames(f *testing.F) {
 				return
 			}
 			for _, fields := range []func(*coder){
-				new(startRequest).fields, new(PollRequest).fields, new(controlRequest).fields, new(runsRequest).fields,
-				new(listRequest).fields, new(ManifestRequest).fields, new(FetchRequest).fields, new(hello).fields, new(order).fields,
-				new(startReply).fields, new(PollReply).fields, new(runInfos).fields, new(Manifest).fields, new(Fetched).fields, new(Error).fields,
+				new(startRequest).fields, new(PollRequest).fields, new(controlRequest).fields,
+				new(runsRequest).fields,
+				new(listRequest).fields, new(ManifestRequest).fields, new(FetchRequest).fields,
+				new(hello).fields, new(order).fields,
+				new(startReply).fields, new(PollReply).fields, new(runInfos).fields,
+				new(Manifest).fields, new(Fetched).fields, new(Error).fields,
 			} {
 				if decode(fr.payload, fields) == nil {
 					encode(fields)
@@ -411,13 +464,15 @@ func (s stopped) Hole(int, int64) error { return nil }
 
 func (s stopped) Done(int, Fetched) error { return nil }
 
-// TestSilentHostOfACopy: a call that waits for the host's credit is no reason to wait for the host for ever.
+// TestSilentHostOfACopy: a call that waits for the host's credit is no reason to wait for the host
+// for ever.
 func TestSilentHostOfACopy(t *testing.T) {
 	m := newMachine(t)
 	big := filepath.Join(m.login, "big")
 	must(t, os.WriteFile(big, nil, 0o600))
 	must(t, os.Truncate(big, 4*int64(window(methodFetch))))
-	man, err := m.connect().Manifest(m.ctx(), ManifestRequest{Base: m.login, Paths: []string{"big"}})
+	man, err := m.connect().Manifest(m.ctx(),
+		ManifestRequest{Base: m.login, Paths: []string{"big"}})
 	must(t, err)
 	c, err := Connect(m.ctx(), m.dial("--silence", "1s"))
 	must(t, err)
@@ -425,7 +480,9 @@ func TestSilentHostOfACopy(t *testing.T) {
 	fetched := make(chan error, 1)
 	go func() {
 		e := man.Entries[0]
-		fetched <- c.Fetch(ctx, FetchRequest{Files: []FetchFile{{Source: e.Source, Size: e.Size, ModTime: e.ModTime}}}, stopped{ctx})
+		fetched <- c.Fetch(ctx,
+			FetchRequest{Files: []FetchFile{{Source: e.Source, Size: e.Size, ModTime: e.ModTime}}},
+			stopped{ctx})
 	}()
 	select {
 	case <-c.Done():
@@ -437,7 +494,8 @@ func TestSilentHostOfACopy(t *testing.T) {
 	c.Close()
 }
 
-// TestSilentHost: an agent whose host is gone without a word ends, with its connection; what was asked of it is done first.
+// TestSilentHost: an agent whose host is gone without a word ends, with its connection; what was
+// asked of it is done first.
 func TestSilentHost(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -445,11 +503,13 @@ func TestSilentHost(t *testing.T) {
 	start(t, c, s)
 	silent, err := Connect(m.ctx(), m.dial("--silence", "1s"))
 	must(t, err)
-	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour}, nil); !errors.Is(err, ErrClosed) {
+	if _, err := silent.Poll(t.Context(), PollRequest{Run: s.Run, Wait: time.Hour},
+		nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("a poll: %v", err)
 	}
 	<-silent.Done()
-	if r, err := c.Poll(t.Context(), PollRequest{Run: s.Run, Wait: -1}, nil); err != nil || r.State != Running {
+	if r, err := c.Poll(t.Context(), PollRequest{Run: s.Run, Wait: -1}, nil); err != nil ||
+		r.State != Running {
 		t.Errorf("the run doesn't go on: %+v, %v", r, err)
 	}
 	must(t, c.Kill(t.Context(), s.Run))

@@ -15,10 +15,11 @@ import (
 //
 //	jobserver <name> <format> <length> <crc32c>
 //
-// then lines `key value`, strings quoted as in Go, times in nanoseconds since 1970. Length (decimal) and
-// CRC-32C (eight hexadecimal digits) are those of the lines. What follows them doesn't count. Keys are only
-// ever added: one that is missing is zero, one that is unknown is skipped. So every agent reads the records
-// of older and newer ones; a change that this can't carry raises the format.
+// then lines `key value`, strings quoted as in Go, times in nanoseconds since 1970. Length
+// (decimal) and CRC-32C (eight hexadecimal digits) are those of the lines. What follows them
+// doesn't count. Keys are only ever added: one that is missing is zero, one that is unknown is
+// skipped. So every agent reads the records of older and newer ones; a change that this can't carry
+// raises the format.
 const recordFormat = 1
 
 var (
@@ -38,7 +39,8 @@ type liner struct {
 func formatRecord(name string, lines func(*liner)) []byte {
 	var l liner
 	lines(&l)
-	head := fmt.Sprintf("jobserver %s %d %d %08x\n", name, recordFormat, len(l.buf), crc32.Checksum(l.buf, castagnoli()))
+	head := fmt.Sprintf("jobserver %s %d %d %08x\n", name, recordFormat, len(l.buf),
+		crc32.Checksum(l.buf, castagnoli()))
 	return append([]byte(head), l.buf...)
 }
 

@@ -15,9 +15,12 @@ import (
 // fullExit has every field set.
 var fullExit = Exit{
 	Cause: TimedOut, Code: -1, Signal: 9, SignalName: "SIGKILL",
-	StartedAt: time.Unix(1_700_000_000, 1).UTC(), EndedAt: time.Unix(1_700_000_009, 2).UTC(), Duration: 9 * time.Second,
-	UserCPU: time.Second, SystemCPU: 2 * time.Second, MaxRSS: 1 << 40, BootID: "b-1", OutLen: 1, ErrLen: 2, MarksLen: 3,
-	OutCRC: 1 << 31, ErrCRC: 5, OutDropped: 6, ErrDropped: 7, MarksDropped: 8, LogError: "a \"b\"\nc\xff", StartError: "x", Killed: 9, Left: 10,
+	StartedAt: time.Unix(1_700_000_000, 1).UTC(), EndedAt: time.Unix(1_700_000_009, 2).
+			UTC(), Duration: 9 * time.Second,
+	UserCPU: time.Second, SystemCPU: 2 * time.Second, MaxRSS: 1 << 40, BootID: "b-1", OutLen: 1,
+	ErrLen: 2, MarksLen: 3,
+	OutCRC: 1 << 31, ErrCRC: 5, OutDropped: 6, ErrDropped: 7, MarksDropped: 8,
+	LogError: "a \"b\"\nc\xff", StartError: "x", Killed: 9, Left: 10,
 }
 
 func TestExitRoundTrips(t *testing.T) {
@@ -68,29 +71,37 @@ func TestRecordExtends(t *testing.T) {
 	if e.Cause != Canceled || !e.At.IsZero() {
 		t.Errorf("%+v", e)
 	}
-	err := parseRecord("ending", bytes.Replace(newer, []byte("ending 1 "), []byte("ending 2 "), 1), e.lines)
+	err := parseRecord("ending", bytes.Replace(newer, []byte("ending 1 "), []byte("ending 2 "), 1),
+		e.lines)
 	if err == nil || errors.Is(err, errNoRecord) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("newer format: %v", err)
 	}
 }
 
-// TestGolden reads directories of runs as released versions have left them. They are only added to: an agent
-// must go on to understand what an older supervisor wrote.
+// TestGolden reads directories of runs as released versions have left them. They are only added to:
+// an agent must go on to understand what an older supervisor wrote.
 func TestGolden(t *testing.T) {
 	for name, want := range map[string]view{
-		"v1-ended": {state: Ended, exit: &Exit{Cause: Exited, Code: 3, BootID: "boot-1", OutLen: 11, ErrLen: 4, MarksLen: 11,
-			OutCRC: checksum([]byte("RESULTS: x\n")), ErrCRC: checksum([]byte("err\n"))}},
-		"v1-canceled":    {state: Ended, ending: Canceled, exit: &Exit{Cause: Canceled, Code: -1, Signal: 15, SignalName: "SIGTERM", BootID: "boot-1"}},
-		"v1-not-started": {state: Ended, exit: &Exit{Cause: NotStarted, Code: -1, BootID: "boot-1", StartError: `execute "no-such-program": not found in PATH`}},
-		"v1-vanished":    {state: Vanished},
-		"v1-ambiguous":   {state: Ambiguous},
-		"v1-claimed":     {state: None},
+		"v1-ended": {state: Ended,
+			exit: &Exit{Cause: Exited, Code: 3, BootID: "boot-1", OutLen: 11, ErrLen: 4,
+				MarksLen: 11,
+				OutCRC:   checksum([]byte("RESULTS: x\n")), ErrCRC: checksum([]byte("err\n"))}},
+		"v1-canceled": {state: Ended, ending: Canceled,
+			exit: &Exit{Cause: Canceled, Code: -1, Signal: 15, SignalName: "SIGTERM",
+				BootID: "boot-1"}},
+		"v1-not-started": {state: Ended,
+			exit: &Exit{Cause: NotStarted, Code: -1, BootID: "boot-1",
+				StartError: `execute "no-such-program": not found in PATH`}},
+		"v1-vanished":  {state: Vanished},
+		"v1-ambiguous": {state: Ambiguous},
+		"v1-claimed":   {state: None},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join("..", "testdata", "runs", name)
 			got, err := look(dir, "boot-2")
 			must(t, err)
-			if hasStarted := got.started.PID != 0; hasStarted != (want.state == Vanished || want.state == Ended && want.exit.Cause != NotStarted) {
+			if hasStarted := got.started.PID != 0; hasStarted != (want.state == Vanished ||
+				want.state == Ended && want.exit.Cause != NotStarted) {
 				t.Errorf("started: %+v", got.started)
 			}
 			got.launching, got.started = process{}, process{}
@@ -99,7 +110,8 @@ func TestGolden(t *testing.T) {
 					t.Errorf("times: %+v", got.exit)
 				}
 				e := *got.exit
-				e.StartedAt, e.EndedAt, e.Duration, e.UserCPU, e.SystemCPU, e.MaxRSS = time.Time{}, time.Time{}, 0, 0, 0, 0
+				e.StartedAt, e.EndedAt, e.Duration, e.UserCPU, e.SystemCPU, e.MaxRSS = time.Time{},
+					time.Time{}, 0, 0, 0, 0
 				got.exit = &e
 			}
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(view{})); diff != "" {
@@ -110,7 +122,8 @@ func TestGolden(t *testing.T) {
 			}
 			var spec specRecord
 			must(t, readRecord(filepath.Join(dir, fileRun), fileSpec, slotsSize, spec.lines))
-			if diff := cmp.Diff(specRecord{Command: "echo RESULTS: x; echo err >&2; exit 3", Dir: "/usr", Timeout: time.Hour, Argv: []string{}}, spec); diff != "" {
+			if diff := cmp.Diff(specRecord{Command: "echo RESULTS: x; echo err >&2; exit 3",
+				Dir: "/usr", Timeout: time.Hour, Argv: []string{}}, spec); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -146,7 +159,8 @@ func FuzzRunFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		must(t, os.WriteFile(file, p, 0o600))
 		v, err := look(filepath.Dir(file), "boot-1")
-		if err == nil && (v.state == Running || v.state == Launching || (v.exit != nil) != (v.state == Ended)) {
+		if err == nil &&
+			(v.state == Running || v.state == Launching || (v.exit != nil) != (v.state == Ended)) {
 			t.Errorf("%+v", v)
 		}
 	})

@@ -10,20 +10,22 @@ import (
 	"time"
 )
 
-// The files of a run's directory. There are as few as can be: on some file systems making one takes longer
-// than running a short command. Whoever holds the lock writes them: an agent up to the start of the
-// supervisor, which inherits the lock, then the supervisor. Only slotControl is written by agents.
+// The files of a run's directory. There are as few as can be: on some file systems making one takes
+// longer than running a short command. Whoever holds the lock writes them: an agent up to the start
+// of the supervisor, which inherits the lock, then the supervisor. Only slotControl is written by
+// agents.
 const (
 	// fileRun has the run's records, each in a place of its own; see slots. It is locked (an
-	// open-file-description lock on all of it) from the claim to the supervisor's end. It is the supervisor's
-	// standard error too: what stands behind the spec is what the supervisor died of.
+	// open-file-description lock on all of it) from the claim to the supervisor's end. It is the
+	// supervisor's standard error too: what stands behind the spec is what the supervisor died of.
 	fileRun = "run"
 	// fileOut and fileErr are what the command wrote, byte for byte. Made with the first byte.
 	fileOut, fileErr = "out", "err"
 	// fileMarks has the RESULTS and METRIC lines of standard
 	// output, whole, each with a newline. Made with the first.
 	fileMarks = "marks"
-	// fileControl is what supervisors read that don't know slotControl: a record that is renamed into place.
+	// fileControl is what supervisors read that don't know slotControl: a record that is renamed
+	// into place.
 	fileControl = "control"
 	// dirScratch is JOBSERVER_SCRATCH, the run's to do with as it likes.
 	dirScratch = "scratch"
@@ -38,17 +40,18 @@ type slot struct {
 }
 
 var (
-	// slotLaunching is the supervisor. It is written before the command is forked: without it, the command
-	// was certainly never started.
+	// slotLaunching is the supervisor. It is written before the command is forked: without it, the
+	// command was certainly never started.
 	slotLaunching = slot{"launching", 0, 512}
-	// slotStarted is the command's process. Without it and without exit, but with launching, nobody knows.
+	// slotStarted is the command's process. Without it and without exit, but with launching, nobody
+	// knows.
 	slotStarted = slot{"started", 512, 512}
 	// slotEnding is the cause of a cancel or timeout, written before the first signal.
 	slotEnding = slot{"ending", 1024, 512}
 	// slotExit is the Exit, written when nothing of the run is left.
 	slotExit = slot{"exit", 2048, 4096}
-	// slotControl is what agents tell the supervisor. Later records contain what earlier ones said. It may be there before
-	// anything else, while a run is claimed.
+	// slotControl is what agents tell the supervisor. Later records contain what earlier ones said.
+	// It may be there before anything else, while a run is claimed.
 	slotControl = slot{"control", 6144, 512}
 )
 
@@ -56,7 +59,8 @@ const (
 	// dropsAt is the place of two little-endian 64-bit numbers,
 	// the bytes of out and err dropped so far, at least.
 	dropsAt = 1536
-	// slotsSize is the length of all slots. The record of what was asked for, without secrets, follows.
+	// slotsSize is the length of all slots. The record of what was asked for, without secrets,
+	// follows.
 	slotsSize = 8192
 	fileSpec  = "spec"
 )
@@ -86,13 +90,15 @@ func runDir(root string, id RunID) string {
 	return filepath.Join(root, "runs", id.Server, id.Machine, id.Name())
 }
 
-// process names a process beyond the reuse of its pid: StartTime is in clock ticks since boot (proc(5), stat 22).
+// process names a process beyond the reuse of its pid: StartTime is in clock ticks since boot
+// (proc(5), stat 22).
 type process struct {
 	PID       int
 	StartTime uint64
 	BootID    string
 	At        time.Time
-	ReadsSlot bool   // of a supervisor: it looks for instructions in slotControl, not in fileControl
+	// of a supervisor: it looks for instructions in slotControl, not in fileControl
+	ReadsSlot bool
 	Mark      uint64 // of a supervisor: its run's; see markRun
 }
 
@@ -134,7 +140,8 @@ func (k *Control) merge(later Control) {
 	}
 }
 
-// read reads slotControl. A record that can't be understood says nothing: the next one is written over it.
+// read reads slotControl. A record that can't be understood says nothing: the next one is written
+// over it.
 func (k *Control) read(f io.ReaderAt) error {
 	p := make([]byte, slotControl.size) // zeros where the file has no bytes yet
 	if _, err := f.ReadAt(p, int64(slotControl.at)); err != nil && err != io.EOF {
@@ -208,12 +215,13 @@ const maxOverlooked = 300
 func (e *Exit) shorten() {
 	e.Overlooked = e.Overlooked[:min(len(e.Overlooked), maxOverlooked)]
 	for len(formatRecord(slotExit.name, e.lines)) > slotExit.size {
-		e.LogError, e.StartError = e.LogError[:len(e.LogError)/2], e.StartError[:len(e.StartError)/2]
+		e.LogError, e.StartError = e.LogError[:len(e.LogError)/2],
+			e.StartError[:len(e.StartError)/2]
 	}
 }
 
-// readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord if it
-// isn't there or isn't finished.
+// readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord
+// if it isn't there or isn't finished.
 func readRecord(file, name string, offset int64, lines func(*liner)) error {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {

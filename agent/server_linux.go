@@ -23,19 +23,24 @@ import (
 	"jobserver/failpoint"
 )
 
-// Main is `jobserver agent [--root DIR] [--dir DIR] [--boot-id-file FILE] [--silence DURATION]`: it serves one connection on standard input
-// and output, and returns when its input ends, or the host has said nothing for long.
+// Main is `jobserver agent [--root DIR] [--dir DIR] [--boot-id-file FILE] [--silence DURATION]`: it
+// serves one connection on standard input and output, and returns when its input ends, or the host
+// has said nothing for long.
 func Main(args []string) int {
 	inheritNothing()
 	// The machine is there for experiments: what we do must not be felt.
 	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
 	debug.SetMemoryLimit(256 << 20)
 	flags := flag.NewFlagSet("jobserver agent", flag.ContinueOnError)
-	root := flags.String("root", "", "keep runs in `DIR` (default: the first that is local, writable and executable of"+
-		" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
+	root := flags.String("root", "",
+		"keep runs in `DIR` (default: the first that is local, writable and executable of"+
+			" $XDG_STATE_HOME/jobserver, ~/.local/state/jobserver, /var/tmp/jobserver-UID)")
 	dir := flags.String("dir", "", "begin runs in `DIR` (default: the home directory)")
-	bootIDFile := flags.String("boot-id-file", failpoint.File("boot-id", "/proc/sys/kernel/random/boot_id"), "read the boot id from `FILE`")
-	silence := flags.Duration("silence", failpoint.Duration("silence", defaultSilence), "end when the host has said nothing for `DURATION`")
+	bootIDFile := flags.String("boot-id-file",
+		failpoint.File("boot-id", "/proc/sys/kernel/random/boot_id"),
+		"read the boot id from `FILE`")
+	silence := flags.Duration("silence", failpoint.Duration("silence", defaultSilence),
+		"end when the host has said nothing for `DURATION`")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -81,22 +86,26 @@ type serving struct {
 	more    chan struct{}
 }
 
-// defaultSilence is after which time a host that says nothing is gone. It looks at the machine's vital signs each minute, and
-// closes a second connection that it doesn't use.
+// defaultSilence is after which time a host that says nothing is gone. It looks at the machine's
+// vital signs each minute, and closes a second connection that it doesn't use.
 const defaultSilence = 10 * time.Minute
 
-// errSilent: the host may have lost its power, or a firewall may have forgotten the connection; then sshd would keep it, and us, for
-// hours: by itself it hears of that only when it sends something.
-var errSilent = &Error{Kind: KindClosed, Msg: "the host said nothing for so long that the agent took it for gone"}
+// errSilent: the host may have lost its power, or a firewall may have forgotten the connection;
+// then sshd would keep it, and us, for hours: by itself it hears of that only when it sends
+// something.
+var errSilent = &Error{Kind: KindClosed,
+	Msg: "the host said nothing for so long that the agent took it for gone"}
 
-// patient is one of our standard streams, with deadlines if it is a pipe or a socket. They have their price: waiting for the other
-// side takes more turns.
+// patient is one of our standard streams, with deadlines if it is a pipe or a socket. They have
+// their price: waiting for the other side takes more turns.
 func patient(fd int) *os.File {
 	_ = unix.SetNonblock(fd, true) // what can't be so blocks
 	return os.NewFile(uintptr(fd), "")
 }
 
-func serve(in, out *os.File, start func(*frameWriter) (*agent, error), silence time.Duration) error {
+func serve(
+	in, out *os.File, start func(*frameWriter) (*agent, error), silence time.Duration,
+) error {
 	// Both are closed: they may be one socket.
 	w := &frameWriter{w: out, pipe: out, end: func() { in.Close(); out.Close() }}
 	a, err := start(w)
@@ -114,7 +123,8 @@ func serve(in, out *os.File, start func(*frameWriter) (*agent, error), silence t
 	a.work.Go(func() { reapChildren(ctx) })
 	defer a.pool.close()
 	h := hello{MinVersion: minVersion, MaxVersion: maxVersion, Facts: a.facts()}
-	if err := w.write(append(magic[:len(magic):len(magic)], makeFrame(typeHello, 0, encode(h.fields))...)); err != nil {
+	if err := w.write(append(magic[:len(magic):len(magic)],
+		makeFrame(typeHello, 0, encode(h.fields))...)); err != nil {
 		return err
 	}
 	r := bufio.NewReaderSize(in, 64<<10)
@@ -131,7 +141,8 @@ func serve(in, out *os.File, start func(*frameWriter) (*agent, error), silence t
 			err = a.handle(ctx, f, first)
 		}
 		if err != nil {
-			_ = w.write(makeFrame(typeFail, 0, encode(asError(err).fields))) // if the host still listens
+			// if the host still listens
+			_ = w.write(makeFrame(typeFail, 0, encode(asError(err).fields)))
 			return err
 		}
 	}
@@ -161,13 +172,15 @@ func newAgent(out *frameWriter, root, dir, bootIDFile string) (*agent, error) {
 	}, nil
 }
 
-// loginDir is where runs begin: in dir, or else at home, wherever the files of the login shell have gone since. Where there
-// is no home, as for users whose directory isn't mounted, it is where sshd put us.
+// loginDir is where runs begin: in dir, or else at home, wherever the files of the login shell have
+// gone since. Where there is no home, as for users whose directory isn't mounted, it is where sshd
+// put us.
 func loginDir(dir string) (string, error) {
 	if dir != "" {
 		return filepath.Abs(dir)
 	}
-	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) && unix.Access(u.HomeDir, unix.X_OK) == nil {
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) &&
+		unix.Access(u.HomeDir, unix.X_OK) == nil {
 		return u.HomeDir, nil
 	}
 	return os.Getwd()
@@ -187,7 +200,8 @@ func (a *agent) hear(in *os.File, r *bufio.Reader) error {
 	}
 }
 
-// working tells whether the host waits for something that we do, and not only for news, nor we for the host: then it need not say anything.
+// working tells whether the host waits for something that we do, and not only for news, nor we for
+// the host: then it need not say anything.
 func (a *agent) working() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -227,7 +241,8 @@ func (a *agent) handle(ctx context.Context, f frame, first bool) error {
 	switch {
 	case first && f.kind == typeHello:
 		if len(f.payload) != 1 || f.payload[0] < minVersion || f.payload[0] > maxVersion {
-			return errorf(KindVersion, "the host picked version %d of the protocol, we speak %d to %d", f.payload, minVersion, maxVersion)
+			return errorf(KindVersion, "the host picked version %d of the protocol, we speak %d "+
+				"to %d", f.payload, minVersion, maxVersion)
 		}
 	case f.kind == typeCall && len(f.payload) > 0:
 		return a.begin(ctx, f)
@@ -240,7 +255,8 @@ func (a *agent) handle(ctx context.Context, f frame, first bool) error {
 			s.grant(binary.BigEndian.Uint32(f.payload))
 		}
 	default:
-		return errorf(KindProtocol, "the host sent a frame of type %d and length %d", f.kind, len(f.payload))
+		return errorf(KindProtocol, "the host sent a frame of type %d and length %d", f.kind,
+			len(f.payload))
 	}
 	return nil
 }
@@ -254,7 +270,8 @@ func (a *agent) serving(id uint32) *serving {
 // begin starts a call's goroutine.
 func (a *agent) begin(ctx context.Context, f frame) error {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &serving{id: f.id, method: f.payload[0], window: window(f.payload[0]), out: a.out, cancel: cancel, more: make(chan struct{}, 1)}
+	s := &serving{id: f.id, method: f.payload[0], window: window(f.payload[0]), out: a.out,
+		cancel: cancel, more: make(chan struct{}, 1)}
 	s.credit = s.window
 	a.mu.Lock()
 	busy, twice := len(a.calls) >= maxCalls, a.calls[f.id] != nil
@@ -268,7 +285,8 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 	}
 	if busy {
 		cancel()
-		return a.out.write(makeFrame(typeFail, f.id, encode(errorf(KindBusy, "more than %d calls at once", maxCalls).fields)))
+		return a.out.write(makeFrame(typeFail, f.id,
+			encode(errorf(KindBusy, "more than %d calls at once", maxCalls).fields)))
 	}
 	a.work.Go(func() {
 		defer cancel()
@@ -278,7 +296,8 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 		a.mu.Unlock()
 		switch {
 		case errors.Is(err, errSuperseded):
-			_ = a.out.write(makeFrame(typeFail, 0, encode(errSuperseded.fields))) // about the connection
+			// about the connection
+			_ = a.out.write(makeFrame(typeFail, 0, encode(errSuperseded.fields)))
 			a.out.end()
 			return
 		case err != nil:
@@ -292,8 +311,11 @@ func (a *agent) begin(ctx context.Context, f frame) error {
 	return nil
 }
 
-// call carries a call out. The reply comes in a buffer of newFrame. A panic is this call's error, nothing more.
-func (a *agent) call(ctx context.Context, s *serving, method byte, request []byte) (reply []byte, err error) {
+// call carries a call out. The reply comes in a buffer of newFrame. A panic is this call's error,
+// nothing more.
+func (a *agent) call(
+	ctx context.Context, s *serving, method byte, request []byte,
+) (reply []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(os.Stderr, "jobserver agent: method %d: %v\n%s", method, r, debug.Stack())
@@ -308,60 +330,72 @@ func (a *agent) call(ctx context.Context, s *serving, method byte, request []byt
 		f := a.facts()
 		return replyTo(f.fields), nil
 	case methodStart:
-		return serveCall(request, (*startRequest).fields, func(r *startRequest) (func(*coder), error) {
-			results, err := a.startAll(ctx, r.Specs)
-			reply := startReply{Results: results}
-			return reply.fields, cmp.Or(ctx.Err(), err)
-		})
+		return serveCall(request, (*startRequest).fields,
+			func(r *startRequest) (func(*coder), error) {
+				results, err := a.startAll(ctx, r.Specs)
+				reply := startReply{Results: results}
+				return reply.fields, cmp.Or(ctx.Err(), err)
+			})
 	case methodPoll:
-		return serveCall(request, (*PollRequest).fields, func(r *PollRequest) (func(*coder), error) {
-			reply, err := a.poll(ctx, *r, s)
-			return reply.fields, err
-		})
+		return serveCall(request, (*PollRequest).fields,
+			func(r *PollRequest) (func(*coder), error) {
+				reply, err := a.poll(ctx, *r, s)
+				return reply.fields, err
+			})
 	case methodControl:
-		return serveCall(request, (*controlRequest).fields, func(r *controlRequest) (func(*coder), error) {
-			return nothing, a.control(r.Run, r.Control)
-		})
+		return serveCall(request, (*controlRequest).fields,
+			func(r *controlRequest) (func(*coder), error) {
+				return nothing, a.control(r.Run, r.Control)
+			})
 	case methodForget:
-		return serveCall(request, (*runsRequest).fields, func(r *runsRequest) (func(*coder), error) {
-			return nothing, a.forgetAll(ctx, r.Runs, r.Force)
-		})
+		return serveCall(request, (*runsRequest).fields,
+			func(r *runsRequest) (func(*coder), error) {
+				return nothing, a.forgetAll(ctx, r.Runs, r.Force)
+			})
 	case methodKill:
-		return serveCall(request, (*runsRequest).fields, func(r *runsRequest) (func(*coder), error) {
-			var errs []error
-			for _, run := range r.Runs {
-				errs = append(errs, a.kill(ctx, run))
-			}
-			return nothing, errors.Join(errs...)
-		})
+		return serveCall(request, (*runsRequest).fields,
+			func(r *runsRequest) (func(*coder), error) {
+				var errs []error
+				for _, run := range r.Runs {
+					errs = append(errs, a.kill(ctx, run))
+				}
+				return nothing, errors.Join(errs...)
+			})
 	case methodList:
-		return serveCall(request, (*listRequest).fields, func(r *listRequest) (func(*coder), error) {
-			return nothing, a.list(ctx, *r, s)
-		})
+		return serveCall(request, (*listRequest).fields,
+			func(r *listRequest) (func(*coder), error) {
+				return nothing, a.list(ctx, *r, s)
+			})
 	case methodManifest:
-		return serveCall(request, (*ManifestRequest).fields, func(r *ManifestRequest) (func(*coder), error) {
-			return nothing, a.manifest(ctx, *r, s)
-		})
+		return serveCall(request, (*ManifestRequest).fields,
+			func(r *ManifestRequest) (func(*coder), error) {
+				return nothing, a.manifest(ctx, *r, s)
+			})
 	case methodFetch:
-		return serveCall(request, (*FetchRequest).fields, func(r *FetchRequest) (func(*coder), error) {
-			return nothing, fetch(ctx, r, s)
-		})
+		return serveCall(request, (*FetchRequest).fields,
+			func(r *FetchRequest) (func(*coder), error) {
+				return nothing, fetch(ctx, r, s)
+			})
 	case methodTakeOver:
-		return serveCall(request, (*takeOverRequest).fields, func(r *takeOverRequest) (func(*coder), error) {
-			return nothing, a.takeOver(*r)
-		})
+		return serveCall(request, (*takeOverRequest).fields,
+			func(r *takeOverRequest) (func(*coder), error) {
+				return nothing, a.takeOver(*r)
+			})
 	case methodCode:
-		return serveCall(request, (*codeRequest).fields, func(r *codeRequest) (func(*coder), error) {
-			reply, err := a.code(r)
-			return reply.fields, err
-		})
+		return serveCall(request, (*codeRequest).fields,
+			func(r *codeRequest) (func(*coder), error) {
+				reply, err := a.code(r)
+				return reply.fields, err
+			})
 	}
 	return nil, errorf(KindBadRequest, "no method %d", method)
 }
 
 func nothing(*coder) {}
 
-func serveCall[R any](request []byte, fields func(*R, *coder), do func(*R) (func(*coder), error)) ([]byte, error) {
+func serveCall[R any](
+	request []byte, fields func(*R, *coder), do func(*R) (func(*coder), error),
+) ([]byte, error) {
 	var r R
 	if err := decode(request, func(c *coder) { fields(&r, c) }); err != nil {
 		return nil, err
@@ -391,8 +425,8 @@ func (s *serving) grant(n uint32) {
 	}
 }
 
-// part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it. The buffer
-// may be used again afterwards.
+// part sends a piece of the reply, in a buffer of newFrame, as soon as the host has room for it.
+// The buffer may be used again afterwards.
 func (s *serving) part(ctx context.Context, buf []byte) error {
 	if err := s.spend(ctx, len(buf)); err != nil {
 		return err

@@ -27,11 +27,15 @@ func TestHostileAgentKnowsMessages(t *testing.T) {
 		fields func(*coder)
 	}{
 		{methodFacts, false, (&Facts{OS: "linux", GPUs: []GPU{{ID: "0"}}}).fields},
-		{methodStart, false, (&startReply{Results: []StartResult{{StartedAt: time.Unix(1, 0)}}}).fields},
-		{methodPoll, false, (&PollReply{Marks: []Mark{{Kind: Metric, Text: "x=1"}}, Exit: &exit}).fields},
+		{methodStart, false,
+			(&startReply{Results: []StartResult{{StartedAt: time.Unix(1, 0)}}}).fields},
+		{methodPoll, false,
+			(&PollReply{Marks: []Mark{{Kind: Metric, Text: "x=1"}}, Exit: &exit}).fields},
 		{methodCode, false, (&codeReply{Dir: "/d"}).fields},
 		{methodList, true, (&runInfos{Runs: []RunInfo{{Run: run, Exit: &exit}}}).fields},
-		{methodManifest, true, (&Manifest{Entries: []Entry{{Name: "n"}}, Missing: []string{"m"}, Errors: []PathError{{Path: "p"}}}).fields},
+		{methodManifest, true,
+			(&Manifest{Entries: []Entry{{Name: "n"}}, Missing: []string{"m"},
+				Errors: []PathError{{Path: "p"}}}).fields},
 	} {
 		if err := agenttest.Check(tt.method, tt.piece, encode(tt.fields)); err != nil {
 			t.Errorf("method %d: %v; package agenttest has its shape", tt.method, err)

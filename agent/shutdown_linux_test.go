@@ -39,17 +39,29 @@ func TestShutDown(t *testing.T) {
 		signal  func(supervisor, command int) error
 		want    Exit // Cause, Code and Signal count
 	}{
-		"SIGTERM":           {obedient, 0, func(s, _ int) error { return unix.Kill(s, unix.SIGTERM) }, Exit{Cause: ShutDown, Code: 7}},
-		"SIGINT":            {obedient, 0, func(s, _ int) error { return unix.Kill(s, unix.SIGINT) }, Exit{Cause: ShutDown, Code: 7}},
-		"a tree that won't": {nasty, -1, func(s, _ int) error { return unix.Kill(s, unix.SIGTERM) }, Exit{Cause: ShutDown, Code: -1, Signal: 9}},
+		"SIGTERM": {obedient, 0, func(s, _ int) error {
+			return unix.Kill(s, unix.SIGTERM)
+		}, Exit{Cause: ShutDown, Code: 7}},
+		"SIGINT": {obedient, 0, func(s, _ int) error {
+			return unix.Kill(s, unix.SIGINT)
+		}, Exit{Cause: ShutDown, Code: 7}},
+		"a tree that won't": {nasty, -1, func(s, _ int) error {
+			return unix.Kill(s, unix.SIGTERM)
+		}, Exit{Cause: ShutDown, Code: -1, Signal: 9}},
 		"all at once, the command first": {"echo up; exec sleep 1000", 0, func(s, c int) error {
-			return inOrder(unix.Kill(s, unix.SIGSTOP), unix.Kill(c, unix.SIGTERM), unix.Kill(s, unix.SIGTERM), unix.Kill(s, unix.SIGCONT))
+			return inOrder(unix.Kill(s, unix.SIGSTOP), unix.Kill(c, unix.SIGTERM),
+				unix.Kill(s, unix.SIGTERM), unix.Kill(s, unix.SIGCONT))
 		}, Exit{Cause: ShutDown, Code: -1, Signal: 15}},
-		"the command alone": {"echo up; exec sleep 1000", 0, func(_, c int) error { return unix.Kill(c, unix.SIGTERM) }, Exit{Cause: Exited, Code: -1, Signal: 15}},
-		"a terminal that is gone": {"echo up; while kill -0 $PPID; do [ -e done ] && exit 3; sleep 0.01; done", 0, func(s, _ int) error {
-			return inOrder(unix.Kill(s, unix.SIGHUP), os.WriteFile(filepath.Join(m.login, "done"), nil, 0o600))
+		"the command alone": {"echo up; exec sleep 1000", 0, func(_, c int) error {
+			return unix.Kill(c, unix.SIGTERM)
+		}, Exit{Cause: Exited, Code: -1, Signal: 15}},
+		"a terminal that is gone": {"echo up; while kill -0 $PPID; do [ -e done ] && exit 3; " +
+			"sleep 0.01; done", 0, func(s, _ int) error {
+			return inOrder(unix.Kill(s, unix.SIGHUP),
+				os.WriteFile(filepath.Join(m.login, "done"), nil, 0o600))
 		}, Exit{Cause: Exited, Code: 3}},
-		"after a cancel": {"trap 'kill -TERM $PPID; exit 8' TERM; echo up; while :; do sleep 0.01; done", 0, func(s, c int) error {
+		"after a cancel": {"trap 'kill -TERM $PPID; exit 8' TERM; echo up; while :; do sleep " +
+			"0.01; done", 0, func(s, c int) error {
 			return unix.Kill(c, 0)
 		}, Exit{Cause: Canceled, Code: 8}},
 	} {
@@ -66,7 +78,8 @@ func TestShutDown(t *testing.T) {
 			if e.exit == nil {
 				t.Fatalf("state %v", e.state)
 			}
-			if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code || e.exit.Signal != tt.want.Signal {
+			if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code ||
+				e.exit.Signal != tt.want.Signal {
 				t.Errorf("exit %+v", e.exit)
 			}
 			if left := m.processes(s.Run); len(left) > 0 {
@@ -89,16 +102,19 @@ func inOrder(errs ...error) error {
 	return nil
 }
 
-// TestShutDownTooLate: a command that had ended before has ended as it did, whatever it leaves behind.
+// TestShutDownTooLate: a command that had ended before has ended as it did, whatever it leaves
+// behind.
 func TestShutDownTooLate(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
 	// It says "up" when the supervisor has reaped the command.
-	s := m.command("(trap '' TERM; while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo up; sleep 0.2; echo late) & exit 0")
+	s := m.command("(trap '' TERM; while kill -0 $$ 2>/dev/null; do sleep 0.01; done; echo up; " +
+		"sleep 0.2; echo late) & exit 0")
 	start(t, c, s)
 	awaitOutput(t, c, s.Run, "up")
 	must(t, unix.Kill(m.supervisorOf(s.Run), unix.SIGTERM))
-	if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Exited || e.exit.Code != 0 || string(e.out) != "up\nlate\n" {
+	if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Exited || e.exit.Code != 0 ||
+		string(e.out) != "up\nlate\n" {
 		t.Errorf("out %q, exit %+v", e.out, e.exit)
 	}
 }
@@ -172,14 +188,16 @@ func (m *machine) superviseJumpy(s Spec) *Exit {
 	return v.exit
 }
 
-// TestDoubtIsOurs: a command that fails took the time that it took, not that in which we wait for what may have ended it.
+// TestDoubtIsOurs: a command that fails took the time that it took, not that in which we wait for
+// what may have ended it.
 func TestDoubtIsOurs(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
 	least := time.Duration(math.MaxInt64)
 	for range 50 { // a machine under load may take long for any of them
 		e := follow(t, c, start(t, c, m.command("exit 3")))
-		if took := e.exit.EndedAt.Sub(e.exit.StartedAt); took < 0 || took > e.exit.Duration+time.Second {
+		if took := e.exit.EndedAt.Sub(e.exit.StartedAt); took < 0 ||
+			took > e.exit.Duration+time.Second {
 			t.Errorf("it took %v, from %v to %v", e.exit.Duration, e.exit.StartedAt, e.exit.EndedAt)
 		}
 		if least = min(least, e.exit.Duration); least < doubtTime {
@@ -189,7 +207,8 @@ func TestDoubtIsOurs(t *testing.T) {
 	t.Errorf("`exit 3` took %v at the least", least)
 }
 
-// TestClockJumps: whatever the machine's clock shows, a run has the time that it was given, and took the time that it took.
+// TestClockJumps: whatever the machine's clock shows, a run has the time that it was given, and
+// took the time that it took.
 func TestClockJumps(t *testing.T) {
 	m := newMachine(t)
 	for name, tt := range map[string]struct {
@@ -199,12 +218,18 @@ func TestClockJumps(t *testing.T) {
 		want           Exit          // Cause, Code and Signal count
 		atLeast        time.Duration // of its Duration
 	}{
-		"enough time": {"sleep 0.1; echo here; exit 3", time.Hour, 0, "here\n", Exit{Cause: Exited, Code: 3}, 100 * time.Millisecond},
-		"too little":  {"sleep 1000", 100 * time.Millisecond, 0, "", Exit{Cause: TimedOut, Code: -1, Signal: 15}, 100 * time.Millisecond},
-		"a grace that isn't used up": {"trap 'sleep 0.1; echo obeys; exit 4' TERM; while :; do sleep 0.01; done",
-			100 * time.Millisecond, time.Minute, "obeys\n", Exit{Cause: TimedOut, Code: 4}, 200 * time.Millisecond},
-		"a grace that is":      {nasty, 50 * time.Millisecond, 50 * time.Millisecond, "up\n", Exit{Cause: TimedOut, Code: -1, Signal: 9}, 100 * time.Millisecond},
-		"what goes on writing": {"(sleep 0.1; echo late) & echo early", 0, 0, "early\nlate\n", Exit{Cause: Exited}, 100 * time.Millisecond},
+		"enough time": {"sleep 0.1; echo here; exit 3", time.Hour, 0, "here\n",
+			Exit{Cause: Exited, Code: 3}, 100 * time.Millisecond},
+		"too little": {"sleep 1000", 100 * time.Millisecond, 0, "",
+			Exit{Cause: TimedOut, Code: -1, Signal: 15}, 100 * time.Millisecond},
+		"a grace that isn't used up": {"trap 'sleep 0.1; echo obeys; exit 4' TERM; while :; do " +
+			"sleep 0.01; done",
+			100 * time.Millisecond, time.Minute, "obeys\n", Exit{Cause: TimedOut, Code: 4},
+			200 * time.Millisecond},
+		"a grace that is": {nasty, 50 * time.Millisecond, 50 * time.Millisecond, "up\n",
+			Exit{Cause: TimedOut, Code: -1, Signal: 9}, 100 * time.Millisecond},
+		"what goes on writing": {"(sleep 0.1; echo late) & echo early", 0, 0, "early\nlate\n",
+			Exit{Cause: Exited}, 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := m.command("%s", tt.command)

@@ -11,9 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filePart sends a part that consists of head, from newFrame, and n bytes of a file, of which no more is written in that place. Into a
-// pipe, as sshd gives us one, the kernel moves them without a copy.
-func (s *serving) filePart(ctx context.Context, head []byte, file *os.File, off int64, n int) error {
+// filePart sends a part that consists of head, from newFrame, and n bytes of a file, of which no
+// more is written in that place. Into a pipe, as sshd gives us one, the kernel moves them without a
+// copy.
+func (s *serving) filePart(
+	ctx context.Context, head []byte, file *os.File, off int64, n int,
+) error {
 	if err := s.spend(ctx, len(head)+n); err != nil {
 		return err
 	}
@@ -31,10 +34,12 @@ func (w *frameWriter) writeFile(head []byte, file *os.File, off int64, n int) er
 	}
 	for w.pipe != nil && n > 0 {
 		at := off
-		moved, err := unix.Splice(int(file.Fd()), &at, int(w.pipe.Fd()), nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_MORE)
+		moved, err := unix.Splice(int(file.Fd()), &at, int(w.pipe.Fd()), nil, n,
+			unix.SPLICE_F_MOVE|unix.SPLICE_F_MORE)
 		switch {
 		case err == unix.EINTR:
-		case err == unix.EINVAL || err == unix.ENOSYS || err == unix.EAGAIN: // no pipe, a file system that can't, or a pipe that doesn't block
+		case err == unix.EINVAL || err == unix.ENOSYS || err == unix.EAGAIN:
+			// no pipe, a file system that can't, or a pipe that doesn't block
 			w.pipe = nil
 		case err != nil:
 			return w.broken(os.NewSyscallError("splice", err))
@@ -43,14 +48,16 @@ func (w *frameWriter) writeFile(head []byte, file *os.File, off int64, n int) er
 		}
 		off, n = off+int64(max(moved, 0)), n-int(max(moved, 0))
 	}
-	if copied, err := io.Copy(w.w, io.NewSectionReader(file, off, int64(n))); err != nil || copied != int64(n) {
+	if copied, err := io.Copy(w.w, io.NewSectionReader(file, off, int64(n))); err != nil ||
+		copied != int64(n) {
 		return w.broken(cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 	return nil
 }
 
-// broken is when a frame can't be finished: a hand from outside has made the file shorter, or the disk fails. Nothing
-// that follows would be understood, so the connection ends, and the agent with it.
+// broken is when a frame can't be finished: a hand from outside has made the file shorter, or the
+// disk fails. Nothing that follows would be understood, so the connection ends, and the agent with
+// it.
 func (w *frameWriter) broken(err error) error {
 	if w.end != nil {
 		w.end()
@@ -59,7 +66,8 @@ func (w *frameWriter) broken(err error) error {
 	return fmt.Errorf("a part can't be finished: %w", err)
 }
 
-// closedWriter is in the place of a stream that was closed: its descriptor may soon be something else's.
+// closedWriter is in the place of a stream that was closed: its descriptor may soon be something
+// else's.
 type closedWriter struct{}
 
 func (closedWriter) Write([]byte) (int, error) { return 0, os.ErrClosed }

@@ -52,7 +52,8 @@ func TestFilePart(t *testing.T) {
 				}
 				if err == nil {
 					// The file ends in the middle of this one.
-					if err := s.filePart(context.Background(), head, file, 5, len(content)); !errors.Is(err, io.ErrUnexpectedEOF) {
+					if err := s.filePart(context.Background(), head, file, 5,
+						len(content)); !errors.Is(err, io.ErrUnexpectedEOF) {
 						t.Errorf("a part that the file has too little for: %v", err)
 					}
 					if err := out.write(head); !errors.Is(err, os.ErrClosed) {
@@ -65,7 +66,8 @@ func TestFilePart(t *testing.T) {
 				var head [frameHead + 1]byte
 				_, err := io.ReadFull(r, head[:])
 				must(t, err)
-				if want := makeFrame(typePart, 7, []byte{byte(Stderr)}, want); !bytes.Equal(head[:], want[:len(head)]) {
+				if want := makeFrame(typePart, 7, []byte{byte(Stderr)}, want); !bytes.Equal(head[:],
+					want[:len(head)]) {
 					t.Errorf("the head is %x", head)
 				}
 				got := make([]byte, len(want))
@@ -75,7 +77,8 @@ func TestFilePart(t *testing.T) {
 					t.Error("what came isn't what the file has")
 				}
 			}
-			if rest, err := io.ReadAll(r); err != nil || len(rest) >= frameHead+1+len(content) { // the stream ends
+			if rest, err := io.ReadAll(r); err != nil || len(rest) >= frameHead+1+len(content) {
+				// the stream ends
 				t.Errorf("%d bytes more, %v", len(rest), err)
 			}
 			must(t, <-sent)

@@ -35,12 +35,13 @@ func failed(err error) StartResult { return StartResult{Status: StartFailed, Rea
 
 // start claims a run and launches it, or says what became of an earlier start with the same token.
 //
-// The lock is the claim. Who holds it and finds no `launching` knows that the command was never started and
-// that nobody else is about to: any earlier claim was cut before it could do harm.
+// The lock is the claim. Who holds it and finds no `launching` knows that the command was never
+// started and that nobody else is about to: any earlier claim was cut before it could do harm.
 func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 	if s.BootID != "" && s.BootID != a.bootID {
-		return StartResult{Status: StartOtherBoot, Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
-			s.Run.Name(), a.bootID, s.BootID)}, nil
+		return StartResult{Status: StartOtherBoot,
+			Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
+				s.Run.Name(), a.bootID, s.BootID)}, nil
 	}
 	if err := s.check(); err != nil {
 		return StartResult{Status: StartImpossible, Reason: err.Error()}, nil
@@ -106,7 +107,8 @@ func (s *Spec) check() error {
 		for _, p := range set {
 			nul = nul || bytes.ContainsRune([]byte(p.Name+p.Value), 0)
 			if p.Name == "" || bytes.ContainsRune([]byte(p.Name), '=') {
-				return fmt.Errorf("start %s: %q can't be the name of a variable", s.Run.Name(), p.Name)
+				return fmt.Errorf("start %s: %q can't be the name of a variable", s.Run.Name(),
+					p.Name)
 			}
 		}
 	}
@@ -118,7 +120,8 @@ func (s *Spec) check() error {
 
 func makeRunDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
-	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // tidying up may remove what is empty
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ {
+		// tidying up may remove what is empty
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 			return err
 		}
@@ -131,7 +134,9 @@ func makeRunDir(dir string) error {
 }
 
 func lost(run RunID) StartResult {
-	return StartResult{Status: StartAmbiguous, Reason: fmt.Sprintf("start %s: an earlier start was cut while it launched the command", run.Name())}
+	return StartResult{Status: StartAmbiguous,
+		Reason: fmt.Sprintf("start %s: an earlier start was cut while it launched the command",
+			run.Name())}
 }
 
 // result is what a view of a run that was started before means for a repeated start.
@@ -148,7 +153,8 @@ func (v view) result(run RunID) StartResult {
 	}
 }
 
-// awaitStart waits while another process holds the lock of a run that hasn't started. again: the lock is free.
+// awaitStart waits while another process holds the lock of a run that hasn't started. again: the
+// lock is free.
 func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, again bool) {
 	news, err := a.watch.add(dir)
 	if err != nil {
@@ -208,5 +214,6 @@ func (a *agent) diedLaunching(ctx context.Context, run RunID, dir string, cause 
 	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
 		cause = errors.New("it died")
 	}
-	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause, bytes.TrimSpace(said[max(0, len(said)-1000):])))
+	return failed(fmt.Errorf("start %s: the supervisor did not answer: %w: %s", run.Name(), cause,
+		bytes.TrimSpace(said[max(0, len(said)-1000):])))
 }

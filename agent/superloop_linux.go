@@ -67,7 +67,8 @@ func (d *due) passed(now time.Duration) bool {
 	return true
 }
 
-// untilDeadline is the time to the next of our deadlines in milliseconds, for poll; -1: there is none.
+// untilDeadline is the time to the next of our deadlines in milliseconds, for poll; -1: there is
+// none.
 func (s *supervisor) untilDeadline() int {
 	ms, now := -1, bootTime()
 	for _, d := range [...]due{s.graceEnd, s.drainEnd, s.drainUntil} {
@@ -91,7 +92,8 @@ func (s *supervisor) deadlines(now time.Duration) {
 		s.drainUntil = due(now + drainTime/10)
 	}
 	if s.drainUntil.passed(now) {
-		// A process outside of the tree was handed a stream. It is not waited for: what it has written by now is the last.
+		// A process outside of the tree was handed a stream. It is not waited for: what it has
+		// written by now is the last.
 		for i := range s.pipes {
 			for n := s.unread(i); n > 0 && s.pipes[i] >= 0; {
 				n -= max(1, s.copy(i))
@@ -195,14 +197,15 @@ func (s *supervisor) ended(status unix.WaitStatus) {
 		s.exit.Cause = Exited
 	}
 	if status.Signaled() {
-		s.exit.Code, s.exit.Signal, s.exit.SignalName = -1, int(status.Signal()), unix.SignalName(status.Signal())
+		s.exit.Code, s.exit.Signal, s.exit.SignalName = -1, int(status.Signal()),
+			unix.SignalName(status.Signal())
 		return
 	}
 	s.exit.Code = status.ExitStatus()
 }
 
-// shutDown takes that we are told to end, as at a shutdown of the machine. The command is told likewise: it may
-// have been already. How it would have ended can't be known any more.
+// shutDown takes that we are told to end, as at a shutdown of the machine. The command is told
+// likewise: it may have been already. How it would have ended can't be known any more.
 func (s *supervisor) shutDown() {
 	s.told = true
 	if s.doubtful() {
@@ -224,7 +227,8 @@ func (s *supervisor) doubtful() bool {
 func (s *supervisor) doubt() {
 	for s.doubtful() {
 		polls := []unix.PollFd{{Fd: int32(s.signals), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(polls, int(doubtTime/time.Millisecond)); n > 0 { // an interruption is looked at again
+		if n, _ := unix.Poll(polls, int(doubtTime/time.Millisecond)); n > 0 {
+			// an interruption is looked at again
 			s.signaled()
 		}
 	}
@@ -336,7 +340,8 @@ func lookPath(name, dir string, env []string) (string, error) {
 			at = filepath.Join(dir, at)
 		}
 		file := filepath.Join(at, name)
-		if fi, err := os.Stat(file); err == nil && fi.Mode().IsRegular() && unix.Access(file, unix.X_OK) == nil {
+		if fi, err := os.Stat(file); err == nil && fi.Mode().IsRegular() &&
+			unix.Access(file, unix.X_OK) == nil {
 			return file, nil
 		}
 	}

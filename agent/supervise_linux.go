@@ -18,21 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread at a time
-// and no garbage collection before there is any garbage keep it small.
+// superviseEnv is a supervisor's own environment. It mostly sleeps, beside experiments: one thread
+// at a time and no garbage collection before there is any garbage keep it small.
 var superviseEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=24MiB"}
 
-// drainTime is how long processes that a command leaves behind may keep the run from ending, to finish
-// writing what they are writing. Then they are killed: nothing runs on unsupervised.
+// drainTime is how long processes that a command leaves behind may keep the run from ending, to
+// finish writing what they are writing. Then they are killed: nothing runs on unsupervised.
 const drainTime = time.Second
 
-// SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on descriptor 3: one
-// run at a time, and another only after a run of which nothing is left, since most of the cost of a short run is
-// that of starting this process. It outlives its agent by the run that it has. Its exit code says nothing.
+// SuperviseMain is `jobserver supervise`. It is only of use to an agent, which sends orders on
+// descriptor 3: one run at a time, and another only after a run of which nothing is left, since
+// most of the cost of a short run is that of starting this process. It outlives its agent by the
+// run that it has. Its exit code says nothing.
 func SuperviseMain(args []string) int { return superviseMain(args, time.Now) }
 
-// superviseMain has the wall clock as a parameter. It is only for what records say: it may jump. Whatever is
-// measured or waited for goes by bootTime.
+// superviseMain has the wall clock as a parameter. It is only for what records say: it may jump.
+// Whatever is measured or waited for goes by bootTime.
 func superviseMain(args []string, wall func() time.Time) int {
 	// PDEATHSIG is sent when the thread that forked ends; the main goroutine keeps its thread.
 	runtime.LockOSThread()
@@ -63,7 +64,8 @@ func superviseMain(args []string, wall func() time.Time) int {
 			return 0 // the agent has gone, or let us go
 		}
 		_ = unix.Dup3(lock, unix.Stderr, unix.O_CLOEXEC)
-		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun), buf: buf, null: null, signals: signals, wall: wall}
+		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun),
+			buf: buf, null: null, signals: signals, wall: wall}
 		clean := s.run()
 		s.file.Close()
 		_ = unix.Dup3(null, unix.Stderr, unix.O_CLOEXEC) // lets go of the lock
@@ -74,8 +76,9 @@ func superviseMain(args []string, wall func() time.Time) int {
 }
 
 const (
-	// copySize is how much output is read and written at once: a pipe's default capacity. Linux takes longer pieces of memory
-	// for longer writes, and those cost a virtual machine more than the system calls that they save.
+	// copySize is how much output is read and written at once: a pipe's default capacity. Linux
+	// takes longer pieces of memory for longer writes, and those cost a virtual machine more than
+	// the system calls that they save.
 	copySize = 64 << 10
 	// pipeSize is how far a busy command may be ahead.
 	pipeSize = 256 << 10
@@ -102,10 +105,11 @@ const (
 // controlSignal says that there is something new in slotControl.
 const controlSignal = unix.SIGUSR1
 
-// catchSignals returns the reading end of a pipe that tells of signals. SIGTERM and SIGINT tell us to end: no
-// part of this program sends them, but init does, to everything, before the machine goes down. What else could
-// end us is caught and left without effect; SIGHUP too, which only says that a terminal is gone, and we have none.
-// Being caught, not ignored, none of it is inherited by the command.
+// catchSignals returns the reading end of a pipe that tells of signals. SIGTERM and SIGINT tell us
+// to end: no part of this program sends them, but init does, to everything, before the machine goes
+// down. What else could end us is caught and left without effect; SIGHUP too, which only says that
+// a terminal is gone, and we have none. Being caught, not ignored, none of it is inherited by the
+// command.
 func catchSignals() (fd int, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -113,7 +117,8 @@ func catchSignals() (fd int, err error) {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGCHLD, controlSignal,
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGXFSZ, unix.SIGXCPU)
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGXFSZ,
+		unix.SIGXCPU)
 	go func() { // for the life of the process
 		for sig := range signals {
 			switch sig {
@@ -160,7 +165,8 @@ type supervisor struct {
 	drainUntil due  // when nothing more is read, once the tree has been killed
 }
 
-// run is a run from its order to its exit record. clean tells that nothing is left that could disturb another.
+// run is a run from its order to its exit record. clean tells that nothing is left that could
+// disturb another.
 func (s *supervisor) run() (clean bool) {
 	s.pipes, s.pidfd, s.timerfd = [2]int{-1, -1}, -1, -1
 	defer s.close()
@@ -211,13 +217,15 @@ func (s *supervisor) supervise() error {
 	return s.finish()
 }
 
-// prepare makes the run's files, so that a disk without room for the records is found before the command begins.
+// prepare makes the run's files, so that a disk without room for the records is found before the
+// command begins.
 func (s *supervisor) prepare() error {
 	s.exit.BootID, s.childless = s.BootID, true
 	if err := allocate(s.file, slotsSize); err != nil {
 		return fmt.Errorf("make room for the run's records: %w", err)
 	}
-	spec := specRecord{Command: string(s.Spec.Command), Dir: s.dir(), Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, MaxLog: s.Spec.MaxLog}
+	spec := specRecord{Command: string(s.Spec.Command), Dir: s.dir(), Timeout: s.Spec.Timeout,
+		Grace: s.Spec.Grace, MaxLog: s.Spec.MaxLog}
 	for _, word := range s.Spec.Argv {
 		spec.Argv = append(spec.Argv, string(word))
 	}
@@ -243,8 +251,9 @@ func (s *supervisor) prepare() error {
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
-	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(), ReadsSlot: true,
-		Mark: markRun()}
+	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(),
+		ReadsSlot: true,
+		Mark:      markRun()}
 	return slotLaunching.write(s.file, launching.lines)
 }
 
@@ -278,8 +287,8 @@ func allocate(f *os.File, size int64) error {
 	return err
 }
 
-// fill is allocate where the file system can't promise blocks: they are written, with what is in them already,
-// which may be an instruction.
+// fill is allocate where the file system can't promise blocks: they are written, with what is in
+// them already, which may be an instruction.
 func fill(f *os.File, size int64) error {
 	if unlock, err := lockDir("."); err == nil {
 		defer unlock() // a directory that can't be locked, as on NFS, keeps agents from writing
@@ -300,14 +309,16 @@ func (s *supervisor) dir() string {
 	return filepath.Join(s.LoginDir, s.Spec.Dir)
 }
 
-// impossible says of a start that went wrong that the command is to blame, and no machine could have started it: it is too
-// long, or words can't be executed, or its own directory isn't there. Without a shell or a home, nothing starts on a machine.
+// impossible says of a start that went wrong that the command is to blame, and no machine could
+// have started it: it is too long, or words can't be executed, or its own directory isn't there.
+// Without a shell or a home, nothing starts on a machine.
 func (s *supervisor) impossible(err error) bool {
 	if errors.Is(err, unix.E2BIG) {
 		return true
 	}
 	if s.Spec.Dir != "" {
-		if fi, err := os.Stat(s.dir()); errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
+		if fi, err := os.Stat(s.dir()); errors.Is(err, fs.ErrNotExist) || err == nil &&
+			!fi.IsDir() {
 			return true
 		}
 	}
@@ -315,7 +326,8 @@ func (s *supervisor) impossible(err error) bool {
 		return false
 	}
 	for _, one := range [...]error{
-		errNoCommand, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENOEXEC, unix.ELOOP, unix.ENAMETOOLONG, unix.EISDIR, unix.EINVAL,
+		errNoCommand, unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENOEXEC, unix.ELOOP,
+		unix.ENAMETOOLONG, unix.EISDIR, unix.EINVAL,
 	} {
 		if errors.Is(err, one) {
 			return true
@@ -346,7 +358,8 @@ func (s *supervisor) launch() error {
 		}
 		defer unix.Close(fds[1])
 		s.pipes[i], write[i] = fds[0], fds[1]
-		if err := unix.SetNonblock(fds[0], true); err != nil { // the command's end is blocking, as it expects it
+		if err := unix.SetNonblock(fds[0], true); err != nil {
+			// the command's end is blocking, as it expects it
 			return err
 		}
 		s.stream(i).grow = func() { growPipe(fds[0]) }
@@ -364,7 +377,8 @@ func (s *supervisor) launch() error {
 	}
 	s.childless = false
 	stat, _ := readStat(s.pid)
-	started := process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID, At: s.exit.StartedAt}
+	started := process{PID: s.pid, StartTime: stat.startTime, BootID: s.BootID,
+		At: s.exit.StartedAt}
 	if err := slotStarted.write(s.file, started.lines); err != nil {
 		// The command runs, and a record that is missing would only
 		// make its loss, should it be lost, look ambiguous.
@@ -389,7 +403,8 @@ func (s *supervisor) environment() []string {
 	for _, p := range s.Spec.Secrets {
 		all = append(all, "JOBSERVER_"+p.Name+"="+p.Value)
 	}
-	all = append(all, "JOBSERVER_SCRATCH="+filepath.Join(s.RunDir, dirScratch), envRun+"="+s.id.String())
+	all = append(all, "JOBSERVER_SCRATCH="+filepath.Join(s.RunDir, dirScratch), envRun+"="+
+		s.id.String())
 	at := make(map[string]int, len(all))
 	env := all[:0:0]
 	for _, v := range all {
@@ -408,7 +423,8 @@ func (s *supervisor) environment() []string {
 func (s *supervisor) answer(r StartResult) {
 	if !s.answered {
 		s.answered = true
-		_ = writeMessage(orderSocket{}, encode(r.fields)) // after an agent's death its successor reads `started`
+		// after an agent's death its successor reads `started`
+		_ = writeMessage(orderSocket{}, encode(r.fields))
 	}
 }
 

@@ -15,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A connection that is dead for the host may still hold requests: in a session of sshd that was stopped, in a jump host. When they come
-// through, the host has long looked what became of its runs over a later connection, perhaps forgotten them, and a start would be a second
-// one. So a connection takes its machine over before it looks, and the starts of earlier ones are refused.
+// A connection that is dead for the host may still hold requests: in a session of sshd that was
+// stopped, in a jump host. When they come through, the host has long looked what became of its runs
+// over a later connection, perhaps forgotten them, and a start would be a second one. So a
+// connection takes its machine over before it looks, and the starts of earlier ones are refused.
 //
-// A start takes the run's lock, then looks who has the machine; a connection takes the machine, then looks at the locks. So a start that
-// is under way in that moment is seen by one of the two.
+// A start takes the run's lock, then looks who has the machine; a connection takes the machine,
+// then looks at the locks. So a start that is under way in that moment is seen by one of the two.
 
 // takeover is a connection's hold of a machine's runs.
 type takeover struct {
@@ -30,13 +31,14 @@ type takeover struct {
 	number string // what the file had when the machine was taken; "" if that was not possible
 }
 
-// linkFile is where it is counted how often a machine's runs were taken over, beside the runs and not among them.
+// linkFile is where it is counted how often a machine's runs were taken over, beside the runs and
+// not among them.
 func linkFile(root, server, machine string) string {
 	return filepath.Join(root, "links", server, machine)
 }
 
-// takeoverSize is the length of that file: a number, with a newline. It is always written in one piece and in one place, so that it
-// needs no room on a full disk once it is there.
+// takeoverSize is the length of that file: a number, with a newline. It is always written in one
+// piece and in one place, so that it needs no room on a full disk once it is there.
 const takeoverSize = 20
 
 // takeOver makes this connection the one that may start the runs of a machine.
@@ -69,8 +71,8 @@ func (a *agent) takeOver(r takeOverRequest) error {
 // errSuperseded ends a connection whose machine was taken over.
 var errSuperseded = &Error{Kind: KindClosed, Msg: "a later connection has taken the machine over"}
 
-// holds is nil as long as the machine is this connection's, or was never asked for by it. It takes nothing: only who lists the runs
-// afterwards may.
+// holds is nil as long as the machine is this connection's, or was never asked for by it. It takes
+// nothing: only who lists the runs afterwards may.
 func (a *agent) holds() error {
 	a.mu.Lock()
 	t := a.taken
@@ -107,7 +109,8 @@ func (t *takeover) takeOnce(tries int) error {
 	if err := flock(f, unix.LOCK_EX); err != nil {
 		return err
 	}
-	if now, err := os.Stat(t.file); err != nil || !sameFile(f, now) { // somebody has let the machine go meanwhile
+	if now, err := os.Stat(t.file); err != nil || !sameFile(f, now) {
+		// somebody has let the machine go meanwhile
 		if f.Close(); tries > 0 {
 			return t.takeOnce(tries - 1)
 		}
@@ -119,7 +122,8 @@ func (t *takeover) takeOnce(tries int) error {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(last)), 10, 64)
 	if err != nil {
-		n = time.Now().UnixNano() // nothing there, or nothing of ours: more than anybody can have counted to
+		// nothing there, or nothing of ours: more than anybody can have counted to
+		n = time.Now().UnixNano()
 	}
 	next := fmt.Sprintf("%0*d\n", takeoverSize-1, n+1)
 	if _, err := f.WriteAt([]byte(next), 0); err != nil {

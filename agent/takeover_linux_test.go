@@ -16,7 +16,8 @@ func (m *machine) ran() int {
 	return len(p)
 }
 
-// TestStartComesLate has a start come over a connection that the host has given up, when the run was forgotten, or canceled, over a later one.
+// TestStartComesLate has a start come over a connection that the host has given up, when the run
+// was forgotten, or canceled, over a later one.
 func TestStartComesLate(t *testing.T) {
 	for name, settle := range map[string]func(t *testing.T, c *Client, s Spec){
 		"forgotten": func(t *testing.T, c *Client, s Spec) {
@@ -25,7 +26,8 @@ func TestStartComesLate(t *testing.T) {
 			must(t, c.Forget(t.Context(), []RunID{s.Run}, false))
 		},
 		"canceled": func(t *testing.T, c *Client, s Spec) {
-			if err := c.Control(t.Context(), s.Run, Control{Cancel: true}); !errors.Is(err, ErrNoRun) {
+			if err := c.Control(t.Context(), s.Run, Control{Cancel: true}); !errors.Is(err,
+				ErrNoRun) {
 				t.Fatalf("cancel: %v", err)
 			}
 		},
@@ -56,7 +58,8 @@ func TestStartComesLate(t *testing.T) {
 	}
 }
 
-// TestTakeOverOthers takes over what is another machine's, which leaves ours alone; so does a connection that takes nothing over.
+// TestTakeOverOthers takes over what is another machine's, which leaves ours alone; so does a
+// connection that takes nothing over.
 func TestTakeOverOthers(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
@@ -70,7 +73,8 @@ func TestTakeOverOthers(t *testing.T) {
 	}
 }
 
-// TestNotTakenOver: a connection that couldn't take the machine over starts nothing, also when it could by now, and takes it from nobody.
+// TestNotTakenOver: a connection that couldn't take the machine over starts nothing, also when it
+// could by now, and takes it from nobody.
 func TestNotTakenOver(t *testing.T) {
 	m := newMachine(t)
 	file := linkFile(m.root, m.server, "m1")

@@ -16,11 +16,11 @@ import (
 // What collects on a machine has an owner that removes it: a run's directory its daemon, and
 // everything else the agent, whenever a connection takes the machine over:
 //
-//   - programs, bin/jobserver-HASH, that no daemon uses any more and nothing runs: who takes a machine over writes into
-//     its link file which one it uses;
+//   - programs, bin/jobserver-HASH, that no daemon uses any more and nothing runs: who takes a
+//     machine over writes into its link file which one it uses;
 //   - uploads, bin/.new-*, that were cut;
-//   - link files and empty directories of machines that nobody has asked for in a month. A daemon that lets a machine go
-//     removes its own at once.
+//   - link files and empty directories of machines that nobody has asked for in a month. A daemon
+//     that lets a machine go removes its own at once.
 
 const (
 	// usedFor is how long a link file counts after its last use.

@@ -12,10 +12,12 @@ type ManifestRequest struct {
 	Base  string   // else here; relative ones, and the default, start at the login directory
 	Paths []string // byte for byte as they stood in the lines
 
-	MaxFiles int   // more entries than this fail the whole request with ErrLimit; 0: DefaultMaxFiles
+	// more entries than this fail the whole request with ErrLimit; 0: DefaultMaxFiles
+	MaxFiles int
 	MaxBytes int64 // likewise for the sum of sizes; 0: no limit
 
-	Patience time.Duration // the host's own: after this long without a word it is ErrStalled; 0: DefaultPatience
+	// the host's own: after this long without a word it is ErrStalled; 0: DefaultPatience
+	Patience time.Duration
 
 	CodeOf RunID // also look at the code that this run was given; zero: don't
 }

@@ -35,7 +35,9 @@ func brief(m Manifest) []string {
 		case Dir:
 			lines = append(lines, e.Name+"/")
 		case Symlink:
-			lines = append(lines, fmt.Sprintf("%s -> %s%s", e.Name, e.Target, map[bool]string{true: " (escapes)"}[e.Escapes]))
+			lines = append(lines,
+				fmt.Sprintf("%s -> %s%s", e.Name, e.Target,
+					map[bool]string{true: " (escapes)"}[e.Escapes]))
 		}
 	}
 	for _, p := range m.Missing {
@@ -51,7 +53,8 @@ func brief(m Manifest) []string {
 func TestManifestOfManyPaths(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	for _, name := range []string{"one/res", "two/res", "dir/x", "other/dir/x", "other/dir/y", "twice/x", "last"} {
+	for _, name := range []string{"one/res", "two/res", "dir/x", "other/dir/x", "other/dir/y",
+		"twice/x", "last"} {
 		write(t, filepath.Join(m.login, name), "12345")
 	}
 	paths := []string{"one/res", "dir", "twice"}
@@ -62,17 +65,20 @@ func TestManifestOfManyPaths(t *testing.T) {
 	}
 	paths = append(paths, "two/res", "other/dir", "./twice", "last")
 	for _, other := range []string{"one/res", "dir"} {
-		want = append(want, "error: another result, "+filepath.Join(m.login, other)+", has the same name")
+		want = append(want, "error: another result, "+filepath.Join(m.login, other)+
+			", has the same name")
 	}
 	got, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxFiles: 8, MaxBytes: 20})
 	must(t, err)
 	if diff := cmp.Diff(want, brief(got)); diff != "" || got.Bytes != 20 {
 		t.Errorf("%d bytes, and\n%s", got.Bytes, diff)
 	}
-	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxFiles: 7}); !errors.Is(err, ErrLimit) {
+	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxFiles: 7}); !errors.Is(err,
+		ErrLimit) {
 		t.Errorf("files: %v", err)
 	}
-	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxBytes: 19}); !errors.Is(err, ErrLimit) {
+	if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: paths, MaxBytes: 19}); !errors.Is(err,
+		ErrLimit) {
 		t.Errorf("bytes: %v", err)
 	}
 }
@@ -82,14 +88,18 @@ func TestManifest(t *testing.T) {
 	c := m.connect()
 	in := func(name string) string { return filepath.Join(m.login, name) }
 	for name, content := range map[string]string{
-		"a b/x y.txt": "12345", "a b/sub/deep": "1", "run-1.csv": "a", "run-2.csv": "bb", "run-2.log": "ccc", "empty": "", "it's \"q\"": "1",
-		"[1]": "x", "star*": "y", "starry": "z", "new\nline": "n", "\xff\xfe": "bin", "dot/.hidden": "h", "dot/seen": "s", "linked/f": "f",
+		"a b/x y.txt": "12345", "a b/sub/deep": "1", "run-1.csv": "a", "run-2.csv": "bb",
+		"run-2.log": "ccc", "empty": "", "it's \"q\"": "1",
+		"[1]": "x", "star*": "y", "starry": "z", "new\nline": "n", "\xff\xfe": "bin",
+		"dot/.hidden": "h", "dot/seen": "s", "linked/f": "f",
 		"p/one/res": "1", "p/two/res": "22", "-dash": "d",
 	} {
 		write(t, in(name), content)
 	}
 	for link, target := range map[string]string{
-		"linked/inside": "f", "linked/up": "sub/../f", "linked/out": "../empty", "linked/abs": "/etc/passwd", "link-to-file": "empty", "link-to-dir": "a b", "dangling": "nowhere",
+		"linked/inside": "f", "linked/up": "sub/../f", "linked/out": "../empty",
+		"linked/abs": "/etc/passwd", "link-to-file": "empty", "link-to-dir": "a b",
+		"dangling": "nowhere",
 	} {
 		must(t, os.Symlink(target, in(link)))
 	}
@@ -99,31 +109,49 @@ func TestManifest(t *testing.T) {
 		paths []string
 		want  []string
 	}{
-		"file":             {paths: []string{"run-1.csv"}, want: []string{"run-1.csv 1"}},
-		"absolute":         {paths: []string{in("run-1.csv")}, want: []string{"run-1.csv 1"}},
-		"dot dot":          {paths: []string{"a b/../run-1.csv", "../login/empty"}, want: []string{"run-1.csv 1", "empty 0"}},
-		"directory":        {paths: []string{"a b"}, want: []string{"a b/", "a b/sub/", "a b/sub/deep 1", "a b/x y.txt 5"}},
-		"slash":            {paths: []string{"a b/sub/"}, want: []string{"sub/", "sub/deep 1"}},
-		"empty directory":  {paths: []string{"empty-dir"}, want: []string{"empty-dir/"}},
-		"glob":             {paths: []string{"run-*.csv"}, want: []string{"run-1.csv 1", "run-2.csv 2"}},
-		"glob below":       {paths: []string{"p/*/res"}, want: []string{"res 1", "error: another result, " + in("p/one/res") + ", has the same name"}},
-		"prefix":           {paths: []string{"run-2"}, want: []string{"run-2.csv 2", "run-2.log 3"}},
+		"file":     {paths: []string{"run-1.csv"}, want: []string{"run-1.csv 1"}},
+		"absolute": {paths: []string{in("run-1.csv")}, want: []string{"run-1.csv 1"}},
+		"dot dot": {paths: []string{"a b/../run-1.csv", "../login/empty"},
+			want: []string{"run-1.csv 1", "empty 0"}},
+		"directory": {paths: []string{"a b"},
+			want: []string{"a b/", "a b/sub/", "a b/sub/deep 1", "a b/x y.txt 5"}},
+		"slash":           {paths: []string{"a b/sub/"}, want: []string{"sub/", "sub/deep 1"}},
+		"empty directory": {paths: []string{"empty-dir"}, want: []string{"empty-dir/"}},
+		"glob": {paths: []string{"run-*.csv"},
+			want: []string{"run-1.csv 1", "run-2.csv 2"}},
+		"glob below": {paths: []string{"p/*/res"},
+			want: []string{"res 1", "error: another result, " + in("p/one/res") +
+				", has the same name"}},
+		"prefix": {paths: []string{"run-2"},
+			want: []string{"run-2.csv 2", "run-2.log 3"}},
 		"prefix below":     {paths: []string{"a b/x"}, want: []string{"x y.txt 5"}},
 		"quotes":           {paths: []string{`it's "q"`}, want: []string{`it's "q" 1`}},
 		"name like a glob": {paths: []string{"[1]", "star*"}, want: []string{"[1] 1", "star* 1"}},
-		"newline, binary":  {paths: []string{"new\nline", "\xff"}, want: []string{"new\nline 1", "\xff\xfe 3"}},
-		"hidden":           {paths: []string{"dot", "dot/*", "dot/.h"}, want: []string{"dot/", "dot/.hidden 1", "dot/seen 1", "seen 1", ".hidden 1"}},
-		"missing":          {paths: []string{"no", "empty", "nowhere/", "empty/x", "zz*", "", "dangling/x"}, want: []string{"empty 0", "missing: no", "missing: nowhere/", "missing: empty/x", "missing: zz*", "missing: ", "missing: dangling/x"}},
-		"links below": {paths: []string{"linked"}, want: []string{"linked/", "linked/abs -> /etc/passwd (escapes)", "linked/f 1", "linked/inside -> f",
-			"linked/out -> ../empty (escapes)", "linked/up -> sub/../f"}},
-		"links named":    {paths: []string{"link-to-file", "link-to-dir"}, want: []string{"link-to-file 0", "link-to-dir/", "link-to-dir/sub/", "link-to-dir/sub/deep 1", "link-to-dir/x y.txt 5"}},
-		"dangling":       {paths: []string{"dangling"}, want: []string{"error: no such file or directory"}},
-		"fifo":           {paths: []string{"fifo"}, want: []string{"error: neither a file nor a directory: p---------"}},
+		"newline, binary": {paths: []string{"new\nline", "\xff"},
+			want: []string{"new\nline 1", "\xff\xfe 3"}},
+		"hidden": {paths: []string{"dot", "dot/*", "dot/.h"},
+			want: []string{"dot/", "dot/.hidden 1", "dot/seen 1", "seen 1", ".hidden 1"}},
+		"missing": {paths: []string{"no", "empty", "nowhere/", "empty/x", "zz*", "",
+			"dangling/x"},
+			want: []string{"empty 0", "missing: no", "missing: nowhere/", "missing: empty/x",
+				"missing: zz*", "missing: ", "missing: dangling/x"}},
+		"links below": {paths: []string{"linked"},
+			want: []string{"linked/", "linked/abs -> /etc/passwd (escapes)", "linked/f 1",
+				"linked/inside -> f",
+				"linked/out -> ../empty (escapes)", "linked/up -> sub/../f"}},
+		"links named": {paths: []string{"link-to-file", "link-to-dir"},
+			want: []string{"link-to-file 0", "link-to-dir/", "link-to-dir/sub/",
+				"link-to-dir/sub/deep 1", "link-to-dir/x y.txt 5"}},
+		"dangling": {paths: []string{"dangling"},
+			want: []string{"error: no such file or directory"}},
+		"fifo": {paths: []string{"fifo"},
+			want: []string{"error: neither a file nor a directory: p---------"}},
 		"twice":          {paths: []string{"empty", "./empty", "emp*y"}, want: []string{"empty 0"}},
 		"prefix of both": {paths: []string{"empty-"}, want: []string{"empty-dir/"}},
 		"dash":           {paths: []string{"-dash"}, want: []string{"-dash 1"}},
-		"root":           {paths: []string{"/"}, want: []string{"error: the root directory has no name"}},
-		"zero byte":      {paths: []string{"a\x00b"}, want: []string{"missing: a\x00b"}},
+		"root": {paths: []string{"/"},
+			want: []string{"error: the root directory has no name"}},
+		"zero byte": {paths: []string{"a\x00b"}, want: []string{"missing: a\x00b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.Manifest(m.ctx(), ManifestRequest{Paths: tt.paths})
@@ -147,10 +175,12 @@ func TestManifest(t *testing.T) {
 		}
 	})
 	t.Run("limits", func(t *testing.T) {
-		if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{"a b"}, MaxFiles: 3}); !errors.Is(err, ErrLimit) {
+		if _, err := c.Manifest(m.ctx(),
+			ManifestRequest{Paths: []string{"a b"}, MaxFiles: 3}); !errors.Is(err, ErrLimit) {
 			t.Errorf("files: %v", err)
 		}
-		if _, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{"a b"}, MaxBytes: 5}); !errors.Is(err, ErrLimit) {
+		if _, err := c.Manifest(m.ctx(),
+			ManifestRequest{Paths: []string{"a b"}, MaxBytes: 5}); !errors.Is(err, ErrLimit) {
 			t.Errorf("bytes: %v", err)
 		}
 	})
@@ -160,7 +190,9 @@ func TestManifest(t *testing.T) {
 			got, err := c.Manifest(m.ctx(), ManifestRequest{Base: base, Paths: []string{"r-*"}})
 			must(t, err)
 			if base == "star*/.." {
-				continue // what a base means is not to be guessed: it is no pattern, and here leads to the login directory
+				// what a base means is not to be guessed: it is no pattern, and here leads to the
+				// login directory
+				continue
 			}
 			if diff := cmp.Diff([]string{"r-[x] 1"}, brief(got)); diff != "" {
 				t.Errorf("base %s: %s", base, diff)
@@ -168,7 +200,8 @@ func TestManifest(t *testing.T) {
 		}
 	})
 	t.Run("of a run", func(t *testing.T) {
-		s := m.command("echo x >res; echo y >$JOBSERVER_SCRATCH/res2; echo RESULTS: res; echo RESULTS: $JOBSERVER_SCRATCH/res2")
+		s := m.command("echo x >res; echo y >$JOBSERVER_SCRATCH/res2; echo RESULTS: res; echo " +
+			"RESULTS: $JOBSERVER_SCRATCH/res2")
 		s.Dir = "p"
 		start(t, c, s)
 		e := follow(t, c, s.Run)
@@ -181,7 +214,8 @@ func TestManifest(t *testing.T) {
 		if diff := cmp.Diff([]string{"res 2", "res2 2"}, brief(got)); diff != "" {
 			t.Error(diff)
 		}
-		if _, err := c.Manifest(m.ctx(), ManifestRequest{Run: m.command("").Run, Paths: paths}); !errors.Is(err, ErrNoRun) {
+		if _, err := c.Manifest(m.ctx(),
+			ManifestRequest{Run: m.command("").Run, Paths: paths}); !errors.Is(err, ErrNoRun) {
 			t.Errorf("of no run: %v", err)
 		}
 	})
@@ -233,7 +267,8 @@ func TestFetch(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
 	want := map[int]string{}
-	for i, size := range []int{0, 1, 4096, dataSize - 5, dataSize, dataSize + 1, 3*dataSize + 17, 12 << 20, 5, 0} {
+	for i, size := range []int{0, 1, 4096, dataSize - 5, dataSize, dataSize + 1, 3*dataSize + 17,
+		12 << 20, 5, 0} {
 		data := strings.Repeat(string(rune('a'+i)), size)
 		write(t, filepath.Join(m.login, "d", fmt.Sprintf("%02d", i)), data)
 		if size > 0 {
@@ -249,7 +284,8 @@ func TestFetch(t *testing.T) {
 		t.Error("the contents differ")
 	}
 	for i, f := range got.done {
-		if f.Status != FetchOK || f.Bytes != int64(len(want[i])) || f.CRC != checksum([]byte(want[i])) {
+		if f.Status != FetchOK || f.Bytes != int64(len(want[i])) ||
+			f.CRC != checksum([]byte(want[i])) {
 			t.Errorf("file %d: %+v", i, f)
 		}
 	}
@@ -258,12 +294,14 @@ func TestFetch(t *testing.T) {
 	r.Files[0].Offset, r.Files[1].Offset = 100, r.Files[1].Size
 	got = collect{}
 	must(t, c.Fetch(m.ctx(), r, &got))
-	if len(got.done) != 2 || got.files[0] != want[6][100:] || got.files[1] != "" || got.done[0].Status != FetchOK {
+	if len(got.done) != 2 || got.files[0] != want[6][100:] || got.files[1] != "" ||
+		got.done[0].Status != FetchOK {
 		t.Errorf("rest: %+v", got.done)
 	}
 	// A sink's error ends the fetch, not the connection.
 	full := errors.New("disk is full")
-	if err := c.Fetch(m.ctx(), wanted(list), &collect{each: func(int) error { return full }}); !errors.Is(err, full) {
+	if err := c.Fetch(m.ctx(), wanted(list),
+		&collect{each: func(int) error { return full }}); !errors.Is(err, full) {
 		t.Errorf("sink's error: %v", err)
 	}
 	must(t, c.Ping(m.ctx()))
@@ -272,7 +310,8 @@ func TestFetch(t *testing.T) {
 func TestFetchTellsWhatChanged(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	names := []string{"same", "longer", "shorter", "touched", "gone", "link", "fifo", "dir", "rewritten"}
+	names := []string{"same", "longer", "shorter", "touched", "gone", "link", "fifo", "dir",
+		"rewritten"}
 	for _, name := range names {
 		write(t, filepath.Join(m.login, name), "0123456789")
 	}
@@ -291,11 +330,13 @@ func TestFetchTellsWhatChanged(t *testing.T) {
 	var got collect
 	must(t, c.Fetch(m.ctx(), wanted(list), &got))
 	for i, f := range got.done {
-		if want := names[i] == "same" || names[i] == "rewritten"; (f.Status == FetchOK) != want || f.Status == FetchFailed || !want && f.Bytes > 0 {
+		if want := names[i] == "same" || names[i] == "rewritten"; (f.Status == FetchOK) != want ||
+			f.Status == FetchFailed || !want && f.Bytes > 0 {
 			t.Errorf("%s: %+v", names[i], f)
 		}
 	}
-	r := FetchRequest{Files: []FetchFile{{Source: in("same"), Size: 10, Offset: 11, ModTime: list.Entries[0].ModTime}, {Source: "/proc/self/mem", Size: 1}}}
+	r := FetchRequest{Files: []FetchFile{{Source: in("same"), Size: 10, Offset: 11,
+		ModTime: list.Entries[0].ModTime}, {Source: "/proc/self/mem", Size: 1}}}
 	got = collect{}
 	must(t, c.Fetch(m.ctx(), r, &got))
 	if got.done[0].Status != FetchFailed || got.done[1].Status == FetchOK {
@@ -341,7 +382,8 @@ func TestManyFiles(t *testing.T) {
 	}
 	list, err := c.Manifest(m.ctx(), ManifestRequest{Paths: []string{"d"}})
 	must(t, err)
-	if len(list.Entries) != n+1 || !slices.IsSortedFunc(list.Entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) }) {
+	if len(list.Entries) != n+1 || !slices.IsSortedFunc(list.Entries,
+		func(a, b Entry) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Fatalf("%d entries", len(list.Entries))
 	}
 	// Enough for several requests.
@@ -362,13 +404,15 @@ func TestManyFiles(t *testing.T) {
 }
 
 func TestHostileManifest(t *testing.T) {
-	for _, name := range []string{"", ".", "..", "../x", "/etc/passwd", "a/../../b", "a//b", "a/", "a\x00b", "./a"} {
+	for _, name := range []string{"", ".", "..", "../x", "/etc/passwd", "a/../../b", "a//b", "a/",
+		"a\x00b", "./a"} {
 		e := Entry{Name: name, Kind: File}
 		if e.check() == nil {
 			t.Errorf("an entry %q was taken", name)
 		}
 	}
-	for _, e := range []Entry{{Name: "a", Kind: 0}, {Name: "a", Kind: 9}, {Name: "a", Kind: File, Size: -1}} {
+	for _, e := range []Entry{{Name: "a", Kind: 0}, {Name: "a", Kind: 9},
+		{Name: "a", Kind: File, Size: -1}} {
 		if e.check() == nil {
 			t.Errorf("an entry %+v was taken", e)
 		}
@@ -384,7 +428,8 @@ func TestFetchHoles(t *testing.T) {
 	c := m.connect()
 	const size = 3 << 20
 	for name, data := range map[string][]int64{ // where there is some
-		"all": nil, "end": {size - 1}, "begin": {0}, "odd": {100_001, 100_002, 2_000_000}, "full": {},
+		"all": nil, "end": {size - 1}, "begin": {0}, "odd": {100_001, 100_002, 2_000_000},
+		"full": {},
 		"near": {4096, 4096 + 8192}, "both": {0, size - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -409,7 +454,8 @@ func TestFetchHoles(t *testing.T) {
 				r.Files[0].Offset = offset
 				var got collect
 				must(t, c.Fetch(m.ctx(), r, &got))
-				if got.done[0].Status != FetchOK || got.done[0].Bytes != size-offset || got.files[0] != string(want[offset:]) {
+				if got.done[0].Status != FetchOK || got.done[0].Bytes != size-offset ||
+					got.files[0] != string(want[offset:]) {
 					t.Fatalf("from %d: %d bytes, %+v", offset, len(got.files[0]), got.done[0])
 				}
 				if sparse := name != "full"; offset == 0 && sparse != (got.holes > size/2) {

@@ -7,12 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Killing a set of processes that may fork faster than they can be listed, change session, ignore SIGTERM or
-// be restarted by each other: stop them, list again, and only when a listing has no new one, kill them all. A
-// stopped process forks nothing; a fork that the signal overtook shows in the next listing.
+// Killing a set of processes that may fork faster than they can be listed, change session, ignore
+// SIGTERM or be restarted by each other: stop them, list again, and only when a listing has no new
+// one, kill them all. A stopped process forks nothing; a fork that the signal overtook shows in the
+// next listing.
 
-// killAll ends every process that list finds, until it finds none. collect is called after each round, to
-// reap children. It returns how many it killed and how many it may not kill: those run as another user.
+// killAll ends every process that list finds, until it finds none. collect is called after each
+// round, to reap children. It returns how many it killed and how many it may not kill: those run as
+// another user.
 func killAll(list func() []procStat, collect func()) (killed, left int) {
 	type key struct {
 		pid   int

@@ -9,8 +9,8 @@ import (
 )
 
 // RunID names one run: one step of one attempt of a job, and its directory
-// ROOT/runs/<Server>/<Machine>/<Job>.<Attempt>.<Step>-<Token> on a machine. Token is random and chosen by
-// the host before the first start; a start repeated with it never runs twice.
+// ROOT/runs/<Server>/<Machine>/<Job>.<Attempt>.<Step>-<Token> on a machine. Token is random and
+// chosen by the host before the first start; a start repeated with it never runs twice.
 type RunID struct {
 	Server, Machine string
 	Job             uint64
@@ -29,9 +29,11 @@ func (id RunID) String() string { return id.Server + "/" + id.Machine + "/" + id
 // Valid tells whether the id can name a directory: Server, Machine
 // and Token are 1 to 64 of the characters A–Z a–z 0–9 _ and -.
 func (id RunID) Valid() error {
-	for _, part := range [...]struct{ what, s string }{{"server", id.Server}, {"machine", id.Machine}, {"token", id.Token}} {
+	for _, part := range [...]struct{ what, s string }{{"server", id.Server},
+		{"machine", id.Machine}, {"token", id.Token}} {
 		if !validPart(part.s) {
-			return fmt.Errorf("run id: %s %q is not 1 to 64 letters, digits, _ or -", part.what, part.s)
+			return fmt.Errorf("run id: %s %q is not 1 to 64 letters, digits, _ or -", part.what,
+				part.s)
 		}
 	}
 	return nil
@@ -43,7 +45,8 @@ func validPart(s string) bool {
 	}
 	for i := range len(s) {
 		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' ||
+			c == '-') {
 			return false
 		}
 	}
@@ -76,19 +79,24 @@ type Pair struct{ Name, Value string }
 
 // Spec is everything that a run needs. Either Command or Argv is set.
 type Spec struct {
-	Run    RunID
-	BootID string // the machine's, as the host last saw it; a start on any other is refused. Empty: any
+	Run RunID
+	// the machine's, as the host last saw it; a start on any other is refused. Empty: any
+	BootID string
 
 	Command []byte   // given to /bin/sh -c
 	Argv    [][]byte // run as it is, Argv[0] looked up in the run's PATH when it has no slash
 
-	Env     []Pair // added to the environment that the agent was started with
-	Secrets []Pair // exported as JOBSERVER_<Name>; they are in no file and no argument on the machine
-	Dir     string // working directory; relative ones start at the login directory, which is also the default
+	Env []Pair // added to the environment that the agent was started with
+	// exported as JOBSERVER_<Name>; they are in no file and no argument on the machine
+	Secrets []Pair
+	// working directory; relative ones start at the login directory, which is also the default
+	Dir string
 
-	Timeout time.Duration // counted from the run's start, suspended time included, by a clock that never jumps; 0: none
-	Grace   time.Duration // between SIGTERM and the end of the whole tree; 0: DefaultGrace, negative: none
-	MaxLog  int64         // bytes kept of each stream; 0: all
+	// counted from the run's start, suspended time included, by a clock that never jumps; 0: none
+	Timeout time.Duration
+	// between SIGTERM and the end of the whole tree; 0: DefaultGrace, negative: none
+	Grace  time.Duration
+	MaxLog int64 // bytes kept of each stream; 0: all
 }
 
 // DefaultGrace is how long a canceled run may take to end by itself.
@@ -108,22 +116,24 @@ const (
 	StartOK StartStatus = iota
 	// StartOtherBoot: the machine's boot id is not the one in the Spec. Nothing was started.
 	StartOtherBoot
-	// StartAmbiguous: an earlier start was cut so that nobody can tell whether the command ran. It is not
-	// started again: the attempt is lost.
+	// StartAmbiguous: an earlier start was cut so that nobody can tell whether the command ran. It
+	// is not started again: the attempt is lost.
 	StartAmbiguous
-	// StartFailed: the command did not run, for the reason given: a full disk, a missing directory, words
-	// that can't be executed. The run may be started again with the same token unless its State is Ended.
+	// StartFailed: the command did not run, for the reason given: a full disk, a missing directory,
+	// words that can't be executed. The run may be started again with the same token unless its
+	// State is Ended.
 	StartFailed
-	// StartImpossible is StartFailed where the command is to blame: no machine could start it. Daemons
-	// that don't know of it take it as StartFailed, and agents that don't never answer it.
+	// StartImpossible is StartFailed where the command is to blame: no machine could start it.
+	// Daemons that don't know of it take it as StartFailed, and agents that don't never answer it.
 	StartImpossible
 )
 
 // StartResult is the outcome of one Spec of a Start.
 type StartResult struct {
-	Status    StartStatus
-	StartedAt time.Time // by the machine's clock; zero unless StartOK, and when a cancel came before the start
-	Reason    string    // empty when StartOK
+	Status StartStatus
+	// by the machine's clock; zero unless StartOK, and when a cancel came before the start
+	StartedAt time.Time
+	Reason    string // empty when StartOK
 }
 
 // Err is nil for StartOK; else it wraps ErrOtherBoot, ErrAmbiguous or ErrNotStarted.
@@ -166,11 +176,11 @@ const (
 	Running
 	// Ended: there is an exit record.
 	Ended
-	// Vanished: its command had been started, and its supervisor died without an exit record, or with the
-	// machine. The command died with it. The attempt is lost.
+	// Vanished: its command had been started, and its supervisor died without an exit record, or
+	// with the machine. The command died with it. The attempt is lost.
 	Vanished
-	// Ambiguous: its supervisor died while it launched the command; nobody knows whether it ran. Lost too.
-	// In a listing also a run whose records can't be read, of which Poll gives the error.
+	// Ambiguous: its supervisor died while it launched the command; nobody knows whether it ran.
+	// Lost too. In a listing also a run whose records can't be read, of which Poll gives the error.
 	Ambiguous
 )
 
@@ -194,8 +204,9 @@ const (
 	Canceled         // by Control; Code or Signal say how the command took it
 	TimedOut         // likewise, by its Timeout
 	NotStarted       // the command could not be executed: Exit.StartError
-	// ShutDown: the supervisor itself was told to end (SIGTERM or SIGINT), as init does with everything before
-	// the machine goes down. Code and Signal say how the command took it; how it would have ended nobody knows.
+	// ShutDown: the supervisor itself was told to end (SIGTERM or SIGINT), as init does with
+	// everything before the machine goes down. Code and Signal say how the command took it; how it
+	// would have ended nobody knows.
 	ShutDown
 )
 
@@ -210,8 +221,9 @@ func (c Cause) String() string {
 
 // Exit is a run's exit record. The slot `exit` of the file `run` holds it; see rundir.go.
 type Exit struct {
-	Cause      Cause
-	Code       int           // the command's exit code; -1 when a signal ended it, or it wasn't started; see Impossible
+	Cause Cause
+	// the command's exit code; -1 when a signal ended it, or it wasn't started; see Impossible
+	Code       int
 	Signal     int           // the signal's number; 0: none
 	SignalName string        // such as SIGKILL
 	StartedAt  time.Time     // the machine's clock
@@ -220,8 +232,9 @@ type Exit struct {
 
 	UserCPU   time.Duration // of all processes of the run (wait4's rusage)
 	SystemCPU time.Duration
-	MaxRSS    int64 // of the biggest process; at least the supervisor's own few MB, which execve hands on
-	BootID    string
+	// of the biggest process; at least the supervisor's own few MB, which execve hands on
+	MaxRSS int64
+	BootID string
 
 	OutLen       int64 // bytes in the files out, err and marks
 	ErrLen       int64
@@ -233,8 +246,9 @@ type Exit struct {
 	MarksDropped int64  // lines that a limit or a failing disk kept out
 	LogError     string // the first error of writing any of them
 	StartError   string
-	// Overlooked is a line of standard output that was not taken for a RESULTS line, and names something that is there as
-	// if it were one; "" for none. What it names is still in the run's directory, if it was there.
+	// Overlooked is a line of standard output that was not taken for a RESULTS line, and names
+	// something that is there as if it were one; "" for none. What it names is still in the run's
+	// directory, if it was there.
 	Overlooked string
 	Killed     int // processes left over at the end, which were killed
 	Left       int // those that could not be: they run as another user
@@ -248,8 +262,9 @@ const (
 	Metric                      // METRIC: TEXT
 )
 
-// Mark is a line of a run's standard output that says something to us. Text is what stands behind the prefix
-// (`RESULTS:` or `METRIC:`), byte for byte, but for blanks around it and what only colours it.
+// Mark is a line of a run's standard output that says something to us. Text is what stands behind
+// the prefix (`RESULTS:` or `METRIC:`), byte for byte, but for blanks around it and what only
+// colours it.
 type Mark struct {
 	Kind MarkKind
 	Text string
@@ -261,8 +276,9 @@ type PollRequest struct {
 	OutOff, ErrOff, MarksOff int64
 
 	Wait time.Duration // how long to wait when there is nothing to say; 0: answer at once
-	// Linger is how much longer to wait for more once there are bytes, so that a short run needs one call
-	// and a chatty one not a call a line; 0: DefaultLinger, negative: none. Much data is never delayed.
+	// Linger is how much longer to wait for more once there are bytes, so that a short run needs
+	// one call and a chatty one not a call a line; 0: DefaultLinger, negative: none. Much data is
+	// never delayed.
 	Linger time.Duration
 	// Ending is the cause that the host knows already; a reply comes as soon as there is another.
 	Ending Cause
@@ -290,9 +306,11 @@ type PollReply struct {
 	// Ending is set from the moment at which the supervisor has recorded why the run will end: the
 	// acknowledgement of a cancel. A canceled run may still take its grace.
 	Ending Cause
-	// OutDropped and ErrDropped are at least this many bytes while the run lasts; Exit has the exact number.
+	// OutDropped and ErrDropped are at least this many bytes while the run lasts; Exit has the
+	// exact number.
 	OutDropped, ErrDropped int64
-	// Exit is set when the run has ended and this and earlier polls have handed out all of out, err and marks.
+	// Exit is set when the run has ended and this and earlier polls have handed out all of out, err
+	// and marks.
 	Exit *Exit
 
 	short [streams][]byte // output that came in the reply
@@ -325,12 +343,13 @@ func (i RunInfo) Over() bool { return i.Living == 0 && (i.State.Final() || i.Sta
 type Facts struct {
 	BootID, OS, Arch, Kernel, Hostname, CPUModel string
 	User, Home                                   string
-	Root                                         string // where runs are kept; the host hands it to every later agent
-	Cores                                        int    // that processes of this user may use
-	MemoryBytes                                  int64
-	FreeBytes                                    int64 // free for this user on Root's file system
-	Load1                                        float64
-	Now                                          time.Time // the machine's clock, when it answered
+	// where runs are kept; the host hands it to every later agent
+	Root        string
+	Cores       int // that processes of this user may use
+	MemoryBytes int64
+	FreeBytes   int64 // free for this user on Root's file system
+	Load1       float64
+	Now         time.Time // the machine's clock, when it answered
 	// KillsUserProcesses: systemd-logind ends what a login leaves behind, so that runs die with the
 	// connection unless lingering is enabled for the user (loginctl enable-linger).
 	KillsUserProcesses bool
@@ -339,7 +358,8 @@ type Facts struct {
 
 // GPU is a device that jobs can be given.
 type GPU struct {
-	ID     string // that never changes: GPU-… as the libraries of its maker know it, else its address on the bus
+	// that never changes: GPU-… as the libraries of its maker know it, else its address on the bus
+	ID     string
 	Vendor string // VendorNVIDIA or VendorAMD
 }
 

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells when something happens in run directories. One inotify instance serves all of an agent's
-// waiting calls. A user may have 128 of them, and so many watches; when others have taken them, directories are
-// looked at from time to time instead.
+// watcher tells when something happens in run directories. One inotify instance serves all of an
+// agent's waiting calls. A user may have 128 of them, and so many watches; when others have taken
+// them, directories are looked at from time to time instead.
 type watcher struct {
 	file *os.File // nil without inotify
 	fd   int
@@ -23,7 +23,8 @@ type watcher struct {
 	subs map[int32]map[*subscription]bool // by watch descriptor
 }
 
-// subscription has a value in C when something has happened, or may have, in its directory since the last look.
+// subscription has a value in C when something has happened, or may have, in its directory since
+// the last look.
 type subscription struct {
 	C    chan struct{}
 	w    *watcher
@@ -34,9 +35,11 @@ type subscription struct {
 // lookEvery is how late news may be without inotify.
 const lookEvery = 50 * time.Millisecond
 
-// What changes when a run does: files appear, grow, are renamed in; the lock is closed at a supervisor's death. Of a directory that is
-// removed while the supervisor stands in it only the end of its files tells.
-const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_DELETE | unix.IN_MOVED_FROM |
+// What changes when a run does: files appear, grow, are renamed in; the lock is closed at a
+// supervisor's death. Of a directory that is removed while the supervisor stands in it only the end
+// of its files tells.
+const watched = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE |
+	unix.IN_DELETE | unix.IN_MOVED_FROM |
 	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
 func newWatcher() *watcher {
@@ -44,7 +47,8 @@ func newWatcher() *watcher {
 	if err != nil {
 		return &watcher{}
 	}
-	w := &watcher{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, done: make(chan struct{}), subs: map[int32]map[*subscription]bool{}}
+	w := &watcher{file: os.NewFile(uintptr(fd), "inotify"), fd: fd, done: make(chan struct{}),
+		subs: map[int32]map[*subscription]bool{}}
 	go w.read()
 	return w
 }
@@ -146,14 +150,16 @@ func (w *watcher) read() {
 	}
 }
 
-// dispatch wakes who watches. An event is a struct inotify_event: wd, mask, cookie, length of a name, name.
+// dispatch wakes who watches. An event is a struct inotify_event: wd, mask, cookie, length of a
+// name, name.
 func (w *watcher) dispatch(p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(p) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(p))
 		mask := binary.NativeEndian.Uint32(p[4:])
-		p = p[unix.SizeofInotifyEvent+min(int(binary.NativeEndian.Uint32(p[12:])), len(p)-unix.SizeofInotifyEvent):]
+		p = p[unix.SizeofInotifyEvent+min(int(binary.NativeEndian.Uint32(p[12:])),
+			len(p)-unix.SizeofInotifyEvent):]
 		if mask&unix.IN_Q_OVERFLOW != 0 {
 			for _, subs := range w.subs {
 				wake(subs)
@@ -178,8 +184,8 @@ type obituary struct {
 
 var errNoPidfd = errors.New("this kernel has no pidfd")
 
-// watchDeath waits for the end of a process, however it is related to us. If it is dead already, or another
-// process has its pid, C is closed at once.
+// watchDeath waits for the end of a process, however it is related to us. If it is dead already, or
+// another process has its pid, C is closed at once.
 func watchDeath(p process) (*obituary, error) {
 	o := &obituary{C: make(chan struct{})}
 	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)

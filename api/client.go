@@ -27,9 +27,12 @@ type ClientOptions struct {
 	Client  string // what the client is, for the daemon's log: "cli", "completion"
 	Version string // the client's
 
-	HelloTimeout time.Duration // for connecting and Hello, where the context gives less it holds; 0 is 10 s
-	RedialFor    time.Duration // how long a call tries to reach the daemon again; 0 is 5 s, negative not at all
-	MaxMessage   int           // bytes; 0 is DefaultMaxMessage. For requests the daemon's limit holds too
+	// for connecting and Hello, where the context gives less it holds; 0 is 10 s
+	HelloTimeout time.Duration
+	// how long a call tries to reach the daemon again; 0 is 5 s, negative not at all
+	RedialFor time.Duration
+	// bytes; 0 is DefaultMaxMessage. For requests the daemon's limit holds too
+	MaxMessage int
 
 	// PeerOf tells Dial who answers on a socket; nil is PeerOf.
 	PeerOf func(net.Conn) (Peer, error)
@@ -185,7 +188,8 @@ func (c *Client) try(ctx context.Context, method string, args, reply any) error 
 	var lost *lostError
 	if errors.As(err, &lost) {
 		c.drop(l)
-		return err // an error of the daemon may have the kind Unavailable too: that one is the answer
+		// an error of the daemon may have the kind Unavailable too: that one is the answer
+		return err
 	}
 	return err
 }

@@ -26,9 +26,11 @@ func TestDialErrors(t *testing.T) {
 		name, path, text string
 		kind             Kind
 	}{
-		{"no socket", filepath.Join(dir, "none"), "no daemon is running: there is no socket", Unavailable},
+		{"no socket", filepath.Join(dir, "none"), "no daemon is running: there is no socket",
+			Unavailable},
 		{"a dead daemon's socket", dead, "no daemon is running: nothing listens", Unavailable},
-		{"a long path", filepath.Join(dir, strings.Repeat("x", 200)), "the system allows 107", Invalid},
+		{"a long path", filepath.Join(dir, strings.Repeat("x", 200)), "the system allows 107",
+			Invalid},
 		{"no path", "", "empty", Invalid},
 	}
 	for _, test := range tests {
@@ -64,7 +66,8 @@ func TestDaemonOfAnotherUser(t *testing.T) {
 		}
 	}()
 	defer l.Close()
-	for uid, refused := range map[int]bool{os.Geteuid() + 1: true, 65534 + os.Geteuid(): true, os.Geteuid(): false, 0: false} {
+	for uid, refused := range map[int]bool{os.Geteuid() + 1: true, 65534 + os.Geteuid(): true,
+		os.Geteuid(): false, 0: false} {
 		opt := ClientOptions{PeerOf: func(net.Conn) (Peer, error) { return Peer{UID: uid}, nil }}
 		_, err := Dial(t.Context(), path, opt)
 		if got := KindOf(err) == Denied; got != refused || refused && HintOf(err) == "" {
@@ -74,7 +77,9 @@ func TestDaemonOfAnotherUser(t *testing.T) {
 			t.Errorf("user %d's heard %d bytes", uid, n)
 		}
 	}
-	opt := ClientOptions{PeerOf: func(net.Conn) (Peer, error) { return Peer{}, errors.New("no such call") }}
+	opt := ClientOptions{PeerOf: func(net.Conn) (Peer, error) {
+		return Peer{}, errors.New("no such call")
+	}}
 	if _, err := Dial(t.Context(), path, opt); KindOf(err) != Denied {
 		t.Errorf("one of whom nothing is known: %v", err)
 	}
@@ -110,7 +115,8 @@ func TestListen(t *testing.T) {
 	if _, err := Listen(file); KindOf(err) != Conflict {
 		t.Errorf("over a file: %v", err)
 	}
-	if _, err := Listen("/tmp/" + strings.Repeat("x", 103)); KindOf(err) != Invalid || !strings.Contains(err.Error(), "108 bytes") {
+	if _, err := Listen("/tmp/" + strings.Repeat("x", 103)); KindOf(err) != Invalid ||
+		!strings.Contains(err.Error(), "108 bytes") {
 		t.Errorf("a path of 108 bytes: %v", err)
 	}
 }
@@ -326,7 +332,9 @@ func BenchmarkCall(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, l, ServerOptions{Register: func(context.Context, Peer) []Method { return (&echo{}).methods() }})
+		done <- Serve(ctx, l, ServerOptions{Register: func(context.Context, Peer) []Method {
+			return (&echo{}).methods()
+		}})
 	}()
 	defer func() {
 		cancel()

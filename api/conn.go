@@ -89,8 +89,8 @@ func (f *frames) begin() (n int, beginning []byte, err error) {
 	return n, beginning, nil
 }
 
-// body reads the n bytes of a message, and says when some have come. Memory grows with what arrives, not
-// with what was announced.
+// body reads the n bytes of a message, and says when some have come. Memory grows with what
+// arrives, not with what was announced.
 func (f *frames) body(n int, moved func()) ([]byte, error) {
 	defer f.deadline(0)
 	body := make([]byte, 0, min(n, firstPiece))
@@ -101,7 +101,8 @@ func (f *frames) body(n int, moved func()) ([]byte, error) {
 		got, err := f.r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+got]
 		if err != nil {
-			return nil, fmt.Errorf("read a message of %d bytes, after %d: %w", n, len(body), cutShort(err))
+			return nil, fmt.Errorf("read a message of %d bytes, after %d: %w", n, len(body),
+				cutShort(err))
 		}
 		moved()
 	}

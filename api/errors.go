@@ -13,25 +13,29 @@ type Kind string
 
 // The kinds.
 const (
-	Invalid        Kind = "invalid"         // the request makes no sense, whatever the daemon's state
-	Usage          Kind = "usage"           // the command line makes no sense; client side only
-	NotFound       Kind = "not_found"       // no such job, machine, matrix, tag, class or variable
-	NoMatch        Kind = "no_match"        // a selector is right but matches nothing
-	Conflict       Kind = "conflict"        // the state that things are in doesn't allow it
-	Confirm        Kind = "confirm"         // it would change more than the request allows without a confirmation
-	Denied         Kind = "denied"          // this user may not
-	Full           Kind = "disk_full"       // the daemon's disk has no room for it
-	TooLarge       Kind = "too_large"       // a message above the limit; ask for, or send, less at a time
-	Unavailable    Kind = "unavailable"     // the daemon can't be reached, and nothing was changed
-	OutcomeUnknown Kind = "outcome_unknown" // it may or may not have been done; ask again with the same request id
-	Incompatible   Kind = "incompatible"    // daemon and client have no protocol in common
-	Timeout        Kind = "timeout"         // the time given for it was over
-	Canceled       Kind = "canceled"        // the caller gave it up
-	Internal       Kind = "internal"        // a bug
+	// the request makes no sense, whatever the daemon's state
+	Invalid  Kind = "invalid"
+	Usage    Kind = "usage"     // the command line makes no sense; client side only
+	NotFound Kind = "not_found" // no such job, machine, matrix, tag, class or variable
+	NoMatch  Kind = "no_match"  // a selector is right but matches nothing
+	Conflict Kind = "conflict"  // the state that things are in doesn't allow it
+	// it would change more than the request allows without a confirmation
+	Confirm Kind = "confirm"
+	Denied  Kind = "denied"    // this user may not
+	Full    Kind = "disk_full" // the daemon's disk has no room for it
+	// a message above the limit; ask for, or send, less at a time
+	TooLarge    Kind = "too_large"
+	Unavailable Kind = "unavailable" // the daemon can't be reached, and nothing was changed
+	// it may or may not have been done; ask again with the same request id
+	OutcomeUnknown Kind = "outcome_unknown"
+	Incompatible   Kind = "incompatible" // daemon and client have no protocol in common
+	Timeout        Kind = "timeout"      // the time given for it was over
+	Canceled       Kind = "canceled"     // the caller gave it up
+	Internal       Kind = "internal"     // a bug
 )
 
-// Error is an error with its kind and, where there is one, the next thing to do. Its JSON form is the
-// one that `-o json` prints on stderr.
+// Error is an error with its kind and, where there is one, the next thing to do. Its JSON form is
+// the one that `-o json` prints on stderr.
 type Error struct {
 	Kind    Kind   `json:"kind"`
 	Message string `json:"error"`
@@ -46,13 +50,15 @@ func Errorf(kind Kind, format string, args ...any) *Error {
 // Bugf makes the error of a fault of ours: nobody can do anything about it but tell those who can.
 func Bugf(format string, args ...any) *Error {
 	return Errorf(Internal, "jobserver has met a bug: %w", fmt.Errorf(format, args...)).
-		WithHint("please report it: this message, what you did, what `jobserver version` prints, and the daemon's log of this minute")
+		WithHint("please report it: this message, what you did, what `jobserver version` prints, " +
+			"and the daemon's log of this minute")
 }
 
 // Error is the message without the hint.
 func (e *Error) Error() string { return e.Message }
 
-// WithHint gives a copy whose hint is the next command or deed, formatted as by Sprintf when there are arguments.
+// WithHint gives a copy whose hint is the next command or deed, formatted as by Sprintf when there
+// are arguments.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	hinted := *e
 	hinted.Hint = format

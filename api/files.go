@@ -2,14 +2,15 @@ package api
 
 import "time"
 
-// FilesArgs asks what a job left on the daemon's host: its logs, and what was copied of its results. After is the last
-// name of the page before.
+// FilesArgs asks what a job left on the daemon's host: its logs, and what was copied of its
+// results. After is the last name of the page before.
 type FilesArgs struct {
 	JID   uint64
 	After string
 }
 
-// FilesReply is a page of it, in an order in which a directory comes before what is in it. More says that another follows.
+// FilesReply is a page of it, in an order in which a directory comes before what is in it. More
+// says that another follows.
 type FilesReply struct {
 	Files []File
 	More  bool
@@ -42,8 +43,8 @@ type FilePart struct {
 // ReadFilesReply has as many of the parts as fit, in their order, the first of them at least.
 type ReadFilesReply struct{ Parts []FileData }
 
-// FileData are bytes of a file. When the last of them is among them, SHA256 is that of the whole file, from its first byte to
-// its last.
+// FileData are bytes of a file. When the last of them is among them, SHA256 is that of the whole
+// file, from its first byte to its last.
 type FileData struct {
 	Data   []byte
 	Size   int64 // of the whole file

@@ -33,8 +33,11 @@ func Handle[Args, Reply any](name string, handler func(args *Args, reply *Reply)
 
 // HandleBrief is Handle for what answers in a few words, at once or after it has waited until
 // something happened: it needs no turn.
-func HandleBrief[Args, Reply any](name string, handler func(args *Args, reply *Reply) error) Method {
-	return method(name, func(args *Args, reply *Reply, _ Turn) error { return handler(args, reply) })
+func HandleBrief[Args, Reply any](
+	name string, handler func(args *Args, reply *Reply) error,
+) Method {
+	return method(name,
+		func(args *Args, reply *Reply, _ Turn) error { return handler(args, reply) })
 }
 
 // HandleTurn is Handle for what waits until something happens, and then has much to say: the

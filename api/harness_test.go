@@ -39,7 +39,8 @@ type echo struct {
 
 func (e *echo) methods() []Method {
 	return []Method{
-		Handle("Echo", e.Echo), Handle("Plain", e.Plain), Handle("Mute", e.Mute), Handle("Panic", e.Panic),
+		Handle("Echo", e.Echo), Handle("Plain", e.Plain), Handle("Mute", e.Mute),
+		Handle("Panic", e.Panic),
 		Handle("Grow", e.Grow), Handle("Wait", e.Wait), Handle("Unsendable", e.Unsendable),
 	}
 }
@@ -107,17 +108,20 @@ func (b *syncBuffer) String() string {
 
 func (s *testServer) options() ServerOptions {
 	return ServerOptions{
-		Hello:  HelloReply{Version: "1.2", ServerID: "abc", PID: 7, StateDir: "/state", UID: os.Geteuid()},
+		Hello: HelloReply{Version: "1.2", ServerID: "abc", PID: 7, StateDir: "/state",
+			UID: os.Geteuid()},
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 		Register: func(ctx context.Context, peer Peer) []Method {
-			return (&echo{ctx: ctx, peer: peer, entered: s.entered, left: s.left, release: s.release}).methods()
+			return (&echo{ctx: ctx, peer: peer, entered: s.entered, left: s.left,
+				release: s.release}).methods()
 		},
 	}
 }
 
 func newTestServer(t *testing.T) *testServer {
 	return &testServer{
-		echo: &echo{entered: make(chan string, 100), left: make(chan string, 100), release: make(chan struct{})},
+		echo: &echo{entered: make(chan string, 100), left: make(chan string, 100),
+			release: make(chan struct{})},
 		path: filepath.Join(t.TempDir(), "s"),
 		log:  &syncBuffer{},
 	}
@@ -160,7 +164,8 @@ func dial(t *testing.T, path string, opt ClientOptions) *Client {
 // hello sends a correct greeting by hand and reads the answer.
 func hello(t *testing.T, conn net.Conn) {
 	t.Helper()
-	frame, err := encodeFrame(header{method: helloMethod}, &HelloArgs{MinProtocol: 1, MaxProtocol: 1}, 1000)
+	frame, err := encodeFrame(header{method: helloMethod},
+		&HelloArgs{MinProtocol: 1, MaxProtocol: 1}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

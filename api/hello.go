@@ -1,7 +1,8 @@
 package api
 
-// The protocols that this build speaks. A method or a field that is merely added needs no new one: an
-// older daemon answers a method that it lacks with Incompatible, and an older side ignores a field.
+// The protocols that this build speaks. A method or a field that is merely added needs no new one:
+// an older daemon answers a method that it lacks with Incompatible, and an older side ignores a
+// field.
 const (
 	MinProtocol = 1
 	MaxProtocol = 1
@@ -29,15 +30,18 @@ type HelloReply struct {
 	MaxMessage int // bytes a request may have
 }
 
-// chooseProtocol takes the highest protocol that both sides speak. The error says which side is to be upgraded.
+// chooseProtocol takes the highest protocol that both sides speak. The error says which side is to
+// be upgraded.
 func chooseProtocol(args HelloArgs, daemonVersion string) (int, error) {
 	switch {
 	case args.MaxProtocol < MinProtocol:
-		return 0, Errorf(Incompatible, "this client (%s, protocol %d) is too old for the daemon (%s, protocol %d and up)",
+		return 0, Errorf(Incompatible,
+			"this client (%s, protocol %d) is too old for the daemon (%s, protocol %d and up)",
 			orUnknown(args.Version), args.MaxProtocol, orUnknown(daemonVersion), MinProtocol).
 			WithHint("upgrade the client to the daemon's version")
 	case args.MinProtocol > MaxProtocol:
-		return 0, Errorf(Incompatible, "the daemon (%s, protocol %d) is too old for this client (%s, protocol %d and up)",
+		return 0, Errorf(Incompatible,
+			"the daemon (%s, protocol %d) is too old for this client (%s, protocol %d and up)",
 			orUnknown(daemonVersion), MaxProtocol, orUnknown(args.Version), args.MinProtocol).
 			WithHint("upgrade the daemon and restart it: running jobs go on, and are found again")
 	case args.MinProtocol > args.MaxProtocol:

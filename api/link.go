@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// link is one connection of a client: net/rpc's client over our frames. Its reading goroutine ends when
-// the connection does.
+// link is one connection of a client: net/rpc's client over our frames. Its reading goroutine ends
+// when the connection does.
 type link struct {
 	rpc    *rpc.Client
 	codec  *clientCodec
@@ -25,8 +25,8 @@ func newLink(conn net.Conn, max int) *link {
 
 func (l *link) close() { _ = l.rpc.Close() } // what it says is known: the connection is over
 
-// call makes one call. The error is a *lostError when the connection ended before the answer came. When ctx
-// ends first, the call goes on without anyone to take its answer.
+// call makes one call. The error is a *lostError when the connection ended before the answer came.
+// When ctx ends first, the call goes on without anyone to take its answer.
 func (l *link) call(ctx context.Context, method string, args, reply any) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", method, ctx.Err())
@@ -74,32 +74,36 @@ func (e *lostError) Unwrap() error { return e.cause }
 // final is the error for the caller when there is no way to try again.
 func (e *lostError) final(method string, mutates bool) error {
 	if e.sent && mutates {
-		return Errorf(OutcomeUnknown, "%s: the daemon went away before it answered, so this may or may not have been done: %w", method, e.cause).
+		return Errorf(OutcomeUnknown, "%s: the daemon went away before it answered, so this may "+
+			"or may not have been done: %w", method, e.cause).
 			WithHint("when the daemon is back, look whether it was done before you do it again")
 	}
 	var own *Error
 	if errors.As(e.cause, &own) {
 		return own
 	}
-	return Errorf(Unavailable, "%s: %w", method, e).WithHint("start the daemon with: jobserver serve")
+	return Errorf(Unavailable, "%s: %w", method, e).
+		WithHint("start the daemon with: jobserver serve")
 }
 
-// outgoing goes through net/rpc's client in place of the arguments, and tells whether they have left.
+// outgoing goes through net/rpc's client in place of the arguments, and tells whether they have
+// left.
 type outgoing struct {
 	ctx  context.Context
 	args any
 	sent bool // the whole of them
 }
 
-// incoming goes through it in place of the reply. The caller decodes: by then it may have stopped waiting, and
-// its reply isn't ours to write to.
+// incoming goes through it in place of the reply. The caller decodes: by then it may have stopped
+// waiting, and its reply isn't ours to write to.
 type incoming struct{ body []byte }
 
 // clientCodec is net/rpc's view of a connection.
 type clientCodec struct {
 	frames     *frames
 	maxRequest atomic.Int64 // bytes: the smaller one of our limit and the daemon's
-	body       []byte       // of the response whose header was read; used by the reading goroutine alone
+	// of the response whose header was read; used by the reading goroutine alone
+	body []byte
 }
 
 // limitRequests obeys the limit that the daemon named.
@@ -112,7 +116,8 @@ func (c *clientCodec) limitRequests(max int) {
 // WriteRequest sends a call. An *Error means that nothing was sent, and the connection still holds.
 func (c *clientCodec) WriteRequest(r *rpc.Request, body any) error {
 	out := body.(*outgoing)
-	frame, err := encodeFrame(header{seq: r.Seq, method: r.ServiceMethod}, out.args, int(c.maxRequest.Load()))
+	frame, err := encodeFrame(header{seq: r.Seq, method: r.ServiceMethod}, out.args,
+		int(c.maxRequest.Load()))
 	switch {
 	case KindOf(err) == TooLarge:
 		return AsError(err).WithHint("send less at a time")
@@ -123,7 +128,8 @@ func (c *clientCodec) WriteRequest(r *rpc.Request, body any) error {
 	unhook := context.AfterFunc(out.ctx, func() { _ = c.frames.conn.Close() })
 	defer unhook()
 	if err := c.frames.write(func() {}, frame); err != nil {
-		_ = c.frames.conn.Close() // part of a frame may be out: nothing can follow it, and nobody carries it out
+		// part of a frame may be out: nothing can follow it, and nobody carries it out
+		_ = c.frames.conn.Close()
 		return err
 	}
 	out.sent = true

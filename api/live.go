@@ -2,8 +2,8 @@ package api
 
 import "time"
 
-// What those ask who show the state while it changes: pages and screens. None of it costs the daemon
-// more with a longer history, but for a byte a cell in MatrixMap.
+// What those ask who show the state while it changes: pages and screens. None of it costs the
+// daemon more with a longer history, but for a byte a cell in MatrixMap.
 
 // ChangesArgs asks what has changed since a cursor and a pulse, both of the reply before (or of a
 // Status, the cursor). It waits at most Wait for the first change, and then for Pause, a second at
@@ -90,9 +90,9 @@ type MatrixMapReply struct {
 	Cursor uint64
 }
 
-// TimelineArgs asks when attempts ran: machines against time, in Columns columns of equal length, and
-// the attempts themselves when they are few. Classes and Machines narrow it. The daemon makes an
-// index of all attempts when it is first asked; Wait is how long to wait for that.
+// TimelineArgs asks when attempts ran: machines against time, in Columns columns of equal length,
+// and the attempts themselves when they are few. Classes and Machines narrow it. The daemon makes
+// an index of all attempts when it is first asked; Wait is how long to wait for that.
 type TimelineArgs struct {
 	From, To time.Time // both zero: all there is
 	Clip     bool      // begin at the first attempt, when From is long before it

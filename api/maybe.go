@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 )
 
-// Maybe is a value that may be missing, where its zero means something else than none. A pointer can't say
-// that across the socket: gob leaves out zero values behind pointers too, so that an exit code of 0 would
-// arrive as none. In JSON it is the bare value or null; with the tag omitzero a missing one is absent.
+// Maybe is a value that may be missing, where its zero means something else than none. A pointer
+// can't say that across the socket: gob leaves out zero values behind pointers too, so that an exit
+// code of 0 would arrive as none. In JSON it is the bare value or null; with the tag omitzero a
+// missing one is absent.
 type Maybe[T any] struct {
 	Value T
 	Set   bool // else there is none, and Value is zero

@@ -2,8 +2,8 @@ package api
 
 import "time"
 
-// Service is the name that the daemon's methods are registered under: "Jobserver.AddJobs" and so on.
-// Each method below takes the Args of its name and answers with the Reply of its name.
+// Service is the name that the daemon's methods are registered under: "Jobserver.AddJobs" and so
+// on. Each method below takes the Args of its name and answers with the Reply of its name.
 const Service = "Jobserver"
 
 // Mutation is part of the arguments of every call that changes something. RequestID is made by the
@@ -76,9 +76,11 @@ type JobSpec struct {
 	Needs       string    // of resources: gpu=2,mem=32G
 	After       After     // what it waits for
 	StartAfter  time.Time // it isn't dispatched before; zero: at once
-	RetryOn     []string  // which failures are tried again: exit=75, signal=9, oom, timeout, lost; none: all
-	NoRetryOn   []string  // which aren't
-	AtMost      int       // so many jobs of its tag, or its matrix, hold slots at a time; 0: as it is
+	// which failures are tried again: exit=75, signal=9, oom, timeout, lost; none: all
+	RetryOn   []string
+	NoRetryOn []string // which aren't
+	// so many jobs of its tag, or its matrix, hold slots at a time; 0: as it is
+	AtMost int
 }
 
 // Set is what is to change of jobs, or of a matrix. What is nil stays.
@@ -120,24 +122,28 @@ type AddJobsReply struct {
 	Warnings []string // e.g. a placeholder that resembles a known name
 }
 
-// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars, times
-// Repeat, or for the cells that are given.
+// MatrixSpec is a matrix to submit: Job's command runs once for each cell of the product of Vars,
+// times Repeat, or for the cells that are given.
 type MatrixSpec struct {
-	Job   JobSpec
-	Name  string
-	Vars  []Axis
-	Cells []uint32 // for each cell its index into the values of each variable, then its repeat; nil: the product
+	Job  JobSpec
+	Name string
+	Vars []Axis
+	// for each cell its index into the values of each variable, then its repeat; nil: the product
+	Cells []uint32
 	Seed  uint64   // from which {SEED} follows in each repeat
 	Setup []string // commands that a machine which joins the class later runs first
-	// Metrics is the file among each job's results that tables and plots take its numbers from; "": none.
+	// Metrics is the file among each job's results that tables and plots take its numbers from; "":
+	// none.
 	Metrics string
-	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what hasn't begun; 0: none do.
+	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what
+	// hasn't begun; 0: none do.
 	MaxFails   int
 	CancelRest bool
 }
 
-// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be submitted. With
-// Again the name may be that of a matrix that is there: if it is the same sweep, it grows by what is missing.
+// AddMatrixArgs submits one matrix. With DryRun nothing changes and the reply says what would be
+// submitted. With Again the name may be that of a matrix that is there: if it is the same sweep, it
+// grows by what is missing.
 type AddMatrixArgs struct {
 	Mutation
 	Matrix MatrixSpec
@@ -156,27 +162,30 @@ type AddMatrixReply struct {
 	Repeated bool    // as in BulkReply; Growth isn't known then
 }
 
-// WhereWord begins a word among selectors that narrows what all others select: to jobs of matrices for
-// whose variables the condition after it holds.
+// WhereWord begins a word among selectors that narrows what all others select: to jobs of matrices
+// for whose variables the condition after it holds.
 const WhereWord = "where="
 
-// ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all. Matching jobs
-// come in ascending order of id. One reply holds at most Limit (1,000 at the most) and Next continues it.
+// ListJobsArgs asks for jobs. Selectors have the grammar of the command line; none means all.
+// Matching jobs come in ascending order of id. One reply holds at most Limit (1,000 at the most)
+// and Next continues it.
 type ListJobsArgs struct {
 	Selectors []string
-	Last      int    // only the last n of the matching jobs, and all that are running; 0: no such limit
-	Running   bool   // only those that run or copy
-	After     uint64 // only ids above this; the Next of the reply before
-	Limit     int
-	Collapse  bool // a matrix or a tag is one row, not its jobs
-	Full      bool // with attempts, variables and environment
+	// only the last n of the matching jobs, and all that are running; 0: no such limit
+	Last     int
+	Running  bool   // only those that run or copy
+	After    uint64 // only ids above this; the Next of the reply before
+	Limit    int
+	Collapse bool // a matrix or a tag is one row, not its jobs
+	Full     bool // with attempts, variables and environment
 	// Newest lists from the newest job down, those below Before (0: all), which is the Next of the
 	// reply before. That costs the same whatever the history. A page may then have fewer than Limit
-	// jobs, even none, though there is a Next; matching nothing is no error. Last, After and Collapse
-	// have no meaning for it.
+	// jobs, even none, though there is a Next; matching nothing is no error. Last, After and
+	// Collapse have no meaning for it.
 	Newest bool
 	Before uint64
-	Light  bool // only what a row of a table shows: of commands, and of what went wrong, the beginning
+	// only what a row of a table shows: of commands, and of what went wrong, the beginning
+	Light bool
 }
 
 // ListJobsReply is one page of jobs.
@@ -185,14 +194,16 @@ type ListJobsReply struct {
 	Matrices []Matrix // when collapsed: those whose jobs were left out
 	Tags     []Tag    // likewise
 	Counts   Counts   // of all jobs that there are
-	Matched  int      // how many the selectors matched in all, when that is known without a scan; else -1
-	Next     uint64   // 0: nothing more
-	Cursor   uint64   // of Events: what the listing holds
+	// how many the selectors matched in all, when that is known without a scan; else -1
+	Matched int
+	Next    uint64 // 0: nothing more
+	Cursor  uint64 // of Events: what the listing holds
 }
 
 // The operations of Bulk.
 const (
-	OpCancel     = "cancel" // waiting: canceled at once; running: its whole tree is ended; copying: the copy stops
+	// waiting: canceled at once; running: its whole tree is ended; copying: the copy stops
+	OpCancel     = "cancel"
 	OpForget     = "forget" // cancel first, then forget job and logs, never its results
 	OpHold       = "hold"
 	OpUnhold     = "unhold"
@@ -203,7 +214,8 @@ const (
 	OpTag        = "tag"         // Tag: an id or a name
 	OpUntag      = "untag"
 	OpRecopy     = "recopy" // copy results again; nothing runs again
-	OpLost       = "lost"   // the user says that the attempt on a machine that is away is lost; Retry runs it again
+	// the user says that the attempt on a machine that is away is lost; Retry runs it again
+	OpLost = "lost"
 )
 
 // BulkArgs changes all jobs that the selectors match.
@@ -217,7 +229,8 @@ type BulkArgs struct {
 	Timeout   time.Duration
 	Tag       string
 	Retry     bool
-	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for these.
+	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for
+	// these.
 	Dependents bool
 	Set        Set
 }
@@ -228,8 +241,8 @@ type BulkReply struct {
 	Total   int       // how many matched
 	Changed int       // how many were changed; the others were already so
 	JIDs    []uint64  // of clone and restart: the new ids
-	// Repeated says that the request had been done when it came again, since the first answer was lost. Then
-	// the other fields tell no more than what is known still.
+	// Repeated says that the request had been done when it came again, since the first answer was
+	// lost. Then the other fields tell no more than what is known still.
 	Repeated bool
 }
 
@@ -260,7 +273,8 @@ type WhyReply struct {
 // WhyManyArgs asks what made many jobs fail.
 type WhyManyArgs struct{ Selectors []string }
 
-// WhyManyReply groups the failed attempts of the jobs by what they ended with, the most frequent first.
+// WhyManyReply groups the failed attempts of the jobs by what they ended with, the most frequent
+// first.
 type WhyManyReply struct {
 	Counts    Counts         `json:"counts"`
 	Groups    []FailureGroup `json:"groups,omitempty"`
@@ -293,8 +307,8 @@ type FailureCount struct {
 	Count int    `json:"count"`
 }
 
-// LogArgs asks for bytes of a job's log from Offset on. Wait > 0 waits for more when there are none yet and
-// the job goes on. Attempt 0 is the newest; a setup's steps count from 0.
+// LogArgs asks for bytes of a job's log from Offset on. Wait > 0 waits for more when there are none
+// yet and the job goes on. Attempt 0 is the newest; a setup's steps count from 0.
 type LogArgs struct {
 	JID     uint64
 	Attempt int
@@ -306,7 +320,8 @@ type LogArgs struct {
 	Tail    int64 // above 0: Offset doesn't count, it begins so many bytes before the end
 }
 
-// LogReply holds them. EOF says that the attempt (or step) has ended and all of its log has been read.
+// LogReply holds them. EOF says that the attempt (or step) has ended and all of its log has been
+// read.
 type LogReply struct {
 	Path    string
 	Attempt int
@@ -346,8 +361,8 @@ type EventsArgs struct {
 	Wait  time.Duration
 }
 
-// EventsReply holds them in order. Gap says that older ones than the first are no longer kept or, with a Cursor below
-// Since, that there is no event Since by now.
+// EventsReply holds them in order. Gap says that older ones than the first are no longer kept or,
+// with a Cursor below Since, that there is no event Since by now.
 type EventsReply struct {
 	Events []Event
 	Cursor uint64
@@ -377,7 +392,8 @@ type AddMachinesArgs struct {
 	Resources map[string]string
 }
 
-// SetupArgs sets machines up: each runs Steps in order, then Verify, and joins Class when all succeeded.
+// SetupArgs sets machines up: each runs Steps in order, then Verify, and joins Class when all
+// succeeded.
 type SetupArgs struct {
 	Mutation
 	MachineSelector
@@ -390,10 +406,11 @@ type SetupArgs struct {
 	Stagger  time.Duration // between one machine's start and the next one's
 	Notify   bool
 	Until    time.Time
-	Retries  int  // of a step that failed
-	Parallel int  // how many machines at a time; 0: all
-	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
-	Reboot   bool // the machine reboots after the steps, and Verify waits for the new boot
+	Retries  int // of a step that failed
+	Parallel int // how many machines at a time; 0: all
+	// leave out machines on which the same steps have succeeded, or are to run, as their last setup
+	Once   bool
+	Reboot bool // the machine reboots after the steps, and Verify waits for the new boot
 	// Resources are as in AddMachinesArgs.
 	Resources map[string]string
 }
@@ -425,7 +442,8 @@ type ChangeMachinesArgs struct {
 	Drop   bool // of clean: forget what the machine owes, which need not be in the pool any more
 }
 
-// ChangeMachinesReply lists the machines that were matched, as they are now; of a dry run and of rm, as they were before.
+// ChangeMachinesReply lists the machines that were matched, as they are now; of a dry run and of
+// rm, as they were before.
 type ChangeMachinesReply struct {
 	Machines []Machine
 	Notes    []string // what became of the jobs that ran there
@@ -449,8 +467,8 @@ type MachineCheck struct {
 	Known       string `json:"known,omitempty"` // of trust: known, unknown, changed
 }
 
-// TrustArgs shows the host keys that the machines present now; with Record they are written to known_hosts,
-// but only those whose fingerprint is in Fingerprints (by address), or any with Any.
+// TrustArgs shows the host keys that the machines present now; with Record they are written to
+// known_hosts, but only those whose fingerprint is in Fingerprints (by address), or any with Any.
 type TrustArgs struct {
 	Mutation
 	MachineSelector
@@ -539,7 +557,8 @@ type ListTagsArgs struct{ Tag string }
 // ListTagsReply holds them, by id.
 type ListTagsReply struct{ Tags []Tag }
 
-// CompleteArgs asks for candidates of a kind (job, machine, class, tag, matrix, var, resource) that begin with Prefix.
+// CompleteArgs asks for candidates of a kind (job, machine, class, tag, matrix, var, resource) that
+// begin with Prefix.
 type CompleteArgs struct {
 	Kind   string
 	Prefix string

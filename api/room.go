@@ -24,16 +24,18 @@ type room struct {
 	small    int           // what is no more than this is small
 	smalls   int           // for what is small
 	patience time.Duration // 0: nobody is ended
-	pressed  func(bool)    // hears when more than half of it is used, and when less than a quarter is
+	// hears when more than half of it is used, and when less than a quarter is
+	pressed func(bool)
 
 	mu        sync.Mutex // protects all below, and what the leases hold
 	used      int        // of size
 	usedSmall int        // of smalls
 	leases    map[*lease]struct{}
-	waiting   []*claim    // those of connections that haven't been served, the newest first; the others
-	round     int         // counts who have come off waiting
-	full      bool        // as pressed was told
-	timer     *time.Timer // runs while anybody waits
+	// those of connections that haven't been served, the newest first; the others
+	waiting []*claim
+	round   int         // counts who have come off waiting
+	full    bool        // as pressed was told
+	timer   *time.Timer // runs while anybody waits
 }
 
 // lease is what one call holds of a room.
@@ -79,7 +81,8 @@ func (l *lease) take(ctx context.Context, n int) error {
 	switch {
 	case l.held+n > r.size+r.size/2:
 		r.mu.Unlock()
-		return Errorf(TooLarge, "it would need %d bytes of memory, and all clients together have %d",
+		return Errorf(TooLarge,
+			"it would need %d bytes of memory, and all clients together have %d",
 			l.held+n, r.size)
 	case r.isSmall(n), len(r.waiting) == 0 && r.fits(l, n):
 		r.give(l, n)
@@ -128,12 +131,13 @@ func (r *room) press() {
 
 // queue puts a claim among those that wait; mu is held.
 func (r *room) queue(c *claim) {
-	at, _ := slices.BinarySearchFunc(r.waiting, c.lease.conn, func(other *claim, conn *serverConn) int {
-		return cmp.Or(
-			cmp.Compare(r.served(other.lease.conn).Load(), r.served(conn).Load()),
-			cmp.Compare(conn.number, other.lease.conn.number),
-		)
-	})
+	at, _ := slices.BinarySearchFunc(r.waiting, c.lease.conn,
+		func(other *claim, conn *serverConn) int {
+			return cmp.Or(
+				cmp.Compare(r.served(other.lease.conn).Load(), r.served(conn).Load()),
+				cmp.Compare(conn.number, other.lease.conn.number),
+			)
+		})
 	r.waiting = slices.Insert(r.waiting, at, c)
 }
 
@@ -184,7 +188,9 @@ func (r *room) settle() {
 
 // next is the place of the claim that comes next; mu is held.
 func (r *room) next() int {
-	others := slices.IndexFunc(r.waiting, func(c *claim) bool { return r.served(c.lease.conn).Load() > 0 })
+	others := slices.IndexFunc(r.waiting, func(c *claim) bool {
+		return r.served(c.lease.conn).Load() > 0
+	})
 	if others < 0 {
 		others = len(r.waiting)
 	}
@@ -232,7 +238,8 @@ func (r *room) makeRoom() {
 		ended++
 	}
 	if ended > 0 {
-		stale[0].conn.server.opt.Logger.Warn("dropped clients that don't take their answers, or don't send"+
+		stale[0].conn.server.opt.Logger.Warn("dropped clients that don't take their answers, or "+
+			"don't send"+
 			" what they announced: others wait for the memory", "connections", ended)
 	}
 }

@@ -68,7 +68,8 @@ func messages() []any {
 		&MatrixCellsReply{},
 		&PutCodeArgs{},
 		&PutCodeReply{},
-		&ChangesArgs{}, &ChangesReply{}, &MatrixMapArgs{}, &MatrixMapReply{}, &TimelineArgs{}, &TimelineReply{},
+		&ChangesArgs{}, &ChangesReply{}, &MatrixMapArgs{}, &MatrixMapReply{}, &TimelineArgs{},
+		&TimelineReply{},
 		&ListResourcesReply{}, &SetResourceArgs{},
 		&ListVarsReply{},
 		&SetVarArgs{},
@@ -199,7 +200,8 @@ func TestManySmallValuesPass(t *testing.T) {
 	for _, value := range []any{
 		&AddJobsArgs{Jobs: jobs},
 		&AddMatrixArgs{Matrix: MatrixSpec{Cells: make([]uint32, 3_000_000)}},
-		&ListJobsReply{Jobs: list}, &MatrixCellsReply{Cells: cells}, &BulkArgs{Selectors: make([]string, 100_000)},
+		&ListJobsReply{Jobs: list}, &MatrixCellsReply{Cells: cells},
+		&BulkArgs{Selectors: make([]string, 100_000)},
 		&LogReply{Data: make([]byte, 1<<20)},
 	} {
 		b := gobOf(t, value)

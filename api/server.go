@@ -60,13 +60,17 @@ type ServerOptions struct {
 	// Pressed hears that much of Memory is used, and that it is so no more; nil: nobody does.
 	Pressed func(bool)
 
-	Logger     *slog.Logger                 // nil: nothing is logged
-	MaxMessage int                          // bytes; 0 is DefaultMaxMessage. Requests of most methods may have less
-	Memory     int                          // bytes that all requests and answers may take together; 0 is 32 MiB
-	MaxConns   int                          // connections at once, of clients that have introduced themselves; 0 is 1,024
-	MaxCalls   int                          // calls at once on one connection; further ones wait unread. 0 is 64
-	PeerOf     func(net.Conn) (Peer, error) // nil is PeerOf
-	Allow      func(Peer) bool              // nil allows root and the user that the process runs as
+	Logger *slog.Logger // nil: nothing is logged
+	// bytes; 0 is DefaultMaxMessage. Requests of most methods may have less
+	MaxMessage int
+	// bytes that all requests and answers may take together; 0 is 32 MiB
+	Memory int
+	// connections at once, of clients that have introduced themselves; 0 is 1,024
+	MaxConns int
+	// calls at once on one connection; further ones wait unread. 0 is 64
+	MaxCalls int
+	PeerOf   func(net.Conn) (Peer, error) // nil is PeerOf
+	Allow    func(Peer) bool              // nil allows root and the user that the process runs as
 }
 
 func (opt ServerOptions) withDefaults() ServerOptions {

@@ -321,7 +321,8 @@ func (c *serverCodec) WriteResponse(r *rpc.Response, reply any) error {
 	if call.unknown {
 		response.err = packError(
 			Errorf(Incompatible, "the daemon doesn't know the call %q", call.method).
-				WithHint("upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"),
+				WithHint("upgrade the daemon to the client's version and restart it: running " +
+					"jobs go on, and are found again"),
 		)
 	}
 	var body []byte

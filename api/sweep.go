@@ -2,8 +2,8 @@ package api
 
 import "time"
 
-// Growth says what submitting a matrix comes to when there is one of its name: only cells that are new,
-// failed, lost or forgotten run.
+// Growth says what submitting a matrix comes to when there is one of its name: only cells that are
+// new, failed, lost or forgotten run.
 type Growth struct {
 	New      int      `json:"new"`                 // cells that it didn't have
 	Again    int      `json:"again"`               // failed, lost or forgotten: they run again
@@ -23,16 +23,21 @@ type TimeLeft struct {
 }
 
 // Duration and Margin are the two as durations.
-func (l *TimeLeft) Duration() time.Duration { return time.Duration(l.Seconds * float64(time.Second)) }
+func (l *TimeLeft) Duration() time.Duration {
+	return time.Duration(l.Seconds * float64(time.Second))
+}
 
 // Margin is half the width of the interval; 0 when nothing is known of it.
 func (l *TimeLeft) Margin() time.Duration { return time.Duration(l.Error * float64(time.Second)) }
 
-// MatrixCellsArgs asks for the cells of a matrix with what their jobs have left, from the cell From on.
+// MatrixCellsArgs asks for the cells of a matrix with what their jobs have left, from the cell From
+// on.
 type MatrixCellsArgs struct {
-	Matrix  string // id or name
-	From    int
-	Metrics string // a file among each job's results that holds metrics, beside those that were printed; "": the matrix's own, if it has one
+	Matrix string // id or name
+	From   int
+	// a file among each job's results that holds metrics, beside those that were printed; "": the
+	// matrix's own, if it has one
+	Metrics string
 }
 
 // MatrixCellsReply is one page of cells, in their order.
@@ -74,8 +79,8 @@ type Code struct {
 	Cut    bool   `json:"uncommitted_cut,omitempty"` // only the beginning of it was kept
 }
 
-// PutCodeArgs brings a piece of an archive of code, or of an uncommitted difference. Without Data and Last it
-// only asks whether the daemon has it.
+// PutCodeArgs brings a piece of an archive of code, or of an uncommitted difference. Without Data
+// and Last it only asks whether the daemon has it.
 type PutCodeArgs struct {
 	Hash   string // of the archive's tar stream, or of the difference
 	Diff   bool

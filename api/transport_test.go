@@ -26,7 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestCall(t *testing.T) {
 	s := serveEcho(t)
 	c := dial(t, s.path, ClientOptions{Client: "test", Version: "9"})
-	want := HelloReply{Protocol: MaxProtocol, Version: "1.2", ServerID: "abc", PID: 7, StateDir: "/state", UID: os.Geteuid(), MaxMessage: DefaultMaxMessage}
+	want := HelloReply{Protocol: MaxProtocol, Version: "1.2", ServerID: "abc", PID: 7,
+		StateDir: "/state", UID: os.Geteuid(), MaxMessage: DefaultMaxMessage}
 	if diff := cmp.Diff(want, c.Server()); diff != "" {
 		t.Errorf("hello (-want +got):\n%s", diff)
 	}
@@ -35,7 +36,8 @@ func TestCall(t *testing.T) {
 		wg.Go(func() {
 			text := fmt.Sprint("call ", i)
 			reply, err := Call[EchoReply](t.Context(), c, "Echo", &EchoArgs{Text: text})
-			want := &EchoReply{Text: text, Size: len(text), Peer: Peer{UID: os.Geteuid(), PID: os.Getpid(), Of: "test 9"}}
+			want := &EchoReply{Text: text, Size: len(text),
+				Peer: Peer{UID: os.Geteuid(), PID: os.Getpid(), Of: "test 9"}}
 			if diff := cmp.Diff(want, reply); err != nil || diff != "" {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
@@ -63,15 +65,32 @@ func TestErrorsArriveAsTheyWere(t *testing.T) {
 		args         any
 		want         Error
 	}{
-		{"wrapped", "Echo", &EchoArgs{Fail: fail}, Error{NotFound, "echo: no job 17", "see: jobserver job ls"}},
-		{"odd bytes", "Echo", &EchoArgs{Fail: &Error{Conflict, "a\x00\"\xff\n", "é\u2028"}}, Error{Conflict, "echo: a\x00\"\xff\n", "é\u2028"}},
+		{"wrapped", "Echo", &EchoArgs{Fail: fail},
+			Error{NotFound, "echo: no job 17", "see: jobserver job ls"}},
+		{"odd bytes", "Echo", &EchoArgs{Fail: &Error{Conflict, "a\x00\"\xff\n", "é\u2028"}},
+			Error{Conflict, "echo: a\x00\"\xff\n", "é\u2028"}},
 		{"of no kind", "Plain", &EchoArgs{Text: "text"}, Error{Internal, "plain text", ""}},
-		{"no such call", "Missing", nil, Error{Incompatible, `the daemon doesn't know the call "Jobserver.Missing"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
+		{"no such call", "Missing", nil,
+			Error{Incompatible, `the daemon doesn't know the call "Jobserver.Missing"`,
+				"upgrade the daemon to the client's version and restart it: running jobs go on, " +
+					"and are found again"}},
 		{"of no text", "Mute", nil, Error{Internal, "", ""}},
-		{"no method", "Echo.Call", nil, Error{Incompatible, `the daemon doesn't know the call "Echo.Call"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
-		{"of no form", ".", nil, Error{Incompatible, `the daemon doesn't know the call "."`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
-		{"not registered", "NotACall", nil, Error{Incompatible, `the daemon doesn't know the call "Jobserver.NotACall"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
-		{"of another service", "Other.Echo", nil, Error{Incompatible, `the daemon doesn't know the call "Other.Echo"`, "upgrade the daemon to the client's version and restart it: running jobs go on, and are found again"}},
+		{"no method", "Echo.Call", nil,
+			Error{Incompatible, `the daemon doesn't know the call "Echo.Call"`,
+				"upgrade the daemon to the client's version and restart it: running jobs go on, " +
+					"and are found again"}},
+		{"of no form", ".", nil,
+			Error{Incompatible, `the daemon doesn't know the call "."`,
+				"upgrade the daemon to the client's version and restart it: running jobs go on, " +
+					"and are found again"}},
+		{"not registered", "NotACall", nil,
+			Error{Incompatible, `the daemon doesn't know the call "Jobserver.NotACall"`,
+				"upgrade the daemon to the client's version and restart it: running jobs go on, " +
+					"and are found again"}},
+		{"of another service", "Other.Echo", nil,
+			Error{Incompatible, `the daemon doesn't know the call "Other.Echo"`,
+				"upgrade the daemon to the client's version and restart it: running jobs go on, " +
+					"and are found again"}},
 		{"panic", "Panic", nil, *Bugf("Jobserver.Panic: out of cheese")},
 	}
 	for _, test := range tests {
@@ -94,7 +113,8 @@ func TestPanicIsLoggedWithItsStack(t *testing.T) {
 	if err := c.Call(t.Context(), "Panic", nil, &Empty{}); KindOf(err) != Internal {
 		t.Fatal(err)
 	}
-	if log := s.log.String(); !strings.Contains(log, "out of cheese") || !strings.Contains(log, "echo).Panic") {
+	if log := s.log.String(); !strings.Contains(log, "out of cheese") ||
+		!strings.Contains(log, "echo).Panic") {
 		t.Errorf("the log lacks the panic or its stack:\n%s", log)
 	}
 	if _, err := Call[EchoReply](t.Context(), c, "Echo", &EchoArgs{}); err != nil {
@@ -137,7 +157,8 @@ func TestMessageLimits(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			reply, err := Call[EchoReply](t.Context(), c, "Echo", &EchoArgs{Text: strings.Repeat("x", 90_000)})
+			reply, err := Call[EchoReply](t.Context(), c, "Echo",
+				&EchoArgs{Text: strings.Repeat("x", 90_000)})
 			if err != nil || reply.Size != 90_000 {
 				t.Error(reply, err)
 			}
@@ -148,7 +169,8 @@ func TestMessageLimits(t *testing.T) {
 
 func TestReplyThatCannotBeSent(t *testing.T) {
 	c := dial(t, serveEcho(t).path, ClientOptions{})
-	if err := c.Call(t.Context(), "Unsendable", nil, &Empty{}); KindOf(err) != Internal || !strings.Contains(err.Error(), "encode") {
+	if err := c.Call(t.Context(), "Unsendable", nil, &Empty{}); KindOf(err) != Internal ||
+		!strings.Contains(err.Error(), "encode") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Call[EchoReply](t.Context(), c, "Echo", nil); err != nil {
@@ -228,7 +250,8 @@ func TestMethodThatCannotBeRegistered(t *testing.T) {
 		return []Method{odd, odd}
 	}
 	s.start(t, opt)
-	if _, err := Dial(t.Context(), s.path, ClientOptions{}); KindOf(err) != Internal || !strings.Contains(err.Error(), "register the call Odd") {
+	if _, err := Dial(t.Context(), s.path, ClientOptions{}); KindOf(err) != Internal ||
+		!strings.Contains(err.Error(), "register the call Odd") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -327,11 +350,13 @@ func TestFirstCallMustBeHello(t *testing.T) {
 	defer conn.Close()
 	l := newLink(conn, DefaultMaxMessage)
 	defer l.close()
-	if err := l.call(t.Context(), "Jobserver.Echo", &EchoArgs{}, &EchoReply{}); KindOf(err) != Incompatible {
+	if err := l.call(t.Context(), "Jobserver.Echo", &EchoArgs{},
+		&EchoReply{}); KindOf(err) != Incompatible {
 		t.Errorf("got %v", err)
 	}
 	var lost *lostError
-	if err := l.call(t.Context(), helloMethod, &HelloArgs{MinProtocol: 1, MaxProtocol: 1}, &HelloReply{}); !errors.As(err, &lost) {
+	if err := l.call(t.Context(), helloMethod, &HelloArgs{MinProtocol: 1, MaxProtocol: 1},
+		&HelloReply{}); !errors.As(err, &lost) {
 		t.Errorf("the connection goes on: %v", err)
 	}
 }
@@ -345,17 +370,22 @@ func TestChooseProtocol(t *testing.T) {
 	}{
 		{"the same", MinProtocol, MaxProtocol, MaxProtocol, ""},
 		{"a newer client that still speaks ours", MinProtocol, MaxProtocol + 5, MaxProtocol, ""},
-		{"a client too new", MaxProtocol + 1, MaxProtocol + 2, 0, "the daemon (d1, protocol 1) is too old for this client (c1, protocol 2 and up)"},
-		{"a client too old", MinProtocol - 1, MinProtocol - 1, 0, "this client (c1, protocol 0) is too old for the daemon (d1, protocol 1 and up)"},
-		{"nonsense", MaxProtocol, MinProtocol - 1, 0, "this client (c1, protocol 0) is too old for the daemon (d1, protocol 1 and up)"},
+		{"a client too new", MaxProtocol + 1, MaxProtocol + 2, 0,
+			"the daemon (d1, protocol 1) is too old for this client (c1, protocol 2 and up)"},
+		{"a client too old", MinProtocol - 1, MinProtocol - 1, 0,
+			"this client (c1, protocol 0) is too old for the daemon (d1, protocol 1 and up)"},
+		{"nonsense", MaxProtocol, MinProtocol - 1, 0,
+			"this client (c1, protocol 0) is too old for the daemon (d1, protocol 1 and up)"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := chooseProtocol(HelloArgs{MinProtocol: test.min, MaxProtocol: test.max, Version: "c1"}, "d1")
+			got, err := chooseProtocol(HelloArgs{MinProtocol: test.min, MaxProtocol: test.max,
+				Version: "c1"}, "d1")
 			if got != test.want || (err == nil) != (test.wantText == "") {
 				t.Fatalf("got %d, %v", got, err)
 			}
-			if err != nil && (err.Error() != test.wantText || KindOf(err) != Incompatible || !strings.HasPrefix(HintOf(err), "upgrade the ")) {
+			if err != nil && (err.Error() != test.wantText || KindOf(err) != Incompatible ||
+				!strings.HasPrefix(HintOf(err), "upgrade the ")) {
 				t.Errorf("got %v (hint %s)", err, HintOf(err))
 			}
 		})
@@ -419,7 +449,8 @@ func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 	conn := pipeWith(t, append(binary.BigEndian.AppendUint32(nil, DefaultMaxMessage), 1, 2, 3))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); !errors.Is(err,
+		io.ErrUnexpectedEOF) {
 		t.Errorf("a message that was cut short: %v", err)
 	}
 	runtime.ReadMemStats(&after)
@@ -448,9 +479,11 @@ func FuzzServer(f *testing.F) {
 	f.Add(seed("Jobserver.Echo", &EchoArgs{Text: "hello"}))
 	f.Add(seed("Jobserver.Plain", &EchoArgs{Text: "hello"}))
 	f.Add(seed("Jobserver.Panic", nil))
-	f.Add(append(seed("Nothing", nil), seed("Jobserver.Echo", &struct{ Text []string }{[]string{"a"}})...))
+	f.Add(append(seed("Nothing", nil),
+		seed("Jobserver.Echo", &struct{ Text []string }{[]string{"a"}})...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := &testServer{echo: &echo{entered: make(chan string, len(data)), release: make(chan struct{})}, log: &syncBuffer{}}
+		s := &testServer{echo: &echo{entered: make(chan string, len(data)),
+			release: make(chan struct{})}, log: &syncBuffer{}}
 		close(s.release)
 		opt := s.options()
 		opt.MaxMessage = 1 << 20

@@ -191,7 +191,8 @@ type Machine struct {
 	Resources          []Resource `json:"resources,omitempty"` // also its memory and its cores
 }
 
-// Counts says how many jobs are in each status. "With results" is the part of done that has copied some.
+// Counts says how many jobs are in each status. "With results" is the part of done that has copied
+// some.
 type Counts struct {
 	Waiting  int `json:"waiting"`
 	Held     int `json:"held"`

@@ -9,7 +9,8 @@ import (
 // TestFieldsWithoutValue: they are absent in JSON, and so are never null.
 func TestFieldsWithoutValue(t *testing.T) {
 	for _, value := range []any{
-		Job{}, Attempt{}, Machine{}, MachineCheck{}, Matrix{}, TimeLeft{}, Growth{}, Counts{}, Tag{}, Variable{}, Event{}, BulkJob{},
+		Job{}, Attempt{}, Machine{}, MachineCheck{}, Matrix{}, TimeLeft{}, Growth{}, Counts{},
+		Tag{}, Variable{}, Event{}, BulkJob{},
 		WhyReply{}, WhyManyReply{}, FailureGroup{}, FailureCount{},
 	} {
 		text, err := json.Marshal(value)

@@ -40,8 +40,9 @@ func (w *world) largeFile() (string, error) {
 	return name, errors.Join(err, f.Sync(), f.Close())
 }
 
-// settle lets the disk finish what earlier turns left to it, and fills memory, so that no turn pays for another one, or for the host.
-// It fills twice: before the sync, what was just removed is still ours, and cheap; while that lasts, more may be given back.
+// settle lets the disk finish what earlier turns left to it, and fills memory, so that no turn pays
+// for another one, or for the host. It fills twice: before the sync, what was just removed is still
+// ours, and cheap; while that lasts, more may be given back.
 func (w *world) settle() error {
 	d, err := os.Open(w.dir)
 	if err != nil {
@@ -56,9 +57,11 @@ func same(ctx context.Context, a, b string) error {
 	return err
 }
 
-// fetched is one turn of bringing from to a new directory: run does it and says how long it took and where it went. What came stays until
-// the line has been measured, see world.
-func (w *world) fetched(ctx context.Context, from string, run func(dest string) (time.Duration, string, error)) func() (time.Duration, error) {
+// fetched is one turn of bringing from to a new directory: run does it and says how long it took
+// and where it went. What came stays until the line has been measured, see world.
+func (w *world) fetched(
+	ctx context.Context, from string, run func(dest string) (time.Duration, string, error),
+) func() (time.Duration, error) {
 	return func() (took time.Duration, err error) {
 		if err := os.MkdirAll(w.dests(), 0o755); err != nil {
 			return 0, err
@@ -82,14 +85,18 @@ func (w *world) fetched(ctx context.Context, from string, run func(dest string) 
 func (w *world) dests() string { return w.path("dests") }
 
 // results brings a job's results, as a whole command.
-func (d *daemon) results(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
+func (d *daemon) results(
+	ctx context.Context, from string,
+) func(dest string) (time.Duration, string, error) {
 	return func(dest string) (time.Duration, string, error) {
-		_, took, err := d.j(ctx, "add", "x", fmt.Sprintf(resultsJob, from), dest, "--flat", "-q", "--wait")
+		_, took, err := d.j(ctx, "add", "x", fmt.Sprintf(resultsJob, from), dest, "--flat", "-q",
+			"--wait")
 		if err != nil {
 			return 0, "", err
 		}
 		all, err := d.jobs(ctx, "last")
-		if err == nil && (len(all) != 1 || all[0].Status != "done" || all[0].ResultsStatus != "copied") {
+		if err == nil &&
+			(len(all) != 1 || all[0].Status != "done" || all[0].ResultsStatus != "copied") {
 			err = fmt.Errorf("the results were not copied: %+v", all)
 		}
 		return took, filepath.Join(dest, filepath.Base(from)), err
@@ -97,7 +104,9 @@ func (d *daemon) results(ctx context.Context, from string) func(dest string) (ti
 }
 
 // peer brings them with a program: its words end with source and destination.
-func peer(ctx context.Context, from string, words ...string) func(dest string) (time.Duration, string, error) {
+func peer(
+	ctx context.Context, from string, words ...string,
+) func(dest string) (time.Duration, string, error) {
 	return func(dest string) (time.Duration, string, error) {
 		_, took, err := output(ctx, append(words, "m1:"+from, dest)...)
 		return took, filepath.Join(dest, filepath.Base(from)), err
@@ -124,7 +133,8 @@ func measureLargeResult(ctx context.Context, w *world) (rows []row, err error) {
 					return 0, "", err
 				}
 				more, err := timed(func() error {
-					_, _, err := output(ctx, "sh", "-c", `sync -f "$1" && openssl dgst -sha256 "$1"`, "sh", to)
+					_, _, err := output(ctx, "sh", "-c",
+						`sync -f "$1" && openssl dgst -sha256 "$1"`, "sh", to)
 					return err
 				})
 				return took + more, to, err
@@ -133,11 +143,15 @@ func measureLargeResult(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		r := row{what: "results: one file of 1 GiB", ours: megabytes(gib, runs[0].median()), ourCmd: `j add x 'echo "RESULTS: large"' DEST --flat -q --wait`}
+		r := row{what: "results: one file of 1 GiB", ours: megabytes(gib, runs[0].median()),
+			ourCmd: `j add x 'echo "RESULTS: large"' DEST --flat -q --wait`}
 		a, b := r, r
-		a.name, a.theirs, a.peerCmd = "10a", megabytes(gib, runs[1].median()), "scp -q -F peers m1:large DEST"
-		a.note = floorNote("a program that reads it through x/crypto/ssh, hashes, writes and syncs it", runs[3], runs[1].over(runs[3]))
-		b.name, b.theirs, b.peerCmd = "10b", megabytes(gib, runs[2].median()), "the same, then sync -f FILE && openssl dgst -sha256 FILE: ours does both"
+		a.name, a.theirs, a.peerCmd = "10a", megabytes(gib, runs[1].median()),
+			"scp -q -F peers m1:large DEST"
+		a.note = floorNote("a program that reads it through x/crypto/ssh, hashes, writes and "+
+			"syncs it", runs[3], runs[1].over(runs[3]))
+		b.name, b.theirs, b.peerCmd = "10b", megabytes(gib, runs[2].median()),
+			"the same, then sync -f FILE && openssl dgst -sha256 FILE: ours does both"
 		rows = []row{a.faster(runs[0], runs[1], 0.9), b.faster(runs[0], runs[2], 0.9)}
 		return nil
 	})
@@ -186,7 +200,8 @@ func measureSmallResults(ctx context.Context, w *world) (rows []row, err error) 
 		if err != nil {
 			return err
 		}
-		r := row{what: "results: 20,000 files of 4 KiB", ourCmd: `j add x 'echo "RESULTS: small"' DEST --flat -q --wait`}
+		r := row{what: "results: 20,000 files of 4 KiB",
+			ourCmd: `j add x 'echo "RESULTS: small"' DEST --flat -q --wait`}
 		a, b := r, r
 		a.name, a.peerCmd = "11a", "rsync -a -e 'ssh -F peers' m1:small DEST"
 		b.name, b.peerCmd = "11b", "scp -q -r -F peers m1:small DEST"
@@ -210,7 +225,9 @@ func measureLog(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		ours := w.fetched(ctx, file, func(string) (time.Duration, string, error) { return d.log(ctx, "cat "+file) })
+		ours := w.fetched(ctx, file, func(string) (time.Duration, string, error) {
+			return d.log(ctx, "cat "+file)
+		})
 		kept := w.fetched(ctx, file, func(dest string) (time.Duration, string, error) {
 			to := filepath.Join(dest, "log")
 			took, err := w.catTo(ctx, to, file)
@@ -230,13 +247,18 @@ func measureLog(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		r := row{what: "a log of 1 GiB", ours: megabytes(gib, runs[0].median()), ourCmd: "j add x 'cat large' -q --wait"}
+		r := row{what: "a log of 1 GiB", ours: megabytes(gib, runs[0].median()),
+			ourCmd: "j add x 'cat large' -q --wait"}
 		a, b := r, r
-		a.name, a.theirs, a.peerCmd = "12a", megabytes(gib, runs[1].median()), "ssh -F peers m1 cat large >/dev/null"
-		b.name, b.theirs, b.peerCmd = "12b", megabytes(gib, runs[2].median()), "ssh -F peers m1 cat large >FILE, as ours keeps it too"
+		a.name, a.theirs, a.peerCmd = "12a", megabytes(gib, runs[1].median()),
+			"ssh -F peers m1 cat large >/dev/null"
+		b.name, b.theirs, b.peerCmd = "12b", megabytes(gib, runs[2].median()),
+			"ssh -F peers m1 cat large >FILE, as ours keeps it too"
 		a, b = a.faster(runs[0], runs[1], 0.7), b.faster(runs[0], runs[2], 0.7)
-		a.note = fmt.Sprintf("the daemon's memory: %.0f MiB before, %.0f at the most; ", before, after) +
-			floorNote("a program that reads `cat large | tee FILE` through x/crypto/ssh and writes it", runs[3], runs[1].over(runs[3]))
+		a.note = fmt.Sprintf("the daemon's memory: %.0f MiB before, %.0f at the most; ", before,
+			after) +
+			floorNote("a program that reads `cat large | tee FILE` through x/crypto/ssh and "+
+				"writes it", runs[3], runs[1].over(runs[3]))
 		a.reached = a.reached && after < before+64
 		rows = []row{a, b}
 		return nil

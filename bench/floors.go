@@ -16,8 +16,9 @@ import (
 	"jobserver/ssh"
 )
 
-// A floor is what ours can't go below as long as it is made of what it is made of: the same work with all else left out, measured in
-// the same turns. Where a target isn't reached, it tells how much of that is ours.
+// A floor is what ours can't go below as long as it is made of what it is made of: the same work
+// with all else left out, measured in the same turns. Where a target isn't reached, it tells how
+// much of that is ours.
 
 // buildFloor builds the program of line 5's.
 func (w *world) buildFloor(ctx context.Context) (string, error) {
@@ -30,7 +31,8 @@ func (w *world) buildFloor(ctx context.Context) (string, error) {
 	return name, nil
 }
 
-// connectAll connects to machines as the daemon does, and runs `true` on each by a session of sshd: no agent, no supervisor, no record.
+// connectAll connects to machines as the daemon does, and runs `true` on each by a session of sshd:
+// no agent, no supervisor, no record.
 func connectAll(ctx context.Context, dialer *ssh.Dialer, machines []string) (time.Duration, error) {
 	return timed(func() error {
 		var all errgroup.Group
@@ -52,8 +54,11 @@ func connectAll(ctx context.Context, dialer *ssh.Dialer, machines []string) (tim
 	})
 }
 
-// readTo reads what a command prints, n bytes, through our transport, and gives it to sink; then finish has its turn.
-func (w *world) readTo(ctx context.Context, command string, n int64, sink io.Writer, finish func() error) (time.Duration, error) {
+// readTo reads what a command prints, n bytes, through our transport, and gives it to sink; then
+// finish has its turn.
+func (w *world) readTo(
+	ctx context.Context, command string, n int64, sink io.Writer, finish func() error,
+) (time.Duration, error) {
 	conn, err := ssh.NewDialer(ssh.Options{ConfigFile: w.user.ConfigFile}).Dial(ctx, "m1")
 	if err != nil {
 		return 0, err
@@ -76,20 +81,33 @@ func (w *world) readTo(ctx context.Context, command string, n int64, sink io.Wri
 }
 
 // keptResult is what line 10 can't do without: the bytes of a file, hashed and on the disk.
-func (w *world) keptResult(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
-	return w.kept(ctx, func(string) string { return "cat " + from }, func(f *os.File) (io.Writer, func() error) {
+func (w *world) keptResult(
+	ctx context.Context, from string,
+) func(dest string) (time.Duration, string, error) {
+	return w.kept(ctx, func(string) string {
+		return "cat " + from
+	}, func(f *os.File) (io.Writer, func() error) {
 		return io.MultiWriter(sha256.New(), f), f.Sync
 	})
 }
 
-// keptLog is what line 12 can't do without: what a command prints, in a file on its machine and in one on this host.
-func (w *world) keptLog(ctx context.Context, from string) func(dest string) (time.Duration, string, error) {
-	return w.kept(ctx, func(dest string) string { return fmt.Sprintf("cat %s | tee %s", from, filepath.Join(dest, "machine")) },
+// keptLog is what line 12 can't do without: what a command prints, in a file on its machine and in
+// one on this host.
+func (w *world) keptLog(
+	ctx context.Context, from string,
+) func(dest string) (time.Duration, string, error) {
+	return w.kept(ctx, func(dest string) string {
+		return fmt.Sprintf("cat %s | tee %s", from, filepath.Join(dest, "machine"))
+	},
 		func(f *os.File) (io.Writer, func() error) { return f, func() error { return nil } })
 }
 
-// kept reads what a command prints through our transport, into a file: through what sink gives, until that is finished.
-func (w *world) kept(ctx context.Context, command func(dest string) string, sink func(*os.File) (io.Writer, func() error)) func(dest string) (time.Duration, string, error) {
+// kept reads what a command prints through our transport, into a file: through what sink gives,
+// until that is finished.
+func (w *world) kept(
+	ctx context.Context, command func(dest string) string,
+	sink func(*os.File) (io.Writer, func() error),
+) func(dest string) (time.Duration, string, error) {
 	return func(dest string) (took time.Duration, to string, err error) {
 		to = filepath.Join(dest, "kept")
 		f, err := os.Create(to)

@@ -16,12 +16,14 @@ import (
 	"jobserver/snapshot"
 )
 
-// A state directory with a long history is made by the real scheduler with the real journal, over machines that only say that
-// their jobs have run. What a daemon finds there is what it would have written itself.
+// A state directory with a long history is made by the real scheduler with the real journal, over
+// machines that only say that their jobs have run. What a daemon finds there is what it would have
+// written itself.
 
 const (
-	million      = 1_000_000
-	singles      = 100_000 // of the history, the newest, are jobs of their own; the others are cells of matrices
+	million = 1_000_000
+	// of the history, the newest, are jobs of their own; the others are cells of matrices
+	singles      = 100_000
 	stillWaiting = 100_000 // of a class without machines
 	fakeMachines = 500
 	fakeSlots    = 8
@@ -35,7 +37,8 @@ type fakeFleet struct {
 
 func (f *fakeFleet) Connect(m sched.Pool) {
 	f.report(sched.Connected{Addr: m.Addr, Facts: &statepb.Machine{
-		BootId: "8f0c3b5e-1d6a-4c52-9d49-0d5a3b7f2f11", Root: "/home/user/.local/state/jobserver", Os: "linux", Arch: "amd64", Cores: 8, Memory: 32 << 30,
+		BootId: "8f0c3b5e-1d6a-4c52-9d49-0d5a3b7f2f11", Root: "/home/user/.local/state/jobserver",
+		Os: "linux", Arch: "amd64", Cores: 8, Memory: 32 << 30,
 	}})
 }
 
@@ -44,8 +47,10 @@ func (f *fakeFleet) Start(r sched.Run) {
 	took := time.Duration(f.random.Int64N(int64(time.Hour)))
 	f.report(sched.Started{Ref: r.Ref, At: now})
 	f.report(sched.Ended{Ref: r.Ref, Result: &statepb.Attempt{
-		Cause: statepb.Cause_EXITED, MachineStartedAt: now.UnixNano(), MachineEndedAt: now.Add(took).UnixNano(), Duration: int64(took),
-		UserCpu: f.random.Int64N(int64(took)), SystemCpu: f.random.Int64N(1e9), MaxRss: f.random.Int64N(1 << 30),
+		Cause: statepb.Cause_EXITED, MachineStartedAt: now.UnixNano(),
+		MachineEndedAt: now.Add(took).UnixNano(), Duration: int64(took),
+		UserCpu: f.random.Int64N(int64(took)), SystemCpu: f.random.Int64N(1e9),
+		MaxRss: f.random.Int64N(1 << 30),
 		OutLen: f.random.Int64N(1 << 20), OutCrc: f.random.Uint32(),
 	}})
 }
@@ -70,17 +75,21 @@ func (j storeJournal) StartSnapshot() (func(func(func([]byte) error) error) erro
 	if err != nil {
 		return nil, err
 	}
-	return func(each func(func([]byte) error) error) error { return j.WriteSnapshot(mark, each) }, nil
+	return func(each func(func([]byte) error) error) error {
+		return j.WriteSnapshot(mark, each)
+	}, nil
 }
 
-// makeHistory writes a state directory with n jobs that have ended, of which the newest are no matrix's.
+// makeHistory writes a state directory with n jobs that have ended, of which the newest are no
+// matrix's.
 func makeHistory(ctx context.Context, dir string, n int) (err error) {
 	store, recovery, err := snapshot.Open(dir, snapshot.Options{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := recovery.Replay(func([]byte) error { return nil }, func([]byte) error { return nil }); err != nil {
+	if err := recovery.Replay(func([]byte) error { return nil },
+		func([]byte) error { return nil }); err != nil {
 		return err
 	}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -116,7 +125,10 @@ func fill(ctx context.Context, loop *sched.Loop, n int) error {
 		addrs[i] = fmt.Sprintf("user@node%03d.cluster.example", i)
 		machines[i] = sched.MachineSpec{Addr: addrs[i], Class: "cluster", Slots: fakeSlots}
 	}
-	if err := do(func(s *sched.State, now time.Time) (sched.Plan, error) { return s.PlanMachines(machines, now) }); err != nil {
+	if err := do(func(s *sched.State, now time.Time) (sched.Plan,
+		error) {
+		return s.PlanMachines(machines, now)
+	}); err != nil {
 		return err
 	}
 	alone := min(singles, n/10)
@@ -125,8 +137,12 @@ func fill(ctx context.Context, loop *sched.Loop, n int) error {
 			return err
 		}
 	}
-	job := sched.JobSpec{Class: "cluster", Cmd: "./simulate --model large --steps 100000", Dir: "/home/user", Repeat: alone}
-	if err := do(func(s *sched.State, _ time.Time) (sched.Plan, error) { return s.PlanJobs([]sched.JobSpec{job}, false) }); err != nil {
+	job := sched.JobSpec{Class: "cluster", Cmd: "./simulate --model large --steps 100000",
+		Dir: "/home/user", Repeat: alone}
+	if err := do(func(s *sched.State, _ time.Time) (sched.Plan,
+		error) {
+		return s.PlanJobs([]sched.JobSpec{job}, false)
+	}); err != nil {
 		return err
 	}
 	if err := do(planMatrix("elsewhere", stillWaiting)); err != nil {
@@ -146,7 +162,10 @@ func fill(ctx context.Context, loop *sched.Loop, n int) error {
 		}
 		cursor = next
 	}
-	return do(func(s *sched.State, _ time.Time) (sched.Plan, error) { return s.PlanRemove(addrs, true), nil })
+	return do(func(s *sched.State, _ time.Time) (sched.Plan,
+		error) {
+		return s.PlanRemove(addrs, true), nil
+	})
 }
 
 // planMatrix is a matrix of n cells, over two variables.
@@ -158,8 +177,10 @@ func planMatrix(class string, n int) func(*sched.State, time.Time) (sched.Plan, 
 		}
 		rates := []string{"0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"}
 		return s.PlanMatrix(sched.MatrixSpec{
-			Job:  sched.JobSpec{Class: class, Cmd: "python train.py --run {RUN} --rate {RATE}", CpPath: "", Dir: "/home/user", MaxFailures: 3},
-			Axes: []*statepb.Axis{{Name: "RUN", Values: seeds}, {Name: "RATE", Values: rates[:n/len(seeds)]}},
+			Job: sched.JobSpec{Class: class, Cmd: "python train.py --run {RUN} --rate {RATE}",
+				CpPath: "", Dir: "/home/user", MaxFailures: 3},
+			Axes: []*statepb.Axis{{Name: "RUN", Values: seeds},
+				{Name: "RATE", Values: rates[:n/len(seeds)]}},
 		}, false)
 	}
 }
@@ -181,7 +202,8 @@ func (w *world) longHistory(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", w.history+"/.", dir).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", w.history+
+		"/.", dir).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("copy the history: %w: %s", err, out)
 	}
 	return dir, nil

@@ -30,11 +30,13 @@ func measureThousandSSH(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		r := row{what: "1,000 jobs on one SSH machine, 8 slots", ours: perSecond(manyJobs, runs[0].median(), "jobs"),
+		r := row{what: "1,000 jobs on one SSH machine, 8 slots",
+			ours:   perSecond(manyJobs, runs[0].median(), "jobs"),
 			ourCmd: "j add x true -x 1000 -q --wait"}
 		a, b := r, r
 		a.name, a.theirs = "1a", perSecond(manyJobs, runs[1].median(), "jobs")
-		a.peerCmd = "seq 1000 | parallel --joblog log --results dir --ssh 'ssh -F peers' -S 8/m1 true"
+		a.peerCmd = "seq 1000 | parallel --joblog log --results dir --ssh 'ssh -F peers' -S 8/m1 " +
+			"true"
 		b.name, b.theirs = "1b", perSecond(manyJobs, runs[2].median(), "jobs")
 		b.peerCmd = "seq 1000 | parallel -j8 ssh -F peers m1 true"
 		rows = []row{a.faster(runs[0], runs[1], 3), b.faster(runs[0], runs[2], 1.5)}
@@ -53,9 +55,11 @@ func measureThousandLocal(ctx context.Context, w *world) (rows []row, err error)
 		if err != nil {
 			return err
 		}
-		r := row{name: "2", what: "1,000 jobs on a local machine, 8 slots", ours: perSecond(manyJobs, runs[0].median(), "jobs"),
-			theirs: perSecond(manyJobs, runs[1].median(), "jobs"),
-			ourCmd: "j add x true -x 1000 -q --wait", peerCmd: "seq 1000 | parallel --joblog log --results dir -j8 true"}
+		r := row{name: "2", what: "1,000 jobs on a local machine, 8 slots",
+			ours:    perSecond(manyJobs, runs[0].median(), "jobs"),
+			theirs:  perSecond(manyJobs, runs[1].median(), "jobs"),
+			ourCmd:  "j add x true -x 1000 -q --wait",
+			peerCmd: "seq 1000 | parallel --joblog log --results dir -j8 true"}
 		rows = []row{r.faster(runs[0], runs[1], 0.8)}
 		return nil
 	})
@@ -65,7 +69,8 @@ func measureThousandLocal(ctx context.Context, w *world) (rows []row, err error)
 // manyJobs submits a thousand jobs and waits for the last result, in one process as the peers are.
 func (d *daemon) manyJobs(ctx context.Context, class string) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
-		out, took, err := d.j(ctx, "add", class, "true", "-x", strconv.Itoa(manyJobs), "-q", "--wait")
+		out, took, err := d.j(ctx, "add", class, "true", "-x", strconv.Itoa(manyJobs), "-q",
+			"--wait")
 		if err != nil {
 			return 0, err
 		}
@@ -78,7 +83,9 @@ func (d *daemon) manyJobs(ctx context.Context, class string) func() (time.Durati
 }
 
 // parallel runs a thousand jobs with GNU parallel, and checks its log of them when it keeps one.
-func (w *world) parallel(ctx context.Context, logged bool, args ...string) func() (time.Duration, error) {
+func (w *world) parallel(
+	ctx context.Context, logged bool, args ...string,
+) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
 		dir, err := os.MkdirTemp(w.dir, "parallel-")
 		if err != nil {
@@ -119,7 +126,8 @@ func checkJoblog(name string, n int) error {
 	return nil
 }
 
-// A doorbell is a named pipe that jobs write a line to: it tells when a job runs, without a process or a clock of the job's own.
+// A doorbell is a named pipe that jobs write a line to: it tells when a job runs, without a process
+// or a clock of the job's own.
 type doorbell struct {
 	path string
 	pipe *os.File
@@ -151,14 +159,16 @@ func (b *doorbell) wait() (time.Time, error) {
 
 func (b *doorbell) close() error { return errors.Join(b.pipe.Close(), os.Remove(b.path)) }
 
-// measureSubmitToStart is line 3: from the start of `j add`, as a process, to the first thing that the job does.
+// measureSubmitToStart is line 3: from the start of `j add`, as a process, to the first thing that
+// the job does.
 func measureSubmitToStart(ctx context.Context, w *world) (rows []row, err error) {
 	bell, err := newDoorbell(w.path("bell"))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bell.close()) }()
-	// rung is from the start of a command to the bell; what the command does afterwards isn't counted.
+	// rung is from the start of a command to the bell; what the command does afterwards isn't
+	// counted.
 	rung := func(words ...string) (time.Duration, error) {
 		start := time.Now()
 		ended := make(chan error, 1)
@@ -179,18 +189,22 @@ func measureSubmitToStart(ctx context.Context, w *world) (rows []row, err error)
 				}
 				return took, err
 			},
-			func() (time.Duration, error) { return rung("ssh", "-F", w.peers, "m1", bell.command()) })
+			func() (time.Duration, error) {
+				return rung("ssh", "-F", w.peers, "m1", bell.command())
+			})
 		if err != nil {
 			return err
 		}
-		r := row{name: "3", what: "from submission to the job's first instruction", ourCmd: "j add -q x 'echo >PIPE'", peerCmd: "ssh -F peers m1 'echo >PIPE'"}
+		r := row{name: "3", what: "from submission to the job's first instruction",
+			ourCmd: "j add -q x 'echo >PIPE'", peerCmd: "ssh -F peers m1 'echo >PIPE'"}
 		rows = []row{r.slower(runs[0], runs[1], 2)}
 		return d.verify(ctx, n, "", fmt.Sprintf("2..%d", n+1))
 	})
 	return rows, err
 }
 
-// measureNextStart is line 4: from one job's only instruction to the next one's, on a machine with one slot.
+// measureNextStart is line 4: from one job's only instruction to the next one's, on a machine with
+// one slot.
 func measureNextStart(ctx context.Context, w *world) (rows []row, err error) {
 	const jobs, atOnce = 300, 10
 	bell, err := newDoorbell(w.path("bell"))
@@ -227,7 +241,9 @@ func measureNextStart(ctx context.Context, w *world) (rows []row, err error) {
 				ours, theirs = append(ours, gaps...), append(theirs, peerGaps...)
 			}
 		}
-		r := row{name: "4", what: "from one job's end to the next one's start", ourCmd: "j add -q x 'echo >PIPE' -x 10", peerCmd: "ssh -F peers m1 'echo >PIPE', ten times"}
+		r := row{name: "4", what: "from one job's end to the next one's start",
+			ourCmd:  "j add -q x 'echo >PIPE' -x 10",
+			peerCmd: "ssh -F peers m1 'echo >PIPE', ten times"}
 		rows = []row{r.slower(ours, theirs, 2)}
 		return nil
 	})
@@ -317,8 +333,10 @@ func measureSubmitProcess(ctx context.Context, w *world) (rows []row, err error)
 		if err != nil {
 			return err
 		}
-		r := row{name: "5", what: "submit one job, as a whole process", ourCmd: "j add -q x true", peerCmd: "tsp true"}
-		r.note = floorNote("a Go program that makes this call and nothing else", runs[2], runs[2].over(runs[1]))
+		r := row{name: "5", what: "submit one job, as a whole process", ourCmd: "j add -q x true",
+			peerCmd: "tsp true"}
+		r.note = floorNote("a Go program that makes this call and nothing else", runs[2],
+			runs[2].over(runs[1]))
 		rows = []row{r.slower(runs[0], runs[1], 3)}
 		return d.verify(ctx, n, "", fmt.Sprintf("2..%d", n+1))
 	})

@@ -1,10 +1,12 @@
-// Command bench measures jobserver beside the programs that people would use instead, on this machine and in the same run: ours
-// and theirs in turn, the first of each not counted, since it is cold. What counts is the ratio, or a count that doesn't
-// depend on the clock. Every line also checks that exit codes, logs and results are all there and right: a line whose work was
-// done badly is an error, not a figure.
+// Command bench measures jobserver beside the programs that people would use instead, on this
+// machine and in the same run: ours and theirs in turn, the first of each not counted, since it is
+// cold. What counts is the ratio, or a count that doesn't depend on the clock. Every line also
+// checks that exit codes, logs and results are all there and right: a line whose work was done
+// badly is an error, not a figure.
 //
-// The daemon is a process of its own on a real disk, with every sync that it has elsewhere; its machines are sshds on
-// loopback, with host keys checked. bench/run starts this; one goroutine does it all.
+// The daemon is a process of its own on a real disk, with every sync that it has elsewhere; its
+// machines are sshds on loopback, with host keys checked. bench/run starts this; one goroutine does
+// it all.
 package main
 
 import (
@@ -56,7 +58,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	binary := flag.String("binary", "", "the jobserver that is measured; by default it is built")
-	history := flag.String("history", "", "where the state directory with a million jobs is kept; it is made if there is none")
+	history := flag.String("history", "",
+		"where the state directory with a million jobs is kept; it is made if there is none")
 	times := flag.Int("times", 3, "how often all lines are measured, one after another")
 	document := flag.String("document", "docs/benchmarks.md", "where the table of a whole run goes")
 	flag.Parse()
@@ -75,12 +78,15 @@ func run(ctx context.Context, o options, times int, document string, words []str
 		wanted := make([]int, 0, len(words))
 		for _, word := range words {
 			n, err := strconv.Atoi(word)
-			if err != nil || !slices.ContainsFunc(lines(), func(l line) bool { return l.number == n }) {
+			if err != nil ||
+				!slices.ContainsFunc(lines(), func(l line) bool { return l.number == n }) {
 				return fmt.Errorf("there is no line %q: lines() in bench/main.go has them", word)
 			}
 			wanted = append(wanted, n)
 		}
-		chosen = slices.DeleteFunc(chosen, func(l line) bool { return !slices.Contains(wanted, l.number) })
+		chosen = slices.DeleteFunc(chosen, func(l line) bool {
+			return !slices.Contains(wanted, l.number)
+		})
 	}
 	if o.binary == "" {
 		if o.binary, err = daemontest.Build("slim"); err != nil {

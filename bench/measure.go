@@ -26,7 +26,8 @@ type row struct {
 }
 
 // header is the head of the table that is printed.
-var header = fmt.Sprintf("%-4s %-50s %-22s %-22s %8s %-15s %-13s %s", "", "FIGURE", "OURS", "THEIRS", "RATIO", "SPREAD", "TARGET", "")
+var header = fmt.Sprintf("%-4s %-50s %-22s %-22s %8s %-15s %-13s %s", "", "FIGURE", "OURS",
+	"THEIRS", "RATIO", "SPREAD", "TARGET", "")
 
 // String is the row as it is printed.
 func (r row) String() string {
@@ -34,7 +35,8 @@ func (r row) String() string {
 	if r.reached {
 		verdict = "ok"
 	}
-	s := fmt.Sprintf("%-4s %-50s %-22s %-22s %8s %-15s %-13s %s", r.name, r.what, r.ours, r.theirs, r.ratioText(), r.spread(), r.target, verdict)
+	s := fmt.Sprintf("%-4s %-50s %-22s %-22s %8s %-15s %-13s %s", r.name, r.what, r.ours, r.theirs,
+		r.ratioText(), r.spread(), r.target, verdict)
 	if r.note != "" {
 		s += "\n     (" + r.note + ")"
 	}
@@ -63,9 +65,11 @@ func (s samples) median() time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-// inTurn runs ours and theirs after each other, again and again; the first turn isn't counted. What each returns is its
-// time, which need not be all of the time that it took.
-func inTurn(ctx context.Context, turns int, sides ...func() (time.Duration, error)) ([]samples, error) {
+// inTurn runs ours and theirs after each other, again and again; the first turn isn't counted. What
+// each returns is its time, which need not be all of the time that it took.
+func inTurn(
+	ctx context.Context, turns int, sides ...func() (time.Duration, error),
+) ([]samples, error) {
 	all := make([]samples, len(sides))
 	for turn := range turns + 1 {
 		for i, side := range sides {
@@ -89,16 +93,24 @@ func inTurn(ctx context.Context, turns int, sides ...func() (time.Duration, erro
 
 // faster fills in a row whose target is how many times ours is faster than theirs, at least.
 func (r row) faster(ours, theirs samples, least float64) row {
-	return r.compare(theirs, ours, theirs.median(), ours.median(), fmt.Sprintf("≥ %.2g×", least), func(x float64) bool { return x >= least })
+	return r.compare(theirs, ours, theirs.median(), ours.median(), fmt.Sprintf("≥ %.2g×", least),
+		func(x float64) bool {
+			return x >= least
+		})
 }
 
 // slower fills in a row whose target is how many times as long as theirs ours may take, at most.
 func (r row) slower(ours, theirs samples, most float64) row {
-	return r.compare(ours, theirs, theirs.median(), ours.median(), fmt.Sprintf("≤ %.2g×", most), func(x float64) bool { return x <= most })
+	return r.compare(ours, theirs, theirs.median(), ours.median(), fmt.Sprintf("≤ %.2g×", most),
+		func(x float64) bool {
+			return x <= most
+		})
 }
 
 // compare divides the medians of over and under, and gives the spread of the turns.
-func (r row) compare(over, under samples, theirs, ours time.Duration, target string, reached func(float64) bool) row {
+func (r row) compare(
+	over, under samples, theirs, ours time.Duration, target string, reached func(float64) bool,
+) row {
 	r.ratio = float64(over.median()) / float64(under.median())
 	var each []float64
 	for i := range over {

@@ -31,7 +31,8 @@ func resident(pid int, name string) (float64, error) {
 	return float64(kib) / 1024, err
 }
 
-// wakeUps is how often the threads of a process have waited and were woken: voluntary context switches.
+// wakeUps is how often the threads of a process have waited and were woken: voluntary context
+// switches.
 func wakeUps(pid int) (int64, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	if err != nil {
@@ -51,7 +52,8 @@ func wakeUps(pid int) (int64, error) {
 	return sum, nil
 }
 
-// writes are the bytes that a process has caused to be written to disks, and its calls of write(2) on whatever.
+// writes are the bytes that a process has caused to be written to disks, and its calls of write(2)
+// on whatever.
 func writes(pid int) (bytes, calls int64, err error) {
 	file := fmt.Sprintf("/proc/%d/io", pid)
 	if bytes, err = procNumber(file, "write_bytes"); err != nil {
@@ -61,7 +63,8 @@ func writes(pid int) (bytes, calls int64, err error) {
 	return bytes, calls, err
 }
 
-// activity is what a process has done so far: woken, called write(2), and had written to disks, in bytes.
+// activity is what a process has done so far: woken, called write(2), and had written to disks, in
+// bytes.
 type activity struct{ wakeUps, writes, bytes int64 }
 
 func look(pid int) (a activity, err error) {
@@ -78,7 +81,8 @@ func processorTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// proc_pid_stat(5): utime and stime are the 14th and 15th field, in hundredths of a second; the 2nd may contain anything.
+	// proc_pid_stat(5): utime and stime are the 14th and 15th field, in hundredths of a second; the
+	// 2nd may contain anything.
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	user, err := strconv.ParseInt(fields[11], 10, 64)
 	if err != nil {

@@ -35,7 +35,8 @@ func writeDocument(ctx context.Context, name string, runs []table) error {
 	before, rest, ok := bytes.Cut(old, []byte(tableBegins))
 	_, after, okToo := bytes.Cut(rest, []byte(tableEnds))
 	if !ok || !okToo {
-		return fmt.Errorf("%s has no place for the table: %s and %s are missing", name, tableBegins, tableEnds)
+		return fmt.Errorf("%s has no place for the table: %s and %s are missing", name, tableBegins,
+			tableEnds)
 	}
 	var b bytes.Buffer
 	b.Write(before)
@@ -50,8 +51,11 @@ func writeDocument(ctx context.Context, name string, runs []table) error {
 
 // writeVersions says when, where and with what it was measured.
 func writeVersions(ctx context.Context, b *bytes.Buffer) {
-	fmt.Fprintf(b, "Measured on %s, %d cores, %s, Linux %s.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), firstLine(ctx, "uname", "-r"))
-	for _, words := range [][]string{{"git", "describe", "--always", "--dirty"}, {"parallel", "--version"}, {"tsp", "-V"}, {"rsync", "--version"}, {"ssh", "-V"}, {"jq", "--version"}} {
+	fmt.Fprintf(b, "Measured on %s, %d cores, %s, Linux %s.\n\n", time.Now().UTC().
+		Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), firstLine(ctx, "uname", "-r"))
+	for _, words := range [][]string{{"git", "describe", "--always", "--dirty"},
+		{"parallel", "--version"}, {"tsp", "-V"}, {"rsync", "--version"}, {"ssh", "-V"},
+		{"jq", "--version"}} {
 		fmt.Fprintf(b, "- `%s`: %s\n", strings.Join(words, " "), firstLine(ctx, words...))
 	}
 	b.WriteString("\n")
@@ -59,7 +63,8 @@ func writeVersions(ctx context.Context, b *bytes.Buffer) {
 
 // firstLine is what a program says about itself; of one that can't, the error.
 func firstLine(ctx context.Context, words ...string) string {
-	out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput() // ssh tells its version on stderr
+	// ssh tells its version on stderr
+	out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if line == "" && err != nil {
 		return err.Error()
@@ -73,7 +78,8 @@ func writeRuns(b *bytes.Buffer, runs []table) {
 	if len(runs) > 1 {
 		ratio, spread = fmt.Sprintf("Ratio, %d runs in a row", len(runs)), "Spread within the last"
 	}
-	fmt.Fprintf(b, "| | Figure | Ours | Theirs | %s | %s | Target | |\n|---|---|---|---|---|---|---|---|\n", ratio, spread)
+	fmt.Fprintf(b, "| | Figure | Ours | Theirs | %s | %s | Target | "+
+		"|\n|---|---|---|---|---|---|---|---|\n", ratio, spread)
 	for i, r := range runs[len(runs)-1].rows {
 		ratios := make([]string, len(runs))
 		all := true
@@ -89,7 +95,8 @@ func writeRuns(b *bytes.Buffer, runs []table) {
 		if r.note != "" {
 			ours += "; " + r.note
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.what, cell(ours), r.theirs, strings.Join(ratios, " · "), r.spread(), r.target, verdict)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.name, r.what, cell(ours),
+			r.theirs, strings.Join(ratios, " · "), r.spread(), r.target, verdict)
 	}
 	b.WriteString("\n")
 }

@@ -16,13 +16,15 @@ import (
 
 // Lines 6 to 9, 13 and 15: what a long history and large matrices cost.
 
-// measureMatrix is line 6. The fsyncs are counted by strace in a turn of their own, as that takes time.
+// measureMatrix is line 6. The fsyncs are counted by strace in a turn of their own, as that takes
+// time.
 func measureMatrix(ctx context.Context, w *world) (rows []row, err error) {
 	runs := make([]string, 1000)
 	for i := range runs {
 		runs[i] = strconv.Itoa(i + 1)
 	}
-	args := []string{"matrix", "add", "elsewhere", "python train.py --run {RUN} --part {PART}", "results/{RUN}",
+	args := []string{"matrix", "add", "elsewhere", "python train.py --run {RUN} --part {PART}",
+		"results/{RUN}",
 		"RUN=" + strings.Join(runs, ","), "PART=" + strings.Join(runs[:100], ","), "-q"}
 	err = w.withDaemon(ctx, func(d *daemon) error {
 		submitted := 0
@@ -43,7 +45,9 @@ func measureMatrix(ctx context.Context, w *world) (rows []row, err error) {
 			return err
 		}
 		data := make([]byte, max(after-before, 4096))
-		took, err := inTurn(ctx, 7, submit, func() (time.Duration, error) { return w.writeSynced(data) })
+		took, err := inTurn(ctx, 7, submit, func() (time.Duration, error) {
+			return w.writeSynced(data)
+		})
 		if err != nil {
 			return err
 		}
@@ -54,8 +58,11 @@ func measureMatrix(ctx context.Context, w *world) (rows []row, err error) {
 		if err := d.hasWaiting(ctx, submitted*100_000); err != nil {
 			return err
 		}
-		r := row{name: "6", what: "submit a matrix of 100,000 jobs, durably", ourCmd: "j matrix add elsewhere 'python train.py …' results/{RUN} RUN=1,…,1000 PART=1,…,100",
-			peerCmd: fmt.Sprintf("write and fdatasync of %d bytes", len(data)), ours: show(took[0].median()), theirs: show(took[1].median())}
+		r := row{name: "6", what: "submit a matrix of 100,000 jobs, durably",
+			ourCmd: "j matrix add elsewhere 'python train.py …' results/{RUN} RUN=1,…,1000 " +
+				"PART=1,…,100",
+			peerCmd: fmt.Sprintf("write and fdatasync of %d bytes", len(data)),
+			ours:    show(took[0].median()), theirs: show(took[1].median())}
 		r = r.slower(took[0], took[1], 0)
 		r.target, r.reached = "≤ 2 s, ≤ 3 syncs", took[0].median() <= 2*time.Second && syncs <= 3
 		r.note = fmt.Sprintf("%d syncs", syncs)
@@ -78,14 +85,16 @@ func journalBytes(state string) (n int64, err error) {
 	return n, err
 }
 
-// writeSynced writes data to a file as large as it will be, and syncs it: what a journal can't do faster.
+// writeSynced writes data to a file as large as it will be, and syncs it: what a journal can't do
+// faster.
 func (w *world) writeSynced(data []byte) (took time.Duration, err error) {
 	f, err := os.Create(w.path("written"))
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	if err := errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, int64(len(data))), f.Sync()); err != nil {
+	if err := errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, int64(len(data))),
+		f.Sync()); err != nil {
 		return 0, err
 	}
 	return timed(func() error {
@@ -96,7 +105,9 @@ func (w *world) writeSynced(data []byte) (took time.Duration, err error) {
 
 // countSyncs counts a process's calls that wait for the disk while f runs.
 func countSyncs(ctx context.Context, pid int, f func() error) (n int, err error) {
-	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,msync", "-e", "signal=none", "-p", strconv.Itoa(pid))
+	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-e",
+		"trace=fsync,fdatasync,sync_file_range,syncfs,msync", "-e", "signal=none", "-p",
+		strconv.Itoa(pid))
 	var trace strings.Builder
 	cmd.Stderr = &trace
 	if err := cmd.Start(); err != nil {
@@ -104,7 +115,8 @@ func countSyncs(ctx context.Context, pid int, f func() error) (n int, err error)
 	}
 	// It says nothing when it has begun; the process's own status does.
 	for range 500 {
-		if tracer, err := procNumber(fmt.Sprintf("/proc/%d/status", pid), "TracerPid"); err != nil || tracer != 0 {
+		if tracer, err := procNumber(fmt.Sprintf("/proc/%d/status", pid),
+			"TracerPid"); err != nil || tracer != 0 {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -157,7 +169,8 @@ func measureListing(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		r := row{name: "7", what: "j ls, 1,000,000 jobs of history", ourCmd: "j ls", peerCmd: "j version"}
+		r := row{name: "7", what: "j ls, 1,000,000 jobs of history", ourCmd: "j ls",
+			peerCmd: "j version"}
 		rows = []row{r.slower(runs[0], runs[1], 3)}
 		return nil
 	})
@@ -194,7 +207,9 @@ func measureStat(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		r := row{name: "8", what: "data of 100,000 jobs as JSON", ourCmd: commandLine(w.dir, append([]string{"j"}, args...)...), peerCmd: "jq -c . stat.json"}
+		r := row{name: "8", what: "data of 100,000 jobs as JSON",
+			ourCmd:  commandLine(w.dir, append([]string{"j"}, args...)...),
+			peerCmd: "jq -c . stat.json"}
 		rows = []row{r.slower(runs[0], runs[1], 2)}
 		return nil
 	})
@@ -226,23 +241,27 @@ func measureStart(ctx context.Context, w *world) (rows []row, err error) {
 			if err != nil {
 				return 0, err
 			}
-			_, took, err := output(ctx, append([]string{"sh", "-c", `cat "$@" >/dev/null`, "sh"}, files...)...)
+			_, took, err := output(ctx,
+				append([]string{"sh", "-c", `cat "$@" >/dev/null`, "sh"}, files...)...)
 			return took, err
 		})
 	if err != nil {
 		return nil, err
 	}
-	r := row{name: "9", what: "daemon start with 1,000,000 jobs, until it answers", ours: show(runs[0].median()), theirs: show(runs[1].median()),
-		ourCmd: "j serve, until a client's first call is answered", peerCmd: "cat STATE/snap-* STATE/wal-* >/dev/null"}
+	r := row{name: "9", what: "daemon start with 1,000,000 jobs, until it answers",
+		ours: show(runs[0].median()), theirs: show(runs[1].median()),
+		ourCmd:  "j serve, until a client's first call is answered",
+		peerCmd: "cat STATE/snap-* STATE/wal-* >/dev/null"}
 	r = r.slower(runs[0], runs[1], 0)
 	r.target, r.reached = "≤ 3 s, ≤ 600 MiB", runs[0].median() <= 3*time.Second && memory <= 600
 	r.note = fmt.Sprintf("%.0f MiB resident at the most", memory)
 	return []row{r}, nil
 }
 
-// measureIdle is line 13: wake-ups and disk writes of a daemon that has nothing to do, second by second. Keepalives come every
-// 15 s for each connection; the seconds in which the daemon wrote to nobody are those apart from them. It takes a minute, so that
-// it has all that is done each minute, and the wake-ups of all its seconds are told beside the others.
+// measureIdle is line 13: wake-ups and disk writes of a daemon that has nothing to do, second by
+// second. Keepalives come every 15 s for each connection; the seconds in which the daemon wrote to
+// nobody are those apart from them. It takes a minute, so that it has all that is done each minute,
+// and the wake-ups of all its seconds are told beside the others.
 func measureIdle(ctx context.Context, w *world) (rows []row, err error) {
 	const seconds = 60
 	state, err := w.longHistory(ctx)
@@ -264,18 +283,24 @@ func measureIdle(ctx context.Context, w *world) (rows []row, err error) {
 		if err != nil {
 			return err
 		}
-		rows = []row{{name: "13", what: fmt.Sprintf("idle, 1,000,000 jobs, %d machines connected", len(machines)), ours: fmt.Sprintf("%.1f wake-ups/s", rate), theirs: "–",
-			target: "< 5/s, no writes", reached: rate < 5 && all.bytes == 0, ourCmd: "voluntary context switches of all threads, write_bytes of /proc/PID/io",
-			note: fmt.Sprintf("%d bytes written to disk in %d s; %.1f wake-ups/s with keepalives, %d s were without",
+		rows = []row{{name: "13",
+			what: fmt.Sprintf("idle, 1,000,000 jobs, %d machines connected", len(machines)),
+			ours: fmt.Sprintf("%.1f wake-ups/s", rate), theirs: "–",
+			target: "< 5/s, no writes", reached: rate < 5 && all.bytes == 0,
+			ourCmd: "voluntary context switches of all threads, write_bytes of /proc/PID/io",
+			note: fmt.Sprintf("%d bytes written to disk in %d s; %.1f wake-ups/s with "+
+				"keepalives, %d s were without",
 				all.bytes, seconds, float64(all.wakeUps)/seconds, quietSeconds)}}
 		return nil
 	})
 	return rows, err
 }
 
-// idleRates watches a process second by second: it gives how often it woke in a second in which it wrote to nobody, in how many
-// seconds it did not, and all that it did.
-func idleRates(ctx context.Context, pid, seconds int) (rate float64, quietSeconds int64, all activity, err error) {
+// idleRates watches a process second by second: it gives how often it woke in a second in which it
+// wrote to nobody, in how many seconds it did not, and all that it did.
+func idleRates(
+	ctx context.Context, pid, seconds int,
+) (rate float64, quietSeconds int64, all activity, err error) {
 	first, err := look(pid)
 	if err != nil {
 		return 0, 0, all, err
@@ -299,7 +324,8 @@ func idleRates(ctx context.Context, pid, seconds int) (rate float64, quietSecond
 	if quietSeconds == 0 {
 		return 0, 0, all, errors.New("there was no second without keepalives")
 	}
-	all = activity{last.wakeUps - first.wakeUps, last.writes - first.writes, last.bytes - first.bytes}
+	all = activity{last.wakeUps - first.wakeUps, last.writes - first.writes,
+		last.bytes - first.bytes}
 	return float64(quiet) / float64(quietSeconds), quietSeconds, all, nil
 }
 
@@ -315,7 +341,8 @@ func pause(ctx context.Context, d time.Duration) error {
 // crowdSize is how many machines lines 13 and 14 have.
 const crowdSize = 100
 
-// crowd starts the machines, each an sshd on an address of its own, when a line first asks for them. They end with the world.
+// crowd starts the machines, each an sshd on an address of its own, when a line first asks for
+// them. They end with the world.
 func (w *world) crowd(ctx context.Context) (names []string, err error) {
 	for i := range crowdSize {
 		if err := ctx.Err(); err != nil {
@@ -336,10 +363,13 @@ func (w *world) crowd(ctx context.Context) (names []string, err error) {
 
 // connectAll adds machines and waits until each is connected and has run a job.
 func (d *daemon) connectAll(ctx context.Context, machines []string, class string) error {
-	if _, _, err := d.j(ctx, append([]string{"machine", "add", "--slots", "1"}, append(machines, class)...)...); err != nil {
+	if _, _, err := d.j(ctx,
+		append([]string{"machine", "add", "--slots", "1"},
+			append(machines, class)...)...); err != nil {
 		return err
 	}
-	out, _, err := d.j(ctx, "add", class, "sleep 1", "-x", strconv.Itoa(len(machines)), "-q", "--wait")
+	out, _, err := d.j(ctx, "add", class, "sleep 1", "-x", strconv.Itoa(len(machines)), "-q",
+		"--wait")
 	if err != nil {
 		return err
 	}
@@ -383,7 +413,8 @@ func measureGrowth(ctx context.Context, w *world) (rows []row, err error) {
 					if err != nil {
 						return 0, err
 					}
-					out, _, err := d.j(ctx, "add", "x", "true", "-x", strconv.Itoa(jobs), "-q", "--wait")
+					out, _, err := d.j(ctx, "add", "x", "true", "-x", strconv.Itoa(jobs), "-q",
+						"--wait")
 					if err != nil {
 						return 0, err
 					}
@@ -407,8 +438,11 @@ func measureGrowth(ctx context.Context, w *world) (rows []row, err error) {
 			if err != nil {
 				return err
 			}
-			r := row{name: "15", what: "one more job with 1,000,000 in history", ours: show(runs[0].median()/jobs) + " CPU", theirs: show(runs[1].median()/jobs) + " CPU",
-				ourCmd: "j add x true -x 500 -q --wait, with 1,000,000 jobs; the daemon's processor time", peerCmd: "the same with 1,000"}
+			r := row{name: "15", what: "one more job with 1,000,000 in history",
+				ours: show(runs[0].median()/jobs) + " CPU", theirs: show(runs[1].median()/jobs) +
+					" CPU",
+				ourCmd: "j add x true -x 500 -q --wait, with 1,000,000 jobs; the daemon's " +
+					"processor time", peerCmd: "the same with 1,000"}
 			rows = []row{r.slower(runs[0], runs[1], 1.3)}
 			return nil
 		})

@@ -44,8 +44,8 @@ func measureViewers(ctx context.Context, w *world) (rows []row, err error) {
 	return rows, err
 }
 
-// measureWatched looks what ten viewers of a quiet daemon take of its processor: each has the newest
-// jobs and the machines before it, and asks for these each 5 s.
+// measureWatched looks what ten viewers of a quiet daemon take of its processor: each has the
+// newest jobs and the machines before it, and asks for these each 5 s.
 func measureWatched(ctx context.Context, d *daemon, client *api.Client) (row, error) {
 	const seconds = 20
 	ctx, cancel := context.WithCancel(ctx)
@@ -102,7 +102,8 @@ func measureWatched(ctx context.Context, d *daemon, client *api.Client) (row, er
 	}, nil
 }
 
-// measureFirstPage compares a page from the newest down with one from the oldest up, which counts all.
+// measureFirstPage compares a page from the newest down with one from the oldest up, which counts
+// all.
 func measureFirstPage(ctx context.Context, _ *daemon, client *api.Client) (row, error) {
 	const turns = 20
 	ask := func(args *api.ListJobsArgs) (time.Duration, error) {
@@ -142,7 +143,8 @@ func measureFirstPage(ctx context.Context, _ *daemon, client *api.Client) (row, 
 	}, nil
 }
 
-// measureTimeline draws all attempts there are, and says how long the answer is as the page gets it.
+// measureTimeline draws all attempts there are, and says how long the answer is as the page gets
+// it.
 func measureTimeline(ctx context.Context, _ *daemon, client *api.Client) (row, error) {
 	args := &api.TimelineArgs{Columns: 1200, Wait: time.Minute}
 	var reply api.TimelineReply

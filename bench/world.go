@@ -19,9 +19,10 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// A world is what the lines share: a directory on a real disk, a machine with sshd, and an open connection to it for the peers.
-// What the lines leave in it is removed at the end: for minutes after files were removed, ext4 looks at each of them before it makes one in
-// their place (recently_deleted, fs/ext4/ialloc.c), and line 11 makes many.
+// A world is what the lines share: a directory on a real disk, a machine with sshd, and an open
+// connection to it for the peers. What the lines leave in it is removed at the end: for minutes
+// after files were removed, ext4 looks at each of them before it makes one in their place
+// (recently_deleted, fs/ext4/ialloc.c), and line 11 makes many.
 type world struct {
 	dir     string
 	binary  string
@@ -49,7 +50,8 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, binary: o.binary, history: cmp.Or(o.history, filepath.Join(dir, "history"))}
+	w := &world{dir: dir, binary: o.binary,
+		history: cmp.Or(o.history, filepath.Join(dir, "history"))}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -75,10 +77,12 @@ func (w *world) prepare(ctx context.Context) error {
 		return err
 	}
 	w.fresh, w.peers = w.path("fresh"), w.path("peers")
-	if err := os.WriteFile(w.fresh, []byte("Host *\n"+peersCiphers+"Include "+w.user.ConfigFile+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(w.fresh, []byte("Host *\n"+peersCiphers+"Include "+w.user.ConfigFile+
+		"\n"), 0o600); err != nil {
 		return err
 	}
-	shared := "Host *\n  ControlPath " + w.path("control-%n") + "\n" + peersCiphers + "Include " + w.user.ConfigFile + "\n"
+	shared := "Host *\n  ControlPath " + w.path("control-%n") + "\n" + peersCiphers + "Include " +
+		w.user.ConfigFile + "\n"
 	if err := os.WriteFile(w.peers, []byte(shared), 0o600); err != nil {
 		return err
 	}
@@ -89,7 +93,8 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 // newMachine starts an sshd.
 func (w *world) newMachine(name string) (*sshtest.Machine, error) {
-	return sshtest.New(w.path("machine-"+name), sshtest.Shared(w.user), sshtest.Named(name), sshtest.ServerConfig("Subsystem sftp internal-sftp"))
+	return sshtest.New(w.path("machine-"+name), sshtest.Shared(w.user), sshtest.Named(name),
+		sshtest.ServerConfig("Subsystem sftp internal-sftp"))
 }
 
 // openMaster opens the peers' connection, and waits until it carries commands.
@@ -137,7 +142,8 @@ type daemon struct {
 // start starts a daemon on a state directory, which is made if there is none.
 func (w *world) start(ctx context.Context, state string, args ...string) (*daemon, error) {
 	d := &daemon{Daemon: &daemontest.Daemon{
-		Binary: w.binary, StateDir: state, Args: append([]string{"--ssh-config", w.user.ConfigFile}, args...),
+		Binary: w.binary, StateDir: state,
+		Args: append([]string{"--ssh-config", w.user.ConfigFile}, args...),
 	}}
 	if err := d.Start(ctx); err != nil {
 		return nil, err
@@ -174,7 +180,8 @@ func (d *daemon) words(args ...string) []string {
 	return append([]string{d.Binary, "--socket", d.Socket}, args...)
 }
 
-// j runs the client, as a process, and gives what it printed and how long it took. It has to succeed.
+// j runs the client, as a process, and gives what it printed and how long it took. It has to
+// succeed.
 func (d *daemon) j(ctx context.Context, args ...string) (string, time.Duration, error) {
 	return output(ctx, d.words(args...)...)
 }
@@ -186,14 +193,17 @@ func output(ctx context.Context, words ...string) (string, time.Duration, error)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	took, err := timed(cmd.Run)
 	if err != nil {
-		return "", 0, fmt.Errorf("%s: %w\n%s%s", strings.Join(words, " "), err, tail(out.String(), 1000), tail(errs.String(), 1000))
+		return "", 0, fmt.Errorf("%s: %w\n%s%s", strings.Join(words, " "), err,
+			tail(out.String(), 1000), tail(errs.String(), 1000))
 	}
 	return out.String(), took, nil
 }
 
-// addMachine adds a machine and waits until it is connected and has run a job: what is measured later is the work alone.
+// addMachine adds a machine and waits until it is connected and has run a job: what is measured
+// later is the work alone.
 func (d *daemon) addMachine(ctx context.Context, addr, class string, slots int) error {
-	if _, _, err := d.j(ctx, "machine", "add", addr, class, "--slots", fmt.Sprint(slots)); err != nil {
+	if _, _, err := d.j(ctx, "machine", "add", addr, class, "--slots",
+		fmt.Sprint(slots)); err != nil {
 		return err
 	}
 	_, _, err := d.j(ctx, "add", class, "true", "--wait")
@@ -231,8 +241,8 @@ func (d *daemon) jobs(ctx context.Context, selectors ...string) ([]job, error) {
 	}
 }
 
-// verify checks that n jobs match the selectors, that each has ended with 0 and ran once, and that its log is on this host and
-// holds what it has to.
+// verify checks that n jobs match the selectors, that each has ended with 0 and ran once, and that
+// its log is on this host and holds what it has to.
 func (d *daemon) verify(ctx context.Context, n int, log string, selectors ...string) error {
 	all, err := d.jobs(ctx, selectors...)
 	if err != nil {
@@ -243,11 +253,13 @@ func (d *daemon) verify(ctx context.Context, n int, log string, selectors ...str
 	}
 	for _, j := range all {
 		if j.Status != "done" || j.ExitCode == nil || *j.ExitCode != 0 || j.Attempt != 1 {
-			return fmt.Errorf("job %d: %s after %d attempts, %s", j.JID, j.Status, j.Attempt, j.Error)
+			return fmt.Errorf("job %d: %s after %d attempts, %s", j.JID, j.Status, j.Attempt,
+				j.Error)
 		}
 		b, err := os.ReadFile(j.Log)
 		if err != nil || string(b) != log {
-			return fmt.Errorf("the log of job %d holds %q and not %q: %v", j.JID, tail(string(b), 100), log, err)
+			return fmt.Errorf("the log of job %d holds %q and not %q: %v", j.JID,
+				tail(string(b), 100), log, err)
 		}
 	}
 	return nil

@@ -40,7 +40,8 @@ func (c *Completions) Run(_ context.Context, e *Env) error {
 	if err != nil {
 		return fmt.Errorf("find the program's own path: %w", err)
 	}
-	in := completion.Installation{Name: name, Binary: binary, Shell: c.shell(), Getenv: e.Getenv, RC: c.Rc}
+	in := completion.Installation{Name: name, Binary: binary, Shell: c.shell(), Getenv: e.Getenv,
+		RC: c.Rc}
 	if len(c.Words) != 1 {
 		return c.usage(e)
 	}
@@ -75,7 +76,8 @@ func (c *Completions) Run(_ context.Context, e *Env) error {
 
 func (c *Completions) usage(e *Env) error {
 	return api.Errorf(api.Usage, "completions: print a script, install or uninstall?").
-		WithHint("%s completions %s, or %s completions install", e.Name, strings.Join(completion.Shells(), "|"), e.Name)
+		WithHint("%s completions %s, or %s completions install", e.Name,
+			strings.Join(completion.Shells(), "|"), e.Name)
 }
 
 // shell is the one that the flags name.
@@ -135,7 +137,8 @@ func outlineType(t reflect.Type, path []string) reflect.Type {
 		default:
 			field.Type = reflect.TypeFor[struct{}]()
 		}
-		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
+		fields = append(fields,
+			reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
 	}
 	return reflect.StructOf(fields)
 }
@@ -143,9 +146,12 @@ func outlineType(t reflect.Type, path []string) reflect.Type {
 // maxCandidates is how many the daemon is asked for: more than a screen shows help nobody.
 const maxCandidates = 200
 
-// askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is away. Only
-// addresses of machines that aren't in the pool yet are none of its business: those are what ssh knows.
-func askCandidates(ctx context.Context, e *Env, line []string, kind, prefix string) []completion.Candidate {
+// askCandidates asks the daemon that the line's own flags name. It says nothing when the daemon is
+// away. Only addresses of machines that aren't in the pool yet are none of its business: those are
+// what ssh knows.
+func askCandidates(
+	ctx context.Context, e *Env, line []string, kind, prefix string,
+) []completion.Candidate {
 	if err := e.loadConfig(); err != nil {
 		return nil
 	}
@@ -153,7 +159,8 @@ func askCandidates(ctx context.Context, e *Env, line []string, kind, prefix stri
 	if kind == "address" {
 		return addressCandidates(e)
 	}
-	reply, err := Call[api.CompleteReply](ctx, e, "Complete", &api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
+	reply, err := Call[api.CompleteReply](ctx, e, "Complete",
+		&api.CompleteArgs{Kind: kind, Prefix: prefix, Limit: maxCandidates})
 	if err != nil {
 		return nil
 	}
@@ -164,9 +171,11 @@ func askCandidates(ctx context.Context, e *Env, line []string, kind, prefix stri
 	return candidates
 }
 
-// addressCandidates are the aliases of the user's ssh configuration, which the daemon on this host takes as well.
+// addressCandidates are the aliases of the user's ssh configuration, which the daemon on this host
+// takes as well.
 func addressCandidates(e *Env) []completion.Candidate {
-	candidates := []completion.Candidate{{Value: "local:", Description: "this host itself", Open: true}}
+	candidates := []completion.Candidate{{Value: "local:", Description: "this host itself",
+		Open: true}}
 	if e.Globals.Host != "" {
 		return candidates
 	}
@@ -179,8 +188,8 @@ func addressCandidates(e *Env) []completion.Candidate {
 // includeDepth is how deep ssh lets its configuration include files.
 const includeDepth = 16
 
-// sshAliases are the names of Host lines, without patterns, in a file of an ssh configuration and in those that
-// it includes. A file that can't be read has none: this only saves typing.
+// sshAliases are the names of Host lines, without patterns, in a file of an ssh configuration and
+// in those that it includes. A file that can't be read has none: this only saves typing.
 func sshAliases(dir, name string, depth int) []string {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(dir, name)
@@ -191,7 +200,9 @@ func sshAliases(dir, name string, depth int) []string {
 	}
 	var aliases []string
 	for line := range strings.Lines(string(text)) {
-		words := strings.FieldsFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '=' || r == '"' })
+		words := strings.FieldsFunc(line, func(r rune) bool {
+			return unicode.IsSpace(r) || r == '=' || r == '"'
+		})
 		if len(words) < 2 {
 			continue
 		}

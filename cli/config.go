@@ -18,8 +18,8 @@ import (
 	"jobserver/userfile"
 )
 
-// config is the user's file, $XDG_CONFIG_HOME/jobserver/config.yaml. It holds defaults of the global
-// flags, by their names, and what commands remember.
+// config is the user's file, $XDG_CONFIG_HOME/jobserver/config.yaml. It holds defaults of the
+// global flags, by their names, and what commands remember.
 type config struct {
 	Socket string `yaml:"socket,omitempty"`
 	Host   string `yaml:"host,omitempty"`
@@ -69,8 +69,8 @@ func (e *Env) configPath() string {
 	return ""
 }
 
-// loadConfig reads the file. None is an empty one; one that can't be read or has unknown keys is an error,
-// since a default that silently isn't there would send commands to another daemon.
+// loadConfig reads the file. None is an empty one; one that can't be read or has unknown keys is an
+// error, since a default that silently isn't there would send commands to another daemon.
 func (e *Env) loadConfig() error {
 	path := e.configPath()
 	if path == "" {
@@ -85,15 +85,17 @@ func (e *Env) loadConfig() error {
 	}
 	var read config
 	if err := yaml.Unmarshal(text, &read); err != nil {
-		return api.Errorf(api.Usage, "read the config file %s: %s", path, strings.TrimPrefix(err.Error(), "yaml: ")).
+		return api.Errorf(api.Usage, "read the config file %s: %s", path,
+			strings.TrimPrefix(err.Error(), "yaml: ")).
 			WithHint("its settings are socket, host, output, color, quiet and line")
 	}
 	e.Config = read
 	return nil
 }
 
-// SaveLine remembers below which job `job ls` draws a line; 0 is none. All other entries of the file stay, comments too, and
-// where it is a link, as those that are kept in a repository are, it stays one. A file that can't be read isn't written.
+// SaveLine remembers below which job `job ls` draws a line; 0 is none. All other entries of the
+// file stay, comments too, and where it is a link, as those that are kept in a repository are, it
+// stays one. A file that can't be read isn't written.
 func (e *Env) SaveLine(line uint64) error {
 	if e.configErr != nil {
 		return e.configErr
@@ -124,7 +126,9 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		return nil, err
 	}
 	value := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatUint(line, 10)}
-	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode && doc.Content[0].Value == "" { // it says nothing, but may have comments
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode &&
+		doc.Content[0].Value == "" {
+		// it says nothing, but may have comments
 		if line == 0 {
 			return text, nil
 		}
@@ -134,7 +138,8 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		return fmt.Appendf(text, "line: %s\n", value.Value), nil
 	}
 	entries := doc.Content[0]
-	if entries.Kind != yaml.MappingNode { // a null in words: anything else was refused when it was read
+	if entries.Kind != yaml.MappingNode {
+		// a null in words: anything else was refused when it was read
 		entries.Kind, entries.Tag, entries.Value = yaml.MappingNode, "!!map", ""
 	}
 	at := -1 // of the value
@@ -148,7 +153,8 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 		value.LineComment = entries.Content[at].LineComment
 		entries.Content[at] = value
 	case line != 0:
-		entries.Content = append(entries.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "line"}, value)
+		entries.Content = append(entries.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: "line"},
+			value)
 	default:
 		return text, nil
 	}
@@ -161,7 +167,8 @@ func withLine(text []byte, line uint64) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// configResolver gives kong the file's defaults for flags that neither the command line nor the environment sets.
+// configResolver gives kong the file's defaults for flags that neither the command line nor the
+// environment sets.
 type configResolver struct{ e *Env }
 
 // Validate has nothing to check: loadConfig has.

@@ -24,7 +24,8 @@ func TestWithLine(t *testing.T) {
 		{"~\n", 36, "line: 36\n"},
 		{"# head\n\nhost: lab # there\n", 36, "# head\n\nhost: lab # there\nline: 36\n"},
 		{"host: lab", 0, "host: lab"},
-		{"# the line\nline: 7 # last week's\nhost: \"lab\"\n", 36, "# the line\nline: 36 # last week's\nhost: \"lab\"\n"},
+		{"# the line\nline: 7 # last week's\nhost: \"lab\"\n", 36,
+			"# the line\nline: 36 # last week's\nhost: \"lab\"\n"},
 		{"# the line\nline: 7\n", 0, "# the line\nline: 0\n"},
 		{"{host: lab}\n", 36, "{host: lab, line: 36}\n"},
 	} {

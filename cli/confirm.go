@@ -22,17 +22,20 @@ type ChangeFlags struct {
 // The error says that it isn't, or that nobody can be asked.
 func (e *Env) Sure(ctx context.Context, what string, canAsk bool) error {
 	if !canAsk {
-		return api.Errorf(api.Confirm, "%s: that is more than %d, and there is no terminal to ask on", what, ChangeLimit).
+		return api.Errorf(api.Confirm,
+			"%s: that is more than %d, and there is no terminal to ask on", what, ChangeLimit).
 			WithHint("--yes does it, --dry-run shows what would be changed")
 	}
 	return e.Confirm(ctx, what+"?", "nothing was changed")
 }
 
-// Confirm asks a question on the terminal. Only y and yes are a yes; whatever else is an error that says what came of it.
+// Confirm asks a question on the terminal. Only y and yes are a yes; whatever else is an error that
+// says what came of it.
 func (e *Env) Confirm(ctx context.Context, question, refused string) error {
 	fmt.Fprintf(e.Stderr, "%s [y/N] ", question)
 	answer := make(chan string, 1)
-	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
+	// The goroutine ends with the line, or with the process: a read from a terminal can't be called
+	// off.
 	go func() {
 		line, _ := bufio.NewReader(e.Stdin).ReadString('\n')
 		answer <- strings.ToLower(strings.TrimSpace(line))

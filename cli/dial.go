@@ -15,9 +15,10 @@ import (
 	"jobserver/version"
 )
 
-// findDaemon settles where the daemon is. The command line says it, else the environment, else the config file, and
-// whichever does says all of it: a socket of the environment is none of the host that the command line names, and
-// the socket that this names is on this host, whatever host the file has.
+// findDaemon settles where the daemon is. The command line says it, else the environment, else the
+// config file, and whichever does says all of it: a socket of the environment is none of the host
+// that the command line names, and the socket that this names is on this host, whatever host the
+// file has.
 func (e *Env) findDaemon(line *Line) {
 	g := &e.Globals
 	g.Socket, _ = line.value("socket")
@@ -68,7 +69,8 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 	}
 	machine, err := e.dialHost(ctx)
 	if err != nil {
-		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).WithHint("%s", loginHint(err))
+		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).
+			WithHint("%s", loginHint(err))
 	}
 	if path == "" {
 		path, err = remoteSocket(ctx, machine)
@@ -90,7 +92,8 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 	return remoteDaemon{client, machine, e.Globals.Host}, nil
 }
 
-// loginHint is what helps somebody at this computer: the daemon, which could record a key, isn't reached yet.
+// loginHint is what helps somebody at this computer: the daemon, which could record a key, isn't
+// reached yet.
 func loginHint(err error) string {
 	var hand interface{ ByHand() string }
 	if errors.As(err, &hand) {
@@ -110,7 +113,8 @@ type remoteDaemon struct {
 func (r remoteDaemon) Call(ctx context.Context, method string, args, reply any) error {
 	err := r.Daemon.Call(ctx, method, args, reply)
 	var told *api.Error
-	if errors.As(err, &told) && strings.Contains(told.Message, "/") && !strings.Contains(told.Message, r.host) {
+	if errors.As(err, &told) && strings.Contains(told.Message, "/") &&
+		!strings.Contains(told.Message, r.host) {
 		told.Message += " (on " + r.host + ")"
 	}
 	return err
@@ -127,7 +131,8 @@ func (r remoteDaemon) Close() error {
 
 // remoteSocket asks the machine's login shell where the default socket is: its home is not ours.
 func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
-	stream, err := machine.Exec(ctx, `sh -c 'echo "JOBSERVER ${JOBSERVER_SOCKET:-${XDG_STATE_HOME:-$HOME/.local/state}/jobserver/socket}"'`)
+	stream, err := machine.Exec(ctx,
+		`sh -c 'echo "JOBSERVER ${JOBSERVER_SOCKET:-${XDG_STATE_HOME:-$HOME/.local/state}/jobserver/socket}"'`)
 	if err != nil {
 		return "", fmt.Errorf("ask for its state directory: %w", err)
 	}
@@ -141,7 +146,8 @@ func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)", strings.TrimSpace(stream.Stderr()))
+	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)",
+		strings.TrimSpace(stream.Stderr()))
 }
 
 // dialHost connects by itself, or with the system's ssh where the
@@ -165,9 +171,12 @@ func (e *Env) namedSocket() (string, error) {
 		return path, nil
 	}
 	_, _, err := net.SplitHostPort(address)
-	if isPort := strings.Trim(address, "0123456789") == ""; isPort || err == nil && !strings.Contains(address, "/") {
-		return "", api.Errorf(api.Usage, "the daemon has no TCP address like %s: it listens on a Unix socket", address).
-			WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH", hostOf(address))
+	if isPort := strings.Trim(address, "0123456789") == ""; isPort || err == nil &&
+		!strings.Contains(address, "/") {
+		return "", api.Errorf(api.Usage,
+			"the daemon has no TCP address like %s: it listens on a Unix socket", address).
+			WithHint("--socket PATH names the socket; --host %s reaches a daemon there through SSH",
+				hostOf(address))
 	}
 	return address, nil
 }
@@ -197,20 +206,24 @@ func (e *Env) StateDir() (string, error) {
 	}
 	home := e.Getenv("HOME")
 	if home == "" {
-		return "", api.Errorf(api.Usage, "find the daemon's socket: neither HOME nor XDG_STATE_HOME is set").
+		return "", api.Errorf(api.Usage,
+			"find the daemon's socket: neither HOME nor XDG_STATE_HOME is set").
 			WithHint("name it with --socket PATH")
 	}
 	return filepath.Join(home, ".local", "state", "jobserver"), nil
 }
 
-// HostPath is a path that the daemon is to take, as it was given. Where the daemon is on another host, a relative one can't begin
-// in the directory where the user is: it begins in the home directory there, and that is said.
+// HostPath is a path that the daemon is to take, as it was given. Where the daemon is on another
+// host, a relative one can't begin in the directory where the user is: it begins in the home
+// directory there, and that is said.
 func (e *Env) HostPath(path string) string {
-	if !e.Remote() || path == "" || filepath.IsAbs(path) || path == "~" || strings.HasPrefix(path, "~/") {
+	if !e.Remote() || path == "" || filepath.IsAbs(path) || path == "~" ||
+		strings.HasPrefix(path, "~/") {
 		return path
 	}
 	path = "~/" + path
-	e.Note("the results will be in %s on %s: a relative path begins in the home directory there; `%s pull` fetches them",
+	e.Note("the results will be in %s on %s: a relative path begins in the home directory there; "+
+		"`%s pull` fetches them",
 		path, e.Globals.Host, e.Name)
 	return path
 }

@@ -41,8 +41,8 @@ type Env struct {
 type Streams struct{ Stdout, Stderr io.Writer }
 
 // Globals are the flags that every command takes. Each may also come from the environment, or from
-// the user's config file; the command line wins, then the environment. Those that say where the daemon is
-// are settled together, by findDaemon.
+// the user's config file; the command line wins, then the environment. Those that say where the
+// daemon is are settled together, by findDaemon.
 type Globals struct {
 	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
 	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
@@ -60,7 +60,8 @@ type Daemon interface {
 	Close() error
 }
 
-// Call asks the daemon for one thing on a connection of its own, which is what nearly every command does.
+// Call asks the daemon for one thing on a connection of its own, which is what nearly every command
+// does.
 func Call[Reply any](ctx context.Context, e *Env, method string, args any) (*Reply, error) {
 	d, err := e.Connect(ctx)
 	if err != nil {
@@ -80,7 +81,8 @@ func Ask[Reply any](ctx context.Context, d Daemon, method string, args any) (*Re
 	return reply, nil
 }
 
-// WorkDir is where the user is: relative paths of a job's results start there, on the daemon's host.
+// WorkDir is where the user is: relative paths of a job's results start there, on the daemon's
+// host.
 func (e *Env) WorkDir() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -89,8 +91,8 @@ func (e *Env) WorkDir() (string, error) {
 	return dir, nil
 }
 
-// SecretEnv are the values that this environment gives to secrets of a job, by name; "" where it gives
-// none: then the daemon's variable of that name does.
+// SecretEnv are the values that this environment gives to secrets of a job, by name; "" where it
+// gives none: then the daemon's variable of that name does.
 func (e *Env) SecretEnv(names []string) map[string]string {
 	if len(names) == 0 {
 		return nil

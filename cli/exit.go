@@ -12,7 +12,8 @@ const (
 	ExitInterrupted  = 130 // as a shell has it for SIGINT
 )
 
-// ExitStatus is an error that only says how the process is to end: what there is to tell has been told.
+// ExitStatus is an error that only says how the process is to end: what there is to tell has been
+// told.
 type ExitStatus int
 
 // Error is never shown.

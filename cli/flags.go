@@ -24,8 +24,8 @@ type lineFlag struct {
 	of    *kong.Flag // nil when it is no flag of the command
 }
 
-// Words are the words in the order that kong takes: flags in their long form with their values, then
-// "--", then arguments.
+// Words are the words in the order that kong takes: flags in their long form with their values,
+// then "--", then arguments.
 func (l *Line) Words() []string {
 	var words []string
 	for _, f := range l.flags {
@@ -104,8 +104,8 @@ func ReadLine(node *kong.Node, words []string) *Line {
 	return line
 }
 
-// readGlobals reads the global flags alone, of words that may be of no command or not all there: for
-// what has to be known before the command is, or though it never will be.
+// readGlobals reads the global flags alone, of words that may be of no command or not all there:
+// for what has to be known before the command is, or though it never will be.
 func readGlobals(words []string) *Line {
 	line := new(Line)
 	names := map[string]string{}
@@ -142,8 +142,8 @@ func isNumber(word string) bool {
 	return strings.Trim(word[1:], "0123456789.") == ""
 }
 
-// dashFlag names the flag that takes the positionals before an explicit "--": in `machine setup -m a b -- CMD…`
-// everything before it can only be a machine.
+// dashFlag names the flag that takes the positionals before an explicit "--": in `machine setup -m
+// a b -- CMD…` everything before it can only be a machine.
 func dashFlag(node *kong.Node) string {
 	if len(node.Positional) == 0 {
 		return ""
@@ -211,7 +211,8 @@ func (t flagTable) isLong(word string) bool {
 	return strings.HasPrefix(word, "--") && t[canonicalFlag(word)] != nil
 }
 
-// take gives a flag its value from the words after it; one that takes several takes all up to the next flag.
+// take gives a flag its value from the words after it; one that takes several takes all up to the
+// next flag.
 func (t flagTable) take(line *Line, flag *kong.Flag, next []string) int {
 	if flag.IsBool() || len(next) == 0 || t.isLong(next[0]) {
 		line.give(flag)

@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// otherWord says which command does what another program of this field has the word for; "" if it is none of them. It is about
-// commands on jobs and those at the top.
+// otherWord says which command does what another program of this field has the word for; "" if it
+// is none of them. It is about commands on jobs and those at the top.
 func otherWord(group, word string) string {
 	if group != "" && group != "job" {
 		return ""
 	}
 	for _, other := range []struct{ words, run, does string }{
-		{"kill stop delete remove scancel qdel condor_rm", "job rm JID…", "cancels jobs; -f forgets them"},
+		{"kill stop delete remove scancel qdel condor_rm", "job rm JID…",
+			"cancels jobs; -f forgets them"},
 		{"edit update modify scontrol", "job set JID…", "changes jobs that wait"},
 		{"submit run sbatch qsub enqueue exec srun", "add CLASS CMD", "submits a job"},
 		{"ps jobs queue squeue qstat", "ls", "lists jobs"},
@@ -37,7 +38,8 @@ func otherWord(group, word string) string {
 	return ""
 }
 
-// otherFlag says which flag of a command does what others have the flag for; "" if it is none of them.
+// otherFlag says which flag of a command does what others have the flag for; "" if it is none of
+// them.
 func otherFlag(path []string, flag string) string {
 	command := path[len(path)-1]
 	for _, other := range []struct{ command, flags, hint string }{
@@ -46,9 +48,11 @@ func otherFlag(path []string, flag string) string {
 		{"ls", "--status --state", "a selector picks jobs by status: :failed, or status=failed"},
 		{"ls", "-l", "-o wide shows more columns"},
 		{"add", "--name --job-name", "--tag gives jobs a name to find them by"},
-		{"add", "--cwd --workdir --chdir", "a job begins at home: put cd DIR && before the command"},
+		{"add", "--cwd --workdir --chdir",
+			"a job begins at home: put cd DIR && before the command"},
 		{"add", "--dependency --depends-on", "--after JID waits for another job"},
-		{"add", "--gpus --gres --mem --memory --cpus", "--needs NAME=AMOUNT asks for what machines have, see `jobserver add --help`"},
+		{"add", "--gpus --gres --mem --memory --cpus",
+			"--needs NAME=AMOUNT asks for what machines have, see `jobserver add --help`"},
 		{"add", "--retries", "--max-failures N tries again after failures"},
 		{"add", "--array", "`jobserver matrix add` runs a command for every combination of values"},
 	} {

@@ -35,8 +35,8 @@ func (e *Env) ForScripts() bool {
 // Structured tells whether the output has fields, rather than only ids.
 func (e *Env) Structured() bool { return e.ForScripts() && e.Format() != view.ID }
 
-// ForPeople refuses the formats of programs for what has none of them; hint says what has. The config file's and the
-// environment's are for what has them.
+// ForPeople refuses the formats of programs for what has none of them; hint says what has. The
+// config file's and the environment's are for what has them.
 func (e *Env) ForPeople(what, hint string) error {
 	if !e.ForScripts() {
 		return nil
@@ -49,7 +49,8 @@ func (e *Env) ForPeople(what, hint string) error {
 	if e.Globals.Quiet {
 		flag = "-q"
 	}
-	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).WithHint("%s", hint)
+	return api.Errorf(api.Usage, "%s %s: it is shown as a table or text only", what, flag).
+		WithHint("%s", hint)
 }
 
 // ViewOptions say how listings are written, as the flags do.
@@ -97,8 +98,9 @@ func (e *Env) flush() error {
 	return err
 }
 
-// Logs are the streams for what jobs have printed. It may be anything: files and pipes get it as it is, and
-// a terminal, of which nothing but its colours and lines may be changed, all else so that it can be seen.
+// Logs are the streams for what jobs have printed. It may be anything: files and pipes get it as it
+// is, and a terminal, of which nothing but its colours and lines may be changed, all else so that
+// it can be seen.
 func (e *Env) Logs() Streams {
 	guard := func(w io.Writer) io.Writer {
 		if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
@@ -134,8 +136,8 @@ type submitted struct {
 	JID uint64 `json:"jid"`
 }
 
-// Told says that what a command did has been told in words that name the ids: somebody at a terminal needs
-// them no second time, while a script reads them from stdout.
+// Told says that what a command did has been told in words that name the ids: somebody at a
+// terminal needs them no second time, while a script reads them from stdout.
 func (e *Env) Told() bool { return e.Screen.Terminal && !e.ForScripts() }
 
 // PrintIDs prints the ids of new jobs, one a line.
@@ -171,10 +173,14 @@ func (e *Env) TimePointerText(t *time.Time) string {
 }
 
 // Paint colours text where colours are wanted.
-func (e *Env) Paint(style view.Style, text string) string { return style.Paint(text, e.Screen.Color) }
+func (e *Env) Paint(
+	style view.Style, text string,
+) string {
+	return style.Paint(text, e.Screen.Color)
+}
 
-// CountsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on a narrow terminal
-// the statuses are letters.
+// CountsLine is the line above a listing of jobs, or what stands behind `before` columns of one; on
+// a narrow terminal the statuses are letters.
 func (e *Env) CountsLine(c api.Counts, before int) string {
 	counts := ViewCounts(c)
 	line := counts.Line()
@@ -197,7 +203,8 @@ func IsBrokenPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// Redraw shows a screen in the place of the one before. Off a terminal each is printed below the other.
+// Redraw shows a screen in the place of the one before. Off a terminal each is printed below the
+// other.
 func (e *Env) Redraw(draw func(w io.Writer) error) error {
 	var text strings.Builder
 	if err := draw(&text); err != nil {
@@ -215,22 +222,25 @@ func (e *Env) Redraw(draw func(w io.Writer) error) error {
 // formatted is a command that has formats of its own for -o.
 type formatted interface{ Formats() []string }
 
-// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the grammar,
-// since -o is a flag of all commands, and a plot's is a file.
+// checkOutput refuses a value of -o that the command doesn't know. It stands here, and not in the
+// grammar, since -o is a flag of all commands, and a plot's is a file.
 func (e *Env) checkOutput(c Command) error {
 	known := view.Formats()
 	if own, ok := c.(formatted); ok {
 		known = own.Formats()
 	}
-	if e.Globals.Quiet && slices.Contains(known, string(view.Table)) && !slices.Contains(known, string(view.ID)) {
+	if e.Globals.Quiet && slices.Contains(known, string(view.Table)) &&
+		!slices.Contains(known, string(view.ID)) {
 		if e.Line.Has("quiet") {
-			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s", strings.Join(known, ", "))
+			return fmt.Errorf("-q: there are no ids to print; -o may be one of %s",
+				strings.Join(known, ", "))
 		}
 		e.Globals.Quiet = false // the config file's is for what has ids
 	}
 	format := e.Globals.Output
 	for _, k := range known {
-		if format == k || strings.HasPrefix(k, "FILE.") && strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
+		if format == k || strings.HasPrefix(k, "FILE.") &&
+			strings.HasSuffix(strings.ToLower(format), k[len("FILE"):]) {
 			return nil
 		}
 	}
@@ -240,7 +250,8 @@ func (e *Env) checkOutput(c Command) error {
 	return fmt.Errorf("-o %s: it must be one of %s", format, strings.Join(known, ", "))
 }
 
-// NoteRepeated says that a change was done whose answer got lost on its way. What it changed isn't known any more.
+// NoteRepeated says that a change was done whose answer got lost on its way. What it changed isn't
+// known any more.
 func (e *Env) NoteRepeated(what string) {
 	e.Note("done before the connection was lost: %s", what)
 }

@@ -9,8 +9,8 @@ import (
 	"jobserver/view"
 )
 
-// asksJSON tells whether errors are to be JSON. It looks at the words as they were given, since they
-// may be what is wrong.
+// asksJSON tells whether errors are to be JSON. It looks at the words as they were given, since
+// they may be what is wrong.
 func (e *Env) asksJSON() bool {
 	format, ok := readGlobals(e.args).value("output")
 	if !ok {
@@ -44,7 +44,8 @@ func cleanLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Called puts the name that the program was called by in the place of its own, in commands that the daemon's texts name.
+// Called puts the name that the program was called by in the place of its own, in commands that the
+// daemon's texts name.
 func (e *Env) Called(text string) string {
 	return strings.ReplaceAll(text, "`jobserver ", "`"+e.Name+" ")
 }

@@ -44,7 +44,8 @@ func run(ctx context.Context, e *Env, args []string) error {
 			return e.groupUsage(found.Path)
 		}
 	}
-	// What is wrong with the file concerns only commands that need the daemon: help must work without.
+	// What is wrong with the file concerns only commands that need the daemon: help must work
+	// without.
 	e.configErr = e.loadConfig()
 	parser, node, err := BuildCommand(e, found.Path)
 	if err != nil {
@@ -86,9 +87,12 @@ func BuildCommand(e *Env, path []string) (*kong.Kong, *kong.Node, error) {
 	}
 	node := parser.Model.Node
 	for _, name := range path {
-		at := slices.IndexFunc(node.Children, func(child *kong.Node) bool { return child.Name == name })
+		at := slices.IndexFunc(node.Children, func(child *kong.Node) bool {
+			return child.Name == name
+		})
 		if at < 0 {
-			return nil, nil, fmt.Errorf("build the grammar of %s: no command %s", strings.Join(path, " "), name)
+			return nil, nil, fmt.Errorf("build the grammar of %s: no command %s",
+				strings.Join(path, " "), name)
 		}
 		node = node.Children[at]
 	}
@@ -111,8 +115,8 @@ func newParser(e *Env, t reflect.Type) (*kong.Kong, error) {
 	)
 }
 
-// asItIs takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of characters: a command
-// that names a file in another encoding would be changed silently.
+// asItIs takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of
+// characters: a command that names a file in another encoding would be changed silently.
 func asItIs(ctx *kong.DecodeContext, target reflect.Value) error {
 	token, err := ctx.Scan.PopValue("string")
 	if err != nil {
@@ -138,7 +142,8 @@ func prune(t reflect.Type, path []string) reflect.Type {
 		if isCommand {
 			field.Type = prune(field.Type, path[1:])
 		}
-		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
+		fields = append(fields,
+			reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
 	}
 	return reflect.StructOf(fields)
 }
@@ -174,12 +179,16 @@ func usageError(e *Env, path []string, err error) error {
 			return api.Errorf(api.Usage, "unknown flag %s", flag).WithHint("%s", other)
 		}
 	}
-	hint := fmt.Sprintf("see %q", strings.Join(append(append([]string{e.Name}, path...), "--help"), " "))
+	hint := fmt.Sprintf("see %q",
+		strings.Join(append(append([]string{e.Name}, path...), "--help"), " "))
 	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
-		return api.Errorf(api.Usage, "%s", text).WithHint("did you mean %s", strings.TrimSpace(like))
+		return api.Errorf(api.Usage, "%s", text).
+			WithHint("did you mean %s", strings.TrimSpace(like))
 	}
-	if takesCommand(path) && (strings.HasPrefix(text, "unknown flag") || strings.HasPrefix(text, "unexpected argument")) {
-		hint = fmt.Sprintf("a command with blanks or flags of its own is one word, in quotes; %s", hint)
+	if takesCommand(path) && (strings.HasPrefix(text, "unknown flag") ||
+		strings.HasPrefix(text, "unexpected argument")) {
+		hint = fmt.Sprintf("a command with blanks or flags of its own is one word, in quotes; %s",
+			hint)
 	}
 	return api.Errorf(api.Usage, "%s", text).WithHint("%s", hint)
 }
@@ -207,8 +216,8 @@ func (e *Env) printHelp(w io.Writer, path []string) error {
 	}, traced)
 }
 
-// groupUsage tells someone who named a group only what its commands are. It is an error, since a script whose
-// command came out empty shall not pass for one that succeeded.
+// groupUsage tells someone who named a group only what its commands are. It is an error, since a
+// script whose command came out empty shall not pass for one that succeeded.
 func (e *Env) groupUsage(path []string) error {
 	if err := e.printHelp(e.Stderr, path); err != nil {
 		return err

@@ -11,10 +11,12 @@ import (
 
 // This file turns a command line as people type it into one that kong's parser takes: the command's
 // words first, then every flag as --name=value, then "--" and the positional arguments. kong by
-// itself refuses positionals after a flag, flags that take several values, and underscores for dashes.
+// itself refuses positionals after a flag, flags that take several values, and underscores for
+// dashes.
 
 // commandWords finds the command that args name: the fields of the grammar that lead to it, and the
-// arguments that are left when its words are taken out. Global flags may stand before and between the words.
+// arguments that are left when its words are taken out. Global flags may stand before and between
+// the words.
 type commandWords struct {
 	Path  []string // names of the commands, from the root
 	Leaf  bool     // path ends at a command that can run
@@ -115,7 +117,9 @@ func commandNames(field reflect.StructField) (name string, aliases []string, ok 
 	if name == "" {
 		name = strings.ToLower(field.Name)
 	}
-	return name, strings.FieldsFunc(field.Tag.Get("aliases"), func(r rune) bool { return r == ',' }), true
+	return name, strings.FieldsFunc(field.Tag.Get("aliases"), func(r rune) bool {
+		return r == ','
+	}), true
 }
 
 func flagName(field reflect.StructField) string {
@@ -150,13 +154,15 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 			}
 		}
 	}
-	err := api.Errorf(api.Usage, "there is no command %q", strings.Join(append(path[:len(path):len(path)], word), " "))
+	err := api.Errorf(api.Usage, "there is no command %q",
+		strings.Join(append(path[:len(path):len(path)], word), " "))
 	for i := range group.NumField() {
 		// The word of a command one level down, as in `j restart`.
 		if field := group.Field(i); isGroup(field.Type) {
 			if _, ok := commandField(field.Type, word); ok {
 				name, _, _ := commandNames(field)
-				return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], name, word), " "))
+				return err.WithHint("did you mean %q?",
+					strings.Join(append(path[:len(path):len(path)], name, word), " "))
 			}
 		}
 	}
@@ -164,7 +170,8 @@ func unknownCommand(group reflect.Type, path []string, word string) error {
 		return err.WithHint("%s", other)
 	}
 	if like := suggest.Closest(word, names); like != "" {
-		return err.WithHint("did you mean %q?", strings.Join(append(path[:len(path):len(path)], like), " "))
+		return err.WithHint("did you mean %q?",
+			strings.Join(append(path[:len(path):len(path)], like), " "))
 	}
 	return err.WithHint("the commands are: %s", strings.Join(names, ", "))
 }

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// walk lists a directory that is no work tree of git's, minding its .gitignore files (gitignore(5)).
+// walk lists a directory that is no work tree of git's, minding its .gitignore files
+// (gitignore(5)).
 func walk(root *os.Root, without []string) ([]string, error) {
 	var names []string
 	var rules []rule
@@ -17,7 +18,8 @@ func walk(root *os.Root, without []string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		if name != "." && (d.Name() == ".git" || leftOut(without, name) || ignored(rules, name, d.IsDir())) {
+		if name != "." &&
+			(d.Name() == ".git" || leftOut(without, name) || ignored(rules, name, d.IsDir())) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -102,7 +104,8 @@ func (r *rule) matches(name string, isDir bool) bool {
 	return matchParts(r.parts, strings.Split(below, "/"))
 }
 
-// matchParts matches a path piece by piece; ** stands for any number of pieces, at the end for at least one.
+// matchParts matches a path piece by piece; ** stands for any number of pieces, at the end for at
+// least one.
 func matchParts(pattern, names []string) bool {
 	for len(pattern) > 0 {
 		if pattern[0] == "**" {

@@ -1,12 +1,14 @@
-// Package code pins the code that jobs run: it packs a directory into an archive that is named by its content, and notes
-// which commit it is of and what was changed since.
+// Package code pins the code that jobs run: it packs a directory into an archive that is named by
+// its content, and notes which commit it is of and what was changed since.
 //
-// The archive is a tar stream, compressed by gzip: names in order, no times, no owners, modes 0644 and 0755 alone. Its hash is
-// the SHA-256 of the tar stream, so that the same files give the same hash wherever and whenever they are packed. A
-// file that changes while it is read is an error: what is packed is what was there at one moment.
+// The archive is a tar stream, compressed by gzip: names in order, no times, no owners, modes 0644
+// and 0755 alone. Its hash is the SHA-256 of the tar stream, so that the same files give the same
+// hash wherever and whenever they are packed. A file that changes while it is read is an error:
+// what is packed is what was there at one moment.
 //
-// Left out are .git, what git would ignore (.gitignore files count in a directory that is no work tree too), and everything that is
-// neither a file, a directory nor a link. So is what the caller names, as results that jobs bring there. Links are kept as they are, when they stay inside.
+// Left out are .git, what git would ignore (.gitignore files count in a directory that is no work
+// tree too), and everything that is neither a file, a directory nor a link. So is what the caller
+// names, as results that jobs bring there. Links are kept as they are, when they stay inside.
 package code
 
 import (
@@ -57,12 +59,14 @@ type entry struct {
 	info fs.FileInfo
 }
 
-// Pack writes the archive of a directory. The names in without, relative to it, are left out, with all that is below them.
+// Pack writes the archive of a directory. The names in without, relative to it, are left out, with
+// all that is below them.
 func Pack(ctx context.Context, dir string, w io.Writer, without ...string) (Info, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Info{}, &Error{"there is no directory " + dir, "name the directory that the code is in"}
+		return Info{}, &Error{"there is no directory " + dir,
+			"name the directory that the code is in"}
 	case err != nil:
 		return Info{}, fmt.Errorf("look at the code: %w", err)
 	case !info.IsDir():
@@ -109,16 +113,19 @@ func Pack(ctx context.Context, dir string, w io.Writer, without ...string) (Info
 		}
 	}
 	revision, err := revisionOf(ctx, dir, without)
-	return Info{Hash: hex.EncodeToString(p.hash.Sum(nil)), Files: len(entries), Bytes: total, Revision: revision}, err
+	return Info{Hash: hex.EncodeToString(p.hash.Sum(nil)), Files: len(entries), Bytes: total,
+		Revision: revision}, err
 }
 
 func changed(dir, what string) error {
-	return &Error{fmt.Sprintf("%s changed while it was read: %s", dir, what), "submit again when nothing writes there"}
+	return &Error{fmt.Sprintf("%s changed while it was read: %s", dir, what),
+		"submit again when nothing writes there"}
 }
 
 // same says that a file wasn't touched between two looks.
 func same(a, b fs.FileInfo) bool {
-	return a.Mode() == b.Mode() && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && os.SameFile(a, b)
+	return a.Mode() == b.Mode() && a.Size() == b.Size() && a.ModTime().
+		Equal(b.ModTime()) && os.SameFile(a, b)
 }
 
 // look takes down what each name is, and refuses too much.
@@ -146,11 +153,14 @@ func look(dir string, root *os.Root, names []string) ([]entry, int64, error) {
 		entries = append(entries, e)
 	}
 	if total > MaxBytes || len(entries) > MaxFiles {
-		what := fmt.Sprintf("%s has %.1f GiB in %d files; at most %d GiB in %d files can be sent with a job", dir, float64(total)/(1<<30), len(entries), MaxBytes>>30, MaxFiles)
+		what := fmt.Sprintf("%s has %.1f GiB in %d files; at most %d GiB in %d files can be sent "+
+			"with a job", dir, float64(total)/(1<<30), len(entries), MaxBytes>>30, MaxFiles)
 		if largest.info != nil {
-			what += fmt.Sprintf("; the largest is %s with %.1f GiB", largest.name, float64(largest.info.Size())/(1<<30))
+			what += fmt.Sprintf("; the largest is %s with %.1f GiB", largest.name,
+				float64(largest.info.Size())/(1<<30))
 		}
-		return nil, 0, &Error{what, "name data in .gitignore, and bring it to the machines by a setup"}
+		return nil, 0, &Error{what,
+			"name data in .gitignore, and bring it to the machines by a setup"}
 	}
 	if len(entries) == 0 {
 		return nil, 0, &Error{dir + " has no file that isn't ignored", "look at its .gitignore"}
@@ -175,7 +185,9 @@ func (p *packer) add(e entry) error {
 			return fmt.Errorf("read the link %s: %w", e.name, err)
 		}
 		if !inside(e.name, target) {
-			return &Error{fmt.Sprintf("%s is a link to %s, outside of %s: on a machine it would lead nowhere", e.name, target, p.dir), "name it in .gitignore, or put the file itself there"}
+			return &Error{fmt.Sprintf("%s is a link to %s, outside of %s: on a machine it would "+
+				"lead nowhere", e.name, target, p.dir),
+				"name it in .gitignore, or put the file itself there"}
 		}
 		h.Typeflag, h.Linkname = tar.TypeSymlink, target
 		return p.head(h)
@@ -218,7 +230,8 @@ func inside(name, target string) bool {
 	if path.IsAbs(target) {
 		return false
 	}
-	return filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(name), target))) || path.Join(path.Dir(name), target) == "."
+	return filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(name), target))) ||
+		path.Join(path.Dir(name), target) == "."
 }
 
 // Verify gives the hash of an archive, and refuses one that is damaged or too large.
@@ -263,10 +276,13 @@ func list(ctx context.Context, dir string, root *os.Root, without []string) ([]s
 
 // leftOut says that a name is one of those in without, or below one.
 func leftOut(without []string, name string) bool {
-	return slices.ContainsFunc(without, func(w string) bool { return name == w || strings.HasPrefix(name, w+"/") })
+	return slices.ContainsFunc(without, func(w string) bool {
+		return name == w || strings.HasPrefix(name, w+"/")
+	})
 }
 
-// tracked asks git for what it tracks or would track. ok is false where git isn't there or the directory is no work tree's.
+// tracked asks git for what it tracks or would track. ok is false where git isn't there or the
+// directory is no work tree's.
 func tracked(ctx context.Context, dir string) (names []string, ok bool, err error) {
 	out, err := git(ctx, dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
@@ -277,7 +293,8 @@ func tracked(ctx context.Context, dir string) (names []string, ok bool, err erro
 			continue
 		}
 		n := strings.TrimSuffix(string(name), "/")
-		if info, err := os.Lstat(filepath.Join(dir, n)); err == nil && info.IsDir() { // a repository inside
+		if info, err := os.Lstat(filepath.Join(dir, n)); err == nil && info.IsDir() {
+			// a repository inside
 			inner, ok, err := tracked(ctx, filepath.Join(dir, n))
 			if err != nil {
 				return nil, false, err

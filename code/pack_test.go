@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// tree makes files below a new directory. A value that begins with "->" is a link's target, "+x" makes a file a program.
+// tree makes files below a new directory. A value that begins with "->" is a link's target, "+x"
+// makes a file a program.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -88,16 +89,20 @@ func runGit(t *testing.T, dir string, args ...string) {
 		}
 		t.Skip("git is not installed")
 	}
-	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"}, args...)...)
+	cmd := exec.Command("git",
+		append([]string{"-C", dir, "-c", "user.name=t", "-c", "user.email=t@example.org", "-c",
+			"commit.gpgsign=false"}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("git %v: %v\n%s", args, err, out)
 	}
 }
 
 func TestPack(t *testing.T) {
-	files := map[string]string{"b/run.sh": "+x go", "a.txt": "text", "b/link": "->../a.txt", ".gitignore": "*.o\nout/\n", "x.o": "object", "out/y": "y", ".git/HEAD": "no"}
+	files := map[string]string{"b/run.sh": "+x go", "a.txt": "text", "b/link": "->../a.txt",
+		".gitignore": "*.o\nout/\n", "x.o": "object", "out/y": "y", ".git/HEAD": "no"}
 	info, archive := pack(t, tree(t, files))
-	want := []string{"-rw-r--r-- .gitignore *.o\nout/\n", "-rw-r--r-- a.txt text", "Lrw-r--r-- b/link ../a.txt", "-rwxr-xr-x b/run.sh +x go"}
+	want := []string{"-rw-r--r-- .gitignore *.o\nout/\n", "-rw-r--r-- a.txt text",
+		"Lrw-r--r-- b/link ../a.txt", "-rwxr-xr-x b/run.sh +x go"}
 	if diff := cmp.Diff(want, contents(t, archive)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -120,7 +125,9 @@ func TestPack(t *testing.T) {
 }
 
 func TestRevision(t *testing.T) {
-	dir := tree(t, map[string]string{"kept": "1\n", "gone": "2\n", "sub/f": "3\n", ".gitignore": "*.o\n", "forced.o": "4\n"})
+	dir := tree(t,
+		map[string]string{"kept": "1\n", "gone": "2\n", "sub/f": "3\n", ".gitignore": "*.o\n",
+			"forced.o": "4\n"})
 	runGit(t, dir, "init", "-q")
 	runGit(t, dir, "add", "-f", ".")
 	runGit(t, dir, "commit", "-q", "-m", "first")
@@ -146,20 +153,24 @@ func TestRevision(t *testing.T) {
 		}
 	}
 	got := strings.Join(contents(t, archive), "\n")
-	if strings.Contains(got, "x.o") || strings.Contains(got, "gone") || !strings.Contains(got, "new file") {
+	if strings.Contains(got, "x.o") || strings.Contains(got, "gone") ||
+		!strings.Contains(got, "new file") {
 		t.Errorf("packed are:\n%s", got)
 	}
 	// What is left out is no part of the difference.
 	var less bytes.Buffer
-	if info, err := Pack(context.Background(), dir, &less, "kept", "new file", "gone"); err != nil || len(info.Diff) != 0 {
+	if info, err := Pack(context.Background(), dir, &less, "kept", "new file",
+		"gone"); err != nil || len(info.Diff) != 0 {
 		t.Errorf("without what was changed: %v, %q", err, info.Diff)
 	}
-	if got := strings.Join(contents(t, less.Bytes()), "\n"); strings.Contains(got, "kept") || strings.Contains(got, "new file") || !strings.Contains(got, "sub/f") {
+	if got := strings.Join(contents(t, less.Bytes()), "\n"); strings.Contains(got, "kept") ||
+		strings.Contains(got, "new file") || !strings.Contains(got, "sub/f") {
 		t.Errorf("packed are:\n%s", got)
 	}
 	// A directory of the work tree is a work tree's too.
 	sub, archive := pack(t, filepath.Join(dir, "sub"))
-	if diff := cmp.Diff([]string{"-rw-r--r-- f 3\n"}, contents(t, archive)); diff != "" || sub.Commit != info.Commit || len(sub.Diff) != 0 {
+	if diff := cmp.Diff([]string{"-rw-r--r-- f 3\n"}, contents(t, archive)); diff != "" ||
+		sub.Commit != info.Commit || len(sub.Diff) != 0 {
 		t.Errorf("%s; %+v", diff, sub)
 	}
 }
@@ -167,10 +178,14 @@ func TestRevision(t *testing.T) {
 // TestIgnore compares with git itself.
 func TestIgnore(t *testing.T) {
 	files := map[string]string{
-		".gitignore":     "# comment\n*.log\n!keep.log\n/top\nbuild/\ndocs/**/draft\n**/deep\na/*/z\n\\#hash\nspace\\ \ntrail   \n[!x]q\nfoo*bar\nlast/**\n",
-		"sub/.gitignore": "!*.log\n/local\n", "x.log": "", "keep.log": "", "top": "", "sub/top": "", "build/f": "", "sub/build": "", "docs/draft": "",
-		"docs/a/b/draft": "", "one/deep/f": "", "deep": "", "a/b/z": "", "a/b/c/z": "", "#hash": "", "space ": "", "trail": "", "xq": "", "yq": "",
-		"foobar": "", "foo1bar": "", "foo/bar": "", "sub/y.log": "", "sub/local": "", "sub/sub/local": "", "last/f": "", "last/g/f": "",
+		".gitignore": "# comment\n*.log\n!keep.log\n/top\nbuild/\ndocs/**/draft\n**/deep\na/*/z\n" +
+			"\\#hash\nspace\\ \ntrail   \n[!x]q\nfoo*bar\nlast/**\n",
+		"sub/.gitignore": "!*.log\n/local\n", "x.log": "", "keep.log": "", "top": "", "sub/top": "",
+		"build/f": "", "sub/build": "", "docs/draft": "",
+		"docs/a/b/draft": "", "one/deep/f": "", "deep": "", "a/b/z": "", "a/b/c/z": "", "#hash": "",
+		"space ": "", "trail": "", "xq": "", "yq": "",
+		"foobar": "", "foo1bar": "", "foo/bar": "", "sub/y.log": "", "sub/local": "",
+		"sub/sub/local": "", "last/f": "", "last/g/f": "",
 	}
 	dir := tree(t, files)
 	root, err := os.OpenRoot(dir)
@@ -203,10 +218,13 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for dir, want := range map[string]string{
-		empty:                      empty + " has no file that isn't ignored",
-		link:                       "etc is a link to /etc/passwd, outside of " + link + ": on a machine it would lead nowhere",
-		out:                        "a/up is a link to ../../x, outside of " + out + ": on a machine it would lead nowhere",
-		big:                        big + " has 10.0 GiB in 2 files; at most 1 GiB in 100000 files can be sent with a job; the largest is data with 10.0 GiB",
+		empty: empty + " has no file that isn't ignored",
+		link: "etc is a link to /etc/passwd, outside of " + link +
+			": on a machine it would lead nowhere",
+		out: "a/up is a link to ../../x, outside of " + out +
+			": on a machine it would lead nowhere",
+		big: big + " has 10.0 GiB in 2 files; at most 1 GiB in 100000 " +
+			"files can be sent with a job; the largest is data with 10.0 GiB",
 		filepath.Join(big, "none"): "there is no directory " + filepath.Join(big, "none"),
 		filepath.Join(big, "code"): filepath.Join(big, "code") + " is not a directory",
 	} {
@@ -234,14 +252,21 @@ func (w *writer) Write(p []byte) (int, error) {
 
 func TestChanges(t *testing.T) {
 	for name, touch := range map[string]func(dir string) error{
-		"written":  func(dir string) error { return os.WriteFile(filepath.Join(dir, "z"), []byte("other"), 0o644) },
-		"longer":   func(dir string) error { return os.Truncate(filepath.Join(dir, "z"), 100) },
-		"shorter":  func(dir string) error { return os.Truncate(filepath.Join(dir, "z"), 0) },
-		"came":     func(dir string) error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o644) },
-		"replaced": func(dir string) error { return os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "z")) },
+		"written": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "z"), []byte("other"), 0o644)
+		},
+		"longer":  func(dir string) error { return os.Truncate(filepath.Join(dir, "z"), 100) },
+		"shorter": func(dir string) error { return os.Truncate(filepath.Join(dir, "z"), 0) },
+		"came": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "new"), nil, 0o644)
+		},
+		"replaced": func(dir string) error {
+			return os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "z"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// gzip gives its first bytes when it has seen some: what it has not seen yet is behind a file that doesn't compress.
+			// gzip gives its first bytes when it has seen some: what it has not seen yet is behind
+			// a file that doesn't compress.
 			random := make([]byte, 1<<20)
 			for i, x := 0, uint32(1); i < len(random); i++ {
 				x ^= x << 13
@@ -252,7 +277,8 @@ func TestChanges(t *testing.T) {
 			dir := tree(t, map[string]string{"a": string(random), "z": "text"})
 			_, err := Pack(context.Background(), dir, &writer{func() error { return touch(dir) }})
 			var own *Error
-			if !errors.As(err, &own) || !strings.HasPrefix(own.Msg, dir+" changed while it was read: ") {
+			if !errors.As(err, &own) ||
+				!strings.HasPrefix(own.Msg, dir+" changed while it was read: ") {
 				t.Errorf("it is packed: %v", err)
 			}
 		})
@@ -261,7 +287,8 @@ func TestChanges(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	_, archive := pack(t, tree(t, map[string]string{"a": "text"}))
-	for name, damaged := range map[string][]byte{"empty": nil, "cut": archive[:len(archive)-5], "no archive": []byte("hello, this is text")} {
+	for name, damaged := range map[string][]byte{"empty": nil, "cut": archive[:len(archive)-5],
+		"no archive": []byte("hello, this is text")} {
 		if hash, err := Verify(bytes.NewReader(damaged)); err == nil {
 			t.Errorf("%s has the hash %s", name, hash)
 		}

@@ -19,7 +19,8 @@ type Revision struct {
 	Cut    bool   // Diff was longer
 }
 
-// revisionOf asks git about a directory, but for the names in without. No git, or no work tree, is no error.
+// revisionOf asks git about a directory, but for the names in without. No git, or no work tree, is
+// no error.
 func revisionOf(ctx context.Context, dir string, without []string) (Revision, error) {
 	var r Revision
 	out, err := git(ctx, dir, "rev-parse", "--verify", "-q", "HEAD")
@@ -27,7 +28,8 @@ func revisionOf(ctx context.Context, dir string, without []string) (Revision, er
 		return r, refusal(ctx, dir, err)
 	}
 	r.Commit = strings.TrimSpace(string(out))
-	args := []string{"diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative", "--", "."}
+	args := []string{"diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative", "--",
+		"."}
 	for _, name := range without {
 		args = append(args, ":(exclude,literal)"+name)
 	}
@@ -42,9 +44,11 @@ func revisionOf(ctx context.Context, dir string, without []string) (Revision, er
 		if len(name) == 0 || len(r.Diff) > maxDiff || leftOut(without, string(name)) {
 			continue
 		}
-		one, err := git(ctx, dir, "diff", "--no-index", "--binary", "--no-color", "--no-ext-diff", "--", "/dev/null", string(name))
+		one, err := git(ctx, dir, "diff", "--no-index", "--binary", "--no-color", "--no-ext-diff",
+			"--", "/dev/null", string(name))
 		var exit *exec.ExitError
-		if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) { // 1: there is a difference
+		if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+			// 1: there is a difference
 			return r, err
 		}
 		r.Diff = append(r.Diff, one...)
@@ -57,7 +61,9 @@ func revisionOf(ctx context.Context, dir string, without []string) (Revision, er
 
 // git runs git in a directory, with the user's settings of how it prints left out.
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "-c", "core.quotepath=off", "-c", "core.fsmonitor=false"}, args...)...)
+	cmd := exec.CommandContext(ctx, "git",
+		append([]string{"-C", dir, "-c", "core.quotepath=off", "-c", "core.fsmonitor=false"},
+			args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C", "GIT_OPTIONAL_LOCKS=0")
@@ -68,15 +74,16 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// refusal is what keeps git from answering, nil where it has nothing to say: it isn't installed, or the
-// directory is in no work tree, or has no commit. A tool's refusal is not its absence: the record of a
-// job would say "of no commit" of code that has one.
+// refusal is what keeps git from answering, nil where it has nothing to say: it isn't installed, or
+// the directory is in no work tree, or has no commit. A tool's refusal is not its absence: the
+// record of a job would say "of no commit" of code that has one.
 func refusal(ctx context.Context, dir string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() == 1 || strings.Contains(err.Error(), "not a git repository") {
+	if !errors.As(err, &exit) || exit.ExitCode() == 1 ||
+		strings.Contains(err.Error(), "not a git repository") {
 		return nil
 	}
 	next := "make `git -C " + dir + " status` work"

@@ -1,22 +1,25 @@
-// Package completion answers a shell's TAB key from the commands' own definition, kong's model, and installs
-// what makes the shell ask.
+// Package completion answers a shell's TAB key from the commands' own definition, kong's model, and
+// installs what makes the shell ask.
 //
-// The shell starts the program itself, with the line so far in COMP_LINE and the cursor in COMP_POINT, as
-// bash's `complete -C` does. Our scripts for zsh and fish set the same variables, and all of ours name the
-// shell in COMP_SHELL, which decides how the candidates are printed. Run is to be called first of all, before
-// configuration is read or anything is logged: whatever goes wrong while a line is being typed, the answer is
-// just shorter.
+// The shell starts the program itself, with the line so far in COMP_LINE and the cursor in
+// COMP_POINT, as bash's `complete -C` does. Our scripts for zsh and fish set the same variables,
+// and all of ours name the shell in COMP_SHELL, which decides how the candidates are printed. Run
+// is to be called first of all, before configuration is read or anything is logged: whatever goes
+// wrong while a line is being typed, the answer is just shorter.
 //
 // What a value may be is said by tags in the grammar:
 //
 //	enum:"a,b"              one of these
 //	suggest:"a,b"           these among others
-//	predictor:"class"       one of the words that Dynamic knows of that kind; several kinds are separated by commas
+//	predictor:"class"       one of the words that Dynamic knows of that kind; several kinds are
+//	                        separated by commas
 //	predictor:"file"        a file, predictor:"dir" a directory
-//	then:"tag,job"          instead of predictor's kinds, for all words of an argument but the first
+//	then:"tag,job"          instead of predictor's kinds, for all words of an argument but
+//	                        the first
 //	several:""              of a flag: it takes all words up to the next flag
 //
-// Dynamic candidates come from the daemon, within Patience; they are left out when it is away or slow.
+// Dynamic candidates come from the daemon, within Patience; they are left out when it is away or
+// slow.
 package completion
 
 import (
@@ -43,25 +46,29 @@ const (
 	envShell = "COMP_SHELL" // bash, zsh or fish, when one of our scripts asks
 )
 
-// Candidate is one way to go on: the whole word, as the program is to get it, and what it stands for, if there
-// is more to say.
+// Candidate is one way to go on: the whole word, as the program is to get it, and what it stands
+// for, if there is more to say.
 type Candidate struct {
 	Value       string
 	Description string
-	Open        bool // more of the same word may follow, as behind a directory's slash: no blank after it
+	// more of the same word may follow, as behind a directory's slash: no blank after it
+	Open bool
 }
 
-// Dynamic gives the candidates of a kind that begin with prefix, the likeliest first. It must return when ctx
-// ends; if it doesn't, nobody waits for it.
+// Dynamic gives the candidates of a kind that begin with prefix, the likeliest first. It must
+// return when ctx ends; if it doesn't, nobody waits for it.
 type Dynamic func(ctx context.Context, kind, prefix string) []Candidate
 
 // Asked says whether a shell started this process to complete a line.
 func Asked(getenv func(string) string) bool { return getenv(envLine) != "" }
 
-// Run answers the shell on w. args are the process's without its name: bash passes the command, the part of the
-// word that it wants completed, and the word before. model builds the grammar; it may leave out what the line's
-// whole words, the command first, don't lead to.
-func Run(w io.Writer, getenv func(string) string, args []string, model func(words []string) (*kong.Application, error), dynamic Dynamic) error {
+// Run answers the shell on w. args are the process's without its name: bash passes the command, the
+// part of the word that it wants completed, and the word before. model builds the grammar; it may
+// leave out what the line's whole words, the command first, don't lead to.
+func Run(
+	w io.Writer, getenv func(string) string, args []string,
+	model func(words []string) (*kong.Application, error), dynamic Dynamic,
+) error {
 	line := getenv(envLine)
 	line = line[:pointOf(line, getenv(envPoint))]
 	words, current := split(line)
@@ -75,8 +82,8 @@ func Run(w io.Writer, getenv func(string) string, args []string, model func(word
 	return printFor(w, getenv(envShell), current, args, candidates)
 }
 
-// Answer gives what may stand at the end of line, whose first word is the command. All values begin with what
-// is there of the last word.
+// Answer gives what may stand at the end of line, whose first word is the command. All values begin
+// with what is there of the last word.
 func Answer(ctx context.Context, app *kong.Application, line string, dynamic Dynamic) []Candidate {
 	words, current := split(line)
 	w := newWalk(app.Node)
@@ -94,7 +101,8 @@ func clean(candidates []Candidate, prefix string) []Candidate {
 	var kept []Candidate
 	seen := map[string]bool{}
 	for _, c := range candidates {
-		if c.Value == "" || !strings.HasPrefix(c.Value, prefix) || seen[c.Value] || strings.ContainsFunc(c.Value, foreign.Unsafe) {
+		if c.Value == "" || !strings.HasPrefix(c.Value, prefix) || seen[c.Value] ||
+			strings.ContainsFunc(c.Value, foreign.Unsafe) {
 			continue
 		}
 		seen[c.Value] = true
@@ -116,7 +124,8 @@ func oneLine(text string) string {
 	return text
 }
 
-// pointOf is the offset in bytes of a cursor given in characters. bash has counted characters since 4.3.
+// pointOf is the offset in bytes of a cursor given in characters. bash has counted characters since
+// 4.3.
 func pointOf(line, point string) int {
 	n, err := strconv.Atoi(point)
 	if err != nil || n < 0 {

@@ -18,12 +18,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain makes the test's own binary the program that shells complete: when a shell asks it, it answers for
-// the grammar below, and when it is run as a command it writes down its arguments.
+// TestMain makes the test's own binary the program that shells complete: when a shell asks it, it
+// answers for the grammar below, and when it is run as a command it writes down its arguments.
 func TestMain(m *testing.M) {
 	switch {
 	case Asked(os.Getenv):
-		err := Run(os.Stdout, os.Getenv, os.Args[1:], func([]string) (*kong.Application, error) { return testModel() }, testDynamic)
+		err := Run(os.Stdout, os.Getenv, os.Args[1:],
+			func([]string) (*kong.Application, error) { return testModel() }, testDynamic)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 		fmt.Print(script)
 		os.Exit(0)
 	case os.Getenv(envArgsFile) != "":
-		if err := os.WriteFile(os.Getenv(envArgsFile), []byte(strings.Join(os.Args[1:], "|")), 0o600); err != nil {
+		if err := os.WriteFile(os.Getenv(envArgsFile), []byte(strings.Join(os.Args[1:], "|")),
+			0o600); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -104,11 +106,14 @@ func testModel() (*kong.Application, error) {
 func testDynamic(ctx context.Context, kind, prefix string) []Candidate {
 	switch kind {
 	case "job":
-		return []Candidate{{Value: "120", Description: "sleep 10\x1b[31m && echo\tdone"}, {Value: "17", Description: "true"}, {Value: "@nightly", Description: "a tag"}}
+		return []Candidate{{Value: "120", Description: "sleep 10\x1b[31m && echo\tdone"},
+			{Value: "17", Description: "true"}, {Value: "@nightly", Description: "a tag"}}
 	case "class":
-		return []Candidate{{Value: "small"}, {Value: "small fast", Description: "with a blank"}, {Value: "gpu$x"}}
+		return []Candidate{{Value: "small"}, {Value: "small fast", Description: "with a blank"},
+			{Value: "gpu$x"}}
 	case "machine":
-		return []Candidate{{Value: "box:22", Description: "connected"}, {Value: "box:2222"}, {Value: "user@gpu"}, {Value: "local:a"}}
+		return []Candidate{{Value: "box:22", Description: "connected"}, {Value: "box:2222"},
+			{Value: "user@gpu"}, {Value: "local:a"}}
 	case "tag":
 		<-ctx.Done()
 	}
@@ -150,7 +155,8 @@ func TestAnswer(t *testing.T) {
 		{"j job old ", globals},
 		{"j m rm b", []string{"box:22", "box:2222"}},
 		{"j machine rm ", []string{"box:22", "box:2222", "user@gpu", "local:a"}},
-		{"j machine rm box:22 ", []string{"small", "small fast", "gpu$x", "box:22", "box:2222", "user@gpu", "local:a"}},
+		{"j machine rm box:22 ",
+			[]string{"small", "small fast", "gpu$x", "box:22", "box:2222", "user@gpu", "local:a"}},
 		{"j machine rm box:22 -q box:2222 s", []string{"small", "small fast"}},
 
 		// Flags, the global ones too, before and after the commands.
@@ -186,7 +192,8 @@ func TestAnswer(t *testing.T) {
 		{"j job add small ", nil},
 		{"j job add small 'sleep 1' r", []string{"results/", "runs/"}},
 		{"j job add --wait small 'sleep 1' results/", []string{"results/deep/"}},
-		{"j job add small true there ", []string{"--tag", "--env", "--wait", "--socket", "--verbose", "--quiet", "--no-quiet"}},
+		{"j job add small true there ",
+			[]string{"--tag", "--env", "--wait", "--socket", "--verbose", "--quiet", "--no-quiet"}},
 		{"j job ls 17 1", []string{"120", "17"}},
 		{"j shell ", []string{"bash", "zsh", "fish"}},
 		{"j shell bash i", []string{"install"}},
@@ -212,7 +219,8 @@ func TestAnswer(t *testing.T) {
 		{"j --socket .h", []string{".hidden/"}},
 		{"j --socket ./re", []string{"./read.me", "./results/"}},
 		{"j --socket runs/../re", []string{"runs/../read.me", "runs/../results/"}},
-		{"j --socket ../" + filepath.Base(mustGetwd(t)) + "/ru", []string{"../" + filepath.Base(mustGetwd(t)) + "/runs/"}},
+		{"j --socket ../" + filepath.Base(mustGetwd(t)) + "/ru",
+			[]string{"../" + filepath.Base(mustGetwd(t)) + "/runs/"}},
 		{"j --socket ~/d", []string{"~/deep/"}},
 		{"j --socket nothing", nil},
 	}
@@ -266,7 +274,9 @@ func TestHangingDaemon(t *testing.T) {
 		var out bytes.Buffer
 		env := map[string]string{envLine: "j job ls --output=table "}
 		begin := time.Now()
-		err := Run(&out, func(name string) string { return env[name] }, nil, func([]string) (*kong.Application, error) { return testModel() }, stubborn)
+		err := Run(&out, func(name string) string {
+			return env[name]
+		}, nil, func([]string) (*kong.Application, error) { return testModel() }, stubborn)
 		if err != nil || out.Len() > 0 || time.Since(begin) != Patience {
 			t.Errorf("after %v: %q, %v", time.Since(begin), out.String(), err)
 		}
@@ -282,15 +292,25 @@ func TestRun(t *testing.T) {
 		want string
 	}{
 		{"bare", map[string]string{envLine: "j machine rm box:2"}, nil, "box:22\nbox:2222\n"},
-		{"point in the middle", map[string]string{envLine: "j mach rm", envPoint: "4"}, nil, "machine\n"},
-		{"point counts characters", map[string]string{envLine: "j 'ü' mach rm", envPoint: "8"}, nil, "machine\n"},
+		{"point in the middle", map[string]string{envLine: "j mach rm", envPoint: "4"}, nil,
+			"machine\n"},
+		{"point counts characters", map[string]string{envLine: "j 'ü' mach rm", envPoint: "8"}, nil,
+			"machine\n"},
 		{"point beyond", map[string]string{envLine: "j mach", envPoint: "99"}, nil, "machine\n"},
-		{"bash, a word broken at the colon", map[string]string{envLine: "j machine rm box:2", envShell: "bash"}, []string{"j", "2", ":"}, "22 \n2222 \n"},
-		{"bash, nothing behind the colon", map[string]string{envLine: "j machine rm box:", envShell: "bash"}, []string{"j", "", ":"}, "22 \n2222 \n"},
-		{"bash, broken at =", map[string]string{envLine: "j job ls --output=w", envShell: "bash"}, []string{"j", "w", "="}, "wide \n"},
-		{"bash, to be quoted", map[string]string{envLine: "j job add ", envShell: "bash"}, []string{"j", "", "add"}, "small \nsmall\\ fast \ngpu\\$x \n"},
-		{"zsh", map[string]string{envLine: "j machine rm b", envShell: "zsh"}, nil, "+box\\:22:connected\n+box\\:2222\n"},
-		{"fish", map[string]string{envLine: "j machine rm b", envShell: "fish"}, nil, "box:22\tconnected\nbox:2222\n"},
+		{"bash, a word broken at the colon",
+			map[string]string{envLine: "j machine rm box:2", envShell: "bash"},
+			[]string{"j", "2", ":"}, "22 \n2222 \n"},
+		{"bash, nothing behind the colon",
+			map[string]string{envLine: "j machine rm box:", envShell: "bash"},
+			[]string{"j", "", ":"}, "22 \n2222 \n"},
+		{"bash, broken at =", map[string]string{envLine: "j job ls --output=w", envShell: "bash"},
+			[]string{"j", "w", "="}, "wide \n"},
+		{"bash, to be quoted", map[string]string{envLine: "j job add ", envShell: "bash"},
+			[]string{"j", "", "add"}, "small \nsmall\\ fast \ngpu\\$x \n"},
+		{"zsh", map[string]string{envLine: "j machine rm b", envShell: "zsh"}, nil,
+			"+box\\:22:connected\n+box\\:2222\n"},
+		{"fish", map[string]string{envLine: "j machine rm b", envShell: "fish"}, nil,
+			"box:22\tconnected\nbox:2222\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -303,7 +323,9 @@ func TestRun(t *testing.T) {
 		})
 	}
 	broken := errors.New("broken grammar")
-	err := Run(&bytes.Buffer{}, func(string) string { return "j " }, nil, func([]string) (*kong.Application, error) { return nil, broken }, nil)
+	err := Run(&bytes.Buffer{}, func(string) string {
+		return "j "
+	}, nil, func([]string) (*kong.Application, error) { return nil, broken }, nil)
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
@@ -351,7 +373,8 @@ func FuzzQuoted(f *testing.F) {
 
 // Any line must be answered with words that go on where it ends.
 func FuzzAnswer(f *testing.F) {
-	for _, seed := range []string{"j ", "j --socket", "j job ls -o js", "j 'machine rm box:", "j -vqx \\", "j job stat --id 1 --", "j -- - --=", "\xff \x00"} {
+	for _, seed := range []string{"j ", "j --socket", "j job ls -o js", "j 'machine rm box:",
+		"j -vqx \\", "j job stat --id 1 --", "j -- - --=", "\xff \x00"} {
 		f.Add(seed)
 	}
 	model, err := testModel()
@@ -367,7 +390,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		_, current := split(line)
 		for _, c := range Answer(t.Context(), model, line, quick) {
-			if !strings.HasPrefix(c.Value, current) || strings.ContainsAny(c.Value+c.Description, "\n\t\x1b") {
+			if !strings.HasPrefix(c.Value, current) ||
+				strings.ContainsAny(c.Value+c.Description, "\n\t\x1b") {
 				t.Errorf("%q: %+v", line, c)
 			}
 		}
@@ -377,7 +401,8 @@ func FuzzAnswer(f *testing.F) {
 func TestScript(t *testing.T) {
 	for _, shell := range Shells() {
 		for _, bad := range []struct{ name, binary string }{
-			{"", "/bin/j"}, {"a b", "/bin/j"}, {"-j", "/bin/j"}, {"j;ls", "/bin/j"}, {"j", "bin/j"}, {"j", "/bin/\nj"},
+			{"", "/bin/j"}, {"a b", "/bin/j"}, {"-j", "/bin/j"}, {"j;ls", "/bin/j"}, {"j", "bin/j"},
+			{"j", "/bin/\nj"},
 		} {
 			if script, err := Script(shell, bad.name, bad.binary); err == nil {
 				t.Errorf("%s, %q, %q: %s", shell, bad.name, bad.binary, script)
@@ -395,7 +420,8 @@ func TestScript(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Script("tcsh", "j", "/bin/j"); err == nil || !strings.Contains(err.Error(), "bash, zsh, fish") {
+	if _, err := Script("tcsh", "j", "/bin/j"); err == nil ||
+		!strings.Contains(err.Error(), "bash, zsh, fish") {
 		t.Errorf("an unknown shell: %v", err)
 	}
 }
@@ -418,26 +444,32 @@ func TestInstall(t *testing.T) {
 		note  string
 	}{
 		{"bash", nil, ".local/share/bash-completion/completions/j", "bash-completion"},
-		{"bash", map[string]string{"XDG_DATA_HOME": "HOME/data"}, "data/bash-completion/completions/j", "bash-completion"},
+		{"bash", map[string]string{"XDG_DATA_HOME": "HOME/data"},
+			"data/bash-completion/completions/j", "bash-completion"},
 		{"zsh", nil, ".local/share/zsh/site-functions/_j", "fpath=("},
-		{"zsh", map[string]string{"FPATH": "/usr/share/zsh:HOME/.local/share/zsh/site-functions"}, ".local/share/zsh/site-functions/_j", "new shells complete j"},
+		{"zsh", map[string]string{"FPATH": "/usr/share/zsh:HOME/.local/share/zsh/site-functions"},
+			".local/share/zsh/site-functions/_j", "new shells complete j"},
 		{"fish", nil, ".config/fish/completions/j.fish", "new shells complete j"},
-		{"", map[string]string{"SHELL": "/usr/bin/fish", "XDG_CONFIG_HOME": "HOME/conf"}, "conf/fish/completions/j.fish", "new shells complete j"},
-		{"", map[string]string{"SHELL": "/bin/bash", "XDG_DATA_HOME": "not/absolute"}, ".local/share/bash-completion/completions/j", "bash-completion"},
+		{"", map[string]string{"SHELL": "/usr/bin/fish", "XDG_CONFIG_HOME": "HOME/conf"},
+			"conf/fish/completions/j.fish", "new shells complete j"},
+		{"", map[string]string{"SHELL": "/bin/bash", "XDG_DATA_HOME": "not/absolute"},
+			".local/share/bash-completion/completions/j", "bash-completion"},
 	}
 	for _, test := range tests {
 		t.Run(test.shell+" "+fmt.Sprint(test.env), func(t *testing.T) {
 			home := t.TempDir()
-			in := Installation{Name: "j", Binary: "/opt/jobserver", Shell: test.shell, Getenv: func(name string) string {
-				if name == "HOME" {
-					return home
-				}
-				return strings.ReplaceAll(test.env[name], "HOME", home)
-			}}
+			in := Installation{Name: "j", Binary: "/opt/jobserver", Shell: test.shell,
+				Getenv: func(name string) string {
+					if name == "HOME" {
+						return home
+					}
+					return strings.ReplaceAll(test.env[name], "HOME", home)
+				}}
 			path := filepath.Join(home, test.path)
 			for range 2 { // again is an update
 				notes, err := in.Install()
-				if err != nil || len(notes) != 2 || notes[0] != "wrote "+path || !strings.Contains(notes[1], test.note) {
+				if err != nil || len(notes) != 2 || notes[0] != "wrote "+path ||
+					!strings.Contains(notes[1], test.note) {
 					t.Fatalf("got %q, %v", notes, err)
 				}
 			}
@@ -466,7 +498,10 @@ func TestInstall(t *testing.T) {
 
 func TestInstallElsewhere(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	in := Installation{Name: "j", Binary: "/opt/jobserver", Shell: "zsh", Dir: dir, Getenv: func(string) string { return "/home/x" }}
+	in := Installation{Name: "j", Binary: "/opt/jobserver", Shell: "zsh", Dir: dir,
+		Getenv: func(string) string {
+			return "/home/x"
+		}}
 	notes, err := in.Install()
 	want := []string{"wrote " + dir + "/_j", "load it with: source '" + dir + "/_j'"}
 	if diff := cmp.Diff(want, notes); err != nil || diff != "" {

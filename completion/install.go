@@ -19,15 +19,16 @@ type Installation struct {
 	Shell  string // bash, zsh or fish; "" means that of $SHELL
 	Getenv func(string) string
 
-	// RC puts a line into the shell's start-up file, instead of writing a file that the shell looks for by itself.
+	// RC puts a line into the shell's start-up file, instead of writing a file that the shell looks
+	// for by itself.
 	RC bool
 
 	// Dir is where the file goes, instead of where the shell looks for it.
 	Dir string
 }
 
-// Install installs completion and says what it did and what is left to do. Doing it again brings the file up to
-// date. A file of that name that isn't ours is left alone, which is an error.
+// Install installs completion and says what it did and what is left to do. Doing it again brings
+// the file up to date. A file of that name that isn't ours is left alone, which is an error.
 func (in Installation) Install() (notes []string, err error) {
 	if in.RC {
 		return in.installLine()
@@ -46,7 +47,8 @@ func (in Installation) Install() (notes []string, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("install completion: %w", err)
 	}
-	if err := renameio.WriteFile(path, []byte(script), 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
+	if err := renameio.WriteFile(path, []byte(script), 0o644,
+		renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return nil, fmt.Errorf("install completion: %w", err)
 	}
 	notes = []string{"wrote " + path}
@@ -78,7 +80,8 @@ func (in Installation) Uninstall() (notes []string, err error) {
 	return []string{"removed " + path}, nil
 }
 
-// shell is the one that is meant. A name that no command has is an error, since it becomes part of shell scripts.
+// shell is the one that is meant. A name that no command has is an error, since it becomes part of
+// shell scripts.
 func (in Installation) shell() (string, error) {
 	if err := CheckName(in.Name); err != nil {
 		return "", err
@@ -89,8 +92,8 @@ func (in Installation) shell() (string, error) {
 	return shellOf(in.Getenv("SHELL"))
 }
 
-// base is the directory that a variable names, or by default one in the home directory. XDG Base Directory
-// Specification 0.8: relative values are not valid.
+// base is the directory that a variable names, or by default one in the home directory. XDG Base
+// Directory Specification 0.8: relative values are not valid.
 func (in Installation) base(variable string, fallback ...string) (string, error) {
 	if dir := in.Getenv(variable); filepath.IsAbs(dir) {
 		return dir, nil
@@ -132,14 +135,16 @@ func (in Installation) file() (shell, path string, err error) {
 func (in Installation) next(shell, path string) string {
 	switch shell {
 	case "bash":
-		return fmt.Sprintf("new shells complete %s where the package bash-completion is installed; elsewhere add to ~/.bashrc: source %s",
+		return fmt.Sprintf("new shells complete %s where the package bash-completion is "+
+			"installed; elsewhere add to ~/.bashrc: source %s",
 			in.Name, shellQuote(path))
 	case "zsh":
 		dir := filepath.Dir(path)
 		if slices.Contains(filepath.SplitList(in.Getenv("FPATH")), dir) {
 			return fmt.Sprintf("new shells complete %s", in.Name)
 		}
-		return fmt.Sprintf("add to ~/.zshrc, before compinit, unless it is there: fpath=(%s $fpath)", shellQuote(dir))
+		return fmt.Sprintf("add to ~/.zshrc, before compinit, unless it is there: fpath=(%s "+
+			"$fpath)", shellQuote(dir))
 	default:
 		return fmt.Sprintf("new shells complete %s", in.Name)
 	}

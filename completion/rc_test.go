@@ -22,7 +22,10 @@ func newStartUpTest(t *testing.T) *startUpTest {
 }
 
 func (s *startUpTest) installation(shell string) Installation {
-	return Installation{Name: "j", Binary: "/opt/it's/jobserver", Shell: shell, RC: true, Getenv: func(name string) string { return s.env[name] }}
+	return Installation{Name: "j", Binary: "/opt/it's/jobserver", Shell: shell, RC: true,
+		Getenv: func(name string) string {
+			return s.env[name]
+		}}
 }
 
 // do is one Install or Uninstall, and what it has to say.
@@ -57,7 +60,8 @@ func (s *startUpTest) read(path string) string {
 	return string(content)
 }
 
-// TestStartUpFiles edits the file of the one shell that is meant, and leaves all of it as it was but for the line.
+// TestStartUpFiles edits the file of the one shell that is meant, and leaves all of it as it was
+// but for the line.
 func TestStartUpFiles(t *testing.T) {
 	for _, test := range []struct {
 		shell, file string
@@ -80,7 +84,9 @@ func TestStartUpFiles(t *testing.T) {
 			in, path := s.installation(test.shell), filepath.Join(s.home, test.file)
 			s.do(in.Install, "wrote a line into "+path+": new shells complete j")
 			once := s.read(test.file)
-			if line, ok := strings.CutPrefix(once, test.before); !ok || strings.Count(strings.Trim(line, "\n"), "\n") != 0 || !strings.Contains(line, "jobserver") {
+			if line, ok := strings.CutPrefix(once, test.before); !ok ||
+				strings.Count(strings.Trim(line, "\n"), "\n") != 0 ||
+				!strings.Contains(line, "jobserver") {
 				t.Errorf("installed:\n%s", once)
 			}
 			s.do(in.Install, path+" completes j already")
@@ -92,7 +98,8 @@ func TestStartUpFiles(t *testing.T) {
 			other.Name, moved.Binary = "jj", "/elsewhere/jobserver"
 			s.do(other.Install, "wrote a line into "+path+": new shells complete jj")
 			s.do(moved.Install, "wrote a line into "+path+": new shells complete j")
-			if got := s.read(test.file); strings.Count(got, "completes j") != 2 || strings.Count(got, "/elsewhere/jobserver") == 0 {
+			if got := s.read(test.file); strings.Count(got, "completes j") != 2 ||
+				strings.Count(got, "/elsewhere/jobserver") == 0 {
 				t.Errorf("installed for a program that has moved:\n%s", got)
 			}
 			s.do(other.Uninstall, "took a line out of "+path)
@@ -109,7 +116,8 @@ func TestStartUpFiles(t *testing.T) {
 			if err != nil || info.Mode().Perm() != 0o640 {
 				t.Errorf("mode %v, %v", info.Mode(), err)
 			}
-			if files, err := filepath.Glob(filepath.Dir(path) + "/*.bck"); err != nil || len(files) > 0 {
+			if files, err := filepath.Glob(filepath.Dir(path) + "/*.bck"); err != nil ||
+				len(files) > 0 {
 				t.Errorf("left behind: %q, %v", files, err)
 			}
 		})

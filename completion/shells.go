@@ -15,13 +15,16 @@ func Shells() []string { return []string{"bash", "zsh", "fish"} }
 
 // printFor writes the candidates as the shell takes them.
 //
-//   - bash, with our script: the value as it is to be typed, with the blank after it, since the script asks bash for none.
-//   - zsh: "+" or, where no blank may follow, "-"; then the value with its colons escaped, a colon, and the description.
+//   - bash, with our script: the value as it is to be typed, with the blank after it, since the
+//     script asks bash for none.
+//   - zsh: "+" or, where no blank may follow, "-"; then the value with its colons escaped, a colon,
+//     and the description.
 //   - fish: value, tab, description.
-//   - no shell named: the bare values, for a plain `complete -C`, as posener/complete writes it into start-up files.
+//   - no shell named: the bare values, for a plain `complete -C`, as posener/complete writes it
+//     into start-up files.
 //
-// bash and its imitators break words at colons and at some other characters too: args tell which part they want, and
-// only that is printed.
+// bash and its imitators break words at colons and at some other characters too: args tell which
+// part they want, and only that is printed.
 func printFor(w io.Writer, shell, current string, args []string, candidates []Candidate) error {
 	out := bufio.NewWriter(w)
 	for _, c := range candidates {
@@ -59,7 +62,8 @@ func printFor(w io.Writer, shell, current string, args []string, candidates []Ca
 	return nil
 }
 
-// wanted is the part of a value that replaces the part of the current word that bash asks for: its second argument.
+// wanted is the part of a value that replaces the part of the current word that bash asks for: its
+// second argument.
 func wanted(value, current string, args []string) string {
 	if len(args) < 2 || !strings.HasSuffix(current, args[1]) {
 		return value
@@ -75,7 +79,9 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]*$`)
 // CheckName refuses what can't be the name of a command that is to be completed.
 func CheckName(name string) error {
 	if !nameForm.MatchString(name) {
-		return fmt.Errorf("completion for %q: a command's name has only letters, digits and . _ + -", name)
+		return fmt.Errorf(
+			"completion for %q: a command's name has only letters, digits and . _ + -", name,
+		)
 	}
 	return nil
 }
@@ -86,7 +92,8 @@ func Script(shell, name, binary string) (string, error) {
 		return "", err
 	}
 	if !filepath.IsAbs(binary) || strings.ContainsAny(binary, "\n\r") {
-		return "", fmt.Errorf("completion for %s: the binary %q must be given by its whole path", name, binary)
+		return "", fmt.Errorf("completion for %s: the binary %q must be given by its whole path",
+			name, binary)
 	}
 	// A function's name has room for fewer characters than a command's.
 	function := "_" + regexp.MustCompile(`[^A-Za-z0-9_]`).ReplaceAllString(name, "_") + "_complete"
@@ -101,7 +108,8 @@ complete -o nosort -o nospace -C ` + command + ` NAME 2>/dev/null ||
     complete -o nospace -C ` + command + ` NAME
 `
 	case "zsh":
-		// An alias is expanded before zsh looks for a completion, so that of the program's own name is needed, too.
+		// An alias is expanded before zsh looks for a completion, so that of the program's own name
+		// is needed, too.
 		names := name
 		if own := filepath.Base(binary); own != name && CheckName(own) == nil {
 			names += " " + own
@@ -138,9 +146,11 @@ complete -c NAME -f -k -a '(FUNCTION)'
 `
 		quotedBinary = fishQuote(binary)
 	default:
-		return "", fmt.Errorf("completion for the shell %q: there is one for %s", shell, strings.Join(Shells(), ", "))
+		return "", fmt.Errorf("completion for the shell %q: there is one for %s", shell,
+			strings.Join(Shells(), ", "))
 	}
-	return strings.NewReplacer("FUNCTION", function, "NAME", name, "BINARY", quotedBinary).Replace(script), nil
+	return strings.NewReplacer("FUNCTION", function, "NAME", name, "BINARY", quotedBinary).
+		Replace(script), nil
 }
 
 // shellQuote quotes for bash and zsh.
@@ -155,7 +165,8 @@ func fishQuote(s string) string {
 func shellOf(path string) (string, error) {
 	name := filepath.Base(path)
 	if !slices.Contains(Shells(), name) {
-		return "", fmt.Errorf("completion for the shell %q: there is one for %s", name, strings.Join(Shells(), ", "))
+		return "", fmt.Errorf("completion for the shell %q: there is one for %s", name,
+			strings.Join(Shells(), ", "))
 	}
 	return name, nil
 }

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The shells run on a terminal of their own, and each line is typed as a user would: text, TAB, Enter. The program then
-// writes down the arguments that it got, which is what counts, whatever a shell draws meanwhile.
+// The shells run on a terminal of their own, and each line is typed as a user would: text, TAB,
+// Enter. The program then writes down the arguments that it got, which is what counts, whatever a
+// shell draws meanwhile.
 
 // shellTimeout ends a test whose shell hangs. It is no measure of anything.
 const shellTimeout = 60 * time.Second
@@ -42,14 +43,16 @@ func openPty(t *testing.T) (master, slave *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 120}); err != nil {
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ,
+		&unix.Winsize{Row: 40, Col: 120}); err != nil {
 		t.Fatal(err)
 	}
 	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Reads wait in the poller, so that a deadline can end them. That takes a file made of a descriptor that doesn't block.
+	// Reads wait in the poller, so that a deadline can end them. That takes a file made of a
+	// descriptor that doesn't block.
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -95,13 +98,16 @@ func startShell(t *testing.T, shell, script string) *terminal {
 	switch shell {
 	case "bash":
 		options = []string{"--norc", "--noprofile", "-i"}
-		setUp = "bind 'set bell-style none'; j() { " + shellQuote(binary) + ` "$@"; }; source ` + file + "; PS1='rea''dy> '"
+		setUp = "bind 'set bell-style none'; j() { " + shellQuote(binary) + ` "$@"; }; source ` +
+			file + "; PS1='rea''dy> '"
 	case "zsh":
 		options = []string{"-f", "-i"}
-		setUp = "unsetopt beep; autoload -U compinit; compinit -u -D; j() { " + shellQuote(binary) + ` "$@"; }; source ` + file + "; PS1='rea''dy> '"
+		setUp = "unsetopt beep; autoload -U compinit; compinit -u -D; j() { " + shellQuote(binary) +
+			` "$@"; }; source ` + file + "; PS1='rea''dy> '"
 	case "fish":
 		options = []string{"--no-config", "-i"}
-		setUp = "function j; " + fishQuote(binary) + " $argv; end; source " + file + "; function fish_prompt; echo -n rea''dy'> '; end"
+		setUp = "function j; " + fishQuote(binary) + " $argv; end; source " + file +
+			"; function fish_prompt; echo -n rea''dy'> '; end"
 	}
 	master, slave := openPty(t)
 	term.master = master
@@ -109,8 +115,10 @@ func startShell(t *testing.T, shell, script string) *terminal {
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
 	term.cmd.Dir = home
 	term.cmd.Env = []string{
-		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TERM=vt100", "LC_ALL=C.UTF-8", envArgsFile + "=" + fifo,
-		"GORACE=atexit_sleep_ms=0", // else each run under the race detector ends with a second's sleep
+		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TERM=vt100", "LC_ALL=C.UTF-8", envArgsFile +
+			"=" + fifo,
+		// else each run under the race detector ends with a second's sleep
+		"GORACE=atexit_sleep_ms=0",
 		"XDG_CONFIG_HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_RUNTIME_DIR=" + home,
 	}
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -152,7 +160,8 @@ func (term *terminal) until(t *testing.T, text string) {
 		n, err := term.master.Read(buf)
 		term.seen.Write(buf[:n])
 		if err != nil {
-			t.Fatalf("%q didn't appear: %v; all that did:\n%q", text, err, term.seen.String()[begin:])
+			t.Fatalf("%q didn't appear: %v; all that did:\n%q", text, err,
+				term.seen.String()[begin:])
 		}
 	}
 }
@@ -228,7 +237,8 @@ func TestShells(t *testing.T) {
 	}
 }
 
-// TestAlias: the name is an alias of the program's own, as README has it. zsh expands it before it completes.
+// TestAlias: the name is an alias of the program's own, as README has it. zsh expands it before it
+// completes.
 func TestAlias(t *testing.T) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -237,8 +247,10 @@ func TestAlias(t *testing.T) {
 	own := filepath.Base(binary)
 	for shell, alias := range map[string]string{
 		"bash": "unset -f j; " + own + "() { " + shellQuote(binary) + ` "$@"; }; alias j=` + own,
-		"zsh":  "unfunction j; function " + own + " { " + shellQuote(binary) + ` "$@"; }; alias j=` + own,
-		"fish": "functions -e j; function " + own + "; " + fishQuote(binary) + " $argv; end; alias j " + own,
+		"zsh": "unfunction j; function " + own + " { " + shellQuote(binary) +
+			` "$@"; }; alias j=` + own,
+		"fish": "functions -e j; function " + own + "; " + fishQuote(binary) +
+			" $argv; end; alias j " + own,
 	} {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
@@ -250,7 +262,8 @@ func TestAlias(t *testing.T) {
 	}
 }
 
-// What Install writes into start-up files works too: also in a zsh that hasn't loaded its completion system.
+// What Install writes into start-up files works too: also in a zsh that hasn't loaded its
+// completion system.
 func TestStartUpLine(t *testing.T) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -259,7 +272,10 @@ func TestStartUpLine(t *testing.T) {
 	for _, shell := range Shells() {
 		t.Run(shell, func(t *testing.T) {
 			t.Parallel()
-			in := Installation{Name: "j", Binary: binary, Shell: shell, Getenv: func(string) string { return t.TempDir() }}
+			in := Installation{Name: "j", Binary: binary, Shell: shell,
+				Getenv: func(string) string {
+					return t.TempDir()
+				}}
 			f, err := in.startUp()
 			if err != nil {
 				t.Fatal(err)

@@ -11,8 +11,9 @@ import (
 	"jobserver/userfile"
 )
 
-// installLine has the shell's start-up file load completion by a line of ours, the last one. One that an earlier
-// call put there, perhaps for a program that has moved since, is replaced where it stands.
+// installLine has the shell's start-up file load completion by a line of ours, the last one. One
+// that an earlier call put there, perhaps for a program that has moved since, is replaced where it
+// stands.
 func (in Installation) installLine() (notes []string, err error) {
 	f, err := in.startUp()
 	if err != nil {
@@ -41,7 +42,8 @@ func (in Installation) installLine() (notes []string, err error) {
 	if err := f.replace(kept.String()); err != nil {
 		return nil, err
 	}
-	return []string{fmt.Sprintf("wrote a line into %s: new shells complete %s", f.path, in.Name)}, nil
+	return []string{fmt.Sprintf("wrote a line into %s: new shells complete %s", f.path, in.Name)},
+		nil
 }
 
 // uninstallLine takes that line away, and nothing else.
@@ -57,7 +59,8 @@ func (in Installation) uninstallLine() (notes []string, err error) {
 		}
 	}
 	if kept.String() == f.content {
-		return []string{fmt.Sprintf("there was none: no line of %s completes %s", f.path, in.Name)}, nil
+		return []string{fmt.Sprintf("there was none: no line of %s completes %s", f.path, in.Name)},
+			nil
 	}
 	if err := f.replace(kept.String()); err != nil {
 		return nil, err

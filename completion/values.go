@@ -11,8 +11,11 @@ import (
 	"github.com/posener/complete/v2/predict"
 )
 
-// valuesOf are the candidates for a flag's value or a positional argument, by its tags; begun says that it has one already.
-func valuesOf(ctx context.Context, v *kong.Value, begun bool, prefix string, dynamic Dynamic) []Candidate {
+// valuesOf are the candidates for a flag's value or a positional argument, by its tags; begun says
+// that it has one already.
+func valuesOf(
+	ctx context.Context, v *kong.Value, begun bool, prefix string, dynamic Dynamic,
+) []Candidate {
 	var candidates []Candidate
 	add := func(p complete.Predictor) {
 		for _, value := range p.Predict(prefix) {
@@ -46,9 +49,9 @@ func valuesOf(ctx context.Context, v *kong.Value, begun bool, prefix string, dyn
 	return candidates
 }
 
-// paths completes a path as it is written, ".." and a home's tilde included; the library's own predictor cleans
-// it, and then finds nothing. Hidden files are offered to those who begin with a dot, and directories stay
-// open.
+// paths completes a path as it is written, ".." and a home's tilde included; the library's own
+// predictor cleans it, and then finds nothing. Hidden files are offered to those who begin with a
+// dot, and directories stay open.
 func paths(prefix string, dirsOnly bool) []Candidate {
 	typed, begun := filepath.Split(prefix)
 	dir := typed
@@ -83,7 +86,8 @@ func paths(prefix string, dirsOnly bool) []Candidate {
 	return candidates
 }
 
-// ask waits for a dynamic answer until ctx ends. A function that goes on regardless ends with the process.
+// ask waits for a dynamic answer until ctx ends. A function that goes on regardless ends with the
+// process.
 func ask(ctx context.Context, kind, prefix string, dynamic Dynamic) []Candidate {
 	if dynamic == nil {
 		return nil

@@ -23,7 +23,8 @@ func newWalk(root *kong.Node) *walk {
 	return &walk{node: root, given: map[*kong.Flag]bool{}}
 }
 
-// step takes one whole word. Words that make no sense are passed over: the rest of the line may still be completed.
+// step takes one whole word. Words that make no sense are passed over: the rest of the line may
+// still be completed.
 func (w *walk) step(word string) {
 	isFlag := strings.HasPrefix(word, "-") && word != "-" && !w.onlyWords
 	switch {
@@ -48,7 +49,8 @@ func (w *walk) step(word string) {
 	}
 }
 
-// shorts takes a group of one-letter flags: the first that has a value takes the rest of the word, or the next one.
+// shorts takes a group of one-letter flags: the first that has a value takes the rest of the word,
+// or the next one.
 func (w *walk) shorts(letters string) {
 	for i, letter := range letters {
 		flag := w.short(letter)
@@ -102,7 +104,8 @@ func (w *walk) enter(node *kong.Node) {
 // child is the command of that name or alias, or the branching argument that takes any word.
 func (w *walk) child(word string) *kong.Node {
 	for _, child := range w.node.Children {
-		if child.Type != kong.ArgumentNode && (child.Name == word || slices.Contains(child.Aliases, word)) {
+		if child.Type != kong.ArgumentNode &&
+			(child.Name == word || slices.Contains(child.Aliases, word)) {
 			return child
 		}
 	}
@@ -123,8 +126,8 @@ func (w *walk) flags() []*kong.Flag {
 	return all
 }
 
-// long finds a flag by "--name", by an alias or by its negation; underscores and dashes are the same. With it
-// comes the name as it stands in the grammar.
+// long finds a flag by "--name", by an alias or by its negation; underscores and dashes are the
+// same. With it comes the name as it stands in the grammar.
 func (w *walk) long(name string) (*kong.Flag, string) {
 	for _, flag := range w.flags() {
 		for _, known := range append(longNames(flag), flag.Aliases...) {
@@ -190,7 +193,8 @@ func (w *walk) candidates(ctx context.Context, current string, dynamic Dynamic) 
 		arguments = arguments.DefaultCmd
 	}
 	if w.positional < len(arguments.Positional) {
-		candidates = append(candidates, valuesOf(ctx, arguments.Positional[w.positional], w.begun, current, dynamic)...)
+		candidates = append(candidates,
+			valuesOf(ctx, arguments.Positional[w.positional], w.begun, current, dynamic)...)
 	} else if len(candidates) == 0 && current == "" && !w.onlyWords {
 		candidates = w.flagNames("--") // nothing else can follow
 	}
@@ -217,8 +221,8 @@ func (w *walk) commands(current string) []Candidate {
 	return candidates
 }
 
-// flagNames are the flags that may still be given. A single dash shows the long names; one with its letter only
-// itself.
+// flagNames are the flags that may still be given. A single dash shows the long names; one with its
+// letter only itself.
 func (w *walk) flagNames(current string) []Candidate {
 	var candidates []Candidate
 	for _, flag := range w.flags() {

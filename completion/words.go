@@ -2,9 +2,9 @@ package completion
 
 import "strings"
 
-// split takes a line apart as a shell would: blanks separate words, quotes and backslashes keep them together.
-// The last word, which the cursor touches, comes alone; it is "" after a blank. A quote that is still open ends
-// with the line.
+// split takes a line apart as a shell would: blanks separate words, quotes and backslashes keep
+// them together. The last word, which the cursor touches, comes alone; it is "" after a blank. A
+// quote that is still open ends with the line.
 func split(line string) (words []string, current string) {
 	var word strings.Builder
 	begun := false

@@ -19,8 +19,9 @@ import (
 // codeGrace is how long code is kept that no job names: its job may be about to be submitted.
 const codeGrace = 24 * time.Hour
 
-// codeKeeper removes code from the state directory that no job names any more, as they were forgotten or never
-// submitted: any job that is known may be run again. It looks when other code has come, as nothing grows otherwise.
+// codeKeeper removes code from the state directory that no job names any more, as they were
+// forgotten or never submitted: any job that is known may be run again. It looks when other code
+// has come, as nothing grows otherwise.
 type codeKeeper struct {
 	stateDir string
 	log      *slog.Logger
@@ -96,7 +97,8 @@ func (k *codeKeeper) tidy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// aged lists the files that nobody has asked for within the grace, among them pieces of what never came whole.
+// aged lists the files that nobody has asked for within the grace, among them pieces of what never
+// came whole.
 func (k *codeKeeper) aged() (map[string]bool, error) {
 	dir := filepath.Dir(fleet.CodeArchive(k.stateDir, ""))
 	entries, err := os.ReadDir(dir)

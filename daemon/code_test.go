@@ -23,7 +23,8 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 // TestTidyCode removes what no job names, and not what is young.
 func TestTidyCode(t *testing.T) {
 	st := sched.NewState()
-	plan, err := st.PlanJobs([]sched.JobSpec{{Class: "x", Cmd: "true", Code: &statepb.Code{Hash: "named", Diff: "difference"}}}, false)
+	plan, err := st.PlanJobs([]sched.JobSpec{{Class: "x", Cmd: "true",
+		Code: &statepb.Code{Hash: "named", Diff: "difference"}}}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,10 +46,13 @@ func TestTidyCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, age := range map[string]time.Duration{
-		fleet.CodeArchive(state, "named"): 1000 * time.Hour, fleet.CodeDiff(state, "difference"): 1000 * time.Hour,
-		fleet.CodeArchive(state, "forgotten"): 25 * time.Hour, fleet.CodeDiff(state, "lost"): 25 * time.Hour,
-		fleet.CodeArchive(state, "young"): 23 * time.Hour,
-		filepath.Join(dir, ".part-left"):  25 * time.Hour, filepath.Join(dir, ".part-coming"): time.Minute,
+		fleet.CodeArchive(state, "named"):     1000 * time.Hour,
+		fleet.CodeDiff(state, "difference"):   1000 * time.Hour,
+		fleet.CodeArchive(state, "forgotten"): 25 * time.Hour,
+		fleet.CodeDiff(state, "lost"):         25 * time.Hour,
+		fleet.CodeArchive(state, "young"):     23 * time.Hour,
+		filepath.Join(dir, ".part-left"):      25 * time.Hour,
+		filepath.Join(dir, ".part-coming"):    time.Minute,
 	} {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -68,7 +72,8 @@ func TestTidyCode(t *testing.T) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if diff := cmp.Diff(".part-coming difference.diff named.tar.gz young.tar.gz", strings.Join(left, " ")); diff != "" {
+	if diff := cmp.Diff(".part-coming difference.diff named.tar.gz young.tar.gz",
+		strings.Join(left, " ")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

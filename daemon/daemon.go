@@ -49,7 +49,8 @@ type daemon struct {
 	code          *codeKeeper
 	metrics       *report.Metrics // nil without --metrics
 	timelines     *service.Timelines
-	unlogged      uint64 // the cursor from which logEvents logs events: the state's before the loop runs
+	// the cursor from which logEvents logs events: the state's before the loop runs
+	unlogged uint64
 }
 
 // Run is the daemon's life: it returns nil when ctx ends, and leaves running jobs running.
@@ -58,14 +59,16 @@ func Run(ctx context.Context, o Options) error {
 		o.MinFree = DefaultMinFree
 	}
 	d := &daemon{o: o, started: o.Now()}
-	// Who reads what we print may go away; that is for the log to notice. Caught and not ignored: what we start doesn't inherit it.
+	// Who reads what we print may go away; that is for the log to notice. Caught and not ignored:
+	// what we start doesn't inherit it.
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, syscall.SIGPIPE)
 	defer signal.Stop(unread)
 	if err := d.o.ownDirs(); err != nil {
 		return err
 	}
-	log, err := logging.Open(logging.Options{ConfigPath: d.o.LogConfig, StateDir: d.o.StateDir, Stdout: d.o.Stdout, Stderr: d.o.Stderr})
+	log, err := logging.Open(logging.Options{ConfigPath: d.o.LogConfig, StateDir: d.o.StateDir,
+		Stdout: d.o.Stdout, Stderr: d.o.Stderr})
 	if err != nil {
 		return api.Errorf(api.Usage, "%v", err)
 	}
@@ -78,7 +81,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer func() {
 		if err := d.store.Close(); err != nil {
-			server.Error("the state was not closed as it should be; nothing that was acknowledged is lost", "err", err)
+			server.Error("the state was not closed as it should be; nothing that was "+
+				"acknowledged is lost", "err", err)
 		}
 	}()
 	if err := d.build(state); err != nil {
@@ -93,13 +97,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, closeListener(metricsListener))
 	}
-	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket", d.o.Socket, "state", d.o.StateDir,
+	server.Info("the daemon is ready", "version", version.String(), "pid", os.Getpid(), "socket",
+		d.o.Socket, "state", d.o.StateDir,
 		"jobs", state.JobCount(), "machines", len(state.Machines()), "driver", d.o.driver())
 	err = d.run(ctx, listener, metricsListener, server)
 	if err != nil {
 		server.Error("the daemon stops", "err", err)
 		var fault *sched.Error
-		if errors.As(err, &fault) { // of the scheduler itself; the disk's and the network's are none of ours
+		if errors.As(err, &fault) {
+			// of the scheduler itself; the disk's and the network's are none of ours
 			return wire.Error(err)
 		}
 		return err
@@ -108,7 +114,8 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// build makes fleet and loop. Each needs the other: the loop is there before the fleet reports anything.
+// build makes fleet and loop. Each needs the other: the loop is there before the fleet reports
+// anything.
 func (d *daemon) build(state *sched.State) error {
 	c := &d.o
 	binary, err := os.Executable()
@@ -121,7 +128,8 @@ func (d *daemon) build(state *sched.State) error {
 	sshOptions := c.SSH
 	sshOptions.Logger = fleetLog
 	d.fleet, err = fleet.New(fleet.Options{
-		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir, LogDir: c.LogDir, Binary: binary,
+		ServerID: d.recovery.ServerID, Version: version.String(), StateDir: c.StateDir,
+		LogDir: c.LogDir, Binary: binary,
 		Slim: slim.Agents(),
 		SSH:  sshOptions, PassEnv: c.PassEnv,
 		MaxLog: c.MaxLog, MinFree: c.MinFree,
@@ -164,9 +172,11 @@ func (d *daemon) build(state *sched.State) error {
 	return nil
 }
 
-// run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket goes first,
-// then the loop, then the fleet.
-func (d *daemon) run(ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger) error {
+// run lets the rooms run until ctx ends or one of them fails, and waits for all of them. The socket
+// goes first, then the loop, then the fleet.
+func (d *daemon) run(
+	ctx context.Context, listener, metricsListener net.Listener, log *slog.Logger,
+) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -213,13 +223,15 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 		Loop: d.loop, Fleet: d.fleet, Now: d.o.Now, Log: log,
 		About: api.Status{
 			Version: version.String(), PID: os.Getpid(), StateDir: d.o.StateDir, LogDir: d.o.LogDir,
-			Socket: d.o.Socket, Driver: d.o.driver(), ServerID: d.recovery.ServerID, StartedAt: d.started,
+			Socket: d.o.Socket, Driver: d.o.driver(), ServerID: d.recovery.ServerID,
+			StartedAt: d.started,
 		},
 		MinFree: d.o.stateMinFree(), CodeCame: d.code.came, Timelines: d.timelines,
 	}
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{
-			Version: version.String(), ServerID: d.recovery.ServerID, PID: os.Getpid(), StateDir: d.o.StateDir, UID: os.Getuid(),
+			Version: version.String(), ServerID: d.recovery.ServerID, PID: os.Getpid(),
+			StateDir: d.o.StateDir, UID: os.Getuid(),
 		},
 		Register: func(ctx context.Context, peer api.Peer) []api.Method {
 			return service.Methods(ctx, calls, peer)
@@ -229,8 +241,8 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 	})
 }
 
-// collectEarly has garbage collected early while clients hold much of the memory that they may have:
-// what they were given before is to be gone before more is given to others.
+// collectEarly has garbage collected early while clients hold much of the memory that they may
+// have: what they were given before is to be gone before more is given to others.
 func collectEarly() func(bool) {
 	usual := debug.SetGCPercent(100)
 	debug.SetGCPercent(usual)
@@ -251,7 +263,8 @@ func (d *daemon) reload(ctx context.Context, hangup <-chan os.Signal, log *slog.
 		select {
 		case <-hangup:
 			if err := d.log.Reload(); err != nil {
-				log.Error("the log configuration was not taken over; the one before stays", "err", err)
+				log.Error("the log configuration was not taken over; the one before stays", "err",
+					err)
 			}
 		case <-ctx.Done():
 			return

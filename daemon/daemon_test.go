@@ -39,9 +39,10 @@ func TestFirstTurnIsLogged(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, _, err := d.loop.Do(ctx, "", false, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanVar("FIRST", "of all", false, false)
-	}); err != nil {
+	if _, _, err := d.loop.Do(ctx, "", false,
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			return st.PlanVar("FIRST", "of all", false, false)
+		}); err != nil {
 		t.Fatal(err)
 	}
 	cancel()

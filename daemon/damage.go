@@ -16,5 +16,6 @@ func DamageIn(e *snapshot.CorruptError) string {
 
 // DamageHint is what can be done about a state that can't be read.
 func DamageHint(dir string) string {
-	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what is there aside and begins empty", dir)
+	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what "+
+		"is there aside and begins empty", dir)
 }

@@ -9,8 +9,8 @@ import (
 	"jobserver/sched"
 )
 
-// logEvents writes what happens to the daemon's log. It follows at its own pace: a console that blocks
-// doesn't hold up the scheduler.
+// logEvents writes what happens to the daemon's log. It follows at its own pace: a console that
+// blocks doesn't hold up the scheduler.
 func (d *daemon) logEvents(ctx context.Context) {
 	log := d.log.Logger("server::sched")
 	d.loop.Events().Follow(ctx, d.unlogged, func(events []sched.Event, gap bool) bool {

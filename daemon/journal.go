@@ -50,7 +50,8 @@ func (j journal) StartSnapshot() (func(func(func([]byte) error) error) error, er
 		if err := j.store.WriteSnapshot(mark, each); err != nil {
 			return err
 		}
-		j.log.Info("a snapshot of the state was written and read back", "took", time.Since(began).Round(time.Millisecond))
+		j.log.Info("a snapshot of the state was written and read back", "took", time.Since(began).
+			Round(time.Millisecond))
 		return nil
 	}, nil
 }

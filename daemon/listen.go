@@ -17,8 +17,9 @@ func listenMetrics(ctx context.Context, addr string) (net.Listener, error) {
 	}
 	l, err := metrics.Listen(ctx, addr)
 	if err != nil {
-		return nil, api.Errorf(api.Usage, "%v", err).WithHint("--metrics 9184 serves them to this host alone, " +
-			"--metrics 0.0.0.0:9184 to all who reach it")
+		return nil, api.Errorf(api.Usage, "%v", err).
+			WithHint("--metrics 9184 serves them to this host alone, " +
+				"--metrics 0.0.0.0:9184 to all who reach it")
 	}
 	return l, nil
 }

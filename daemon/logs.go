@@ -11,8 +11,9 @@ import (
 	"jobserver/sched"
 )
 
-// sweepLogs removes the logs of jobs that were forgotten: what a daemon that died had not come to removing, as nobody asks for it
-// again. It goes through the log directory once, a folder at a time, beside everything else.
+// sweepLogs removes the logs of jobs that were forgotten: what a daemon that died had not come to
+// removing, as nobody asks for it again. It goes through the log directory once, a folder at a
+// time, beside everything else.
 func sweepLogs(
 	ctx context.Context, dir string, loop *sched.Loop, machines *fleet.Fleet, log *slog.Logger,
 ) {
@@ -30,7 +31,8 @@ func sweepLogs(
 			continue
 		}
 		var forgotten []uint64
-		if err := loop.Read(ctx, func(st *sched.State) { forgotten = st.Forgotten(jobs) }); err != nil {
+		if err := loop.Read(ctx,
+			func(st *sched.State) { forgotten = st.Forgotten(jobs) }); err != nil {
 			return // the loop has stopped, or the daemon does
 		}
 		for _, job := range forgotten {

@@ -38,7 +38,8 @@ func (d *daemon) open(log *slog.Logger) (*sched.State, error) {
 }
 
 func (d *daemon) replay() (*sched.State, error) {
-	// What is read leaves much garbage beside a state that only grows: collected early, it doesn't double the daemon's memory.
+	// What is read leaves much garbage beside a state that only grows: collected early, it doesn't
+	// double the daemon's memory.
 	defer debug.SetGCPercent(debug.SetGCPercent(30))
 	restorer := sched.NewRestorer()
 	if err := d.recovery.Replay(restorer.Record, restorer.Change); err != nil {
@@ -51,11 +52,13 @@ func (d *daemon) replay() (*sched.State, error) {
 	return state, d.reserveIDs(state)
 }
 
-// farID is how far the logs may be ahead of the state: each id that is reserved takes 13 bytes of memory.
+// farID is how far the logs may be ahead of the state: each id that is reserved takes 13 bytes of
+// memory.
 const farID = 100_000_000
 
-// reserveIDs lets ids go on above those that a history which couldn't be loaded has given out: logs and results bear them.
-// Nobody gets an id before. A start that dies on the way leaves the mark by which the next one begins it anew.
+// reserveIDs lets ids go on above those that a history which couldn't be loaded has given out: logs
+// and results bear them. Nobody gets an id before. A start that dies on the way leaves the mark by
+// which the next one begins it anew.
 func (d *daemon) reserveIDs(state *sched.State) error {
 	next := state.NextID()
 	highest, err := fleet.HighestLog(d.o.LogDir, next+farID)
@@ -63,16 +66,21 @@ func (d *daemon) reserveIDs(state *sched.State) error {
 		return err
 	}
 	if highest >= next && !d.recovery.Unreserved {
-		d.log.Logger("server").Warn("there are logs of jobs that the state has never known; ids go on above theirs", "next", next, "highest", highest)
+		d.log.Logger("server").Warn("there are logs of jobs that the state has never known; ids "+
+			"go on above theirs", "next", next, "highest", highest)
 	}
 	if d.recovery.Unreserved {
-		if err := d.recovery.Salvage(func(rec []byte) { highest = max(highest, sched.HighestID(rec)) }); err != nil {
+		if err := d.recovery.Salvage(func(rec []byte) {
+			highest = max(highest,
+				sched.HighestID(rec))
+		}); err != nil {
 			return fmt.Errorf("look for the highest id in what was set aside: %w", err)
 		}
 		failpoint.Hit("serve.salvaged")
 	}
 	if highest >= next {
-		if err := d.commitAlone(state, &sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}}); err != nil {
+		if err := d.commitAlone(state,
+			&sched.Change{IdsReserved: &statepb.IdsReserved{Next: highest + 1}}); err != nil {
 			return err
 		}
 		failpoint.Hit("serve.reserved")
@@ -105,10 +113,14 @@ func stateError(dir string, err error) error {
 	var corrupt *snapshot.CorruptError
 	switch {
 	case errors.Is(err, snapshot.ErrLocked):
-		return api.Errorf(api.Conflict, "%v", err).WithHint("one daemon owns a state directory: use that one, or give another with --state-dir")
+		return api.Errorf(api.Conflict, "%v", err).
+			WithHint("one daemon owns a state directory: use that one, or give another with " +
+				"--state-dir")
 	case errors.As(err, &corrupt):
-		return api.Errorf(api.Conflict, "the saved state is damaged, and was left as it is: %s: %s", filepath.Join(dir, corrupt.File), DamageIn(corrupt)).
-			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir, DamageHint(dir))
+		return api.Errorf(api.Conflict, "the saved state is damaged, and was left as it is: %s: %s",
+			filepath.Join(dir, corrupt.File), DamageIn(corrupt)).
+			WithHint("`jobserver state check --state-dir %s` shows what else is wrong; %s", dir,
+				DamageHint(dir))
 	}
 	return fmt.Errorf("open the state directory %s: %w", dir, err)
 }

@@ -22,9 +22,10 @@ type Options struct {
 	Now           func() time.Time
 	AllowSnapFail bool // start empty when the state can't be read, and set that aside
 
-	Driver  []string // the program that runs jobs on this host, and its first arguments; none: they run on machines
-	MinFree int64    // bytes that copies leave free on the host's disks; 0: DefaultMinFree
-	MaxLog  int64    // bytes that are kept of each stream of a job; 0: all
+	// the program that runs jobs on this host, and its first arguments; none: they run on machines
+	Driver  []string
+	MinFree int64 // bytes that copies leave free on the host's disks; 0: DefaultMinFree
+	MaxLog  int64 // bytes that are kept of each stream of a job; 0: all
 	SSH     ssh.Options
 	PassEnv []string // variables that jobs of local machines see of the daemon's environment
 	Metrics string   // where they are served; "": nowhere
@@ -53,7 +54,8 @@ func (o *Options) driver() string {
 
 // ownDirs checks that nobody else puts files or links where the daemon writes, before it does.
 func (o *Options) ownDirs() error {
-	if err := disk.Own(o.StateDir, false); err != nil { // others lose their rights when it is opened
+	if err := disk.Own(o.StateDir, false); err != nil {
+		// others lose their rights when it is opened
 		return api.Wrap(api.Usage, fmt.Errorf("the state directory can't be used: %w", err))
 	}
 	if err := disk.Own(o.LogDir, true); err != nil {

@@ -1,5 +1,6 @@
-// Package daemontest runs real daemons for tests and benchmarks: the program is built as users build it, started as a process with
-// a state directory of its own, called through its client, killed and started again.
+// Package daemontest runs real daemons for tests and benchmarks: the program is built as users
+// build it, started as a process with a state directory of its own, called through its client,
+// killed and started again.
 //
 // A Daemon's methods are for one goroutine; any number of goroutines may use its clients.
 package daemontest
@@ -21,8 +22,8 @@ import (
 	"jobserver/api"
 )
 
-// Build builds the program, static as it has to be for machines, and gives its path. tags are build tags. It is built once a
-// process for each set of tags.
+// Build builds the program, static as it has to be for machines, and gives its path. tags are build
+// tags. It is built once a process for each set of tags.
 func Build(tags ...string) (string, error) {
 	built.mu.Lock()
 	defer built.mu.Unlock()
@@ -90,7 +91,8 @@ type Daemon struct {
 	err   error
 }
 
-// patience is how long a daemon may take to answer: far more than it needs, as machines may be loaded.
+// patience is how long a daemon may take to answer: far more than it needs, as machines may be
+// loaded.
 const patience = 60 * time.Second
 
 // Start starts the daemon and waits until it answers. One that doesn't is killed.
@@ -106,7 +108,8 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	defer console.Close()
-	d.cmd = exec.Command(d.Binary, append([]string{"--socket", d.Socket, "serve", "--state-dir", d.StateDir}, d.Args...)...)
+	d.cmd = exec.Command(d.Binary,
+		append([]string{"--socket", d.Socket, "serve", "--state-dir", d.StateDir}, d.Args...)...)
 	d.cmd.Env = append(os.Environ(), d.Env...)
 	d.cmd.Stdout, d.cmd.Stderr = console, console
 	if err := d.cmd.Start(); err != nil {
@@ -123,7 +126,8 @@ func (d *Daemon) Start(ctx context.Context) error {
 	return nil
 }
 
-// answers waits until the daemon that was just started answers: not one before it, whose socket may still be there.
+// answers waits until the daemon that was just started answers: not one before it, whose socket may
+// still be there.
 func (d *Daemon) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -195,7 +199,8 @@ func (d *Daemon) end(sig syscall.Signal) error {
 		case <-time.After(patience):
 			err = errors.Join(err, d.cmd.Process.Kill())
 		}
-		return errors.Join(fmt.Errorf("the daemon doesn't end after signal %v\n%s", sig, d.ConsoleText()), err)
+		return errors.Join(fmt.Errorf("the daemon doesn't end after signal %v\n%s", sig,
+			d.ConsoleText()), err)
 	}
 }
 
@@ -204,8 +209,11 @@ func (d *Daemon) Client(ctx context.Context) (*api.Client, error) {
 	return api.Dial(ctx, d.Socket, api.ClientOptions{RedialFor: patience})
 }
 
-// Run runs a command of the client, as a process, and gives what it printed. A code other than 0 is not an error.
-func (d *Daemon) Run(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
+// Run runs a command of the client, as a process, and gives what it printed. A code other than 0 is
+// not an error.
+func (d *Daemon) Run(
+	ctx context.Context, args ...string,
+) (stdout, stderr string, code int, err error) {
 	cmd := exec.CommandContext(ctx, d.Binary, append([]string{"--socket", d.Socket}, args...)...)
 	cmd.Env = append(os.Environ(), d.Env...)
 	var out, errs bytes.Buffer

@@ -12,8 +12,8 @@ import (
 
 // TestStartBudget holds what the program does before its first line: every command pays for it, and
 // so does every agent of a build without slim ones. Bytes and packages don't depend on the
-// machine's load, as times do. The library that paints the terminal costs 10 packages and 50 kB, paid
-// for when the canvases of plots left.
+// machine's load, as times do. The library that paints the terminal costs 10 packages and 50 kB,
+// paid for when the canvases of plots left.
 func TestStartBudget(t *testing.T) {
 	const (
 		packages = 156

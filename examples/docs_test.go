@@ -71,7 +71,8 @@ func runCommands(t *testing.T, commands []string) {
 		if !ok {
 			wanted = "0"
 		}
-		fmt.Fprintf(&script, "%s\ncode=$?; test $code = %s || { echo %q ended with $code; exit 99; }\n",
+		fmt.Fprintf(&script,
+			"%s\ncode=$?; test $code = %s || { echo %q ended with $code; exit 99; }\n",
 			command, wanted, command)
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", script.String())

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// plan is what the environment asks for. It is the process's and not a caller's: the places are everywhere.
+// plan is what the environment asks for. It is the process's and not a caller's: the places are
+// everywhere.
 var plan = sync.OnceValue(func() *planned {
 	p := &planned{promise: os.Getenv("JOBSERVER_MUTANT")}
 	text := os.Getenv("JOBSERVER_FAILPOINT")
@@ -36,7 +37,8 @@ type planned struct {
 	left    atomic.Int64 // passes until the last
 }
 
-// Variables are those that this package reads, for programs that are started with an environment of their own.
+// Variables are those that this package reads, for programs that are started with an environment of
+// their own.
 func Variables() []string {
 	return []string{"JOBSERVER_MUTANT", "JOBSERVER_FAILPOINT", "JOBSERVER_INSTEAD"}
 }

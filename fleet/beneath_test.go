@@ -25,7 +25,9 @@ func TestBeneath(t *testing.T) {
 		},
 		"mkdir":   func(b *beneath, name string) error { return b.mkdir(name+"/new", 0o700) },
 		"symlink": func(b *beneath, name string) error { return b.symlink("x", name+"/new") },
-		"create":  func(b *beneath, name string) error { return b.writeNew(name+"/new", nil, 0o600) },
+		"create": func(b *beneath, name string) error {
+			return b.writeNew(name+"/new", nil, 0o600)
+		},
 		"open": func(b *beneath, name string) error {
 			f, err := b.open(name+"/file", os.O_RDONLY, 0)
 			if err == nil {
@@ -33,13 +35,20 @@ func TestBeneath(t *testing.T) {
 			}
 			return err
 		},
-		"lstat":    func(b *beneath, name string) error { _, err := b.lstat(name + "/file"); return err },
-		"list":     func(b *beneath, name string) error { _, err := b.list(name); return err },
-		"remove":   func(b *beneath, name string) error { return b.remove(name + "/file") },
-		"chmod":    func(b *beneath, name string) error { return b.chmod(name, 0o700) },
-		"sync":     func(b *beneath, name string) error { return b.sync(name, unix.Fsync) },
-		"move to":  func(b *beneath, name string) error { return moveNew(b, "file", b, name+"/new") },
-		"move off": func(b *beneath, name string) error { return moveNew(b, name+"/file", b, "new") },
+		"lstat": func(b *beneath, name string) error {
+			_, err := b.lstat(name + "/file")
+			return err
+		},
+		"list":   func(b *beneath, name string) error { _, err := b.list(name); return err },
+		"remove": func(b *beneath, name string) error { return b.remove(name + "/file") },
+		"chmod":  func(b *beneath, name string) error { return b.chmod(name, 0o700) },
+		"sync":   func(b *beneath, name string) error { return b.sync(name, unix.Fsync) },
+		"move to": func(b *beneath, name string) error {
+			return moveNew(b, "file", b, name+"/new")
+		},
+		"move off": func(b *beneath, name string) error {
+			return moveNew(b, name+"/file", b, "new")
+		},
 	}
 	names := map[string]bool{ // and whether they are to be reached
 		"dir":               true,

@@ -15,15 +15,16 @@ import (
 	"jobserver/ssh"
 )
 
-// The commands that a machine's login shell is given. They are fixed, so that nothing ever needs quoting:
-// what varies comes in-band, as lines of standard input. Within the single quotes stands nothing that any
-// shell (sh, fish, csh) would look at: no single quote, no backslash, no exclamation mark, no newline; and
-// since some csh take no word of more than 1,024 bytes, they are short. They need no more than a POSIX shell
-// with cat, chmod, mkdir and mv; with gzip less is sent.
+// The commands that a machine's login shell is given. They are fixed, so that nothing ever needs
+// quoting: what varies comes in-band, as lines of standard input. Within the single quotes stands
+// nothing that any shell (sh, fish, csh) would look at: no single quote, no backslash, no
+// exclamation mark, no newline; and since some csh take no word of more than 1,024 bytes, they are
+// short. They need no more than a POSIX shell with cat, chmod, mkdir and mv; with gzip less is
+// sent.
 const (
-	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes the agent
-	// if a binary of that hash is in one of the candidate roots. A directory that isn't ours is none: in
-	// /var/tmp, anybody might have made it. Otherwise it says what the machine is.
+	// launchCommand reads a content hash and the root chosen before (or empty lines), and becomes
+	// the agent if a binary of that hash is in one of the candidate roots. A directory that isn't
+	// ours is none: in /var/tmp, anybody might have made it. Otherwise it says what the machine is.
 	launchCommand = `sh -c 'IFS= read -r h; IFS= read -r R; ` + rootCandidates +
 		`for d in "$R" "$a" "$b" "$c"; do f=$d/bin/jobserver-$h; ` +
 		`if [ "$d" ] && [ -x "$f" ] && [ -O "$d" ]; then ` +
@@ -44,9 +45,9 @@ const (
 		`done </proc/self/status; fi; a=; if [ "$XDG_STATE_HOME" ]; then a=$XDG_STATE_HOME/jobserver; fi; ` +
 		`b=; if [ "$HOME" ]; then b=$HOME/.local/state/jobserver; fi; c=/var/tmp/jobserver-$u; `
 
-	// uploadCommand reads a path, and then the file's content up to the end. A connection that is cut ends the
-	// content too, hence the name is only given by the next command.
-	// What was cut is removed: nobody hears then that it came.
+	// uploadCommand reads a path, and then the file's content up to the end. A connection that is
+	// cut ends the content too, hence the name is only given by the next command. What was cut is
+	// removed: nobody hears then that it came.
 	uploadCommand = `sh -c 'umask 077; trap "" HUP PIPE; IFS= read -r t; ` +
 		`if cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got; then exit 0; fi; rm -f "$t"; exit 1'`
 
@@ -57,11 +58,12 @@ const (
 	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`
 )
 
-// answerTime is how long a login shell and its rc files may take until the agent answers, or a command of ours says nothing.
+// answerTime is how long a login shell and its rc files may take until the agent answers, or a
+// command of ours says nothing.
 const answerTime = time.Minute
 
-// installError says that a machine can't run the agent until somebody changes something there. What may pass by itself
-// is none.
+// installError says that a machine can't run the agent until somebody changes something there. What
+// may pass by itself is none.
 type installError struct {
 	Reason, Advice string
 }
@@ -96,8 +98,8 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 	}
 	uname, has := answer(said, "jobserver-has")
 	if !has {
-		// Something of that name is there but doesn't run: on a home that is shared with machines of another
-		// kind, or after a disk went bad.
+		// Something of that name is there but doesn't run: on a home that is shared with machines
+		// of another kind, or after a disk went bad.
 		_, said, _ = in.launch(ctx, "", "")
 		if uname, has = answer(said, "jobserver-has"); !has {
 			return nil, err
@@ -112,7 +114,8 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 		return nil, err
 	}
 	if b != own {
-		if client, _, err = in.launch(ctx, b.hash, root); err == nil || !errors.Is(err, agent.ErrNoAgent) {
+		if client, _, err = in.launch(ctx, b.hash, root); err == nil ||
+			!errors.Is(err, agent.ErrNoAgent) {
 			return client, err
 		}
 	}
@@ -121,22 +124,27 @@ func (in *installer) start(ctx context.Context, root string) (*agent.Client, err
 	}
 	client, _, err = in.launch(ctx, b.hash, root)
 	if errors.Is(err, agent.ErrNoAgent) {
-		return nil, fmt.Errorf("the agent was put on the machine (%s/%s) but doesn't answer: %w; run it there by hand: ROOT/bin/jobserver-%s… agent",
+		return nil, fmt.Errorf("the agent was put on the machine (%s/%s) but doesn't answer: %w; "+
+			"run it there by hand: ROOT/bin/jobserver-%s… agent",
 			goos, goarch, err, b.hash[:12])
 	}
 	return client, err
 }
 
 // launch tries to start the agent; said is what came instead.
-func (in *installer) launch(ctx context.Context, hash, root string) (c *agent.Client, said string, err error) {
+func (in *installer) launch(
+	ctx context.Context, hash, root string,
+) (c *agent.Client, said string, err error) {
 	limit := cmp.Or(in.patience, answerTime)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the login gave no answer within %v", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("the login gave no answer within %v", limit))
 	defer cancel()
 	s, err := in.conn.Exec(ctx, launchCommand)
 	if err != nil {
 		return nil, "", err
 	}
-	// sshd may take no input: closing the stream doesn't end a write then, the connection's end does.
+	// sshd may take no input: closing the stream doesn't end a write then, the connection's end
+	// does.
 	stop := context.AfterFunc(ctx, func() { in.conn.Close() })
 	_, err = io.WriteString(s, hash+"\n"+root+"\n")
 	if !stop() && err != nil {
@@ -181,7 +189,8 @@ func (e *eavesdropper) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answer finds the line that begins with word in what a script printed, and returns the rest of that line.
+// answer finds the line that begins with word in what a script printed, and returns the rest of
+// that line.
 func answer(said, word string) (rest string, ok bool) {
 	for line := range strings.Lines(said) {
 		if rest, ok = strings.CutPrefix(strings.TrimRight(line, "\r\n"), word); ok {
@@ -209,8 +218,8 @@ func (in *installer) install(ctx context.Context, b *build, root string) error {
 	return nil
 }
 
-// send writes a binary to a file of the machine: compressed if there is what unpacks it, and as it is if that has
-// failed on a connection that lives. A gzip may be there and not work.
+// send writes a binary to a file of the machine: compressed if there is what unpacks it, and as it
+// is if that has failed on a connection that lives. A gzip may be there and not work.
 func (in *installer) send(ctx context.Context, b *build, path string, unpacks bool) error {
 	if unpacks {
 		if packed, err := b.gzip(); err == nil {
@@ -220,7 +229,8 @@ func (in *installer) send(ctx context.Context, b *build, path string, unpacks bo
 				return nil
 			}
 			if ctx.Err() != nil || in.conn.Err() != nil {
-				return fmt.Errorf("send the agent (%d bytes compressed) to %s: %w", len(packed), path, in.reason(err))
+				return fmt.Errorf("send the agent (%d bytes compressed) to %s: %w", len(packed),
+					path, in.reason(err))
 			}
 		}
 	}
@@ -259,24 +269,30 @@ func (in *installer) probe(ctx context.Context, root string) (dir string, unpack
 			tried = append(tried, dir+" is not writable")
 		}
 	}
-	reason, advice := "no place for the agent: "+strings.Join(tried, ", "), "set XDG_STATE_HOME on the machine to a local directory that allows programs"
-	if noexec == 0 || noexec < len(tried) { // a disk may be full for a moment, or a home not mounted yet
+	reason, advice := "no place for the agent: "+strings.Join(tried, ", "),
+		"set XDG_STATE_HOME on the machine to a local directory that allows programs"
+	if noexec == 0 || noexec < len(tried) {
+		// a disk may be full for a moment, or a home not mounted yet
 		return "", false, errors.New(reason + "; if that doesn't change by itself, " + advice)
 	}
 	return "", false, &installError{Reason: reason, Advice: advice}
 }
 
-// inputWindow is how much input a machine takes ahead, in bytes: a channel's window. Nothing says when that has arrived.
+// inputWindow is how much input a machine takes ahead, in bytes: a channel's window. Nothing says
+// when that has arrived.
 const inputWindow = 2 << 20
 
-// run runs a command to its end and returns what it printed. It is given up, and the connection with it, when the
-// machine has taken none of the input for a while, or must have had all of it and doesn't come to its end: after a window's worth, three
-// times as long, which are 12 KiB/s at the least.
+// run runs a command to its end and returns what it printed. It is given up, and the connection
+// with it, when the machine has taken none of the input for a while, or must have had all of it and
+// doesn't come to its end: after a window's worth, three times as long, which are 12 KiB/s at the
+// least.
 func (in *installer) run(ctx context.Context, command string, input io.Reader) (string, error) {
 	limit := cmp.Or(in.patience, answerTime)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(limit, func() { cancel(fmt.Errorf("nothing was heard from the machine for %v", limit)) })
+	silence := time.AfterFunc(limit, func() {
+		cancel(fmt.Errorf("nothing was heard from the machine for %v", limit))
+	})
 	defer silence.Stop()
 	sent := 0
 	said, err := in.converse(ctx, command, watched{input, func(n int) {
@@ -302,13 +318,16 @@ func (w watched) Read(p []byte) (int, error) {
 }
 
 // converse is run without its limit.
-func (in *installer) converse(ctx context.Context, command string, input io.Reader) (string, error) {
+func (in *installer) converse(
+	ctx context.Context, command string, input io.Reader,
+) (string, error) {
 	s, err := in.conn.Exec(ctx, command)
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
-	// Closing the stream isn't enough: sshd keeps it as long as it has input that the command doesn't take.
+	// Closing the stream isn't enough: sshd keeps it as long as it has input that the command
+	// doesn't take.
 	stop := context.AfterFunc(ctx, func() { in.conn.Close() })
 	defer stop()
 	if _, err := io.Copy(s, input); err != nil {

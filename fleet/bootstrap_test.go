@@ -40,7 +40,8 @@ func toolbox(t *testing.T, scripts map[string]string) sshtest.Option {
 	t.Helper()
 	dir := t.TempDir()
 	for name, script := range scripts {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"),
+			0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,21 +77,30 @@ func TestNoAgent(t *testing.T) {
 		reason, hint string
 	}{
 		"no build for it": {
-			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo Linux aarch64") },
+			option: func(t *testing.T) sshtest.Option {
+				return tool(t, "uname", "echo Linux aarch64")
+			},
 			change: func(o *Options) { o.Builds = "/builds" },
 			reason: "/builds/jobserver-linux-arm64",
-			hint:   "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /builds/jobserver-linux-arm64 ./slim/program",
+			hint: "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o " +
+				"/builds/jobserver-linux-arm64 ./slim/program",
 		},
 		"another system": {
-			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo FreeBSD amd64") },
-			reason: "no agent for freebsd/amd64: only Linux can be a machine", hint: "take the machine out",
+			option: func(t *testing.T) sshtest.Option {
+				return tool(t, "uname", "echo FreeBSD amd64")
+			},
+			reason: "no agent for freebsd/amd64: only Linux can be a machine",
+			hint:   "take the machine out",
 		},
 		"no name": {
-			option: func(t *testing.T) sshtest.Option { return tool(t, "uname", "echo 'Linux ../../$(reboot)'") },
+			option: func(t *testing.T) sshtest.Option {
+				return tool(t, "uname", "echo 'Linux ../../$(reboot)'")
+			},
 			reason: `no agent for "linux/../../$(reboot)"`,
 		},
 		"nothing may be run": {
-			// A file that chmod doesn't make executable is refused like one on a file system mounted noexec.
+			// A file that chmod doesn't make executable is refused like one on a file system
+			// mounted noexec.
 			option: func(t *testing.T) sshtest.Option { return tool(t, "chmod", "exit 0") },
 			reason: "jobserver is mounted noexec", hint: "XDG_STATE_HOME",
 		},
@@ -98,7 +108,9 @@ func TestNoAgent(t *testing.T) {
 			change: func(o *Options) { o.Binary = "/bin/sh" },
 			reason: "/bin/sh is not linked statically", hint: "CGO_ENABLED=0 go build",
 		},
-		"no program": {change: func(o *Options) { o.Binary = other }, reason: "is not an ELF executable", hint: "go build"},
+		"no program": {change: func(o *Options) {
+			o.Binary = other
+		}, reason: "is not an ELF executable", hint: "go build"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +127,8 @@ func TestNoAgent(t *testing.T) {
 			h := newHost(t, m, change...)
 			h.Connect(sched.Pool{Addr: m.Name})
 			got := await[sched.Refused](h, nil)
-			if !strings.Contains(got.Reason, test.reason) || !strings.Contains(got.Hint, test.hint) || got.HostKey {
+			if !strings.Contains(got.Reason, test.reason) ||
+				!strings.Contains(got.Hint, test.hint) || got.HostKey {
 				t.Errorf("it was refused with %+v", got)
 			}
 		})
@@ -124,7 +137,8 @@ func TestNoAgent(t *testing.T) {
 
 func TestReadOnlyHome(t *testing.T) {
 	root := varTmp(t)
-	m := sshtest.Start(t, sshtest.ServerConfig("SetEnv HOME=/proc/none XDG_STATE_HOME=/proc/none/state"))
+	m := sshtest.Start(t,
+		sshtest.ServerConfig("SetEnv HOME=/proc/none XDG_STATE_HOME=/proc/none/state"))
 	h := newHost(t, m, func(o *Options) { o.ServerID = "readonly-" + randomToken() })
 	if c := h.connected(m.Name); c.Facts.Root != root {
 		t.Errorf("the root is %s, want %s", c.Facts.Root, root)
@@ -135,7 +149,8 @@ func TestReadOnlyHome(t *testing.T) {
 	h.settled(&statepb.Obligation{Run: r.Ref})
 }
 
-// A binary that is there but doesn't run, as on a home shared with machines of another kind, is replaced.
+// A binary that is there but doesn't run, as on a home shared with machines of another kind, is
+// replaced.
 func TestDamagedBinary(t *testing.T) {
 	m := sshtest.Start(t)
 	h := newHost(t, m)
@@ -164,7 +179,9 @@ func TestInstallFails(t *testing.T) {
 	} {
 		t.Run(program, func(t *testing.T) {
 			well := filepath.Join(t.TempDir(), "well")
-			m := sshtest.Start(t, tool(t, program, "[ -e "+well+" ] && exec "+lookPath(t, program)+` "$@"; `+test.script))
+			m := sshtest.Start(t,
+				tool(t, program, "[ -e "+well+" ] && exec "+lookPath(t, program)+` "$@"; `+
+					test.script))
 			h := newHost(t, m)
 			h.Connect(sched.Pool{Addr: m.Name})
 			if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, test.reason) {
@@ -193,7 +210,8 @@ func TestInstallHangs(t *testing.T) {
 				tools["gzip"] = "exit 1"
 			}
 			m := sshtest.Start(t, toolbox(t, tools))
-			conn, err := ssh.NewDialer(ssh.Options{ConfigFile: m.ConfigFile}).Dial(t.Context(), m.Name)
+			conn, err := ssh.NewDialer(ssh.Options{ConfigFile: m.ConfigFile}).
+				Dial(t.Context(), m.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +220,8 @@ func TestInstallHangs(t *testing.T) {
 			defer builds.close()
 			in := &installer{conn: conn, builds: builds, unique: "x", patience: 2 * time.Second}
 			_, err = in.start(t.Context(), "")
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "nothing was heard from the machine for 2s") {
+			if err == nil || !strings.Contains(err.Error(), c.want) ||
+				!strings.Contains(err.Error(), "nothing was heard from the machine for 2s") {
 				t.Errorf("the error is %v", err)
 			}
 		})
@@ -255,7 +274,8 @@ func TestCheckAndClean(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Facts.BootId != c.Facts.BootId || got.Vitals.FreeBytes == 0 || got.Vitals.Latency <= 0 || len(got.HostKeys) != 1 ||
+	if got.Facts.BootId != c.Facts.BootId || got.Vitals.FreeBytes == 0 || got.Vitals.Latency <= 0 ||
+		len(got.HostKeys) != 1 ||
 		!got.HostKeys[0].Known || got.Info.User != m.User {
 		t.Errorf("the check found %+v", got)
 	}
@@ -267,14 +287,16 @@ func TestCheckAndClean(t *testing.T) {
 	h.halt()
 	h.run() // a daemon that has lost its state
 	c = h.connected(m.Name)
-	if len(c.Runs) != 1 || c.Runs[0].Token != r.Ref.Token || c.Runs[0].Job != 1 || c.Runs[0].Machine != m.Name {
+	if len(c.Runs) != 1 || c.Runs[0].Token != r.Ref.Token || c.Runs[0].Job != 1 ||
+		c.Runs[0].Machine != m.Name {
 		t.Fatalf("the runs there are %v", c.Runs)
 	}
 	if err := h.Clean(t.Context(), m.Name, c.Runs); err != nil {
 		t.Fatal(err)
 	}
 	c = await(h, func(o sched.Connected) bool { return len(o.Runs) == 0 })
-	if _, err := os.Stat(filepath.Join(c.Facts.Root, "runs", "srv", machineID(m.Name), "1.1.0-t1")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(c.Facts.Root, "runs", "srv", machineID(m.Name),
+		"1.1.0-t1")); !os.IsNotExist(err) {
 		t.Error("its directory is still there")
 	}
 }
@@ -285,7 +307,8 @@ func TestDriver(t *testing.T) {
 	g := newGate(t)
 	r := job(m.Name, 1, "")
 	r.Ref.Driver, r.Command, r.BootID = true, nil, "the machine's"
-	r.Argv = []string{"/bin/sh", "-c", "echo on the host; " + g.command() + "; echo \"$0\"", "a word"}
+	r.Argv = []string{"/bin/sh", "-c", "echo on the host; " + g.command() + "; echo \"$0\"",
+		"a word"}
 	h.Start(r)
 	g.reached()
 	h.halt()
@@ -304,7 +327,8 @@ func TestDriver(t *testing.T) {
 func TestMachineID(t *testing.T) {
 	seen := map[string]string{}
 	for _, addr := range []string{
-		"gpu1", "gpu_1", "gpu.1", "gpu:1", "me@gpu1:22", "local", "local:a", "[::1]:22", strings.Repeat("x", 60),
+		"gpu1", "gpu_1", "gpu.1", "gpu:1", "me@gpu1:22", "local", "local:a", "[::1]:22",
+		strings.Repeat("x", 60),
 		strings.Repeat("x", 60) + "y", "ü",
 	} {
 		id := machineID(addr)

@@ -29,7 +29,8 @@ func TestGoTarget(t *testing.T) {
 		goos, goarch, err := goTarget(uname)
 		var missing *buildError
 		if want == "" {
-			if !errors.As(err, &missing) || missing.Hint() != "" || strings.ContainsAny(err.Error(), "\x1b") {
+			if !errors.As(err, &missing) || missing.Hint() != "" ||
+				strings.ContainsAny(err.Error(), "\x1b") {
 				t.Errorf("of %q: %s, %s, %v", uname, goos, goarch, err)
 			}
 		} else if got := goos + "/" + goarch; got != want || err != nil {

@@ -14,15 +14,18 @@ import (
 // copiesPerMachine overlap: while one waits for the host's disk, the other uses the network.
 const copiesPerMachine = 2
 
-// patience is how long a copy waits for its turn, whatever it waits for, before that is said and its slot given up.
+// patience is how long a copy waits for its turn, whatever it waits for, before that is said and
+// its slot given up.
 const patience = 2 * time.Second
 
-// maxPatience is the longest that a machine may take for the next piece of results. A stalled copy doesn't count among those that are
-// under way, and each time that it is tried again the machine gets twice as long.
+// maxPatience is the longest that a machine may take for the next piece of results. A stalled copy
+// doesn't count among those that are under way, and each time that it is tried again the machine
+// gets twice as long.
 const maxPatience = time.Hour
 
-// bulk is the connection for results and code, beside the one for control: it is made when there is something to send
-// or to copy, and closed when there was nothing for a while. It belongs to the actor.
+// bulk is the connection for results and code, beside the one for control: it is made when there is
+// something to send or to copy, and closed when there was nothing for a while. It belongs to the
+// actor.
 type bulk struct {
 	link    *link
 	opening bool
@@ -43,7 +46,8 @@ type copying struct {
 	running bool            // actor's: a task has it
 	late    *time.Timer     // actor's: says that it waits, or ends its pause
 	stalls  int             // how often the machine has sent nothing
-	waits   string          // the task's, or the actor's when it isn't running: the reason reported last
+	// the task's, or the actor's when it isn't running: the reason reported last
+	waits string
 }
 
 func (c *copying) job() uint64 { return c.Job.Id }
@@ -85,7 +89,8 @@ func (m *machine) enqueue(c *copying) {
 	m.laterFor(c, patience, func() { m.copyWaits(c, m.whyQueued()) })
 }
 
-// laterFor has something done for a copy after a while, unless a task has it or it has ended by then.
+// laterFor has something done for a copy after a while, unless a task has it or it has ended by
+// then.
 func (m *machine) laterFor(c *copying, d time.Duration, fn func()) {
 	c.late = time.AfterFunc(d, func() {
 		m.do(func() {
@@ -268,7 +273,9 @@ func (m *machine) runCopy(l *link, c *copying) {
 		case errors.Is(err, agent.ErrStalled) && c.ctx.Err() == nil:
 			m.copyWaits(c, fmt.Sprintf("%s sends nothing of them; it is asked again", m.addr))
 			c.stalls++
-			m.laterFor(c, doubled(m.f.opt.RemoveMin, c.stalls, m.f.opt.RemoveMax), func() { m.enqueue(c) })
+			m.laterFor(c, doubled(m.f.opt.RemoveMin, c.stalls, m.f.opt.RemoveMax), func() {
+				m.enqueue(c)
+			})
 		default:
 			if err != nil {
 				out = sched.CopyEnded{Job: c.job(), Error: err.Error()}

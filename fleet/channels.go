@@ -84,8 +84,8 @@ func (c *channels) Fetch(ctx context.Context, r agent.FetchRequest, to agent.Sin
 	return p.run(pieces)
 }
 
-// roundTrip is the shortest of a few, measured once; 0 when it can't be. One that is short is enough:
-// a machine that has much to do answers late, wherever it is.
+// roundTrip is the shortest of a few, measured once; 0 when it can't be. One that is short is
+// enough: a machine that has much to do answers late, wherever it is.
 func (c *channels) roundTrip(ctx context.Context) time.Duration {
 	c.mu.Lock()
 	trip := c.trip

@@ -24,8 +24,8 @@ type CheckResult struct {
 	KillsUserProcesses bool // runs there die with the connection, unless lingering is enabled
 }
 
-// Check connects to a machine now, whether or not it is in the pool, with a connection of its own. If it can
-// be reached, and the pool's connection was refused, that one is tried again too.
+// Check connects to a machine now, whether or not it is in the pool, with a connection of its own.
+// If it can be reached, and the pool's connection was refused, that one is tried again too.
 func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 	l, err := f.open(ctx, ctx, addr, f.rootOf(ctx, addr))
 	if err != nil {
@@ -55,7 +55,8 @@ func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 		KillsUserProcesses: facts.KillsUserProcesses,
 	}
 	if !sched.IsLocal(addr) {
-		// The system's ssh may reach what we can't ask for its key: the machine is well all the same.
+		// The system's ssh may reach what we can't ask for its key: the machine is well all the
+		// same.
 		r.HostKeys, _ = f.dialer.HostKeys(ctx, addr)
 	}
 	f.inform(addr, func(m *machine) {
@@ -83,9 +84,10 @@ func (f *Fleet) Trust(ctx context.Context, addr string, keys ...ssh.HostKey) err
 	return nil
 }
 
-// Clean ends runs on a machine and removes their directories, logs included: those that nothing knows any more, and those that could not
-// be removed before. sched says which these are: the fleet can't tell them from those whose results are kept there. A Connected
-// with the runs that stay follows. The error joins one for each run that stays.
+// Clean ends runs on a machine and removes their directories, logs included: those that nothing
+// knows any more, and those that could not be removed before. sched says which these are: the fleet
+// can't tell them from those whose results are kept there. A Connected with the runs that stay
+// follows. The error joins one for each run that stays.
 func (f *Fleet) Clean(ctx context.Context, addr string, runs []*statepb.RunRef) error {
 	var here, there []agent.RunID
 	for _, r := range runs {

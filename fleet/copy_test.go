@@ -76,8 +76,9 @@ func plant(t testing.TB, dir string, all map[string]string) {
 // results is a copy of what is at the paths on this host.
 func results(addr string, jid uint64, dest string, paths ...string) sched.Copy {
 	return sched.Copy{
-		Job:     &statepb.Job{Id: jid, Class: "c", Cmd: []byte("make {X}")},
-		Attempt: &statepb.Attempt{Number: 1, Machine: addr, Results: paths, CmdRun: []byte("make 1")},
+		Job: &statepb.Job{Id: jid, Class: "c", Cmd: []byte("make {X}")},
+		Attempt: &statepb.Attempt{Number: 1, Machine: addr, Results: paths,
+			CmdRun: []byte("make 1")},
 		Machine: &statepb.Machine{Addr: addr, Os: "linux", Cores: 2},
 		Dest:    dest,
 	}
@@ -96,7 +97,8 @@ func (h *host) partOf(c sched.Copy) string {
 
 func TestCopy(t *testing.T) {
 	everything := map[string]string{
-		"one file": "1", "empty": "", "it's \"quoted\"": "2", "run.a": "3", "run.b": "4", "dir": "/", "dir/x": "5",
+		"one file": "1", "empty": "", "it's \"quoted\"": "2", "run.a": "3", "run.b": "4",
+		"dir": "/", "dir/x": "5",
 		"dir/sub/y": "6", "dir/void": "/", "dir/link": "-> sub/y", "dir/out": "-> ../one file",
 		"dir/abs": "-> /etc/passwd", "dir/sub/up": "-> ../x", "other/x": "7", "other/one file": "8",
 	}
@@ -108,45 +110,64 @@ func TestCopy(t *testing.T) {
 		err    string            // a part of it
 		shared bool
 	}{
-		{name: "a file", paths: []string{"one file"}, want: map[string]string{"7": "/", "7/one file": "1"}},
-		{name: "quotes", paths: []string{"it's \"quoted\""}, want: map[string]string{"7": "/", "7/it's \"quoted\"": "2"}},
-		{name: "nothing in it", paths: []string{"empty"}, want: map[string]string{"7": "/", "7/empty": ""}},
-		{name: "a glob", paths: []string{"run.*"}, want: map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "4"}},
-		{name: "a prefix", paths: []string{"run"}, want: map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "4"}},
+		{name: "a file", paths: []string{"one file"},
+			want: map[string]string{"7": "/", "7/one file": "1"}},
+		{name: "quotes", paths: []string{"it's \"quoted\""},
+			want: map[string]string{"7": "/", "7/it's \"quoted\"": "2"}},
+		{name: "nothing in it", paths: []string{"empty"},
+			want: map[string]string{"7": "/", "7/empty": ""}},
+		{name: "a glob", paths: []string{"run.*"},
+			want: map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "4"}},
+		{name: "a prefix", paths: []string{"run"},
+			want: map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "4"}},
 		{
 			name: "a directory", paths: []string{"dir"}, err: "leads out",
 			want: map[string]string{
-				"7": "/", "7/dir": "/", "7/dir/x": "5", "7/dir/sub": "/", "7/dir/sub/y": "6", "7/dir/void": "/",
+				"7": "/", "7/dir": "/", "7/dir/x": "5", "7/dir/sub": "/", "7/dir/sub/y": "6",
+				"7/dir/void": "/",
 				"7/dir/link": "-> sub/y", "7/dir/sub/up": "-> ../x",
 			},
 		},
-		{name: "the same twice", paths: []string{"run.a", "run.a"}, want: map[string]string{"7": "/", "7/run.a": "3"}},
-		{name: "one name for two", paths: []string{"one file", "other/one file"}, want: map[string]string{"7": "/", "7/one file": "1"}, err: "one file"},
-		{name: "missing", paths: []string{"nowhere"}, want: map[string]string{}, err: "results are missing: nowhere"},
+		{name: "the same twice", paths: []string{"run.a", "run.a"},
+			want: map[string]string{"7": "/", "7/run.a": "3"}},
+		{name: "one name for two", paths: []string{"one file", "other/one file"},
+			want: map[string]string{"7": "/", "7/one file": "1"}, err: "one file"},
+		{name: "missing", paths: []string{"nowhere"}, want: map[string]string{},
+			err: "results are missing: nowhere"},
 		{
-			name: "one missing", paths: []string{"nowhere", "run.a"}, err: "results are missing: nowhere",
+			name: "one missing", paths: []string{"nowhere", "run.a"},
+			err:  "results are missing: nowhere",
 			want: map[string]string{"7": "/", "7/run.a": "3"},
 		},
 		{
-			name: "into what is there", paths: []string{"run.a", "dir/sub"}, before: map[string]string{"7/old": "x", "7/sub/z": "y", "7/sub/y": "6"},
-			want: map[string]string{"7": "/", "7/old": "x", "7/run.a": "3", "7/sub": "/", "7/sub/z": "y", "7/sub/y": "6"},
-			err:  "leads out",
+			name: "into what is there", paths: []string{"run.a", "dir/sub"},
+			before: map[string]string{"7/old": "x", "7/sub/z": "y", "7/sub/y": "6"},
+			want: map[string]string{"7": "/", "7/old": "x", "7/run.a": "3", "7/sub": "/",
+				"7/sub/z": "y", "7/sub/y": "6"},
+			err: "leads out",
 		},
 		{
-			name: "a taken name", paths: []string{"empty", "run.a"}, before: map[string]string{"7/run.a": "of somebody"},
-			want: map[string]string{"7": "/", "7/run.a": "of somebody"}, err: "7/run.a exists already",
+			name: "a taken name", paths: []string{"empty", "run.a"},
+			before: map[string]string{"7/run.a": "of somebody"},
+			want:   map[string]string{"7": "/", "7/run.a": "of somebody"},
+			err:    "7/run.a exists already",
 		},
 		{
-			name: "a link in the way", paths: []string{"dir/sub"}, before: map[string]string{"7/sub": "-> ../elsewhere", "elsewhere": "/"},
-			want: map[string]string{"7": "/", "7/sub": "-> ../elsewhere", "elsewhere": "/"}, err: "7/sub exists already",
+			name: "a link in the way", paths: []string{"dir/sub"},
+			before: map[string]string{"7/sub": "-> ../elsewhere", "elsewhere": "/"},
+			want:   map[string]string{"7": "/", "7/sub": "-> ../elsewhere", "elsewhere": "/"},
+			err:    "7/sub exists already",
 		},
 		{
-			name: "shared", paths: []string{"run.a"}, shared: true, before: map[string]string{"7/run.b": "of another"},
-			want: map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "of another"},
+			name: "shared", paths: []string{"run.a"}, shared: true,
+			before: map[string]string{"7/run.b": "of another"},
+			want:   map[string]string{"7": "/", "7/run.a": "3", "7/run.b": "of another"},
 		},
 		{
-			name: "shared and taken", paths: []string{"run.a", "run.b"}, shared: true, before: map[string]string{"7/run.b": "of another"},
-			want: map[string]string{"7": "/", "7/run.b": "of another"}, err: "7/run.b exists already",
+			name: "shared and taken", paths: []string{"run.a", "run.b"}, shared: true,
+			before: map[string]string{"7/run.b": "of another"},
+			want:   map[string]string{"7": "/", "7/run.b": "of another"},
+			err:    "7/run.b exists already",
 		},
 	}
 	h := newHost(t, nil)
@@ -183,7 +204,8 @@ func TestCopyOfManyPaths(t *testing.T) {
 		paths = append(paths, fmt.Sprintf("%s/none/%d", from, i))
 	}
 	h.connected("local")
-	got := h.copied(results("local", 5, filepath.Join(to, "5"), append(paths, filepath.Join(from, "last"))...))
+	got := h.copied(results("local", 5, filepath.Join(to, "5"),
+		append(paths, filepath.Join(from, "last"))...))
 	if got.Files != 2 || !strings.HasPrefix(got.Error, "results are missing") {
 		t.Errorf("the copy ended with %+v", got)
 	}
@@ -198,7 +220,8 @@ func TestCopyRecord(t *testing.T) {
 	}
 	h.connected("local")
 	c := results("local", 5, filepath.Join(to, "5"), filepath.Join(from, "out"))
-	c.Job.Vars = []*statepb.Var{{Name: "X", Value: []byte("1")}, {Name: "KEY", Secret: true, Value: []byte("hush")}}
+	c.Job.Vars = []*statepb.Var{{Name: "X", Value: []byte("1")},
+		{Name: "KEY", Secret: true, Value: []byte("hush")}}
 	got := h.copied(c)
 	if got.Error != "" || got.Files != 1 || got.Bytes != 3 || got.Dir != c.Dest {
 		t.Errorf("the copy ended with %+v", got)
@@ -215,13 +238,15 @@ func TestCopyRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []recordResult{{
-		Name: "out", Source: filepath.Join(from, "out"), Kind: "file", Bytes: 3, Mode: "0640", MTime: r.Results[0].MTime,
+		Name: "out", Source: filepath.Join(from, "out"), Kind: "file", Bytes: 3, Mode: "0640",
+		MTime:  r.Results[0].MTime,
 		SHA256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
 	}}
 	if diff := cmp.Diff(want, r.Results); diff != "" {
 		t.Error(diff)
 	}
-	if r.JID != 5 || r.Cmd != "make {X}" || r.CmdRun != "make 1" || !r.Complete || r.ServerID != "srv" {
+	if r.JID != 5 || r.Cmd != "make {X}" || r.CmdRun != "make 1" || !r.Complete ||
+		r.ServerID != "srv" {
 		t.Errorf("the record says %s", data)
 	}
 	info, err := os.Stat(filepath.Join(to, "5", "out"))
@@ -234,7 +259,8 @@ func TestCopyRecord(t *testing.T) {
 	}
 
 	h.halt()
-	h.run() // the report got lost: the copy is asked for once more, when the files on the machine are gone
+	// the report got lost: the copy is asked for once more, when the files on the machine are gone
+	h.run()
 	if err := os.RemoveAll(from); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +281,8 @@ func TestCopyOfRecordsName(t *testing.T) {
 		h.mu.Lock()
 		h.reports = nil
 		h.mu.Unlock()
-		return h.copied(results("local", jid, filepath.Join(to, "5"), filepath.Join(from, "out"), filepath.Join(from, "job.json")))
+		return h.copied(results("local", jid, filepath.Join(to, "5"), filepath.Join(from, "out"),
+			filepath.Join(from, "job.json")))
 	}
 	if got := copied(5); !strings.Contains(got.Error, "results are missing") {
 		t.Fatalf("the first copy ended with %+v", got)
@@ -291,15 +318,19 @@ func TestCopyLeftOver(t *testing.T) {
 	for i, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
 			from, to := t.TempDir(), t.TempDir()
-			want := map[string]string{"a": "1", "dir": "/", "dir/x": "2", "dir/void": "/", "dir/link": "-> x"}
+			want := map[string]string{"a": "1", "dir": "/", "dir/x": "2", "dir/void": "/",
+				"dir/link": "-> x"}
 			plant(t, from, want)
-			c := results("local", uint64(i+1), filepath.Join(to, "results"), filepath.Join(from, "a"), filepath.Join(from, "dir"))
+			c := results("local", uint64(i+1), filepath.Join(to, "results"),
+				filepath.Join(from, "a"), filepath.Join(from, "dir"))
 			c.Shared = shared
 			part := h.partOf(c)
 			plant(t, filepath.Join(part, partFiles), map[string]string{
-				"a": "old", "gone": "3", "job.diff": "4", "dir/gone": "5", "dir/void/gone": "-> x", "old/sub/x": "6",
+				"a": "old", "gone": "3", "job.diff": "4", "dir/gone": "5", "dir/void/gone": "-> x",
+				"old/sub/x": "6",
 			})
-			left := &transfer{f: h.Fleet, c: &copying{Copy: c}, note: copyNote{Part: part, BootID: h.bootID}}
+			left := &transfer{f: h.Fleet, c: &copying{Copy: c},
+				note: copyNote{Part: part, BootID: h.bootID}}
 			if err := left.keepNote(); err != nil {
 				t.Fatal(err)
 			}
@@ -327,12 +358,15 @@ func TestCopyCut(t *testing.T) {
 				big[i] = byte(i * 7 >> 8)
 			}
 			plant(t, from, map[string]string{"a": "1", "z": "2", "big": string(big)})
-			// A copy of little opens the bulk connection, so that what is cut below is the transfer.
-			if got := h.copied(results(alias, 1, filepath.Join(to, "1"), filepath.Join(from, "a"))); got.Error != "" {
+			// A copy of little opens the bulk connection, so that what is cut below is the
+			// transfer.
+			if got := h.copied(results(alias, 1, filepath.Join(to, "1"),
+				filepath.Join(from, "a"))); got.Error != "" {
 				t.Fatal(got.Error)
 			}
 			proxy.ResetAfter(20 << 20)
-			c := results(alias, 2, filepath.Join(to, "2"), filepath.Join(from, "a"), filepath.Join(from, "big"), filepath.Join(from, "z"))
+			c := results(alias, 2, filepath.Join(to, "2"), filepath.Join(from, "a"),
+				filepath.Join(from, "big"), filepath.Join(from, "z"))
 			h.Copy(c)
 			await[sched.CopyWaits](h, nil)
 			info, err := os.Stat(filepath.Join(h.partOf(c), partFiles, "big"))
@@ -351,7 +385,8 @@ func TestCopyCut(t *testing.T) {
 			if got.Error != "" || got.Files != 3 || got.Bytes != int64(len(big))+2 {
 				t.Errorf("the copy ended with %+v", got)
 			}
-			if diff := cmp.Diff(map[string]string{"a": "1", "z": "2", "big": string(big)}, tree(t, filepath.Join(to, "2"))); diff != "" {
+			if diff := cmp.Diff(map[string]string{"a": "1", "z": "2", "big": string(big)},
+				tree(t, filepath.Join(to, "2"))); diff != "" {
 				t.Errorf("the results differ (%d bytes of difference)", len(diff))
 			}
 		})

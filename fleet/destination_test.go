@@ -123,16 +123,19 @@ func TestHostileResults(t *testing.T) {
 	}
 	for name, jobs := range map[string][]job{
 		"a directory becomes a link": {
-			{lines: []string{"d/", "d/1/", "d/1/s/", "d/1/s -> ..", "d/1/s/passwd -> ../../../../../etc/passwd"}, want: "two results"},
+			{lines: []string{"d/", "d/1/", "d/1/s/", "d/1/s -> ..", "d/1/s/passwd -> " +
+				"../../../../../etc/passwd"}, want: "two results"},
 		},
 		"a link first": {
-			{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/1/s/", "d/1/s/x=1"}, want: "two results"},
+			{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/1/s/", "d/1/s/x=1"},
+				want: "two results"},
 		},
 		"by way of a link": {
 			{lines: []string{"d/", "d/1/", "d/1/s -> ..", "d/l -> 1/s/../../x"}, want: "leads out"},
 		},
 		"links to links": {
-			{lines: []string{"d/", "d/a/", "d/a/b/", "d/a/b/up -> ../..", "d/l -> a/b/up/../..", "d/in -> a/b/up/a"}, want: "leads out"},
+			{lines: []string{"d/", "d/a/", "d/a/b/", "d/a/b/up -> ../..", "d/l -> a/b/up/../..",
+				"d/in -> a/b/up/a"}, want: "leads out"},
 		},
 		"out by what comes later": {
 			{lines: []string{"d/", "d/l -> e/../../x"}, shared: true, want: "leads out"},
@@ -332,7 +335,9 @@ func TestVerifyPart(t *testing.T) {
 		"one more":  func(part string) error { return os.WriteFile(part+"/d/z", nil, 0o600) },
 		"on top":    func(part string) error { return os.Mkdir(part+"/z", 0o700) },
 		"in a void": func(part string) error { return os.WriteFile(part+"/d/void/z", nil, 0o600) },
-		"a link":    func(part string) error { return errors.Join(os.Remove(part+"/y"), os.Symlink("d/x", part+"/y")) },
+		"a link": func(part string) error {
+			return errors.Join(os.Remove(part+"/y"), os.Symlink("d/x", part+"/y"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"jobserver/disk"
 )
 
-// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it begins for one of
-// them and when it has ended for all, not by each.
+// diskGate is where those wait who can't write to the host's disk. Trouble is announced when it
+// begins for one of them and when it has ended for all, not by each.
 type diskGate struct {
 	log   *slog.Logger
 	every time.Duration
@@ -21,16 +21,18 @@ type diskGate struct {
 	blocked int // runs whose logs can't be written; guarded by mu
 }
 
-// room is what must be free before writing logs is tried again, in bytes: enough for a reply of each kind.
+// room is what must be free before writing logs is tried again, in bytes: enough for a reply of
+// each kind.
 const room = 8 << 20
 
-// wait returns when writing to dir is worth another try after err, or with an error when ctx has ended. blocked is the
-// caller's: until it calls fine, it is one of those in trouble.
+// wait returns when writing to dir is worth another try after err, or with an error when ctx has
+// ended. blocked is the caller's: until it calls fine, it is one of those in trouble.
 func (g *diskGate) wait(ctx context.Context, dir string, blocked *bool, err error) error {
 	if !*blocked {
 		*blocked = true
 		if g.count(1) == 1 {
-			g.log.Error("logs can't be written at present; the machines keep them until it works again", "err", err)
+			g.log.Error("logs can't be written at present; the machines keep them until it works "+
+				"again", "err", err)
 		}
 	}
 	for {
@@ -55,7 +57,8 @@ func (g *diskGate) pause(ctx context.Context) error {
 	}
 }
 
-// fine is called by those who were in trouble, after something was written or when there is nothing to write any more.
+// fine is called by those who were in trouble, after something was written or when there is nothing
+// to write any more.
 func (g *diskGate) fine(blocked *bool) {
 	if !*blocked {
 		return
@@ -73,8 +76,9 @@ func (g *diskGate) count(more int) int {
 	return g.blocked
 }
 
-// logSpace watches the room on the disk of the logs. What is to stay free there is for the state, which all work needs; when there is less,
-// logs stay on their machines. Only a little of each still comes, so that most jobs can end.
+// logSpace watches the room on the disk of the logs. What is to stay free there is for the state,
+// which all work needs; when there is less, logs stay on their machines. Only a little of each
+// still comes, so that most jobs can end.
 type logSpace struct {
 	dir  string
 	keep int64 // bytes that are to stay free; 0: none
@@ -87,12 +91,14 @@ type logSpace struct {
 const (
 	// spaceFor is how long a look at the disk is good.
 	spaceFor = 100 * time.Millisecond
-	// leanBytes of each run's log come when there is little room, as long as there is leanShare of what is to stay free.
+	// leanBytes of each run's log come when there is little room, as long as there is leanShare of
+	// what is to stay free.
 	leanBytes = 64 << 10
 	leanShare = 8
 )
 
-// take is called before n bytes of a run's log are written. lean is the run's own: how many were while there was little room.
+// take is called before n bytes of a run's log are written. lean is the run's own: how many were
+// while there was little room.
 func (s *logSpace) take(lean *int, n int) error {
 	if s.keep <= 0 {
 		return nil
@@ -110,7 +116,8 @@ func (s *logSpace) take(lean *int, n int) error {
 	case s.free >= s.keep:
 		*lean = 0
 	case s.free < s.keep/leanShare, *lean+n > leanBytes:
-		return fmt.Errorf("%w: %d MiB of %s, and %d MiB are to stay free", errLowSpace, s.free>>20, s.dir, s.keep>>20)
+		return fmt.Errorf("%w: %d MiB of %s, and %d MiB are to stay free", errLowSpace, s.free>>20,
+			s.dir, s.keep>>20)
 	default:
 		*lean += n
 	}

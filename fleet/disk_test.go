@@ -12,7 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// breakLog has a run's log take nothing until the result is called: /dev/full stands for a full disk, it has no bytes and takes none.
+// breakLog has a run's log take nothing until the result is called: /dev/full stands for a full
+// disk, it has no bytes and takes none.
 func (h *host) breakLog(r sched.Run) (mend func()) {
 	h.t.Helper()
 	path := sched.LogPath(h.opt.LogDir, r.Ref, false)
@@ -65,8 +66,8 @@ func TestDropWhileDiskFull(t *testing.T) {
 	h.heard("logs are written again")
 }
 
-// What is in a log's file may not be what the run writes: as after a power cut that left garbage, or in a directory
-// that served another daemon.
+// What is in a log's file may not be what the run writes: as after a power cut that left garbage,
+// or in a directory that served another daemon.
 func TestLogVerified(t *testing.T) {
 	for name, left := range map[string]string{"other": "HELL", "longer": "HELLO, WORLD"} {
 		t.Run(name, func(t *testing.T) {

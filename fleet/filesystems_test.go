@@ -175,13 +175,15 @@ func (fs fileSystem) try(t *testing.T, top string) {
 		filepath.Join(top, "5"),
 		false,
 	)
-	for text, fails := range map[string]bool{"no symbolic links": !fs.links, "can't have it": !fs.colon} {
+	for text, fails := range map[string]bool{"no symbolic links": !fs.links,
+		"can't have it": !fs.colon} {
 		if err != nil || strings.Contains(out.Error, text) != fails {
 			t.Errorf("odd results: %+v, %v", out, err)
 		}
 	}
 	for _, lines := range [][]string{
-		{"o/", "o/Model.bin=1", "o/model.bin=2"}, {"o/", "o/d/", "o/D/"}, {"o/", "o/Long=" + long, "o/lonG=" + long},
+		{"o/", "o/Model.bin=1", "o/model.bin=2"}, {"o/", "o/d/", "o/D/"},
+		{"o/", "o/Long=" + long, "o/lonG=" + long},
 		{"o/", "o/d/", "o/D=1"}, {"o/", "o/d/", "o/d/x=1", "o/D -> d"},
 	} {
 		dest := filepath.Join(top, "6")

@@ -38,8 +38,8 @@ type Fleet struct {
 	copiers  map[uint64]string   // by job: the address from which its results are copied
 }
 
-// driversHere stands where an address stands, for the runs that the driver makes on this host. It begins like
-// a local machine's and can't be one's name.
+// driversHere stands where an address stands, for the runs that the driver makes on this host. It
+// begins like a local machine's and can't be one's name.
 const driversHere = "local:\x00drivers"
 
 // New makes a Fleet; nothing is started before Run.
@@ -66,8 +66,8 @@ func New(opt Options) (*Fleet, error) {
 	}, nil
 }
 
-// Run carries out what is asked for until ctx ends, and returns when all goroutines have ended. Runs on
-// machines are left as they are. It is called once.
+// Run carries out what is asked for until ctx ends, and returns when all goroutines have ended.
+// Runs on machines are left as they are. It is called once.
 func (f *Fleet) Run(ctx context.Context) error {
 	f.mu.Lock()
 	if f.ctx != nil {
@@ -112,7 +112,8 @@ func (f *Fleet) machine(addr string) *machine {
 	return m
 }
 
-// tell has the actor for an address call fn; it is made when there is none, and again when it has just ended.
+// tell has the actor for an address call fn; it is made when there is none, and again when it has
+// just ended.
 func (f *Fleet) tell(addr string, fn func(m *machine)) {
 	for {
 		m := f.machine(addr)
@@ -158,7 +159,8 @@ func (f *Fleet) Retime(r *statepb.RunRef, timeout time.Duration) {
 
 // Settle implements sched.Fleet.
 func (f *Fleet) Settle(o *statepb.Obligation) {
-	f.forgetCopy(o.Run.Job, o.Run.Attempt) // that its results are in place is durable, or they are wanted no more
+	// that its results are in place is durable, or they are wanted no more
+	f.forgetCopy(o.Run.Job, o.Run.Attempt)
 	f.tell(place(o.Run), func(m *machine) { m.settle(o) })
 }
 
@@ -170,7 +172,8 @@ func (f *Fleet) Drop(r *statepb.RunRef) {
 // ForgetLogs implements sched.Fleet.
 func (f *Fleet) ForgetLogs(job uint64) { f.logs.forget(job) }
 
-// report hands an outcome to sched. Texts may come from a machine, and go into records: they are made harmless.
+// report hands an outcome to sched. Texts may come from a machine, and go into records: they are
+// made harmless.
 func (f *Fleet) report(o sched.Outcome) {
 	switch x := o.(type) {
 	case sched.Away:
@@ -201,7 +204,8 @@ func (f *Fleet) report(o sched.Outcome) {
 	f.opt.Report(o)
 }
 
-// plain makes a text of a machine's valid UTF-8, as the records require, and not longer than anybody reads.
+// plain makes a text of a machine's valid UTF-8, as the records require, and not longer than
+// anybody reads.
 func plain(s string) string {
 	const most = 4 << 10
 	if len(s) > most {

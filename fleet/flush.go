@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flusher makes the kernel write a file's bytes to the disk while more of them come, so that the sync in the end has
-// little left to do.
+// flusher makes the kernel write a file's bytes to the disk while more of them come, so that the
+// sync in the end has little left to do.
 type flusher struct{ unwritten int }
 
 // flushAfter is how many bytes are worth a request to the disk.
@@ -19,6 +19,7 @@ func (w *flusher) wrote(f *os.File, n int) {
 		return
 	}
 	w.unwritten = 0
-	// All of the file that is not being written yet. A hint: what it can't do is left to the sync, and so are errors.
+	// All of the file that is not being written yet. A hint: what it can't do is left to the sync,
+	// and so are errors.
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }

@@ -14,10 +14,12 @@ import (
 // says nothing: so long that it is no traffic to speak of.
 const pollWait = time.Hour
 
-// maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the daemon's records.
+// maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the
+// daemon's records.
 const maxMarks = 4 << 20
 
-// markOverhead is what a line takes in the daemon's records beside its text, in bytes: empty ones shall have an end, too.
+// markOverhead is what a line takes in the daemon's records beside its text, in bytes: empty ones
+// shall have an end, too.
 const markOverhead = 24
 
 // progress is how far a run has been followed. It belongs to the task that has the run.
@@ -47,10 +49,12 @@ func (m *machine) follow(l *link, r *run) {
 	case linkBroke(l), r.ctx.Err() != nil:
 		m.do(func() { m.release(r) })
 	default:
-		// The agent answers, but not to this: its files may be damaged, or it has run out of something.
+		// The agent answers, but not to this: its files may be damaged, or it has run out of
+		// something.
 		if reason := err.Error(); reason != r.failure {
 			r.failure = reason
-			m.log.Warn("a run can't be followed at present; it is tried again", "run", r.id.Name(), "err", err)
+			m.log.Warn("a run can't be followed at present; it is tried again", "run", r.id.Name(),
+				"err", err)
 		}
 		ctx, cancel := r.during(l)
 		_ = m.f.disk.pause(ctx) // whatever ended it, release sees
@@ -90,7 +94,8 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		case ctx.Err() != nil:
 			return verdict{}, context.Cause(ctx)
 		case logErr != nil:
-			// The machine keeps the bytes: they are asked for again when the host has room for them.
+			// The machine keeps the bytes: they are asked for again when the host has room for
+			// them.
 			if err := m.waitForDisk(l, r, logErr); err != nil {
 				return verdict{}, err
 			}
@@ -126,7 +131,8 @@ func (m *machine) keepLog(ctx context.Context, r *run, log *logFile, p []byte) e
 	if err := log.append(p); err != nil {
 		return err
 	}
-	if more := log.excess - excess; more > 0 { // of no use to anybody, and there may be no end to it
+	if more := log.excess - excess; more > 0 {
+		// of no use to anybody, and there may be no end to it
 		return m.excess.wait(ctx, int(more))
 	}
 	return nil
@@ -191,7 +197,8 @@ func (r *run) judge(m *machine, l *link, reply agent.PollReply) (verdict, bool) 
 	case reply.State == agent.Ambiguous:
 		return verdict{lost: "its start was interrupted, nobody can tell whether it ran"}, true
 	}
-	if boot := l.client.Machine().BootID; r.spec != nil && boot != "" && r.spec.BootID != "" && r.spec.BootID != boot {
+	if boot := l.client.Machine().BootID; r.spec != nil && boot != "" && r.spec.BootID != "" &&
+		r.spec.BootID != boot {
 		return verdict{lost: "the machine has rebooted while it ran"}, true
 	}
 	return verdict{lost: "its supervisor died without a record of how it ended", died: true}, true
@@ -203,7 +210,8 @@ func whyShutDown(l *link, x *agent.Exit) string {
 	case facts.BootID != x.BootID:
 		return "the machine was shut down while it ran"
 	case facts.KillsUserProcesses:
-		return "the machine ended it when the connection ended: allow it to stay there with `loginctl enable-linger`"
+		return "the machine ended it when the connection ended: allow it to stay there with " +
+			"`loginctl enable-linger`"
 	default:
 		return "its supervisor was told to end, as when the machine is shut down"
 	}
@@ -224,9 +232,11 @@ func (r *run) verify(x *agent.Exit) string {
 	}{{"output", &r.out, x.OutLen, x.OutCRC}, {"error output", &r.err, x.ErrLen, x.ErrCRC}} {
 		switch {
 		case s.file.offset() != s.size:
-			return fmt.Sprintf("the %s has %d bytes here, the machine wrote %d", s.name, s.file.offset(), s.size)
+			return fmt.Sprintf("the %s has %d bytes here, the machine wrote %d", s.name,
+				s.file.offset(), s.size)
 		case s.file.all != s.crc:
-			return fmt.Sprintf("the checksum of the %s is %08x here, %08x on the machine", s.name, s.file.all, s.crc)
+			return fmt.Sprintf("the checksum of the %s is %08x here, %08x on the machine", s.name,
+				s.file.all, s.crc)
 		}
 	}
 	return ""
@@ -235,9 +245,11 @@ func (r *run) verify(x *agent.Exit) string {
 // openLogs makes the files ready for appending, if they aren't.
 func (r *run) openLogs() error { return errors.Join(r.out.open(), r.err.open()) }
 
-// fetchAgain begins anew with logs that aren't what the machine has, as after a power cut. It helps once, or not at all.
+// fetchAgain begins anew with logs that aren't what the machine has, as after a power cut. It helps
+// once, or not at all.
 func (r *run) fetchAgain(m *machine, why string) {
-	m.log.Warn("a log differs from what the machine recorded; it is fetched again", "run", r.id.Name(), "why", why)
+	m.log.Warn("a log differs from what the machine recorded; it is fetched again", "run",
+		r.id.Name(), "why", why)
 	r.refetch = true
 	r.rewindLogs()
 }

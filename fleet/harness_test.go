@@ -71,8 +71,10 @@ func newHost(t testing.TB, machine *sshtest.Machine, change ...func(*Options)) *
 	t.Helper()
 	dir := t.TempDir()
 	opt := Options{
-		ServerID: "srv", Version: "test", StateDir: dir, LogDir: filepath.Join(dir, "logs"), Binary: program,
-		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, SyncEvery: 10 * time.Millisecond,
+		ServerID: "srv", Version: "test", StateDir: dir, LogDir: filepath.Join(dir, "logs"),
+		Binary:   program,
+		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond,
+		SyncEvery: 10 * time.Millisecond,
 		DiskRetry: 10 * time.Millisecond,
 	}
 	if machine != nil {
@@ -202,7 +204,8 @@ func (h *host) connected(addr string) sched.Connected {
 
 func job(addr string, jid uint64, command string) sched.Run {
 	return sched.Run{
-		Ref:     &statepb.RunRef{Machine: addr, Job: jid, Attempt: 1, Token: fmt.Sprintf("t%d", jid)},
+		Ref: &statepb.RunRef{Machine: addr, Job: jid, Attempt: 1,
+			Token: fmt.Sprintf("t%d", jid)},
 		Command: []byte(command),
 	}
 }

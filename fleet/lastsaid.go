@@ -29,7 +29,8 @@ func lastSaid(secrets redact.Redactor, paths ...string) string {
 	return ""
 }
 
-// endOf is the last bytes of a file, nil when it can't be read. Where there are more, it begins with "…".
+// endOf is the last bytes of a file, nil when it can't be read. Where there are more, it begins
+// with "…".
 func endOf(path string, size int64) []byte {
 	file, err := os.Open(path)
 	if err != nil {

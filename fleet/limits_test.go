@@ -105,10 +105,12 @@ func TestQueuedCopiesWait(t *testing.T) {
 // there in the end.
 func TestLogRemoved(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
-		"removed":    os.Remove,
-		"emptied":    func(path string) error { return os.Truncate(path, 0) },
-		"cut":        func(path string) error { return os.Truncate(path, 3) },
-		"longer":     func(path string) error { return os.WriteFile(path, []byte("what somebody else has written\n"), 0o600) },
+		"removed": os.Remove,
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"cut":     func(path string) error { return os.Truncate(path, 3) },
+		"longer": func(path string) error {
+			return os.WriteFile(path, []byte("what somebody else has written\n"), 0o600)
+		},
 		"its folder": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -69,18 +69,20 @@ func (l *link) close() {
 	l.end()
 }
 
-// giveUp ends a link that is of no use, although its connection lives. The actor hears of it as of any other end.
+// giveUp ends a link that is of no use, although its connection lives. The actor hears of it as of
+// any other end.
 func (l *link) giveUp(reason error) {
 	text := reason.Error()
 	l.fault.CompareAndSwap(nil, &text)
 	l.cut()
 }
 
-// limited bounds questions that an agent has nothing to do for but to answer. One that hangs while sshd lives is
-// noticed by nothing else.
+// limited bounds questions that an agent has nothing to do for but to answer. One that hangs while
+// sshd lives is noticed by nothing else.
 func (f *Fleet) limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := f.opt.AnswerTime
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the agent gave no answer within %v", limit))
+	return context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("the agent gave no answer within %v", limit))
 }
 
 // why is the reason for the link's end: ours, or the connection's own where it has one.
@@ -114,13 +116,14 @@ func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
 // installer starts agents over a connection.
 func (f *Fleet) installer(conn ssh.Conn) *installer {
 	return &installer{
-		conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken(), patience: f.opt.AnswerTime,
+		conn: conn, builds: f.builds, unique: f.opt.ServerID + "-" + randomToken(),
+		patience: f.opt.AnswerTime,
 	}
 }
 
-// openLocal starts the agent as a child of the daemon, for the runs of a local machine or, with the daemon's environment, of
-// drivers. They begin in the daemon's directory. It has a process group of its own: an interrupt from
-// the terminal is the daemon's alone.
+// openLocal starts the agent as a child of the daemon, for the runs of a local machine or, with the
+// daemon's environment, of drivers. They begin in the daemon's directory. It has a process group of
+// its own: an interrupt from the terminal is the daemon's alone.
 func (f *Fleet) openLocal(ctx context.Context, l *link, addr string) error {
 	if err := os.MkdirAll(f.opt.LocalRoot, 0o700); err != nil {
 		return fmt.Errorf("make the root of local runs: %w", err)
@@ -143,8 +146,9 @@ func (f *Fleet) openLocal(ctx context.Context, l *link, addr string) error {
 	return nil
 }
 
-// startLocal starts the slim agent, or the daemon's own program when there is none, or no place where it could be
-// unpacked and run: a full disk of this host doesn't keep its jobs from being followed.
+// startLocal starts the slim agent, or the daemon's own program when there is none, or no place
+// where it could be unpacked and run: a full disk of this host doesn't keep its jobs from being
+// followed.
 func (f *Fleet) startLocal(addr string, stderr io.Writer) (*exec.Cmd, pipes, error) {
 	env := os.Environ()
 	if addr != driversHere {
@@ -158,7 +162,8 @@ func (f *Fleet) startLocal(addr string, stderr io.Writer) (*exec.Cmd, pipes, err
 		}
 	}
 	if err != nil {
-		f.opt.Log.Warn("the slim agent of this host can't be used; the program itself takes its place", "err", err)
+		f.opt.Log.Warn("the slim agent of this host can't be used; the program itself takes its "+
+			"place", "err", err)
 	}
 	return startAgent(f.opt.Binary, f.opt.LocalRoot, env, stderr)
 }

@@ -12,8 +12,8 @@ import (
 	"jobserver/sched"
 )
 
-// HighestLog is the highest id of a job that has a log below the log directory, 0 for none. Only those up to a limit count:
-// what is beyond it is no log of ours.
+// HighestLog is the highest id of a job that has a log below the log directory, 0 for none. Only
+// those up to a limit count: what is beyond it is no log of ours.
 func HighestLog(dir string, limit uint64) (uint64, error) {
 	folders, err := LogFolders(dir)
 	if err != nil {
@@ -41,7 +41,8 @@ func LogFolders(dir string) ([]string, error) {
 	}
 	var thousands []uint64
 	for _, e := range entries {
-		if n, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && e.IsDir() && n < 1<<50 && sched.LogFolder(1000*n) == e.Name() {
+		if n, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && e.IsDir() && n < 1<<50 &&
+			sched.LogFolder(1000*n) == e.Name() {
 			thousands = append(thousands, n)
 		}
 	}
@@ -61,7 +62,8 @@ func LoggedJobs(folder string) ([]uint64, error) {
 	}
 	var jobs []uint64
 	for _, e := range entries {
-		if job, ok := sched.LoggedJob(e.Name()); ok && sched.LogFolder(job) == filepath.Base(folder) {
+		if job, ok := sched.LoggedJob(e.Name()); ok &&
+			sched.LogFolder(job) == filepath.Base(folder) {
 			jobs = append(jobs, job)
 		}
 	}

@@ -33,8 +33,8 @@ type logFile struct {
 // offset is how many bytes of the stream have come.
 func (s *logFile) offset() int64 { return s.size + s.excess }
 
-// open creates the file, or finds out what an earlier daemon has left. A file that somebody has removed or changed since is looked at
-// anew.
+// open creates the file, or finds out what an earlier daemon has left. A file that somebody has
+// removed or changed since is looked at anew.
 func (s *logFile) open() error {
 	if s.ready && !s.rewind && s.unchanged() {
 		return nil
@@ -90,7 +90,8 @@ func (s *logFile) file(flags int) (*os.File, error) {
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(int(f.Fd()), &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || int(st.Uid) != os.Geteuid()) {
+	if err == nil &&
+		(st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || int(st.Uid) != os.Geteuid()) {
 		err = fmt.Errorf("%s isn't a file of ours", s.path)
 	}
 	if err == nil && flags&os.O_TRUNC != 0 {
@@ -102,13 +103,15 @@ func (s *logFile) file(flags int) (*os.File, error) {
 	return f, nil
 }
 
-// writeSize is how much is written at once, and up to a multiple of it in the file. Linux takes longer pieces of memory for longer
-// writes, which may cost a virtual machine much: 4 MiB at once took two to four times as long (ext4, Linux 6.18). Copying to an odd
-// address takes two to three times as long, too.
+// writeSize is how much is written at once, and up to a multiple of it in the file. Linux takes
+// longer pieces of memory for longer writes, which may cost a virtual machine much: 4 MiB at once
+// took two to four times as long (ext4, Linux 6.18). Copying to an odd address takes two to three
+// times as long, too.
 const writeSize = 64 << 10
 
-// append writes p to the end, as far as the file may have it. What was written before an error counts, and is remembered. When the disk gets the bytes is left to
-// the kernel: the journal's next sync, and with it the news of the run's end, would wait for all that is on its way there.
+// append writes p to the end, as far as the file may have it. What was written before an error
+// counts, and is remembered. When the disk gets the bytes is left to the kernel: the journal's next
+// sync, and with it the news of the run's end, would wait for all that is on its way there.
 func (s *logFile) append(p []byte) (err error) {
 	if s.limit > 0 {
 		kept := p[:min(int64(len(p)), max(s.limit-s.size, 0))]

@@ -13,10 +13,13 @@ import (
 func TestLogInTheWay(t *testing.T) {
 	t.Parallel()
 	for name, put := range map[string]func(file, other string) error{
-		"a link":            func(file, other string) error { return os.Symlink(other, file) },
-		"a link to nothing": func(file, other string) error { return os.Symlink(other+"new", file) },
+		"a link": func(file, other string) error { return os.Symlink(other, file) },
+		"a link to nothing": func(file, other string) error {
+			return os.Symlink(other+"new", file)
+		},
 		"a link as its folder": func(file, other string) error {
-			return errors.Join(os.Remove(filepath.Dir(file)), os.Symlink(filepath.Dir(other), filepath.Dir(file)))
+			return errors.Join(os.Remove(filepath.Dir(file)),
+				os.Symlink(filepath.Dir(other), filepath.Dir(file)))
 		},
 		"a file with two names": func(file, other string) error { return os.Link(other, file) },
 		"a fifo":                func(file, other string) error { return unix.Mkfifo(file, 0o600) },

@@ -16,8 +16,8 @@ import (
 	"jobserver/sched"
 )
 
-// logKeeper makes the logs of ended runs durable, all that have ended within a second with one sync, and
-// removes those of forgotten jobs.
+// logKeeper makes the logs of ended runs durable, all that have ended within a second with one
+// sync, and removes those of forgotten jobs.
 type logKeeper struct {
 	dir   string
 	every time.Duration
@@ -56,8 +56,9 @@ func (k *logKeeper) nudge() {
 	}
 }
 
-// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits for others
-// to come. Logs of forgotten jobs are removed in the end too, as nobody asks for that again.
+// run works until ctx ends. It sleeps while there is nothing to do; after the first call it waits
+// for others to come. Logs of forgotten jobs are removed in the end too, as nobody asks for that
+// again.
 func (k *logKeeper) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -89,7 +90,8 @@ func (k *logKeeper) run(ctx context.Context) {
 func (k *logKeeper) sync(ended []func(error)) {
 	err := syncFS(k.dir)
 	if err != nil {
-		k.log.Error("the logs of ended runs can't be made durable", "dir", k.dir, "runs", len(ended), "err", err)
+		k.log.Error("the logs of ended runs can't be made durable", "dir", k.dir, "runs",
+			len(ended), "err", err)
 	}
 	for _, durable := range ended {
 		durable(err)
@@ -130,7 +132,8 @@ func (k *logKeeper) remove(jobs []uint64) {
 			if err != nil || !doomed[job] {
 				continue
 			}
-			if err := os.Remove(filepath.Join(folder, file.Name())); err != nil && !os.IsNotExist(err) {
+			if err := os.Remove(filepath.Join(folder, file.Name())); err != nil &&
+				!os.IsNotExist(err) {
 				k.log.Warn("the log of a forgotten job stays", "err", err)
 			}
 		}

@@ -72,8 +72,8 @@ func newMachine(f *Fleet, addr string) *machine {
 	return m
 }
 
-// do has the actor call fn, after all that was asked for before. It never waits. An actor that has ended has nothing that fn could be
-// about: then it is not called, and the result is false.
+// do has the actor call fn, after all that was asked for before. It never waits. An actor that has
+// ended has nothing that fn could be about: then it is not called, and the result is false.
 func (m *machine) do(fn func()) bool {
 	m.mu.Lock()
 	if m.ended {
@@ -91,11 +91,14 @@ func (m *machine) do(fn func()) bool {
 
 // useless says that the actor has nothing to do, and nothing is known here of its machine.
 func (m *machine) useless() bool {
-	return !m.pool && !m.dialing && m.link == nil && m.bulk.link == nil && !m.bulk.opening && m.bulk.users == 0 &&
-		len(m.runs)+len(m.copies)+len(m.uploads)+len(m.toStart)+len(m.toForget) == 0 && m.addr != driversHere
+	return !m.pool && !m.dialing && m.link == nil && m.bulk.link == nil && !m.bulk.opening &&
+		m.bulk.users == 0 &&
+		len(m.runs)+len(m.copies)+len(m.uploads)+len(m.toStart)+len(m.toForget) == 0 &&
+		m.addr != driversHere
 }
 
-// ends takes an actor that has nothing to do out of the fleet, unless it was just asked for something.
+// ends takes an actor that has nothing to do out of the fleet, unless it was just asked for
+// something.
 func (m *machine) ends() bool {
 	if !m.useless() {
 		return false
@@ -161,8 +164,8 @@ func (m *machine) act() {
 	}
 }
 
-// needed tells whether there is a reason for a connection. A machine that has left the pool is connected to while there is something
-// to do there, and not while what can't be done rests.
+// needed tells whether there is a reason for a connection. A machine that has left the pool is
+// connected to while there is something to do there, and not while what can't be done rests.
 func (m *machine) needed() bool {
 	if m.pool || len(m.copies) > 0 {
 		return true
@@ -175,8 +178,8 @@ func (m *machine) needed() bool {
 	return false
 }
 
-// connect is sched's Connect. What a machine still owed when it left the pool may have kept its link: when it comes back, sched knows
-// nothing of that.
+// connect is sched's Connect. What a machine still owed when it left the pool may have kept its
+// link: when it comes back, sched knows nothing of that.
 func (m *machine) connect(root string) {
 	m.pool = true
 	if m.root == "" {
@@ -302,7 +305,8 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 	m.reportConnected(found)
 	l.spawn(func() { m.measure(l) })
 	if found.facts.KillsUserProcesses {
-		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable lingering there, " +
+		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable " +
+			"lingering there, " +
 			"loginctl enable-linger, or runs die when the connection does")
 	}
 	for _, r := range m.runs {
@@ -322,8 +326,8 @@ func (m *machine) reportConnected(found *findings) {
 	m.watchStrangers(found)
 }
 
-// watchStrangers looks again after a while when there are runs that live and aren't ours to follow: each holds a slot until it ends,
-// and nothing tells of that.
+// watchStrangers looks again after a while when there are runs that live and aren't ours to follow:
+// each holds a slot until it ends, and nothing tells of that.
 func (m *machine) watchStrangers(found *findings) {
 	strangers := slices.ContainsFunc(found.runs, func(r *statepb.RunRef) bool {
 		return !found.over[r.Token] && m.runs[m.f.runID(r)] == nil
@@ -351,8 +355,8 @@ func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 	return min(most, first<<times)
 }
 
-// later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it keeps
-// machines that were lost together from coming back together.
+// later plans the next dial: the delay doubles from RetryMin to RetryMax, and a random half of it
+// keeps machines that were lost together from coming back together.
 func (m *machine) later() {
 	most := m.f.opt.RetryMax
 	if !m.pool { // it may be gone for good
@@ -364,7 +368,8 @@ func (m *machine) later() {
 	m.waiting = true
 }
 
-// broken takes the end of a link. What was under way on it has failed by itself and waits for the next.
+// broken takes the end of a link. What was under way on it has failed by itself and waits for the
+// next.
 func (m *machine) broken(l *link) {
 	if m.link != l {
 		return
@@ -388,7 +393,8 @@ func (m *machine) note(o sched.Outcome) {
 	switch o := o.(type) {
 	case sched.Connected:
 		m.news = ""
-		m.log.Info("connected", "latency", o.Vitals.Latency, "os", o.Facts.Os, "arch", o.Facts.Arch, "runs", len(o.Runs))
+		m.log.Info("connected", "latency", o.Vitals.Latency, "os", o.Facts.Os, "arch", o.Facts.Arch,
+			"runs", len(o.Runs))
 	case sched.Away:
 		m.log.Log(m.ctx, m.newsLevel("away"), "away; it is dialed again by itself", "err", o.Reason)
 	case sched.Refused:

@@ -7,7 +7,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestConnectedAgain has a machine leave the pool and come back while a run that it owes keeps its link.
+// TestConnectedAgain has a machine leave the pool and come back while a run that it owes keeps its
+// link.
 func TestConnectedAgain(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")
@@ -21,7 +22,8 @@ func TestConnectedAgain(t *testing.T) {
 	h.ends(r, "")
 }
 
-// TestSettledMeanwhile removes a run between the list of the runs that are there and its report: reported after Settled, nothing would know it.
+// TestSettledMeanwhile removes a run between the list of the runs that are there and its report:
+// reported after Settled, nothing would know it.
 func TestSettledMeanwhile(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")

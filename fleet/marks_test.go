@@ -32,7 +32,8 @@ func TestPrintedResults(t *testing.T) {
 		{"in a log line", `echo "INFO RESULTS: $PWD/o"`, nil, "doesn't begin with RESULTS:"},
 		{
 			"beside one that is taken",
-			`cp -r o p; echo "RESULTS: $PWD/o"; echo "Results: $PWD/p"`, want, "doesn't begin with RESULTS:",
+			`cp -r o p; echo "RESULTS: $PWD/o"; echo "Results: $PWD/p"`, want,
+			"doesn't begin with RESULTS:",
 		},
 		{"an empty variable", `echo "RESULTS: $NOWHERE"`, nil, "results are missing"},
 	} {

@@ -6,10 +6,10 @@ import (
 	"jobserver/sched"
 )
 
-// measure takes a machine's vital signs now and then, as long as its link lasts. All machines are measured at
-// the same moments, so that an idle daemon wakes once for all of them: a question and an answer of some hundred
-// bytes each are no burden, and each machine computes its own. It also tells the agent that we are still there, and us
-// that the agent is.
+// measure takes a machine's vital signs now and then, as long as its link lasts. All machines are
+// measured at the same moments, so that an idle daemon wakes once for all of them: a question and
+// an answer of some hundred bytes each are no burden, and each machine computes its own. It also
+// tells the agent that we are still there, and us that the agent is.
 func (m *machine) measure(l *link) {
 	every := m.f.opt.MeasureEvery
 	for {

@@ -18,7 +18,8 @@ func TestMeasure(t *testing.T) {
 	h.connected("local:a")
 	seen := 0
 	got := await(h, func(o sched.Measured) bool { seen++; return seen == 3 })
-	if got.Addr != "local:a" || got.Vitals.FreeBytes <= 0 || got.Vitals.Latency <= 0 || got.Vitals.ClockOffset.Abs() > time.Minute {
+	if got.Addr != "local:a" || got.Vitals.FreeBytes <= 0 || got.Vitals.Latency <= 0 ||
+		got.Vitals.ClockOffset.Abs() > time.Minute {
 		t.Errorf("measured %+v", got)
 	}
 }
@@ -32,7 +33,8 @@ func stopAgent(t *testing.T, m *sshtest.Machine) {
 	}
 	for _, file := range all {
 		words, err := os.ReadFile(file)
-		if err != nil || !strings.HasPrefix(string(words), m.Home) || !strings.Contains(string(words), "\x00agent\x00") {
+		if err != nil || !strings.HasPrefix(string(words), m.Home) ||
+			!strings.Contains(string(words), "\x00agent\x00") {
 			continue // of another program, or gone
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -69,7 +71,8 @@ func TestAgentHangs(t *testing.T) {
 			h.connected(m.Name)
 			stopAgent(t, m)
 			ask(t, h, m)
-			if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, "the agent gave no answer within 2s") {
+			if away := await[sched.Away](h, nil); !strings.Contains(away.Reason,
+				"the agent gave no answer within 2s") {
 				t.Errorf("the reason is %q", away.Reason)
 			}
 			seen := 0
@@ -84,7 +87,9 @@ func TestLocalAgentHangs(t *testing.T) {
 	if err := os.WriteFile(mute, []byte("#!/bin/sh\ncat >/dev/null\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, nil, func(opt *Options) { opt.Binary, opt.AnswerTime = mute, 50*time.Millisecond })
+	h := newHost(t, nil, func(opt *Options) {
+		opt.Binary, opt.AnswerTime = mute, 50*time.Millisecond
+	})
 	h.Connect(sched.Pool{Addr: "local"})
 	if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, "no answer within 50ms") {
 		t.Errorf("away: %s", away.Reason)

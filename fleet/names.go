@@ -12,8 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// machineID is an address as agent.RunID takes it: readable, of letters, digits, _ and - only, at most 64 of
-// them, and with a piece of the address's hash where those don't tell addresses apart.
+// machineID is an address as agent.RunID takes it: readable, of letters, digits, _ and - only, at
+// most 64 of them, and with a piece of the address's hash where those don't tell addresses apart.
 func machineID(addr string) string {
 	plain := strings.Map(func(c rune) rune {
 		switch {
@@ -78,7 +78,8 @@ func machineFacts(addr string, f agent.Facts) *statepb.Machine {
 	}
 }
 
-// rootToKeep is the root that a machine chose, if it can be kept in a record and given to a script as one line.
+// rootToKeep is the root that a machine chose, if it can be kept in a record and given to a script
+// as one line.
 func rootToKeep(root string) string {
 	if !utf8.ValidString(root) || strings.ContainsAny(root, "\n\r\x00") {
 		return ""

@@ -11,26 +11,28 @@ import (
 	"jobserver/ssh"
 )
 
-// Options configure a Fleet. ServerID, LogDir, Binary, Report and one of StateDir and LocalRoot are required.
+// Options configure a Fleet. ServerID, LogDir, Binary, Report and one of StateDir and LocalRoot are
+// required.
 type Options struct {
 	ServerID string // 1 to 64 of A–Z a–z 0–9 _ -: names this daemon's runs on every machine
 	Version  string // of the daemon, for the records that go with results
 	StateDir string
 	LogDir   string // see sched.LogPath
 
-	// Slim are the agents that the program has inside, compressed: jobserver-<GOOS>-<GOARCH>.gz. They are what
-	// is sent to machines, and runs on this host; nil if there are none.
+	// Slim are the agents that the program has inside, compressed: jobserver-<GOOS>-<GOARCH>.gz.
+	// They are what is sent to machines, and runs on this host; nil if there are none.
 	Slim fs.FS
-	// Binary is the daemon's own executable. Where there is no slim agent for machines of its kind it is sent to
-	// them, and runs as the agent of this host.
+	// Binary is the daemon's own executable. Where there is no slim agent for machines of its kind
+	// it is sent to them, and runs as the agent of this host.
 	Binary string
-	// Builds is the directory with builds for other kinds of machines, named jobserver-<GOOS>-<GOARCH>; the
-	// directory of Binary if empty.
+	// Builds is the directory with builds for other kinds of machines, named
+	// jobserver-<GOOS>-<GOARCH>; the directory of Binary if empty.
 	Builds string
-	// LocalRoot is where the runs of local machines and of drivers are kept; StateDir/local if empty.
+	// LocalRoot is where the runs of local machines and of drivers are kept; StateDir/local if
+	// empty.
 	LocalRoot string
-	// PassEnv are the variables of the daemon's environment that jobs of local machines see, or patterns of their names:
-	// see loginEnv.
+	// PassEnv are the variables of the daemon's environment that jobs of local machines see, or
+	// patterns of their names: see loginEnv.
 	PassEnv []string
 
 	SSH ssh.Options
@@ -46,17 +48,23 @@ type Options struct {
 	RetryMin, RetryMax time.Duration // delays between dials of a machine that is away; 0: 1 s, 60 s
 	// Likewise of one that is refused, until somebody changes something; 0: 1 min, 15 min.
 	RefusedMin, RefusedMax time.Duration
-	RefusedLook            time.Duration // between looks at what decides about that on this host; 0: 2 s
-	SyncEvery              time.Duration // least time between two syncs of the logs; 0: 1 s
-	DiskRetry              time.Duration // between looks at a disk that is full; 0: 3 s
-	BulkIdle               time.Duration // how long a bulk connection is kept unused; 0: 30 s
-	MeasureEvery           time.Duration // between looks at a machine's load, disk and clock; 0: 1 min
-	StrangersEvery         time.Duration // between looks at runs that live and nothing here knows; 0: 10 s
-	// Pauses between two tries to end a run, or to remove its directory, that a machine refuses; 0: 10 s, 1 h.
+	// between looks at what decides about that on this host; 0: 2 s
+	RefusedLook time.Duration
+	SyncEvery   time.Duration // least time between two syncs of the logs; 0: 1 s
+	DiskRetry   time.Duration // between looks at a disk that is full; 0: 3 s
+	BulkIdle    time.Duration // how long a bulk connection is kept unused; 0: 30 s
+	// between looks at a machine's load, disk and clock; 0: 1 min
+	MeasureEvery time.Duration
+	// between looks at runs that live and nothing here knows; 0: 10 s
+	StrangersEvery time.Duration
+	// Pauses between two tries to end a run, or to remove its directory, that a machine refuses; 0:
+	// 10 s, 1 h.
 	RemoveMin, RemoveMax time.Duration
-	AnswerTime           time.Duration // after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
+	// after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
+	AnswerTime time.Duration
 
-	// Report takes what happens. It must not block, and is called from any goroutine, also during a call of ours.
+	// Report takes what happens. It must not block, and is called from any goroutine, also during a
+	// call of ours.
 	Report func(sched.Outcome)
 	Log    *slog.Logger     // nil: none
 	Now    func() time.Time // nil: time.Now

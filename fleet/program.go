@@ -15,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxInterpreters is how many programs Linux goes through from a script to what runs it (exec in the kernel's fs/exec.c).
+// maxInterpreters is how many programs Linux goes through from a script to what runs it (exec in
+// the kernel's fs/exec.c).
 const maxInterpreters = 5
 
-// CheckProgram tells why this host's kernel wouldn't execute a file: a driver that it refuses would fail each job. What the file does
-// then, it doesn't tell.
+// CheckProgram tells why this host's kernel wouldn't execute a file: a driver that it refuses would
+// fail each job. What the file does then, it doesn't tell.
 func CheckProgram(path string) error {
 	for range maxInterpreters {
 		interpreter, err := checkOne(path)
@@ -27,7 +28,8 @@ func CheckProgram(path string) error {
 			return err
 		}
 		if _, err := os.Stat(interpreter); err != nil {
-			return fmt.Errorf("%s names %q as its interpreter: %w", path, interpreter, pathReason(err))
+			return fmt.Errorf("%s names %q as its interpreter: %w", path, interpreter,
+				pathReason(err))
 		}
 		path = interpreter
 	}
@@ -47,7 +49,8 @@ func checkOne(path string) (interpreter string, err error) {
 		if st.Mode()&0o111 == 0 {
 			return "", fmt.Errorf("%s is not executable: chmod +x %s", path, path)
 		}
-		return "", fmt.Errorf("%s may not be executed by this user, or lies on a file system that is mounted noexec", path)
+		return "", fmt.Errorf("%s may not be executed by this user, or lies on a file system "+
+			"that is mounted noexec", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -74,7 +77,8 @@ func interpreterOf(path string, head []byte) (string, error) {
 		if registered(path, head) {
 			return "", nil
 		}
-		return "", fmt.Errorf("%s is neither a program nor a script that begins with #!: write #!/bin/sh, or what it is for, into its first line", path)
+		return "", fmt.Errorf("%s is neither a program nor a script that begins with #!: write "+
+			"#!/bin/sh, or what it is for, into its first line", path)
 	}
 	line, _, _ := bytes.Cut(head[2:], []byte("\n"))
 	// As the kernel does: blanks and tabs end the interpreter, a carriage return doesn't.
@@ -83,12 +87,16 @@ func interpreterOf(path string, head []byte) (string, error) {
 		return "", fmt.Errorf("%s names no interpreter after #!", path)
 	}
 	if last := words[len(words)-1]; strings.HasSuffix(last, "\r") {
-		return "", fmt.Errorf(`%s has lines that end in CRLF, so that its interpreter is looked for as %q: sed -i 's/\r$//' %s`, path, last, path)
+		return "",
+			fmt.Errorf(
+				`%s has lines that end in CRLF, so that its interpreter is looked for as %q: sed -i 's/\r$//' %s`, path, last, path,
+			)
 	}
 	return words[0], nil
 }
 
-// registered tells whether the kernel was told of a format of programs to which the file belongs (binfmt_misc).
+// registered tells whether the kernel was told of a format of programs to which the file belongs
+// (binfmt_misc).
 func registered(path string, head []byte) bool {
 	const dir = "/proc/sys/fs/binfmt_misc"
 	entries, err := os.ReadDir(dir)
@@ -104,7 +112,8 @@ func registered(path string, head []byte) bool {
 	return false
 }
 
-// isFormat tells whether a file is of a format, as the kernel describes it (Documentation/admin-guide/binfmt-misc.rst).
+// isFormat tells whether a file is of a format, as the kernel describes it
+// (Documentation/admin-guide/binfmt-misc.rst).
 func isFormat(format, path string, head []byte) bool {
 	if !strings.HasPrefix(format, "enabled\n") {
 		return false

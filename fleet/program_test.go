@@ -11,7 +11,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// TestCheckProgram: what the kernel refuses to execute is refused, for a reason that helps, and nothing else.
+// TestCheckProgram: what the kernel refuses to execute is refused, for a reason that helps, and
+// nothing else.
 func TestCheckProgram(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string, mode os.FileMode) string {
@@ -49,7 +50,8 @@ func TestCheckProgram(t *testing.T) {
 		{filepath.Join(dir, "gone"), "no such file"},
 	} {
 		err := CheckProgram(test.path)
-		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+		if (err == nil) != (test.want == "") || err != nil &&
+			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", filepath.Base(test.path), err, test.want)
 		}
 		// The kernel is the judge. (What a script of env's doesn't find, env says.)
@@ -75,10 +77,13 @@ func TestFormats(t *testing.T) {
 		format, path, head string
 		want               bool
 	}{
-		{python, "/x", "\xa7\r\r\nrest", true}, {python, "/x", "exit 0\n", false}, {python, "/x", "\xa7", false},
+		{python, "/x", "\xa7\r\r\nrest", true}, {python, "/x", "exit 0\n", false},
+		{python, "/x", "\xa7", false},
 		{strings.Replace(python, "enabled", "disabled", 1), "/x", "\xa7\r\r\nrest", false},
-		{masked, "/x", "..A?\xf1", true}, {masked, "/x", "..A?\x01", false}, {"enabled\n", "/x", "anything", false},
-		{"enabled\ninterpreter /x\nflags: \nextension .jar\n", "/a.jar", "x", true}, {"enabled\nextension .jar\n", "/a.sh", "x", false},
+		{masked, "/x", "..A?\xf1", true}, {masked, "/x", "..A?\x01", false},
+		{"enabled\n", "/x", "anything", false},
+		{"enabled\ninterpreter /x\nflags: \nextension .jar\n", "/a.jar", "x", true},
+		{"enabled\nextension .jar\n", "/a.sh", "x", false},
 	} {
 		if got := isFormat(test.format, test.path, []byte(test.head)); got != test.want {
 			t.Errorf("%q of %q: %v", test.head, test.format, got)
@@ -86,17 +91,21 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// TestLoginEnv: jobs of local machines see a login's environment, and of the daemon's what they are let see.
+// TestLoginEnv: jobs of local machines see a login's environment, and of the daemon's what they are
+// let see.
 func TestLoginEnv(t *testing.T) {
-	daemon := []string{"HOME=/h", "PATH=/opt/x", "AWS_SECRET_ACCESS_KEY=s", "LANG=C.UTF-8", "LC_TIME=C", "CUDA_HOME=/cuda", "CUDA_X=1", "TZ=UTC", "EDITOR=vi", "VIRTUAL_ENV=/v"}
+	daemon := []string{"HOME=/h", "PATH=/opt/x", "AWS_SECRET_ACCESS_KEY=s", "LANG=C.UTF-8",
+		"LC_TIME=C", "CUDA_HOME=/cuda", "CUDA_X=1", "TZ=UTC", "EDITOR=vi", "VIRTUAL_ENV=/v"}
 	for _, test := range []struct {
 		pass      []string
 		with, not []string
 	}{
 		{nil, []string{"HOME=/h", "PATH=" + loginPath, "LANG=C.UTF-8", "LC_TIME=C", "TZ=UTC"},
 			[]string{"AWS_SECRET_ACCESS_KEY=s", "CUDA_HOME=/cuda", "PATH=/opt/x", "EDITOR=vi"}},
-		{[]string{"PATH"}, []string{"PATH=/opt/x"}, []string{"PATH=" + loginPath, "VIRTUAL_ENV=/v"}},
-		{[]string{"CUDA_*", "VIRTUAL_ENV"}, []string{"CUDA_HOME=/cuda", "CUDA_X=1", "VIRTUAL_ENV=/v"}, []string{"EDITOR=vi"}},
+		{[]string{"PATH"}, []string{"PATH=/opt/x"},
+			[]string{"PATH=" + loginPath, "VIRTUAL_ENV=/v"}},
+		{[]string{"CUDA_*", "VIRTUAL_ENV"},
+			[]string{"CUDA_HOME=/cuda", "CUDA_X=1", "VIRTUAL_ENV=/v"}, []string{"EDITOR=vi"}},
 		{[]string{"["}, nil, []string{"EDITOR=vi"}},
 	} {
 		env := loginEnv(daemon, test.pass)
@@ -111,7 +120,8 @@ func TestLoginEnv(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"HOME=", "USER=", "LOGNAME=", "SHELL=", "PATH="} {
-			if n := len(slices.DeleteFunc(slices.Clone(env), func(v string) bool { return !strings.HasPrefix(v, name) })); n != 1 {
+			if n := len(slices.DeleteFunc(slices.Clone(env),
+				func(v string) bool { return !strings.HasPrefix(v, name) })); n != 1 {
 				t.Errorf("%s is in it %d times", name, n)
 			}
 		}
@@ -133,8 +143,9 @@ func TestLocalEnv(t *testing.T) {
 	h.ends(r, "<></cuda>\n"+here+"\n")
 }
 
-// TestLoginFiles: wherever the files of a login shell go, and whatever they leave open or ignored, jobs begin at home
-// and with nothing of it. What they set on purpose holds: variables, the mask of new files, limits.
+// TestLoginFiles: wherever the files of a login shell go, and whatever they leave open or ignored,
+// jobs begin at home and with nothing of it. What they set on purpose holds: variables, the mask of
+// new files, limits.
 func TestLoginFiles(t *testing.T) {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -144,7 +155,8 @@ func TestLoginFiles(t *testing.T) {
 		`ForceCommand cd /tmp; trap '' INT HUP PIPE; exec 7</dev/null; umask 027; export FROM_LOGIN=x; ulimit -c 0; eval "$SSH_ORIGINAL_COMMAND"`))
 	h := newHost(t, m)
 	h.connected(m.Name)
-	r := job(m.Name, 1, `pwd; umask; echo $FROM_LOGIN; ls /proc/self/fd | grep -x 7; trap "echo caught" INT; kill -INT $$; echo end`)
+	r := job(m.Name, 1,
+		`pwd; umask; echo $FROM_LOGIN; ls /proc/self/fd | grep -x 7; trap "echo caught" INT; kill -INT $$; echo end`)
 	h.Start(r)
 	h.ends(r, home+"\n0027\nx\ncaught\nend\n")
 }

@@ -85,7 +85,9 @@ func TestReceiveHoles(t *testing.T) {
 		"at the beginning": func(in *receiver) error {
 			return errors.Join(in.Hole(0, size-1), in.Data(0, []byte("x")), in.Done(0, end))
 		},
-		"all of it": func(in *receiver) error { return errors.Join(in.Hole(0, size), in.Done(0, end)) },
+		"all of it": func(in *receiver) error {
+			return errors.Join(in.Hole(0, size), in.Done(0, end))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,10 +13,11 @@ import (
 	"jobserver/ssh"
 )
 
-// A machine that can't be reached is either away, for a reason that may pass by itself, or refused, until somebody changes
-// something. Which of the two says the error, where it arises: see ssh.IsFinal. Both are tried again, as nobody tells
-// us when keys appear on a home that is mounted late, or when a name gets its address: away soon, refused after
-// RefusedMin to RefusedMax, and at once when what decides about logins on this host changes.
+// A machine that can't be reached is either away, for a reason that may pass by itself, or refused,
+// until somebody changes something. Which of the two says the error, where it arises: see
+// ssh.IsFinal. Both are tried again, as nobody tells us when keys appear on a home that is mounted
+// late, or when a name gets its address: away soon, refused after RefusedMin to RefusedMax, and at
+// once when what decides about logins on this host changes.
 
 // unreached plans the next dial, and says when it is.
 func (m *machine) unreached(err error) {
@@ -43,7 +44,8 @@ func (m *machine) unreached(err error) {
 
 // nextStep is the hint of an error, with when the machine is tried again.
 func (m *machine) nextStep(err error, at time.Time) string {
-	again := fmt.Sprintf("it is tried again at %s, and at once when the ssh configuration, known_hosts or keys here change; "+
+	again := fmt.Sprintf("it is tried again at %s, and at once when the ssh configuration, "+
+		"known_hosts or keys here change; "+
 		"`jobserver machine check %s` tries it now", at.Format(time.TimeOnly), m.addr)
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) && hinter.Hint() != "" {
@@ -58,8 +60,8 @@ func (m *machine) wait(d time.Duration) {
 	m.waiting = true
 }
 
-// again makes the next dial of a machine that was refused due at once: what decides about it has changed. How often it
-// was tried counts on, as the change may have nothing to do with it.
+// again makes the next dial of a machine that was refused due at once: what decides about it has
+// changed. How often it was tried counts on, as the change may have nothing to do with it.
 func (m *machine) again() {
 	if m.refused {
 		m.timer.Stop()
@@ -67,7 +69,8 @@ func (m *machine) again() {
 	}
 }
 
-// refusals are the machines that were refused, each with what decided about logins before it was dialed.
+// refusals are the machines that were refused, each with what decided about logins before it was
+// dialed.
 type refusals struct {
 	mu       sync.Mutex
 	machines map[*machine]string // guarded by mu
@@ -94,7 +97,8 @@ func (r *refusals) forget(m *machine) {
 	delete(r.machines, m)
 }
 
-// changed gives those whose stamp isn't this one any more, and forgets them; left tells whether others remain.
+// changed gives those whose stamp isn't this one any more, and forgets them; left tells whether
+// others remain.
 func (r *refusals) changed(stamp string) (changed []*machine, left bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,8 +111,8 @@ func (r *refusals) changed(stamp string) (changed []*machine, left bool) {
 	return changed, len(r.machines) > 0
 }
 
-// watchRefusals looks at what decides about logins as long as there are machines that were refused, and has them
-// tried again when it changes.
+// watchRefusals looks at what decides about logins as long as there are machines that were refused,
+// and has them tried again when it changes.
 func (f *Fleet) watchRefusals(ctx context.Context) {
 	tick := time.NewTicker(f.opt.RefusedLook)
 	defer tick.Stop()
@@ -136,7 +140,8 @@ func (f *Fleet) watchRefusals(ctx context.Context) {
 	}
 }
 
-// loginStamp changes with the files that decide whether machines let us in, and with the builds for them.
+// loginStamp changes with the files that decide whether machines let us in, and with the builds for
+// them.
 func (f *Fleet) loginStamp() string {
 	stamp := f.dialer.Stamp()
 	if st, err := os.Stat(f.builds.dir); err == nil {

@@ -33,7 +33,8 @@ func TestKinds(t *testing.T) {
 		{&ssh.ConfigError{Err: errors.New("x")}, true},
 		{&ssh.ResolveError{Err: &net.DNSError{IsNotFound: true}}, true},
 		{&ssh.ResolveError{Err: &net.DNSError{IsTimeout: true}}, false},
-		{&ssh.ResolveError{Err: &net.DNSError{IsTemporary: true, Err: "server misbehaving"}}, false},
+		{&ssh.ResolveError{Err: &net.DNSError{IsTemporary: true, Err: "server misbehaving"}},
+			false},
 		{&ssh.ResolveError{Err: errors.New("x"), NotFound: true}, true},
 		{&ssh.DialError{Err: errors.New("connection refused")}, false},
 		{&ssh.LostError{Err: errors.New("EOF")}, false},
@@ -96,13 +97,16 @@ func written(name func(*sshtest.Machine) string, content string) aDisturbance {
 	}
 }
 
-// TestRefusedForAWhile: what refuses a machine for a while is over by itself, without a word of the user's.
+// TestRefusedForAWhile: what refuses a machine for a while is over by itself, without a word of the
+// user's.
 func TestRefusedForAWhile(t *testing.T) {
 	config := func(m *sshtest.Machine) string { return m.ConfigFile }
 	known := func(m *sshtest.Machine) string { return m.KnownHosts }
 	key := func(m *sshtest.Machine) string { return m.KeyFile }
 	for name, d := range map[string]aDisturbance{
-		"authorized_keys missing":    moved(func(m *sshtest.Machine) string { return m.KeyFile + ".pub" }, false),
+		"authorized_keys missing": moved(func(m *sshtest.Machine) string {
+			return m.KeyFile + ".pub"
+		}, false),
 		"known_hosts missing":        moved(known, true),
 		"known_hosts empty":          written(known, ""),
 		"key missing":                moved(key, true),
@@ -117,14 +121,16 @@ func TestRefusedForAWhile(t *testing.T) {
 			m := sshtest.Start(t, sshtest.Named("no-such-name.invalid"))
 			d.begin(t, m)
 			h := newHost(t, m, func(o *Options) {
-				o.RefusedMin, o.RefusedMax, o.RefusedLook = 10*time.Millisecond, 50*time.Millisecond, 5*time.Millisecond
+				o.RefusedMin, o.RefusedMax, o.RefusedLook = 10*time.Millisecond,
+					50*time.Millisecond, 5*time.Millisecond
 				if d.here {
 					o.RefusedMin, o.RefusedMax = time.Hour, time.Hour
 				}
 			})
 			h.Connect(sched.Pool{Addr: m.Name})
 			r := await[sched.Refused](h, nil)
-			if !strings.Contains(r.Hint, "it is tried again at ") || !strings.Contains(r.Hint, "machine check") {
+			if !strings.Contains(r.Hint, "it is tried again at ") ||
+				!strings.Contains(r.Hint, "machine check") {
 				t.Errorf("the hint doesn't say when it is tried again: %s", r.Hint)
 			}
 			d.end(t, m)
@@ -138,7 +144,9 @@ func TestRefusedForAWhile(t *testing.T) {
 
 // TestRefusedPause: the pause grows, and one that is refused for another reason begins anew.
 func TestRefusedPause(t *testing.T) {
-	h := newHost(t, nil, func(o *Options) { o.RefusedMin, o.RefusedMax = time.Minute, 15*time.Minute })
+	h := newHost(t, nil, func(o *Options) {
+		o.RefusedMin, o.RefusedMax = time.Minute, 15*time.Minute
+	})
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	h.Fleet.opt.Now = func() time.Time { return now }
 	m := newMachine(h.Fleet, "gpu1")
@@ -151,7 +159,11 @@ func TestRefusedPause(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", hint, err)
 		}
-		return time.Duration(at.Hour()-12)*time.Hour + time.Duration(at.Minute())*time.Minute + time.Duration(at.Second())*time.Second
+		return time.Duration(
+			at.Hour()-12,
+		)*time.Hour + time.Duration(
+			at.Minute(),
+		)*time.Minute + time.Duration(at.Second())*time.Second
 	}
 	for _, want := range []time.Duration{1, 2, 4, 8, 15, 15} {
 		if got := pause(); got < want*time.Minute || got > want*time.Minute*11/10+time.Second {
@@ -165,7 +177,9 @@ func TestRefusedPause(t *testing.T) {
 }
 
 // A deafSSH lets everybody in, and goes on as deaf says.
-func deafSSH(t *testing.T, deaf func(conn *xssh.ServerConn, c xssh.NewChannel)) (addr string, client *sshtest.Client) {
+func deafSSH(
+	t *testing.T, deaf func(conn *xssh.ServerConn, c xssh.NewChannel),
+) (addr string, client *sshtest.Client) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -175,7 +189,10 @@ func deafSSH(t *testing.T, deaf func(conn *xssh.ServerConn, c xssh.NewChannel)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := &xssh.ServerConfig{PublicKeyCallback: func(xssh.ConnMetadata, xssh.PublicKey) (*xssh.Permissions, error) { return nil, nil }}
+	conf := &xssh.ServerConfig{PublicKeyCallback: func(xssh.ConnMetadata,
+		xssh.PublicKey) (*xssh.Permissions, error) {
+		return nil, nil
+	}}
 	conf.AddHostKey(signer)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -208,7 +225,8 @@ func deafSSH(t *testing.T, deaf func(conn *xssh.ServerConn, c xssh.NewChannel)) 
 		t.Fatal(err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
-	if err := client.Know("127.0.0.1", port, string(xssh.MarshalAuthorizedKey(signer.PublicKey()))); err != nil {
+	if err := client.Know("127.0.0.1", port,
+		string(xssh.MarshalAuthorizedKey(signer.PublicKey()))); err != nil {
 		t.Fatal(err)
 	}
 	if err := client.AddHost("deaf", "x", "127.0.0.1", port); err != nil {

@@ -54,7 +54,8 @@ func (h *host) pin(r sched.Run) (free func()) {
 
 // quickly makes what a machine refuses be tried again at once.
 func quickly(o *Options) {
-	o.RemoveMin, o.RemoveMax, o.StrangersEvery = 2*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
+	o.RemoveMin, o.RemoveMax, o.StrangersEvery = 2*time.Millisecond, 20*time.Millisecond,
+		5*time.Millisecond
 }
 
 // TestUnremovable: of a run whose directory can't be removed it is said that nothing of it lives,

@@ -22,8 +22,9 @@ import (
 //
 //	asked for → started (unless known) → followed → over → durable → settled
 //
-// One task of the link has it from the moment that it is started until it is over or the link breaks; then the
-// actor gives it to the next link. Fields belong to the actor, those of progress to the task.
+// One task of the link has it from the moment that it is started until it is over or the link
+// breaks; then the actor gives it to the next link. Fields belong to the actor, those of progress
+// to the task.
 type run struct {
 	ref    *statepb.RunRef
 	id     agent.RunID
@@ -81,7 +82,8 @@ func (m *machine) add(id agent.RunID, ref *statepb.RunRef) *run {
 	return r
 }
 
-// limitLogs bounds a run's logs by its own limit, or the daemon's. Its agent has the same, and may not keep to it.
+// limitLogs bounds a run's logs by its own limit, or the daemon's. Its agent has the same, and may
+// not keep to it.
 func (m *machine) limitLogs(r *run, limit int64) {
 	limit = cmp.Or(limit, m.f.opt.MaxLog)
 	r.out.limit, r.err.limit = limit, limit
@@ -124,8 +126,8 @@ func (m *machine) retime(ref *statepb.RunRef, timeout time.Duration) {
 	m.advance(r)
 }
 
-// settle is sched's Settle. A run that isn't known here, after a restart, is followed to its end once more:
-// only that tells whether its log is complete and safe.
+// settle is sched's Settle. A run that isn't known here, after a restart, is followed to its end
+// once more: only that tells whether its log is complete and safe.
 func (m *machine) settle(o *statepb.Obligation) {
 	id := m.f.runID(o.Run)
 	r := m.runs[id]
@@ -143,8 +145,9 @@ func (m *machine) settle(o *statepb.Obligation) {
 	m.advance(r)
 }
 
-// drop is sched's Drop: also of what is owed, if it isn't to be owed any more. A run that a task has stays until the task lets go of it: should it be owed then, the
-// same run is settled, and no start of it can be under way beside.
+// drop is sched's Drop: also of what is owed, if it isn't to be owed any more. A run that a task
+// has stays until the task lets go of it: should it be owed then, the same run is settled, and no
+// start of it can be under way beside.
 func (m *machine) drop(ref *statepb.RunRef) {
 	r := m.runs[m.f.runID(ref)]
 	if r == nil {
@@ -194,7 +197,8 @@ func (m *machine) advance(r *run) {
 	}
 }
 
-// release takes a run back from a task that did not bring it to its end: its link broke, or it was dropped.
+// release takes a run back from a task that did not bring it to its end: its link broke, or it was
+// dropped.
 func (m *machine) release(r *run) {
 	r.busy = false
 	if r.dropped {
@@ -252,7 +256,8 @@ func (m *machine) spec(r *run) agent.Spec {
 		MaxLog:  s.MaxLog,
 	}
 	if s.Ref.Driver {
-		spec.BootID = "" // it is the machine's; a run of this host that a reboot ended is told by its directory
+		// it is the machine's; a run of this host that a reboot ended is told by its directory
+		spec.BootID = ""
 	}
 	if spec.MaxLog == 0 {
 		spec.MaxLog = m.f.opt.MaxLog
@@ -299,8 +304,8 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	}
 }
 
-// leftUnanswered gives a link up whose agent doesn't answer a call, so that it is asked over another one. Nothing is known
-// of what was asked for.
+// leftUnanswered gives a link up whose agent doesn't answer a call, so that it is asked over
+// another one. Nothing is known of what was asked for.
 func leftUnanswered(l *link, err error) bool {
 	if !errors.Is(err, agent.ErrStalled) {
 		return false
@@ -318,8 +323,9 @@ func (m *machine) releaseAll(batch []*run) {
 	})
 }
 
-// linkBroke tells a call that failed with its link, after which nothing is known, from one that the agent answered. The
-// link itself is asked: the client knows of its end before any call does, and kinds of errors come in answers, too.
+// linkBroke tells a call that failed with its link, after which nothing is known, from one that the
+// agent answered. The link itself is asked: the client knows of its end before any call does, and
+// kinds of errors come in answers, too.
 func linkBroke(l *link) bool { return l.ctx.Err() != nil || l.client.Err() != nil }
 
 // started takes the agent's answer to one start.
@@ -335,12 +341,16 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 		}
 	case agent.StartOtherBoot:
 		// It can't be started any more, but it may have ended before the machine went down.
-		r.whyLost = fmt.Sprintf("the machine has rebooted since it was dispatched (%s)", result.Reason)
+		r.whyLost = fmt.Sprintf("the machine has rebooted since it was dispatched (%s)",
+			result.Reason)
 	case agent.StartAmbiguous:
-		m.finish(r, verdict{lost: "its start was interrupted, nobody can tell whether it ran: " + result.Reason})
+		m.finish(r,
+			verdict{lost: "its start was interrupted, nobody can tell whether it ran: " +
+				result.Reason})
 		return
 	default:
-		m.finish(r, verdict{notStarted: result.Reason, impossible: result.Status == agent.StartImpossible})
+		m.finish(r,
+			verdict{notStarted: result.Reason, impossible: result.Status == agent.StartImpossible})
 		return
 	}
 	m.mayRun(l, r)
@@ -376,8 +386,8 @@ func (m *machine) withdraw(l *link, r *run) {
 	}
 }
 
-// tell delivers a cancel or a new timeout. What is refused, as by a machine whose disk is full, is told again after a
-// while, on the next link if this one breaks.
+// tell delivers a cancel or a new timeout. What is refused, as by a machine whose disk is full, is
+// told again after a while, on the next link if this one breaks.
 func (m *machine) tell(l *link, r *run) {
 	r.telling = true
 	k := agent.Control{Cancel: r.cancel}
@@ -387,7 +397,8 @@ func (m *machine) tell(l *link, r *run) {
 	}
 	l.spawn(func() {
 		err := l.client.Control(l.ctx, r.id, k)
-		if err == nil || errors.Is(err, agent.ErrNoRun) { // where there is no run, there is nothing to be told
+		if err == nil || errors.Is(err, agent.ErrNoRun) {
+			// where there is no run, there is nothing to be told
 			m.do(func() { m.told(r, k, retime) })
 			return
 		}
@@ -466,10 +477,12 @@ func (r *run) secrets() redact.Redactor {
 func (r *run) outcome(v verdict) sched.Outcome {
 	switch {
 	case v.exit != nil && v.exit.Cause == agent.NotStarted: // the answer to its start was lost
-		return sched.NotStarted{Ref: r.ref, Reason: v.exit.StartError, JobsFault: v.exit.Impossible()}
+		return sched.NotStarted{Ref: r.ref, Reason: v.exit.StartError,
+			JobsFault: v.exit.Impossible()}
 	case v.exit != nil:
 		result := r.result(v.exit, v.note)
-		if r.spec != nil && r.spec.Setup && (result.ExitCode != 0 || result.Signal != "" || result.Cause != statepb.Cause_EXITED) {
+		if r.spec != nil && r.spec.Setup &&
+			(result.ExitCode != 0 || result.Signal != "" || result.Cause != statepb.Cause_EXITED) {
 			result.LastWords = lastSaid(r.secrets(), r.err.path, r.out.path)
 		}
 		return sched.Ended{Ref: r.ref, Result: result}
@@ -480,8 +493,8 @@ func (r *run) outcome(v verdict) sched.Outcome {
 	}
 }
 
-// synced takes the end of a sync that covers a run's logs. After one that went wrong nobody knows what is on
-// the disk: the logs are fetched again, into blocks that have to be written again.
+// synced takes the end of a sync that covers a run's logs. After one that went wrong nobody knows
+// what is on the disk: the logs are fetched again, into blocks that have to be written again.
 func (m *machine) synced(r *run, err error) {
 	if err == nil || r.lost {
 		r.durable = true

@@ -23,7 +23,8 @@ func TestRunLocal(t *testing.T) {
 	if got := h.log(r, true); got != "bad\n" {
 		t.Errorf("stderr is %q", got)
 	}
-	if len(a.Results) != 1 || a.Results[0] != "a b" || len(a.Metrics) != 1 || a.Metrics[0] != "x=1" {
+	if len(a.Results) != 1 || a.Results[0] != "a b" || len(a.Metrics) != 1 ||
+		a.Metrics[0] != "x=1" {
 		t.Errorf("results %q, metrics %q", a.Results, a.Metrics)
 	}
 	if n := count[sched.Started](h, nil); n != 1 {
@@ -50,7 +51,8 @@ func (h *host) obstruct(r sched.Run) (clear func()) {
 	exchange := func() {
 		h.t.Helper()
 		// In one step: without the file, there would be no run.
-		if err := unix.Renameat2(unix.AT_FDCWD, loop, unix.AT_FDCWD, file, unix.RENAME_EXCHANGE); err != nil {
+		if err := unix.Renameat2(unix.AT_FDCWD, loop, unix.AT_FDCWD, file,
+			unix.RENAME_EXCHANGE); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -79,7 +81,8 @@ func TestCancelRefused(t *testing.T) {
 	}
 }
 
-// A run that is canceled after a restart may be alive, as long as the machine doesn't say that there is none.
+// A run that is canceled after a restart may be alive, as long as the machine doesn't say that
+// there is none.
 func TestWithdrawRefused(t *testing.T) {
 	h := newHost(t, nil)
 	h.connected("local")

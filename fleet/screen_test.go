@@ -101,8 +101,9 @@ func TestScreen(t *testing.T) {
 			want:    "d d/in",
 		},
 		"said to lead out": {
-			entries: []agent.Entry{{Name: "d", Kind: agent.Dir}, {Name: "d/s", Kind: agent.Symlink, Target: "x", Escapes: true}},
-			want:    "d",
+			entries: []agent.Entry{{Name: "d", Kind: agent.Dir},
+				{Name: "d/s", Kind: agent.Symlink, Target: "x", Escapes: true}},
+			want: "d",
 		},
 		"the record gives way": {
 			entries: file("job.json", "1.job.json"), want: "job.json",
@@ -117,17 +118,19 @@ func TestScreen(t *testing.T) {
 			want:    "job.diff 1.job.diff",
 		},
 		"records of others": {
-			entries: file("2.job.json", "7.Job.JSON", "8.job.diff", "job.json", "d/", "d/2.job.json"),
-			shared:  true,
-			want:    "job.json d d/2.job.json",
+			entries: file("2.job.json", "7.Job.JSON", "8.job.diff", "job.json", "d/",
+				"d/2.job.json"),
+			shared: true,
+			want:   "job.json d d/2.job.json",
 		},
 		"not shared": {
 			entries: file("2.job.json", "8.job.diff"),
 			want:    "2.job.json 8.job.diff",
 		},
 		"parts": {
-			entries: file(".jobserver-srv-1.1.part/", ".jobserver-srv-1.1.part/files", "d/", "d/.JobServer-x", ".jobserver"),
-			want:    "d .jobserver",
+			entries: file(".jobserver-srv-1.1.part/", ".jobserver-srv-1.1.part/files", "d/",
+				"d/.JobServer-x", ".jobserver"),
+			want: "d .jobserver",
 		},
 		"twice": {entries: file("d/", "d/x", "d/x"), want: "error"},
 		"a directory and a link": {

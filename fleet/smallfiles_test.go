@@ -72,8 +72,10 @@ func TestSmallFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sum := sha256.Sum256(data); int64(len(data)) != have.Size || !bytes.Equal(sum[:], have.sha256) {
-			t.Errorf("%s has %d bytes and the hash %x, not %d and %x", name, len(data), sum, have.Size, have.sha256)
+		if sum := sha256.Sum256(data); int64(len(data)) != have.Size ||
+			!bytes.Equal(sum[:], have.sha256) {
+			t.Errorf("%s has %d bytes and the hash %x, not %d and %x", name, len(data), sum,
+				have.Size, have.sha256)
 		}
 		if info.Mode() != 0o640 || !sameTime(info.ModTime(), have.ModTime) {
 			t.Errorf("%s has mode %v and time %v", name, info.Mode(), info.ModTime())

@@ -36,7 +36,8 @@ func TestRunSSH(t *testing.T) {
 	m := sshtest.Start(t)
 	h := newHost(t, m)
 	c := h.connected(m.Name)
-	if want := m.Home + "/.local/state/jobserver"; c.Facts.Root != want || c.Facts.BootId == "" || c.Facts.Cores < 1 {
+	if want := m.Home + "/.local/state/jobserver"; c.Facts.Root != want || c.Facts.BootId == "" ||
+		c.Facts.Cores < 1 {
 		t.Errorf("the machine's facts are %v, want root %s", c.Facts, want)
 	}
 	r := job(m.Name, 1, "echo $HOME; echo $X")
@@ -62,12 +63,14 @@ func TestConnectionLost(t *testing.T) {
 			}
 		},
 		"reset": func(t *testing.T, h *host, m *sshtest.Machine, p *sshtest.Proxy) { p.Reset() },
-		"cut for longer than the keepalive": func(t *testing.T, h *host, m *sshtest.Machine, p *sshtest.Proxy) {
+		"cut for longer than the keepalive": func(t *testing.T, h *host, m *sshtest.Machine,
+			p *sshtest.Proxy) {
 			p.Cut()
 			await[sched.Away](h, nil)
 			p.Heal()
 		},
-		"sshd stopped and started": func(t *testing.T, h *host, m *sshtest.Machine, p *sshtest.Proxy) {
+		"sshd stopped and started": func(t *testing.T, h *host, m *sshtest.Machine,
+			p *sshtest.Proxy) {
 			if err := m.Stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +79,10 @@ func TestConnectionLost(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"daemon restarted": func(t *testing.T, h *host, m *sshtest.Machine, p *sshtest.Proxy) { h.halt() },
+		"daemon restarted": func(t *testing.T, h *host, m *sshtest.Machine,
+			p *sshtest.Proxy) {
+			h.halt()
+		},
 	}
 	for name, fail := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -85,12 +91,14 @@ func TestConnectionLost(t *testing.T) {
 			proxy, alias := behindProxy(t, m)
 			h := newHost(t, m, func(o *Options) {
 				if strings.HasPrefix(name, "cut") {
-					o.SSH.KeepaliveInterval, o.SSH.KeepaliveTimeout = 100*time.Millisecond, 2*time.Second
+					o.SSH.KeepaliveInterval, o.SSH.KeepaliveTimeout = 100*time.Millisecond,
+						2*time.Second
 				}
 			})
 			h.connected(alias)
 			g := newGate(t)
-			r := job(alias, 7, "head -c 100000 /dev/zero; "+g.command()+"; head -c 100000 /dev/zero; echo end >&2; exit 4")
+			r := job(alias, 7, "head -c 100000 /dev/zero; "+g.command()+
+				"; head -c 100000 /dev/zero; echo end >&2; exit 4")
 			h.Start(r)
 			await[sched.Started](h, nil)
 			g.reached()
@@ -217,7 +225,8 @@ func TestLoginShells(t *testing.T) {
 	for _, shell := range []string{"sh", "bash", "dash", "zsh", "fish", "csh", "tcsh"} {
 		t.Run(shell, func(t *testing.T) {
 			path := lookPath(t, shell)
-			m := sshtest.Start(t, sshtest.Shell(path), sshtest.Banner("Welcome!\nroot ok /nowhere\n\x1b[1mjobserver\x1b[0m"))
+			m := sshtest.Start(t, sshtest.Shell(path),
+				sshtest.Banner("Welcome!\nroot ok /nowhere\n\x1b[1mjobserver\x1b[0m"))
 			h := newHost(t, m)
 			h.connected(m.Name)
 			r := job(m.Name, 1, "echo it works")
@@ -232,7 +241,8 @@ func TestCommandsAreShort(t *testing.T) {
 		inner, ok := strings.CutPrefix(command, "sh -c '")
 		inner, end := strings.CutSuffix(inner, "'")
 		if !ok || !end || strings.ContainsAny(inner, "'\\!\n") || len(command) > 1000 {
-			t.Errorf("%d bytes, or a character that some shell interprets: %s", len(command), command)
+			t.Errorf("%d bytes, or a character that some shell interprets: %s", len(command),
+				command)
 		}
 	}
 }

@@ -30,8 +30,9 @@ func (f *findings) add(m *machine, listed []agent.RunInfo, driver bool) {
 	}
 }
 
-// survey lists the runs that are there; what it doesn't find can't be started by an earlier link any more. The list's round trip is also
-// the link's measure. Whoever gets findings ends the survey when they are reported, or dropped.
+// survey lists the runs that are there; what it doesn't find can't be started by an earlier link
+// any more. The list's round trip is also the link's measure. Whoever gets findings ends the survey
+// when they are reported, or dropped.
 func (m *machine) survey(l *link) (found *findings, err error) {
 	m.f.surveys.begin()
 	defer func() {
@@ -67,8 +68,9 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 	return found, nil
 }
 
-// surveys reports what is settled and what is found, in an order that makes sense to sched: a list that was made before a run was
-// removed names it, and after Settled nothing knows it any more. So lists are reported without the runs that were settled since.
+// surveys reports what is settled and what is found, in an order that makes sense to sched: a list
+// that was made before a run was removed names it, and after Settled nothing knows it any more. So
+// lists are reported without the runs that were settled since.
 type surveys struct {
 	mu      sync.Mutex      // held while either is reported
 	under   int             // guarded by mu: how many are under way, from the list to its report
@@ -89,7 +91,8 @@ func (s *surveys) end() {
 	}
 }
 
-// report passes Settled and Connected on. A run that is settled is never wanted again, so it doesn't matter whose survey came first.
+// report passes Settled and Connected on. A run that is settled is never wanted again, so it
+// doesn't matter whose survey came first.
 func (s *surveys) report(o sched.Outcome, report func(sched.Outcome)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +105,9 @@ func (s *surveys) report(o sched.Outcome, report func(sched.Outcome)) {
 			s.settled[x.Ref.Token] = true
 		}
 	case sched.Connected:
-		x.Runs = slices.DeleteFunc(slices.Clone(x.Runs), func(r *statepb.RunRef) bool { return s.settled[r.Token] })
+		x.Runs = slices.DeleteFunc(slices.Clone(x.Runs), func(r *statepb.RunRef) bool {
+			return s.settled[r.Token]
+		})
 		o = x
 	}
 	report(o)

@@ -9,7 +9,8 @@ import (
 	"jobserver/sched"
 )
 
-// TestTakenOver has another connection take the machine over: the next start comes over one that has it again, and only once.
+// TestTakenOver has another connection take the machine over: the next start comes over one that
+// has it again, and only once.
 func TestTakenOver(t *testing.T) {
 	h := newHost(t, nil)
 	h.Connect(sched.Pool{Addr: "local"})

@@ -19,7 +19,8 @@ func TestUnique(t *testing.T) {
 }
 
 func TestPlain(t *testing.T) {
-	for _, s := range []string{"", "text", "\xff\xfe", strings.Repeat("ü", 5000), "a" + strings.Repeat("ü", 5000)} {
+	for _, s := range []string{"", "text", "\xff\xfe", strings.Repeat("ü", 5000), "a" +
+		strings.Repeat("ü", 5000)} {
 		if got := plain(s); !utf8.ValidString(got) || len(got) > 5000 || s == "text" && got != s {
 			t.Errorf("%.20q becomes %.20q of %d bytes", s, got, len(got))
 		}
@@ -29,7 +30,8 @@ func TestPlain(t *testing.T) {
 func TestHostileResult(t *testing.T) {
 	r := &run{ref: &statepb.RunRef{Job: 1}}
 	r.results, r.metrics = []string{"\xff"}, []string{"x\x80"}
-	a := r.result(&agent.Exit{Cause: 99, BootID: "\xff", SignalName: "\xff", StartError: "\xff", LogError: "\xff"}, "\xff")
+	a := r.result(&agent.Exit{Cause: 99, BootID: "\xff", SignalName: "\xff", StartError: "\xff",
+		LogError: "\xff"}, "\xff")
 	for _, s := range append(append(a.Results, a.Metrics...), a.BootId, a.Signal, a.Error) {
 		if !utf8.ValidString(s) {
 			t.Errorf("%q would spoil the record", s)

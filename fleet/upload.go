@@ -11,20 +11,22 @@ import (
 	"jobserver/sched"
 )
 
-// upload is code that is missing on a machine, and the runs that start when it is there. The actor has one for each hash,
-// so that code is sent once to a machine, however many runs want it. It goes over the bulk connection: what is said of
-// runs doesn't wait behind it.
+// upload is code that is missing on a machine, and the runs that start when it is there. The actor
+// has one for each hash, so that code is sent once to a machine, however many runs want it. It goes
+// over the bulk connection: what is said of runs doesn't wait behind it.
 type upload struct {
 	hash    string
 	waiting []*run // busy meanwhile
 	running bool   // a task has it
 }
 
-// startWithCode is the task of starting runs that need code. Where it isn't there, they wait for it.
+// startWithCode is the task of starting runs that need code. Where it isn't there, they wait for
+// it.
 func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agent.Spec) {
 	dir, changed, err := l.client.FindCode(l.ctx, hash)
 	if changed != "" && dir == "" {
-		m.log.Warn("a job has written into its code; the next get another copy", "hash", short(hash), "file", plain(changed))
+		m.log.Warn("a job has written into its code; the next get another copy", "hash",
+			short(hash), "file", plain(changed))
 	}
 	switch {
 	case err == nil && dir == "":
@@ -73,7 +75,8 @@ func (m *machine) leaveUpload(r *run) bool {
 	return false
 }
 
-// startUploads sets going what may go. With a bulk connection that can't be made, the other one has to do.
+// startUploads sets going what may go. With a bulk connection that can't be made, the other one has
+// to do.
 func (m *machine) startUploads() {
 	l := m.bulk.link
 	if l == nil && m.bulk.retry {
@@ -98,7 +101,8 @@ func (m *machine) startUploads() {
 	}
 }
 
-// runUpload is the task of one upload, until it has ended or the link breaks; then the actor calls left.
+// runUpload is the task of one upload, until it has ended or the link breaks; then the actor calls
+// left.
 func (m *machine) runUpload(l *link, u *upload, left func()) {
 	err := m.sendCode(l, u.hash)
 	m.do(func() {
@@ -130,7 +134,8 @@ func (m *machine) sendCode(l *link, hash string) error {
 	if _, err := l.client.PutCode(l.ctx, hash, randomToken(), archive); err != nil {
 		return err
 	}
-	m.log.Info("sent code", "hash", short(hash), "took", m.f.opt.Now().Sub(began).Round(time.Millisecond))
+	m.log.Info("sent code", "hash", short(hash), "took", m.f.opt.Now().Sub(began).
+		Round(time.Millisecond))
 	return nil
 }
 

@@ -29,7 +29,8 @@ func (h *host) keepCode(files ...string) string {
 	zip := gzip.NewWriter(&archive)
 	w := tar.NewWriter(io.MultiWriter(zip, sum))
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Mode: 0o644, Size: int64(len(files[i+1]))}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: files[i], Mode: 0o644,
+			Size: int64(len(files[i+1]))}); err != nil {
 			h.t.Fatal(err)
 		}
 		io.WriteString(w, files[i+1])
@@ -89,10 +90,12 @@ func TestCodeIsSentOnce(t *testing.T) {
 		if jid > 15 {
 			m = second
 		}
-		h.Start(coded(m.Name, jid, hash, fmt.Sprintf("sh $JOBSERVER_CODE/dir/say %d; cd $JOBSERVER_CODE; pwd", jid)))
+		h.Start(coded(m.Name, jid, hash, fmt.Sprintf("sh $JOBSERVER_CODE/dir/say %d; cd "+
+			"$JOBSERVER_CODE; pwd", jid)))
 	}
 	for jid := uint64(1); jid <= 15; jid++ {
-		h.ends(job(first.Name, jid, ""), fmt.Sprintf("code %d\n%s/code/%s/files\n", jid, root, hash))
+		h.ends(job(first.Name, jid, ""),
+			fmt.Sprintf("code %d\n%s/code/%s/files\n", jid, root, hash))
 	}
 	for jid := uint64(16); jid <= 20; jid++ {
 		await(h, func(o sched.Ended) bool { return o.Ref.Job == jid && o.Result.ExitCode == 0 })
@@ -129,7 +132,8 @@ func TestCodeStaysUnderARun(t *testing.T) {
 	root := h.connected(m.Name).Facts.Root
 	hash, other := h.keepCode("f", "one\n"), h.keepCode("f", "two\n")
 	g := newGate(t)
-	long := coded(m.Name, 1, hash, "cd $JOBSERVER_CODE; cat f; "+g.command()+"; cat f $JOBSERVER_CODE/f")
+	long := coded(m.Name, 1, hash, "cd $JOBSERVER_CODE; cat f; "+g.command()+
+		"; cat f $JOBSERVER_CODE/f")
 	h.Start(long)
 	g.reached()
 	h.Start(coded(m.Name, 2, other, "cat $JOBSERVER_CODE/f"))
@@ -212,9 +216,11 @@ func TestRecordOfCode(t *testing.T) {
 	h.connected("local")
 	for i, test := range []struct{ name, command, want string }{
 		{"as it was submitted", "true", `{"hash":"HASH"}`},
-		{"caches", `cd "$JOBSERVER_CODE" && chmod u+w . && mkdir __pycache__`, `{"hash":"HASH","python_caches":true}`},
+		{"caches", `cd "$JOBSERVER_CODE" && chmod u+w . && mkdir __pycache__`,
+			`{"hash":"HASH","python_caches":true}`},
 		{
-			"written and hidden", `cd "$JOBSERVER_CODE" && touch -r f $JOBSERVER_SCRATCH/t && chmod u+w f &&` +
+			"written and hidden",
+			`cd "$JOBSERVER_CODE" && touch -r f $JOBSERVER_SCRATCH/t && chmod u+w f &&` +
 				` echo 2 > f && chmod a-w f && touch -r $JOBSERVER_SCRATCH/t f`,
 			`{"submitted":"HASH","doubt":"when the job had ended, \"f\" was not what was submitted"}`,
 		},
@@ -225,7 +231,8 @@ func TestRecordOfCode(t *testing.T) {
 	} {
 		jid := uint64(i + 1)
 		hash := h.keepCode("f", fmt.Sprint(i))
-		r := coded("local", jid, hash, test.command+`; cd $JOBSERVER_SCRATCH; echo x > o; echo "RESULTS: $PWD/o"`)
+		r := coded("local", jid, hash, test.command+
+			`; cd $JOBSERVER_SCRATCH; echo x > o; echo "RESULTS: $PWD/o"`)
 		h.Start(r)
 		c := results("local", jid, filepath.Join(t.TempDir(), "r"))
 		c.Attempt = h.ends(r, h.logOf(r))

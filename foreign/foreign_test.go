@@ -37,7 +37,8 @@ var hostile = []string{
 
 func TestCleanAndOneLine(t *testing.T) {
 	for _, text := range hostile {
-		for name, got := range map[string]string{"Clean": Clean("x" + text), "OneLine": OneLine("x" + text)} {
+		for name, got := range map[string]string{"Clean": Clean("x" + text),
+			"OneLine": OneLine("x" + text)} {
 			if name == "OneLine" {
 				got = strings.ReplaceAll(got, "\uFFFD", "")
 			}

@@ -21,19 +21,23 @@ func (s Spec) dimensions() ([]dimension, error) {
 	}
 	for z, names := range s.Zip {
 		if len(names) < 2 {
-			return nil, errorf("--zip %s names one variable: it takes two or more", strings.Join(names, ",")).hint("give --zip A,B")
+			return nil, errorf("--zip %s names one variable: it takes two or more",
+				strings.Join(names, ",")).hint("give --zip A,B")
 		}
 		for _, name := range names {
 			i, ok := position[name]
 			if !ok {
-				return nil, unknown(name, "--zip "+strings.Join(names, ","), (&Grid{Axes: s.Axes}).names())
+				return nil, unknown(name, "--zip "+strings.Join(names, ","), (&Grid{Axes: s.Axes}).
+					names())
 			}
 			if in[i] != 0 {
-				return nil, errorf("%s is zipped twice", name).hint("variables that vary together stand in one --zip")
+				return nil, errorf("%s is zipped twice", name).
+					hint("variables that vary together stand in one --zip")
 			}
 			in[i] = z + 1
 			if first := position[names[0]]; len(s.Axes[first].Values) != len(s.Axes[i].Values) {
-				return nil, errorf("%s has %d values and %s has %d: they can't vary together", s.Axes[first].Name, len(s.Axes[first].Values), name, len(s.Axes[i].Values)).
+				return nil, errorf("%s has %d values and %s has %d: they can't vary together",
+					s.Axes[first].Name, len(s.Axes[first].Values), name, len(s.Axes[i].Values)).
 					hint("variables that are zipped have equally many values")
 			}
 		}
@@ -202,7 +206,9 @@ func (b *builder) include() error {
 		err = eachChoice(choices, width, func(row []uint32) error {
 			for i := range b.exclude {
 				if b.exclude[i].matches(row) {
-					return errorf("--include %s and --exclude %s contradict each other", p, b.spec.Exclude[i]).hint("leave one of them out, or make the exclusion narrower")
+					return errorf("--include %s and --exclude %s contradict each other", p,
+						b.spec.Exclude[i]).
+						hint("leave one of them out, or make the exclusion narrower")
 				}
 			}
 			if k := keyOf(row); !seen[k] {
@@ -258,7 +264,8 @@ func (b *builder) choices(p Pick, sizes []int) ([]choice, error) {
 		case len(missing) == 0:
 			continue
 		case len(missing) < len(d.axes):
-			return nil, errorf("--include %s doesn't say what %s is, which varies together with others", p, b.grid.Axes[missing[0]].Name).
+			return nil, errorf("--include %s doesn't say what %s is, which varies together with "+
+				"others", p, b.grid.Axes[missing[0]].Name).
 				hint("name all variables of the --zip, or none of them")
 		}
 		c := choice{axes: d.axes}
@@ -299,8 +306,8 @@ func eachChoice(choices []choice, width int, visit func(row []uint32) error) err
 	return nil
 }
 
-// repeat puts the repeats in, in the order that is asked for. Rows from included on, which stand beside the product,
-// need not fulfil the conditions.
+// repeat puts the repeats in, in the order that is asked for. Rows from included on, which stand
+// beside the product, need not fulfil the conditions.
 func (b *builder) repeat(included int) error {
 	g, width := b.grid, len(b.grid.Axes)
 	count := len(b.rows) / width
@@ -338,7 +345,8 @@ func (b *builder) repeat(included int) error {
 		}
 	}
 	if g.Count = len(g.Cells) / (width + 1); g.Count == 0 {
-		return errorf("the grid is empty: no cell is left").hint("check --exclude and --where; --dry-run shows the resulting cells")
+		return errorf("the grid is empty: no cell is left").
+			hint("check --exclude and --where; --dry-run shows the resulting cells")
 	}
 	if b.spec.Order == Random {
 		shuffle(g.Cells, width+1, b.spec.Seed)

@@ -69,8 +69,8 @@ func (x *Experiment) At(line int, format string, args ...any) *Error {
 //	  - {LEVEL: 9, FILE: binary}
 //	repeats: 5
 //
-// A variable's values are a list as on the command line (see ParseAxis), or a YAML list, in which a plain item may be a
-// range, and a quoted one is text. Errors begin with FILE:LINE.
+// A variable's values are a list as on the command line (see ParseAxis), or a YAML list, in which a
+// plain item may be a range, and a quoted one is text. Errors begin with FILE:LINE.
 func ParseExperiment(file string, data []byte, files Files) (*Experiment, error) {
 	x := &Experiment{File: file, Env: map[string]string{}}
 	var doc yaml.Node
@@ -78,23 +78,28 @@ func ParseExperiment(file string, data []byte, files Files) (*Experiment, error)
 		return nil, x.syntax(err)
 	}
 	if len(doc.Content) == 0 {
-		return nil, errorf("%s is empty", file).hint("it needs at least class, command and variables")
+		return nil, errorf("%s is empty", file).
+			hint("it needs at least class, command and variables")
 	}
 	root := plain(doc.Content[0])
 	if root.Kind != yaml.MappingNode {
-		return nil, x.At(root.Line, "this is no table of settings").hint("write lines like `class: lab`")
+		return nil, x.At(root.Line, "this is no table of settings").
+			hint("write lines like `class: lab`")
 	}
 	r := reader{x: x, files: files}
 	if err := r.mapping(root, r.setting); err != nil {
 		return nil, err
 	}
-	for _, missing := range []struct{ name, value string }{{"class", x.Class}, {"command", x.Command}} {
+	for _, missing := range []struct{ name, value string }{{"class", x.Class},
+		{"command", x.Command}} {
 		if strings.TrimSpace(missing.value) == "" {
-			return nil, x.At(root.Line, "there is no %s", missing.name).hint("write `%s: …`", missing.name)
+			return nil, x.At(root.Line, "there is no %s", missing.name).
+				hint("write `%s: …`", missing.name)
 		}
 	}
 	if len(x.Sweep.Axes) == 0 {
-		return nil, x.At(root.Line, "there are no variables").hint("write `variables:` and below it lines like `  I: 1..8`")
+		return nil, x.At(root.Line, "there are no variables").
+			hint("write `variables:` and below it lines like `  I: 1..8`")
 	}
 	return x, nil
 }
@@ -153,8 +158,11 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 
 // settings are the names that a file may have.
 var settings = []string{
-	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command", "cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_fails", "max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
-	"repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots", "start_after", "tag", "then", "timeout", "variables", "where", "zip",
+	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command",
+	"cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_fails", "max_log",
+	"metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
+	"repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots", "start_after", "tag",
+	"then", "timeout", "variables", "where", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {
@@ -233,7 +241,8 @@ func (r *reader) setting(key, n *yaml.Node) error {
 			return err
 		}
 		if !slices.Contains(Orders(), string(x.Sweep.Order)) {
-			return x.At(n.Line, "there is no order %q", x.Sweep.Order).hint("orders are %s", strings.Join(Orders(), ", "))
+			return x.At(n.Line, "there is no order %q", x.Sweep.Order).
+				hint("orders are %s", strings.Join(Orders(), ", "))
 		}
 		return nil
 	case "env":
@@ -260,7 +269,8 @@ func (r *reader) setting(key, n *yaml.Node) error {
 	}
 	e := x.At(key.Line, "there is no setting %q", key.Value)
 	for _, s := range settings {
-		if strings.EqualFold(strings.NewReplacer("-", "_", " ", "_").Replace(key.Value), s) || near(key.Value, s) {
+		if strings.EqualFold(strings.NewReplacer("-", "_", " ", "_").Replace(key.Value), s) ||
+			near(key.Value, s) {
 			return e.hint("did you mean %s?", s)
 		}
 	}
@@ -279,7 +289,8 @@ func near(a, b string) bool {
 	for i < len(a) && a[i] == b[i] {
 		i++
 	}
-	return len(a) == len(b) && a[min(i+1, len(a)):] == b[min(i+1, len(b)):] || len(a) < len(b) && a[i:] == b[i+1:]
+	return len(a) == len(b) && a[min(i+1, len(a)):] == b[min(i+1, len(b)):] || len(a) < len(b) &&
+		a[i:] == b[i+1:]
 }
 
 func (r *reader) text(n *yaml.Node, to *string) error {
@@ -332,7 +343,8 @@ func (r *reader) atLeast(n *yaml.Node, to *int, least int) error {
 
 func (r *reader) variable(key, n *yaml.Node) error {
 	if !IsName(key.Value) {
-		return r.x.At(key.Line, "%q can't be a variable's name", key.Value).hint("use letters, digits and underscores, and begin with a letter")
+		return r.x.At(key.Line, "%q can't be a variable's name", key.Value).
+			hint("use letters, digits and underscores, and begin with a letter")
 	}
 	values, err := r.values(key.Value, n)
 	if err != nil {
@@ -350,15 +362,19 @@ func (r *reader) values(name string, n *yaml.Node) ([]string, error) {
 	at := func(line int, err error) error {
 		var own *Error
 		if errors.As(err, &own) {
-			return &Error{Msg: fmt.Sprintf("%s:%d: %s", r.x.File, line, strings.TrimPrefix(own.Msg, name+": ")), Next: own.Next}
+			return &Error{Msg: fmt.Sprintf("%s:%d: %s", r.x.File, line,
+				strings.TrimPrefix(own.Msg, name+": ")), Next: own.Next}
 		}
 		return err
 	}
-	quoted := func(n *yaml.Node) bool { return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 }
+	quoted := func(n *yaml.Node) bool {
+		return n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
+	}
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		return nil, r.x.At(n.Line, "the variable %s has no values", name)
-	case n.Kind == yaml.ScalarNode && quoted(n) && !strings.ContainsAny(n.Value, ",@") && !strings.Contains(n.Value, ".."):
+	case n.Kind == yaml.ScalarNode && quoted(n) && !strings.ContainsAny(n.Value, ",@") &&
+		!strings.Contains(n.Value, ".."):
 		return []string{n.Value}, nil
 	case n.Kind == yaml.ScalarNode:
 		a, err := ParseAxis(name+"="+n.Value, r.files)
@@ -406,7 +422,8 @@ func (r *reader) zip(n *yaml.Node) error {
 // picks reads a list of tables, or of texts as on the command line.
 func (r *reader) picks(n *yaml.Node, to *[]Pick) error {
 	if n.Kind != yaml.SequenceNode {
-		return r.x.At(n.Line, "a list is wanted here").hint("write below it lines like `- {I: 1, J: exotic}`")
+		return r.x.At(n.Line, "a list is wanted here").
+			hint("write below it lines like `- {I: 1, J: exotic}`")
 	}
 	for _, it := range n.Content {
 		it = plain(it)

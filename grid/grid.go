@@ -1,9 +1,10 @@
-// Package grid turns the description of a sweep into its cells: variables with lists and ranges of values, variables that
-// vary together, cells that are left out or come in addition, conditions, repeats, and the order of it all.
+// Package grid turns the description of a sweep into its cells: variables with lists and ranges of
+// values, variables that vary together, cells that are left out or come in addition, conditions,
+// repeats, and the order of it all.
 //
-// It is pure but for Files, through which a value list may name files. A description is checked as a whole: Expand
-// either gives every cell, or an error that says what is wrong with which word and what would be right. The same
-// description gives the same cells in the same order, always.
+// It is pure but for Files, through which a value list may name files. A description is checked as
+// a whole: Expand either gives every cell, or an error that says what is wrong with which word and
+// what would be right. The same description gives the same cells in the same order, always.
 package grid
 
 import (
@@ -19,7 +20,8 @@ const (
 	maxRepeats = 1_000_000
 )
 
-// Repeat is the name of the variable that counts the repeats of a cell, from 0; conditions may name it.
+// Repeat is the name of the variable that counts the repeats of a cell, from 0; conditions may name
+// it.
 const Repeat = "REPEAT"
 
 // Axis is a variable and its values, each once.
@@ -33,9 +35,11 @@ type Order string
 
 // The orders.
 const (
-	Product     Order = "product"      // the last variable varies fastest, the repeats of a cell follow each other
-	Random      Order = "random"       // all shuffled, by Spec.Seed
-	RepeatsLast Order = "repeats-last" // every cell once, then every cell a second time: a first answer comes early
+	// the last variable varies fastest, the repeats of a cell follow each other
+	Product Order = "product"
+	Random  Order = "random" // all shuffled, by Spec.Seed
+	// every cell once, then every cell a second time: a first answer comes early
+	RepeatsLast Order = "repeats-last"
 )
 
 // Orders lists them.
@@ -57,8 +61,8 @@ type Spec struct {
 type Grid struct {
 	Axes    []Axis // those of the Spec, with the values that only Include names at their ends
 	Repeats int
-	// Cells has a row for each cell: its index into the values of each axis, then its repeat. Nil stands for the plain
-	// product in its order.
+	// Cells has a row for each cell: its index into the values of each axis, then its repeat. Nil
+	// stands for the plain product in its order.
 	Cells    []uint32
 	Count    int
 	Warnings []string
@@ -101,7 +105,8 @@ func (s Spec) Expand() (*Grid, error) {
 	looked := 1
 	for _, d := range dims {
 		if looked *= d.size; looked > maxLooked {
-			return nil, errorf("the product of all values has more than %d cells", maxLooked).hint("split the sweep, or let variables vary together with --zip")
+			return nil, errorf("the product of all values has more than %d cells", maxLooked).
+				hint("split the sweep, or let variables vary together with --zip")
 		}
 	}
 	if s.plain() {
@@ -116,37 +121,46 @@ func (s Spec) Expand() (*Grid, error) {
 
 // plain says that the sweep is the product itself.
 func (s Spec) plain() bool {
-	return len(s.Zip)+len(s.Exclude)+len(s.Include)+len(s.Where) == 0 && (s.Order == "" || s.Order == Product || s.Order == RepeatsLast && s.Repeats <= 1)
+	return len(s.Zip)+len(s.Exclude)+len(s.Include)+len(s.Where) == 0 &&
+		(s.Order == "" || s.Order == Product || s.Order == RepeatsLast && s.Repeats <= 1)
 }
 
 func tooMany(n int) error {
-	return errorf("the sweep has %d cells; at most %d are possible", n, MaxCells).hint("split it into several")
+	return errorf("the sweep has %d cells; at most %d are possible", n, MaxCells).
+		hint("split it into several")
 }
 
-// check looks at what concerns no single cell, and copies the axes: includes may add values to them.
+// check looks at what concerns no single cell, and copies the axes: includes may add values to
+// them.
 func (s Spec) check(g *Grid) error {
 	if len(s.Axes) == 0 {
 		return errorf("a sweep needs variables with values").hint("give them as NAME=V1,V2,…")
 	}
 	if s.Repeats < 0 || s.Repeats > maxRepeats {
-		return errorf("a cell can't run %d times", s.Repeats).hint("from 1 to %d are possible", maxRepeats)
+		return errorf("a cell can't run %d times", s.Repeats).
+			hint("from 1 to %d are possible", maxRepeats)
 	}
 	if s.Order != "" && !slices.Contains(Orders(), string(s.Order)) {
-		return errorf("there is no order %q", s.Order).hint("orders are %s", strings.Join(Orders(), ", "))
+		return errorf("there is no order %q", s.Order).
+			hint("orders are %s", strings.Join(Orders(), ", "))
 	}
 	for i, a := range s.Axes {
 		if !IsName(a.Name) {
-			return errorf("%q can't be a variable's name", a.Name).hint("use letters, digits and underscores, and begin with a letter")
+			return errorf("%q can't be a variable's name", a.Name).
+				hint("use letters, digits and underscores, and begin with a letter")
 		}
 		if slices.ContainsFunc(s.Axes[:i], func(b Axis) bool { return b.Name == a.Name }) {
-			return errorf("the variable %s is given twice", a.Name).hint("write its values in one list: %s=…,…", a.Name)
+			return errorf("the variable %s is given twice", a.Name).
+				hint("write its values in one list: %s=…,…", a.Name)
 		}
 		if len(a.Values) == 0 {
-			return errorf("the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
+			return errorf("the variable %s has no values", a.Name).
+				hint("give them as %s=V1,V2,…", a.Name)
 		}
 		values, twice := unique(a.Values)
 		if twice != "" && !s.zipped(a.Name) {
-			g.warn("%s has the value %q more than once: it runs once; -x N repeats all cells", a.Name, twice)
+			g.warn("%s has the value %q more than once: it runs once; -x N repeats all cells",
+				a.Name, twice)
 		} else {
 			values = slices.Clone(a.Values)
 		}
@@ -155,7 +169,8 @@ func (s Spec) check(g *Grid) error {
 				g.warn("the value %s of %s stays as it is: values are not expanded", v, a.Name)
 			}
 			if meant := otherRange(v); meant != "" && len(values) == 1 {
-				g.warn("the value %s of %s is taken as a text; a range is written %s", v, a.Name, meant)
+				g.warn("the value %s of %s is taken as a text; a range is written %s", v, a.Name,
+					meant)
 			}
 		}
 		g.Axes = append(g.Axes, Axis{a.Name, values})
@@ -168,7 +183,8 @@ func (s Spec) check(g *Grid) error {
 func otherRange(text string) string {
 	number := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 	first, last, dots := strings.Cut(text, "..")
-	if last, step, ok := strings.Cut(last, ":"); dots && ok && number(first) && number(last) && number(step) {
+	if last, step, ok := strings.Cut(last, ":"); dots && ok && number(first) && number(last) &&
+		number(step) {
 		return first + ".." + last + "+" + step
 	}
 	if parts := strings.Split(text, ":"); number(parts[0]) {
@@ -179,7 +195,8 @@ func otherRange(text string) string {
 			return parts[0] + ".." + parts[1] + "+" + parts[2]
 		}
 	}
-	if first, last, ok := strings.Cut(text, "-"); ok && number(first) && number(last) && len(last) < 5 {
+	if first, last, ok := strings.Cut(text, "-"); ok && number(first) && number(last) &&
+		len(last) < 5 {
 		return first + ".." + last
 	}
 	return ""
@@ -187,7 +204,9 @@ func otherRange(text string) string {
 
 // zipped says that the variable varies together with others: then a value may come back.
 func (s Spec) zipped(name string) bool {
-	return slices.ContainsFunc(s.Zip, func(names []string) bool { return slices.Contains(names, name) })
+	return slices.ContainsFunc(s.Zip, func(names []string) bool {
+		return slices.Contains(names, name)
+	})
 }
 
 func unique(values []string) (each []string, twice string) {
@@ -239,7 +258,8 @@ func IsName(s string) bool {
 	}
 	for i := range len(s) {
 		c := s[i]
-		if c != '_' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') && !('0' <= c && c <= '9') {
+		if c != '_' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') &&
+			!('0' <= c && c <= '9') {
 			return false
 		}
 	}

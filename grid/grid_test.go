@@ -91,20 +91,24 @@ func TestValues(t *testing.T) {
 
 func TestBadValues(t *testing.T) {
 	for word, want := range map[string]string{
-		"K":                     `"K" is not of the form KEY=V1,V2,…`,
-		"=a":                    `"=a" is not of the form KEY=V1,V2,…`,
-		"1K=a":                  `"1K" can't be a variable's name`,
-		"K=1..":                 "K: the range 1.. never ends",
-		"K=5..1..2":             "K: 5..1..2 is no range",
-		"K=@":                   "K: @ is without the name of a file",
-		"K=a,@,b":               "K: @ is without the name of a file",
-		"K=1..8+0":              "K: the range 1..8+0 never ends: its step leads away from its end",
-		"K=1..8+-1":             "K: the range 1..8+-1 never ends: its step leads away from its end",
-		"K=1..8*1":              "K: the range 1..8*1 never ends: its factor leads away from its end",
-		"K=1..8*0.5":            "K: the range 1..8*0.5 never ends: its factor leads away from its end",
-		"K=1..8*-2":             "K: the range 1..8*-2 never ends: its factor leads away from its end",
-		"K=0..8*2":              "K: the range 0..8*2 never ends: no factor leads from its first number to its last",
-		"K=-1..8*2":             "K: the range -1..8*2 never ends: no factor leads from its first number to its last",
+		"K":         `"K" is not of the form KEY=V1,V2,…`,
+		"=a":        `"=a" is not of the form KEY=V1,V2,…`,
+		"1K=a":      `"1K" can't be a variable's name`,
+		"K=1..":     "K: the range 1.. never ends",
+		"K=5..1..2": "K: 5..1..2 is no range",
+		"K=@":       "K: @ is without the name of a file",
+		"K=a,@,b":   "K: @ is without the name of a file",
+		"K=1..8+0":  "K: the range 1..8+0 never ends: its step leads away from its end",
+		"K=1..8+-1": "K: the range 1..8+-1 never ends: its step leads away from its end",
+		"K=1..8*1":  "K: the range 1..8*1 never ends: its factor leads away from its end",
+		"K=1..8*0.5": "K: the range 1..8*0.5 never ends: its factor leads away from " +
+			"its end",
+		"K=1..8*-2": "K: the range 1..8*-2 never ends: its factor leads away from " +
+			"its end",
+		"K=0..8*2": "K: the range 0..8*2 never ends: no factor leads from its first " +
+			"number to its last",
+		"K=-1..8*2": "K: the range -1..8*2 never ends: no factor leads from its " +
+			"first number to its last",
 		"K=1..8/0":              "K: the range 1..8/0 is to have 0 values",
 		"K=1..8/1.5":            "K: the range 1..8/1.5 is to have 3/2 values",
 		"K=1..8/1":              "K: the range 1..8/1 has two ends and one value",
@@ -194,24 +198,42 @@ func TestExpand(t *testing.T) {
 		want  string
 		warns []string
 	}{
-		"product":            {words: []string{"I=1,2", "J=a,b"}, want: "1a 1b 2a 2b"},
-		"repeats":            {words: []string{"I=1,2", "x 2"}, want: "1.0 1.1 2.0 2.1"},
-		"repeats last":       {words: []string{"I=1,2", "x 2", "order repeats-last"}, want: "1.0 2.0 1.1 2.1"},
-		"zip":                {words: []string{"A=1,2,3", "J=x,y", "B=a,b,b", "zip A,B"}, want: "1xa 1ya 2xb 2yb 3xb 3yb"},
-		"exclude":            {words: []string{"I=1..3", "J=a,b", "exclude I=1,J=b", "exclude I=3"}, want: "1a 2a 2b"},
-		"exclude lists":      {words: []string{"I=1..4", "J=a,b", "exclude I=2..4,J=b"}, want: "1a 1b 2a 3a 4a"},
-		"exclude nothing":    {words: []string{"I=1,2", "exclude I=9"}, want: "1 2", warns: []string{"--exclude I=9 excludes nothing"}},
-		"include":            {words: []string{"I=1,2", "J=a,b", "include I=9,J=c"}, want: "1a 1b 2a 2b 9c"},
-		"include the others": {words: []string{"I=1,2", "J=a,b", "include I=9"}, want: "1a 1b 2a 2b 9a 9b"},
-		"include zipped":     {words: []string{"A=1,2", "B=a,b", "J=x,y", "zip A,B", "include J=z"}, want: "1ax 1ay 2bx 2by 1az 2bz"},
-		"include again":      {words: []string{"I=1,2", "include I=2"}, want: "1 2", warns: []string{"--include I=2 adds nothing: the grid has it already"}},
-		"where":              {words: []string{"I=1..3", "J=1..3", "where I<J"}, want: "12 13 23"},
-		"where twice":        {words: []string{"I=1..3", "J=1..3", "where I<J", "where J!=3"}, want: "12"},
-		"include past where": {words: []string{"I=1,2", "J=1,2", "where I<J", "include I=2,J=2"}, want: "12 22"},
-		"where on repeats":   {words: []string{"I=1,2", "x 3", "where I==1 || REPEAT<1"}, want: "1.0 1.1 1.2 2.0"},
-		"random":             {words: []string{"I=1..4", "x 2", "order random", "seed 7"}, want: "2.0 3.0 4.0 4.1 3.1 1.0 1.1 2.1"},
-		"value twice":        {words: []string{"I=1,2,1"}, want: "1 2", warns: []string{`I has the value "1" more than once: it runs once; -x N repeats all cells`}},
-		"braces":             {words: []string{"I={1..8},{NAME},{}"}, want: "{1..8} {NAME} {}", warns: []string{"the value {1..8} of I stays as it is: values are not expanded", "the value {NAME} of I stays as it is: values are not expanded"}},
+		"product": {words: []string{"I=1,2", "J=a,b"}, want: "1a 1b 2a 2b"},
+		"repeats": {words: []string{"I=1,2", "x 2"}, want: "1.0 1.1 2.0 2.1"},
+		"repeats last": {words: []string{"I=1,2", "x 2", "order repeats-last"},
+			want: "1.0 2.0 1.1 2.1"},
+		"zip": {words: []string{"A=1,2,3", "J=x,y", "B=a,b,b", "zip A,B"},
+			want: "1xa 1ya 2xb 2yb 3xb 3yb"},
+		"exclude": {words: []string{"I=1..3", "J=a,b", "exclude I=1,J=b", "exclude I=3"},
+			want: "1a 2a 2b"},
+		"exclude lists": {words: []string{"I=1..4", "J=a,b", "exclude I=2..4,J=b"},
+			want: "1a 1b 2a 3a 4a"},
+		"exclude nothing": {words: []string{"I=1,2", "exclude I=9"}, want: "1 2",
+			warns: []string{"--exclude I=9 excludes nothing"}},
+		"include": {words: []string{"I=1,2", "J=a,b", "include I=9,J=c"},
+			want: "1a 1b 2a 2b 9c"},
+		"include the others": {words: []string{"I=1,2", "J=a,b", "include I=9"},
+			want: "1a 1b 2a 2b 9a 9b"},
+		"include zipped": {words: []string{"A=1,2", "B=a,b", "J=x,y", "zip A,B", "include J=z"},
+			want: "1ax 1ay 2bx 2by 1az 2bz"},
+		"include again": {words: []string{"I=1,2", "include I=2"}, want: "1 2",
+			warns: []string{"--include I=2 adds nothing: the grid has it already"}},
+		"where": {words: []string{"I=1..3", "J=1..3", "where I<J"}, want: "12 13 23"},
+		"where twice": {words: []string{"I=1..3", "J=1..3", "where I<J", "where J!=3"},
+			want: "12"},
+		"include past where": {words: []string{"I=1,2", "J=1,2", "where I<J", "include I=2,J=2"},
+			want: "12 22"},
+		"where on repeats": {words: []string{"I=1,2", "x 3", "where I==1 || REPEAT<1"},
+			want: "1.0 1.1 1.2 2.0"},
+		"random": {words: []string{"I=1..4", "x 2", "order random", "seed 7"},
+			want: "2.0 3.0 4.0 4.1 3.1 1.0 1.1 2.1"},
+		"value twice": {words: []string{"I=1,2,1"}, want: "1 2",
+			warns: []string{
+				`I has the value "1" more than once: it runs once; -x N repeats all cells`,
+			}},
+		"braces": {words: []string{"I={1..8},{NAME},{}"}, want: "{1..8} {NAME} {}",
+			warns: []string{"the value {1..8} of I stays as it is: values are not expanded",
+				"the value {NAME} of I stays as it is: values are not expanded"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, err := sweep(t, c.words...).Expand()
@@ -243,24 +265,36 @@ func TestBadSweeps(t *testing.T) {
 		words []string
 		want  string
 	}{
-		"nothing":        {[]string{}, "a sweep needs variables with values"},
-		"twice":          {[]string{"I=1", "I=2"}, "the variable I is given twice"},
-		"contradiction":  {[]string{"I=1,2", "exclude I=1", "include I=1"}, "--include I=1 and --exclude I=1 contradict each other"},
-		"empty":          {[]string{"I=1,2", "where I>5"}, "the grid is empty: no cell is left"},
-		"all excluded":   {[]string{"I=1,2", "exclude I=1,2"}, "the grid is empty: no cell is left"},
-		"zip of one":     {[]string{"I=1,2", "zip I"}, "--zip I names one variable: it takes two or more"},
-		"zip unknown":    {[]string{"I=1,2", "zip I,J"}, "--zip I,J names J, which is no variable of the sweep"},
-		"zip uneven":     {[]string{"I=1,2", "J=1..3", "zip I,J"}, "I has 2 values and J has 3: they can't vary together"},
-		"zip twice":      {[]string{"I=1,2", "J=1,2", "zip I,J", "zip J,I"}, "J is zipped twice"},
-		"exclude what":   {[]string{"I=1,2", "exclude K=1"}, "--exclude K=1 names K, which is no variable of the sweep"},
-		"include what":   {[]string{"I=1,2", "include i=1"}, "--include i=1 names i, which is no variable of the sweep"},
-		"include half":   {[]string{"A=1,2", "B=1,2", "zip A,B", "include A=3"}, "--include A=3 doesn't say what B is, which varies together with others"},
-		"too many":       {[]string{"I=1..2000", "J=1..1000"}, "the sweep has 2000000 cells; at most 1000000 are possible"},
-		"too many looks": {[]string{"I=1..5000", "J=1..5000", "where I<J"}, "the product of all values has more than 20000000 cells"},
-		"too many left":  {[]string{"I=1..2000", "J=1..2000", "where I<J"}, "the sweep has 1000001 cells; at most 1000000 are possible"},
-		"order":          {[]string{"I=1", "order best"}, `there is no order "best"`},
-		"negative":       {[]string{"I=1", "x -1"}, "a cell can't run -1 times"},
-		"mixed":          {[]string{"I=1,x", "where I<3"}, `the condition "I<3" can't be read: "x" and "3" can't be ordered: one is a number, the other is not`},
+		"nothing": {[]string{}, "a sweep needs variables with values"},
+		"twice":   {[]string{"I=1", "I=2"}, "the variable I is given twice"},
+		"contradiction": {[]string{"I=1,2", "exclude I=1", "include I=1"},
+			"--include I=1 and --exclude I=1 contradict each other"},
+		"empty": {[]string{"I=1,2", "where I>5"}, "the grid is empty: no cell is left"},
+		"all excluded": {[]string{"I=1,2", "exclude I=1,2"},
+			"the grid is empty: no cell is left"},
+		"zip of one": {[]string{"I=1,2", "zip I"},
+			"--zip I names one variable: it takes two or more"},
+		"zip unknown": {[]string{"I=1,2", "zip I,J"},
+			"--zip I,J names J, which is no variable of the sweep"},
+		"zip uneven": {[]string{"I=1,2", "J=1..3", "zip I,J"},
+			"I has 2 values and J has 3: they can't vary together"},
+		"zip twice": {[]string{"I=1,2", "J=1,2", "zip I,J", "zip J,I"}, "J is zipped twice"},
+		"exclude what": {[]string{"I=1,2", "exclude K=1"},
+			"--exclude K=1 names K, which is no variable of the sweep"},
+		"include what": {[]string{"I=1,2", "include i=1"},
+			"--include i=1 names i, which is no variable of the sweep"},
+		"include half": {[]string{"A=1,2", "B=1,2", "zip A,B", "include A=3"},
+			"--include A=3 doesn't say what B is, which varies together with others"},
+		"too many": {[]string{"I=1..2000", "J=1..1000"},
+			"the sweep has 2000000 cells; at most 1000000 are possible"},
+		"too many looks": {[]string{"I=1..5000", "J=1..5000", "where I<J"},
+			"the product of all values has more than 20000000 cells"},
+		"too many left": {[]string{"I=1..2000", "J=1..2000", "where I<J"},
+			"the sweep has 1000001 cells; at most 1000000 are possible"},
+		"order":    {[]string{"I=1", "order best"}, `there is no order "best"`},
+		"negative": {[]string{"I=1", "x -1"}, "a cell can't run -1 times"},
+		"mixed": {[]string{"I=1,x", "where I<3"},
+			`the condition "I<3" can't be read: "x" and "3" can't be ordered: one is a number, the other is not`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := sweep(t, c.words...).Expand()
@@ -273,12 +307,18 @@ func TestBadSweeps(t *testing.T) {
 }
 
 func TestWhere(t *testing.T) {
-	axes := []Axis{{"I", []string{"2"}}, {"J", []string{"10"}}, {"MODE", []string{"fast"}}, {"X", []string{"0.5"}}}
+	axes := []Axis{{"I", []string{"2"}}, {"J", []string{"10"}}, {"MODE", []string{"fast"}},
+		{"X", []string{"0.5"}}}
 	for text, want := range map[string]bool{
-		"I<J": true, "J<I": false, "I<=2": true, "I==2.0": true, "I=2": true, "MODE==fast": true, "MODE!=exotic": true,
-		`MODE=="fast"`: true, "MODE<slow": true, "I*J==20": true, "J/I==5": true, "J%3==1": true, "-I<0": true, "I+J*2==22": true,
-		"(I+J)*2==24": true, "!(I<J)": false, "!I<J": false, "I>5||J>5": true, "I>5&&J>5": false, "I>5 or J>5 and X<1": true,
-		"not I>5": true, "X<1e-1": false, "X>=5e-1": true, "I-1==1": true, "J-I-3==5": true, "REPEAT==0": true, "MODE!=2": true,
+		"I<J": true, "J<I": false, "I<=2": true, "I==2.0": true, "I=2": true, "MODE==fast": true,
+		"MODE!=exotic": true,
+		`MODE=="fast"`: true, "MODE<slow": true, "I*J==20": true, "J/I==5": true, "J%3==1": true,
+		"-I<0": true, "I+J*2==22": true,
+		"(I+J)*2==24": true, "!(I<J)": false, "!I<J": false, "I>5||J>5": true, "I>5&&J>5": false,
+		"I>5 or J>5 and X<1": true,
+		"not I>5":            true, "X<1e-1": false, "X>=5e-1": true, "I-1==1": true,
+		"J-I-3==5":  true,
+		"REPEAT==0": true, "MODE!=2": true,
 	} {
 		w, err := Compile(text, axes)
 		if err != nil {
@@ -318,12 +358,14 @@ func TestWhere(t *testing.T) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
-	if _, err := Compile(strings.Repeat("(", 5000), axes); err == nil || !strings.Contains(err.Error(), "nested too deeply") {
+	if _, err := Compile(strings.Repeat("(", 5000), axes); err == nil ||
+		!strings.Contains(err.Error(), "nested too deeply") {
 		t.Errorf("5000 parentheses: %v", err)
 	}
 }
 
-// TestAgainstModel compares Expand with the definition spelled out: of all combinations those that pass, each once.
+// TestAgainstModel compares Expand with the definition spelled out: of all combinations those that
+// pass, each once.
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		axes := []Axis{}
@@ -334,7 +376,9 @@ func TestAgainstModel(t *testing.T) {
 			}
 			axes = append(axes, a)
 		}
-		s := Spec{Axes: axes, Repeats: rapid.IntRange(1, 3).Draw(t, "repeats"), Order: rapid.SampledFrom([]Order{Product, Random, RepeatsLast}).Draw(t, "order")}
+		s := Spec{Axes: axes, Repeats: rapid.IntRange(1, 3).
+			Draw(t, "repeats"), Order: rapid.SampledFrom([]Order{Product, Random, RepeatsLast}).
+			Draw(t, "order")}
 		value := func(a Axis) string { return rapid.SampledFrom(a.Values).Draw(t, "value") }
 		for range rapid.IntRange(0, 2).Draw(t, "excludes") {
 			var p Pick
@@ -418,7 +462,8 @@ func BenchmarkExpand100k(b *testing.B) {
 }
 
 func FuzzParseAxis(f *testing.F) {
-	for _, s := range []string{"K=1..8", "K=1..64*2,a", `K="a,b",c`, "K=@names.txt", "K=0.1..0.5/5", "K=1e9..1e99*1.5", `K=\"\,`} {
+	for _, s := range []string{"K=1..8", "K=1..64*2,a", `K="a,b",c`, "K=@names.txt", "K=0.1..0.5/5",
+		"K=1e9..1e99*1.5", `K=\"\,`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, word string) {
@@ -430,7 +475,8 @@ func FuzzParseAxis(f *testing.F) {
 }
 
 func FuzzWhere(f *testing.F) {
-	for _, s := range []string{"I<J", "!(I<J)&&MODE=='a b'", "I*J%3==-1 || not REPEAT>1e-3", "((((", "I<J<"} {
+	for _, s := range []string{"I<J", "!(I<J)&&MODE=='a b'", "I*J%3==-1 || not REPEAT>1e-3", "((((",
+		"I<J<"} {
 		f.Add(s)
 	}
 	axes := []Axis{{"I", []string{"1", "x"}}, {"J", []string{"2"}}, {"MODE", []string{"a b"}}}

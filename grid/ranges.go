@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// numberRange is FIRST..LAST, with a step, a factor, or a number of even steps. Its numbers are exact: 0.1..0.5/5 is 0.1, 0.2,
-// 0.3, 0.4, 0.5, whatever binary fractions make of them.
+// numberRange is FIRST..LAST, with a step, a factor, or a number of even steps. Its numbers are
+// exact: 0.1..0.5/5 is 0.1, 0.2, 0.3, 0.4, 0.5, whatever binary fractions make of them.
 type numberRange struct {
 	text        string
 	first, last *big.Rat
@@ -20,16 +20,21 @@ type numberRange struct {
 
 const numberPattern = `[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?`
 
-// They are compiled when they are first needed: their repeats make them large, and every start of the program would pay for them.
+// They are compiled when they are first needed: their repeats make them large, and every start of
+// the program would pay for them.
 var (
 	rangeRE = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^(` + numberPattern + `)\.\.(` + numberPattern + `)?(?:([+*/])(` + numberPattern + `))?$`)
+		return regexp.MustCompile(`^(` + numberPattern + `)\.\.(` + numberPattern +
+			`)?(?:([+*/])(` + numberPattern + `))?$`)
 	})
 	// steppedRE is how shells write a step.
 	steppedRE = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^` + numberPattern + `\.\.` + numberPattern + `\.\.` + numberPattern + `$`)
+		return regexp.MustCompile(`^` + numberPattern + `\.\.` + numberPattern + `\.\.` +
+			numberPattern + `$`)
 	})
-	numberRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + numberPattern + `$`) })
+	numberRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^` + numberPattern + `$`)
+	})
 )
 
 // parseRange reads a range; ok says whether the text is one at all.
@@ -37,12 +42,15 @@ func parseRange(text string) (r numberRange, ok bool, err error) {
 	m := rangeRE().FindStringSubmatch(text)
 	if m == nil {
 		if strings.Contains(text, "..") && steppedRE().MatchString(text) {
-			return r, false, errorf("%s is no range", text).hint("write FIRST..LAST+STEP, or quote it to take it as text")
+			return r, false, errorf("%s is no range", text).
+				hint("write FIRST..LAST+STEP, or quote it to take it as text")
 		}
 		return r, false, nil
 	}
 	if m[2] == "" {
-		return r, true, errorf("the range %s never ends", text).hint("write its last number: %s8, or quote it to take it as text", strings.SplitAfter(text, "..")[0])
+		return r, true, errorf("the range %s never ends", text).
+			hint("write its last number: %s8, or quote it to take it as text",
+				strings.SplitAfter(text, "..")[0])
 	}
 	r = numberRange{text: text, first: rat(m[1]), last: rat(m[2]), width: padding(m[1], m[2])}
 	if m[3] != "" {
@@ -62,7 +70,9 @@ func rat(text string) *big.Rat {
 
 // padding is the width to which a range with a leading zero is filled up; 0: none.
 func padding(first, last string) int {
-	padded := func(s string) bool { return len(s) > 1 && s[0] == '0' && strings.Trim(s, "0123456789") == "" }
+	padded := func(s string) bool {
+		return len(s) > 1 && s[0] == '0' && strings.Trim(s, "0123456789") == ""
+	}
 	if padded(first) || padded(last) {
 		return max(len(first), len(last))
 	}
@@ -95,11 +105,14 @@ func (r *numberRange) check() error {
 			return never("its factor leads away from its end")
 		}
 	case '/':
-		if !r.step.IsInt() || r.step.Sign() <= 0 || !r.step.Num().IsInt64() || r.step.Num().Int64() > maxValues {
-			return errorf("the range %s is to have %s values", r.text, r.step.RatString()).hint("write FIRST..LAST/N, with N from 1 to %d", maxValues)
+		if !r.step.IsInt() || r.step.Sign() <= 0 || !r.step.Num().IsInt64() ||
+			r.step.Num().Int64() > maxValues {
+			return errorf("the range %s is to have %s values", r.text, r.step.RatString()).
+				hint("write FIRST..LAST/N, with N from 1 to %d", maxValues)
 		}
 		if r.step.Num().Int64() == 1 && direction != 0 {
-			return errorf("the range %s has two ends and one value", r.text).hint("write at least /2")
+			return errorf("the range %s has two ends and one value", r.text).
+				hint("write at least /2")
 		}
 	}
 	return nil
@@ -116,7 +129,8 @@ func (r *numberRange) values() ([]string, error) {
 		if steps.Cmp(big.NewRat(maxValues, 1)) >= 0 {
 			return nil, errorf("the range %s has more than %d values", r.text, maxValues)
 		}
-		if r.first.IsInt() && r.first.Num().IsInt64() && r.last.IsInt() && r.last.Num().IsInt64() && r.step.IsInt() && r.width == 0 {
+		if r.first.IsInt() && r.first.Num().IsInt64() && r.last.IsInt() && r.last.Num().IsInt64() &&
+			r.step.IsInt() && r.width == 0 {
 			return integers(r.first.Num().Int64(), r.last.Num().Int64(), r.step.Num().Int64()), nil
 		}
 	}
@@ -139,7 +153,8 @@ func (r *numberRange) values() ([]string, error) {
 		}
 		// A factor close to 1 makes exact numbers ever longer.
 		if len(n.Denom().Bits()) > 64 || len(n.Num().Bits()) > 64 {
-			return nil, errorf("the range %s has numbers of too many digits", r.text).hint("take another factor, or FIRST..LAST/N")
+			return nil, errorf("the range %s has numbers of too many digits", r.text).
+				hint("take another factor, or FIRST..LAST/N")
 		}
 	}
 }
@@ -172,7 +187,8 @@ func (r *numberRange) even() []string {
 	return values
 }
 
-// format writes a number exactly where it has a finite and short decimal form, else with ten significant digits.
+// format writes a number exactly where it has a finite and short decimal form, else with ten
+// significant digits.
 func (r *numberRange) format(n *big.Rat) string {
 	if n.IsInt() {
 		text := n.Num().String()

@@ -41,7 +41,8 @@ func scan(text string) ([]token, error) {
 		case c == '"' || c == '\'':
 			end := strings.IndexByte(rest[1:], c)
 			if end < 0 {
-				return nil, errorf("the condition %s can't be read: a quote is never closed", strconv.Quote(text))
+				return nil, errorf("the condition %s can't be read: a quote is never closed",
+					strconv.Quote(text))
 			}
 			tokens = append(tokens, token{tokenText, rest[1 : 1+end]})
 			i += end + 2
@@ -58,7 +59,8 @@ func scan(text string) ([]token, error) {
 		}
 		word := wordAt(rest)
 		if word == "" {
-			return nil, errorf("the condition %s can't be read: what is %q?", strconv.Quote(text), string([]rune(rest)[:1])).
+			return nil, errorf("the condition %s can't be read: what is %q?", strconv.Quote(text),
+				string([]rune(rest)[:1])).
 				hint("put text between quotes: NAME == \"a&b\"")
 		}
 		i += len(word)
@@ -94,15 +96,18 @@ func sign(s string) token {
 	return token{}
 }
 
-// wordAt reads a name, a number or a bare text at the beginning of s. An exponent's sign belongs to its number.
+// wordAt reads a name, a number or a bare text at the beginning of s. An exponent's sign belongs to
+// its number.
 func wordAt(s string) string {
 	i := 0
 	for ; i < len(s); i++ {
 		c := s[i]
-		if c == '_' || c == '.' || c >= 0x80 || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
+		if c == '_' || c == '.' || c >= 0x80 || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
+			'0' <= c && c <= '9' {
 			continue
 		}
-		if (c == '+' || c == '-') && i > 0 && (s[i-1] == 'e' || s[i-1] == 'E') && i+1 < len(s) && '0' <= s[i+1] && s[i+1] <= '9' &&
+		if (c == '+' || c == '-') && i > 0 && (s[i-1] == 'e' || s[i-1] == 'E') && i+1 < len(s) &&
+			'0' <= s[i+1] && s[i+1] <= '9' &&
 			strings.Trim(s[:i-1], "0123456789.") == "" && i > 1 {
 			continue
 		}

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Files is how value lists reach files: os.ReadFile and filepath.Glob, seen from where the user stands.
+// Files is how value lists reach files: os.ReadFile and filepath.Glob, seen from where the user
+// stands.
 type Files struct {
 	Read func(name string) ([]byte, error)
 	Glob func(pattern string) ([]string, error)
@@ -19,22 +20,27 @@ const maxValues = MaxCells
 
 // ParseAxis reads NAME=V1,V2,…. A value is
 //
-//	text       as it stands; a backslash before a comma, a quote, @ or a backslash makes that part of the text
+//	text       as it stands; a backslash before a comma, a quote, @ or a backslash makes that
+//	           part of the text
 //	"text"     or 'text': the text between, commas and all
-//	1..8       a range of numbers; 1..8+2 with a step, 1..64*2 with a factor, 0.1..0.5/5 in five even steps
+//	1..8       a range of numbers; 1..8+2 with a step, 1..64*2 with a factor, 0.1..0.5/5 in five
+//	           even steps
 //	@FILE      the lines of a file, blank ones and those that begin with # left out
 //	@GLOB      the names of the files that match, in order
 func ParseAxis(word string, files Files) (Axis, error) {
 	name, list, ok := strings.Cut(word, "=")
 	if !ok || name == "" {
-		return Axis{}, errorf("%q is not of the form KEY=V1,V2,…", word).hint("a command or path with blanks must be quoted")
+		return Axis{}, errorf("%q is not of the form KEY=V1,V2,…", word).
+			hint("a command or path with blanks must be quoted")
 	}
 	if !IsName(name) {
-		return Axis{}, errorf("%q can't be a variable's name", name).hint("use letters, digits and underscores, and begin with a letter")
+		return Axis{}, errorf("%q can't be a variable's name", name).
+			hint("use letters, digits and underscores, and begin with a letter")
 	}
 	items, err := splitItems(list)
 	if err != nil {
-		return Axis{}, errorf("%s: %v", name, err).hint("a quote that is part of a value is written \\\"")
+		return Axis{}, errorf("%s: %v", name, err).
+			hint("a quote that is part of a value is written \\\"")
 	}
 	axis := Axis{Name: name}
 	for _, it := range items {
@@ -58,7 +64,8 @@ func ParseAxis(word string, files Files) (Axis, error) {
 	return axis, nil
 }
 
-// item is a piece of a list between commas. What was quoted or escaped at its beginning is text, and nothing else.
+// item is a piece of a list between commas. What was quoted or escaped at its beginning is text,
+// and nothing else.
 type item struct {
 	text    string
 	literal bool
@@ -70,7 +77,8 @@ func (it item) values(files Files) ([]string, error) {
 	}
 	if name, ok := strings.CutPrefix(it.text, "@"); ok {
 		if name == "" {
-			return nil, errorf("@ is without the name of a file").hint("write @names.txt, or quote it to take it as text: '\"@\"'")
+			return nil, errorf("@ is without the name of a file").
+				hint("write @names.txt, or quote it to take it as text: '\"@\"'")
 		}
 		return files.values(name)
 	}
@@ -98,9 +106,9 @@ func splitItems(list string) ([]item, error) {
 	}
 }
 
-// nextItem reads up to the next comma. A quote counts only where an item begins, and what it opens has to
-// end with the item; the only item of a list may begin with a quote that is text. An object or a list in
-// JSON is one item, whatever commas it has.
+// nextItem reads up to the next comma. A quote counts only where an item begins, and what it opens
+// has to end with the item; the only item of a list may begin with a quote that is text. An object
+// or a list in JSON is one item, whatever commas it has.
 func nextItem(list string) (it item, rest string, more bool, err error) {
 	switch {
 	case list == "":
@@ -154,7 +162,8 @@ func unquote(list string) (text string, after int, closed bool) {
 		switch c := list[i]; {
 		case c == quote:
 			return b.String(), i + 1, true
-		case c == '\\' && quote == '"' && i+1 < len(list) && (list[i+1] == '"' || list[i+1] == '\\'):
+		case c == '\\' && quote == '"' && i+1 < len(list) &&
+			(list[i+1] == '"' || list[i+1] == '\\'):
 			i++
 			b.WriteByte(list[i])
 		default:
@@ -184,13 +193,15 @@ func (f Files) values(name string) ([]string, error) {
 			return nil, errorf("look for files like %s: %v", name, err)
 		}
 		if len(names) == 0 {
-			return nil, errorf("no file matches %s", name).hint("quote the value to take it as it stands: '\"@%s\"'", name)
+			return nil, errorf("no file matches %s", name).
+				hint("quote the value to take it as it stands: '\"@%s\"'", name)
 		}
 		return names, nil
 	}
 	data, err := f.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errorf("there is no file %s to take values from", name).hint("\\@%s is the text itself", name)
+		return nil, errorf("there is no file %s to take values from", name).
+			hint("\\@%s is the text itself", name)
 	} else if err != nil {
 		return nil, errorf("take values from %s: %v", name, err)
 	}
@@ -215,7 +226,8 @@ type Term struct {
 // Pick means cells: those that have one of the values of each term.
 type Pick []Term
 
-// ParsePick reads NAME=V,NAME=V1,V2,…: a piece without a name is one more value of the name before it.
+// ParsePick reads NAME=V,NAME=V1,V2,…: a piece without a name is one more value of the name before
+// it.
 func ParsePick(text string, files Files) (Pick, error) {
 	items, err := splitItems(text)
 	if err != nil {
@@ -226,7 +238,8 @@ func ParsePick(text string, files Files) (Pick, error) {
 		name, value, ok := strings.Cut(it.text, "=")
 		if ok && IsName(name) && !it.literal {
 			if p.find(name) != nil {
-				return nil, errorf("%q names %s twice", text, name).hint("write its values one after the other: %s=V1,V2", name)
+				return nil, errorf("%q names %s twice", text, name).
+					hint("write its values one after the other: %s=V1,V2", name)
 			}
 			p = append(p, Term{Name: name})
 			it, _, _, err = nextItem(value)

@@ -31,8 +31,8 @@ type eval func(row []uint32) (value, error)
 // NamesRepeat says that rows must have the repeat at their end.
 func (w *Where) NamesRepeat() bool { return w.repeat }
 
-// Match says whether the condition holds in the cell of a row: an index into the values of each axis, and the repeat
-// when the condition names it.
+// Match says whether the condition holds in the cell of a row: an index into the values of each
+// axis, and the repeat when the condition names it.
 func (w *Where) Match(row []uint32) (bool, error) {
 	v, err := w.eval(row)
 	return v.truth, err
@@ -53,7 +53,8 @@ func Compile(text string, axes []Axis) (*Where, error) {
 		return nil, p.wrong("%q is one too many", t.text)
 	}
 	if kind != truths {
-		return nil, p.wrong("it is a value, and a condition is wanted").hint("compare it with something: I<J, MODE!=exotic")
+		return nil, p.wrong("it is a value, and a condition is wanted").
+			hint("compare it with something: I<J, MODE!=exotic")
 	}
 	return &Where{eval: e, repeat: p.repeat}, nil
 }
@@ -119,7 +120,9 @@ func (p *parser) or() (eval, kind, error) { return p.connective("||", p.and, tru
 func (p *parser) and() (eval, kind, error) { return p.connective("&&", p.not, false) }
 
 // connective reads a chain of conditions of which one that is decisive ends the look.
-func (p *parser) connective(op string, next func() (eval, kind, error), decisive bool) (eval, kind, error) {
+func (p *parser) connective(
+	op string, next func() (eval, kind, error), decisive bool,
+) (eval, kind, error) {
 	left, k, err := next()
 	for err == nil && p.peek().is(op) {
 		p.take()
@@ -204,7 +207,8 @@ func (p *parser) comparison() (eval, kind, error) {
 	}, truths, nil
 }
 
-// compare compares numbers as numbers and two texts as texts; a number and a text are only equal or not.
+// compare compares numbers as numbers and two texts as texts; a number and a text are only equal or
+// not.
 func compare(op string, l, r value) (bool, error) {
 	order := 0
 	switch {
@@ -216,7 +220,8 @@ func compare(op string, l, r value) (bool, error) {
 			order = 1
 		}
 	case l.isNum != r.isNum && op != "==" && op != "!=":
-		return false, errorf("%q and %q can't be ordered: one is a number, the other is not", l.text, r.text)
+		return false, errorf("%q and %q can't be ordered: one is a number, the other is not",
+			l.text, r.text)
 	case l.text < r.text:
 		order = -1
 	case l.text > r.text:
@@ -345,7 +350,8 @@ func (p *parser) factor() (eval, kind, error) {
 
 func constant(v value) eval { return func([]uint32) (value, error) { return v, nil } }
 
-// word is a number, a variable, or text. A name in capitals that is no variable is taken for a slip.
+// word is a number, a variable, or text. A name in capitals that is no variable is taken for a
+// slip.
 func (p *parser) word(text string) (eval, kind, error) {
 	for at, a := range p.axes {
 		if a.Name != text {
@@ -369,7 +375,8 @@ func (p *parser) word(text string) (eval, kind, error) {
 		return constant(v), values, nil
 	}
 	if IsName(text) && isCapital(text) {
-		return nil, 0, unknown(text, "the condition "+strconv.Quote(p.text), append((&Grid{Axes: p.axes}).names(), Repeat))
+		return nil, 0, unknown(text, "the condition "+strconv.Quote(p.text),
+			append((&Grid{Axes: p.axes}).names(), Repeat))
 	}
 	return constant(value{text: text}), values, nil
 }

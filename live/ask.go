@@ -29,8 +29,8 @@ type answer struct {
 
 const (
 	maxAnswers = 256
-	// staleAfter is how long an answer is given again when nothing has changed: loads and free disks
-	// are measured without a change.
+	// staleAfter is how long an answer is given again when nothing has changed: loads and free
+	// disks are measured without a change.
 	staleAfter = 4 * time.Second
 	// patience is how long a call may take; viewers may leave before.
 	patience = 90 * time.Second
@@ -60,8 +60,8 @@ func Ask[Reply any](ctx context.Context, f *Follower, method string, args any) (
 	return ask(ctx, f, method, args, new(Reply), staleAfter)
 }
 
-// Wait asks for something that the daemon waits for, such as the rest of a log: the answer is given to
-// those who wait for the same, and not remembered.
+// Wait asks for something that the daemon waits for, such as the rest of a log: the answer is given
+// to those who wait for the same, and not remembered.
 func Wait[Reply any](ctx context.Context, f *Follower, method string, args any) (*Reply, error) {
 	return ask(ctx, f, method, args, new(Reply), 0)
 }

@@ -1,9 +1,9 @@
 // Package live follows a daemon for those who show it: one follower for all pages and screens of a
 // process, so that the daemon has one client however many look.
 //
-// The follower waits with one call for what has changed. After each change it asks how the daemon is,
-// at most four times a second, and tells its viewers, which then ask for what they show. What several
-// ask for is asked once (Ask).
+// The follower waits with one call for what has changed. After each change it asks how the daemon
+// is, at most four times a second, and tells its viewers, which then ask for what they show. What
+// several ask for is asked once (Ask).
 package live
 
 import (
@@ -57,7 +57,8 @@ type Digest struct {
 	Version uint64 // the later one
 }
 
-// keptDigests is how many versions a viewer may be behind without having to look at everything again.
+// keptDigests is how many versions a viewer may be behind without having to look at everything
+// again.
 const keptDigests = 64
 
 // New makes a follower; Run lets it follow.
@@ -180,8 +181,8 @@ func (f *Follower) now() State {
 	return s
 }
 
-// Next waits until there is a newer version than that, and gives the state with all that has changed
-// since. When ctx ends before, it gives its error.
+// Next waits until there is a newer version than that, and gives the state with all that has
+// changed since. When ctx ends before, it gives its error.
 func (f *Follower) Next(ctx context.Context, version uint64) (State, Digest, error) {
 	for {
 		f.mu.Lock()
@@ -199,8 +200,8 @@ func (f *Follower) Next(ctx context.Context, version uint64) (State, Digest, err
 	}
 }
 
-// since merges the digests after a version. A version that is not known any more, or that is another
-// follower's, makes a gap.
+// since merges the digests after a version. A version that is not known any more, or that is
+// another follower's, makes a gap.
 func since(past []Digest, version uint64) Digest {
 	d := Digest{Version: past[len(past)-1].Version}
 	if version == 0 || version+1 < past[0].Version || version > d.Version {

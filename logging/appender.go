@@ -41,12 +41,14 @@ const complaintInterval = time.Minute
 // while it has said enough.
 func (a *appender) complaint(err error, now time.Time) error {
 	quiet := a.quiet.Load()
-	if now.UnixNano() < quiet || !a.quiet.CompareAndSwap(quiet, now.Add(complaintInterval).UnixNano()) {
+	if now.UnixNano() < quiet ||
+		!a.quiet.CompareAndSwap(quiet, now.Add(complaintInterval).UnixNano()) {
 		a.suppressed.Add(1)
 		return nil
 	}
 	if n := a.suppressed.Swap(0); n > 0 {
-		return fmt.Errorf("appender %q: %w (and %d more errors since the last report)", a.name, err, n)
+		return fmt.Errorf("appender %q: %w (and %d more errors since the last report)", a.name, err,
+			n)
 	}
 	return fmt.Errorf("appender %q: %w", a.name, err)
 }

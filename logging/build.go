@@ -45,7 +45,8 @@ func parent(name string) string {
 
 // canonical gives the name of the original's binary to ours.
 func canonical(name string) string {
-	if rest, ok := strings.CutPrefix(name, "expjobserver"); ok && (rest == "" || strings.HasPrefix(rest, "::")) {
+	if rest, ok := strings.CutPrefix(name, "expjobserver"); ok &&
+		(rest == "" || strings.HasPrefix(rest, "::")) {
 		return "server" + rest
 	}
 	return name
@@ -72,8 +73,9 @@ type builder struct {
 // it changes nothing else.
 func (l *Log) build(from *fileConfig) *config {
 	b := builder{
-		log:       l,
-		conf:      &config{refresh: from.refresh, loggers: map[string]*logger{}, files: map[string]*logFile{}},
+		log: l,
+		conf: &config{refresh: from.refresh, loggers: map[string]*logger{},
+			files: map[string]*logFile{}},
 		appenders: map[string]*appender{},
 	}
 	for _, a := range from.appenders {
@@ -108,7 +110,8 @@ func (b *builder) resolve(lc loggerConfig) []*appender {
 		if a, ok := b.appenders[name]; ok {
 			found = append(found, a)
 		} else {
-			b.leaveOut(fmt.Errorf("line %d: logger %q: there is no appender %q", lc.line, lc.name, name))
+			b.leaveOut(fmt.Errorf("line %d: logger %q: there is no appender %q", lc.line, lc.name,
+				name))
 		}
 	}
 	return found
@@ -120,7 +123,8 @@ func (b *builder) addLogger(lc loggerConfig) error {
 		return fmt.Errorf("line %d: %w", lc.line, err)
 	}
 	if _, ok := b.conf.loggers[name]; ok {
-		return fmt.Errorf("line %d: logger %q is there twice (%q is another name for it)", lc.line, name, "expjobserver")
+		return fmt.Errorf("line %d: logger %q is there twice (%q is another name for it)", lc.line,
+			name, "expjobserver")
 	}
 	l := &logger{level: lc.level, appenders: b.resolve(lc)}
 	if lc.additive {

@@ -24,7 +24,8 @@ func (b *builder) addAppender(ac appenderConfig) error {
 	case "rolling_file":
 		err = b.rollingFile(a, ac.body)
 	default:
-		err = fmt.Errorf("line %d: %s: unknown kind %q (console, file or rolling_file)", ac.body.line, ac.body.what, ac.kind)
+		err = fmt.Errorf("line %d: %s: unknown kind %q (console, file or rolling_file)",
+			ac.body.line, ac.body.what, ac.kind)
 	}
 	if err == nil {
 		b.appenders[ac.name] = a
@@ -36,7 +37,8 @@ func (b *builder) addAppender(ac appenderConfig) error {
 // takes no offence at unknown keys; configurations in use rely on that.
 func (a *appender) addFilter(fc filterConfig) error {
 	if fc.kind != "threshold" {
-		return fmt.Errorf("line %d: %s: unknown kind %q (threshold)", fc.body.line, fc.body.what, fc.kind)
+		return fmt.Errorf("line %d: %s: unknown kind %q (threshold)", fc.body.line, fc.body.what,
+			fc.kind)
 	}
 	return fc.body.required("level", func(s string) error {
 		level, err := parseLevel(s)
@@ -66,10 +68,12 @@ func (b *builder) encoder(body *section) (encoder, error) {
 		return jsonEncoder{local: b.log.opt.Location}, err
 	case "pattern":
 	default:
-		return nil, fmt.Errorf("line %d: %s: unknown kind %q (pattern or json)", s.line, s.what, kind)
+		return nil, fmt.Errorf("line %d: %s: unknown kind %q (pattern or json)", s.line, s.what,
+			kind)
 	}
 	if s != nil {
-		if _, err := s.parsed("pattern", func(p string) error { text = p; return nil }); err != nil {
+		if _, err := s.parsed("pattern",
+			func(p string) error { text = p; return nil }); err != nil {
 			return nil, err
 		}
 		if err := s.done(); err != nil {
@@ -78,7 +82,8 @@ func (b *builder) encoder(body *section) (encoder, error) {
 	}
 	p, problems := newPattern(text, b.log.opt.Location)
 	for _, problem := range problems {
-		b.log.report(fmt.Errorf("line %d: %s: pattern: %w (shown in its place)", s.line, s.what, problem))
+		b.log.report(fmt.Errorf("line %d: %s: pattern: %w (shown in its place)", s.line, s.what,
+			problem))
 	}
 	return p, nil
 }

@@ -66,7 +66,8 @@ func (b *builder) trigger(policy *section) (trigger, error) {
 		err = s.decoded("min_size", "!!int", &size)
 		t = &startupTrigger{minSize: int64(min(size, math.MaxInt64))}
 	default:
-		err = fmt.Errorf("line %d: %s: unknown kind %q (size, time or onstartup)", s.line, s.what, kind)
+		err = fmt.Errorf("line %d: %s: unknown kind %q (size, time or onstartup)", s.line, s.what,
+			kind)
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +103,8 @@ func (b *builder) roller(policy *section) (roller, error) {
 	case "fixed_window":
 		return b.windowRoller(s)
 	}
-	return nil, fmt.Errorf("line %d: %s: unknown kind %q (delete or fixed_window)", s.line, s.what, kind)
+	return nil, fmt.Errorf("line %d: %s: unknown kind %q (delete or fixed_window)", s.line, s.what,
+		kind)
 }
 
 func (b *builder) windowRoller(s *section) (roller, error) {

@@ -36,7 +36,8 @@ func TestReferenceConfiguration(t *testing.T) {
 
 	place := regexp.MustCompile(`\[\S+ (\w+)\] logging/config_test\.go:\d+ `)
 	console := place.ReplaceAllString(f.stdout.String(), "$1 ")
-	if want := "DEBUG a debug line\nINFO an info line job=17\nWARN from the old name\n"; console != want {
+	want := "DEBUG a debug line\nINFO an info line job=17\nWARN from the old name\n"
+	if console != want {
 		t.Errorf("on the console: %q, want %q", console, want)
 	}
 	file := place.ReplaceAllString(readFile(t, path), "$1 ")
@@ -77,19 +78,23 @@ loggers:
 		f.stdout.b.Reset()
 		l := f.Logger(test.logger)
 		if got := l.Enabled(t.Context(), test.level); got != test.want {
-			t.Errorf("%q at %s: enabled %v, want %v", test.logger, levelName(test.level), got, test.want)
+			t.Errorf("%q at %s: enabled %v, want %v", test.logger, levelName(test.level), got,
+				test.want)
 		}
 		emit(l, test.level, "m") // even without asking
 		if got := f.stdout.String() == "x"; got != test.want {
-			t.Errorf("%q at %s: logged %v, want %v", test.logger, levelName(test.level), got, test.want)
+			t.Errorf("%q at %s: logged %v, want %v", test.logger, levelName(test.level), got,
+				test.want)
 		}
 	}
 }
 
 func TestLevels(t *testing.T) {
-	levels := []slog.Level{LevelTrace, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	levels := []slog.Level{LevelTrace, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn,
+		slog.LevelError}
 	for passing, name := range []string{"Off", "error", "WARN", "Info", "debug", "trace"} {
-		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}}}\nroot: {level: "+name+", appenders: [out]}\n")
+		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}}}\nroot: {level: "+
+			name+", appenders: [out]}\n")
 		for _, level := range levels {
 			emit(f.Logger("a"), level, "m")
 		}
@@ -129,7 +134,8 @@ loggers:
   twice: {level: info, appenders: [r]}
 `)
 	for name, want := range map[string]string{
-		"x": "r", "a": "ar", "a::b": "ar", "a::b::c": "bar", "only": "b", "only::child": "ab", "silent": "", "twice": "rr",
+		"x": "r", "a": "ar", "a::b": "ar", "a::b::c": "bar", "only": "b", "only::child": "ab",
+		"silent": "", "twice": "rr",
 	} {
 		f.stdout.b.Reset()
 		emit(f.Logger(name), slog.LevelInfo, "m")
@@ -174,7 +180,8 @@ appenders:
   never: {kind: console, encoder: {pattern: "n"}, filters: [{kind: threshold, level: off}]}
 root: {level: trace, appenders: [all, warn, odd, both, never]}
 `)
-	for _, level := range []slog.Level{LevelTrace, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+	for _, level := range []slog.Level{LevelTrace, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn,
+		slog.LevelError} {
 		emit(f.Logger("a"), level, "m")
 	}
 	if got, want := f.stdout.String(), "a"+"a"+"ao"+"awo"+"awob"; got != want {
@@ -287,10 +294,12 @@ func TestBadConfiguration(t *testing.T) {
 		{"- a\n", "line 1: top level: expected a mapping"},
 		{"root: {}\n---\nroot: {}\n", "line 2: only one document is allowed"},
 		{"rooot: {}\n", `line 1: top level: unknown key "rooot"`},
-		{"refresh_rate: 30\n", `line 1: top level: refresh_rate: "30" needs a unit such as seconds, m or 2h`},
+		{"refresh_rate: 30\n",
+			`line 1: top level: refresh_rate: "30" needs a unit such as seconds, m or 2h`},
 		{"refresh_rate: [a]\n", "line 1: top level: refresh_rate has to be a single value"},
 		{"root: 1\n", "line 1: root: expected a mapping"},
-		{"root: {level: loud}\n", `line 1: root: level: unknown level "loud" (off, error, warn, info, debug or trace)`},
+		{"root: {level: loud}\n",
+			`line 1: root: level: unknown level "loud" (off, error, warn, info, debug or trace)`},
 		{"root: {additive: true}\n", `line 1: root: unknown key "additive"`},
 		{"root: {appenders: a}\n", "line 1: root: appenders has to be a list"},
 		{"root: {appenders: [[a]]}\n", "line 1: root: appenders has to be a list of names"},
@@ -298,14 +307,18 @@ func TestBadConfiguration(t *testing.T) {
 		{"[a]: 1\n", "line 1: top level: a key has to be a word"},
 		{"loggers:\n  a: {appenders: []}\n", `line 2: logger "a": level is missing`},
 		{"loggers:\n  a: {level: info, levle: 1}\n", `line 2: logger "a": unknown key "levle"`},
-		{"loggers:\n  a: {level: info, additive: yes}\n", `line 2: logger "a": additive: expected true or false, not "yes"`},
+		{"loggers:\n  a: {level: info, additive: yes}\n",
+			`line 2: logger "a": additive: expected true or false, not "yes"`},
 		{"loggers: [a]\n", "line 1: loggers: expected a mapping"},
 		{"loggers:\n  a: info\n", `line 2: logger "a": expected a mapping`},
 		{"appenders:\n  a: {path: x}\n", `line 2: appender "a": kind is missing`},
 		{"appenders:\n  a: {kind: [x]}\n", `line 2: appender "a": kind has to be a string`},
-		{"appenders:\n  a: {kind: console, filters: {}}\n", `line 2: appender "a": filters has to be a list`},
-		{"appenders:\n  a: {kind: console, filters: [x]}\n", `line 2: filter of appender "a": expected a mapping`},
-		{"appenders:\n  a: {kind: console, filters: [{level: info}]}\n", `line 2: filter of appender "a": kind is missing`},
+		{"appenders:\n  a: {kind: console, filters: {}}\n",
+			`line 2: appender "a": filters has to be a list`},
+		{"appenders:\n  a: {kind: console, filters: [x]}\n",
+			`line 2: filter of appender "a": expected a mapping`},
+		{"appenders:\n  a: {kind: console, filters: [{level: info}]}\n",
+			`line 2: filter of appender "a": kind is missing`},
 		{"appenders:\n  a:\n", `line 2: appender "a": expected a mapping`},
 	}
 	for _, test := range tests {
@@ -313,7 +326,8 @@ func TestBadConfiguration(t *testing.T) {
 		opt.ConfigPath = filepath.Join(opt.StateDir, "log.yml")
 		writeFile(t, opt.ConfigPath, test.config)
 		_, err := Open(opt)
-		want := fmt.Sprintf("log configuration %s: %s; correct it, or start without a log configuration to log to stderr and %s/server.log",
+		want := fmt.Sprintf("log configuration %s: %s; correct it, or start without a log "+
+			"configuration to log to stderr and %s/server.log",
 			opt.ConfigPath, test.want, opt.StateDir)
 		if err == nil || err.Error() != want {
 			t.Errorf("%q:\ngot  %v\nwant %s", test.config, err, want)
@@ -324,7 +338,8 @@ func TestBadConfiguration(t *testing.T) {
 func TestMissingConfiguration(t *testing.T) {
 	opt := testOptions(t.TempDir(), nil)
 	opt.ConfigPath = filepath.Join(opt.StateDir, "none.yml")
-	if _, err := Open(opt); !os.IsNotExist(unwrapAll(err)) || !strings.Contains(err.Error(), "start without") {
+	if _, err := Open(opt); !os.IsNotExist(unwrapAll(err)) ||
+		!strings.Contains(err.Error(), "start without") {
 		t.Errorf("got %v", err)
 	}
 	writeFile(t, opt.ConfigPath, "# "+strings.Repeat("x", maxConfigSize))
@@ -361,51 +376,77 @@ func TestLeftOut(t *testing.T) {
 	tests := []struct{ appender, want string }{
 		{"{kind: syslog}", `appender "bad": unknown kind "syslog" (console, file or rolling_file)`},
 		{"{kind: console, colour: red}", `appender "bad": unknown key "colour"`},
-		{"{kind: console, target: stdlog}", `appender "bad": target: unknown target "stdlog" (stdout or stderr)`},
-		{"{kind: console, tty_only: 1}", `appender "bad": tty_only: expected true or false, not "1"`},
+		{"{kind: console, target: stdlog}",
+			`appender "bad": target: unknown target "stdlog" (stdout or stderr)`},
+		{"{kind: console, tty_only: 1}",
+			`appender "bad": tty_only: expected true or false, not "1"`},
 		{"{kind: console, encoder: x}", `encoder of appender "bad": expected a mapping`},
-		{"{kind: console, encoder: {kind: xml}}", `encoder of appender "bad": unknown kind "xml" (pattern or json)`},
-		{"{kind: console, encoder: {patern: x}}", `encoder of appender "bad": unknown key "patern"`},
-		{"{kind: console, encoder: {kind: json, pattern: x}}", `encoder of appender "bad": unknown key "pattern"`},
+		{"{kind: console, encoder: {kind: xml}}",
+			`encoder of appender "bad": unknown kind "xml" (pattern or json)`},
+		{"{kind: console, encoder: {patern: x}}",
+			`encoder of appender "bad": unknown key "patern"`},
+		{"{kind: console, encoder: {kind: json, pattern: x}}",
+			`encoder of appender "bad": unknown key "pattern"`},
 		{"{kind: file}", `appender "bad": path is missing`},
 		{"{kind: file, path: $ENV{DIR}/x, apend: true}", `appender "bad": unknown key "apend"`},
-		{"{kind: file, path: $ENV{DIR}/x, append: maybe}", `appender "bad": append: expected true or false, not "maybe"`},
-		{"{kind: file, path: \"$ENV{DIR}/$TIME{%Q}\"}", "appender \"bad\": path: unknown date specifier `%Q`"},
+		{"{kind: file, path: $ENV{DIR}/x, append: maybe}",
+			`appender "bad": append: expected true or false, not "maybe"`},
+		{"{kind: file, path: \"$ENV{DIR}/$TIME{%Q}\"}",
+			"appender \"bad\": path: unknown date specifier `%Q`"},
 		{"{kind: file, path: $ENV{DIR}}", `appender "bad": open the log: open `},
-		{"{kind: file, path: $ENV{DIR}/log.yml/x}", `appender "bad": make the directory of the log: mkdir `},
+		{"{kind: file, path: $ENV{DIR}/log.yml/x}",
+			`appender "bad": make the directory of the log: mkdir `},
 		{"{kind: rolling_file, path: $ENV{DIR}/x}", `appender "bad": policy is missing`},
 		{rolling("{kind: simple}"), `policy of appender "bad": unknown kind "simple" (compound)`},
-		{rolling("{trigger: {kind: size, limit: 1}}"), `policy of appender "bad": roller is missing`},
+		{rolling("{trigger: {kind: size, limit: 1}}"),
+			`policy of appender "bad": roller is missing`},
 		{rolling("{roller: {kind: delete}}"), `policy of appender "bad": trigger is missing`},
-		{rolling("{trigger: {kind: size, limit: 1}, roller: {kind: delete}, x: 1}"), `policy of appender "bad": unknown key "x"`},
+		{rolling("{trigger: {kind: size, limit: 1}, roller: {kind: delete}, x: 1}"),
+			`policy of appender "bad": unknown key "x"`},
 		{trigger("{limit: 1}"), `trigger of policy of appender "bad": kind is missing`},
-		{trigger("{kind: daily}"), `trigger of policy of appender "bad": unknown kind "daily" (size, time or onstartup)`},
+		{trigger("{kind: daily}"),
+			`trigger of policy of appender "bad": unknown kind "daily" (size, time or onstartup)`},
 		{trigger("{kind: size}"), `trigger of policy of appender "bad": limit is missing`},
-		{trigger("{kind: size, limit: -1}"), `trigger of policy of appender "bad": limit: expected a number, not "-1"`},
-		{trigger("{kind: size, limit: 1, x: 1}"), `trigger of policy of appender "bad": unknown key "x"`},
+		{trigger("{kind: size, limit: -1}"),
+			`trigger of policy of appender "bad": limit: expected a number, not "-1"`},
+		{trigger("{kind: size, limit: 1, x: 1}"),
+			`trigger of policy of appender "bad": unknown key "x"`},
 		{trigger("{kind: time}"), `trigger of policy of appender "bad": interval is missing`},
-		{trigger("{kind: time, interval: 5 das}"), `trigger of policy of appender "bad": interval: unknown unit "das"`},
-		{trigger("{kind: time, interval: 1 day, modulate: 2}"), `modulate: expected true or false, not "2"`},
-		{trigger("{kind: time, interval: 1 day, max_random_delay: -2}"), `max_random_delay: "-2" is out of range`},
-		{trigger("{kind: onstartup, min_size: 1 kb}"), `min_size: expected a whole number, not "1 kb"`},
-		{roller("{kind: keep}"), `roller of policy of appender "bad": unknown kind "keep" (delete or fixed_window)`},
-		{roller("{kind: delete, count: 1}"), `roller of policy of appender "bad": unknown key "count"`},
+		{trigger("{kind: time, interval: 5 das}"),
+			`trigger of policy of appender "bad": interval: unknown unit "das"`},
+		{trigger("{kind: time, interval: 1 day, modulate: 2}"),
+			`modulate: expected true or false, not "2"`},
+		{trigger("{kind: time, interval: 1 day, max_random_delay: -2}"),
+			`max_random_delay: "-2" is out of range`},
+		{trigger("{kind: onstartup, min_size: 1 kb}"),
+			`min_size: expected a whole number, not "1 kb"`},
+		{roller("{kind: keep}"),
+			`roller of policy of appender "bad": unknown kind "keep" (delete or fixed_window)`},
+		{roller("{kind: delete, count: 1}"),
+			`roller of policy of appender "bad": unknown key "count"`},
 		{roller("{kind: fixed_window, count: 1}"), `pattern is missing`},
-		{roller("{kind: fixed_window, pattern: x, count: 1}"), `pattern: "x" has no {} for the number`},
-		{roller("{kind: fixed_window, pattern: \"x{}.zst\", count: 1}"), `archives can be compressed with gzip`},
+		{roller("{kind: fixed_window, pattern: x, count: 1}"),
+			`pattern: "x" has no {} for the number`},
+		{roller("{kind: fixed_window, pattern: \"x{}.zst\", count: 1}"),
+			`archives can be compressed with gzip`},
 		{roller("{kind: fixed_window, pattern: \"x{}\"}"), `count is missing`},
-		{roller("{kind: fixed_window, pattern: \"x{}\", count: many}"), `count: expected a whole number, not "many"`},
-		{roller("{kind: fixed_window, pattern: \"x{}\", count: 1, base: -1}"), `base: "-1" is out of range`},
-		{roller("{kind: fixed_window, pattern: \"x{}\", count: 4294967295, base: 4294967295}"), `base and count are too large`},
+		{roller("{kind: fixed_window, pattern: \"x{}\", count: many}"),
+			`count: expected a whole number, not "many"`},
+		{roller("{kind: fixed_window, pattern: \"x{}\", count: 1, base: -1}"),
+			`base: "-1" is out of range`},
+		{roller("{kind: fixed_window, pattern: \"x{}\", count: 4294967295, base: 4294967295}"),
+			`base and count are too large`},
 	}
 	for _, test := range tests {
-		f := openText(t, "appenders:\n  ok: {kind: console, encoder: {pattern: \"{m}\"}}\n  bad: "+quoteEnv(test.appender)+"\nroot: {appenders: [ok, bad]}\n")
+		f := openText(t, "appenders:\n  ok: {kind: console, encoder: {pattern: \"{m}\"}}\n  bad: "+
+			quoteEnv(test.appender)+"\nroot: {appenders: [ok, bad]}\n")
 		f.Logger("server").Info("goes on")
 		if got := f.stdout.String(); got != "goes on" {
 			t.Errorf("%s: logged %q", test.appender, got)
 		}
 		said := f.stderr.String()
-		if !strings.HasPrefix(said, "jobserver: logging: left out: line 3: ") || !strings.Contains(said, test.want) {
+		if !strings.HasPrefix(said, "jobserver: logging: left out: line 3: ") ||
+			!strings.Contains(said, test.want) {
 			t.Errorf("%s:\ngot  %swant %s", test.appender, said, test.want)
 		}
 		if !strings.Contains(said, `line 4: logger "root": there is no appender "bad"`) {
@@ -426,9 +467,11 @@ func TestFilterLeftOut(t *testing.T) {
 		"{kind: threshold}":               "level is missing",
 		"{kind: threshold, level: quiet}": `unknown level "quiet"`,
 	} {
-		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}, filters: ["+filter+"]}}\nroot: {appenders: [out]}\n")
+		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}, filters: ["+
+			filter+"]}}\nroot: {appenders: [out]}\n")
 		f.Logger("server").Debug("m")
-		if got, said := f.stdout.String(), f.stderr.String(); got != "x" || !strings.Contains(said, want) {
+		if got, said := f.stdout.String(), f.stderr.String(); got != "x" ||
+			!strings.Contains(said, want) {
 			t.Errorf("%s: %q, on stderr: %q", filter, got, said)
 		}
 	}
@@ -444,11 +487,13 @@ func TestLoggerLeftOut(t *testing.T) {
 		`{server: {level: info}, expjobserver: {level: off}}`: `logger "server" is there twice`,
 		`{a: {level: info, appenders: [none]}}`:               `logger "a": there is no appender "none"`,
 	} {
-		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}}}\nroot: {appenders: [out]}\nloggers: "+config+"\n")
+		f := openText(t, "appenders: {out: {kind: console, encoder: {pattern: x}}}\nroot: "+
+			"{appenders: [out]}\nloggers: "+config+"\n")
 		for _, name := range []string{"a", "server"} {
 			f.Logger(name).Info("m")
 		}
-		if got, said := f.stdout.String(), f.stderr.String(); got != "xx" || !strings.Contains(said, "left out: line 3: "+want) {
+		if got, said := f.stdout.String(), f.stderr.String(); got != "xx" ||
+			!strings.Contains(said, "left out: line 3: "+want) {
 			t.Errorf("%s: %q, on stderr: %q", config, got, said)
 		}
 	}
@@ -466,7 +511,8 @@ root: {appenders: [out, err, dflt]}
 loggers:
 `)
 	f.Logger("server").Info("m")
-	if diff := cmp.Diff([]string{"mINFO", "m"}, []string{f.stdout.String(), f.stderr.String()}); diff != "" {
+	if diff := cmp.Diff([]string{"mINFO", "m"},
+		[]string{f.stdout.String(), f.stderr.String()}); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -479,8 +525,10 @@ func FuzzConfig(f *testing.F) {
 		}
 		f.Add(string(text))
 	}
-	f.Add("appenders: {a: &a {kind: console, filters: [*a]}}\nloggers: {a::b: {level: off, appenders: [a], additive: false}}\n")
-	f.Add("appenders: {a: {kind: rolling_file, path: x, policy: {trigger: {kind: time, interval: 1 day}, roller: {kind: fixed_window, pattern: 'x{}.gz', count: 2}}}}")
+	f.Add("appenders: {a: &a {kind: console, filters: [*a]}}\nloggers: {a::b: {level: off, " +
+		"appenders: [a], additive: false}}\n")
+	f.Add("appenders: {a: {kind: rolling_file, path: x, policy: {trigger: {kind: time, interval: " +
+		"1 day}, roller: {kind: fixed_window, pattern: 'x{}.gz', count: 2}}}}")
 	f.Fuzz(func(t *testing.T, text string) {
 		conf, err := parseConfig([]byte(text))
 		if err != nil {
@@ -490,12 +538,14 @@ func FuzzConfig(f *testing.F) {
 		// nothing is made; all else is built.
 		opt := testOptions(t.TempDir(), nil)
 		writeFile(t, filepath.Join(opt.StateDir, "file"), "")
-		l := &Log{opt: opt, stdout: newConsole(opt.Stdout), stderr: newConsole(opt.Stderr), known: map[string]bool{}}
+		l := &Log{opt: opt, stdout: newConsole(opt.Stdout), stderr: newConsole(opt.Stderr),
+			known: map[string]bool{}}
 		l.current.Store(emptyConfig())
 		for i := range conf.appenders {
 			for j, f := range conf.appenders[i].body.left {
 				if f.key == "path" {
-					conf.appenders[i].body.left[j].value.Value = filepath.Join(opt.StateDir, "file", "x")
+					conf.appenders[i].body.left[j].value.Value = filepath.Join(opt.StateDir, "file",
+						"x")
 				}
 			}
 		}

@@ -39,7 +39,8 @@ func TestDocumentedTests(t *testing.T) {
 	}
 	_, tables, _ := strings.Cut(doc, "\n## Every key")
 	for line := range strings.Lines(tables) {
-		if strings.HasPrefix(line, "|") && !strings.Contains(line, "Test") && !strings.Contains(line, "---") {
+		if strings.HasPrefix(line, "|") && !strings.Contains(line, "Test") &&
+			!strings.Contains(line, "---") {
 			t.Errorf("a row without a test: %s", line)
 		}
 	}
@@ -50,7 +51,9 @@ func TestDocumentedTests(t *testing.T) {
 func TestDocumentedKeys(t *testing.T) {
 	doc := readFile(t, "../docs/logging.md")
 	code := readSources(t, "*.go", false)
-	keys := regexp.MustCompile(`\.(?:take|text|missing|parsed|required|decoded|names|section)\("(\w+)"|component\(\w+, "(\w+)"\)`).FindAllStringSubmatch(code, -1)
+	keys := regexp.MustCompile(
+		`\.(?:take|text|missing|parsed|required|decoded|names|section)\("(\w+)"|component\(\w+, "(\w+)"\)`,
+	).FindAllStringSubmatch(code, -1)
 	if len(keys) < 25 {
 		t.Fatalf("found %d uses of keys only", len(keys))
 	}
@@ -71,7 +74,8 @@ func TestDocumentedKeys(t *testing.T) {
 				continue
 			}
 			formatters++
-			if !strings.Contains(patterns, "`{"+name[1]+"}`") && !strings.Contains(patterns, "`{"+name[1]+"(") {
+			if !strings.Contains(patterns, "`{"+name[1]+"}`") &&
+				!strings.Contains(patterns, "`{"+name[1]+"(") {
 				t.Errorf("the formatter {%s} isn't in the table", name[1])
 			}
 		}
@@ -96,7 +100,8 @@ func TestExample(t *testing.T) {
 		t.Errorf("on the terminal: %q, want %q", got, want)
 	}
 	const place = "[2016-03-20T14:22:05.644420340-08:00 "
-	if got, want := f.read(t, "server.log"), place+"DEBUG] ???:??? server::sched why\n"+place+"INFO] ???:??? server::fleet connected\n"; got != want {
+	if got, want := f.read(t, "server.log"), place+"DEBUG] ???:??? server::sched why\n"+place+
+		"INFO] ???:??? server::fleet connected\n"; got != want {
 		t.Errorf("in the file: %q, want %q", got, want)
 	}
 

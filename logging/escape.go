@@ -112,7 +112,8 @@ func appendJSONString(buf []byte, s string) []byte {
 			buf = append(buf, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 		default: // a surrogate pair
 			for _, half := range [2]rune{0xd800 + (r-0x10000)>>10, 0xdc00 + (r-0x10000)&0x3ff} {
-				buf = append(buf, '\\', 'u', hex[half>>12&15], hex[half>>8&15], hex[half>>4&15], hex[half&15])
+				buf = append(buf, '\\', 'u', hex[half>>12&15], hex[half>>8&15], hex[half>>4&15],
+					hex[half&15])
 			}
 		}
 		i += size

@@ -59,7 +59,8 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	}
 	s := h.log.scratch.Get().(*scratch)
 	s.event = event{
-		time: r.Time, level: r.Level, name: h.name, message: r.Message, source: h.log.sources.at(r.PC),
+		time: r.Time, level: r.Level, name: h.name, message: r.Message,
+		source:  h.log.sources.at(r.PC),
 		context: h.context, text: h.text, record: r, prefix: h.prefix,
 	}
 	if r.Time.IsZero() {

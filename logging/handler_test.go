@@ -64,7 +64,8 @@ func TestAttributes(t *testing.T) {
 	for _, test := range tests {
 		f := openConsole(t, "{m}")
 		emit(f.Logger("server"), slog.LevelInfo, "m", test.attr)
-		emit(slog.New(f.Logger("server").Handler().WithAttrs([]slog.Attr{test.attr})), slog.LevelInfo, "m")
+		emit(slog.New(f.Logger("server").Handler().WithAttrs([]slog.Attr{test.attr})),
+			slog.LevelInfo, "m")
 		if got, want := f.stdout.String(), "m"+test.want+"m"+test.want; got != want {
 			t.Errorf("%v: got %q, want %q", test.attr, got, want)
 		}
@@ -76,7 +77,8 @@ func TestAttributeOrderAndGroups(t *testing.T) {
 	l := f.Logger("server").With("job", 1).WithGroup("run").With("attempt", 2)
 	l.Info("started", "machine", "gpu 3")
 	l.WithGroup("").WithGroup("more").Info("ended", "code", 0)
-	want := "started job=1 run.attempt=2 run.machine=\"gpu 3\"\nended job=1 run.attempt=2 run.more.code=0\n"
+	want := "started job=1 run.attempt=2 run.machine=\"gpu 3\"\nended job=1 run.attempt=2 " +
+		"run.more.code=0\n"
 	if got := f.stdout.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -97,13 +99,18 @@ func TestLookUpOrder(t *testing.T) {
 func TestNoInjection(t *testing.T) {
 	evil := "a\nERROR fake\r\x1b[2J\x07\x00\x7f\u009b31m\u202egnp\xff\U000e0041\tb"
 	escaped := `a\nERROR fake\r\x1b[2J\x07\x00\x7f\u009b31m\u202egnp\xff\U000e0041\tb`
-	for _, encoder := range []string{"{pattern: '{m}|{t}|{X(k)}|{K(k)(d)}|{h({m}):.500}{n}'}", "{kind: json}"} {
-		f := openWith(t, "appenders: {out: {kind: console, encoder: "+encoder+"}}\nroot: {appenders: [out]}\n", nil)
+	for _, encoder := range []string{"{pattern: '{m}|{t}|{X(k)}|{K(k)(d)}|{h({m}):.500}{n}'}",
+		"{kind: json}"} {
+		f := openWith(t, "appenders: {out: {kind: console, encoder: "+encoder+
+			"}}\nroot: {appenders: [out]}\n", nil)
 		l := f.Logger(evil).With("k", evil)
 		l.Info(evil, evil, evil, "k", errors.New(evil))
 		got := f.stdout.String()
 		body := strings.TrimSuffix(got, "\n")
-		if i := strings.IndexFunc(body, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }); i >= 0 {
+		if i := strings.IndexFunc(body, func(r rune) bool {
+			return !unicode.IsPrint(r) ||
+				r == unicode.ReplacementChar
+		}); i >= 0 {
 			t.Errorf("%s: not printable at %d: %q", encoder, i, got)
 		}
 		if strings.Contains(encoder, "{m}") && !strings.HasPrefix(got, escaped+` k="`) {
@@ -112,13 +119,15 @@ func TestNoInjection(t *testing.T) {
 	}
 	// Nor may an error of the logging itself, which quotes the configuration.
 	f := openText(t, "appenders: {\"a\\e[2J\\nb\": {kind: console, x: 1}}\n")
-	if said := f.stderr.String(); !strings.Contains(said, `\x1b[2J\nb`) && !strings.Contains(said, `\\x1b[2J\\nb`) {
+	if said := f.stderr.String(); !strings.Contains(said, `\x1b[2J\nb`) &&
+		!strings.Contains(said, `\\x1b[2J\\nb`) {
 		t.Errorf("on stderr: %q", said)
 	}
 }
 
 func TestJSONEncoder(t *testing.T) {
-	f := openText(t, "appenders: {out: {kind: console, encoder: {kind: json}}}\nroot: {level: trace, appenders: [out]}\n")
+	f := openText(t, "appenders: {out: {kind: console, encoder: {kind: json}}}\nroot: {level: "+
+		"trace, appenders: [out]}\n")
 	l := f.Logger("server::sched").With("job", 17).WithGroup("g").With("s", "a \"b\"\\\n")
 	emitAt(l, 0, slog.LevelWarn, "no place")
 	got := f.stdout.String()
@@ -129,7 +138,8 @@ func TestJSONEncoder(t *testing.T) {
 	}
 
 	f.stdout.b.Reset()
-	l.Log(context.Background(), LevelTrace, "tag \U000e0041 \u009b", "n", 1, "u", uint64(2), "f", 0.5, "nan", nan(), "b", true, "d", time.Second)
+	l.Log(context.Background(), LevelTrace, "tag \U000e0041 \u009b", "n", 1, "u", uint64(2), "f",
+		0.5, "nan", nan(), "b", true, "d", time.Second)
 	var fields map[string]any
 	if err := json.Unmarshal([]byte(f.stdout.String()), &fields); err != nil {
 		t.Fatal(err)
@@ -141,9 +151,12 @@ func TestJSONEncoder(t *testing.T) {
 		delete(fields, unstable)
 	}
 	if diff := cmp.Diff(map[string]any{
-		"level": "TRACE", "message": "tag \U000e0041 \u009b", "module_path": "jobserver/logging", "file": "logging/handler_test.go",
-		"target": "server::sched", "thread": nil, "mdc": map[string]any{"job": "17", "g.s": "a \"b\"\\\n"},
-		"attributes": map[string]any{"g.n": 1., "g.u": 2., "g.f": 0.5, "g.nan": "NaN", "g.b": true, "g.d": "1s"},
+		"level": "TRACE", "message": "tag \U000e0041 \u009b", "module_path": "jobserver/logging",
+		"file":   "logging/handler_test.go",
+		"target": "server::sched", "thread": nil,
+		"mdc": map[string]any{"job": "17", "g.s": "a \"b\"\\\n"},
+		"attributes": map[string]any{"g.n": 1., "g.u": 2., "g.f": 0.5, "g.nan": "NaN", "g.b": true,
+			"g.d": "1s"},
 	}, fields); diff != "" {
 		t.Error(diff)
 	}
@@ -163,7 +176,8 @@ func between(s, open, end string) string {
 func TestSlogContract(t *testing.T) {
 	var out *buffer
 	slogtest.Run(t, func(t *testing.T) slog.Handler {
-		f := openText(t, "appenders: {out: {kind: console, encoder: {kind: json}}}\nroot: {appenders: [out]}\n")
+		f := openText(t,
+			"appenders: {out: {kind: console, encoder: {kind: json}}}\nroot: {appenders: [out]}\n")
 		out = f.stdout
 		return f.Logger("server").Handler()
 	}, func(t *testing.T) map[string]any {
@@ -171,7 +185,8 @@ func TestSlogContract(t *testing.T) {
 		if err := json.Unmarshal([]byte(out.String()), &fields); err != nil {
 			t.Fatal(err)
 		}
-		result := map[string]any{slog.LevelKey: fields["level"], slog.MessageKey: fields["message"], slog.TimeKey: fields["time"]}
+		result := map[string]any{slog.LevelKey: fields["level"], slog.MessageKey: fields["message"],
+			slog.TimeKey: fields["time"]}
 		// A log line always has a time: that of the writing, if need be.
 		if fields["time"] == someTime.Format("2006-01-02T15:04:05.000000000-07:00") {
 			delete(result, slog.TimeKey)
@@ -199,15 +214,19 @@ const referencePattern = "[{d} {h({l})}] {f}:{L} {m}{n}"
 
 // openDiscard opens a Log that throws away what it has written.
 func openDiscard(t testing.TB, level string) *slog.Logger {
-	f := openWith(t, "appenders: {out: {kind: console, encoder: {pattern: '"+referencePattern+"'}}}\n"+
-		"loggers: {server: {level: "+level+", appenders: [out]}}\n", func(o *Options) { o.Stdout = io.Discard })
+	f := openWith(t, "appenders: {out: {kind: console, encoder: {pattern: '"+referencePattern+
+		"'}}}\n"+
+		"loggers: {server: {level: "+level+", appenders: [out]}}\n", func(o *Options) {
+		o.Stdout = io.Discard
+	})
 	return f.Logger("server::sched")
 }
 
 // countAllocations gives the allocations of one debug line.
 func countAllocations(t *testing.T, l *slog.Logger) float64 {
 	return testing.AllocsPerRun(200, func() {
-		l.LogAttrs(t.Context(), slog.LevelDebug, "job started", slog.Int("job", 17), slog.String("machine", "gpu3:22"))
+		l.LogAttrs(t.Context(), slog.LevelDebug, "job started", slog.Int("job", 17),
+			slog.String("machine", "gpu3:22"))
 	})
 }
 
@@ -222,13 +241,15 @@ func BenchmarkLine(b *testing.B) {
 	for _, bench := range []struct {
 		name string
 		log  *slog.Logger
-	}{{"disabled", openDiscard(b, "info")}, {"enabled", openDiscard(b, "debug")}, {"slog.TextHandler", text}} {
+	}{{"disabled", openDiscard(b, "info")}, {"enabled", openDiscard(b, "debug")},
+		{"slog.TextHandler", text}} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			ctx := context.Background()
 			l := bench.log.With("attempt", 1)
 			for b.Loop() {
-				l.LogAttrs(ctx, slog.LevelDebug, "job started", slog.Int("job", 17), slog.String("machine", "gpu3:22"))
+				l.LogAttrs(ctx, slog.LevelDebug, "job started", slog.Int("job", 17),
+					slog.String("machine", "gpu3:22"))
 			}
 		})
 	}

@@ -101,7 +101,8 @@ func openConsole(t testing.TB, pattern string) *fixture {
 }
 
 func consoleConfig(pattern string) string {
-	return "appenders: {out: {kind: console, encoder: {pattern: '" + strings.ReplaceAll(pattern, "'", "''") + "'}}}\n" +
+	return "appenders: {out: {kind: console, encoder: {pattern: '" +
+		strings.ReplaceAll(pattern, "'", "''") + "'}}}\n" +
 		"root: {level: trace, appenders: [out]}\n"
 }
 

@@ -94,7 +94,8 @@ func (l *Log) start() error {
 	defer l.mu.Unlock()
 	if l.opt.ConfigPath == "" {
 		if l.opt.StateDir == "" {
-			return errors.New("set up logging: there is neither a configuration nor a state directory")
+			return errors.New("set up logging: there is neither a configuration nor a state " +
+				"directory")
 		}
 		if err := os.MkdirAll(l.opt.StateDir, 0o700); err != nil {
 			return fmt.Errorf("make the state directory: %w", err)
@@ -107,7 +108,8 @@ func (l *Log) start() error {
 		err = l.take(source)
 	}
 	if err != nil {
-		return fmt.Errorf("log configuration %s: %w; correct it, or start without a log configuration to log to stderr and %s/server.log",
+		return fmt.Errorf("log configuration %s: %w; correct it, or start without a log "+
+			"configuration to log to stderr and %s/server.log",
 			l.opt.ConfigPath, err, l.opt.StateDir)
 	}
 	return nil

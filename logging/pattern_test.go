@@ -162,7 +162,8 @@ func TestHighlight(t *testing.T) {
 func TestLevelNames(t *testing.T) {
 	want := map[slog.Level]string{
 		-100: "TRACE", LevelTrace: "TRACE", -5: "TRACE", slog.LevelDebug: "DEBUG", -1: "DEBUG",
-		slog.LevelInfo: "INFO", 3: "INFO", slog.LevelWarn: "WARN", 7: "WARN", slog.LevelError: "ERROR", 12: "ERROR",
+		slog.LevelInfo: "INFO", 3: "INFO", slog.LevelWarn: "WARN", 7: "WARN",
+		slog.LevelError: "ERROR", 12: "ERROR",
 	}
 	for level, name := range want {
 		if got := levelName(level); got != name {
@@ -208,7 +209,8 @@ func TestPatternErrors(t *testing.T) {
 		if got := f.stdout.String(); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.pattern, got, test.want)
 		}
-		if said := f.stderr.String(); !strings.Contains(said, "pattern: ") || !strings.Contains(said, "line 1") {
+		if said := f.stderr.String(); !strings.Contains(said, "pattern: ") ||
+			!strings.Contains(said, "line 1") {
 			t.Errorf("%s: on stderr: %q", test.pattern, said)
 		}
 	}
@@ -216,7 +218,8 @@ func TestPatternErrors(t *testing.T) {
 
 func FuzzPattern(f *testing.F) {
 	for _, s := range []string{
-		defaultPattern, "[{d} {h({l})}] {f}:{L} {m}{n}", "{d(%Y-%m-%dT%H:%M:%S%.6f)} {h({l}):<5.5} {M}",
+		defaultPattern, "[{d} {h({l})}] {f}:{L} {m}{n}",
+		"{d(%Y-%m-%dT%H:%M:%S%.6f)} {h({l}):<5.5} {M}",
 		"{({l} {m}):~>15.15}", `\{{{}}((`, "{X(a)(b)}{K(c)}", "{d(%:::z)(utc)", "{m:é<5.6}",
 	} {
 		f.Add(s)
@@ -225,14 +228,16 @@ func FuzzPattern(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		p, problems := newPattern(s, time.UTC)
 		line := p.append(nil, &ev, true)
-		if strings.Contains(string(line), "{ERROR: ") && len(problems) == 0 && !strings.Contains(s, "ERROR") {
+		if strings.Contains(string(line), "{ERROR: ") && len(problems) == 0 &&
+			!strings.Contains(s, "ERROR") {
 			t.Errorf("%q prints %q and reports nothing", s, line)
 		}
 		if utf8.ValidString(s) && !utf8.Valid(line) {
 			t.Errorf("%q prints invalid UTF-8: %q", s, line)
 		}
 		// A pattern that is escaped prints itself.
-		quoted := strings.NewReplacer("{", "{{", "}", "}}", "(", `\(`, ")", "))", `\`, `\\`).Replace(s)
+		quoted := strings.NewReplacer("{", "{{", "}", "}}", "(", `\(`, ")", "))", `\`, `\\`).
+			Replace(s)
 		p, _ = newPattern(quoted, time.UTC)
 		if got := string(p.append(nil, &ev, true)); got != s {
 			t.Errorf("%q prints %q, not %q", quoted, got, s)
@@ -241,7 +246,8 @@ func FuzzPattern(f *testing.F) {
 }
 
 func BenchmarkPattern(b *testing.B) {
-	ev := event{time: someTime, level: slog.LevelInfo, name: "server", message: "m", source: source{file: "a.go", line: 7}}
+	ev := event{time: someTime, level: slog.LevelInfo, name: "server", message: "m",
+		source: source{file: "a.go", line: 7}}
 	for _, s := range []string{"{d}", "{l}", "{m}", "{f}:{L}", "{h({l}):>6}"} {
 		p, _ := newPattern(s, time.UTC)
 		b.Run(fmt.Sprint(s), func(b *testing.B) {

@@ -55,9 +55,11 @@ func TestRefresh(t *testing.T) {
 		tick(3)
 		stop()
 		// From 30 s on, looks fall on even seconds.
-		want := strings.Repeat("A m\n", 29) + strings.Repeat("B m\n", 4) + strings.Repeat("C m\n", 2)
+		want := strings.Repeat("A m\n", 29) + strings.Repeat("B m\n", 4) + strings.Repeat("C m\n",
+			2)
 		if got := f.stdout.String(); got != want {
-			t.Errorf("got %d A, %d B, %d C; want 29, 4, 2", strings.Count(got, "A"), strings.Count(got, "B"), strings.Count(got, "C"))
+			t.Errorf("got %d A, %d B, %d C; want 29, 4, 2", strings.Count(got, "A"),
+				strings.Count(got, "B"), strings.Count(got, "C"))
 		}
 		f.quiet(t)
 	})
@@ -106,7 +108,8 @@ func TestRefreshErrorUnheard(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		stop()
-		want := "jobserver: logging: the configuration stays as it was: log configuration " + f.config + `: line 1: top level: unknown key "rooot"` + "\n"
+		want := "jobserver: logging: the configuration stays as it was: log configuration " +
+			f.config + `: line 1: top level: unknown key "rooot"` + "\n"
 		if diff := cmp.Diff(want, f.stderr.String()); diff != "" {
 			t.Error(diff)
 		}
@@ -162,7 +165,8 @@ func TestSameTime(t *testing.T) {
 }
 
 func fileConfigText(name string) string {
-	return "appenders: {out: {kind: file, path: '$ENV{DIR}/" + name + "', append: false, encoder: {pattern: '{m}{n}'}}}\nroot: {appenders: [out]}\n"
+	return "appenders: {out: {kind: file, path: '$ENV{DIR}/" + name +
+		"', append: false, encoder: {pattern: '{m}{n}'}}}\nroot: {appenders: [out]}\n"
 }
 
 // TestReopen: Reload opens the log files anew, as after logrotate, with or
@@ -199,7 +203,8 @@ func TestReopen(t *testing.T) {
 	}
 	logLines(f, "five")
 	if diff := cmp.Diff(map[string]string{
-		"x.1": "one\nlate for x.1\n", "x.2": "two\nthree\nlate for x.2\n", "x.3": "four\nlate for x.3\n", "x.log": "five\n",
+		"x.1": "one\nlate for x.1\n", "x.2": "two\nthree\nlate for x.2\n",
+		"x.3": "four\nlate for x.3\n", "x.log": "five\n",
 	}, f.logFiles(t)); diff != "" {
 		t.Error(diff)
 	}
@@ -251,8 +256,10 @@ func TestReloadTriesAgain(t *testing.T) {
 // way still reaches the old file.
 func TestChangeOfFiles(t *testing.T) {
 	two := func(a, b string) string {
-		return "appenders:\n  a: {kind: file, path: '$ENV{DIR}/" + a + "', append: false, encoder: {pattern: '{m}{n}'}}\n" +
-			"  b: {kind: file, path: '$ENV{DIR}/" + b + "', append: false, encoder: {pattern: '{m}{n}'}}\nroot: {appenders: [a, b]}\n"
+		return "appenders:\n  a: {kind: file, path: '$ENV{DIR}/" + a +
+			"', append: false, encoder: {pattern: '{m}{n}'}}\n" +
+			"  b: {kind: file, path: '$ENV{DIR}/" + b +
+			"', append: false, encoder: {pattern: '{m}{n}'}}\nroot: {appenders: [a, b]}\n"
 	}
 	f := openText(t, two("1", "2"))
 	logLines(f, "one")
@@ -267,7 +274,8 @@ func TestChangeOfFiles(t *testing.T) {
 	if err := old.root.appenders[0].sink.write([]byte("late\n")); err != nil {
 		t.Error(err)
 	}
-	if file := old.files[f.path("1")]; file == f.current.Load().files[f.path("1")] || file.f != nil {
+	if file := old.files[f.path("1")]; file == f.current.Load().files[f.path("1")] ||
+		file.f != nil {
 		t.Error("the old file is still open")
 	}
 	if diff := cmp.Diff(map[string]string{
@@ -282,12 +290,15 @@ func TestChangeOfFiles(t *testing.T) {
 // taken over.
 func TestReloadPartial(t *testing.T) {
 	f := openText(t, refreshing("", "A"))
-	replaceFile(t, f.config, strings.Replace(refreshing("", "B"), "appenders: {", "appenders: {bad: {kind: none}, ", 1))
+	replaceFile(t, f.config,
+		strings.Replace(refreshing("", "B"), "appenders: {", "appenders: {bad: {kind: none}, ", 1))
 	if err := f.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	logLines(f, "m")
-	if got := f.stdout.String(); got != "B m\n" || !strings.Contains(f.stderr.String(), `left out: line 1: appender "bad": unknown kind "none"`) {
+	if got := f.stdout.String(); got != "B m\n" ||
+		!strings.Contains(f.stderr.String(),
+			`left out: line 1: appender "bad": unknown kind "none"`) {
 		t.Errorf("got %q, on stderr %q", got, f.stderr)
 	}
 }
@@ -322,11 +333,13 @@ func TestDefault(t *testing.T) {
 	emit(l.Logger("server::sched"), -4, "not this")
 	emit(l.Logger("server::sched"), 0, "job started")
 	emit(l.Logger("server"), 4, "careful")
-	if got, want := opt.Stderr.(*buffer).String(), "2016-03-20 14:22:05.644 INFO  server::sched job started\n"+
-		"2016-03-20 14:22:05.644 WARN  server careful\n"; got != want {
+	if got, want := opt.Stderr.(*buffer).String(),
+		"2016-03-20 14:22:05.644 INFO  server::sched job started\n"+
+			"2016-03-20 14:22:05.644 WARN  server careful\n"; got != want {
 		t.Errorf("on stderr: %q, want %q", got, want)
 	}
-	if err := os.Rename(filepath.Join(opt.StateDir, "server.log"), filepath.Join(opt.StateDir, "old")); err != nil {
+	if err := os.Rename(filepath.Join(opt.StateDir, "server.log"),
+		filepath.Join(opt.StateDir, "old")); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Reload(); err != nil {
@@ -334,11 +347,13 @@ func TestDefault(t *testing.T) {
 	}
 	emit(l.Logger("server"), 0, "after SIGHUP")
 	const place = "[2016-03-20T14:22:05.644420340-08:00 "
-	if got, want := readFile(t, filepath.Join(opt.StateDir, "old")), place+"INFO] ???:??? server::sched job started\n"+
+	if got, want := readFile(t, filepath.Join(opt.StateDir, "old")), place+
+		"INFO] ???:??? server::sched job started\n"+
 		place+"WARN] ???:??? server careful\n"; got != want {
 		t.Errorf("in the file: %q, want %q", got, want)
 	}
-	if got, want := readFile(t, filepath.Join(opt.StateDir, "server.log")), place+"INFO] ???:??? server after SIGHUP\n"; got != want {
+	if got, want := readFile(t, filepath.Join(opt.StateDir, "server.log")), place+
+		"INFO] ???:??? server after SIGHUP\n"; got != want {
 		t.Errorf("in the file: %q, want %q", got, want)
 	}
 	if info, err := os.Stat(opt.StateDir); err != nil || info.Mode().Perm() != 0o700 {
@@ -368,7 +383,8 @@ func TestDefaultRotation(t *testing.T) {
 	for i := range names {
 		names[i] = filepath.Base(names[i])
 	}
-	if diff := cmp.Diff([]string{"server.log.1", "server.log.2", "server.log.3", "server.log.4", "server.log.5"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"server.log.1", "server.log.2", "server.log.3", "server.log.4",
+		"server.log.5"}, names); diff != "" {
 		t.Error(diff)
 	}
 }

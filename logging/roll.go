@@ -114,7 +114,8 @@ type windowRoller struct {
 }
 
 func (r *windowRoller) name(i uint32) string {
-	return expandEnv(strings.ReplaceAll(r.pattern, "{}", strconv.FormatUint(uint64(i), 10)), r.lookup)
+	return expandEnv(strings.ReplaceAll(r.pattern, "{}", strconv.FormatUint(uint64(i), 10)),
+		r.lookup)
 }
 
 func (r *windowRoller) roll(lf *logFile, report func(error)) error {
@@ -179,7 +180,8 @@ func move(from, to string) error {
 	if !errors.Is(err, syscall.EXDEV) {
 		return err
 	}
-	if err := transcribe(from, to, func(w io.Writer) io.WriteCloser { return nopCloser{w} }); err != nil {
+	if err := transcribe(from, to,
+		func(w io.Writer) io.WriteCloser { return nopCloser{w} }); err != nil {
 		return err
 	}
 	return os.Remove(from)
@@ -188,7 +190,9 @@ func move(from, to string) error {
 // compress replaces from by to, its gzipped form, which appears complete or
 // not at all.
 func compress(from, to string) error {
-	err := transcribe(from, to+".tmp", func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
+	err := transcribe(from, to+".tmp", func(w io.Writer) io.WriteCloser {
+		return gzip.NewWriter(w)
+	})
 	if err != nil {
 		return err
 	}

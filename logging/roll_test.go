@@ -19,7 +19,8 @@ import (
 
 // rollingConfig logs bare messages to x.log.
 func rollingConfig(trigger, roller string) string {
-	return "appenders: {out: {kind: rolling_file, path: '$ENV{DIR}/x.log', encoder: {pattern: '{m}{n}'}, policy: {trigger: " +
+	return "appenders: {out: {kind: rolling_file, path: '$ENV{DIR}/x.log', encoder: {pattern: " +
+		"'{m}{n}'}, policy: {trigger: " +
 		trigger + ", roller: " + roller + "}}}\nroot: {appenders: [out]}\n"
 }
 
@@ -73,14 +74,18 @@ func TestRollers(t *testing.T) {
 	}{
 		{"{kind: delete}", map[string]string{}},
 		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', count: 0}", map[string]string{}},
-		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', count: 1}", map[string]string{"x.0.log": "four\n"}},
-		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', count: 2}", map[string]string{"x.0.log": "four\n", "x.1.log": "three\n"}},
+		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', count: 1}",
+			map[string]string{"x.0.log": "four\n"}},
+		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', count: 2}",
+			map[string]string{"x.0.log": "four\n", "x.1.log": "three\n"}},
 		{"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.log', base: 3, count: 9}",
-			map[string]string{"x.3.log": "four\n", "x.4.log": "three\n", "x.5.log": "two\n", "x.6.log": "one\n"}},
+			map[string]string{"x.3.log": "four\n", "x.4.log": "three\n", "x.5.log": "two\n",
+				"x.6.log": "one\n"}},
 		{"{kind: fixed_window, pattern: '$ENV{DIR}/a/{}/x-{}', base: 1, count: 2}",
 			map[string]string{"a/1/x-1": "four\n", "a/2/x-2": "three\n"}},
 		{"{kind: fixed_window, pattern: '$ENV{DIR}/old/x.{}.gz', count: 3}",
-			map[string]string{"old/x.0.gz": "four\n", "old/x.1.gz": "three\n", "old/x.2.gz": "two\n"}},
+			map[string]string{"old/x.0.gz": "four\n", "old/x.1.gz": "three\n",
+				"old/x.2.gz": "two\n"}},
 	}
 	for _, test := range tests {
 		f := openText(t, rollingConfig("{kind: size, limit: 2 b}", test.roller))
@@ -100,7 +105,8 @@ func TestRollers(t *testing.T) {
 func TestSizeTrigger(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "x.log"), "1234\n")
-	f := openWith(t, rollingConfig("{kind: size, limit: 10}", "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 5}"),
+	f := openWith(t, rollingConfig("{kind: size, limit: 10}", "{kind: fixed_window, pattern: "+
+		"'$ENV{DIR}/x.{}', count: 5}"),
 		func(o *Options) { o.LookupEnv = func(string) (string, bool) { return dir, true } })
 	f.dir = dir
 	logLines(f, "6789")
@@ -124,13 +130,17 @@ func TestStartupTrigger(t *testing.T) {
 		{"{kind: onstartup}", "old\n", map[string]string{"x.0": "old\n", "x.log": "one\ntwo\n"}},
 		{"{kind: onstartup}", "", map[string]string{"x.log": "one\ntwo\n"}},
 		{"{kind: onstartup, min_size: 5}", "old\n", map[string]string{"x.log": "old\none\ntwo\n"}},
-		{"{kind: onstartup, min_size: 4}", "old\n", map[string]string{"x.0": "old\n", "x.log": "one\ntwo\n"}},
+		{"{kind: onstartup, min_size: 4}", "old\n",
+			map[string]string{"x.0": "old\n", "x.log": "one\ntwo\n"}},
 	}
 	for _, test := range tests {
 		dir := t.TempDir()
 		writeFile(t, filepath.Join(dir, "x.log"), test.before)
-		config := rollingConfig(test.trigger, "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 5}")
-		f := openWith(t, config, func(o *Options) { o.LookupEnv = func(string) (string, bool) { return dir, true } })
+		config := rollingConfig(test.trigger,
+			"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 5}")
+		f := openWith(t, config, func(o *Options) {
+			o.LookupEnv = func(string) (string, bool) { return dir, true }
+		})
 		logLines(f, "one")
 		// Another configuration isn't another start.
 		replaceFile(t, f.config, config+"# changed\n")
@@ -156,9 +166,12 @@ func TestTimeTrigger(t *testing.T) {
 	}{
 		{"{kind: time, interval: 1 day}", []string{"14:22", "23:59", "24:00", "25:00"},
 			map[string]string{"x.0": "14:22\n23:59\n", "x.log": "24:00\n25:00\n"}},
-		{"{kind: time, interval: 2 hours, modulate: false}", []string{"14:22", "15:59", "16:00", "17:59", "18:00"},
-			map[string]string{"x.1": "14:22\n15:59\n", "x.0": "16:00\n17:59\n", "x.log": "18:00\n"}},
-		{"{kind: time, interval: 5 hours, modulate: true}", []string{"14:22", "15:00", "19:59", "20:00"},
+		{"{kind: time, interval: 2 hours, modulate: false}",
+			[]string{"14:22", "15:59", "16:00", "17:59", "18:00"},
+			map[string]string{"x.1": "14:22\n15:59\n", "x.0": "16:00\n17:59\n",
+				"x.log": "18:00\n"}},
+		{"{kind: time, interval: 5 hours, modulate: true}",
+			[]string{"14:22", "15:00", "19:59", "20:00"},
 			map[string]string{"x.1": "14:22\n", "x.0": "15:00\n19:59\n", "x.log": "20:00\n"}},
 		// A random delay is below its maximum: at 1, there is none.
 		{"{kind: time, interval: 1 hour, max_random_delay: 1}", []string{"14:22", "15:00"},
@@ -166,7 +179,8 @@ func TestTimeTrigger(t *testing.T) {
 	}
 	for _, test := range tests {
 		now := someTime
-		f := openWith(t, rollingConfig(test.trigger, "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 5}"),
+		f := openWith(t, rollingConfig(test.trigger, "{kind: fixed_window, pattern: "+
+			"'$ENV{DIR}/x.{}', count: 5}"),
 			func(o *Options) { o.Now = func() time.Time { return now.UTC() } })
 		for _, at := range test.at {
 			var hour, minute int
@@ -186,7 +200,9 @@ func TestTimeTrigger(t *testing.T) {
 // TestRandomDelay: the roll comes within the delay after the interval's end.
 func TestRandomDelay(t *testing.T) {
 	now := someTime
-	trigger := timeTrigger{every: interval{1, "hour"}, maxDelay: 600, now: func() time.Time { return now }}
+	trigger := timeTrigger{every: interval{1, "hour"}, maxDelay: 600, now: func() time.Time {
+		return now
+	}}
 	trigger.due(0)
 	end := time.Date(2016, 3, 20, 15, 0, 0, 0, someTime.Location())
 	if trigger.next.Before(end) || !trigger.next.Before(end.Add(10*time.Minute)) {
@@ -199,7 +215,8 @@ func TestRandomDelay(t *testing.T) {
 func TestLoadWhileRolling(t *testing.T) {
 	const goroutines, lines = 8, 300
 	for _, pattern := range []string{"x.{}", "x.{}.gz"} {
-		f := openText(t, rollingConfig("{kind: size, limit: 2 kb}", "{kind: fixed_window, pattern: '$ENV{DIR}/"+pattern+"', count: 500}"))
+		f := openText(t, rollingConfig("{kind: size, limit: 2 kb}", "{kind: fixed_window, "+
+			"pattern: '$ENV{DIR}/"+pattern+"', count: 500}"))
 		var all sync.WaitGroup
 		for g := range goroutines {
 			all.Go(func() {
@@ -229,7 +246,8 @@ func TestLoadWhileRolling(t *testing.T) {
 			for line := range strings.Lines(files[name]) {
 				var g, i int
 				var filler string
-				if _, err := fmt.Sscanf(line, "line g=%d i=%d filler=%s\n", &g, &i, &filler); err != nil || len(filler) != i%50+1 {
+				if _, err := fmt.Sscanf(line, "line g=%d i=%d filler=%s\n", &g, &i,
+					&filler); err != nil || len(filler) != i%50+1 {
 					t.Fatalf("%s: a broken line: %q", name, line)
 				}
 				if i != next[g] {
@@ -265,14 +283,16 @@ func oldestFirst(files map[string]string) []string {
 // TestInterruptedArchive: a process that ended while it compressed leaves
 // the text at .part, and half an archive; the next roll finishes it.
 func TestInterruptedArchive(t *testing.T) {
-	f := openText(t, rollingConfig("{kind: size, limit: 2 b}", "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.gz', count: 5}"))
+	f := openText(t, rollingConfig("{kind: size, limit: 2 b}", "{kind: fixed_window, pattern: "+
+		"'$ENV{DIR}/x.{}.gz', count: 5}"))
 	writeFile(t, f.path("x.0.gz.part"), "earlier\n")
 	writeFile(t, f.path("x.0.gz.tmp"), "half an arch")
 	logLines(f, "later")
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
-	if diff := cmp.Diff(map[string]string{"x.1.gz": "earlier\n", "x.0.gz": "later\n"}, f.logFiles(t)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"x.1.gz": "earlier\n", "x.0.gz": "later\n"},
+		f.logFiles(t)); diff != "" {
 		t.Error(diff)
 	}
 	f.quiet(t)
@@ -281,12 +301,14 @@ func TestInterruptedArchive(t *testing.T) {
 // TestRollFails: a roll that can't be done is said once, and no line is lost.
 func TestRollFails(t *testing.T) {
 	for _, trigger := range []string{"{kind: size, limit: 2 b}", "{kind: onstartup, min_size: 0}"} {
-		f := openText(t, rollingConfig(trigger, "{kind: fixed_window, pattern: '$ENV{DIR}/log.yml/x.{}', count: 5}"))
+		f := openText(t, rollingConfig(trigger, "{kind: fixed_window, pattern: "+
+			"'$ENV{DIR}/log.yml/x.{}', count: 5}"))
 		logLines(f, "one", "two", "three")
 		if got, want := f.read(t, "x.log"), "one\ntwo\nthree\n"; got != want {
 			t.Errorf("%s: %q, want %q", trigger, got, want)
 		}
-		if got := strings.Count(f.stderr.String(), `jobserver: logging: appender "out": roll `); got != 1 {
+		if got := strings.Count(f.stderr.String(),
+			`jobserver: logging: appender "out": roll `); got != 1 {
 			t.Errorf("%s: reported %d times: %s", trigger, got, f.stderr)
 		}
 	}
@@ -308,7 +330,8 @@ func TestMove(t *testing.T) {
 	dir := t.TempDir()
 	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
 	writeFile(t, from, "text")
-	if err := transcribe(from, to, func(w io.Writer) io.WriteCloser { return nopCloser{w} }); err != nil {
+	if err := transcribe(from, to,
+		func(w io.Writer) io.WriteCloser { return nopCloser{w} }); err != nil {
 		t.Fatal(err)
 	}
 	if got := readFile(t, to); got != "text" {
@@ -346,8 +369,10 @@ func TestComplaints(t *testing.T) {
 	logLines(f, "d", "e")
 	out.fail = false
 	logLines(f, "f")
-	want := "jobserver: logging: appender \"out\": write to the console: io: read/write on closed pipe\n" +
-		"jobserver: logging: appender \"out\": write to the console: io: read/write on closed pipe (and 2 more errors since the last report)\n"
+	want := "jobserver: logging: appender \"out\": write to the console: io: read/write on " +
+		"closed pipe\n" +
+		"jobserver: logging: appender \"out\": write to the console: io: read/write on closed " +
+		"pipe (and 2 more errors since the last report)\n"
 	if diff := cmp.Diff(want, f.stderr.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -380,27 +405,33 @@ func TestDiskFull(t *testing.T) {
 		}
 		t.Skip("no /dev/full here")
 	}
-	f := openText(t, "appenders: {full: {kind: file, path: /dev/full}, ok: {kind: console, encoder: {pattern: x}}}\nroot: {appenders: [full, ok]}\n")
+	f := openText(t, "appenders: {full: {kind: file, path: /dev/full}, ok: {kind: console, "+
+		"encoder: {pattern: x}}}\nroot: {appenders: [full, ok]}\n")
 	logLines(f, "a", "b")
 	if got := f.stdout.String(); got != "xx" {
 		t.Errorf("the other appender got %q", got)
 	}
-	if got := f.stderr.String(); !strings.Contains(got, "write the log: write /dev/full: no space left on device") || strings.Count(got, "\n") != 1 {
+	if got := f.stderr.String(); !strings.Contains(got, "write the log: write /dev/full: no "+
+		"space left on device") || strings.Count(got, "\n") != 1 {
 		t.Errorf("on stderr: %q", got)
 	}
 }
 
 func BenchmarkFile(b *testing.B) {
 	for name, config := range map[string]string{
-		"file":         "appenders: {out: {kind: file, path: '$ENV{DIR}/x.log', encoder: {pattern: '" + referencePattern + "'}}}\nroot: {appenders: [out]}\n",
-		"rolling_file": rollingConfig("{kind: size, limit: 1 mb}", "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 3}"),
-		"rolling_gz":   rollingConfig("{kind: size, limit: 1 mb}", "{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.gz', count: 3}"),
+		"file": "appenders: {out: {kind: file, path: '$ENV{DIR}/x.log', encoder: " +
+			"{pattern: '" + referencePattern + "'}}}\nroot: {appenders: [out]}\n",
+		"rolling_file": rollingConfig("{kind: size, limit: 1 mb}",
+			"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}', count: 3}"),
+		"rolling_gz": rollingConfig("{kind: size, limit: 1 mb}",
+			"{kind: fixed_window, pattern: '$ENV{DIR}/x.{}.gz', count: 3}"),
 	} {
 		b.Run(name, func(b *testing.B) {
 			f := openText(b, config)
 			l := f.Logger("server")
 			for b.Loop() {
-				l.LogAttrs(b.Context(), slog.LevelInfo, "job started", slog.Int("job", 17), slog.String("machine", "gpu3:22"))
+				l.LogAttrs(b.Context(), slog.LevelInfo, "job started", slog.Int("job", 17),
+					slog.String("machine", "gpu3:22"))
 			}
 		})
 	}
@@ -412,7 +443,8 @@ func BenchmarkFile(b *testing.B) {
 		defer out.Close()
 		l := slog.New(slog.NewTextHandler(out, nil))
 		for b.Loop() {
-			l.LogAttrs(b.Context(), slog.LevelInfo, "job started", slog.Int("job", 17), slog.String("machine", "gpu3:22"))
+			l.LogAttrs(b.Context(), slog.LevelInfo, "job started", slog.Int("job", 17),
+				slog.String("machine", "gpu3:22"))
 		}
 	})
 }

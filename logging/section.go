@@ -121,7 +121,8 @@ func (s *section) decoded(key, tag string, into any) error {
 		return nil
 	}
 	if n.ShortTag() != tag {
-		return fmt.Errorf("line %d: %s: %s: expected %s, not %q", n.Line, s.what, key, typeName(tag), n.Value)
+		return fmt.Errorf("line %d: %s: %s: expected %s, not %q", n.Line, s.what, key,
+			typeName(tag), n.Value)
 	}
 	if err := n.Decode(into); err != nil {
 		return fmt.Errorf("line %d: %s: %s: %q is out of range", n.Line, s.what, key, n.Value)
@@ -148,7 +149,8 @@ func (s *section) names(key string) ([]string, error) {
 	var names []string
 	for _, item := range n.Content {
 		if item = follow(item); item.Kind != yaml.ScalarNode {
-			return nil, fmt.Errorf("line %d: %s: %s has to be a list of names", item.Line, s.what, key)
+			return nil, fmt.Errorf("line %d: %s: %s has to be a list of names", item.Line, s.what,
+				key)
 		}
 		names = append(names, item.Value)
 	}

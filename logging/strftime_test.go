@@ -70,7 +70,8 @@ func TestDateFormats(t *testing.T) {
 
 func TestWrongDateFormats(t *testing.T) {
 	for _, format := range []string{
-		"%", "%Q", "%.", "%.Y", "%3Y", "%:Y", "%-", "%-a", "%_b", "%4f", "%::::z", "%.3", "%:", "a%é", "%-3f",
+		"%", "%Q", "%.", "%.Y", "%3Y", "%:Y", "%-", "%-a", "%_b", "%4f", "%::::z", "%.3", "%:",
+		"a%é", "%-3f",
 	} {
 		if f, err := parseDateFormat(format); err == nil {
 			t.Errorf("%q prints %q", format, f.append(nil, someTime))

@@ -52,7 +52,9 @@ appenders:
 root: {appenders: [a, b, c]}
 `, func(o *Options) {
 			o.Stderr = tty
-			o.LookupEnv = func(name string) (string, bool) { return test.noColor, name == "NO_COLOR" && test.noColor != "" }
+			o.LookupEnv = func(name string) (string, bool) {
+				return test.noColor, name == "NO_COLOR" && test.noColor != ""
+			}
 		})
 		logLines(f, "m")
 		r := bufio.NewReader(master)

@@ -130,7 +130,8 @@ func parseInterval(s string) (interval, error) {
 	switch iv.unit {
 	case "second", "minute", "hour", "day", "week", "month", "year":
 	default:
-		return interval{}, fmt.Errorf("unknown unit %q (second, minute, hour, day, week, month or year)", unit)
+		return interval{},
+			fmt.Errorf("unknown unit %q (second, minute, hour, day, week, month or year)", unit)
 	}
 	// The bounds keep the sums of times from overflowing. An interval of 0
 	// would roll with every record.

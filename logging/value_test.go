@@ -9,7 +9,8 @@ func TestDurations(t *testing.T) {
 	tests := map[string]time.Duration{
 		"30 seconds": 30 * time.Second, "30seconds": 30 * time.Second, " 2 min ": 2 * time.Minute,
 		"1h 30m": 90 * time.Minute, "1h30m15s": time.Hour + 30*time.Minute + 15*time.Second,
-		"2hours 5 sec": 2*time.Hour + 5*time.Second, "100ms": 100 * time.Millisecond, "3us": 3 * time.Microsecond,
+		"2hours 5 sec": 2*time.Hour + 5*time.Second, "100ms": 100 * time.Millisecond,
+		"3us":    3 * time.Microsecond,
 		"7 nsec": 7, "1day": 24 * time.Hour, "2 weeks": 14 * 24 * time.Hour,
 		"1 M": 2630016 * time.Second, "1y": 31557600 * time.Second, "0": 0,
 	}
@@ -18,7 +19,8 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "  ", "30", "seconds", "-1s", "1.5s", "1 fortnight", "1h 30", "99999999999999999999s", "300 years", "0 0"} {
+	for _, text := range []string{"", "  ", "30", "seconds", "-1s", "1.5s", "1 fortnight", "1h 30",
+		"99999999999999999999s", "300 years", "0 0"} {
 		if got, err := parseDuration(text); err == nil {
 			t.Errorf("%q: got %v", text, got)
 		}
@@ -27,7 +29,8 @@ func TestDurations(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	tests := map[string]int64{
-		"0": 0, "17": 17, "5 b": 5, "1kb": 1 << 10, "1 KB": 1 << 10, "1 kib": 1 << 10, "3 mb": 3 << 20, "3MiB": 3 << 20,
+		"0": 0, "17": 17, "5 b": 5, "1kb": 1 << 10, "1 KB": 1 << 10, "1 kib": 1 << 10,
+		"3 mb": 3 << 20, "3MiB": 3 << 20,
 		"2 gb": 2 << 30, "2gib": 2 << 30, "1 tb": 1 << 40, "1 TiB": 1 << 40, " 10  mb ": 10 << 20,
 	}
 	for text, want := range tests {
@@ -35,7 +38,8 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "mb", "-1", "1.5 mb", "1 pb", "1 m", "10 mb x", "9223372036854775807 kb", "99999999999999999999"} {
+	for _, text := range []string{"", "mb", "-1", "1.5 mb", "1 pb", "1 m", "10 mb x",
+		"9223372036854775807 kb", "99999999999999999999"} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("%q: got %d", text, got)
 		}
@@ -44,15 +48,18 @@ func TestSizes(t *testing.T) {
 
 func TestIntervals(t *testing.T) {
 	tests := map[string]interval{
-		"10": {10, "second"}, "1 second": {1, "second"}, "5 Minutes": {5, "minute"}, "2hours": {2, "hour"},
-		"1 day": {1, "day"}, "3 weeks": {3, "week"}, "1 month": {1, "month"}, "1 YEAR": {1, "year"},
+		"10": {10, "second"}, "1 second": {1, "second"}, "5 Minutes": {5, "minute"},
+		"2hours": {2, "hour"},
+		"1 day":  {1, "day"}, "3 weeks": {3, "week"}, "1 month": {1, "month"},
+		"1 YEAR": {1, "year"},
 	}
 	for text, want := range tests {
 		if got, err := parseInterval(text); err != nil || got != want {
 			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "abc", "5 das", "-1", "2.0", "0", "0 days", "9999999999", "5000 years", "1 s"} {
+	for _, text := range []string{"", "abc", "5 das", "-1", "2.0", "0", "0 days", "9999999999",
+		"5000 years", "1 s"} {
 		if got, err := parseInterval(text); err == nil {
 			t.Errorf("%q: got %v", text, got)
 		}
@@ -79,7 +86,8 @@ func TestNextRoll(t *testing.T) {
 		{"3 seconds", true, "1970-03-01 02:02:02", "1970-03-01 02:02:03"},
 		{"3 minutes", true, "1970-03-01 02:02:02", "1970-03-01 02:03:00"},
 		{"3 hours", true, "1970-03-01 02:02:02", "1970-03-01 03:00:00"},
-		{"3 days", true, "1970-03-01 02:02:02", "1970-03-02 00:00:00"}, // day 59 of the year, from 0
+		// day 59 of the year, from 0
+		{"3 days", true, "1970-03-01 02:02:02", "1970-03-02 00:00:00"},
 		{"3 weeks", true, "1970-03-01 02:02:02", "1970-03-02 00:00:00"},
 		{"3 months", true, "1970-03-01 02:02:02", "1970-04-01 00:00:00"},
 		{"3 years", true, "1970-03-01 02:02:02", "1971-01-01 00:00:00"},
@@ -95,7 +103,8 @@ func TestNextRoll(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := iv.next(now, test.modulate).Format("2006-01-02 15:04:05"); got != test.want {
-			t.Errorf("%s, modulate %v, at %s: got %s, want %s", test.interval, test.modulate, test.now, got, test.want)
+			t.Errorf("%s, modulate %v, at %s: got %s, want %s", test.interval, test.modulate,
+				test.now, got, test.want)
 		}
 	}
 }

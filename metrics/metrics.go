@@ -1,8 +1,9 @@
 // Package metrics serves numbers in Prometheus' text format, version 0.0.4:
 // https://prometheus.io/docs/instrumenting/exposition_formats/.
 //
-// Counters and histograms collect what happens, from any goroutine; gauges are made when somebody asks. A Page puts both in
-// one reply, families by name and samples by labels, so that two replies can be compared.
+// Counters and histograms collect what happens, from any goroutine; gauges are made when somebody
+// asks. A Page puts both in one reply, families by name and samples by labels, so that two replies
+// can be compared.
 package metrics
 
 import (
@@ -48,18 +49,21 @@ type Counter struct {
 	values map[string][]string // of the labels
 }
 
-// maxSeries bounds the samples of one counter: what comes beyond is counted under values of "other".
+// maxSeries bounds the samples of one counter: what comes beyond is counted under values of
+// "other".
 const maxSeries = 1000
 
 // NewCounter makes a counter with labels of these names.
 func NewCounter(name, help string, labels ...string) *Counter {
-	return &Counter{name: name, help: help, labels: labels, counts: map[string]float64{}, values: map[string][]string{}}
+	return &Counter{name: name, help: help, labels: labels, counts: map[string]float64{},
+		values: map[string][]string{}}
 }
 
 // Add counts n, of which there are as many label values as the counter has names.
 func (c *Counter) Add(n float64, values ...string) {
 	if len(values) != len(c.labels) || n < 0 {
-		panic(fmt.Sprintf("metrics: counter %s takes %d labels and never falls", c.name, len(c.labels)))
+		panic(fmt.Sprintf("metrics: counter %s takes %d labels and never falls", c.name,
+			len(c.labels)))
 	}
 	key := strings.Join(values, "\xff")
 	c.mu.Lock()
@@ -94,19 +98,22 @@ type Histogram struct {
 	name, help string
 	bounds     []float64
 
-	mu      sync.Mutex
-	buckets []uint64 // guarded by mu, as are all below; not cumulative, the last is for what exceeds all bounds
+	mu sync.Mutex
+	// guarded by mu, as are all below; not cumulative, the last is for what exceeds all bounds
+	buckets []uint64
 	sum     float64
 }
 
 // Seconds are bounds for durations from 100 µs to 5 min.
 func Seconds() []float64 {
-	return []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}
+	return []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+		0.5, 1, 2.5, 5, 10, 30, 60, 300}
 }
 
 // NewHistogram makes a histogram with these upper bounds, ascending; +Inf follows by itself.
 func NewHistogram(name, help string, bounds []float64) *Histogram {
-	return &Histogram{name: name, help: help, bounds: bounds, buckets: make([]uint64, len(bounds)+1)}
+	return &Histogram{name: name, help: help, bounds: bounds,
+		buckets: make([]uint64, len(bounds)+1)}
 }
 
 // Observe counts a value. NaN is ignored.
@@ -147,7 +154,8 @@ func (p *Page) WriteTo(w io.Writer) (int64, error) {
 }
 
 func header(b *strings.Builder, name, help, kind string) {
-	fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", name, strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help), name, kind)
+	fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", name, strings.NewReplacer(`\`, `\\`, "\n", `\n`).
+		Replace(help), name, kind)
 }
 
 func (f *Family) text() string {
@@ -190,10 +198,12 @@ func labels(list []Label) string {
 	}
 	parts := make([]string, len(list))
 	for i, l := range list {
-		parts[i] = l.Name + `="` + strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(strings.ToValidUTF8(l.Value, "\uFFFD")) + `"`
+		parts[i] = l.Name + `="` + strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).
+			Replace(strings.ToValidUTF8(l.Value, "\uFFFD")) + `"`
 	}
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-// number is a value as the format has it: +Inf, -Inf and NaN are spelt as Go's ParseFloat takes them.
+// number is a value as the format has it: +Inf, -Inf and NaN are spelt as Go's ParseFloat takes
+// them.
 func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

@@ -38,7 +38,8 @@ func parse(t testing.TB, text string) map[string]float64 {
 			case m.Counter != nil:
 				got[name+" counter"] = m.Counter.GetValue()
 			case m.Histogram != nil:
-				got[name+" count"], got[name+" sum"] = float64(m.Histogram.GetSampleCount()), m.Histogram.GetSampleSum()
+				got[name+" count"], got[name+" sum"] = float64(m.Histogram.GetSampleCount()),
+					m.Histogram.GetSampleSum()
 				for _, b := range m.Histogram.Bucket {
 					got[name+" le "+number(b.GetUpperBound())] = float64(b.GetCumulativeCount())
 				}
@@ -64,7 +65,9 @@ func samplePage() *Page {
 			Gauge("up", "It is.", 1),
 			copies.Family(),
 			{Name: "age_seconds", Help: "Odd values.", Samples: []Sample{
-				{Labels: []Label{{"class", "x"}}, Value: math.Inf(1)}, {Labels: []Label{{"class", "b"}}, Value: 1e-9}, {Labels: []Label{{"class", "a"}}, Value: 1 << 60}}},
+				{Labels: []Label{{"class", "x"}}, Value: math.Inf(1)},
+				{Labels: []Label{{"class", "b"}}, Value: 1e-9},
+				{Labels: []Label{{"class", "a"}}, Value: 1 << 60}}},
 			{Name: "empty", Help: "No sample."},
 		},
 		Histograms: []*Histogram{h},
@@ -80,7 +83,8 @@ func TestFormat(t *testing.T) {
 		"up": 1,
 		"copies_total|outcome=copied|class=a\"b\\c\nd counter": 3,
 		"copies_total|outcome=failed|class=日本\uFFFD counter":   5,
-		"age_seconds|class=a": 1 << 60, "age_seconds|class=b": 1e-9, "age_seconds|class=x": math.Inf(1),
+		"age_seconds|class=a": 1 << 60, "age_seconds|class=b": 1e-9,
+		"age_seconds|class=x":  math.Inf(1),
 		"commit_seconds count": 4, "commit_seconds sum": 7.65,
 		"commit_seconds le 0.1": 2, "commit_seconds le 1": 3, "commit_seconds le +Inf": 4,
 	}
@@ -121,7 +125,9 @@ func TestServe(t *testing.T) {
 	var failure error
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, l, slog.New(slog.DiscardHandler), func(context.Context) (*Page, error) { return samplePage(), failure })
+		done <- Serve(ctx, l, slog.New(slog.DiscardHandler), func(context.Context) (*Page, error) {
+			return samplePage(), failure
+		})
 	}()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	get := func(path string, status int) string {
@@ -135,7 +141,8 @@ func TestServe(t *testing.T) {
 		if err != nil || reply.StatusCode != status {
 			t.Errorf("GET %s: %s, %v", path, reply.Status, err)
 		}
-		if format := expfmt.ResponseFormat(reply.Header); status == 200 && format.FormatType() != expfmt.TypeTextPlain {
+		if format := expfmt.ResponseFormat(reply.Header); status == 200 &&
+			format.FormatType() != expfmt.TypeTextPlain {
 			t.Errorf("the content type is %q", reply.Header.Get("Content-Type"))
 		}
 		return string(body)
@@ -155,7 +162,8 @@ func TestServe(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	for _, addr := range []string{"", "x", "1.2.3.4", "127.0.0.1:99999", "70000", "no.such.host.invalid:1"} {
+	for _, addr := range []string{"", "x", "1.2.3.4", "127.0.0.1:99999", "70000",
+		"no.such.host.invalid:1"} {
 		if l, err := Listen(t.Context(), addr); err == nil {
 			l.Close()
 			t.Errorf("%q is accepted", addr)
@@ -168,7 +176,8 @@ func FuzzFormat(f *testing.F) {
 	f.Add("\\n\n", "\xff}", math.NaN())
 	f.Fuzz(func(t *testing.T, help, value string, number float64) {
 		var b strings.Builder
-		p := Page{Families: []Family{{Name: "m", Help: "x" + help, Samples: []Sample{{Labels: []Label{{"l", value}}, Value: number}}}}}
+		p := Page{Families: []Family{{Name: "m", Help: "x" + help,
+			Samples: []Sample{{Labels: []Label{{"l", value}}, Value: number}}}}}
 		if _, err := p.WriteTo(&b); err != nil {
 			t.Fatal(err)
 		}

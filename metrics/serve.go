@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// Listen listens at an address: HOST:PORT, or :PORT or PORT for this host alone. Numbers about jobs are for whoever can
-// reach them, so other hosts must be let in expressly, as with 0.0.0.0:PORT or [::]:PORT.
+// Listen listens at an address: HOST:PORT, or :PORT or PORT for this host alone. Numbers about jobs
+// are for whoever can reach them, so other hosts must be let in expressly, as with 0.0.0.0:PORT or
+// [::]:PORT.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
 		addr = ":" + addr
@@ -33,8 +34,8 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// asked says whether a request's Host is one by which this listener is reached. What listens on this host alone
-// isn't reached by a name: a page that a browser here shows has made it point here.
+// asked says whether a request's Host is one by which this listener is reached. What listens on
+// this host alone isn't reached by a name: a page that a browser here shows has made it point here.
 func asked(addr net.Addr, host string) bool {
 	if own, ok := addr.(*net.TCPAddr); !ok || !own.IP.IsLoopback() {
 		return true
@@ -49,12 +50,17 @@ func asked(addr net.Addr, host string) bool {
 // collectLimit is how long one reply may take to make.
 const collectLimit = 10 * time.Second
 
-// Serve answers GET /metrics on l with what collect gives, until ctx ends. It closes l, and returns when all has ended.
-func Serve(ctx context.Context, l net.Listener, log *slog.Logger, collect func(context.Context) (*Page, error)) error {
+// Serve answers GET /metrics on l with what collect gives, until ctx ends. It closes l, and returns
+// when all has ended.
+func Serve(
+	ctx context.Context, l net.Listener, log *slog.Logger,
+	collect func(context.Context) (*Page, error),
+) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		if !asked(l.Addr(), r.Host) {
-			http.Error(w, "ask for the numbers by localhost or by an address", http.StatusMisdirectedRequest)
+			http.Error(w, "ask for the numbers by localhost or by an address",
+				http.StatusMisdirectedRequest)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), collectLimit)
@@ -74,7 +80,8 @@ func Serve(ctx context.Context, l net.Listener, log *slog.Logger, collect func(c
 		_, _ = w.Write(body.Bytes()) // who has gone needs no answer
 	})
 	server := &http.Server{
-		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

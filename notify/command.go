@@ -12,9 +12,11 @@ import (
 	"time"
 )
 
-// toCommand runs a command line for each group, with the message as JSON on its standard input. A run that fails is logged and
-// not repeated: nobody knows what it has done.
-func (n *Notifier) toCommand(ctx context.Context, line string, groups []*group) (refused, rest []*group, _ error) {
+// toCommand runs a command line for each group, with the message as JSON on its standard input. A
+// run that fails is logged and not repeated: nobody knows what it has done.
+func (n *Notifier) toCommand(
+	ctx context.Context, line string, groups []*group,
+) (refused, rest []*group, _ error) {
 	for i, g := range groups {
 		body, err := json.Marshal(g.message(n.opt.Host))
 		if err == nil {
@@ -27,7 +29,8 @@ func (n *Notifier) toCommand(ctx context.Context, line string, groups []*group) 
 	return nil, nil, nil
 }
 
-// runCommand runs one command line in a process group of its own, which is killed when the time is up.
+// runCommand runs one command line in a process group of its own, which is killed when the time is
+// up.
 func (n *Notifier) runCommand(ctx context.Context, line string, input []byte) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.opt.CommandTimeout,
 		fmt.Errorf("it was killed, as it had not ended after %s", n.opt.CommandTimeout))

@@ -9,26 +9,31 @@ import (
 	"jobserver/redact"
 )
 
-// Kind says what sort of thing happened. The names are those that `--on` and the `--notify-…` flags take.
+// Kind says what sort of thing happened. The names are those that `--on` and the `--notify-…` flags
+// take.
 type Kind string
 
 // The kinds.
 const (
-	Running       Kind = "running"        // an attempt of a job was sent to a machine
-	Complete      Kind = "complete"       // a job has exited with 0
-	Copied        Kind = "copied"         // a job's results are on the host
-	Fail          Kind = "fail"           // a job has failed for good, is lost, was ended as its machine was removed, or its results couldn't be copied
+	Running  Kind = "running"  // an attempt of a job was sent to a machine
+	Complete Kind = "complete" // a job has exited with 0
+	Copied   Kind = "copied"   // a job's results are on the host
+	// a job has failed for good, is lost, was ended as its machine was removed, or its results
+	// couldn't be copied
+	Fail          Kind = "fail"
 	MachineBroken Kind = "machine-broken" // a machine was set aside
 	MachineAway   Kind = "machine-away"   // a machine stays away; also when it is back
 	MatrixDone    Kind = "matrix-done"    // all jobs of a matrix have ended
-	MatrixFail    Kind = "matrix-fail"    // the first failure in a matrix; also when it is held as it can't succeed
-	Silent        Kind = "silent"         // a running job has printed nothing for a while
-	DiskLow       Kind = "disk-low"       // little space is left, here or on a machine
-	QueueEmpty    Kind = "queue-empty"    // no job waits any more
+	// the first failure in a matrix; also when it is held as it can't succeed
+	MatrixFail Kind = "matrix-fail"
+	Silent     Kind = "silent"      // a running job has printed nothing for a while
+	DiskLow    Kind = "disk-low"    // little space is left, here or on a machine
+	QueueEmpty Kind = "queue-empty" // no job waits any more
 )
 
 // kinds are all of them, what matters most first: the order of a message.
-var kinds = [...]Kind{MachineBroken, DiskLow, MatrixFail, Fail, MachineAway, Silent, MatrixDone, QueueEmpty, Copied, Complete, Running}
+var kinds = [...]Kind{MachineBroken, DiskLow, MatrixFail, Fail, MachineAway, Silent, MatrixDone,
+	QueueEmpty, Copied, Complete, Running}
 
 func (k Kind) known() bool { return slices.Contains(kinds[:], k) }
 
@@ -68,7 +73,8 @@ func (k Kind) headline(n int) string {
 	case Silent:
 		return fmt.Sprintf("%d jobs print nothing", n)
 	case DiskLow:
-		return fmt.Sprintf("%d times a disk was nearly full, or the state could not be saved in short", n)
+		return fmt.Sprintf("%d times a disk was nearly full, or the state could not be saved in "+
+			"short", n)
 	case QueueEmpty:
 		return fmt.Sprintf("the queue was empty %d times", n)
 	}

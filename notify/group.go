@@ -17,9 +17,10 @@ const (
 	shownEvents = 5
 )
 
-// Message is a group of events of one kind as programs get it: a webhook as the body of a POST, a command on its standard input. Text stands
-// at the top, where Slack, Mattermost and others that take Slack's form look for it. When the group is a single event, its fields
-// stand at the top as well.
+// Message is a group of events of one kind as programs get it: a webhook as the body of a POST, a
+// command on its standard input. Text stands at the top, where Slack, Mattermost and others that
+// take Slack's form look for it. When the group is a single event, its fields stand at the top as
+// well.
 type Message struct {
 	Kind    Kind    `json:"event"`
 	Count   int     `json:"count"`
@@ -130,7 +131,8 @@ func (g *group) message(host string) *Message {
 		return m
 	}
 	e := &g.events[0]
-	m.Job, m.Attempt, m.Machine, m.Matrix, m.Class, m.Status, m.Cause = e.Job, e.Attempt, e.Machine, e.Matrix, e.Class, e.Status, e.Cause
+	m.Job, m.Attempt, m.Machine, m.Matrix, m.Class, m.Status, m.Cause = e.Job, e.Attempt, e.Machine,
+		e.Matrix, e.Class, e.Status, e.Cause
 	return m
 }
 

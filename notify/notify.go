@@ -1,13 +1,15 @@
-// Package notify tells people and programs of what happens: messages to a Slack webhook and to any other, and commands.
+// Package notify tells people and programs of what happens: messages to a Slack webhook and to any
+// other, and commands.
 //
-// Add takes events and never blocks: whatever is wrong with a receiver, nobody waits for it. Events that come together are
-// grouped by kind, so that a thousand failures are one message, and a receiver that is down costs a bounded amount of memory: what
-// couldn't be told joins what comes next. The messages to one receiver go one after another, in the order of their first
-// events; a webhook's are tried until they arrive or are refused for good, a command's run is not repeated.
+// Add takes events and never blocks: whatever is wrong with a receiver, nobody waits for it. Events
+// that come together are grouped by kind, so that a thousand failures are one message, and a
+// receiver that is down costs a bounded amount of memory: what couldn't be told joins what comes
+// next. The messages to one receiver go one after another, in the order of their first events; a
+// webhook's are tried until they arrive or are refused for good, a command's run is not repeated.
 //
-// Events are kept in memory only: what waits when the process is killed is not told, and when it stops in an orderly way it is tried
-// once more. The addresses of webhooks are secrets. They are in no message, error or log line, and neither is any other secret that
-// the notifier was told of.
+// Events are kept in memory only: what waits when the process is killed is not told, and when it
+// stops in an orderly way it is tried once more. The addresses of webhooks are secrets. They are in
+// no message, error or log line, and neither is any other secret that the notifier was told of.
 package notify
 
 import (
@@ -32,7 +34,8 @@ type Options struct {
 
 	Transport http.RoundTripper // nil: one of its own
 
-	// How long events are gathered before the first message, and at most while more and more of them come; 0: 1 s, 5 min.
+	// How long events are gathered before the first message, and at most while more and more of
+	// them come; 0: 1 s, 5 min.
 	Gather, MaxGather time.Duration
 	// The pauses between tries of a message; they double. 0: 2 s, 5 min.
 	RetryMin, RetryMax time.Duration
@@ -104,7 +107,10 @@ func New(opt Options) (*Notifier, error) {
 	n := &Notifier{opt: opt, client: &http.Client{
 		Transport: opt.Transport,
 		// A redirect would carry the message to somebody who wasn't named.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 	slack, webhook := newReceiver(n, "slack", n.toSlack), newReceiver(n, "webhook", n.toWebhook)
 	slack.target = func(t *Targets) string { return t.Slack }
@@ -117,9 +123,10 @@ func New(opt Options) (*Notifier, error) {
 		case strings.TrimSpace(c.Line) == "" || strings.IndexByte(c.Line, 0) >= 0:
 			return nil, fmt.Errorf("the command for %s is empty, or has a zero byte in it", c.Kind)
 		}
-		r := newReceiver(n, "command for "+string(c.Kind), func(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
-			return n.toCommand(ctx, c.Line, groups)
-		})
+		r := newReceiver(n, "command for "+string(c.Kind),
+			func(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
+				return n.toCommand(ctx, c.Line, groups)
+			})
 		r.only = c.Kind
 		n.receivers = append(n.receivers, r)
 	}
@@ -171,7 +178,8 @@ func (n *Notifier) Add(events ...Event) {
 	}
 }
 
-// Run tells of what was added until ctx ends, then tries once more what waits, for two seconds at the most, and returns when all has ended.
+// Run tells of what was added until ctx ends, then tries once more what waits, for two seconds at
+// the most, and returns when all has ended.
 func (n *Notifier) Run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	for _, r := range n.receivers {

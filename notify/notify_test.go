@@ -28,7 +28,8 @@ const (
 	webhookURL = "https://hooks.example/webhook-secret"
 )
 
-// network answers requests in process, so that time in a bubble stands still while they are under way.
+// network answers requests in process, so that time in a bubble stands still while they are under
+// way.
 type network struct {
 	answer func(n int, r *http.Request) (int, http.Header, error) // n counts from 1
 
@@ -57,7 +58,8 @@ func (w *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.bodies = append(w.bodies, string(body))
 		w.mu.Unlock()
 	}
-	return &http.Response{StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: header,
+	return &http.Response{StatusCode: status,
+		Status: fmt.Sprint(status, " ", http.StatusText(status)), Header: header,
 		Body: io.NopCloser(strings.NewReader("said by the other side"))}, nil
 }
 
@@ -79,7 +81,9 @@ func (w *network) took() []string {
 }
 
 // setup runs a notifier in the bubble. stop ends it and gives its log.
-func setup(t *testing.T, w *network, opt Options, targets Targets) (n *Notifier, stop func() string) {
+func setup(
+	t *testing.T, w *network, opt Options, targets Targets,
+) (n *Notifier, stop func() string) {
 	t.Helper()
 	var log bytes.Buffer
 	opt.Transport, opt.Log = w, slog.New(slog.NewTextHandler(&log, nil))
@@ -103,7 +107,8 @@ func failure(i int) Event {
 	if i%10 == 0 {
 		cause = "timed out"
 	}
-	return Event{Kind: Fail, Job: uint64(i), Machine: "gpu1", Text: fmt.Sprintf("job %d %s on gpu1", i, cause), Cause: cause}
+	return Event{Kind: Fail, Job: uint64(i), Machine: "gpu1",
+		Text: fmt.Sprintf("job %d %s on gpu1", i, cause), Cause: cause}
 }
 
 func TestThousandFailuresAreOneMessage(t *testing.T) {
@@ -118,7 +123,8 @@ func TestThousandFailuresAreOneMessage(t *testing.T) {
 		stop()
 		bodies := w.took()
 		if len(bodies) != 2 {
-			t.Fatalf("%d messages went out, want one to Slack and one to the webhook: %q", len(bodies), bodies)
+			t.Fatalf("%d messages went out, want one to Slack and one to the webhook: %q",
+				len(bodies), bodies)
 		}
 		var slack struct{ Text string }
 		var hook Message
@@ -131,26 +137,32 @@ func TestThousandFailuresAreOneMessage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want := "<@U012AB> *jobserver on desk*\n1000 jobs have failed (900: exited with code 1; 100: timed out)\n" +
-			"• job 1 exited with code 1 on gpu1\n• job 2 exited with code 1 on gpu1\n• job 3 exited with code 1 on gpu1\n" +
+		want := "<@U012AB> *jobserver on desk*\n1000 jobs have failed (900: exited with code 1; " +
+			"100: timed out)\n" +
+			"• job 1 exited with code 1 on gpu1\n• job 2 exited with code 1 on gpu1\n• job 3 " +
+			"exited with code 1 on gpu1\n" +
 			"• job 4 exited with code 1 on gpu1\n• job 5 exited with code 1 on gpu1\n… and 995 more"
 		if diff := cmp.Diff(want, slack.Text); diff != "" {
 			t.Errorf("Slack's text (-want +got):\n%s", diff)
 		}
-		if hook.Kind != Fail || hook.Count != 1000 || len(hook.Events) != keptEvents || hook.Omitted != 1000-keptEvents || hook.Host != "desk" {
+		if hook.Kind != Fail || hook.Count != 1000 || len(hook.Events) != keptEvents ||
+			hook.Omitted != 1000-keptEvents || hook.Host != "desk" {
 			t.Errorf("the webhook got %+v", hook)
 		}
-		if diff := cmp.Diff([]Tally{{"exited with code 1", 900}, {"timed out", 100}}, hook.Causes); diff != "" {
+		if diff := cmp.Diff([]Tally{{"exited with code 1", 900}, {"timed out", 100}},
+			hook.Causes); diff != "" {
 			t.Errorf("causes (-want +got):\n%s", diff)
 		}
 	})
 }
 
-// A steady stream is told at growing distances; after a quiet time the next event is told at once again.
+// A steady stream is told at growing distances; after a quiet time the next event is told at once
+// again.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &network{}
-		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}}, Targets{Slack: slackURL})
+		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}},
+			Targets{Slack: slackURL})
 		start := time.Now()
 		for i := range 3600 {
 			n.Add(failure(i))
@@ -173,19 +185,25 @@ func TestPace(t *testing.T) {
 func TestSummaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &network{}
-		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Complete: Summary, MachineBroken: Immediate}, Interval: time.Hour}, Targets{Slack: slackURL})
+		n, stop := setup(t, w,
+			Options{Modes: map[Kind]Mode{Complete: Summary, MachineBroken: Immediate},
+				Interval: time.Hour}, Targets{Slack: slackURL})
 		start := time.Now()
 		for i := range 10 {
 			n.Add(Event{Kind: Complete, Text: fmt.Sprintf("job %d has succeeded", i)})
 			time.Sleep(time.Minute)
 		}
 		n.Add(Event{Kind: MachineBroken, Text: "gpu1 is set aside"})
-		n.Add(Event{Kind: Complete, Text: "job 77 has succeeded", Asked: true}) // not only in the summary
+		// not only in the summary
+		n.Add(Event{Kind: Complete, Text: "job 77 has succeeded", Asked: true})
 		time.Sleep(3 * time.Hour)
-		if diff := cmp.Diff([]time.Duration{10*time.Minute + time.Second, time.Hour}, w.tries(start)); diff != "" {
+		if diff := cmp.Diff([]time.Duration{10*time.Minute + time.Second, time.Hour},
+			w.tries(start)); diff != "" {
 			t.Errorf("messages went out at (-want +got):\n%s", diff)
 		}
-		if got := w.took(); !strings.Contains(got[0], "gpu1 is set aside") || !strings.Contains(got[0], "job 77") || !strings.Contains(got[1], "10 jobs have succeeded") {
+		if got := w.took(); !strings.Contains(got[0], "gpu1 is set aside") ||
+			!strings.Contains(got[0], "job 77") ||
+			!strings.Contains(got[1], "10 jobs have succeeded") {
 			t.Errorf("the messages were %q", got)
 		}
 		stop()
@@ -209,7 +227,8 @@ func TestRetry(t *testing.T) {
 			}
 			return 200, nil, nil
 		}}
-		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}}, Targets{Slack: slackURL})
+		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}},
+			Targets{Slack: slackURL})
 		start := time.Now()
 		n.Add(failure(1))
 		time.Sleep(time.Minute)
@@ -219,7 +238,8 @@ func TestRetry(t *testing.T) {
 		if len(tries) != 7 {
 			t.Fatalf("tries at %v, want 7", tries)
 		}
-		for i, least := range []time.Duration{time.Second, time.Second, 2 * time.Second, 4 * time.Second, 2 * time.Minute, 26 * time.Second, 32 * time.Second} {
+		for i, least := range []time.Duration{time.Second, time.Second, 2 * time.Second,
+			4 * time.Second, 2 * time.Minute, 26 * time.Second, 32 * time.Second} {
 			gap := tries[i]
 			if i > 0 {
 				gap -= tries[i-1]
@@ -241,7 +261,8 @@ func TestRetry(t *testing.T) {
 	})
 }
 
-// Messages that are refused for good are given up, redirects aren't followed, and neither address is ever seen.
+// Messages that are refused for good are given up, redirects aren't followed, and neither address
+// is ever seen.
 func TestRefused(t *testing.T) {
 	for name, answer := range map[string]func(int, *http.Request) (int, http.Header, error){
 		"not found": func(int, *http.Request) (int, http.Header, error) { return 404, nil, nil },
@@ -252,7 +273,8 @@ func TestRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &network{answer: answer}
-				n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}}, Targets{Slack: slackURL})
+				n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}},
+					Targets{Slack: slackURL})
 				n.Add(failure(1))
 				time.Sleep(24 * time.Hour)
 				if got := len(w.tries(time.Now())); got != 1 {
@@ -261,7 +283,8 @@ func TestRefused(t *testing.T) {
 				if s := n.Stats(); s.Dropped != 1 {
 					t.Errorf("stats are %+v", s)
 				}
-				if log := stop(); !strings.Contains(log, "given up") || strings.Contains(log, "slack-secret") {
+				if log := stop(); !strings.Contains(log, "given up") ||
+					strings.Contains(log, "slack-secret") {
 					t.Errorf("the log is\n%s", log)
 				}
 			})
@@ -279,14 +302,18 @@ func TestOneRefused(t *testing.T) {
 				}
 				return 200, nil, nil
 			}}
-			n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate, MatrixDone: Immediate, Complete: Immediate}}, Targets{Webhook: webhookURL})
-			n.Add(Event{Kind: Complete, Text: "third"}, Event{Kind: MatrixDone, Text: "second"}, Event{Kind: Fail, Text: "first"})
+			n, stop := setup(t, w,
+				Options{Modes: map[Kind]Mode{Fail: Immediate, MatrixDone: Immediate,
+					Complete: Immediate}}, Targets{Webhook: webhookURL})
+			n.Add(Event{Kind: Complete, Text: "third"}, Event{Kind: MatrixDone, Text: "second"},
+				Event{Kind: Fail, Text: "first"})
 			if !stopping {
 				time.Sleep(time.Hour)
 			}
 			log := stop()
 			bodies := w.took()
-			if len(bodies) != 2 || !strings.Contains(bodies[0], "second") || !strings.Contains(bodies[1], "third") {
+			if len(bodies) != 2 || !strings.Contains(bodies[0], "second") ||
+				!strings.Contains(bodies[1], "third") {
 				t.Errorf("these arrived: %q", bodies)
 			}
 			if s := n.Stats(); s.Dropped != 1 || strings.Count(log, "given up") != 1 {
@@ -304,9 +331,12 @@ func TestSecretsStay(t *testing.T) {
 			}
 			return 200, nil, nil
 		}}
-		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Fail: Immediate}, Commands: []Command{{Fail, "echo s3cr3t-token; cat; exit 1"}}},
+		n, stop := setup(t, w,
+			Options{Modes: map[Kind]Mode{Fail: Immediate},
+				Commands: []Command{{Fail, "echo s3cr3t-token; cat; exit 1"}}},
 			Targets{Slack: slackURL, Webhook: webhookURL, Secrets: []string{"s3cr3t-token"}})
-		n.Add(Event{Kind: Fail, Job: 1, Text: "job 1: no access with s3cr3t-token to " + webhookURL, Cause: "s3cr3t-token\x1b[31m"})
+		n.Add(Event{Kind: Fail, Job: 1, Text: "job 1: no access with s3cr3t-token to " + webhookURL,
+			Cause: "s3cr3t-token\x1b[31m"})
 		time.Sleep(time.Hour)
 		all := stop() + strings.Join(w.took(), "\n")
 		for _, secret := range []string{"s3cr3t-token", "slack-secret", "webhook-secret"} {
@@ -314,7 +344,8 @@ func TestSecretsStay(t *testing.T) {
 				t.Errorf("%s is in\n%s", secret, all)
 			}
 		}
-		if !strings.Contains(all, "job 1: no access with (secret) to (secret)") || strings.Contains(all, "\x1b") {
+		if !strings.Contains(all, "job 1: no access with (secret) to (secret)") ||
+			strings.Contains(all, "\x1b") {
 			t.Errorf("the message is in\n%s", all)
 		}
 	})
@@ -348,7 +379,8 @@ func TestStop(t *testing.T) {
 			}
 			return 200, nil, nil
 		}}
-		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Complete: Summary}}, Targets{Slack: slackURL, Webhook: webhookURL})
+		n, stop := setup(t, w, Options{Modes: map[Kind]Mode{Complete: Summary}},
+			Targets{Slack: slackURL, Webhook: webhookURL})
 		n.Add(Event{Kind: Complete, Text: "job 1 has succeeded"})
 		synctest.Wait()
 		began := time.Now()
@@ -397,7 +429,8 @@ func TestForReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := New(Options{
-		Modes: map[Kind]Mode{MatrixDone: Immediate}, Gather: time.Millisecond, RetryMin: time.Millisecond,
+		Modes: map[Kind]Mode{MatrixDone: Immediate}, Gather: time.Millisecond,
+		RetryMin: time.Millisecond,
 		Commands: []Command{{MatrixDone, "cat > " + pipe}},
 	})
 	if err != nil {
@@ -417,7 +450,8 @@ func TestForReal(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(b, &m)
 	}
-	if err != nil || m.Kind != MatrixDone || m.Count != 1 || m.Matrix != 93 || m.Text != "matrix 93 has ended: 8 <done>" {
+	if err != nil || m.Kind != MatrixDone || m.Count != 1 || m.Matrix != 93 ||
+		m.Text != "matrix 93 has ended: 8 <done>" {
 		t.Errorf("the command got %s, %v", b, err)
 	}
 	cancel()
@@ -433,7 +467,8 @@ func TestCommands(t *testing.T) {
 		"sleep 1000 & sleep 1000":  "had not ended after 50ms",
 		"trap '' TERM; sleep 1000": "had not ended after 50ms",
 	} {
-		if err := n.runCommand(t.Context(), line, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if err := n.runCommand(t.Context(), line, nil); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
 	}
@@ -447,7 +482,8 @@ func TestCommands(t *testing.T) {
 		"yes | head -c 1000000; exit 1": "exit status 1: …y",
 	} {
 		err := n.runCommand(t.Context(), line, bytes.Repeat([]byte("x"), 1<<20))
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
 	}
@@ -462,7 +498,8 @@ func FuzzText(f *testing.F) {
 			g.add(Event{Kind: Fail, Text: plain(text), Cause: plain(user)})
 		}
 		s := slackText("desk", user, []*group{g})
-		if len(s) > maxSlack+len("…") || strings.ContainsAny(s, "\x00\x1b") && !strings.ContainsAny(user, "\x00\x1b") {
+		if len(s) > maxSlack+len("…") || strings.ContainsAny(s, "\x00\x1b") &&
+			!strings.ContainsAny(user, "\x00\x1b") {
 			t.Errorf("%q", s)
 		}
 		if _, err := json.Marshal(g.message("desk")); err != nil {

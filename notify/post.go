@@ -15,13 +15,15 @@ import (
 	"time"
 )
 
-// saidBytes is how much of what others say is looked at: more than is told of it, so that a secret in it isn't cut.
+// saidBytes is how much of what others say is looked at: more than is told of it, so that a secret
+// in it isn't cut.
 const saidBytes = 4096
 
 // maxAnswerHeader is how long the header of a receiver's answer may be, in bytes.
 const maxAnswerHeader = 64 << 10
 
-// maxSlack is how long a text may be, in bytes: Slack cuts messages at 40,000 characters, and people stop reading long before.
+// maxSlack is how long a text may be, in bytes: Slack cuts messages at 40,000 characters, and
+// people stop reading long before.
 const maxSlack = 8000
 
 // postError is why a message was not taken.
@@ -35,7 +37,8 @@ func (e *postError) Error() string { return e.err.Error() }
 
 func (e *postError) Unwrap() error { return e.err }
 
-// split is what deliver gives after an error with the first of some groups' messages, which takes that many of them.
+// split is what deliver gives after an error with the first of some groups' messages, which takes
+// that many of them.
 func split(groups []*group, message int, err error) (refused, rest []*group, _ error) {
 	var p *postError
 	if errors.As(err, &p) && p.permanent {
@@ -57,7 +60,8 @@ func (n *Notifier) toSlack(ctx context.Context, groups []*group) (refused, rest 
 	return split(groups, len(groups), err)
 }
 
-// slackText is the message, in Slack's mrkdwn: https://docs.slack.dev/messaging/formatting-message-text.
+// slackText is the message, in Slack's mrkdwn:
+// https://docs.slack.dev/messaging/formatting-message-text.
 func slackText(host, user string, groups []*group) string {
 	var b strings.Builder
 	mention := false
@@ -97,7 +101,8 @@ func slackEscape(text string) string {
 // memberID is what Slack names its members by.
 var memberID = regexp.MustCompile(`^[UW][A-Z0-9]{2,}$`)
 
-// mentionOf is how a member is mentioned: by id, for others by name, which Slack shows and doesn't link.
+// mentionOf is how a member is mentioned: by id, for others by name, which Slack shows and doesn't
+// link.
 func mentionOf(user string) string {
 	user = strings.Trim(user, "<@> ")
 	switch {
@@ -110,7 +115,9 @@ func mentionOf(user string) string {
 }
 
 // toWebhook sends each group as a message of its own.
-func (n *Notifier) toWebhook(ctx context.Context, groups []*group) (refused, rest []*group, _ error) {
+func (n *Notifier) toWebhook(
+	ctx context.Context, groups []*group,
+) (refused, rest []*group, _ error) {
 	t := n.current()
 	if t.Webhook == "" {
 		return nil, nil, nil
@@ -144,13 +151,15 @@ func (n *Notifier) beginning(said []byte) string {
 func (n *Notifier) post(ctx context.Context, target string, body []byte) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return &postError{permanent: true, err: errors.New("the variable with its address is no http or https URL")}
+		return &postError{permanent: true,
+			err: errors.New("the variable with its address is no http or https URL")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.opt.PostTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
-		return &postError{permanent: true, err: errors.New("the variable with its address is no http or https URL")}
+		return &postError{permanent: true,
+			err: errors.New("the variable with its address is no http or https URL")}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "jobserver")
@@ -169,8 +178,10 @@ func (n *Notifier) post(ctx context.Context, target string, body []byte) error {
 	}
 	p := &postError{err: fmt.Errorf("the answer was %s: %s", reply.Status, n.beginning(said))}
 	switch {
-	case reply.StatusCode == http.StatusTooManyRequests || reply.StatusCode == http.StatusRequestTimeout || reply.StatusCode/100 == 5:
-		if seconds, err := strconv.Atoi(reply.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1<<20 {
+	case reply.StatusCode == http.StatusTooManyRequests ||
+		reply.StatusCode == http.StatusRequestTimeout || reply.StatusCode/100 == 5:
+		if seconds, err := strconv.Atoi(reply.Header.Get("Retry-After")); err == nil &&
+			seconds > 0 && seconds < 1<<20 {
 			p.after = time.Duration(seconds) * time.Second
 		}
 	default:

@@ -7,14 +7,16 @@ import (
 	"time"
 )
 
-// receiver is somebody or something that is told. Its goroutine is run's; add may be called from any.
+// receiver is somebody or something that is told. Its goroutine is run's; add may be called from
+// any.
 type receiver struct {
 	n    *Notifier
 	name string
 	only Kind // told of this kind alone; "": of those whose mode says so
 	// target is the address, "" while there is none; nil for a command.
 	target func(*Targets) string
-	// deliver tells of groups. With an error it gives those that were refused for good, and the others that were not told.
+	// deliver tells of groups. With an error it gives those that were refused for good, and the
+	// others that were not told.
 	deliver deliverer
 
 	urgent, summary outbox
@@ -79,7 +81,8 @@ func (r *receiver) run(ctx context.Context) {
 	}
 }
 
-// pace sets how long to gather: a moment, and twice as long each time that events follow a message soon.
+// pace sets how long to gather: a moment, and twice as long each time that events follow a message
+// soon.
 func (r *receiver) pace() {
 	if r.gap == 0 || time.Since(r.told) > 2*r.gap {
 		r.gap = r.n.opt.Gather
@@ -88,7 +91,8 @@ func (r *receiver) pace() {
 	r.gap = min(2*r.gap, r.n.opt.MaxGather)
 }
 
-// tell sends what is in the box. What can't be sent at present is tried again, together with what has come meanwhile.
+// tell sends what is in the box. What can't be sent at present is tried again, together with what
+// has come meanwhile.
 func (r *receiver) tell(ctx context.Context, box *outbox) {
 	delay := r.n.opt.RetryMin
 	for {
@@ -131,12 +135,14 @@ func (r *receiver) worked() {
 	}
 }
 
-// failed logs the first failure of a row: a receiver that is down for a night isn't worth a line a minute.
+// failed logs the first failure of a row: a receiver that is down for a night isn't worth a line a
+// minute.
 func (r *receiver) failed(err error) {
 	r.n.count(func(s *Stats) { s.Failed++ })
 	if !r.failing {
 		r.failing = true
-		r.n.opt.Log.Warn("a notification could not be sent; it is tried again", "receiver", r.name, "err", r.clean(err))
+		r.n.opt.Log.Warn("a notification could not be sent; it is tried again", "receiver", r.name,
+			"err", r.clean(err))
 	}
 }
 
@@ -146,7 +152,8 @@ func (r *receiver) drop(groups []*group, err error) {
 		lost += g.count
 	}
 	r.n.count(func(s *Stats) { s.Failed++; s.Dropped += uint64(lost) })
-	r.n.opt.Log.Error("a notification was refused and is given up", "receiver", r.name, "events", lost, "err", r.clean(err))
+	r.n.opt.Log.Error("a notification was refused and is given up", "receiver", r.name, "events",
+		lost, "err", r.clean(err))
 }
 
 func (r *receiver) clean(err error) string {

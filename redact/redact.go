@@ -1,4 +1,5 @@
-// Package redact takes secrets out of what people are shown: messages, listings, logs of the daemon.
+// Package redact takes secrets out of what people are shown: messages, listings, logs of the
+// daemon.
 package redact
 
 import (
@@ -8,22 +9,25 @@ import (
 	"jobserver/foreign"
 )
 
-// shortest is how long a secret has to be to be taken out of texts, in bytes: hiding a shorter one would make texts unreadable, and
-// show it by what is missing. A line of a secret of several lines has to be twice as long.
+// shortest is how long a secret has to be to be taken out of texts, in bytes: hiding a shorter one
+// would make texts unreadable, and show it by what is missing. A line of a secret of several lines
+// has to be twice as long.
 const shortest = 4
 
-// Redactor takes secrets out of texts. There is no other: texts go through it raw, before they are made one line or cut, which would
-// leave nothing to find of a secret and much of it to read.
+// Redactor takes secrets out of texts. There is no other: texts go through it raw, before they are
+// made one line or cut, which would leave nothing to find of a secret and much of it to read.
 type Redactor []string // what a secret may look like
 
-// New makes one that knows the secrets' values. It is empty without any, and leaves texts as they are.
+// New makes one that knows the secrets' values. It is empty without any, and leaves texts as they
+// are.
 func New(secrets ...string) Redactor {
 	var forms Redactor
 	for _, secret := range secrets {
 		if len(secret) < shortest {
 			continue
 		}
-		// As it is, as OneLine makes it, as commands are shown; and its lines, of which the scheduler may have taken the last ones.
+		// As it is, as OneLine makes it, as commands are shown; and its lines, of which the
+		// scheduler may have taken the last ones.
 		forms = append(forms, secret, OneLine(secret), strings.Join(strings.Fields(secret), " "))
 		for line := range strings.Lines(secret) {
 			if line = strings.TrimSpace(line); len(line) >= 2*shortest {
@@ -32,11 +36,14 @@ func New(secrets ...string) Redactor {
 		}
 	}
 	slices.Sort(forms)
-	return slices.DeleteFunc(slices.Compact(forms), func(form string) bool { return len(form) < shortest })
+	return slices.DeleteFunc(slices.Compact(forms), func(form string) bool {
+		return len(form) < shortest
+	})
 }
 
-// Redact puts "(secret)" in the place of all that belongs to a secret. Secrets may overlap, or be part of others: what is hidden is all
-// that any of them covers. Where a text was cut before, which "…" shows, a part of a secret counts.
+// Redact puts "(secret)" in the place of all that belongs to a secret. Secrets may overlap, or be
+// part of others: what is hidden is all that any of them covers. Where a text was cut before, which
+// "…" shows, a part of a secret counts.
 func (r Redactor) Redact(text string) string {
 	const cut = "…"
 	type span struct{ from, to int }

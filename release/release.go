@@ -151,7 +151,8 @@ func (r *release) target(ctx context.Context, target string) error {
 // versionFlag tells the program its version.
 func (r *release) versionFlag() string {
 	return "-ldflags=-s -w -buildid= -X jobserver/version.number=" + r.version +
-		" -X jobserver/version.commit=" + r.commit + " -X jobserver/version.date=" + r.time.Format(time.RFC3339)
+		" -X jobserver/version.commit=" + r.commit + " -X jobserver/version.date=" +
+		r.time.Format(time.RFC3339)
 }
 
 func (r *release) write(name string, content []byte) error {

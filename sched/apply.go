@@ -10,10 +10,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Apply makes the change part of the state. It depends on nothing but the state and the change, and keeps
-// nothing of the change's memory that the caller could alter. An error means that the change doesn't fit
-// the state, and that the state must not be used any more: the rules never produce such a change, so it
-// comes from a journal that isn't ours or from a fault of ours.
+// Apply makes the change part of the state. It depends on nothing but the state and the change, and
+// keeps nothing of the change's memory that the caller could alter. An error means that the change
+// doesn't fit the state, and that the state must not be used any more: the rules never produce such
+// a change, so it comes from a journal that isn't ours or from a fault of ours.
 func (s *State) Apply(c *Change) error {
 	s.changes++
 	s.at = c.At
@@ -88,7 +88,9 @@ func (s *State) Apply(c *Change) error {
 	case c.MachineMoved != nil:
 		return s.applyMachineMoved(c.MachineMoved, c.At)
 	case c.MachineDrained != nil:
-		return s.changeMachine(c.MachineDrained.Addr, func(m *machine) { m.Draining = c.MachineDrained.Draining })
+		return s.changeMachine(c.MachineDrained.Addr, func(m *machine) {
+			m.Draining = c.MachineDrained.Draining
+		})
 	case c.MachineSeen != nil:
 		return s.applyMachineSeen(c.MachineSeen.Facts)
 	case c.MachineCleared != nil:
@@ -103,7 +105,8 @@ func (s *State) Apply(c *Change) error {
 		if c.VarSet.Unset {
 			delete(s.vars, c.VarSet.Name)
 		} else {
-			s.vars[c.VarSet.Name] = &statepb.Var{Name: c.VarSet.Name, Value: slices.Clone(c.VarSet.Value), Secret: c.VarSet.Secret}
+			s.vars[c.VarSet.Name] = &statepb.Var{Name: c.VarSet.Name,
+				Value: slices.Clone(c.VarSet.Value), Secret: c.VarSet.Secret}
 		}
 		return nil
 	case c.TagMade != nil:
@@ -163,7 +166,8 @@ func (s *State) applyResubmitted(c *statepb.JobResubmitted, at int64) error {
 	} else if m := s.matrices[c.Matrix]; c.Like == 0 && m != nil && uint32(c.Cell) < m.Cells {
 		j = m.job(uint32(c.Cell))
 	} else {
-		return fmt.Errorf("job %d is like job %d or cell %d of matrix %d, which isn't there", c.Job, c.Like, c.Cell, c.Matrix)
+		return fmt.Errorf("job %d is like job %d or cell %d of matrix %d, which isn't there", c.Job,
+			c.Like, c.Cell, c.Matrix)
 	}
 	j.Id, j.Matrix, j.Cell, j.Status, j.RestartOf = c.Job, c.Matrix, c.Cell, c.Status, c.RestartOf
 	return s.submit(j, at)
@@ -179,10 +183,13 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 	if j.Matrix != 0 {
 		m := s.matrices[j.Matrix]
 		if m == nil || uint32(j.Cell) >= m.Cells {
-			return fmt.Errorf("job %d is of a cell that isn't there: %d of matrix %d", j.Id, j.Cell, j.Matrix)
+			return fmt.Errorf("job %d is of a cell that isn't there: %d of matrix %d", j.Id, j.Cell,
+				j.Matrix)
 		}
 		s.addRestarted(m, j.Id, uint32(j.Cell))
-		m.Restarted = append(m.Restarted, &statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell), Ran: m.settingsNumber(m.settingsOf(j.Job))})
+		m.Restarted = append(m.Restarted,
+			&statepb.Restarted{Job: j.Id, Cell: uint32(j.Cell),
+				Ran: m.settingsNumber(m.settingsOf(j.Job))})
 	}
 	if t := s.tags[j.Tag]; t != nil {
 		t.put(j.Id, true)
@@ -289,14 +296,16 @@ func (s *State) applyCanceled(id uint64, at int64) error {
 	})
 }
 
-// applyForgotten forgets an ended job at once, and cancels another so that it is forgotten when it has ended.
+// applyForgotten forgets an ended job at once, and cancels another so that it is forgotten when it
+// has ended.
 func (s *State) applyForgotten(id uint64, at int64) error {
 	j, err := s.touch(id)
 	if err != nil {
 		return err
 	}
 	j.Forget = true
-	if a := last(j.Job); a != nil && Final(j.Status) && j.Results == statepb.Results_RESULTS_FAILED {
+	if a := last(j.Job); a != nil && Final(j.Status) &&
+		j.Results == statepb.Results_RESULTS_FAILED {
 		s.owe(&statepb.Obligation{Run: ref(j.Job)}) // it was kept for a recopy
 	}
 	if Final(j.Status) {

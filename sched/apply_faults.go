@@ -7,8 +7,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// What failures and successes leave behind for the verdicts of decide_faults.go. All of it is durable and follows from the
-// changes alone. What came before what is told by the numbers of changes, which no clock can turn round.
+// What failures and successes leave behind for the verdicts of decide_faults.go. All of it is
+// durable and follows from the changes alone. What came before what is told by the numbers of
+// changes, which no clock can turn round.
 
 // tiding is news of a verdict that a change brought along with something else.
 type tiding struct {
@@ -50,8 +51,9 @@ func failedAttempt(a *statepb.Attempt) bool {
 	return a.MachinesFault
 }
 
-// blame counts the failure of an attempt: of its work on its machine, of its job on different machines, of its
-// matrix. It may be a trial, which has effects of its own, or the failure of what is held already, which has none.
+// blame counts the failure of an attempt: of its work on its machine, of its job on different
+// machines, of its matrix. It may be a trial, which has effects of its own, or the failure of what
+// is held already, which has none.
 func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	machine, matrix := s.machines[a.Machine], s.matrices[j.Matrix]
 	switch {
@@ -71,10 +73,12 @@ func (s *State) blame(j *job, a *statepb.Attempt, at int64) {
 	// That a cell which has failed before fails again shows nothing as long as there are others.
 	if matrix != nil && (j.Failures == 0 || matrix.untouched == 0) {
 		s.addToRow(matrix, &statepb.Failure{
-			Job: j.Id, Machine: a.Machine, Error: Reason(a), At: at, Far: a.Trial == statepb.Trial_TRIAL_FAR,
+			Job: j.Id, Machine: a.Machine, Error: Reason(a), At: at,
+			Far: a.Trial == statepb.Trial_TRIAL_FAR,
 		})
 	}
-	if a.Cause != statepb.Cause_NOT_STARTED { // what no machine could start says nothing of this one
+	if a.Cause != statepb.Cause_NOT_STARTED {
+		// what no machine could start says nothing of this one
 		s.blameMachine(j, a, at)
 	}
 }
@@ -100,7 +104,9 @@ func (s *State) blameMachine(j *job, a *statepb.Attempt, at int64) {
 	if m == nil || m.aside() {
 		return
 	}
-	s.count(m, &statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: Reason(a), At: at, Excused: len(elsewhere) > 0})
+	s.count(m,
+		&statepb.Failure{Job: j.Id, Work: workOf(j.Job), Error: Reason(a), At: at,
+			Excused: len(elsewhere) > 0})
 	m.LastError = fmt.Sprintf("job %d %s", j.Id, Reason(a))
 	if !m.suspect() {
 		s.contradict(m, workOf(j.Job))
@@ -116,7 +122,8 @@ func (s *State) blameMachine(j *job, a *statepb.Attempt, at int64) {
 
 // count puts a failure into a machine's row, once for each job.
 func (s *State) count(m *machine, f *statepb.Failure) {
-	if i := slices.IndexFunc(m.Failures, func(o *statepb.Failure) bool { return o.Job == f.Job }); i >= 0 {
+	if i := slices.IndexFunc(m.Failures,
+		func(o *statepb.Failure) bool { return o.Job == f.Job }); i >= 0 {
 		f.Excused = f.Excused || m.Failures[i].Excused
 		m.Failures = slices.Delete(m.Failures, i, i+1)
 	} else if len(m.Failures) == keptFailures {
@@ -139,7 +146,8 @@ func (s *State) suspectMachine(m *machine) {
 	}
 	m.Suspect = s.changes
 	s.tell(EventMachineSuspect, m.Addr, true,
-		"machine %s is suspect, as %d jobs in a row failed there, the last: %s; it gets one job at a time until one succeeds (`%s` ends that)",
+		"machine %s is suspect, as %d jobs in a row failed there, the last: %s; it gets one job "+
+			"at a time until one succeeds (`%s` ends that)",
 		m.Addr, row, m.LastError, resumeCommand(m.Addr))
 }
 
@@ -161,8 +169,9 @@ func (s *State) excuse(addr string, job uint64) {
 	}
 }
 
-// worked takes note of a success: it clears the machine and the row of the matrix, takes verdicts back, bears
-// witness against suspects, and counts the job's failures on other machines against them after all.
+// worked takes note of a success: it clears the machine and the row of the matrix, takes verdicts
+// back, bears witness against suspects, and counts the job's failures on other machines against
+// them after all.
 func (s *State) worked(j *job, a *statepb.Attempt) {
 	work := workOf(j.Job)
 	if m := s.machines[a.Machine]; m != nil {
@@ -190,22 +199,30 @@ func (s *State) worked(j *job, a *statepb.Attempt) {
 	}
 }
 
-// witness notes a success with a work that fails on a suspect of the class, if it was begun after that became suspect.
+// witness notes a success with a work that fails on a suspect of the class, if it was begun after
+// that became suspect.
 func (s *State) witness(j *job, work string, a *statepb.Attempt) {
 	for _, m := range s.class(j.Class).watched {
 		if m.Addr == a.Machine || !m.suspect() || a.Seq <= m.Suspect ||
-			!slices.ContainsFunc(m.Failures, func(f *statepb.Failure) bool { return f.Work == work }) ||
-			slices.ContainsFunc(m.Witnesses, func(w *statepb.Witness) bool { return w.Work == work }) {
+			!slices.ContainsFunc(m.Failures, func(f *statepb.Failure) bool {
+				return f.Work == work
+			}) ||
+			slices.ContainsFunc(m.Witnesses, func(w *statepb.Witness) bool {
+				return w.Work == work
+			}) {
 			continue
 		}
-		m.Witnesses = append(m.Witnesses, &statepb.Witness{Work: work, Machine: a.Machine, Seq: s.changes})
+		m.Witnesses = append(m.Witnesses,
+			&statepb.Witness{Work: work, Machine: a.Machine, Seq: s.changes})
 	}
 }
 
 // contradict takes back what was witnessed of a work: it fails on a machine that is in order, too.
 func (s *State) contradict(m *machine, work string) {
 	for _, o := range m.class.watched {
-		o.Witnesses = slices.DeleteFunc(o.Witnesses, func(w *statepb.Witness) bool { return w.Work == work })
+		o.Witnesses = slices.DeleteFunc(o.Witnesses, func(w *statepb.Witness) bool {
+			return w.Work == work
+		})
 	}
 }
 
@@ -224,7 +241,8 @@ func (s *State) convict(addr string, job uint64) {
 	}
 }
 
-// clear forgets the row of a machine, and that it was suspect. With double, its row has shown too little.
+// clear forgets the row of a machine, and that it was suspect. With double, its row has shown too
+// little.
 func (s *State) clear(m *machine, double bool) {
 	works := map[string]bool{}
 	for _, f := range m.Failures {
@@ -263,7 +281,9 @@ func (s *State) exonerate(m *matrix) {
 	for _, addr := range sorted(s.machines) {
 		one := s.machines[addr]
 		before := len(one.Failures)
-		one.Failures = slices.DeleteFunc(one.Failures, func(f *statepb.Failure) bool { return f.Work == work })
+		one.Failures = slices.DeleteFunc(one.Failures, func(f *statepb.Failure) bool {
+			return f.Work == work
+		})
 		if len(one.Failures) == before {
 			continue
 		}
@@ -276,7 +296,8 @@ func (s *State) exonerate(m *matrix) {
 	}
 }
 
-// ownDoing notes a failure for which nothing but the machine is to blame: it gets nothing for a while.
+// ownDoing notes a failure for which nothing but the machine is to blame: it gets nothing for a
+// while.
 func (s *State) ownDoing(j *job, a *statepb.Attempt, died bool, at int64) {
 	m := s.machines[a.Machine]
 	if m == nil {
@@ -289,11 +310,14 @@ func (s *State) ownDoing(j *job, a *statepb.Attempt, died bool, at int64) {
 			m.TrialPause = nextPause(m.TrialPause, firstAside, lastTrial)
 			m.TrialAt = at + m.TrialPause
 		}
-	case m.Own == 0 || a.Seq > m.OwnSeq: // others that were on their way when the newest was known say no more
+	case m.Own == 0 || a.Seq > m.OwnSeq:
+		// others that were on their way when the newest was known say no more
 		m.Own++
 		m.OwnSeq, m.OwnDied = s.changes, died
 		m.OwnUntil = at + min(int64(firstRest)<<min(m.Own-1, 10), int64(lastRest))
-		s.tell(EventMachineResting, m.Addr, true, "machine %s rests until %s, as job %d %s; then it is tried with one job (`%s` ends the rest)",
+		s.tell(EventMachineResting, m.Addr, true,
+			"machine %s rests until %s, as job %d %s; then it is tried with one job (`%s` ends "+
+				"the rest)",
 			m.Addr, clockTime(m.OwnUntil), j.Id, Reason(a), resumeCommand(m.Addr))
 	}
 	s.file(m)
@@ -310,10 +334,11 @@ func (s *State) began(a *statepb.Attempt) {
 	s.file(m)
 }
 
-// accuse keeps the list of matrices of which something is to be decided, as enough of their cells have failed in a row, or as
-// the system holds them.
+// accuse keeps the list of matrices of which something is to be decided, as enough of their cells
+// have failed in a row, or as the system holds them.
 func (s *State) accuse(m *matrix) {
-	if m.faulty() || !m.Held && len(m.Row) >= firstNeed && cellsOf(m.Row) >= s.works.need(matrixWork(m.Id)) {
+	if m.faulty() || !m.Held && len(m.Row) >= firstNeed &&
+		cellsOf(m.Row) >= s.works.need(matrixWork(m.Id)) {
 		s.accused[m.Id] = true
 		s.dirty[m.Template.Class] = true
 	} else {

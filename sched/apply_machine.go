@@ -48,7 +48,9 @@ func (m *machine) equip(resources []*statepb.Resource) {
 	before := m.Resources
 	m.Resources = resources
 	for _, r := range resources {
-		i := slices.IndexFunc(before, func(b *statepb.Resource) bool { return b.Name == r.Name && b.Auto && r.Auto })
+		i := slices.IndexFunc(before, func(b *statepb.Resource) bool {
+			return b.Name == r.Name && b.Auto && r.Auto
+		})
 		if i >= 0 {
 			r.Items = before[i].Items
 		}
@@ -95,8 +97,9 @@ func (s *State) moveMachine(m *machine, to string) {
 	s.addTo(to, m)
 }
 
-// applyMachineRemoved takes a machine out of the pool. What runs there is ended: jobs that may retry wait
-// again, others are canceled. What the machine owes stays owed, unless it is dropped by force.
+// applyMachineRemoved takes a machine out of the pool. What runs there is ended: jobs that may
+// retry wait again, others are canceled. What the machine owes stays owed, unless it is dropped by
+// force.
 func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	m := s.machines[c.Addr]
 	if m == nil {
@@ -159,7 +162,8 @@ func (s *State) uproot(j *job, at int64) error {
 	s.uprooted = append(s.uprooted, j.Id)
 	if j.Status == Copying {
 		s.ask(func(f Fleet) { f.StopCopy(j.Id) })
-		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed before its results were copied"}, at)
+		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed " +
+			"before its results were copied"}, at)
 	}
 	a := last(j.Job)
 	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at

@@ -26,7 +26,8 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 			return s.applyStep(j, next)
 		}
 		m := s.machines[next.Machine]
-		if j.Status != Waiting && (j.Status != Held || next.Trial != statepb.Trial_TRIAL_HELD) || m == nil {
+		if j.Status != Waiting && (j.Status != Held || next.Trial != statepb.Trial_TRIAL_HELD) ||
+			m == nil {
 			return fmt.Errorf("job %d can't go to %q", j.Id, next.Machine)
 		}
 		j.Status, j.NotBefore = Running, 0
@@ -55,7 +56,8 @@ func cloneAttempt(a *statepb.Attempt) *statepb.Attempt {
 	return next
 }
 
-// trimAttempts keeps a command that attempts have in common once, with the newest of them, and drops the oldest attempts.
+// trimAttempts keeps a command that attempts have in common once, with the newest of them, and
+// drops the oldest attempts.
 func trimAttempts(j *statepb.Job) {
 	first, size := max(len(j.Attempts)-keptAttempts, 0), 0
 	cmd := last(j).CmdRun
@@ -143,7 +145,8 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 	s.worked(j, a)
 	j.EndedAt, j.Error, j.Avoid = at, "", ""
-	none := len(a.Results) == 0 && a.Overlooked == "" // else nothing is removed before that was said
+	// else nothing is removed before that was said
+	none := len(a.Results) == 0 && a.Overlooked == ""
 	if none || j.CpPath == "" || j.Canceling {
 		s.clock(j.Job, at)
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})
@@ -158,7 +161,8 @@ func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 // failed counts a failure, and lets the job wait for a retry if it has one left.
 func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 	s.blame(j, a, at)
-	if a.Trial != statepb.Trial_TRIAL_ASIDE || !retries(j.Job) { // the machine was to show what it is worth
+	if a.Trial != statepb.Trial_TRIAL_ASIDE || !retries(j.Job) {
+		// the machine was to show what it is worth
 		j.Failures++
 	}
 	j.Error = Reason(a)
@@ -222,7 +226,9 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 		if j.Canceling {
 			s.endSetup(j, Canceled, at)
 		} else {
-			s.failSetup(j, fmt.Sprintf("step %d of %d could not start: %s", a.Step+1, len(j.Setup.Steps), c.Error), at)
+			s.failSetup(j,
+				fmt.Sprintf("step %d of %d could not start: %s", a.Step+1, len(j.Setup.Steps),
+					c.Error), at)
 		}
 		return s.settle(j)
 	}
@@ -269,7 +275,8 @@ func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 	j := s.live[c.Job]
 	if j != nil && j.Status == Copying { // it has succeeded: what is lost are its results
 		s.ask(func(f Fleet) { f.StopCopy(c.Job) })
-		return s.applyCopyEnded(&statepb.CopyEnded{Job: c.Job, Error: "the user said that its results are lost"}, at)
+		return s.applyCopyEnded(&statepb.CopyEnded{Job: c.Job, Error: "the user said that its " +
+			"results are lost"}, at)
 	}
 	if j == nil || j.Status != Running {
 		return fmt.Errorf("job %d doesn't run", c.Job)
@@ -277,7 +284,8 @@ func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 	return s.lose(j, "the user said that it is lost", c.Retry || j.MaxFailures != 0, false, at)
 }
 
-// lose ends an attempt of which nothing more can be known. Should it still run, the machine has to end it.
+// lose ends an attempt of which nothing more can be known. Should it still run, the machine has to
+// end it.
 func (s *State) lose(j *job, reason string, retry, died bool, at int64) error {
 	a := last(j.Job)
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
@@ -343,7 +351,8 @@ func (s *State) applyRecopy(id uint64) error {
 			return fmt.Errorf("job %d has no results that failed to copy", id)
 		}
 		// It holds no slot: nothing was kept free for it.
-		j.Status, j.Results, j.CopyWaiting, j.ResultsError = Copying, statepb.Results_RESULTS_WAITING, true, ""
+		j.Status, j.Results, j.CopyWaiting, j.ResultsError = Copying,
+			statepb.Results_RESULTS_WAITING, true, ""
 		s.askCopy(j)
 		return nil
 	})

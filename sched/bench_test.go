@@ -36,7 +36,9 @@ func cluster(b testing.TB, machines int, at time.Time) *State {
 	s := NewState()
 	for i := range machines {
 		addr := fmt.Sprintf("m%03d", i)
-		s.run1(b, at, &Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: addr, Class: "x", Slots: 1}}})
+		s.run1(b, at,
+			&Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: addr,
+				Class: "x", Slots: 1}}})
 		s.run1(b, at, s.React(Connected{Addr: addr, Facts: &statepb.Machine{BootId: "1"}}, at)...)
 	}
 	return s
@@ -63,7 +65,8 @@ func bigMatrix(b testing.TB, s *State, n int, at time.Time) uint64 {
 		values[i] = fmt.Sprint(i)
 	}
 	p, err := s.PlanMatrix(MatrixSpec{
-		Job:  JobSpec{Class: "x", Cmd: "python train.py --seed {SEED} --rate 0.001", CpPath: "/home/user/results/{SEED}", MaxFailures: 3, Dir: "/home/user"},
+		Job: JobSpec{Class: "x", Cmd: "python train.py --seed {SEED} --rate 0.001",
+			CpPath: "/home/user/results/{SEED}", MaxFailures: 3, Dir: "/home/user"},
 		Axes: []*statepb.Axis{{Name: "SEED", Values: values}},
 	}, false)
 	must(b, err)
@@ -77,7 +80,8 @@ func endFirst(b testing.TB, s *State, addr string, at time.Time) {
 	r := ref(s.live[id].Job)
 	s.run1(b, at, s.React(Started{Ref: r, At: at}, at)...)
 	s.run1(b, at, s.React(Ended{Ref: r, Result: &statepb.Attempt{
-		Cause: statepb.Cause_EXITED, Duration: int64(time.Minute), UserCpu: 1e9 + int64(id), MaxRss: 1 << 20, OutLen: int64(id), OutCrc: uint32(id) * 2654435761,
+		Cause: statepb.Cause_EXITED, Duration: int64(time.Minute), UserCpu: 1e9 + int64(id),
+		MaxRss: 1 << 20, OutLen: int64(id), OutCrc: uint32(id) * 2654435761,
 		MachineStartedAt: at.UnixNano(), MachineEndedAt: at.UnixNano() + int64(id),
 	}}, at)...)
 	s.run1(b, at, s.React(Settled{Ref: r}, at)...)
@@ -102,9 +106,12 @@ func withHistory(b testing.TB, n, waiting int) (*State, time.Time) {
 }
 
 // million is made once: it takes many seconds.
-var million = sync.OnceValues(func() (*State, time.Time) { return withHistory(&testing.B{}, 1_000_000, 0) })
+var million = sync.OnceValues(func() (*State, time.Time) {
+	return withHistory(&testing.B{}, 1_000_000, 0)
+})
 
-// anotherMillion is a copy of it that may be changed, with the machines connected and more jobs waiting.
+// anotherMillion is a copy of it that may be changed, with the machines connected and more jobs
+// waiting.
 func anotherMillion(b *testing.B, waiting int) (*State, time.Time) {
 	b.Helper()
 	old, at := million()
@@ -120,7 +127,8 @@ func anotherMillion(b *testing.B, waiting int) (*State, time.Time) {
 	return s, at
 }
 
-// BenchmarkApplyEnded is one job more, from its end to the dispatch of the next, with more and more history.
+// BenchmarkApplyEnded is one job more, from its end to the dispatch of the next, with more and more
+// history.
 func BenchmarkApplyEnded(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 1_000_000} {
 		b.Run(fmt.Sprint("history=", n), func(b *testing.B) {
@@ -143,8 +151,8 @@ func BenchmarkApplyEnded(b *testing.B) {
 	}
 }
 
-// BenchmarkDispatch fills machines from a queue of 100,000 jobs, which may need something, and may stand behind one that needs more than
-// is free; the time is that of one dispatch.
+// BenchmarkDispatch fills machines from a queue of 100,000 jobs, which may need something, and may
+// stand behind one that needs more than is free; the time is that of one dispatch.
 func BenchmarkDispatch(b *testing.B) {
 	for _, bench := range dispatches {
 		for _, machines := range []int{1, 500} {
@@ -182,7 +190,8 @@ var dispatches = []struct {
 		s := equippedCluster(b, machines, at)
 		var specs []JobSpec
 		for i := range 100 {
-			specs = append(specs, JobSpec{Repeat: waiting / 100, Needs: fmt.Sprintf("gpu=1,mem=%dG", i+1)})
+			specs = append(specs,
+				JobSpec{Repeat: waiting / 100, Needs: fmt.Sprintf("gpu=1,mem=%dG", i+1)})
 		}
 		waits(b, s, at, specs...)
 		return s
@@ -191,15 +200,20 @@ var dispatches = []struct {
 		s := cluster(b, machines, at)
 		waits(b, s, at, JobSpec{Hold: true})
 		first := fmt.Sprint(s.nextID - 1)
-		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Done: []string{first}}}) // these don't start
-		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Ended: []string{first}}}, JobSpec{Repeat: waiting})
+		// these don't start
+		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Done: []string{first}}})
+		waits(b, s, at, JobSpec{Repeat: waiting / 2, After: AfterSpec{Ended: []string{first}}},
+			JobSpec{Repeat: waiting})
 		return s
 	}},
 	{"reserved", func(b testing.TB, machines, waiting int, at time.Time) *State {
 		s := equippedCluster(b, machines, at)
-		s.run1(b, at, &Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: "big", Class: "x", Slots: 2}}})
+		s.run1(b, at,
+			&Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: "big",
+				Class: "x", Slots: 2}}})
 		s.run1(b, at, s.React(Connected{Addr: "big", Facts: &statepb.Machine{BootId: "1"}}, at)...)
-		waits(b, s, at, JobSpec{Priority: 2}, JobSpec{Priority: 1, Slots: 2}, JobSpec{Repeat: waiting, Needs: "gpu=1"})
+		waits(b, s, at, JobSpec{Priority: 2}, JobSpec{Priority: 1, Slots: 2},
+			JobSpec{Repeat: waiting, Needs: "gpu=1"})
 		return s
 	}},
 }
@@ -208,7 +222,8 @@ var dispatches = []struct {
 func equippedCluster(b testing.TB, machines int, at time.Time) *State {
 	s := cluster(b, machines, at)
 	for _, addr := range s.Machines() {
-		p, err := s.PlanMachines([]MachineSpec{{Addr: addr, Class: "x", Resources: map[string]string{"gpu": "4", "mem": "256G"}}}, at)
+		p, err := s.PlanMachines([]MachineSpec{{Addr: addr, Class: "x",
+			Resources: map[string]string{"gpu": "4", "mem": "256G"}}}, at)
 		must(b, err)
 		s.run1(b, at, p.Changes...)
 	}
@@ -230,10 +245,13 @@ func waits(b testing.TB, s *State, at time.Time, specs ...JobSpec) {
 // BenchmarkEncode makes the journal's record of a job's end.
 func BenchmarkEncode(b *testing.B) {
 	c := &Change{At: 1_700_000_000_000_000_000, Ended: &statepb.Ended{
-		Run: &statepb.RunRef{Machine: "user@node000.cluster.example", Job: 1_000_000, Attempt: 1, Token: "0123456789abcdef01234567"},
+		Run: &statepb.RunRef{Machine: "user@node000.cluster.example", Job: 1_000_000, Attempt: 1,
+			Token: "0123456789abcdef01234567"},
 		Result: &statepb.Attempt{
-			Cause: statepb.Cause_EXITED, Duration: int64(time.Hour), UserCpu: int64(time.Hour), MaxRss: 1 << 30, OutLen: 1 << 20, OutCrc: 1 << 31,
-			MachineStartedAt: 1_700_000_000_000_000_000, MachineEndedAt: 1_700_003_600_000_000_000, Results: []string{"/home/user/out/model.bin"},
+			Cause: statepb.Cause_EXITED, Duration: int64(time.Hour), UserCpu: int64(time.Hour),
+			MaxRss: 1 << 30, OutLen: 1 << 20, OutCrc: 1 << 31,
+			MachineStartedAt: 1_700_000_000_000_000_000, MachineEndedAt: 1_700_003_600_000_000_000,
+			Results: []string{"/home/user/out/model.bin"},
 		},
 	}}
 	b.ReportAllocs()
@@ -337,13 +355,16 @@ func TestCostIsFlat(t *testing.T) {
 			decideAll(t, s, at)
 		}
 		runtime.ReadMemStats(&after)
-		return float64(after.Mallocs-before.Mallocs) / jobs, float64(after.TotalAlloc-before.TotalAlloc) / jobs
+		return float64(after.Mallocs-before.Mallocs) / jobs,
+			float64(after.TotalAlloc-before.TotalAlloc) / jobs
 	}
 	fewAllocs, fewBytes := cost(1_000)
 	manyAllocs, manyBytes := cost(10_000)
-	t.Logf("one job: %.0f allocations of %.0f bytes after 1,000 jobs, %.0f of %.0f after 10,000", fewAllocs, fewBytes, manyAllocs, manyBytes)
+	t.Logf("one job: %.0f allocations of %.0f bytes after 1,000 jobs, %.0f of %.0f after 10,000",
+		fewAllocs, fewBytes, manyAllocs, manyBytes)
 	if manyAllocs > 1.3*fewAllocs || manyBytes > 1.3*fewBytes {
-		t.Errorf("one job costs %.0f allocations of %.0f bytes after 10,000 jobs, %.0f of %.0f after 1,000", manyAllocs, manyBytes, fewAllocs, fewBytes)
+		t.Errorf("one job costs %.0f allocations of %.0f bytes after 10,000 jobs, %.0f of %.0f "+
+			"after 1,000", manyAllocs, manyBytes, fewAllocs, fewBytes)
 	}
 }
 
@@ -352,12 +373,14 @@ func TestHistoryIsKeptTight(t *testing.T) {
 	s, _ := withHistory(t, 4*blockJobs, 100)
 	for i, block := range s.history.blocks {
 		if len(block) == 0 || cap(block) > len(block)+len(block)/4 {
-			t.Errorf("block %d of history has %d bytes, in memory for %d", i, len(block), cap(block))
+			t.Errorf("block %d of history has %d bytes, in memory for %d", i, len(block),
+				cap(block))
 		}
 	}
 }
 
-// BenchmarkCellsAfter100k plans, encodes and applies a matrix of 100,000 cells, each of which waits for a cell of another one.
+// BenchmarkCellsAfter100k plans, encodes and applies a matrix of 100,000 cells, each of which waits
+// for a cell of another one.
 func BenchmarkCellsAfter100k(b *testing.B) {
 	at := time.Unix(1_700_000_000, 0)
 	values := make([]string, 100_000)
@@ -372,7 +395,8 @@ func BenchmarkCellsAfter100k(b *testing.B) {
 	first := fmt.Sprint(p.IDs[0])
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "second", After: AfterSpec{Cells: first}}, Axes: axes}, false)
+		p, err := s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "second",
+			After: AfterSpec{Cells: first}}, Axes: axes}, false)
 		must(b, err)
 		s.run1(b, at, p.Changes...)
 	}

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Changes say what has changed since a cursor, as sets: for those who show the state, and look again
-// at what they show. They have a size that doesn't depend on how much happened.
+// Changes say what has changed since a cursor, as sets: for those who show the state, and look
+// again at what they show. They have a size that doesn't depend on how much happened.
 type Changes struct {
 	Cursor uint64
 	Pulse  uint64 // counts what changed without an event: how machines are connected
 	Events int    // how many there were
-	// Gap says that more has changed than is said here: the cursor is of another history, or so much
-	// happened that older events are not kept.
+	// Gap says that more has changed than is said here: the cursor is of another history, or so
+	// much happened that older events are not kept.
 	Gap bool
 	// Jobs are those that changed, ascending; when they are too many, only First and Last are set,
 	// the lowest and the highest of them.

@@ -10,11 +10,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// check tests every invariant of the state: no machine over its slots, at most one live
-// attempt a job, terminal states final, no machine idle beside a job that it may have, and every index equal to what a full scan gives. It
-// takes time with the state's size, and is for tests.
+// check tests every invariant of the state: no machine over its slots, at most one live attempt a
+// job, terminal states final, no machine idle beside a job that it may have, and every index equal
+// to what a full scan gives. It takes time with the state's size, and is for tests.
 func (s *State) check() error {
-	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(), s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle(), s.checkGates())
+	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(),
+		s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle(),
+		s.checkGates())
 }
 
 func (s *State) checkJobs() error {
@@ -31,7 +33,8 @@ func (s *State) checkJobs() error {
 			continue
 		}
 		if j.Id != id || uint8(j.Status)|uint8(j.Results)<<4 != mark {
-			bad("job %d: its record says %d, %s, %s; its mark %x", id, j.Id, j.Status, j.Results, mark)
+			bad("job %d: its record says %d, %s, %s; its mark %x", id, j.Id, j.Status, j.Results,
+				mark)
 		}
 		if got := s.index.names[s.index.class[id]]; got != j.Class {
 			bad("job %d: class %q, in the index %q", id, j.Class, got)
@@ -83,7 +86,8 @@ func (s *State) checkCounts() error {
 	errs = append(errs, s.checkHomes(), s.checkSettings())
 	for m, c := range matrices {
 		if *c != m.counts {
-			errs = append(errs, fmt.Errorf("matrix %d counts %v, a scan gives %v", m.Id, m.counts, *c))
+			errs = append(errs,
+				fmt.Errorf("matrix %d counts %v, a scan gives %v", m.Id, m.counts, *c))
 		}
 		untouched := 0
 		for c := uint32(0); c < m.Cells; c++ {
@@ -92,7 +96,9 @@ func (s *State) checkCounts() error {
 			}
 		}
 		if untouched != m.untouched {
-			errs = append(errs, fmt.Errorf("matrix %d has %d untouched cells, a scan gives %d", m.Id, m.untouched, untouched))
+			errs = append(errs,
+				fmt.Errorf("matrix %d has %d untouched cells, a scan gives %d", m.Id, m.untouched,
+					untouched))
 		}
 	}
 	for id, t := range s.tags {
@@ -112,15 +118,18 @@ func (s *State) checkCounts() error {
 func (s *State) checkHomes() error {
 	var next uint64
 	for _, h := range s.homes {
-		if h.first < next || h.cells == 0 || !slices.Contains(h.matrix.homes, h) || s.matrices[h.matrix.Id] != h.matrix {
-			return fmt.Errorf("the ids from %d on, of matrix %d, are out of place", h.first, h.matrix.Id)
+		if h.first < next || h.cells == 0 || !slices.Contains(h.matrix.homes, h) ||
+			s.matrices[h.matrix.Id] != h.matrix {
+			return fmt.Errorf("the ids from %d on, of matrix %d, are out of place", h.first,
+				h.matrix.Id)
 		}
 		next = h.first + uint64(h.cells)
 	}
 	for _, m := range s.order {
 		for c := range m.Cells {
 			if at, ok := s.cellOf(m.id(c)); !ok || at.matrix != m || at.cell != c {
-				return fmt.Errorf("job %d, of cell %d of matrix %d, leads to cell %d", m.id(c), c, m.Id, at.cell)
+				return fmt.Errorf("job %d, of cell %d of matrix %d, leads to cell %d", m.id(c), c,
+					m.Id, at.cell)
 			}
 		}
 		if h := m.homes[len(m.homes)-1]; h.from+h.cells != m.Cells {
@@ -139,7 +148,8 @@ func (s *State) checkSettings() error {
 				is = m.Ran[n-1]
 			}
 			if j := s.Job(id); j != nil && !sameSettings(m.settingsOf(j), is) {
-				return fmt.Errorf("job %d was made with %v, its matrix says %v", id, m.settingsOf(j), is)
+				return fmt.Errorf("job %d was made with %v, its matrix says %v", id,
+					m.settingsOf(j), is)
 			}
 		}
 	}
@@ -159,9 +169,12 @@ func (s *State) checkSlots() error {
 			j := s.live[id]
 			if j == nil || last(j.Job) == nil || last(j.Job).Machine != addr ||
 				j.Status != Running && (j.Status != Copying || j.CopyWaiting) {
-				errs = append(errs, fmt.Errorf("slot %d of %s is held by job %d, which isn't there", slot, addr, id))
+				errs = append(errs, fmt.Errorf("slot %d of %s is held by job %d, which isn't "+
+					"there", slot, addr, id))
 			} else if j.Setup == nil && !slices.Contains(slotsGiven(last(j.Job)), int32(slot)) {
-				errs = append(errs, fmt.Errorf("job %d is in slot %d of %s, not in %v", id, slot, addr, slotsGiven(last(j.Job))))
+				errs = append(errs,
+					fmt.Errorf("job %d is in slot %d of %s, not in %v", id, slot, addr,
+						slotsGiven(last(j.Job))))
 			}
 		}
 	}
@@ -185,17 +198,21 @@ func (s *State) checkReady() error {
 		ready, watched = ready+len(c.ready), watched+len(c.watched)
 		for i, m := range c.ready {
 			if m.spot != i || m.Class != name || i > 0 && m.before(c.ready[(i-1)/2]) {
-				bad("%s is out of place among the ready machines of class %q, at %d", m.Addr, name, i)
+				bad("%s is out of place among the ready machines of class %q, at %d", m.Addr, name,
+					i)
 			}
 		}
-		if !slices.IsSortedFunc(c.watched, func(a, b *machine) int { return strings.Compare(a.Addr, b.Addr) }) {
+		if !slices.IsSortedFunc(c.watched,
+			func(a, b *machine) int { return strings.Compare(a.Addr, b.Addr) }) {
 			bad("the watched machines of class %q are not in order", name)
 		}
 	}
 	for addr, m := range s.machines {
 		isWatched := s.isWatched(m)
-		if isReady := !isWatched && m.open() && s.free(m) > 0; isReady != (m.spot >= 0) || m.room != s.free(m) {
-			bad("%s is filed with room for %d, at %d; it has room for %d, and is ready: %v", addr, m.room, m.spot, s.free(m), isReady)
+		if isReady := !isWatched && m.open() && s.free(m) > 0; isReady != (m.spot >= 0) ||
+			m.room != s.free(m) {
+			bad("%s is filed with room for %d, at %d; it has room for %d, and is ready: %v", addr,
+				m.room, m.spot, s.free(m), isReady)
 		} else if isReady {
 			ready--
 		}
@@ -238,7 +255,8 @@ func (s *State) checkQueues() error {
 			mayRun = !m.isTouched(c) && m.relation.isReady(c)
 		}
 		if (m.item != nil) != (!m.Held && mayRun) {
-			bad("matrix %d is queued: %v, held: %v, with %d untouched cells", m.Id, m.item != nil, m.Held, m.untouched)
+			bad("matrix %d is queued: %v, held: %v, with %d untouched cells", m.Id, m.item != nil,
+				m.Held, m.untouched)
 		}
 	}
 	waiting := 0
@@ -247,7 +265,8 @@ func (s *State) checkQueues() error {
 		case j.Setup != nil:
 			m := s.machines[j.Setup.Machine]
 			if m != nil && slices.Contains(m.setups, id) != (j.Status == Waiting) {
-				bad("setup %d is %s, and in its machine's list: %v", id, j.Status, slices.Contains(m.setups, id))
+				bad("setup %d is %s, and in its machine's list: %v", id, j.Status,
+					slices.Contains(m.setups, id))
 			}
 		case j.Status == Waiting && s.mayStart(j):
 			waiting++
@@ -277,7 +296,8 @@ func (s *State) checkQueue(c *class, sh *shape) (queued int, err error) {
 			if it.job.item != it || it.job.Status != Waiting || it.job.Class != c.name {
 				bad("job %d is queued in class %q as %s", it.id, c.name, it.job.Status)
 			}
-		} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells || it.id != it.matrix.id(it.matrix.next) {
+		} else if it.matrix.Held || it.matrix.nextUntouched() == it.matrix.Cells ||
+			it.id != it.matrix.id(it.matrix.next) {
 			bad("matrix %d is queued at %d", it.matrix.Id, it.id)
 		}
 	}
@@ -297,19 +317,23 @@ func (s *State) checkHistory() error {
 	}
 	for i, n := range left {
 		if n != s.history.left[i] || (n == 0) != (s.history.blocks[i] == nil) {
-			errs = append(errs, fmt.Errorf("block %d of history has %d jobs left, a scan gives %d", i, s.history.left[i], n))
+			errs = append(errs,
+				fmt.Errorf("block %d of history has %d jobs left, a scan gives %d", i,
+					s.history.left[i], n))
 		}
 	}
 	for _, j := range s.history.pending {
 		if s.live[j.Id] != nil || !Final(j.Status) {
-			errs = append(errs, fmt.Errorf("job %d is %s, live: %v, and among the ended", j.Id, j.Status, s.live[j.Id] != nil))
+			errs = append(errs,
+				fmt.Errorf("job %d is %s, live: %v, and among the ended", j.Id, j.Status,
+					s.live[j.Id] != nil))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// checkHeld counts anew what jobs, and runs that are still to be ended, hold of each resource, and checks that
-// no item is given out twice.
+// checkHeld counts anew what jobs, and runs that are still to be ended, hold of each resource, and
+// checks that no item is given out twice.
 func (s *State) checkHeld() error {
 	held := ledger{}
 	matrices, tags := map[uint64]int{}, map[uint64]int{}
@@ -321,12 +345,14 @@ func (s *State) checkHeld() error {
 	}
 	for _, m := range s.order {
 		if m.holding != matrices[m.Id] {
-			return fmt.Errorf("%d jobs of matrix %d hold slots, a scan gives %d", m.holding, m.Id, matrices[m.Id])
+			return fmt.Errorf("%d jobs of matrix %d hold slots, a scan gives %d", m.holding, m.Id,
+				matrices[m.Id])
 		}
 	}
 	for id, t := range s.tags {
 		if t.holding != tags[id] {
-			return fmt.Errorf("%d jobs of tag %d hold slots, a scan gives %d", t.holding, id, tags[id])
+			return fmt.Errorf("%d jobs of tag %d hold slots, a scan gives %d", t.holding, id,
+				tags[id])
 		}
 	}
 	for _, j := range s.live {
@@ -358,7 +384,8 @@ func (s *State) checkHeld() error {
 		for name, h := range resources {
 			for index, n := range h.items {
 				if n > 1 {
-					return fmt.Errorf("item %d of %s is given out %d times on %q", index, name, n, where)
+					return fmt.Errorf("item %d of %s is given out %d times on %q", index, name, n,
+						where)
 				}
 			}
 		}

@@ -9,8 +9,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// checkIdle checks that no machine has room beside a job that it may have. It looks at each machine and each job that waits, where
-// Decide takes care not to, and holds where Decide has said that nothing more is to be done.
+// checkIdle checks that no machine has room beside a job that it may have. It looks at each machine
+// and each job that waits, where Decide takes care not to, and holds where Decide has said that
+// nothing more is to be done.
 func (s *State) checkIdle() error {
 	if s.looked == 0 {
 		return nil
@@ -20,7 +21,9 @@ func (s *State) checkIdle() error {
 	for _, name := range sorted(s.classes) {
 		c := s.classes[name]
 		if s.dirty[name] || c.reserved != nil {
-			continue // it is still to be looked at; or something is kept for one that needs more than there is
+			// it is still to be looked at; or something is kept for one that needs more than there
+			// is
+			continue
 		}
 		for _, m := range c.machines {
 			if s.free(m) == 0 || !s.givesWork(m, now) {
@@ -28,11 +31,13 @@ func (s *State) checkIdle() error {
 			}
 			for _, sh := range c.line {
 				if s.atLimit(sh) || s.poolKept(sh, now) != nil {
-					continue // it waits for others of its matrix or tag; or something of the pool is kept
+					// it waits for others of its matrix or tag; or something of the pool is kept
+					continue
 				}
 				for _, it := range sh.queue {
 					if j := it.record(); s.mayHave(j, m, now) {
-						errs = append(errs, fmt.Errorf("%s has room, and job %d of its class waits", m.Addr, it.id))
+						errs = append(errs,
+							fmt.Errorf("%s has room, and job %d of its class waits", m.Addr, it.id))
 						break
 					}
 				}
@@ -42,7 +47,8 @@ func (s *State) checkIdle() error {
 	return errors.Join(errs...)
 }
 
-// givesWork says that a machine is to be given work: nothing keeps it from that, neither a verdict nor the user.
+// givesWork says that a machine is to be given work: nothing keeps it from that, neither a verdict
+// nor the user.
 func (s *State) givesWork(m *machine, now time.Time) bool {
 	if m.link != LinkConnected || m.Draining || m.Removing || m.OwnUntil > now.UnixNano() {
 		return false
@@ -54,7 +60,8 @@ func (s *State) givesWork(m *machine, now time.Time) bool {
 		return true
 	}
 	others := slices.ContainsFunc(m.class.machines, func(o *machine) bool {
-		return o != m && o.link == LinkConnected && !o.Draining && !o.Removing && o.Suspect == 0 && o.Own == 0
+		return o != m && o.link == LinkConnected && !o.Draining && !o.Removing && o.Suspect == 0 &&
+			o.Own == 0
 	})
 	return s.mayTry(m) && (m.RestUntil <= now.UnixNano() || !others)
 }
@@ -62,13 +69,18 @@ func (s *State) givesWork(m *machine, now time.Time) bool {
 // mayHave says that a job which waits may be given to a machine that has a slot for it.
 func (s *State) mayHave(j *statepb.Job, m *machine, now time.Time) bool {
 	if len(j.Needs.GetAmounts()) > 0 || !s.hasRoom(j.Needs, m) || !fits(j, m, now) {
-		return false // what else there is of resources, and who comes before whom, is checked elsewhere
+		// what else there is of resources, and who comes before whom, is checked elsewhere
+		return false
 	}
-	if j.Avoid == "" || !slices.ContainsFunc(j.Attempts, func(a *statepb.Attempt) bool { return a.Machine == m.Addr && failedAttempt(a) }) {
+	if j.Avoid == "" || !slices.ContainsFunc(j.Attempts,
+		func(a *statepb.Attempt) bool { return a.Machine == m.Addr && failedAttempt(a) }) {
 		return true
 	}
 	return !slices.ContainsFunc(m.class.machines, func(o *machine) bool { // that is better
-		return o.sound() && fits(j, o, now) && !s.setupDue(o, now) && (m.suspect() || s.avoidsUntil(j) > now.UnixNano()) &&
-			!slices.ContainsFunc(j.Attempts, func(a *statepb.Attempt) bool { return a.Machine == o.Addr && failedAttempt(a) })
+		return o.sound() && fits(j, o, now) && !s.setupDue(o, now) &&
+			(m.suspect() || s.avoidsUntil(j) > now.UnixNano()) &&
+			!slices.ContainsFunc(j.Attempts, func(a *statepb.Attempt) bool {
+				return a.Machine == o.Addr && failedAttempt(a)
+			})
 	})
 }

@@ -8,19 +8,23 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Deadlines don't go by the host's clock alone, which may be set at any time: by an hour, when it is found to be wrong, or by a
-// day. Retries, rests, trials, setups and the ends of machines wait for as long as they were meant to. So the clock is watched:
-// while anything waits for a time, somebody looks every beat, and a look that comes much later than it was asked for, or before
-// the one before it, tells that the clock was set, or that nobody looked for that long. Then all deadlines are set by as much:
-// time at which nobody looked doesn't count. That is a change like any other, ClockSet.
+// Deadlines don't go by the host's clock alone, which may be set at any time: by an hour, when it
+// is found to be wrong, or by a day. Retries, rests, trials, setups and the ends of machines wait
+// for as long as they were meant to. So the clock is watched: while anything waits for a time,
+// somebody looks every beat, and a look that comes much later than it was asked for, or before the
+// one before it, tells that the clock was set, or that nobody looked for that long. Then all
+// deadlines are set by as much: time at which nobody looked doesn't count. That is a change like
+// any other, ClockSet.
 
 const (
-	// beat is how often the clock is looked at while anything waits for a time: of a clock that is set no more than that
-	// goes unnoticed.
+	// beat is how often the clock is looked at while anything waits for a time: of a clock that is
+	// set no more than that goes unnoticed.
 	beat = time.Minute
-	// lateness is how much later than asked for a look may come without telling anything: a disk may be slow.
+	// lateness is how much later than asked for a look may come without telling anything: a disk
+	// may be slow.
 	lateness = 10 * time.Second
-	// slewed is how much a clock may differ from one that only runs, between two looks, without having been set.
+	// slewed is how much a clock may differ from one that only runs, between two looks, without
+	// having been set.
 	slewed = time.Second
 )
 
@@ -30,8 +34,8 @@ type watch struct {
 	promised int64     // 0: never, or not said
 }
 
-// Look is to be called with the time before anything that goes by it: it gives the change that sets the
-// deadlines when the clock was set, or nothing.
+// Look is to be called with the time before anything that goes by it: it gives the change that sets
+// the deadlines when the clock was set, or nothing.
 func (s *State) Look(now time.Time) []*Change {
 	by, down := s.clockSet(now)
 	if by != 0 && !down && s.next(s.watch.seen) == 0 {
@@ -63,7 +67,8 @@ func (s *State) clockSet(now time.Time) (by int64, down bool) {
 	}
 	before := s.watch.seen.UnixNano()
 	// Where both times have it, Sub goes by a clock that only runs.
-	if by = wall - before - int64(now.Sub(s.watch.seen)); by > int64(slewed) || by < -int64(slewed) {
+	if by = wall - before - int64(now.Sub(s.watch.seen)); by > int64(slewed) ||
+		by < -int64(slewed) {
 		return by, false
 	}
 	switch {
@@ -75,7 +80,8 @@ func (s *State) clockSet(now time.Time) (by int64, down bool) {
 	return 0, false
 }
 
-// Wake is when Decide, which has looked at the time given, has to look again though nothing changes; zero: never.
+// Wake is when Decide, which has looked at the time given, has to look again though nothing
+// changes; zero: never.
 func (s *State) Wake(looked time.Time) time.Time {
 	first := s.next(looked)
 	if first != 0 {
@@ -109,7 +115,8 @@ func (s *State) next(looked time.Time) int64 {
 		earlier(s.matrices[id].TrialAt)
 	}
 	earlier(s.nextEnd)
-	if len(s.timers) > 0 { // what is to start at a certain time goes by the clock, as it was asked for
+	if len(s.timers) > 0 {
+		// what is to start at a certain time goes by the clock, as it was asked for
 		earlier(s.timers[0].at)
 	}
 	earlier(s.debts.due)
@@ -137,7 +144,8 @@ func (s *State) applyClockSet(c *statepb.ClockSet) error {
 			*at += c.By
 		}
 	}
-	if c.Down && c.By > 0 { // the end of a machine, and the pause of a retry, have passed all the same
+	if c.Down && c.By > 0 {
+		// the end of a machine, and the pause of a retry, have passed all the same
 		for id := range s.steps {
 			set(&last(s.live[id].Job).EndedAt)
 		}

@@ -9,11 +9,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// CodeNamed visits the hashes of code, and of what was not committed of it, that jobs name, MaxPage jobs from an id on, and gives the
-// id to go on with; 0: these were all. Any job that is known may be run again, so that those which have ended count as well.
+// CodeNamed visits the hashes of code, and of what was not committed of it, that jobs name, MaxPage
+// jobs from an id on, and gives the id to go on with; 0: these were all. Any job that is known may
+// be run again, so that those which have ended count as well.
 //
-// Who goes through all of them page by page misses only code that was submitted meanwhile: a job never changes its
-// code, and a waiting cell, which has that of its matrix, takes over another only when one is submitted.
+// Who goes through all of them page by page misses only code that was submitted meanwhile: a job
+// never changes its code, and a waiting cell, which has that of its matrix, takes over another only
+// when one is submitted.
 func (s *State) CodeNamed(from uint64, visit func(hash string)) (next uint64, err error) {
 	both := func(c *statepb.Code) {
 		if c != nil {

@@ -10,8 +10,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestCodeNamed names code in all the places where a job can be: waiting, running, ended a moment or long ago, a cell
-// with a record and without, and forgotten.
+// TestCodeNamed names code in all the places where a job can be: waiting, running, ended a moment
+// or long ago, a cell with a record and without, and forgotten.
 func TestCodeNamed(t *testing.T) {
 	w := newWorld()
 	must := func(err error) {
@@ -20,7 +20,9 @@ func TestCodeNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	code := func(name string) *statepb.Code { return &statepb.Code{Hash: name, Diff: name + "-diff"} }
+	code := func(name string) *statepb.Code {
+		return &statepb.Code{Hash: name, Diff: name + "-diff"}
+	}
 	named := func() []string {
 		t.Helper()
 		all := map[string]bool{}
@@ -60,7 +62,8 @@ func TestCodeNamed(t *testing.T) {
 	if w.s.index.place[old[0]] == 0 {
 		t.Fatalf("job %d is in no block", old[0])
 	}
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "y", Cmd: "run {I}", Code: code("first")}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3"}}}}
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "y", Cmd: "run {I}", Code: code("first")},
+		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3"}}}}
 	p, err := w.s.PlanMatrix(spec, false)
 	must(w.do(p, err))
 	_, err = w.submit(JobSpec{Class: "y", Cmd: "waits", Code: code("waits")})

@@ -8,10 +8,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Decide says which changes should come next at the time now: what should be dispatched, which machines are
-// set aside, what expires. It gives at most one change, as each may alter what is right for the next: the
-// caller applies it, and asks again until there is none. It looks only at classes in which something changed,
-// so its cost doesn't grow with what waits.
+// Decide says which changes should come next at the time now: what should be dispatched, which
+// machines are set aside, what expires. It gives at most one change, as each may alter what is
+// right for the next: the caller applies it, and asks again until there is none. It looks only at
+// classes in which something changed, so its cost doesn't grow with what waits.
 //
 // The tokens of runs are left empty: the caller fills them in, since they are random.
 func (s *State) Decide(now time.Time) []*Change {
@@ -103,7 +103,8 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 	return s.dispatch(c, now)
 }
 
-// decideMachine looks after what concerns one machine: its end, and its setups. One of which it says nothing needn't be watched.
+// decideMachine looks after what concerns one machine: its end, and its setups. One of which it
+// says nothing needn't be watched.
 func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	switch {
 	case m.Removing && s.idle(m) && len(s.copiesFrom(m.Addr)) == 0:
@@ -120,8 +121,9 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	return s.dispatched(s.live[m.setups[0]].Job, m, now)
 }
 
-// setupDue says that a setup waits for the machine and its time and turn have come: the machine gets no more
-// jobs then. Before, it goes on working, as the point of staggering is that few machines are away at a time.
+// setupDue says that a setup waits for the machine and its time and turn have come: the machine
+// gets no more jobs then. Before, it goes on working, as the point of staggering is that few
+// machines are away at a time.
 func (s *State) setupDue(m *machine, now time.Time) bool {
 	if len(m.setups) == 0 {
 		return false
@@ -168,12 +170,14 @@ func fits(j *statepb.Job, m *machine, now time.Time) bool {
 	return m.Until == 0 || j.Timeout == 0 || now.UnixNano()+j.Timeout <= m.Until
 }
 
-// dispatched is the change that sends a waiting job to a machine, or ends it when no machine could start it.
+// dispatched is the change that sends a waiting job to a machine, or ends it when no machine could
+// start it.
 func (s *State) dispatched(j *statepb.Job, m *machine, now time.Time) *Change {
 	slot, given := s.give(j.Needs, m)
 	a := &statepb.Attempt{
-		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId, DispatchedAt: now.UnixNano(),
-		Driver: j.Driver && j.Setup == nil, Timeout: j.Timeout, Given: given,
+		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId,
+		DispatchedAt: now.UnixNano(),
+		Driver:       j.Driver && j.Setup == nil, Timeout: j.Timeout, Given: given,
 	}
 	if before := last(j); before != nil {
 		a.Number = before.Number + 1
@@ -185,7 +189,8 @@ func (s *State) dispatched(j *statepb.Job, m *machine, now time.Time) *Change {
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}
 }
 
-// commandLine is what an attempt runs, all variables put in but secrets. That it isn't too long was checked.
+// commandLine is what an attempt runs, all variables put in but secrets. That it isn't too long was
+// checked.
 func (s *State) commandLine(j *statepb.Job, a *statepb.Attempt) string {
 	cmd := string(j.Cmd)
 	if j.Setup != nil {

@@ -12,39 +12,49 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Whose fault is it? A machine that fails every job would eat the queue, since it is free again at once; a matrix that can't
-// succeed would empty the class, if its failures were counted against the machines. What a failure shows depends on what else
-// is known, so the rule is: a verdict needs a witness that is newer than the accusation, is tested once more before it is
-// carried out, and is taken back by any later success.
+// Whose fault is it? A machine that fails every job would eat the queue, since it is free again at
+// once; a matrix that can't succeed would empty the class, if its failures were counted against the
+// machines. What a failure shows depends on what else is known, so the rule is: a verdict needs a
+// witness that is newer than the accusation, is tested once more before it is carried out, and is
+// taken back by any later success.
 //
-// The row of a machine are the different jobs that failed there since its last success. A job that fails on a second machine
-// counts against neither; when it succeeds elsewhere after all, against each on which it failed. Each work, which is a matrix
-// or a command, has a need: how many of its failures in a row say anything, at first 4. The rule in seven items:
+// The row of a machine are the different jobs that failed there since its last success. A job that
+// fails on a second machine counts against neither; when it succeeds elsewhere after all, against
+// each on which it failed. Each work, which is a matrix or a command, has a need: how many of its
+// failures in a row say anything, at first 4. The rule in seven items:
 //
-//  1. What is the machine's own doing (it can't start anything, it has no room, a supervisor died) needs no witness: it gets
-//     nothing for 1, 2, 4 … 15 minutes. What no machine could start is the job's own failure, and counts against none.
-//  2. A machine whose row reaches the need is suspect. It gets one job at a time, at first the far cell of a matrix in its row:
-//     the last, then the middle one, then those at the quarters, since bad cells come one after the other. A success clears
-//     it, and doubles the need of the works in its row, up to 64.
-//  3. After a trial that failed it rests for 1, 2, 4 … 15 minutes, but only while there is a usable machine in its class that
-//     isn't suspect. When all are, all are cleared, and the needs doubled: then it is the work.
-//  4. It is set aside, in CLASS-broken, only when another machine has succeeded with a work of its row in an attempt that began
-//     after it became suspect, and it has failed a trial since, with 4 jobs of its row at their end, while the work failed on
-//     no machine that isn't suspect. Never the last one.
-//  5. A matrix of which as many cells as its need failed since one succeeded, on two machines or on all, has its far cell run
-//     on a machine not among them. Nothing stops meanwhile. If the cell fails the matrix is held, and its failures are
-//     excused everywhere; if it succeeds, the need doubles.
-//  6. Any success takes a verdict back. A matrix that is held so is tried with one cell after 10, 20 … 240 minutes, and a machine
-//     that is set aside with a job that has retries left after 15 … 240 minutes; it isn't counted against the job.
-//  7. A retry passes over the machines on which its job failed for 5 minutes, and over those of them that are suspect as long
-//     as another is usable. Then it goes anywhere.
+//  1. What is the machine's own doing (it can't start anything, it has no room, a supervisor died)
+//     needs no witness: it gets nothing for 1, 2, 4 … 15 minutes. What no machine could start is
+//     the job's own failure, and counts against none.
+//  2. A machine whose row reaches the need is suspect. It gets one job at a time, at first the far
+//     cell of a matrix in its row: the last, then the middle one, then those at the quarters, since
+//     bad cells come one after the other. A success clears it, and doubles the need of the works in
+//     its row, up to 64.
+//  3. After a trial that failed it rests for 1, 2, 4 … 15 minutes, but only while there is a usable
+//     machine in its class that isn't suspect. When all are, all are cleared, and the needs
+//     doubled: then it is the work.
+//  4. It is set aside, in CLASS-broken, only when another machine has succeeded with a work of its
+//     row in an attempt that began after it became suspect, and it has failed a trial since, with 4
+//     jobs of its row at their end, while the work failed on no machine that isn't suspect. Never
+//     the last one.
+//  5. A matrix of which as many cells as its need failed since one succeeded, on two machines or on
+//     all, has its far cell run on a machine not among them. Nothing stops meanwhile. If the cell
+//     fails the matrix is held, and its failures are excused everywhere; if it succeeds, the need
+//     doubles.
+//  6. Any success takes a verdict back. A matrix that is held so is tried with one cell after 10,
+//     20 … 240 minutes, and a machine that is set aside with a job that has retries left after 15 …
+//     240 minutes; it isn't counted against the job.
+//  7. A retry passes over the machines on which its job failed for 5 minutes, and over those of
+//     them that are suspect as long as another is usable. Then it goes anywhere.
 //
-// Rows, needs, trials and their times are durable, and follow from what happened: apply_faults.go. Which machines are usable is
-// not, so that the verdicts themselves are decided here, and the trials in decide_trials.go.
+// Rows, needs, trials and their times are durable, and follow from what happened: apply_faults.go.
+// Which machines are usable is not, so that the verdicts themselves are decided here, and the
+// trials in decide_trials.go.
 
 const (
-	// firstNeed is how many different jobs of a work have to fail in a row before a machine is suspect, or
-	// how many cells before a matrix is; maxNeed is how far successes of the suspects can raise that.
+	// firstNeed is how many different jobs of a work have to fail in a row before a machine is
+	// suspect, or how many cells before a matrix is; maxNeed is how far successes of the suspects
+	// can raise that.
 	firstNeed = 4
 	maxNeed   = 64
 	// keptFailures is how many failures of a machine are kept, the newest: those that count, and
@@ -61,11 +71,16 @@ const (
 
 // How long the pauses are, each twice as long as the one before, and at most the last of these.
 const (
-	firstRest, lastRest  = time.Minute, 15 * time.Minute       // of a suspect, and after what is a machine's own doing
-	firstHeld, lastTrial = 10 * time.Minute, 240 * time.Minute // until a matrix that is held is tried
-	firstAside           = 15 * time.Minute                    // until a machine that is set aside is tried
-	avoidFor             = 5 * time.Minute                     // that a retry passes over machines on which its job failed
-	scanPause            = time.Minute                         // between two searches for a job to try a machine with
+	// of a suspect, and after what is a machine's own doing
+	firstRest, lastRest = time.Minute, 15 * time.Minute
+	// until a matrix that is held is tried
+	firstHeld, lastTrial = 10 * time.Minute, 240 * time.Minute
+	// until a machine that is set aside is tried
+	firstAside = 15 * time.Minute
+	// that a retry passes over machines on which its job failed
+	avoidFor = 5 * time.Minute
+	// between two searches for a job to try a machine with
+	scanPause = time.Minute
 )
 
 // brokenSuffix makes the class in which machines of a class are set aside.
@@ -79,8 +94,8 @@ func nextPause(before int64, first, longest time.Duration) int64 {
 	return min(max(2*before, int64(first)), int64(longest))
 }
 
-// workOf names what a job runs, so that failures and successes of the same work can be compared: %ID for a
-// matrix, $COMMAND for a short command, #HASH for a long one.
+// workOf names what a job runs, so that failures and successes of the same work can be compared:
+// %ID for a matrix, $COMMAND for a short command, #HASH for a long one.
 func workOf(j *statepb.Job) string {
 	switch {
 	case j.Matrix != 0:
@@ -103,7 +118,8 @@ func matrixOfWork(work string) uint64 {
 	return 0
 }
 
-// sound says that the machine can be given work and that nothing is known against it; able, that it may be suspect.
+// sound says that the machine can be given work and that nothing is known against it; able, that it
+// may be suspect.
 func (m *machine) sound() bool { return m.able() && !m.suspect() }
 func (m *machine) able() bool  { return m.open() && m.Own == 0 && !m.aside() }
 
@@ -156,7 +172,8 @@ func (s *State) judge(c *class) *Change {
 		switch {
 		case m.aside() && m.Acquitted != 0:
 			return &Change{MachineCleared: &statepb.MachineCleared{
-				Addr: m.Addr, Class: m.HomeClass, Why: fmt.Sprintf("job %d has succeeded there", m.Acquitted),
+				Addr: m.Addr, Class: m.HomeClass,
+				Why: fmt.Sprintf("job %d has succeeded there", m.Acquitted),
 			}}
 		case !m.suspect() || !m.able():
 			continue
@@ -188,10 +205,13 @@ func (s *State) convicted(m *machine, c *class) string {
 		return ""
 	}
 	for _, w := range m.Witnesses {
-		inRow := slices.ContainsFunc(m.Failures, func(f *statepb.Failure) bool { return f.Work == w.Work && !f.Excused })
+		inRow := slices.ContainsFunc(m.Failures, func(f *statepb.Failure) bool {
+			return f.Work == w.Work && !f.Excused
+		})
 		other := s.machines[w.Machine]
 		if inRow && w.Seq < m.LastTrial && other != nil && other != m && other.Class == c.name {
-			return fmt.Sprintf("%d jobs in a row failed here, the last: %s; the same work succeeded on %s meanwhile",
+			return fmt.Sprintf("%d jobs in a row failed here, the last: %s; the same work "+
+				"succeeded on %s meanwhile",
 				m.blamed(), m.LastError, w.Machine)
 		}
 	}
@@ -233,7 +253,8 @@ func (s *State) accusedIn(c *class) (accused []*matrix) {
 	return accused
 }
 
-// judgeMatrix holds a matrix whose far cell has failed as those before it, and releases one of which a cell has succeeded.
+// judgeMatrix holds a matrix whose far cell has failed as those before it, and releases one of
+// which a cell has succeeded.
 func (s *State) judgeMatrix(m *matrix, c *class) *Change {
 	if m.faulty() {
 		if m.Acquitted != 0 {
@@ -256,21 +277,26 @@ func (s *State) judgeMatrix(m *matrix, c *class) *Change {
 	row, far := m.Row[:i+1], m.Row[i]
 	cells, on := cellsOf(row), machinesOf(row)
 	all := c.allAmong(on)
-	again := slices.ContainsFunc(row[:i], func(f *statepb.Failure) bool { return f.Machine == far.Machine })
+	again := slices.ContainsFunc(row[:i], func(f *statepb.Failure) bool {
+		return f.Machine == far.Machine
+	})
 	if cells <= s.works.need(matrixWork(m.Id)) || !all && (len(on) < 2 || again) {
 		return nil
 	}
-	return held(m.Id, fmt.Sprintf("%d of its jobs failed in a row, on %s, and so did job %d, far from them: %s",
-		cells-1, severalMachines(on), far.Job, far.Error))
+	return held(m.Id,
+		fmt.Sprintf("%d of its jobs failed in a row, on %s, and so did job %d, far from them: %s",
+			cells-1, severalMachines(on), far.Job, far.Error))
 }
 
 // judgeUntried holds a matrix of which every cell has failed, and which would go on without end.
 func (s *State) judgeUntried(m *matrix, c *class) *Change {
 	cells, on := cellsOf(m.Row), machinesOf(m.Row)
-	if m.Template.MaxFailures >= 0 || m.hasFarCell() || cells < s.works.need(matrixWork(m.Id)) || len(on) < 2 && !c.allAmong(on) {
+	if m.Template.MaxFailures >= 0 || m.hasFarCell() || cells < s.works.need(matrixWork(m.Id)) ||
+		len(on) < 2 && !c.allAmong(on) {
 		return nil
 	}
-	return held(m.Id, fmt.Sprintf("%d of its jobs failed in a row, on %s, and none is left that didn't", cells, severalMachines(on)))
+	return held(m.Id, fmt.Sprintf("%d of its jobs failed in a row, on %s, and none is left that "+
+		"didn't", cells, severalMachines(on)))
 }
 
 // severalMachines names a machine, or counts several.

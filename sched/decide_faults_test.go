@@ -38,8 +38,8 @@ func numbers(n int) (values []string) {
 	return values
 }
 
-// word carries out a word of a script: MACHINE+ and MACHINE- for the end of the run there, with success or not, and a duration
-// that passes.
+// word carries out a word of a script: MACHINE+ and MACHINE- for the end of the run there, with
+// success or not, and a duration that passes.
 func (w *world) word(word string) error {
 	if d, err := time.ParseDuration(word); err == nil {
 		return w.pass(d)
@@ -54,7 +54,8 @@ func TestFaults(t *testing.T) {
 	matrix := func(n, retries int) func(*world) error {
 		return func(w *world) error {
 			return w.do(w.s.PlanMatrix(MatrixSpec{
-				Job: JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: retries}, Axes: []*statepb.Axis{{Name: "A", Values: numbers(n)}},
+				Job:  JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: retries},
+				Axes: []*statepb.Axis{{Name: "A", Values: numbers(n)}},
 			}, false))
 		}
 	}
@@ -62,7 +63,9 @@ func TestFaults(t *testing.T) {
 		return func(w *world) error {
 			var specs []JobSpec
 			for i := range n {
-				specs = append(specs, JobSpec{Class: "x", Cmd: strings.ReplaceAll(cmd, "N", fmt.Sprint(i)), MaxFailures: retries})
+				specs = append(specs,
+					JobSpec{Class: "x", Cmd: strings.ReplaceAll(cmd, "N", fmt.Sprint(i)),
+						MaxFailures: retries})
 			}
 			_, err := w.submit(specs...)
 			return err
@@ -73,41 +76,61 @@ func TestFaults(t *testing.T) {
 		machines string
 		submit   func(*world) error
 		script   string
-		want     []string // the classes of machines that aren't in x, those that rest, matrices that are held
+		// the classes of machines that aren't in x, those that rest, matrices that are held
+		want []string
 	}{
 		{"three failures are nothing", "a b", jobs(9, 0, "same"), "a- a- a-", nil},
 		{"four are suspect", "a b", jobs(9, 0, "same"), "a- a- a- a-", []string{"a is suspect"}},
 		{"in a row", "a b", jobs(9, 0, "same"), "a- a- a- a+ a-", nil},
 		{"of different jobs", "a", jobs(1, 9, "same"), "a- 1s a- 2s a- 4s a- 8s a-", nil},
-		{"it is tried at once", "a b", jobs(9, 0, "same"), "a- a- a- a- a-", []string{"a is suspect", "a rests"}},
-		{"and again after a minute", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a-", []string{"a is suspect", "a rests"}},
-		{"then after two", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a- 1m", []string{"a is suspect", "a rests"}},
-		{"it rests no longer", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a- 2m", []string{"a is suspect"}},
+		{"it is tried at once", "a b", jobs(9, 0, "same"), "a- a- a- a- a-",
+			[]string{"a is suspect", "a rests"}},
+		{"and again after a minute", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a-",
+			[]string{"a is suspect", "a rests"}},
+		{"then after two", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a- 1m",
+			[]string{"a is suspect", "a rests"}},
+		{"it rests no longer", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a- 2m",
+			[]string{"a is suspect"}},
 		{"a success clears it", "a b", jobs(9, 0, "same"), "a- a- a- a- a- 1m a+", nil},
-		{"and doubles the need", "a b", jobs(20, 0, "same"), "a- a- a- a- a+ a- a- a- a- a- a- a-", nil},
-		{"of its work alone", "a b", jobs(20, 0, "do N"), "a- a- a- a- a+ a- a- a- a-", []string{"a is suspect"}},
-		{"the other has succeeded before", "a b", jobs(12, 0, "same"), "b+ a- a- a- a- a- 1m a- 2m a- b+", []string{"a is suspect", "a rests"}},
-		{"it had begun before", "a b", jobs(12, 0, "same"), "a- a- a- a- b+ a- 1m a-", []string{"a is suspect", "a rests"}},
-		{"a witness, but no trial since", "a b", jobs(12, 0, "same"), "a- a- a- a- b+ a- 1m b+ a- b+", []string{"a is suspect", "a rests"}},
-		{"a witness, and a trial since", "a b", jobs(12, 0, "same"), "a- a- a- a- b+ a- b+ 1m a-", []string{"a in x-broken"}},
-		{"a witness of another command", "a b", jobs(20, 0, "do N"), "a- a- a- a- b+ a- b+ 1m a- b+ 2m a- b+", []string{"a is suspect", "a rests"}},
-		{"the witness is set aside", "a b", jobs(20, 0, "same"), "a- a- a- a- b+ a- b+ 1m a- 15m", []string{"a in x-broken"}},
+		{"and doubles the need", "a b", jobs(20, 0, "same"), "a- a- a- a- a+ a- a- a- a- a- a- a-",
+			nil},
+		{"of its work alone", "a b", jobs(20, 0, "do N"), "a- a- a- a- a+ a- a- a- a-",
+			[]string{"a is suspect"}},
+		{"the other has succeeded before", "a b", jobs(12, 0, "same"),
+			"b+ a- a- a- a- a- 1m a- 2m a- b+", []string{"a is suspect", "a rests"}},
+		{"it had begun before", "a b", jobs(12, 0, "same"), "a- a- a- a- b+ a- 1m a-",
+			[]string{"a is suspect", "a rests"}},
+		{"a witness, but no trial since", "a b", jobs(12, 0, "same"),
+			"a- a- a- a- b+ a- 1m b+ a- b+", []string{"a is suspect", "a rests"}},
+		{"a witness, and a trial since", "a b", jobs(12, 0, "same"), "a- a- a- a- b+ a- b+ 1m a-",
+			[]string{"a in x-broken"}},
+		{"a witness of another command", "a b", jobs(20, 0, "do N"),
+			"a- a- a- a- b+ a- b+ 1m a- b+ 2m a- b+", []string{"a is suspect", "a rests"}},
+		{"the witness is set aside", "a b", jobs(20, 0, "same"), "a- a- a- a- b+ a- b+ 1m a- 15m",
+			[]string{"a in x-broken"}},
 		{"the only one of its class", "a", jobs(9, 0, "do N"), "a- a- a- a-", nil},
 		{"never rests", "a", jobs(20, 0, "do N"), "a- a- a- a- a- a- a- a- a-", nil},
 		{"a broken matrix", "a b", matrix(20, 0), "a- b- a- b- a- b-", []string{"matrix held"}},
-		{"a broken matrix, one after the other", "a b", matrix(20, 0), "a- a- a- a- a- b-", []string{"a is suspect", "a rests"}},
-		{"until the far cell fails on another", "a b", matrix(20, 0), "a- a- a- a- a- b- b-", []string{"matrix held"}},
-		{"a broken matrix on the only machine", "a", matrix(20, 0), "a- a- a- a- a-", []string{"matrix held"}},
+		{"a broken matrix, one after the other", "a b", matrix(20, 0), "a- a- a- a- a- b-",
+			[]string{"a is suspect", "a rests"}},
+		{"until the far cell fails on another", "a b", matrix(20, 0), "a- a- a- a- a- b- b-",
+			[]string{"matrix held"}},
+		{"a broken matrix on the only machine", "a", matrix(20, 0), "a- a- a- a- a-",
+			[]string{"matrix held"}},
 		{"its far cell succeeds", "a", matrix(20, 0), "a- a- a- a- a+ a- a- a- a-", nil},
 		{"bad commands on all", "a b", jobs(20, 0, "do N"), "a- a- a- a- b- b- b- b-", nil},
 		{"a matrix that is held is tried", "a", matrix(20, 0), "a- a- a- a- a- 10m a+", nil},
 		{"and fails", "a", matrix(20, 0), "a- a- a- a- a- 10m a-", []string{"matrix held"}},
 		{"it waits longer then", "a", matrix(20, 0), "a- a- a- a- a- 10m a- 20m a+", nil},
-		{"a job of which it was the fault", "a b", jobs(9, 1, "do N"), "a- a- a- a- 1s b+ b-", []string{"a is suspect"}},
-		{"a bad job counts against nobody", "a b", jobs(4, 1, "do N"), "a- b- 1s b- a- 1s a- b- 1s b- a-", nil},
+		{"a job of which it was the fault", "a b", jobs(9, 1, "do N"), "a- a- a- a- 1s b+ b-",
+			[]string{"a is suspect"}},
+		{"a bad job counts against nobody", "a b", jobs(4, 1, "do N"),
+			"a- b- 1s b- a- 1s a- b- 1s b- a-", nil},
 		{"a bad job goes around", "a b c", jobs(1, 9, "bad"), "a- 1s b- 2s c- 4s", nil},
-		{"it comes back", "a b", jobs(30, 3, "same"), "a- a- a- a- b+ a- b+ 1m a- b+ b+ b+ b+ b+ b+ 15m a+", nil},
-		{"it doesn't", "a b", jobs(30, 3, "same"), "a- a- a- a- b+ a- b+ 1m a- b+ b+ b+ b+ b+ b+ 15m a-", []string{"a in x-broken"}},
+		{"it comes back", "a b", jobs(30, 3, "same"),
+			"a- a- a- a- b+ a- b+ 1m a- b+ b+ b+ b+ b+ b+ 15m a+", nil},
+		{"it doesn't", "a b", jobs(30, 3, "same"),
+			"a- a- a- a- b+ a- b+ 1m a- b+ b+ b+ b+ b+ b+ 15m a-", []string{"a in x-broken"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -152,7 +175,8 @@ func TestFailuresAfterHold(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", firstNeed, "a", "b", "c"))
 	check(t, w.do(w.s.PlanMatrix(MatrixSpec{
-		Job: JobSpec{Class: "x", Cmd: "cell {A}"}, Axes: []*statepb.Axis{{Name: "A", Values: numbers(60)}},
+		Job:  JobSpec{Class: "x", Cmd: "cell {A}"},
+		Axes: []*statepb.Axis{{Name: "A", Values: numbers(60)}},
 	}, false)))
 	for len(w.running()) > 0 {
 		for _, r := range w.running() {
@@ -167,7 +191,8 @@ func TestFailuresAfterHold(t *testing.T) {
 	}
 }
 
-// TestRestEndsWithCopy: a suspect that is tried with one job is clear when that has succeeded, though its results are still to be copied.
+// TestRestEndsWithCopy: a suspect that is tried with one job is clear when that has succeeded,
+// though its results are still to be copied.
 func TestRestEndsWithCopy(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 2, "a", "b"))
@@ -221,12 +246,14 @@ func TestCopiesNeverCount(t *testing.T) {
 	}
 }
 
-// TestMatrixOfFailuresHolds: unlimited retries of a matrix that can't succeed end, and unhold lets it go on.
+// TestMatrixOfFailuresHolds: unlimited retries of a matrix that can't succeed end, and unhold lets
+// it go on.
 func TestMatrixOfFailuresHolds(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a", "b", "c"))
 	check(t, w.do(w.s.PlanMatrix(MatrixSpec{
-		Job: JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: -1}, Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4", "5", "6"}}},
+		Job:  JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: -1},
+		Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4", "5", "6"}}},
 	}, false)))
 	fail := func() (runs int) {
 		for len(w.running()) > 0 {
@@ -255,12 +282,15 @@ func TestMatrixOfFailuresHolds(t *testing.T) {
 	}
 }
 
-// TestNight runs 500 jobs on six machines over a night, of which one fails at once and one after a while, each
-// job with three retries: every job that can succeed does, both machines are set aside, and no good one is.
+// TestNight runs 500 jobs on six machines over a night, of which one fails at once and one after a
+// while, each job with three retries: every job that can succeed does, both machines are set aside,
+// and no good one is.
 func TestNight(t *testing.T) {
 	for seed := range uint64(2) {
 		for _, kind := range []string{"matrix", "one command", "many commands"} {
-			t.Run(fmt.Sprintf("%s, seed %d", kind, seed), func(t *testing.T) { oneNight(t, kind, seed) })
+			t.Run(fmt.Sprintf("%s, seed %d", kind, seed), func(t *testing.T) {
+				oneNight(t, kind, seed)
+			})
 		}
 	}
 }
@@ -322,17 +352,22 @@ func mustSelect(t *testing.T, s *State, words ...string) []uint64 {
 	return ids
 }
 
-// TestRetryBesideIdleMachine: a retry waits at most five minutes for a better machine than one that is idle, though the better
-// one is busy for long, or its slot is held by a run that nothing knows.
+// TestRetryBesideIdleMachine: a retry waits at most five minutes for a better machine than one that
+// is idle, though the better one is busy for long, or its slot is held by a run that nothing knows.
 func TestRetryBesideIdleMachine(t *testing.T) {
-	busy := func(w *world) error { _, err := w.submit(JobSpec{Class: "x", Cmd: "long"}); return err }
+	busy := func(w *world) error {
+		_, err := w.submit(JobSpec{Class: "x", Cmd: "long"})
+		return err
+	}
 	held := func(w *world) error {
 		return w.report(Connected{
-			Addr: "a", Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4},
-			Runs: []*statepb.RunRef{{Machine: "a", Job: 999, Attempt: 1, Token: "old"}},
+			Addr:  "a",
+			Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4},
+			Runs:  []*statepb.RunRef{{Machine: "a", Job: 999, Attempt: 1, Token: "old"}},
 		})
 	}
-	for name, blocks := range map[string]func(*world) error{"busy": busy, "held by what nothing knows": held} {
+	for name, blocks := range map[string]func(*world) error{"busy": busy, "held by what nothing " +
+		"knows": held} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			check(t, w.pool("x", 1, "a", "b"))

@@ -7,16 +7,18 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// No second attempt runs while anything of the first lives, whatever has become of it: its machine was removed, its directory was,
-// the user gave it up, or restarts it while it runs. A run that is given up is ended on its machine, which takes as long as the
-// grace that it has; until that is known the job waits. Only where the machine can't be reached nobody knows: after unreachedFor
-// the job goes on, and this is said.
+// No second attempt runs while anything of the first lives, whatever has become of it: its machine
+// was removed, its directory was, the user gave it up, or restarts it while it runs. A run that is
+// given up is ended on its machine, which takes as long as the grace that it has; until that is
+// known the job waits. Only where the machine can't be reached nobody knows: after unreachedFor the
+// job goes on, and this is said.
 
-// unreachedFor is how long a machine has to be out of reach before nobody waits any more for what may live there: longer than
-// the grace that runs have.
+// unreachedFor is how long a machine has to be out of reach before nobody waits any more for what
+// may live there: longer than the grace that runs have.
 const unreachedFor = time.Minute
 
-// mayLive is an attempt, of a job or of the one that it restarts, of which something may live still.
+// mayLive is an attempt, of a job or of the one that it restarts, of which something may live
+// still.
 type mayLive struct {
 	job     uint64
 	attempt int32
@@ -27,8 +29,8 @@ func (l *mayLive) String() string {
 	return fmt.Sprintf("attempt %d of job %d on %s", l.attempt, l.job, l.machine)
 }
 
-// livesStill is an attempt of which something may live and that may be a second one of the job, or nil. Whether its machine can
-// be reached is another matter.
+// livesStill is an attempt of which something may live and that may be a second one of the job, or
+// nil. Whether its machine can be reached is another matter.
 func (s *State) livesStill(j *statepb.Job) *mayLive {
 	for _, o := range s.debts.living[j.Id] {
 		return &mayLive{job: j.Id, attempt: o.Run.Attempt, machine: o.Run.Machine}
@@ -53,7 +55,8 @@ func (s *State) lingers(j *statepb.Job) *mayLive {
 	return nil
 }
 
-// reached says that a machine can be reached, or could until a moment ago, or that this isn't known yet.
+// reached says that a machine can be reached, or could until a moment ago, or that this isn't known
+// yet.
 func (s *State) reached(addr string) bool {
 	since, away := s.unreached[addr]
 	return !away || s.looked < since+int64(unreachedFor)
@@ -70,7 +73,8 @@ func (s *State) reach(addr string, reached bool, now time.Time) {
 	}
 }
 
-// endLingering queues the jobs that waited for something to end that has ended, or of which nobody knows any more.
+// endLingering queues the jobs that waited for something to end that has ended, or of which nobody
+// knows any more.
 func (s *State) endLingering() {
 	if len(s.lingering) == 0 {
 		return
@@ -86,7 +90,8 @@ func (s *State) endLingering() {
 	}
 }
 
-// lingersUntil is when a job stops waiting for what may live on a machine that is out of reach; 0: not for that reason.
+// lingersUntil is when a job stops waiting for what may live on a machine that is out of reach; 0:
+// not for that reason.
 func (s *State) lingersUntil(j *statepb.Job) int64 {
 	if l := s.lingers(j); l != nil {
 		if since, away := s.unreached[l.machine]; away {
@@ -104,7 +109,8 @@ func (s *State) whyLingers(j *statepb.Job, now time.Time) string {
 	}
 	text := fmt.Sprintf("it waits until %s has ended", l)
 	if until := s.lingersUntil(j); until != 0 {
-		text += fmt.Sprintf(", which can't be reached, and for another %s at most", Time(until).Sub(now).Round(time.Second))
+		text += fmt.Sprintf(", which can't be reached, and for another %s at most", Time(until).
+			Sub(now).Round(time.Second))
 	}
 	return text
 }

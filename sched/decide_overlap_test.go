@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestNoOverlap gives up an attempt in each way that there is: the next one begins when nothing of it lives any more, or when nobody
-// can know, and then this is said.
+// TestNoOverlap gives up an attempt in each way that there is: the next one begins when nothing of
+// it lives any more, or when nobody can know, and then this is said.
 func TestNoOverlap(t *testing.T) {
 	remove := func(force bool) func(*testing.T, *world, uint64) {
 		return func(t *testing.T, w *world, _ uint64) {
@@ -17,7 +17,8 @@ func TestNoOverlap(t *testing.T) {
 	}
 	lost := func(died bool) func(*testing.T, *world, uint64) {
 		return func(t *testing.T, w *world, id uint64) {
-			check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "its directory is not on the machine any more", Died: died}))
+			check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "its directory is not on the " +
+				"machine any more", Died: died}))
 		}
 	}
 	away := func(then func(*testing.T, *world, uint64)) func(*testing.T, *world, uint64) {
@@ -27,7 +28,8 @@ func TestNoOverlap(t *testing.T) {
 		}
 	}
 	byHand := func(t *testing.T, w *world, id uint64) {
-		if p := w.bulk(t, OpLost, id); !strings.Contains(p.Fates[0].Note, "there are two of job 1 until that machine is reached") {
+		if p := w.bulk(t, OpLost, id); !strings.Contains(p.Fates[0].Note, "there are two of job "+
+			"1 until that machine is reached") {
 			t.Errorf("it doesn't warn: %+v", p.Fates)
 		}
 	}
@@ -43,7 +45,8 @@ func TestNoOverlap(t *testing.T) {
 		{"its supervisor died", 1, lost(true), false, 1},
 		{"its machine, which is away, is removed", 1, away(remove(false)), true, 1},
 		{"it is lost by hand", 0, away(byHand), true, 1},
-		{"it is restarted while it runs", 0, func(t *testing.T, w *world, id uint64) { w.bulk(t, OpRestart, id) }, false, 2},
+		{"it is restarted while it runs", 0,
+			func(t *testing.T, w *world, id uint64) { w.bulk(t, OpRestart, id) }, false, 2},
 		{"it is restarted, and its machine is removed", 0, func(t *testing.T, w *world, id uint64) {
 			w.bulk(t, OpRestart, id)
 			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
@@ -60,7 +63,8 @@ func TestNoOverlap(t *testing.T) {
 			test.giveUp(t, w, 1)
 			check(t, w.pass(unreachedFor-time.Second))
 			w.wants(t, test.next, Waiting)
-			if why := w.why(t, test.next); !strings.Contains(why, "attempt 1 of job 1 on a has ended") {
+			if why := w.why(t, test.next); !strings.Contains(why, "attempt 1 of job 1 on a has "+
+				"ended") {
 				t.Errorf("it isn't said what it waits for: %s", why)
 			}
 			if test.unknown {
@@ -89,7 +93,8 @@ func TestNoOverlapAfterRestart(t *testing.T) {
 	check(t, w.pool("x", 1, "a", "b"))
 	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work", MaxFailures: 1})
 	check(t, err)
-	check(t, w.report(RunLost{Ref: w.runOf(ids[0]), Reason: "its directory is not on the machine any more"}))
+	check(t, w.report(RunLost{Ref: w.runOf(ids[0]), Reason: "its directory is not on the machine " +
+		"any more"}))
 	check(t, w.pass(time.Minute))
 	records, err := frozen(w.s)
 	check(t, err)
@@ -108,7 +113,8 @@ func TestNoOverlapAfterRestart(t *testing.T) {
 func TestRemoveWarns(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 2, "a"))
-	_, err := w.submit(JobSpec{Class: "x", Cmd: "work", MaxFailures: 1}, JobSpec{Class: "x", Cmd: "no retry"})
+	_, err := w.submit(JobSpec{Class: "x", Cmd: "work", MaxFailures: 1},
+		JobSpec{Class: "x", Cmd: "no retry"})
 	check(t, err)
 	if p := w.s.PlanRemove([]string{"a"}, false); p.Warnings != nil {
 		t.Errorf("it is connected, and ends what runs: %q", p.Warnings)
@@ -116,7 +122,8 @@ func TestRemoveWarns(t *testing.T) {
 	forced := w.s.PlanRemove([]string{"a"}, true)
 	check(t, w.report(Away{Addr: "a", Reason: "cut"}))
 	for _, p := range []Plan{forced, w.s.PlanRemove([]string{"a"}, false)} {
-		if len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0], "job 1: it is tried again: should its attempt still live on a") {
+		if len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0], "job 1: it is tried again: "+
+			"should its attempt still live on a") {
 			t.Errorf("%q", p.Warnings)
 		}
 	}

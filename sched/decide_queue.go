@@ -21,7 +21,8 @@ type shape struct {
 	class *class
 	needs *statepb.Needs
 	queue heapOf[*item]
-	tried int // it was tried with all machines up to this place of its class's news; unknown: with none
+	// it was tried with all machines up to this place of its class's news; unknown: with none
+	tried int
 }
 
 // unknown is where a shape stands that has to be tried with all machines.
@@ -32,7 +33,8 @@ type shapeKey struct {
 	needs   string
 	timeout int64
 	own     uint64 // a retry passes over machines as no other job does: it is a shape of its own
-	// The matrix and the tag of which only so many jobs may hold slots at a time; 0: there is no such limit.
+	// The matrix and the tag of which only so many jobs may hold slots at a time; 0: there is no
+	// such limit.
 	matrix, tag uint64
 }
 
@@ -220,7 +222,8 @@ func (s *State) keyOfItem(it *item) shapeKey {
 
 // stands says that a queued job is where it belongs as it is now.
 func (s *State) stands(it *item, j *statepb.Job) bool {
-	return it.priority == j.Priority && it.shape.class.name == j.Class && it.shape.key == s.keyOfItem(it)
+	return it.priority == j.Priority && it.shape.class.name == j.Class &&
+		it.shape.key == s.keyOfItem(it)
 }
 
 // before is the order of a queue: higher priority, then lower id, first.

@@ -8,22 +8,26 @@ import (
 	"time"
 )
 
-// Which machine of a class gets the next job? A pool may have hundreds, and most of what happens concerns one of them. So each is
-// filed whenever anything about it has changed, and a dispatch takes the best of those that are ready, without looking at the others.
+// Which machine of a class gets the next job? A pool may have hundreds, and most of what happens
+// concerns one of them. So each is filed whenever anything about it has changed, and a dispatch
+// takes the best of those that are ready, without looking at the others.
 
 // class is a class that has machines or jobs: its machines by address and its queue.
 type class struct {
 	name     string
 	shapes   map[shapeKey]*shape
-	line     []*shape         // those of shapes, by their first items
-	machines []*machine       // all of them
-	ready    heapOf[*machine] // those that can take a job, now and as long as nothing about them changes
-	able     int              // machines that could be given work
-	sound    int              // of them, those that aren't suspect
-	watched  []*machine       // the few that Decide looks at one by one, as what it may do with them depends on the time or on others
-	news     []*machine       // that may have room for more than before, oldest first
-	newsFrom int              // the place of the first of them among all that there ever were
-	reserved *reservation     // what is kept for one that waits for room; nil: nothing
+	line     []*shape   // those of shapes, by their first items
+	machines []*machine // all of them
+	// those that can take a job, now and as long as nothing about them changes
+	ready heapOf[*machine]
+	able  int // machines that could be given work
+	sound int // of them, those that aren't suspect
+	// the few that Decide looks at one by one, as what it may do with them depends on the time or
+	// on others
+	watched  []*machine
+	news     []*machine   // that may have room for more than before, oldest first
+	newsFrom int          // the place of the first of them among all that there ever were
+	reserved *reservation // what is kept for one that waits for room; nil: nothing
 }
 
 func (s *State) class(name string) *class {
@@ -35,15 +39,16 @@ func (s *State) class(name string) *class {
 	return c
 }
 
-// file puts a machine where Decide will look for it, and has it look at the class. It is called after every change of what a
-// machine is, does or owes, and of its link.
+// file puts a machine where Decide will look for it, and has it look at the class. It is called
+// after every change of what a machine is, does or owes, and of its link.
 func (s *State) file(m *machine) {
 	c := s.class(m.Class)
 	m.room = s.free(m)
 	c.countMachine(m, m.able(), m.sound())
 	s.dirty[m.Class] = true
 	c.grew(m)
-	for sh := range s.pooled { // who waits for this machine may keep something of the pool from them
+	for sh := range s.pooled {
+		// who waits for this machine may keep something of the pool from them
 		s.dirty[sh.class.name] = true
 	}
 	switch watched := s.isWatched(m); {
@@ -65,9 +70,11 @@ func (s *State) file(m *machine) {
 	}
 }
 
-// isWatched says that a machine leaves, is to be set up, or has failed so that it is tried with one job at a time.
+// isWatched says that a machine leaves, is to be set up, or has failed so that it is tried with one
+// job at a time.
 func (s *State) isWatched(m *machine) bool {
-	return m.Removing || m.Until != 0 && m.Until <= s.looked || len(m.setups) > 0 || m.suspect() || m.Own > 0 || m.aside()
+	return m.Removing || m.Until != 0 && m.Until <= s.looked || len(m.setups) > 0 || m.suspect() ||
+		m.Own > 0 || m.aside()
 }
 
 // addTo and removeFrom keep the members of a class by address.
@@ -139,8 +146,8 @@ func (s *State) roomAmong(watched []*machine, now time.Time) (rooms []*machine) 
 	return rooms
 }
 
-// best is the machine that the first job of a shape goes to, of those that are ready and of some others, or nil. It may take
-// nothing that is kept for one which comes before it.
+// best is the machine that the first job of a shape goes to, of those that are ready and of some
+// others, or nil. It may take nothing that is kept for one which comes before it.
 func (s *State) best(sh *shape, others []*machine, kept *reservation, now time.Time) *machine {
 	c, j := sh.class, sh.first().record()
 	if s.poolLacks(sh.needs) != "" || s.poolKept(sh, now) != nil {
@@ -148,7 +155,8 @@ func (s *State) best(sh *shape, others []*machine, kept *reservation, now time.T
 	}
 	avoided := s.avoided(j, c.machines, now)
 	suits := func(m *machine) bool {
-		return s.hasRoom(sh.needs, m) && fits(j, m, now) && !slices.Contains(avoided, m.Addr) && !s.delays(j, kept, m, now)
+		return s.hasRoom(sh.needs, m) && fits(j, m, now) && !slices.Contains(avoided, m.Addr) &&
+			!s.delays(j, kept, m, now)
 	}
 	ready := c.ready
 	if news, ok := c.since(sh); ok {

@@ -69,7 +69,8 @@ func TestGiven(t *testing.T) {
 	w.wants(t, c, Waiting)
 	w.wants(t, d, Waiting)
 	r := w.fleet.runs[w.runOf(a).Token]
-	for _, want := range []string{"JOBSERVER_GPU=0,1", "JOBSERVER_MEM=34359738368", "JOBSERVER_SLOTS=0,1,2", "CUDA_VISIBLE_DEVICES=0,1",
+	for _, want := range []string{"JOBSERVER_GPU=0,1", "JOBSERVER_MEM=34359738368",
+		"JOBSERVER_SLOTS=0,1,2", "CUDA_VISIBLE_DEVICES=0,1",
 		"CUDA_DEVICE_ORDER=PCI_BUS_ID", "ROCR_VISIBLE_DEVICES=0,1"} {
 		if !slices.Contains(r.Env, want) {
 			t.Errorf("the environment has no %s: %v", want, r.Env)
@@ -141,7 +142,8 @@ func TestRefusedNeeds(t *testing.T) {
 			t.Errorf("%+v gives %v, want %q", tt.spec, err, tt.want)
 		}
 	}
-	for _, spec := range []JobSpec{{Class: "x", Needs: "gpu=2,license=3", Slots: 2}, {Class: "none", Needs: "gpu=9,what=1"}} {
+	for _, spec := range []JobSpec{{Class: "x", Needs: "gpu=2,license=3", Slots: 2},
+		{Class: "none", Needs: "gpu=9,what=1"}} {
 		spec.Cmd = "work"
 		if _, err := w.s.PlanJobs([]JobSpec{spec}, false); err != nil {
 			t.Errorf("%+v: %v", spec, err)
@@ -340,7 +342,8 @@ func shapedNight(t *testing.T, r *rand.Rand) {
 				Class: []string{"x", "y"}[r.IntN(2)],
 				Cmd:   "work",
 				Slots: []int{1, 1, 1, 2, 4}[r.IntN(5)],
-				Needs: []string{"", "", "gpu=1", "gpu=2", "gpu=4", "license=1", "license=1,gpu=1", "scratch=60"}[r.IntN(8)],
+				Needs: []string{"", "", "gpu=1", "gpu=2", "gpu=4", "license=1", "license=1,gpu=1",
+					"scratch=60"}[r.IntN(8)],
 			}
 			if spec.Exclusive = r.IntN(20) == 0; spec.Exclusive {
 				spec.Slots = 0

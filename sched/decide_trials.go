@@ -9,10 +9,11 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Trials: which job a machine or a matrix that is accused, or that was judged, is tried with; see decide_faults.go.
+// Trials: which job a machine or a matrix that is accused, or that was judged, is tried with; see
+// decide_faults.go.
 
-// tries is the change that begins the next trial of a class that needs a job of its own choice, or nil. A suspect
-// is also tried with whatever comes next in the queue: see roomAmong.
+// tries is the change that begins the next trial of a class that needs a job of its own choice, or
+// nil. A suspect is also tried with whatever comes next in the queue: see roomAmong.
 func (s *State) tries(c *class, now time.Time) *Change {
 	var rooms []*machine // made once
 	roomy := func() []*machine {
@@ -60,7 +61,8 @@ func (s *State) trial(j *statepb.Job, m *machine, kind statepb.Trial, now time.T
 	return c
 }
 
-// tryMatrix tries an accused matrix with its far cell, or one that is held with any, when its time has come.
+// tryMatrix tries an accused matrix with its far cell, or one that is held with any, when its time
+// has come.
 func (s *State) tryMatrix(m *matrix, c *class, roomy func() []*machine, now time.Time) *Change {
 	if m.faulty() {
 		if m.TrialAt > now.UnixNano() {
@@ -101,9 +103,11 @@ func (s *State) takes(m *machine, j *statepb.Job, now time.Time) bool {
 	return s.hasRoom(j.Needs, m) && fits(j, m, now) && s.whyLimit(j) == ""
 }
 
-// bestOf is the best of some machines with room that may have a job and aren't to be passed over, one that isn't suspect if there
-// is any, or nil.
-func (s *State) bestOf(rooms []*machine, j *statepb.Job, passed []string, now time.Time) (best *machine) {
+// bestOf is the best of some machines with room that may have a job and aren't to be passed over,
+// one that isn't suspect if there is any, or nil.
+func (s *State) bestOf(
+	rooms []*machine, j *statepb.Job, passed []string, now time.Time,
+) (best *machine) {
 	better := func(a, b *machine) bool {
 		if a.suspect() != b.suspect() {
 			return b.suspect()
@@ -111,7 +115,8 @@ func (s *State) bestOf(rooms []*machine, j *statepb.Job, passed []string, now ti
 		return a.before(b)
 	}
 	for _, m := range rooms {
-		if m.able() && s.takes(m, j, now) && !slices.Contains(passed, m.Addr) && (best == nil || better(m, best)) {
+		if m.able() && s.takes(m, j, now) && !slices.Contains(passed, m.Addr) &&
+			(best == nil || better(m, best)) {
 			best = m
 		}
 	}
@@ -120,7 +125,8 @@ func (s *State) bestOf(rooms []*machine, j *statepb.Job, passed []string, now ti
 
 // tryAside tries a machine that was set aside with a job of the class that it came from.
 func (s *State) tryAside(m *machine, now time.Time) *Change {
-	if !m.aside() || m.TrialAt > now.UnixNano() || m.scanAt > now.UnixNano() || m.room == 0 || !m.usable(now) ||
+	if !m.aside() || m.TrialAt > now.UnixNano() || m.scanAt > now.UnixNano() || m.room == 0 ||
+		!m.usable(now) ||
 		s.setupDue(m, now) || s.underTrial(m.TrialJob) {
 		return nil
 	}
@@ -177,8 +183,9 @@ func (s *State) hasFarCell(m *machine) bool {
 	return ok
 }
 
-// farCell is the untouched cell of a matrix that tells most of the others, since bad cells come one after the
-// other: its last one, the middle one, those at the quarters, the eighths … and then the last of those that are left.
+// farCell is the untouched cell of a matrix that tells most of the others, since bad cells come one
+// after the other: its last one, the middle one, those at the quarters, the eighths … and then the
+// last of those that are left.
 func (m *matrix) farCell() (cell uint32, ok bool) {
 	if m.untouched == 0 || !m.mayRunAny() {
 		return 0, false
@@ -204,7 +211,8 @@ func (m *matrix) farCell() (cell uint32, ok bool) {
 
 func (m *matrix) hasFarCell() bool { return m.untouched > 0 && m.mayRunAny() }
 
-// heldCell is a job of a matrix that is held to try it with: its far cell, or else the first one that is held.
+// heldCell is a job of a matrix that is held to try it with: its far cell, or else the first one
+// that is held.
 func (s *State) heldCell(m *matrix) *statepb.Job {
 	if far, ok := m.farCell(); ok {
 		return m.job(far)
@@ -217,8 +225,9 @@ func (s *State) heldCell(m *matrix) *statepb.Job {
 	return nil
 }
 
-// mayTry says that a machine which is watched for its failures may be given one job now: nothing that it was given since it
-// became suspect runs there, nor anything that is to show whether it can start jobs at all.
+// mayTry says that a machine which is watched for its failures may be given one job now: nothing
+// that it was given since it became suspect runs there, nor anything that is to show whether it can
+// start jobs at all.
 func (s *State) mayTry(m *machine) bool {
 	for _, id := range m.slots {
 		j := s.live[id]
@@ -234,26 +243,34 @@ func (s *State) mayTry(m *machine) bool {
 	return true
 }
 
-// avoided lists the machines that a retry passes over: those on which it has failed, as long as there is another that may have
-// it, for avoidFor; and after that, those of them that are suspect.
+// avoided lists the machines that a retry passes over: those on which it has failed, as long as
+// there is another that may have it, for avoidFor; and after that, those of them that are suspect.
 func (s *State) avoided(j *statepb.Job, class []*machine, now time.Time) []string {
 	failed := failedOn(j)
 	if failed == nil || !slices.ContainsFunc(class, func(m *machine) bool {
-		return m.sound() && !slices.Contains(failed, m.Addr) && !s.setupDue(m, now) && fits(j, m, now)
+		return m.sound() && !slices.Contains(failed, m.Addr) && !s.setupDue(m, now) &&
+			fits(j, m, now)
 	}) {
 		return nil
 	}
 	if s.avoidsUntil(j) > now.UnixNano() {
 		return failed
 	}
-	return slices.DeleteFunc(failed, func(addr string) bool { m := s.machines[addr]; return m == nil || !m.suspect() })
+	return slices.DeleteFunc(failed, func(addr string) bool {
+		m := s.machines[addr]
+		return m == nil || !m.suspect()
+	})
 }
 
 // avoidsUntil is when a retry begins to take any machine that isn't suspect.
 func (s *State) avoidsUntil(j *statepb.Job) int64 { return j.AvoidUntil }
 
 // resumeCommand ends whatever keeps a machine from getting jobs.
-func resumeCommand(addr string) string { return fmt.Sprintf("jobserver machine resume -m %s", addr) }
+func resumeCommand(
+	addr string,
+) string {
+	return fmt.Sprintf("jobserver machine resume -m %s", addr)
+}
 
 // clockTime is a time as people read it on the same day.
 func clockTime(at int64) string { return Time(at).Format(time.TimeOnly) }

@@ -8,9 +8,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// The variables of a job's environment that were set with it. Their values are templates, into which
-// variables are put when an attempt is dispatched. What is secret of them is in the state, in what is sent
-// to the machine, and nowhere else: shown is something in its place.
+// The variables of a job's environment that were set with it. Their values are templates, into
+// which variables are put when an attempt is dispatched. What is secret of them is in the state, in
+// what is sent to the machine, and nowhere else: shown is something in its place.
 
 // What stands for a value that isn't shown: because its name says so, because somebody said so.
 const (
@@ -18,8 +18,8 @@ const (
 	hiddenSecret = "(secret)"
 )
 
-// LooksSecret says that a variable's name says that its value is nobody else's business: one of its words
-// is KEY, or ends like TOKEN, SECRET or PASSWORD.
+// LooksSecret says that a variable's name says that its value is nobody else's business: one of its
+// words is KEY, or ends like TOKEN, SECRET or PASSWORD.
 func LooksSecret(name string) bool {
 	words := strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
 	return slices.ContainsFunc(words, func(word string) bool {
@@ -27,7 +27,9 @@ func LooksSecret(name string) bool {
 		if word == "KEY" || word == "PASS" || word == "PWD" && len(words) > 1 {
 			return true
 		}
-		return slices.ContainsFunc(secretEnds, func(end string) bool { return strings.HasSuffix(word, end) })
+		return slices.ContainsFunc(secretEnds, func(end string) bool {
+			return strings.HasSuffix(word, end)
+		})
 	})
 }
 
@@ -54,7 +56,8 @@ func (p *planner) setEnv(j *statepb.Job, spec *JobSpec, own []string) error {
 			return err
 		}
 		if _, twice := spec.SecretEnv[name]; twice {
-			return errorf(Invalid, "%s is set twice, with --env and with --secret-env", name).hint("leave one of them out")
+			return errorf(Invalid, "%s is set twice, with --env and with --secret-env", name).
+				hint("leave one of them out")
 		}
 		if err := p.capture(j, spec.Env[name], inEnv, own, false); err != nil {
 			return err
@@ -68,7 +71,8 @@ func (p *planner) setEnv(j *statepb.Job, spec *JobSpec, own []string) error {
 		}
 		v := &statepb.Var{Name: name, Secret: true}
 		switch {
-		case p.s.vars[name] != nil && !builtins[name]: // it is looked up at dispatch, as in a command
+		case p.s.vars[name] != nil && !builtins[name]:
+			// it is looked up at dispatch, as in a command
 			v.Value = []byte("{" + name + "}")
 			if err := p.capture(j, "{"+name+"}", inEnv, own, false); err != nil {
 				return err
@@ -76,8 +80,10 @@ func (p *planner) setEnv(j *statepb.Job, spec *JobSpec, own []string) error {
 		case value != "":
 			v.Value = []byte(value)
 		default:
-			return errorf(Invalid, "nothing gives %s a value: no variable is called so, and it isn't in your environment", name).
-				hint("set it with `jobserver var set %s --secret`, which asks for the value, or export it in your shell", name)
+			return errorf(Invalid, "nothing gives %s a value: no variable is called so, and it "+
+				"isn't in your environment", name).
+				hint("set it with `jobserver var set %s --secret`, which asks for the value, or "+
+					"export it in your shell", name)
 		}
 		j.Env = append(j.Env, v)
 	}
@@ -88,12 +94,15 @@ func (p *planner) setEnv(j *statepb.Job, spec *JobSpec, own []string) error {
 const inEnv = "environment"
 
 func checkEnv(name, value string) error {
-	if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") || strings.IndexByte(value, 0) >= 0 {
-		return errorf(Invalid, "%q can't be an environment variable", name).hint("give --env NAME=VALUE")
+	if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") ||
+		strings.IndexByte(value, 0) >= 0 {
+		return errorf(Invalid, "%q can't be an environment variable", name).
+			hint("give --env NAME=VALUE")
 	}
 	if strings.HasPrefix(name, varPrefix) {
 		return errorf(Invalid, "%s is set by the daemon itself: it says which job this is", name).
-			hint("choose another name; `jobserver var set` defines variables, which jobs see as %sNAME", varPrefix)
+			hint("choose another name; `jobserver var set` defines variables, which jobs see as "+
+				"%sNAME", varPrefix)
 	}
 	return nil
 }
@@ -131,12 +140,12 @@ func (s *State) secretVar(j *statepb.Job, name string) *statepb.Var {
 	return nil
 }
 
-// shortestHidden is how long the value of a variable is that is taken out of texts only because of its
-// name, in bytes: shorter ones may be words.
+// shortestHidden is how long the value of a variable is that is taken out of texts only because of
+// its name, in bytes: shorter ones may be words.
 const shortestHidden = 8
 
-// HiddenOf are the values that were set with a job and that no text which is kept or shown may have, beside
-// those of the secret variables.
+// HiddenOf are the values that were set with a job and that no text which is kept or shown may
+// have, beside those of the secret variables.
 func HiddenOf(j *statepb.Job) []string {
 	var values []string
 	for _, v := range j.Env {

@@ -10,11 +10,15 @@ import (
 
 func TestLooksSecret(t *testing.T) {
 	for name, want := range map[string]bool{
-		"KEY": true, "WANDB_API_KEY": true, "AWS_SECRET_ACCESS_KEY": true, "HF_TOKEN": true, "hf_token": true,
-		"PGPASSWORD": true, "MYSQL_PWD": true, "DB_PASSWORD": true, "OPENAI_APIKEY": true, "CLIENT_SECRET": true,
-		"GITHUB-TOKEN": true, "SSH_PASSPHRASE": true,
-		"PATH": false, "PWD": false, "OLDPWD": false, "MAX_TOKENS": false, "TOKENIZERS_PARALLELISM": false,
-		"KEYBOARD": false, "MONKEY": false, "PASSES": false, "SECRETARY": false, "": false,
+		"KEY": true, "WANDB_API_KEY": true, "AWS_SECRET_ACCESS_KEY": true, "HF_TOKEN": true,
+		"hf_token":   true,
+		"PGPASSWORD": true, "MYSQL_PWD": true, "DB_PASSWORD": true, "OPENAI_APIKEY": true,
+		"CLIENT_SECRET": true,
+		"GITHUB-TOKEN":  true, "SSH_PASSPHRASE": true,
+		"PATH": false, "PWD": false, "OLDPWD": false, "MAX_TOKENS": false,
+		"TOKENIZERS_PARALLELISM": false,
+		"KEYBOARD":               false, "MONKEY": false, "PASSES": false, "SECRETARY": false,
+		"": false,
 	} {
 		if got := LooksSecret(name); got != want {
 			t.Errorf("%q: %v", name, got)
@@ -22,7 +26,8 @@ func TestLooksSecret(t *testing.T) {
 	}
 }
 
-// TestEnvironment: what a job's own environment becomes when it is sent to a machine, and what is shown of it.
+// TestEnvironment: what a job's own environment becomes when it is sent to a machine, and what is
+// shown of it.
 func TestEnvironment(t *testing.T) {
 	w := newWorld()
 	check(t, w.do(w.s.PlanVar("PLACE", "moon", false, false)))
@@ -30,7 +35,8 @@ func TestEnvironment(t *testing.T) {
 	check(t, w.do(w.s.PlanJobs([]JobSpec{{
 		Class: "x", Cmd: "work",
 		Env: map[string]string{
-			"A": "{PLACE} {{PLACE}} {lower}", "B": "slot {SLOT}", "C": "x{MINE}y", "API_KEY": "{not json}",
+			"A": "{PLACE} {{PLACE}} {lower}", "B": "slot {SLOT}", "C": "x{MINE}y",
+			"API_KEY": "{not json}",
 		},
 		SecretEnv: map[string]string{"MINE": "from the client", "OTHER": "{PLACE}"},
 	}}, false)))
@@ -39,7 +45,8 @@ func TestEnvironment(t *testing.T) {
 	a := &statepb.Attempt{Number: 1, Machine: "m", Slot: 3}
 	got := w.s.envOf(j, a)
 	slices.Sort(got)
-	want := []string{"A=moon {PLACE} {lower}", "API_KEY={not json}", "B=slot 3", "C=xgeheimy", "MINE=geheim", "OTHER={PLACE}"}
+	want := []string{"A=moon {PLACE} {lower}", "API_KEY={not json}", "B=slot 3", "C=xgeheimy",
+		"MINE=geheim", "OTHER={PLACE}"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -47,14 +54,16 @@ func TestEnvironment(t *testing.T) {
 	for _, v := range j.Env {
 		shown = append(shown, v.Name+"="+ShownValue(v))
 	}
-	if text := strings.Join(shown, " "); text != "A={PLACE} {{PLACE}} {lower} API_KEY=… B=slot {SLOT} C=x{MINE}y MINE=(secret) OTHER=(secret)" {
+	if text := strings.Join(shown, " "); text != "A={PLACE} {{PLACE}} {lower} API_KEY=… B=slot "+
+		"{SLOT} C=x{MINE}y MINE=(secret) OTHER=(secret)" {
 		t.Errorf("shown is %s", text)
 	}
 	if hidden := HiddenOf(j); !slices.Equal(hidden, []string{"{not json}", "{PLACE}"}) {
 		t.Errorf("hidden is %q", hidden)
 	}
 	check(t, w.do(w.s.PlanVar("MINE", "renewed", true, false)))
-	if got := w.s.envOf(j, a); !slices.Contains(got, "C=xrenewedy") || !slices.Contains(got, "MINE=renewed") {
+	if got := w.s.envOf(j, a); !slices.Contains(got, "C=xrenewedy") ||
+		!slices.Contains(got, "MINE=renewed") {
 		t.Errorf("after the secret was renewed: %q", got)
 	}
 }

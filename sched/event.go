@@ -31,14 +31,15 @@ type Event struct {
 	Span     *Span // the attempt that this has ended
 }
 
-// describe tells of a change that was just applied: of itself, and of each job that it has ended beside. What concerns
-// nobody gives none.
+// describe tells of a change that was just applied: of itself, and of each job that it has ended
+// beside. What concerns nobody gives none.
 func (s *State) describe(c *Change) (events []Event) {
 	if e, ok := s.about(c); ok {
 		events = append(events, e)
 	}
 	for _, t := range s.tidings {
-		e := Event{Seq: s.changes, At: Time(c.At), Kind: t.kind, Machine: t.machine, Text: t.text, Warn: t.warn}
+		e := Event{Seq: s.changes, At: Time(c.At), Kind: t.kind, Machine: t.machine, Text: t.text,
+			Warn: t.warn}
 		if m := s.machines[t.machine]; m != nil {
 			e.Class = m.Class
 		}
@@ -46,7 +47,8 @@ func (s *State) describe(c *Change) (events []Event) {
 	}
 	events = append(events, s.aboutBlocked(Event{Seq: s.changes, At: Time(c.At)})...)
 	for _, id := range s.uprooted {
-		events = append(events, s.aboutUprooted(Event{Seq: s.changes, At: Time(c.At), Uprooted: true}, id))
+		events = append(events,
+			s.aboutUprooted(Event{Seq: s.changes, At: Time(c.At), Uprooted: true}, id))
 	}
 	return events
 }
@@ -61,59 +63,72 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return s.aboutSubmitted(e, s.Job(c.JobResubmitted.Job)), true
 	case c.MatrixSubmitted != nil:
 		m := c.MatrixSubmitted.Matrix
-		e.Kind, e.Matrix, e.Tag, e.Class = EventMatrixSubmitted, m.Id, m.Template.Tag, m.Template.Class
-		e.Text = fmt.Sprintf("matrix %d was submitted to class %s with %d jobs, %d to %d: %s", m.Id, e.Class, m.Cells,
+		e.Kind, e.Matrix, e.Tag, e.Class = EventMatrixSubmitted, m.Id, m.Template.Tag,
+			m.Template.Class
+		e.Text = fmt.Sprintf("matrix %d was submitted to class %s with %d jobs, %d to %d: %s", m.Id,
+			e.Class, m.Cells,
 			m.FirstJob, m.FirstJob+uint64(m.Cells)-1, oneLine(string(m.Template.Cmd), 100))
 	case c.MatrixGrown != nil:
-		e.Kind, e.Matrix, e.Class = EventMatrixGrown, c.MatrixGrown.Matrix, c.MatrixGrown.Template.GetClass()
+		e.Kind, e.Matrix, e.Class = EventMatrixGrown, c.MatrixGrown.Matrix,
+			c.MatrixGrown.Template.GetClass()
 		e.Text = fmt.Sprintf("matrix %d has other settings", e.Matrix)
 		if r := c.MatrixGrown.Added; r != nil {
-			e.Text = fmt.Sprintf("matrix %d has %d jobs more, %d to %d", e.Matrix, r.Cells, r.FirstJob, r.FirstJob+uint64(r.Cells)-1)
+			e.Text = fmt.Sprintf("matrix %d has %d jobs more, %d to %d", e.Matrix, r.Cells,
+				r.FirstJob, r.FirstJob+uint64(r.Cells)-1)
 		}
 	case c.JobHeld != nil:
 		e.Kind = kindOf(s.Status(c.JobHeld.Job))
-		return s.aboutJob(e, c.JobHeld.Job, "job %d is %s", c.JobHeld.Job, StatusName(s.Status(c.JobHeld.Job))), true
+		return s.aboutJob(e, c.JobHeld.Job, "job %d is %s", c.JobHeld.Job,
+			StatusName(s.Status(c.JobHeld.Job))), true
 	case c.JobCanceled != nil:
 		return s.aboutCancel(e, c.JobCanceled.Job), true
 	case c.JobForgotten != nil:
 		if s.Status(c.JobForgotten.Job) == 0 {
-			e.Kind, e.Job, e.Text = EventJobForgotten, c.JobForgotten.Job, fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
+			e.Kind, e.Job, e.Text = EventJobForgotten, c.JobForgotten.Job,
+				fmt.Sprintf("job %d was forgotten", c.JobForgotten.Job)
 			e.Matrix = s.MatrixOf(e.Job)
 			return e, true
 		}
 		return s.aboutCancel(e, c.JobForgotten.Job), true
 	case c.JobRetimed != nil:
 		e.Kind = EventJobRetimed
-		return s.aboutJob(e, c.JobRetimed.Job, "job %d has a timeout of %s", c.JobRetimed.Job, time.Duration(c.JobRetimed.Timeout)), true
+		return s.aboutJob(e, c.JobRetimed.Job, "job %d has a timeout of %s", c.JobRetimed.Job,
+			time.Duration(c.JobRetimed.Timeout)), true
 	case c.JobTagged != nil:
 		e.Kind = EventJobTagged
 		name, _, _ := s.Tag(c.JobTagged.Tag)
 		if c.JobTagged.Tag == 0 {
-			return s.aboutJob(e, c.JobTagged.Job, "job %d no longer has a tag", c.JobTagged.Job), true
+			return s.aboutJob(e, c.JobTagged.Job, "job %d no longer has a tag",
+				c.JobTagged.Job), true
 		}
 		return s.aboutJob(e, c.JobTagged.Job, "job %d has the tag %s", c.JobTagged.Job, name), true
 	case c.JobLost != nil && s.Status(c.JobLost.Job) == Done:
-		return s.aboutCopy(e, &statepb.CopyEnded{Job: c.JobLost.Job, Error: s.Job(c.JobLost.Job).ResultsError}), true
+		return s.aboutCopy(e,
+			&statepb.CopyEnded{Job: c.JobLost.Job, Error: s.Job(c.JobLost.Job).ResultsError}), true
 	case c.JobLost != nil:
 		return s.aboutEnd(e, c.JobLost.Job), true
 	case c.JobRefused != nil:
 		e.Kind, e.Warn, e.Cause = EventJobFailed, true, c.JobRefused.Error
-		return s.aboutJob(e, c.JobRefused.Job, "job %d %s", c.JobRefused.Job, c.JobRefused.Error), true
+		return s.aboutJob(e, c.JobRefused.Job, "job %d %s", c.JobRefused.Job,
+			c.JobRefused.Error), true
 	case c.Recopy != nil:
 		e.Kind = EventJobCopying
 		return s.aboutJob(e, c.Recopy.Job, "job %d copies its results again", c.Recopy.Job), true
 	case c.MatrixHeld != nil:
-		e.Kind, e.Matrix, e.Text = EventMatrixUnheld, c.MatrixHeld.Matrix, fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
+		e.Kind, e.Matrix, e.Text = EventMatrixUnheld, c.MatrixHeld.Matrix,
+			fmt.Sprintf("matrix %d goes on", c.MatrixHeld.Matrix)
 		if c.MatrixHeld.Held {
 			e.Kind, e.Text = EventMatrixHeld, fmt.Sprintf("matrix %d is held", e.Matrix)
 			if v, ok := s.MatrixVerdict(e.Matrix); ok {
-				e.Warn, e.Text = true, fmt.Sprintf("matrix %d is %s (`%s` ends that)", e.Matrix, v.Text, v.Undo)
+				e.Warn, e.Text = true,
+					fmt.Sprintf("matrix %d is %s (`%s` ends that)", e.Matrix, v.Text, v.Undo)
 			}
 		} else if c.MatrixHeld.Why != "" {
 			e.Text += ": " + c.MatrixHeld.Why
 		}
 	case c.MatrixForgotten != nil:
-		e.Kind, e.Matrix, e.Text = EventMatrixForgotten, c.MatrixForgotten.Matrix, fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
+		e.Kind, e.Matrix, e.Text = EventMatrixForgotten, c.MatrixForgotten.Matrix,
+			fmt.Sprintf("matrix %d was forgotten", c.MatrixForgotten.Matrix)
 	case c.Dispatched != nil:
 		e.Kind = EventJobRunning
 		a := c.Dispatched.Attempt
@@ -124,13 +139,16 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		also := ""
 		if j := s.Job(c.Dispatched.Job); j.GetSetup() == nil && a.Step == 0 {
 			if l := s.livesStill(j); l != nil {
-				e.Warn, also = true, fmt.Sprintf(", though %s may live still, as that can't be reached", l)
+				e.Warn, also = true,
+					fmt.Sprintf(", though %s may live still, as that can't be reached", l)
 			}
 		}
-		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d%s", c.Dispatched.Job, what, a.Machine, a.Slot, also), true
+		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d%s", c.Dispatched.Job,
+			what, a.Machine, a.Slot, also), true
 	case c.Started != nil:
 		e.Kind = EventJobStarted
-		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job, c.Started.Run.Machine), true
+		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job,
+			c.Started.Run.Machine), true
 	case c.Ended != nil:
 		return s.aboutEnd(e, c.Ended.Run.Job), true
 	case c.NotStarted != nil:
@@ -143,17 +161,20 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 			span := spanOf(j.Id, last(j))
 			e.Span = &span
 		}
-		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job, c.SetupFailed.Error), true
+		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job,
+			c.SetupFailed.Error), true
 	case c.AttemptLost != nil:
 		return s.aboutEnd(e, c.AttemptLost.Run.Job), true
 	case c.CopyWaits != nil:
 		e.Kind = EventJobCopyWaits
-		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s", c.CopyWaits.Job, c.CopyWaits.Reason), true
+		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s",
+			c.CopyWaits.Job, c.CopyWaits.Reason), true
 	case c.CopyEnded != nil:
 		return s.aboutCopy(e, c.CopyEnded), true
 	case c.ClockSet != nil:
 		by := time.Duration(c.ClockSet.By).Round(time.Second)
-		e.Kind, e.Text = EventClockSet, fmt.Sprintf("the host's clock was set by %s, or nobody looked at it for so long: what waits for a time waits on", by)
+		e.Kind, e.Text = EventClockSet, fmt.Sprintf("the host's clock was set by %s, or nobody "+
+			"looked at it for so long: what waits for a time waits on", by)
 	case c.VarSet != nil:
 		e.Kind, e.Text = EventVariableSet, fmt.Sprintf("variable %s was set", c.VarSet.Name)
 		if c.VarSet.Unset {
@@ -161,22 +182,26 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		}
 	case c.JobSkipped != nil:
 		e.Kind, e.Cause, e.Warn = EventJobCanceled, c.JobSkipped.Why, !c.JobSkipped.Unneeded
-		e = s.aboutJob(e, c.JobSkipped.Job, "job %d was canceled: %s", c.JobSkipped.Job, c.JobSkipped.Why)
+		e = s.aboutJob(e, c.JobSkipped.Job, "job %d was canceled: %s", c.JobSkipped.Job,
+			c.JobSkipped.Why)
 		e.Notify = e.Notify && !c.JobSkipped.Unneeded
 		return e, true
 	case c.JobSet != nil:
 		e.Kind = EventJobSet
-		return s.aboutJob(e, c.JobSet.Job, "the settings of job %d were changed", c.JobSet.Job), true
+		return s.aboutJob(e, c.JobSet.Job, "the settings of job %d were changed",
+			c.JobSet.Job), true
 	case c.MatrixSet != nil:
 		e.Kind, e.Matrix = EventMatrixSet, c.MatrixSet.Matrix
 		e.Text = fmt.Sprintf("the settings of matrix %d were changed", e.Matrix)
 	case c.TagLimited != nil:
 		name, _, _ := s.Tag(c.TagLimited.Tag)
 		e.Kind, e.Tag = EventTagLimited, c.TagLimited.Tag
-		e.Text = fmt.Sprintf("at most %d jobs of tag %s hold slots at a time", c.TagLimited.AtMost, name)
+		e.Text = fmt.Sprintf("at most %d jobs of tag %s hold slots at a time", c.TagLimited.AtMost,
+			name)
 	case c.JobFreed != nil:
 		e.Kind = EventJobFreed
-		return s.aboutJob(e, c.JobFreed.Job, "job %d waits for no other jobs any more", c.JobFreed.Job), true
+		return s.aboutJob(e, c.JobFreed.Job, "job %d waits for no other jobs any more",
+			c.JobFreed.Job), true
 	case c.ResourceSet != nil:
 		r := c.ResourceSet.Resource
 		e.Kind, e.Text = "resource.set", fmt.Sprintf("the pool has %s=%s", r.Name, ResourceText(r))
@@ -184,7 +209,8 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 			e.Kind, e.Text = "resource.unset", fmt.Sprintf("the pool no longer has %s", r.Name)
 		}
 	case c.TagMade != nil:
-		e.Kind, e.Tag, e.Text = EventTagMade, c.TagMade.Tag.Id, fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
+		e.Kind, e.Tag, e.Text = EventTagMade, c.TagMade.Tag.Id,
+			fmt.Sprintf("tag %s was made", c.TagMade.Tag.Name)
 	case c.Noticed != nil:
 		return s.aboutNotice(e, c.Noticed), true
 	default:
@@ -205,46 +231,61 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 	case c.MachineAdded != nil:
 		m := c.MachineAdded.Machine
 		if m.Class == "" {
-			about(EventMachineAdded, m.Addr, "machine %s is in the pool, in no class, with %d slots", m.Addr, m.Slots)
+			about(EventMachineAdded, m.Addr,
+				"machine %s is in the pool, in no class, with %d slots", m.Addr, m.Slots)
 		} else {
-			about(EventMachineAdded, m.Addr, "machine %s is in class %s with %d slots", m.Addr, m.Class, m.Slots)
+			about(EventMachineAdded, m.Addr, "machine %s is in class %s with %d slots", m.Addr,
+				m.Class, m.Slots)
 		}
 	case c.MachineRemoved != nil && c.MachineRemoved.WhenIdle:
-		about(EventMachineExpired, c.MachineRemoved.Addr, "machine %s has expired, and goes as soon as it is idle", c.MachineRemoved.Addr)
+		about(EventMachineExpired, c.MachineRemoved.Addr,
+			"machine %s has expired, and goes as soon as it is idle", c.MachineRemoved.Addr)
 	case c.MachineRemoved != nil:
-		about(EventMachineRemoved, c.MachineRemoved.Addr, "machine %s was removed", c.MachineRemoved.Addr)
+		about(EventMachineRemoved, c.MachineRemoved.Addr, "machine %s was removed",
+			c.MachineRemoved.Addr)
 	case c.MachineMoved != nil && c.MachineMoved.Reason != "":
-		about(EventMachineBroken, c.MachineMoved.Addr, "machine %s is set aside in class %s: %s", c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
+		about(EventMachineBroken, c.MachineMoved.Addr, "machine %s is set aside in class %s: %s",
+			c.MachineMoved.Addr, c.MachineMoved.Class, c.MachineMoved.Reason)
 		if m := s.machines[c.MachineMoved.Addr]; m != nil && m.aside() {
-			e.Text += fmt.Sprintf("; %s (`%s` brings it back)", triedAt(Time(m.TrialAt), e.At, "a job that has retries left"), resumeCommand(m.Addr))
+			e.Text += fmt.Sprintf("; %s (`%s` brings it back)",
+				triedAt(Time(m.TrialAt), e.At, "a job that has retries left"),
+				resumeCommand(m.Addr))
 		}
 		e.Warn = true
 	case c.MachineMoved != nil:
-		about(EventMachineMoved, c.MachineMoved.Addr, "machine %s is in class %s now", c.MachineMoved.Addr, c.MachineMoved.Class)
+		about(EventMachineMoved, c.MachineMoved.Addr, "machine %s is in class %s now",
+			c.MachineMoved.Addr, c.MachineMoved.Class)
 	case c.MachineDrained != nil && c.MachineDrained.Draining:
-		about(EventMachineDraining, c.MachineDrained.Addr, "machine %s gets no more jobs", c.MachineDrained.Addr)
+		about(EventMachineDraining, c.MachineDrained.Addr, "machine %s gets no more jobs",
+			c.MachineDrained.Addr)
 	case c.MachineDrained != nil:
-		about(EventMachineResumed, c.MachineDrained.Addr, "machine %s gets jobs again", c.MachineDrained.Addr)
+		about(EventMachineResumed, c.MachineDrained.Addr, "machine %s gets jobs again",
+			c.MachineDrained.Addr)
 	case c.MachineSeen != nil:
 		f := c.MachineSeen.Facts
-		about(EventMachineSeen, f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr, f.Os, f.Arch, f.Cores, f.BootId)
+		about(EventMachineSeen, f.Addr, "machine %s runs %s/%s with %d cores, boot %s", f.Addr,
+			f.Os, f.Arch, f.Cores, f.BootId)
 	case c.MachineCleared != nil:
-		about(EventMachineCleared, c.MachineCleared.Addr, "the failures of machine %s no longer count",
+		about(EventMachineCleared, c.MachineCleared.Addr,
+			"the failures of machine %s no longer count",
 			strings.Join(append([]string{c.MachineCleared.Addr}, c.MachineCleared.Others...), ", "))
 		if c.MachineCleared.Class != "" {
-			e.Text = fmt.Sprintf("machine %s is back in class %s", c.MachineCleared.Addr, c.MachineCleared.Class)
+			e.Text = fmt.Sprintf("machine %s is back in class %s", c.MachineCleared.Addr,
+				c.MachineCleared.Class)
 		}
 		if c.MachineCleared.Why != "" {
 			e.Text += ": " + c.MachineCleared.Why
 		}
 	case c.Stopped != nil && c.Stopped.Unremoved != "":
 		r := c.Stopped.Run
-		about(EventMachineUnremoved, r.Machine, "what is left of job %d on %s can't be removed; it is tried again: %s",
+		about(EventMachineUnremoved, r.Machine,
+			"what is left of job %d on %s can't be removed; it is tried again: %s",
 			r.Job, r.Machine, c.Stopped.Unremoved)
 		e.Job, e.Warn = r.Job, true
 	case c.Settled != nil && c.Settled.Dropped != "":
 		r := c.Settled.Run
-		about(EventMachineDropped, r.Machine, "what is left of job %d on %s is left alone: %s", r.Job, r.Machine, c.Settled.Dropped)
+		about(EventMachineDropped, r.Machine, "what is left of job %d on %s is left alone: %s",
+			r.Job, r.Machine, c.Settled.Dropped)
 		e.Job = r.Job
 	default:
 		return e, false
@@ -255,9 +296,11 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 func (s *State) aboutSubmitted(e Event, j *statepb.Job) Event {
 	e.Kind = EventJobSubmitted
 	if j.Setup != nil {
-		return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine, oneLine(string(j.Cmd), 100))
+		return s.aboutJob(e, j.Id, "setup %d of %s was submitted: %s", j.Id, j.Setup.Machine,
+			oneLine(string(j.Cmd), 100))
 	}
-	return s.aboutJob(e, j.Id, "job %d was submitted to class %s: %s", j.Id, j.Class, oneLine(string(j.Cmd), 100))
+	return s.aboutJob(e, j.Id, "job %d was submitted to class %s: %s", j.Id, j.Class,
+		oneLine(string(j.Cmd), 100))
 }
 
 // aboutJob fills in what every event about a job carries.
@@ -285,7 +328,8 @@ func (s *State) aboutCancel(e Event, id uint64) Event {
 func (s *State) aboutEnd(e Event, id uint64) Event {
 	j := s.Job(id)
 	if j == nil { // it was to be forgotten
-		e.Kind, e.Job, e.Text = EventJobForgotten, id, fmt.Sprintf("job %d has ended and was forgotten", id)
+		e.Kind, e.Job, e.Text = EventJobForgotten, id,
+			fmt.Sprintf("job %d has ended and was forgotten", id)
 		e.Matrix = s.MatrixOf(id)
 		return e
 	}
@@ -306,7 +350,8 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	case a.Cause == statepb.Cause_MACHINE_LOST:
 		how = "is lost: " + how
 	}
-	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).Round(time.Millisecond))
+	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).
+		Round(time.Millisecond))
 	if a.Cause == statepb.Cause_MACHINE_REMOVED {
 		text = fmt.Sprintf("%s was ended, as its machine %s was removed", what, a.Machine)
 	}
@@ -343,9 +388,11 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 	case j.Status == Done:
 		return s.aboutCopy(e, &statepb.CopyEnded{Job: id, Error: j.ResultsError})
 	}
-	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED { // a setup that had not begun
+	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED {
+		// a setup that had not begun
 		e.Kind, e.Warn = EventJobCanceled, true
-		return s.aboutJob(e, id, "setup %d was canceled, as its machine %s was removed", id, j.Setup.GetMachine())
+		return s.aboutJob(e, id, "setup %d was canceled, as its machine %s was removed", id,
+			j.Setup.GetMachine())
 	}
 	e = s.aboutEnd(e, id)
 	e.Warn = true
@@ -361,7 +408,9 @@ func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
 	took := time.Duration(c.Took)
 	rate := ""
 	if took > 0 {
-		rate = fmt.Sprintf(" in %s, %.1f MB/s", took.Round(time.Millisecond), float64(c.Bytes)/1e6/took.Seconds())
+		rate = fmt.Sprintf(" in %s, %.1f MB/s", took.Round(time.Millisecond),
+			float64(c.Bytes)/1e6/took.Seconds())
 	}
-	return s.aboutJob(e, c.Job, "the results of job %d are in %s: %d files, %d bytes%s", c.Job, c.Dir, c.Files, c.Bytes, rate)
+	return s.aboutJob(e, c.Job, "the results of job %d are in %s: %d files, %d bytes%s", c.Job,
+		c.Dir, c.Files, c.Bytes, rate)
 }

@@ -1,7 +1,7 @@
 package sched
 
-// The kinds of events. Those of a job's status are named as the status is. Clients know them by their
-// text, which therefore never changes.
+// The kinds of events. Those of a job's status are named as the status is. Clients know them by
+// their text, which therefore never changes.
 const (
 	EventJobSubmitted  = "job.submitted"   // it is known
 	EventJobRunning    = "job.running"     // an attempt, or a setup's step, goes to a machine
@@ -10,19 +10,20 @@ const (
 	EventJobCopying    = "job.copying"     // it exited 0, and its results are on their way
 	EventJobCopied     = "job.copied"      // its results are on this host
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied
-	EventJobCopyWaits  = "job.copy-waits"  // they are copied when the disk has room or the machine is back
-	EventJobBlocked    = "job.blocked"     // it can't start unless another job is run again
-	EventJobSet        = "job.set"         // its settings were changed
-	EventJobFreed      = "job.freed"       // it waits for no other jobs any more
-	EventJobDone       = "job.done"        // it exited 0
-	EventJobFailed     = "job.failed"      // it ended otherwise, and no retry is left
-	EventJobRetried    = "job.retried"     // an attempt has ended otherwise, and another follows
-	EventJobCanceling  = "job.canceling"   // it is being ended on its machine
-	EventJobCanceled   = "job.canceled"    // the user ended it
-	EventJobLost       = "job.lost"        // how it ended can't be known
-	EventJobForgotten  = "job.forgotten"   // nothing is known of it any more
-	EventJobRetimed    = "job.retimed"     // it has another time limit
-	EventJobTagged     = "job.tagged"      // it has another tag, or none
+	// they are copied when the disk has room or the machine is back
+	EventJobCopyWaits = "job.copy-waits"
+	EventJobBlocked   = "job.blocked"   // it can't start unless another job is run again
+	EventJobSet       = "job.set"       // its settings were changed
+	EventJobFreed     = "job.freed"     // it waits for no other jobs any more
+	EventJobDone      = "job.done"      // it exited 0
+	EventJobFailed    = "job.failed"    // it ended otherwise, and no retry is left
+	EventJobRetried   = "job.retried"   // an attempt has ended otherwise, and another follows
+	EventJobCanceling = "job.canceling" // it is being ended on its machine
+	EventJobCanceled  = "job.canceled"  // the user ended it
+	EventJobLost      = "job.lost"      // how it ended can't be known
+	EventJobForgotten = "job.forgotten" // nothing is known of it any more
+	EventJobRetimed   = "job.retimed"   // it has another time limit
+	EventJobTagged    = "job.tagged"    // it has another tag, or none
 
 	EventMatrixSubmitted = "matrix.submitted"
 	EventMatrixGrown     = "matrix.grown" // it has more cells, or other settings

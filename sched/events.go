@@ -18,9 +18,10 @@ type Events struct {
 	closed bool
 }
 
-// keptEvents is how many events a follower may be behind, at the least. A turn with more than twice as many (jobs that are
-// canceled all at once, say) leaves a gap even for one who isn't behind: whoever needs to know more than what happened last has
-// to look at the state then. To keep whole turns would take as much memory again as the largest has jobs.
+// keptEvents is how many events a follower may be behind, at the least. A turn with more than twice
+// as many (jobs that are canceled all at once, say) leaves a gap even for one who isn't behind:
+// whoever needs to know more than what happened last has to look at the state then. To keep whole
+// turns would take as much memory again as the largest has jobs.
 const keptEvents = 10_000
 
 func newEvents(seq uint64) *Events {
@@ -35,7 +36,8 @@ func (e *Events) publish(events []Event, seq, pulse uint64) {
 	}
 	e.seq, e.pulse = seq, pulse
 	e.ring = append(e.ring, events...)
-	if n := len(e.ring) - keptEvents; n > keptEvents { // seldom, so that a turn doesn't pay for all that are kept
+	if n := len(e.ring) - keptEvents; n > keptEvents {
+		// seldom, so that a turn doesn't pay for all that are kept
 		e.oldest = e.ring[n-1].Seq
 		e.ring = append(make([]Event, 0, 2*keptEvents), e.ring[n:]...)
 	}
@@ -55,9 +57,12 @@ func (e *Events) close() {
 // ErrClosed says that the loop has stopped.
 var ErrClosed = errors.New("the daemon is stopping")
 
-// After gives the events after a cursor, at most max of them and the others of the last one's change, the cursor to go on
-// from, and whether older ones were missed. Without any it waits for the next until ctx ends, and then gives none.
-func (e *Events) After(ctx context.Context, since uint64, max int) (events []Event, cursor uint64, gap bool, err error) {
+// After gives the events after a cursor, at most max of them and the others of the last one's
+// change, the cursor to go on from, and whether older ones were missed. Without any it waits for
+// the next until ctx ends, and then gives none.
+func (e *Events) After(
+	ctx context.Context, since uint64, max int,
+) (events []Event, cursor uint64, gap bool, err error) {
 	for {
 		e.mu.Lock()
 		more, closed := e.more, e.closed
@@ -104,7 +109,8 @@ func (e *Events) Follow(
 	}
 }
 
-// after looks without waiting. A cursor beyond the newest belongs to another history, and counts as a gap.
+// after looks without waiting. A cursor beyond the newest belongs to another history, and counts as
+// a gap.
 func (e *Events) after(since uint64, max int) (events []Event, cursor uint64, gap bool) {
 	if max < 1 {
 		max = 1

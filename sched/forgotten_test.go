@@ -8,13 +8,15 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestForgotten: only jobs that have run, were forgotten and are settled may lose their logs, also after a restart.
+// TestForgotten: only jobs that have run, were forgotten and are settled may lose their logs, also
+// after a restart.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	check(t, w.pool("x", 4, "a"))
 	check(t, w.do(w.s.PlanTag("tag"))) // 1
-	ids, err := w.submit(JobSpec{Class: "x", Cmd: "goes"}, JobSpec{Class: "x", Cmd: "stays"}, JobSpec{Class: "x", Cmd: "is owed"}, JobSpec{Class: "none", Cmd: "never ran"})
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "goes"}, JobSpec{Class: "x", Cmd: "stays"},
+		JobSpec{Class: "x", Cmd: "is owed"}, JobSpec{Class: "none", Cmd: "never ran"})
 	check(t, err)
 	for _, id := range ids[:3] {
 		r := w.runOf(id)
@@ -32,7 +34,8 @@ func TestForgotten(t *testing.T) {
 	again, err := restored(snapshot, nil)
 	check(t, err)
 	for _, s := range []*State{w.s, again} {
-		if diff := cmp.Diff([]uint64{ids[0]}, s.Forgotten([]uint64{1, 2, 3, 4, 5, 50, 99, 100, 1000})); diff != "" {
+		if diff := cmp.Diff([]uint64{ids[0]},
+			s.Forgotten([]uint64{1, 2, 3, 4, 5, 50, 99, 100, 1000})); diff != "" {
 			t.Error(diff)
 		}
 	}

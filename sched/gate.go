@@ -76,8 +76,9 @@ type gates struct {
 	roots    map[uint64]uint64   // of those that ran another again
 	last     map[uint64]verdict  // of roots that are watched, and of which nothing is left
 	ending   map[*gate]bool      // whose jobs are to end without running
-	blocked  []*gate             // that the newest change has blocked, and nothing that is blocked itself
-	cells    []blockedCells      // likewise
+	// that the newest change has blocked, and nothing that is blocked itself
+	blocked []*gate
+	cells   []blockedCells // likewise
 }
 
 func newGates() gates {
@@ -540,7 +541,8 @@ func (s *State) skips() (changes []*Change) {
 		}})
 	}
 	for g := range s.gates.ending {
-		unneeded, why := g.door == doorUnneeded, "not needed: all that it was to run after has succeeded"
+		unneeded, why := g.door == doorUnneeded,
+			"not needed: all that it was to run after has succeeded"
 		if !unneeded {
 			why = "it can't run: " + s.whyDoor(g)
 		}

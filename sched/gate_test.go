@@ -234,7 +234,9 @@ func TestAfterLives(t *testing.T) {
 
 // TestAfterCell: each cell waits for those that are like it.
 func TestAfterCell(t *testing.T) {
-	axis := func(name string, values ...string) *statepb.Axis { return &statepb.Axis{Name: name, Values: values} }
+	axis := func(name string, values ...string) *statepb.Axis {
+		return &statepb.Axis{Name: name, Values: values}
+	}
 	lrs, splits := axis("LR", "0.1", "0.01"), axis("SPLIT", "dev", "test")
 	tests := []struct {
 		name                 string

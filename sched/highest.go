@@ -7,9 +7,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// HighestID is the highest id that a record or a change of unknown standing uses, 0 for none: after a state
-// could not be loaded, ids go on above it. Any record may be the only one that can still be read, so that all
-// kinds count, and not only those that give out ids.
+// HighestID is the highest id that a record or a change of unknown standing uses, 0 for none: after
+// a state could not be loaded, ids go on above it. Any record may be the only one that can still be
+// read, so that all kinds count, and not only those that give out ids.
 func HighestID(b []byte) uint64 {
 	var highest uint64
 	for _, m := range []proto.Message{new(statepb.Record), new(Change)} {
@@ -20,8 +20,8 @@ func HighestID(b []byte) uint64 {
 	return highest
 }
 
-// noIDs are the numbers of records that are 64 bits wide and no ids. What isn't here counts as one: it is better
-// that ids go on too high than that a new kind of record is forgotten.
+// noIDs are the numbers of records that are 64 bits wide and no ids. What isn't here counts as one:
+// it is better that ids go on too high than that a new kind of record is forgotten.
 var noIDs = map[protoreflect.FullName]bool{
 	"jobserver.state.Matrix.seed":      true,
 	"jobserver.state.State.changes":    true,
@@ -55,7 +55,8 @@ func highestIn(m protoreflect.Message) uint64 {
 	return highest
 }
 
-// highestGiven is the highest id of which a message says without naming it that it was given out, 0 for none.
+// highestGiven is the highest id of which a message says without naming it that it was given out, 0
+// for none.
 func highestGiven(m proto.Message) uint64 {
 	end := func(next uint64) uint64 { return max(next, 1) - 1 }
 	switch m := m.(type) {

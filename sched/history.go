@@ -11,9 +11,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// What makes a block of ended jobs: so many, or fewer with so many bytes. A block is the unit of compression and of
-// decoding: large enough to compress well (records of one matrix resemble each other), small enough to decode in about a
-// millisecond.
+// What makes a block of ended jobs: so many, or fewer with so many bytes. A block is the unit of
+// compression and of decoding: large enough to compress well (records of one matrix resemble each
+// other), small enough to decode in about a millisecond.
 const (
 	blockJobs  = 256
 	blockBytes = 1 << 20
@@ -37,7 +37,8 @@ type history struct {
 
 func newHistory() *history {
 	// The options are constant and valid, so neither can fail.
-	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	enc, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderLevel(zstd.SpeedFastest))
 	dec, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<30))
 	return &history{at: map[uint64]int{}, cache: map[uint32][][]byte{}, enc: enc, dec: dec}
 }
@@ -53,13 +54,15 @@ func (h *history) put(j *statepb.Job) (full []*statepb.Job, first uint32, err er
 	var raw []byte
 	for _, p := range h.pending {
 		raw = binary.AppendUvarint(raw, uint64(proto.Size(p)))
-		if raw, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(raw, p); err != nil {
+		if raw, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(raw,
+			p); err != nil {
 			return nil, 0, fmt.Errorf("encode job %d: %w", p.Id, err)
 		}
 	}
 	full = h.pending
 	first = 1 + uint32(len(h.blocks))*blockJobs
-	// The encoder's result has room for a block that can't be compressed; a history is kept for ever.
+	// The encoder's result has room for a block that can't be compressed; a history is kept for
+	// ever.
 	h.blocks = append(h.blocks, bytes.Clone(h.enc.EncodeAll(raw, nil)))
 	h.left = append(h.left, len(full))
 	h.pending, h.bytes, h.at = nil, 0, map[uint64]int{}
@@ -74,7 +77,8 @@ func (h *history) get(place uint32) (*statepb.Job, error) {
 	}
 	j := new(statepb.Job)
 	if err := proto.Unmarshal(raw, j); err != nil {
-		return nil, fmt.Errorf("decode job %d of block %d of history: %w", (place-1)%blockJobs, (place-1)/blockJobs, err)
+		return nil, fmt.Errorf("decode job %d of block %d of history: %w", (place-1)%blockJobs,
+			(place-1)/blockJobs, err)
 	}
 	return j, nil
 }
@@ -114,7 +118,8 @@ func (h *history) open(block uint32) ([][]byte, error) {
 	for len(raw) > 0 {
 		size, n := binary.Uvarint(raw)
 		if n <= 0 || size > uint64(len(raw)-n) {
-			return nil, fmt.Errorf("block %d of history is cut off in job %d of it", block, len(records))
+			return nil, fmt.Errorf("block %d of history is cut off in job %d of it", block,
+				len(records))
 		}
 		records = append(records, raw[n:n+int(size)])
 		raw = raw[n+int(size):]
@@ -146,12 +151,14 @@ func (h *history) take(id uint64) (*statepb.Job, bool) {
 	return j, true
 }
 
-// index has a few bytes for every id that was ever given out, so that counting, selecting and finding
-// need no record. A matrix's waiting cells are in it though they have no record.
+// index has a few bytes for every id that was ever given out, so that counting, selecting and
+// finding need no record. A matrix's waiting cells are in it though they have no record.
 type index struct {
-	mark    []uint8  // status | results<<4; 0: no job
-	class   []uint32 // into names
-	machine []uint32 // of the newest attempt, into names; 0: none. It outlives the job: an id with a machine has had logs
+	mark  []uint8  // status | results<<4; 0: no job
+	class []uint32 // into names
+	// of the newest attempt, into names; 0: none. It outlives the job: an id with a machine has had
+	// logs
+	machine []uint32
 	place   []uint32 // in history's blocks; 0: elsewhere
 	names   []string
 	number  map[string]uint32

@@ -22,7 +22,9 @@ type ledger map[string]map[string]*holding
 // holding is what is given out of one resource.
 type holding struct {
 	amount int64
-	items  map[int32]int // by index: how often, as a run that is being ended and the next may be counted for a moment both
+	// by index: how often, as a run that is being ended and the next may be counted for a moment
+	// both
+	items map[int32]int
 }
 
 // book adds what an attempt holds of a machine and of the pool, or takes it away.

@@ -11,7 +11,9 @@ import (
 
 // TestRetryOn: which failures are tried again.
 func TestRetryOn(t *testing.T) {
-	code := func(n int32) *statepb.Attempt { return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: n} }
+	code := func(n int32) *statepb.Attempt {
+		return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: n}
+	}
 	killed := &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "KILL"}
 	noMemory := &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "KILL", Error: outOfMemory}
 	late := &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT, Signal: "TERM"}
@@ -50,7 +52,8 @@ func TestRetryOn(t *testing.T) {
 			t.Errorf("on %q, not on %q: %v after %v", tt.on, tt.no, got, tt.a)
 		}
 	}
-	for _, bad := range []string{"exit", "exit=0", "exit=256", "signal=", "signal=NONE", "signal=999", "timeout=3", "whatever", ""} {
+	for _, bad := range []string{"exit", "exit=0", "exit=256", "signal=", "signal=NONE",
+		"signal=999", "timeout=3", "whatever", ""} {
 		if _, err := parseFailures([]string{bad}); err == nil || err.(*Error).Hint() == "" {
 			t.Errorf("%q gives %v", bad, err)
 		}
@@ -192,7 +195,8 @@ func TestSet(t *testing.T) {
 	}
 	a := w.add(t, JobSpec{Hold: true})
 	b := w.add(t, JobSpec{After: after(fmt.Sprint(a))})
-	for _, circle := range []SetSpec{{After: &AfterSpec{Done: []string{fmt.Sprint(b)}}}, {After: &AfterSpec{Ended: []string{fmt.Sprint(a)}}}} {
+	for _, circle := range []SetSpec{{After: &AfterSpec{Done: []string{fmt.Sprint(b)}}},
+		{After: &AfterSpec{Ended: []string{fmt.Sprint(a)}}}} {
 		if _, err := w.s.PlanSet([]uint64{a}, circle); err == nil {
 			t.Error("a circle was made")
 		}

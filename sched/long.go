@@ -10,10 +10,11 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A request for very many jobs would stop everything while it is carried out. So what it asks for is made durable first, as one
-// change, BulkBegun; then it is carried out in pieces, one in each turn, and others get theirs in between. Whoever asked is
-// answered when all of it is durable. Since the intention is, it is all or nothing for him: a daemon that dies in between goes
-// on when it is started again. Each job is judged when its turn comes.
+// A request for very many jobs would stop everything while it is carried out. So what it asks for
+// is made durable first, as one change, BulkBegun; then it is carried out in pieces, one in each
+// turn, and others get theirs in between. Whoever asked is answered when all of it is durable.
+// Since the intention is, it is all or nothing for him: a daemon that dies in between goes on when
+// it is started again. Each job is judged when its turn comes.
 
 const (
 	// longBulk is from how many jobs on an operation is carried out in pieces.
@@ -22,7 +23,8 @@ const (
 	bulkPiece = 150
 )
 
-// inPieces says that an operation is one that is carried out in pieces: it concerns many jobs, and makes none.
+// inPieces says that an operation is one that is carried out in pieces: it concerns many jobs, and
+// makes none.
 func (b *Bulk) inPieces() bool {
 	switch b.Op {
 	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag:
@@ -31,8 +33,9 @@ func (b *Bulk) inPieces() bool {
 	return false
 }
 
-// PlanOperation plans one operation on many jobs for the loop: as PlanBulk, whose Fates it has, or, when they
-// are very many, so that they are carried out in pieces. Then the Fates are those of the plan that Do gives.
+// PlanOperation plans one operation on many jobs for the loop: as PlanBulk, whose Fates it has, or,
+// when they are very many, so that they are carried out in pieces. Then the Fates are those of the
+// plan that Do gives.
 func (s *State) PlanOperation(b Bulk) (Plan, error) {
 	if !b.inPieces() {
 		p, err := s.PlanBulk(b)
@@ -66,7 +69,8 @@ func (s *State) PlanOperation(b Bulk) (Plan, error) {
 	return p.Plan, nil
 }
 
-// long is a request that is carried out in pieces: its record, and the ranges of it that are still to be done.
+// long is a request that is carried out in pieces: its record, and the ranges of it that are still
+// to be done.
 type long struct {
 	*statepb.Bulk
 	total uint64

@@ -15,13 +15,13 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Loop owns the state of a daemon. One goroutine, Run, takes what is waiting (requests, outcomes, timers),
-// applies what follows, and commits it as one batch; replies, events and effects wait for that. So a turn
-// costs one sync of the disk however much it does, and what anybody sees is durable. A commit that fails ends
-// the loop: nothing is ever rolled back.
+// Loop owns the state of a daemon. One goroutine, Run, takes what is waiting (requests, outcomes,
+// timers), applies what follows, and commits it as one batch; replies, events and effects wait for
+// that. So a turn costs one sync of the disk however much it does, and what anybody sees is
+// durable. A commit that fails ends the loop: nothing is ever rolled back.
 //
-// The loop never waits for the fleet and never sends to itself. Report may be called from anywhere, also by
-// the fleet in the middle of a call that the loop makes.
+// The loop never waits for the fleet and never sends to itself. Report may be called from anywhere,
+// also by the fleet in the middle of a call that the loop makes.
 type Loop struct {
 	state   *State // Run's goroutine alone
 	journal Journal
@@ -30,11 +30,12 @@ type Loop struct {
 	events  *Events
 
 	// Run's goroutine alone.
-	later   []*request        // taken by a turn that was full, for the next one
-	news    []*Change         // of the loop itself, for the next turn
-	asked   map[uint64]*asked // who waits for the end of a request that is carried out in pieces, by its id
-	unsaved int               // snapshots that failed in a row
-	retryAt time.Time         // no snapshot is tried before
+	later []*request // taken by a turn that was full, for the next one
+	news  []*Change  // of the loop itself, for the next turn
+	// who waits for the end of a request that is carried out in pieces, by its id
+	asked   map[uint64]*asked
+	unsaved int       // snapshots that failed in a row
+	retryAt time.Time // no snapshot is tried before
 
 	mu       sync.Mutex // of inbox, and of stopped
 	inbox    inbox
@@ -126,16 +127,19 @@ func (l *Loop) poke() {
 	}
 }
 
-// Do carries out a plan: it is made in the loop's turn, and is durable when Do returns. A request whose id was
-// done before changes nothing and gives what it gave then. newWork says that the plan may be refused when
-// the disk is nearly full. When ctx ends before its turn comes, nothing is done; later it is waited for.
-func (l *Loop) Do(ctx context.Context, id string, newWork bool, plan func(s *State, now time.Time) (Plan, error)) (Plan, bool, error) {
+// Do carries out a plan: it is made in the loop's turn, and is durable when Do returns. A request
+// whose id was done before changes nothing and gives what it gave then. newWork says that the plan
+// may be refused when the disk is nearly full. When ctx ends before its turn comes, nothing is
+// done; later it is waited for.
+func (l *Loop) Do(
+	ctx context.Context, id string, newWork bool, plan func(s *State, now time.Time) (Plan, error),
+) (Plan, bool, error) {
 	r := l.send(ctx, &request{id: id, newWork: newWork, plan: plan})
 	return r.plan, r.repeated, r.err
 }
 
-// Read lets f look at the state, which is durable then. f must be quick and take at most MaxPage records:
-// nothing else happens meanwhile. It keeps nothing of the state's memory.
+// Read lets f look at the state, which is durable then. f must be quick and take at most MaxPage
+// records: nothing else happens meanwhile. It keeps nothing of the state's memory.
 func (l *Loop) Read(ctx context.Context, f func(s *State)) error {
 	return l.send(ctx, &request{read: f}).err
 }
@@ -157,11 +161,13 @@ func (l *Loop) send(ctx context.Context, r *request) reply {
 		if r.taken.Swap(true) {
 			return <-r.reply // its turn is under way: that takes as long as a sync of the disk
 		}
-		return reply{err: errorf(Stopping, "the request was given up before its turn came, and nothing was done: %v", context.Cause(ctx))}
+		return reply{err: errorf(Stopping, "the request was given up before its turn came, and "+
+			"nothing was done: %v", context.Cause(ctx))}
 	}
 }
 
-// Run is the loop. It returns nil when ctx ends, after a last turn, and an error when the journal failed.
+// Run is the loop. It returns nil when ctx ends, after a last turn, and an error when the journal
+// failed.
 func (l *Loop) Run(ctx context.Context) (err error) {
 	writing := false // a snapshot
 	defer func() {
@@ -222,7 +228,8 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 	}
 }
 
-// startSnapshot begins to write one, and says whether it did: then l.snapshot will say how that ended.
+// startSnapshot begins to write one, and says whether it did: then l.snapshot will say how that
+// ended.
 func (l *Loop) startSnapshot() bool {
 	write, err := l.journal.StartSnapshot()
 	if err != nil {
@@ -244,8 +251,11 @@ func (l *Loop) snapshotEnded(what string, err error) {
 	l.opt.Problem(what, err)
 	l.retryAt = l.opt.Now().Add(snapshotPause << min(l.unsaved, 6))
 	if l.unsaved++; l.unsaved == failuresTold {
-		l.news = append(l.news, PlanNotice(Notice{Kind: NoticeUnsaved, Warn: true, Cause: err.Error(),
-			Text: fmt.Sprintf("no snapshot of the state can be written: %v; its journal grows, and a start will take longer; nothing is lost", err)}).Changes...)
+		l.news = append(l.news,
+			PlanNotice(Notice{Kind: NoticeUnsaved, Warn: true, Cause: err.Error(),
+				Text: fmt.Sprintf("no snapshot of the state can be written: %v; its journal "+
+					"grows, "+
+					"and a start will take longer; nothing is lost", err)}).Changes...)
 		l.poke()
 	}
 }
@@ -254,7 +264,8 @@ func (l *Loop) snapshotEnded(what string, err error) {
 func (l *Loop) stop(err error) {
 	why := errorf(Stopping, "the daemon is stopping").hint("start it again with `jobserver serve`")
 	if err != nil {
-		why = errorf(Unknown, "the daemon stops, as its journal failed: %v", err).hint("look at the disk, then start `jobserver serve` again: it says what was saved")
+		why = errorf(Unknown, "the daemon stops, as its journal failed: %v", err).
+			hint("look at the disk, then start `jobserver serve` again: it says what was saved")
 	}
 	l.mu.Lock()
 	l.stopped = why
@@ -343,8 +354,8 @@ func (l *Loop) reply(requests []*request) {
 	}
 }
 
-// guard runs what a request brings along. Neither plans nor reads change the state, so a panic in one is that
-// request's error, and not the daemon's end.
+// guard runs what a request brings along. Neither plans nor reads change the state, so a panic in
+// one is that request's error, and not the daemon's end.
 func (l *Loop) guard(what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -367,7 +378,9 @@ func (l *Loop) take() inbox {
 		l.inbox.requests = in.requests[turnItems:]
 		in.requests = in.requests[:turnItems:turnItems]
 	}
-	in.requests = append(later, slices.DeleteFunc(in.requests, func(r *request) bool { return r.taken.Swap(true) })...)
+	in.requests = append(later, slices.DeleteFunc(in.requests, func(r *request) bool {
+		return r.taken.Swap(true)
+	})...)
 	if len(in.outcomes) > turnItems {
 		l.inbox.outcomes = in.outcomes[turnItems:]
 		in.outcomes = in.outcomes[:turnItems:turnItems]
@@ -385,7 +398,8 @@ func (l *Loop) answer(requests []*request, cause error) {
 			continue // stop answers it
 		}
 		r.reply <- reply{err: errorf(Unknown, "it is not known whether this was done: %v", cause).
-			hint("the daemon has stopped; look at the disk, then start it again: it says what was saved")}
+			hint("the daemon has stopped; look at the disk, then start it again: it says what " +
+				"was saved")}
 	}
 }
 
@@ -400,7 +414,8 @@ type turn struct {
 	err     error
 }
 
-// take applies outcomes and carries out requests, in their order, until the turn is full. The next one goes on there.
+// take applies outcomes and carries out requests, in their order, until the turn is full. The next
+// one goes on there.
 func (t *turn) take(in *inbox) {
 	t.apply(t.l.news)
 	t.l.news = nil
@@ -453,7 +468,8 @@ func (t *turn) apply(changes []*Change) {
 
 // request plans and applies one request.
 func (t *turn) request(r *request) {
-	if done := t.l.state.requests.done[r.id]; r.id != "" && done != nil && !failpoint.Breaks("request-once") {
+	if done := t.l.state.requests.done[r.id]; r.id != "" && done != nil &&
+		!failpoint.Breaks("request-once") {
 		r.answer = reply{plan: Plan{IDs: done.Ids}, repeated: true}
 		return
 	}
@@ -461,12 +477,16 @@ func (t *turn) request(r *request) {
 		return
 	}
 	if r.newWork && t.l.journal.Full() {
-		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is refused below %.1f MiB, beside a reserve for the work that runs", float64(t.l.opt.MinFree)/(1<<20)).
-			hint("make space, or allow less with `jobserver serve --min-free`; running jobs go on and are saved")
+		r.answer.err = errorf(Full, "the disk of the state directory is nearly full: new work is "+
+			"refused below %.1f MiB, beside a reserve for the work that runs",
+			float64(t.l.opt.MinFree)/(1<<20)).
+			hint("make space, or allow less with `jobserver serve --min-free`; running jobs go " +
+				"on and are saved")
 		return
 	}
 	var plan Plan
-	if err := t.l.guard("plan the request", func() (err error) { plan, err = r.plan(t.l.state, t.now); return err }); err != nil {
+	if err := t.l.guard("plan the request",
+		func() (err error) { plan, err = r.plan(t.l.state, t.now); return err }); err != nil {
 		r.answer.err = err
 		return
 	}
@@ -493,17 +513,20 @@ func (p *Plan) fits() error {
 	for _, c := range p.Changes {
 		size := proto.Size(c)
 		if total += size; size > maxRecordBytes {
-			return tooMuch(size).hint("this can't be split: fewer values or shorter ones are needed")
+			return tooMuch(size).
+				hint("this can't be split: fewer values or shorter ones are needed")
 		}
 	}
 	if total > maxRequestBytes {
-		return tooMuch(total).hint("split it: ask for it in parts, each for some of the jobs, as in 1..50000 and then 50001..100000")
+		return tooMuch(total).hint("split it: ask for it in parts, each for some of the jobs, as " +
+			"in 1..50000 and then 50001..100000")
 	}
 	return nil
 }
 
 func tooMuch(size int) *Error {
-	return errorf(Invalid, "the request would write %d MiB at once, which is more than the journal takes", max(size>>20, 1))
+	return errorf(Invalid, "the request would write %d MiB at once, which is more than the "+
+		"journal takes", max(size>>20, 1))
 }
 
 func (t *turn) commit() error {

@@ -12,29 +12,33 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestTooMuch: a request that would write more than the journal takes is refused, and nothing of it is done; so is one whose
-// single change is too long. Others go on.
+// TestTooMuch: a request that would write more than the journal takes is refused, and nothing of it
+// is done; so is one whose single change is too long. Others go on.
 func TestTooMuch(t *testing.T) {
 	inBubbleWith(t, false, func(t *testing.T, d *desk) {
 		for what, plan := range map[string]func(s *State, now time.Time) (Plan, error){
 			"copies of a long command": func(s *State, _ time.Time) (Plan, error) {
-				return s.PlanJobs([]JobSpec{{Class: "x", Cmd: strings.Repeat("x", 100_000), Repeat: 5500, Hold: true}}, false)
+				return s.PlanJobs([]JobSpec{{Class: "x", Cmd: strings.Repeat("x", 100_000),
+					Repeat: 5500, Hold: true}}, false)
 			},
 			"many changes": func(*State, time.Time) (p Plan, _ error) {
 				value := make([]byte, 1<<20)
 				for range 257 {
-					p.Changes = append(p.Changes, &Change{VarSet: &statepb.VarSet{Name: "A", Value: value}})
+					p.Changes = append(p.Changes,
+						&Change{VarSet: &statepb.VarSet{Name: "A", Value: value}})
 				}
 				return p, nil
 			},
 			"a long change": func(*State, time.Time) (p Plan, _ error) {
-				return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{Name: "A", Value: make([]byte, 61<<20)}}}}, nil
+				return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{Name: "A",
+					Value: make([]byte, 61<<20)}}}}, nil
 			},
 		} {
 			before := len(d.tape.batches)
 			_, err := d.plan(t.Context(), what, plan)
 			var refusal *Error
-			if !errors.As(err, &refusal) || refusal.Kind != Invalid || !strings.Contains(refusal.Next, "split") || len(d.tape.batches) != before {
+			if !errors.As(err, &refusal) || refusal.Kind != Invalid ||
+				!strings.Contains(refusal.Next, "split") || len(d.tape.batches) != before {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -43,7 +47,8 @@ func TestTooMuch(t *testing.T) {
 	})
 }
 
-// TestFullTurn: requests that together are too much for one batch are done in several, each once and in order.
+// TestFullTurn: requests that together are too much for one batch are done in several, each once
+// and in order.
 func TestFullTurn(t *testing.T) {
 	inBubbleWith(t, false, func(t *testing.T, d *desk) {
 		d.tape.busy = make(chan struct{})
@@ -54,11 +59,13 @@ func TestFullTurn(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 10 {
 			wg.Go(func() {
-				_, repeated, err := d.Do(t.Context(), fmt.Sprint(i), true, func(s *State, now time.Time) (Plan, error) {
-					p, err := oneJob(s, now)
-					p.Changes = append(p.Changes, &Change{VarSet: &statepb.VarSet{Name: "A", Value: value}})
-					return p, err
-				})
+				_, repeated, err := d.Do(t.Context(), fmt.Sprint(i), true,
+					func(s *State, now time.Time) (Plan, error) {
+						p, err := oneJob(s, now)
+						p.Changes = append(p.Changes,
+							&Change{VarSet: &statepb.VarSet{Name: "A", Value: value}})
+						return p, err
+					})
 				if err != nil || repeated {
 					t.Errorf("request %d: repeated %v, %v", i, repeated, err)
 				}
@@ -99,7 +106,8 @@ func TestFullTurnStops(t *testing.T) {
 		for range cap(answers) {
 			go func() {
 				_, err := d.plan(t.Context(), "", func(*State, time.Time) (Plan, error) {
-					return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{Name: "A", Value: make([]byte, 40<<20)}}}}, nil
+					return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{Name: "A",
+						Value: make([]byte, 40<<20)}}}}, nil
 				})
 				answers <- err
 			}()

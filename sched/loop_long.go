@@ -2,7 +2,8 @@ package sched
 
 import "jobserver/sched/statepb"
 
-// asked is who waits for the end of a request that is carried out in pieces, and what became of its jobs so far.
+// asked is who waits for the end of a request that is carried out in pieces, and what became of its
+// jobs so far.
 type asked struct {
 	requests []*request
 	fates    []Fate
@@ -12,9 +13,11 @@ type asked struct {
 func (a *asked) unfinished(err error) error {
 	if err != nil {
 		return errorf(Unknown, "the daemon stops, as its journal failed: %v", err).
-			hint("look at the disk, then start `jobserver serve` again: it goes on with what has begun")
+			hint("look at the disk, then start `jobserver serve` again: it goes on with what has " +
+				"begun")
 	}
-	return errorf(Stopping, "the daemon is stopping, and has done this for %d jobs so far", len(a.fates)).
+	return errorf(Stopping, "the daemon is stopping, and has done this for %d jobs so far",
+		len(a.fates)).
 		hint("`jobserver serve` goes on with it when it is started again")
 }
 
@@ -50,7 +53,8 @@ func (t *turn) joins(r *request) bool {
 	return false
 }
 
-// goOn carries out the next piece of the oldest long request, and gives those who waited for its end when that was the last.
+// goOn carries out the next piece of the oldest long request, and gives those who waited for its
+// end when that was the last.
 func (t *turn) goOn() []*request {
 	s := t.l.state
 	if t.err != nil || len(s.longs) == 0 || t.size >= turnBytes {

@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// TestLongRequests carries operations out on many jobs: in pieces, others being answered in between, and with the same end
-// and the same answer as at once.
+// TestLongRequests carries operations out on many jobs: in pieces, others being answered in
+// between, and with the same end and the same answer as at once.
 func TestLongRequests(t *testing.T) {
 	const count = 4*longBulk + 7
 	for _, test := range []struct {
 		op   Op
 		want Status
-	}{{OpHold, Held}, {OpUnhold, Waiting}, {OpCancel, Canceled}, {OpForget, 0}, {OpTag, Waiting}, {OpRetime, Waiting}} {
+	}{{OpHold, Held}, {OpUnhold, Waiting}, {OpCancel, Canceled}, {OpForget, 0}, {OpTag, Waiting},
+		{OpRetime, Waiting}} {
 		t.Run(string(test.op), func(t *testing.T) {
 			t.Parallel()
 			inBubbleWith(t, false, func(t *testing.T, d *desk) {
@@ -23,7 +24,8 @@ func TestLongRequests(t *testing.T) {
 				before := len(d.tape.batches)
 				done := make(chan Plan, 1)
 				go func() {
-					p, err := d.plan(context.Background(), "r1", func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
+					p, err := d.plan(context.Background(), "r1",
+						func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
 					if err != nil {
 						t.Error(err)
 					}
@@ -43,9 +45,11 @@ func TestLongRequests(t *testing.T) {
 						}))
 					}
 				}
-				// How often that is, is for the scheduler of goroutines to say; each piece is a turn, in which it may be.
+				// How often that is, is for the scheduler of goroutines to say; each piece is a
+				// turn, in which it may be.
 				if turns := len(d.tape.batches) - before; between == 0 || turns < count/bulkPiece {
-					t.Errorf("others were answered %d times in between, in %d turns", between, turns)
+					t.Errorf("others were answered %d times in between, in %d turns", between,
+						turns)
 				}
 				for _, batch := range d.tape.batches[before:] {
 					if len(batch) > bulkPiece+10 {
@@ -67,7 +71,8 @@ func TestLongRequests(t *testing.T) {
 				if got := d.inStatus(t, test.want, ids); got < count-2 {
 					t.Errorf("%d of %d jobs are %s", got, count, StatusName(test.want))
 				}
-				again, repeated, err := d.Do(t.Context(), "r1", false, func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
+				again, repeated, err := d.Do(t.Context(), "r1", false,
+					func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
 				if err != nil || !repeated || len(again.Changes) > 0 {
 					t.Errorf("asked again it is %v, %v: %v", repeated, again, err)
 				}
@@ -76,13 +81,18 @@ func TestLongRequests(t *testing.T) {
 	}
 }
 
-// TestLongRequestSurvives kills the daemon at each point of a long request: nothing of it was done, or all of it will be.
+// TestLongRequestSurvives kills the daemon at each point of a long request: nothing of it was done,
+// or all of it will be.
 func TestLongRequestSurvives(t *testing.T) {
 	const count = 2 * longBulk
 	inBubbleWith(t, false, func(t *testing.T, d *desk) {
 		ids := d.submitMany(t, count, false)
 		before := len(d.tape.batches)
-		_, err := d.plan(t.Context(), "r1", func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(Bulk{Op: OpForget, Jobs: ids}) })
+		_, err := d.plan(t.Context(), "r1",
+			func(s *State, _ time.Time) (Plan,
+				error) {
+				return s.PlanOperation(Bulk{Op: OpForget, Jobs: ids})
+			})
 		check(t, err)
 		for cut := before; cut <= len(d.tape.batches); cut++ {
 			var records [][]byte
@@ -98,7 +108,10 @@ func TestLongRequestSurvives(t *testing.T) {
 				check(t, err)
 			}
 			d2 := &desk{tape: &tape{}, fleet: newMemory(), done: make(chan error, 1)}
-			d2.Loop = NewLoop(s, d2.tape, d2.fleet, LoopOptions{Now: time.Now, Token: func() string { return "again" }})
+			d2.Loop = NewLoop(s, d2.tape, d2.fleet,
+				LoopOptions{Now: time.Now, Token: func() string {
+					return "again"
+				}})
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() { d2.done <- d2.Run(ctx) }()
 			synctest.Wait()
@@ -116,7 +129,8 @@ func TestLongRequestSurvives(t *testing.T) {
 					t.Errorf("after a kill at batch %d the request is known: %v", cut-before, done)
 				}
 			}))
-			if running := 2; left != want && left > running { // those are forgotten when they have ended
+			if running := 2; left != want && left > running {
+				// those are forgotten when they have ended
 				t.Errorf("after a kill at batch %d there are %d jobs", cut-before, left)
 			}
 			cancel()

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestSnapshotWhileRunning: the state goes on while a snapshot is written, one is written at a time, it
-// stands for the moment at which it began, and one that fails is reported and tried again later.
+// TestSnapshotWhileRunning: the state goes on while a snapshot is written, one is written at a
+// time, it stands for the moment at which it began, and one that fails is reported and tried again
+// later.
 func TestSnapshotWhileRunning(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		d.tape.hold = make(chan struct{})
@@ -61,7 +62,8 @@ func TestSnapshotNotBegun(t *testing.T) {
 			check(t, err)
 		}
 		synctest.Wait()
-		if want := "begin a snapshot: no space"; d.tape.snaps != 1 || len(d.problems) != 1 || d.problems[0] != want {
+		if want := "begin a snapshot: no space"; d.tape.snaps != 1 || len(d.problems) != 1 ||
+			d.problems[0] != want {
 			t.Errorf("%d attempts, problems %q", d.tape.snaps, d.problems)
 		}
 		d.status(t, 1)
@@ -80,7 +82,8 @@ func TestSnapshotNotBegun(t *testing.T) {
 // TestSnapshotKeepsFailing: it is tried less and less often, and announced once until one succeeds.
 func TestSnapshotKeepsFailing(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
-		d.tape.wants, d.tape.stillWants, d.tape.snapFail = true, true, errors.New("a record is too long")
+		d.tape.wants, d.tape.stillWants, d.tape.snapFail = true, true,
+			errors.New("a record is too long")
 		_, err := d.plan(t.Context(), "", oneJob)
 		check(t, err)
 		time.Sleep(24 * time.Hour)
@@ -94,7 +97,8 @@ func TestSnapshotKeepsFailing(t *testing.T) {
 				told = append(told, e)
 			}
 		}
-		if len(told) != 1 || !told[0].Warn || told[0].Cause != "a record is too long" || !strings.Contains(told[0].Text, "no snapshot") {
+		if len(told) != 1 || !told[0].Warn || told[0].Cause != "a record is too long" ||
+			!strings.Contains(told[0].Text, "no snapshot") {
 			t.Errorf("told of: %+v", told)
 		}
 		d.tape.stillWants, d.tape.snapFail = false, nil
@@ -112,7 +116,8 @@ func TestSnapshotKeepsFailing(t *testing.T) {
 	})
 }
 
-// TestSnapshotAtTheEnd: an orderly stop leaves a snapshot where that pays, and the loop ends when it is written.
+// TestSnapshotAtTheEnd: an orderly stop leaves a snapshot where that pays, and the loop ends when
+// it is written.
 func TestSnapshotAtTheEnd(t *testing.T) {
 	for _, pays := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, d *desk) {

@@ -60,7 +60,10 @@ func (j *tape) StartSnapshot() (func(func(func([]byte) error) error) error, erro
 			<-j.hold
 		}
 		j.snapshot = nil
-		err := each(func(b []byte) error { j.snapshot = append(j.snapshot, slices.Clone(b)); return nil })
+		err := each(func(b []byte) error {
+			j.snapshot = append(j.snapshot, slices.Clone(b))
+			return nil
+		})
 		return errors.Join(err, j.snapFail)
 	}, nil
 }
@@ -90,11 +93,16 @@ func inBubbleWith(t *testing.T, checks bool, f func(t *testing.T, d *desk)) {
 		d := &desk{tape: &tape{}, fleet: newMemory(), done: make(chan error, 1)}
 		var tokens atomic.Int64
 		d.Loop = NewLoop(NewState(), d.tape, d.fleet, LoopOptions{
-			Now:     func() time.Time { d.looks.Add(1); return time.Now().Add(time.Duration(d.jump.Load())) },
+			Now: func() time.Time {
+				d.looks.Add(1)
+				return time.Now().Add(time.Duration(d.jump.Load()))
+			},
 			Token:   func() string { return fmt.Sprintf("t%d", tokens.Add(1)) },
 			Check:   checks,
 			Observe: func(e []Event) { d.observed = append(d.observed, e...) },
-			Problem: func(what string, err error) { d.problems = append(d.problems, what+": "+err.Error()) },
+			Problem: func(what string, err error) {
+				d.problems = append(d.problems, what+": "+err.Error())
+			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		d.cancel = cancel
@@ -117,7 +125,9 @@ func inBubbleWith(t *testing.T, checks bool, f func(t *testing.T, d *desk)) {
 	})
 }
 
-func (d *desk) plan(ctx context.Context, id string, plan func(s *State, now time.Time) (Plan, error)) (Plan, error) {
+func (d *desk) plan(
+	ctx context.Context, id string, plan func(s *State, now time.Time) (Plan, error),
+) (Plan, error) {
 	p, _, err := d.Do(ctx, id, true, plan)
 	return p, err
 }
@@ -220,7 +230,11 @@ func TestCommitFails(t *testing.T) {
 		synctest.Wait()
 		for range 32 { // these wait for the next turn, which never comes
 			go func() { _, err := d.plan(t.Context(), "", oneJob); answers <- err }()
-			go func() { answers <- d.Read(t.Context(), func(*State) { t.Error("a read after a failed commit") }) }()
+			go func() {
+				answers <- d.Read(t.Context(), func(*State) {
+					t.Error("a read after a failed commit")
+				})
+			}()
 		}
 		synctest.Wait()
 		d.tape.fail = errors.New("input/output error")
@@ -271,7 +285,8 @@ func TestRequestTwice(t *testing.T) {
 		a, b := <-answers, <-answers
 		ask()
 		c := <-answers
-		if a.repeated == b.repeated || !c.repeated || !slices.Equal(a.ids, b.ids) || !slices.Equal(a.ids, c.ids) || len(a.ids) != 1 {
+		if a.repeated == b.repeated || !c.repeated || !slices.Equal(a.ids, b.ids) ||
+			!slices.Equal(a.ids, c.ids) || len(a.ids) != 1 {
 			t.Errorf("got %v, %v and %v", a, b, c)
 		}
 		check(t, d.Read(t.Context(), func(s *State) {
@@ -296,7 +311,8 @@ func TestFullDisk(t *testing.T) {
 		if got := d.status(t, p.IDs[0]); got != Done {
 			t.Errorf("the job is %s", StatusName(got))
 		}
-		_, _, err = d.Do(t.Context(), "", false, func(s *State, _ time.Time) (Plan, error) { return s.PlanVar("A", "1", false, false) })
+		_, _, err = d.Do(t.Context(), "", false,
+			func(s *State, _ time.Time) (Plan, error) { return s.PlanVar("A", "1", false, false) })
 		check(t, err)
 	})
 }
@@ -334,7 +350,8 @@ func TestNoMessageIsLost(t *testing.T) {
 	})
 }
 
-// TestRetriesBackOff: the pauses before the retries of a job double, and the loop wakes up by itself.
+// TestRetriesBackOff: the pauses before the retries of a job double, and the loop wakes up by
+// itself.
 func TestRetriesBackOff(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		p, err := d.plan(t.Context(), "", oneJob)
@@ -348,7 +365,8 @@ func TestRetriesBackOff(t *testing.T) {
 			}
 			pauses = append(pauses, time.Since(failed).Round(time.Second))
 		}
-		if want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}; !slices.Equal(pauses, want) {
+		if want := []time.Duration{time.Second, 2 * time.Second,
+			4 * time.Second}; !slices.Equal(pauses, want) {
 			t.Errorf("pauses %v, want %v", pauses, want)
 		}
 	})
@@ -392,14 +410,16 @@ func TestStop(t *testing.T) {
 		if _, err := d.plan(t.Context(), "", oneJob); kindOfError(err) != Stopping {
 			t.Errorf("a request after the end: %v", err)
 		}
-		if _, _, _, err := d.Events().After(t.Context(), d.Events().newest(), 10); !errors.Is(err, ErrClosed) {
+		if _, _, _, err := d.Events().After(t.Context(), d.Events().newest(), 10); !errors.Is(err,
+			ErrClosed) {
 			t.Errorf("events after the end: %v", err)
 		}
 		close(d.tape.hold)
 	})
 }
 
-// TestGivenUp: a request that is given up before its turn is not done; one whose turn is under way is waited for.
+// TestGivenUp: a request that is given up before its turn is not done; one whose turn is under way
+// is waited for.
 func TestGivenUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
 		d.tape.busy = make(chan struct{})
@@ -425,14 +445,17 @@ func TestGivenUp(t *testing.T) {
 	})
 }
 
-// TestPanicIsOneRequests: a plan or a read that panics is an error of its request, and nothing else.
+// TestPanicIsOneRequests: a plan or a read that panics is an error of its request, and nothing
+// else.
 func TestPanicIsOneRequests(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {
-		_, err := d.plan(t.Context(), "", func(s *State, _ time.Time) (Plan, error) { panic("plan") })
+		_, err := d.plan(t.Context(), "",
+			func(s *State, _ time.Time) (Plan, error) { panic("plan") })
 		if kindOfError(err) != Internal {
 			t.Error(err)
 		}
-		if err := d.Read(t.Context(), func(s *State) { panic("read") }); kindOfError(err) != Internal {
+		if err := d.Read(t.Context(),
+			func(s *State) { panic("read") }); kindOfError(err) != Internal {
 			t.Error(err)
 		}
 		if len(d.problems) != 2 {
@@ -451,7 +474,8 @@ func TestBytesFromMachines(t *testing.T) {
 		check(t, err)
 		synctest.Wait()
 		result := exit(1)
-		result.Error, result.Results, result.Metrics = "bad \xff", []string{"good", "bad \xc3("}, []string{"\x80"}
+		result.Error, result.Results, result.Metrics = "bad \xff", []string{"good", "bad \xc3("},
+			[]string{"\x80"}
 		d.Report(Ended{Ref: d.takeRun(t), Result: result})
 		if got := d.status(t, p.IDs[0]); got != Waiting {
 			t.Errorf("the job is %s", StatusName(got))

@@ -19,7 +19,8 @@ const (
 	LinkRefused    Link = "refused"
 )
 
-// machine is a machine of the pool: its record, what occupies its slots, and, not durable, its link.
+// machine is a machine of the pool: its record, what occupies its slots, and, not durable, its
+// link.
 type machine struct {
 	*statepb.Machine
 	slots  []uint64 // the job in each, 0: free; a setup has all of them
@@ -51,8 +52,8 @@ type MachineView struct {
 	Hint    string // what to do about it
 	Vitals  Vitals
 	Running []uint64
-	// Orphans are runs of ours on it that nothing here knows: the first of OrphanCount, of which Alive
-	// may still be running.
+	// Orphans are runs of ours on it that nothing here knows: the first of OrphanCount, of which
+	// Alive may still be running.
 	Orphans            []*statepb.RunRef
 	OrphanCount, Alive int
 	Ending             int                   // runs that it has still to end
@@ -69,8 +70,10 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 	}
 	v := MachineView{
 		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
-		Vitals: m.vitals, Orphans: m.orphans.refs, OrphanCount: m.orphans.count, Alive: m.orphans.alive,
-		Ending: s.debts.ending[addr], Unremoved: s.Unremoved(addr), Resting: m.restsUntil() > s.looked,
+		Vitals: m.vitals, Orphans: m.orphans.refs, OrphanCount: m.orphans.count,
+		Alive:  m.orphans.alive,
+		Ending: s.debts.ending[addr], Unremoved: s.Unremoved(addr),
+		Resting: m.restsUntil() > s.looked,
 		Verdict: s.machineVerdict(m, Time(s.looked)),
 	}
 	if v.Verdict.Text != "" && v.Hint == "" {
@@ -87,7 +90,9 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 // Machines lists the addresses of the pool, by class and address.
 func (s *State) Machines() []string {
 	addrs := sorted(s.machines)
-	sort.SliceStable(addrs, func(i, k int) bool { return s.machines[addrs[i]].Class < s.machines[addrs[k]].Class })
+	sort.SliceStable(addrs, func(i, k int) bool {
+		return s.machines[addrs[i]].Class < s.machines[addrs[k]].Class
+	})
 	return addrs
 }
 
@@ -102,11 +107,13 @@ func (s *State) Classes() []string {
 	return names
 }
 
-// free counts the slots that could take a job at the time being. A slot is held by processes: also by those that
-// are still to be ended on the machine, and those of runs that nothing knows. Directories hold none.
+// free counts the slots that could take a job at the time being. A slot is held by processes: also
+// by those that are still to be ended on the machine, and those of runs that nothing knows.
+// Directories hold none.
 func (s *State) free(m *machine) int {
 	free := int(m.Slots) - m.orphans.alive - s.debts.slots[m.Addr]
-	for _, id := range m.slots { // more than Slots, while jobs run that began before they became fewer
+	for _, id := range m.slots {
+		// more than Slots, while jobs run that began before they became fewer
 		if id != 0 {
 			free--
 		}
@@ -124,7 +131,8 @@ func (m *machine) usable(now time.Time) bool {
 	return m.open() && m.restsUntil() <= now.UnixNano()
 }
 
-// occupy gives the job of an attempt what that was given: its slots, or all of them for a setup, and its share of resources.
+// occupy gives the job of an attempt what that was given: its slots, or all of them for a setup,
+// and its share of resources.
 func (s *State) occupy(m *machine, j *statepb.Job) {
 	if j.Setup != nil {
 		for i := range m.slots {

@@ -122,7 +122,8 @@ func (s *State) addRestarted(m *matrix, id uint64, c uint32) {
 	s.extra[id] = cell{m, c}
 }
 
-// dropRestarted forgets a job that ran a cell again; if it was the one that counts, the one before counts again.
+// dropRestarted forgets a job that ran a cell again; if it was the one that counts, the one before
+// counts again.
 func (s *State) dropRestarted(id uint64, c cell) {
 	m := c.matrix
 	counted := m.counting(c.cell)
@@ -139,7 +140,8 @@ func (s *State) dropRestarted(id uint64, c cell) {
 	}
 }
 
-// nextUntouched moves next to the first untouched cell that may run as far as the cells are concerned that it waits for, or to Cells.
+// nextUntouched moves next to the first untouched cell that may run as far as the cells are
+// concerned that it waits for, or to Cells.
 func (m *matrix) nextUntouched() uint32 {
 	for m.next < m.Cells && (m.isTouched(m.next) || !m.relation.isReady(m.next)) {
 		m.next++
@@ -156,7 +158,8 @@ func (m *matrix) mayRun(c uint32) bool { return !m.isTouched(c) && m.relation.is
 
 // mayRunAny says that some cell may, and that the matrix itself waits for nothing.
 func (m *matrix) mayRunAny() bool {
-	return (m.gate == nil || m.gate.door == doorOpen) && (m.Template.StartAfter == 0 || m.released) &&
+	return (m.gate == nil || m.gate.door == doorOpen) &&
+		(m.Template.StartAfter == 0 || m.released) &&
 		(m.AtMost == 0 || m.holding < int(m.AtMost)) && m.nextUntouched() < m.Cells
 }
 
@@ -190,8 +193,8 @@ func (m *matrix) job(c uint32) *statepb.Job {
 	return j
 }
 
-// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0, and SEED,
-// when there is more than one.
+// CellVars are the variables of a cell: one for each axis in order, then REPEAT, counted from 0,
+// and SEED, when there is more than one.
 func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 	index, repeat := cellIndex(m, c)
 	vars := make([]*statepb.Var, 0, len(index)+1)
@@ -199,9 +202,12 @@ func CellVars(m *statepb.Matrix, c uint32) []*statepb.Var {
 		vars = append(vars, &statepb.Var{Name: a.Name, Value: []byte(a.Values[index[i]])})
 	}
 	if m.Repeats > 1 {
-		vars = append(vars, &statepb.Var{Name: "REPEAT", Value: strconv.AppendUint(nil, uint64(repeat), 10)})
+		vars = append(vars,
+			&statepb.Var{Name: "REPEAT", Value: strconv.AppendUint(nil, uint64(repeat), 10)})
 		if !slices.ContainsFunc(m.Axes, func(a *statepb.Axis) bool { return a.Name == seedName }) {
-			vars = append(vars, &statepb.Var{Name: seedName, Value: strconv.AppendUint(nil, Seed(m.Seed, repeat), 10)})
+			vars = append(vars,
+				&statepb.Var{Name: seedName,
+					Value: strconv.AppendUint(nil, Seed(m.Seed, repeat), 10)})
 		}
 	}
 	return vars

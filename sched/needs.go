@@ -36,7 +36,8 @@ var resourceRE = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`)
 func checkResource(name string) error {
 	if !resourceRE.MatchString(name) {
 		return errorf(Invalid, "%q can't be a resource", name).
-			hint("use lower-case letters, digits and dashes, and begin with a letter: gpu, mem, license")
+			hint("use lower-case letters, digits and dashes, and begin with a letter: gpu, mem, " +
+				"license")
 	}
 	switch name {
 	case "slot", "slots", "after", "machine", "machines", "inputs", "rank":

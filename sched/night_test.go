@@ -12,8 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// night is a pool at work while nobody looks: runs take their time and end as the cells and the machines are, until nothing
-// goes on by itself.
+// night is a pool at work while nobody looks: runs take their time and end as the cells and the
+// machines are, until nothing goes on by itself.
 type night struct {
 	*world
 	began time.Time
@@ -81,7 +81,8 @@ func (n *night) run() error {
 				n.then = n.then[1:]
 			}
 		}
-		if next.IsZero() || next.Sub(n.began) > n.limit || n.s.counts.Unfinished() == 0 && do == nil {
+		if next.IsZero() || next.Sub(n.began) > n.limit || n.s.counts.Unfinished() == 0 &&
+			do == nil {
 			return errors.Join(n.s.check(), n.finals())
 		}
 		n.now = latest(n.now, next)
@@ -154,7 +155,8 @@ func (n *night) cells(count, retries int) (uint64, error) {
 	return p.IDs[1], nil
 }
 
-// TestRuleOfBlame is the table of the rule: what becomes of a pool in a night of which something is bad.
+// TestRuleOfBlame is the table of the rule: what becomes of a pool in a night of which something is
+// bad.
 func TestRuleOfBlame(t *testing.T) {
 	always := func(time.Duration) bool { return true }
 	none := func(int, int) bool { return false }
@@ -187,7 +189,8 @@ func TestRuleOfBlame(t *testing.T) {
 	held := func(after ...int) func(result) error {
 		return func(r result) error {
 			if !r.held || r.aside > 0 || r.firstHeld < after[0] || r.firstHeld > after[1] {
-				return fmt.Errorf("the matrix isn't held after %d to %d failures", after[0], after[1])
+				return fmt.Errorf("the matrix isn't held after %d to %d failures", after[0],
+					after[1])
 			}
 			return nil
 		}
@@ -208,24 +211,51 @@ func TestRuleOfBlame(t *testing.T) {
 	}{
 		{name: "all good", sizes: []int{1, 2, 3, 6, 100}, fails: none, want: allRun},
 		{name: "bad block", sizes: []int{1, 2, 3, 6, 100}, fails: block, want: allRun},
-		{name: "bad block, with retries", sizes: []int{1, 2, 3, 6, 100}, fails: block, retries: 3, want: allRun},
-		{name: "bad block behind a long cell", sizes: []int{1, 2, 3, 6, 100}, fails: block, long: 20 * time.Second, want: allRun},
-		{name: "bad block behind 8 hours", sizes: []int{1, 2, 3, 6, 100}, fails: block, long: 8 * time.Hour, want: allRun},
-		{name: "bad value first", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, of int) bool { return i < of/3 }, want: allRun},
-		{name: "every second, in lockstep", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, _ int) bool { return i%2 == 1 }, lock: true, want: allRun},
-		{name: "every second, with retries", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, _ int) bool { return i%2 == 1 }, lock: true, retries: 3, want: allRun},
+		{name: "bad block, with retries", sizes: []int{1, 2, 3, 6, 100}, fails: block, retries: 3,
+			want: allRun},
+		{name: "bad block behind a long cell", sizes: []int{1, 2, 3, 6, 100}, fails: block,
+			long: 20 * time.Second, want: allRun},
+		{name: "bad block behind 8 hours", sizes: []int{1, 2, 3, 6, 100}, fails: block,
+			long: 8 * time.Hour, want: allRun},
+		{name: "bad value first", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, of int) bool {
+			return i < of/3
+		}, want: allRun},
+		{name: "every second, in lockstep", sizes: []int{1, 2, 3, 6, 100},
+			fails: func(i, _ int) bool {
+				return i%2 == 1
+			}, lock: true, want: allRun},
+		{name: "every second, with retries", sizes: []int{1, 2, 3, 6, 100},
+			fails: func(i, _ int) bool {
+				return i%2 == 1
+			}, lock: true, retries: 3, want: allRun},
 		{name: "one bad machine", sizes: []int{2, 3, 6, 100}, bad: 1, fails: none, want: loses(5)},
-		{name: "one bad machine, with retries", sizes: []int{2, 3, 6, 100}, bad: 1, fails: none, retries: 3, want: allRun},
+		{name: "one bad machine, with retries", sizes: []int{2, 3, 6, 100}, bad: 1, fails: none,
+			retries: 3, want: allRun},
 		{name: "two bad machines", sizes: []int{3, 6, 100}, bad: 2, fails: none, want: loses(10)},
-		{name: "two bad machines, with retries", sizes: []int{3, 6, 100}, bad: 2, fails: none, retries: 3, want: allRun},
-		{name: "bad matrix", sizes: []int{1}, fails: func(int, int) bool { return true }, want: held(4, 6)},
-		{name: "bad matrix", sizes: []int{2}, fails: func(int, int) bool { return true }, want: held(5, 9)},
-		{name: "bad matrix", sizes: []int{3}, fails: func(int, int) bool { return true }, want: held(5, 11)},
-		{name: "bad matrix", sizes: []int{6}, fails: func(int, int) bool { return true }, want: held(5, 20)},
-		{name: "bad matrix", sizes: []int{100}, fails: func(int, int) bool { return true }, want: held(5, 320)},
-		{name: "bad matrix, with retries", sizes: []int{1, 2, 3, 6, 100}, fails: func(int, int) bool { return true }, retries: 3, want: held(0, 320)},
+		{name: "two bad machines, with retries", sizes: []int{3, 6, 100}, bad: 2, fails: none,
+			retries: 3, want: allRun},
+		{name: "bad matrix", sizes: []int{1}, fails: func(int, int) bool {
+			return true
+		}, want: held(4, 6)},
+		{name: "bad matrix", sizes: []int{2}, fails: func(int, int) bool {
+			return true
+		}, want: held(5, 9)},
+		{name: "bad matrix", sizes: []int{3}, fails: func(int, int) bool {
+			return true
+		}, want: held(5, 11)},
+		{name: "bad matrix", sizes: []int{6}, fails: func(int, int) bool {
+			return true
+		}, want: held(5, 20)},
+		{name: "bad matrix", sizes: []int{100}, fails: func(int, int) bool {
+			return true
+		}, want: held(5, 320)},
+		{name: "bad matrix, with retries", sizes: []int{1, 2, 3, 6, 100},
+			fails: func(int, int) bool {
+				return true
+			}, retries: 3, want: held(0, 320)},
 		{
-			name: "bad for 5 minutes", sizes: []int{1}, cells: 600, bad: 1, badTill: 5 * time.Minute, dur: 20 * time.Second, fails: none,
+			name: "bad for 5 minutes", sizes: []int{1}, cells: 600, bad: 1,
+			badTill: 5 * time.Minute, dur: 20 * time.Second, fails: none,
 			want: func(r result) error {
 				if r.lost > 5 || r.stuck > 0 || r.held || !r.wasHeld {
 					return fmt.Errorf("it is not released by itself after at most 5 cells")
@@ -234,7 +264,8 @@ func TestRuleOfBlame(t *testing.T) {
 			},
 		},
 		{
-			name: "bad for 5 minutes, with retries", sizes: []int{2, 3, 6}, cells: 600, bad: 1, badTill: 5 * time.Minute, dur: 20 * time.Second,
+			name: "bad for 5 minutes, with retries", sizes: []int{2, 3, 6}, cells: 600, bad: 1,
+			badTill: 5 * time.Minute, dur: 20 * time.Second,
 			fails: none, retries: 3, want: func(r result) error {
 				if r.lost+r.stuck+r.aside+r.badAside > 0 {
 					return fmt.Errorf("it doesn't come back by itself")
@@ -243,11 +274,15 @@ func TestRuleOfBlame(t *testing.T) {
 			},
 		},
 		{
-			name: "bad for 5 minutes, without retries", sizes: []int{2, 3, 6}, cells: 600, bad: 1, badTill: 5 * time.Minute, dur: 20 * time.Second,
+			name: "bad for 5 minutes, without retries", sizes: []int{2, 3, 6}, cells: 600, bad: 1,
+			badTill: 5 * time.Minute, dur: 20 * time.Second,
 			fails: none, want: loses(8),
 		},
-		{name: "ten bad commands", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, _ int) bool { return i < 10 }, command: true, want: allRun},
-		{name: "bad machine, other commands", sizes: []int{2, 3, 6, 100}, bad: 1, fails: none, command: true, dur: 20 * time.Second, want: loses(12)},
+		{name: "ten bad commands", sizes: []int{1, 2, 3, 6, 100}, fails: func(i, _ int) bool {
+			return i < 10
+		}, command: true, want: allRun},
+		{name: "bad machine, other commands", sizes: []int{2, 3, 6, 100}, bad: 1, fails: none,
+			command: true, dur: 20 * time.Second, want: loses(12)},
 	}
 	for _, test := range tests {
 		for _, size := range test.sizes {
@@ -262,7 +297,9 @@ func TestRuleOfBlame(t *testing.T) {
 				if test.command {
 					var specs []JobSpec
 					for i := range of {
-						specs = append(specs, JobSpec{Class: "x", Cmd: fmt.Sprint("work ", i), MaxFailures: test.retries})
+						specs = append(specs,
+							JobSpec{Class: "x", Cmd: fmt.Sprint("work ", i),
+								MaxFailures: test.retries})
 					}
 					var ids []uint64
 					ids, err = n.submit(specs...)
@@ -275,7 +312,9 @@ func TestRuleOfBlame(t *testing.T) {
 				for i := range test.bad {
 					bad[fmt.Sprintf("m%03d", i)] = always
 					if test.badTill > 0 {
-						bad[fmt.Sprintf("m%03d", i)] = func(at time.Duration) bool { return at < test.badTill }
+						bad[fmt.Sprintf("m%03d", i)] = func(at time.Duration) bool {
+							return at < test.badTill
+						}
 					}
 				}
 				rnd := rand.New(rand.NewPCG(1, 1))
@@ -297,7 +336,9 @@ func TestRuleOfBlame(t *testing.T) {
 					case ok:
 						took = time.Duration(float64(dur) * (0.7 + 0.6*rnd.Float64()))
 					default:
-						took = time.Duration(float64(100*time.Millisecond) * (0.7 + 0.6*rnd.Float64()))
+						took = time.Duration(
+							float64(100*time.Millisecond) * (0.7 + 0.6*rnd.Float64()),
+						)
 					}
 					return ok, took
 				}
@@ -343,7 +384,8 @@ func TestRuleOfBlame(t *testing.T) {
 				if err := test.want(r); err != nil {
 					t.Error(err)
 					for _, e := range n.events {
-						if !slices.Contains([]string{"job.running", "job.done", "job.submitted", "matrix.submitted", "machine.added", "machine.seen"}, e.Kind) {
+						if !slices.Contains([]string{"job.running", "job.done", "job.submitted",
+							"matrix.submitted", "machine.added", "machine.seen"}, e.Kind) {
 							t.Log(e.At.Sub(n.began), e.Kind, e.Text)
 						}
 					}

@@ -13,9 +13,10 @@ import (
 
 var nights = flag.Int("nights", 60, "how many nights TestNights draws")
 
-// TestNights draws pools of 1 to 100 machines and what goes wrong in a night: machines that fail everything, for good or for a
-// while, blocks of bad cells, commands that fail, reboots, and connections that are cut. In the end nothing that could run waits,
-// no machine that is well is set aside, and at no time was one idle beside a job that it may have: check says so at each step.
+// TestNights draws pools of 1 to 100 machines and what goes wrong in a night: machines that fail
+// everything, for good or for a while, blocks of bad cells, commands that fail, reboots, and
+// connections that are cut. In the end nothing that could run waits, no machine that is well is set
+// aside, and at no time was one idle beside a job that it may have: check says so at each step.
 func TestNights(t *testing.T) {
 	for seed := range *nights {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -36,7 +37,8 @@ type drawn struct {
 func drawNight(t *testing.T, rnd *rand.Rand) {
 	pick := func(of ...int) int { return of[rnd.IntN(len(of))] }
 	size := pick(1, 1, 2, 2, 3, 3, 6, 12, 30, 100)
-	d := &drawn{night: newNight(t, size, pick(1, 1, 1, 2, 4)), rnd: rnd, bad: map[string][2]time.Duration{}, never: map[uint64]bool{}}
+	d := &drawn{night: newNight(t, size, pick(1, 1, 1, 2, 4)), rnd: rnd,
+		bad: map[string][2]time.Duration{}, never: map[uint64]bool{}}
 	d.every = 1 + size*size/30 // a check takes time with all there is
 	retries := pick(0, 0, 1, 3)
 	scale := time.Duration(pick(300, 1_000, 30_000, 600_000)) * time.Millisecond
@@ -51,7 +53,8 @@ func drawNight(t *testing.T, rnd *rand.Rand) {
 		if r.Ref.Job == long {
 			took += 2 * time.Hour
 		}
-		if when, is := d.bad[r.Ref.Machine]; d.never[r.Ref.Job] || is && at >= when[0] && at < when[1] {
+		if when, is := d.bad[r.Ref.Machine]; d.never[r.Ref.Job] || is && at >= when[0] &&
+			at < when[1] {
 			return false, time.Duration(float64(quick) * (0.7 + 0.6*rnd.Float64()))
 		}
 		return true, took
@@ -63,7 +66,8 @@ func drawNight(t *testing.T, rnd *rand.Rand) {
 		t.Logf("%d machines, %d retries, runs of %v, bad %v", size, retries, scale, d.bad)
 		for _, e := range d.events {
 			if slices.Contains([]string{
-				EventMachineSuspect, EventMachineCleared, EventMachineBroken, EventMachineResting, EventMatrixHeld, EventMatrixUnheld,
+				EventMachineSuspect, EventMachineCleared, EventMachineBroken, EventMachineResting,
+				EventMatrixHeld, EventMatrixUnheld,
 			}, e.Kind) {
 				t.Log(e.At.Sub(d.began), e.Text)
 			}
@@ -99,7 +103,9 @@ func (d *drawn) drawJobs(t *testing.T, retries, count int) {
 	} else {
 		var specs []JobSpec
 		for i := range count {
-			specs = append(specs, JobSpec{Class: "x", Cmd: fmt.Sprintf("work %d", i%d.pickSome()), MaxFailures: retries})
+			specs = append(specs,
+				JobSpec{Class: "x", Cmd: fmt.Sprintf("work %d", i%d.pickSome()),
+					MaxFailures: retries})
 		}
 		var ids []uint64
 		if ids, err = d.submit(specs...); err == nil {
@@ -154,7 +160,8 @@ func (d *drawn) judge(t *testing.T, retries int) {
 	}
 	for _, addr := range d.aside() {
 		if _, bad := d.bad[addr]; !bad {
-			t.Errorf("%s, which is well, is set aside in the end: %s", addr, d.s.machines[addr].LastError)
+			t.Errorf("%s, which is well, is set aside in the end: %s", addr,
+				d.s.machines[addr].LastError)
 		}
 	}
 }

@@ -22,11 +22,15 @@ const owedFor = 30 * 24 * time.Hour
 
 // debts is what follows from State.owed.
 type debts struct {
-	ending    map[string]int                            // by address: runs that are still to be ended, which hold slots
-	slots     map[string]int                            // by address: how many slots those hold
-	unremoved map[string]map[string]*statepb.Obligation // by address and token: of runs that couldn't be removed so far
-	living    map[uint64]map[string]*statepb.Obligation // by job and token: of runs that may live still
-	due       int64                                     // nothing that is owed is old enough to be dropped before; 0: ever
+	// by address: runs that are still to be ended, which hold slots
+	ending map[string]int
+	slots  map[string]int // by address: how many slots those hold
+	// by address and token: of runs that couldn't be removed so far
+	unremoved map[string]map[string]*statepb.Obligation
+	// by job and token: of runs that may live still
+	living map[uint64]map[string]*statepb.Obligation
+	// nothing that is owed is old enough to be dropped before; 0: ever
+	due int64
 }
 
 func newDebts() debts {

@@ -43,7 +43,8 @@ func TestSlotFollowsProcesses(t *testing.T) {
 			w.ends(t, w.running()[0].Ref.Job, exit(1))
 			check(t, w.report(connected(false)))
 			return nil
-		}, func(w *world, _ *statepb.RunRef) { check(t, w.report(connected(true))) }, "1 run that nothing knows"},
+		}, func(w *world, _ *statepb.RunRef) { check(t, w.report(connected(true))) },
+			"1 run that nothing knows"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()

@@ -9,8 +9,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// LogPath is where the log of a run is kept on the host, below the log directory: a folder per thousand
-// jobs, then <jid>.<attempt>.out or .err; the later steps of a setup have their number in between. dir is clean.
+// LogPath is where the log of a run is kept on the host, below the log directory: a folder per
+// thousand jobs, then <jid>.<attempt>.out or .err; the later steps of a setup have their number in
+// between. dir is clean.
 func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 	// A listing has several for each job: no formatting.
 	b := append(make([]byte, 0, len(dir)+48), dir...)
@@ -33,7 +34,8 @@ func LogGlob(dir string, job uint64) string {
 	return filepath.Join(dir, LogFolder(job), fmt.Sprintf("%d.*", job))
 }
 
-// LoggedJob is the job that a file in a folder of the log directory is a log of, by the file's name.
+// LoggedJob is the job that a file in a folder of the log directory is a log of, by the file's
+// name.
 func LoggedJob(name string) (job uint64, ok bool) {
 	number, rest, _ := strings.Cut(name, ".")
 	if !strings.HasSuffix(rest, ".out") && !strings.HasSuffix(rest, ".err") {

@@ -17,9 +17,9 @@ const pieceBytes = 16 << 20
 // indexChunk is how many ids one record of the index describes.
 const indexChunk = 1 << 16
 
-// Freeze gives a view of the durable state as it is now, which can be written while the state goes on: each
-// call of the function passes the records of a snapshot to yield, in an order that Restore understands. What
-// is small is encoded at once; history's blocks never change, and are shared.
+// Freeze gives a view of the durable state as it is now, which can be written while the state goes
+// on: each call of the function passes the records of a snapshot to yield, in an order that Restore
+// understands. What is small is encoded at once; history's blocks never change, and are shared.
 func (s *State) Freeze() func(yield func([]byte) error) error {
 	var records [][]byte
 	var failed error
@@ -47,7 +47,8 @@ func (s *State) Freeze() func(yield func([]byte) error) error {
 			if data == nil {
 				continue
 			}
-			b, err := proto.Marshal(&statepb.Record{Block: &statepb.Block{Number: uint32(i), Data: data, Count: uint32(left[i])}})
+			b, err := proto.Marshal(&statepb.Record{Block: &statepb.Block{Number: uint32(i),
+				Data: data, Count: uint32(left[i])}})
 			if err != nil {
 				return err
 			}
@@ -67,7 +68,8 @@ func inPieces(yield func([]byte) error) func([]byte) error {
 		}
 		for len(b) > 0 {
 			n := min(len(b), pieceBytes)
-			piece, err := proto.Marshal(&statepb.Record{Piece: &statepb.Piece{Data: b[:n], More: len(b) > n}})
+			piece, err := proto.Marshal(&statepb.Record{Piece: &statepb.Piece{Data: b[:n],
+				More: len(b) > n}})
 			if err == nil {
 				err = yield(piece)
 			}
@@ -113,7 +115,9 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	}
 	return errors.Join(err,
 		s.works.each(func(w *statepb.Work) error { return put(&statepb.Record{Work: w}) }),
-		s.requests.each(func(r *statepb.RequestDone) error { return put(&statepb.Record{Request: r}) }))
+		s.requests.each(func(r *statepb.RequestDone) error {
+			return put(&statepb.Record{Request: r})
+		}))
 }
 
 func (s *State) freezeIndex(put func(*statepb.Record) error) error {
@@ -186,8 +190,10 @@ func (r *Restorer) Record(b []byte) error {
 		s.index.grow(s.nextID)
 	case rec.Matrix != nil:
 		m := s.addMatrix(rec.Matrix)
-		if int(m.Cells+7)/8 != len(m.Touched) || m.homes[len(m.homes)-1].from+m.homes[len(m.homes)-1].cells != m.Cells {
-			return fmt.Errorf("matrix %d has %d cells, and a bitmap of %d bytes or ids that don't fit them", m.Id, m.Cells, len(m.Touched))
+		if int(m.Cells+7)/8 != len(m.Touched) ||
+			m.homes[len(m.homes)-1].from+m.homes[len(m.homes)-1].cells != m.Cells {
+			return fmt.Errorf("matrix %d has %d cells, and a bitmap of %d bytes or ids that "+
+				"don't fit them", m.Id, m.Cells, len(m.Touched))
 		}
 	case rec.Tag != nil:
 		s.tags[rec.Tag.Id] = &tag{Tag: rec.Tag}
@@ -233,7 +239,8 @@ func (r *Restorer) Record(b []byte) error {
 func (r *Restorer) index(rec *statepb.Index) error {
 	x := r.s.index
 	n := len(rec.Status)
-	if rec.First+uint64(n) > uint64(len(x.mark)) || len(rec.Class) != n || len(rec.Machine) != n || len(rec.Place) != n {
+	if rec.First+uint64(n) > uint64(len(x.mark)) || len(rec.Class) != n || len(rec.Machine) != n ||
+		len(rec.Place) != n {
 		return fmt.Errorf("the index of ids from %d on doesn't fit the state", rec.First)
 	}
 	if rec.First == 0 {

@@ -165,7 +165,8 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 	if len(r.axes) == 0 && (!r.repeats || m.Repeats != of.Repeats) {
 		return errorf(
 			Invalid,
-			"no cell is like one of matrix %d: the two have no variable in common, and not the same repeats",
+			"no cell is like one of matrix %d: the two have no variable in common, and not the "+
+				"same repeats",
 			of.Id,
 		).
 			hint("%s", instead)
@@ -181,7 +182,10 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 					g.cells,
 					of.Id,
 				).
-					hint("give this matrix the variables that only the other has, or leave {%s} out", name)
+					hint(
+						"give this matrix the variables that only the other has, or leave {%s} out",
+						name,
+					)
 			}
 		}
 	}
@@ -197,7 +201,8 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 			strings.Join(values, " "),
 			of.Id,
 		).
-			hint("leave it out with --where, or give matrix %d these values first; %s", of.Id, instead)
+			hint("leave it out with --where, or give matrix %d these values first; %s", of.Id,
+				instead)
 	}
 	return nil
 }

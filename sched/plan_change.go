@@ -49,7 +49,8 @@ type Fate struct {
 	Status  Status // before
 	Changed bool
 	Note    string
-	// The jobs FirstNew to NewJob were made of it: several when it is cloned several times. 0: none.
+	// The jobs FirstNew to NewJob were made of it: several when it is cloned several times. 0:
+	// none.
 	FirstNew uint64
 	NewJob   uint64
 }
@@ -97,11 +98,13 @@ func (p *planner) prepareBulk(b Bulk) (tag uint64, err error) {
 		return made[b.Tag], err
 	case OpRetime:
 		if b.Timeout < 0 {
-			return 0, errorf(Invalid, "the timeout %s is negative", b.Timeout).hint("0 takes a timeout away")
+			return 0, errorf(Invalid, "the timeout %s is negative", b.Timeout).
+				hint("0 takes a timeout away")
 		}
 	case OpClone, OpRestart:
 		if b.Repeat < 0 || b.Repeat > MaxSubmit || len(b.Jobs) > MaxSubmit/max(b.Repeat, 1) {
-			return 0, errorf(Invalid, "%d copies of %d jobs are not possible", b.Repeat, len(b.Jobs)).
+			return 0, errorf(Invalid, "%d copies of %d jobs are not possible", b.Repeat,
+				len(b.Jobs)).
 				hint("one request may make %d jobs", MaxSubmit)
 		}
 	case OpCancel, OpForget, OpHold, OpUnhold, OpUntag, OpRecopy, OpLost:
@@ -203,14 +206,16 @@ func (p *planner) recopy(id uint64) error {
 		return fmt.Errorf("it has no results that failed to copy")
 	}
 	if p.s.machines[last(j).Machine] == nil {
-		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine add` it first", last(j).Machine)
+		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine add` it "+
+			"first", last(j).Machine)
 	}
 	p.add(&Change{Recopy: &statepb.Recopy{Job: id}})
 	return nil
 }
 
-// lost lets the user say that a run is lost, or results that are to be copied; the daemon can't contradict, as it doesn't reach
-// the machine, or hears nothing of this run there: neither that it was started nor that it is being ended.
+// lost lets the user say that a run is lost, or results that are to be copied; the daemon can't
+// contradict, as it doesn't reach the machine, or hears nothing of this run there: neither that it
+// was started nor that it is being ended.
 func (p *planner) lost(id uint64, retry bool, fate *Fate) error {
 	if err := only(p.s.Status(id), "lose", Running, Copying); err != nil {
 		return err
@@ -223,7 +228,8 @@ func (p *planner) lost(id uint64, retry bool, fate *Fate) error {
 		return fmt.Errorf("its machine %s is connected, and its results are being copied; "+
 			"`jobserver job rm` stops that", m.Addr)
 	case j.Status == Running && reached && !j.Canceling && !p.s.unanswered(last(j.Job)):
-		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver job rm` ends it", m.Addr)
+		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver "+
+			"job rm` ends it", m.Addr)
 	}
 	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
 	if fate.Status == Running && !j.Canceling && (j.MaxFailures != 0 || retry) {
@@ -237,7 +243,8 @@ func (p *planner) lost(id uint64, retry bool, fate *Fate) error {
 
 // twoOf warns of what becomes of a job that is tried again while nobody knows what lives of it.
 func twoOf(id uint64, addr string) string {
-	return fmt.Sprintf("it is tried again: should its attempt still live on %s, there are two of job %d until that machine is reached", addr, id)
+	return fmt.Sprintf("it is tried again: should its attempt still live on %s, there are two of "+
+		"job %d until that machine is reached", addr, id)
 }
 
 // answerTime is how long a start may take before its machine is thought to say nothing of it.
@@ -251,7 +258,8 @@ func (s *State) unanswered(a *statepb.Attempt) bool {
 // resubmittable refuses to set up a machine that is gone.
 func (p *planner) resubmittable(j *statepb.Job) error {
 	if j.Setup != nil && p.s.machines[j.Setup.Machine] == nil {
-		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine setup` adds it", j.Setup.Machine)
+		return fmt.Errorf("its machine %s is no longer in the pool; `jobserver machine setup` "+
+			"adds it", j.Setup.Machine)
 	}
 	return nil
 }
@@ -270,7 +278,9 @@ func (p *planner) resubmit(j *statepb.Job, sameCell bool) uint64 {
 	if m := p.s.matrices[j.Matrix]; sameCell && m != nil {
 		one.Status, one.Matrix, one.Cell = m.status(), j.Matrix, j.Cell
 		if sameWork(j, m.job(uint32(j.Cell))) {
-			one.Like = 0 // then the cell says it, and nothing has to be read out of the history, here and at each replay
+			// then the cell says it, and nothing has to be read out of the history, here and at
+			// each replay
+			one.Like = 0
 		}
 	}
 	p.IDs = append(p.IDs, one.Job)
@@ -285,5 +295,7 @@ func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
 
 // PlanMatrixCancel cancels all jobs of a matrix that haven't ended.
 func (s *State) PlanMatrixCancel(id uint64) (BulkPlan, error) {
-	return s.PlanBulk(Bulk{Op: OpCancel, Jobs: s.cells(s.matrices[id], Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
+	return s.PlanBulk(Bulk{Op: OpCancel,
+		Jobs: s.cells(s.matrices[id],
+			Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
 }

@@ -10,9 +10,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A matrix that is submitted again under its name is the same sweep, perhaps with more values. A cell is its
-// command, its values and its repeat: what of it is done stays, and only cells that are new, have failed,
-// were lost or were forgotten run. The new ones get consecutive ids of their own.
+// A matrix that is submitted again under its name is the same sweep, perhaps with more values. A
+// cell is its command, its values and its repeat: what of it is done stays, and only cells that are
+// new, have failed, were lost or were forgotten run. The new ones get consecutive ids of their own.
 
 // Growth is what submitting a matrix again comes to.
 type Growth struct {
@@ -29,8 +29,8 @@ type Growth struct {
 	Settings  bool     // of its cells are others now: priority, time limit, retries …
 }
 
-// PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's, the first
-// new job's, the number of new cells, and then the jobs that run a cell again.
+// PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's,
+// the first new job's, the number of new cells, and then the jobs that run a cell again.
 func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan, Growth, error) {
 	m := s.matrices[s.named[spec.Name]]
 	if m == nil {
@@ -48,7 +48,9 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 	}
 	if tag := spec.Job.Tag; tag != "" {
 		if id, err := s.FindTag(tag); err != nil || id != m.Template.Tag {
-			return Plan{}, Growth{}, errorf(Conflict, "matrix %d is under another tag than %s", m.Id, tag).hint("leave the tag out; `jobserver tag set %%%d %s` changes it", m.Id, tag)
+			return Plan{}, Growth{}, errorf(Conflict, "matrix %d is under another tag than %s",
+				m.Id, tag).hint("leave the tag out; `jobserver tag set %%%d %s` changes it", m.Id,
+				tag)
 		}
 	}
 	want.Template.Tag = m.Template.Tag
@@ -56,7 +58,9 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 	p.otherSettings(m, want)
 	g := newGrowth(m, want)
 	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
-		return Plan{}, Growth{}, errorf(Invalid, "matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).hint("begin a new matrix")
+		return Plan{}, Growth{}, errorf(Invalid,
+			"matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).
+			hint("begin a new matrix")
 	}
 	out := g.compare(s)
 	out.Settings = !proto.Equal(want.Template, m.Template) || !m.sameEnds(want)
@@ -78,11 +82,13 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 			out.Sample = append(out.Sample, sampleCommand(j))
 		}
 		out.AgainJobs = append(out.AgainJobs, j.Id)
-		if g.repeats != m.Repeats && len(g.added) == 0 { // the cells don't know of the repeats that the job knows of
+		if g.repeats != m.Repeats && len(g.added) == 0 {
+			// the cells don't know of the repeats that the job knows of
 			p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
 			continue
 		}
-		p.add(&Change{JobResubmitted: &statepb.JobResubmitted{Job: j.Id, Matrix: j.Matrix, Cell: j.Cell, Status: j.Status, RestartOf: j.RestartOf}})
+		p.add(&Change{JobResubmitted: &statepb.JobResubmitted{Job: j.Id, Matrix: j.Matrix,
+			Cell: j.Cell, Status: j.Status, RestartOf: j.RestartOf}})
 	}
 	p.IDs = append(p.IDs, out.AgainJobs...)
 	for i := range g.added {
@@ -98,7 +104,8 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 func (m *matrix) sameSweep(want *statepb.Matrix) error {
 	a, b := m.Template, want.Template
 	other := func(what, is, wanted string) error {
-		return errorf(Conflict, "matrix %d has the name %q already, and another %s: %s, not %s", m.Id, m.Name, what, oneLine(is, 200), oneLine(wanted, 200)).
+		return errorf(Conflict, "matrix %d has the name %q already, and another %s: %s, not %s",
+			m.Id, m.Name, what, oneLine(is, 200), oneLine(wanted, 200)).
 			hint("choose another name for another sweep, or `jobserver matrix rm %d` first", m.Id)
 	}
 	names := func(m *statepb.Matrix) string {
@@ -154,11 +161,14 @@ type growth struct {
 }
 
 func newGrowth(m *matrix, want *statepb.Matrix) *growth {
-	g := &growth{old: m, want: want, repeats: max(m.Repeats, want.Repeats), wanted: make([]bool, m.Cells)}
+	g := &growth{old: m, want: want, repeats: max(m.Repeats, want.Repeats),
+		wanted: make([]bool, m.Cells)}
 	place := make([]int, len(m.Axes))          // of each old axis among the new ones
 	values := make([][]uint32, len(want.Axes)) // new value: its number in the merged axis
 	for i, a := range m.Axes {
-		place[i] = slices.IndexFunc(want.Axes, func(b *statepb.Axis) bool { return b.Name == a.Name })
+		place[i] = slices.IndexFunc(want.Axes, func(b *statepb.Axis) bool {
+			return b.Name == a.Name
+		})
 		merged := &statepb.Axis{Name: a.Name, Values: slices.Clone(a.Values)}
 		number := make(map[string]uint32, len(a.Values))
 		for k, v := range a.Values {
@@ -245,7 +255,8 @@ func (g *growth) rows() [][]uint32 {
 // change is the durable fact, with the ids of the new cells.
 func (g *growth) change(p *planner, out *Growth) *statepb.MatrixGrown {
 	c := &statepb.MatrixGrown{
-		Matrix: g.old.Id, Template: g.want.Template, Axes: g.old.Axes, Repeats: g.old.Repeats, Index: g.old.Index, IndexWidth: g.old.IndexWidth,
+		Matrix: g.old.Id, Template: g.want.Template, Axes: g.old.Axes, Repeats: g.old.Repeats,
+		Index: g.old.Index, IndexWidth: g.old.IndexWidth,
 		Metrics: &g.want.Metrics, Setup: g.want.Setup,
 	}
 	if len(g.added) > 0 {
@@ -280,7 +291,8 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	if m == nil {
 		return fmt.Errorf("no matrix %d", c.Matrix)
 	}
-	if c.Template == nil || c.Template.Class != m.Template.Class || c.Template.Tag != m.Template.Tag {
+	if c.Template == nil || c.Template.Class != m.Template.Class ||
+		c.Template.Tag != m.Template.Tag {
 		return fmt.Errorf("matrix %d can't change its class or tag", c.Matrix)
 	}
 	c = proto.CloneOf(c)
@@ -293,8 +305,10 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 	if err := s.take(added.FirstJob, uint64(added.Cells)); err != nil {
 		return err
 	}
-	if added.Cells == 0 || int(m.Cells+added.Cells)*int(c.IndexWidth)*(len(c.Axes)+1) != len(c.Index) {
-		return fmt.Errorf("matrix %d grows by %d cells with an index of %d bytes", m.Id, added.Cells, len(c.Index))
+	if added.Cells == 0 ||
+		int(m.Cells+added.Cells)*int(c.IndexWidth)*(len(c.Axes)+1) != len(c.Index) {
+		return fmt.Errorf("matrix %d grows by %d cells with an index of %d bytes", m.Id,
+			added.Cells, len(c.Index))
 	}
 	s.retemplate(m, c.Template)
 	m.setEnds(c)
@@ -323,7 +337,8 @@ func (m *matrix) sameEnds(want *statepb.Matrix) bool {
 	return m.Metrics == want.Metrics && slices.EqualFunc(m.Setup, want.Setup, bytes.Equal)
 }
 
-// setEnds says what goes before the cells from now on, and where their numbers are; an older daemon's change says nothing of it.
+// setEnds says what goes before the cells from now on, and where their numbers are; an older
+// daemon's change says nothing of it.
 func (m *matrix) setEnds(c *statepb.MatrixGrown) {
 	if c.Metrics != nil {
 		m.Metrics, m.Setup = c.GetMetrics(), c.Setup
@@ -336,7 +351,8 @@ func (s *State) retemplate(m *matrix, template *statepb.Job) {
 	template.After = m.Template.After // what it waits for stays as it was submitted
 	m.keepSettings(template)
 	m.Template = template
-	if m.item != nil && (m.item.priority != template.Priority || m.item.shape.key != s.keyOf(template, m)) {
+	if m.item != nil &&
+		(m.item.priority != template.Priority || m.item.shape.key != s.keyOf(template, m)) {
 		s.dequeueMatrix(m)
 	}
 	s.queueMatrix(m) // also what was not to start before a time

@@ -12,12 +12,15 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// growMatrix submits a matrix again under its name, with other values, repeats, retries or priority.
+// growMatrix submits a matrix again under its name, with other values, repeats, retries or
+// priority.
 func (d *driver) growMatrix(t *rapid.T) {
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "cell {A} {B} {REPEAT} {SEED}", MaxFailures: 1}}
+	spec := MatrixSpec{Name: "m",
+		Job: JobSpec{Class: "x", Cmd: "cell {A} {B} {REPEAT} {SEED}", MaxFailures: 1}}
 	if id := d.s.MatrixNamed("m"); id != 0 {
 		m, _ := d.s.Matrix(id)
-		spec.Job.Class, spec.Job.Cmd, spec.Job.CpPath = m.Template.Class, string(m.Template.Cmd), m.Template.CpPath
+		spec.Job.Class, spec.Job.Cmd, spec.Job.CpPath = m.Template.Class, string(m.Template.Cmd),
+			m.Template.CpPath
 	}
 	spec.Job.Repeat = rapid.IntRange(1, 3).Draw(t, "repeat")
 	spec.Job.MaxFailures = rapid.IntRange(0, 1).Draw(t, "retries")
@@ -28,12 +31,16 @@ func (d *driver) growMatrix(t *rapid.T) {
 	spec.Metrics = rapid.SampledFrom([]string{"", "out.csv"}).Draw(t, "metrics")
 	spec.Setup = rapid.SampledFrom([][]string{nil, {"make"}, {"make", "check"}}).Draw(t, "setup")
 	axis := func(name string, from ...string) *statepb.Axis {
-		values := rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 3, rapid.ID[string]).Draw(t, name)
+		values := rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 3, rapid.ID[string]).
+			Draw(t, name)
 		return &statepb.Axis{Name: name, Values: values}
 	}
-	spec.Axes = []*statepb.Axis{axis("B", "x", "y", "z"), axis("A", "1", "2", "3", "4")} // in another order than before
+	// in another order than before
+	spec.Axes = []*statepb.Axis{axis("B", "x", "y", "z"), axis("A", "1", "2", "3", "4")}
 	if rapid.Bool().Draw(t, "chosen") {
-		spec.Cells = [][]uint32{{0, 0, 0}, {uint32(len(spec.Axes[0].Values)) - 1, uint32(len(spec.Axes[1].Values)) - 1, uint32(spec.Job.Repeat) - 1}}
+		spec.Cells = [][]uint32{{0, 0, 0},
+			{uint32(len(spec.Axes[0].Values)) - 1, uint32(len(spec.Axes[1].Values)) - 1,
+				uint32(spec.Job.Repeat) - 1}}
 	}
 	if d.s.MatrixNamed("m") == 0 {
 		p, err := d.s.PlanMatrix(spec, false)
@@ -46,7 +53,8 @@ func (d *driver) growMatrix(t *rapid.T) {
 	}
 	// Right after that there is nothing left to do, and it says the same of every cell.
 	p, after, err := d.s.PlanMatrixAgain(spec, false, 2)
-	if err != nil || len(p.Changes) != 0 || after.New+after.Again != 0 || after.Done != g.Done || after.Canceled != g.Canceled ||
+	if err != nil || len(p.Changes) != 0 || after.New+after.Again != 0 || after.Done != g.Done ||
+		after.Canceled != g.Canceled ||
 		after.Active < g.New || after.Gone != g.Gone {
 		t.Fatalf("after %+v it is %+v: %v", g, after, err)
 	}
@@ -60,7 +68,8 @@ func (w *world) ended(code func(cmd string) int32) error {
 			return nil
 		}
 		for _, r := range runs {
-			if err := w.report(Ended{Ref: r.Ref, Result: exit(code(string(r.Command)))}); err != nil {
+			if err := w.report(Ended{Ref: r.Ref,
+				Result: exit(code(string(r.Command)))}); err != nil {
 				return err
 			}
 		}
@@ -77,7 +86,9 @@ func TestGrow(t *testing.T) {
 		}
 	}
 	must(w.pool("x", 2, "a", "b"))
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I} {J}"}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2"}}, {Name: "J", Values: []string{"a", "b"}}}}
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I} {J}"},
+		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2"}},
+			{Name: "J", Values: []string{"a", "b"}}}}
 	p, err := w.s.PlanMatrix(spec, false)
 	must(w.do(p, err))
 	must(w.ended(func(cmd string) int32 {
@@ -86,14 +97,17 @@ func TestGrow(t *testing.T) {
 		}
 		return 0
 	}))
-	_, err = w.submit(JobSpec{Class: "y", Cmd: "between"}) // so that the new ids don't follow the old ones
+	// so that the new ids don't follow the old ones
+	_, err = w.submit(JobSpec{Class: "y", Cmd: "between"})
 	must(err)
 
 	// One value more, one value less, and what failed.
-	spec.Axes = []*statepb.Axis{{Name: "J", Values: []string{"b", "c"}}, {Name: "I", Values: []string{"2", "1"}}}
+	spec.Axes = []*statepb.Axis{{Name: "J", Values: []string{"b", "c"}},
+		{Name: "I", Values: []string{"2", "1"}}}
 	p, g, err := w.s.PlanMatrixAgain(spec, false, 10)
 	must(err)
-	want := Growth{Matrix: 1, New: 2, Again: 1, Done: 1, Gone: 2, FirstJob: 7, AgainJobs: []uint64{9}, Sample: []string{"run 2 b", "run 2 c", "run 1 c"}}
+	want := Growth{Matrix: 1, New: 2, Again: 1, Done: 1, Gone: 2, FirstJob: 7,
+		AgainJobs: []uint64{9}, Sample: []string{"run 2 b", "run 2 c", "run 1 c"}}
 	if diff := cmp.Diff(want, g); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -111,7 +125,8 @@ func TestGrow(t *testing.T) {
 		t.Errorf("cells (-want +got):\n%s", diff)
 	}
 	views := w.s.CellViews(1, 3)
-	if len(views) != 3 || views[0].Job != 9 || views[2].Job != 8 || fmt.Sprint(views[2].Index) != "[0 2]" {
+	if len(views) != 3 || views[0].Job != 9 || views[2].Job != 8 ||
+		fmt.Sprint(views[2].Index) != "[0 2]" {
 		t.Errorf("cells are %+v", views)
 	}
 
@@ -129,7 +144,8 @@ func TestGrow(t *testing.T) {
 	for _, v := range j.Vars {
 		vars[v.Name] = string(v.Value)
 	}
-	if diff := cmp.Diff(map[string]string{"I": "2", "J": "b", "REPEAT": "1", "SEED": fmt.Sprint(Seed(0, 1))}, vars); diff != "" {
+	if diff := cmp.Diff(map[string]string{"I": "2", "J": "b", "REPEAT": "1",
+		"SEED": fmt.Sprint(Seed(0, 1))}, vars); diff != "" {
 		t.Errorf("variables (-want +got):\n%s", diff)
 	}
 
@@ -140,11 +156,13 @@ func TestGrow(t *testing.T) {
 	spec.Metrics, spec.Setup = "out.csv", []string{"make"}
 	p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
 	must(w.do(p, err))
-	if m, _ := w.s.Matrix(1); m.Template.Timeout != int64(time.Hour) || m.Metrics != "out.csv" || m.Cells != 10 {
+	if m, _ := w.s.Matrix(1); m.Template.Timeout != int64(time.Hour) || m.Metrics != "out.csv" ||
+		m.Cells != 10 {
 		t.Errorf("the matrix is %v", m)
 	}
 	// A change of a daemon that knew of no such file leaves it.
-	must(w.s.Apply(&Change{MatrixGrown: &statepb.MatrixGrown{Matrix: 1, Template: w.s.matrices[1].Template}}))
+	must(w.s.Apply(&Change{MatrixGrown: &statepb.MatrixGrown{Matrix: 1,
+		Template: w.s.matrices[1].Template}}))
 	if m, _ := w.s.Matrix(1); m.Metrics != "out.csv" || len(m.Setup) != 1 {
 		t.Errorf("its metrics are in %q, and its setup is %q", m.Metrics, m.Setup)
 	}
@@ -158,7 +176,8 @@ func TestGrow(t *testing.T) {
 func TestGrowRefusals(t *testing.T) {
 	w := newWorld()
 	base := func() MatrixSpec {
-		return MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I}", CpPath: "/r"}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1"}}}}
+		return MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I}", CpPath: "/r"},
+			Axes: []*statepb.Axis{{Name: "I", Values: []string{"1"}}}}
 	}
 	p, err := w.s.PlanMatrix(base(), false)
 	if err := w.do(p, err); err != nil {
@@ -171,15 +190,20 @@ func TestGrowRefusals(t *testing.T) {
 		},
 		"another class: x, not y":                  func(s *MatrixSpec) { s.Job.Class = "y" },
 		"another place for its results: /r, not /": func(s *MatrixSpec) { s.Job.CpPath = "/" },
-		"another environment: , not A=b":           func(s *MatrixSpec) { s.Job.Env = map[string]string{"A": "b"} },
-		"another seed: 0, not 7":                   func(s *MatrixSpec) { s.Seed = 7 },
-		"under another tag than t":                 func(s *MatrixSpec) { s.Job.Tag = "t" },
-		"no matrix":                                func(s *MatrixSpec) { s.Name = "n" },
-		"cell 0 of the matrix has value 5 of I":    func(s *MatrixSpec) { s.Cells = [][]uint32{{5, 0}} },
+		"another environment: , not A=b": func(s *MatrixSpec) {
+			s.Job.Env = map[string]string{"A": "b"}
+		},
+		"another seed: 0, not 7":   func(s *MatrixSpec) { s.Seed = 7 },
+		"under another tag than t": func(s *MatrixSpec) { s.Job.Tag = "t" },
+		"no matrix":                func(s *MatrixSpec) { s.Name = "n" },
+		"cell 0 of the matrix has value 5 of I": func(s *MatrixSpec) {
+			s.Cells = [][]uint32{{5, 0}}
+		},
 	} {
 		s := base()
 		change(&s)
-		if _, _, err := w.s.PlanMatrixAgain(s, false, 0); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := w.s.PlanMatrixAgain(s, false, 0); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -203,15 +227,18 @@ func TestPace(t *testing.T) {
 	if err := w.pool("x", 2, "a"); err != nil {
 		t.Fatal(err)
 	}
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}", CpPath: "/r"}, Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3", "4"}}}}, false)
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}", CpPath: "/r"},
+		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2", "3", "4"}}}}, false)
 	if err := w.do(p, err); err != nil {
 		t.Fatal(err)
 	}
-	// What counts is how long its slot was held, before the command and after it; it can't be less than the command took.
+	// What counts is how long its slot was held, before the command and after it; it can't be less
+	// than the command took.
 	want := func(runs int64, seconds float64, waiting int, running string) {
 		t.Helper()
 		got := w.s.Pace(1, w.now.Add(4*time.Second))
-		if got.Runs.GetCount() != runs || got.Runs.GetSeconds() != seconds || got.Waiting != waiting || got.Slots != 2 || fmt.Sprint(got.Running) != running {
+		if got.Runs.GetCount() != runs || got.Runs.GetSeconds() != seconds ||
+			got.Waiting != waiting || got.Slots != 2 || fmt.Sprint(got.Running) != running {
 			t.Errorf("its pace is %+v", got)
 		}
 	}
@@ -237,7 +264,8 @@ func TestYield(t *testing.T) {
 	if err := w.pool("x", 50, "a"); err != nil {
 		t.Fatal(err)
 	}
-	ids, err := w.submit(JobSpec{Class: "x", Cmd: "run", CpPath: "/results", MaxFailures: 1, Repeat: blockJobs + 20})
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "run", CpPath: "/results", MaxFailures: 1,
+		Repeat: blockJobs + 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +282,8 @@ func TestYield(t *testing.T) {
 		}
 		for job := range w.fleet.copies {
 			delete(w.fleet.copies, job)
-			if err := w.report(CopyEnded{Job: job, Dir: fmt.Sprintf("/results/%d", job)}); err != nil {
+			if err := w.report(CopyEnded{Job: job,
+				Dir: fmt.Sprintf("/results/%d", job)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -266,7 +295,8 @@ func TestYield(t *testing.T) {
 	for _, id := range ids {
 		j := w.s.Job(id)
 		metrics, dir := w.s.yield(id)
-		if diff := cmp.Diff(last(j).Metrics, metrics); diff != "" || dir != j.ResultsDir || w.s.Status(id) != Done {
+		if diff := cmp.Diff(last(j).Metrics, metrics); diff != "" || dir != j.ResultsDir ||
+			w.s.Status(id) != Done {
 			t.Fatalf("job %d, %v, left %q; %s", id, w.s.Status(id), dir, diff)
 		}
 		if w.s.index.place[id] != 0 {
@@ -286,7 +316,8 @@ func BenchmarkGrow100k(b *testing.B) {
 		return v
 	}
 	s := NewState()
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I} {J}"}, Axes: []*statepb.Axis{{Name: "I", Values: values(1000)}, {Name: "J", Values: values(100)}}}
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {I} {J}"},
+		Axes: []*statepb.Axis{{Name: "I", Values: values(1000)}, {Name: "J", Values: values(100)}}}
 	p, err := s.PlanMatrix(spec, false)
 	if err == nil {
 		err = s.Apply(p.Changes[0])
@@ -314,7 +345,8 @@ func BenchmarkCellViews100k(b *testing.B) {
 	for i := range 100_000 {
 		axis.Values = append(axis.Values, fmt.Sprint(i))
 	}
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}"}, Axes: []*statepb.Axis{axis}}, false)
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "run {I}"},
+		Axes: []*statepb.Axis{axis}}, false)
 	if err := w.do(p, err); err != nil {
 		b.Fatal(err)
 	}
@@ -343,7 +375,8 @@ func BenchmarkCellViews100k(b *testing.B) {
 	}
 }
 
-// TestGrowTellsWhatRan lets a sweep grow with other code and other variables: it names what the cells that are done ran, and how many.
+// TestGrowTellsWhatRan lets a sweep grow with other code and other variables: it names what the
+// cells that are done ran, and how many.
 func TestGrowTellsWhatRan(t *testing.T) {
 	clean := &statepb.Code{Hash: "aaaaaaaaaaaaaaaa", Commit: "0d33"}
 	edited := &statepb.Code{Hash: "bbbbbbbbbbbbbbbb", Commit: "0d33", Diff: "d1"}
@@ -358,18 +391,27 @@ func TestGrowTellsWhatRan(t *testing.T) {
 		want []string // warnings
 	}{
 		{code: clean, q: "1"},
-		{code: edited, q: "1", want: []string{"the code is not what it was: cells that are done ran: 3 commit 0d33; now it is commit 0d33 with changes"}},
-		{code: clean, q: "1", want: []string{"the code is not what it was: cells that are done ran: 1 commit 0d33 with changes, 3 commit 0d33; now it is commit 0d33"}},
-		{code: clean, q: "1", end: 1, want: []string{"the code is not what it was: cells that are done ran: 1 commit 0d33 with changes, 4 commit 0d33; now it is commit 0d33"}},
+		{code: edited, q: "1", want: []string{"the code is not what it was: cells that are done " +
+			"ran: 3 commit 0d33; now it is commit 0d33 with changes"}},
+		{code: clean, q: "1", want: []string{"the code is not what it was: cells that are done " +
+			"ran: 1 commit 0d33 with changes, 3 commit 0d33; now it is commit 0d33"}},
+		{code: clean, q: "1", end: 1, want: []string{"the code is not what it was: cells that " +
+			"are done ran: 1 commit 0d33 with changes, 4 commit 0d33; now it is commit 0d33"}},
 		{code: edited2, q: "2", want: []string{ // what failed runs with it again
-			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 with changes (bbbbbbbbbbbb); now it is commit 0d33 with changes (cccccccccccc)",
-			"the variable q is not what it was: cells that are done ran with: 5 q=1; now it is q=2"}},
+			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 " +
+				"with changes (bbbbbbbbbbbb); now it is commit 0d33 with changes (cccccccccccc)",
+			"the variable q is not what it was: cells that are done ran with: 5 q=1; " +
+				"now it is q=2"}},
 		{q: "2", want: []string{
-			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 with changes (bbbbbbbbbbbb), 2 commit 0d33 with changes (cccccccccccc); now it is no code of their own",
-			"the variable q is not what it was: cells that are done ran with: 5 q=1, 2 q=2; now it is q=2"}},
+			"the code is not what it was: cells that are done ran: 4 commit 0d33, 1 commit 0d33 " +
+				"with changes (bbbbbbbbbbbb), 2 commit 0d33 with changes (cccccccccccc); now it " +
+				"is no code of their own",
+			"the variable q is not what it was: cells that are done ran with: 5 q=1, 2 q=2; now " +
+				"it is q=2"}},
 	} {
 		check(t, w.do(w.s.PlanVar("q", step.q, false, false)))
-		spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}", Code: step.code}, Axes: []*statepb.Axis{{Name: "A", Values: values}}}
+		spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}", Code: step.code},
+			Axes: []*statepb.Axis{{Name: "A", Values: values}}}
 		var p Plan
 		var err error
 		if i == 0 {
@@ -402,7 +444,8 @@ func TestGrowTellsWhatRan(t *testing.T) {
 // TestGrowKeepsWhatRan: a matrix notes what its cells ran with, and nothing that none of them did.
 func TestGrowKeepsWhatRan(t *testing.T) {
 	w := newWorld()
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}"}, Axes: []*statepb.Axis{axis("A", "1", "2")}}
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "run {A} {q}"},
+		Axes: []*statepb.Axis{axis("A", "1", "2")}}
 	check(t, w.do(w.s.PlanVar("q", "0", false, false)))
 	check(t, w.do(w.s.PlanMatrix(spec, false)))
 	for i := range 10 {

@@ -36,8 +36,11 @@ func TestJoin(t *testing.T) {
 	check(t, w.pool("other", 1, "b"))
 	matrix := func(name string, values int, setup ...string) {
 		t.Helper()
-		axis := &statepb.Axis{Name: "I", Values: []string{"1", "2", "3", "4", "5", "6", "7", "8"}[:values]}
-		p, err := w.s.PlanMatrix(MatrixSpec{Name: name, Job: JobSpec{Class: "x", Cmd: name + " {I}"}, Axes: []*statepb.Axis{axis}, Setup: setup}, false)
+		axis := &statepb.Axis{Name: "I",
+			Values: []string{"1", "2", "3", "4", "5", "6", "7", "8"}[:values]}
+		p, err := w.s.PlanMatrix(MatrixSpec{Name: name,
+			Job: JobSpec{Class: "x", Cmd: name + " {I}"}, Axes: []*statepb.Axis{axis},
+			Setup: setup}, false)
 		check(t, w.do(p, err))
 	}
 	matrix("first", 8, "make first")
@@ -48,10 +51,13 @@ func TestJoin(t *testing.T) {
 
 	connect := func(addr string) {
 		t.Helper()
-		check(t, w.report(Connected{Addr: addr, Facts: &statepb.Machine{BootId: "boot", Os: "linux", Arch: "amd64", Cores: 4}}))
+		check(t,
+			w.report(Connected{Addr: addr,
+				Facts: &statepb.Machine{BootId: "boot", Os: "linux", Arch: "amd64", Cores: 4}}))
 	}
 	p, err := w.s.PlanMachines([]MachineSpec{{Addr: "c", Class: "x", Slots: 2}}, w.now)
-	if diff := cmp.Diff([]string{"c runs the setup of matrix 1, 10, 12 before it joins class x"}, p.Warnings); diff != "" || len(p.IDs) != 0 {
+	if diff := cmp.Diff([]string{"c runs the setup of matrix 1, 10, 12 before it joins class x"},
+		p.Warnings); diff != "" || len(p.IDs) != 0 {
 		t.Errorf("%v (-want +got):\n%s", p.IDs, diff)
 	}
 	check(t, w.do(p, err))
@@ -67,10 +73,12 @@ func TestJoin(t *testing.T) {
 		t.Errorf("c is %v", c)
 	}
 
-	// One that moves leaves its class then, one with a setup of its own has that before, and one whose setup fails is in no class.
+	// One that moves leaves its class then, one with a setup of its own has that before, and one
+	// whose setup fails is in no class.
 	p, err = w.s.PlanMove([]string{"b"}, "x", w.now)
 	check(t, w.do(p, err))
-	p, err = w.s.PlanSetup(SetupSpec{Addrs: []string{"d"}, Class: "x", Steps: []string{"make second", "check"}}, w.now)
+	p, err = w.s.PlanSetup(SetupSpec{Addrs: []string{"d"}, Class: "x",
+		Steps: []string{"make second", "check"}}, w.now)
 	check(t, w.do(p, err))
 	if len(p.IDs) != 1 || len(p.Warnings) != 1 {
 		t.Errorf("a setup of its own gives %v, %q", p.IDs, p.Warnings)

@@ -7,9 +7,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A command grows when its variables are put in: one of 100 kB that is named a thousand times makes 100 MB. What would be
-// longer than Linux can start is refused when it is submitted, and ends a job that is dispatched with it. Both only add
-// lengths up.
+// A command grows when its variables are put in: one of 100 kB that is named a thousand times makes
+// 100 MB. What would be longer than Linux can start is refused when it is submitted, and ends a job
+// that is dispatched with it. Both only add lengths up.
 
 // refused begins the error of a job that was ended when it was to be dispatched.
 const refused = "could not be started: "
@@ -21,9 +21,14 @@ const shorterHint = "put the text into a file that the job reads"
 const varPrefix = "JOBSERVER_"
 
 // envLen is how long an environment variable is.
-func envLen[V string | []byte](name string, value V) int { return len(name) + len("=") + len(value) }
+func envLen[V string | []byte](
+	name string, value V,
+) int {
+	return len(name) + len("=") + len(value)
+}
 
-// expandedLen is how long a template becomes, given how long the value of each variable that is known is.
+// expandedLen is how long a template becomes, given how long the value of each variable that is
+// known is.
 func expandedLen(template string, size func(name string) (int, bool)) int {
 	if strings.IndexByte(template, '{') < 0 {
 		return len(template)
@@ -42,8 +47,9 @@ func expandedLen(template string, size func(name string) (int, bool)) int {
 	return total
 }
 
-// tooLong says what of a job is longer than any machine could start it with, "" when nothing is. Before it
-// is dispatched, without an attempt, what then becomes of the daemon's own variables counts as nothing.
+// tooLong says what of a job is longer than any machine could start it with, "" when nothing is.
+// Before it is dispatched, without an attempt, what then becomes of the daemon's own variables
+// counts as nothing.
 func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 	size := s.sizes(j, a)
 	commands := [][]byte{j.Cmd}
@@ -55,16 +61,19 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 		longest = max(longest, expandedLen(string(cmd), size))
 	}
 	if longest > MaxCommand {
-		return fmt.Sprintf("the command has %d bytes when its variables are put in; at most %d are possible", longest, MaxCommand)
+		return fmt.Sprintf("the command has %d bytes when its variables are put in; at most %d "+
+			"are possible", longest, MaxCommand)
 	}
 	if n := expandedLen(j.CpPath, size); n > MaxPath {
-		return fmt.Sprintf("CP_PATH has %d bytes when its variables are put in; at most %d are possible", n, MaxPath)
+		return fmt.Sprintf("CP_PATH has %d bytes when its variables are put in; at most %d are "+
+			"possible", n, MaxPath)
 	}
 	total, why := longest, ""
 	countLen := func(name string, value int) {
 		n := envLen(name, "") + value
 		if total += n; n > MaxCommand {
-			why = fmt.Sprintf("%s=VALUE has %d bytes; at most %d are possible in a job's environment", name, n, MaxCommand)
+			why = fmt.Sprintf("%s=VALUE has %d bytes; at most %d are possible in a job's "+
+				"environment", name, n, MaxCommand)
 		}
 	}
 	for _, v := range j.Vars {
@@ -88,12 +97,14 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 		countLen(v.Name, n)
 	}
 	if why == "" && total > MaxStart {
-		why = fmt.Sprintf("the command and its environment have %d bytes; at most %d are possible", total, MaxStart)
+		why = fmt.Sprintf("the command and its environment have %d bytes; at most %d are possible",
+			total, MaxStart)
 	}
 	return why
 }
 
-// sizes gives the length of each variable's value that a job may use, of the daemon's own in an attempt.
+// sizes gives the length of each variable's value that a job may use, of the daemon's own in an
+// attempt.
 func (s *State) sizes(j *statepb.Job, a *statepb.Attempt) func(name string) (int, bool) {
 	known := make(map[string]int, len(j.Vars))
 	for i := len(j.Vars) - 1; i >= 0; i-- { // the first of a name counts, as in lookup
@@ -118,7 +129,8 @@ func (s *State) sizes(j *statepb.Job, a *statepb.Attempt) func(name string) (int
 	}
 }
 
-// longestCell is a job that has the longest value of each variable of a matrix: no cell of it is longer.
+// longestCell is a job that has the longest value of each variable of a matrix: no cell of it is
+// longer.
 func longestCell(j *statepb.Job, axes []*statepb.Axis) *statepb.Job {
 	if len(axes) == 0 {
 		return j

@@ -20,18 +20,20 @@ type MachineSpec struct {
 	Class string
 	Slots int       // 0: as many as it has, or 1
 	Until time.Time // zero: as it is, or never
-	// Resources are what the machine has, by name, as ParseResource reads them; "" takes one away. Others stay.
+	// Resources are what the machine has, by name, as ParseResource reads them; "" takes one away.
+	// Others stay.
 	Resources map[string]string
 }
 
-// PlanMachines adds machines, or changes the slots, the class and the end of those that are there; what isn't named stays. Those that join
-// a class whose matrices want a setup join it after that.
+// PlanMachines adds machines, or changes the slots, the class and the end of those that are there;
+// what isn't named stays. Those that join a class whose matrices want a setup join it after that.
 func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 	p := s.planner()
 	seen := map[string]bool{}
 	for _, spec := range specs {
 		if seen[spec.Addr] {
-			return Plan{}, errorf(Invalid, "the machine %s is given twice", spec.Addr).hint("give each machine once; --slots N lets one run several jobs at a time")
+			return Plan{}, errorf(Invalid, "the machine %s is given twice", spec.Addr).
+				hint("give each machine once; --slots N lets one run several jobs at a time")
 		}
 		seen[spec.Addr] = true
 		if err := checkClass(spec.Class); err != nil {
@@ -47,7 +49,8 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 			continue
 		}
 		if m != nil && m.Class != spec.Class && m.Class != "" {
-			return Plan{}, errorf(Conflict, "%s is in class %s already", spec.Addr, m.Class).hint("`jobserver machine mv -m %s %s` moves it", spec.Addr, spec.Class)
+			return Plan{}, errorf(Conflict, "%s is in class %s already", spec.Addr, m.Class).
+				hint("`jobserver machine mv -m %s %s` moves it", spec.Addr, spec.Class)
 		}
 		if m == nil || m.Class != spec.Class {
 			if later, err := p.joinSetUp(spec, now); err != nil {
@@ -61,7 +64,8 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 	return p.Plan, nil
 }
 
-// keeps completes what is asked of a machine by what it is. One that is on its way out comes back for good.
+// keeps completes what is asked of a machine by what it is. One that is on its way out comes back
+// for good.
 func (m *machine) keeps(spec MachineSpec) MachineSpec {
 	if m == nil {
 		return spec
@@ -77,7 +81,8 @@ func (m *machine) keeps(spec MachineSpec) MachineSpec {
 
 // sameOffer says that a machine offers what a record says.
 func (m *machine) sameOffer(rec *statepb.Machine) bool {
-	return m.Slots == rec.Slots && m.Until == rec.Until && slices.EqualFunc(m.Resources, rec.Resources, sameResource)
+	return m.Slots == rec.Slots && m.Until == rec.Until &&
+		slices.EqualFunc(m.Resources, rec.Resources, sameResource)
 }
 
 // sameResource compares what was declared, and not which devices were found.
@@ -100,7 +105,8 @@ func (s *State) equipment(m *machine, asked map[string]string) ([]*statepb.Resou
 	}
 	for _, name := range sorted(asked) {
 		if s.ofPool(name) {
-			return nil, errorf(Conflict, "%s is a resource of the pool, so a machine can't have its own", name).
+			return nil, errorf(Conflict,
+				"%s is a resource of the pool, so a machine can't have its own", name).
 				hint("`jobserver resource unset %s` takes it from the pool", name)
 		}
 		if asked[name] == "" {
@@ -115,7 +121,9 @@ func (s *State) equipment(m *machine, asked map[string]string) ([]*statepb.Resou
 	if len(have) > maxResources {
 		return nil, errorf(Invalid, "a machine can't have more than %d resources", maxResources)
 	}
-	slices.SortFunc(have, func(a, b *statepb.Resource) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(have, func(a, b *statepb.Resource) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	return have, nil
 }
 
@@ -129,7 +137,12 @@ func (s *State) PlanResource(name, value string, unset bool) (Plan, error) {
 			}
 			return Plan{}, e.hint("`jobserver resource ls` lists them")
 		}
-		return Plan{Changes: []*Change{{ResourceSet: &statepb.ResourceSet{Resource: &statepb.Resource{Name: name}, Unset: true}}}}, nil
+		return Plan{
+			Changes: []*Change{
+				{ResourceSet: &statepb.ResourceSet{Resource: &statepb.Resource{Name: name},
+					Unset: true}},
+			},
+		}, nil
 	}
 	r, err := ParseResource(name, value)
 	switch {
@@ -137,11 +150,13 @@ func (s *State) PlanResource(name, value string, unset bool) (Plan, error) {
 		return Plan{}, err
 	case r.Auto || name == memoryName || name == coresName:
 		return Plan{}, errorf(Invalid, "%s belongs to machines, not to the pool", name).
-			hint("`jobserver machine add ADDR CLASS --resource %s=…` says what a machine has of it", name)
+			hint("`jobserver machine add ADDR CLASS --resource %s=…` says what a machine has of it",
+				name)
 	}
 	for _, addr := range s.Machines() {
 		if s.machines[addr].resource(name) != nil {
-			return Plan{}, errorf(Conflict, "machine %s has a resource %s of its own, so the pool can't", addr, name).
+			return Plan{}, errorf(Conflict,
+				"machine %s has a resource %s of its own, so the pool can't", addr, name).
 				hint("choose another name, or take it from the machine with `--resource %s=`", name)
 		}
 	}
@@ -151,8 +166,11 @@ func (s *State) PlanResource(name, value string, unset bool) (Plan, error) {
 	return Plan{Changes: []*Change{{ResourceSet: &statepb.ResourceSet{Resource: r}}}}, nil
 }
 
-// machineRecord checks what is asked of a machine: its address, slots, end and resources; m is what it is, or nil.
-func (s *State) machineRecord(m *machine, spec MachineSpec, now time.Time) (*statepb.Machine, error) {
+// machineRecord checks what is asked of a machine: its address, slots, end and resources; m is what
+// it is, or nil.
+func (s *State) machineRecord(
+	m *machine, spec MachineSpec, now time.Time,
+) (*statepb.Machine, error) {
 	spec = m.keeps(spec)
 	if err := checkAddr(spec.Addr); err != nil {
 		return nil, err
@@ -166,18 +184,22 @@ func (s *State) machineRecord(m *machine, spec MachineSpec, now time.Time) (*sta
 		slots = 1
 	}
 	if slots < 1 || slots > MaxSlots {
-		return nil, errorf(Invalid, "%d slots are not possible", spec.Slots).hint("between 1 and %d", MaxSlots)
+		return nil, errorf(Invalid, "%d slots are not possible", spec.Slots).
+			hint("between 1 and %d", MaxSlots)
 	}
 	if !spec.Until.IsZero() && !spec.Until.After(now) {
 		return nil, errorf(Invalid, "the machine would expire at once")
 	}
-	return &statepb.Machine{Addr: spec.Addr, Class: spec.Class, Slots: int32(slots), Until: nanos(spec.Until), AddedAt: now.UnixNano(), Resources: resources}, nil
+	return &statepb.Machine{Addr: spec.Addr, Class: spec.Class, Slots: int32(slots),
+		Until: nanos(spec.Until), AddedAt: now.UnixNano(), Resources: resources}, nil
 }
 
-// checkAddr refuses what can't be an address; whether it can be reached is for the fleet to find out.
+// checkAddr refuses what can't be an address; whether it can be reached is for the fleet to find
+// out.
 func checkAddr(addr string) error {
 	bad := func(why string) error {
-		return errorf(Invalid, "%q can't be a machine: %s", addr, why).hint("an address is [user@]host[:port], an alias of the ssh config, or local[:NAME]")
+		return errorf(Invalid, "%q can't be a machine: %s", addr, why).
+			hint("an address is [user@]host[:port], an alias of the ssh config, or local[:NAME]")
 	}
 	switch {
 	case addr == "":
@@ -186,7 +208,9 @@ func checkAddr(addr string) error {
 		return bad("it is too long")
 	case strings.HasPrefix(addr, "-"):
 		return bad("it begins with a dash")
-	case strings.ContainsFunc(addr, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("/\\'\"`$;&|<>(){}*?!,=#%", r) }):
+	case strings.ContainsFunc(addr, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("/\\'\"`$;&|<>(){}*?!,=#%", r)
+	}):
 		return bad("it has a character that no address has")
 	}
 	if IsLocal(addr) {
@@ -198,7 +222,8 @@ func checkAddr(addr string) error {
 	}
 	if port != "" {
 		n := 0
-		if _, err := fmt.Sscanf(port, "%d", &n); err != nil || n < 1 || n > 65535 || fmt.Sprint(n) != port {
+		if _, err := fmt.Sscanf(port, "%d", &n); err != nil || n < 1 || n > 65535 ||
+			fmt.Sprint(n) != port {
 			return bad("its port is not between 1 and 65535")
 		}
 	}
@@ -229,7 +254,8 @@ func (s *State) SelectMachines(addrs, classes []string) ([]string, error) {
 	return slices.DeleteFunc(s.Machines(), func(addr string) bool { return !want[addr] }), nil
 }
 
-// known gives those of the addresses that are in the pool, each once: the changes of a plan must fit each other.
+// known gives those of the addresses that are in the pool, each once: the changes of a plan must
+// fit each other.
 func (s *State) known(addrs []string) []string {
 	var out []string
 	for _, addr := range addrs {
@@ -244,13 +270,15 @@ func (s *State) known(addrs []string) []string {
 func (s *State) PlanRemove(addrs []string, force bool) Plan {
 	var p Plan
 	for _, addr := range s.known(addrs) {
-		p.Changes = append(p.Changes, &Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
+		p.Changes = append(p.Changes,
+			&Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
 		m := s.machines[addr]
 		if m.link == LinkConnected && !force {
 			continue
 		}
 		for i, id := range m.slots { // what is to end them isn't done, or not soon
-			if j := s.live[id]; j != nil && j.Status == Running && j.MaxFailures != 0 && j.Setup == nil && !j.Canceling && slices.Index(m.slots, id) == i {
+			if j := s.live[id]; j != nil && j.Status == Running && j.MaxFailures != 0 &&
+				j.Setup == nil && !j.Canceling && slices.Index(m.slots, id) == i {
 				p.Warnings = append(p.Warnings, fmt.Sprintf("job %d: %s", id, twoOf(id, addr)))
 			}
 		}
@@ -258,8 +286,8 @@ func (s *State) PlanRemove(addrs []string, force bool) Plan {
 	return p
 }
 
-// PlanMove moves machines to another class; what runs on them runs on. Where the matrices of that class want a
-// setup, they move when it has succeeded.
+// PlanMove moves machines to another class; what runs on them runs on. Where the matrices of that
+// class want a setup, they move when it has succeeded.
 func (s *State) PlanMove(addrs []string, class string, now time.Time) (Plan, error) {
 	p := s.planner()
 	if err := checkClass(class); err != nil {
@@ -280,17 +308,20 @@ func (s *State) PlanMove(addrs []string, class string, now time.Time) (Plan, err
 	return p.Plan, nil
 }
 
-// PlanDrain gives machines no more work, or gives them work again. Resuming also brings back what was set aside, and clears
-// failures.
+// PlanDrain gives machines no more work, or gives them work again. Resuming also brings back what
+// was set aside, and clears failures.
 func (s *State) PlanDrain(addrs []string, draining bool) Plan {
 	var p Plan
 	for _, addr := range s.known(addrs) {
 		m := s.machines[addr]
 		if m.Draining != draining {
-			p.Changes = append(p.Changes, &Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})
+			p.Changes = append(p.Changes,
+				&Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})
 		}
-		if !draining && (m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "" || m.Own > 0) {
-			p.Changes = append(p.Changes, &Change{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}})
+		if !draining &&
+			(m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "" || m.Own > 0) {
+			p.Changes = append(p.Changes,
+				&Change{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}})
 		}
 	}
 	return p
@@ -302,5 +333,6 @@ func (s *State) PlanTrusted(addr string) Plan {
 	if m == nil || m.Class != unknownHostClass || m.HomeClass == "" {
 		return Plan{}
 	}
-	return Plan{Changes: []*Change{{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}}}}
+	return Plan{Changes: []*Change{{MachineCleared: &statepb.MachineCleared{Addr: addr,
+		Class: m.HomeClass}}}}
 }

@@ -13,12 +13,14 @@ import (
 type MatrixSpec struct {
 	Job  JobSpec // Repeat: how often each cell runs
 	Name string
-	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what hasn't begun; 0: none do.
+	// MaxFails jobs that have failed for good hold the matrix, or with CancelRest cancel what
+	// hasn't begun; 0: none do.
 	MaxFails   int
 	CancelRest bool
 	Axes       []*statepb.Axis
 	Seed       uint64 // from which {SEED} follows in each repeat
-	// Metrics is the file among each job's results that has its numbers, when none is asked for; "" is none.
+	// Metrics is the file among each job's results that has its numbers, when none is asked for; ""
+	// is none.
 	Metrics string
 	// Setup are commands that a machine which joins the class has to run first. Those that are in
 	// it already are set up by who submits the matrix, as he sees fit.
@@ -46,7 +48,9 @@ func (s *State) PlanMatrix(spec MatrixSpec, driver bool) (Plan, error) {
 }
 
 // SampleMatrix says what PlanMatrix would submit: how many cells, and the commands of the first n.
-func (s *State) SampleMatrix(spec MatrixSpec, driver bool, n int) (cells int, commands, warnings []string, err error) {
+func (s *State) SampleMatrix(
+	spec MatrixSpec, driver bool, n int,
+) (cells int, commands, warnings []string, err error) {
 	m, p, err := s.matrixOf(spec, driver)
 	if err != nil {
 		return 0, nil, nil, err
@@ -78,14 +82,17 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 		return nil, nil, err
 	}
 	p := s.planner()
-	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)), Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
+	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)),
+		Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
 	for _, step := range spec.Setup {
 		m.Setup = append(m.Setup, []byte(step))
 	}
-	if spec.Job.AtMost < 0 || spec.Job.AtMost > MaxCells || spec.MaxFails < 0 || spec.MaxFails > MaxCells {
+	if spec.Job.AtMost < 0 || spec.Job.AtMost > MaxCells || spec.MaxFails < 0 ||
+		spec.MaxFails > MaxCells {
 		return nil, nil, errorf(Invalid, "--at-most and --max-fails are between 1 and %d", MaxCells)
 	}
-	m.AtMost, m.MaxFails, m.CancelRest = int32(spec.Job.AtMost), int32(spec.MaxFails), spec.CancelRest
+	m.AtMost, m.MaxFails, m.CancelRest = int32(spec.Job.AtMost), int32(spec.MaxFails),
+		spec.CancelRest
 	cells := product(spec.Axes, int(m.Repeats))
 	if spec.Cells != nil {
 		if err := checkCells(spec.Cells, spec.Axes, uint32(m.Repeats)); err != nil {
@@ -98,7 +105,8 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	case cells == 0:
 		return nil, nil, errorf(Invalid, "the matrix has 0 cells")
 	case cells > MaxCells:
-		return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).hint("split it into several matrices")
+		return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).
+			hint("split it into several matrices")
 	}
 	m.Cells = uint32(cells)
 	own := make([]string, len(spec.Axes))
@@ -117,13 +125,15 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
 	for _, name := range own {
 		if !slices.Contains(used, name) {
-			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name, name)
+			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name,
+				name)
 		}
 	}
 	return m, p, nil
 }
 
-// product is how many cells the values of all axes make, each run so often; above MaxCells it is not exact.
+// product is how many cells the values of all axes make, each run so often; above MaxCells it is
+// not exact.
 func product(axes []*statepb.Axis, repeats int) int {
 	cells := repeats
 	for _, a := range axes {
@@ -140,18 +150,22 @@ func (s *State) checkMatrix(spec *MatrixSpec) error {
 		}
 	}
 	if spec.Name != "" {
-		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil || checkTag(spec.Name) != nil {
-			return errorf(Invalid, "%q can't be a matrix's name", spec.Name).hint("use letters, digits and dashes, not a number alone")
+		if _, err := strconv.ParseUint(spec.Name, 10, 64); err == nil ||
+			checkTag(spec.Name) != nil {
+			return errorf(Invalid, "%q can't be a matrix's name", spec.Name).
+				hint("use letters, digits and dashes, not a number alone")
 		}
 		if id := s.named[spec.Name]; id != 0 {
-			return errorf(Conflict, "matrix %d has the name %q already", id, spec.Name).hint("choose another name, or `jobserver matrix rm %d` first", id)
+			return errorf(Conflict, "matrix %d has the name %q already", id, spec.Name).
+				hint("choose another name, or `jobserver matrix rm %d` first", id)
 		}
 	}
 	if spec.Job.Repeat < 0 || spec.Job.Repeat > MaxCells {
 		return errorf(Invalid, "a cell can't run %d times", spec.Job.Repeat)
 	}
 	if len(spec.Axes) == 0 {
-		return errorf(Invalid, "a matrix needs variables with values").hint("give them as NAME=V1,V2,…; for a single command use `jobserver job add -x N`")
+		return errorf(Invalid, "a matrix needs variables with values").
+			hint("give them as NAME=V1,V2,…; for a single command use `jobserver job add -x N`")
 	}
 	seen := map[string]bool{}
 	for _, a := range spec.Axes {
@@ -172,11 +186,13 @@ func checkAxis(a *statepb.Axis) error {
 		return err
 	}
 	if len(a.Values) == 0 || len(a.Values) == 1 && a.Values[0] == "" {
-		return errorf(Invalid, "the variable %s has no values", a.Name).hint("give them as %s=V1,V2,…", a.Name)
+		return errorf(Invalid, "the variable %s has no values", a.Name).
+			hint("give them as %s=V1,V2,…", a.Name)
 	}
 	for _, v := range a.Values {
 		if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
-			return errorf(Invalid, "the variable %s can't have the value %q: it is not valid UTF-8, or has a zero byte in it", a.Name, v)
+			return errorf(Invalid, "the variable %s can't have the value %q: it is not valid "+
+				"UTF-8, or has a zero byte in it", a.Name, v)
 		}
 	}
 	return nil
@@ -186,15 +202,18 @@ func checkAxis(a *statepb.Axis) error {
 func checkCells(cells [][]uint32, axes []*statepb.Axis, repeats uint32) error {
 	for i, c := range cells {
 		if len(c) != len(axes)+1 {
-			return errorf(Invalid, "cell %d of the matrix has %d numbers for %d variables and its repeat", i, len(c), len(axes))
+			return errorf(Invalid, "cell %d of the matrix has %d numbers for %d variables and "+
+				"its repeat", i, len(c), len(axes))
 		}
 		for k, a := range axes {
 			if c[k] >= uint32(len(a.Values)) {
-				return errorf(Invalid, "cell %d of the matrix has value %d of %s, which has %d", i, c[k], a.Name, len(a.Values))
+				return errorf(Invalid, "cell %d of the matrix has value %d of %s, which has %d", i,
+					c[k], a.Name, len(a.Values))
 			}
 		}
 		if c[len(axes)] >= repeats {
-			return errorf(Invalid, "cell %d of the matrix is repeat %d of %d", i, c[len(axes)], repeats)
+			return errorf(Invalid, "cell %d of the matrix is repeat %d of %d", i, c[len(axes)],
+				repeats)
 		}
 	}
 	return nil

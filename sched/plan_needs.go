@@ -25,7 +25,8 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 	}
 	if why := s.poolNeverHas(n); why != "" {
 		return errorf(Invalid, "the job needs %s, and %s", NeedsText(n), why).
-			hint("`jobserver resource ls` shows what the pool has; `jobserver resource set NAME=AMOUNT` changes it")
+			hint("`jobserver resource ls` shows what the pool has; `jobserver resource set " +
+				"NAME=AMOUNT` changes it")
 	}
 	c := s.classes[class]
 	if c == nil || len(c.machines) == 0 {
@@ -52,7 +53,8 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 		NeedsText(n),
 		strings.Join(whys, ", "),
 	).
-		hint("ask for less, or say what a machine has: `jobserver machine add ADDR %s --slots N --resource NAME=…`", class)
+		hint("ask for less, or say what a machine has: `jobserver machine add ADDR %s --slots N "+
+			"--resource NAME=…`", class)
 }
 
 // checkNames refuses a need that is the name of no resource.
@@ -79,7 +81,8 @@ func (s *State) checkNames(c *class, n *statepb.Needs) error {
 			return e.hint("did you mean %s? There are %s", near, strings.Join(known, ", "))
 		}
 		return e.hint(
-			"there are %s; `jobserver machine add ADDR %s --resource %s=…` or `jobserver resource set %s=…` adds it",
+			"there are %s; `jobserver machine add ADDR %s --resource %s=…` or `jobserver "+
+				"resource set %s=…` adds it",
 			strings.Join(known, ", "),
 			c.name,
 			a.Name,

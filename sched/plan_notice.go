@@ -6,9 +6,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Notice is what the daemon sees when it looks at intervals, since nothing that happens tells of it: a machine that
-// stays away, a job that prints nothing, a disk that fills up. It is a change that changes nothing, so that it has its
-// place among the events, and everybody who follows these hears of it.
+// Notice is what the daemon sees when it looks at intervals, since nothing that happens tells of
+// it: a machine that stays away, a job that prints nothing, a disk that fills up. It is a change
+// that changes nothing, so that it has its place among the events, and everybody who follows these
+// hears of it.
 type Notice struct {
 	Kind    string // NoticeAway, …
 	Machine string // "" : this host, or none
@@ -20,11 +21,12 @@ type Notice struct {
 
 // The kinds of notices, which are those of their events.
 const (
-	NoticeAway    = "machine.away"
-	NoticeBack    = "machine.back"
-	NoticeSilent  = "job.silent"
-	NoticeDisk    = "disk.low"
-	NoticeUnsaved = "snapshot.failed" // the loop's own: the journal grows, and each start takes longer
+	NoticeAway   = "machine.away"
+	NoticeBack   = "machine.back"
+	NoticeSilent = "job.silent"
+	NoticeDisk   = "disk.low"
+	// the loop's own: the journal grows, and each start takes longer
+	NoticeUnsaved = "snapshot.failed"
 )
 
 // PlanNotice announces.

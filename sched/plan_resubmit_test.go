@@ -10,8 +10,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestResubmittedIsShort: to run many cells again takes a few bytes for each, whatever the command, and the new jobs are what
-// the old ones were; so they are after a restart.
+// TestResubmittedIsShort: to run many cells again takes a few bytes for each, whatever the command,
+// and the new jobs are what the old ones were; so they are after a restart.
 func TestResubmittedIsShort(t *testing.T) {
 	w := newWorld()
 	w.every = 1000
@@ -20,7 +20,9 @@ func TestResubmittedIsShort(t *testing.T) {
 	for i := range values {
 		values[i] = strings.Repeat("v", i%7+1) + strings.Repeat("w", i/7)
 	}
-	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: cmd, MaxFailures: 2, Env: map[string]string{"E": "1"}, Tag: "t"}, Axes: []*statepb.Axis{axis("A", values...)}}
+	spec := MatrixSpec{Name: "m",
+		Job: JobSpec{Class: "x", Cmd: cmd, MaxFailures: 2, Env: map[string]string{"E": "1"},
+			Tag: "t"}, Axes: []*statepb.Axis{axis("A", values...)}}
 	p, err := w.s.PlanMatrix(spec, false)
 	check(t, w.do(p, err))
 	id, first := p.IDs[0], p.IDs[1]
@@ -53,7 +55,8 @@ func TestResubmittedIsShort(t *testing.T) {
 	}{{again.IDs[5], id, 5}, {clones.IDs[7], 0, 0}} {
 		got, was := w.s.Job(test.id), w.s.Job(first+5)
 		want := shallow(was)
-		want.Id, want.Status, want.SubmittedAt, want.RestartOf, want.Matrix, want.Cell = test.id, Waiting, w.now.UnixNano(), was.Id, test.matrix, test.cell
+		want.Id, want.Status, want.SubmittedAt, want.RestartOf, want.Matrix, want.Cell = test.id,
+			Waiting, w.now.UnixNano(), was.Id, test.matrix, test.cell
 		if !proto.Equal(got, want) {
 			t.Errorf("job %d isn't like %d: %v", test.id, was.Id, oneLine(got.String(), 300))
 		}
@@ -72,7 +75,8 @@ func TestResubmittedIsShort(t *testing.T) {
 	if n := size(grown); g.Again != 100 || n > 40*len(values)+2*len(cmd) {
 		t.Fatalf("%d jobs in %d bytes", g.Again, n)
 	}
-	if j := w.s.Job(g.AgainJobs[0]); j.MaxFailures != 5 || string(j.Vars[0].Value) != values[j.Cell] || j.Matrix != id {
+	if j := w.s.Job(g.AgainJobs[0]); j.MaxFailures != 5 ||
+		string(j.Vars[0].Value) != values[j.Cell] || j.Matrix != id {
 		t.Errorf("the new job is %v", oneLine(j.String(), 300))
 	}
 	s, err := restored(nil, w.journal)

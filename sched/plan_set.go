@@ -57,7 +57,8 @@ func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
 
 // fits refuses what can't be changed of a job as it is.
 func (spec *SetSpec) fits(j *statepb.Job) error {
-	late := spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.StartAfter != nil || spec.Slots != nil ||
+	late := spec.Class != nil || spec.Cmd != nil || spec.CpPath != nil || spec.StartAfter != nil ||
+		spec.Slots != nil ||
 		spec.Exclusive != nil || spec.Needs != nil ||
 		spec.After != nil ||
 		len(spec.Env) > 0 ||
@@ -81,11 +82,13 @@ func (spec *SetSpec) fits(j *statepb.Job) error {
 			"job %d runs: only its priority, timeout and retries can be changed",
 			j.Id,
 		).
-			hint("`jobserver job restart %d` runs it again; then it can be changed while it waits", j.Id)
+			hint("`jobserver job restart %d` runs it again; then it can be changed while it waits",
+				j.Id)
 	case j.Matrix != 0 && (spec.Cmd != nil || spec.CpPath != nil || len(spec.Env) > 0):
 		return errorf(
 			Conflict,
-			"job %d is a cell of matrix %d: its command, environment and results stay as the others'",
+			"job %d is a cell of matrix %d: its command, environment and results stay as the "+
+				"others'",
 			j.Id,
 			j.Matrix,
 		).

@@ -11,9 +11,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// A setup is a job that takes all slots of its machine and runs its commands in order, each as a run of its
-// own (a step). While it runs, and after it has failed, its machine is in no class; when all steps have
-// succeeded the machine joins the setup's class.
+// A setup is a job that takes all slots of its machine and runs its commands in order, each as a
+// run of its own (a step). While it runs, and after it has failed, its machine is in no class; when
+// all steps have succeeded the machine joins the setup's class.
 //
 // A setup with a reboot has a step that reboots the machine: that step has succeeded when it
 // exits with 0, when the reboot ends it by a signal, or when it is lost, as another boot id
@@ -34,20 +34,23 @@ type SetupSpec struct {
 	Steps []string
 	// Resources are what each machine has, as in MachineSpec.
 	Resources map[string]string
-	Reboot    bool          // the machine is rebooted after the steps, and Verify waits for it to be back
-	Verify    string        // the last step; "" none
-	Timeout   time.Duration // over all steps
-	Stagger   time.Duration
+	// the machine is rebooted after the steps, and Verify waits for it to be back
+	Reboot  bool
+	Verify  string        // the last step; "" none
+	Timeout time.Duration // over all steps
+	Stagger time.Duration
 	// Parallel is how many of the machines are set up at a time;
 	// 0: all. The others go on working until it is their turn.
 	Parallel int
 	Notify   bool
 	Until    time.Time
-	Retries  int  // of a step
-	Once     bool // leave out machines on which the same steps have succeeded, or are to run, as their last setup
+	Retries  int // of a step
+	// leave out machines on which the same steps have succeeded, or are to run, as their last setup
+	Once bool
 }
 
-// PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the machines.
+// PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the
+// machines.
 func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 	p := s.planner()
 	steps, err := spec.steps()
@@ -63,7 +66,8 @@ func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 		return Plan{}, errorf(Invalid, "%d machines at a time are not possible", spec.Parallel)
 	}
 	if spec.Retries < 0 || spec.Retries > 1_000_000 || spec.Stagger < 0 || spec.Timeout < 0 {
-		return Plan{}, errorf(Invalid, "a setup's timeout, stagger and retries can't be negative, nor its retries more than a million")
+		return Plan{}, errorf(Invalid, "a setup's timeout, stagger and retries can't be "+
+			"negative, nor its retries more than a million")
 	}
 	seen := map[string]bool{}
 	for i, addr := range spec.Addrs {
@@ -98,29 +102,36 @@ func (spec *SetupSpec) steps() ([]string, error) {
 		steps = append(steps, "true") // it is back when that has run
 	}
 	if len(steps) == 0 {
-		return nil, errorf(Invalid, "a setup needs commands").hint("give them after --, each as one word: -- 'apt-get update' 'make -C bench'")
+		return nil, errorf(Invalid, "a setup needs commands").
+			hint("give them after --, each as one word: -- 'apt-get update' 'make -C bench'")
 	}
 	for _, step := range steps {
 		if strings.TrimSpace(step) == "" || strings.IndexByte(step, 0) >= 0 {
 			return nil, errorf(Invalid, "a command of the setup is empty, or has a zero byte in it")
 		}
 		if len(step) > MaxCommand {
-			return nil, errorf(Invalid, "a command of the setup has %d bytes; at most %d are possible", len(step), MaxCommand).hint(shorterHint)
+			return nil, errorf(Invalid, "a command of the setup has %d bytes; at most %d are "+
+				"possible", len(step), MaxCommand).hint(shorterHint)
 		}
 	}
 	return steps, nil
 }
 
-func (p *planner) setup(spec SetupSpec, steps []string, addr string, position int, now time.Time) error {
+func (p *planner) setup(
+	spec SetupSpec, steps []string, addr string, position int, now time.Time,
+) error {
 	if spec.Reboot && IsLocal(addr) {
-		return errorf(Invalid, "%s is this host: a setup can't reboot it, as the daemon runs here", addr)
+		return errorf(Invalid, "%s is this host: a setup can't reboot it, as the daemon runs here",
+			addr)
 	}
 	class := spec.Class
 	m := p.s.machines[addr]
 	if m != nil && spec.Keep && class == "" {
 		class = p.s.classAfter(m)
 	}
-	rec, err := p.s.machineRecord(m, MachineSpec{Addr: addr, Slots: spec.Slots, Until: spec.Until, Resources: spec.Resources}, now)
+	rec, err := p.s.machineRecord(m,
+		MachineSpec{Addr: addr, Slots: spec.Slots, Until: spec.Until, Resources: spec.Resources},
+		now)
 	if err != nil {
 		return err
 	}
@@ -128,8 +139,10 @@ func (p *planner) setup(spec SetupSpec, steps []string, addr string, position in
 		p.add(&Change{MachineAdded: &statepb.MachineAdded{Machine: rec}})
 	}
 	j := &statepb.Job{
-		Class: class, Cmd: []byte(strings.Join(steps, " && ")), Timeout: int64(spec.Timeout), Notify: spec.Notify, Status: Waiting,
-		Setup: &statepb.Setup{Machine: addr, Class: class, Slots: rec.Slots, Retries: int32(spec.Retries), Until: rec.Until},
+		Class: class, Cmd: []byte(strings.Join(steps, " && ")), Timeout: int64(spec.Timeout),
+		Notify: spec.Notify, Status: Waiting,
+		Setup: &statepb.Setup{Machine: addr, Class: class, Slots: rec.Slots,
+			Retries: int32(spec.Retries), Until: rec.Until},
 	}
 	if spec.Stagger > 0 {
 		j.Setup.StartAt = now.Add(time.Duration(position) * spec.Stagger).UnixNano()
@@ -202,8 +215,8 @@ func stepsHash(steps [][]byte) []byte {
 	return h.Sum(nil)
 }
 
-// classAfter is the class that a machine will be in when nothing more is asked: that of its last setup that
-// is still to end, the one from which it was set aside, or its own.
+// classAfter is the class that a machine will be in when nothing more is asked: that of its last
+// setup that is still to end, the one from which it was set aside, or its own.
 func (s *State) classAfter(m *machine) string {
 	if n := len(m.setups); n > 0 {
 		return s.live[m.setups[n-1]].Setup.Class
@@ -221,29 +234,34 @@ func (s *State) classAfter(m *machine) string {
 func (s *State) nextStep(j *job, now time.Time) *Change {
 	a := last(j.Job)
 	if deadline := stepDeadline(j.Job); deadline != 0 && deadline <= now.UnixNano() {
-		why := fmt.Sprintf("timed out before step %d of %d", s.stepAfter(j.Job)+1, len(j.Setup.Steps))
+		why := fmt.Sprintf("timed out before step %d of %d", s.stepAfter(j.Job)+1,
+			len(j.Setup.Steps))
 		if rebooting(j.Job, a) {
 			why = "its machine did not come back in time after the reboot"
 		}
 		return &Change{SetupFailed: &statepb.SetupFailed{Job: j.Id, Error: why}}
 	}
 	m := s.machines[a.Machine]
-	if m == nil || m.link != LinkConnected || rebooting(j.Job, a) && stepSucceeded(j.Job, a) && m.BootId == a.BootId {
+	if m == nil || m.link != LinkConnected || rebooting(j.Job, a) && stepSucceeded(j.Job, a) &&
+		m.BootId == a.BootId {
 		return nil
 	}
 	next := &statepb.Attempt{
-		Number: a.Number, Machine: a.Machine, Slot: a.Slot, BootId: m.BootId, Step: s.stepAfter(j.Job),
+		Number: a.Number, Machine: a.Machine, Slot: a.Slot, BootId: m.BootId,
+		Step:         s.stepAfter(j.Job),
 		DispatchedAt: now.UnixNano(),
 	}
 	next.Timeout = int64(remaining(j.Job, now))
 	if why := s.tooLong(j.Job, next); why != "" {
-		return &Change{SetupFailed: &statepb.SetupFailed{Job: j.Id, Error: "could not go on: " + why}}
+		return &Change{SetupFailed: &statepb.SetupFailed{Job: j.Id, Error: "could not go on: " +
+			why}}
 	}
 	next.CmdRun = []byte(s.commandLine(j.Job, next))
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: next}}
 }
 
-// stepAfter is the step that a setup between two steps goes on with: the next, or the same once more.
+// stepAfter is the step that a setup between two steps goes on with: the next, or the same once
+// more.
 func (s *State) stepAfter(j *statepb.Job) int32 {
 	a := last(j)
 	if stepSucceeded(j, a) {
@@ -263,13 +281,14 @@ func stepSucceeded(j *statepb.Job, a *statepb.Attempt) bool {
 	case a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "":
 		return true
 	case rebooting(j, a):
-		return a.Cause == statepb.Cause_EXITED && a.Signal != "" || a.Cause == statepb.Cause_MACHINE_LOST
+		return a.Cause == statepb.Cause_EXITED && a.Signal != "" ||
+			a.Cause == statepb.Cause_MACHINE_LOST
 	}
 	return false
 }
 
-// left is what a setup that waits between two steps had left of its time when the newest has ended. Its steps are measured on
-// their machine, by a clock that no change of the time touches.
+// left is what a setup that waits between two steps had left of its time when the newest has ended.
+// Its steps are measured on their machine, by a clock that no change of the time touches.
 func left(j *statepb.Job) int64 { return j.Timeout - last(j).Duration - j.Setup.Waited }
 
 // remaining is what is left of a setup's time over all its steps; 0: there is no limit.
@@ -305,8 +324,10 @@ func (s *State) applyStep(j *job, next *statepb.Attempt) error {
 		a.StepTries = 0
 	}
 	j.Setup.Waited += max(next.DispatchedAt-a.EndedAt, 0)
-	a.Step, a.Token, a.BootId, a.CmdRun, a.Timeout = next.Step, next.Token, next.BootId, next.CmdRun, next.Timeout
-	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted, a.LastWords = 0, 0, "", "", 0, false, ""
+	a.Step, a.Token, a.BootId, a.CmdRun, a.Timeout = next.Step, next.Token, next.BootId,
+		next.CmdRun, next.Timeout
+	a.Cause, a.ExitCode, a.Signal, a.Error, a.EndedAt, a.StepStarted, a.LastWords = 0, 0, "", "", 0,
+		false, ""
 	delete(s.steps, j.Id)
 	s.askStart(j)
 	return nil

@@ -15,8 +15,8 @@ import (
 	"jobserver/suggest"
 )
 
-// A plan turns a request into the changes that do it, or says why it can't be done. It reads the state and
-// changes nothing. Its changes are applied together or not at all.
+// A plan turns a request into the changes that do it, or says why it can't be done. It reads the
+// state and changes nothing. Its changes are applied together or not at all.
 
 // JobSpec is a job to submit, or what the cells of a matrix have in common.
 type JobSpec struct {
@@ -43,7 +43,8 @@ type JobSpec struct {
 	StartAfter  time.Time     // it isn't dispatched before; zero: at once
 	RetryOn     []string      // which failures are tried again, as exit=75; none: all
 	NoRetryOn   []string      // which aren't
-	AtMost      int           // of its tag, or of its matrix, so many hold slots at a time; 0: as it is
+	// of its tag, or of its matrix, so many hold slots at a time; 0: as it is
+	AtMost int
 
 	waits *statepb.After // what it waits for already, when it is changed
 }
@@ -90,7 +91,8 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 		}
 	}
 	if total > MaxSubmit {
-		return Plan{}, errorf(Invalid, "one request may submit at most %d jobs", MaxSubmit).hint("submit a matrix, or several requests")
+		return Plan{}, errorf(Invalid, "one request may submit at most %d jobs", MaxSubmit).
+			hint("submit a matrix, or several requests")
 	}
 	tags := map[string]uint64{}
 	size := 0
@@ -110,8 +112,10 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 		if err := p.limitTag(spec.AtMost, rec.Tag); err != nil {
 			return Plan{}, err
 		}
-		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes { // known before so many are made
-			return Plan{}, tooMuch(size).hint("split it: submit fewer jobs at a time, put a long command into a script, or submit a matrix")
+		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes {
+			// known before so many are made
+			return Plan{}, tooMuch(size).hint("split it: submit fewer jobs at a time, put a long " +
+				"command into a script, or submit a matrix")
 		}
 		for range max(spec.Repeat, 1) {
 			one := shallow(rec)
@@ -126,10 +130,14 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 // shallow copies a record that was just made: what it refers to is shared and never altered.
 func shallow(j *statepb.Job) *statepb.Job {
 	return &statepb.Job{
-		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures, Timeout: j.Timeout, Tag: j.Tag,
-		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat, MaxLog: j.MaxLog,
-		Vars: j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status, RestartOf: j.RestartOf, Code: j.Code,
-		Needs: j.Needs, After: j.After, StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn,
+		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, MaxFailures: j.MaxFailures,
+		Timeout: j.Timeout, Tag: j.Tag,
+		Matrix: j.Matrix, Cell: j.Cell, Priority: j.Priority, Notify: j.Notify, Flat: j.Flat,
+		MaxLog: j.MaxLog,
+		Vars:   j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status,
+		RestartOf: j.RestartOf, Code: j.Code,
+		Needs: j.Needs, After: j.After, StartAfter: j.StartAfter, RetryOn: j.RetryOn,
+		NoRetryOn: j.NoRetryOn,
 	}
 }
 
@@ -142,21 +150,27 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	p.noticeClass(spec.Class)
 	switch {
 	case strings.TrimSpace(spec.Cmd) == "":
-		return nil, errorf(Invalid, "the command is empty").hint("give the command as one word, in quotes")
+		return nil, errorf(Invalid, "the command is empty").
+			hint("give the command as one word, in quotes")
 	case len(spec.Cmd) > MaxCommand:
-		return nil, errorf(Invalid, "the command has %d bytes; at most %d are possible", len(spec.Cmd), MaxCommand).hint(shorterHint)
+		return nil, errorf(Invalid, "the command has %d bytes; at most %d are possible",
+			len(spec.Cmd), MaxCommand).hint(shorterHint)
 	case len(spec.CpPath) > MaxPath:
-		return nil, errorf(Invalid, "CP_PATH has %d bytes; at most %d are possible", len(spec.CpPath), MaxPath)
+		return nil, errorf(Invalid, "CP_PATH has %d bytes; at most %d are possible",
+			len(spec.CpPath), MaxPath)
 	case strings.IndexByte(spec.Cmd, 0) >= 0:
 		return nil, errorf(Invalid, "the command has a zero byte in it")
 	case spec.MaxFailures < -1:
-		return nil, errorf(Invalid, "%d retries are not possible", spec.MaxFailures).hint("-1 means without limit")
+		return nil, errorf(Invalid, "%d retries are not possible", spec.MaxFailures).
+			hint("-1 means without limit")
 	case spec.Timeout < 0:
 		return nil, errorf(Invalid, "the timeout %s is negative", spec.Timeout)
 	case spec.Priority < -1_000_000 || spec.Priority > 1_000_000:
-		return nil, errorf(Invalid, "the priority %d is not between -1000000 and 1000000", spec.Priority)
+		return nil, errorf(Invalid, "the priority %d is not between -1000000 and 1000000",
+			spec.Priority)
 	case spec.MaxFailures > 1_000_000:
-		return nil, errorf(Invalid, "%d retries are too many", spec.MaxFailures).hint("-1 means without limit")
+		return nil, errorf(Invalid, "%d retries are too many", spec.MaxFailures).
+			hint("-1 means without limit")
 	case spec.MaxLog < 0:
 		return nil, errorf(Invalid, "a log of %d bytes is not possible", spec.MaxLog)
 	case !utf8.ValidString(spec.Dir):
@@ -173,8 +187,10 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	}
 	p.warnBlocked(spec.Class)
 	j := &statepb.Job{
-		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath, MaxFailures: int32(spec.MaxFailures),
-		Timeout: int64(spec.Timeout), Priority: int32(spec.Priority), Notify: spec.Notify, Flat: spec.Flat,
+		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath,
+		MaxFailures: int32(spec.MaxFailures),
+		Timeout:     int64(spec.Timeout), Priority: int32(spec.Priority), Notify: spec.Notify,
+		Flat:   spec.Flat,
 		MaxLog: spec.MaxLog, Code: spec.Code, Driver: driver, Dir: spec.Dir, Status: Waiting,
 	}
 	if spec.Hold {
@@ -192,7 +208,8 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 		return nil, err
 	}
 	if len(j.RetryOn)+len(j.NoRetryOn) > 0 && j.MaxFailures == 0 {
-		return nil, errorf(Invalid, "the job is never tried again, so it makes no difference after which failures").
+		return nil, errorf(Invalid,
+			"the job is never tried again, so it makes no difference after which failures").
 			hint("give it --max-failures N or --retry too")
 	}
 	if err := p.s.canEver(j.Class, j.Needs); err != nil {
@@ -208,7 +225,8 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 		return nil, err
 	}
 	if spec.After.Cells != "" && len(axes) == 0 {
-		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").hint("--after %%%d waits for all of that matrix", j.After.Cells)
+		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").
+			hint("--after %%%d waits for all of that matrix", j.After.Cells)
 	}
 	var own []string
 	for _, a := range axes {
@@ -235,31 +253,39 @@ func startsAbsolute(path string) bool {
 	return filepath.IsAbs(text)
 }
 
-// capture notes the values that the variables of a template have now, and refuses names that nothing defines.
-func (p *planner) capture(j *statepb.Job, template, where string, own []string, noSecrets bool) error {
+// capture notes the values that the variables of a template have now, and refuses names that
+// nothing defines.
+func (p *planner) capture(
+	j *statepb.Job, template, where string, own []string, noSecrets bool,
+) error {
 	known := append(slices.Clone(own), sorted(builtins)...)
 	known = append(known, sorted(p.s.vars)...)
 	for _, name := range Names(template) {
 		v := p.s.vars[name]
 		switch {
 		case slices.Contains(own, name), builtins[name], needed(j, name):
-		case v != nil && v.Secret && noSecrets: // also where the command has it: there it comes from the environment
-			return errorf(Invalid, "{%s} is a secret, and can't stand in the %s: others could read it there", name, where).
+		case v != nil && v.Secret && noSecrets:
+			// also where the command has it: there it comes from the environment
+			return errorf(Invalid, "{%s} is a secret, and can't stand in the %s: others could "+
+				"read it there", name, where).
 				hint("let the job read $JOBSERVER_%s from its environment", name)
 		case slices.ContainsFunc(j.Vars, func(o *statepb.Var) bool { return o.Name == name }):
 		case v != nil && v.Secret:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Secret: true})
 			if where != inEnv && singleQuoted(template, name) {
-				p.warn("{%s} stands between single quotes, where a shell leaves the text ${JOBSERVER_%s} as it is: use double quotes", name, name)
+				p.warn("{%s} stands between single quotes, where a shell leaves the text "+
+					"${JOBSERVER_%s} as it is: use double quotes", name, name)
 			}
 		case v != nil:
 			j.Vars = append(j.Vars, &statepb.Var{Name: name, Value: v.Value})
 		case isUpper(name):
 			e := errorf(Invalid, "nothing defines {%s} in the %s", name, where)
 			if near := suggest.Closest(name, known); near != "" {
-				return e.hint("did you mean {%s}? Known are %s. {{%s}} stands for the text itself", near, strings.Join(known, ", "), name)
+				return e.hint("did you mean {%s}? Known are %s. {{%s}} stands for the text itself",
+					near, strings.Join(known, ", "), name)
 			}
-			return e.hint("known are %s; `jobserver var set %s VALUE` defines it; {{%s}} stands for the text itself", strings.Join(known, ", "), name, name)
+			return e.hint("known are %s; `jobserver var set %s VALUE` defines it; {{%s}} stands "+
+				"for the text itself", strings.Join(known, ", "), name, name)
 		default:
 			if near := suggest.Closest(name, known); near != "" {
 				p.warn("{%s} stays as it is: did you mean {%s}?", name, near)
@@ -269,19 +295,24 @@ func (p *planner) capture(j *statepb.Job, template, where string, own []string, 
 	return nil
 }
 
-// isWord says that a name is short text without blanks and control characters, and without those that mean something in selectors.
+// isWord says that a name is short text without blanks and control characters, and without those
+// that mean something in selectors.
 func isWord(name, meaning string) bool {
 	return len(name) <= 200 && utf8.ValidString(name) &&
-		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(meaning, r) })
+		!strings.ContainsFunc(name, func(r rune) bool {
+			return r <= ' ' || r == 0x7f || strings.ContainsRune(meaning, r)
+		})
 }
 
 // checkClass refuses what can't be a class.
 func checkClass(name string) error {
 	if name == "" {
-		return errorf(Invalid, "the class is empty").hint("name the kind of machine, for example `default`")
+		return errorf(Invalid, "the class is empty").
+			hint("name the kind of machine, for example `default`")
 	}
 	if !isWord(name, "/:,=%@*?'\"\\") {
-		return errorf(Invalid, "%q can't be a class: no blanks, slashes, colons, commas, quotes or any of = %% @ * ? in it", name)
+		return errorf(Invalid, "%q can't be a class: no blanks, slashes, colons, commas, quotes "+
+			"or any of = %% @ * ? in it", name)
 	}
 	return nil
 }
@@ -317,7 +348,8 @@ func (p *planner) resolveTag(name string, made map[string]uint64) error {
 		return err
 	}
 	if _, err := strconv.ParseUint(name, 10, 64); err == nil {
-		return errorf(NotFound, "no tag %s", name).hint("`jobserver tag ls` lists them; a new tag's name can't be a number")
+		return errorf(NotFound, "no tag %s", name).
+			hint("`jobserver tag ls` lists them; a new tag's name can't be a number")
 	}
 	id := p.id(1)
 	made[name] = id
@@ -356,7 +388,8 @@ func (s *State) PlanTag(name string) (Plan, error) {
 	if name == "" {
 		name = strconv.FormatUint(id, 10)
 	} else if _, err := strconv.ParseUint(name, 10, 64); err == nil {
-		return Plan{}, errorf(Invalid, "a tag's name can't be a number: %s", name).hint("leave the name out, and the tag's id is its name")
+		return Plan{}, errorf(Invalid, "a tag's name can't be a number: %s", name).
+			hint("leave the name out, and the tag's id is its name")
 	}
 	if err := checkTag(name); err != nil {
 		return Plan{}, err
@@ -386,9 +419,11 @@ func (s *State) PlanVar(name, value string, secret, unset bool) (Plan, error) {
 		return Plan{}, errorf(Invalid, "a variable's value can't have a zero byte in it")
 	}
 	if n := envLen(varPrefix+name, value); n > MaxCommand {
-		return Plan{}, errorf(Invalid, "%s%s=VALUE has %d bytes; at most %d are possible in a job's environment", varPrefix, name, n, MaxCommand).hint(shorterHint)
+		return Plan{}, errorf(Invalid, "%s%s=VALUE has %d bytes; at most %d are possible in a "+
+			"job's environment", varPrefix, name, n, MaxCommand).hint(shorterHint)
 	}
 	return Plan{Changes: []*Change{{VarSet: &statepb.VarSet{
-		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API" || name == "WEBHOOK", Unset: unset,
+		Name: name, Value: []byte(value), Secret: secret || name == "SLACK_API" ||
+			name == "WEBHOOK", Unset: unset,
 	}}}}, nil
 }

@@ -18,10 +18,11 @@ type Journal interface {
 	Full() bool
 	// NeedsSnapshot says that the journal has grown long enough to be worth a snapshot.
 	NeedsSnapshot() bool
-	// SnapshotPays says that a start would replay the journal for longer than it takes to write a snapshot now.
+	// SnapshotPays says that a start would replay the journal for longer than it takes to write a
+	// snapshot now.
 	SnapshotPays() bool
-	// StartSnapshot marks the point that a snapshot will stand for: everything committed so far. The
-	// function that it returns writes it, and may be called from another goroutine.
+	// StartSnapshot marks the point that a snapshot will stand for: everything committed so far.
+	// The function that it returns writes it, and may be called from another goroutine.
 	StartSnapshot() (write func(each func(yield func(record []byte) error) error) error, err error)
 	// Seal makes the last batch provably complete, after a while of quiet.
 	Seal() error
@@ -40,7 +41,8 @@ type Fleet interface {
 	// Start starts the run and follows it to its end. With Known, it has started before: only
 	// follow it. Repeated over connections until an outcome is known.
 	Start(r Run)
-	// Cancel ends the run's whole tree; it ends with an Ended whose cause is what the supervisor recorded first.
+	// Cancel ends the run's whole tree; it ends with an Ended whose cause is what the supervisor
+	// recorded first.
 	Cancel(r *statepb.RunRef)
 	// Retime gives a run another timeout, counted from its start; 0 takes it away.
 	Retime(r *statepb.RunRef, timeout time.Duration)
@@ -48,8 +50,9 @@ type Fleet interface {
 	Copy(c Copy)
 	// StopCopy stops a copy; it reports CopyEnded with an error, unless it was done already.
 	StopCopy(job uint64)
-	// Settle carries out an obligation: cancels the run when asked to, reports Stopped when nothing of that lives
-	// any more, and removes its directory when its log and exit record are safe on the host; then it reports Settled.
+	// Settle carries out an obligation: cancels the run when asked to, reports Stopped when nothing
+	// of that lives any more, and removes its directory when its log and exit record are safe on
+	// the host; then it reports Settled.
 	Settle(o *statepb.Obligation)
 	// Drop forgets all that is under way for a run: it is known to be lost or was given up.
 	Drop(r *statepb.RunRef)
@@ -65,9 +68,10 @@ type Pool struct {
 
 // Run is an attempt, or a step of a setup, to be started on a machine.
 type Run struct {
-	Ref     *statepb.RunRef
-	Known   bool              // it has started: only follow it
-	BootID  string            // the boot that it was dispatched on; another one means that it is lost
+	Ref   *statepb.RunRef
+	Known bool // it has started: only follow it
+	// the boot that it was dispatched on; another one means that it is lost
+	BootID  string
 	Command []byte            // for sh -c; or
 	Argv    []string          // the driver and the job's words
 	Env     []string          // NAME=value
@@ -90,7 +94,8 @@ type Copy struct {
 	Secrets []string         // what no text that is kept or shown may have
 }
 
-// LostCode begins the reason of a run that was not started as the host has its code no more: no machine could start it.
+// LostCode begins the reason of a run that was not started as the host has its code no more: no
+// machine could start it.
 const LostCode = "the host has lost the code"
 
 // Outcome is what fleet reports. At is the host's clock.
@@ -98,7 +103,8 @@ type Outcome interface{ outcome() }
 
 // The outcomes.
 type (
-	// Connected: the machine can be given work. Orphans are runs of ours on it that were not asked for.
+	// Connected: the machine can be given work. Orphans are runs of ours on it that were not asked
+	// for.
 	Connected struct {
 		Addr   string
 		Facts  *statepb.Machine // boot id, root, os, arch, cores, memory, cpu model, kernel
@@ -128,9 +134,10 @@ type (
 	}
 	// NotStarted: the machine could not start it, and it never will run.
 	NotStarted struct {
-		Ref       *statepb.RunRef
-		Reason    string
-		JobsFault bool // no machine could start it: words that can't be executed, a directory that isn't there
+		Ref    *statepb.RunRef
+		Reason string
+		// no machine could start it: words that can't be executed, a directory that isn't there
+		JobsFault bool
 	}
 	// RunLost: it is known that the run is gone and how it ended can't be known.
 	RunLost struct {
@@ -154,8 +161,8 @@ type (
 	}
 	// Settled: an obligation was met.
 	Settled struct{ Ref *statepb.RunRef }
-	// Stopped: nothing of a run lives any more of which an obligation is. Unremoved says why its directory could not be
-	// removed so far; it is tried again.
+	// Stopped: nothing of a run lives any more of which an obligation is. Unremoved says why its
+	// directory could not be removed so far; it is tried again.
 	Stopped struct {
 		Ref       *statepb.RunRef
 		Unremoved string

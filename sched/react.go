@@ -10,8 +10,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// effect is something that a change asks of the fleet. It is carried out when the change is durable, and
-// looks at the state as it is then: what is no longer wanted is not asked for.
+// effect is something that a change asks of the fleet. It is carried out when the change is
+// durable, and looks at the state as it is then: what is no longer wanted is not asked for.
 type effect func(f Fleet)
 
 func (s *State) ask(e effect) { s.effects = append(s.effects, e) }
@@ -53,7 +53,8 @@ func (s *State) askConnect(addr string) {
 	})
 }
 
-// Resume asks the fleet for all that the state wants: after a start of the daemon it knows of nothing.
+// Resume asks the fleet for all that the state wants: after a start of the daemon it knows of
+// nothing.
 func (s *State) Resume(f Fleet) {
 	for _, addr := range sorted(s.machines) {
 		f.Connect(Pool{Addr: addr, Root: s.machines[addr].Root})
@@ -87,8 +88,8 @@ func (s *State) Resume(f Fleet) {
 	}
 }
 
-// React takes what the fleet reports: it notes what is volatile, and says which changes follow. News of runs
-// that are no longer wanted is ignored.
+// React takes what the fleet reports: it notes what is volatile, and says which changes follow.
+// News of runs that are no longer wanted is ignored.
 func (s *State) React(o Outcome, now time.Time) []*Change {
 	set := s.Look(now)
 	return append(set, s.react(o, now)...)
@@ -132,19 +133,23 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 		}
 	case NotStarted:
 		if s.liveRun(o.Ref) != nil {
-			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason, JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode)}})
+			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason,
+				JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode)}})
 		}
 	case RunLost:
 		if s.liveRun(o.Ref) != nil {
-			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason, Died: o.Died}})
+			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason,
+				Died: o.Died}})
 		}
 	case CopyWaits:
-		if j := s.live[o.Job]; j != nil && j.Status == Copying && (!j.CopyWaiting || j.ResultsError != o.Reason) {
+		if j := s.live[o.Job]; j != nil && j.Status == Copying &&
+			(!j.CopyWaiting || j.ResultsError != o.Reason) {
 			return one(&Change{CopyWaits: &statepb.CopyWaits{Job: o.Job, Reason: o.Reason}})
 		}
 	case CopyEnded:
 		if j := s.live[o.Job]; j != nil && j.Status == Copying {
-			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir, Files: int32(o.Files), Bytes: o.Bytes, Took: int64(o.Took), Error: o.Error}})
+			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir,
+				Files: int32(o.Files), Bytes: o.Bytes, Took: int64(o.Took), Error: o.Error}})
 		}
 	case Settled:
 		if s.owed[o.Ref.GetToken()] != nil {
@@ -194,16 +199,19 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	changes := s.PlanTrusted(o.Addr).Changes
 	f := proto.Clone(o.Facts).(*statepb.Machine)
 	f.Addr = o.Addr
-	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch && m.Kernel == f.Kernel &&
+	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch &&
+		m.Kernel == f.Kernel &&
 		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel &&
-		slices.EqualFunc(m.Devices, f.Devices, func(a, b *statepb.Item) bool { return proto.Equal(a, b) }) {
+		slices.EqualFunc(m.Devices, f.Devices, func(a, b *statepb.Item) bool {
+			return proto.Equal(a, b)
+		}) {
 		return changes
 	}
 	return append(changes, &Change{MachineSeen: &statepb.MachineSeen{Facts: f}})
 }
 
-// knows says that a run directory belongs to something here: a run under way, one that is owed to be removed,
-// or results that are kept for a recopy.
+// knows says that a run directory belongs to something here: a run under way, one that is owed to
+// be removed, or results that are kept for a recopy.
 func (s *State) knows(r *statepb.RunRef) bool {
 	if s.owed[r.Token] != nil {
 		return true

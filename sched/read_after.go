@@ -197,7 +197,8 @@ func (s *State) whyAfter(j *statepb.Job) (r Reasoning, ok bool) {
 				break
 			}
 		}
-	case j.After.GetCells() != 0 && m != nil && m.relation != nil && !m.relation.isReady(uint32(j.Cell)):
+	case j.After.GetCells() != 0 && m != nil && m.relation != nil &&
+		!m.relation.isReady(uint32(j.Cell)):
 		r.Summary = s.whyCell(m, uint32(j.Cell))
 		holder, v = s.cellHolder(m, uint32(j.Cell))
 	default:

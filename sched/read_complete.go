@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// completeMatrix gives the selectors of matrices that begin like the prefix: by name and by id, and behind a comma the
-// variables of the one that is named, with their values.
+// completeMatrix gives the selectors of matrices that begin like the prefix: by name and by id, and
+// behind a comma the variables of the one that is named, with their values.
 func (s *State) completeMatrix(prefix string, add func(value, description string)) {
 	if i := strings.LastIndexByte(prefix, ','); i >= 0 {
 		s.completeCells(prefix[:i+1], add)
@@ -22,7 +22,8 @@ func (s *State) completeMatrix(prefix string, add func(value, description string
 	}
 }
 
-// completeCells gives the values of variables of a matrix; before is %NAME, and what the line has behind it already.
+// completeCells gives the values of variables of a matrix; before is %NAME, and what the line has
+// behind it already.
 func (s *State) completeCells(before string, add func(value, description string)) {
 	name, _, _ := strings.Cut(strings.TrimPrefix(before, "%"), ",")
 	for _, m := range s.order {
@@ -41,8 +42,8 @@ func (s *State) completeCells(before string, add func(value, description string)
 	}
 }
 
-// completeAxes gives names of variables of matrices, the newest first, as --rows and --x take them: the last of a list
-// with commas is completed.
+// completeAxes gives names of variables of matrices, the newest first, as --rows and --x take them:
+// the last of a list with commas is completed.
 func (s *State) completeAxes(prefix string, add func(value, description string)) {
 	before := prefix[:strings.LastIndexByte(prefix, ',')+1]
 	seen := map[string]bool{}
@@ -51,7 +52,8 @@ func (s *State) completeAxes(prefix string, add func(value, description string))
 		for _, axis := range m.Axes {
 			if !seen[axis.Name] && !strings.Contains(","+before, ","+axis.Name+",") {
 				seen[axis.Name] = true
-				add(before+axis.Name, strconv.Itoa(len(axis.Values))+" values in %"+strconv.FormatUint(m.Id, 10))
+				add(before+axis.Name, strconv.Itoa(len(axis.Values))+" values in %"+
+					strconv.FormatUint(m.Id, 10))
 			}
 		}
 	}

@@ -12,9 +12,12 @@ import (
 func TestCompleteMatrices(t *testing.T) {
 	s := NewState()
 	s.order = []*matrix{
-		{Matrix: &statepb.Matrix{Id: 3, Name: "old", Template: &statepb.Job{Cmd: []byte("a")}, Axes: []*statepb.Axis{{Name: "LR", Values: []string{"1"}}}}},
-		{Matrix: &statepb.Matrix{Id: 12, Name: "study", Template: &statepb.Job{Cmd: []byte("b")}, Axes: []*statepb.Axis{
-			{Name: "LR", Values: []string{"0.1", "0.01"}}, {Name: "MODE", Values: []string{"fast", "slow"}}}}},
+		{Matrix: &statepb.Matrix{Id: 3, Name: "old", Template: &statepb.Job{Cmd: []byte("a")},
+			Axes: []*statepb.Axis{{Name: "LR", Values: []string{"1"}}}}},
+		{Matrix: &statepb.Matrix{Id: 12, Name: "study", Template: &statepb.Job{Cmd: []byte("b")},
+			Axes: []*statepb.Axis{
+				{Name: "LR", Values: []string{"0.1", "0.01"}},
+				{Name: "MODE", Values: []string{"fast", "slow"}}}}},
 		{Matrix: &statepb.Matrix{Id: 17, Template: &statepb.Job{Cmd: []byte("c")}}},
 	}
 	for _, test := range []struct {
@@ -24,7 +27,8 @@ func TestCompleteMatrices(t *testing.T) {
 		{"job", "%", []string{"%17", "%study", "%12", "%old", "%3"}},
 		{"job", "%s", []string{"%study"}},
 		{"job", "%1", []string{"%17", "%12"}},
-		{"job", "%study,", []string{"%study,LR=0.1", "%study,LR=0.01", "%study,MODE=fast", "%study,MODE=slow"}},
+		{"job", "%study,",
+			[]string{"%study,LR=0.1", "%study,LR=0.01", "%study,MODE=fast", "%study,MODE=slow"}},
 		{"job", "%12,M", []string{"%12,MODE=fast", "%12,MODE=slow"}},
 		{"job", "%study,LR=0.1,", []string{"%study,LR=0.1,MODE=fast", "%study,LR=0.1,MODE=slow"}},
 		{"job", "%none,", nil},

@@ -31,8 +31,8 @@ type Overview struct {
 	Tags     []uint64
 }
 
-// Overview gives the last n rows and all that run, of jobs with ids above after. It looks at the newest rows first
-// and stops when it has enough, so that it costs the same whatever the history.
+// Overview gives the last n rows and all that run, of jobs with ids above after. It looks at the
+// newest rows first and stops when it has enough, so that it costs the same whatever the history.
 func (s *State) Overview(n int, after uint64, runningOnly bool) Overview {
 	var o Overview
 	seen := map[uint64]bool{} // matrices and tags that have their row
@@ -121,7 +121,8 @@ func (s *State) PlanMatrixForget(id uint64) (BulkPlan, error) {
 // Candidate completes a word of a command line.
 type Candidate struct{ Value, Description string }
 
-// Complete gives at most limit candidates of a kind that begin with the prefix, jobs the newest first.
+// Complete gives at most limit candidates of a kind that begin with the prefix, jobs the newest
+// first.
 func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 	var out []Candidate
 	add := func(value, description string) {
@@ -136,7 +137,8 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 			if s.index.mark[id] == 0 || !strings.HasPrefix(strconv.FormatUint(id, 10), prefix) {
 				continue
 			}
-			add(strconv.FormatUint(id, 10), StatusName(s.Status(id))+" "+oneLine(string(s.Job(id).Cmd), 60))
+			add(strconv.FormatUint(id, 10), StatusName(s.Status(id))+" "+
+				oneLine(string(s.Job(id).Cmd), 60))
 		}
 	case "machine":
 		for _, addr := range s.Machines() {

@@ -11,14 +11,16 @@ import (
 
 // What readers want to know of a matrix as a whole.
 
-// clock counts how long the newest attempt of a cell has held its slot, which it gives back now: the run itself, and what
-// goes before and after it. That, and not how long the command ran, says when the others are done.
+// clock counts how long the newest attempt of a cell has held its slot, which it gives back now:
+// the run itself, and what goes before and after it. That, and not how long the command ran, says
+// when the others are done.
 func (s *State) clock(j *statepb.Job, at int64) {
 	m, a := s.matrices[j.Matrix], last(j)
 	if m == nil {
 		return
 	}
-	d := max(time.Duration(at-a.DispatchedAt), time.Duration(a.Duration)) // the clock may have been set
+	// the clock may have been set
+	d := max(time.Duration(at-a.DispatchedAt), time.Duration(a.Duration))
 	if m.Runs == nil {
 		m.Runs = &statepb.Runs{}
 	}
@@ -27,8 +29,8 @@ func (s *State) clock(j *statepb.Job, at int64) {
 	m.Runs.Squares += d.Seconds() * d.Seconds()
 }
 
-// Pace is what can be said of how long the rest of a matrix takes: how long runs that have ended held a slot, what
-// is left, and how much of it fits at once.
+// Pace is what can be said of how long the rest of a matrix takes: how long runs that have ended
+// held a slot, what is left, and how much of it fits at once.
 type Pace struct {
 	Runs    *statepb.Runs // nil: none has ended
 	Waiting int
@@ -52,7 +54,8 @@ func (s *State) Pace(id uint64, now time.Time) Pace {
 	}
 	for _, machine := range s.machines {
 		for _, job := range machine.slots {
-			if j := s.live[job]; j != nil && j.Matrix == id && (j.Status == Running || j.Status == Copying) {
+			if j := s.live[job]; j != nil && j.Matrix == id &&
+				(j.Status == Running || j.Status == Copying) {
 				p.Running = append(p.Running, max(now.Sub(Time(last(j.Job).DispatchedAt)), 0))
 			}
 		}
@@ -72,8 +75,8 @@ type CellView struct {
 	ResultsDir string
 }
 
-// CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of results too,
-// when the metrics are in a file there.
+// CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of
+// results too, when the metrics are in a file there.
 func (s *State) CellViews(id uint64, from uint32) []CellView {
 	m := s.matrices[id]
 	if m == nil {
@@ -92,8 +95,9 @@ func (s *State) CellViews(id uint64, from uint32) []CellView {
 	return views
 }
 
-// yield is what a job that is done has left: the metrics of its newest attempt, and the place of its results. Of an ended job's
-// record it reads these fields alone, which is several times as fast as to decode it.
+// yield is what a job that is done has left: the metrics of its newest attempt, and the place of
+// its results. Of an ended job's record it reads these fields alone, which is several times as fast
+// as to decode it.
 func (s *State) yield(job uint64) (metrics []string, dir string) {
 	if place := s.index.place[job]; place != 0 && s.live[job] == nil {
 		raw, err := s.history.raw(place)
@@ -161,9 +165,11 @@ func fields(raw []byte, visit func(n protowire.Number, value []byte) error) erro
 	return nil
 }
 
-// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match, which sees
-// a cell's index into the values of each axis and its repeat; nil matches all.
-func (s *State) PlanMatrixRestart(id uint64, statuses []Status, match func(row []uint32) (bool, error)) (BulkPlan, error) {
+// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match,
+// which sees a cell's index into the values of each axis and its repeat; nil matches all.
+func (s *State) PlanMatrixRestart(
+	id uint64, statuses []Status, match func(row []uint32) (bool, error),
+) (BulkPlan, error) {
 	m := s.matrices[id]
 	var ids []uint64
 	for c := range m.Cells {
@@ -185,8 +191,8 @@ func (s *State) PlanMatrixRestart(id uint64, statuses []Status, match func(row [
 	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: ids})
 }
 
-// CellRow says which cell of which matrix a job runs: an index into the values of each axis, and then
-// the repeat. It is not ok for a job of no matrix.
+// CellRow says which cell of which matrix a job runs: an index into the values of each axis, and
+// then the repeat. It is not ok for a job of no matrix.
 func (s *State) CellRow(job uint64) (matrix uint64, row []uint32, ok bool) {
 	c, ok := s.cellOf(job)
 	if !ok {

@@ -149,7 +149,8 @@ func (s *State) walkList(ids []uint64, sel Selector) next {
 	}
 }
 
-// walkRange goes down the index. Where no job is in one of the statuses, it has nothing to look for.
+// walkRange goes down the index. Where no job is in one of the statuses, it has nothing to look
+// for.
 func (s *State) walkRange(first, last uint64, sel Selector) next {
 	first = max(first, 1)
 	if len(sel.Statuses) > 0 {
@@ -201,8 +202,8 @@ func (s *State) matcher(sel Selector) func(id uint64) bool {
 	}
 }
 
-// walkMatrix goes down the jobs that count for the cells of a matrix: those of its own ids, and those
-// that ran a cell again, which may have any id above.
+// walkMatrix goes down the jobs that count for the cells of a matrix: those of its own ids, and
+// those that ran a cell again, which may have any id above.
 func (s *State) walkMatrix(m *matrix, sel Selector) (next, error) {
 	has, err := m.having(sel.Values)
 	if err != nil {
@@ -249,8 +250,8 @@ func (s *State) walkMatrix(m *matrix, sel Selector) (next, error) {
 	}, nil
 }
 
-// MatrixMap appends the status of the cells of a matrix from a cell on, a byte for each of at most n;
-// 0 says that the cell's job was forgotten.
+// MatrixMap appends the status of the cells of a matrix from a cell on, a byte for each of at most
+// n; 0 says that the cell's job was forgotten.
 func (s *State) MatrixMap(id uint64, from uint32, n int, to []byte) []byte {
 	m := s.matrices[id]
 	if m == nil {

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// pages compares pages from the newest down with what Select finds, for random selectors, page sizes
-// and patience; and the map of each matrix and the spans of all attempts with the records.
+// pages compares pages from the newest down with what Select finds, for random selectors, page
+// sizes and patience; and the map of each matrix and the spans of all attempts with the records.
 func (d *driver) pages(t *rapid.T) {
 	words := []string{
 		":failed",
@@ -264,7 +264,8 @@ func TestChangesWaitAndCollect(t *testing.T) {
 
 func BenchmarkPage(b *testing.B) {
 	s, _ := million()
-	for _, words := range [][]string{nil, {":done"}, {"class=x:done"}, {":running"}, {"machine=m001"}, {":done", "last~7"}} {
+	for _, words := range [][]string{nil, {":done"}, {"class=x:done"}, {":running"},
+		{"machine=m001"}, {":done", "last~7"}} {
 		b.Run(fmt.Sprint(words), func(b *testing.B) {
 			for b.Loop() {
 				_, _, err := s.Page(words, 0, 100)

@@ -15,9 +15,9 @@ import (
 //
 //	17  3..9  last  last~2  %93  %93,LR=0.1  @nightly  class=foo  machine=ADDR  :failed  :uncopied
 //
-// The first part is a base, the rest are filters that narrow it: `%93:failed`. Several statuses in one
-// selector mean either of them, as a job has only one; status=failed,lost is another way to write
-// :failed:lost. A word since=TIME is no selector: it narrows all others, see splitSince.
+// The first part is a base, the rest are filters that narrow it: `%93:failed`. Several statuses in
+// one selector mean either of them, as a job has only one; status=failed,lost is another way to
+// write :failed:lost. A word since=TIME is no selector: it narrows all others, see splitSince.
 type Selector struct {
 	Base     Base
 	First    uint64      // of an id, a range, a matrix; how many before the last one
@@ -67,14 +67,17 @@ func ParseSelector(word string) (Selector, error) {
 			sel.Statuses = append(sel.Statuses, status)
 		} else if name == "uncopied" {
 			sel.Uncopied = true
-		} else if strings.HasPrefix(base, "machine=") || base[0] == '%' && strings.Contains(base, "=") {
+		} else if strings.HasPrefix(base, "machine=") || base[0] == '%' &&
+			strings.Contains(base, "=") {
 			break // an address may have a port, and a value any bytes
 		} else {
 			e := errorf(Invalid, "%q is no selector: %q is not a status", word, name)
-			if near := suggest.Closest(name, append(sorted(statusFilters), "uncopied")); near != "" {
+			if near := suggest.Closest(name,
+				append(sorted(statusFilters), "uncopied")); near != "" {
 				return sel, e.hint("did you mean :%s?", strings.ToLower(near))
 			}
-			return sel, e.hint("statuses are %s and uncopied", strings.Join(sorted(statusFilters), ", "))
+			return sel, e.hint("statuses are %s and uncopied",
+				strings.Join(sorted(statusFilters), ", "))
 		}
 		base = base[:i]
 	}
@@ -82,7 +85,9 @@ func ParseSelector(word string) (Selector, error) {
 	switch {
 	case base == "":
 		if len(sel.Statuses) == 0 && !sel.Uncopied {
-			return sel, errorf(Invalid, "an empty selector selects nothing").hint("selectors look like 17, 3..9, last, %%93, @tag, :failed, class=foo, machine=ADDR")
+			return sel, errorf(Invalid, "an empty selector selects nothing").
+				hint("selectors look like 17, 3..9, last, %%93, @tag, :failed, class=foo, " +
+					"machine=ADDR")
 		}
 		sel.Base = BaseAll
 		return sel, nil
@@ -143,7 +148,8 @@ func parseValues(word, list string) ([]AxisValue, error) {
 	for pair := range strings.SplitSeq(list, ",") {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, errorf(Invalid, "%q is no selector: %q is not of the form NAME=VALUE", word, pair).
+			return nil, errorf(Invalid, "%q is no selector: %q is not of the form NAME=VALUE", word,
+				pair).
 				hint("like %%93,LR=0.1; --where takes conditions, and values with commas")
 		}
 		values = append(values, AxisValue{name, value})
@@ -157,7 +163,8 @@ func parseIDs(word, base string, sel Selector) (Selector, error) {
 	var err error
 	if sel.First, err = parseID(from); err != nil {
 		e := errorf(Invalid, "%q is no selector: %v", word, err)
-		return sel, e.hint("selectors look like 17, 3..9, last, last~2, %%93, @tag, :failed, class=foo, machine=ADDR")
+		return sel, e.hint("selectors look like 17, 3..9, last, last~2, %%93, @tag, :failed, " +
+			"class=foo, machine=ADDR")
 	}
 	sel.Base = BaseID
 	if !isRange {
@@ -167,7 +174,8 @@ func parseIDs(word, base string, sel Selector) (Selector, error) {
 		return sel, errorf(Invalid, "%q is no selector: %v", word, err)
 	}
 	if sel.Last < sel.First {
-		return sel, errorf(Invalid, "the range %s ends before it begins", base).hint("did you mean %d..%d?", sel.Last, sel.First)
+		return sel, errorf(Invalid, "the range %s ends before it begins", base).
+			hint("did you mean %d..%d?", sel.Last, sel.First)
 	}
 	sel.Base = BaseRange
 	return sel, nil
@@ -184,8 +192,9 @@ func parseID(s string) (uint64, error) {
 	return 0, fmt.Errorf("%q is not a number", s)
 }
 
-// Select finds the jobs that any of the selectors matches, ascending, each once. Without selectors it is all of
-// them. Naming something that isn't there is an error, matching nothing is one of kind NoMatch.
+// Select finds the jobs that any of the selectors matches, ascending, each once. Without selectors
+// it is all of them. Naming something that isn't there is an error, matching nothing is one of kind
+// NoMatch.
 func (s *State) Select(words []string) ([]uint64, error) {
 	rest, since, err := s.splitSince(words)
 	if err != nil {
@@ -328,7 +337,8 @@ func (s *State) cellsHaving(m *matrix, sel Selector) ([]uint64, error) {
 	return s.keep(ids, sel), nil
 }
 
-// having tells which cells have the values. They are compared as texts, or as numbers where both are.
+// having tells which cells have the values. They are compared as texts, or as numbers where both
+// are.
 func (m *matrix) having(values []AxisValue) (func(cell uint32) bool, error) {
 	if len(values) == 0 {
 		return func(uint32) bool { return true }, nil
@@ -345,7 +355,9 @@ func (m *matrix) having(values []AxisValue) (func(cell uint32) bool, error) {
 			of[i] = strconv.Itoa(i)
 		}
 		if v.Name != "REPEAT" {
-			w.axis = slices.IndexFunc(m.Axes, func(a *statepb.Axis) bool { return a.Name == v.Name })
+			w.axis = slices.IndexFunc(m.Axes, func(a *statepb.Axis) bool {
+				return a.Name == v.Name
+			})
 			if w.axis < 0 {
 				return nil, m.unknownAxis(v.Name)
 			}
@@ -439,7 +451,8 @@ func (s *State) matches(id uint64, sel Selector) bool {
 		return true
 	}
 	switch statepb.Results(mark >> 4) {
-	case statepb.Results_RESULTS_FAILED, statepb.Results_RESULTS_WAITING, statepb.Results_RESULTS_COPYING:
+	case statepb.Results_RESULTS_FAILED, statepb.Results_RESULTS_WAITING,
+		statepb.Results_RESULTS_COPYING:
 		return true
 	}
 	return false

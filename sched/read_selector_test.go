@@ -22,16 +22,20 @@ func TestParseSelector(t *testing.T) {
 		{word: "last", want: Selector{Base: BaseLast}},
 		{word: "last~2", want: Selector{Base: BaseLast, First: 2}},
 		{word: "%93", want: Selector{Base: BaseMatrix, Name: "93"}},
-		{word: "%seeds:failed", want: Selector{Base: BaseMatrix, Name: "seeds", Statuses: []Status{Failed}}},
+		{word: "%seeds:failed",
+			want: Selector{Base: BaseMatrix, Name: "seeds", Statuses: []Status{Failed}}},
 		{word: "@nightly", want: Selector{Base: BaseTag, Name: "nightly"}},
 		{word: ":failed", want: Selector{Statuses: []Status{Failed}}},
 		{word: ":lost:failed", want: Selector{Statuses: []Status{Failed, Lost}}},
 		{word: ":cancelled", want: Selector{Statuses: []Status{Canceled}}},
 		{word: ":uncopied", want: Selector{Uncopied: true}},
-		{word: "@t:done:uncopied", want: Selector{Base: BaseTag, Name: "t", Statuses: []Status{Done}, Uncopied: true}},
-		{word: "class=foo:waiting", want: Selector{Base: BaseClass, Name: "foo", Statuses: []Status{Waiting}}},
+		{word: "@t:done:uncopied",
+			want: Selector{Base: BaseTag, Name: "t", Statuses: []Status{Done}, Uncopied: true}},
+		{word: "class=foo:waiting",
+			want: Selector{Base: BaseClass, Name: "foo", Statuses: []Status{Waiting}}},
 		{word: "machine=u@h:22", want: Selector{Base: BaseMachine, Name: "u@h:22"}},
-		{word: "machine=u@h:22:done", want: Selector{Base: BaseMachine, Name: "u@h:22", Statuses: []Status{Done}}},
+		{word: "machine=u@h:22:done",
+			want: Selector{Base: BaseMachine, Name: "u@h:22", Statuses: []Status{Done}}},
 		{word: "machine=[::1]:22", want: Selector{Base: BaseMachine, Name: "[::1]:22"}},
 		{word: "", err: "empty selector"},
 		{word: "x", err: "not a number"},
@@ -54,14 +58,16 @@ func TestParseSelector(t *testing.T) {
 			}
 			continue
 		}
-		if diff := cmp.Diff(test.want, got, cmpopts.IgnoreUnexported(Selector{})); err != nil || diff != "" {
+		if diff := cmp.Diff(test.want, got, cmpopts.IgnoreUnexported(Selector{})); err != nil ||
+			diff != "" {
 			t.Errorf("ParseSelector(%q): %v\n%s", test.word, err, diff)
 		}
 	}
 }
 
 func FuzzParseSelector(f *testing.F) {
-	for _, seed := range []string{"17", "3..9", "last~2", "%93:failed", "@t", ":uncopied", "class=x", "machine=a:1:done", ":", "::", "..", "last~", "+1"} {
+	for _, seed := range []string{"17", "3..9", "last~2", "%93:failed", "@t", ":uncopied",
+		"class=x", "machine=a:1:done", ":", "::", "..", "last~", "+1"} {
 		f.Add(seed)
 	}
 	s := NewState()
@@ -82,7 +88,8 @@ func FuzzParseSelector(f *testing.F) {
 	})
 }
 
-// TestSelect: jobs 1 to 3 (the last one tagged t, id 3 the tag's own), a matrix 5 named m with cells 6 to 9.
+// TestSelect: jobs 1 to 3 (the last one tagged t, id 3 the tag's own), a matrix 5 named m with
+// cells 6 to 9.
 func TestSelect(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a"))
@@ -90,7 +97,9 @@ func TestSelect(t *testing.T) {
 	check(t, err)
 	_, err = w.submit(JobSpec{Class: "x", Cmd: "work", Tag: "t", CpPath: "/r"})
 	check(t, err)
-	check(t, w.do(w.s.PlanMatrix(MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "c {A}"}, Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4"}}}}, false)))
+	check(t,
+		w.do(w.s.PlanMatrix(MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "c {A}"},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4"}}}}, false)))
 	w.ends(t, 1, exit(0))
 	w.ends(t, 4, withResults("out"))
 	check(t, w.report(CopyEnded{Job: 4, Error: "no"}))
@@ -173,7 +182,8 @@ func TestSelect(t *testing.T) {
 	} {
 		o := w.s.Overview(test.n, test.after, test.running)
 		if got := fmt.Sprint(o.Jobs, o.Tags, o.Matrices); got != test.want {
-			t.Errorf("Overview(%d, %d, %v) = %s, want %s", test.n, test.after, test.running, got, test.want)
+			t.Errorf("Overview(%d, %d, %v) = %s, want %s", test.n, test.after, test.running, got,
+				test.want)
 		}
 	}
 }

@@ -17,9 +17,9 @@ type since struct {
 
 func (f *since) has(id uint64, status Status) bool { return !Final(status) || f.ended[id] }
 
-// splitSince takes the words since=TIME out of selectors; TIME is in the form of RFC 3339. They narrow
-// what all the others select, as nobody means the jobs of a class and besides all of today. The latest
-// one counts.
+// splitSince takes the words since=TIME out of selectors; TIME is in the form of RFC 3339. They
+// narrow what all the others select, as nobody means the jobs of a class and besides all of today.
+// The latest one counts.
 func (s *State) splitSince(words []string) (rest []string, f *since, err error) {
 	var from time.Time
 	for _, word := range words {
@@ -51,8 +51,8 @@ func (s *State) splitSince(words []string) (rest []string, f *since, err error) 
 }
 
 // staleBlocks is how many blocks of history in a row must have nothing of the time asked for before
-// older ones are not looked at. Jobs come into blocks when nothing of them is left to do, which for a
-// few is long after their end.
+// older ones are not looked at. Jobs come into blocks when nothing of them is left to do, which for
+// a few is long after their end.
 const staleBlocks = 4
 
 // endedSince finds the jobs that ended at a time or later. It goes back through history as far as

@@ -15,8 +15,9 @@ type Span struct {
 	Attempt      int
 	Machine      string
 	Slot         int
-	Began, Ended int64  // ns since 1970, of the dispatch and of the end; 0: it runs
-	Status       Status // done, failed, canceled or lost, as the attempt and not the job is; or running
+	Began, Ended int64 // ns since 1970, of the dispatch and of the end; 0: it runs
+	// done, failed, canceled or lost, as the attempt and not the job is; or running
+	Status Status
 }
 
 // spanStatus is what an attempt came to.
@@ -66,7 +67,8 @@ type SpanHistory struct {
 	dec    *zstd.Decoder
 }
 
-// SpanHistory takes note of all attempts that have ended. Of a million jobs that takes a millisecond.
+// SpanHistory takes note of all attempts that have ended. Of a million jobs that takes a
+// millisecond.
 func (s *State) SpanHistory() *SpanHistory {
 	h := &SpanHistory{
 		blocks: slices.Clone(s.history.blocks),
@@ -152,8 +154,8 @@ func (s *State) RunningSpans() []Span {
 	return spans
 }
 
-// spansOf reads the attempts of an encoded job, and nothing else of it: that is several times as fast
-// as to decode it.
+// spansOf reads the attempts of an encoded job, and nothing else of it: that is several times as
+// fast as to decode it.
 func (h *SpanHistory) spansOf(job uint64, raw []byte, to []Span) ([]Span, error) {
 	err := fields(raw, func(n protowire.Number, value []byte) error {
 		if n != fieldAttempts {

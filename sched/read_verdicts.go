@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Verdict is what the system holds against a machine or a matrix, for which it may get no work: what, why, when it is
-// tried again by itself, and what ends it at once.
+// Verdict is what the system holds against a machine or a matrix, for which it may get no work:
+// what, why, when it is tried again by itself, and what ends it at once.
 type Verdict struct {
 	Machine string
 	Matrix  uint64
@@ -44,13 +44,16 @@ func (s *State) machineVerdict(m *machine, now time.Time) Verdict {
 	switch {
 	case m.aside():
 		v.Class, v.Again, v.Stops = m.HomeClass, Time(m.TrialAt), true
-		v.Text = fmt.Sprintf("set aside from class %s: %s; %s", m.HomeClass, m.LastError, triedAt(v.Again, now, "a job that has retries left"))
+		v.Text = fmt.Sprintf("set aside from class %s: %s; %s", m.HomeClass, m.LastError,
+			triedAt(v.Again, now, "a job that has retries left"))
 	case m.Own > 0 && v.Stops:
 		v.Text = fmt.Sprintf("at rest, as %s; %s", m.LastError, triedAt(v.Again, now, "one job"))
 	case m.suspect() && v.Stops:
-		v.Text = fmt.Sprintf("suspect, as %d jobs in a row failed there, the last: %s; %s", m.blamed(), m.LastError, triedAt(v.Again, now, "one job"))
+		v.Text = fmt.Sprintf("suspect, as %d jobs in a row failed there, the last: %s; %s",
+			m.blamed(), m.LastError, triedAt(v.Again, now, "one job"))
 	case m.suspect():
-		v.Text = fmt.Sprintf("suspect, as %d jobs in a row failed there, the last: %s; it gets one job at a time until one succeeds",
+		v.Text = fmt.Sprintf("suspect, as %d jobs in a row failed there, the last: %s; it gets "+
+			"one job at a time until one succeeds",
 			m.blamed(), m.LastError)
 	case m.Own > 0:
 		v.Text = fmt.Sprintf("tried with one job, as %s", m.LastError)
@@ -72,8 +75,10 @@ func (s *State) matrixVerdict(m *matrix) Verdict {
 		return Verdict{}
 	}
 	return Verdict{
-		Matrix: m.Id, Class: m.Template.Class, Undo: fmt.Sprintf("jobserver matrix unhold %d", m.Id), Again: Time(m.TrialAt), Stops: true,
-		Text: fmt.Sprintf("held by the system: %s; it is tried with one cell at %s", m.HeldWhy, clockTime(m.TrialAt)),
+		Matrix: m.Id, Class: m.Template.Class,
+		Undo: fmt.Sprintf("jobserver matrix unhold %d", m.Id), Again: Time(m.TrialAt), Stops: true,
+		Text: fmt.Sprintf("held by the system: %s; it is tried with one cell at %s", m.HeldWhy,
+			clockTime(m.TrialAt)),
 	}
 }
 
@@ -95,8 +100,8 @@ func (s *State) asideFrom(class string) (aside []*machine) {
 	return aside
 }
 
-// Blocked says why the jobs of a class don't run though machines of it are in the pool, as far as that is a verdict: nil when
-// one of its machines can be given work.
+// Blocked says why the jobs of a class don't run though machines of it are in the pool, as far as
+// that is a verdict: nil when one of its machines can be given work.
 func (s *State) Blocked(class string, now time.Time) (verdicts []Verdict) {
 	c := s.classes[class]
 	if c == nil {
@@ -127,7 +132,8 @@ func (p *planner) warnBlocked(class string) {
 
 // heldWhy says why a job of a matrix that is held doesn't go on, and what ends that.
 func (s *State) heldWhy(m *matrix) Reasoning {
-	r := Reasoning{Summary: fmt.Sprintf("its matrix %d is held", m.Id), Hint: fmt.Sprintf("`jobserver matrix unhold %d` lets it go on", m.Id)}
+	r := Reasoning{Summary: fmt.Sprintf("its matrix %d is held", m.Id),
+		Hint: fmt.Sprintf("`jobserver matrix unhold %d` lets it go on", m.Id)}
 	if v := s.matrixVerdict(m); v.Text != "" {
 		r.Summary = fmt.Sprintf("its matrix %d is %s", m.Id, v.Text)
 		r.Hint = fmt.Sprintf("`%s` lets it go on at once", v.Undo)
@@ -144,5 +150,6 @@ func resumeHint(machines []*machine) string {
 	if len(words) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("`jobserver machine resume %s` gives them work at once", strings.Join(words, " "))
+	return fmt.Sprintf("`jobserver machine resume %s` gives them work at once",
+		strings.Join(words, " "))
 }

@@ -9,8 +9,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestVerdictsAreSaid brings machines and a matrix under each verdict: wherever somebody looks, it says what it is, which command
-// ends it, and when it is tried again by itself.
+// TestVerdictsAreSaid brings machines and a matrix under each verdict: wherever somebody looks, it
+// says what it is, which command ends it, and when it is tried again by itself.
 func TestVerdictsAreSaid(t *testing.T) {
 	// accused is a pool of which a is suspect and b runs something long.
 	accused := func(t *testing.T, retries int) *world {
@@ -33,7 +33,9 @@ func TestVerdictsAreSaid(t *testing.T) {
 		kind  string // of its event
 		text  string
 	}{
-		{"suspect", func(t *testing.T) *world { return accused(t, 0) }, 0, "machine resume -m a", "machine.suspect", "suspect, as 4 jobs in a row failed there"},
+		{"suspect", func(t *testing.T) *world {
+			return accused(t, 0)
+		}, 0, "machine resume -m a", "machine.suspect", "suspect, as 4 jobs in a row failed there"},
 		{"suspect, and rests", func(t *testing.T) *world {
 			w := accused(t, 0)
 			check(t, w.on("a", exit(1)))
@@ -45,11 +47,13 @@ func TestVerdictsAreSaid(t *testing.T) {
 				check(t, w.word(word))
 			}
 			return w
-		}, 15 * time.Minute, "machine resume -m a", "machine.broken", "set aside from class x: 6 jobs in a row failed here"},
+		}, 15 * time.Minute, "machine resume -m a", "machine.broken",
+			"set aside from class x: 6 jobs in a row failed here"},
 		{"can't start anything", func(t *testing.T) *world {
 			w := newWorld()
 			check(t, w.pool("x", 1, "a"))
-			ids, err := w.submit(JobSpec{Class: "x", Cmd: "work"}, JobSpec{Class: "x", Cmd: "other"})
+			ids, err := w.submit(JobSpec{Class: "x", Cmd: "work"},
+				JobSpec{Class: "x", Cmd: "other"})
 			check(t, err)
 			check(t, w.report(NotStarted{Ref: w.runOf(ids[0]), Reason: "no space left on device"}))
 			return w
@@ -58,13 +62,15 @@ func TestVerdictsAreSaid(t *testing.T) {
 			w := newWorld()
 			check(t, w.pool("x", 1, "a"))
 			check(t, w.do(w.s.PlanMatrix(MatrixSpec{
-				Job: JobSpec{Class: "x", Cmd: "cell {A}"}, Axes: []*statepb.Axis{{Name: "A", Values: numbers(20)}},
+				Job:  JobSpec{Class: "x", Cmd: "cell {A}"},
+				Axes: []*statepb.Axis{{Name: "A", Values: numbers(20)}},
 			}, false)))
 			for range firstNeed + 1 {
 				check(t, w.on("a", exit(1)))
 			}
 			return w
-		}, 10 * time.Minute, "matrix unhold 1", "matrix.held", "4 of its jobs failed in a row, on a, and so did job"},
+		}, 10 * time.Minute, "matrix unhold 1", "matrix.held",
+			"4 of its jobs failed in a row, on a, and so did job"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -75,8 +81,10 @@ func TestVerdictsAreSaid(t *testing.T) {
 			}
 			says := func(where, text string) {
 				t.Helper()
-				if strings.Contains(text, "no verdict") || !strings.Contains(text, test.undo) || !strings.Contains(text, again) {
-					t.Errorf("%s doesn't say how %q ends, or that it is tried at %q: %s", where, test.undo, again, text)
+				if strings.Contains(text, "no verdict") || !strings.Contains(text, test.undo) ||
+					!strings.Contains(text, again) {
+					t.Errorf("%s doesn't say how %q ends, or that it is tried at %q: %s", where,
+						test.undo, again, text)
 				}
 			}
 			verdicts := w.s.Verdicts(w.now)
@@ -104,7 +112,10 @@ func TestVerdictsAreSaid(t *testing.T) {
 			if !told {
 				t.Errorf("no event %s", test.kind)
 			}
-			waits := slices.DeleteFunc(mustSelect(t, w.s, ":waiting", ":held"), func(id uint64) bool { return w.s.Job(id).NotBefore != 0 })
+			waits := slices.DeleteFunc(mustSelect(t, w.s, ":waiting", ":held"),
+				func(id uint64) bool {
+					return w.s.Job(id).NotBefore != 0
+				})
 			says("a job that waits", w.why(t, waits[0]))
 			if v.Machine == "" {
 				check(t, w.do(w.s.PlanMatrixHeld(v.Matrix, false), nil))
@@ -118,14 +129,16 @@ func TestVerdictsAreSaid(t *testing.T) {
 	}
 }
 
-// TestSubmitToBlockedClass warns whoever submits to a class of which every machine is under a verdict, and only then.
+// TestSubmitToBlockedClass warns whoever submits to a class of which every machine is under a
+// verdict, and only then.
 func TestSubmitToBlockedClass(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a", "b"))
 	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work"}, JobSpec{Class: "x", Cmd: "other"})
 	check(t, err)
 	warnings := func() []string {
-		p, err := w.s.PlanJobs([]JobSpec{{Class: "x", Cmd: "more"}, {Class: "x", Cmd: "still more"}}, false)
+		p, err := w.s.PlanJobs([]JobSpec{{Class: "x", Cmd: "more"},
+			{Class: "x", Cmd: "still more"}}, false)
 		check(t, err)
 		return p.Warnings
 	}
@@ -134,7 +147,8 @@ func TestSubmitToBlockedClass(t *testing.T) {
 		t.Errorf("another machine is free, and it warns: %q", got)
 	}
 	check(t, w.report(NotStarted{Ref: w.runOf(ids[1]), Reason: "no space"}))
-	if got := warnings(); len(got) != 2 || !strings.Contains(got[0], "`jobserver machine resume -m a` ends that") {
+	if got := warnings(); len(got) != 2 ||
+		!strings.Contains(got[0], "`jobserver machine resume -m a` ends that") {
 		t.Errorf("%q", got)
 	}
 	check(t, w.pass(time.Minute))

@@ -50,8 +50,10 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 			r.Details = append(r.Details, line)
 		}
 		if o := s.debts.unremoved[a.Machine][a.Token]; o != nil {
-			r.Details = append(r.Details, fmt.Sprintf("what is left of attempt %d on %s can't be removed, and holds no slot: %s; "+
-				"it is tried again, `jobserver machine clean -m %[2]s` tries it now", a.Number, a.Machine, o.Unremoved))
+			r.Details = append(r.Details, fmt.Sprintf("what is left of attempt %d on %s can't be "+
+				"removed, and holds no slot: %s; "+
+				"it is tried again, `jobserver machine clean -m %[2]s` tries it now", a.Number,
+				a.Machine, o.Unremoved))
 		}
 	}
 	return r, nil
@@ -62,10 +64,12 @@ func attemptLine(a *statepb.Attempt) string {
 	if a.Cause == statepb.Cause_CAUSE_NONE {
 		return ""
 	}
-	if a.Cause == statepb.Cause_MACHINE_LOST { // an error, which is a sentence, and no time that anybody measured
+	if a.Cause == statepb.Cause_MACHINE_LOST {
+		// an error, which is a sentence, and no time that anybody measured
 		return fmt.Sprintf("attempt %d on %s: %s", a.Number, a.Machine, Reason(a))
 	}
-	return fmt.Sprintf("attempt %d on %s %s after %s", a.Number, a.Machine, Reason(a), time.Duration(a.Duration).Round(time.Millisecond))
+	return fmt.Sprintf("attempt %d on %s %s after %s", a.Number, a.Machine, Reason(a),
+		time.Duration(a.Duration).Round(time.Millisecond))
 }
 
 func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
@@ -74,14 +78,16 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		return s.whySetup(j, now)
 	}
 	if at := Time(j.NotBefore); j.NotBefore != 0 && at.After(now) {
-		r.Summary = fmt.Sprintf("its retry waits for another %s, since its attempt %s", at.Sub(now).Round(time.Second), j.Error)
+		r.Summary = fmt.Sprintf("its retry waits for another %s, since its attempt %s", at.Sub(now).
+			Round(time.Second), j.Error)
 		return r
 	}
 	if r, ok := s.whyAfter(j); ok {
 		return r
 	}
 	if j.StartAfter > now.UnixNano() {
-		r.Summary = fmt.Sprintf("it isn't to start before %s", Time(j.StartAfter).Format(time.DateTime))
+		r.Summary = fmt.Sprintf("it isn't to start before %s", Time(j.StartAfter).
+			Format(time.DateTime))
 		r.Hint = fmt.Sprintf("`jobserver job set %d --start-after now` lets it start", j.Id)
 		return r
 	}
@@ -109,12 +115,15 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	if c == nil || len(c.machines) == 0 {
 		r.Summary = fmt.Sprintf("no machine is in class %s", j.Class)
 		if classes := s.Classes(); len(classes) > 0 {
-			r.Details = append(r.Details, "the classes that have machines are "+strings.Join(classes, ", "))
+			r.Details = append(r.Details, "the classes that have machines are "+
+				strings.Join(classes, ", "))
 			if near := suggest.Closest(j.Class, classes); near != "" {
 				r.Details = append(r.Details, fmt.Sprintf("did you mean %s?", near))
 			}
 		}
-		r.Hint = fmt.Sprintf("`jobserver machine add ADDR %s` or `jobserver machine setup` adds one", j.Class)
+		r.Hint = fmt.Sprintf(
+			"`jobserver machine add ADDR %s` or `jobserver machine setup` adds one", j.Class,
+		)
 		return r
 	}
 	free, stopped := 0, aside
@@ -136,18 +145,21 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		free = 0
 	}
 	if res := c.reserved; res != nil && res.shape.first().id == j.Id {
-		r.Details = append(r.Details, fmt.Sprintf("%s is reserved for it%s", res.machine.Addr, s.expected(res, now)))
+		r.Details = append(r.Details,
+			fmt.Sprintf("%s is reserved for it%s", res.machine.Addr, s.expected(res, now)))
 	}
 	ahead := s.ahead(c, j)
 	switch {
 	case free > 0 && ahead > 0 && j.Needs != nil:
-		r.Summary = fmt.Sprintf("it is about to be given to a machine, as %d jobs of class %s that come before it need what isn't free", ahead, j.Class)
+		r.Summary = fmt.Sprintf("it is about to be given to a machine, as %d jobs of class %s "+
+			"that come before it need what isn't free", ahead, j.Class)
 	case ahead > 0:
 		r.Summary = fmt.Sprintf("%d jobs of class %s come before it", ahead, j.Class)
 	case free > 0:
 		r.Summary = "it is next, and about to be given to a machine"
 	default:
-		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it", j.Class, len(c.machines))
+		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it",
+			j.Class, len(c.machines))
 	}
 	if free == 0 {
 		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines))
@@ -155,7 +167,8 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	return r
 }
 
-// reachHint is what is known to help with machines that refuse us, or can't be reached: of the first one of which anything is.
+// reachHint is what is known to help with machines that refuse us, or can't be reached: of the
+// first one of which anything is.
 func reachHint(machines []*machine) string {
 	for _, m := range machines {
 		if m.link != LinkConnected && m.hint != "" {
@@ -190,7 +203,8 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 	case !fits(j, m, now):
 		line = m.Addr + " expires before the job's timeout would"
 	case s.keptFrom(m, j, now) != 0:
-		line = fmt.Sprintf("%s is reserved for job %d, which comes before it and needs %s", m.Addr, s.keptFrom(m, j, now),
+		line = fmt.Sprintf("%s is reserved for job %d, which comes before it and needs %s", m.Addr,
+			s.keptFrom(m, j, now),
 			NeedsText(s.class(m.Class).reserved.shape.needs))
 	case slices.Contains(s.avoided(j, s.class(m.Class).machines, now), m.Addr):
 		line = m.Addr + " is passed over, as an attempt before failed there and there are others"
@@ -214,8 +228,9 @@ func (s *State) busyWith(m *machine) string {
 		parts = append(parts, plural(n, "run that is being ended", "runs that are being ended"))
 	}
 	if n := m.orphans.alive; n > 0 {
-		parts = append(parts, fmt.Sprintf("%s (`jobserver machine clean -m %s` ends what nothing knows)",
-			plural(n, "run that nothing knows", "runs that nothing knows"), m.Addr))
+		parts = append(parts,
+			fmt.Sprintf("%s (`jobserver machine clean -m %s` ends what nothing knows)",
+				plural(n, "run that nothing knows", "runs that nothing knows"), m.Addr))
 	}
 	if len(parts) > 5 {
 		parts = append(parts[:5], fmt.Sprintf("%d more", len(parts)-5))
@@ -265,16 +280,21 @@ func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
 		}
 		return r
 	case m.Draining || m.Removing:
-		return Reasoning{Summary: m.Addr + " is draining", Hint: fmt.Sprintf("`jobserver machine resume -m %s` ends that", m.Addr)}
+		return Reasoning{Summary: m.Addr + " is draining",
+			Hint: fmt.Sprintf("`jobserver machine resume -m %s` ends that", m.Addr)}
 	case m.setups[0] != j.Id:
-		return Reasoning{Summary: fmt.Sprintf("setup %d of %s comes before it", m.setups[0], m.Addr)}
+		return Reasoning{Summary: fmt.Sprintf("setup %d of %s comes before it", m.setups[0],
+			m.Addr)}
 	case !s.idle(m) && !s.batchFull(j.Setup):
-		return Reasoning{Summary: fmt.Sprintf("%s is busy with %s; a setup waits until it is idle", m.Addr, s.busyWith(m))}
+		return Reasoning{Summary: fmt.Sprintf("%s is busy with %s; a setup waits until it is "+
+			"idle", m.Addr, s.busyWith(m))}
 	}
 	if s.batchFull(j.Setup) {
-		return Reasoning{Summary: fmt.Sprintf("%d machines of those that are set up together are at it, which is as many as may be", j.Setup.Parallel)}
+		return Reasoning{Summary: fmt.Sprintf("%d machines of those that are set up together are "+
+			"at it, which is as many as may be", j.Setup.Parallel)}
 	}
-	return Reasoning{Summary: fmt.Sprintf("it begins in %s, one machine after another", Time(j.Setup.StartAt).Sub(now).Round(time.Second))}
+	return Reasoning{Summary: fmt.Sprintf("it begins in %s, one machine after another",
+		Time(j.Setup.StartAt).Sub(now).Round(time.Second))}
 }
 
 func (s *State) whyRunning(j *statepb.Job) Reasoning {
@@ -292,7 +312,8 @@ func (s *State) whyRunning(j *statepb.Job) Reasoning {
 		}
 	}
 	if s.steps[j.Id] {
-		r.Summary = fmt.Sprintf("%s is between steps %d and %d of %d", a.Machine, a.Step+1, s.stepAfter(j)+1, len(j.Setup.Steps))
+		r.Summary = fmt.Sprintf("%s is between steps %d and %d of %d", a.Machine, a.Step+1,
+			s.stepAfter(j)+1, len(j.Setup.Steps))
 		if rebooting(j, a) {
 			r.Summary = a.Machine + " reboots; its setup goes on when it is back"
 		}
@@ -306,7 +327,8 @@ func (s *State) whyRunning(j *statepb.Job) Reasoning {
 		if j.Status == Copying {
 			what = "its results"
 		}
-		r.Hint = fmt.Sprintf("it goes on by itself when the machine is back; `jobserver job lost %d` gives %s up", j.Id, what)
+		r.Hint = fmt.Sprintf("it goes on by itself when the machine is back; `jobserver job lost "+
+			"%d` gives %s up", j.Id, what)
 	}
 	return r
 }
@@ -340,7 +362,8 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		case j.MaxFailures > 1:
 			r.Summary += fmt.Sprintf(", and all %d retries are used", j.MaxFailures)
 		}
-		r.Hint = fmt.Sprintf("`jobserver job log -c %d` and `-e` show what it printed; `jobserver job restart %d` runs it again", j.Id, j.Id)
+		r.Hint = fmt.Sprintf("`jobserver job log -c %d` and `-e` show what it printed; "+
+			"`jobserver job restart %d` runs it again", j.Id, j.Id)
 	}
 	return r
 }
@@ -349,11 +372,14 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 func recopyHint(id uint64, why string) string {
 	switch {
 	case strings.Contains(why, "results are missing"):
-		return "relative paths start in the login directory, wherever the job has gone; $JOBSERVER_SCRATCH is a directory of its own"
+		return "relative paths start in the login directory, wherever the job has gone; " +
+			"$JOBSERVER_SCRATCH is a directory of its own"
 	case strings.Contains(why, "record has that name"):
-		return "let the job give the file another name: the daemon puts its record beside the results under this one"
+		return "let the job give the file another name: the daemon puts its record beside the " +
+			"results under this one"
 	case strings.Contains(why, "doesn't begin with RESULTS:"):
-		return fmt.Sprintf("take what it names from the machine, or `jobserver job rm %d` to have it"+
+		return fmt.Sprintf("take what it names from the machine, or `jobserver job rm %d` to "+
+			"have it"+
 			" removed; let the next job print RESULTS: at the beginning of a line", id)
 	case strings.Contains(why, "are one name in"):
 		return "let the job give one of them another name, or give a CP_PATH on another file system"

@@ -37,36 +37,45 @@ func TestWhy(t *testing.T) {
 		}
 	}
 	ids, err := w.submit(
-		JobSpec{Class: "gpu", Cmd: "one", MaxFailures: 1}, JobSpec{Class: "gpu", Cmd: "two"}, JobSpec{Class: "gpu", Cmd: "three"},
+		JobSpec{Class: "gpu", Cmd: "one", MaxFailures: 1}, JobSpec{Class: "gpu", Cmd: "two"},
+		JobSpec{Class: "gpu", Cmd: "three"},
 		JobSpec{Class: "gpus", Cmd: "four"}, JobSpec{Class: "gpu", Cmd: "five", Hold: true})
 	check(t, err)
 	one, two, three, four, five := ids[0], ids[1], ids[2], ids[3], ids[4]
-	says(one, "no machine is in class gpu", "> `jobserver machine add ADDR gpu` or `jobserver machine setup` adds one")
+	says(one, "no machine is in class gpu",
+		"> `jobserver machine add ADDR gpu` or `jobserver machine setup` adds one")
 	says(five, "it is held", "> `jobserver job unhold 5` lets it go on")
 	check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "gpu"}}, w.now)))
-	says(four, "no machine is in class gpus", "- the classes that have machines are gpu", "- did you mean gpu?", "> `jobserver machine add ADDR gpus` or `jobserver machine setup` adds one")
+	says(four, "no machine is in class gpus", "- the classes that have machines are gpu",
+		"- did you mean gpu?",
+		"> `jobserver machine add ADDR gpus` or `jobserver machine setup` adds one")
 	check(t, w.report(Refused{Addr: "a", Reason: "permission denied", Hint: "add the key"}))
 	if got := w.why(t, one); !strings.Contains(got, "a is refused: permission denied") {
 		t.Error(got)
 	}
 	check(t, w.connect("a"))
 	says(one, "it runs on a, slot 0")
-	if got := w.why(t, three); !strings.Contains(got, "1 job") || !strings.Contains(got, "a is busy with job 1") {
+	if got := w.why(t, three); !strings.Contains(got, "1 job") ||
+		!strings.Contains(got, "a is busy with job 1") {
 		t.Error(got)
 	}
 	check(t, w.report(Away{Addr: "a", Reason: "connection timed out"}))
-	says(one, "it runs on a, slot 0", "- a is away: connection timed out", "> it goes on by itself when the machine is back; `jobserver job lost 1` gives it up")
+	says(one, "it runs on a, slot 0", "- a is away: connection timed out",
+		"> it goes on by itself when the machine is back; `jobserver job lost 1` gives it up")
 	w.bulk(t, OpCancel, two)
 	says(two, "it was canceled")
 	w.ends(t, one, exit(3))
-	says(one, "its retry waits for another 1s, since its attempt exited with code 3", "- attempt 1 on a exited with code 3 after 1s")
+	says(one, "its retry waits for another 1s, since its attempt exited with code 3",
+		"- attempt 1 on a exited with code 3 after 1s")
 	check(t, w.connect("a"))
 	w.ends(t, three, exit(0))
 	says(three, "it has succeeded", "- attempt 1 on a exited with code 0 after 1s")
 	check(t, w.pass(time.Second))
 	w.ends(t, one, &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT, Duration: int64(time.Minute)})
-	says(one, "it timed out, and its one retry is used", "- attempt 1 on a exited with code 3 after 1s", "- attempt 2 on a timed out after 1m0s",
-		"> `jobserver job log -c 1` and `-e` show what it printed; `jobserver job restart 1` runs it again")
+	says(one, "it timed out, and its one retry is used",
+		"- attempt 1 on a exited with code 3 after 1s", "- attempt 2 on a timed out after 1m0s",
+		"> `jobserver job log -c 1` and `-e` show what it printed; `jobserver job restart 1` "+
+			"runs it again")
 	check(t, w.do(w.s.PlanDrain([]string{"a"}, true), nil))
 	more, err := w.submit(JobSpec{Class: "gpu", Cmd: "six", CpPath: "/r"})
 	check(t, err)
@@ -75,16 +84,21 @@ func TestWhy(t *testing.T) {
 	}
 	check(t, w.do(w.s.PlanDrain([]string{"a"}, false), nil))
 	w.ends(t, more[0], withResults("out"))
-	says(more[0], "its results are being copied from a", "- attempt 1 on a exited with code 0 after 1s")
+	says(more[0], "its results are being copied from a",
+		"- attempt 1 on a exited with code 0 after 1s")
 	check(t, w.report(CopyWaits{Job: more[0], Reason: "the disk is full"}))
-	says(more[0], "its results wait to be copied from a: the disk is full", "- attempt 1 on a exited with code 0 after 1s")
+	says(more[0], "its results wait to be copied from a: the disk is full",
+		"- attempt 1 on a exited with code 0 after 1s")
 	check(t, w.report(CopyEnded{Job: more[0], Error: "no such file"}))
-	says(more[0], "it has succeeded, but its results were not copied: no such file", "- attempt 1 on a exited with code 0 after 1s",
+	says(more[0], "it has succeeded, but its results were not copied: no such file",
+		"- attempt 1 on a exited with code 0 after 1s",
 		"> `jobserver job recopy 6` copies them again; nothing runs again")
-	setup := w.setUp(t, SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}, Reboot: true})
+	setup := w.setUp(t,
+		SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}, Reboot: true})
 	w.ends(t, setup, exit(0))
 	w.ends(t, setup, exit(0))
-	says(setup, "a reboots; its setup goes on when it is back", "- attempt 1 on a exited with code 0 after 2s")
+	says(setup, "a reboots; its setup goes on when it is back",
+		"- attempt 1 on a exited with code 0 after 2s")
 	if _, err := w.s.Why(99, w.now); kindOfError(err) != NotFound {
 		t.Error(err)
 	}
@@ -103,14 +117,16 @@ func TestWhyEndedOddly(t *testing.T) {
 	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work"})
 	check(t, err)
 	check(t, w.report(RunLost{Ref: w.runOf(ids[0]), Reason: "its supervisor died"}))
-	begins(w, ids[0], "how it ended can't be known: its supervisor died\n- attempt 1 on a: its supervisor died\n")
+	begins(w, ids[0],
+		"how it ended can't be known: its supervisor died\n- attempt 1 on a: its supervisor died\n")
 
 	w = newWorld()
 	check(t, w.pool("x", 1, "a"))
 	setup := w.setUp(t, SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one", "two"}})
 	w.ends(t, setup, exit(0))
 	w.ends(t, setup, exit(4))
-	begins(w, setup, "its step 2 of 2 exited with code 4\n- attempt 1 on a exited with code 4 after ")
+	begins(w, setup,
+		"its step 2 of 2 exited with code 4\n- attempt 1 on a exited with code 4 after ")
 }
 
 // TestEvents are what followers read of a small day.
@@ -154,8 +170,10 @@ func TestEvents(t *testing.T) {
 		"job.copied: the results of job 2 are in /r/2: 1 files, 10 bytes",
 		"job.forgotten: job 2 was forgotten",
 		"variable.set: variable KEY was set",
-		"! machine.broken: machine a is set aside in class x-broken: 4 jobs failed; it is tried with a job that has retries left at " +
-			w.now.Add(firstAside).Format(time.TimeOnly) + " (`jobserver machine resume -m a` brings it back)",
+		"! machine.broken: machine a is set aside in class x-broken: 4 jobs failed; it is tried " +
+			"with a job that has retries left at " +
+			w.now.Add(firstAside).
+				Format(time.TimeOnly) + " (`jobserver machine resume -m a` brings it back)",
 		"machine.removed: machine a was removed",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -197,7 +215,8 @@ func TestFollowEvents(t *testing.T) {
 		if got := <-done; len(got) != 2 {
 			t.Error("who waited got", got)
 		}
-		if first, last, n, cursor, gap := seqs(101, 10); first != 103 || last != 103 || n != 1 || cursor != 104 || gap {
+		if first, last, n, cursor, gap := seqs(101, 10); first != 103 || last != 103 || n != 1 ||
+			cursor != 104 || gap {
 			t.Error(first, last, n, cursor, gap)
 		}
 		for seq := uint64(105); seq < 105+3*keptEvents; seq++ {
@@ -207,7 +226,8 @@ func TestFollowEvents(t *testing.T) {
 		if _, _, _, _, gap := seqs(104, 10); !gap {
 			t.Error("no gap, though old events are gone")
 		}
-		if first, last, n, cursor, gap := seqs(newest-keptEvents, 10); first != newest-keptEvents+1 || n != 10 || last != cursor || gap {
+		if first, last, n, cursor, gap := seqs(newest-keptEvents,
+			10); first != newest-keptEvents+1 || n != 10 || last != cursor || gap {
 			t.Error(first, last, n, cursor, gap)
 		}
 		if len(e.ring) > 2*keptEvents {
@@ -215,7 +235,8 @@ func TestFollowEvents(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if events, cursor, gap, err := e.After(ctx, newest, 10); len(events) != 0 || cursor != newest || gap || err != nil {
+		if events, cursor, gap, err := e.After(ctx, newest, 10); len(events) != 0 ||
+			cursor != newest || gap || err != nil {
 			t.Error("after a wait for nothing:", events, cursor, gap, err)
 		}
 		if _, _, n, _, _ := seqs(newest-3, 0); n != 1 {

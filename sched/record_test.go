@@ -12,8 +12,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestAttemptsShareTheirCommand: a long command that is retried without end doesn't make a record that grows without end, and
-// each attempt is shown with the command that it ran.
+// TestAttemptsShareTheirCommand: a long command that is retried without end doesn't make a record
+// that grows without end, and each attempt is shown with the command that it ran.
 func TestAttemptsShareTheirCommand(t *testing.T) {
 	for _, test := range []struct {
 		name, cmd string
@@ -31,7 +31,8 @@ func TestAttemptsShareTheirCommand(t *testing.T) {
 			check(t, err)
 			for range 150 {
 				w.ends(t, ids[0], &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT})
-				check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "x", Slots: 1}}, w.now)))
+				check(t,
+					w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "x", Slots: 1}}, w.now)))
 				check(t, w.do(w.s.PlanMove([]string{"a"}, "x", w.now))) // it was set aside
 				check(t, w.pass(time.Minute))
 			}
@@ -40,7 +41,8 @@ func TestAttemptsShareTheirCommand(t *testing.T) {
 				t.Errorf("%d attempts in %d bytes", n, size)
 			}
 			for i, a := range j.Attempts {
-				if got, want := CommandRun(j, i), strings.ReplaceAll(test.cmd, "{ATTEMPT}", fmt.Sprint(a.Number)); got != want {
+				if got, want := CommandRun(j, i),
+					strings.ReplaceAll(test.cmd, "{ATTEMPT}", fmt.Sprint(a.Number)); got != want {
 					t.Fatalf("attempt %d ran %s", a.Number, oneLine(got, 50))
 				}
 			}
@@ -48,8 +50,8 @@ func TestAttemptsShareTheirCommand(t *testing.T) {
 	}
 }
 
-// TestLongRecords: what is longer than a record may be in a snapshot is there in pieces, and blocks of history end before they
-// are too long. Restored, all is as it was.
+// TestLongRecords: what is longer than a record may be in a snapshot is there in pieces, and blocks
+// of history end before they are too long. Restored, all is as it was.
 func TestLongRecords(t *testing.T) {
 	w := newWorld()
 	check(t, w.do(w.s.PlanTag("t")))
@@ -59,7 +61,9 @@ func TestLongRecords(t *testing.T) {
 		if i == 3 {
 			j.Status, j.EndedAt = Held, 0
 			for n := range int32(100) {
-				j.Attempts = append(j.Attempts, &statepb.Attempt{Number: n + 1, Machine: "a", Cause: statepb.Cause_TIMED_OUT, CmdRun: cmd})
+				j.Attempts = append(j.Attempts,
+					&statepb.Attempt{Number: n + 1, Machine: "a", Cause: statepb.Cause_TIMED_OUT,
+						CmdRun: cmd})
 			}
 		}
 		check(t, w.apply(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}}))
@@ -88,7 +92,9 @@ func TestManyLeftOver(t *testing.T) {
 	check(t, err)
 	const n = 20
 	state := &statepb.Record{State: &statepb.State{NextId: n + 1}}
-	index := &statepb.Record{Index: &statepb.Index{Status: make([]byte, n+1), Class: make([]uint32, n+1), Machine: make([]uint32, n+1), Place: make([]uint32, n+1), Names: []string{"", "x"}}}
+	index := &statepb.Record{Index: &statepb.Index{Status: make([]byte, n+1),
+		Class: make([]uint32, n+1), Machine: make([]uint32, n+1), Place: make([]uint32, n+1),
+		Names: []string{"", "x"}}}
 	records = records[:0]
 	add := func(r *statepb.Record) {
 		b, err := proto.Marshal(r)
@@ -101,7 +107,8 @@ func TestManyLeftOver(t *testing.T) {
 	add(state)
 	add(index)
 	for id := uint64(1); id <= n; id++ {
-		add(&statepb.Record{Job: &statepb.Job{Id: id, Class: "x", Cmd: []byte(strings.Repeat("x", 100_000)), Status: Done}})
+		add(&statepb.Record{Job: &statepb.Job{Id: id, Class: "x",
+			Cmd: []byte(strings.Repeat("x", 100_000)), Status: Done}})
 	}
 	s, err := restored(records, nil)
 	check(t, err)

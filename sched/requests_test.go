@@ -18,7 +18,8 @@ func TestManyRequestIDs(t *testing.T) {
 	if len(r.done) != maxRequest || len(r.order) != maxRequest {
 		t.Errorf("%d ids are remembered, in %d places", len(r.done), len(r.order))
 	}
-	for i, known := range map[int]bool{0: false, more - 1: false, more: true, maxRequest + more - 1: true} {
+	for i, known := range map[int]bool{0: false, more - 1: false, more: true,
+		maxRequest + more - 1: true} {
 		if d := r.done[fmt.Sprint(i)]; (d != nil) != known || known && d.Ids[0] != uint64(i) {
 			t.Errorf("of request %d is known %v", i, d)
 		}

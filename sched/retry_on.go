@@ -40,7 +40,8 @@ func parseFailures(words []string) ([]string, error) {
 		case (name == "oom" || name == "timeout" || name == "lost") && !hasValue:
 		default:
 			return nil, errorf(Invalid, "%q is no kind of failure", word).
-				hint("write exit=N (1 to 255), signal=N, oom, timeout or lost, with commas between them")
+				hint("write exit=N (1 to 255), signal=N, oom, timeout or lost, with commas " +
+					"between them")
 		}
 		if hasValue {
 			name += "=" + value

@@ -15,8 +15,10 @@ import (
 
 // Config is what the daemon was started with, as far as the rules depend on it. It is not durable.
 type Config struct {
-	Driver []string // the driver and its arguments before the job's words; empty: jobs run in a shell on their machine
-	MaxLog int64    // bytes of each stream of a job's log that are kept; 0: all
+	// the driver and its arguments before the job's words; empty: jobs run in a shell on their
+	// machine
+	Driver []string
+	MaxLog int64 // bytes of each stream of a job's log that are kept; 0: all
 }
 
 // Configure gives the state the daemon's configuration.
@@ -37,7 +39,9 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 	case "SLOT":
 		return strconv.Itoa(int(a.Slot)), true
 	case "SLOTS":
-		return joined(slotsGiven(a), func(slot int32) string { return strconv.Itoa(int(slot)) }), true
+		return joined(slotsGiven(a), func(slot int32) string {
+			return strconv.Itoa(int(slot))
+		}), true
 	case "ATTEMPT":
 		return strconv.Itoa(int(a.Number)), true
 	case "REPEAT":
@@ -100,7 +104,8 @@ func (s *State) run(j *job) Run {
 	} else {
 		r.Command = a.CmdRun
 	}
-	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "SLOTS", "ATTEMPT", "CLASS", "JID", "MATRIX", "TAG"}
+	names := []string{"MACHINE", "HOST", "USER", "PORT", "SLOT", "SLOTS", "ATTEMPT", "CLASS", "JID",
+		"MATRIX", "TAG"}
 	for _, name := range names {
 		v, _ := s.builtin(j.Job, a, name)
 		r.Env = append(r.Env, varPrefix+name+"="+v)
@@ -160,8 +165,8 @@ func (s *State) secrets() (values []string) {
 // shortestSecret is the shortest value that is taken out of texts, in bytes; see redact.
 const shortestSecret = 4
 
-// hideSecrets takes secrets out of the paths of an attempt's results. Once they are copied nobody needs them as they
-// are, and the secrets may be forgotten before the job is.
+// hideSecrets takes secrets out of the paths of an attempt's results. Once they are copied nobody
+// needs them as they are, and the secrets may be forgotten before the job is.
 func (s *State) hideSecrets(j *statepb.Job, a *statepb.Attempt) {
 	for _, secret := range append(s.secrets(), HiddenOf(j)...) {
 		if len(secret) < shortestSecret {
@@ -176,14 +181,16 @@ func (s *State) hideSecrets(j *statepb.Job, a *statepb.Attempt) {
 	}
 }
 
-// Destination is the directory on the host that a job's results go to: CP_PATH with its variables put in, and
-// the job's own directory in it, unless the path names the job itself or the job was submitted flat. Shared
-// says that other jobs may put theirs there too.
+// Destination is the directory on the host that a job's results go to: CP_PATH with its variables
+// put in, and the job's own directory in it, unless the path names the job itself or the job was
+// submitted flat. Shared says that other jobs may put theirs there too.
 func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string, shared bool) {
 	text, whole := Expand(j.CpPath, MaxPath+1, value)
 	dir = filepath.Clean(text)
 	switch {
-	case !whole: // submission and dispatch refuse that, but a tag's name may have changed since: no system takes such a path
+	case !whole:
+		// submission and dispatch refuse that, but a tag's name may have changed since: no system
+		// takes such a path
 		return text, false
 	case j.Flat:
 		return dir, true

@@ -36,7 +36,8 @@ func withResults(paths ...string) *statepb.Attempt {
 	return r
 }
 
-// TestLives follows one job through the turns that are easily got wrong. Machines a and b have one slot each.
+// TestLives follows one job through the turns that are easily got wrong. Machines a and b have one
+// slot each.
 func TestLives(t *testing.T) {
 	tests := []struct {
 		name string
@@ -44,48 +45,55 @@ func TestLives(t *testing.T) {
 		life func(t *testing.T, w *world, id uint64)
 		want Status
 	}{
-		{"canceled while it runs", JobSpec{MaxFailures: -1}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
-			w.wants(t, id, Running)
-			if r := w.running()[0]; !r.Cancel {
-				t.Error("the run isn't canceled")
-			}
-			w.ends(t, id, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER, Signal: "TERM"})
-		}, Canceled},
+		{"canceled while it runs", JobSpec{MaxFailures: -1},
+			func(t *testing.T, w *world, id uint64) {
+				w.bulk(t, OpCancel, id)
+				w.wants(t, id, Running)
+				if r := w.running()[0]; !r.Cancel {
+					t.Error("the run isn't canceled")
+				}
+				w.ends(t, id,
+					&statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER, Signal: "TERM"})
+			}, Canceled},
 		{"exited before the cancel came", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			w.bulk(t, OpCancel, id)
 			w.ends(t, id, exit(0))
 		}, Done},
-		{"failed before the cancel came: cancel beats retry", JobSpec{MaxFailures: -1}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
-			w.ends(t, id, exit(1))
-		}, Failed},
-		{"not started while it is canceled", JobSpec{MaxFailures: -1}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
-			check(t, w.report(NotStarted{Ref: w.runOf(id), Reason: "no space"}))
-		}, Canceled},
-		{"lost while it is canceled", JobSpec{MaxFailures: -1}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
-			check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "another boot"}))
-		}, Canceled},
-		{"canceled, then its machine is removed", JobSpec{MaxFailures: -1}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
-			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
-		}, Canceled},
+		{"failed before the cancel came: cancel beats retry", JobSpec{MaxFailures: -1},
+			func(t *testing.T, w *world, id uint64) {
+				w.bulk(t, OpCancel, id)
+				w.ends(t, id, exit(1))
+			}, Failed},
+		{"not started while it is canceled", JobSpec{MaxFailures: -1},
+			func(t *testing.T, w *world, id uint64) {
+				w.bulk(t, OpCancel, id)
+				check(t, w.report(NotStarted{Ref: w.runOf(id), Reason: "no space"}))
+			}, Canceled},
+		{"lost while it is canceled", JobSpec{MaxFailures: -1},
+			func(t *testing.T, w *world, id uint64) {
+				w.bulk(t, OpCancel, id)
+				check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "another boot"}))
+			}, Canceled},
+		{"canceled, then its machine is removed", JobSpec{MaxFailures: -1},
+			func(t *testing.T, w *world, id uint64) {
+				w.bulk(t, OpCancel, id)
+				check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
+			}, Canceled},
 		{"its machine is removed", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
 		}, Canceled},
-		{"its machine is removed, and it retries", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
-			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
-			w.wants(t, id, Waiting) // for the end of what it has there
-			check(t, w.settle())
-			if w.runOf(id).Machine != "b" || w.s.Job(id).Failures != 0 {
-				t.Error(w.s.Job(id))
-			}
-			w.ends(t, id, exit(1)) // its one failure
-			check(t, w.pass(time.Minute))
-			w.ends(t, id, exit(0))
-		}, Done},
+		{"its machine is removed, and it retries", JobSpec{MaxFailures: 1},
+			func(t *testing.T, w *world, id uint64) {
+				check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
+				w.wants(t, id, Waiting) // for the end of what it has there
+				check(t, w.settle())
+				if w.runOf(id).Machine != "b" || w.s.Job(id).Failures != 0 {
+					t.Error(w.s.Job(id))
+				}
+				w.ends(t, id, exit(1)) // its one failure
+				check(t, w.pass(time.Minute))
+				w.ends(t, id, exit(0))
+			}, Done},
 		{"lost", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "another boot"}))
 		}, Lost},
@@ -112,59 +120,65 @@ func TestLives(t *testing.T) {
 				t.Error("it didn't go elsewhere")
 			}
 		}, Running},
-		{"canceled while its results are copied", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
-			w.ends(t, id, withResults("out"))
-			w.bulk(t, OpCancel, id)
-			w.wants(t, id, Copying)
-			if len(w.fleet.stops) != 1 {
-				t.Error("the copy isn't stopped")
-			}
-			check(t, w.report(CopyEnded{Job: id, Error: "stopped"}))
-			if j := w.s.Job(id); j.Results != statepb.Results_RESULTS_FAILED || j.Canceling {
-				t.Error(j)
-			}
-		}, Done},
-		{"a line that was meant to name results", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
-			result := exit(0)
-			result.Overlooked = "INFO RESULTS: out"
-			w.ends(t, id, result)
-			w.wants(t, id, Copying)
-			check(t, w.report(CopyEnded{Job: id, Error: "a line names something"}))
-			if len(w.s.Obligations()) != 0 {
-				t.Error("what it named is removed")
-			}
-		}, Done},
-		{"its results are called by a secret", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
-			check(t, w.do(w.s.PlanVar("KEY", "hunter2", true, false)))
-			w.ends(t, id, withResults("/a/hunter2/b"))
-			if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/hunter2/b" {
-				t.Errorf("before they are copied it is %s", got)
-			}
-			check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
-			if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/(secret)/b" {
-				t.Errorf("then it is %s", got)
-			}
-		}, Done},
-		{"such a line without a place for results", JobSpec{}, func(t *testing.T, w *world, id uint64) {
-			result := exit(0)
-			result.Overlooked = "INFO RESULTS: out"
-			w.ends(t, id, result)
-		}, Done},
-		{"its machine is removed while its results wait to be copied", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
-			w.ends(t, id, withResults("out"))
-			check(t, w.report(CopyWaits{Job: id, Reason: "the disk is full"}))
-			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
-			if p := w.bulk(t, OpRecopy, id); p.Fates[0].Changed {
-				t.Error("copied again from a machine that is gone")
-			}
-			check(t, w.pool("x", 1, "a"))
-			w.bulk(t, OpRecopy, id)
-			w.wants(t, id, Copying)
-			check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
-			if j := w.s.Job(id); j.Results != statepb.Results_RESULTS_COPIED || len(w.s.Obligations()) != 1 {
-				t.Error(j, w.s.Obligations())
-			}
-		}, Done},
+		{"canceled while its results are copied", JobSpec{CpPath: "/r"},
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, withResults("out"))
+				w.bulk(t, OpCancel, id)
+				w.wants(t, id, Copying)
+				if len(w.fleet.stops) != 1 {
+					t.Error("the copy isn't stopped")
+				}
+				check(t, w.report(CopyEnded{Job: id, Error: "stopped"}))
+				if j := w.s.Job(id); j.Results != statepb.Results_RESULTS_FAILED || j.Canceling {
+					t.Error(j)
+				}
+			}, Done},
+		{"a line that was meant to name results", JobSpec{CpPath: "/r"},
+			func(t *testing.T, w *world, id uint64) {
+				result := exit(0)
+				result.Overlooked = "INFO RESULTS: out"
+				w.ends(t, id, result)
+				w.wants(t, id, Copying)
+				check(t, w.report(CopyEnded{Job: id, Error: "a line names something"}))
+				if len(w.s.Obligations()) != 0 {
+					t.Error("what it named is removed")
+				}
+			}, Done},
+		{"its results are called by a secret", JobSpec{CpPath: "/r"},
+			func(t *testing.T, w *world, id uint64) {
+				check(t, w.do(w.s.PlanVar("KEY", "hunter2", true, false)))
+				w.ends(t, id, withResults("/a/hunter2/b"))
+				if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/hunter2/b" {
+					t.Errorf("before they are copied it is %s", got)
+				}
+				check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
+				if got := w.s.Job(id).Attempts[0].Results[0]; got != "/a/(secret)/b" {
+					t.Errorf("then it is %s", got)
+				}
+			}, Done},
+		{"such a line without a place for results", JobSpec{},
+			func(t *testing.T, w *world, id uint64) {
+				result := exit(0)
+				result.Overlooked = "INFO RESULTS: out"
+				w.ends(t, id, result)
+			}, Done},
+		{"its machine is removed while its results wait to be copied", JobSpec{CpPath: "/r"},
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, withResults("out"))
+				check(t, w.report(CopyWaits{Job: id, Reason: "the disk is full"}))
+				check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
+				if p := w.bulk(t, OpRecopy, id); p.Fates[0].Changed {
+					t.Error("copied again from a machine that is gone")
+				}
+				check(t, w.pool("x", 1, "a"))
+				w.bulk(t, OpRecopy, id)
+				w.wants(t, id, Copying)
+				check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
+				if j := w.s.Job(id); j.Results != statepb.Results_RESULTS_COPIED ||
+					len(w.s.Obligations()) != 1 {
+					t.Error(j, w.s.Obligations())
+				}
+			}, Done},
 		{"forgotten while it runs", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			w.bulk(t, OpForget, id)
 			w.wants(t, id, Running)
@@ -173,14 +187,15 @@ func TestLives(t *testing.T) {
 				t.Error(err)
 			}
 		}, 0},
-		{"forgotten with results that failed to copy", JobSpec{CpPath: "/r"}, func(t *testing.T, w *world, id uint64) {
-			w.ends(t, id, withResults("out"))
-			check(t, w.report(CopyEnded{Job: id, Error: "no"}))
-			w.bulk(t, OpForget, id)
-			if len(w.fleet.settles) != 1 {
-				t.Error("what was kept for another copy stays for ever")
-			}
-		}, 0},
+		{"forgotten with results that failed to copy", JobSpec{CpPath: "/r"},
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, withResults("out"))
+				check(t, w.report(CopyEnded{Job: id, Error: "no"}))
+				w.bulk(t, OpForget, id)
+				if len(w.fleet.settles) != 1 {
+					t.Error("what was kept for another copy stays for ever")
+				}
+			}, 0},
 		{"tagged in history", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(0))
 			w.bulk(t, OpTag, id)
@@ -188,18 +203,21 @@ func TestLives(t *testing.T) {
 				t.Error(got)
 			}
 		}, Done},
-		{"held between two attempts", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
-			w.ends(t, id, exit(1))
-			w.bulk(t, OpHold, id)
-			check(t, w.pass(time.Hour))
-			w.wants(t, id, Held)
-			w.bulk(t, OpUnhold, id)
-		}, Running},
+		{"held between two attempts", JobSpec{MaxFailures: 1},
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, exit(1))
+				w.bulk(t, OpHold, id)
+				check(t, w.pass(time.Hour))
+				w.wants(t, id, Held)
+				w.bulk(t, OpUnhold, id)
+			}, Running},
 		{"news of another life", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
 			old := w.runOf(id)
 			w.ends(t, id, exit(1))
 			check(t, w.pass(time.Second))
-			check(t, w.report(Ended{Ref: old, Result: exit(0)}, RunLost{Ref: old}, NotStarted{Ref: old}, Started{Ref: old}))
+			check(t,
+				w.report(Ended{Ref: old, Result: exit(0)}, RunLost{Ref: old}, NotStarted{Ref: old},
+					Started{Ref: old}))
 			if a := last(w.s.Job(id)); a.Number != 2 || a.StartedAt != 0 {
 				t.Error(a)
 			}
@@ -232,7 +250,8 @@ func TestAddedAgain(t *testing.T) {
 		t.Helper()
 		spec.Addr, spec.Class = "a", "x"
 		check(t, w.do(w.s.PlanMachines([]MachineSpec{spec}, w.now)))
-		if m, _ := w.s.Machine("a"); int(m.Slots) != slots || !Time(m.Until).Equal(until) || m.Draining || m.Removing {
+		if m, _ := w.s.Machine("a"); int(m.Slots) != slots || !Time(m.Until).Equal(until) ||
+			m.Draining || m.Removing {
 			t.Errorf("%v", m.Machine)
 		}
 	}
@@ -249,8 +268,8 @@ func TestAddedAgain(t *testing.T) {
 	add(MachineSpec{}, 1, time.Time{})
 }
 
-// TestSlotsFewer: slots that are taken away from under running jobs aren't filled again, and orphans and runs
-// that are still to be ended hold theirs.
+// TestSlotsFewer: slots that are taken away from under running jobs aren't filled again, and
+// orphans and runs that are still to be ended hold theirs.
 func TestSlotsFewer(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 4, "a"))
@@ -263,7 +282,9 @@ func TestSlotsFewer(t *testing.T) {
 			t.Errorf("%d runs after %d ends, want %d", got, i+1, want)
 		}
 	}
-	check(t, w.report(Connected{Addr: "a", Facts: &statepb.Machine{BootId: "1"}, Runs: []*statepb.RunRef{{Machine: "a", Job: 9999, Token: "whose?"}}}))
+	check(t,
+		w.report(Connected{Addr: "a", Facts: &statepb.Machine{BootId: "1"},
+			Runs: []*statepb.RunRef{{Machine: "a", Job: 9999, Token: "whose?"}}}))
 	w.ends(t, w.running()[0].Ref.Job, exit(0))
 	if got := len(w.running()); got != 1 {
 		t.Errorf("%d runs beside an orphan, in 2 slots", got)
@@ -304,10 +325,13 @@ func TestMachineComesBackOwing(t *testing.T) {
 // then, after it nothing, and goes when nothing is on it any more.
 func TestUntil(t *testing.T) {
 	w := newWorld()
-	check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "x", Slots: 2, Until: w.now.Add(time.Hour)}}, w.now)))
+	check(t,
+		w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "x", Slots: 2,
+			Until: w.now.Add(time.Hour)}}, w.now)))
 	check(t, w.connect("a"))
 	ids, err := w.submit(
-		JobSpec{Class: "x", Cmd: "long", Timeout: 2 * time.Hour}, JobSpec{Class: "x", Cmd: "short", Timeout: time.Minute},
+		JobSpec{Class: "x", Cmd: "long", Timeout: 2 * time.Hour},
+		JobSpec{Class: "x", Cmd: "short", Timeout: time.Minute},
 		JobSpec{Class: "x", Cmd: "any", CpPath: "/r"}, JobSpec{Class: "x", Cmd: "later"})
 	check(t, err)
 	w.wants(t, ids[0], Waiting)
@@ -338,9 +362,11 @@ func (w *world) setUp(t *testing.T, spec SetupSpec) uint64 {
 // TestSetups: what happens between the steps of setups.
 func TestSetups(t *testing.T) {
 	two := SetupSpec{Addrs: []string{"a"}, Class: "y", Steps: []string{"one", "two"}}
-	reboot := SetupSpec{Addrs: []string{"a"}, Class: "y", Steps: []string{"one"}, Reboot: true, Verify: "check"}
+	reboot := SetupSpec{Addrs: []string{"a"}, Class: "y", Steps: []string{"one"}, Reboot: true,
+		Verify: "check"}
 	with := func(spec SetupSpec, f func(*SetupSpec)) SetupSpec { f(&spec); return spec }
-	rebooted := Connected{Addr: "a", Facts: &statepb.Machine{BootId: "boot2", Os: "linux", Arch: "amd64", Cores: 4}}
+	rebooted := Connected{Addr: "a",
+		Facts: &statepb.Machine{BootId: "boot2", Os: "linux", Arch: "amd64", Cores: 4}}
 	tests := []struct {
 		name  string
 		spec  SetupSpec
@@ -353,18 +379,24 @@ func TestSetups(t *testing.T) {
 				t.Error(r, w.s.machines["a"])
 			}
 			w.ends(t, id, exit(0))
-			if r := w.running()[0]; string(r.Command) != "two" || r.Ref.Step != 1 || r.Ref.Attempt != 1 {
+			if r := w.running()[0]; string(r.Command) != "two" || r.Ref.Step != 1 ||
+				r.Ref.Attempt != 1 {
 				t.Error(r)
 			}
 			w.ends(t, id, exit(0))
 		}, Done, "y"},
-		{"a step fails", two, func(t *testing.T, w *world, id uint64) { w.ends(t, id, exit(3)) }, Failed, ""},
-		{"a step is tried again", with(two, func(s *SetupSpec) { s.Retries = 1 }), func(t *testing.T, w *world, id uint64) {
+		{"a step fails", two, func(t *testing.T, w *world, id uint64) { w.ends(t, id, exit(3)) },
+			Failed, ""},
+		{"a step is tried again", with(two, func(s *SetupSpec) {
+			s.Retries = 1
+		}), func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(3))
 			w.ends(t, id, exit(0))
 			w.ends(t, id, exit(0))
 		}, Done, "y"},
-		{"but not for ever", with(two, func(s *SetupSpec) { s.Retries = 1 }), func(t *testing.T, w *world, id uint64) {
+		{"but not for ever", with(two, func(s *SetupSpec) {
+			s.Retries = 1
+		}), func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(3))
 			w.ends(t, id, exit(3))
 		}, Failed, ""},
@@ -381,7 +413,9 @@ func TestSetups(t *testing.T) {
 			w.bulk(t, OpLost, id)
 			check(t, w.pass(time.Hour))
 		}, Lost, ""},
-		{"timed out between two steps", with(two, func(s *SetupSpec) { s.Timeout = time.Minute }), func(t *testing.T, w *world, id uint64) {
+		{"timed out between two steps", with(two, func(s *SetupSpec) {
+			s.Timeout = time.Minute
+		}), func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
 			check(t, w.pass(time.Minute))
@@ -430,14 +464,19 @@ func TestSetups(t *testing.T) {
 			check(t, w.report(Away{Addr: "a"}))
 			check(t, w.pass(rebootLimit))
 		}, Failed, ""},
-		{"of what is set aside, to where it was", SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}}, func(t *testing.T, w *world, id uint64) {
-			w.ends(t, id, exit(0))
-			check(t, w.do(Plan{Changes: []*Change{moved("a", "x-broken", "it is broken")}}, nil))
-			again := w.setUp(t, SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"two"}})
-			more := w.setUp(t, SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"three"}})
-			w.ends(t, again, exit(0))
-			w.ends(t, more, exit(0))
-		}, Done, "x"},
+		{"of what is set aside, to where it was",
+			SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}},
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, exit(0))
+				check(t,
+					w.do(Plan{Changes: []*Change{moved("a", "x-broken", "it is broken")}}, nil))
+				again := w.setUp(t,
+					SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"two"}})
+				more := w.setUp(t,
+					SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"three"}})
+				w.ends(t, again, exit(0))
+				w.ends(t, more, exit(0))
+			}, Done, "x"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -458,14 +497,15 @@ func TestSetups(t *testing.T) {
 	}
 }
 
-// TestSetupTakesTurns: a setup waits until what runs on its machine has ended and keeps others out; setups go
-// in order; a staggered one lets the machine work until its time.
+// TestSetupTakesTurns: a setup waits until what runs on its machine has ended and keeps others out;
+// setups go in order; a staggered one lets the machine work until its time.
 func TestSetupTakesTurns(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 2, "a", "b"))
 	ids, err := w.submit(JobSpec{Class: "x", Cmd: "work", Repeat: 20})
 	check(t, err)
-	p, err := w.s.PlanSetup(SetupSpec{Addrs: []string{"a", "b"}, Keep: true, Steps: []string{"set up"}, Stagger: time.Hour}, w.now)
+	p, err := w.s.PlanSetup(SetupSpec{Addrs: []string{"a", "b"}, Keep: true,
+		Steps: []string{"set up"}, Stagger: time.Hour}, w.now)
 	check(t, w.do(p, err))
 	onA, onB := func() (n int) { return w.runsOn("a") }, func() int { return w.runsOn("b") }
 	for _, id := range ids[:4] {
@@ -495,7 +535,8 @@ func TestSetupTakesTurns(t *testing.T) {
 	for _, id := range []uint64{p.IDs[1], held, other} {
 		w.wants(t, id, Canceled)
 	}
-	if p := w.bulk(t, OpRestart, other); p.Fates[0].Changed || !strings.Contains(p.Fates[0].Note, "no longer in the pool") {
+	if p := w.bulk(t, OpRestart, other); p.Fates[0].Changed ||
+		!strings.Contains(p.Fates[0].Note, "no longer in the pool") {
 		t.Errorf("%+v", p.Fates)
 	}
 }
@@ -513,7 +554,8 @@ func (w *world) runsOn(addr string) (n int) {
 func TestMatrixLife(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 3, "a"))
-	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: 1}, Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4"}}}}, false)
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: 1},
+		Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3", "4"}}}}, false)
 	check(t, w.do(p, err))
 	id, first := p.IDs[0], p.IDs[1]
 	w.ends(t, first, exit(1))
@@ -544,7 +586,9 @@ func TestMatrixLife(t *testing.T) {
 	forget, err := w.s.PlanMatrixForget(id)
 	check(t, w.do(forget.Plan, err))
 	for _, r := range w.running() {
-		check(t, w.report(Ended{Ref: r.Ref, Result: &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER}}))
+		check(t,
+			w.report(Ended{Ref: r.Ref,
+				Result: &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER}}))
 	}
 	if len(w.s.Matrices()) != 0 || w.s.JobCount() != 0 {
 		t.Errorf("left: matrices %v, %d jobs", w.s.Matrices(), w.s.JobCount())

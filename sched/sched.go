@@ -1,23 +1,31 @@
-// Package sched holds the nouns and the rules: which attempt of which job goes to which machine, and when.
+// Package sched holds the nouns and the rules: which attempt of which job goes to which machine,
+// and when.
 //
 // The dictionary:
 //
-//   - A job is a command that is wanted to run once on some machine of a class. It keeps its id for ever.
-//   - An attempt is one execution of a job on one machine; a job has more than one when it is retried.
-//   - A run is an attempt's directory on its machine. A setup job has one run for each of its steps.
-//   - A machine is something that runs jobs in its slots, one job in each. The host is where the daemon runs.
+//   - A job is a command that is wanted to run once on some machine of a class. It keeps its id for
+//     ever.
+//   - An attempt is one execution of a job on one machine; a job has more than one when it is
+//     retried.
+//   - A run is an attempt's directory on its machine. A setup job has one run for each of its
+//     steps.
+//   - A machine is something that runs jobs in its slots, one job in each. The host is where the
+//     daemon runs.
 //   - A class is a set of machines that are alike; a job names the class that it wants.
-//   - A matrix is a set of jobs made from one command and a table of values; each of them is a cell.
+//   - A matrix is a set of jobs made from one command and a table of values; each of them is a
+//     cell.
 //   - A tag is a name for a set of jobs. A variable is a value that commands name as {NAME}.
-//   - A change is one durable fact. An outcome is what the fleet reports. An obligation is what is still
-//     to be done on a machine.
+//   - A change is one durable fact. An outcome is what the fleet reports. An obligation is what is
+//     still to be done on a machine.
 //
-// State is what the changes, applied in order, make of it: Apply is the only way in which the durable part
-// changes, and it uses no clock, no randomness and no map order. Decide says which changes should come next.
-// Loop owns the one State of a daemon: it takes requests and outcomes, applies what follows from them, commits
-// all changes of a turn as one batch, and only then answers, publishes events and asks the fleet for effects.
+// State is what the changes, applied in order, make of it: Apply is the only way in which the
+// durable part changes, and it uses no clock, no randomness and no map order. Decide says which
+// changes should come next. Loop owns the one State of a daemon: it takes requests and outcomes,
+// applies what follows from them, commits all changes of a turn as one batch, and only then
+// answers, publishes events and asks the fleet for effects.
 //
-// The package does no I/O: it declares the Journal and the Fleet that it needs, and others implement them.
+// The package does no I/O: it declares the Journal and the Fleet that it needs, and others
+// implement them.
 package sched
 
 import (
@@ -35,13 +43,15 @@ type Status = statepb.Status
 
 // Each status says who moves a job in and out of it.
 const (
-	// Waiting: for a slot, or for the time of its retry. Submission, unhold, a retry and the removal of
-	// its machine move a job in; Decide moves it out by dispatching it, the user by hold or cancel.
+	// Waiting: for a slot, or for the time of its retry. Submission, unhold, a retry and the
+	// removal of its machine move a job in; Decide moves it out by dispatching it, the user by hold
+	// or cancel.
 	Waiting = statepb.Status_WAITING
 	// Held: the user, or the rule for broken matrices, moved it in; only the user moves it out.
 	Held = statepb.Status_HELD
-	// Running: dispatched to a machine; whether it has begun there is known by its attempt. Decide moves it
-	// in; the outcome of its run moves it out. With canceling set, the user has asked to end it.
+	// Running: dispatched to a machine; whether it has begun there is known by its attempt. Decide
+	// moves it in; the outcome of its run moves it out. With canceling set, the user has asked to
+	// end it.
 	Running = statepb.Status_RUNNING
 	// Copying: it exited 0 and its results are on their way. The
 	// end of its run moves it in, the end of the copy out.
@@ -60,16 +70,19 @@ const (
 const (
 	MaxCells  = 1_000_000 // of a matrix
 	MaxSubmit = 1_000_000 // jobs in one request
-	// MaxCommand is how many bytes a command may have when its variables are put in, and an environment variable
-	// with its name. Linux passes no longer text to a program: MAX_ARG_STRLEN, less the zero byte at its end.
+	// MaxCommand is how many bytes a command may have when its variables are put in, and an
+	// environment variable with its name. Linux passes no longer text to a program: MAX_ARG_STRLEN,
+	// less the zero byte at its end.
 	MaxCommand = 128<<10 - 1
 	// MaxStart is how many bytes a command and its environment may have together. Linux
 	// takes a quarter of the stack's limit, which is 2 MiB unless somebody changed it.
 	MaxStart = 3 << 19
-	MaxPath  = 4095   // bytes of CP_PATH with its variables put in: Linux's PATH_MAX, less a zero byte
+	// bytes of CP_PATH with its variables put in: Linux's PATH_MAX, less a zero byte
+	MaxPath  = 4095
 	MaxSlots = 10_000 // of a machine
 	MaxPage  = 1_000  // records that one read may take in a turn
-	// A record and a batch may be no longer in the journal. These leave room for what a turn does besides.
+	// A record and a batch may be no longer in the journal. These leave room for what a turn does
+	// besides.
 	maxRecordBytes  = 60 << 20  // of one change that a request makes
 	maxRequestBytes = 256 << 20 // of all of them
 	maxRequest      = 100_000   // request ids that are remembered
@@ -113,8 +126,9 @@ const (
 	Full     Kind = "disk_full"       // the host's disk is too full for new work
 	Confirm  Kind = "confirm"         // it would change more than the caller allows
 	Unknown  Kind = "outcome_unknown" // the journal failed: it may or may not have been done
-	Stopping Kind = "unavailable"     // the daemon is stopping, or the caller gave up; nothing was done
-	Internal Kind = "internal"        // a fault of ours; nothing was done
+	// the daemon is stopping, or the caller gave up; nothing was done
+	Stopping Kind = "unavailable"
+	Internal Kind = "internal" // a fault of ours; nothing was done
 )
 
 // Error is a request's error, with the next step for the user.
@@ -138,7 +152,8 @@ func (e *Error) hint(format string, args ...any) *Error {
 	return e
 }
 
-// Counts has the number of jobs in each status, and how many of those done have copied results or failed to.
+// Counts has the number of jobs in each status, and how many of those done have copied results or
+// failed to.
 type Counts struct {
 	By       [9]int // by Status
 	Copied   int

@@ -10,15 +10,19 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// What did the cells of a matrix run? The record of a job has the code and the daemon's variables that it was made with, but of many
-// that have ended it can't be asked. So the matrix keeps a number for each of its jobs, as soon as they are not all alike: it is set
-// aside with its template when another comes, for those that have a record by then, and with a job that runs a cell again.
+// What did the cells of a matrix run? The record of a job has the code and the daemon's variables
+// that it was made with, but of many that have ended it can't be asked. So the matrix keeps a
+// number for each of its jobs, as soon as they are not all alike: it is set aside with its template
+// when another comes, for those that have a record by then, and with a job that runs a cell again.
 
 // settingsOf are those of a job of the matrix, or of its template.
 func (m *matrix) settingsOf(j *statepb.Job) *statepb.Settings {
 	out := &statepb.Settings{Code: j.Code}
 	for _, v := range j.Vars {
-		own := v.Name == "REPEAT" || v.Name == seedName || slices.ContainsFunc(m.Axes, func(a *statepb.Axis) bool { return a.Name == v.Name })
+		own := v.Name == "REPEAT" || v.Name == seedName ||
+			slices.ContainsFunc(m.Axes, func(a *statepb.Axis) bool {
+				return a.Name == v.Name
+			})
 		if !own {
 			out.Vars = append(out.Vars, v)
 		}
@@ -28,9 +32,10 @@ func (m *matrix) settingsOf(j *statepb.Job) *statepb.Settings {
 
 // sameSettings compares code by what is in it: a commit that changes none of it is no other code.
 func sameSettings(a, b *statepb.Settings) bool {
-	return a.Code.GetHash() == b.Code.GetHash() && slices.EqualFunc(a.Vars, b.Vars, func(x, y *statepb.Var) bool {
-		return x.Name == y.Name && x.Secret == y.Secret && bytes.Equal(x.Value, y.Value)
-	})
+	return a.Code.GetHash() == b.Code.GetHash() &&
+		slices.EqualFunc(a.Vars, b.Vars, func(x, y *statepb.Var) bool {
+			return x.Name == y.Name && x.Secret == y.Secret && bytes.Equal(x.Value, y.Value)
+		})
 }
 
 // settingsNumber is 0 for those of the template, and else their place in Ran, from 1.
@@ -52,7 +57,8 @@ func (m *matrix) keep(is *statepb.Settings) uint32 {
 	return uint32(len(m.Ran))
 }
 
-// keepSettings notes what the jobs that have a record were made with, before the matrix gets another template.
+// keepSettings notes what the jobs that have a record were made with, before the matrix gets
+// another template.
 func (m *matrix) keepSettings(next *statepb.Job) {
 	old := m.settingsOf(m.Template)
 	if sameSettings(old, m.settingsOf(next)) {
@@ -82,7 +88,9 @@ func (m *matrix) keepSettings(next *statepb.Job) {
 func (m *matrix) ranBy(c uint32) uint32 {
 	if len(m.again[c]) > 0 {
 		job := m.counting(c)
-		return m.Restarted[sort.Search(len(m.Restarted), func(i int) bool { return m.Restarted[i].Job >= job })].Ran
+		return m.Restarted[sort.Search(len(m.Restarted), func(i int) bool {
+			return m.Restarted[i].Job >= job
+		})].Ran
 	}
 	if int(c) < len(m.RanBy) {
 		return m.RanBy[c]
@@ -111,7 +119,8 @@ func (s *State) ranOf(m *matrix) []ran {
 	return append(out, ran{m.settingsOf(m.Template), cells[0]})
 }
 
-// otherSettings warns when cells that are done ran with other code than those to come, or with another value of a variable.
+// otherSettings warns when cells that are done ran with other code than those to come, or with
+// another value of a variable.
 func (p *planner) otherSettings(m *matrix, want *statepb.Matrix) {
 	done := p.s.ranOf(m)
 	code := newTally(want.Template.Code.GetHash(), codeName(want.Template.Code))
@@ -119,7 +128,8 @@ func (p *planner) otherSettings(m *matrix, want *statepb.Matrix) {
 		code.add(r.Code.GetHash(), codeName(r.Code), r.cells)
 	}
 	if code.differs() {
-		p.warn("the code is not what it was: cells that are done ran: %s; now it is %s", code, code.now())
+		p.warn("the code is not what it was: cells that are done ran: %s; now it is %s", code,
+			code.now())
 	}
 	for _, v := range want.Template.Vars {
 		if v.Secret {
@@ -135,12 +145,14 @@ func (p *planner) otherSettings(m *matrix, want *statepb.Matrix) {
 			}
 		}
 		if values.differs() {
-			p.warn("the variable %s is not what it was: cells that are done ran with: %s; now it is %s", v.Name, values, values.now())
+			p.warn("the variable %s is not what it was: cells that are done ran with: %s; now it "+
+				"is %s", v.Name, values, values.now())
 		}
 	}
 }
 
-// tally counts the cells that are done by something that they ran with. The first is what cells are to run with now.
+// tally counts the cells that are done by something that they ran with. The first is what cells are
+// to run with now.
 type tally struct {
 	keys, names []string
 	cells       []int
@@ -166,7 +178,8 @@ func (t *tally) differs() bool {
 // maxTold is how many sorts of cells a warning names.
 const maxTold = 8
 
-// String lists them, as "3 commit 0d33…, 1 commit 0d33… with changes"; those that ran with what is wanted now come last.
+// String lists them, as "3 commit 0d33…, 1 commit 0d33… with changes"; those that ran with what is
+// wanted now come last.
 func (t *tally) String() string {
 	var parts []string
 	rest := 0
@@ -192,7 +205,8 @@ func (t *tally) now() string { return t.name(0) }
 func (t *tally) name(i int) string {
 	for k, name := range t.names {
 		if k != i && name == t.names[i] {
-			return fmt.Sprintf("%s (%s)", name, strings.ToValidUTF8(t.keys[i][:min(len(t.keys[i]), 12)], ""))
+			return fmt.Sprintf("%s (%s)", name,
+				strings.ToValidUTF8(t.keys[i][:min(len(t.keys[i]), 12)], ""))
 		}
 	}
 	return t.names[i]

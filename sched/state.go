@@ -8,31 +8,33 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// State is everything that the daemon knows. Its durable part is what the changes made of it; the volatile part
-// is what the fleet last reported of each machine. It is not safe for use by several goroutines: Loop owns it.
+// State is everything that the daemon knows. Its durable part is what the changes made of it; the
+// volatile part is what the fleet last reported of each machine. It is not safe for use by several
+// goroutines: Loop owns it.
 type State struct {
 	nextID  uint64
 	changes uint64 // applied so far
 
-	live      map[uint64]*job // every job that has a record and hasn't ended
-	history   *history
-	index     *index
-	counts    Counts
-	matrices  map[uint64]*matrix
-	order     []*matrix         // by first job
-	homes     []*home           // by first id
-	extra     map[uint64]cell   // jobs that run a cell again
-	named     map[string]uint64 // matrix names, the newest of a name
-	tags      map[uint64]*tag
-	tagNames  map[string]uint64
-	vars      map[string]*statepb.Var
-	machines  map[string]*machine
-	classes   map[string]*class
-	owed      map[string]*statepb.Obligation // by token
-	debts     debts                          // what follows from owed
-	held      ledger                         // what jobs, and runs that are still to be ended, have of resources
-	resources map[string]*statepb.Resource   // of the pool
-	pooled    map[*shape]bool                // those that need something of the pool
+	live     map[uint64]*job // every job that has a record and hasn't ended
+	history  *history
+	index    *index
+	counts   Counts
+	matrices map[uint64]*matrix
+	order    []*matrix         // by first job
+	homes    []*home           // by first id
+	extra    map[uint64]cell   // jobs that run a cell again
+	named    map[string]uint64 // matrix names, the newest of a name
+	tags     map[uint64]*tag
+	tagNames map[string]uint64
+	vars     map[string]*statepb.Var
+	machines map[string]*machine
+	classes  map[string]*class
+	owed     map[string]*statepb.Obligation // by token
+	debts    debts                          // what follows from owed
+	// what jobs, and runs that are still to be ended, have of resources
+	held      ledger
+	resources map[string]*statepb.Resource // of the pool
+	pooled    map[*shape]bool              // those that need something of the pool
 	gates     gates
 	limited   map[*shape]bool // those of which only so many may run
 	timers    heapOf[*timer]  // of what isn't to start yet
@@ -53,13 +55,14 @@ type State struct {
 	config    Config
 	effects   []effect // what the changes applied since the last turn ask of the fleet
 	tidings   []tiding // of verdicts that the newest change brought along
-	uprooted  []uint64 // jobs of which the newest change has ended what they had on a machine that it removed
-	used      uint64   // counts dispatches, to spread them over machines
-	pulse     uint64   // counts changes of how machines are connected
-	watch     watch    // over the clock
-	looked    int64    // the time that Decide was last asked about
-	at        int64    // of the change that is being applied
-	nextEnd   int64    // no machine expires before, after looked; 0: none expires
+	// jobs of which the newest change has ended what they had on a machine that it removed
+	uprooted []uint64
+	used     uint64 // counts dispatches, to spread them over machines
+	pulse    uint64 // counts changes of how machines are connected
+	watch    watch  // over the clock
+	looked   int64  // the time that Decide was last asked about
+	at       int64  // of the change that is being applied
+	nextEnd  int64  // no machine expires before, after looked; 0: none expires
 }
 
 // job is a live job: its record and where it stands in the queues.
@@ -81,11 +84,14 @@ func NewState() *State {
 		live:   map[uint64]*job{}, history: newHistory(), index: newIndex(),
 		matrices: map[uint64]*matrix{}, extra: map[uint64]cell{}, named: map[string]uint64{},
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
-		machines: map[string]*machine{}, classes: map[string]*class{}, owed: map[string]*statepb.Obligation{}, debts: newDebts(),
+		machines: map[string]*machine{}, classes: map[string]*class{},
+		owed: map[string]*statepb.Obligation{}, debts: newDebts(),
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
 		gates: newGates(), limited: map[*shape]bool{}, overdone: map[uint64]bool{},
 		works: newWorks(), requests: newRequests(),
-		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{}, empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{}, unreached: map[string]int64{},
+		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{},
+		empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{},
+		unreached: map[string]int64{},
 	}
 }
 
@@ -104,8 +110,8 @@ func (s *State) Counts() Counts { return s.counts }
 // Status is the status of a job, 0 when there is no such job.
 func (s *State) Status(id uint64) Status { return s.index.status(id) }
 
-// Job gives the record of a job, decoded from history when it has ended, or nil. It must not be changed, and
-// is valid during the read only.
+// Job gives the record of a job, decoded from history when it has ended, or nil. It must not be
+// changed, and is valid during the read only.
 func (s *State) Job(id uint64) *statepb.Job {
 	if s.index.status(id) == 0 {
 		return nil
@@ -350,9 +356,9 @@ func (s *State) forget(j *statepb.Job) error {
 	return nil
 }
 
-// Forgotten gives those of the jobs, at most MaxPage, that have run here and were forgotten, and of which no machine has
-// anything left: nobody can ask for their logs any more. Ids that are another thing's, that come from a history which was
-// lost, or that are still to come are not among them.
+// Forgotten gives those of the jobs, at most MaxPage, that have run here and were forgotten, and of
+// which no machine has anything left: nobody can ask for their logs any more. Ids that are another
+// thing's, that come from a history which was lost, or that are still to come are not among them.
 func (s *State) Forgotten(jobs []uint64) []uint64 {
 	owed := map[uint64]bool{}
 	for _, o := range s.owed {
@@ -406,7 +412,8 @@ func last(j *statepb.Job) *statepb.Attempt {
 // ref names the run of a job's newest attempt and step.
 func ref(j *statepb.Job) *statepb.RunRef {
 	a := last(j)
-	return &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step, Token: a.Token, Driver: a.Driver}
+	return &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step,
+		Token: a.Token, Driver: a.Driver}
 }
 
 // liveRun is the job whose run this is at present, or nil: an outcome of any other run is old news.

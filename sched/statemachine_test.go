@@ -13,9 +13,10 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestStateMachine drives a state with random requests, outcomes (also stale, repeated and contradictory
-// ones) and time. After each step every invariant holds; now and then the state is rebuilt from its journal,
-// and from a snapshot and the journal after it, and goes on as the rebuilt one.
+// TestStateMachine drives a state with random requests, outcomes (also stale, repeated and
+// contradictory ones) and time. After each step every invariant holds; now and then the state is
+// rebuilt from its journal, and from a snapshot and the journal after it, and goes on as the
+// rebuilt one.
 func TestStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := &driver{world: newWorld(), refs: map[string]*statepb.RunRef{}}
@@ -57,7 +58,8 @@ type driver struct {
 	boots    int
 }
 
-// begin makes a pool; now and then with a history that is long enough for a block of it to be compressed.
+// begin makes a pool; now and then with a history that is long enough for a block of it to be
+// compressed.
 func (d *driver) begin(t *rapid.T) {
 	d.must(t, d.pool("x", 2, "a", "b"))
 	if rapid.IntRange(0, 7).Draw(t, "history") == 0 {
@@ -94,12 +96,19 @@ func (d *driver) may(t *rapid.T, p Plan, err error) {
 
 func (d *driver) spec(t *rapid.T) JobSpec {
 	return JobSpec{
-		Class: rapid.SampledFrom([]string{"x", "x", "y"}).Draw(t, "class"), Cmd: rapid.SampledFrom([]string{"work", "other {V}", "third {JID} {TAG}"}).Draw(t, "cmd"),
-		CpPath: rapid.SampledFrom([]string{"", "/results"}).Draw(t, "cp"), MaxFailures: rapid.IntRange(-1, 3).Draw(t, "retries"),
-		Timeout: time.Duration(rapid.IntRange(0, 2).Draw(t, "timeout")) * time.Hour, Hold: rapid.IntRange(0, 9).Draw(t, "hold") == 0,
-		Tag: rapid.SampledFrom([]string{"", "", "t1", "t2"}).Draw(t, "tag"), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"),
-		Repeat: rapid.IntRange(0, 3).Draw(t, "repeat"), Exclusive: rapid.IntRange(0, 9).Draw(t, "exclusive") == 0,
-		Needs: rapid.SampledFrom([]string{"", "", "gpu", "gpu=2", "license=1", "license=2,gpu=1", "mem=2G"}).Draw(t, "needs"),
+		Class: rapid.SampledFrom([]string{"x", "x", "y"}).
+			Draw(t, "class"),
+		Cmd: rapid.SampledFrom([]string{"work", "other {V}", "third {JID} {TAG}"}).Draw(t, "cmd"),
+		CpPath: rapid.SampledFrom([]string{"", "/results"}).
+			Draw(t, "cp"), MaxFailures: rapid.IntRange(-1, 3).Draw(t, "retries"),
+		Timeout: time.Duration(rapid.IntRange(0, 2).Draw(t, "timeout")) * time.Hour,
+		Hold:    rapid.IntRange(0, 9).Draw(t, "hold") == 0,
+		Tag: rapid.SampledFrom([]string{"", "", "t1", "t2"}).
+			Draw(t, "tag"), Priority: rapid.IntRange(-1, 1).Draw(t, "priority"),
+		Repeat: rapid.IntRange(0, 3).Draw(t, "repeat"), Exclusive: rapid.IntRange(0, 9).
+			Draw(t, "exclusive") == 0,
+		Needs: rapid.SampledFrom([]string{"", "", "gpu", "gpu=2", "license=1", "license=2,gpu=1",
+			"mem=2G"}).Draw(t, "needs"),
 	}
 }
 
@@ -125,7 +134,10 @@ func (d *driver) after(t *rapid.T, spec *JobSpec) {
 
 // free lets some jobs run without what they wait for.
 func (d *driver) free(t *rapid.T) {
-	p, err := d.s.PlanBulk(Bulk{Op: OpUnhold, Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool { return d.s.Status(id) == 0 })})
+	p, err := d.s.PlanBulk(Bulk{Op: OpUnhold,
+		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
+			return d.s.Status(id) == 0
+		})})
 	d.may(t, p.Plan, err)
 }
 
@@ -160,7 +172,8 @@ func (d *driver) set(t *rapid.T) {
 		spec.StartAfter = &at
 	}
 	if rapid.IntRange(0, 3).Draw(t, "after") == 0 {
-		spec.After = &AfterSpec{Done: []string{fmt.Sprint(rapid.Uint64Range(1, max(d.s.nextID, 2)).Draw(t, "after job"))}}
+		spec.After = &AfterSpec{Done: []string{fmt.Sprint(rapid.Uint64Range(1,
+			max(d.s.nextID, 2)).Draw(t, "after job"))}}
 	}
 	spec.Next = rapid.IntRange(0, 3).Draw(t, "next") == 0
 	ids := d.someJobs(t)
@@ -177,7 +190,8 @@ func (d *driver) wide(t *rapid.T) JobSpec {
 		spec.AtMost = rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "at most")
 	}
 	if rapid.IntRange(0, 5).Draw(t, "later") == 0 {
-		spec.StartAfter = d.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(t, "start")) * time.Minute)
+		spec.StartAfter = d.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(t,
+			"start")) * time.Minute)
 	}
 	if spec.MaxFailures != 0 && rapid.IntRange(0, 3).Draw(t, "retry on") == 0 {
 		spec.RetryOn = []string{"exit=1", "lost"}
@@ -191,7 +205,8 @@ func (d *driver) wide(t *rapid.T) JobSpec {
 // resources changes what machines and the pool have.
 func (d *driver) resources(t *rapid.T) {
 	if rapid.Bool().Draw(t, "pool") {
-		p, err := d.s.PlanResource("license", rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "licenses"), rapid.IntRange(0, 5).Draw(t, "unset") == 0)
+		p, err := d.s.PlanResource("license", rapid.SampledFrom([]string{"1", "2", "3"}).
+			Draw(t, "licenses"), rapid.IntRange(0, 5).Draw(t, "unset") == 0)
 		d.may(t, p, err)
 		return
 	}
@@ -200,22 +215,28 @@ func (d *driver) resources(t *rapid.T) {
 	if !ok {
 		return
 	}
-	p, err := d.s.PlanMachines([]MachineSpec{{Addr: addr, Class: m.Class, Resources: map[string]string{
-		"gpu": rapid.SampledFrom([]string{"", "1", "2", "0,3,5", "auto"}).Draw(t, "gpus"),
-	}}}, d.now)
+	p, err := d.s.PlanMachines([]MachineSpec{{Addr: addr, Class: m.Class,
+		Resources: map[string]string{
+			"gpu": rapid.SampledFrom([]string{"", "1", "2", "0,3,5", "auto"}).Draw(t, "gpus"),
+		}}}, d.now)
 	d.may(t, p, err)
 }
 
 func (d *driver) submitSome(t *rapid.T) {
-	p, err := d.s.PlanJobs([]JobSpec{d.wide(t), d.wide(t)}, rapid.IntRange(0, 9).Draw(t, "driver") == 0)
+	p, err := d.s.PlanJobs([]JobSpec{d.wide(t), d.wide(t)}, rapid.IntRange(0, 9).
+		Draw(t, "driver") == 0)
 	d.may(t, p, err)
 	if err == nil {
-		d.must(t, d.apply(&Change{RequestDone: &statepb.RequestDone{Id: fmt.Sprintf("r%d", len(d.journal)), Ids: p.IDs}}))
+		d.must(t,
+			d.apply(&Change{RequestDone: &statepb.RequestDone{Id: fmt.Sprintf("r%d",
+				len(d.journal)), Ids: p.IDs}}))
 	}
 }
 
 func (d *driver) submitMatrix(t *rapid.T) {
-	spec := MatrixSpec{Job: d.wide(t), Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3"}}, {Name: "B", Values: []string{"x", "y"}}}}
+	spec := MatrixSpec{Job: d.wide(t),
+		Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2", "3"}},
+			{Name: "B", Values: []string{"x", "y"}}}}
 	spec.Job.Cmd = "cell {A} {B} {REPEAT}"
 	if rapid.Bool().Draw(t, "chosen") {
 		spec.Cells = [][]uint32{{2, 1, 0}, {0, 0, 0}}
@@ -224,8 +245,10 @@ func (d *driver) submitMatrix(t *rapid.T) {
 		spec.Job.After.Cells = fmt.Sprint(rapid.SampledFrom(ids).Draw(t, "cells of"))
 	}
 	spec.Name = rapid.SampledFrom([]string{"", "m"}).Draw(t, "name")
-	spec.MaxFails, spec.CancelRest = rapid.IntRange(0, 2).Draw(t, "max fails"), rapid.Bool().Draw(t, "cancel rest")
-	if spec.Name != "" { // growMatrix grows it, and counts on it that nothing but that happens to its new cells
+	spec.MaxFails, spec.CancelRest = rapid.IntRange(0, 2).Draw(t, "max fails"), rapid.Bool().
+		Draw(t, "cancel rest")
+	if spec.Name != "" {
+		// growMatrix grows it, and counts on it that nothing but that happens to its new cells
 		spec.Job.After.Unmet, spec.Job.After.Failed, spec.MaxFails = "", nil, 0
 	}
 	p, err := d.s.PlanMatrix(spec, false)
@@ -239,10 +262,14 @@ func (d *driver) someJobs(t *rapid.T) []uint64 {
 
 func (d *driver) bulk(t *rapid.T) {
 	b := Bulk{
-		Op: rapid.SampledFrom([]Op{OpCancel, OpCancel, OpForget, OpForget, OpHold, OpUnhold, OpClone, OpRestart, OpRestart, OpRetime, OpTag,
+		Op: rapid.SampledFrom([]Op{OpCancel, OpCancel, OpForget, OpForget, OpHold, OpUnhold,
+			OpClone, OpRestart, OpRestart, OpRetime, OpTag,
 			OpUntag, OpRecopy, OpRecopy, OpLost}).Draw(t, "op"),
-		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool { return d.s.Status(id) == 0 }), Repeat: 1,
-		Timeout: time.Hour, Tag: rapid.SampledFrom([]string{"t1", "t3"}).Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"),
+		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
+			return d.s.Status(id) == 0
+		}), Repeat: 1,
+		Timeout: time.Hour, Tag: rapid.SampledFrom([]string{"t1", "t3"}).
+				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"),
 	}
 	p, err := d.s.PlanBulk(b)
 	d.may(t, p.Plan, err)
@@ -263,7 +290,8 @@ func (d *driver) changeMatrix(t *rapid.T) {
 		p, err := d.s.PlanMatrixCancel(id)
 		d.may(t, p.Plan, err)
 	case 3:
-		statuses := rapid.SampledFrom([][]Status{{Failed, Lost, Canceled, Done}, {Failed, Lost}, {Lost}}).Draw(t, "statuses")
+		statuses := rapid.SampledFrom([][]Status{{Failed, Lost, Canceled, Done}, {Failed, Lost},
+			{Lost}}).Draw(t, "statuses")
 		var match func([]uint32) (bool, error)
 		if rapid.Bool().Draw(t, "where") {
 			match = func(row []uint32) (bool, error) { return row[0] == 0, nil }
@@ -280,7 +308,8 @@ func (d *driver) changeMachines(t *rapid.T) {
 	addr := rapid.SampledFrom(someMachines).Draw(t, "machine")
 	switch rapid.IntRange(0, 7).Draw(t, "how") {
 	case 0, 1, 2, 3:
-		spec := MachineSpec{Addr: addr, Class: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "class"), Slots: rapid.IntRange(1, 4).Draw(t, "slots")}
+		spec := MachineSpec{Addr: addr, Class: rapid.SampledFrom([]string{"x", "y"}).
+			Draw(t, "class"), Slots: rapid.IntRange(1, 4).Draw(t, "slots")}
 		if rapid.IntRange(0, 9).Draw(t, "expires") == 0 {
 			spec.Until = d.now.Add(30 * time.Minute)
 		}
@@ -289,7 +318,8 @@ func (d *driver) changeMachines(t *rapid.T) {
 	case 4:
 		d.may(t, d.s.PlanRemove([]string{addr, addr}, rapid.Bool().Draw(t, "force")), nil)
 	case 5:
-		p, err := d.s.PlanMove([]string{addr}, rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "class"), d.now)
+		p, err := d.s.PlanMove([]string{addr}, rapid.SampledFrom([]string{"x", "y", "z"}).
+			Draw(t, "class"), d.now)
 		d.may(t, p, err)
 	case 6:
 		d.may(t, d.s.PlanDrain([]string{addr}, true), nil)
@@ -300,10 +330,15 @@ func (d *driver) changeMachines(t *rapid.T) {
 
 func (d *driver) setUp(t *rapid.T) {
 	p, err := d.s.PlanSetup(SetupSpec{
-		Addrs: []string{rapid.SampledFrom(someMachines).Draw(t, "machine")}, Class: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "class"),
-		Keep: rapid.Bool().Draw(t, "keep"), Slots: rapid.IntRange(0, 3).Draw(t, "slots"), Steps: []string{"one", "two {MACHINE}"},
-		Retries: rapid.IntRange(0, 1).Draw(t, "retries"), Stagger: time.Duration(rapid.IntRange(0, 1).Draw(t, "stagger")) * time.Minute,
-		Timeout: time.Duration(rapid.IntRange(0, 1).Draw(t, "timeout")) * time.Minute, Reboot: rapid.Bool().Draw(t, "reboot"),
+		Addrs: []string{rapid.SampledFrom(someMachines).Draw(t, "machine")},
+		Class: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "class"),
+		Keep:  rapid.Bool().Draw(t, "keep"), Slots: rapid.IntRange(0, 3).
+			Draw(t, "slots"), Steps: []string{"one", "two {MACHINE}"},
+		Retries: rapid.IntRange(0, 1).
+			Draw(t, "retries"),
+		Stagger: time.Duration(rapid.IntRange(0, 1).Draw(t, "stagger")) * time.Minute,
+		Timeout: time.Duration(rapid.IntRange(0, 1).Draw(t, "timeout")) * time.Minute,
+		Reboot:  rapid.Bool().Draw(t, "reboot"),
 	}, d.now)
 	d.may(t, p, err)
 }
@@ -315,13 +350,18 @@ func (d *driver) link(t *rapid.T) {
 	case 0:
 		d.must(t, d.report(Away{Addr: addr, Reason: "cut"}))
 	case 1:
-		d.must(t, d.report(Refused{Addr: addr, Reason: "unknown host key", HostKey: rapid.Bool().Draw(t, "key")}))
+		d.must(t,
+			d.report(Refused{Addr: addr, Reason: "unknown host key",
+				HostKey: rapid.Bool().Draw(t, "key")}))
 	case 2:
 		d.boots++
 		fallthrough
 	default:
-		c := Connected{Addr: addr, Facts: &statepb.Machine{BootId: fmt.Sprintf("boot%d", d.boots), Os: "linux", Memory: 3 << 30}}
-		for _, id := range rapid.SampledFrom([][]string{nil, {"GPU-a"}, {"GPU-b", "GPU-a"}}).Draw(t, "devices") {
+		c := Connected{Addr: addr,
+			Facts: &statepb.Machine{BootId: fmt.Sprintf("boot%d", d.boots), Os: "linux",
+				Memory: 3 << 30}}
+		for _, id := range rapid.SampledFrom([][]string{nil, {"GPU-a"}, {"GPU-b", "GPU-a"}}).Draw(t,
+			"devices") {
 			c.Facts.Devices = append(c.Facts.Devices, &statepb.Item{Id: id, Vendor: vendorNVIDIA})
 		}
 		for _, token := range sorted(d.refs) {
@@ -407,17 +447,21 @@ func (d *driver) settleSome(t *rapid.T) {
 			why := rapid.SampledFrom([]string{"", "permission denied", "busy"}).Draw(t, "unremoved")
 			d.must(t, d.report(Stopped{Ref: d.fleet.settles[token].Run, Unremoved: why}))
 		default:
-			d.must(t, d.report(Settled{Ref: d.fleet.settles[token].Run}, Settled{Ref: d.refs[token]}))
+			d.must(t,
+				d.report(Settled{Ref: d.fleet.settles[token].Run}, Settled{Ref: d.refs[token]}))
 		}
 	}
 }
 
 func (d *driver) time(t *rapid.T) {
-	d.must(t, d.pass(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Minute, 20 * time.Minute}).Draw(t, "time")))
+	d.must(t,
+		d.pass(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second,
+			time.Minute, 20 * time.Minute}).Draw(t, "time")))
 }
 
 func (d *driver) vars(t *rapid.T) {
-	p, err := d.s.PlanVar("V", "value", rapid.Bool().Draw(t, "secret"), rapid.IntRange(0, 3).Draw(t, "unset") == 0)
+	p, err := d.s.PlanVar("V", "value", rapid.Bool().Draw(t, "secret"), rapid.IntRange(0, 3).
+		Draw(t, "unset") == 0)
 	d.may(t, p, err)
 }
 
@@ -429,8 +473,8 @@ func (d *driver) snapshotNow(t *rapid.T) {
 	d.snapshot, d.at = records, len(d.journal)
 }
 
-// rebuild compares the state with what its journal makes, and what the snapshot and the rest of the journal
-// make, and goes on as one of these, as a daemon that was started again does.
+// rebuild compares the state with what its journal makes, and what the snapshot and the rest of the
+// journal make, and goes on as one of these, as a daemon that was started again does.
 func (d *driver) rebuild(t *rapid.T) {
 	whole, err := restored(nil, d.journal)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// tag is a tag with its jobs. Many may come and go at once, and the list is long: it is brought up to date when
-// somebody reads it.
+// tag is a tag with its jobs. Many may come and go at once, and the list is long: it is brought up
+// to date when somebody reads it.
 type tag struct {
 	*statepb.Tag // its Jobs ascending, as they were before those that moved did
 	counts       Counts
@@ -15,7 +15,8 @@ type tag struct {
 	moved        map[uint64]bool // jobs that came, or went (false), since
 }
 
-// manyMoved is how many jobs of a short list may have moved before it is brought up to date though nobody reads it.
+// manyMoved is how many jobs of a short list may have moved before it is brought up to date though
+// nobody reads it.
 const manyMoved = 1000
 
 // put says that a job is in, or out.

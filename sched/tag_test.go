@@ -7,14 +7,16 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// TestTagWork counts how often a place of a tag's list is written while all of its jobs leave it, and come
-// back the last first: not more than a few times for each job, however many there are.
+// TestTagWork counts how often a place of a tag's list is written while all of its jobs leave it,
+// and come back the last first: not more than a few times for each job, however many there are.
 func TestTagWork(t *testing.T) {
 	for _, n := range []uint64{2_000, 8_000} {
 		w := newWorld()
 		check(t, w.apply(&Change{TagMade: &statepb.TagMade{Tag: &statepb.Tag{Id: 1, Name: "big"}}}))
 		for id := uint64(2); id < 2+n; id++ {
-			check(t, w.apply(&Change{JobSubmitted: &statepb.JobSubmitted{Job: &statepb.Job{Id: id, Class: "x", Cmd: []byte("work"), Tag: 1, Status: Held}}}))
+			check(t,
+				w.apply(&Change{JobSubmitted: &statepb.JobSubmitted{Job: &statepb.Job{Id: id,
+					Class: "x", Cmd: []byte("work"), Tag: 1, Status: Held}}}))
 		}
 		list, moved := w.s.tags[1], 0
 		step := func(c *Change) {
@@ -27,7 +29,8 @@ func TestTagWork(t *testing.T) {
 		is := func(id uint64, want Counts) {
 			t.Helper()
 			in := list.has(id)
-			if _, got, _ := w.s.Tag(1); got != want || in != (want.By[Held] == int(n)) || len(list.jobs()) != want.Total() {
+			if _, got, _ := w.s.Tag(1); got != want || in != (want.By[Held] == int(n)) ||
+				len(list.jobs()) != want.Total() {
 				t.Errorf("%+v, job %d: %v, %d are listed", got, id, in, len(list.jobs()))
 			}
 		}
@@ -66,7 +69,9 @@ func TestTagReads(t *testing.T) {
 		in   bool
 		want string
 	}{
-		{3, true, "[3]"}, {1, true, "[1 3]"}, {3, true, "[1 3]"}, {4, true, "[1 3 4]"}, {3, false, "[1 4]"}, {3, false, "[1 4]"}, {3, true, "[1 3 4]"}, {1, false, "[3 4]"}, {4, false, "[3]"},
+		{3, true, "[3]"}, {1, true, "[1 3]"}, {3, true, "[1 3]"}, {4, true, "[1 3 4]"},
+		{3, false, "[1 4]"}, {3, false, "[1 4]"}, {3, true, "[1 3 4]"}, {1, false, "[3 4]"},
+		{4, false, "[3]"},
 	} {
 		tagged := &statepb.JobTagged{Job: ids[step.job]}
 		if step.in {

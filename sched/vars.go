@@ -8,8 +8,9 @@ import (
 
 // Builtins are the names that the daemon itself gives values to. They can't be set.
 var builtins = map[string]bool{
-	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "SLOTS": true, "CLASS": true,
-	"JID": true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true, seedName: true,
+	"MACHINE": true, "HOST": true, "USER": true, "PORT": true, "SLOT": true, "SLOTS": true,
+	"CLASS": true,
+	"JID":   true, "ATTEMPT": true, "MATRIX": true, "TAG": true, "REPEAT": true, seedName: true,
 	afterName: true, afterResultsName: true,
 }
 
@@ -18,7 +19,8 @@ var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // checkName refuses what can't be a variable's name.
 func checkName(name string) error {
 	if !nameRE.MatchString(name) {
-		return errorf(Invalid, "%q can't be a variable's name", name).hint("use letters, digits and underscores, and begin with a letter")
+		return errorf(Invalid, "%q can't be a variable's name", name).
+			hint("use letters, digits and underscores, and begin with a letter")
 	}
 	if builtins[name] {
 		return errorf(Invalid, "{%s} is set by the daemon itself", name).hint("choose another name")
@@ -32,8 +34,8 @@ type part struct {
 	name string // "" : text only
 }
 
-// parse splits a template at its placeholders. A placeholder is {NAME} not preceded by `$`; {{NAME}} is the
-// text {NAME}; any other brace is text.
+// parse splits a template at its placeholders. A placeholder is {NAME} not preceded by `$`;
+// {{NAME}} is the text {NAME}; any other brace is text.
 func parse(s string) []part {
 	var parts []part
 	start := 0
@@ -42,7 +44,8 @@ func parse(s string) []part {
 			continue
 		}
 		if strings.HasPrefix(s[i:], "{{") {
-			if name, n := bracedName(s[i+1:]); n > 0 && strings.HasPrefix(s[i+1+n:], "}") && (isUpper(name) || builtins[name]) {
+			if name, n := bracedName(s[i+1:]); n > 0 && strings.HasPrefix(s[i+1+n:], "}") &&
+				(isUpper(name) || builtins[name]) {
 				parts = append(parts, part{text: s[start:i] + s[i+1:i+1+n]})
 				i += n + 1
 				start = i + 1
@@ -90,7 +93,8 @@ func Names(template string) []string {
 	return names
 }
 
-// singleQuoted tells whether a placeholder stands between single quotes, as a shell reads the template.
+// singleQuoted tells whether a placeholder stands between single quotes, as a shell reads the
+// template.
 func singleQuoted(template, name string) bool {
 	quote := byte(0)
 	for _, p := range parse(template) {
@@ -112,10 +116,12 @@ func singleQuoted(template, name string) bool {
 	return false
 }
 
-// Expand replaces each placeholder that value knows, in one pass: a value is never expanded again. When that
-// would have more than limit bytes, it stops and gives their beginning: a short template can name a long
-// value very often.
-func Expand(template string, limit int, value func(name string) (string, bool)) (text string, whole bool) {
+// Expand replaces each placeholder that value knows, in one pass: a value is never expanded again.
+// When that would have more than limit bytes, it stops and gives their beginning: a short template
+// can name a long value very often.
+func Expand(
+	template string, limit int, value func(name string) (string, bool),
+) (text string, whole bool) {
 	var b strings.Builder
 	for _, p := range parse(template) {
 		text := p.text
@@ -142,8 +148,8 @@ func sorted[V any](m map[string]V) []string {
 	return keys
 }
 
-// SplitWords splits a driver's command line as a shell splits words: blanks separate, '…' and "…" group, a
-// backslash takes the next byte as it is. Nothing is expanded.
+// SplitWords splits a driver's command line as a shell splits words: blanks separate, '…' and "…"
+// group, a backslash takes the next byte as it is. Nothing is expanded.
 func SplitWords(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -159,7 +165,8 @@ func SplitWords(s string) ([]string, error) {
 		case '\'':
 			end := strings.IndexByte(s[i+1:], '\'')
 			if end < 0 {
-				return nil, errorf(Invalid, "the command has a ' that is never closed").hint("close it, or write \\' for the character itself")
+				return nil, errorf(Invalid, "the command has a ' that is never closed").
+					hint("close it, or write \\' for the character itself")
 			}
 			word.WriteString(s[i+1 : i+1+end])
 			i += end + 1
@@ -168,7 +175,8 @@ func SplitWords(s string) ([]string, error) {
 			inWord = true
 			for i++; ; i++ {
 				if i >= len(s) {
-					return nil, errorf(Invalid, `the command has a " that is never closed`).hint(`close it, or write \" for the character itself`)
+					return nil, errorf(Invalid, `the command has a " that is never closed`).
+						hint(`close it, or write \" for the character itself`)
 				}
 				if s[i] == '"' {
 					break
@@ -181,7 +189,8 @@ func SplitWords(s string) ([]string, error) {
 			}
 		case '\\':
 			if i+1 >= len(s) {
-				return nil, errorf(Invalid, `the command ends with a lone \`).hint(`write \\ for the character itself`)
+				return nil, errorf(Invalid, `the command ends with a lone \`).
+					hint(`write \\ for the character itself`)
 			}
 			i++
 			if s[i] != '\n' {

@@ -9,7 +9,8 @@ import (
 
 func TestExpand(t *testing.T) {
 	values := map[string]string{
-		"NAME": "value", "A": "1", "lower": "x", "LOOP": "{NAME}", "EMPTY": "", "QUOTE": `it's "this"`, "JID": "7", "SECRET": "${JOBSERVER_SECRET}",
+		"NAME": "value", "A": "1", "lower": "x", "LOOP": "{NAME}", "EMPTY": "",
+		"QUOTE": `it's "this"`, "JID": "7", "SECRET": "${JOBSERVER_SECRET}",
 	}
 	tests := []struct {
 		template, want string
@@ -30,7 +31,8 @@ func TestExpand(t *testing.T) {
 		{"{{.ID}}", "{{.ID}}", nil},
 		{"{{NAME}}", "{NAME}", nil},
 		{"{{JID}} is {JID}", "{JID} is 7", []string{"JID"}},
-		{"{{lower}}", "{x}", []string{"lower"}}, // only upper case has a spelling for the text itself
+		// only upper case has a spelling for the text itself
+		{"{{lower}}", "{x}", []string{"lower"}},
 		{"{{NAME}", "{value", []string{"NAME"}},
 		{"{NAME}}", "value}", []string{"NAME"}},
 		{"{{{NAME}}}", "{{NAME}}", nil},
@@ -48,7 +50,10 @@ func TestExpand(t *testing.T) {
 		{"é{NAME}é", "évalueé", []string{"NAME"}},
 	}
 	for _, test := range tests {
-		got, _ := Expand(test.template, 100, func(name string) (string, bool) { v, ok := values[name]; return v, ok })
+		got, _ := Expand(test.template, 100, func(name string) (string, bool) {
+			v, ok := values[name]
+			return v, ok
+		})
 		if got != test.want {
 			t.Errorf("Expand(%q) = %q, want %q", test.template, got, test.want)
 		}
@@ -60,8 +65,11 @@ func TestExpand(t *testing.T) {
 
 func TestSingleQuoted(t *testing.T) {
 	for template, want := range map[string]bool{
-		`echo {S}`: false, `echo "{S}"`: false, `echo '{S}'`: true, `echo 'a' {S} 'b'`: false, `echo "it's {S}"`: false,
-		`echo \'{S}`: false, `echo '\'{S}`: false, `echo "\"" '{S}'`: true, `echo '{T}' {S}`: false, `echo '"'"{S}"`: false,
+		`echo {S}`: false, `echo "{S}"`: false, `echo '{S}'`: true, `echo 'a' {S} 'b'`: false,
+		`echo "it's {S}"`: false,
+		`echo \'{S}`:      false, `echo '\'{S}`: false, `echo "\"" '{S}'`: true,
+		`echo '{T}' {S}`: false,
+		`echo '"'"{S}"`:  false,
 	} {
 		if got := singleQuoted(template, "S"); got != want {
 			t.Errorf("%s: %t", template, got)
@@ -107,11 +115,15 @@ func TestSplitWords(t *testing.T) {
 // FuzzExpand: what has no known name in it stays as it is, but
 // for {{NAME}}; and a value is never looked at again.
 func FuzzExpand(f *testing.F) {
-	for _, seed := range []string{"", "{A}", "{{A}}", "${A}", "{{{A}}}", "{A}{{B}}", "{print}", "{{.ID}}", "\xff{A"} {
+	for _, seed := range []string{"", "{A}", "{{A}}", "${A}", "{{{A}}}", "{A}{{B}}", "{print}",
+		"{{.ID}}", "\xff{A"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, template string) {
-		if got, whole := Expand(template, len(template), func(string) (string, bool) { return "", false }); !whole || !strings.Contains(template, "{{") && got != template {
+		if got, whole := Expand(template, len(template),
+			func(string) (string, bool) {
+				return "", false
+			}); !whole || !strings.Contains(template, "{{") && got != template {
 			t.Errorf("%q became %q", template, got)
 		}
 		calls := 0
@@ -131,7 +143,8 @@ func FuzzExpand(f *testing.F) {
 		if size == 0 {
 			return
 		}
-		if cut, whole := Expand(template, size-1, func(string) (string, bool) { return "{A}{B}", true }); whole || cut != got[:size-1] {
+		if cut, whole := Expand(template, size-1,
+			func(string) (string, bool) { return "{A}{B}", true }); whole || cut != got[:size-1] {
 			t.Errorf("%q becomes %q within a byte less", template, cut)
 		}
 	})

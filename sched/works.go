@@ -5,7 +5,8 @@ import "jobserver/sched/statepb"
 // keptWorks is of how many matrices and commands the need is remembered, the newest.
 const keptWorks = 10_000
 
-// works says of matrices and commands how many of their failures in a row say anything, where that isn't firstNeed.
+// works says of matrices and commands how many of their failures in a row say anything, where that
+// isn't firstNeed.
 type works struct {
 	needs map[string]int
 	order []string // a ring once it is full

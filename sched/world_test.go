@@ -11,8 +11,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// world is a state with a clock, a journal in memory and a fleet that remembers what was asked of it: the
-// loop without its goroutine. Every step checks all invariants.
+// world is a state with a clock, a journal in memory and a fleet that remembers what was asked of
+// it: the loop without its goroutine. Every step checks all invariants.
 type world struct {
 	s       *State
 	now     time.Time
@@ -26,7 +26,8 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{s: NewState(), now: time.Unix(1_700_000_000, 0), fleet: newMemory(), final: map[uint64]Status{}}
+	return &world{s: NewState(), now: time.Unix(1_700_000_000, 0), fleet: newMemory(),
+		final: map[uint64]Status{}}
 }
 
 // memory is a fleet that only notes what it is asked for.
@@ -41,18 +42,22 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{pool: map[string]bool{}, runs: map[string]Run{}, copies: map[uint64]Copy{}, settles: map[string]*statepb.Obligation{}, started: map[string]bool{}}
+	return &memory{pool: map[string]bool{}, runs: map[string]Run{}, copies: map[uint64]Copy{},
+		settles: map[string]*statepb.Obligation{}, started: map[string]bool{}}
 }
 
 func (m *memory) Connect(p Pool)         { m.pool[p.Addr] = true }
 func (m *memory) Disconnect(addr string) { delete(m.pool, addr) }
 func (m *memory) Start(r Run) {
 	if !m.pool[r.Ref.Machine] && !r.Ref.Driver {
-		m.errs = append(m.errs, fmt.Errorf("job %d is started on %s, which is not connected to", r.Ref.Job, r.Ref.Machine))
+		m.errs = append(m.errs,
+			fmt.Errorf("job %d is started on %s, which is not connected to", r.Ref.Job,
+				r.Ref.Machine))
 	}
 	for token, o := range m.runs {
 		if o.Ref.Job == r.Ref.Job && token != r.Ref.Token {
-			m.errs = append(m.errs, fmt.Errorf("job %d is started as %s while %s runs", r.Ref.Job, r.Ref.Token, token))
+			m.errs = append(m.errs,
+				fmt.Errorf("job %d is started as %s while %s runs", r.Ref.Job, r.Ref.Token, token))
 		}
 	}
 	m.runs[r.Ref.Token] = r
@@ -68,8 +73,13 @@ func (m *memory) Retime(*statepb.RunRef, time.Duration) {}
 func (m *memory) Copy(c Copy)                           { m.copies[c.Job.Id] = c }
 func (m *memory) StopCopy(job uint64)                   { m.stops = append(m.stops, job) }
 func (m *memory) Settle(o *statepb.Obligation)          { m.settles[o.Run.Token] = o }
-func (m *memory) Drop(r *statepb.RunRef)                { delete(m.runs, r.Token); delete(m.settles, r.Token) }
-func (m *memory) ForgetLogs(uint64)                     {}
+func (m *memory) Drop(
+	r *statepb.RunRef,
+) {
+	delete(m.runs, r.Token)
+	delete(m.settles, r.Token)
+}
+func (m *memory) ForgetLogs(uint64) {}
 
 // apply makes changes part of the state and the journal.
 func (w *world) apply(changes ...*Change) error {
@@ -95,7 +105,8 @@ func (w *world) apply(changes ...*Change) error {
 	return nil
 }
 
-// roomFor checks a dispatch against what the machine is, and its slots, counted from the jobs' records.
+// roomFor checks a dispatch against what the machine is, and its slots, counted from the jobs'
+// records.
 func (w *world) roomFor(d *statepb.Dispatched) error {
 	busy := 0
 	for id, j := range w.s.live {
@@ -106,7 +117,8 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	}
 	for token, o := range w.fleet.settles {
 		if o.Run.Job == d.Job && o.Cancel && !o.Stopped && w.s.reached(o.Run.Machine) {
-			return fmt.Errorf("job %d is sent to %s while %s may live on %s", d.Job, d.Attempt.Machine, token, o.Run.Machine)
+			return fmt.Errorf("job %d is sent to %s while %s may live on %s", d.Job,
+				d.Attempt.Machine, token, o.Run.Machine)
 		}
 	}
 	m := w.s.machines[d.Attempt.Machine]
@@ -118,7 +130,8 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 	} else if j.StartAfter > w.now.UnixNano() {
 		return fmt.Errorf("job %d is sent to %s before its time", d.Job, m.Addr)
 	}
-	if m == nil || busy+len(slotsGiven(d.Attempt)) > int(m.Slots) || w.s.live[d.Job] != nil && w.s.live[d.Job].Setup != nil && busy > 0 {
+	if m == nil || busy+len(slotsGiven(d.Attempt)) > int(m.Slots) || w.s.live[d.Job] != nil &&
+		w.s.live[d.Job].Setup != nil && busy > 0 {
 		return fmt.Errorf("job %d is sent to %s, where %d jobs are", d.Job, d.Attempt.Machine, busy)
 	}
 	if m.link != LinkConnected || w.s.Job(d.Job).GetSetup() == nil && !m.usable(w.now) {
@@ -132,7 +145,8 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 	needs := w.s.Job(d.Job).GetNeeds()
 	m := w.s.machines[d.Attempt.Machine]
 	if want := slotsOf(needs, m); len(slotsGiven(d.Attempt)) != want {
-		return fmt.Errorf("job %d has slots %v of %s, and needs %d", d.Job, slotsGiven(d.Attempt), m.Addr, want)
+		return fmt.Errorf("job %d has slots %v of %s, and needs %d", d.Job, slotsGiven(d.Attempt),
+			m.Addr, want)
 	}
 	if len(needs.GetAmounts()) != len(d.Attempt.GetGiven().GetGrants()) {
 		return fmt.Errorf("job %d needs %v and is given %v", d.Job, needs, d.Attempt.Given)
@@ -160,8 +174,11 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 				count(o.Run.Machine, o.Given)
 			}
 		}
-		if held+g.Amount > max(All(r), int64(len(r.GetItems()))) || g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 && len(g.Items) != int(g.Amount) {
-			return fmt.Errorf("job %d is given %v on %q, of %v, of which %d are held", d.Job, g, where, r, held)
+		if held+g.Amount > max(All(r), int64(len(r.GetItems()))) ||
+			g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 &&
+			len(g.Items) != int(g.Amount) {
+			return fmt.Errorf("job %d is given %v on %q, of %v, of which %d are held", d.Job, g,
+				where, r, held)
 		}
 	}
 	return nil
@@ -268,7 +285,9 @@ func (w *world) pass(d time.Duration) error {
 func (w *world) connect(addrs ...string) error {
 	var all []Outcome
 	for _, addr := range addrs {
-		all = append(all, Connected{Addr: addr, Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4}})
+		all = append(all,
+			Connected{Addr: addr,
+				Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4}})
 	}
 	return w.report(all...)
 }
@@ -291,7 +310,8 @@ func (w *world) submit(specs ...JobSpec) ([]uint64, error) {
 	return p.IDs, w.do(p, err)
 }
 
-// settle meets what is owed on machines that can be reached: what was given up has ended, and is removed.
+// settle meets what is owed on machines that can be reached: what was given up has ended, and is
+// removed.
 func (w *world) settle() error {
 	var met []Outcome
 	for _, token := range sorted(w.fleet.settles) {
@@ -327,13 +347,17 @@ func (w *world) runOf(job uint64) *statepb.RunRef {
 }
 
 func exit(code int32) *statepb.Attempt {
-	return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: code, Duration: int64(time.Second)}
+	return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: code,
+		Duration: int64(time.Second)}
 }
 
 // frozen gives a snapshot's records.
 func frozen(s *State) ([][]byte, error) {
 	var records [][]byte
-	err := s.Freeze()(func(b []byte) error { records = append(records, slices.Clone(b)); return nil })
+	err := s.Freeze()(func(b []byte) error {
+		records = append(records, slices.Clone(b))
+		return nil
+	})
 	return records, err
 }
 
@@ -353,8 +377,9 @@ func restored(snapshot, changes [][]byte) (*State, error) {
 	return r.State()
 }
 
-// dump writes down everything durable, and all that is derived from it, in an order of its own: two states
-// are the same exactly if their dumps are. Where a job's record lies in history is no part of it.
+// dump writes down everything durable, and all that is derived from it, in an order of its own: two
+// states are the same exactly if their dumps are. Where a job's record lies in history is no part
+// of it.
 func dump(s *State) []string {
 	var out []string
 	put := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -368,11 +393,14 @@ func dump(s *State) []string {
 	put("next %d, changes %d, counts %v", s.nextID, s.changes, s.counts)
 	for id := uint64(1); id < s.nextID; id++ {
 		if j := s.Job(id); j != nil {
-			put("job %d: %x %s %s %s", id, s.index.mark[id], s.index.names[s.index.class[id]], s.index.names[s.index.machine[id]], text(j))
+			put("job %d: %x %s %s %s", id, s.index.mark[id], s.index.names[s.index.class[id]],
+				s.index.names[s.index.machine[id]], text(j))
 		}
 	}
 	for _, m := range s.order {
-		put("matrix %d: %d jobs, %d untouched, %v, again %v, queued %v: %s", m.Id, m.jobs, m.untouched, m.counts, m.again, m.item != nil || m.Template.StartAfter != 0, text(m.Matrix))
+		put("matrix %d: %d jobs, %d untouched, %v, again %v, queued %v: %s", m.Id, m.jobs,
+			m.untouched, m.counts, m.again, m.item != nil || m.Template.StartAfter != 0,
+			text(m.Matrix))
 	}
 	for _, name := range sorted(s.named) {
 		put("name %s: %d", name, s.named[name])
@@ -390,7 +418,8 @@ func dump(s *State) []string {
 				held[0] = id
 			}
 		}
-		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.debts.ending[addr], text(m.Machine))
+		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.debts.ending[addr],
+			text(m.Machine))
 	}
 	for _, v := range s.Vars() {
 		put("var %s", text(v))
@@ -412,7 +441,8 @@ func dump(s *State) []string {
 			put("class %s: %s", name, m.Addr)
 		}
 	}
-	put("steps %v, copying %v, empty %v, accused %v", sortedIDs(s.steps), len(s.copying), sortedIDs(s.empty), sortedIDs(s.accused))
+	put("steps %v, copying %v, empty %v, accused %v", sortedIDs(s.steps), len(s.copying),
+		sortedIDs(s.empty), sortedIDs(s.accused))
 	for _, l := range s.longs {
 		put("long %s, at %d and %d of %d", text(l.Bulk), l.at, l.in, l.total)
 	}

@@ -54,13 +54,15 @@ func appendBatch(buf []byte, seed uint32, at position, records [][]byte) ([]byte
 	size := 0
 	for _, rec := range records {
 		if len(rec) > maxRecord {
-			return buf, at, fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge, len(rec), maxRecord)
+			return buf, at, fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge,
+				len(rec), maxRecord)
 		}
 		size += uvarintLen(len(rec)) + len(rec)
 	}
 	length := (size + batchAlign - 1) / batchAlign * batchAlign
 	if length > maxBatch {
-		return buf, at, fmt.Errorf("%w: a batch of %d bytes, more than %d", ErrTooLarge, size, maxBatch)
+		return buf, at, fmt.Errorf("%w: a batch of %d bytes, more than %d", ErrTooLarge, size,
+			maxBatch)
 	}
 	start := len(buf)
 	buf = slices.Grow(buf, batchHeader+length)
@@ -155,7 +157,8 @@ func openSegment(fsys FS, number uint64, store storeID) (*segment, error) {
 		return nil, &CorruptError{name, 24, "it belongs to another server id"}
 	}
 	s.at = s.head.at
-	s.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, s.size-headerSize), int(min(max(s.size, 16), 1<<20)))
+	s.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, s.size-headerSize),
+		int(min(max(s.size, 16), 1<<20)))
 	return s, nil
 }
 
@@ -178,7 +181,9 @@ func (s *segment) read() (batch, error) {
 	case b.at.prev != s.at.prev:
 		return batch{}, errNoBatch{"it does not follow the batch before it"}
 	case b.at.next != s.at.next:
-		return batch{}, errNoBatch{fmt.Sprintf("its first record is number %d instead of %d", b.at.next, s.at.next)}
+		return batch{},
+			errNoBatch{fmt.Sprintf("its first record is number %d instead of %d", b.at.next,
+				s.at.next)}
 	}
 	whole, err := s.take(batchHeader + length)
 	if err != nil {

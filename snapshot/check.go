@@ -33,7 +33,9 @@ type FileReport struct {
 
 // Sound tells that nothing at all is wrong.
 func (r *Report) Sound() bool {
-	return r.Err == nil && !slices.ContainsFunc(r.Files, func(f FileReport) bool { return f.Err != nil })
+	return r.Err == nil && !slices.ContainsFunc(r.Files, func(f FileReport) bool {
+		return f.Err != nil
+	})
 }
 
 // Check reads every file of the state and changes nothing. It takes no lock,

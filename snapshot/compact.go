@@ -26,7 +26,8 @@ func (s *Store) WriteSnapshot(m Mark, each func(yield func(rec []byte) error) er
 	size, err := s.readBack(name, m)
 	if err != nil {
 		// It must not pass for one of the three that can be relied on.
-		return fmt.Errorf("read %s back: %w", name, errors.Join(err, s.fs.Remove(name), s.fs.SyncDir(".")))
+		return fmt.Errorf("read %s back: %w", name,
+			errors.Join(err, s.fs.Remove(name), s.fs.SyncDir(".")))
 	}
 	s.snapSize.Store(size)
 	if err := s.prune(); err != nil {
@@ -35,13 +36,16 @@ func (s *Store) WriteSnapshot(m Mark, each func(yield func(rec []byte) error) er
 	return nil
 }
 
-func (s *Store) writeSnapshot(name string, m Mark, each func(yield func(rec []byte) error) error) error {
+func (s *Store) writeSnapshot(
+	name string, m Mark, each func(yield func(rec []byte) error) error,
+) error {
 	p, err := s.fs.Replace(name)
 	if err != nil {
 		return err
 	}
 	defer p.Cleanup()
-	w, err := newSnapshotWriter(p, header{magic: snapshotMagic, store: s.server, number: m.segment, at: m.at})
+	w, err := newSnapshotWriter(p,
+		header{magic: snapshotMagic, store: s.server, number: m.segment, at: m.at})
 	if err != nil {
 		return err
 	}

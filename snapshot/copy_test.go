@@ -64,7 +64,9 @@ func TestCopyWhileCommitting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record := func(n uint64) []byte { return append(binary.BigEndian.AppendUint64(nil, n), make([]byte, 300)...) }
+	record := func(n uint64) []byte {
+		return append(binary.BigEndian.AppendUint64(nil, n), make([]byte, 300)...)
+	}
 	var acknowledged atomic.Uint64
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- commitUntil(store, stop, &acknowledged, record) }()

@@ -103,7 +103,8 @@ func (c *client) checkSnapshots(r *Recovery) error {
 		return nil
 	}
 	if len(r.c.damaged) > 0 || r.c.snapshot < c.snapped {
-		return fmt.Errorf("snapshot %d is used, %d was written, %d are damaged", r.c.snapshot, c.snapped, r.c.damaged)
+		return fmt.Errorf("snapshot %d is used, %d was written, %d are damaged", r.c.snapshot,
+			c.snapped, r.c.damaged)
 	}
 	inv, err := takeInventory(c.opt.FS)
 	if err != nil {
@@ -112,7 +113,8 @@ func (c *client) checkSnapshots(r *Recovery) error {
 	for _, n := range inv.snapshots {
 		for ; n <= r.c.spans[0].segment; n++ {
 			if !slices.Contains(inv.segments, n) {
-				err = errors.Join(err, fmt.Errorf("%v are kept without segment %d", inv.snapshots, n))
+				err = errors.Join(err,
+					fmt.Errorf("%v are kept without segment %d", inv.snapshots, n))
 			}
 		}
 	}
@@ -206,7 +208,8 @@ func (c *client) life() error {
 		{"close", (*client).close},
 	} {
 		err := c.do(step.name, step.do)
-		harmless := step.name == "compact" && !errors.Is(err, ErrPoisoned) && !errors.Is(err, errKilled)
+		harmless := step.name == "compact" && !errors.Is(err, ErrPoisoned) &&
+			!errors.Is(err, errKilled)
 		if err != nil && !harmless {
 			return err
 		}

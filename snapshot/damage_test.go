@@ -36,7 +36,8 @@ func (img image) fs() *memFS {
 	m := newMemFS(512)
 	for name, content := range img {
 		m.nodes++
-		n := &node{id: m.nodes, cache: bytes.Clone(content), disk: content} // only the cache is written to in place
+		// only the cache is written to in place
+		n := &node{id: m.nodes, cache: bytes.Clone(content), disk: content}
 		m.cache["."][name], m.disk["."][name] = n, n
 	}
 	return m
@@ -68,8 +69,12 @@ func saved(t *testing.T, sealed bool) (image, [][]byte) {
 	t.Helper()
 	m := newMemFS(512)
 	c := &client{ledger: newLedger(), opt: Options{FS: m, Reserve: -1, grow: 64}}
-	steps := []func() error{c.open, func() error { return c.commit(2) }, c.compact, c.compact, c.compact,
-		func() error { return c.commit(1) }, c.open, func() error { return c.commit(1) }, func() error { return c.commit(2) }}
+	steps := []func() error{c.open, func() error {
+		return c.commit(2)
+	}, c.compact, c.compact, c.compact,
+		func() error {
+			return c.commit(1)
+		}, c.open, func() error { return c.commit(1) }, func() error { return c.commit(2) }}
 	if sealed {
 		steps = append(steps, c.close)
 	}
@@ -111,7 +116,8 @@ func verdict(img image, recs [][]byte, lastMayGo bool) error {
 	if lastMayGo && slices.EqualFunc(got, recs[:len(recs)-2], bytes.Equal) && len(r.Notices) > 0 {
 		return nil
 	}
-	return fmt.Errorf("silently different: %d records of %d, notices %q", len(got), len(recs), r.Notices)
+	return fmt.Errorf("silently different: %d records of %d, notices %q", len(got), len(recs),
+		r.Notices)
 }
 
 func TestEveryBit(t *testing.T) {
@@ -147,7 +153,8 @@ func TestEveryTruncation(t *testing.T) {
 				broken := img.clone()
 				broken[name] = content[:n]
 				if err := verdict(broken, recs, false); err != nil {
-					t.Errorf("sealed %v, %s cut to %d of %d bytes: %v", sealed, name, n, len(content), err)
+					t.Errorf("sealed %v, %s cut to %d of %d bytes: %v", sealed, name, n,
+						len(content), err)
 				}
 			}
 		}
@@ -172,7 +179,8 @@ func TestMisplacedFiles(t *testing.T) {
 			}
 			delete(gone, a)
 			delete(gone, b)
-			for what, broken := range map[string]image{"swapped": swapped, "copied": copied, "deleted": gone} {
+			for what, broken := range map[string]image{"swapped": swapped, "copied": copied,
+				"deleted": gone} {
 				if err := verdict(broken, recs, false); err != nil {
 					t.Errorf("%s and %s %s: %v", a, b, what, err)
 				}
@@ -262,8 +270,12 @@ func TestNewerFormat(t *testing.T) {
 		{"major of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), img},
 		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 }), img},
 		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 }), img},
-		{"major of segment, no format", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), withoutFormat},
-		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[12] |= 2 }), img},
+		{"major of segment, no format", lastWAL, header(img[lastWAL], func(b []byte) {
+			b[8] = 2
+		}), withoutFormat},
+		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) {
+			b[12] |= 2
+		}), img},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			newer := test.of.clone()

@@ -9,10 +9,12 @@ var (
 	// ErrLocked: another daemon has the state directory. See LockedError.
 	ErrLocked = errors.New("state directory is in use by another daemon")
 	// ErrNetworkFS: the state directory is on a network file system.
-	ErrNetworkFS = errors.New("a network file system can't hold the state (locks and syncs are not reliable there): choose a local directory")
+	ErrNetworkFS = errors.New("a network file system can't hold the state (locks and syncs are " +
+		"not reliable there): choose a local directory")
 	// ErrPoisoned: an earlier write or sync failed. See PoisonedError.
 	ErrPoisoned = errors.New("journal is unusable after an error")
-	// ErrTooLarge: a record or a batch is longer than a journal can hold. Nothing of it was written.
+	// ErrTooLarge: a record or a batch is longer than a journal can hold. Nothing of it was
+	// written.
 	ErrTooLarge = errors.New("too much for the journal")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("state is closed")
@@ -46,8 +48,10 @@ func (e *CorruptError) Error() string {
 	if e.Offset >= 0 {
 		where = fmt.Sprintf("%s, offset %d", e.File, e.Offset)
 	}
-	return fmt.Sprintf("saved state is damaged: %s: %s (nothing was changed; `jobserver state check` lists what is wrong; "+
-		"put back a copy of the directory, or start with --allow-snap-fail to set it aside and begin empty)", where, e.Reason)
+	return fmt.Sprintf("saved state is damaged: %s: %s (nothing was changed; `jobserver state "+
+		"check` lists what is wrong; "+
+		"put back a copy of the directory, or start with --allow-snap-fail to set it aside and "+
+		"begin empty)", where, e.Reason)
 }
 
 // FormatError says that the state was written by a newer version. It is left
@@ -60,7 +64,8 @@ type FormatError struct {
 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("%s has format %d.%d (features %#x), and this version reads %d.x (features %#x): use the newer jobserver; nothing was changed",
+	return fmt.Sprintf("%s has format %d.%d (features %#x), and this version reads %d.x "+
+		"(features %#x): use the newer jobserver; nothing was changed",
 		e.File, e.Major, e.Minor, e.Incompat, formatMajor, knownIncompat)
 }
 

@@ -26,7 +26,8 @@ func (f *failure) before(op string) error {
 		f.op = op
 		return f.err
 	}
-	if f.n > f.at && (strings.HasPrefix(op, "sync wal") || strings.HasPrefix(op, "write wal") || strings.HasPrefix(op, "extend wal")) {
+	if f.n > f.at && (strings.HasPrefix(op, "sync wal") || strings.HasPrefix(op, "write wal") ||
+		strings.HasPrefix(op, "extend wal")) {
 		f.after = append(f.after, op)
 	}
 	return nil
@@ -39,7 +40,8 @@ func TestFailedOperation(t *testing.T) {
 	t.Parallel()
 	probe := &failure{at: -1}
 	sim := newSimulation(3, 3, 0)
-	if err := sim.run(-1, func(m *memFS, _ *client) { m.after, m.before = nil, probe.before }); err != nil {
+	if err := sim.run(-1,
+		func(m *memFS, _ *client) { m.after, m.before = nil, probe.before }); err != nil {
 		t.Fatal(err)
 	}
 	for _, kind := range []struct {
@@ -53,7 +55,8 @@ func TestFailedOperation(t *testing.T) {
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			for at, op := range probe.ops {
-				if verb, _, _ := strings.Cut(op, " "); !strings.Contains(kind.of, verb) && kind.of != "" {
+				if verb, _, _ := strings.Cut(op, " "); !strings.Contains(kind.of, verb) &&
+					kind.of != "" {
 					continue
 				}
 				f := &failure{at: at, err: kind.err}

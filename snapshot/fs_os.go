@@ -117,7 +117,8 @@ func (o osFS) Lock(name string) (io.Closer, error) {
 		return nil, err
 	}
 	err = o.flock(f, syscall.LOCK_EX)
-	for end := time.Now().Add(forkTime); ofDead(err) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(forkTime); ofDead(err) &&
+		time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		err = o.flock(f, syscall.LOCK_EX)
 	}
 	if err != nil {
@@ -144,7 +145,8 @@ const forkTime = 2 * time.Second
 // ofDead tells whether the lock is that of a process that is no more.
 func ofDead(err error) bool {
 	var locked *LockedError
-	return errors.As(err, &locked) && locked.PID > 0 && errors.Is(syscall.Kill(locked.PID, 0), syscall.ESRCH)
+	return errors.As(err, &locked) && locked.PID > 0 &&
+		errors.Is(syscall.Kill(locked.PID, 0), syscall.ESRCH)
 }
 
 // flock takes the lock without waiting. The pid in the file is advice: it may

@@ -14,7 +14,8 @@ func fuzzed(name string, content []byte) *memFS {
 	return image{
 		serverIDName: []byte(id.String() + "\n"),
 		formatName:   formatFile{1}.encode(),
-		segmentName(1): append((&header{magic: segmentMagic, store: id, number: 1, at: position{next: 1}}).encode(),
+		segmentName(1): append((&header{magic: segmentMagic, store: id, number: 1,
+			at: position{next: 1}}).encode(),
 			make([]byte, 64)...),
 		name: content,
 	}.fs()
@@ -38,7 +39,8 @@ func FuzzSegment(f *testing.F) {
 	f.Add(append(bytes.Clone(buf), make([]byte, 40)...))
 	for _, n := range []int{1, 0, 3} {
 		var err error
-		if buf, at, err = appendBatch(buf, seed(segmentMagic, id, 1), at, records("r", n)); err != nil {
+		if buf, at, err = appendBatch(buf, seed(segmentMagic, id, 1), at,
+			records("r", n)); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(append(bytes.Clone(buf), make([]byte, 40)...))
@@ -77,7 +79,8 @@ func FuzzSnapshot(f *testing.F) {
 	id := storeID{1, 2, 3}
 	for _, n := range []int{0, 1, 400} {
 		var buf bytes.Buffer
-		w, err := newSnapshotWriter(&buf, header{magic: snapshotMagic, store: id, number: 1, at: position{next: 1}})
+		w, err := newSnapshotWriter(&buf,
+			header{magic: snapshotMagic, store: id, number: 1, at: position{next: 1}})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -143,7 +146,8 @@ func FuzzFormat(f *testing.F) {
 		if err == nil && got.segment == 0 {
 			t.Error("it names no segment")
 		}
-		if id, ok := parseStoreID(text); ok && !bytes.EqualFold([]byte(id.String()), bytes.TrimSpace(text)) {
+		if id, ok := parseStoreID(text); ok &&
+			!bytes.EqualFold([]byte(id.String()), bytes.TrimSpace(text)) {
 			t.Errorf("%q became %s", text, id)
 		}
 	})

@@ -24,7 +24,8 @@ var golden = map[string]struct {
 	"v1-empty": {func(c *client) error { return c.close() }, 0, 0},
 	// Snapshots, segments before and after them, closed.
 	"v1-closed": {func(c *client) error {
-		return errors.Join(c.commit(3), c.compact(), c.compact(), c.commit(10), c.seal(), c.compact(),
+		return errors.Join(c.commit(3), c.compact(), c.compact(), c.commit(10), c.seal(),
+			c.compact(),
 			c.compact(), c.commit(1), c.commit(30), c.close())
 	}, 52, 0},
 	// No snapshot yet; killed, with its last batch, of two records, torn.

@@ -22,7 +22,8 @@ const (
 // The features that a state may have, as bits of incompat. Every state that is written has all of
 // them: whether a record uses one is known too late, when the segment has begun.
 const (
-	// featureShapes: jobs that need more than one slot. A daemon without it would put others beside them.
+	// featureShapes: jobs that need more than one slot. A daemon without it would put others beside
+	// them.
 	featureShapes = uint32(1 << 0)
 )
 
@@ -102,7 +103,8 @@ func readHeader(f File, name, magic string, number uint64) (header, error) {
 		return header{}, err
 	}
 	if h.number != number {
-		return header{}, &CorruptError{name, 40, fmt.Sprintf("it says that it is number %d: a file was renamed or copied", h.number)}
+		return header{}, &CorruptError{name, 40,
+			fmt.Sprintf("it says that it is number %d: a file was renamed or copied", h.number)}
 	}
 	return h, nil
 }
@@ -147,7 +149,8 @@ func seed(magic string, store storeID, number uint64) uint32 {
 type formatFile struct{ segment uint64 }
 
 func (f formatFile) encode() []byte {
-	text := fmt.Sprintf("jobserver state %d.%d incompat %d\nsegment %d\n", formatMajor, formatMinor, knownIncompat, f.segment)
+	text := fmt.Sprintf("jobserver state %d.%d incompat %d\nsegment %d\n", formatMajor, formatMinor,
+		knownIncompat, f.segment)
 	return fmt.Appendf([]byte(text), "crc32c %08x\n", crc32.Checksum([]byte(text), castagnoli))
 }
 
@@ -162,7 +165,8 @@ func decodeFormat(text []byte) (formatFile, error) {
 	first, rest, _ := strings.Cut(body, "\n")
 	var major, minor int
 	var incompat uint32
-	if _, err := fmt.Sscanf(first, "jobserver state %d.%d incompat %d", &major, &minor, &incompat); err != nil {
+	if _, err := fmt.Sscanf(first, "jobserver state %d.%d incompat %d", &major, &minor,
+		&incompat); err != nil {
 		return corrupt("its first line is not understood")
 	}
 	if major != formatMajor || incompat&^knownIncompat != 0 {
@@ -200,7 +204,8 @@ func numberOf(name, prefix string) (uint64, bool) {
 
 // isTemporary tells the name of a file that Replace began and a crash orphaned.
 func isTemporary(name string) bool {
-	for _, prefix := range []string{serverIDName, formatName, reserveName, segmentPrefix, snapshotPrefix} {
+	for _, prefix := range []string{serverIDName, formatName, reserveName, segmentPrefix,
+		snapshotPrefix} {
 		if strings.HasPrefix(name, "."+prefix) {
 			return true
 		}

@@ -139,7 +139,8 @@ func checkFresh(fsys FS, inv *inventory) error {
 // may exist, without batches: it was made when the daemon died.
 func checkNewest(fsys FS, inv *inventory, newest uint64) error {
 	if n := len(inv.snapshots); n > 0 && inv.snapshots[n-1] > newest {
-		return &CorruptError{snapshotName(inv.snapshots[n-1]), -1, fmt.Sprintf("`format` knows no segment after %d: it is an old copy", newest)}
+		return &CorruptError{snapshotName(inv.snapshots[n-1]), -1,
+			fmt.Sprintf("`format` knows no segment after %d: it is an old copy", newest)}
 	}
 	for _, n := range inv.segments {
 		if n <= newest {
@@ -150,7 +151,8 @@ func checkNewest(fsys FS, inv *inventory, newest uint64) error {
 			return err
 		}
 		if n > newest+1 || !empty {
-			return &CorruptError{segmentName(n), -1, fmt.Sprintf("`format` knows no segment after %d: it is an old copy", newest)}
+			return &CorruptError{segmentName(n), -1,
+				fmt.Sprintf("`format` knows no segment after %d: it is an old copy", newest)}
 		}
 	}
 	return nil
@@ -192,7 +194,8 @@ func (c *contents) chooseSnapshot(fsys FS, inv *inventory) error {
 			return err
 		}
 		c.damaged = append(c.damaged, n)
-		c.notices = append(c.notices, fmt.Sprintf("snapshot %s is damaged at offset %d (%s): an older one and the journal are used instead",
+		c.notices = append(c.notices, fmt.Sprintf("snapshot %s is damaged at offset %d (%s): an "+
+			"older one and the journal are used instead",
 			corrupt.File, corrupt.Offset, corrupt.Reason))
 	}
 	return nil
@@ -226,7 +229,8 @@ func (c *contents) openSegment(fsys FS, n uint64) (*segment, error) {
 	}
 	reason := "it is missing"
 	if len(c.damaged) > 0 {
-		reason = fmt.Sprintf("it is missing, and needed because %s is damaged", snapshotName(c.damaged[0]))
+		reason = fmt.Sprintf("it is missing, and needed because %s is damaged",
+			snapshotName(c.damaged[0]))
 	}
 	return nil, &CorruptError{segmentName(n), -1, reason}
 }
@@ -242,7 +246,8 @@ func (c *contents) readSpan(s *segment, end int64) error {
 	case stop != nil:
 		return &CorruptError{s.name, s.off, stop.Error()}
 	case s.off != end:
-		return &CorruptError{s.name, end, "a batch crosses the offset at which the next segment takes over"}
+		return &CorruptError{s.name, end,
+			"a batch crosses the offset at which the next segment takes over"}
 	}
 	return nil
 }
@@ -257,7 +262,8 @@ func (c *contents) readNewest(s *segment) error {
 		return err
 	}
 	if c.torn != nil {
-		c.notices = append(c.notices, fmt.Sprintf("the last batch of %s, at offset %d, is incomplete (%v): it was never acknowledged, and is left out",
+		c.notices = append(c.notices, fmt.Sprintf("the last batch of %s, at offset %d, is "+
+			"incomplete (%v): it was never acknowledged, and is left out",
 			s.name, c.torn.from, stop))
 	}
 	return nil

@@ -64,7 +64,8 @@ type nameEffect struct {
 var errNoSpace = &fs.PathError{Op: "write", Path: "memory", Err: syscall.ENOSPC}
 
 func newMemFS(sector int) *memFS {
-	return &memFS{sector: sector, cache: map[string]memDir{".": {}}, disk: map[string]memDir{".": {}}}
+	return &memFS{sector: sector, cache: map[string]memDir{".": {}},
+		disk: map[string]memDir{".": {}}}
 }
 
 // begin reports an operation; its error is what the operation is to return.
@@ -156,7 +157,8 @@ func (m *memFS) Rename(from, to string) error {
 	m.mu.Lock()
 	f, err := m.find(from)
 	if err == nil {
-		m.change(nameEffect{path.Dir(to), path.Base(to), f}, nameEffect{path.Dir(from), path.Base(from), nil})
+		m.change(nameEffect{path.Dir(to), path.Base(to), f},
+			nameEffect{path.Dir(from), path.Base(from), nil})
 	}
 	m.mu.Unlock()
 	m.done(op)
@@ -344,7 +346,8 @@ func (f *memFile) Sync() error {
 		copy(disk, n.disk)
 		for i := range n.versions {
 			if !n.lost[i] {
-				copy(disk[i*f.fs.sector:], n.cache[i*f.fs.sector:min((i+1)*f.fs.sector, len(n.cache))])
+				copy(disk[i*f.fs.sector:],
+					n.cache[i*f.fs.sector:min((i+1)*f.fs.sector, len(n.cache))])
 				delete(n.versions, i)
 			}
 		}

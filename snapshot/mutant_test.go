@@ -12,10 +12,12 @@ import (
 // they are there. A sync is named by what the client does, the operation before
 // it, and itself.
 var needless = map[string]string{
-	"start:  → syncdir .":                   "a first start finds nothing that could be in memory only",
+	"start:  → syncdir .": "a first start finds nothing that could be in " +
+		"memory only",
 	"start: write .reserve → sync .reserve": "the reserve is not data",
 	"close: write wal → sync wal":           "a sealing batch says nothing that would be missed",
-	"compact: syncdir . → syncdir .":        "when there are just three snapshots, none was removed before",
+	"compact: syncdir . → syncdir .": "when there are just three snapshots, none was " +
+		"removed before",
 }
 
 var digits = regexp.MustCompile(`[-0-9]+`)

@@ -52,7 +52,8 @@ func (s *Store) setAside(r *Recovery, inv *inventory, why *CorruptError) error {
 	if err != nil {
 		return err
 	}
-	if err := s.writeFile(dir+"/"+unreservedName, []byte("The ids of this state are not reserved yet: the next start does that, and removes this file.\n")); err != nil {
+	if err := s.writeFile(dir+"/"+unreservedName, []byte("The ids of this state are not reserved "+
+		"yet: the next start does that, and removes this file.\n")); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(dir); err != nil {
@@ -84,7 +85,8 @@ func (s *Store) setAside(r *Recovery, inv *inventory, why *CorruptError) error {
 	}
 	failpoint.Hit("snapshot.aside-complete")
 	r.Quarantined, r.server = dir, id
-	r.Notices = append(r.Notices, fmt.Sprintf("the saved state was damaged and was moved to %s: %s, offset %d: %s", dir, why.File, why.Offset, why.Reason))
+	r.Notices = append(r.Notices, fmt.Sprintf("the saved state was damaged and was moved to %s: "+
+		"%s, offset %d: %s", dir, why.File, why.Offset, why.Reason))
 	return nil
 }
 
@@ -135,7 +137,8 @@ func (s *Store) keepServerID(r *Recovery, inv *inventory) (storeID, error) {
 		if inv.serverID == nil {
 			return id, nil // a new one will be made
 		}
-		r.Notices = append(r.Notices, "the server id could not be read: a new one was made, and runs that are still on machines are not recognised")
+		r.Notices = append(r.Notices, "the server id could not be read: a new one was made, and "+
+			"runs that are still on machines are not recognised")
 		return id, s.fs.Remove(serverIDName)
 	}
 	r.Notices = append(r.Notices, "the server id was damaged and was restored from the journal")
@@ -206,7 +209,8 @@ func (s *Store) copyTail(dir string, c *contents) error {
 			return err
 		}
 		defer p.Cleanup()
-		if _, err := io.Copy(p, io.NewSectionReader(f, c.torn.from, c.torn.to-c.torn.from)); err != nil {
+		if _, err := io.Copy(p,
+			io.NewSectionReader(f, c.torn.from, c.torn.to-c.torn.from)); err != nil {
 			return err
 		}
 		return p.Commit()

@@ -46,7 +46,8 @@ func TestAllowFail(t *testing.T) {
 		{"no format", noFormat, 0},
 		{"another server id", otherID, 0},
 		{"no server id", img.damage(serverIDName, 5), 0},
-		{"a snapshot's block, and its segment's header", img.damage(lastSnap, headerSize+blockHeader+4).damage(wal[len(wal)-1], 30), 0},
+		{"a snapshot's block, and its segment's header",
+			img.damage(lastSnap, headerSize+blockHeader+4).damage(wal[len(wal)-1], 30), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := test.img.fs()
@@ -57,12 +58,15 @@ func TestAllowFail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !r.Fresh || !r.Unreserved || r.ServerID != id || r.Quarantined != "quarantine/20300102T120000Z" || len(r.Notices) == 0 {
+			if !r.Fresh || !r.Unreserved || r.ServerID != id ||
+				r.Quarantined != "quarantine/20300102T120000Z" || len(r.Notices) == 0 {
 				t.Errorf("recovery: %+v", r)
 			}
 			after := m.image()
 			for name, content := range test.img {
-				if _, moved := after[r.Quarantined+"/"+name]; name != serverIDName && name != reserveName && (!moved || !bytes.Equal(after[r.Quarantined+"/"+name], content)) {
+				if _, moved := after[r.Quarantined+"/"+name]; name != serverIDName &&
+					name != reserveName &&
+					(!moved || !bytes.Equal(after[r.Quarantined+"/"+name], content)) {
 					t.Errorf("%s was not set aside as it was", name)
 				}
 			}
@@ -88,7 +92,8 @@ func TestAllowFail(t *testing.T) {
 			}
 			for _, unreserved := range []bool{true, false} {
 				_, r = open(t, "", Options{FS: m, AllowFail: true})
-				if _, change := replayed(t, r); !cmp.Equal(change, []string{"new-0"}) || r.Quarantined != "" || r.Unreserved != unreserved {
+				if _, change := replayed(t, r); !cmp.Equal(change, []string{"new-0"}) ||
+					r.Quarantined != "" || r.Unreserved != unreserved {
 					t.Errorf("the next start: %q, %+v", change, r)
 				}
 				if err := r.Reserved(); err != nil {
@@ -122,8 +127,10 @@ func TestPowerCutWhileSettingAside(t *testing.T) {
 				t.Fatalf("power cut after %q: %+v, %v", op, r, err)
 			}
 			found := map[string]bool{}
-			if err := r.Salvage(func(rec []byte) { found[string(rec)] = true }); err != nil || !r.Unreserved || len(found) != len(recs)-2 {
-				t.Errorf("power cut after %q: %d of %d records are salvaged, %+v, %v", op, len(found), len(recs), r, err)
+			if err := r.Salvage(func(rec []byte) { found[string(rec)] = true }); err != nil ||
+				!r.Unreserved || len(found) != len(recs)-2 {
+				t.Errorf("power cut after %q: %d of %d records are salvaged, %+v, %v", op,
+					len(found), len(recs), r, err)
 			}
 		})
 	}
@@ -183,7 +190,8 @@ func TestQuarantineNames(t *testing.T) {
 		}
 		names = append(names, name)
 	}
-	want := []string{"quarantine/20300102T120000Z", "quarantine/20300102T120000Z-2", "quarantine/20300102T120000Z-3"}
+	want := []string{"quarantine/20300102T120000Z", "quarantine/20300102T120000Z-2",
+		"quarantine/20300102T120000Z-3"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
@@ -194,7 +202,8 @@ func TestQuarantineNames(t *testing.T) {
 func TestCheckTellsAll(t *testing.T) {
 	t.Parallel()
 	img, _ := saved(t, true)
-	if r, err := check(img.fs()); err != nil || !r.Sound() || len(r.Files) != len(img)-2 || r.Running {
+	if r, err := check(img.fs()); err != nil || !r.Sound() || len(r.Files) != len(img)-2 ||
+		r.Running {
 		t.Errorf("a sound state: %+v, %v", r, err)
 	}
 	for _, name := range append(img.names("wal-"), img.names("snap-")...) {
@@ -229,7 +238,8 @@ func TestReadAll(t *testing.T) {
 	}
 	var got []string
 	keep := func(rec []byte) error { got = append(got, string(rec)); return nil }
-	if err := ReadAll(dir, keep, keep); err != nil || !cmp.Equal(got, []string{"0-0", "1-0", "2-0"}) {
+	if err := ReadAll(dir, keep, keep); err != nil ||
+		!cmp.Equal(got, []string{"0-0", "1-0", "2-0"}) {
 		t.Errorf("beside a daemon: %q, %v", got, err)
 	}
 	if err := ReadAll(dir+"/none", keep, keep); err == nil {

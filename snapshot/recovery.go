@@ -211,7 +211,8 @@ func (r *Recovery) salvageSegment(name string, number uint64, each func([]byte) 
 		return err
 	}
 	defer f.Close()
-	s := &segment{name: name, file: f, size: size, seed: seed(segmentMagic, r.storeOf(f, name, segmentMagic, number), number)}
+	s := &segment{name: name, file: f, size: size,
+		seed: seed(segmentMagic, r.storeOf(f, name, segmentMagic, number), number)}
 	return s.candidates(headerSize, func(_ int64, b batch) bool {
 		_ = eachRecord(b.body, b.count, each) // as far as it goes
 		return true
@@ -259,7 +260,8 @@ func salvageBlock(f File, off, size int64, seed uint32, each func([]byte) error)
 		return 0
 	}
 	whole := make([]byte, blockHeader+stored)
-	if _, err := f.ReadAt(whole, off); err != nil || batchCRC(seed, whole) != binary.LittleEndian.Uint32(h[28:]) {
+	if _, err := f.ReadAt(whole, off); err != nil ||
+		batchCRC(seed, whole) != binary.LittleEndian.Uint32(h[28:]) {
 		return 0
 	}
 	b.stored = whole[blockHeader:]

@@ -52,13 +52,15 @@ func newSnapshotWriter(out io.Writer, h header) (*snapshotWriter, error) {
 	if _, err := out.Write(h.encode()); err != nil {
 		return nil, err
 	}
-	return &snapshotWriter{out: out, seed: seed(snapshotMagic, h.store, h.number), raw: make([]byte, blockHeader)}, nil
+	return &snapshotWriter{out: out, seed: seed(snapshotMagic, h.store, h.number),
+		raw: make([]byte, blockHeader)}, nil
 }
 
 // add appends one record, which it copies.
 func (w *snapshotWriter) add(rec []byte) error {
 	if len(rec) > maxRecord {
-		return fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge, len(rec), maxRecord)
+		return fmt.Errorf("%w: a record of %d bytes, more than %d", ErrTooLarge, len(rec),
+			maxRecord)
 	}
 	w.raw = binary.AppendUvarint(w.raw, uint64(len(rec)))
 	w.raw = append(w.raw, rec...)
@@ -155,7 +157,8 @@ func openSnapshot(fsys FS, number uint64, store storeID) (*snapshotReader, error
 	if err != nil {
 		return nil, err
 	}
-	r := &snapshotReader{name: name, file: f, seed: seed(snapshotMagic, store, number), off: headerSize}
+	r := &snapshotReader{name: name, file: f, seed: seed(snapshotMagic, store, number),
+		off: headerSize}
 	if r.size, err = f.Size(); err != nil {
 		f.Close()
 		return nil, err
@@ -168,7 +171,8 @@ func openSnapshot(fsys FS, number uint64, store storeID) (*snapshotReader, error
 		f.Close()
 		return nil, &CorruptError{name, 24, "it belongs to another server id"}
 	}
-	r.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, r.size-headerSize), int(min(r.size, 64<<10)))
+	r.in = bufio.NewReaderSize(io.NewSectionReader(f, headerSize, r.size-headerSize),
+		int(min(r.size, 64<<10)))
 	return r, nil
 }
 

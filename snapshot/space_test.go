@@ -44,7 +44,8 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the commit that failed: %v", err)
 	}
 	if full == 0 || reserve < full+10 || c.acked < reserve+20 {
-		t.Errorf("full after %d commits, the reserve went after %d, the last was %d", full, reserve, c.acked)
+		t.Errorf("full after %d commits, the reserve went after %d, the last was %d", full, reserve,
+			c.acked)
 	}
 	fsys.size += 64 << 10
 	if err := c.open(); err != nil {

@@ -125,8 +125,9 @@ func (s *Store) NeedsCompaction() bool {
 	return s.failed.Load() || s.since > max(s.opt.CompactAt, s.snapSize.Load()/2) || s.made > 100
 }
 
-// CompactionPays says that replaying the journal takes longer than writing a snapshot of the state that it makes: a start
-// replays about a third of what a snapshot writes, and reads back, in the same time.
+// CompactionPays says that replaying the journal takes longer than writing a snapshot of the state
+// that it makes: a start replays about a third of what a snapshot writes, and reads back, in the
+// same time.
 func (s *Store) CompactionPays() bool {
 	return s.since > max(paysFrom, s.snapSize.Load()/3)
 }

@@ -58,7 +58,8 @@ func TestCommitAndReopen(t *testing.T) {
 	if err := s.Commit(records("b", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.WriteSnapshot(m, func(yield func([]byte) error) error { return yield([]byte("state")) }); err != nil {
+	if err := s.WriteSnapshot(m,
+		func(yield func([]byte) error) error { return yield([]byte("state")) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -76,7 +77,8 @@ func TestCommitAndReopen(t *testing.T) {
 	if diff := cmp.Diff([]string{"b-0"}, change); diff != "" {
 		t.Error(diff)
 	}
-	if r.Fresh || r.ServerID != id || len(r.Notices) > 0 || r.Changes() != 1 || r.Snapshot() != "snap-00000002" {
+	if r.Fresh || r.ServerID != id || len(r.Notices) > 0 || r.Changes() != 1 ||
+		r.Snapshot() != "snap-00000002" {
 		t.Errorf("second start: %+v", r)
 	}
 }
@@ -94,7 +96,8 @@ func open(t *testing.T, dir string, opt Options) (*Store, *Recovery) {
 func TestPrivateDirectory(t *testing.T) {
 	dir := t.TempDir() + "/a/state"
 	open(t, dir, Options{})
-	for _, name := range []string{"", "/../", "/server-id", "/format", "/wal-00000001", "/lock", "/reserve"} {
+	for _, name := range []string{"", "/../", "/server-id", "/format", "/wal-00000001", "/lock",
+		"/reserve"} {
 		info, err := os.Stat(dir + name)
 		if err != nil {
 			t.Fatal(err)
@@ -217,7 +220,10 @@ func TestNeedsCompaction(t *testing.T) {
 	if s.NeedsCompaction() {
 		t.Error("again, while the snapshot is written")
 	}
-	if err := s.WriteSnapshot(m, func(func([]byte) error) error { return io.ErrUnexpectedEOF }); err == nil || !s.NeedsCompaction() {
+	if err := s.WriteSnapshot(m,
+		func(func([]byte) error) error {
+			return io.ErrUnexpectedEOF
+		}); err == nil || !s.NeedsCompaction() {
 		t.Errorf("not after one that failed: %v", err)
 	}
 	if m, err = s.Rotate(); err != nil || s.NeedsCompaction() {
@@ -286,7 +292,8 @@ func TestTornTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, r = open(t, dir, Options{Now: now})
-	if _, change := replayed(t, r); !cmp.Equal(change, []string{"a-0", "c-0"}) || len(r.Notices) > 0 {
+	if _, change := replayed(t, r); !cmp.Equal(change, []string{"a-0", "c-0"}) ||
+		len(r.Notices) > 0 {
 		t.Errorf("the next start: %q, notices %q", change, r.Notices)
 	}
 }
@@ -328,7 +335,8 @@ func TestLargeRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.WriteSnapshot(m, func(yield func([]byte) error) error { return yield(append(large, 0)) }); err == nil {
+	if err := s.WriteSnapshot(m,
+		func(yield func([]byte) error) error { return yield(append(large, 0)) }); err == nil {
 		t.Error("a snapshot took a record that is too large")
 	}
 	if err := s.Commit([][]byte{large[:5]}); err != nil {
@@ -338,7 +346,8 @@ func TestLargeRecords(t *testing.T) {
 	for range MaxBatch / MaxRecord {
 		many = append(many, large)
 	}
-	for what, records := range map[string][][]byte{"a record": {append(large, 0)}, "a batch": many} {
+	for what, records := range map[string][][]byte{"a record": {append(large, 0)},
+		"a batch": many} {
 		if err := s.Commit(records); !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrPoisoned) {
 			t.Errorf("%s that is too large: %v", what, err)
 		}
@@ -357,7 +366,8 @@ func TestLargeRecords(t *testing.T) {
 		same = same && (len(rec) != len(large) || bytes.Equal(rec, large))
 		return nil
 	}
-	if err := r.Replay(count, count); err != nil || !same || !cmp.Equal(sizes, []int{0, maxRecord, 1, 5, 6}) {
+	if err := r.Replay(count, count); err != nil || !same ||
+		!cmp.Equal(sizes, []int{0, maxRecord, 1, 5, 6}) {
 		t.Errorf("replayed %d, same %v, %v", sizes, same, err)
 	}
 }

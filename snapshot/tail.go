@@ -29,7 +29,8 @@ func (s *segment) tail(why error) (*tornTail, error) {
 		return nil, readError(s.name, s.off, err)
 	}
 	if s.size <= s.off {
-		return nil, &CorruptError{s.name, s.off, "the file was cut off: zeros stand behind the last batch of every segment"}
+		return nil, &CorruptError{s.name, s.off,
+			"the file was cut off: zeros stand behind the last batch of every segment"}
 	}
 	if last < s.off {
 		return nil, nil
@@ -44,7 +45,8 @@ func (s *segment) tail(why error) (*tornTail, error) {
 		return nil, err
 	}
 	if after != 0 {
-		return nil, &CorruptError{s.name, s.off, fmt.Sprintf("%v, and a valid batch follows at offset %d", why, after)}
+		return nil, &CorruptError{s.name, s.off,
+			fmt.Sprintf("%v, and a valid batch follows at offset %d", why, after)}
 	}
 	if s.size-s.off < batchHeader {
 		return nil, &CorruptError{s.name, s.off, "the file was cut off inside a batch"}
@@ -60,7 +62,8 @@ func (s *segment) tail(why error) (*tornTail, error) {
 			return nil, &CorruptError{s.name, s.off, reason}
 		}
 		if end := s.off + batchHeader + int64(length); last >= end {
-			return nil, &CorruptError{s.name, s.off, fmt.Sprintf("%v, and something stands behind that batch at offset %d", why, last)}
+			return nil, &CorruptError{s.name, s.off,
+				fmt.Sprintf("%v, and something stands behind that batch at offset %d", why, last)}
 		}
 	}
 	return &tornTail{s.off, last + 1}, nil

@@ -243,7 +243,8 @@ func (c *client) commitUntilError(rng *rand.Rand, acked *atomic.Int64, start cha
 // there is space again, a restart has all of them.
 func TestTortureFullDisk(t *testing.T) {
 	v := newVolume(t)
-	c := &client{ledger: newLedger(), opt: Options{FS: OS(v.mnt), MinFree: 8 << 20, Reserve: 4 << 20}}
+	c := &client{ledger: newLedger(),
+		opt: Options{FS: OS(v.mnt), MinFree: 8 << 20, Reserve: 4 << 20}}
 	if err := c.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +268,8 @@ func TestTortureFullDisk(t *testing.T) {
 		err = c.commit(100)
 	}
 	size := c.store.off
-	if !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.ENOSPC) || size < 3<<20 || !c.store.Full() {
+	if !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.ENOSPC) || size < 3<<20 ||
+		!c.store.Full() {
 		t.Errorf("after %d bytes: %v", size, err)
 	}
 	if err := errors.Join(c.store.file.Close(), c.store.lock.Close(), os.Remove(fill)); err != nil {

@@ -85,7 +85,8 @@ func splitPort(s string) (host, port string, err error) {
 		}
 		host, rest := s[1:end], s[end+1:]
 		// ssh -G puts brackets round every host of digits and dots, too.
-		if ip, _, _ := strings.Cut(host, "%"); net.ParseIP(ip) == nil && strings.Trim(host, "0123456789.") != "" {
+		if ip, _, _ := strings.Cut(host, "%"); net.ParseIP(ip) == nil &&
+			strings.Trim(host, "0123456789.") != "" {
 			return "", "", fmt.Errorf("%q between brackets is not an IP address", host)
 		}
 		switch {
@@ -122,7 +123,8 @@ func checkWord(what, s string) error {
 		return fmt.Errorf("the %s begins with a dash", what)
 	}
 	for _, r := range s {
-		if r <= ' ' || r == 0x7f || r == 0xfffd || strings.ContainsRune("'`\"$\\;&<>|(){}[]*?!,#/", r) {
+		if r <= ' ' || r == 0x7f || r == 0xfffd ||
+			strings.ContainsRune("'`\"$\\;&<>|(){}[]*?!,#/", r) {
 			return fmt.Errorf("the %s contains %q", what, r)
 		}
 	}

@@ -24,8 +24,10 @@ func TestParseAddr(t *testing.T) {
 			t.Errorf("ParseAddr(%q) = %s, %v", in, cmp.Diff(want, got), err)
 		}
 	}
-	for _, in := range []string{"", "@gpu3", "me@", "gpu3:", "gpu3:0", "gpu3:65536", "gpu3:ssh", "gpu3:+22", "a:b:c", "[gpu3]:22", "[::1", "[::1]22",
-		"[::1]:", "-oProxyCommand=id", "-l@gpu3", "a b", "a\nb", "a;b", "$(id)", "`id`", "a/b", "a*", "ünïx\x00"} {
+	for _, in := range []string{"", "@gpu3", "me@", "gpu3:", "gpu3:0", "gpu3:65536", "gpu3:ssh",
+		"gpu3:+22", "a:b:c", "[gpu3]:22", "[::1", "[::1]22",
+		"[::1]:", "-oProxyCommand=id", "-l@gpu3", "a b", "a\nb", "a;b", "$(id)", "`id`", "a/b",
+		"a*", "ünïx\x00"} {
 		if got, err := ParseAddr(in); err == nil {
 			t.Errorf("ParseAddr(%q) = %+v, want an error", in, got)
 		}
@@ -33,7 +35,8 @@ func TestParseAddr(t *testing.T) {
 }
 
 func FuzzParseAddr(f *testing.F) {
-	for _, s := range []string{"gpu3", "me@gpu3:2222", "[::1]:22", "fe80::1%eth0", "a@b@c", "-x", "[", "]:1", "%", "a:b:c"} {
+	for _, s := range []string{"gpu3", "me@gpu3:2222", "[::1]:22", "fe80::1%eth0", "a@b@c", "-x",
+		"[", "]:1", "%", "a:b:c"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -54,7 +57,8 @@ func FuzzParseAddr(f *testing.F) {
 // TestHints: what a hint tells to run can be run.
 func TestHints(t *testing.T) {
 	for addr, want := range map[string]string{
-		"gpu1": "ssh -v gpu1", "ann@gpu1": "ssh -v ann@gpu1", "ann@10.0.0.1:2222": "ssh -v -p 2222 ann@10.0.0.1", "[::1]:22": "ssh -v -p 22 ::1",
+		"gpu1": "ssh -v gpu1", "ann@gpu1": "ssh -v ann@gpu1",
+		"ann@10.0.0.1:2222": "ssh -v -p 2222 ann@10.0.0.1", "[::1]:22": "ssh -v -p 22 ::1",
 	} {
 		if hint := (&DialError{Addr: addr}).Hint(); !strings.HasSuffix(hint, " "+want) {
 			t.Errorf("%s: %s", addr, hint)

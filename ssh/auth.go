@@ -52,7 +52,8 @@ func newKeyring(ctx context.Context, c *config, deadline time.Time) *keyring {
 		if id.public != nil {
 			listed = append(listed, id.public)
 			// An agent's key needs no passphrase, and may be in hardware.
-			if i := slices.IndexFunc(held, func(s xssh.Signer) bool { return sameKey(s.PublicKey(), id.public) }); i >= 0 {
+			if i := slices.IndexFunc(held,
+				func(s xssh.Signer) bool { return sameKey(s.PublicKey(), id.public) }); i >= 0 {
 				id.signer, id.locked, id.err = held[i], false, nil
 			}
 		}
@@ -67,7 +68,8 @@ func newKeyring(ctx context.Context, c *config, deadline time.Time) *keyring {
 		}
 	}
 	for _, s := range held {
-		if !c.onlyIdentities || slices.ContainsFunc(listed, func(p xssh.PublicKey) bool { return sameKey(p, plainKey(s.PublicKey())) }) {
+		if !c.onlyIdentities || slices.ContainsFunc(listed,
+			func(p xssh.PublicKey) bool { return sameKey(p, plainKey(s.PublicKey())) }) {
 			k.offer(c, s, certs, "agent")
 		}
 	}
@@ -77,21 +79,26 @@ func newKeyring(ctx context.Context, c *config, deadline time.Time) *keyring {
 // offer adds s, and before it the certificates for it, unless they are there already.
 func (k *keyring) offer(c *config, s xssh.Signer, certs []*xssh.Certificate, origin string) {
 	if bits := rsaBits(s.PublicKey()); bits != 0 && bits < c.minRSA {
-		k.notes = append(k.notes, fmt.Sprintf("%s: has %d bits, and RequiredRSASize is %d", origin, bits, c.minRSA))
+		k.notes = append(k.notes,
+			fmt.Sprintf("%s: has %d bits, and RequiredRSASize is %d", origin, bits, c.minRSA))
 		return
 	}
 	add := func(s xssh.Signer) {
 		s, ok := restrict(s, c.keyAlgos)
 		if !ok {
-			k.notes = append(k.notes, fmt.Sprintf("%s: PubkeyAcceptedAlgorithms leaves out %s", origin, s.PublicKey().Type()))
+			k.notes = append(k.notes,
+				fmt.Sprintf("%s: PubkeyAcceptedAlgorithms leaves out %s", origin, s.PublicKey().
+					Type()))
 			return
 		}
-		if slices.ContainsFunc(k.signers, func(o xssh.Signer) bool { return sameKey(o.PublicKey(), s.PublicKey()) }) {
+		if slices.ContainsFunc(k.signers,
+			func(o xssh.Signer) bool { return sameKey(o.PublicKey(), s.PublicKey()) }) {
 			return
 		}
 		k.signers = append(k.signers, s)
 		p := s.PublicKey()
-		k.notes = append(k.notes, fmt.Sprintf("%s %s %s", origin, p.Type(), xssh.FingerprintSHA256(p)))
+		k.notes = append(k.notes,
+			fmt.Sprintf("%s %s %s", origin, p.Type(), xssh.FingerprintSHA256(p)))
 	}
 	for _, cert := range certs {
 		if sameKey(cert.Key, s.PublicKey()) {
@@ -103,8 +110,8 @@ func (k *keyring) offer(c *config, s xssh.Signer, certs []*xssh.Certificate, ori
 	add(s)
 }
 
-// restrict has s sign with those algorithms alone that PubkeyAcceptedAlgorithms allows, and tells whether there are any;
-// nil are all.
+// restrict has s sign with those algorithms alone that PubkeyAcceptedAlgorithms allows, and tells
+// whether there are any; nil are all.
 func restrict(s xssh.Signer, allowed []string) (xssh.Signer, bool) {
 	if allowed == nil {
 		return s, true
@@ -134,7 +141,9 @@ func restrict(s xssh.Signer, allowed []string) (xssh.Signer, bool) {
 // certSuffix ends the names of certificates' types and algorithms.
 const certSuffix = "-cert-v01@openssh.com"
 
-func (k *keyring) askAgent(ctx context.Context, socket string, deadline time.Time) ([]xssh.Signer, error) {
+func (k *keyring) askAgent(
+	ctx context.Context, socket string, deadline time.Time,
+) ([]xssh.Signer, error) {
 	conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, errors.Unwrap(err)
@@ -163,7 +172,8 @@ func loadIdentity(name string) identity {
 		return identity{public: readPublicKey(name + ".pub"), err: unwrapPath(err)}
 	}
 	if pub, _, _, _, err := xssh.ParseAuthorizedKey(b); err == nil {
-		return identity{public: pub, err: errors.New("is a public key, and no agent holds its private half")}
+		return identity{public: pub,
+			err: errors.New("is a public key, and no agent holds its private half")}
 	}
 	if err := checkPrivate(name); err != nil {
 		return identity{err: err}
@@ -241,7 +251,8 @@ func plainKey(k xssh.PublicKey) xssh.PublicKey {
 // isDefaultIdentity tells whether the file is one that OpenSSH looks for
 // without being told: then nobody misses it.
 func isDefaultIdentity(name string) bool {
-	return strings.HasPrefix(filepath.Base(name), "id_") && filepath.Base(filepath.Dir(name)) == ".ssh"
+	return strings.HasPrefix(filepath.Base(name), "id_") &&
+		filepath.Base(filepath.Dir(name)) == ".ssh"
 }
 
 // unwrapPath takes the file name out of an error that is told with it anyway.

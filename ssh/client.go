@@ -34,7 +34,8 @@ func newClientConn(addr string, l *link, opts Options) *clientConn {
 		link: l,
 		env:  target.env,
 		done: make(chan struct{}),
-		info: Info{Addr: addr, User: target.user, RemoteAddr: target.hostPort(), Via: l.via(), Server: string(l.client.ServerVersion())},
+		info: Info{Addr: addr, User: target.user, RemoteAddr: target.hostPort(), Via: l.via(),
+			Server: string(l.client.ServerVersion())},
 	}
 	if a, ok := l.client.Conn.(xssh.AlgorithmsConnMetadata); ok {
 		c.info.Cipher = a.Algorithms().Read.Cipher
@@ -106,7 +107,9 @@ func (c *clientConn) keepAlive(interval, timeout time.Duration) {
 			return
 		case <-tick.C:
 		}
-		timer := time.AfterFunc(timeout, func() { c.end(fmt.Errorf("%w within %v", ErrKeepalive, timeout)) })
+		timer := time.AfterFunc(timeout, func() {
+			c.end(fmt.Errorf("%w within %v", ErrKeepalive, timeout))
+		})
 		// Any answer will do: sshd refuses the request.
 		_, _, err := c.link.client.SendRequest("keepalive@openssh.com", true, nil)
 		timer.Stop()
@@ -177,7 +180,8 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 	ch, reqs, err := c.link.client.OpenChannel("session", nil)
 	var open *xssh.OpenChannelError
 	switch {
-	case errors.As(err, &open) && (open.Reason == xssh.ConnectionFailed || open.Reason == xssh.ResourceShortage):
+	case errors.As(err, &open) &&
+		(open.Reason == xssh.ConnectionFailed || open.Reason == xssh.ResourceShortage):
 		return nil, ErrTooManySessions
 	case errors.As(err, &open):
 		return nil, fmt.Errorf("the machine refuses: %s", open.Message)
@@ -193,7 +197,8 @@ func (c *clientConn) exec(command string) (*Stream, error) {
 	// RFC 4254, sections 6.4 and 6.5.
 	for _, v := range c.env {
 		name, value, _ := strings.Cut(v, "=")
-		if _, err := ch.SendRequest("env", false, xssh.Marshal(struct{ Name, Value string }{name, value})); err != nil {
+		if _, err := ch.SendRequest("env", false,
+			xssh.Marshal(struct{ Name, Value string }{name, value})); err != nil {
 			return nil, c.lost(err)
 		}
 	}
@@ -215,7 +220,8 @@ func (c *clientConn) newStream(ch xssh.Channel) (s *Stream, finish func(*exit)) 
 	// sshd doesn't close a session while its command lives, whatever we say,
 	// and the channel's Read would wait for that: a pump ends with Close.
 	out := newPump()
-	s = &Stream{stdout: out, stdin: ch, closeWrite: ch.CloseWrite, stderr: &tail{}, done: make(chan struct{})}
+	s = &Stream{stdout: out, stdin: ch, closeWrite: ch.CloseWrite, stderr: &tail{},
+		done: make(chan struct{})}
 	set := func(err error) {
 		once.Do(func() {
 			s.err = err
@@ -322,7 +328,8 @@ func (c *clientConn) DialUnix(ctx context.Context, path string) (net.Conn, error
 	var refused *xssh.OpenChannelError
 	if errors.As(err, &refused) {
 		// sshd has one answer for all reasons.
-		err = fmt.Errorf("nothing listens there, or sshd forbids it (AllowStreamLocalForwarding): %s", refused.Message)
+		err = fmt.Errorf("nothing listens there, or sshd forbids it "+
+			"(AllowStreamLocalForwarding): %s", refused.Message)
 	}
 	if err != nil {
 		return nil, c.opError("connect to socket "+path, err)

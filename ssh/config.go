@@ -64,8 +64,9 @@ func (c *config) hostKeyName() string {
 	return knownName(strings.ToLower(c.hostName), c.port)
 }
 
-// plainName is the name without the port, under which OpenSSH also looks for keys of a machine on an unusual port;
-// "" if there is no other name. It is also what a certificate of the machine is for.
+// plainName is the name without the port, under which OpenSSH also looks for keys of a machine on
+// an unusual port; "" if there is no other name. It is also what a certificate of the machine is
+// for.
 func (c *config) plainName() string {
 	if c.hostKeyAlias != "" || c.port == defaultPort {
 		return ""
@@ -108,7 +109,8 @@ func (c cachedConfig) holds(stamp string, now time.Time) bool {
 	return c.stamp == stamp && (c.until.IsZero() || now.Before(c.until))
 }
 
-// resolve gives the configuration of addr. Its errors are *ConfigError, and *DialError when this host could not run ssh at the moment.
+// resolve gives the configuration of addr. Its errors are *ConfigError, and *DialError when this
+// host could not run ssh at the moment.
 func (d *Dialer) resolve(ctx context.Context, addr Addr) (*config, error) {
 	key, now := addr.String(), time.Now()
 	stamp, lasting := d.configState()
@@ -160,7 +162,8 @@ func (d *Dialer) resolveNow(ctx context.Context, addr Addr) (*config, error) {
 	program, err := exec.LookPath(d.opts.SSHProgram)
 	var cfg *config
 	if err != nil {
-		d.opts.Logger.Warn("no OpenSSH client to ask for the configuration: reading it without Match and tokens in full",
+		d.opts.Logger.Warn("no OpenSSH client to ask for the configuration: reading it without "+
+			"Match and tokens in full",
 			"machine", addr.String(), "program", d.opts.SSHProgram)
 		cfg, err = d.parseConfigFiles(addr)
 	} else {
@@ -198,9 +201,10 @@ func (d *Dialer) askSSH(ctx context.Context, program string, addr Addr) (*config
 		return nil, err
 	}
 	written := d.writtenLists()
-	return newConfig(addr, parseG(out), defaults.settings, func(key, printed string, x expander) []string {
-		return splitPrinted(printed, written[key], x)
-	})
+	return newConfig(addr, parseG(out), defaults.settings,
+		func(key, printed string, x expander) []string {
+			return splitPrinted(printed, written[key], x)
+		})
 }
 
 // sshArgs are the options of ssh that stand for addr and the Options.
@@ -223,9 +227,11 @@ func (d *Dialer) sshArgs(addr Addr) []string {
 
 // An sshDefaults is what this OpenSSH is without any configuration.
 type sshDefaults struct {
-	// settings tell a list of algorithms that somebody chose from the default, which is not the best for us.
+	// settings tell a list of algorithms that somebody chose from the default, which is not the
+	// best for us.
 	settings settings
-	unknown  []string // of the options that we switch off, in lower case: it is older, or newer, than they are
+	// of the options that we switch off, in lower case: it is older, or newer, than they are
+	unknown []string
 }
 
 // sshDefaults asks for them, once.
@@ -253,12 +259,16 @@ func (d *Dialer) sshDefaults(ctx context.Context, program string) (*sshDefaults,
 // badOption is how ssh names an option that it doesn't know.
 var badOption = regexp.MustCompile(`Bad configuration option: (\S+)`)
 
-// unknownOptions finds those of the options that we switch off that an ssh doesn't know: it names one at a time.
+// unknownOptions finds those of the options that we switch off that an ssh doesn't know: it names
+// one at a time.
 func unknownOptions(ctx context.Context, program string) ([]string, error) {
 	var unknown []string
 	for {
 		args := []string{"-F", "none"}
-		for _, o := range switchedOff(func(name string) bool { return !slices.Contains(unknown, strings.ToLower(name)) }) {
+		for _, o := range switchedOff(func(name string) bool {
+			return !slices.Contains(unknown,
+				strings.ToLower(name))
+		}) {
 			args = append(args, "-o", o)
 		}
 		_, err := runG(ctx, program, append(args, "--", "localhost")...)
@@ -289,7 +299,8 @@ const outputDelay = 10 * time.Second
 const configTime = time.Minute
 
 func runG(ctx context.Context, program string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, configTime, fmt.Errorf("%s -G gave no answer within %v", program, configTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, configTime,
+		fmt.Errorf("%s -G gave no answer within %v", program, configTime))
 	defer cancel()
 	// -T: no complaint about the missing terminal.
 	cmd := exec.CommandContext(ctx, program, append([]string{"-T", "-G"}, args...)...)
@@ -336,9 +347,11 @@ func parseG(out []byte) settings {
 	return s
 }
 
-// newConfig makes a config of what ssh -G printed for addr. split takes the list of file names apart that is the value of
-// key.
-func newConfig(addr Addr, s, defaults settings, split func(key, value string, x expander) []string) (*config, error) {
+// newConfig makes a config of what ssh -G printed for addr. split takes the list of file names
+// apart that is the value of key.
+func newConfig(
+	addr Addr, s, defaults settings, split func(key, value string, x expander) []string,
+) (*config, error) {
 	c := &config{
 		addr:           addr,
 		hostName:       s.first("hostname"),
@@ -397,8 +410,8 @@ func newConfig(addr Addr, s, defaults settings, split func(key, value string, x 
 	return c, nil
 }
 
-// beyond names what of the configuration only the system's ssh can do, so that to leave it out would reach another
-// machine, or trust or log in where the configuration doesn't want it.
+// beyond names what of the configuration only the system's ssh can do, so that to leave it out
+// would reach another machine, or trust or log in where the configuration doesn't want it.
 func beyond(s settings) string {
 	for _, key := range []string{"ProxyCommand", "KnownHostsCommand", "BindInterface"} {
 		if v := unlessNone(s.first(strings.ToLower(key))); v != "" {
@@ -408,8 +421,10 @@ func beyond(s settings) string {
 	if v := s.first("pubkeyauthentication"); v == "no" || v == "false" {
 		return "PubkeyAuthentication is no, and this transport logs in with keys alone"
 	}
-	if v := s.first("preferredauthentications"); v != "" && !slices.Contains(strings.Split(v, ","), "publickey") {
-		return fmt.Sprintf("PreferredAuthentications %s leaves out publickey, and this transport logs in with keys alone", v)
+	if v := s.first("preferredauthentications"); v != "" &&
+		!slices.Contains(strings.Split(v, ","), "publickey") {
+		return fmt.Sprintf("PreferredAuthentications %s leaves out publickey, and this transport "+
+			"logs in with keys alone", v)
 	}
 	return ""
 }
@@ -438,8 +453,10 @@ func (d *Dialer) route(ctx context.Context, addr Addr) ([]*config, error) {
 		return nil, err
 	}
 	for i, h := range hops {
-		if slices.ContainsFunc(hops[:i], func(o *config) bool { return o.hostPort() == h.hostPort() && o.user == h.user }) {
-			return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("ProxyJump leads in a circle over %s", h.addr)}
+		if slices.ContainsFunc(hops[:i],
+			func(o *config) bool { return o.hostPort() == h.hostPort() && o.user == h.user }) {
+			return nil, &ConfigError{Addr: addr.String(),
+				Err: fmt.Errorf("ProxyJump leads in a circle over %s", h.addr)}
 		}
 	}
 	return hops, nil
@@ -447,9 +464,12 @@ func (d *Dialer) route(ctx context.Context, addr Addr) ([]*config, error) {
 
 // hops resolves addr and what lies before it. As in OpenSSH, the hops of
 // ProxyJump don't look at their own ProxyJump, except the first.
-func (d *Dialer) hops(ctx context.Context, addr Addr, jumps []string, depth int) ([]*config, error) {
+func (d *Dialer) hops(
+	ctx context.Context, addr Addr, jumps []string, depth int,
+) ([]*config, error) {
 	if depth > maxHops {
-		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("ProxyJump leads over more than %d hosts", maxHops)}
+		return nil, &ConfigError{Addr: addr.String(),
+			Err: fmt.Errorf("ProxyJump leads over more than %d hosts", maxHops)}
 	}
 	c, err := d.resolve(ctx, addr)
 	if err != nil {
@@ -465,7 +485,8 @@ func (d *Dialer) hops(ctx context.Context, addr Addr, jumps []string, depth int)
 		return []*config{c}, nil
 	}
 	last := jumps[len(jumps)-1]
-	hop, err := ParseAddr(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(last), "ssh://"), "/"))
+	hop, err := ParseAddr(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(last), "ssh://"),
+		"/"))
 	if err != nil {
 		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("ProxyJump: %w", err)}
 	}

@@ -60,10 +60,12 @@ Host *
 `
 	for name, got := range resolveBoth(t, text, "gpu3") {
 		want := &config{
-			addr: Addr{Host: "gpu3"}, hostName: "gpu3.example", user: "bob", port: 2022, family: "tcp4", bindAddress: "127.0.0.1",
+			addr: Addr{Host: "gpu3"}, hostName: "gpu3.example", user: "bob", port: 2022,
+			family: "tcp4", bindAddress: "127.0.0.1",
 			timeout: 7 * time.Second, proxyJump: []string{"one", "me@two:23"}, hostKeyAlias: "pool",
 			userHosts: []string{"/a/known", "/b/known"}, hashHosts: true,
-			identities: []string{home + "/keys/bob-2022", "/pool/key"}, certificates: []string{home + "/cert"},
+			identities:     []string{home + "/keys/bob-2022", "/pool/key"},
+			certificates:   []string{home + "/cert"},
 			onlyIdentities: true, minRSA: 1024, ciphers: []string{"aes256-ctr", "aes128-ctr"},
 		}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{})); diff != "" {
@@ -76,7 +78,8 @@ Host *
 		}
 	}
 	for name, got := range resolveBoth(t, text, "cpu1") {
-		if got.user != "nobody" || got.port != 9 || got.ciphers != nil || got.proxyJump != nil || got.hostKeyName() != "[cpu1]:9" {
+		if got.user != "nobody" || got.port != 9 || got.ciphers != nil || got.proxyJump != nil ||
+			got.hostKeyName() != "[cpu1]:9" {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}

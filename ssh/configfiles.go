@@ -46,7 +46,8 @@ func (d *Dialer) configState() (stamp string, lasting bool) {
 	d.looking.Lock()
 	defer d.looking.Unlock()
 	f := d.files
-	if f == nil || fileStamp(f.files...) != f.stamp || fileStamp(f.dirs...) != f.dirsStamp || !f.lasting && time.Now().After(f.until) {
+	if f == nil || fileStamp(f.files...) != f.stamp || fileStamp(f.dirs...) != f.dirsStamp ||
+		!f.lasting && time.Now().After(f.until) {
 		f = findConfigFiles(d.opts.ConfigFile)
 		d.files = f
 	}

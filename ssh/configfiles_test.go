@@ -39,10 +39,13 @@ func TestResolveAgain(t *testing.T) {
 		program        string
 		lasting        bool
 	}{
-		"plain":            {text: "Host a\n  Port 1\n# Match exec\nHost match\n  User b\n", lasting: true},
-		"included":         {text: "Host a\nInclude DIR/in*\n", included: "Port=1", lasting: true},
-		"nested":           {text: "Include DIR/included", included: "Include DIR/none DIR/none*", lasting: true},
-		"home":             {text: "Include ~/no-such-file-of-jobserver no-such-file-of-jobserver", lasting: true},
+		"plain": {text: "Host a\n  Port 1\n# Match exec\nHost match\n  User b\n",
+			lasting: true},
+		"included": {text: "Host a\nInclude DIR/in*\n", included: "Port=1", lasting: true},
+		"nested": {text: "Include DIR/included", included: "Include DIR/none DIR/none*",
+			lasting: true},
+		"home": {text: "Include ~/no-such-file-of-jobserver no-such-file-of-jobserver",
+			lasting: true},
 		"match":            {text: "Match host b\n  Port 1"},
 		"quoted":           {text: " \"MATCH\" host b"},
 		"included match":   {text: "Include=DIR/included", included: "\tmatch = all\n"},

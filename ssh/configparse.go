@@ -61,15 +61,20 @@ func (d *Dialer) parseConfigFiles(addr Addr) (*config, error) {
 
 // keywords are those that newConfig reads.
 func keywords() []string {
-	return []string{"HostName", "User", "Port", "AddressFamily", "BindAddress", "ConnectTimeout", "ProxyJump", "ProxyCommand",
-		"HostKeyAlias", "UserKnownHostsFile", "GlobalKnownHostsFile", "HashKnownHosts", "IdentityFile", "CertificateFile",
+	return []string{"HostName", "User", "Port", "AddressFamily", "BindAddress", "ConnectTimeout",
+		"ProxyJump", "ProxyCommand",
+		"HostKeyAlias", "UserKnownHostsFile", "GlobalKnownHostsFile", "HashKnownHosts",
+		"IdentityFile", "CertificateFile",
 		"IdentitiesOnly", "IdentityAgent", "Ciphers", "KexAlgorithms", "MACs", "HostKeyAlgorithms",
-		"PubkeyAcceptedAlgorithms", "CASignatureAlgorithms", "RequiredRSASize", "RevokedHostKeys", "CheckHostIP",
-		"StrictHostKeyChecking", "KnownHostsCommand", "BindInterface", "PubkeyAuthentication", "PreferredAuthentications",
+		"PubkeyAcceptedAlgorithms", "CASignatureAlgorithms", "RequiredRSASize", "RevokedHostKeys",
+		"CheckHostIP",
+		"StrictHostKeyChecking", "KnownHostsCommand", "BindInterface", "PubkeyAuthentication",
+		"PreferredAuthentications",
 		"SetEnv"}
 }
 
-// isRaw tells whether a value is taken as it stands, with its quotes: lists of file names and commands.
+// isRaw tells whether a value is taken as it stands, with its quotes: lists of file names and
+// commands.
 func isRaw(key string) bool {
 	switch key {
 	case "UserKnownHostsFile", "GlobalKnownHostsFile", "ProxyCommand", "KnownHostsCommand":
@@ -135,14 +140,18 @@ func fillIn(s settings, addr Addr, home string) error {
 	setDefault("requiredrsasize", "1024") // as OpenSSH has it
 	setDefault("hostname", addr.Host)
 	// %h in HostName is the name as given (ssh_config(5)).
-	s["hostname"] = []string{expander{tokens: map[byte]string{'h': addr.Host, '%': "%"}}.expand(s.first("hostname"))}
+	s["hostname"] = []string{expander{tokens: map[byte]string{'h': addr.Host,
+		'%': "%"}}.expand(s.first("hostname"))}
 	dot := filepath.Join(home, ".ssh")
-	setDefault("userknownhostsfile", filepath.Join(dot, "known_hosts")+" "+filepath.Join(dot, "known_hosts2"))
+	setDefault("userknownhostsfile", filepath.Join(dot, "known_hosts")+" "+
+		filepath.Join(dot, "known_hosts2"))
 	setDefault("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
-	setDefault("identityfile", filepath.Join(dot, "id_rsa"), filepath.Join(dot, "id_ecdsa"), filepath.Join(dot, "id_ed25519"))
+	setDefault("identityfile", filepath.Join(dot, "id_rsa"), filepath.Join(dot, "id_ecdsa"),
+		filepath.Join(dot, "id_ed25519"))
 	// +, - and ^ before a list change the defaults, which only OpenSSH knows:
 	// then ours are in force.
-	for _, key := range []string{"ciphers", "kexalgorithms", "macs", "hostkeyalgorithms", "pubkeyacceptedalgorithms", "casignaturealgorithms"} {
+	for _, key := range []string{"ciphers", "kexalgorithms", "macs", "hostkeyalgorithms",
+		"pubkeyacceptedalgorithms", "casignaturealgorithms"} {
 		if v := s.first(key); v != "" && (v[0] == '+' || v[0] == '-' || v[0] == '^') {
 			delete(s, key)
 		}

@@ -50,7 +50,8 @@ func TestExec(t *testing.T) {
 	t.Run("code", func(t *testing.T) {
 		out, err := output(t, c, "echo out; echo wrong >&2; exit 7")
 		var exit *ExitError
-		if !errors.As(err, &exit) || exit.Code != 7 || exit.Signal != "" || exit.Stderr != "wrong\n" || out != "out\n" {
+		if !errors.As(err, &exit) || exit.Code != 7 || exit.Signal != "" ||
+			exit.Stderr != "wrong\n" || out != "out\n" {
 			t.Errorf("got %q, %+v", out, err)
 		}
 	})
@@ -80,9 +81,11 @@ func TestExec(t *testing.T) {
 		}
 	})
 	t.Run("stderr", func(t *testing.T) {
-		_, err := output(t, c, "i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1")
+		_, err := output(t, c,
+			"i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1")
 		var exit *ExitError
-		if !errors.As(err, &exit) || len(exit.Stderr) != tailSize || !strings.HasSuffix(exit.Stderr, "line 1999\n") {
+		if !errors.As(err, &exit) || len(exit.Stderr) != tailSize ||
+			!strings.HasSuffix(exit.Stderr, "line 1999\n") {
 			t.Errorf("stderr %d bytes", len(exit.Stderr))
 		}
 	})
@@ -123,7 +126,8 @@ func TestDialUnix(t *testing.T) {
 	m := sshtest.Start(t)
 	c := mustDial(t, dialer(m), m.Name)
 	socket := filepath.Join(t.TempDir(), "s")
-	if _, err := c.DialUnix(t.Context(), socket); err == nil || !strings.Contains(err.Error(), socket) {
+	if _, err := c.DialUnix(t.Context(), socket); err == nil ||
+		!strings.Contains(err.Error(), socket) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	socket, served := serveOnce(t)
@@ -223,7 +227,8 @@ func TestServerPaused(t *testing.T) {
 func through(t *testing.T, m *sshtest.Machine, extra ...string) *sshtest.Proxy {
 	t.Helper()
 	p := sshtest.NewProxy(t, net.JoinHostPort(m.Host, strconv.Itoa(m.Port)))
-	if err := m.AddHost("proxied", m.User, p.Host, p.Port, append(extra, "HostKeyAlias "+m.Host)...); err != nil {
+	if err := m.AddHost("proxied", m.User, p.Host, p.Port, append(extra, "HostKeyAlias "+
+		m.Host)...); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Know(m.Host, 22, read(t, m.HostKeyFile("ed25519")+".pub")); err != nil {

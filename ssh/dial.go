@@ -111,7 +111,9 @@ func (e *timeoutError) Is(target error) bool {
 	return target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
 }
 
-func (d *Dialer) extendBy(ctx context.Context, l *link, c *config, how login, deadline time.Time) error {
+func (d *Dialer) extendBy(
+	ctx context.Context, l *link, c *config, how login, deadline time.Time,
+) error {
 	conn, err := reach(ctx, l, c)
 	if err != nil {
 		return err
@@ -145,8 +147,10 @@ func reach(ctx context.Context, l *link, c *config) (net.Conn, error) {
 		conn, err := l.client.DialContext(ctx, "tcp", c.hostPort())
 		var open *xssh.OpenChannelError
 		if errors.As(err, &open) {
-			return nil, &DialError{Addr: addr, Op: op + " from " + l.hops[0].addr.String(), Err: errors.New(open.Message),
-				Advice: "check that the jump host can reach the machine, and that its sshd has AllowTcpForwarding"}
+			return nil, &DialError{Addr: addr, Op: op + " from " + l.hops[0].addr.String(),
+				Err: errors.New(open.Message),
+				Advice: "check that the jump host can reach the machine, and that its sshd has " +
+					"AllowTcpForwarding"}
 		}
 		if err != nil {
 			return nil, &DialError{Addr: addr, Op: op + " through the jump host", Err: err}
@@ -157,7 +161,8 @@ func reach(ctx context.Context, l *link, c *config) (net.Conn, error) {
 	if c.bindAddress != "" {
 		ip := net.ParseIP(c.bindAddress)
 		if ip == nil {
-			return nil, &ConfigError{Addr: addr, OpenSSH: true, Err: fmt.Errorf("BindAddress %s is not an IP address", c.bindAddress)}
+			return nil, &ConfigError{Addr: addr, OpenSSH: true,
+				Err: fmt.Errorf("BindAddress %s is not an IP address", c.bindAddress)}
 		}
 		nd.LocalAddr = &net.TCPAddr{IP: ip}
 	}
@@ -177,7 +182,9 @@ func reach(ctx context.Context, l *link, c *config) (net.Conn, error) {
 }
 
 // handshake checks the host key and logs in.
-func (d *Dialer) handshake(ctx context.Context, l *link, conn net.Conn, c *config, how login, deadline time.Time) (*xssh.Client, error) {
+func (d *Dialer) handshake(
+	ctx context.Context, l *link, conn net.Conn, c *config, how login, deadline time.Time,
+) (*xssh.Client, error) {
 	known := d.knownHosts(c)
 	h := &handshake{watchedConn: &watchedConn{Conn: conn}, c: c}
 	algorithms, isKnown := known.algorithms(c)
@@ -231,10 +238,13 @@ func (d *Dialer) clientConfig(c *config, keys *keyring) (*xssh.ClientConfig, err
 			return nil
 		}
 		all := slices.Concat(known, weak)
-		ours := slices.DeleteFunc(slices.Clone(chosen), func(a string) bool { return !slices.Contains(all, a) })
+		ours := slices.DeleteFunc(slices.Clone(chosen), func(a string) bool {
+			return !slices.Contains(all, a)
+		})
 		if len(ours) == 0 {
 			err = &ConfigError{Addr: c.addr.String(), OpenSSH: true,
-				Err: fmt.Errorf("%s: none of %s is known to this transport", what, strings.Join(chosen, ", "))}
+				Err: fmt.Errorf("%s: none of %s is known to this transport", what,
+					strings.Join(chosen, ", "))}
 		}
 		return ours
 	}
@@ -271,16 +281,19 @@ func (h *handshake) explain(err error, known *hostKeys, isKnown bool, keys *keyr
 	case h.keyErr != nil:
 		return h.keyErr
 	case errors.As(err, &negotiation) && strings.Contains(negotiation.What, "host key") && isKnown:
-		return known.otherType(h.c, negotiation.RequestedAlgorithms, negotiation.SupportedAlgorithms)
+		return known.otherType(h.c, negotiation.RequestedAlgorithms,
+			negotiation.SupportedAlgorithms)
 	case errors.As(err, &negotiation):
 		return &AlgorithmError{Addr: addr, What: negotiation.What,
 			Theirs: negotiation.RequestedAlgorithms, Ours: negotiation.SupportedAlgorithms}
 	case h.checked.Load() && h.ioError() == nil:
-		return &AuthError{Addr: addr, User: h.c.user, Tried: keys.notes, Locked: keys.locked, Err: trimError(err)}
+		return &AuthError{Addr: addr, User: h.c.user, Tried: keys.notes, Locked: keys.locked,
+			Err: trimError(err)}
 	}
 	if text := h.greeting(); text != "" {
 		return &DialError{Addr: addr, Op: "handshake", Err: fmt.Errorf("the machine says %q", text),
-			Advice: "sshd refuses new connections at present (MaxStartups, PerSourcePenalties), or something else than sshd listens there"}
+			Advice: "sshd refuses new connections at present (MaxStartups, PerSourcePenalties), " +
+				"or something else than sshd listens there"}
 	}
 	if ioErr := h.ioError(); ioErr != nil {
 		err = ioErr
@@ -290,7 +303,8 @@ func (h *handshake) explain(err error, known *hostKeys, isKnown bool, keys *keyr
 
 // trimError takes the library's prefix off.
 func trimError(err error) error {
-	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "ssh: handshake failed: ") {
+	if inner := errors.Unwrap(err); inner != nil &&
+		strings.HasPrefix(err.Error(), "ssh: handshake failed: ") {
 		return inner
 	}
 	return err

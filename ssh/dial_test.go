@@ -94,7 +94,8 @@ func TestDialByAlias(t *testing.T) {
 	if out, err := output(t, c, "echo $HOME"); out != m.Home+"\n" || err != nil {
 		t.Errorf("got %q, %v; want %q", out, err, m.Home)
 	}
-	if i := c.Info(); i.Cipher != "aes128-gcm@openssh.com" || i.User != m.User || !strings.HasPrefix(i.Server, "SSH-2.0-OpenSSH") {
+	if i := c.Info(); i.Cipher != "aes128-gcm@openssh.com" || i.User != m.User ||
+		!strings.HasPrefix(i.Server, "SSH-2.0-OpenSSH") {
 		t.Errorf("info = %+v", i)
 	}
 	if err := c.Close(); err != nil {
@@ -134,7 +135,8 @@ func TestUnresolvable(t *testing.T) {
 	if e.Host != "no-such-machine.invalid" {
 		t.Errorf("host = %q", e.Host)
 	}
-	if text := e.Error(); !strings.HasPrefix(text, "nowhere: look up the name no-such-machine.invalid: ") || strings.Count(text, e.Host) != 1 {
+	if text := e.Error(); !strings.HasPrefix(text, "nowhere: look up the name "+
+		"no-such-machine.invalid: ") || strings.Count(text, e.Host) != 1 {
 		t.Errorf("it says %q", text)
 	}
 }
@@ -191,7 +193,8 @@ func TestSilentServer(t *testing.T) {
 	m := sshtest.Start(t)
 	m.AddHost("silent", "x", "127.0.0.1", listen(t, "", true))
 	d := dialer(m, func(o *Options) { o.DialTimeout = 50 * time.Millisecond })
-	if e := wantError[*DialError](t, d, "silent", false); !e.Timeout() || !errors.Is(e, os.ErrDeadlineExceeded) {
+	if e := wantError[*DialError](t, d, "silent", false); !e.Timeout() ||
+		!errors.Is(e, os.ErrDeadlineExceeded) {
 		t.Errorf("not a timeout: %v", e)
 	}
 	// An impatient caller gets its own reason back.
@@ -207,7 +210,8 @@ func TestNotSSH(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t)
 	m.AddHost("other", "x", "127.0.0.1", listen(t, "Not allowed at this time\r\n", false))
-	if e := wantError[*DialError](t, dialer(m), "other", false); !strings.Contains(e.Error(), "Not allowed at this time") {
+	if e := wantError[*DialError](t, dialer(m), "other", false); !strings.Contains(e.Error(),
+		"Not allowed at this time") {
 		t.Errorf("%v", e)
 	}
 }
@@ -215,7 +219,8 @@ func TestNotSSH(t *testing.T) {
 func TestProxyCommandNeedsOpenSSH(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t, sshtest.Named("behind"), sshtest.ClientConfig("ProxyCommand nc %h %p"))
-	if e := wantError[*ConfigError](t, dialer(m), "behind", true); !strings.Contains(e.Hint(), "--transport openssh") {
+	if e := wantError[*ConfigError](t, dialer(m), "behind", true); !strings.Contains(e.Hint(),
+		"--transport openssh") {
 		t.Errorf("hint %q", e.Hint())
 	}
 }
@@ -229,7 +234,8 @@ func TestJumpHosts(t *testing.T) {
 	}
 	first := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("first"))
 	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("second"))
-	last := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("last"), sshtest.ClientConfig("ProxyJump first,second"))
+	last := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("last"),
+		sshtest.ClientConfig("ProxyJump first,second"))
 	d := dialer(last)
 	d.dials = semaphore.NewWeighted(1) // no hop holds a place while the next one waits for its own
 	c := mustDial(t, d, "last")
@@ -261,7 +267,8 @@ func TestJumpHosts(t *testing.T) {
 	if err := os.Truncate(client.KnownHosts, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Dial(t.Context(), "last"); err == nil || !strings.Contains(err.Error(), "first: the host key is unknown") {
+	if _, err := d.Dial(t.Context(), "last"); err == nil ||
+		!strings.Contains(err.Error(), "first: the host key is unknown") {
 		t.Errorf("dial over an unknown jump host: %v", err)
 	}
 }
@@ -322,7 +329,8 @@ func TestBrokenConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := dialer(m, func(o *Options) { o.ConfigFile = name })
-	if e := wantError[*ConfigError](t, d, "anything", true); !strings.Contains(strings.ToLower(e.Error()), "nonsense") {
+	if e := wantError[*ConfigError](t, d, "anything",
+		true); !strings.Contains(strings.ToLower(e.Error()), "nonsense") {
 		t.Error(e)
 	}
 }
@@ -338,12 +346,13 @@ func TestUnknownCiphers(t *testing.T) {
 	wantError[*ConfigError](t, d, m.Name, true)
 }
 
-// TestFullAddress: those who wait for an address of which all places are taken, such as a jump host that hangs, keep nobody
-// from other addresses.
+// TestFullAddress: those who wait for an address of which all places are taken, such as a jump host
+// that hangs, keep nobody from other addresses.
 func TestFullAddress(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "config")
-	write(t, file, "Host behind*\n  ProxyJump 127.0.0.1:1\nHost other\n  HostName 127.0.0.1\n  Port 2\n")
+	write(t, file,
+		"Host behind*\n  ProxyJump 127.0.0.1:1\nHost other\n  HostName 127.0.0.1\n  Port 2\n")
 	synctest.Test(t, func(t *testing.T) {
 		d := NewDialer(Options{ConfigFile: file, SSHProgram: "/nonexistent/ssh"})
 		for range maxDialsPerAddr {

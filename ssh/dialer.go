@@ -65,7 +65,8 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (Conn, error) {
 // place waits for no address.
 func (d *Dialer) beginLookUp(ctx context.Context, addr Addr) (done func(), err error) {
 	if err := d.lookUps.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("%s: wait for other look-ups in the ssh configuration: %w", addr, context.Cause(ctx))
+		return nil, fmt.Errorf("%s: wait for other look-ups in the ssh configuration: %w", addr,
+			context.Cause(ctx))
 	}
 	return func() { d.lookUps.Release(1) }, nil
 }

@@ -15,7 +15,8 @@ var (
 	ErrClosed = errors.New("closed by this side")
 	// ErrTooManySessions says that sshd's MaxSessions is reached: the command
 	// was not started, and may be tried again when another one has ended.
-	ErrTooManySessions = errors.New("the machine allows no more sessions on this connection (MaxSessions)")
+	ErrTooManySessions = errors.New("the machine allows no more sessions on this connection " +
+		"(MaxSessions)")
 	// ErrKeepalive is the reason of a connection that gave no sign of life.
 	ErrKeepalive = errors.New("no answer to a keepalive")
 )
@@ -27,9 +28,10 @@ type Hinter interface {
 	Hint() string
 }
 
-// IsFinal tells whether an error goes on until somebody changes something, here or on the machine: each error type says
-// so itself, with a method Final, where it arises, also those of other packages. To try again soon is pointless then, or
-// even harmful, as sshd bans addresses for failed logins. All others may pass by themselves.
+// IsFinal tells whether an error goes on until somebody changes something, here or on the machine:
+// each error type says so itself, with a method Final, where it arises, also those of other
+// packages. To try again soon is pointless then, or even harmful, as sshd bans addresses for failed
+// logins. All others may pass by themselves.
 func IsFinal(err error) bool {
 	if f, ok := err.(interface{ Final() bool }); ok && f.Final() {
 		return true
@@ -54,8 +56,9 @@ type HostKeyError struct {
 	File        string // the known_hosts file at fault, or the one that would take the key
 	Line        int    // in File; 0 if Unknown
 	Detail      string // what was wrong, where the fields above don't say it
-	Lax         string // the StrictHostKeyChecking of the configuration, if it would accept the unknown key
-	Advice      string // the next step, if it is not the usual one
+	// the StrictHostKeyChecking of the configuration, if it would accept the unknown key
+	Lax    string
+	Advice string // the next step, if it is not the usual one
 }
 
 // Final says that somebody has to look at the key.
@@ -92,25 +95,32 @@ func (e *HostKeyError) Hint() string {
 	case e.Advice != "":
 		return e.Advice
 	case e.Revoked:
-		return fmt.Sprintf("the key must no longer be used; give the machine a new one, or remove the key's line from %s", e.File)
+		return fmt.Sprintf("the key must no longer be used; give the machine a new one, or "+
+			"remove the key's line from %s", e.File)
 	case e.Unknown && e.Lax != "":
-		return fmt.Sprintf("StrictHostKeyChecking %s isn't followed, host keys are always checked: record it with jobserver machine trust -m %s",
+		return fmt.Sprintf("StrictHostKeyChecking %s isn't followed, host keys are always "+
+			"checked: record it with jobserver machine trust -m %s",
 			e.Lax, e.Addr)
 	case e.Unknown:
-		return "compare the fingerprint with the machine's own, then record it: jobserver machine trust -m " + e.Addr
+		return "compare the fingerprint with the machine's own, then record it: jobserver " +
+			"machine trust -m " + e.Addr
 	}
-	return "if the machine was installed anew, compare the fingerprint, then record it: jobserver machine trust -m " + e.Addr
+	return "if the machine was installed anew, compare the fingerprint, then record it: " +
+		"jobserver machine trust -m " + e.Addr
 }
 
-// ByHand is the next step of somebody who sits at this host, and has no daemon that could record the key.
+// ByHand is the next step of somebody who sits at this host, and has no daemon that could record
+// the key.
 func (e *HostKeyError) ByHand() string {
 	switch {
 	case e.Revoked, e.Advice != "":
 		return e.Hint()
 	case e.Unknown:
-		return fmt.Sprintf("log in once by hand, compare the fingerprint, and have it recorded: ssh %s", words(e.Addr))
+		return fmt.Sprintf("log in once by hand, compare the fingerprint, and have it recorded: "+
+			"ssh %s", words(e.Addr))
 	}
-	return fmt.Sprintf("if the host was installed anew, take its old key out (ssh-keygen -R NAME), then log in once by hand: ssh %s", words(e.Addr))
+	return fmt.Sprintf("if the host was installed anew, take its old key out (ssh-keygen -R "+
+		"NAME), then log in once by hand: ssh %s", words(e.Addr))
 }
 
 // An AlgorithmError says that a machine's sshd and this transport know no common algorithm.
@@ -122,7 +132,8 @@ type AlgorithmError struct {
 }
 
 func (e *AlgorithmError) Error() string {
-	return fmt.Sprintf("%s: no common algorithm for the %s: the machine's sshd has only %s, and this side accepts %s",
+	return fmt.Sprintf("%s: no common algorithm for the %s: the machine's sshd has only %s, and "+
+		"this side accepts %s",
 		e.Addr, e.What, strings.Join(e.Theirs, ", "), cmp.Or(strings.Join(e.Ours, ", "), "none"))
 }
 
@@ -140,7 +151,8 @@ func (e *AlgorithmError) Hint() string {
 	case strings.Contains(e.What, "MAC"):
 		option = "MACs"
 	}
-	return fmt.Sprintf("update the machine's sshd; where that can't be, allow it what it has in the ssh configuration: Host %s, %s +%s",
+	return fmt.Sprintf("update the machine's sshd; where that can't be, allow it what it has in "+
+		"the ssh configuration: Host %s, %s +%s",
 		e.Addr, option, strings.Join(e.Theirs, ","))
 }
 
@@ -165,23 +177,28 @@ func (e *AuthError) Error() string {
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
-// Final says that keys don't come to fit by themselves. They may, though, as with a home that is mounted late.
+// Final says that keys don't come to fit by themselves. They may, though, as with a home that is
+// mounted late.
 func (e *AuthError) Final() bool { return true }
 
 // Hint says how to give the machine a key, or us the passphrase.
 func (e *AuthError) Hint() string {
 	if len(e.Locked) > 0 {
-		return fmt.Sprintf("%s has a passphrase: load it into the ssh-agent that the daemon sees (ssh-add %s)", e.Locked[0], e.Locked[0])
+		return fmt.Sprintf("%s has a passphrase: load it into the ssh-agent that the daemon sees "+
+			"(ssh-add %s)", e.Locked[0], e.Locked[0])
 	}
-	return fmt.Sprintf("ssh -o BatchMode=yes %s must work for the daemon's user; try ssh-copy-id, --identity FILE, or --transport openssh for other ways to log in", e.Addr)
+	return fmt.Sprintf("ssh -o BatchMode=yes %s must work for the daemon's user; try "+
+		"ssh-copy-id, --identity FILE, or --transport openssh for other ways to log in", e.Addr)
 }
 
 // ByHand is the next step of somebody who sits at this host.
 func (e *AuthError) ByHand() string {
 	if len(e.Locked) > 0 {
-		return fmt.Sprintf("%s has a passphrase: load it into your ssh-agent (ssh-add %s)", e.Locked[0], e.Locked[0])
+		return fmt.Sprintf("%s has a passphrase: load it into your ssh-agent (ssh-add %s)",
+			e.Locked[0], e.Locked[0])
 	}
-	return fmt.Sprintf("ssh -o BatchMode=yes %s must work without asking anything: ssh-copy-id, or ssh-add for a key with a passphrase", words(e.Addr))
+	return fmt.Sprintf("ssh -o BatchMode=yes %s must work without asking anything: ssh-copy-id, "+
+		"or ssh-add for a key with a passphrase", words(e.Addr))
 }
 
 // A ResolveError says that the name of a machine has no address.
@@ -217,7 +234,8 @@ func (e *ResolveError) Final() bool {
 
 // Hint says where the name comes from.
 func (e *ResolveError) Hint() string {
-	return fmt.Sprintf("check the name, or set HostName for it in the ssh configuration (ssh -G %s shows what is in force)", words(e.Addr))
+	return fmt.Sprintf("check the name, or set HostName for it in the ssh configuration (ssh -G "+
+		"%s shows what is in force)", words(e.Addr))
 }
 
 // A ConfigError says that the ssh configuration can't be read, or asks for
@@ -230,7 +248,9 @@ type ConfigError struct {
 	OpenSSH bool
 }
 
-func (e *ConfigError) Error() string { return fmt.Sprintf("%s: ssh configuration: %v", e.Addr, e.Err) }
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("%s: ssh configuration: %v", e.Addr, e.Err)
+}
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
@@ -269,7 +289,8 @@ func (e *DialError) Hint() string {
 	if e.Advice != "" {
 		return e.Advice
 	}
-	return fmt.Sprintf("check that the machine is up and that sshd listens there: ssh -v %s", words(e.Addr))
+	return fmt.Sprintf("check that the machine is up and that sshd listens there: ssh -v %s",
+		words(e.Addr))
 }
 
 // An ExitError says how a command ended, as the machine reported it.

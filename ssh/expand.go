@@ -49,7 +49,9 @@ func newExpander(c *config) expander {
 // only is the expander of an option that takes only some of the tokens.
 func (x expander) only(tokens string) expander {
 	x.tokens = maps.Clone(x.tokens)
-	maps.DeleteFunc(x.tokens, func(token byte, _ string) bool { return strings.IndexByte(tokens, token) < 0 })
+	maps.DeleteFunc(x.tokens, func(token byte, _ string) bool {
+		return strings.IndexByte(tokens, token) < 0
+	})
 	return x
 }
 

@@ -10,8 +10,8 @@ import (
 	xssh "golang.org/x/crypto/ssh"
 )
 
-// A verdict is what known_hosts files say about a key that a name presents. It follows check_hostkeys_by_key_or_type of
-// OpenSSH's hostfile.c.
+// A verdict is what known_hosts files say about a key that a name presents. It follows
+// check_hostkeys_by_key_or_type of OpenSSH's hostfile.c.
 type verdict int
 
 const (
@@ -35,15 +35,16 @@ func judge(lines []knownKey, key xssh.PublicKey) (verdict, knownKey) {
 		case l.marker == authority && cert != nil && sameKey(l.key, cert.SignatureKey),
 			l.marker == noMarker && cert == nil && sameKey(l.key, key):
 			v, by = keyKnown, l
-		case l.marker == noMarker && cert == nil && (v == keyNew || l.key.Type() == key.Type() && by.key.Type() != key.Type()):
+		case l.marker == noMarker && cert == nil &&
+			(v == keyNew || l.key.Type() == key.Type() && by.key.Type() != key.Type()):
 			v, by = keyChanged, l
 		}
 	}
 	return v, by
 }
 
-// check decides about a key that the machine of c presents, from address ip if it isn't nil. Its errors are
-// *HostKeyError.
+// check decides about a key that the machine of c presents, from address ip if it isn't nil. Its
+// errors are *HostKeyError.
 func (hk *hostKeys) check(c *config, key xssh.PublicKey, ip net.IP) error {
 	if e := checkStrength(c, key); e != nil {
 		return e
@@ -85,7 +86,8 @@ func (hk *hostKeys) checkKnown(c *config, key xssh.PublicKey) error {
 	return e
 }
 
-// lookUp judges by the lines about the machine's name, and where there is no key, by those without its port.
+// lookUp judges by the lines about the machine's name, and where there is no key, by those without
+// its port.
 func (hk *hostKeys) lookUp(c *config, key xssh.PublicKey) (verdict, knownKey) {
 	v, by := judge(hk.of(c.hostKeyName()), key)
 	if plain := c.plainName(); v == keyNew && plain != "" {
@@ -97,8 +99,9 @@ func (hk *hostKeys) lookUp(c *config, key xssh.PublicKey) (verdict, knownKey) {
 }
 
 func wrongKey(c *config, key xssh.PublicKey, v verdict, by knownKey) *HostKeyError {
-	e := &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(), Fingerprint: xssh.FingerprintSHA256(key),
-		File: by.file, Line: by.line, Revoked: v == keyRevoked, Unknown: v == keyNew}
+	e := &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(),
+		Fingerprint: xssh.FingerprintSHA256(key),
+		File:        by.file, Line: by.line, Revoked: v == keyRevoked, Unknown: v == keyNew}
 	if v == keyNew {
 		e.Lax = c.strict
 		if len(c.userHosts) > 0 {
@@ -116,21 +119,25 @@ func (hk *hostKeys) checkIP(c *config, key xssh.PublicKey, ip net.IP) error {
 	}
 	e := wrongKey(c, key, v, by)
 	if v == keyChanged {
-		e.Detail = fmt.Sprintf("is the one of its name, and its address %s has another on record (CheckHostIP)", ip)
+		e.Detail = fmt.Sprintf("is the one of its name, and its address %s has another on record "+
+			"(CheckHostIP)", ip)
 	}
 	return e
 }
 
-// checkCertificate tells why the certificate of a known authority doesn't hold for the machine of c; "" if it does.
+// checkCertificate tells why the certificate of a known authority doesn't hold for the machine of
+// c; "" if it does.
 func checkCertificate(c *config, cert *xssh.Certificate) string {
 	name := c.principal()
 	switch {
 	case len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, name):
-		return fmt.Sprintf("it is for %s, not for %s", strings.Join(cert.ValidPrincipals, ", "), name)
+		return fmt.Sprintf("it is for %s, not for %s", strings.Join(cert.ValidPrincipals, ", "),
+			name)
 	case cert.CertType != xssh.HostCert:
 		return "it is none of a host"
 	case c.caAlgos != nil && !slices.Contains(c.caAlgos, cert.Signature.Format):
-		return fmt.Sprintf("it is signed with %s, which CASignatureAlgorithms leaves out", cert.Signature.Format)
+		return fmt.Sprintf("it is signed with %s, which CASignatureAlgorithms leaves out",
+			cert.Signature.Format)
 	case cert.Signature.Format == xssh.KeyAlgoRSA && c.caAlgos == nil:
 		return "it is signed with ssh-rsa, which uses SHA-1"
 	}
@@ -146,8 +153,10 @@ func checkStrength(c *config, key xssh.PublicKey) error {
 	if bits == 0 || bits >= c.minRSA {
 		return nil
 	}
-	return &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(), Fingerprint: xssh.FingerprintSHA256(key),
-		Detail: fmt.Sprintf("is too short: %d bits, and RequiredRSASize is %d", bits, c.minRSA),
+	return &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(),
+		Fingerprint: xssh.FingerprintSHA256(key),
+		Detail: fmt.Sprintf("is too short: %d bits, and RequiredRSASize is %d", bits,
+			c.minRSA),
 		Advice: longerKey}
 }
 
@@ -167,7 +176,8 @@ func rsaBits(key xssh.PublicKey) int {
 // keys that are known, so that it doesn't present another one that isn't.
 func (hk *hostKeys) algorithms(c *config) (algos []string, known bool) {
 	lines := hk.of(c.hostKeyName())
-	if plain := c.plainName(); plain != "" && !slices.ContainsFunc(lines, func(k knownKey) bool { return k.marker != revoked }) {
+	if plain := c.plainName(); plain != "" &&
+		!slices.ContainsFunc(lines, func(k knownKey) bool { return k.marker != revoked }) {
 		lines = hk.of(plain)
 	}
 	// Certificates first, where an authority is known for the machine.
@@ -204,19 +214,22 @@ func keyAlgorithms(typ string) []string {
 }
 
 func certAlgorithms() []string {
-	return []string{xssh.CertAlgoED25519v01, xssh.CertAlgoECDSA256v01, xssh.CertAlgoECDSA384v01, xssh.CertAlgoECDSA521v01,
+	return []string{xssh.CertAlgoED25519v01, xssh.CertAlgoECDSA256v01, xssh.CertAlgoECDSA384v01,
+		xssh.CertAlgoECDSA521v01,
 		xssh.CertAlgoRSASHA512v01, xssh.CertAlgoRSASHA256v01}
 }
 
 // hostKeyPreference is the order in which a machine is asked for a key that
 // isn't known yet, the one that people compare most often first.
 func hostKeyPreference() []string {
-	return []string{xssh.KeyAlgoED25519, xssh.KeyAlgoECDSA256, xssh.KeyAlgoECDSA384, xssh.KeyAlgoECDSA521,
+	return []string{xssh.KeyAlgoED25519, xssh.KeyAlgoECDSA256, xssh.KeyAlgoECDSA384,
+		xssh.KeyAlgoECDSA521,
 		xssh.KeyAlgoRSASHA512, xssh.KeyAlgoRSASHA256, xssh.KeyAlgoRSA}
 }
 
-// otherType is the error for a machine that shares no algorithm for its host key with those of the keys that are known
-// of it: it has changed, unless it has a key of a known type after all, and only signs in another way.
+// otherType is the error for a machine that shares no algorithm for its host key with those of the
+// keys that are known of it: it has changed, unless it has a key of a known type after all, and
+// only signs in another way.
 func (hk *hostKeys) otherType(c *config, theirs, ours []string) error {
 	lines := hk.of(c.hostKeyName())
 	if plain := c.plainName(); len(lines) == 0 && plain != "" {
@@ -224,11 +237,14 @@ func (hk *hostKeys) otherType(c *config, theirs, ours []string) error {
 	}
 	lines = slices.DeleteFunc(lines, func(k knownKey) bool { return k.marker != noMarker })
 	same := func(k knownKey) bool {
-		return slices.ContainsFunc(keyAlgorithms(k.key.Type()), func(a string) bool { return slices.Contains(theirs, a) })
+		return slices.ContainsFunc(keyAlgorithms(k.key.Type()), func(a string) bool {
+			return slices.Contains(theirs, a)
+		})
 	}
 	if len(lines) == 0 || slices.ContainsFunc(lines, same) {
 		return &AlgorithmError{Addr: c.addr.String(), What: "host key", Theirs: theirs, Ours: ours}
 	}
 	return &HostKeyError{Addr: c.addr.String(), File: lines[0].file, Line: lines[0].line,
-		Detail: fmt.Sprintf("has changed: the machine has none of a known type, but %s", strings.Join(theirs, ", "))}
+		Detail: fmt.Sprintf("has changed: the machine has none of a known type, but %s",
+			strings.Join(theirs, ", "))}
 }

@@ -51,7 +51,8 @@ func TestUnknownHostKey(t *testing.T) {
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, "")
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
-	if want := fingerprint(t, read(t, m.HostKeyFile("ed25519")+".pub")); !e.Unknown || e.Fingerprint != want || e.File != m.KnownHosts {
+	if want := fingerprint(t, read(t, m.HostKeyFile("ed25519")+".pub")); !e.Unknown ||
+		e.Fingerprint != want || e.File != m.KnownHosts {
 		t.Errorf("got %+v, want unknown with %s", e, want)
 	}
 	if !strings.Contains(e.Hint(), "machine trust") {
@@ -69,7 +70,8 @@ func TestChangedHostKey(t *testing.T) {
 	m := sshtest.Start(t)
 	write(t, m.KnownHosts, "# comment\n"+knownAs(m)+" "+read(t, m.KeyFile+".pub"))
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
-	if e.Unknown || e.File != m.KnownHosts || e.Line != 2 || !strings.Contains(e.Error(), "has changed") {
+	if e.Unknown || e.File != m.KnownHosts || e.Line != 2 ||
+		!strings.Contains(e.Error(), "has changed") {
 		t.Errorf("got %v (%+v), want changed, line 2", e, e)
 	}
 }
@@ -88,7 +90,8 @@ func TestChangedHostKeyType(t *testing.T) {
 func TestRevokedHostKey(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t)
-	write(t, m.KnownHosts, read(t, m.KnownHosts)+"@revoked * "+read(t, m.HostKeyFile("ed25519")+".pub"))
+	write(t, m.KnownHosts, read(t, m.KnownHosts)+"@revoked * "+
+		read(t, m.HostKeyFile("ed25519")+".pub"))
 	e := wantError[*HostKeyError](t, dialer(m), m.Name, true)
 	if !e.Revoked || e.Line != 2 {
 		t.Errorf("got %+v, want revoked, line 2", e)
@@ -146,7 +149,8 @@ func TestBadKnownHostsLine(t *testing.T) {
 // certify signs a public key with an authority, as ssh-keygen does it.
 func certify(t *testing.T, ca, public string, args ...string) {
 	t.Helper()
-	out, err := exec.Command("ssh-keygen", append(append([]string{"-q", "-s", ca, "-I", "test"}, args...), public)...).CombinedOutput()
+	out, err := exec.Command("ssh-keygen",
+		append(append([]string{"-q", "-s", ca, "-I", "test"}, args...), public)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ssh-keygen: %v: %s", err, out)
 	}
@@ -168,7 +172,8 @@ func TestCertificates(t *testing.T) {
 	}
 	certify(t, ca, host+".pub", "-h", "-n", "pool")
 	m := sshtest.Start(t, sshtest.ClientConfig("HostKeyAlias pool"), sshtest.ServerConfig(
-		"HostKey "+host, "HostCertificate "+host+"-cert.pub", "TrustedUserCAKeys "+users, "AuthorizedKeysFile none"))
+		"HostKey "+host, "HostCertificate "+host+"-cert.pub", "TrustedUserCAKeys "+users,
+		"AuthorizedKeysFile none"))
 	write(t, m.KnownHosts, "@cert-authority pool "+read(t, ca+".pub"))
 	// Without a certificate the machine lets nobody in.
 	wantError[*AuthError](t, dialer(m), m.Name, true)
@@ -220,13 +225,15 @@ func TestNoKey(t *testing.T) {
 	if err := os.Chmod(m.KeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if e := wantError[*AuthError](t, dialer(m), m.Name, true); !strings.Contains(e.Error(), "chmod 600") {
+	if e := wantError[*AuthError](t, dialer(m), m.Name, true); !strings.Contains(e.Error(),
+		"chmod 600") {
 		t.Error(e)
 	}
 	if err := os.Remove(m.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if e := wantError[*AuthError](t, dialer(m), m.Name, true); !strings.Contains(e.Error(), "no such file") {
+	if e := wantError[*AuthError](t, dialer(m), m.Name, true); !strings.Contains(e.Error(),
+		"no such file") {
 		t.Error(e)
 	}
 }
@@ -280,7 +287,8 @@ func TestAgent(t *testing.T) {
 	m := sshtest.Start(t, sshtest.ClientConfig("IdentityAgent "+socket))
 	key := rawKey(t, m.KeyFile)
 	// The key gets a passphrase: now only the agent can use it.
-	if out, err := exec.Command("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", m.KeyFile).CombinedOutput(); err != nil {
+	if out, err := exec.Command("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f",
+		m.KeyFile).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	e := wantError[*AuthError](t, dialer(m), m.Name, true)
@@ -325,7 +333,8 @@ func TestHostKeysAndTrust(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t, sshtest.HostKeyTypes("rsa", "ed25519", "ecdsa"))
 	d := dialer(m)
-	other := "other.example,[" + m.Host + "]:" + fmt.Sprint(m.Port) + " " + read(t, m.KeyFile+".pub")
+	other := "other.example,[" + m.Host + "]:" + fmt.Sprint(m.Port) + " " +
+		read(t, m.KeyFile+".pub")
 	before := "# mine\n" + other
 	write(t, m.KnownHosts, before)
 	keys, err := d.HostKeys(t.Context(), m.Name)
@@ -339,10 +348,12 @@ func TestHostKeysAndTrust(t *testing.T) {
 			t.Errorf("%s is said to be known", k.Type)
 		}
 	}
-	if want := []string{"ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"}; !slices.Equal(types, want) {
+	if want := []string{"ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"}; !slices.Equal(types,
+		want) {
 		t.Errorf("types %v, want %v", types, want)
 	}
-	if want := fingerprint(t, read(t, m.HostKeyFile("ed25519")+".pub")); keys[0].Fingerprint != want {
+	if want := fingerprint(t, read(t, m.HostKeyFile("ed25519")+
+		".pub")); keys[0].Fingerprint != want {
 		t.Errorf("fingerprint %s, want %s", keys[0].Fingerprint, want)
 	}
 	if err := d.Trust(t.Context(), m.Name, keys...); err != nil {
@@ -353,7 +364,8 @@ func TestHostKeysAndTrust(t *testing.T) {
 		t.Errorf("backup is %q, want %q", got, before)
 	}
 	got := read(t, m.KnownHosts)
-	if !strings.HasPrefix(got, "# mine\nother.example ssh-ed25519 ") || strings.Count(got, knownAs(m)+" ") != 3 {
+	if !strings.HasPrefix(got, "# mine\nother.example ssh-ed25519 ") ||
+		strings.Count(got, knownAs(m)+" ") != 3 {
 		t.Errorf("known_hosts is\n%s", got)
 	}
 	if keys, err = d.HostKeys(t.Context(), m.Name); err != nil || !keys[0].Known || !keys[2].Known {
@@ -371,7 +383,8 @@ func TestHostKeysAndTrust(t *testing.T) {
 func TestTrustHashes(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t)
-	if out, err := exec.Command("ssh-keygen", "-q", "-H", "-f", m.KnownHosts).CombinedOutput(); err != nil {
+	if out, err := exec.Command("ssh-keygen", "-q", "-H", "-f",
+		m.KnownHosts).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	d := dialer(m)

@@ -80,7 +80,8 @@ func loadHostKeys(files []string, log *slog.Logger) *hostKeys {
 			k, err := parseKnownLine(line)
 			switch {
 			case err != nil:
-				log.Warn("known_hosts line left out: it doesn't parse", "file", name, "line", number, "error", err)
+				log.Warn("known_hosts line left out: it doesn't parse", "file", name, "line",
+					number, "error", err)
 			case k.key != nil:
 				k.file, k.line = name, number
 				hk.keys = append(hk.keys, k)
@@ -143,8 +144,8 @@ func (hk *hostKeys) of(name string) []knownKey {
 	return keys
 }
 
-// matchHosts tells whether the second field of a line stands for a name: as in OpenSSH, patterns are taken in lower
-// case and names as they are, and one that is negated decides.
+// matchHosts tells whether the second field of a line stands for a name: as in OpenSSH, patterns
+// are taken in lower case and names as they are, and one that is negated decides.
 func matchHosts(name, hosts string) bool {
 	if strings.HasPrefix(hosts, "|") {
 		return isHashOf(hosts, name)
@@ -162,7 +163,8 @@ func matchHosts(name, hosts string) bool {
 	return found
 }
 
-// matchPattern matches a pattern of ssh_config(5), "PATTERNS": * stands for any characters, ? for one.
+// matchPattern matches a pattern of ssh_config(5), "PATTERNS": * stands for any characters, ? for
+// one.
 func matchPattern(s, pattern string) bool {
 	// After a mismatch, the last * takes one character more.
 	p, i, star, from := 0, 0, -1, 0

@@ -26,8 +26,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// relayVar has the test program copy between its standard streams and the address that is the variable's value: it is
-// the ProxyCommand with which ssh reaches a machine whatever its name.
+// relayVar has the test program copy between its standard streams and the address that is the
+// variable's value: it is the ProxyCommand with which ssh reaches a machine whatever its name.
 const relayVar = "JOBSERVER_SSH_TEST_RELAY"
 
 func relay(addr string) int {
@@ -58,28 +58,38 @@ func publicText(key xssh.PublicKey) string {
 	return strings.TrimSpace(string(xssh.MarshalAuthorizedKey(key)))
 }
 
-// TestKnownNames compares for which names a line counts with ssh-keygen -F: each of the names with each of the lines.
+// TestKnownNames compares for which names a line counts with ssh-keygen -F: each of the names with
+// each of the lines.
 func TestKnownNames(t *testing.T) {
 	t.Parallel()
 	sshtest.Require(t)
-	names := []string{"a", "b", "ab", "gpu1", "gpu10", "gpu1.lab", "gpu1.lab.example", "lab", "10.0.0.1", "10.0.0.12", "10.0.1.1",
-		"[10.0.0.1]:2222", "::1", "[::1]:2222", "fe80::1", "[gpu1]:2222", "[gpu1]:22", "[gpu1.lab]:2222", "[gpu10]:2222", "[gpu1]:22222",
+	names := []string{"a", "b", "ab", "gpu1", "gpu10", "gpu1.lab", "gpu1.lab.example", "lab",
+		"10.0.0.1", "10.0.0.12", "10.0.1.1",
+		"[10.0.0.1]:2222", "::1", "[::1]:2222", "fe80::1", "[gpu1]:2222", "[gpu1]:22",
+		"[gpu1.lab]:2222", "[gpu10]:2222", "[gpu1]:22222",
 		"x_y", "x-y", "münchen", "a.b.c", "localhost", "*", "?", "!a", "a,b"}
-	patterns := []string{"*", "?", "??", "*.*", "gpu*", "gpu?", "gpu1", "GPU1", "Gpu*", "*.lab", "*.lab.example", "gpu1.*", "*gpu*", "g*1", "g*1*",
-		"!gpu1", "*,!gpu1", "!gpu1,*", "gpu*,!gpu10", "gpu*,!*.lab", "!*,gpu1", "gpu1,10.0.0.1", "10.0.0.*", "10.0.?.1", "[10.0.0.1]:2222",
-		"10.0.0.1", "[*]:2222", "[gpu1]:2222", "[gpu1]:*", "[gpu*]:2222", "[gpu*]:22?2", "[gpu1]:22", "[gpu1]", "gpu1:2222", "::1", "[::1]:2222",
-		"[::1]:22", "fe80::*", "*:*", "a,b,ab", "a,,b", ",", "a,", ",a", "**", "*?", "?*", "a*b", "**b", "x?y", "x_y", "x-*", "m*n", "münchen", "m??nchen",
-		"m???nchen", "!", "*,!", "!!a", "!!a,*", "a.b.c", "a.*.c", "*.b.*", "a.b", "localhost", "LOCALHOST", "gpu[1]", "gpu{1}", `gpu\1`, "'gpu1'",
+	patterns := []string{"*", "?", "??", "*.*", "gpu*", "gpu?", "gpu1", "GPU1", "Gpu*", "*.lab",
+		"*.lab.example", "gpu1.*", "*gpu*", "g*1", "g*1*",
+		"!gpu1", "*,!gpu1", "!gpu1,*", "gpu*,!gpu10", "gpu*,!*.lab", "!*,gpu1", "gpu1,10.0.0.1",
+		"10.0.0.*", "10.0.?.1", "[10.0.0.1]:2222",
+		"10.0.0.1", "[*]:2222", "[gpu1]:2222", "[gpu1]:*", "[gpu*]:2222", "[gpu*]:22?2",
+		"[gpu1]:22", "[gpu1]", "gpu1:2222", "::1", "[::1]:2222",
+		"[::1]:22", "fe80::*", "*:*", "a,b,ab", "a,,b", ",", "a,", ",a", "**", "*?", "?*", "a*b",
+		"**b", "x?y", "x_y", "x-*", "m*n", "münchen", "m??nchen",
+		"m???nchen", "!", "*,!", "!!a", "!!a,*", "a.b.c", "a.*.c", "*.b.*", "a.b", "localhost",
+		"LOCALHOST", "gpu[1]", "gpu{1}", `gpu\1`, "'gpu1'",
 		`"gpu1"`, "|gpu1", "|1|", "|1|x|y", "|2|AAAA|AAAA", "@gpu1"}
 	key := publicText(newSigner(t).PublicKey())
 	var lines []string
 	for _, p := range patterns {
-		lines = append(lines, p+" "+key, "@cert-authority "+p+" "+key, "@revoked\t"+p+"\t"+strings.ReplaceAll(key, " ", "\t"))
+		lines = append(lines, p+" "+key, "@cert-authority "+p+" "+key, "@revoked\t"+p+"\t"+
+			strings.ReplaceAll(key, " ", "\t"))
 	}
 	for _, n := range names {
 		lines = append(lines, hashed(n)+" "+key, "@revoked "+hashed(n)+" "+key, hashed(n)+",x "+key)
 	}
-	lines = append(lines, "", "# gpu1 "+key, "#gpu1 "+key, "  gpu1 "+key, "\tgpu1\t"+key, "gpu1 "+key+" comment of words", "@nonsense gpu1 "+key, "@revoked @revoked gpu1 "+key,
+	lines = append(lines, "", "# gpu1 "+key, "#gpu1 "+key, "  gpu1 "+key, "\tgpu1\t"+key, "gpu1 "+
+		key+" comment of words", "@nonsense gpu1 "+key, "@revoked @revoked gpu1 "+key,
 		"@revoked", "gpu1 "+key+"\r", "gpu1  "+key)
 	file := filepath.Join(t.TempDir(), "known_hosts")
 	write(t, file, strings.Join(lines, "\n")+"\n")
@@ -113,7 +123,8 @@ func keygenFinds(t *testing.T, file, name string) []int {
 	}
 	var found []int
 	for line := range strings.Lines(string(out)) {
-		if _, rest, ok := strings.Cut(line, " found: line "); ok && strings.HasPrefix(line, "# Host ") {
+		if _, rest, ok := strings.Cut(line, " found: line "); ok &&
+			strings.HasPrefix(line, "# Host ") {
 			word, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 			n, err := strconv.Atoi(word)
 			if err != nil {
@@ -127,7 +138,8 @@ func keygenFinds(t *testing.T, file, name string) []int {
 
 // A keyCase is a machine of a name that presents a key, and what known_hosts says.
 type keyCase struct {
-	known   string // the file: K is the machine's key, X another one, CA the authority of its certificate
+	// the file: K is the machine's key, X another one, CA the authority of its certificate
+	known   string
 	name    string // as the user gives it; default gpu1
 	port    int    // default 22
 	cert    string // what the certificate is for, separated by commas; none if empty
@@ -138,47 +150,84 @@ type keyCase struct {
 func keyCases() []keyCase {
 	const p = 2222
 	return []keyCase{
-		{known: ""}, {known: "gpu1 K"}, {known: "gpu1 X"}, {known: "gpu1 X\ngpu1 K"}, {known: "gpu1 K\ngpu1 X"}, {known: "gpu2 K"},
-		{known: "GPU1 K"}, {known: "gpu1 K", name: "GPU1"}, {known: "gpu* K"}, {known: "gpu*,!gpu1 K"}, {known: "!gpu1,* K"}, {known: "* K"},
-		{known: "#gpu1"}, {known: "gpu1 K", port: p}, {known: "[gpu1]:2222 K", port: p}, {known: "[gpu1]:2222 K"}, {known: "[gpu1]:22 K"},
-		{known: "[gpu1]:2222 X\ngpu1 K", port: p}, {known: "[gpu1]:2222 K\ngpu1 X", port: p}, {known: "gpu1 X", port: p},
-		{known: "[gpu1]:2223 K\ngpu1 K", port: p}, {known: "[gpu1]:2223 X\ngpu1 K", port: p}, {known: "[gpu*]:2222 K", port: p}, {known: "gpu* K", port: p},
-		{known: "[gpu1]:* K", port: p}, {known: "*:2222 K", port: p}, {known: hashed("gpu1") + " K"}, {known: hashed("[gpu1]:2222") + " K", port: p},
-		{known: hashed("gpu1") + " K", port: p}, {known: hashed("gpu2") + " K"}, {known: hashed("gpu1") + " X"}, {known: hashed("GPU1") + " K", name: "GPU1"},
+		{known: ""}, {known: "gpu1 K"}, {known: "gpu1 X"}, {known: "gpu1 X\ngpu1 K"},
+		{known: "gpu1 K\ngpu1 X"}, {known: "gpu2 K"},
+		{known: "GPU1 K"}, {known: "gpu1 K", name: "GPU1"}, {known: "gpu* K"},
+		{known: "gpu*,!gpu1 K"}, {known: "!gpu1,* K"}, {known: "* K"},
+		{known: "#gpu1"}, {known: "gpu1 K", port: p}, {known: "[gpu1]:2222 K", port: p},
+		{known: "[gpu1]:2222 K"}, {known: "[gpu1]:22 K"},
+		{known: "[gpu1]:2222 X\ngpu1 K", port: p}, {known: "[gpu1]:2222 K\ngpu1 X", port: p},
+		{known: "gpu1 X", port: p},
+		{known: "[gpu1]:2223 K\ngpu1 K", port: p}, {known: "[gpu1]:2223 X\ngpu1 K", port: p},
+		{known: "[gpu*]:2222 K", port: p}, {known: "gpu* K", port: p},
+		{known: "[gpu1]:* K", port: p}, {known: "*:2222 K", port: p},
+		{known: hashed("gpu1") + " K"}, {known: hashed("[gpu1]:2222") + " K", port: p},
+		{known: hashed("gpu1") + " K", port: p}, {known: hashed("gpu2") + " K"},
+		{known: hashed("gpu1") + " X"}, {known: hashed("GPU1") + " K", name: "GPU1"},
 		// Lines that say nothing.
-		{known: "gpu1"}, {known: "gpu1 ssh-ed25519"}, {known: "gpu1 ssh-ed25519 AAAA"}, {known: "gpu1 ssh-ed25519 !!!!\ngpu1 K"}, {known: "gpu1 ssh-rsa B"},
-		{known: "gpu1 ssh-ed25519 B"}, {known: "@nonsense gpu1 K"}, {known: "@revoked"}, {known: "@cert-authority gpu1", cert: "gpu1"}, {known: "gpu1 K\r"},
-		{known: "gpu1 1024 35 B"}, {known: "gpu1\tK"}, {known: " gpu1 K"}, {known: "gpu1  K comment"}, {known: "# gpu1 K"}, {known: "\n\n# x\ngpu1 K"},
+		{known: "gpu1"}, {known: "gpu1 ssh-ed25519"}, {known: "gpu1 ssh-ed25519 AAAA"},
+		{known: "gpu1 ssh-ed25519 !!!!\ngpu1 K"}, {known: "gpu1 ssh-rsa B"},
+		{known: "gpu1 ssh-ed25519 B"}, {known: "@nonsense gpu1 K"}, {known: "@revoked"},
+		{known: "@cert-authority gpu1", cert: "gpu1"}, {known: "gpu1 K\r"},
+		{known: "gpu1 1024 35 B"}, {known: "gpu1\tK"}, {known: " gpu1 K"},
+		{known: "gpu1  K comment"}, {known: "# gpu1 K"}, {known: "\n\n# x\ngpu1 K"},
 		// Revoked.
-		{known: "gpu1 K\n@revoked gpu1 K"}, {known: "@revoked gpu1 K\ngpu1 K"}, {known: "gpu1 K\n@revoked * K"}, {known: "gpu1 K\n@revoked gpu2 K"},
-		{known: "gpu1 K\n@revoked gpu1 X"}, {known: "@revoked gpu1 K"}, {known: "[gpu1]:2222 K\n@revoked gpu1 K", port: p},
-		{known: "gpu1 K\n@revoked [gpu1]:2222 K", port: p}, {known: "gpu1 K\n@revoked gpu1 K", port: p}, {known: "gpu1 K\n@revoked *,!gpu1 K"},
-		{known: "gpu1 K\n@revoked " + hashed("gpu1") + " K"}, {known: "gpu1 K\n@revoked gpu1 CA"}, {known: "gpu1 K\n@revoked gpu1 CA", cert: "gpu1"},
+		{known: "gpu1 K\n@revoked gpu1 K"}, {known: "@revoked gpu1 K\ngpu1 K"},
+		{known: "gpu1 K\n@revoked * K"}, {known: "gpu1 K\n@revoked gpu2 K"},
+		{known: "gpu1 K\n@revoked gpu1 X"}, {known: "@revoked gpu1 K"},
+		{known: "[gpu1]:2222 K\n@revoked gpu1 K", port: p},
+		{known: "gpu1 K\n@revoked [gpu1]:2222 K", port: p},
+		{known: "gpu1 K\n@revoked gpu1 K", port: p}, {known: "gpu1 K\n@revoked *,!gpu1 K"},
+		{known: "gpu1 K\n@revoked " + hashed("gpu1") + " K"}, {known: "gpu1 K\n@revoked gpu1 CA"},
+		{known: "gpu1 K\n@revoked gpu1 CA", cert: "gpu1"},
 		// Authorities.
-		{known: "@cert-authority gpu1 CA", cert: "gpu1"}, {known: "@cert-authority * CA", cert: "gpu1"}, {known: "@cert-authority gpu1 CA"},
-		{known: "@cert-authority gpu1 K"}, {known: "@cert-authority gpu1 X", cert: "gpu1"}, {known: "@cert-authority gpu2 CA", cert: "gpu1"},
-		{known: "@cert-authority gpu1 CA", cert: "gpu2"}, {known: "@cert-authority gpu1 CA", cert: "gpu*"}, {known: "@cert-authority gpu1 CA", cert: "gpu2,gpu1"},
-		{known: "@cert-authority gpu1 CA", cert: "GPU1", name: "GPU1"}, {known: "@cert-authority gpu1 CA", cert: "gpu1", name: "GPU1"},
-		{known: "@cert-authority gpu1 CA", cert: "gpu1", port: p}, {known: "@cert-authority [gpu1]:2222 CA", cert: "gpu1", port: p},
-		{known: "@cert-authority [gpu1]:2222 CA", cert: "[gpu1]:2222", port: p}, {known: "@cert-authority [gpu*]:* CA", cert: "gpu1", port: p},
-		{known: "@cert-authority gpu1 CA", cert: "gpu2", port: p}, {known: "@cert-authority " + hashed("gpu1") + " CA", cert: "gpu1"},
-		{known: "@cert-authority gpu1 CA\ngpu1 K", cert: "gpu2"}, {known: "@cert-authority gpu1 CA\ngpu1 X", cert: "gpu2"},
-		{known: "@cert-authority gpu1 CA\ngpu1 X", cert: "gpu1"}, {known: "gpu1 K", cert: "gpu1"}, {known: "gpu1 X", cert: "gpu1"},
-		{known: "gpu1 K", cert: "gpu1", port: p}, {known: "@cert-authority gpu1 CA\n@revoked gpu1 CA", cert: "gpu1"},
-		{known: "@cert-authority gpu1 CA\n@revoked gpu1 K", cert: "gpu1"}, {known: "@cert-authority gpu1 CA\n@revoked gpu1 X", cert: "gpu1"},
-		{known: "@cert-authority gpu1 CA\n@revoked gpu2 CA", cert: "gpu1"}, {known: "@cert-authority gpu1 CA\ngpu1 K\n@revoked gpu1 CA", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu1"},
+		{known: "@cert-authority * CA", cert: "gpu1"}, {known: "@cert-authority gpu1 CA"},
+		{known: "@cert-authority gpu1 K"}, {known: "@cert-authority gpu1 X", cert: "gpu1"},
+		{known: "@cert-authority gpu2 CA", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu2"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu*"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu2,gpu1"},
+		{known: "@cert-authority gpu1 CA", cert: "GPU1", name: "GPU1"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu1", name: "GPU1"},
+		{known: "@cert-authority gpu1 CA", cert: "gpu1", port: p},
+		{known: "@cert-authority [gpu1]:2222 CA", cert: "gpu1", port: p},
+		{known: "@cert-authority [gpu1]:2222 CA", cert: "[gpu1]:2222", port: p},
+		{known: "@cert-authority [gpu*]:* CA", cert: "gpu1", port: p},
+		{known: "@cert-authority gpu1 CA", cert: "gpu2", port: p},
+		{known: "@cert-authority " + hashed("gpu1") + " CA", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA\ngpu1 K", cert: "gpu2"},
+		{known: "@cert-authority gpu1 CA\ngpu1 X", cert: "gpu2"},
+		{known: "@cert-authority gpu1 CA\ngpu1 X", cert: "gpu1"}, {known: "gpu1 K", cert: "gpu1"},
+		{known: "gpu1 X", cert: "gpu1"},
+		{known: "gpu1 K", cert: "gpu1", port: p},
+		{known: "@cert-authority gpu1 CA\n@revoked gpu1 CA", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA\n@revoked gpu1 K", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA\n@revoked gpu1 X", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA\n@revoked gpu2 CA", cert: "gpu1"},
+		{known: "@cert-authority gpu1 CA\ngpu1 K\n@revoked gpu1 CA", cert: "gpu1"},
 		{known: "@cert-authority *,!gpu1 CA", cert: "gpu1"}, {known: "gpu1 CA", cert: "gpu1"},
-		{known: "[gpu1]:2222 X\n@cert-authority gpu1 CA", cert: "gpu1", port: p}, {known: "[gpu1]:2222 K\n@cert-authority gpu1 X", cert: "gpu1", port: p},
+		{known: "[gpu1]:2222 X\n@cert-authority gpu1 CA", cert: "gpu1", port: p},
+		{known: "[gpu1]:2222 K\n@cert-authority gpu1 X", cert: "gpu1", port: p},
 		// Aliases.
-		{known: "pool K", options: "HostKeyAlias pool"}, {known: "gpu1 K", options: "HostKeyAlias pool"}, {known: "pool K", options: "HostKeyAlias pool", port: p},
-		{known: "[pool]:2222 K", options: "HostKeyAlias pool", port: p}, {known: "pool K", options: "HostKeyAlias Pool"},
-		{known: "Pool K", options: "HostKeyAlias Pool"}, {known: hashed("Pool") + " K", options: "HostKeyAlias Pool"},
-		{known: "@cert-authority pool CA", cert: "pool", options: "HostKeyAlias pool"}, {known: "@cert-authority pool CA", cert: "gpu1", options: "HostKeyAlias pool"},
+		{known: "pool K", options: "HostKeyAlias pool"},
+		{known: "gpu1 K", options: "HostKeyAlias pool"},
+		{known: "pool K", options: "HostKeyAlias pool", port: p},
+		{known: "[pool]:2222 K", options: "HostKeyAlias pool", port: p},
+		{known: "pool K", options: "HostKeyAlias Pool"},
+		{known: "Pool K", options: "HostKeyAlias Pool"},
+		{known: hashed("Pool") + " K", options: "HostKeyAlias Pool"},
+		{known: "@cert-authority pool CA", cert: "pool", options: "HostKeyAlias pool"},
+		{known: "@cert-authority pool CA", cert: "gpu1", options: "HostKeyAlias pool"},
 		{known: "[gpu1]:2222 K", options: "HostKeyAlias [gpu1]:2222"},
 		// Addresses, and the name that the configuration has.
-		{known: "10.0.0.1 K", name: "10.0.0.1"}, {known: "10.0.0.* K", name: "10.0.0.1"}, {known: "[10.0.0.1]:2222 K", name: "10.0.0.1", port: p},
-		{known: "::1 K", name: "::1"}, {known: "[::1]:22 K", name: "::1"}, {known: "[::1]:2222 K", name: "::1", port: p}, {known: "::1 K", name: "::1", port: p},
-		{known: "gpu1.lab K", options: "HostName %h.lab"}, {known: "gpu1 K", options: "HostName %h.lab"}, {known: "gpu1.lab K", options: "HostName GPU1.LAB"},
+		{known: "10.0.0.1 K", name: "10.0.0.1"}, {known: "10.0.0.* K", name: "10.0.0.1"},
+		{known: "[10.0.0.1]:2222 K", name: "10.0.0.1", port: p},
+		{known: "::1 K", name: "::1"}, {known: "[::1]:22 K", name: "::1"},
+		{known: "[::1]:2222 K", name: "::1", port: p}, {known: "::1 K", name: "::1", port: p},
+		{known: "gpu1.lab K", options: "HostName %h.lab"},
+		{known: "gpu1 K", options: "HostName %h.lab"},
+		{known: "gpu1.lab K", options: "HostName GPU1.LAB"},
 	}
 }
 
@@ -191,8 +240,10 @@ func TestKnownHostsAsSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, other, ca := newSigner(t), newSigner(t), newSigner(t)
-	texts := strings.NewReplacer(" K", " "+publicText(key.PublicKey()), " X", " "+publicText(other.PublicKey()), " CA", " "+publicText(ca.PublicKey()),
-		"\tK", "\t"+publicText(key.PublicKey()), " B", " "+strings.Fields(publicText(key.PublicKey()))[1])
+	texts := strings.NewReplacer(" K", " "+publicText(key.PublicKey()), " X", " "+
+		publicText(other.PublicKey()), " CA", " "+publicText(ca.PublicKey()),
+		"\tK", "\t"+publicText(key.PublicKey()), " B", " "+
+			strings.Fields(publicText(key.PublicKey()))[1])
 	var wg sync.WaitGroup
 	places := make(chan struct{}, 4)
 	accepted := make([]bool, len(keyCases()))
@@ -207,8 +258,11 @@ func TestKnownHostsAsSSH(t *testing.T) {
 		dir := t.TempDir()
 		known, config := filepath.Join(dir, "known"), filepath.Join(dir, "config")
 		write(t, known, texts.Replace(c.known)+"\n")
-		write(t, config, fmt.Sprintf("UserKnownHostsFile %s\nGlobalKnownHostsFile none\nIdentityFile none\nIdentityAgent none\nStrictHostKeyChecking yes\n"+
-			"BatchMode yes\nPort %d\nHostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com,ssh-ed25519\n%s\n", known, max(c.port, 22), c.options))
+		write(t, config, fmt.Sprintf("UserKnownHostsFile %s\nGlobalKnownHostsFile "+
+			"none\nIdentityFile none\nIdentityAgent none\nStrictHostKeyChecking yes\n"+
+			"BatchMode yes\nPort %d\nHostKeyAlgorithms "+
+			"ssh-ed25519-cert-v01@openssh.com,ssh-ed25519\n%s\n", known, max(c.port, 22),
+			c.options))
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
@@ -222,7 +276,8 @@ func TestKnownHostsAsSSH(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			err = loadHostKeys(cfg.userHosts, slog.New(slog.DiscardHandler)).check(cfg, presented.PublicKey(), nil)
+			err = loadHostKeys(cfg.userHosts, slog.New(slog.DiscardHandler)).
+				check(cfg, presented.PublicKey(), nil)
 			if (err == nil) != theirs {
 				t.Errorf("%+v: accepted by ssh: %v; by us: %v", c, theirs, err)
 			}
@@ -230,7 +285,8 @@ func TestKnownHostsAsSSH(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(slices.DeleteFunc(accepted, func(ok bool) bool { return !ok })); n < 30 || n > len(keyCases())-30 {
+	if n := len(slices.DeleteFunc(accepted, func(ok bool) bool { return !ok })); n < 30 ||
+		n > len(keyCases())-30 {
 		t.Errorf("%d of %d cases accepted: the table says little", n, len(keyCases()))
 	}
 }
@@ -238,8 +294,10 @@ func TestKnownHostsAsSSH(t *testing.T) {
 // certified gives key a certificate of a host, for principals.
 func certified(t *testing.T, key, ca xssh.Signer, principals ...string) xssh.Signer {
 	t.Helper()
-	cert := &xssh.Certificate{Key: key.PublicKey(), CertType: xssh.HostCert, ValidPrincipals: principals,
-		ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: xssh.CertTimeInfinity}
+	cert := &xssh.Certificate{Key: key.PublicKey(), CertType: xssh.HostCert,
+		ValidPrincipals: principals,
+		ValidAfter:      uint64(time.Now().Add(-time.Hour).Unix()),
+		ValidBefore:     xssh.CertTimeInfinity}
 	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		t.Fatal(err)
 	}
@@ -267,10 +325,11 @@ func acceptedBySSH(t *testing.T, key xssh.Signer, command func(addr string) *exe
 		}
 		defer conn.Close()
 		tried := false
-		server := &xssh.ServerConfig{NoClientAuth: true, NoClientAuthCallback: func(xssh.ConnMetadata) (*xssh.Permissions, error) {
-			tried = true
-			return nil, errors.New("that was all")
-		}}
+		server := &xssh.ServerConfig{NoClientAuth: true,
+			NoClientAuthCallback: func(xssh.ConnMetadata) (*xssh.Permissions, error) {
+				tried = true
+				return nil, errors.New("that was all")
+			}}
 		server.AddHostKey(key)
 		_, _, _, _ = xssh.NewServerConn(conn, server)
 		accepted <- tried

@@ -40,7 +40,8 @@ type opensshConn struct {
 func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	program, err := exec.LookPath(d.opts.SSHProgram)
 	if err != nil {
-		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("the transport openssh needs OpenSSH's client: %w", err)}
+		return nil, &ConfigError{Addr: addr.String(),
+			Err: fmt.Errorf("the transport openssh needs OpenSSH's client: %w", err)}
 	}
 	done, err := d.beginLookUp(ctx, addr)
 	if err != nil {
@@ -65,9 +66,10 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 		args:    d.opensshArgs(addr, d.dialTimeout(cfg), defaults.unknown),
 		env:     environment(cfg.sendEnv),
 		timeout: d.dialTimeout(cfg),
-		info:    Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(), Via: strings.Join(cfg.proxyJump, ",")},
-		done:    make(chan struct{}),
-		procs:   map[*os.Process]bool{},
+		info: Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(),
+			Via: strings.Join(cfg.proxyJump, ",")},
+		done:  make(chan struct{}),
+		procs: map[*os.Process]bool{},
 	}
 	if err := c.tryLogin(ctx, c.timeout); err != nil {
 		return nil, err
@@ -75,16 +77,21 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	return c, nil
 }
 
-// opensshArgs are the options that make ssh behave as this package does: what the configuration says of the session is
-// switched off, as far as this ssh knows it.
+// opensshArgs are the options that make ssh behave as this package does: what the configuration
+// says of the session is switched off, as far as this ssh knows it.
 func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration, unknown []string) []string {
-	seconds := func(t time.Duration) string { return strconv.Itoa(int(max(1, math.Ceil(t.Seconds())))) }
+	seconds := func(t time.Duration) string {
+		return strconv.Itoa(int(max(1, math.Ceil(t.Seconds()))))
+	}
 	args := append([]string{"-T"}, d.sshArgs(addr)...)
-	options := switchedOff(func(name string) bool { return !slices.Contains(unknown, strings.ToLower(name)) })
+	options := switchedOff(func(name string) bool {
+		return !slices.Contains(unknown, strings.ToLower(name))
+	})
 	options = append(options,
 		"ConnectTimeout="+seconds(timeout),
 		"ServerAliveInterval="+seconds(d.opts.KeepaliveInterval),
-		"ServerAliveCountMax="+strconv.Itoa(max(1, int(d.opts.KeepaliveTimeout/d.opts.KeepaliveInterval))),
+		"ServerAliveCountMax="+
+			strconv.Itoa(max(1, int(d.opts.KeepaliveTimeout/d.opts.KeepaliveInterval))),
 	)
 	if d.opts.KnownHosts != "" {
 		options = append(options, "UserKnownHostsFile="+quoteWord(literal(d.opts.KnownHosts)))
@@ -101,12 +108,14 @@ func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration, unknown []string)
 // literal keeps ssh from expanding tokens in the name of a file.
 func literal(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
-// environment is ours without the variables that SendEnv would send: commands on a machine don't depend on where this
-// program was started.
+// environment is ours without the variables that SendEnv would send: commands on a machine don't
+// depend on where this program was started.
 func environment(sendEnv []string) []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return slices.ContainsFunc(sendEnv, func(pattern string) bool { return matchPattern(name, pattern) })
+		return slices.ContainsFunc(sendEnv, func(pattern string) bool {
+			return matchPattern(name, pattern)
+		})
 	})
 }
 
@@ -125,7 +134,8 @@ func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: connect: %w", c.info.Addr, context.Cause(ctx))
 	case tctx.Err() != nil:
-		return &DialError{Addr: c.info.Addr, Op: "connect to " + c.info.RemoteAddr, Err: &timeoutError{timeout}}
+		return &DialError{Addr: c.info.Addr, Op: "connect to " + c.info.RemoteAddr,
+			Err: &timeoutError{timeout}}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() != sshFailed {
@@ -199,7 +209,8 @@ func (c *opensshConn) Exec(ctx context.Context, command string) (*Stream, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: start a command: %w", c.info.Addr, err)
 	}
-	s := &Stream{stdout: pipes.out, stdin: pipes.in, closeWrite: pipes.in.Close, stderr: &tail{}, done: make(chan struct{})}
+	s := &Stream{stdout: pipes.out, stdin: pipes.in, closeWrite: pipes.in.Close, stderr: &tail{},
+		done: make(chan struct{})}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = pipes.theirIn, pipes.theirOut, s.stderr, c.env
 	// Descendants (ProxyCommand) may hold stderr beyond ssh's end.
 	cmd.WaitDelay = time.Second
@@ -234,8 +245,8 @@ func (c *opensshConn) kill(p *os.Process) {
 	}
 }
 
-// killGroup kills a process and those that it began, as ssh does for ProxyCommand. One that has ended already needs no
-// killing.
+// killGroup kills a process and those that it began, as ssh does for ProxyCommand. One that has
+// ended already needs no killing.
 func killGroup(p *os.Process) {
 	if p.Kill() == nil {
 		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)

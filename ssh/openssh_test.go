@@ -83,7 +83,8 @@ func TestOpenSSHErrors(t *testing.T) {
 		t.Errorf("got %+v, want unknown", e)
 	}
 	write(t, m.KnownHosts, "\n"+knownAs(m)+" "+read(t, m.KeyFile+".pub"))
-	if e := wantError[*HostKeyError](t, d, m.Name, true); e.Unknown || e.File != m.KnownHosts || e.Line != 2 ||
+	if e := wantError[*HostKeyError](t, d, m.Name, true); e.Unknown || e.File != m.KnownHosts ||
+		e.Line != 2 ||
 		e.Fingerprint != fingerprint(t, read(t, m.HostKeyFile("ed25519")+".pub")) {
 		t.Errorf("got %+v, want changed, line 2", e)
 	}

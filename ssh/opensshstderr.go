@@ -18,26 +18,34 @@ func sortStderr(info Info, stderr string, err error) error {
 	has := func(s string) bool { return strings.Contains(text, s) }
 	last := text[strings.LastIndexByte(text, '\n')+1:]
 	switch {
-	case has("Host key verification failed"), has("REMOTE HOST IDENTIFICATION HAS CHANGED"), has("host key is known for"), has("is marked as revoked"):
+	case has("Host key verification failed"), has("REMOTE HOST IDENTIFICATION HAS CHANGED"),
+		has("host key is known for"), has("is marked as revoked"):
 		return hostKeyMessage(addr, text)
 	case has("Could not resolve hostname"):
-		return &ResolveError{Addr: addr, Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last),
+		return &ResolveError{Addr: addr,
+			Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last),
 			NotFound: !has("Temporary failure")}
 	case has("Bad server host key: Invalid key length"):
-		return &HostKeyError{Addr: addr, Detail: "is too short (RequiredRSASize)", Advice: longerKey}
+		return &HostKeyError{Addr: addr, Detail: "is too short (RequiredRSASize)",
+			Advice: longerKey}
 	case has("Unable to negotiate with"):
-		return &AlgorithmError{Addr: addr, What: submatch(text, `no matching (.*?)(?: type| method)? found`),
-			Theirs: strings.Split(submatch(text, `Their offer: (\S+)`), ","), Ours: []string{"none of these"}}
+		return &AlgorithmError{Addr: addr,
+			What:   submatch(text, `no matching (.*?)(?: type| method)? found`),
+			Theirs: strings.Split(submatch(text, `Their offer: (\S+)`), ","),
+			Ours:   []string{"none of these"}}
 	case has("Permission denied ("), has("Too many authentication failures"):
-		return &AuthError{Addr: addr, User: info.User, Tried: []string{"what the system's ssh offers"}, Err: errors.New(last)}
+		return &AuthError{Addr: addr, User: info.User,
+			Tried: []string{"what the system's ssh offers"}, Err: errors.New(last)}
 	case has("Session open refused by peer"), has("open failed: connect failed: open failed"):
 		return fmt.Errorf("%s: %w", addr, ErrTooManySessions)
-	case has("Bad configuration option"), has("Can't open user config file"), has("jumphost loop"), has("Bad owner or permissions"):
+	case has("Bad configuration option"), has("Can't open user config file"), has("jumphost loop"),
+		has("Bad owner or permissions"):
 		return &ConfigError{Addr: addr, Err: errors.New(strings.ReplaceAll(text, "\n", "; "))}
 	case text == "":
 		return &DialError{Addr: addr, Op: "run ssh", Err: err}
 	}
-	return &DialError{Addr: addr, Op: "connect to " + info.RemoteAddr, Err: errors.New(strings.TrimPrefix(last, "ssh: "))}
+	return &DialError{Addr: addr, Op: "connect to " + info.RemoteAddr,
+		Err: errors.New(strings.TrimPrefix(last, "ssh: "))}
 }
 
 func hostKeyMessage(addr, text string) error {
@@ -49,7 +57,8 @@ func hostKeyMessage(addr, text string) error {
 	case !strings.Contains(text, "HAS CHANGED") && !strings.Contains(text, "has changed"):
 		e.Unknown = true
 	}
-	e.File = submatch(text, `(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$|revoked (?:by|keys) file (\S+)`)
+	e.File = submatch(text,
+		`(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$|revoked (?:by|keys) file (\S+)`)
 	if n, err := strconv.Atoi(submatch(text, `(?m)Offending .* in .*:(\d+)$`)); err == nil {
 		e.Line = n
 	}

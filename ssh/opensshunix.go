@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// guard runs a command, and ends it with all that it began when its standard input ends: that is when we do, however that
-// comes about. It leads a process group.
+// guard runs a command, and ends it with all that it began when its standard input ends: that is
+// when we do, however that comes about. It leads a process group.
 const guard = `exec 3<&0; "$@" </dev/null 3<&- & p=$!; trap "" HUP INT TERM; ` +
 	`{ read x; kill -TERM $p; sleep 1; kill -KILL 0; } <&3 3<&- & wait $p; kill -KILL 0`
 
-// DialUnix connects to a socket through a master of its own: ssh forwards only what we ask it for then, and not what the
-// configuration has, whose ports may be taken.
+// DialUnix connects to a socket through a master of its own: ssh forwards only what we ask it for
+// then, and not what the configuration has, whose ports may be taken.
 func (c *opensshConn) DialUnix(ctx context.Context, path string) (net.Conn, error) {
 	conn, err := c.dialUnix(ctx, path)
 	if err != nil {
@@ -45,7 +45,8 @@ func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, erro
 	}
 	local := filepath.Join(dir, "s")
 	// Without the configuration, which would add its forwardings to ours.
-	cmd := exec.CommandContext(ctx, c.program, "-F", "none", "-o", control, "-O", "forward", "-L", local+":"+path, "--", "host")
+	cmd := exec.CommandContext(ctx, c.program, "-F", "none", "-o", control, "-O", "forward", "-L",
+		local+":"+path, "--", "host")
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		m.close()
@@ -59,11 +60,12 @@ func (c *opensshConn) dialUnix(ctx context.Context, path string) (net.Conn, erro
 	return &forwardedConn{UnixConn: conn.(*net.UnixConn), kill: m.close}, nil
 }
 
-// maxSocketDir is how long the name of a directory may be for the sockets in it: the name of one has 104 bytes where it
-// has least, and ssh appends 17 of its own while it makes one.
+// maxSocketDir is how long the name of a directory may be for the sockets in it: the name of one
+// has 104 bytes where it has least, and ssh appends 17 of its own while it makes one.
 const maxSocketDir = 104 - 20
 
-// socketDir makes a directory of our own for sockets: in /tmp if the usual place has too long a name.
+// socketDir makes a directory of our own for sockets: in /tmp if the usual place has too long a
+// name.
 func socketDir() (string, error) {
 	dir, err := os.MkdirTemp("", "jobserver-ssh")
 	if err != nil || len(dir) <= maxSocketDir {
@@ -84,7 +86,8 @@ type master struct {
 // startMaster returns when the master is logged in.
 func (c *opensshConn) startMaster(ctx context.Context, control string) (*master, error) {
 	// The first value of an option counts. LocalCommand tells when we are in.
-	args := append([]string{"-N", "-M", "-o", control, "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready"}, c.args...)
+	args := append([]string{"-N", "-M", "-o", control, "-o", "PermitLocalCommand=yes", "-o",
+		"LocalCommand=echo ready"}, c.args...)
 	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "sh", c.program}, args...)...)
 	theirs, life, err := os.Pipe()
 	if err != nil {
@@ -119,7 +122,8 @@ func (c *opensshConn) startMaster(ctx context.Context, control string) (*master,
 		if text := stderr.String(); text != "" {
 			return nil, sortStderr(c.info, text, err)
 		}
-		return nil, &DialError{Addr: c.info.Addr, Op: "run ssh", Err: errors.New("it ended without a word")}
+		return nil, &DialError{Addr: c.info.Addr, Op: "run ssh",
+			Err: errors.New("it ended without a word")}
 	}
 	return m, nil
 }

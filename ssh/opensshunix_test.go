@@ -16,8 +16,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// forwardVar has the test program connect to a socket of a machine through the system's ssh, say so, and wait for its
-// end: CONFIG ALIAS SOCKET.
+// forwardVar has the test program connect to a socket of a machine through the system's ssh, say
+// so, and wait for its end: CONFIG ALIAS SOCKET.
 const forwardVar = "JOBSERVER_SSH_TEST_FORWARD"
 
 func forward(what string) int {
@@ -41,8 +41,8 @@ func forward(what string) int {
 	return 0
 }
 
-// TestNothingIsLeft: however a program ends that reaches a socket through the system's ssh, that ssh and its
-// ProxyCommand end with it.
+// TestNothingIsLeft: however a program ends that reaches a socket through the system's ssh, that
+// ssh and its ProxyCommand end with it.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
@@ -59,7 +59,8 @@ func TestNothingIsLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := sshtest.Start(t)
-			// Whoever holds the writing end of the FIFO lives: the proxy, which ignores what would end it, and its ssh.
+			// Whoever holds the writing end of the FIFO lives: the proxy, which ignores what would
+			// end it, and its ssh.
 			alive := t.TempDir() + "/alive"
 			if err := syscall.Mkfifo(alive, 0o600); err != nil {
 				t.Fatal(err)

@@ -20,12 +20,13 @@ type option struct {
 	note string
 }
 
-// sshOptions are all options of ssh_config(5), up to OpenSSH 10. What changes the session (a command of its own,
-// forwarding, going to the background) is switched off, as the session is ours; what restricts is honoured, or
-// refused where only the system's ssh can do it; what would ask somebody, or take a host key that nobody
-// has looked at, is off.
+// sshOptions are all options of ssh_config(5), up to OpenSSH 10. What changes the session (a
+// command of its own, forwarding, going to the background) is switched off, as the session is ours;
+// what restricts is honoured, or refused where only the system's ssh can do it; what would ask
+// somebody, or take a host key that nobody has looked at, is off.
 func sshOptions() []option {
-	return slices.Concat(hostOptions(), trustOptions(), loginOptions(), sessionOptions(), streamOptions())
+	return slices.Concat(hostOptions(), trustOptions(), loginOptions(), sessionOptions(),
+		streamOptions())
 }
 
 // hostOptions say where a machine is and how it is reached.
@@ -72,9 +73,11 @@ func trustOptions() []option {
 		{"KnownHostsCommand", refused, "", ""},
 		{"NoHostAuthenticationForLocalhost", off, "no", "host keys are always checked"},
 		{"RequiredRSASize", honoured, "", "of host keys and our own"},
-		{"RevokedHostKeys", honoured, "", "keys, or a KRL that ssh-keygen reads; a file that can't be read refuses every host"},
+		{"RevokedHostKeys", honoured, "",
+			"keys, or a KRL that ssh-keygen reads; a file that can't be read refuses every host"},
 		{"StrictHostKeyChecking", off, "yes",
-			"an unknown key is accepted by `machine trust` alone; with accept-new or no, the error says so"},
+			"an unknown key is accepted by `machine trust` alone; with accept-new or no, the " +
+				"error says so"},
 		{"UpdateHostKeys", off, "no", "only `machine trust` records keys"},
 		{"UserKnownHostsFile", honoured, "", "or `--known-hosts`"},
 		{"VerifyHostKeyDNS", off, "no", "host keys are always checked"},
@@ -169,8 +172,8 @@ func streamOptions() []option {
 	}
 }
 
-// switchedOff are the values that ssh is given in place of the configuration's, as NAME=VALUE. has tells whether
-// the installed ssh knows an option.
+// switchedOff are the values that ssh is given in place of the configuration's, as NAME=VALUE. has
+// tells whether the installed ssh knows an option.
 func switchedOff(has func(name string) bool) []string {
 	var args []string
 	for _, o := range sshOptions() {

@@ -26,7 +26,9 @@ func TestOptionTable(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| Option | | `--transport openssh` | |\n|---|---|---|---|\n")
 	options := sshOptions()
-	slices.SortFunc(options, func(a, b option) int { return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name)) })
+	slices.SortFunc(options, func(a, b option) int {
+		return strings.Compare(strings.ToLower(a.name), strings.ToLower(b.name))
+	})
 	for _, o := range options {
 		switch o.own {
 		case honoured, off, refused, noEffect:
@@ -52,12 +54,13 @@ func TestOptionTable(t *testing.T) {
 		return
 	}
 	if table != b.String() {
-		t.Error("the table of docs/machines.md isn't that of option.go: go test ./ssh -run TestOptionTable -update")
+		t.Error("the table of docs/machines.md isn't that of option.go: go test ./ssh -run " +
+			"TestOptionTable -update")
 	}
 }
 
-// TestOptionsAreKnown: the table has each option that the installed ssh knows. It is given each word of its own as an
-// option, and names those that are none.
+// TestOptionsAreKnown: the table has each option that the installed ssh knows. It is given each
+// word of its own as an option, and names those that are none.
 func TestOptionsAreKnown(t *testing.T) {
 	sshtest.Require(t)
 	program, err := exec.LookPath("ssh")
@@ -104,7 +107,9 @@ func knownWords(t *testing.T, program string) []string {
 		t.Fatal(err)
 	}
 	var words []string
-	for _, w := range regexp.MustCompile(`\x00[a-z][a-z0-9]{2,40}\x00`).FindAll(bytes.ReplaceAll(binary, []byte{0}, []byte{0, 0}), -1) {
+	for _, w := range regexp.MustCompile(
+		`\x00[a-z][a-z0-9]{2,40}\x00`,
+	).FindAll(bytes.ReplaceAll(binary, []byte{0}, []byte{0, 0}), -1) {
 		word := string(bytes.Trim(w, "\x00"))
 		// What begins a block, or reads other files.
 		if word != "host" && word != "match" && word != "include" && word != "ignoreunknown" {
@@ -169,25 +174,35 @@ func TestSwitchedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := parseG(out)
-	for key, want := range map[string]string{"remotecommand": "", "sessiontype": "default", "stdinnull": "no", "forkafterauthentication": "no",
-		"forwardagent": "no", "forwardx11": "no", "tunnel": "false", "clearallforwardings": "yes", "permitlocalcommand": "no", "requesttty": "false",
-		"stricthostkeychecking": "true", "updatehostkeys": "false", "userknownhostsfile": `/a "b" c/100%`, "batchmode": "yes"} {
+	for key, want := range map[string]string{"remotecommand": "", "sessiontype": "default",
+		"stdinnull": "no", "forkafterauthentication": "no",
+		"forwardagent": "no", "forwardx11": "no", "tunnel": "false", "clearallforwardings": "yes",
+		"permitlocalcommand": "no", "requesttty": "false",
+		"stricthostkeychecking": "true", "updatehostkeys": "false",
+		"userknownhostsfile": `/a "b" c/100%`, "batchmode": "yes"} {
 		if v := unlessNone(got.first(key)); v != want {
 			t.Errorf("%s %q, want %q", key, v, want)
 		}
 	}
 }
 
-// sessionChanges are lines of a configuration, each of which changes what a session is, or what it may do.
+// sessionChanges are lines of a configuration, each of which changes what a session is, or what it
+// may do.
 func sessionChanges() []string {
-	return []string{"RemoteCommand tmux", "SessionType none", "StdinNull yes", "ForkAfterAuthentication yes", "ForwardAgent yes",
-		"ForwardX11 yes", "ForwardX11Trusted yes", "RequestTTY force", "PermitLocalCommand yes", "LocalCommand echo mess; sleep 1000",
-		"ControlMaster auto", "ControlPersist 1h", "ControlPath /nonexistent/%C", "EscapeChar x", "LogLevel DEBUG3", "VisualHostKey yes",
-		"AddKeysToAgent confirm", "UpdateHostKeys yes", "ExitOnForwardFailure yes", "GatewayPorts yes", "BatchMode no", "LogVerbose *:*:*",
-		"SendEnv *", "Compression yes", "StrictHostKeyChecking no", "ConnectionAttempts 100", "StreamLocalBindUnlink yes", "TCPKeepAlive no"}
+	return []string{"RemoteCommand tmux", "SessionType none", "StdinNull yes",
+		"ForkAfterAuthentication yes", "ForwardAgent yes",
+		"ForwardX11 yes", "ForwardX11Trusted yes", "RequestTTY force", "PermitLocalCommand yes",
+		"LocalCommand echo mess; sleep 1000",
+		"ControlMaster auto", "ControlPersist 1h", "ControlPath /nonexistent/%C", "EscapeChar x",
+		"LogLevel DEBUG3", "VisualHostKey yes",
+		"AddKeysToAgent confirm", "UpdateHostKeys yes", "ExitOnForwardFailure yes",
+		"GatewayPorts yes", "BatchMode no", "LogVerbose *:*:*",
+		"SendEnv *", "Compression yes", "StrictHostKeyChecking no", "ConnectionAttempts 100",
+		"StreamLocalBindUnlink yes", "TCPKeepAlive no"}
 }
 
-// TestSessionIsOurs: commands and sockets are reached with every configuration of sessions, by both transports.
+// TestSessionIsOurs: commands and sockets are reached with every configuration of sessions, by both
+// transports.
 func TestSessionIsOurs(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -196,7 +211,8 @@ func TestSessionIsOurs(t *testing.T) {
 	}
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
-	lines := append(sessionChanges(), fmt.Sprintf("LocalForward %d localhost:1", port), fmt.Sprintf("DynamicForward %d", port),
+	lines := append(sessionChanges(), fmt.Sprintf("LocalForward %d localhost:1", port),
+		fmt.Sprintf("DynamicForward %d", port),
 		fmt.Sprintf("RemoteForward 127.0.0.1:%d localhost:1", port))
 	m := sshtest.Start(t, sshtest.ClientConfig(lines...))
 	for name, d := range map[string]*Dialer{"own": dialer(m), "openssh": dialer(m, openSSH)} {
@@ -212,8 +228,8 @@ func TestSessionIsOurs(t *testing.T) {
 	}
 }
 
-// TestSetEnv: variables that the configuration sets come through, as far as sshd accepts them, and those of this
-// program don't.
+// TestSetEnv: variables that the configuration sets come through, as far as sshd accepts them, and
+// those of this program don't.
 func TestSetEnv(t *testing.T) {
 	t.Setenv("NOT_SENT", "x")
 	m := sshtest.Start(t, sshtest.ServerConfig("AcceptEnv FROM_* NOT_SENT"),
@@ -240,7 +256,8 @@ func TestRefusedByName(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "config")
 		write(t, file, line+"\nHostName 127.0.0.1\nPort 1\n")
 		e := wantError[*ConfigError](t, NewDialer(Options{ConfigFile: file}), "gpu1", true)
-		if !strings.Contains(e.Error(), want) || !strings.Contains(e.Hint(), "--transport openssh") {
+		if !strings.Contains(e.Error(), want) ||
+			!strings.Contains(e.Hint(), "--transport openssh") {
 			t.Errorf("%s: %v (%s)", line, e, e.Hint())
 		}
 	}
@@ -254,11 +271,16 @@ func (o option) openSSH() use {
 	return honoured
 }
 
-// obsoleteOptions are names that OpenSSH still takes, without effect or as another name of an option.
+// obsoleteOptions are names that OpenSSH still takes, without effect or as another name of an
+// option.
 func obsoleteOptions() []string {
-	return strings.Fields("AFSTokenPassing ChallengeResponseAuthentication Cipher CompressionLevel DSAAuthentication " +
-		"FallBackToRsh GlobalKnownHostsFile2 HostbasedKeyTypes IdentityFile2 KerberosAuthentication KerberosTgtPassing " +
-		"KeepAlive Protocol ProtocolKeepAlives PubkeyAcceptedKeyTypes RhostsAuthentication RhostsRSAAuthentication " +
-		"RSAAuthentication SetupTimeOut SkeyAuthentication SmartcardDevice TISAuthentication UseBlacklistedKeys " +
+	return strings.Fields("AFSTokenPassing ChallengeResponseAuthentication Cipher " +
+		"CompressionLevel DSAAuthentication " +
+		"FallBackToRsh GlobalKnownHostsFile2 HostbasedKeyTypes IdentityFile2 " +
+		"KerberosAuthentication KerberosTgtPassing " +
+		"KeepAlive Protocol ProtocolKeepAlives PubkeyAcceptedKeyTypes RhostsAuthentication " +
+		"RhostsRSAAuthentication " +
+		"RSAAuthentication SetupTimeOut SkeyAuthentication SmartcardDevice TISAuthentication " +
+		"UseBlacklistedKeys " +
 		"UsePrivilegedPort UseRoaming UserKnownHostsFile2 UseRsh")
 }

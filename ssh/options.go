@@ -45,7 +45,8 @@ type Options struct {
 const (
 	maxDials        = 32 // at the same time
 	maxDialsPerAddr = 4  // at the same time, to one host:port; sshd's MaxStartups drops from 10 on
-	maxLookUps      = 32 // addresses looked up in the configuration at the same time: each may run ssh
+	// addresses looked up in the configuration at the same time: each may run ssh
+	maxLookUps = 32
 )
 
 const (

@@ -29,7 +29,8 @@ const (
 )
 
 func newPump() *pump {
-	p := &pump{full: make(chan []byte, 1), free: make(chan []byte, 2), ended: make(chan struct{}), stopped: make(chan struct{})}
+	p := &pump{full: make(chan []byte, 1), free: make(chan []byte, 2), ended: make(chan struct{}),
+		stopped: make(chan struct{})}
 	p.free <- nil
 	p.free <- nil
 	return p

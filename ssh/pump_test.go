@@ -27,8 +27,9 @@ func TestPump(t *testing.T) {
 	broken := errors.New("broken")
 	for name, src := range map[string]io.Reader{
 		"as much as is asked for": io.MultiReader(bytes.NewReader(want), iotest.ErrReader(broken)),
-		"half of it":              io.MultiReader(iotest.HalfReader(bytes.NewReader(want)), iotest.ErrReader(broken)),
-		"the end with the last":   &lastWith{want, broken},
+		"half of it": io.MultiReader(iotest.HalfReader(bytes.NewReader(want)),
+			iotest.ErrReader(broken)),
+		"the end with the last": &lastWith{want, broken},
 	} {
 		p := newPump()
 		go p.run(src)

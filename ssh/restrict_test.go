@@ -40,13 +40,16 @@ func TestPrintedConfig(t *testing.T) {
 		{line: "ProxyJump [::1]", jumps: []string{"::1"}},
 		{line: "ProxyJump [fe80::1%%lo]:22", jumps: []string{"[fe80::1%lo]:22"}},
 		{line: "ProxyJump ssh://u@10.0.0.1:2222", jumps: []string{"u@10.0.0.1:2222"}},
-		{line: "ProxyJump a,b@10.0.0.1,c@10.0.0.2:22", jumps: []string{"a", "b@10.0.0.1", "c@10.0.0.2:22"}},
+		{line: "ProxyJump a,b@10.0.0.1,c@10.0.0.2:22",
+			jumps: []string{"a", "b@10.0.0.1", "c@10.0.0.2:22"}},
 		{line: "ProxyJump 10.0.0.1,10.0.0.2", jumps: []string{"10.0.0.1", "10.0.0.2"}},
 		{line: "ProxyJump none"},
 		{line: `UserKnownHostsFile "/dir/my k/kh"`, hosts: []string{"/dir/my k/kh"}},
 		{line: `UserKnownHostsFile '/dir/my k/kh'`, hosts: []string{"/dir/my k/kh"}},
-		{line: `UserKnownHostsFile /dir/my\ k/kh /other`, hosts: []string{"/dir/my k/kh", "/other"}},
-		{line: `UserKnownHostsFile "/dir/my k/kh" /other`, hosts: []string{"/dir/my k/kh", "/other"}},
+		{line: `UserKnownHostsFile /dir/my\ k/kh /other`,
+			hosts: []string{"/dir/my k/kh", "/other"}},
+		{line: `UserKnownHostsFile "/dir/my k/kh" /other`,
+			hosts: []string{"/dir/my k/kh", "/other"}},
 		{line: `UserKnownHostsFile = "/a /b" "/c d" e`, hosts: []string{"/a /b", "/c d", "e"}},
 		{line: `UserKnownHostsFile="/a  b"`, hosts: []string{"/a  b"}},
 		{line: `UserKnownHostsFile "/a\"b/c" '/d e'`, hosts: []string{`/a"b/c`, "/d e"}},
@@ -57,7 +60,8 @@ func TestPrintedConfig(t *testing.T) {
 		{line: `UserKnownHostsFile rel other`, hosts: []string{"rel", "other"}},
 		{line: `UserKnownHostsFile none`},
 		{line: `UserKnownHostsFile /a	/b`, hosts: []string{"/a", "/b"}},
-		{line: "Match host gpu1\nUserKnownHostsFile \"/a b\"\nMatch host x\nUserKnownHostsFile /a b", hosts: []string{"/a b"}},
+		{line: "Match host gpu1\nUserKnownHostsFile \"/a b\"\nMatch host x\nUserKnownHostsFile " +
+			"/a b", hosts: []string{"/a b"}},
 	} {
 		t.Setenv("POOL", "/pool")
 		file := filepath.Join(t.TempDir(), "config")
@@ -87,8 +91,8 @@ func TestPrintedConfig(t *testing.T) {
 	}
 }
 
-// TestIncludedLists: lists of files are found where they are written, also if that is an included file, and told apart
-// where that can't be read.
+// TestIncludedLists: lists of files are found where they are written, also if that is an included
+// file, and told apart where that can't be read.
 func TestIncludedLists(t *testing.T) {
 	dir := t.TempDir()
 	file, inner := filepath.Join(dir, "config"), filepath.Join(dir, "in ner")
@@ -105,7 +109,8 @@ func TestIncludedLists(t *testing.T) {
 	}
 }
 
-// TestRestrictions: what a configuration forbids isn't reached, by either transport, for a reason that names it.
+// TestRestrictions: what a configuration forbids isn't reached, by either transport, for a reason
+// that names it.
 func TestRestrictions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -114,15 +119,18 @@ func TestRestrictions(t *testing.T) {
 		write(t, name, content)
 		return name
 	}
-	m := sshtest.Start(t, sshtest.HostKeyTypes("ed25519", "rsa"), sshtest.ServerConfig("MaxStartups 100"))
+	m := sshtest.Start(t, sshtest.HostKeyTypes("ed25519", "rsa"),
+		sshtest.ServerConfig("MaxStartups 100"))
 	key := read(t, m.HostKeyFile("ed25519")+".pub")
 	other := read(t, m.KeyFile+".pub")
 	krl := filepath.Join(dir, "krl")
-	if out, err := exec.Command("ssh-keygen", "-k", "-f", krl, m.HostKeyFile("ed25519")+".pub").CombinedOutput(); err != nil {
+	if out, err := exec.Command("ssh-keygen", "-k", "-f", krl, m.HostKeyFile("ed25519")+
+		".pub").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	otherKRL := filepath.Join(dir, "krl2")
-	if out, err := exec.Command("ssh-keygen", "-k", "-f", otherKRL, m.KeyFile+".pub").CombinedOutput(); err != nil {
+	if out, err := exec.Command("ssh-keygen", "-k", "-f", otherKRL, m.KeyFile+
+		".pub").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	try := func(name string, d *Dialer, alias, lines, want string) {
@@ -139,7 +147,8 @@ func TestRestrictions(t *testing.T) {
 			t.Errorf("%s: %s: %v passes", name, lines, err)
 		case err != nil && strings.Contains(lines, "StrictHostKeyChecking") && name == "own" &&
 			!strings.Contains(err.(Hinter).Hint(), "StrictHostKeyChecking"):
-			t.Errorf("%s: the hint doesn't say that it isn't followed: %s", lines, err.(Hinter).Hint())
+			t.Errorf("%s: the hint doesn't say that it isn't followed: %s", lines, err.(Hinter).
+				Hint())
 		}
 	}
 	var wg sync.WaitGroup
@@ -185,13 +194,17 @@ func TestCheckHostIP(t *testing.T) {
 		port  int
 		want  bool
 	}{
-		{"", ip, 22, true}, {"10.0.0.1 K", ip, 22, true}, {"10.0.0.1 X", ip, 22, false}, {"10.0.0.1 X", net.ParseIP("10.0.0.2"), 22, true},
-		{"10.0.0.1 X\n10.0.0.1 K", ip, 22, true}, {"10.0.0.* X", ip, 22, false}, {"[10.0.0.1]:23 X", ip, 23, false}, {"10.0.0.1 X", ip, 23, true},
-		{"@revoked 10.0.0.1 K", ip, 22, false}, {"127.0.0.1 X", net.ParseIP("127.0.0.1"), 22, true}, {"10.0.0.1 X", nil, 22, true},
+		{"", ip, 22, true}, {"10.0.0.1 K", ip, 22, true}, {"10.0.0.1 X", ip, 22, false},
+		{"10.0.0.1 X", net.ParseIP("10.0.0.2"), 22, true},
+		{"10.0.0.1 X\n10.0.0.1 K", ip, 22, true}, {"10.0.0.* X", ip, 22, false},
+		{"[10.0.0.1]:23 X", ip, 23, false}, {"10.0.0.1 X", ip, 23, true},
+		{"@revoked 10.0.0.1 K", ip, 22, false}, {"127.0.0.1 X", net.ParseIP("127.0.0.1"), 22, true},
+		{"10.0.0.1 X", nil, 22, true},
 	} {
 		file := filepath.Join(t.TempDir(), "kh")
 		write(t, file, knownName("gpu1", test.port)+" "+publicText(key)+"\n"+
-			strings.NewReplacer(" K", " "+publicText(key), " X", " "+publicText(other)).Replace(test.known)+"\n")
+			strings.NewReplacer(" K", " "+publicText(key), " X", " "+publicText(other)).
+				Replace(test.known)+"\n")
 		hk := loadHostKeys([]string{file}, slog.New(slog.DiscardHandler))
 		c := &config{addr: Addr{Host: "gpu1"}, hostName: "gpu1", port: test.port, checkIP: true}
 		if err := hk.check(c, key, test.ip); (err == nil) != test.want {
@@ -208,14 +221,16 @@ func TestCheckHostIP(t *testing.T) {
 func TestNoCommonAlgorithm(t *testing.T) {
 	t.Parallel()
 	for line, hint := range map[string]string{
-		"HostKeyAlgorithms ssh-rsa":                                  "HostKeyAlgorithms +ssh-rsa",
-		"KexAlgorithms diffie-hellman-group1-sha1":                   "KexAlgorithms +diffie-hellman-group1-sha1",
+		"HostKeyAlgorithms ssh-rsa": "HostKeyAlgorithms +ssh-rsa",
+		"KexAlgorithms diffie-hellman-group1-sha1": "KexAlgorithms " +
+			"+diffie-hellman-group1-sha1",
 		"Ciphers aes256-cbc":                                         "Ciphers +aes256-cbc",
 		"Ciphers aes128-ctr\nMACs hmac-md5":                          "MACs +hmac-md5",
 		"HostKeyAlgorithms rsa-sha2-512,ssh-rsa":                     "",
 		"Ciphers aes128-ctr\nMACs hmac-sha2-512,umac-64@openssh.com": "",
 	} {
-		m := sshtest.Start(t, sshtest.HostKeyTypes("rsa"), sshtest.ServerConfig(strings.Split(line, "\n")...))
+		m := sshtest.Start(t, sshtest.HostKeyTypes("rsa"),
+			sshtest.ServerConfig(strings.Split(line, "\n")...))
 		for name, d := range map[string]*Dialer{"own": dialer(m), "openssh": dialer(m, openSSH)} {
 			if hint == "" {
 				mustDial(t, d, m.Name)
@@ -233,7 +248,8 @@ func TestNoCommonAlgorithm(t *testing.T) {
 		wantKeys[*AlgorithmError](t, dialer(m), m.Name)
 		m.AddHost("allowed", m.User, m.Host, m.Port, hint)
 		mustDial(t, dialer(m), "allowed")
-		if keys, err := dialer(m).HostKeys(t.Context(), "allowed"); err != nil || len(keys) != 1 || !keys[0].Known {
+		if keys, err := dialer(m).HostKeys(t.Context(), "allowed"); err != nil || len(keys) != 1 ||
+			!keys[0].Known {
 			t.Errorf("host keys: %+v, %v", keys, err)
 		}
 	}
@@ -247,7 +263,8 @@ func wantKeys[E error](t *testing.T, d *Dialer, addr string) {
 	}
 }
 
-// TestRecordKeys: keys are only recorded in regular files, links are followed, and what is there stays what it is.
+// TestRecordKeys: keys are only recorded in regular files, links are followed, and what is there
+// stays what it is.
 func TestRecordKeys(t *testing.T) {
 	key := newSigner(t).PublicKey()
 	line := "gpu1 " + publicText(key) + "\n"
@@ -255,17 +272,26 @@ func TestRecordKeys(t *testing.T) {
 		make func(dir string) error // of dir/kh
 		want string                 // in the error
 	}{
-		"new":     {func(string) error { return nil }, ""},
-		"regular": {func(dir string) error { return os.WriteFile(dir+"/kh", []byte("x\n"), 0o644) }, ""},
-		"link":    {func(dir string) error { return os.Symlink("to", dir+"/kh") }, "link to a file that isn't there"},
+		"new": {func(string) error { return nil }, ""},
+		"regular": {func(dir string) error {
+			return os.WriteFile(dir+"/kh", []byte("x\n"), 0o644)
+		}, ""},
+		"link": {func(dir string) error {
+			return os.Symlink("to", dir+"/kh")
+		}, "link to a file that isn't there"},
 		"link to file": {func(dir string) error {
 			return firstError(os.WriteFile(dir+"/to", nil, 0o600), os.Symlink(dir+"/to", dir+"/kh"))
 		}, ""},
 		"link to link": {func(dir string) error {
-			return firstError(os.WriteFile(dir+"/to", nil, 0o600), os.Symlink("to", dir+"/l"), os.Symlink("l", dir+"/kh"))
+			return firstError(os.WriteFile(dir+"/to", nil, 0o600), os.Symlink("to", dir+"/l"),
+				os.Symlink("l", dir+"/kh"))
 		}, ""},
-		"link to device": {func(dir string) error { return os.Symlink("/dev/null", dir+"/kh") }, "not a regular file"},
-		"directory":      {func(dir string) error { return os.Mkdir(dir+"/kh", 0o700) }, "directory"},
+		"link to device": {func(dir string) error {
+			return os.Symlink("/dev/null", dir+"/kh")
+		}, "not a regular file"},
+		"directory": {func(dir string) error {
+			return os.Mkdir(dir+"/kh", 0o700)
+		}, "directory"},
 		"socket": {func(dir string) error {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/kh", Net: "unix"})
 			if err == nil {
@@ -297,7 +323,8 @@ func TestRecordKeys(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		hk := loadHostKeys([]string{file}, slog.New(slog.DiscardHandler))
-		if !slices.ContainsFunc(hk.of("gpu1"), func(k knownKey) bool { return sameKey(k.key, key) }) {
+		if !slices.ContainsFunc(hk.of("gpu1"),
+			func(k knownKey) bool { return sameKey(k.key, key) }) {
 			t.Errorf("%s: the key isn't known afterwards", name)
 		}
 	}

@@ -13,18 +13,21 @@ import (
 	xssh "golang.org/x/crypto/ssh"
 )
 
-// krlMagic is how a key revocation list begins (PROTOCOL.krl of OpenSSH); other files have public keys as text.
+// krlMagic is how a key revocation list begins (PROTOCOL.krl of OpenSSH); other files have public
+// keys as text.
 const krlMagic = "SSHKRL\n\x00"
 
 // krlTime is how long ssh-keygen may take for a look into a revocation list.
 const krlTime = 10 * time.Second
 
-// checkRevoked holds RevokedHostKeys. As in OpenSSH, a file that can't be read refuses every machine.
+// checkRevoked holds RevokedHostKeys. As in OpenSSH, a file that can't be read refuses every
+// machine.
 func checkRevoked(c *config, key xssh.PublicKey) error {
 	if c.revokedKeys == "" {
 		return nil
 	}
-	e := &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(), Fingerprint: xssh.FingerprintSHA256(key), File: c.revokedKeys}
+	e := &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(),
+		Fingerprint: xssh.FingerprintSHA256(key), File: c.revokedKeys}
 	content, err := os.ReadFile(c.revokedKeys)
 	if err == nil && bytes.HasPrefix(content, []byte(krlMagic)) {
 		e.Revoked, err = inKRL(c.revokedKeys, key)

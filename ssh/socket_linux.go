@@ -15,6 +15,7 @@ const unackedTimeout = 8 * time.Second
 func controlSocket(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) {
 		// If the kernel doesn't know it, keepalives notice a bit later.
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedTimeout.Milliseconds()))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT,
+			int(unackedTimeout.Milliseconds()))
 	})
 }

@@ -20,7 +20,8 @@ func TestUnackedTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := raw.Control(func(fd uintptr) {
-		if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || got != int(unackedTimeout.Milliseconds()) {
+		if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP,
+			unix.TCP_USER_TIMEOUT); err != nil || got != int(unackedTimeout.Milliseconds()) {
 			t.Errorf("TCP_USER_TIMEOUT is %d ms, %v", got, err)
 		}
 	}); err != nil {

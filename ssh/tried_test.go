@@ -11,22 +11,26 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// The tests here try what others' users have reported of programs that make SSH connections: docs/tried.md has the sources.
+// The tests here try what others' users have reported of programs that make SSH connections:
+// docs/tried.md has the sources.
 
-// TestSecondKnownType: of several keys that are known, a machine may have only those of the second type, beside one that isn't known.
+// TestSecondKnownType: of several keys that are known, a machine may have only those of the second
+// type, beside one that isn't known.
 func TestSecondKnownType(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t, sshtest.HostKeyTypes("ed25519", "rsa"))
 	if err := sshtest.GenerateKey("ecdsa", filepath.Join(m.Dir, "old")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, m.KnownHosts, knownAs(m)+" "+read(t, filepath.Join(m.Dir, "old.pub"))+knownAs(m)+" "+read(t, m.HostKeyFile("rsa")+".pub"))
+	write(t, m.KnownHosts, knownAs(m)+" "+read(t, filepath.Join(m.Dir, "old.pub"))+knownAs(m)+" "+
+		read(t, m.HostKeyFile("rsa")+".pub"))
 	for _, d := range []*Dialer{dialer(m), dialer(m, openSSH)} {
 		mustDial(t, d, m.Name)
 	}
 }
 
-// TestKnownHostsNowhere: with /dev/null every key is unknown, and recording one is refused rather than to replace the device.
+// TestKnownHostsNowhere: with /dev/null every key is unknown, and recording one is refused rather
+// than to replace the device.
 func TestKnownHostsNowhere(t *testing.T) {
 	t.Parallel()
 	m := sshtest.Start(t, sshtest.ClientConfig("UserKnownHostsFile=/dev/null"))
@@ -48,17 +52,21 @@ func TestKnownHostsNowhere(t *testing.T) {
 	}
 }
 
-// TestConfigIsFound: what stands in included files, and in quotes, is found with OpenSSH's client and without.
+// TestConfigIsFound: what stands in included files, and in quotes, is found with OpenSSH's client
+// and without.
 func TestConfigIsFound(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	if err := os.MkdirAll(filepath.Join(home, ".ssh", "conf.d"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(home, ".ssh", "conf.d", "10-gpu"), "Host gpu1\n  HostName 10.0.0.1\n  IdentityFile \"~/my keys/id\"\n")
-	write(t, filepath.Join(home, ".ssh", "config-h"), "Host gpu2\n  HostName 10.0.0.2\n  IdentityFile '"+home+"/a b'\n")
+	write(t, filepath.Join(home, ".ssh", "conf.d", "10-gpu"),
+		"Host gpu1\n  HostName 10.0.0.1\n  IdentityFile \"~/my keys/id\"\n")
+	write(t, filepath.Join(home, ".ssh", "config-h"),
+		"Host gpu2\n  HostName 10.0.0.2\n  IdentityFile '"+home+"/a b'\n")
 	main := filepath.Join(home, ".ssh", "config")
-	write(t, main, "Host other\n  User x\n\nHost *\n  Include "+home+"/.ssh/conf.d/*\n  Include "+home+"/.ssh/config-*\n")
+	write(t, main, "Host other\n  User x\n\nHost *\n  Include "+home+"/.ssh/conf.d/*\n  Include "+
+		home+"/.ssh/config-*\n")
 	for name, program := range map[string]string{"ssh": "ssh", "parser": "/nonexistent/ssh"} {
 		d := NewDialer(Options{ConfigFile: main, SSHProgram: program})
 		for host, want := range map[string][2]string{

@@ -58,8 +58,11 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 		{xssh.KeyAlgoECDSA256, xssh.KeyAlgoECDSA384, xssh.KeyAlgoECDSA521},
 		{xssh.KeyAlgoRSASHA512, xssh.KeyAlgoRSASHA256, xssh.KeyAlgoRSA},
 	} {
-		if !slices.Contains(target.hostKeyAlgos, xssh.KeyAlgoRSA) { // SHA-1, for those who ask for it
-			algorithms = slices.DeleteFunc(algorithms, func(a string) bool { return a == xssh.KeyAlgoRSA })
+		if !slices.Contains(target.hostKeyAlgos, xssh.KeyAlgoRSA) {
+			// SHA-1, for those who ask for it
+			algorithms = slices.DeleteFunc(algorithms, func(a string) bool {
+				return a == xssh.KeyAlgoRSA
+			})
 		}
 		key, err := d.presentedKey(ctx, hops, algorithms)
 		var none *AlgorithmError
@@ -79,13 +82,16 @@ func (d *Dialer) HostKeys(ctx context.Context, addr string) ([]HostKey, error) {
 		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, &AlgorithmError{Addr: addr, What: "host key", Theirs: theirs, Ours: hostKeyPreference()[:6]}
+		return nil, &AlgorithmError{Addr: addr, What: "host key", Theirs: theirs,
+			Ours: hostKeyPreference()[:6]}
 	}
 	return keys, nil
 }
 
 // presentedKey is the machine's key for one of algorithms, an *AlgorithmError if it has none.
-func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []string) (xssh.PublicKey, error) {
+func (d *Dialer) presentedKey(
+	ctx context.Context, hops []*config, algorithms []string,
+) (xssh.PublicKey, error) {
 	before, target := hops[:len(hops)-1], hops[len(hops)-1]
 	l, err := d.connect(ctx, before)
 	if err != nil {
@@ -93,10 +99,11 @@ func (d *Dialer) presentedKey(ctx context.Context, hops []*config, algorithms []
 	}
 	defer l.close()
 	var key xssh.PublicKey
-	err = d.extend(ctx, l, target, login{algorithms: algorithms, inspect: func(k xssh.PublicKey) error {
-		key = k
-		return errSeen
-	}})
+	err = d.extend(ctx, l, target,
+		login{algorithms: algorithms, inspect: func(k xssh.PublicKey) error {
+			key = k
+			return errSeen
+		}})
 	if errors.Is(err, errSeen) {
 		return key, nil
 	}
@@ -117,7 +124,8 @@ func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error 
 		return err
 	}
 	if len(c.userHosts) == 0 {
-		return &ConfigError{Addr: addr, Err: errors.New("UserKnownHostsFile is none: there is no file to record a host key in")}
+		return &ConfigError{Addr: addr,
+			Err: errors.New("UserKnownHostsFile is none: there is no file to record a host key in")}
 	}
 	var lines []xssh.PublicKey
 	for _, k := range keys {
@@ -153,9 +161,11 @@ func recordKeys(file, name string, keys []xssh.PublicKey, hash bool) error {
 		if hash {
 			var salt [sha1.Size]byte
 			rand.Read(salt[:]) // never fails
-			shown = "|1|" + base64.StdEncoding.EncodeToString(salt[:]) + "|" + base64.StdEncoding.EncodeToString(hashOf(salt[:], name))
+			shown = "|1|" + base64.StdEncoding.EncodeToString(salt[:]) + "|" +
+				base64.StdEncoding.EncodeToString(hashOf(salt[:], name))
 		}
-		kept = fmt.Appendf(kept, "%s %s %s\n", shown, key.Type(), base64.StdEncoding.EncodeToString(key.Marshal()))
+		kept = fmt.Appendf(kept, "%s %s %s\n", shown, key.Type(),
+			base64.StdEncoding.EncodeToString(key.Marshal()))
 	}
 	if lost {
 		if err := userfile.Replace(file+".old", old, 0o600, 0o700); err != nil {
@@ -185,7 +195,9 @@ func forgetName(content []byte, name string) (kept []byte, lost bool) {
 			continue
 		}
 		all := strings.Split(string(names), ",")
-		others := slices.DeleteFunc(slices.Clone(all), func(n string) bool { return strings.EqualFold(n, name) })
+		others := slices.DeleteFunc(slices.Clone(all), func(n string) bool {
+			return strings.EqualFold(n, name)
+		})
 		switch len(others) {
 		case len(all):
 			kept = append(kept, line...)

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// splitWords splits a line as OpenSSH splits the arguments of its configuration: at blanks, but not within quotes
-// of either kind; a backslash takes a quote, a backslash, or outside of quotes a blank, as it is.
+// splitWords splits a line as OpenSSH splits the arguments of its configuration: at blanks, but not
+// within quotes of either kind; a backslash takes a quote, a backslash, or outside of quotes a
+// blank, as it is.
 func splitWords(s string) ([]string, error) {
 	var words []string
 	var b strings.Builder
@@ -15,7 +16,8 @@ func splitWords(s string) ([]string, error) {
 	inWord := false
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s) && (strings.IndexByte(`"'\`, s[i+1]) >= 0 || quote == 0 && s[i+1] == ' '):
+		case c == '\\' && i+1 < len(s) &&
+			(strings.IndexByte(`"'\`, s[i+1]) >= 0 || quote == 0 && s[i+1] == ' '):
 			i++
 			b.WriteByte(s[i])
 			inWord = true
@@ -49,8 +51,9 @@ func quoteWord(s string) string {
 	return `"` + s + `"`
 }
 
-// splitPrinted splits a list of file names as `ssh -G` prints it: without quotes, so that a blank within a name looks
-// like one between two. Which of both it is, the lists tell that the configuration's files have.
+// splitPrinted splits a list of file names as `ssh -G` prints it: without quotes, so that a blank
+// within a name looks like one between two. Which of both it is, the lists tell that the
+// configuration's files have.
 func splitPrinted(printed string, written [][]string, x expander) []string {
 	same := func(list []string) bool {
 		return strings.Join(list, " ") == printed || strings.Join(x.paths(list), " ") == printed

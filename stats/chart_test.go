@@ -182,7 +182,8 @@ func TestPixels(t *testing.T) {
 // fails.
 func TestPlotTexts(t *testing.T) {
 	for _, text := range []string{
-		"", "a\x1b[31mb\x00", "<&\"'>", "\xff\xfe", "日本 \U0001F600 \uFFFE", strings.Repeat("long ", 200),
+		"", "a\x1b[31mb\x00", "<&\"'>", "\xff\xfe", "日本 \U0001F600 \uFFFE",
+		strings.Repeat("long ", 200),
 	} {
 		for _, format := range []string{"svg", "png"} {
 			c := chart{

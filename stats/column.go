@@ -19,7 +19,8 @@ func Statistics() []string {
 	return []string{"mean", "median", "min", "max", "std", "ci95", "n"}
 }
 
-// ParseColumns reads what the cells of a table shall say: STAT(METRIC) or METRIC, several with commas between.
+// ParseColumns reads what the cells of a table shall say: STAT(METRIC) or METRIC, several with
+// commas between.
 func ParseColumns(text string) ([]Column, error) {
 	var columns []Column
 	for word := range strings.SplitSeq(text, ",") {
@@ -29,7 +30,9 @@ func ParseColumns(text string) ([]Column, error) {
 			metric, closed := strings.CutSuffix(rest, ")")
 			c = Column{strings.TrimSpace(name), strings.TrimSpace(metric)}
 			if !closed || !slices.Contains(Statistics(), c.Stat) {
-				return nil, hinted("write for example mean(throughput); statistics are "+strings.Join(Statistics(), ", "), "%q is not of the form STATISTIC(METRIC)", word)
+				return nil, hinted("write for example mean(throughput); statistics are "+
+					strings.Join(Statistics(), ", "), "%q is not of the form STATISTIC(METRIC)",
+					word)
 			}
 		}
 		if !IsMetricName(c.Metric) {
@@ -108,7 +111,8 @@ func (g *Group) absence() string {
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{g.Failed, "failed"}, {g.Canceled, "canceled"}, {g.Missing, "missing"}, {g.Silent, "without value"}} {
+	}{{g.Failed, "failed"}, {g.Canceled, "canceled"}, {g.Missing, "missing"},
+		{g.Silent, "without value"}} {
 		if part.n == 0 || part.what == "without value" && len(words) > 0 {
 			continue
 		}
@@ -121,7 +125,8 @@ func (g *Group) absence() string {
 	return strings.Join(words, ", ")
 }
 
-// meanText writes a mean with its interval as papers do: the interval to two significant digits, the mean to the same place.
+// meanText writes a mean with its interval as papers do: the interval to two significant digits,
+// the mean to the same place.
 func meanText(s Summary, plusMinus string) string {
 	switch {
 	case math.IsNaN(s.CI95):
@@ -135,9 +140,11 @@ func meanText(s Summary, plusMinus string) string {
 	}
 	if place < 0 { // an interval of hundreds: whole numbers, rounded to its place
 		unit := math.Pow(10, float64(-place))
-		return strconv.FormatFloat(math.Round(s.Mean/unit)*unit, 'f', 0, 64) + plusMinus + strconv.FormatFloat(math.Round(s.CI95/unit)*unit, 'f', 0, 64)
+		return strconv.FormatFloat(math.Round(s.Mean/unit)*unit, 'f', 0,
+			64) + plusMinus + strconv.FormatFloat(math.Round(s.CI95/unit)*unit, 'f', 0, 64)
 	}
-	return strconv.FormatFloat(s.Mean, 'f', place, 64) + plusMinus + strconv.FormatFloat(s.CI95, 'f', place, 64)
+	return strconv.FormatFloat(s.Mean, 'f', place, 64) + plusMinus + strconv.FormatFloat(s.CI95,
+		'f', place, 64)
 }
 
 // numberText writes a number to five significant digits, whole ones in full.

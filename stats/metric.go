@@ -17,8 +17,8 @@ type Metric struct {
 	Unit  string // "" : none
 }
 
-// ParseMetric reads what follows `METRIC: ` on a line: name=value [unit]. The error says what is wrong with the line; a value
-// that isn't finite is one too: it can't be averaged.
+// ParseMetric reads what follows `METRIC: ` on a line: name=value [unit]. The error says what is
+// wrong with the line; a value that isn't finite is one too: it can't be averaged.
 func ParseMetric(line string) (Metric, error) {
 	name, rest, ok := strings.Cut(line, "=")
 	name = strings.TrimSpace(name)
@@ -56,10 +56,12 @@ func short(s string) string {
 	return s
 }
 
-// IsMetricName is the rule for names: no blanks, no parentheses, commas or control characters, as `mean(name)` has to name them.
+// IsMetricName is the rule for names: no blanks, no parentheses, commas or control characters, as
+// `mean(name)` has to name them.
 func IsMetricName(s string) bool {
 	return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar || strings.ContainsRune("(),=", r)
+		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar ||
+			strings.ContainsRune("(),=", r)
 	})
 }
 

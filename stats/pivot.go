@@ -40,7 +40,8 @@ type Data struct {
 // Query says what a table shows.
 type Query struct {
 	Rows, Cols []string // dimensions
-	Columns    []Column // what each of its cells says; none: the mean and its interval of every metric
+	// what each of its cells says; none: the mean and its interval of every metric
+	Columns []Column
 }
 
 // Group is what stands in one place of a table: the cells that share the values of its dimensions.
@@ -76,12 +77,16 @@ type dimension struct {
 func (d *Data) dimension(name string) (dimension, error) {
 	for i, a := range d.Axes {
 		if a.Name == name {
-			return dimension{name, func(c *Cell) uint32 { return c.Index[i] }, func(n uint32) string { return a.Values[n] }}, nil
+			return dimension{name, func(c *Cell) uint32 {
+				return c.Index[i]
+			}, func(n uint32) string { return a.Values[n] }}, nil
 		}
 	}
 	switch name {
 	case Repeat:
-		return dimension{name, func(c *Cell) uint32 { return c.Repeat }, func(n uint32) string { return fmt.Sprint(n) }}, nil
+		return dimension{name, func(c *Cell) uint32 {
+			return c.Repeat
+		}, func(n uint32) string { return fmt.Sprint(n) }}, nil
 	case Machine:
 		machines := []string{}
 		for i := range d.Cells {
@@ -93,7 +98,9 @@ func (d *Data) dimension(name string) (dimension, error) {
 		for i, m := range machines {
 			number[m] = uint32(i)
 		}
-		return dimension{name, func(c *Cell) uint32 { return number[c.Machine] }, func(n uint32) string {
+		return dimension{name, func(c *Cell) uint32 {
+			return number[c.Machine]
+		}, func(n uint32) string {
 			if machines[n] == "" {
 				return "(none yet)"
 			}
@@ -109,7 +116,8 @@ func (d *Data) dimension(name string) (dimension, error) {
 			return dimension{}, hinted("did you mean "+k+"?", "the sweep has no variable %s", name)
 		}
 	}
-	return dimension{}, hinted("its variables are "+strings.Join(known, ", ")+"; machine and REPEAT work too", "the sweep has no variable %s", name)
+	return dimension{}, hinted("its variables are "+strings.Join(known, ", ")+
+		"; machine and REPEAT work too", "the sweep has no variable %s", name)
 }
 
 // Error is what is wrong with a question, with the next step.
@@ -150,13 +158,15 @@ func (d *Data) Pivot(q Query) (*Table, error) {
 	if len(q.Columns) == 0 {
 		return nil, d.noMetrics()
 	}
-	t := &Table{RowDims: q.Rows, ColDims: q.Cols, Columns: q.Columns, Units: map[string]string{}, quantiles: map[int]float64{}}
+	t := &Table{RowDims: q.Rows, ColDims: q.Cols, Columns: q.Columns, Units: map[string]string{},
+		quantiles: map[int]float64{}}
 	for _, c := range q.Columns {
 		if !slices.Contains(names, c.Metric) {
 			if len(names) == 0 {
 				return nil, d.noMetrics()
 			}
-			return nil, hinted("its metrics are "+strings.Join(names, ", "), "no job of the sweep has the metric %s", c.Metric)
+			return nil, hinted("its metrics are "+strings.Join(names, ", "),
+				"no job of the sweep has the metric %s", c.Metric)
 		}
 		if !slices.Contains(t.Metrics, c.Metric) {
 			t.Metrics = append(t.Metrics, c.Metric)
@@ -192,7 +202,8 @@ func (d *Data) noMetrics() error {
 	if done == 0 {
 		return hinted("wait for the first of them", "no job of the sweep is done yet")
 	}
-	return hinted("let the command print lines like `METRIC: throughput=123 MB/s`, or name a file of its results with --metrics FILE", "no job of the sweep has a metric")
+	return hinted("let the command print lines like `METRIC: throughput=123 MB/s`, or name a "+
+		"file of its results with --metrics FILE", "no job of the sweep has a metric")
 }
 
 func (d *Data) dimensions(names []string) ([]dimension, error) {
@@ -324,7 +335,8 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 	}
 }
 
-// together warns of variables whose values share a place in the table: a mean over them is seldom what is meant.
+// together warns of variables whose values share a place in the table: a mean over them is seldom
+// what is meant.
 func (d *Data) together(t *Table) {
 	var names []string
 	for a, axis := range d.Axes {
@@ -356,7 +368,9 @@ func (t *Table) warn(format string, args ...any) {
 // notes warns of what a table can't show by itself. name is the matrix's.
 func (t *Table) notes(name string) {
 	single, silent, failed, canceled, missing := 0, 0, 0, 0, 0
-	wantsSpread := slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Stat == "" || c.Stat == "std" || c.Stat == "ci95" })
+	wantsSpread := slices.ContainsFunc(t.Columns, func(c Column) bool {
+		return c.Stat == "" || c.Stat == "std" || c.Stat == "ci95"
+	})
 	for _, row := range t.Groups {
 		for _, g := range row {
 			if g == nil {
@@ -364,13 +378,15 @@ func (t *Table) notes(name string) {
 			}
 			silent, failed, missing = silent+g.Silent, failed+g.Failed, missing+g.Missing
 			canceled += g.Canceled
-			if wantsSpread && slices.ContainsFunc(g.Samples, func(s []float64) bool { return len(s) == 1 }) {
+			if wantsSpread &&
+				slices.ContainsFunc(g.Samples, func(s []float64) bool { return len(s) == 1 }) {
 				single++
 			}
 		}
 	}
 	if single > 0 {
-		t.warn("%s one value only: no interval can be given; -x N repeats cells", has(single, "place"))
+		t.warn("%s one value only: no interval can be given; -x N repeats cells",
+			has(single, "place"))
 	}
 	if failed > 0 {
 		t.warn("%s failed or lost: `matrix rerun %s --failed` runs them again", are(failed), name)
@@ -400,8 +416,9 @@ func are(n int) string {
 	return fmt.Sprintf("%d cells are", n)
 }
 
-// uneven warns when the series of a table ran on different kinds of machines: then the kind may have made the difference.
-// A series is a column, or a row where there are no columns. Shares that differ by more than a quarter count.
+// uneven warns when the series of a table ran on different kinds of machines: then the kind may
+// have made the difference. A series is a column, or a row where there are no columns. Shares that
+// differ by more than a quarter count.
 func (d *Data) uneven(rows, cols []dimension) []string {
 	series := cols
 	if len(series) == 0 {
@@ -475,6 +492,7 @@ func (d *Data) uneven(rows, cols []dimension) []string {
 		}
 		return 100 * counts[at][worst] / n
 	}
-	return []string{fmt.Sprintf("machines differ, and were shared unevenly: %s ran to %d %% on %s, %s to %d %%; --by machine shows them apart",
+	return []string{fmt.Sprintf("machines differ, and were shared unevenly: %s ran to %d %% on "+
+		"%s, %s to %d %%; --by machine shows them apart",
 		name(high), share(high), worst, name(low), share(low))}
 }

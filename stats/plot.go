@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Plot says what a plot shows: the mean of Y over X, a line for each value of Series, with 95 % confidence intervals.
+// Plot says what a plot shows: the mean of Y over X, a line for each value of Series, with 95 %
+// confidence intervals.
 type Plot struct {
 	X, Y   string
 	Series string // "" : one line
@@ -26,7 +27,8 @@ type point struct {
 	s Summary
 }
 
-// WritePlot draws the sweep's numbers. The warnings are those of the table that the plot stands for.
+// WritePlot draws the sweep's numbers. The warnings are those of the table that the plot stands
+// for.
 func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 	q := Query{Rows: []string{p.X}, Columns: []Column{{Metric: p.Y}}}
 	if p.Series != "" {
@@ -37,11 +39,13 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 		return nil, err
 	}
 	if len(t.Cols) > maxSeries {
-		return nil, hinted("name a variable with fewer values in --series", "a plot can't show %d series", len(t.Cols))
+		return nil, hinted("name a variable with fewer values in --series",
+			"a plot can't show %d series", len(t.Cols))
 	}
 	xs, nominal := positions(t)
 	if nominal && p.LogX {
-		return nil, hinted("leave --log-x out", "the values of %s are not all numbers: they have no logarithm", p.X)
+		return nil, hinted("leave --log-x out",
+			"the values of %s are not all numbers: they have no logarithm", p.X)
 	}
 	c := chart{title: p.Title, x: axis{label: p.X, log: p.LogX}, y: axis{label: p.Y, log: p.LogY}}
 	if unit := t.Units[p.Y]; unit != "" {
@@ -80,7 +84,8 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 		return nil, d.noMetrics()
 	}
 	if below > 0 {
-		t.Warnings = append(t.Warnings, fmt.Sprintf("intervals that reach down to 0, of which there are %d, end at the edge of the plot: 0 has no logarithm", below))
+		t.Warnings = append(t.Warnings, fmt.Sprintf("intervals that reach down to 0, of which "+
+			"there are %d, end at the edge of the plot: 0 has no logarithm", below))
 	}
 	return t.Warnings, c.write(w, p.Format)
 }
@@ -121,13 +126,15 @@ const drawable = 1e300
 func drawablePoints(p Plot, points []point) error {
 	for _, at := range points {
 		if math.Abs(at.x) > drawable || math.Abs(at.s.Mean)+orZero(at.s.CI95) > drawable {
-			return hinted("`matrix table` shows it", "%s=%v, %s=%v is too large to be drawn", p.X, at.x, p.Y, at.s.Mean)
+			return hinted("`matrix table` shows it", "%s=%v, %s=%v is too large to be drawn", p.X,
+				at.x, p.Y, at.s.Mean)
 		}
 		if p.LogX && at.x <= 0 {
 			return hinted("leave --log-x out", "%s=%v has no logarithm", p.X, at.x)
 		}
 		if p.LogY && at.s.Mean <= 0 {
-			return hinted("leave --log-y out", "%s is not above 0 at %s=%v: it has no logarithm", p.Y, p.X, at.x)
+			return hinted("leave --log-y out", "%s is not above 0 at %s=%v: it has no logarithm",
+				p.Y, p.X, at.x)
 		}
 	}
 	return nil

@@ -11,7 +11,8 @@ import (
 	"jobserver/foreign"
 )
 
-// Matrix is a table as text: a header and rows of equal length, the first LeftCols of which name the row.
+// Matrix is a table as text: a header and rows of equal length, the first LeftCols of which name
+// the row.
 type Matrix struct {
 	Header   []string
 	Rows     [][]string
@@ -39,7 +40,8 @@ func (t *Table) Layout(plusMinus string) Matrix {
 	return m
 }
 
-// heading is what stands over a column: the values of its dimensions, and what it is a number of where that isn't said by the table.
+// heading is what stands over a column: the values of its dimensions, and what it is a number of
+// where that isn't said by the table.
 func (t *Table) heading(col []string, c Column) string {
 	words := make([]string, len(col))
 	for i, v := range col {
@@ -101,14 +103,17 @@ func (t *Table) WriteMarkdown(w io.Writer) error {
 
 // markdownText quotes what would end a cell or begin a tag.
 func markdownText(s string) string {
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "\\`", "*", `\*`, "_", `\_`).Replace(foreign.OneLine(s))
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "\\`", "*", `\*`, "_", `\_`).
+		Replace(foreign.OneLine(s))
 }
 
 // WriteLaTeX writes the table for LaTeX, with the rules of the package booktabs.
 func (t *Table) WriteLaTeX(w io.Writer) error {
 	m := t.Layout(" $\\pm$ ")
 	var b strings.Builder
-	b.WriteString("% \\usepackage{booktabs}\n\\begin{tabular}{" + strings.Repeat("l", m.LeftCols) + strings.Repeat("r", len(m.Header)-m.LeftCols) + "}\n\\toprule\n")
+	b.WriteString("% \\usepackage{booktabs}\n\\begin{tabular}{" +
+		strings.Repeat("l", m.LeftCols) + strings.Repeat("r", len(m.Header)-m.LeftCols) +
+		"}\n\\toprule\n")
 	line := func(cells []string) {
 		for i, c := range cells {
 			if i > 0 {
@@ -134,20 +139,21 @@ func (t *Table) WriteLaTeX(w io.Writer) error {
 
 // latexText quotes what means something to TeX.
 func latexText(s string) string {
-	return strings.NewReplacer(`\`, `\textbackslash{}`, "&", `\&`, "%", `\%`, "$", `\$`, "#", `\#`, "_", `\_`, "{", `\{`, "}", `\}`,
-		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">", `\textgreater{}`, "\uFFFD", "?").Replace(foreign.OneLine(s))
+	return strings.NewReplacer(`\`, `\textbackslash{}`, "&", `\&`, "%", `\%`, "$", `\$`, "#", `\#`,
+		"_", `\_`, "{", `\{`, "}", `\}`,
+		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">",
+		`\textgreater{}`, "\uFFFD", "?").Replace(foreign.OneLine(s))
 }
 
 // Line is one place of `matrix table` in JSON.
 type Line struct {
-	Vars    map[string]string             `json:"vars"`
-	Metrics map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
-	Units   map[string]string             `json:"units,omitempty"`
-	Done    int                           `json:"done"`
-	Failed  int                           `json:"failed"` // or lost
-	// Canceled are the cells that the user canceled.
-	Canceled int `json:"canceled,omitempty"`
-	Missing  int `json:"missing"`
+	Vars     map[string]string             `json:"vars"`
+	Metrics  map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
+	Units    map[string]string             `json:"units,omitempty"`
+	Done     int                           `json:"done"`
+	Failed   int                           `json:"failed"`             // or lost
+	Canceled int                           `json:"canceled,omitempty"` // by the user
+	Missing  int                           `json:"missing"`
 }
 
 // each visits the places of the table that the sweep has cells in.
@@ -174,7 +180,8 @@ func (t *Table) Lines() []Line {
 		}
 	}
 	t.each(func(vars []string, g *Group) {
-		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units, Done: g.Done, Failed: g.Failed, Missing: g.Missing, Canceled: g.Canceled}
+		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units,
+			Done: g.Done, Failed: g.Failed, Missing: g.Missing, Canceled: g.Canceled}
 		for i, name := range dims {
 			l.Vars[name] = vars[i]
 		}
@@ -193,8 +200,9 @@ func (t *Table) Lines() []Line {
 	return lines
 }
 
-// WriteCSV writes a line for each place: the dimensions, the numbers at full precision, and how many cells they stand for. What
-// a sample is too small for is empty. cell has the last word on each cell.
+// WriteCSV writes a line for each place: the dimensions, the numbers at full precision, and how
+// many cells they stand for. What a sample is too small for is empty. cell has the last word on
+// each cell.
 func (t *Table) WriteCSV(w io.Writer, cell func(string) string) error {
 	out := csv.NewWriter(w)
 	columns := []Column{}
@@ -221,7 +229,9 @@ func (t *Table) WriteCSV(w io.Writer, cell func(string) string) error {
 			}
 			record = append(record, text)
 		}
-		lines = append(lines, append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing), strconv.Itoa(g.Canceled)))
+		lines = append(lines,
+			append(record, strconv.Itoa(g.Done), strconv.Itoa(g.Failed), strconv.Itoa(g.Missing),
+				strconv.Itoa(g.Canceled)))
 	})
 	for _, line := range lines {
 		for i := range line {

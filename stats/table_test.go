@@ -75,36 +75,53 @@ func TestParseFile(t *testing.T) {
 		Err      string
 	}
 	for text, want := range map[string]result{
-		"level,bytes\n3,100\n6,90\n":          {Metrics: []Metric{{"level", 6, ""}, {"bytes", 90, ""}}},
-		"\xef\xbb\xbfname,x\n\"a,b\", 1.5\n":  {Metrics: []Metric{{"x", 1.5, ""}}},
-		"a,b\nNaN,2\n":                        {Metrics: []Metric{{"b", 2, ""}}, Problems: []string{"a: NaN is not a finite number"}},
+		"level,bytes\n3,100\n6,90\n": {Metrics: []Metric{{"level", 6, ""},
+			{"bytes", 90, ""}}},
+		"\xef\xbb\xbfname,x\n\"a,b\", 1.5\n": {Metrics: []Metric{{"x", 1.5, ""}}},
+		"a,b\nNaN,2\n": {Metrics: []Metric{{"b", 2, ""}},
+			Problems: []string{"a: NaN is not a finite number"}},
 		`{"x": 1, "y": {"z": 2.5, "s": "t"}}`: {Metrics: []Metric{{"x", 1, ""}, {"y.z", 2.5, ""}}},
 		`[{"x": 1}, {"x": 2}]`:                {Metrics: []Metric{{"x", 2, ""}}},
-		`{"x": 1e999}`:                        {Problems: []string{"x: 1e999 is not a finite number"}},
+		`{"x": 1e999}`: {Problems: []string{"x: 1e999 is not a finite " +
+			"number"}},
 		`{"x": NaN, "y": -Infinity, "z": 1, "s": "NaN \" NaN"}`: {
-			Metrics: []Metric{{"z", 1, ""}}, Problems: []string{"x: NaN is not a finite number", "y: -Infinity is not a finite number"},
+			Metrics: []Metric{{"z", 1, ""}},
+			Problems: []string{"x: NaN is not a finite number",
+				"y: -Infinity is not a finite number"},
 		},
-		`[{"x": NaN}, {"x": 2, "y": [1, Infinity, 3]}]`: {Metrics: []Metric{{"x", 2, ""}, {"y", 3, ""}}},
+		`[{"x": NaN}, {"x": 2, "y": [1, Infinity, 3]}]`: {Metrics: []Metric{{"x", 2, ""},
+			{"y", 3, ""}}},
 		"{\"step\": 1, \"x\": NaN}\n{\"step\": 2, \"x\": 0.5}\n\n{\"eval\": 3}\n": {
 			Metrics: []Metric{{"step", 2, ""}, {"x", 0.5, ""}, {"eval", 3, ""}},
 		},
-		"{\"x\": 1}\r\n{\"x\": 2}\r\n":                   {Metrics: []Metric{{"x", 2, ""}}},
-		"{\"x\": 1}\n{\"x\": ":                           {Err: "it is not JSON: unexpected EOF"},
-		"epoch\tloss\tnote\n1\t0.5\t\n2\t0.25\ta \"b\n":  {Metrics: []Metric{{"epoch", 2, ""}, {"loss", 0.25, ""}}},
-		"# made by bench\n#\nx,y\n1,2\n# halfway\n3,4\n": {Metrics: []Metric{{"x", 3, ""}, {"y", 4, ""}}},
-		"# x y\n1 2\n3 4\n":                              {Metrics: []Metric{{"x", 3, ""}, {"y", 4, ""}}},
-		"#x,y\r\n1,2\r\n":                                {Metrics: []Metric{{"x", 1, ""}, {"y", 2, ""}}},
-		"x   y\n1   2\n":                                 {Metrics: []Metric{{"x", 1, ""}, {"y", 2, ""}}},
-		"x;y\n1;2\n":                                     {Metrics: []Metric{{"x", 1, ""}, {"y", 2, ""}}},
-		"loss\n0.5\n":                                    {Metrics: []Metric{{"loss", 0.5, ""}}},
-		"x,y\n1,inf\n":                                   {Metrics: []Metric{{"x", 1, ""}}, Problems: []string{"y: inf is not a finite number"}},
-		"# nothing\n":                                    {Err: "there is nothing but comments in it"},
-		"":                                               {Err: "the file is empty"},
-		"a,b\n":                                          {Err: "it is a table with a header and no row"},
-		"a,b\n1,2,3\n":                                   {Err: "it is neither JSON nor a table: record on line 2: wrong number of fields"},
-		"a\nb\n":                                         {Err: "there is no number in it"},
-		`{"x": `:                                         {Err: "it is not JSON: unexpected EOF"},
-		`{"x": 1} 2`:                                     {Err: "it is not JSON: there is more after its end"},
+		"{\"x\": 1}\r\n{\"x\": 2}\r\n": {Metrics: []Metric{{"x", 2, ""}}},
+		"{\"x\": 1}\n{\"x\": ":         {Err: "it is not JSON: unexpected EOF"},
+		"epoch\tloss\tnote\n1\t0.5\t\n2\t0.25\ta \"b\n": {Metrics: []Metric{{"epoch", 2, ""},
+			{"loss", 0.25, ""}}},
+		"# made by bench\n#\nx,y\n1,2\n# halfway\n3,4\n": {Metrics: []Metric{{"x", 3, ""},
+			{"y", 4, ""}}},
+		"# x y\n1 2\n3 4\n": {Metrics: []Metric{{"x", 3, ""},
+			{"y", 4, ""}}},
+		"#x,y\r\n1,2\r\n": {Metrics: []Metric{{"x", 1, ""},
+			{"y", 2, ""}}},
+		"x   y\n1   2\n": {Metrics: []Metric{{"x", 1, ""},
+			{"y", 2, ""}}},
+		"x;y\n1;2\n": {Metrics: []Metric{{"x", 1, ""},
+			{"y", 2, ""}}},
+		"loss\n0.5\n": {Metrics: []Metric{{"loss", 0.5, ""}}},
+		"x,y\n1,inf\n": {Metrics: []Metric{{"x", 1, ""}},
+			Problems: []string{"y: inf is not a finite number"}},
+		"# nothing\n": {Err: "there is nothing but comments " +
+			"in it"},
+		"": {Err: "the file is empty"},
+		"a,b\n": {Err: "it is a table with a header and " +
+			"no row"},
+		"a,b\n1,2,3\n": {Err: "it is neither JSON nor a table: " +
+			"record on line 2: wrong number of fields"},
+		"a\nb\n": {Err: "there is no number in it"},
+		`{"x": `: {Err: "it is not JSON: unexpected EOF"},
+		`{"x": 1} 2`: {Err: "it is not JSON: there is more " +
+			"after its end"},
 	} {
 		var got result
 		var err error
@@ -121,7 +138,8 @@ func TestParseFile(t *testing.T) {
 // bench is a sweep of I by MODE, five repeats, with everything that may have happened to its cells.
 func bench() *Data {
 	d := &Data{Name: "bench",
-		Axes:  []Axis{{"I", []string{"1", "2", "4", "10"}}, {"MODE", []string{"fast", "small_&_tidy"}}},
+		Axes: []Axis{{"I", []string{"1", "2", "4", "10"}},
+			{"MODE", []string{"fast", "small_&_tidy"}}},
 		Kinds: map[string]string{"a": "4 cores", "b": "4 cores"},
 	}
 	job := uint64(10)
@@ -132,8 +150,11 @@ func bench() *Data {
 			}
 			for r := range uint32(5) {
 				job++
-				c := Cell{Job: job, Index: []uint32{uint32(i), mode}, Repeat: r, Status: "done", Machine: string("ab"[r%2]),
-					Metrics: []Metric{{"throughput", 0, "MB/s"}, {"throughput", 1000*value + 100*float64(mode) + 7*float64(r*r), "MB/s"}, {"rss", 1 << 20, "B"}}}
+				c := Cell{Job: job, Index: []uint32{uint32(i), mode}, Repeat: r, Status: "done",
+					Machine: string("ab"[r%2]),
+					Metrics: []Metric{{"throughput", 0, "MB/s"},
+						{"throughput", 1000*value + 100*float64(mode) + 7*float64(r*r), "MB/s"},
+						{"rss", 1 << 20, "B"}}}
 				switch {
 				case i == 0 && mode == 1 && r == 4:
 					c.Status, c.Metrics = "failed", nil
@@ -160,12 +181,16 @@ func TestTables(t *testing.T) {
 		return columns
 	}
 	for name, q := range map[string]Query{
-		"default":  {Rows: []string{"I", "MODE"}},
-		"pivot":    {Rows: []string{"I"}, Cols: []string{"MODE"}, Columns: cells("throughput")},
-		"stats":    {Rows: []string{"MODE"}, Columns: cells("n(throughput),mean(throughput),median(throughput),min(throughput),max(throughput),std(throughput),ci95(throughput)")},
-		"machines": {Rows: []string{"I", "machine"}, Cols: []string{"MODE"}, Columns: cells("mean(throughput)")},
-		"single":   {Rows: []string{"I", "REPEAT"}, Columns: cells("throughput")},
-		"all":      {Columns: cells("mean(rss),throughput")},
+		"default": {Rows: []string{"I", "MODE"}},
+		"pivot":   {Rows: []string{"I"}, Cols: []string{"MODE"}, Columns: cells("throughput")},
+		"stats": {Rows: []string{"MODE"},
+			Columns: cells(
+				"n(throughput),mean(throughput),median(throughput),min(throughput),max(throughput),std(throughput),ci95(throughput)",
+			)},
+		"machines": {Rows: []string{"I", "machine"}, Cols: []string{"MODE"},
+			Columns: cells("mean(throughput)")},
+		"single": {Rows: []string{"I", "REPEAT"}, Columns: cells("throughput")},
+		"all":    {Columns: cells("mean(rss),throughput")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table, err := bench().Pivot(q)
@@ -184,7 +209,9 @@ func TestTables(t *testing.T) {
 			for _, write := range []func(*bytes.Buffer) error{
 				func(b *bytes.Buffer) error { return table.WriteMarkdown(b) },
 				func(b *bytes.Buffer) error { return table.WriteLaTeX(b) },
-				func(b *bytes.Buffer) error { return table.WriteCSV(b, func(s string) string { return s }) },
+				func(b *bytes.Buffer) error {
+					return table.WriteCSV(b, func(s string) string { return s })
+				},
 				func(b *bytes.Buffer) error {
 					enc := json.NewEncoder(b)
 					enc.SetIndent("", "  ")
@@ -214,7 +241,8 @@ func TestBadQueries(t *testing.T) {
 	}{
 		{bench(), Query{Rows: []string{"i"}}, "the sweep has no variable i"},
 		{bench(), Query{Rows: []string{"I"}, Cols: []string{"I"}}, "I is named twice"},
-		{bench(), Query{Columns: []Column{{"mean", "speed"}}}, "no job of the sweep has the metric speed"},
+		{bench(), Query{Columns: []Column{{"mean", "speed"}}},
+			"no job of the sweep has the metric speed"},
 		{empty, Query{}, "no job of the sweep has a metric"},
 		{waiting, Query{}, "no job of the sweep is done yet"},
 	} {
@@ -244,7 +272,8 @@ func TestUnevenMachines(t *testing.T) {
 	}{
 		"even": {func(c *Cell) string { return string("xy"[c.Repeat%2]) }, ""},
 		"by mode": {func(c *Cell) string { return string("xy"[c.Index[1]]) },
-			"machines differ, and were shared unevenly: MODE=small_&_tidy ran to 100 % on new, MODE=fast to 0 %; --by machine shows them apart"},
+			"machines differ, and were shared unevenly: MODE=small_&_tidy ran to 100 % on new, " +
+				"MODE=fast to 0 %; --by machine shows them apart"},
 		"alike": {func(c *Cell) string { return string("ab"[c.Index[1]]) }, ""},
 	} {
 		d := bench()
@@ -290,10 +319,14 @@ func TestPlots(t *testing.T) {
 		t.Errorf("the picture is %v, %v", img, err)
 	}
 	for want, p := range map[string]Plot{
-		"a plot can't be written as \"pdf\"":                             {X: "I", Y: "throughput", Format: "pdf"},
-		"the values of MODE are not all numbers: they have no logarithm": {X: "MODE", Y: "throughput", LogX: true, Format: "svg"},
-		"no job of the sweep has the metric x":                           {X: "I", Y: "x", Format: "svg"},
-		"the sweep has no variable K":                                    {X: "K", Y: "throughput", Format: "svg"},
+		"a plot can't be written as \"pdf\"": {X: "I", Y: "throughput",
+			Format: "pdf"},
+		"the values of MODE are not all numbers: they have no logarithm": {X: "MODE",
+			Y: "throughput", LogX: true, Format: "svg"},
+		"no job of the sweep has the metric x": {X: "I", Y: "x",
+			Format: "svg"},
+		"the sweep has no variable K": {X: "K", Y: "throughput",
+			Format: "svg"},
 	} {
 		if _, err := bench().WritePlot(&out, p); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
@@ -303,23 +336,29 @@ func TestPlots(t *testing.T) {
 
 // TestOneLogarithm draws a single value on logarithmic axes, which have no range of their own then.
 func TestOneLogarithm(t *testing.T) {
-	d := &Data{Axes: []Axis{{"I", []string{"0.25"}}}, Cells: []Cell{{Index: []uint32{0}, Status: "done", Metrics: []Metric{{"y", 0.5, ""}}}}}
+	d := &Data{Axes: []Axis{{"I", []string{"0.25"}}},
+		Cells: []Cell{{Index: []uint32{0}, Status: "done", Metrics: []Metric{{"y", 0.5, ""}}}}}
 	var out bytes.Buffer
-	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"}); err != nil {
+	if _, err := d.WritePlot(&out,
+		Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"}); err != nil {
 		t.Fatal(err)
 	}
 	// An interval that reaches below 0 ends at the edge; a mean there can't be shown.
-	d.Cells = append(d.Cells, Cell{Index: []uint32{0}, Repeat: 1, Status: "done", Metrics: []Metric{{"y", 5, ""}}})
+	d.Cells = append(d.Cells,
+		Cell{Index: []uint32{0}, Repeat: 1, Status: "done", Metrics: []Metric{{"y", 5, ""}}})
 	warnings, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"})
-	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "intervals that reach down to 0, of which there are 1, end at the edge") {
+	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "intervals that reach "+
+		"down to 0, of which there are 1, end at the edge") {
 		t.Errorf("%v, %q", err, warnings)
 	}
 	d.Cells[1].Metrics[0].Value = -5
-	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogY: true, Format: "svg"}); err == nil || err.Error() != "y is not above 0 at I=0.25: it has no logarithm" {
+	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogY: true, Format: "svg"}); err == nil ||
+		err.Error() != "y is not above 0 at I=0.25: it has no logarithm" {
 		t.Error(err)
 	}
 	d.Axes[0].Values[0] = "0"
-	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, Format: "svg"}); err == nil || err.Error() != "I=0 has no logarithm" {
+	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, Format: "svg"}); err == nil ||
+		err.Error() != "I=0 has no logarithm" {
 		t.Error(err)
 	}
 }
@@ -331,7 +370,9 @@ func BenchmarkPivot100k(b *testing.B) {
 		d.Axes[1].Values = append(d.Axes[1].Values, fmt.Sprint(i))
 	}
 	for i := range uint32(100_000) {
-		d.Cells = append(d.Cells, Cell{Index: []uint32{i / 1000, i / 10 % 100}, Repeat: i % 10, Status: "done", Metrics: []Metric{{"y", float64(i), ""}}})
+		d.Cells = append(d.Cells,
+			Cell{Index: []uint32{i / 1000, i / 10 % 100}, Repeat: i % 10, Status: "done",
+				Metrics: []Metric{{"y", float64(i), ""}}})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -10,8 +10,8 @@ import (
 type Query struct {
 	From, To int64 // ms
 	Columns  int
-	// Rows are the machines that have a row whatever happened on them, with their slots, in the order
-	// wanted. Others that something happened on come after them, unless Only.
+	// Rows are the machines that have a row whatever happened on them, with their slots, in the
+	// order wanted. Others that something happened on come after them, unless Only.
 	Rows []Row
 	Only bool
 	// Spans is how many attempts may be given one by one; when there are more, none is.
@@ -23,8 +23,8 @@ type Row struct {
 	Machine string
 	Slots   int // 0: not known any more
 	// Shares has, for each outcome, how much of each column's time the machine's slots were busy
-	// with attempts that came to it: 0 not at all, MaxShare all the time, and at least 1 when it was
-	// busy at all. An outcome without any has none.
+	// with attempts that came to it: 0 not at all, MaxShare all the time, and at least 1 when it
+	// was busy at all. An outcome without any has none.
 	Shares [outcomes][]byte
 }
 

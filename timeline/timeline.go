@@ -1,8 +1,8 @@
 // Package timeline keeps when attempts ran, and draws machines against time.
 //
-// An Index takes 24 bytes an attempt that has ended, in the order in which they ended. What is in it
-// never changes, so that a View, a prefix of it, is read while more comes, without a lock. Attempts
-// under way aren't in the index: whoever asks brings them along.
+// An Index takes 24 bytes an attempt that has ended, in the order in which they ended. What is in
+// it never changes, so that a View, a prefix of it, is read while more comes, without a lock.
+// Attempts under way aren't in the index: whoever asks brings them along.
 //
 // The package is pure: it has no clock and does no I/O.
 package timeline
@@ -74,8 +74,8 @@ const blockSpans = 1024
 // New is an empty index.
 func New() *Index { return &Index{numbers: map[string]uint32{}} }
 
-// Add takes an attempt that has ended. They should come in the order of their ends; others are found
-// as well, with more to look at.
+// Add takes an attempt that has ended. They should come in the order of their ends; others are
+// found as well, with more to look at.
 func (x *Index) Add(s Span) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -155,8 +155,8 @@ func logLine(line string) string {
 	return view.Clean(strings.ReplaceAll(withoutEscapes(line), "\t", "    "))
 }
 
-// withoutEscapes leaves out what begins with an escape character (ECMA-48): sequences, and strings to
-// their end.
+// withoutEscapes leaves out what begins with an escape character (ECMA-48): sequences, and strings
+// to their end.
 func withoutEscapes(line string) string {
 	var b strings.Builder
 	for i := 0; i < len(line); i++ {

@@ -117,7 +117,8 @@ func (s *screen) answer(key string) []effect {
 	switch {
 	case key == "esc" || key == "n" || key == "q":
 		s.question, s.said = nil, "nothing was changed"
-	case !q.tried || q.busy || q.changes == 0 || s.width < questionWidth || s.height < questionHeight:
+	case !q.tried || q.busy || q.changes == 0 || s.width < questionWidth ||
+		s.height < questionHeight:
 	case mustType && key == "backspace":
 		q.typed = q.typed[:max(len(q.typed)-1, 0)]
 	case mustType && len(key) == 1 && strings.Contains("0123456789", key):

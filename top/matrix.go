@@ -219,7 +219,9 @@ func grid(m *api.Matrix, width int) (columns, rows int, at func(x, y int) int) {
 	}
 	if m.Listed || product != m.Cells || across < 0 || m.Cells/dims[across] > 200 {
 		columns = max(min(width, m.Cells), 1)
-		return columns, (m.Cells + columns - 1) / columns, func(x, y int) int { return y*columns + x }
+		return columns, (m.Cells + columns - 1) / columns, func(x, y int) int {
+			return y*columns + x
+		}
 	}
 	return dims[across], m.Cells / dims[across], func(x, y int) int {
 		cell, stride := 0, 1

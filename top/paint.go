@@ -209,8 +209,8 @@ var helpLines = []string{
 	"Esc q           close, leave",
 }
 
-// tableLines lays a table out and marks the current row. at is its place in rows; those in sight are
-// around it.
+// tableLines lays a table out and marks the current row. at is its place in rows; those in sight
+// are around it.
 func tableLines[T any](
 	s *screen,
 	width, height int,

@@ -1,5 +1,5 @@
-// Package top shows a daemon on a terminal, live: jobs, machines, matrices, time and events, with logs
-// and reasons beside them.
+// Package top shows a daemon on a terminal, live: jobs, machines, matrices, time and events, with
+// logs and reasons beside them.
 //
 // What is shown and what keys do is in screen, which is pure: it takes what has happened and gives
 // what is to be asked for. This file alone knows the library that paints and reads keys.

@@ -15,8 +15,10 @@ import (
 func TestLogLine(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"plain", "plain"}, {"with a return\r", "with a return"}, {"10%\r55%\r100%", "100%"},
-		{"\x1b[1;32mgreen\x1b[0m", "green"}, {"\x1b]8;;https://x\x1b\\link\x1b]8;;\x07", "link"}, {"\x1b]52;c;eA==\x07bell", "bell"},
-		{"\x1bP1$r\x1b\\after", "after"}, {"a\tb", "a    b"}, {"broken \x1b", "broken "}, {"broken \x1b[1", "broken "}, {"broken \x1b]0;t", "broken "},
+		{"\x1b[1;32mgreen\x1b[0m", "green"}, {"\x1b]8;;https://x\x1b\\link\x1b]8;;\x07", "link"},
+		{"\x1b]52;c;eA==\x07bell", "bell"},
+		{"\x1bP1$r\x1b\\after", "after"}, {"a\tb", "a    b"}, {"broken \x1b", "broken "},
+		{"broken \x1b[1", "broken "}, {"broken \x1b]0;t", "broken "},
 		{"\x1b[2J\x1b[Hhome", "home"}, {"ümlaut ▶", "ümlaut ▶"},
 	} {
 		if got := logLine(test.line); got != test.want {
@@ -47,10 +49,15 @@ func TestGrid(t *testing.T) {
 		columns, rows int
 		row           []int // the cells of the first
 	}{
-		{"the longest axis across", api.Matrix{Vars: []api.Axis{axis(5), axis(2)}, Cells: 10}, 78, 5, 2, []int{0, 2, 4, 6, 8}},
-		{"repeats are one", api.Matrix{Vars: []api.Axis{axis(2)}, Repeats: 3, Cells: 6}, 78, 3, 2, []int{0, 1, 2}},
-		{"the longest that has room", api.Matrix{Vars: []api.Axis{axis(90), axis(3)}, Cells: 270}, 80, 3, 90, []int{0, 1, 2}},
-		{"cells from a list", api.Matrix{Vars: []api.Axis{axis(5), axis(2)}, Cells: 7, Listed: true}, 4, 4, 2, []int{0, 1, 2, 3}},
+		{"the longest axis across", api.Matrix{Vars: []api.Axis{axis(5), axis(2)}, Cells: 10}, 78,
+			5, 2, []int{0, 2, 4, 6, 8}},
+		{"repeats are one", api.Matrix{Vars: []api.Axis{axis(2)}, Repeats: 3, Cells: 6}, 78, 3, 2,
+			[]int{0, 1, 2}},
+		{"the longest that has room", api.Matrix{Vars: []api.Axis{axis(90), axis(3)}, Cells: 270},
+			80, 3, 90, []int{0, 1, 2}},
+		{"cells from a list",
+			api.Matrix{Vars: []api.Axis{axis(5), axis(2)}, Cells: 7, Listed: true}, 4, 4, 2,
+			[]int{0, 1, 2, 3}},
 		{"one cell", api.Matrix{Cells: 1}, 78, 1, 1, []int{0}},
 	} {
 		columns, rows, at := grid(&test.m, test.width)
@@ -103,10 +110,16 @@ func TestPaintFits(t *testing.T) {
 		for _, width := range []int{1, 5, 20, 39, 80, 200} {
 			for pane := range paneCount {
 				for _, more := range []func(){
-					func() {}, func() { s.job, s.what, s.lines_ = 17, "l", []string{strings.Repeat("x", 300), "y"} },
-					func() { s.question = &question{change: change{kind: "job", op: "cancel", what: "job 1"}} }, func() { s.help = true },
+					func() {}, func() {
+						s.job, s.what, s.lines_ = 17, "l", []string{strings.Repeat("x", 300), "y"}
+					},
+					func() {
+						s.question = &question{change: change{kind: "job", op: "cancel",
+							what: "job 1"}}
+					}, func() { s.help = true },
 				} {
-					s.pane, s.width, s.height, s.job, s.question, s.help = pane, width, height, 0, nil, false
+					s.pane, s.width, s.height, s.job, s.question, s.help = pane, width, height, 0,
+						nil, false
 					if s.panes[paneTimeline].(*times).reply.Columns = max(
 						width-s.panes[paneTimeline].(*times).labelWidth(width)-4,
 						10,

@@ -15,8 +15,8 @@ func Read(path string) ([]byte, error) {
 	return Text(data), err
 }
 
-// Text is a text of a user's without what editors of other systems put into it: a byte order mark, and
-// the carriage returns before line ends. UTF-16, which has such a mark, becomes UTF-8.
+// Text is a text of a user's without what editors of other systems put into it: a byte order mark,
+// and the carriage returns before line ends. UTF-16, which has such a mark, becomes UTF-8.
 func Text(data []byte) []byte {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")):
@@ -36,8 +36,8 @@ func fromUTF16(data []byte, order binary.ByteOrder) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// Path is a path that a user has written, relative to dir: "~" and "~/…" are below home, as in a shell,
-// also where quotes or a file kept the shell from seeing them. "" stays "".
+// Path is a path that a user has written, relative to dir: "~" and "~/…" are below home, as in a
+// shell, also where quotes or a file kept the shell from seeing them. "" stays "".
 func Path(dir, home, path string) string {
 	switch {
 	case path == "", filepath.IsAbs(path):

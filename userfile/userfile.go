@@ -1,4 +1,5 @@
-// Package userfile edits files that are the user's own, and not the program's: configuration and start-up files.
+// Package userfile edits files that are the user's own, and not the program's: configuration and
+// start-up files.
 package userfile
 
 import (
@@ -12,9 +13,11 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Replace gives a file another content, all at once. Where it is a link, as those that are kept in a repository are, it stays one, and its mode
-// stays too. A file that isn't there is made with mode, and its directory with dirMode; a link to nothing is an error, and so is what is no regular file:
-// a device or a pipe would be one afterwards. Its owner stays the same, where we may give files away.
+// Replace gives a file another content, all at once. Where it is a link, as those that are kept in
+// a repository are, it stays one, and its mode stays too. A file that isn't there is made with
+// mode, and its directory with dirMode; a link to nothing is an error, and so is what is no regular
+// file: a device or a pipe would be one afterwards. Its owner stays the same, where we may give
+// files away.
 func Replace(path string, content []byte, mode, dirMode fs.FileMode) error {
 	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,7 +44,8 @@ func Replace(path string, content []byte, mode, dirMode fs.FileMode) error {
 	return keepOwner(target, st)
 }
 
-// keepOwner gives the file the owner that it had before, if that wasn't us: root edits the files of others.
+// keepOwner gives the file the owner that it had before, if that wasn't us: root edits the files of
+// others.
 func keepOwner(path string, before fs.FileInfo) error {
 	if before == nil || os.Geteuid() != 0 {
 		return nil

@@ -29,7 +29,8 @@ func String() string { return Of().Version }
 
 // Of is this program's.
 func Of() Info {
-	i := Info{Version: number, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	i := Info{Version: number, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" +
+		runtime.GOARCH}
 	i.Date, _ = time.Parse(time.RFC3339, date) // without one it stays zero
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

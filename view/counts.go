@@ -22,8 +22,10 @@ func (c Counts) each() []struct {
 		n             int
 		status, short string
 	}{
-		{c.Waiting, "waiting", "W"}, {c.Held, "held", "H"}, {c.Running, "running", "R"}, {c.Copying, "copying", "P"},
-		{c.Done, "done", "D"}, {c.Failed, "failed", "F"}, {c.Canceled, "canceled", "C"}, {c.Lost, "lost", "L"},
+		{c.Waiting, "waiting", "W"}, {c.Held, "held", "H"}, {c.Running, "running", "R"},
+		{c.Copying, "copying", "P"},
+		{c.Done, "done", "D"}, {c.Failed, "failed", "F"}, {c.Canceled, "canceled", "C"},
+		{c.Lost, "lost", "L"},
 	}
 }
 
@@ -36,9 +38,9 @@ func (c Counts) Total() int {
 	return total
 }
 
-// Line is the first line of a listing: "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12
-// canceled". Copying and lost, which are rare, appear only when there are any. done is green: with or without
-// results, it is what was wanted.
+// Line is the first line of a listing: "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed,
+// 12 canceled". Copying and lost, which are rare, appear only when there are any. done is green:
+// with or without results, it is what was wanted.
 func (c Counts) Line() []Span {
 	noun := " jobs: "
 	if c.Total() == 1 {
@@ -71,7 +73,8 @@ func (c Counts) Short() []Span {
 		if len(spans) > 0 {
 			spans = append(spans, Span{" ", Plain})
 		}
-		spans = append(spans, Span{strconv.Itoa(part.n) + part.short, StatusStyle(part.status, true)})
+		spans = append(spans,
+			Span{strconv.Itoa(part.n) + part.short, StatusStyle(part.status, true)})
 	}
 	return spans
 }
@@ -80,7 +83,8 @@ func (c Counts) Short() []Span {
 type Progress struct {
 	Done, Failed, Running, Waiting int     // failed: all that ended in another way than done
 	Rate                           float64 // jobs that end per second; 0: unknown
-	Left                           string  // how long the rest takes, when more is known of that than the rate tells
+	// how long the rest takes, when more is known of that than the rate tells
+	Left string
 }
 
 const (
@@ -88,8 +92,9 @@ const (
 	maxBar = 40
 )
 
-// Bar draws progress as one line of at most width columns, 80 when width is 0: a bar, and then as many of these
-// as fit: how many of all have ended, the failed, the running, the waiting, the time left, the rate.
+// Bar draws progress as one line of at most width columns, 80 when width is 0: a bar, and then as
+// many of these as fit: how many of all have ended, the failed, the running, the waiting, the time
+// left, the rate.
 func (p Progress) Bar(width int) []Span {
 	if width <= 0 {
 		width = defaultWidth
@@ -118,7 +123,8 @@ func (p Progress) words() []Span {
 	add(p.Running > 0, Yellow, "%d running", p.Running)
 	add(p.Waiting > 0, Blue, "%d waiting", p.Waiting)
 	add(p.Left != "", Plain, "%s left", p.Left)
-	if left := float64(p.Running+p.Waiting) / p.Rate; p.Left == "" && left > 0 && left < math.MaxInt64/float64(time.Second) {
+	if left := float64(p.Running+p.Waiting) / p.Rate; p.Left == "" && left > 0 &&
+		left < math.MaxInt64/float64(time.Second) {
 		add(true, Plain, "%s left", FormatDuration(time.Duration(left)*time.Second))
 	}
 	add(p.Rate > 0 && !math.IsInf(p.Rate, 0), Plain, "%s", formatRate(p.Rate))

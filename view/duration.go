@@ -10,8 +10,8 @@ import (
 
 const day = 24 * time.Hour
 
-// FormatDuration prints a duration in at most two units: 0.4s, 12s, 3m12s, 2h5m, 2d4h, 120d. It rounds down: a
-// job that has run for 59.9 s hasn't run for a minute.
+// FormatDuration prints a duration in at most two units: 0.4s, 12s, 3m12s, 2h5m, 2d4h, 120d. It
+// rounds down: a job that has run for 59.9 s hasn't run for a minute.
 func FormatDuration(d time.Duration) string {
 	if d < 0 {
 		if d == math.MinInt64 {
@@ -51,12 +51,13 @@ var durationUnits = []struct {
 	name string
 	unit time.Duration
 }{
-	{"ns", time.Nanosecond}, {"us", time.Microsecond}, {"µs", time.Microsecond}, {"ms", time.Millisecond},
+	{"ns", time.Nanosecond}, {"us", time.Microsecond}, {"µs", time.Microsecond},
+	{"ms", time.Millisecond},
 	{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", day}, {"w", 7 * day},
 }
 
-// ParseDuration reads 30s, 5m, 2h30m, 1d12h, 1.5h, 0. A number without a unit counts in bare, as in the flags
-// where 90 means minutes; when bare is 0 it is refused, unless it is 0.
+// ParseDuration reads 30s, 5m, 2h30m, 1d12h, 1.5h, 0. A number without a unit counts in bare, as in
+// the flags where 90 means minutes; when bare is 0 it is refused, unless it is 0.
 func ParseDuration(s string, bare time.Duration) (time.Duration, error) {
 	if number, err := strconv.ParseFloat(s, 64); err == nil && isNumber(s) {
 		if bare == 0 && number != 0 {
@@ -111,8 +112,8 @@ func badDuration(s string) error {
 	return fmt.Errorf("duration %q: it must look like 30s, 5m, 2h30m or 1d12h", s)
 }
 
-// FormatTime prints a moment: in full (RFC 3339) off a terminal, else as short as is clear on the day of now.
-// Both are in now's time zone. The zero time is "".
+// FormatTime prints a moment: in full (RFC 3339) off a terminal, else as short as is clear on the
+// day of now. Both are in now's time zone. The zero time is "".
 func FormatTime(t, now time.Time, terminal bool) string {
 	if t.IsZero() {
 		return ""
@@ -130,9 +131,9 @@ func FormatTime(t, now time.Time, terminal bool) string {
 	}
 }
 
-// ParsePast reads a time that is over: how long ago it was (2h, 3d), a time of day (14:30, the last one),
-// a day (2026-11-30), both (2026-11-30T14:30, also with a blank and seconds), or RFC 3339. Times without
-// a zone are now's.
+// ParsePast reads a time that is over: how long ago it was (2h, 3d), a time of day (14:30, the last
+// one), a day (2026-11-30), both (2026-11-30T14:30, also with a blank and seconds), or RFC 3339.
+// Times without a zone are now's.
 func ParsePast(s string, now time.Time) (time.Time, error) {
 	s = strings.TrimSpace(s)
 	if d, err := ParseDuration(s, 0); err == nil {

@@ -19,7 +19,8 @@ type Format string
 // The formats.
 const (
 	Table Format = "table" // columns that fit the terminal
-	Wide  Format = "wide"  // the same with all columns, never shortened; in blocks where a terminal is too narrow
+	// the same with all columns, never shortened; in blocks where a terminal is too narrow
+	Wide  Format = "wide"
 	JSON  Format = "json"  // one array
 	JSONL Format = "jsonl" // one object a line
 	CSV   Format = "csv"   // RFC 4180, with a header
@@ -28,7 +29,8 @@ const (
 
 // Formats are all of them, for the command line's enums.
 func Formats() []string {
-	return []string{string(Table), string(Wide), string(JSON), string(JSONL), string(CSV), string(ID)}
+	return []string{string(Table), string(Wide), string(JSON), string(JSONL), string(CSV),
+		string(ID)}
 }
 
 // Column is one column of a listing of T.
@@ -47,7 +49,9 @@ type Column[T any] struct {
 	Middle   bool // shortened in the middle, so that its end stays
 	Min      int  // the width that it needs at least; 0: the title's
 	Max      int  // the width that it takes at most in a table that has to fit; 0: no limit
-	Give     int  // 0: it is always there, and shrinks last of all. Else it shrinks to Min, and the highest number leaves first
+	// 0: it is always there, and shrinks last of all. Else it shrinks to Min, and the highest
+	// number leaves first
+	Give int
 }
 
 // Text makes a cell of plain text.
@@ -78,8 +82,9 @@ type Options struct {
 	SafeCSV  bool // no cell of CSV is a formula to a spreadsheet
 }
 
-// Printer writes one listing, in pages if need be: Print any number of times, then Close. A table is held back
-// until Close, since its widths depend on all rows; the other formats are written as they come.
+// Printer writes one listing, in pages if need be: Print any number of times, then Close. A table
+// is held back until Close, since its widths depend on all rows; the other formats are written as
+// they come.
 type Printer[T any] struct {
 	w       *bufio.Writer
 	opt     Options
@@ -96,9 +101,11 @@ func NewPrinter[T any](w io.Writer, opt Options, columns []Column[T]) (*Printer[
 	case Table, Wide, JSON, JSONL, ID:
 	case CSV:
 		p.csv = csv.NewWriter(p.w)
-		p.csv.UseCRLF = false // RFC 4180 says CRLF; every reader takes LF, and shell tools take nothing else
+		// RFC 4180 says CRLF; every reader takes LF, and shell tools take nothing else
+		p.csv.UseCRLF = false
 	default:
-		return nil, fmt.Errorf("output format %q: it must be one of %s", opt.Format, strings.Join(Formats(), ", "))
+		return nil, fmt.Errorf("output format %q: it must be one of %s", opt.Format,
+			strings.Join(Formats(), ", "))
 	}
 	return p, nil
 }
@@ -135,7 +142,8 @@ func (p *Printer[T]) Print(rows ...T) error {
 	return nil
 }
 
-// Flush has what was printed so far written, for a listing that grows slowly. Tables are still held back.
+// Flush has what was printed so far written, for a listing that grows slowly. Tables are still held
+// back.
 func (p *Printer[T]) Flush() error {
 	if p.csv != nil {
 		p.csv.Flush() // its error comes again at the next write
@@ -173,8 +181,8 @@ func (p *Printer[T]) Close() error {
 	return nil
 }
 
-// printJSON writes the rows by their own json tags, each on a line of its own, so that an array can be read
-// line by line too.
+// printJSON writes the rows by their own json tags, each on a line of its own, so that an array can
+// be read line by line too.
 func (p *Printer[T]) printJSON(rows []T) error {
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line) // ends each value with a newline
@@ -245,8 +253,8 @@ func (p *Printer[T]) visible(text string) string {
 	return text
 }
 
-// NoFormula puts a quote before a text that spreadsheets would calculate, or let do things: what begins with
-// one of = + - @, a tab or a return, and is no number.
+// NoFormula puts a quote before a text that spreadsheets would calculate, or let do things: what
+// begins with one of = + - @, a tab or a return, and is no number.
 func NoFormula(text string) string {
 	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {
 		return text

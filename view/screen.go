@@ -16,9 +16,9 @@ type Screen struct {
 
 const defaultWidth = 80 // of a terminal that doesn't tell, as the VT100 had
 
-// DetectScreen looks at f and at the environment: COLUMNS, TERM, NO_COLOR (https://no-color.org), and CLICOLOR
-// and CLICOLOR_FORCE (https://bixense.com/clicolors). What isn't a terminal has no width, whatever COLUMNS
-// says.
+// DetectScreen looks at f and at the environment: COLUMNS, TERM, NO_COLOR (https://no-color.org),
+// and CLICOLOR and CLICOLOR_FORCE (https://bixense.com/clicolors). What isn't a terminal has no
+// width, whatever COLUMNS says.
 func DetectScreen(f *os.File, getenv func(string) string) Screen {
 	fd := int(f.Fd())
 	if !term.IsTerminal(fd) {

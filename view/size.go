@@ -9,8 +9,8 @@ import (
 
 const sizePrefixes = "KMGTPE"
 
-// ParseSize reads a number of bytes as GNU coreutils do: 10G and 10GiB are 10·1024³, 10GB is 10·1000³, 512 and
-// 512B are bytes. Letters may be small, and a blank may stand before them.
+// ParseSize reads a number of bytes as GNU coreutils do: 10G and 10GiB are 10·1024³, 10GB is
+// 10·1000³, 512 and 512B are bytes. Letters may be small, and a blank may stand before them.
 func ParseSize(s string) (int64, error) {
 	digits := len(s) - len(strings.TrimLeft(s, "0123456789."))
 	number, err := strconv.ParseFloat(s[:digits], 64)

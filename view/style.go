@@ -29,7 +29,8 @@ func (s Style) Paint(text string, color bool) string {
 	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
 }
 
-// StatusStyle is the style of a job's status; copied says that it is done and has results on the host.
+// StatusStyle is the style of a job's status; copied says that it is done and has results on the
+// host.
 func StatusStyle(status string, copied bool) Style {
 	switch status {
 	case "waiting", "held":

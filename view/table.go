@@ -10,26 +10,30 @@ const gap = 2 // blanks between columns
 // offTerminal is how wide a line may be where no terminal says so. Programs read other formats.
 const offTerminal = 240
 
-// grid is a table whose cells are clean text: what is left of a listing when its rows have been asked.
+// grid is a table whose cells are clean text: what is left of a listing when its rows have been
+// asked.
 type grid struct {
 	columns []gridColumn
 	rows    [][][]Span // by row, by column
 }
 
 type gridColumn struct {
-	title               string
-	right, middle       bool
-	natural, least, max int // widths: of its widest cell, of the narrowest that is of use, and the limit (0: none)
+	title         string
+	right, middle bool
+	// widths: of its widest cell, of the narrowest that is of use, and the limit (0: none)
+	natural, least, max int
 	give                int
 	says                bool // any of its cells says something
 	width               int  // as laid out
 }
 
-// printTable lays out all rows and writes them. The last column isn't padded, so that no line ends in blanks.
+// printTable lays out all rows and writes them. The last column isn't padded, so that no line ends
+// in blanks.
 func (p *Printer[T]) printTable() error {
 	g := p.grid()
 	width := p.opt.Screen.Width
-	if p.opt.Format == Wide && width > 0 && len(g.rows) > 0 && g.total(func(c gridColumn) int { return c.natural }) > width {
+	if p.opt.Format == Wide && width > 0 && len(g.rows) > 0 &&
+		g.total(func(c gridColumn) int { return c.natural }) > width {
 		return p.printBlocks(g)
 	}
 	g.layOut(width)
@@ -50,8 +54,8 @@ func (p *Printer[T]) printTable() error {
 	return nil
 }
 
-// printBlocks writes each row as a block of lines, a line for each cell that says something: all of it can be read
-// where a line of all columns would be broken anywhere.
+// printBlocks writes each row as a block of lines, a line for each cell that says something: all of
+// it can be read where a line of all columns would be broken anywhere.
 func (p *Printer[T]) printBlocks(g *grid) error {
 	names := 0
 	for _, c := range g.columns {
@@ -68,7 +72,8 @@ func (p *Printer[T]) printBlocks(g *grid) error {
 				continue
 			}
 			name := []Span{{c.title, Bold}, {strings.Repeat(" ", names-Width(c.title)+gap), Plain}}
-			if _, err := p.w.WriteString(Paint(append(name, row[j]...), p.opt.Screen.Color) + "\n"); err != nil {
+			if _, err := p.w.WriteString(Paint(append(name, row[j]...), p.opt.Screen.Color) +
+				"\n"); err != nil {
 				return err
 			}
 		}
@@ -109,10 +114,11 @@ func (p *Printer[T]) grid() *grid {
 	return g
 }
 
-// layOut gives each column its width, so that all of them take at most width; 0 means no limit: all columns are
-// there, each as wide as its widest cell. Columns that give way leave, the first of them first, until the others
-// have what they need at least; what is left shrinks. Those in which nothing stands leave before any other shrinks.
-// If even those that never leave are too wide, they shrink too, to one column each.
+// layOut gives each column its width, so that all of them take at most width; 0 means no limit: all
+// columns are there, each as wide as its widest cell. Columns that give way leave, the first of
+// them first, until the others have what they need at least; what is left shrinks. Those in which
+// nothing stands leave before any other shrinks. If even those that never leave are too wide, they
+// shrink too, to one column each.
 func (g *grid) layOut(width int) {
 	for i := range g.columns {
 		c := &g.columns[i]
@@ -134,7 +140,8 @@ func (g *grid) layOut(width int) {
 	g.shrink(width, func(gridColumn) int { return 1 })
 }
 
-// leave takes out columns until the others have room. What says nothing needs none that others could use.
+// leave takes out columns until the others have room. What says nothing needs none that others
+// could use.
 func (g *grid) leave(width int) {
 	for {
 		at := g.firstToLeave()
@@ -164,23 +171,24 @@ func (g *grid) total(widthOf func(gridColumn) int) int {
 	return total
 }
 
-// firstToLeave is the rightmost of the columns that give way first, -1 when only those are left that never do.
-// Those that say nothing leave before all others.
+// firstToLeave is the rightmost of the columns that give way first, -1 when only those are left
+// that never do. Those that say nothing leave before all others.
 func (g *grid) firstToLeave() int {
 	found := -1
 	for i, c := range g.columns {
 		if c.give == 0 {
 			continue
 		}
-		if found < 0 || c.says == g.columns[found].says && c.give >= g.columns[found].give || !c.says && g.columns[found].says {
+		if found < 0 || c.says == g.columns[found].says && c.give >= g.columns[found].give ||
+			!c.says && g.columns[found].says {
 			found = i
 		}
 	}
 	return found
 }
 
-// shrink narrows the columns until all fit or none can be narrower: always the widest, so that they become
-// equally wide; among equals the one that gives way first.
+// shrink narrows the columns until all fit or none can be narrower: always the widest, so that they
+// become equally wide; among equals the one that gives way first.
 func (g *grid) shrink(width int, least func(gridColumn) int) {
 	surplus := g.total(func(c gridColumn) int { return c.width }) - width
 	for ; surplus > 0; surplus-- {

@@ -28,21 +28,39 @@ type sample struct {
 }
 
 var sampleColumns = []Column[sample]{
-	{Title: "Job", Key: "jid", IsID: true, Right: true, Cell: Text(func(s sample) string { return strconv.Itoa(s.JID) })},
-	{Title: "Status", Key: "status", Cell: Styled(func(s sample) string { return s.Status + " (3m12s)" }, func(s sample) Style { return StatusStyle(s.Status, s.Output != "") }),
+	{Title: "Job", Key: "jid", IsID: true, Right: true, Cell: Text(func(s sample) string {
+		return strconv.Itoa(s.JID)
+	})},
+	{Title: "Status", Key: "status", Cell: Styled(func(s sample) string {
+		return s.Status + " (3m12s)"
+	}, func(s sample) Style { return StatusStyle(s.Status, s.Output != "") }),
 		Value: func(s sample) string { return s.Status }},
-	{Title: "Class", Key: "class", Give: 2, Max: 12, Cell: Text(func(s sample) string { return s.Class })},
-	{Title: "Command", Key: "cmd", Middle: true, Min: 16, Give: 3, Cell: Text(func(s sample) string { return s.Cmd })},
-	{Title: "Machine", Key: "machine", Give: 4, Cell: Text(func(s sample) string { return s.Machine })},
-	{Title: "Output", Key: "results_dir", Middle: true, Give: 5, Cell: Text(func(s sample) string { return s.Output })},
-	{Title: "Jobs", Key: "counts", Give: 6, OnlyWide: true, Cell: func(s sample) []Span { return Counts{Done: s.JID, Failed: 4}.Short() }},
+	{Title: "Class", Key: "class", Give: 2, Max: 12, Cell: Text(func(s sample) string {
+		return s.Class
+	})},
+	{Title: "Command", Key: "cmd", Middle: true, Min: 16, Give: 3,
+		Cell: Text(func(s sample) string {
+			return s.Cmd
+		})},
+	{Title: "Machine", Key: "machine", Give: 4, Cell: Text(func(s sample) string {
+		return s.Machine
+	})},
+	{Title: "Output", Key: "results_dir", Middle: true, Give: 5, Cell: Text(func(s sample) string {
+		return s.Output
+	})},
+	{Title: "Jobs", Key: "counts", Give: 6, OnlyWide: true, Cell: func(s sample) []Span {
+		return Counts{Done: s.JID, Failed: 4}.Short()
+	}},
 	{Key: "duration_seconds", Value: func(s sample) string { return fmt.Sprint(s.Seconds) }},
 }
 
 var samples = []sample{
 	{1, "done", "small", "true", "local", "", 192},
-	{2, "done", "bare-metal-with-a-long-name", "./run.sh --threads 8 --workload ycsb-a --duration 300 --seed 42 > out.txt", "user@c220g5-110417.wisc.example.org:22", "/home/me/results/ycsb/2/", 0.5},
-	{30, "failed", "small", "printf 'a\nb' && echo \"\x1b]0;pwned\a\" <in >out, then 日本語のコマンドはどう見えますか", "user@gpu3", "", 0},
+	{2, "done", "bare-metal-with-a-long-name",
+		"./run.sh --threads 8 --workload ycsb-a --duration 300 --seed 42 > out.txt",
+		"user@c220g5-110417.wisc.example.org:22", "/home/me/results/ycsb/2/", 0.5},
+	{30, "failed", "small", "printf 'a\nb' && echo \"\x1b]0;pwned\a\" <in >out, then " +
+		"日本語のコマンドはどう見えますか", "user@gpu3", "", 0},
 	{99999, "waiting", "small", "sleep 1", "", "", 0},
 }
 
@@ -98,7 +116,8 @@ func TestEmptyColumnsLeave(t *testing.T) {
 		10: "Machine\ngpu1\n",
 	} {
 		var out bytes.Buffer
-		if err := Write(&out, Options{Format: Table, Screen: Screen{Terminal: true, Width: width}}, columns, []int{0}); err != nil {
+		if err := Write(&out, Options{Format: Table, Screen: Screen{Terminal: true, Width: width}},
+			columns, []int{0}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, out.String()); diff != "" {
@@ -113,9 +132,11 @@ func TestLongCells(t *testing.T) {
 	text := func(title string, cells ...string) Column[int] {
 		return Column[int]{Title: title, Cell: Text(func(row int) string { return cells[row] })}
 	}
-	columns := []Column[int]{text("A", long, "a"), text("B", "b", "b"), text("C", "c", long+long+"c"), text("D", "d", "d")}
+	columns := []Column[int]{text("A", long, "a"), text("B", "b", "b"),
+		text("C", "c", long+long+"c"), text("D", "d", "d")}
 	aligned := "A" + strings.Repeat(" ", 51) + "B  C" + strings.Repeat(" ", 102) + "D\n" +
-		long + "  b  c" + strings.Repeat(" ", 102) + "d\na" + strings.Repeat(" ", 51) + "b  " + long + long + "c  d\n"
+		long + "  b  c" + strings.Repeat(" ", 102) + "d\na" + strings.Repeat(" ", 51) + "b  " +
+		long + long + "c  d\n"
 	tests := []struct {
 		name   string
 		format Format
@@ -124,11 +145,13 @@ func TestLongCells(t *testing.T) {
 	}{
 		{"a pipe", Table, 0, aligned},
 		{"a wide terminal", Wide, 180, aligned},
-		{"a narrow terminal", Wide, 80, "A  " + long + "\nB  b\nC  c\nD  d\n\nA  a\nB  b\nC  " + long + long + "c\nD  d\n"},
+		{"a narrow terminal", Wide, 80, "A  " + long + "\nB  b\nC  c\nD  d\n\nA  a\nB  b\nC  " +
+			long + long + "c\nD  d\n"},
 	}
 	for _, test := range tests {
 		var out bytes.Buffer
-		opt := Options{Format: test.format, Screen: Screen{Terminal: test.width > 0, Width: test.width}}
+		opt := Options{Format: test.format,
+			Screen: Screen{Terminal: test.width > 0, Width: test.width}}
 		if err := Write(&out, opt, columns, []int{0, 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +165,8 @@ func TestFormats(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(format, func(t *testing.T) {
 			var out bytes.Buffer
-			opt := Options{Format: Format(format), Screen: Screen{Terminal: true, Width: 80, Color: true}}
+			opt := Options{Format: Format(format),
+				Screen: Screen{Terminal: true, Width: 80, Color: true}}
 			p, err := NewPrinter(&out, opt, sampleColumns)
 			if err != nil {
 				t.Fatal(err)
@@ -158,7 +182,8 @@ func TestFormats(t *testing.T) {
 			checkGolden(t, "all."+format, out.Bytes())
 		})
 	}
-	if _, err := NewPrinter(&bytes.Buffer{}, Options{Format: "xml"}, sampleColumns); err == nil || !strings.Contains(err.Error(), "jsonl") {
+	if _, err := NewPrinter(&bytes.Buffer{}, Options{Format: "xml"}, sampleColumns); err == nil ||
+		!strings.Contains(err.Error(), "jsonl") {
 		t.Errorf("an unknown format: %v", err)
 	}
 }
@@ -181,7 +206,8 @@ func TestEmptyListings(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", format, diff)
 		}
 		out.Reset()
-		if err := Write(&out, Options{Format: Format(format), NoHeader: true}, sampleColumns, nil); err != nil {
+		if err := Write(&out, Options{Format: Format(format), NoHeader: true}, sampleColumns,
+			nil); err != nil {
 			t.Fatal(err)
 		}
 		if format != "json" && out.Len() > 0 {
@@ -197,8 +223,11 @@ func TestStructuredFormatsOnATerminal(t *testing.T) {
 		terminal bool
 		want     string
 	}{
-		{JSONL, true, `{"jid":7,"status":"","class":"","cmd":"a\u009b31m\u202e\udb40\udc41\u007f\u001b\nb"}` + "\n"},
-		{JSONL, false, `{"jid":7,"status":"","class":"","cmd":"a` + "\u009b31m\u202e\U000e0041\x7f" + `\u001b\nb"}` + "\n"},
+		{JSONL, true,
+			`{"jid":7,"status":"","class":"","cmd":"a\u009b31m\u202e\udb40\udc41\u007f\u001b\nb"}` +
+				"\n"},
+		{JSONL, false, `{"jid":7,"status":"","class":"","cmd":"a` +
+			"\u009b31m\u202e\U000e0041\x7f" + `\u001b\nb"}` + "\n"},
 		{CSV, true, `7,,,a\u009b31m\u202e\U000e0041␡␛␊b,,,7D 4F,0` + "\n"},
 		{CSV, false, `7,,,"a` + "\u009b31m\u202e\U000e0041\x7f\x1b\nb" + `",,,7D 4F,0` + "\n"},
 	}
@@ -226,7 +255,8 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
 func TestWriteErrorsAreTold(t *testing.T) {
 	for _, format := range Formats() {
-		if err := Write(brokenWriter{}, Options{Format: Format(format)}, sampleColumns, samples); err == nil {
+		if err := Write(brokenWriter{}, Options{Format: Format(format)}, sampleColumns,
+			samples); err == nil {
 			t.Errorf("%s: no error", format)
 		}
 	}
@@ -250,8 +280,12 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string, width, least, limit int, right bool) {
 		width = 1 + max(0, width%200)
 		columns := []Column[string]{
-			{Title: "A" + b, Cell: Text(func(s string) string { return s }), Middle: true, Min: least % 50, Give: 1, Right: right},
-			{Title: "B", Cell: func(s string) []Span { return []Span{{a, Red}, {"/", Plain}, {b, Blue}} }, Max: limit % 50, Give: limit % 3},
+			{Title: "A" + b, Cell: Text(func(s string) string {
+				return s
+			}), Middle: true, Min: least % 50, Give: 1, Right: right},
+			{Title: "B", Cell: func(s string) []Span {
+				return []Span{{a, Red}, {"/", Plain}, {b, Blue}}
+			}, Max: limit % 50, Give: limit % 3},
 			{Title: "C", Cell: Text(func(string) string { return b })},
 		}
 		var out bytes.Buffer

@@ -11,7 +11,8 @@ import (
 
 const ellipsis = "…" // one column
 
-// Clean makes text from outside safe to print on a terminal and to put on one line: see foreign.Clean.
+// Clean makes text from outside safe to print on a terminal and to put on one line: see
+// foreign.Clean.
 func Clean(s string) string { return foreign.Clean(s) }
 
 // Width is the number of columns that clean text takes on a terminal.
@@ -39,7 +40,8 @@ func Shorten(s string, width int) string {
 	return head(s, width-1) + ellipsis
 }
 
-// ShortenMiddle cuts clean text to at most width columns and keeps both ends, the first a little longer.
+// ShortenMiddle cuts clean text to at most width columns and keeps both ends, the first a little
+// longer.
 func ShortenMiddle(s string, width int) string {
 	if Width(s) <= width {
 		return s

@@ -63,7 +63,8 @@ func TestShorten(t *testing.T) {
 }
 
 func FuzzText(f *testing.F) {
-	for _, seed := range []string{"", "plain", "\x1b[31mred", "日本語", "e\u0301", "🇩🇪🇫🇷", "👩‍👩‍👧", "\u0600a", "a\u200db", "\xff\u202e"} {
+	for _, seed := range []string{"", "plain", "\x1b[31mred", "日本語", "e\u0301", "🇩🇪🇫🇷", "👩‍👩‍👧",
+		"\u0600a", "a\u200db", "\xff\u202e"} {
 		f.Add(seed, 3)
 	}
 	f.Fuzz(func(t *testing.T, s string, width int) {
@@ -150,13 +151,15 @@ func TestParseDuration(t *testing.T) {
 			text = err.Error()
 		}
 		if got != test.want || text != test.err {
-			t.Errorf("ParseDuration(%q, %v) = %v, %q; not %v, %q", test.in, test.bare, got, text, test.want, test.err)
+			t.Errorf("ParseDuration(%q, %v) = %v, %q; not %v, %q", test.in, test.bare, got, text,
+				test.want, test.err)
 		}
 	}
 }
 
 func FuzzParseDuration(f *testing.F) {
-	for _, seed := range []string{"", "90", "30s", "2h30m", "1d12h", ".", "..s", "1.5h", "9999999999999h", "5µs", "1e3s"} {
+	for _, seed := range []string{"", "90", "30s", "2h30m", "1d12h", ".", "..s", "1.5h",
+		"9999999999999h", "5µs", "1e3s"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -167,7 +170,8 @@ func FuzzParseDuration(f *testing.F) {
 		if err == nil && d >= 10*time.Second {
 			// What is printed reads as the same, but for what two units leave out.
 			again, err := ParseDuration(FormatDuration(d), 0)
-			if err != nil || again > d || d-again >= day || d < time.Hour && d-again >= time.Second {
+			if err != nil || again > d || d-again >= day || d < time.Hour &&
+				d-again >= time.Second {
 				t.Errorf("%v is printed as %s, which is %v (%v)", d, FormatDuration(d), again, err)
 			}
 		}
@@ -259,17 +263,22 @@ func TestScreen(t *testing.T) {
 		{"a terminal", true, 120, nil, Screen{true, 120, true}},
 		{"a terminal of no size", true, 0, nil, Screen{true, 80, true}},
 		{"COLUMNS", true, 120, map[string]string{"COLUMNS": "60"}, Screen{true, 60, true}},
-		{"COLUMNS of nonsense", true, 120, map[string]string{"COLUMNS": "-1"}, Screen{true, 120, true}},
+		{"COLUMNS of nonsense", true, 120, map[string]string{"COLUMNS": "-1"},
+			Screen{true, 120, true}},
 		{"a pipe", false, 0, map[string]string{"COLUMNS": "60"}, Screen{false, 0, false}},
-		{"NO_COLOR", true, 80, map[string]string{"NO_COLOR": "1", "CLICOLOR_FORCE": "1"}, Screen{true, 80, false}},
-		{"forced in a pipe", false, 0, map[string]string{"CLICOLOR_FORCE": "1"}, Screen{false, 0, true}},
+		{"NO_COLOR", true, 80, map[string]string{"NO_COLOR": "1", "CLICOLOR_FORCE": "1"},
+			Screen{true, 80, false}},
+		{"forced in a pipe", false, 0, map[string]string{"CLICOLOR_FORCE": "1"},
+			Screen{false, 0, true}},
 		{"not forced", false, 0, map[string]string{"CLICOLOR_FORCE": "0"}, Screen{false, 0, false}},
 		{"dumb", true, 80, map[string]string{"TERM": "dumb"}, Screen{true, 80, false}},
 		{"CLICOLOR=0", true, 80, map[string]string{"CLICOLOR": "0"}, Screen{true, 80, false}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := screen(test.terminal, test.width, func(name string) string { return test.env[name] })
+			got := screen(test.terminal, test.width, func(name string) string {
+				return test.env[name]
+			})
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -279,13 +288,17 @@ func TestScreen(t *testing.T) {
 
 func TestCounts(t *testing.T) {
 	c := Counts{Running: 1, Done: 257, Failed: 4, Canceled: 12}
-	if got, want := Paint(c.Line(), false), "274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12 canceled"; got != want {
+	if got, want := Paint(c.Line(), false),
+		"274 jobs: 0 waiting, 0 held, 1 running, 257 done, 4 failed, 12 canceled"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got, want := Paint(c.Short(), true), "\x1b[33m1R\x1b[0m \x1b[32m257D\x1b[0m \x1b[4;31m4F\x1b[0m \x1b[31m12C\x1b[0m"; got != want {
+	if got, want := Paint(c.Short(), true), "\x1b[33m1R\x1b[0m \x1b[32m257D\x1b[0m "+
+		"\x1b[4;31m4F\x1b[0m \x1b[31m12C\x1b[0m"; got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if got, want := Paint(Counts{Copying: 1}.Line(), false), "1 job: 0 waiting, 0 held, 0 running, 1 copying, 0 done, 0 failed, 0 canceled"; got != want {
+	got, want := Paint(Counts{Copying: 1}.Line(), false),
+		"1 job: 0 waiting, 0 held, 0 running, 1 copying, 0 done, 0 failed, 0 canceled"
+	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -298,15 +311,19 @@ func TestBar(t *testing.T) {
 		width int
 		want  string
 	}{
-		{"wide", half, 120, "[████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 312/1000, 4 failed, 8 running, 680 waiting, 3m35s left, 3.2/s"},
-		{"80", half, 80, "[████▒░░░░░░░░░░░] 312/1000, 4 failed, 8 running, 680 waiting, 3m35s left, 3.2/s"},
+		{"wide", half, 120, "[████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 312/1000, 4 failed, 8 " +
+			"running, 680 waiting, 3m35s left, 3.2/s"},
+		{"80", half, 80,
+			"[████▒░░░░░░░░░░░] 312/1000, 4 failed, 8 running, 680 waiting, 3m35s left, 3.2/s"},
 		{"60", half, 60, "312/1000, 4 failed, 8 running, 680 waiting, 3m35s left"},
 		{"20", half, 20, "312/1000, 4 failed"},
 		{"5", half, 5, ""},
 		{"the end", Progress{Done: 10}, 60, "[████████████████████████████████████████] 10/10"},
 		{"nothing", Progress{}, 60, "0/0"},
-		{"known", Progress{Done: 1, Waiting: 2, Rate: 1, Left: "12m ± 3m"}, 40, "1/3, 2 waiting, 12m ± 3m left, 1.0/s"},
-		{"slow", Progress{Done: 1, Waiting: 2, Rate: 1.0 / 1800}, 60, "[█████████░░░░░░░░░░░░░░░░░░] 1/3, 2 waiting, 1h left, 2.0/h"},
+		{"known", Progress{Done: 1, Waiting: 2, Rate: 1, Left: "12m ± 3m"}, 40,
+			"1/3, 2 waiting, 12m ± 3m left, 1.0/s"},
+		{"slow", Progress{Done: 1, Waiting: 2, Rate: 1.0 / 1800}, 60,
+			"[█████████░░░░░░░░░░░░░░░░░░] 1/3, 2 waiting, 1h left, 2.0/h"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -322,7 +339,8 @@ func FuzzBar(f *testing.F) {
 	f.Add(uint32(0), uint32(0), uint32(0), uint32(0), math.Inf(1), 10)
 	f.Fuzz(func(t *testing.T, done, failed, running, waiting uint32, rate float64, width int) {
 		width = 1 + max(0, width%300)
-		line := Paint(Progress{Done: int(done), Failed: int(failed), Running: int(running), Waiting: int(waiting), Rate: rate}.Bar(width), false)
+		line := Paint(Progress{Done: int(done), Failed: int(failed), Running: int(running),
+			Waiting: int(waiting), Rate: rate}.Bar(width), false)
 		if Width(line) > width || strings.ContainsRune(line, '\n') {
 			t.Errorf("%q is wider than %d", line, width)
 		}

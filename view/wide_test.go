@@ -10,7 +10,9 @@ func TestOffTerminal(t *testing.T) {
 	type row struct{ id, text, more string }
 	columns := []Column[row]{
 		{Title: "Job", IsID: true, Cell: Text(func(r row) string { return r.id })},
-		{Title: "Command", Middle: true, Min: 20, Give: 1, Cell: Text(func(r row) string { return r.text })},
+		{Title: "Command", Middle: true, Min: 20, Give: 1, Cell: Text(func(r row) string {
+			return r.text
+		})},
 		{Title: "Output", Give: 4, Cell: Text(func(r row) string { return r.more })},
 		{Title: "Vars", OnlyWide: true, Cell: Text(func(r row) string { return r.text })},
 	}

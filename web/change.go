@@ -9,9 +9,9 @@ import (
 	"jobserver/api"
 )
 
-// What pages change. A change is first tried: the page asks with dry_run, shows how much would change,
-// and then asks again with the same words. The request's id is the page's: one that is repeated does
-// nothing twice.
+// What pages change. A change is first tried: the page asks with dry_run, shows how much would
+// change, and then asks again with the same words. The request's id is the page's: one that is
+// repeated does nothing twice.
 
 // change is the body of a POST.
 type change struct {

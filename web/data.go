@@ -363,7 +363,8 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) error {
 	return writeBody(w, r, http.StatusOK, reply.Data)
 }
 
-// matrixMap sends a byte for each cell, and with a metric eight more, a float64, after all of these.
+// matrixMap sends a byte for each cell, and with a metric eight more, a float64, after all of
+// these.
 func (s *server) matrixMap(w http.ResponseWriter, r *http.Request) error {
 	q := queryOf(r)
 	args := &api.MatrixMapArgs{

@@ -12,10 +12,12 @@ import (
 	"jobserver/api"
 )
 
-// policy is what the page may do: load what comes from here, and nothing else. No script or markup that
-// data might bring is ever run, as texts can't become either.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+// policy is what the page may do: load what comes from here, and nothing else. No script or markup
+// that data might bring is ever run, as texts can't become either.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"img-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for " +
+	"'script'; trusted-types 'none'"
 
 // maxBody is how long the body of a request may be.
 const maxBody = 1 << 20
@@ -63,7 +65,8 @@ func (s *server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// isHost says whether a request names the address that is listened at; localhost is one for loopback.
+// isHost says whether a request names the address that is listened at; localhost is one for
+// loopback.
 func (s *server) isHost(host string) bool {
 	if host == s.host {
 		return true
@@ -79,14 +82,15 @@ func (s *server) isHost(host string) bool {
 		return false
 	case addr.IP.IsLoopback():
 		return name == "localhost"
-	case addr.IP.IsUnspecified(): // the user opened it: by which name it is reached, nobody here knows
+	case addr.IP.IsUnspecified():
+		// the user opened it: by which name it is reached, nobody here knows
 		return s.Open
 	}
 	return false
 }
 
-// sameOrigin says that a request for data comes from our own page, as far as the browser says where it
-// comes from. CrossOriginProtection lets reads pass, since their answers can't be seen; but a
+// sameOrigin says that a request for data comes from our own page, as far as the browser says where
+// it comes from. CrossOriginProtection lets reads pass, since their answers can't be seen; but a
 // request that follows a log holds a connection, and nobody else should.
 func (s *server) sameOrigin(r *http.Request) bool {
 	if !strings.HasPrefix(r.URL.Path, "/api/") {

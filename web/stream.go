@@ -15,7 +15,8 @@ import (
 const (
 	// quiet is after what time without news a stream says that it is still there.
 	quiet = 25 * time.Second
-	// sendTime is how long a browser may take to take what is sent: one that hangs holds nothing longer.
+	// sendTime is how long a browser may take to take what is sent: one that hangs holds nothing
+	// longer.
 	sendTime = 20 * time.Second
 )
 

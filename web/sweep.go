@@ -15,7 +15,8 @@ import (
 
 // Tables and plots of matrices, made as the command line makes them.
 
-// maxTableCells is how many cells a table or a plot is made of here; the command line makes larger ones.
+// maxTableCells is how many cells a table or a plot is made of here; the command line makes larger
+// ones.
 const maxTableCells = 100_000
 
 // cells fetches the cells of a matrix with their metrics.
@@ -29,7 +30,8 @@ func (s *server) cells(ctx context.Context, matrix string) (*stats.Data, *api.Ma
 			return nil, nil, err
 		}
 		if page.Matrix.Cells > maxTableCells {
-			return nil, nil, api.Errorf(api.Invalid, "the matrix has %d cells, too many for a table here", page.Matrix.Cells).
+			return nil, nil, api.Errorf(api.Invalid,
+				"the matrix has %d cells, too many for a table here", page.Matrix.Cells).
 				WithHint("`jobserver matrix table %s` makes one", quoted(matrix))
 		}
 		if from == 0 {

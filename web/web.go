@@ -1,9 +1,10 @@
 // Package web shows a daemon as a page: a handler for HTTP that is a client of the daemon like any
 // other, made for one user's browser on the same computer.
 //
-// Who gets in has the token, a new one of 130 bits at each start. It is in the fragment of the URL that
-// is printed, which browsers send to nobody; each request for data has it in a header. There is no
-// cookie: browsers send them to all ports of an address, and any user may listen on one. See guard.go.
+// Who gets in has the token, a new one of 130 bits at each start. It is in the fragment of the URL
+// that is printed, which browsers send to nobody; each request for data has it in a header. There
+// is no cookie: browsers send them to all ports of an address, and any user may listen on one. See
+// guard.go.
 //
 // What pages show comes from one follower (package live), however many there are.
 package web
@@ -33,7 +34,8 @@ type Options struct {
 	Version  string   // of this program
 	Log      *slog.Logger
 	Now      func() time.Time
-	// Open lets requests come from other computers: Addr isn't a loopback one, and the user said so.
+	// Open lets requests come from other computers: Addr isn't a loopback one, and the user said
+	// so.
 	Open bool
 }
 

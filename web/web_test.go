@@ -551,7 +551,8 @@ func TestFindUID(t *testing.T) {
 
 // vendored are the files of others, which are here as they were published.
 var vendored = map[string]string{
-	"assets/vendor/htm-preact-3.1.1.js": "72284e8e9079c87817145df1110f74e8a2aa040b2fc384922e18dfcb46fc1fd7",
+	"assets/vendor/htm-preact-3.1.1.js": "" +
+		"72284e8e9079c87817145df1110f74e8a2aa040b2fc384922e18dfcb46fc1fd7",
 }
 
 func TestVendored(t *testing.T) {

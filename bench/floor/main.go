@@ -1,5 +1,6 @@
-// Command floor submits one job through the daemon's socket and prints its id. Nothing else of the program is linked in: it is what a
-// process in Go that speaks net/rpc and gob can't go below, and so what `j add` is to be compared with.
+// Command floor submits one job through the daemon's socket and prints its id. Nothing else of the
+// program is linked in: it is what a process in Go that speaks net/rpc and gob can't go below, and
+// so what `j add` is to be compared with.
 package main
 
 import (
@@ -26,7 +27,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer c.Close()
-	reply, err := api.Call[api.AddJobsReply](ctx, c, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{{Class: args[1], Cmd: args[2]}}})
+	reply, err := api.Call[api.AddJobsReply](ctx, c, "AddJobs",
+		&api.AddJobsArgs{Jobs: []api.JobSpec{{Class: args[1], Cmd: args[2]}}})
 	if err != nil {
 		return err
 	}

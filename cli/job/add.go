@@ -66,10 +66,12 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	if spec.Code, err = PinCode(ctx, e, d, CodeSource{Dir: c.Code, Apart: []string{spec.CpPath}}); err != nil {
+	if spec.Code, err = PinCode(ctx, e, d,
+		CodeSource{Dir: c.Code, Apart: []string{spec.CpPath}}); err != nil {
 		return err
 	}
-	reply, err := cli.Ask[api.AddJobsReply](ctx, d, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
+	reply, err := cli.Ask[api.AddJobsReply](ctx, d, "AddJobs",
+		&api.AddJobsArgs{Jobs: []api.JobSpec{spec}})
 	if err != nil {
 		return err
 	}
@@ -86,10 +88,11 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	return c.attend(ctx, e, d, reply.JIDs)
 }
 
-// looksLikeArgument tells whether a CP_PATH is more likely a word of a command that wants quotes: the
-// command is one word, and the path neither has a slash nor is there.
+// looksLikeArgument tells whether a CP_PATH is more likely a word of a command that wants quotes:
+// the command is one word, and the path neither has a slash nor is there.
 func looksLikeArgument(cmd, path, dir string) bool {
-	if path == "" || strings.ContainsAny(path, "/{~") || strings.ContainsAny(strings.TrimSpace(cmd), " \t\n/") {
+	if path == "" || strings.ContainsAny(path, "/{~") ||
+		strings.ContainsAny(strings.TrimSpace(cmd), " \t\n/") {
 		return false
 	}
 	_, err := os.Stat(filepath.Join(dir, path))

@@ -107,8 +107,11 @@ func (c *Lost) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
-// changeSelected changes all jobs that the words select, after asking when they are many, and prints what they matched.
-func changeSelected(ctx context.Context, e *cli.Env, jobs selectors, flags cli.ChangeFlags, args api.BulkArgs) error {
+// changeSelected changes all jobs that the words select, after asking when they are many, and
+// prints what they matched.
+func changeSelected(
+	ctx context.Context, e *cli.Env, jobs selectors, flags cli.ChangeFlags, args api.BulkArgs,
+) error {
 	selected, err := jobs.narrow.words(e, jobs.JID)
 	if err != nil {
 		return err
@@ -132,17 +135,24 @@ func changeSelected(ctx context.Context, e *cli.Env, jobs selectors, flags cli.C
 	return PrintChange(e, reply, args)
 }
 
-// changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too late.
-func changeJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs) (*api.BulkReply, error) {
+// changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too
+// late.
+func changeJobs(
+	ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs,
+) (*api.BulkReply, error) {
 	reply, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &args)
 	if err != nil && ctx.Err() != nil {
-		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name, shorten(args.Selectors))
+		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name,
+			shorten(args.Selectors))
 	}
 	return reply, err
 }
 
-// confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than were confirmed.
-func confirmChange(ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs, stdinTaken bool) (*api.BulkReply, error) {
+// confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than
+// were confirmed.
+func confirmChange(
+	ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs, stdinTaken bool,
+) (*api.BulkReply, error) {
 	dry := args
 	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
 	would, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &dry)
@@ -203,10 +213,12 @@ func opDone(op string) string {
 	return "changed"
 }
 
-// PrintChange prints the jobs that were matched and what became of each. With -q, the new ids if there are any.
+// PrintChange prints the jobs that were matched and what became of each. With -q, the new ids if
+// there are any.
 func PrintChange(e *cli.Env, reply *api.BulkReply, args api.BulkArgs) error {
 	if reply.Repeated {
-		e.NoteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs", opDone(args.Op), e.Name, shorten(args.Selectors)))
+		e.NoteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs",
+			opDone(args.Op), e.Name, shorten(args.Selectors)))
 		return e.PrintIDs(reply.JIDs)
 	}
 	if e.Globals.Quiet && len(reply.JIDs) > 0 {

@@ -29,8 +29,9 @@ const codePiece = 1 << 20
 // CodeSource is a directory to be pinned.
 type CodeSource struct {
 	Dir string // "" : there is none
-	// Apart are paths that are no part of the code wherever they are: where its jobs' results go, which would make
-	// other code of it with every job, and the file that describes the sweep. "" is none.
+	// Apart are paths that are no part of the code wherever they are: where its jobs' results go,
+	// which would make other code of it with every job, and the file that describes the sweep. ""
+	// is none.
 	Apart []string
 	Dry   bool // nothing is sent
 }
@@ -42,7 +43,8 @@ func (c *CodeSource) without() (names []string, err error) {
 		return nil, err
 	}
 	for _, path := range c.Apart {
-		if at := strings.IndexByte(path, '{'); at >= 0 { // what follows is another name for each job
+		if at := strings.IndexByte(path, '{'); at >= 0 {
+			// what follows is another name for each job
 			path = path[:strings.LastIndexByte(path[:at], filepath.Separator)+1]
 		}
 		if path == "" {
@@ -51,7 +53,8 @@ func (c *CodeSource) without() (names []string, err error) {
 		if path, err = filepath.Abs(path); err != nil {
 			return nil, err
 		}
-		if name, err := filepath.Rel(top, path); err == nil && name != "." && filepath.IsLocal(name) {
+		if name, err := filepath.Rel(top, path); err == nil && name != "." &&
+			filepath.IsLocal(name) {
 			names = append(names, filepath.ToSlash(name))
 		}
 	}
@@ -61,8 +64,8 @@ func (c *CodeSource) without() (names []string, err error) {
 // largeCode is how many bytes of code are hardly all code.
 const largeCode = 50 << 20
 
-// PinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is found before
-// anything is submitted.
+// PinCode packs a directory and gives it to the daemon, unless it has it. What is wrong with it is
+// found before anything is submitted.
 func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (*api.Code, error) {
 	if source.Dir == "" {
 		return nil, nil
@@ -101,7 +104,8 @@ func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (
 	if len(info.Diff) > 0 {
 		sum := sha256.Sum256(info.Diff)
 		out.Diff = hex.EncodeToString(sum[:])
-		if err := put(api.PutCodeArgs{Hash: out.Diff, Diff: true}, bytes.NewReader(info.Diff)); err != nil {
+		if err := put(api.PutCodeArgs{Hash: out.Diff, Diff: true},
+			bytes.NewReader(info.Diff)); err != nil {
 			return nil, err
 		}
 		state += " with changes"

@@ -7,7 +7,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// copyFile copies a regular file with its permissions and time. It stands there whole or not at all.
+// copyFile copies a regular file with its permissions and time. It stands there whole or not at
+// all.
 func copyFile(from, to string, info fs.FileInfo) (err error) {
 	in, err := os.Open(from)
 	if err != nil {

@@ -20,10 +20,12 @@ type CpResults struct {
 	selectors
 }
 
-// Run copies what the jobs left behind: their results and logs. Jobs without results are named and passed over.
+// Run copies what the jobs left behind: their results and logs. Jobs without results are named and
+// passed over.
 func (c *CpResults) Run(ctx context.Context, e *cli.Env) error {
 	if e.Remote() {
-		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only", e.Globals.Host).
+		return api.Errorf(api.Usage, "cpresults: the results are on %s, and are copied there only",
+			e.Globals.Host).
 			WithHint("ssh %s jobserver job cpresults %s JID…", e.Globals.Host, c.To)
 	}
 	words, d, err := c.connect(ctx, e)
@@ -65,7 +67,8 @@ func whyNone(job *api.Job) string {
 	if job.Unwanted() {
 		return "it named some, but was submitted without CP_PATH, so that nothing was copied"
 	}
-	return fmt.Sprintf("it is %s, its results are %s", job.Status, cmp.Or(job.ResultsStatus, "none"))
+	return fmt.Sprintf("it is %s, its results are %s", job.Status,
+		cmp.Or(job.ResultsStatus, "none"))
 }
 
 // copyJob copies a job's results and logs to a directory.
@@ -78,7 +81,8 @@ func copyJob(job *api.Job, to string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := copyTree(filepath.Join(job.ResultsDir, name), filepath.Join(to, name)); err != nil {
+		if err := copyTree(filepath.Join(job.ResultsDir, name),
+			filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}
@@ -98,8 +102,9 @@ func copyJob(job *api.Job, to string) error {
 	return nil
 }
 
-// resultNames are the entries of the job's results directory that are its own: all of them, unless it
-// shares the directory with other jobs; then those that its RESULTS named, by name, pattern or beginning.
+// resultNames are the entries of the job's results directory that are its own: all of them, unless
+// it shares the directory with other jobs; then those that its RESULTS named, by name, pattern or
+// beginning.
 func resultNames(job *api.Job) ([]string, error) {
 	entries, err := os.ReadDir(job.ResultsDir)
 	if err != nil {
@@ -129,7 +134,8 @@ func ownResult(job *api.Job, name string) bool {
 	return false
 }
 
-// copyTree copies a file, a symbolic link or a directory with all that is in it, over what is there.
+// copyTree copies a file, a symbolic link or a directory with all that is in it, over what is
+// there.
 func copyTree(from, to string) error {
 	info, err := os.Lstat(from)
 	if err != nil {
@@ -162,7 +168,8 @@ func copyDir(from, to string, mode fs.FileMode) error {
 		return err
 	}
 	for _, entry := range entries {
-		if err := copyTree(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+		if err := copyTree(filepath.Join(from, entry.Name()),
+			filepath.Join(to, entry.Name())); err != nil {
 			return err
 		}
 	}

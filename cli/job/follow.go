@@ -20,9 +20,11 @@ type followOptions struct {
 	Attempt int  // only this one; 0 is the newest and those that come after it
 }
 
-// followJobs prints what the jobs have written and what they write, until all have ended. The lines of
-// several jobs are told apart by the job's id before each.
-func followJobs(ctx context.Context, e *cli.Env, d cli.Daemon, jobs []api.Job, opt followOptions) error {
+// followJobs prints what the jobs have written and what they write, until all have ended. The lines
+// of several jobs are told apart by the job's id before each.
+func followJobs(
+	ctx context.Context, e *cli.Env, d cli.Daemon, jobs []api.Job, opt followOptions,
+) error {
 	lines, logs := &lineLock{}, e.Logs()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, job := range jobs {
@@ -49,8 +51,12 @@ func followJobs(ctx context.Context, e *cli.Env, d cli.Daemon, jobs []api.Job, o
 }
 
 // followStream follows one stream of a job, through its attempts and, of a setup, their steps.
-func followStream(ctx context.Context, d cli.Daemon, job api.Job, opt followOptions, stderr bool, w io.WriteCloser) error {
-	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk, Wait: cli.WaitPoll}
+func followStream(
+	ctx context.Context, d cli.Daemon, job api.Job, opt followOptions, stderr bool,
+	w io.WriteCloser,
+) error {
+	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk,
+		Wait: cli.WaitPoll}
 	for {
 		reply, err := cli.Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {
@@ -79,9 +85,12 @@ func followStream(ctx context.Context, d cli.Daemon, job api.Job, opt followOpti
 	}
 }
 
-// nextLog makes args those of the log that comes after an ended one: the attempt's next step, else the next
-// attempt's first. If neither is there yet, it waits; more is false when the job has ended without.
-func nextLog(ctx context.Context, d cli.Daemon, args *api.LogArgs, onlyAttempt bool) (more bool, err error) {
+// nextLog makes args those of the log that comes after an ended one: the attempt's next step, else
+// the next attempt's first. If neither is there yet, it waits; more is false when the job has ended
+// without.
+func nextLog(
+	ctx context.Context, d cli.Daemon, args *api.LogArgs, onlyAttempt bool,
+) (more bool, err error) {
 	step, attempt := *args, *args
 	step.Step, step.Offset, step.Wait = args.Step+1, 0, 0
 	attempt.Attempt, attempt.Step, attempt.Offset, attempt.Wait = args.Attempt+1, 0, 0, 0
@@ -101,7 +110,9 @@ func nextLog(ctx context.Context, d cli.Daemon, args *api.LogArgs, onlyAttempt b
 				return false, err
 			}
 		}
-		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: []string{fmt.Sprint(args.JID)}, Wait: cli.WaitPoll, Cursor: cursor})
+		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait",
+			&api.WaitArgs{Selectors: []string{fmt.Sprint(args.JID)}, Wait: cli.WaitPoll,
+				Cursor: cursor})
 		if err != nil || reply.Done && cursor != 0 {
 			return false, err
 		}

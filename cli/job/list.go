@@ -29,7 +29,8 @@ const defaultLast = 40
 // Run lists the jobs.
 func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 	if c.Watch {
-		hint := fmt.Sprintf("without --watch the jobs are printed once; `%s events -o jsonl` prints what happens as it does", e.Name)
+		hint := fmt.Sprintf("without --watch the jobs are printed once; `%s events -o jsonl` "+
+			"prints what happens as it does", e.Name)
 		if err := e.ForPeople("job ls --watch", hint); err != nil {
 			return err
 		}
@@ -66,12 +67,15 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // request is what to ask the daemon for.
-func (c *Ls) request(ctx context.Context, e *cli.Env, d cli.Daemon, words []string) (api.ListJobsArgs, error) {
+func (c *Ls) request(
+	ctx context.Context, e *cli.Env, d cli.Daemon, words []string,
+) (api.ListJobsArgs, error) {
 	args := api.ListJobsArgs{
 		Selectors: words,
 		Running:   c.Running,
 		Collapse:  !c.Expand && !c.Running && !e.ForScripts(),
-		Full:      e.ForScripts() || c.Expand || len(words) > 0, // the commands of a matrix's cells differ by their variables only
+		// the commands of a matrix's cells differ by their variables only
+		Full: e.ForScripts() || c.Expand || len(words) > 0,
 	}
 	if c.After && len(words) > 0 {
 		// From the highest job that the selectors name.
@@ -83,7 +87,8 @@ func (c *Ls) request(ctx context.Context, e *cli.Env, d cli.Daemon, words []stri
 	}
 	switch {
 	case c.Last != nil && *c.Last < 0:
-		return args, api.Errorf(api.Usage, "-n %d: how many jobs to list can't be negative", *c.Last)
+		return args, api.Errorf(api.Usage, "-n %d: how many jobs to list can't be negative",
+			*c.Last)
 	case c.Last != nil:
 		args.Last = *c.Last
 	case len(words) == 0 && !c.After && !c.Running && !e.ForScripts():
@@ -134,28 +139,36 @@ func streamJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobs
 	if err != nil {
 		return err
 	}
-	err = eachPage(ctx, d, args, func(page *api.ListJobsReply) error { return out.Print(page.Jobs...) })
+	err = eachPage(ctx, d, args, func(page *api.ListJobsReply) error {
+		return out.Print(page.Jobs...)
+	})
 	if err != nil {
 		return err
 	}
 	return out.Close()
 }
 
-// watchPause is the least time between two looks: where hundreds of things happen in a second, nobody reads each.
+// watchPause is the least time between two looks: where hundreds of things happen in a second,
+// nobody reads each.
 const watchPause = 200 * time.Millisecond
 
-// watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a timer.
+// watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a
+// timer.
 func watchJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobsArgs) error {
 	for {
 		found, err := fetchListing(ctx, d, args)
 		if err != nil {
 			return err
 		}
-		if err := e.Redraw(func(w io.Writer) error { return show.WriteListing(w, e, found) }); err != nil {
+		if err := e.Redraw(func(w io.Writer) error {
+			return show.WriteListing(w, e,
+				found)
+		}); err != nil {
 			return err
 		}
 		// It also returns without an event, after a while: durations grow.
-		if _, err := cli.Ask[api.EventsReply](ctx, d, "Events", &api.EventsArgs{Since: found.Cursor, Max: 1, Wait: cli.WaitPoll}); err != nil {
+		if _, err := cli.Ask[api.EventsReply](ctx, d, "Events",
+			&api.EventsArgs{Since: found.Cursor, Max: 1, Wait: cli.WaitPoll}); err != nil {
 			return err
 		}
 		select {

@@ -38,7 +38,8 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	if len(words) == 0 && !c.Running {
-		return api.Errorf(api.Usage, "which job's log?").WithHint("%s job log JID, or -r for all that run", e.Name)
+		return api.Errorf(api.Usage, "which job's log?").
+			WithHint("%s job log JID, or -r for all that run", e.Name)
 	}
 	if c.Lines < 0 {
 		return api.Errorf(api.Usage, "-n %d: a log has no such lines", c.Lines)
@@ -46,7 +47,8 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	attempt := 0 // the last
 	if c.Attempt != nil {
 		if attempt = *c.Attempt; attempt < 1 {
-			return api.Errorf(api.Usage, "--attempt %d: attempts count from 1", attempt).WithHint("without --attempt it is the last one's log")
+			return api.Errorf(api.Usage, "--attempt %d: attempts count from 1", attempt).
+				WithHint("without --attempt it is the last one's log")
 		}
 	}
 	d, err := e.Connect(ctx)
@@ -91,10 +93,11 @@ func (c *Log) jobs(ctx context.Context, d cli.Daemon, words []string) ([]api.Job
 		return jobsFull(ctx, d, words)
 	}
 	var jobs []api.Job
-	err := eachPage(ctx, d, api.ListJobsArgs{Selectors: words, Running: true, Full: true}, func(page *api.ListJobsReply) error {
-		jobs = append(jobs, page.Jobs...)
-		return nil
-	})
+	err := eachPage(ctx, d, api.ListJobsArgs{Selectors: words, Running: true, Full: true},
+		func(page *api.ListJobsReply) error {
+			jobs = append(jobs, page.Jobs...)
+			return nil
+		})
 	if err == nil && len(jobs) == 0 {
 		err = api.Errorf(api.NoMatch, "no job runs")
 	}
@@ -124,7 +127,8 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 				}
 			}
 			if !found {
-				return nil, api.Errorf(api.NotFound, "job %d has no attempt %d: there were %d", job.JID, wanted, job.Attempt)
+				return nil, api.Errorf(api.NotFound, "job %d has no attempt %d: there were %d",
+					job.JID, wanted, job.Attempt)
 			}
 		}
 		switch {
@@ -137,8 +141,10 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 			path = errPath
 		}
 		if path == "" {
-			return nil, api.Errorf(api.NotFound, "job %d has no log: it is %s, and has never started", job.JID, job.Status).
-				WithHint("`jobserver job log -t %d` waits for it, `jobserver job why %d` tells why it doesn't start", job.JID, job.JID)
+			return nil, api.Errorf(api.NotFound,
+				"job %d has no log: it is %s, and has never started", job.JID, job.Status).
+				WithHint("`jobserver job log -t %d` waits for it, `jobserver job why %d` tells "+
+					"why it doesn't start", job.JID, job.JID)
 		}
 		logs = append(logs, logFile{job.JID, attempt, 0, c.Error, path})
 	}
@@ -177,12 +183,16 @@ func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile
 		paths = append(paths, path)
 	}
 	if !piped {
-		return runPager(e, exec.CommandContext(ctx, pager, append(append(args, "--"), paths...)...), nil)
+		return runPager(e, exec.CommandContext(ctx, pager, append(append(args, "--"), paths...)...),
+			nil)
 	}
-	return runPager(e, exec.CommandContext(ctx, pager, args...), func(w io.Writer) error { return catLogs(ctx, e, d, logs, w) })
+	return runPager(e, exec.CommandContext(ctx, pager, args...), func(w io.Writer) error {
+		return catLogs(ctx, e, d, logs, w)
+	})
 }
 
-// runPager runs less, with what feed writes as its input. A user who leaves it early closes the pipe: no error.
+// runPager runs less, with what feed writes as its input. A user who leaves it early closes the
+// pipe: no error.
 func runPager(e *cli.Env, cmd *exec.Cmd, feed func(io.Writer) error) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Raw.Stdout, e.Raw.Stderr
 	if feed == nil {
@@ -258,7 +268,8 @@ const logChunk = 1 << 20
 
 // fetchLog writes what a log holds by now, through the socket.
 func fetchLog(ctx context.Context, d cli.Daemon, log logFile, w io.Writer) error {
-	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr, Max: logChunk}
+	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr,
+		Max: logChunk}
 	for {
 		reply, err := cli.Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {

@@ -67,8 +67,8 @@ func nameColumns() []view.Column[logRow] {
 	}
 }
 
-// print prints what is in the logs, each under a header where there are several, as tail(1) does; for
-// programs an object a line.
+// print prints what is in the logs, each under a header where there are several, as tail(1) does;
+// for programs an object a line.
 func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile) error {
 	if e.Structured() {
 		return c.printLines(ctx, e, d, logs)

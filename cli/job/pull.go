@@ -20,8 +20,9 @@ type Pull struct {
 	narrow
 }
 
-// Run fetches what jobs left on the daemon's host, their results and logs, over the connection that there is. Files that
-// are here already are left, parts of files are taken up where they end, and each is compared with its sum.
+// Run fetches what jobs left on the daemon's host, their results and logs, over the connection that
+// there is. Files that are here already are left, parts of files are taken up where they end, and
+// each is compared with its sum.
 func (c *Pull) Run(ctx context.Context, e *cli.Env) error {
 	words, dir := c.Words, c.To
 	if last := len(words) - 1; dir == "" && last > 0 && isPath(words[last]) {
@@ -57,7 +58,8 @@ func (c *Pull) Run(ctx context.Context, e *cli.Env) error {
 		if jobs[i].ResultsStatus != "copied" {
 			e.Note("job %d has no results: %s", jobs[i].JID, whyNone(&jobs[i]))
 		}
-		e.Note("job %d: %d files, %s; %d of them were here already", jobs[i].JID, p.files, view.FormatSize(p.bytes), p.here)
+		e.Note("job %d: %d files, %s; %d of them were here already", jobs[i].JID, p.files,
+			view.FormatSize(p.bytes), p.here)
 		if _, err := fmt.Fprintln(e.Stdout, to); err != nil {
 			return err
 		}
@@ -75,7 +77,8 @@ func isPath(word string) bool {
 		return false
 	case word == ".", word == "..":
 		return true
-	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"), strings.HasPrefix(word, "../"):
+	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"),
+		strings.HasPrefix(word, "../"):
 		return true
 	case strings.ContainsAny(word[:1], "0123456789%@:"), strings.Contains(word, "="):
 		return false

@@ -20,7 +20,8 @@ import (
 // pullParts is how many files are asked for at once: small ones share an answer.
 const pullParts = 100
 
-// puller fetches the files of one job into a directory, from which nothing that the daemon says leads out.
+// puller fetches the files of one job into a directory, from which nothing that the daemon says
+// leads out.
 type puller struct {
 	d    cli.Daemon
 	job  *api.Job
@@ -71,8 +72,10 @@ func (p *puller) pull(ctx context.Context, to string) (err error) {
 		}
 	}
 	p.makeLinks()
-	for i := len(p.dirs) - 1; i >= 0; i-- { // from the inside, since writing into one changes its time
-		p.note(p.dirs[i].Name, p.root.Chmod(p.dirs[i].Name, fs.FileMode(p.dirs[i].Mode&0o777|0o700)))
+	for i := len(p.dirs) - 1; i >= 0; i-- {
+		// from the inside, since writing into one changes its time
+		p.note(p.dirs[i].Name,
+			p.root.Chmod(p.dirs[i].Name, fs.FileMode(p.dirs[i].Mode&0o777|0o700)))
 		p.note(p.dirs[i].Name, p.root.Chtimes(p.dirs[i].Name, time.Time{}, p.dirs[i].MTime))
 	}
 	return nil
@@ -107,12 +110,14 @@ func (p *puller) take(f api.File) error {
 		return nil
 	}
 	p.files++
-	if st, err := p.root.Lstat(name); err == nil && st.Mode().IsRegular() && st.Size() == f.Size && st.ModTime().Equal(f.MTime) {
+	if st, err := p.root.Lstat(name); err == nil && st.Mode().IsRegular() && st.Size() == f.Size &&
+		st.ModTime().Equal(f.MTime) {
 		p.here++
 		return nil
 	}
 	w := &pulled{File: f}
-	if st, err := p.root.Lstat(w.part()); err == nil && st.Mode().IsRegular() && st.Size() <= f.Size {
+	if st, err := p.root.Lstat(w.part()); err == nil && st.Mode().IsRegular() &&
+		st.Size() <= f.Size {
 		w.offset = st.Size()
 	}
 	p.wanted = append(p.wanted, w)
@@ -131,7 +136,8 @@ func (p *puller) fetch(ctx context.Context) error {
 		batch := p.wanted[:min(len(p.wanted), pullParts)]
 		args := api.ReadFilesArgs{JID: p.job.JID}
 		for _, w := range batch {
-			args.Parts = append(args.Parts, api.FilePart{Name: w.Name, Log: w.Log, Offset: w.offset})
+			args.Parts = append(args.Parts,
+				api.FilePart{Name: w.Name, Log: w.Log, Offset: w.offset})
 		}
 		reply, err := cli.Ask[api.ReadFilesReply](ctx, p.d, "ReadFiles", &args)
 		if err != nil {
@@ -188,7 +194,8 @@ func (p *puller) write(w *pulled, data *api.FileData) (over bool, err error) {
 	}
 	if !bytes.Equal(sum.Sum(nil), data.SHA256) {
 		if w.again {
-			return false, errors.New("it changes while it is read: pull it again when nothing writes to it")
+			return false,
+				errors.New("it changes while it is read: pull it again when nothing writes to it")
 		}
 		w.again, w.offset = true, 0
 		return false, nil
@@ -210,12 +217,14 @@ func (p *puller) place(w *pulled, f *os.File, data *api.FileData) error {
 	return p.root.Rename(w.part(), w.Name)
 }
 
-// makeLinks makes the symbolic links last, so that nothing was written through one, and only those that stay inside.
+// makeLinks makes the symbolic links last, so that nothing was written through one, and only those
+// that stay inside.
 func (p *puller) makeLinks() {
 	for _, l := range p.links {
 		inside := path.Join(path.Dir(l.Name), l.Target)
 		if path.IsAbs(l.Target) || !filepath.IsLocal(inside) {
-			p.problems = append(p.problems, fmt.Sprintf("%s: it is a link that leads out, to %s", l.Name, l.Target))
+			p.problems = append(p.problems,
+				fmt.Sprintf("%s: it is a link that leads out, to %s", l.Name, l.Target))
 			continue
 		}
 		err := p.root.Symlink(l.Target, l.Name)

@@ -15,8 +15,8 @@ import (
 	"jobserver/view"
 )
 
-// selectors are the arguments of commands that take jobs. The daemon reads them; "-" and times are read
-// here.
+// selectors are the arguments of commands that take jobs. The daemon reads them; "-" and times are
+// read here.
 type selectors struct {
 	JID []string `arg:"" name:"JID" sep:"none" predictor:"job" help:"Jobs: 17, 3..9, last, last~2, %93 (a matrix), %93,LR=0.1 (some of its cells), @nightly (a tag), :failed, :uncopied, class=foo, machine=ADDR; - reads them from stdin."`
 	narrow
@@ -30,7 +30,9 @@ type narrow struct {
 
 // connect reaches the daemon, and gives the words to send to it.
 // Those of stdin are read first: they may be long in coming.
-func (s selectors) connect(ctx context.Context, e *cli.Env) (words []string, d cli.Daemon, err error) {
+func (s selectors) connect(
+	ctx context.Context, e *cli.Env,
+) (words []string, d cli.Daemon, err error) {
 	if words, err = s.narrow.words(e, s.JID); err != nil {
 		return nil, nil, err
 	}
@@ -38,8 +40,8 @@ func (s selectors) connect(ctx context.Context, e *cli.Env) (words []string, d c
 	return words, d, err
 }
 
-// words are the selectors to send: with those of stdin in the place of "-", times as the daemon takes
-// them, and the flags as words.
+// words are the selectors to send: with those of stdin in the place of "-", times as the daemon
+// takes them, and the flags as words.
 func (n narrow) words(e *cli.Env, words []string) ([]string, error) {
 	expanded, err := expandStdin(e, words)
 	if err != nil {
@@ -115,8 +117,11 @@ func jobsFull(ctx context.Context, d cli.Daemon, words []string) ([]api.Job, err
 	return jobs, err
 }
 
-// eachPage lists jobs page by page. The daemon makes the next one while page looks at the one before.
-func eachPage(ctx context.Context, d cli.Daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error) error {
+// eachPage lists jobs page by page. The daemon makes the next one while page looks at the one
+// before.
+func eachPage(
+	ctx context.Context, d cli.Daemon, args api.ListJobsArgs, page func(*api.ListJobsReply) error,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reply, err := cli.Ask[api.ListJobsReply](ctx, d, "ListJobs", &args)

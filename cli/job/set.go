@@ -111,16 +111,19 @@ func parseStart(text string, now time.Time) (time.Time, error) {
 		if err != nil {
 			continue
 		}
-		at := time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+		at := time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(),
+			clock.Second(), 0, now.Location())
 		if !at.After(now) { // tomorrow's, by the calendar: a day may have 23 hours
-			at = time.Date(now.Year(), now.Month(), now.Day()+1, clock.Hour(), clock.Minute(), clock.Second(), 0, now.Location())
+			at = time.Date(now.Year(), now.Month(), now.Day()+1, clock.Hour(), clock.Minute(),
+				clock.Second(), 0, now.Location())
 		}
 		return at, nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	if at, err := time.ParseInLocation("2006-01-02 15:04", strings.Replace(text, "T", " ", 1), now.Location()); err == nil {
+	if at, err := time.ParseInLocation("2006-01-02 15:04", strings.Replace(text, "T", " ", 1),
+		now.Location()); err == nil {
 		return at, nil
 	}
 	var d cli.Minutes

@@ -34,7 +34,8 @@ func (f *LimitFlags) Put(spec *api.JobSpec, now time.Time) (err error) {
 
 // Put puts them into what is submitted.
 func (f *AfterFlags) Put(spec *api.JobSpec) {
-	spec.After = api.After{Done: f.After, Ended: f.AfterAny, Failed: f.AfterFailed, IfUnmet: f.IfUnmet}
+	spec.After = api.After{Done: f.After, Ended: f.AfterAny, Failed: f.AfterFailed,
+		IfUnmet: f.IfUnmet}
 }
 
 // ShapeFlags say what a job, or each job of a matrix, needs of its machine and of the pool.

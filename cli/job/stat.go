@@ -84,26 +84,62 @@ type statColumn struct {
 // statColumns are all of them, in the order of the help.
 func statColumns() []statColumn {
 	return []statColumn{
-		{"jid", func(_ *Stat, j *api.Job) any { return j.JID }, func(c *Stat) string { return c.JidMap }},
-		{"matrix", func(_ *Stat, j *api.Job) any { return show.Known(j.Matrix) }, func(c *Stat) string { return c.MatrixMap }},
-		{"tag", func(_ *Stat, j *api.Job) any { return show.Known(j.Tag) }, func(c *Stat) string { return c.TagMap }},
-		{"cmd", func(_ *Stat, j *api.Job) any { return show.Known(j.Cmd) }, func(c *Stat) string { return c.CmdMap }},
-		{"class", func(_ *Stat, j *api.Job) any { return show.Known(j.Class) }, func(c *Stat) string { return c.ClassMap }},
-		{"machine", func(_ *Stat, j *api.Job) any { return show.Known(j.Machine) }, func(c *Stat) string { return c.MachineMap }},
-		{"status", func(_ *Stat, j *api.Job) any { return show.Known(j.Status) }, func(c *Stat) string { return c.StatusMap }},
-		{"error", func(_ *Stat, j *api.Job) any { return show.Known(j.Error) }, func(c *Stat) string { return c.ErrorMap }},
-		{"vars", func(_ *Stat, j *api.Job) any { return show.KnownMap(j.Vars) }, func(c *Stat) string { return c.VarsMap }},
-		{"results", func(_ *Stat, j *api.Job) any { return show.KnownList(j.Results) }, func(c *Stat) string { return c.ResultsMap }},
+		{"jid", func(_ *Stat, j *api.Job) any {
+			return j.JID
+		}, func(c *Stat) string { return c.JidMap }},
+		{"matrix", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Matrix)
+		}, func(c *Stat) string { return c.MatrixMap }},
+		{"tag", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Tag)
+		}, func(c *Stat) string { return c.TagMap }},
+		{"cmd", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Cmd)
+		}, func(c *Stat) string { return c.CmdMap }},
+		{"class", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Class)
+		}, func(c *Stat) string { return c.ClassMap }},
+		{"machine", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Machine)
+		}, func(c *Stat) string { return c.MachineMap }},
+		{"status", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Status)
+		}, func(c *Stat) string { return c.StatusMap }},
+		{"error", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Error)
+		}, func(c *Stat) string { return c.ErrorMap }},
+		{"vars", func(_ *Stat, j *api.Job) any {
+			return show.KnownMap(j.Vars)
+		}, func(c *Stat) string { return c.VarsMap }},
+		{"results", func(_ *Stat, j *api.Job) any {
+			return show.KnownList(j.Results)
+		}, func(c *Stat) string { return c.ResultsMap }},
 		{"results_path", (*Stat).resultsPath, func(c *Stat) string { return c.ResultsPathMap }},
-		{"starttime", func(_ *Stat, j *api.Job) any { return show.KnownTime(j.StartedAt) }, func(c *Stat) string { return c.StartTimeMap }},
-		{"endtime", func(_ *Stat, j *api.Job) any { return show.KnownTime(j.EndedAt) }, func(c *Stat) string { return c.EndTimeMap }},
-		{"duration", func(_ *Stat, j *api.Job) any { return show.Known(j.DurationSeconds) }, func(c *Stat) string { return c.DurationMap }},
-		{"log", func(_ *Stat, j *api.Job) any { return show.Known(j.Log) }, func(c *Stat) string { return c.LogMap }},
+		{"starttime", func(_ *Stat, j *api.Job) any {
+			return show.KnownTime(j.StartedAt)
+		}, func(c *Stat) string { return c.StartTimeMap }},
+		{"endtime", func(_ *Stat, j *api.Job) any {
+			return show.KnownTime(j.EndedAt)
+		}, func(c *Stat) string { return c.EndTimeMap }},
+		{"duration", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.DurationSeconds)
+		}, func(c *Stat) string { return c.DurationMap }},
+		{"log", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Log)
+		}, func(c *Stat) string { return c.LogMap }},
 		{"results_dir", (*Stat).resultsDir, func(c *Stat) string { return c.ResultsDirMap }},
-		{"attempt", func(_ *Stat, j *api.Job) any { return show.Known(j.Attempt) }, func(c *Stat) string { return c.AttemptMap }},
-		{"exit_code", func(_ *Stat, j *api.Job) any { return show.KnownMaybe(j.ExitCode) }, func(c *Stat) string { return c.ExitCodeMap }},
-		{"max_rss", func(_ *Stat, j *api.Job) any { return show.Known(j.MaxRSSBytes) }, func(c *Stat) string { return c.MaxRSSMap }},
-		{"cpu_time", func(_ *Stat, j *api.Job) any { return show.Known(j.CPUSeconds) }, func(c *Stat) string { return c.CPUTimeMap }},
+		{"attempt", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.Attempt)
+		}, func(c *Stat) string { return c.AttemptMap }},
+		{"exit_code", func(_ *Stat, j *api.Job) any {
+			return show.KnownMaybe(j.ExitCode)
+		}, func(c *Stat) string { return c.ExitCodeMap }},
+		{"max_rss", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.MaxRSSBytes)
+		}, func(c *Stat) string { return c.MaxRSSMap }},
+		{"cpu_time", func(_ *Stat, j *api.Job) any {
+			return show.Known(j.CPUSeconds)
+		}, func(c *Stat) string { return c.CPUTimeMap }},
 	}
 }
 
@@ -122,7 +158,8 @@ func (c *Stat) resultsDir(job *api.Job) any {
 		}
 		// Or the files themselves have been put there.
 		for _, result := range job.Results {
-			if found, _ := filepath.Glob(filepath.Join(alt, filepath.Base(result)+"*")); len(found) > 0 {
+			if found, _ := filepath.Glob(filepath.Join(alt, filepath.Base(result)+
+				"*")); len(found) > 0 {
 				return alt
 			}
 		}
@@ -149,8 +186,9 @@ func (c *Stat) resultsPath(job *api.Job) any {
 	return strings.Join(slices.Compact(paths), "\n")
 }
 
-// withSuffix are the files that a result stands for and that have the suffix. A result is the beginning of their names,
-// and the suffix the rest, as expjobserver has it; or it is the file itself, a pattern or a directory.
+// withSuffix are the files that a result stands for and that have the suffix. A result is the
+// beginning of their names, and the suffix the rest, as expjobserver has it; or it is the file
+// itself, a pattern or a directory.
 func withSuffix(path, suffix string) []string {
 	named := path + suffix
 	if _, err := os.Stat(named); err == nil || suffix == "" {
@@ -158,12 +196,15 @@ func withSuffix(path, suffix string) []string {
 	}
 	for _, pattern := range []string{path, filepath.Join(path, "*")} {
 		found, _ := filepath.Glob(pattern) // none, if it only looks like a pattern
-		found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasSuffix(name, suffix) })
+		found = slices.DeleteFunc(found, func(name string) bool {
+			return !strings.HasSuffix(name, suffix)
+		})
 		if len(found) > 0 {
 			return found
 		}
 	}
-	if strings.HasSuffix(path, suffix) { // it isn't here to be looked at, as when the daemon is on another host
+	if strings.HasSuffix(path, suffix) {
+		// it isn't here to be looked at, as when the daemon is on another host
 		return []string{path}
 	}
 	return []string{named}
@@ -216,7 +257,8 @@ func (c *Stat) chosen(e *cli.Env) []statColumn {
 	var columns []statColumn
 	for _, name := range e.Line.Flags() {
 		at := slices.IndexFunc(all, func(column statColumn) bool { return column.name == name })
-		if at >= 0 && !slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == name }) {
+		if at >= 0 && !slices.ContainsFunc(columns,
+			func(column statColumn) bool { return column.name == name }) {
 			columns = append(columns, all[at])
 		}
 	}
@@ -226,15 +268,18 @@ func (c *Stat) chosen(e *cli.Env) []statColumn {
 	return columns
 }
 
-// each passes on the jobs that the flags select, each once, in order of id: page by page where one question gives
-// all of them, as those of a long history needn't fit into memory.
-func (c *Stat) each(ctx context.Context, e *cli.Env, columns []statColumn, take func([]api.Job) error) error {
+// each passes on the jobs that the flags select, each once, in order of id: page by page where one
+// question gives all of them, as those of a long history needn't fit into memory.
+func (c *Stat) each(
+	ctx context.Context, e *cli.Env, columns []statColumn, take func([]api.Job) error,
+) error {
 	words, err := c.narrow.words(e, append(slices.Clone(c.ID), c.JID...))
 	if err != nil {
 		return err
 	}
 	if len(words) == 0 && c.From == "" && !c.Running {
-		return api.Errorf(api.Usage, "which jobs?").WithHint("name them with --id JID…, --after JID or --running")
+		return api.Errorf(api.Usage, "which jobs?").
+			WithHint("name them with --id JID…, --after JID or --running")
 	}
 	d, err := e.Connect(ctx)
 	if err != nil {
@@ -251,7 +296,9 @@ func (c *Stat) each(ctx context.Context, e *cli.Env, columns []statColumn, take 
 		})
 	}
 	if len(asks) == 1 {
-		return eachPage(ctx, d, asks[0], func(page *api.ListJobsReply) error { return take(wanted(page)) })
+		return eachPage(ctx, d, asks[0], func(page *api.ListJobsReply) error {
+			return take(wanted(page))
+		})
 	}
 	var jobs []api.Job
 	for _, args := range asks {
@@ -267,11 +314,17 @@ func (c *Stat) each(ctx context.Context, e *cli.Env, columns []statColumn, take 
 	return take(slices.CompactFunc(jobs, func(a, b api.Job) bool { return a.JID == b.JID }))
 }
 
-// questions are what the daemon is asked: together their answers are the jobs that the flags select.
-func (c *Stat) questions(ctx context.Context, d cli.Daemon, words []string, columns []statColumn) ([]api.ListJobsArgs, error) {
-	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.name == "vars" })
+// questions are what the daemon is asked: together their answers are the jobs that the flags
+// select.
+func (c *Stat) questions(
+	ctx context.Context, d cli.Daemon, words []string, columns []statColumn,
+) ([]api.ListJobsArgs, error) {
+	full := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool {
+		return column.name == "vars"
+	})
 	var asks []api.ListJobsArgs
-	// One call may answer with a page of jobs only, and each page would be sent all of 100,000 words again.
+	// One call may answer with a page of jobs only, and each page would be sent all of 100,000
+	// words again.
 	for chunk := range slices.Chunk(words, 1000) {
 		asks = append(asks, api.ListJobsArgs{Selectors: chunk, Full: full})
 	}
@@ -288,8 +341,9 @@ func (c *Stat) questions(ctx context.Context, d cli.Daemon, words []string, colu
 	return asks, nil
 }
 
-// firstJob is the first id that the selector stands for. A number stands for itself where there is no such job any
-// more: a script may go on from the last job that it has seen, though it was forgotten.
+// firstJob is the first id that the selector stands for. A number stands for itself where there is
+// no such job any more: a script may go on from the last job that it has seen, though it was
+// forgotten.
 func firstJob(ctx context.Context, d cli.Daemon, selector string) (uint64, error) {
 	if selector == "0" { // from the beginning, as in the original, whose ids began there
 		return 1, nil

@@ -23,10 +23,15 @@ type statCell struct {
 	value any
 }
 
-// mapJobs makes a row of each job, in their order. Mappers are programs, and run in parallel, one per core.
-func mapJobs(ctx context.Context, e *cli.Env, c *Stat, columns []statColumn, jobs []api.Job) ([][]statCell, error) {
+// mapJobs makes a row of each job, in their order. Mappers are programs, and run in parallel, one
+// per core.
+func mapJobs(
+	ctx context.Context, e *cli.Env, c *Stat, columns []statColumn, jobs []api.Job,
+) ([][]statCell, error) {
 	rows := make([][]statCell, len(jobs))
-	mapped := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool { return column.mapBy(c) != "" })
+	mapped := c.Mapper != "" || slices.ContainsFunc(columns, func(column statColumn) bool {
+		return column.mapBy(c) != ""
+	})
 	if !mapped {
 		for i := range jobs {
 			rows[i] = plainRow(c, columns, &jobs[i])
@@ -56,8 +61,11 @@ func plainRow(c *Stat, columns []statColumn, job *api.Job) []statCell {
 	return row
 }
 
-// mappedRow is a job's row after the mappers: first those of single columns, then that of the whole job.
-func mappedRow(ctx context.Context, e *cli.Env, c *Stat, columns []statColumn, job *api.Job) ([]statCell, error) {
+// mappedRow is a job's row after the mappers: first those of single columns, then that of the whole
+// job.
+func mappedRow(
+	ctx context.Context, e *cli.Env, c *Stat, columns []statColumn, job *api.Job,
+) ([]statCell, error) {
 	values := map[string]any{}
 	for _, column := range statColumns() {
 		value := column.value(c, job)
@@ -93,9 +101,11 @@ func mappedRow(ctx context.Context, e *cli.Env, c *Stat, columns []statColumn, j
 	return row, nil
 }
 
-// mapWhole gives the job to the program as one JSON object, and takes the object that it prints. The keys
-// that it added are columns of their own, in alphabetical order.
-func mapWhole(ctx context.Context, e *cli.Env, program string, job *api.Job, values map[string]any) (map[string]any, []string, error) {
+// mapWhole gives the job to the program as one JSON object, and takes the object that it prints.
+// The keys that it added are columns of their own, in alphabetical order.
+func mapWhole(
+	ctx context.Context, e *cli.Env, program string, job *api.Job, values map[string]any,
+) (map[string]any, []string, error) {
 	given, err := wholeJob(job, values)
 	if err != nil {
 		return nil, nil, err
@@ -124,9 +134,9 @@ func mapWhole(ctx context.Context, e *cli.Env, program string, job *api.Job, val
 	return mapped, extra, nil
 }
 
-// wholeJob is what a mapper of whole jobs is given: all fields of the job's JSON, the columns as they
-// are by now (empty where there is none, so that a script finds each of them), and the names that the
-// original gave to four of them.
+// wholeJob is what a mapper of whole jobs is given: all fields of the job's JSON, the columns as
+// they are by now (empty where there is none, so that a script finds each of them), and the names
+// that the original gave to four of them.
 func wholeJob(job *api.Job, values map[string]any) (map[string]any, error) {
 	text, err := json.Marshal(job)
 	if err != nil {
@@ -145,11 +155,13 @@ func wholeJob(job *api.Job, values map[string]any) (map[string]any, error) {
 		whole[name] = value
 	}
 	whole["variables"] = show.StatText(values["vars"])
-	whole["start"], whole["end"], whole["cp_results"] = whole["starttime"], whole["endtime"], whole["results_dir"]
+	whole["start"], whole["end"], whole["cp_results"] = whole["starttime"], whole["endtime"],
+		whole["results_dir"]
 	return whole, nil
 }
 
-// runMapper runs a program, or a shell command line when there is no such program, with the input on its stdin.
+// runMapper runs a program, or a shell command line when there is no such program, with the input
+// on its stdin.
 func runMapper(ctx context.Context, e *cli.Env, program string, input []byte) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program)
 	if _, err := exec.LookPath(program); err != nil {

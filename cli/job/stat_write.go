@@ -141,7 +141,8 @@ func (w *statWriter) object(row []statCell) error {
 	return nil
 }
 
-// appendJSON writes a value as encoding/json does, but without reflection where that is easy: most values are.
+// appendJSON writes a value as encoding/json does, but without reflection where that is easy: most
+// values are.
 func appendJSON(b []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:

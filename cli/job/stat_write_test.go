@@ -20,8 +20,10 @@ import (
 // TestStatJSON: what is written without reflection is what encoding/json writes.
 func TestStatJSON(t *testing.T) {
 	values := []any{
-		"", "plain text, with: signs/and 'quotes'", `"`, `\`, "<&>", "tab\t", "line\n", "\x00", "\x7f", "ä", "\xff", "\u2028",
-		uint64(0), uint64(math.MaxUint64), int64(math.MinInt64), -7, 0.1, 1e21, []string{"a", "<b>"}, map[string]string{"B": "2", "A": "\"1"},
+		"", "plain text, with: signs/and 'quotes'", `"`, `\`, "<&>", "tab\t", "line\n", "\x00",
+		"\x7f", "ä", "\xff", "\u2028",
+		uint64(0), uint64(math.MaxUint64), int64(math.MinInt64), -7, 0.1, 1e21,
+		[]string{"a", "<b>"}, map[string]string{"B": "2", "A": "\"1"},
 	}
 	for _, value := range values {
 		want, err := json.Marshal(value)
@@ -47,8 +49,10 @@ func TestStatFormats(t *testing.T) {
 		want   string
 		none   string
 	}{
-		{view.JSON, true, `[{"jid":1,"cmd":"a\tb"},` + "\n" + `{"jid":2},` + "\n" + `{"jid":3,"cmd":"say \"x\""}]` + "\n", "[]\n"},
-		{view.JSONL, true, `{"jid":1,"cmd":"a\tb"}` + "\n" + `{"jid":2}` + "\n" + `{"jid":3,"cmd":"say \"x\""}` + "\n", ""},
+		{view.JSON, true, `[{"jid":1,"cmd":"a\tb"},` + "\n" + `{"jid":2},` + "\n" +
+			`{"jid":3,"cmd":"say \"x\""}]` + "\n", "[]\n"},
+		{view.JSONL, true, `{"jid":1,"cmd":"a\tb"}` + "\n" + `{"jid":2}` + "\n" +
+			`{"jid":3,"cmd":"say \"x\""}` + "\n", ""},
 		{view.CSV, true, "jid,cmd\n1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", "jid,cmd\n"},
 		{view.CSV, false, "1,a\tb\n2,\n3,\"say \"\"x\"\"\"\n", ""},
 		{view.Table, true, "jid\tcmd\n1\ta b\n2\t\n3\tsay \"x\"\n", "jid\tcmd\n"},
@@ -57,7 +61,8 @@ func TestStatFormats(t *testing.T) {
 	for _, test := range tests {
 		for _, empty := range []bool{false, true} {
 			var out strings.Builder
-			w := newStatWriter(&out, view.Options{Format: test.format, NoHeader: !test.header}, []statColumn{{name: "jid"}, {name: "cmd"}})
+			w := newStatWriter(&out, view.Options{Format: test.format, NoHeader: !test.header},
+				[]statColumn{{name: "jid"}, {name: "cmd"}})
 			want := test.none
 			if !empty {
 				want = test.want
@@ -71,13 +76,15 @@ func TestStatFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 			if out.String() != want {
-				t.Errorf("%s, header %v, empty %v:\n%s\nwant:\n%s", test.format, test.header, empty, out.String(), want)
+				t.Errorf("%s, header %v, empty %v:\n%s\nwant:\n%s", test.format, test.header, empty,
+					out.String(), want)
 			}
 		}
 	}
 }
 
-// TestStatOnATerminal: what a terminal would act on is shown there, and is what it is in a file or a pipe.
+// TestStatOnATerminal: what a terminal would act on is shown there, and is what it is in a file or
+// a pipe.
 func TestStatOnATerminal(t *testing.T) {
 	const cmd = "echo \x1b]0;title\a \u009b31m \u202e"
 	for _, test := range []struct {
@@ -90,28 +97,35 @@ func TestStatOnATerminal(t *testing.T) {
 		{view.CSV, true, `echo ␛]0;title␇ \u009b31m \u202e` + "\n"},
 		{view.CSV, false, cmd + "\n"},
 		{view.JSONL, true, `{"cmd":"echo \u001b]0;title\u0007 \u009b31m \u202e"}` + "\n"},
-		{view.JSONL, false, `{"cmd":"echo \u001b]0;title\u0007 ` + "\u009b31m \u202e" + `"}` + "\n"},
+		{view.JSONL, false, `{"cmd":"echo \u001b]0;title\u0007 ` + "\u009b31m \u202e" + `"}` +
+			"\n"},
 	} {
 		var out strings.Builder
-		w := newStatWriter(&out, view.Options{Format: test.format, NoHeader: true, Screen: view.Screen{Terminal: test.terminal}}, nil)
+		w := newStatWriter(&out,
+			view.Options{Format: test.format, NoHeader: true,
+				Screen: view.Screen{Terminal: test.terminal}}, nil)
 		err := w.write([][]statCell{{{"cmd", cmd}}})
 		if err == nil {
 			err = w.close()
 		}
 		if err != nil || out.String() != test.want {
-			t.Errorf("%s, terminal %v: %q, %v; want %q", test.format, test.terminal, out.String(), err, test.want)
+			t.Errorf("%s, terminal %v: %q, %v; want %q", test.format, test.terminal, out.String(),
+				err, test.want)
 		}
 	}
 }
 
-// BenchmarkListing is a page of 1,000 ended jobs: what the daemon makes of their records, and what the client prints of that.
+// BenchmarkListing is a page of 1,000 ended jobs: what the daemon makes of their records, and what
+// the client prints of that.
 func BenchmarkListing(b *testing.B) {
 	const page = 1000
 	rec := &statepb.Job{
-		Id: 17, Class: "cluster", Cmd: []byte("python train.py --rate {RATE}"), Status: sched.Done, SubmittedAt: 1, EndedAt: 2, Matrix: 3, Cell: 4,
+		Id: 17, Class: "cluster", Cmd: []byte("python train.py --rate {RATE}"), Status: sched.Done,
+		SubmittedAt: 1, EndedAt: 2, Matrix: 3, Cell: 4,
 		Vars: []*statepb.Var{{Name: "RATE", Value: []byte("0.1")}},
 		Attempts: []*statepb.Attempt{{
-			Number: 1, Machine: "user@node000", Cause: statepb.Cause_EXITED, StartedAt: 1, EndedAt: 2, Duration: 1e9, UserCpu: 1e9, MaxRss: 1 << 20,
+			Number: 1, Machine: "user@node000", Cause: statepb.Cause_EXITED, StartedAt: 1,
+			EndedAt: 2, Duration: 1e9, UserCpu: 1e9, MaxRss: 1 << 20,
 			CmdRun: []byte("python train.py --rate 0.1"),
 		}},
 	}
@@ -134,7 +148,8 @@ func BenchmarkListing(b *testing.B) {
 		for b.Loop() {
 			rows, err := mapJobs(b.Context(), nil, &Stat{}, statColumns(), jobs)
 			if err == nil {
-				err = newStatWriter(io.Discard, view.Options{Format: view.JSON}, statColumns()).write(rows)
+				err = newStatWriter(io.Discard, view.Options{Format: view.JSON}, statColumns()).
+					write(rows)
 			}
 			if err != nil {
 				b.Fatal(err)

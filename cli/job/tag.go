@@ -29,7 +29,8 @@ func (c *TagNew) Run(ctx context.Context, e *cli.Env) error {
 	return err
 }
 
-// TagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word is the tag.
+// TagSet is `tag set JID… TAG`. Two lists can't follow each other, so it is one, and the last word
+// is the tag.
 type TagSet struct {
 	Words []string `arg:"" name:"JID… TAG" sep:"none" predictor:"job" then:"tag,job" help:"The jobs, in any form, followed by the tag, by id or name."`
 	narrow
@@ -43,7 +44,8 @@ func (c *TagSet) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "tag set %s: the tag is missing", c.Words[0]).
 			WithHint("%s tag set JID… TAG", e.Name)
 	}
-	return changeSelected(ctx, e, selectors{JID: c.Words[:last], narrow: c.narrow}, c.ChangeFlags, api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+	return changeSelected(ctx, e, selectors{JID: c.Words[:last], narrow: c.narrow}, c.ChangeFlags,
+		api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
 }
 
 // TagUnset is `tag unset JID…`.
@@ -77,7 +79,8 @@ func (c *TagLs) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.NotFound, "there is no tag %s", c.Tag)
 	}
 	tag := reply.Tags[0]
-	found, err := fetchListing(ctx, d, api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}, Full: true})
+	found, err := fetchListing(ctx, d,
+		api.ListJobsArgs{Selectors: []string{"@" + strconv.FormatUint(tag.ID, 10)}, Full: true})
 	if err != nil && api.KindOf(err) != api.NoMatch {
 		return err
 	}

@@ -35,9 +35,9 @@ func (c *Wait) Run(ctx context.Context, e *cli.Env) error {
 	return waitFor(ctx, e, d, words, c.Timeout.Duration)
 }
 
-// unfinished puts the jobs that haven't ended in the place of words that name no particular jobs, such
-// as class=gpu: those that ended long ago are none of a wait's business, and neither are those that are
-// submitted while it lasts. Jobs, matrices and tags that are named stay as they are.
+// unfinished puts the jobs that haven't ended in the place of words that name no particular jobs,
+// such as class=gpu: those that ended long ago are none of a wait's business, and neither are those
+// that are submitted while it lasts. Jobs, matrices and tags that are named stay as they are.
 func unfinished(ctx context.Context, d cli.Daemon, words []string) ([]string, error) {
 	narrowed := slices.ContainsFunc(words, func(word string) bool {
 		return strings.HasPrefix(word, sinceWord) || strings.HasPrefix(word, api.WhereWord)
@@ -83,9 +83,12 @@ func ranges(ids []uint64) []string {
 	return words
 }
 
-// waitFor waits until the jobs that the words select have ended, and then ends as the contract of the exit
-// codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal shows how far they are.
-func waitFor(ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limit time.Duration) error {
+// waitFor waits until the jobs that the words select have ended, and then ends as the contract of
+// the exit codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal
+// shows how far they are.
+func waitFor(
+	ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limit time.Duration,
+) error {
 	var deadline time.Time
 	if limit > 0 {
 		deadline = e.Now().Add(limit)
@@ -99,7 +102,8 @@ func waitFor(ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limi
 		if !deadline.IsZero() {
 			wait = min(wait, max(deadline.Sub(e.Now()), 0))
 		}
-		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait", &api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
+		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait",
+			&api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
 		if err != nil {
 			return err
 		}
@@ -117,20 +121,22 @@ func waitFor(ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limi
 				view.Counted(reply.Counts.Unfinished(), "job"), reply.Blocked)
 		case !deadline.IsZero() && !e.Now().Before(deadline):
 			progress.Clear()
-			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s", reply.Counts.Unfinished(), reply.Total, limit)
+			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s",
+				reply.Counts.Unfinished(), reply.Total, limit)
 			if reply.Blocked != "" {
 				return err.WithHint("nothing runs; %s", reply.Blocked)
 			}
 			if reply.Left != nil {
-				return err.WithHint("as far as the cells that are done tell, they need %s more", show.LeftText(reply.Left))
+				return err.WithHint("as far as the cells that are done tell, they need %s more",
+					show.LeftText(reply.Left))
 			}
 			return err
 		}
 	}
 }
 
-// blockedAfter is how long nothing has to run before somebody who waits is told why: a machine that is just being
-// connected is no news.
+// blockedAfter is how long nothing has to run before somebody who waits is told why: a machine that
+// is just being connected is no news.
 const blockedAfter = 3 * time.Second
 
 // blockedNote tells once, for each reason, why nothing runs of what is waited for.
@@ -161,7 +167,8 @@ func (b *blockedNote) look(why string) {
 	}
 }
 
-// waitResult turns what became of the jobs into the command's end. Results that were not copied fail no job: the copy can be tried again.
+// waitResult turns what became of the jobs into the command's end. Results that were not copied
+// fail no job: the copy can be tried again.
 func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 	if reply.Total == 1 {
 		if reply.Error != "" {
@@ -175,10 +182,13 @@ func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name, which)
+		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all "+
+			"that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name,
+			which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 && reply.ExitCode != 0 {
-		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total, c.Failed, c.Canceled, c.Lost)
+		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total,
+			c.Failed, c.Canceled, c.Lost)
 		return cli.ExitStatus(cli.ExitFailed)
 	}
 	return nil

@@ -34,7 +34,8 @@ func (c *Why) Run(ctx context.Context, e *cli.Env) error {
 	}
 	var reasons []api.WhyReply
 	for _, job := range jobs {
-		why, err := cli.Ask[api.WhyReply](ctx, d, "Why", &api.JIDArgs{Selector: fmt.Sprint(job.JID)})
+		why, err := cli.Ask[api.WhyReply](ctx, d, "Why",
+			&api.JIDArgs{Selector: fmt.Sprint(job.JID)})
 		if err != nil {
 			return err
 		}

@@ -11,11 +11,16 @@ import (
 	"jobserver/view"
 )
 
-// fewJobs is up to how many jobs `job why` explains one by one; more are grouped by what made them fail.
+// fewJobs is up to how many jobs `job why` explains one by one; more are grouped by what made them
+// fail.
 const fewJobs = 5
 
 // namesMany says that a selector is for a whole matrix or tag.
-func namesMany(word string) bool { return strings.HasPrefix(word, "%") || strings.HasPrefix(word, "@") }
+func namesMany(
+	word string,
+) bool {
+	return strings.HasPrefix(word, "%") || strings.HasPrefix(word, "@")
+}
 
 // WhyMany tells what made many jobs fail.
 func WhyMany(ctx context.Context, e *cli.Env, d cli.Daemon, words []string) error {
@@ -54,9 +59,11 @@ func WhyMany(ctx context.Context, e *cli.Env, d cli.Daemon, words []string) erro
 
 // whyUncopied tells why results were not copied, of one job of each sort.
 func whyUncopied(e *cli.Env, words []string, reply *api.WhyManyReply) {
-	fmt.Fprintf(e.Stdout, "the results of %s were not copied; `%s ls %s` lists them\n", view.Counted(reply.Counts.Uncopied, "job"), e.Name, view.Clean(uncopiedOf(words)))
+	fmt.Fprintf(e.Stdout, "the results of %s were not copied; `%s ls %s` lists them\n",
+		view.Counted(reply.Counts.Uncopied, "job"), e.Name, view.Clean(uncopiedOf(words)))
 	for _, g := range reply.Uncopied {
-		fmt.Fprintf(e.Stdout, "  %s, such as %d: %s\n", view.Counted(g.Jobs, "job"), g.Example, view.Clean(g.Error))
+		fmt.Fprintf(e.Stdout, "  %s, such as %d: %s\n", view.Counted(g.Jobs, "job"), g.Example,
+			view.Clean(g.Error))
 		if g.Hint != "" {
 			fmt.Fprintf(e.Stdout, "  hint: %s\n", view.Clean(e.Called(g.Hint)))
 		}
@@ -80,7 +87,9 @@ func failureColumns() []view.Column[api.FailureGroup] {
 	machines.Give, machines.Min = 2, 12
 	jobs := show.Plain("Such as", "examples", func(g g) string { return show.IDList(g.Examples) })
 	jobs.Give, jobs.Min = 4, 6
-	attempts := show.Plain("Attempts", "attempts", func(g g) string { return fmt.Sprint(g.Attempts) })
+	attempts := show.Plain("Attempts", "attempts", func(g g) string {
+		return fmt.Sprint(g.Attempts)
+	})
 	attempts.Right = true
 	final := show.Plain("Jobs lost to it", "final", func(g g) string { return fmt.Sprint(g.Final) })
 	final.Right, final.Title = true, "For good"
@@ -90,6 +99,8 @@ func failureColumns() []view.Column[api.FailureGroup] {
 // whyManyColumns hold the whole reply, for JSON.
 func whyManyColumns() []view.Column[api.WhyManyReply] {
 	return []view.Column[api.WhyManyReply]{
-		show.OnlyCSV("standouts", func(r api.WhyManyReply) string { return strings.Join(r.Standouts, "\n") }),
+		show.OnlyCSV("standouts", func(r api.WhyManyReply) string {
+			return strings.Join(r.Standouts, "\n")
+		}),
 	}
 }

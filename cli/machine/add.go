@@ -30,7 +30,8 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "machine add %s: a class is missing", c.Words[0]).
 			WithHint("%s machine add %s CLASS", e.Name, c.Words[0])
 	}
-	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last], Until: c.Until.from(e.Now()), Resources: c.Resource}
+	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last],
+		Until: c.Until.from(e.Now()), Resources: c.Resource}
 	if c.Slots != nil {
 		if args.Slots = *c.Slots; args.Slots < 1 {
 			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
@@ -47,7 +48,8 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	e.Warn(reply.Notes)
 	defer c.tellAnswers(ctx, e, d, args.Addrs)
-	return printMachines(e, reply.Machines, fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
+	return printMachines(e, reply.Machines,
+		fmt.Sprintf("in class %s; work comes as soon as it is connected", args.Class))
 }
 
 // lifetime is how long a machine is there.

@@ -49,7 +49,8 @@ type Mv struct {
 // Run moves the machines.
 func (c *Mv) Run(ctx context.Context, e *cli.Env) error {
 	last := len(c.Words) - 1
-	return changeMachines(ctx, e, c.chosen, c.Words[:last], c.changeFlags, api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
+	return changeMachines(ctx, e, c.chosen, c.Words[:last], c.changeFlags,
+		api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
 }
 
 // Drain is `machine drain`.
@@ -80,7 +81,10 @@ func (c *Clean) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // changeMachines does one thing to all machines that are selected.
-func changeMachines(ctx context.Context, e *cli.Env, s chosen, words []string, flags changeFlags, args api.ChangeMachinesArgs) error {
+func changeMachines(
+	ctx context.Context, e *cli.Env, s chosen, words []string, flags changeFlags,
+	args api.ChangeMachinesArgs,
+) error {
 	selector, err := s.selector(e, words)
 	if err != nil {
 		return err
@@ -92,7 +96,8 @@ func changeMachines(ctx context.Context, e *cli.Env, s chosen, words []string, f
 	defer d.Close()
 	args.MachineSelector, args.DryRun = selector, flags.DryRun
 	if !flags.Yes && !flags.DryRun {
-		if err := confirmMachines(ctx, e, d, args, e.Interactive() && !slices.Contains(s.File, "-")); err != nil {
+		if err := confirmMachines(ctx, e, d, args, e.Interactive() &&
+			!slices.Contains(s.File, "-")); err != nil {
 			return err
 		}
 	}
@@ -116,8 +121,11 @@ func changeMachines(ctx context.Context, e *cli.Env, s chosen, words []string, f
 
 // confirmMachines asks before more machines are changed, or with
 // them more jobs canceled, than may be without asking.
-func confirmMachines(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ChangeMachinesArgs, canAsk bool) error {
-	cancels := args.Op == api.MachineRemove // however few machines there are, many jobs may run there
+func confirmMachines(
+	ctx context.Context, e *cli.Env, d cli.Daemon, args api.ChangeMachinesArgs, canAsk bool,
+) error {
+	// however few machines there are, many jobs may run there
+	cancels := args.Op == api.MachineRemove
 	if !cancels && len(args.Classes) == 0 && len(args.Addrs) <= cli.ChangeLimit {
 		return nil
 	}
@@ -136,7 +144,8 @@ func confirmMachines(ctx context.Context, e *cli.Env, d cli.Daemon, args api.Cha
 	if len(would.Machines) <= cli.ChangeLimit && jobs <= cli.ChangeLimit && (jobs == 0 || !canAsk) {
 		return nil
 	}
-	question := fmt.Sprintf("%s %s", machineVerb(args.Op), view.Counted(len(would.Machines), "machine"))
+	question := fmt.Sprintf("%s %s", machineVerb(args.Op),
+		view.Counted(len(would.Machines), "machine"))
 	if jobs > 0 {
 		question += fmt.Sprintf(", with %s running there", view.Counted(jobs, "job"))
 	}

@@ -27,7 +27,8 @@ func (c *Check) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	reply, err := cli.Ask[api.CheckMachinesReply](ctx, d, "CheckMachines", &api.CheckMachinesArgs{MachineSelector: selector})
+	reply, err := cli.Ask[api.CheckMachinesReply](ctx, d, "CheckMachines",
+		&api.CheckMachinesArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	reply, err := cli.Ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{MachineSelector: selector})
+	reply, err := cli.Ask[api.ListMachinesReply](ctx, d, "ListMachines",
+		&api.ListMachinesArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}

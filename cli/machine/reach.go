@@ -21,8 +21,8 @@ type noWait struct {
 	NoWait bool `name:"no-wait" help:"Don't wait a moment to see whether the machines can be reached."`
 }
 
-// tellAnswers waits a moment for the first answer of machines that were added, and says which can't be reached, and why. They
-// stay added: it is no error, since they are tried again by themselves.
+// tellAnswers waits a moment for the first answer of machines that were added, and says which can't
+// be reached, and why. They stay added: it is no error, since they are tried again by themselves.
 func (n noWait) tellAnswers(ctx context.Context, e *cli.Env, d cli.Daemon, addrs []string) {
 	if n.NoWait || len(addrs) == 0 {
 		return
@@ -30,18 +30,20 @@ func (n noWait) tellAnswers(ctx context.Context, e *cli.Env, d cli.Daemon, addrs
 	for _, m := range awaitAnswers(ctx, d, addrs) {
 		switch m.State {
 		case "refused", "away":
-			e.Warn([]string{view.Clean(m.Addr) + " can't be reached: " + view.Clean(cmp.Or(m.LastError, m.State))})
+			e.Warn([]string{view.Clean(m.Addr) + " can't be reached: " +
+				view.Clean(cmp.Or(m.LastError, m.State))})
 			if m.Hint != "" {
 				e.Note("%s: hint: %s", view.Clean(m.Addr), view.Clean(m.Hint))
 			}
 		case "connecting":
-			e.Note("%s is being connected to; `%s machine ls` tells how it is", view.Clean(m.Addr), e.Name)
+			e.Note("%s is being connected to; `%s machine ls` tells how it is", view.Clean(m.Addr),
+				e.Name)
 		}
 	}
 }
 
-// awaitAnswers gives the machines as soon as none of them is being connected to for the first time, or after a moment. Of
-// what can't be asked, there is nothing to tell.
+// awaitAnswers gives the machines as soon as none of them is being connected to for the first time,
+// or after a moment. Of what can't be asked, there is nothing to tell.
 func awaitAnswers(ctx context.Context, d cli.Daemon, addrs []string) []api.Machine {
 	ctx, cancel := context.WithTimeout(ctx, firstAnswer)
 	defer cancel()

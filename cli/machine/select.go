@@ -20,7 +20,8 @@ type chosen struct {
 	File    []string `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
 }
 
-// addrs are the addresses that are named, from the flags, the file and the words given without a flag.
+// addrs are the addresses that are named, from the flags, the file and the words given without a
+// flag.
 func (s chosen) addrs(e *cli.Env, words []string) ([]string, error) {
 	addrs := append(append([]string(nil), s.Machine...), words...)
 	for _, path := range s.File {
@@ -41,7 +42,8 @@ func (s chosen) selector(e *cli.Env, words []string) (api.MachineSelector, error
 	}
 	if len(addrs) == 0 && len(s.Class) == 0 {
 		if len(s.File) > 0 {
-			return api.MachineSelector{}, api.Errorf(api.NoMatch, "%s names no machine", strings.Join(s.File, ", "))
+			return api.MachineSelector{}, api.Errorf(api.NoMatch, "%s names no machine",
+				strings.Join(s.File, ", "))
 		}
 		return api.MachineSelector{}, api.Errorf(api.Usage, "which machines?").
 			WithHint("name them with -m ADDR, -c CLASS or -f FILE")
@@ -63,8 +65,9 @@ func readAddrs(e *cli.Env, path string) ([]string, error) {
 	return parseAddrs(file, path)
 }
 
-// parseAddrs reads one machine a line. What follows a # is a comment; blank lines are skipped. A line with
-// several words is an error: its second word is as likely a forgotten comment as another machine.
+// parseAddrs reads one machine a line. What follows a # is a comment; blank lines are skipped. A
+// line with several words is an error: its second word is as likely a forgotten comment as another
+// machine.
 func parseAddrs(r io.Reader, path string) ([]string, error) {
 	var addrs []string
 	text, err := io.ReadAll(r)
@@ -80,7 +83,9 @@ func parseAddrs(r io.Reader, path string) ([]string, error) {
 		case 1:
 			addrs = append(addrs, words[0])
 		default:
-			return nil, api.Errorf(api.Usage, "read the machines: %s:%d: %q is more than one address", path, number, strings.TrimSpace(line)).
+			return nil, api.Errorf(api.Usage,
+				"read the machines: %s:%d: %q is more than one address", path, number,
+				strings.TrimSpace(line)).
 				WithHint("write one machine a line; a comment begins with #")
 		}
 	}

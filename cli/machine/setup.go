@@ -62,10 +62,12 @@ func (c *Setup) Run(ctx context.Context, e *cli.Env) error {
 	return e.PrintIDs(reply.JIDs)
 }
 
-// warnNoClass tells someone who named no class what that means. The name of one among the machines or commands is
-// most likely the class that was meant; it may be what it looks like, too, and so it is no error.
+// warnNoClass tells someone who named no class what that means. The name of one among the machines
+// or commands is most likely the class that was meant; it may be what it looks like, too, and so it
+// is no error.
 func (c *Setup) warnNoClass(ctx context.Context, e *cli.Env, d cli.Daemon, args *api.SetupArgs) {
-	e.Warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these machines are in none, and get no jobs until `%s machine mv` puts them into one", e.Name)})
+	e.Warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these "+
+		"machines are in none, and get no jobs until `%s machine mv` puts them into one", e.Name)})
 	names, err := classNames(ctx, d)
 	if err != nil {
 		return // the setup is submitted, and that is what was asked for
@@ -88,21 +90,26 @@ func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 		MachineSelector: api.MachineSelector{Addrs: addrs},
 		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot, Resources: c.Resource,
+		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
+		Resources: c.Resource,
 	}
 	switch {
 	case c.Existing && c.Class == "":
-		return nil, api.Errorf(api.Usage, "machine setup -e: of which class?").WithHint("name it with -c CLASS")
+		return nil, api.Errorf(api.Usage, "machine setup -e: of which class?").
+			WithHint("name it with -c CLASS")
 	case c.Existing && len(addrs) > 0:
-		return nil, api.Errorf(api.Usage, "machine setup: -e sets up the machines of a class; -m and -f name others")
+		return nil, api.Errorf(api.Usage,
+			"machine setup: -e sets up the machines of a class; -m and -f name others")
 	case c.Existing:
 		args.Classes, args.Class = []string{c.Class}, ""
 	case len(addrs) == 0:
-		return nil, api.Errorf(api.Usage, "which machines?").WithHint("name them with -m ADDR or -f FILE, or all of a class with -e -c CLASS")
+		return nil, api.Errorf(api.Usage, "which machines?").
+			WithHint("name them with -m ADDR or -f FILE, or all of a class with -e -c CLASS")
 	}
 	if len(c.Cmd) == 0 && c.Verify == "" {
 		return nil, api.Errorf(api.Usage, "machine setup: no command was given").
-			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo apt-get update' './build.sh'", e.Name)
+			WithHint("each argument is one command: %s machine setup -m ADDR -c CLASS -- 'sudo "+
+				"apt-get update' './build.sh'", e.Name)
 	}
 	if c.Slots < 0 {
 		return nil, api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", c.Slots)

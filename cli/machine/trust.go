@@ -29,7 +29,8 @@ func (c *Trust) Run(ctx context.Context, e *cli.Env) error {
 	}
 	defer d.Close()
 	if c.Yes {
-		recorded, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
+		recorded, err := cli.Ask[api.TrustReply](ctx, d, "Trust",
+			&api.TrustArgs{MachineSelector: selector, Record: true, Any: true})
 		if err != nil {
 			return err
 		}
@@ -38,7 +39,8 @@ func (c *Trust) Run(ctx context.Context, e *cli.Env) error {
 		}
 		return checksFailed(e, recorded.Checks)
 	}
-	shown, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector})
+	shown, err := cli.Ask[api.TrustReply](ctx, d, "Trust",
+		&api.TrustArgs{MachineSelector: selector})
 	if err != nil {
 		return err
 	}
@@ -49,7 +51,10 @@ func (c *Trust) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // record asks about the keys that known_hosts lacks, and has those recorded.
-func (c *Trust) record(ctx context.Context, e *cli.Env, d cli.Daemon, selector api.MachineSelector, checks []api.MachineCheck) error {
+func (c *Trust) record(
+	ctx context.Context, e *cli.Env, d cli.Daemon, selector api.MachineSelector,
+	checks []api.MachineCheck,
+) error {
 	prints := map[string]string{}
 	changed := 0
 	for _, check := range checks {
@@ -65,7 +70,8 @@ func (c *Trust) record(ctx context.Context, e *cli.Env, d cli.Daemon, selector a
 		return checksFailed(e, checks)
 	}
 	if !e.Interactive() {
-		return api.Errorf(api.Confirm, "%s not recorded: there is no terminal to compare the fingerprints on", view.Counted(len(prints), "host key")).
+		return api.Errorf(api.Confirm, "%s not recorded: there is no terminal to compare the "+
+			"fingerprints on", view.Counted(len(prints), "host key")).
 			WithHint("--yes records them without a comparison")
 	}
 	question := fmt.Sprintf("record %s", view.Counted(len(prints), "host key"))
@@ -75,7 +81,8 @@ func (c *Trust) record(ctx context.Context, e *cli.Env, d cli.Daemon, selector a
 	if err := e.Confirm(ctx, question+"?", "nothing was recorded"); err != nil {
 		return err
 	}
-	reply, err := cli.Ask[api.TrustReply](ctx, d, "Trust", &api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
+	reply, err := cli.Ask[api.TrustReply](ctx, d, "Trust",
+		&api.TrustArgs{MachineSelector: selector, Record: true, Fingerprints: prints})
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ type Add struct {
 // Run submits the matrix.
 func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if c.DryRun {
-		if err := e.ForPeople("matrix add --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+		if err := e.ForPeople("matrix add --dry-run", "without -q and -o it prints the first "+
+			"commands, as they would run"); err != nil {
 			return err
 		}
 	}
@@ -80,8 +81,10 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := c.LimitFlags.Put(&m.Job, e.Now()); err != nil {
 		return err
 	}
-	if m.MaxFails, m.CancelRest = c.MaxFails, c.Then == "cancel"; c.MaxFails < 0 || c.Then != "" && c.MaxFails == 0 {
-		return api.Errorf(api.Usage, "--max-fails %d: after how many failures?", c.MaxFails).WithHint("--max-fails 3 --then cancel")
+	if m.MaxFails, m.CancelRest = c.MaxFails, c.Then == "cancel"; c.MaxFails < 0 || c.Then != "" &&
+		c.MaxFails == 0 {
+		return api.Errorf(api.Usage, "--max-fails %d: after how many failures?", c.MaxFails).
+			WithHint("--max-fails 3 --then cancel")
 	}
 	m.Job.After.Cells = c.AfterCell
 	d, err := e.Connect(ctx)
@@ -89,8 +92,10 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	if m.Job.Code, err = job.PinCode(ctx, e, d, job.CodeSource{Dir: c.Code, Apart: []string{c.CpPath}, Dry: c.DryRun}); err != nil {
+	if m.Job.Code, err = job.PinCode(ctx, e, d,
+		job.CodeSource{Dir: c.Code, Apart: []string{c.CpPath}, Dry: c.DryRun}); err != nil {
 		return err
 	}
-	return submitMatrix(ctx, e, d, &api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""})
+	return submitMatrix(ctx, e, d,
+		&api.AddMatrixArgs{Matrix: m, DryRun: c.DryRun, Again: c.Name != ""})
 }

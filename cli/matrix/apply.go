@@ -34,7 +34,8 @@ type Apply struct {
 // Run submits the experiment, or what is missing of it.
 func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	if c.DryRun {
-		if err := e.ForPeople("matrix apply --dry-run", "without -q and -o it prints the first commands, as they would run"); err != nil {
+		if err := e.ForPeople("matrix apply --dry-run", "without -q and -o it prints the first "+
+			"commands, as they would run"); err != nil {
 			return err
 		}
 	}
@@ -133,22 +134,28 @@ func (c *Apply) args(
 			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %v", err))
 		}
 		if x.CpPath == "" {
-			return nil, nil, api.Wrap(api.Usage, x.At(x.Metrics.Line, "metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
+			return nil, nil, api.Wrap(api.Usage,
+				x.At(x.Metrics.Line,
+					"metrics: %s is to be among the results, and there is no cp_path", m.Metrics))
 		}
 	}
 	spec := &m.Job
-	spec.Class, spec.Cmd, spec.CpPath, spec.Dir = x.Class, strings.TrimRight(x.Command, "\n"), x.CpPath, dir
-	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold, x.Priority, x.Flat
+	spec.Class, spec.Cmd, spec.CpPath, spec.Dir = x.Class, strings.TrimRight(x.Command, "\n"),
+		x.CpPath, dir
+	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold,
+		x.Priority, x.Flat
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
 	shape.Put(spec)
-	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn, AtMost: x.AtMost}
+	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn,
+		AtMost: x.AtMost}
 	if err := limits.Put(spec, e.Now()); err != nil {
 		return nil, nil, err
 	}
 	m.MaxFails, m.CancelRest = x.MaxFails, x.Then == "cancel"
 	spec.After = api.After{
-		Done: x.After, Ended: x.AfterAny, Failed: x.AfterFailed, Cells: x.AfterCell, IfUnmet: x.IfUnmet,
+		Done: x.After, Ended: x.AfterAny, Failed: x.AfterFailed, Cells: x.AfterCell,
+		IfUnmet: x.IfUnmet,
 	}
 	if len(x.Env) > 0 {
 		spec.Env = x.Env
@@ -174,7 +181,8 @@ func (c *Apply) setUp(ctx context.Context, e *cli.Env, d cli.Daemon, x *grid.Exp
 		return nil
 	}
 	reply, err := cli.Ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
-		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true, Steps: x.Setup, Once: !c.Setup,
+		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true,
+		Steps: x.Setup, Once: !c.Setup,
 	})
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:
@@ -185,7 +193,8 @@ func (c *Apply) setUp(ctx context.Context, e *cli.Env, d cli.Daemon, x *grid.Exp
 		return err
 	}
 	if len(reply.JIDs) > 0 {
-		e.Note("%s: %s", view.Counted(len(reply.JIDs), "setup job"), jobRange(reply.JIDs[0], len(reply.JIDs)))
+		e.Note("%s: %s", view.Counted(len(reply.JIDs), "setup job"),
+			jobRange(reply.JIDs[0], len(reply.JIDs)))
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ type Rerun struct {
 
 // Run runs cells again.
 func (c *Rerun) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
+	return c.change(ctx, e,
+		api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
 }
 
 // change does one thing to the whole matrix, after asking when it concerns many jobs.
@@ -75,11 +76,13 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeMatrix
 		return err
 	}
 	if c.DryRun {
-		e.Note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op))
+		e.Note("%s of matrix %d would be %s", view.Counted(would.Changed, "job"), would.Matrix.ID,
+			matrixDone(args.Op))
 		return nil
 	}
 	if would.Changed > cli.ChangeLimit && !c.Yes {
-		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed, would.Matrix.ID)
+		question := fmt.Sprintf("%s %d jobs of matrix %d", matrixVerb(args.Op), would.Changed,
+			would.Matrix.ID)
 		if err := e.Sure(ctx, question, e.Interactive()); err != nil {
 			return err
 		}
@@ -90,9 +93,11 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeMatrix
 		return err
 	}
 	if reply.Repeated {
-		e.NoteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then", view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
+		e.NoteRepeated(fmt.Sprintf("%s of matrix %d %s, or as many as there were then",
+			view.Counted(would.Changed, "job"), would.Matrix.ID, matrixDone(args.Op)))
 	} else {
-		e.Note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID, matrixDone(args.Op))
+		e.Note("%s of matrix %d %s", view.Counted(reply.Changed, "job"), reply.Matrix.ID,
+			matrixDone(args.Op))
 	}
 	if len(reply.JIDs) > 0 {
 		return e.PrintIDs(reply.JIDs)

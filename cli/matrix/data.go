@@ -31,7 +31,8 @@ func (s *sweepSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.M
 	var problems []api.Problem
 	var match func(*api.Cell) (bool, error)
 	for from := 0; ; {
-		page, err := cli.Ask[api.MatrixCellsReply](ctx, d, "MatrixCells", &api.MatrixCellsArgs{Matrix: s.Matrix, From: from, Metrics: s.Metrics})
+		page, err := cli.Ask[api.MatrixCellsReply](ctx, d, "MatrixCells",
+			&api.MatrixCellsArgs{Matrix: s.Matrix, From: from, Metrics: s.Metrics})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -59,7 +60,8 @@ func (s *sweepSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.M
 		}
 	}
 	if len(data.Cells) == 0 {
-		return nil, nil, api.Errorf(api.NoMatch, "no cell of matrix %d is left: %s", matrix.ID, strings.Join(s.Where, " and "))
+		return nil, nil, api.Errorf(api.NoMatch, "no cell of matrix %d is left: %s", matrix.ID,
+			strings.Join(s.Where, " and "))
 	}
 	data.Kinds, err = machineKinds(ctx, d)
 	warnProblems(e, problems)
@@ -82,7 +84,8 @@ func (s *sweepSource) matcher(vars []api.Axis) (func(*api.Cell) (bool, error), e
 	}
 	return func(c *api.Cell) (bool, error) {
 		for _, w := range conditions {
-			if ok, err := w.Match(append(c.Index[:len(axes):len(axes)], c.Repeat)); err != nil || !ok {
+			if ok, err := w.Match(append(c.Index[:len(axes):len(axes)], c.Repeat)); err != nil ||
+				!ok {
 				return false, err
 			}
 		}
@@ -91,15 +94,16 @@ func (s *sweepSource) matcher(vars []api.Axis) (func(*api.Cell) (bool, error), e
 }
 
 func statsCell(c *api.Cell) stats.Cell {
-	out := stats.Cell{Job: c.JID, Index: c.Index, Repeat: c.Repeat, Status: c.Status, Machine: c.Machine}
+	out := stats.Cell{Job: c.JID, Index: c.Index, Repeat: c.Repeat, Status: c.Status,
+		Machine: c.Machine}
 	for _, m := range c.Metrics {
 		out.Metrics = append(out.Metrics, stats.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
 	}
 	return out
 }
 
-// machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is left of it to
-// the kernel differs between machines that are alike.
+// machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is
+// left of it to the kernel differs between machines that are alike.
 func machineKinds(ctx context.Context, d cli.Daemon) (map[string]string, error) {
 	reply, err := cli.Ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
 	if err != nil {
@@ -107,7 +111,8 @@ func machineKinds(ctx context.Context, d cli.Daemon) (map[string]string, error) 
 	}
 	kinds := map[string]string{}
 	for _, m := range reply.Machines {
-		kind := fmt.Sprintf("%s with %.0f GiB", view.Counted(m.Cores, "core"), float64(m.MemoryBytes)/(1<<30))
+		kind := fmt.Sprintf("%s with %.0f GiB", view.Counted(m.Cores, "core"),
+			float64(m.MemoryBytes)/(1<<30))
 		if m.CPUModel != "" {
 			kind += " (" + m.CPUModel + ")"
 		}

@@ -52,7 +52,8 @@ func (f *sweepFlags) spec(words []string, times int, files grid.Files) (grid.Spe
 func checkPath(path string) error {
 	if name, _, ok := strings.Cut(path, "="); ok && grid.IsName(name) {
 		return api.Errorf(api.Usage, "CP_PATH is missing: %s, in its place, is a variable", path).
-			WithHint("name the directory for the results before the variables, or \"\" for none; ./%s is a directory", path)
+			WithHint("name the directory for the results before the variables, or \"\" for none; "+
+				"./%s is a directory", path)
 	}
 	return nil
 }
@@ -65,7 +66,8 @@ func localFiles(e *cli.Env, dir string) grid.Files {
 		Glob: func(pattern string) ([]string, error) {
 			names, err := filepath.Glob(at(pattern))
 			for i, name := range names {
-				if rel, rerr := filepath.Rel(dir, name); rerr == nil && !filepath.IsAbs(pattern) && !strings.HasPrefix(pattern, "~") {
+				if rel, rerr := filepath.Rel(dir, name); rerr == nil && !filepath.IsAbs(pattern) &&
+					!strings.HasPrefix(pattern, "~") {
 					names[i] = rel
 				}
 			}

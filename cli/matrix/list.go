@@ -24,7 +24,8 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 	}
 	defer d.Close()
 	id, name := cli.IDOrName(c.Matrix)
-	reply, err := cli.Ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
+	reply, err := cli.Ask[api.ListMatricesReply](ctx, d, "ListMatrices",
+		&api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,8 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 	if m.Held {
 		why := []string{cmp.Or(m.HeldWhy, "yes")}
 		if m.TrialAt != nil {
-			why = append(why, "it is tried with one cell at "+e.TimePointerText(m.TrialAt), e.Called(fmt.Sprintf("`jobserver matrix unhold %d` lets it go on at once", m.ID)))
+			why = append(why, "it is tried with one cell at "+e.TimePointerText(m.TrialAt),
+				e.Called(fmt.Sprintf("`jobserver matrix unhold %d` lets it go on at once", m.ID)))
 		}
 		out.Join("held", why...)
 	}

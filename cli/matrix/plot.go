@@ -40,7 +40,8 @@ func (c *Plot) Run(ctx context.Context, e *cli.Env) error {
 	if file == string(view.Table) {
 		file = fmt.Sprintf("matrix-%s.svg", cmp.Or(matrix.Name, fmt.Sprint(matrix.ID)))
 	}
-	p := stats.Plot{X: c.X, Y: c.Y, Series: c.Series, Title: c.Title, LogX: c.LogX, LogY: c.LogY, Format: plotFormat(file)}
+	p := stats.Plot{X: c.X, Y: c.Y, Series: c.Series, Title: c.Title, LogX: c.LogX, LogY: c.LogY,
+		Format: plotFormat(file)}
 	var out bytes.Buffer
 	warnings, err := data.WritePlot(&out, p)
 	if err != nil {

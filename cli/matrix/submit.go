@@ -32,9 +32,11 @@ func noteMatrix(e *cli.Env, reply *api.AddMatrixReply) {
 	g := reply.Growth
 	switch {
 	case reply.Repeated:
-		e.NoteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID, view.Counted(reply.Cells, "job")))
+		e.NoteRepeated(fmt.Sprintf("matrix %d has %s to run", reply.ID,
+			view.Counted(reply.Cells, "job")))
 	case g == nil:
-		e.Note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"), jobRange(reply.FirstJID, reply.Cells))
+		e.Note("matrix %d: %s, %s", reply.ID, view.Counted(reply.Cells, "job"),
+			jobRange(reply.FirstJID, reply.Cells))
 	case reply.Cells == 0:
 		e.Note("matrix %d: nothing to run; %s", reply.ID, growthText(g))
 	default:
@@ -52,11 +54,13 @@ func jobRange(first uint64, n int) string {
 
 // growthText says what became of the cells of a matrix that was there.
 func growthText(g *api.Growth) string {
-	words := []string{fmt.Sprintf("%d new", g.New), fmt.Sprintf("%d again", g.Again), fmt.Sprintf("%d done", g.Done)}
+	words := []string{fmt.Sprintf("%d new", g.New), fmt.Sprintf("%d again", g.Again),
+		fmt.Sprintf("%d done", g.Done)}
 	for _, part := range []struct {
 		n    int
 		text string
-	}{{g.Active, "waiting or running"}, {g.Canceled, "canceled, which stay so"}, {g.Gone, "no longer in the grid, which stay as they are"}} {
+	}{{g.Active, "waiting or running"}, {g.Canceled, "canceled, which stay so"},
+		{g.Gone, "no longer in the grid, which stay as they are"}} {
 		if part.n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", part.n, part.text))
 		}
@@ -77,7 +81,8 @@ type newMatrix struct {
 
 func printMatrixID(e *cli.Env, reply *api.AddMatrixReply) error {
 	if e.Structured() {
-		return cli.List(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}}, newMatrixColumns())
+		return cli.List(e, []newMatrix{{reply.ID, reply.FirstJID, reply.Cells, reply.Growth}},
+			newMatrixColumns())
 	}
 	if e.Told() {
 		return nil
@@ -97,7 +102,8 @@ func printSample(e *cli.Env, reply *api.AddMatrixReply) error {
 		fmt.Fprintf(e.Stdout, "… and %d more\n", more)
 	}
 	if reply.Growth != nil {
-		e.Note("%s of matrix %d would be submitted: %s", view.Counted(reply.Cells, "job"), reply.ID, growthText(reply.Growth))
+		e.Note("%s of matrix %d would be submitted: %s", view.Counted(reply.Cells, "job"), reply.ID,
+			growthText(reply.Growth))
 		return nil
 	}
 	e.Note("%s would be submitted", view.Counted(reply.Cells, "job"))

@@ -29,7 +29,8 @@ const (
 
 // Formats are those of -o.
 func (c *Table) Formats() []string {
-	return []string{string(view.Table), string(view.Wide), string(view.CSV), string(view.JSON), string(view.JSONL), formatMarkdown, formatLaTeX}
+	return []string{string(view.Table), string(view.Wide), string(view.CSV), string(view.JSON),
+		string(view.JSONL), formatMarkdown, formatLaTeX}
 }
 
 // Run prints the table.
@@ -72,7 +73,9 @@ func names(list string) []string {
 func defaultRows(d *stats.Data, cols []string) []string {
 	var rows []string
 	for a, axis := range d.Axes {
-		varies := slices.ContainsFunc(d.Cells, func(c stats.Cell) bool { return c.Index[a] != d.Cells[0].Index[a] })
+		varies := slices.ContainsFunc(d.Cells, func(c stats.Cell) bool {
+			return c.Index[a] != d.Cells[0].Index[a]
+		})
 		if varies && !slices.Contains(cols, axis.Name) {
 			rows = append(rows, axis.Name)
 		}
@@ -99,12 +102,15 @@ func writePivot(e *cli.Env, t *stats.Table, matrix *api.Matrix) error {
 	case string(view.JSON), string(view.JSONL):
 		return view.Write(e.Stdout, view.Options{Format: view.Format(format)}, nil, t.Lines())
 	}
-	e.Note("%s: %s", strings.TrimSpace(fmt.Sprintf("matrix %d %s", matrix.ID, matrix.Name)), t.Caption())
+	e.Note("%s: %s", strings.TrimSpace(fmt.Sprintf("matrix %d %s", matrix.ID, matrix.Name)),
+		t.Caption())
 	m := t.Layout(" ± ")
 	columns := make([]view.Column[[]string], len(m.Header))
 	for i, title := range m.Header {
 		columns[i] = view.Column[[]string]{
-			Title: view.Clean(title), Key: title, Cell: view.Text(func(row []string) string { return row[i] }), Right: i >= m.LeftCols,
+			Title: view.Clean(title), Key: title, Cell: view.Text(func(row []string) string {
+				return row[i]
+			}), Right: i >= m.LeftCols,
 		}
 	}
 	return cli.List(e, m.Rows, columns)

@@ -20,7 +20,8 @@ func (c *Why) Run(ctx context.Context, e *cli.Env) error {
 	}
 	defer d.Close()
 	id, name := cli.IDOrName(c.Matrix)
-	found, err := cli.Ask[api.ListMatricesReply](ctx, d, "ListMatrices", &api.ListMatricesArgs{ID: id, Name: name})
+	found, err := cli.Ask[api.ListMatricesReply](ctx, d, "ListMatrices",
+		&api.ListMatricesArgs{ID: id, Name: name})
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,8 @@ func (c *Events) Run(ctx context.Context, e *cli.Env) error {
 		}
 		switch {
 		case reply.Gap && reply.Cursor < cursor:
-			e.Note("there is no event %d yet: the newest is %d, after which it goes on", cursor, reply.Cursor)
+			e.Note("there is no event %d yet: the newest is %d, after which it goes on", cursor,
+				reply.Cursor)
 		case reply.Gap:
 			e.Note("older events than the next are no longer kept")
 		}
@@ -80,13 +81,16 @@ func (c *Events) start(ctx context.Context, d cli.Daemon) (uint64, error) {
 // by itself is an array in json; a stream that doesn't can only be an object a line.
 func (c *Events) printer(e *cli.Env) (print func([]api.Event) error, end func() error, err error) {
 	if !e.ForScripts() {
-		return func(events []api.Event) error { return printEvents(e, events) }, func() error { return nil }, nil
+		return func(events []api.Event) error {
+			return printEvents(e, events)
+		}, func() error { return nil }, nil
 	}
 	format := e.Format()
 	if format == view.JSON && !c.NoWait && c.Number == 0 {
 		format = view.JSONL
 	}
-	out, err := view.NewPrinter(e.Stdout, view.Options{Format: format, Screen: e.Screen, SafeCSV: e.Globals.SafeCSV}, eventColumns(e))
+	out, err := view.NewPrinter(e.Stdout,
+		view.Options{Format: format, Screen: e.Screen, SafeCSV: e.Globals.SafeCSV}, eventColumns(e))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -102,7 +106,8 @@ func (c *Events) printer(e *cli.Env) (print func([]api.Event) error, end func() 
 // printEvents writes events for people, one a line.
 func printEvents(e *cli.Env, events []api.Event) error {
 	for _, event := range events {
-		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At), view.Clean(event.Kind), view.Clean(event.Text))
+		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At),
+			view.Clean(event.Kind), view.Clean(event.Text))
 		if err != nil {
 			return err
 		}

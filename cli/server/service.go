@@ -185,7 +185,8 @@ func linger(ctx context.Context, e *cli.Env) error {
 			name = u.Username
 		}
 		e.Note(
-			"the daemon ends when you log out, and starts when you log in, since lingering isn't enabled: %s",
+			"the daemon ends when you log out, and starts when you log in, since lingering isn't "+
+				"enabled: %s",
 			bytes.TrimSpace(out),
 		)
 		e.Note("ask for: sudo loginctl enable-linger %s", name)
@@ -199,7 +200,8 @@ func lingers(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	out, err := exec.CommandContext(ctx, "loginctl", "show-user", "--property=Linger", "--value", u.Username).
+	out, err := exec.CommandContext(ctx, "loginctl", "show-user", "--property=Linger", "--value",
+		u.Username).
 		Output()
 	return err == nil && strings.TrimSpace(string(out)) == "yes"
 }

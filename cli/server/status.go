@@ -41,7 +41,8 @@ func (c *Status) Run(ctx context.Context, e *cli.Env) error {
 		if v.Matrix != 0 {
 			what = fmt.Sprintf("matrix %d", v.Matrix)
 		}
-		out.Add("held back", fmt.Sprintf("%s is %s (%s ends that)", what, v.Text, e.Called("`"+v.Undo+"`")))
+		out.Add("held back",
+			fmt.Sprintf("%s is %s (%s ends that)", what, v.Text, e.Called("`"+v.Undo+"`")))
 	}
 	for _, o := range status.Owing {
 		out.Add("left over", owingText(e, o))

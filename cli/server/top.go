@@ -21,7 +21,8 @@ type Top struct {
 // Run shows the screen until the user leaves it.
 func (c *Top) Run(ctx context.Context, e *cli.Env) error {
 	in, ok := e.Stdin.(*os.File)
-	out, ok2 := e.Raw.Stdout.(*os.File) // what is shown was cleaned; the screen moves the cursor itself
+	// what is shown was cleaned; the screen moves the cursor itself
+	out, ok2 := e.Raw.Stdout.(*os.File)
 	if !ok || !ok2 || !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) {
 		return api.Errorf(api.Usage, "this is no terminal").
 			WithHint("`jobserver ls` lists jobs, and `jobserver events` tells what happens")

@@ -52,7 +52,8 @@ func (c *VarSet) Run(ctx context.Context, e *cli.Env) error {
 		}
 		value = read
 	} else if c.Secret {
-		e.Note("the value stands in the shell's history and in the list of processes; `%s var set %s --secret` asks for it", e.Name, c.Name)
+		e.Note("the value stands in the shell's history and in the list of processes; `%s var "+
+			"set %s --secret` asks for it", e.Name, c.Name)
 	}
 	args := api.SetVarArgs{Name: c.Name, Value: value, Secret: c.Secret}
 	_, err := cli.Call[api.Empty](ctx, e, "SetVar", &args)
@@ -71,7 +72,8 @@ func readSecret(ctx context.Context, e *cli.Env, prompt string) (string, error) 
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), err
 }
 
-// readPassword reads a line of a terminal without echo. When ctx ends first, it leaves the terminal as it was.
+// readPassword reads a line of a terminal without echo. When ctx ends first, it leaves the terminal
+// as it was.
 func readPassword(ctx context.Context, fd int) (string, error) {
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -82,7 +84,8 @@ func readPassword(ctx context.Context, fd int) (string, error) {
 		err  error
 	}
 	read := make(chan answer, 1)
-	// The goroutine ends with the line, or with the process: a read from a terminal can't be called off.
+	// The goroutine ends with the line, or with the process: a read from a terminal can't be called
+	// off.
 	go func() {
 		line, err := term.ReadPassword(fd)
 		read <- answer{line, err}
@@ -107,7 +110,8 @@ func (c *VarUnset) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	if _, err := cli.Ask[api.Empty](ctx, d, "SetVar", &api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
+	if _, err := cli.Ask[api.Empty](ctx, d, "SetVar",
+		&api.SetVarArgs{Name: c.Name, Unset: true}); err != nil {
 		return err
 	}
 	return nil

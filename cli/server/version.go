@@ -26,7 +26,8 @@ func (c *Version) Run(_ context.Context, e *cli.Env) error {
 		date = v.Date.UTC().Format(time.DateOnly)
 	}
 	if e.ForScripts() {
-		return cli.List(e, []build{{v, api.MinProtocol, api.MaxProtocol}}, buildColumns(commit, date))
+		return cli.List(e, []build{{v, api.MinProtocol, api.MaxProtocol}},
+			buildColumns(commit, date))
 	}
 	fmt.Fprintf(e.Stdout, "jobserver %s\n", v.Version)
 	out := show.Fields{W: e.Stdout, Width: 9}

@@ -102,8 +102,10 @@ func (c *Web) listen(e *cli.Env) (net.Listener, error) {
 	}
 	ip := net.ParseIP(host)
 	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !c.Insecure {
-		return nil, api.Errorf(api.Usage, "--listen %s: others could reach this address, and read along", c.Listen).
-			WithHint("run `jobserver web --host HOST` where your browser is, or say --insecure-open-to-network")
+		return nil, api.Errorf(api.Usage,
+			"--listen %s: others could reach this address, and read along", c.Listen).
+			WithHint("run `jobserver web --host HOST` where your browser is, or say " +
+				"--insecure-open-to-network")
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -161,8 +163,8 @@ func hostName(e *cli.Env) string {
 // openTime is how long the browser may take to read the address.
 const openTime = 10 * time.Second
 
-// openBrowser shows the page. The address goes through a private file that is soon gone: arguments of
-// programs are for all users to see.
+// openBrowser shows the page. The address goes through a private file that is soon gone: arguments
+// of programs are for all users to see.
 func openBrowser(ctx context.Context, e *cli.Env, url string) {
 	dir, err := os.MkdirTemp("", "jobserver-web-")
 	if err != nil {
@@ -171,7 +173,8 @@ func openBrowser(ctx context.Context, e *cli.Env, url string) {
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "open.html")
-	page := `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=` + url + `"><title>jobserver</title>`
+	page := `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=` +
+		url + `"><title>jobserver</title>`
 	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
 		e.Note("the browser can't be opened: %v", err)
 		return

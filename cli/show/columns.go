@@ -27,7 +27,10 @@ func Plain[T any](title, key string, f func(T) string) view.Column[T] {
 
 // sized is a column of a number of bytes; 0, which is unknown, is left out.
 func sized[T any](title, key string, f func(T) int64) view.Column[T] {
-	return view.Column[T]{Title: title, Key: key, Value: number(f), Cell: view.Text(func(row T) string { return SizeText(f(row)) })}
+	return view.Column[T]{Title: title, Key: key, Value: number(f),
+		Cell: view.Text(func(row T) string {
+			return SizeText(f(row))
+		})}
 }
 
 // OnlyCSV is a column that tables don't have.
@@ -67,7 +70,9 @@ func TagColumns(e *cli.Env) []view.Column[api.Tag] {
 	id.IsID = true
 	return []view.Column[api.Tag]{id,
 		Plain("Name", "name", func(t api.Tag) string { return t.Name }),
-		{Title: "Jobs", Key: "jobs", Value: func(t api.Tag) string { return fmt.Sprint(t.Counts.Total()) },
+		{Title: "Jobs", Key: "jobs", Value: func(t api.Tag) string {
+			return fmt.Sprint(t.Counts.Total())
+		},
 			Cell: func(t api.Tag) []view.Span { return cli.ViewCounts(t.Counts).Short() }},
 	}
 }
@@ -85,7 +90,9 @@ func VarColumns() []view.Column[api.Variable] {
 			}
 			return []view.Span{{Text: v.Value.Value}}
 		}}
-	return []view.Column[v]{name, value, OnlyCSV("secret", func(v v) string { return fmt.Sprint(v.Secret) })}
+	return []view.Column[v]{name, value, OnlyCSV("secret", func(v v) string {
+		return fmt.Sprint(v.Secret)
+	})}
 }
 
 // ChangeColumns are those of what a change of many jobs matched.
@@ -97,7 +104,9 @@ func ChangeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
 	cmd.Middle, cmd.Min, cmd.Give = true, 12, 2
 	note := Plain("Change", "note", result)
 	return []view.Column[b]{jid,
-		{Title: "Was", Key: "status", Cell: view.Styled(func(b b) string { return b.Status }, func(b b) view.Style { return view.StatusStyle(b.Status, false) })},
+		{Title: "Was", Key: "status", Cell: view.Styled(func(b b) string {
+			return b.Status
+		}, func(b b) view.Style { return view.StatusStyle(b.Status, false) })},
 		note, cmd,
 		OnlyCSV("changed", func(b b) string { return fmt.Sprint(b.Changed) }),
 		OnlyCSV("new_jid", number(func(b b) int64 { return int64(b.NewJID) })),

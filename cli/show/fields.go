@@ -21,7 +21,8 @@ func (f Fields) Add(name, value string) {
 	}
 }
 
-// Text adds a value that may have several lines: then they stand below the name, indented, as they are.
+// Text adds a value that may have several lines: then they stand below the name, indented, as they
+// are.
 func (f Fields) Text(name, value string) {
 	lines := strings.Split(strings.Trim(value, "\n"), "\n")
 	if len(lines) == 1 {

@@ -14,7 +14,8 @@ import (
 
 // WriteWhy prints the sentence, its grounds and what to do.
 func WriteWhy(w io.Writer, e *cli.Env, why api.WhyReply) {
-	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID, e.Paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
+	fmt.Fprintf(w, "job %d is %s: %s\n", why.JID,
+		e.Paint(view.StatusStyle(why.Status, false), why.Status), view.Clean(why.Summary))
 	for _, detail := range why.Details {
 		fmt.Fprintf(w, "  %s\n", view.Clean(e.Called(detail)))
 	}
@@ -29,7 +30,8 @@ func WriteWhy(w io.Writer, e *cli.Env, why api.WhyReply) {
 // WriteJob prints all that is known of a job.
 func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	out := Fields{w, 14}
-	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID), view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
+	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID),
+		view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
 	out.Add("error", jobError(&job))
 	out.Add("class", job.Class)
 	out.Text("command", job.Cmd)
@@ -105,7 +107,8 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 	out.Add("  started", e.TimePointerText(a.StartedAt))
 	out.Add("  ended", e.TimePointerText(a.EndedAt))
 	if a.DurationSeconds > 0 {
-		out.Join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds), SizeText(a.MaxRSSBytes))
+		out.Join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds),
+			SizeText(a.MaxRSSBytes))
 	}
 	out.Add("  log", a.Log)
 	out.Add("  stderr", a.ErrLog)

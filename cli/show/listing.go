@@ -28,7 +28,9 @@ func WriteListing(w io.Writer, e *cli.Env, found *Listing) error {
 	}
 	columns := listColumns(e)
 	if found.ofOneMatrix() {
-		at := slices.IndexFunc(columns, func(c view.Column[listRow]) bool { return c.Title == "Command" })
+		at := slices.IndexFunc(columns, func(c view.Column[listRow]) bool {
+			return c.Title == "Command"
+		})
 		columns[at] = valuesColumn()
 	}
 	return view.Write(w, e.ViewOptions(), columns,
@@ -42,7 +44,8 @@ func (l *Listing) ofOneMatrix() bool {
 		return false
 	}
 	for i := range l.Jobs {
-		if job := &l.Jobs[i]; job.Matrix == 0 || job.Matrix != l.Jobs[0].Matrix || len(job.Vars) == 0 {
+		if job := &l.Jobs[i]; job.Matrix == 0 || job.Matrix != l.Jobs[0].Matrix ||
+			len(job.Vars) == 0 {
 			return false
 		}
 	}
@@ -56,7 +59,9 @@ func valuesColumn() view.Column[listRow] {
 			return ""
 		}
 		words := assignments(row.job.Vars)
-		slices.SortStableFunc(words, func(a, b string) int { return cmp.Compare(ownOf(a), ownOf(b)) })
+		slices.SortStableFunc(words, func(a, b string) int {
+			return cmp.Compare(ownOf(a), ownOf(b))
+		})
 		return strings.Join(words, " ")
 	})
 	values.Give, values.Min = 1, 20
@@ -69,7 +74,8 @@ func ownOf(assignment string) int {
 	return slices.Index([]string{"REPEAT", "SEED"}, name)
 }
 
-// listRows are the rows in order of id, with the line below job `line` where something stands below it.
+// listRows are the rows in order of id, with the line below job `line` where something stands below
+// it.
 func listRows(found *Listing, line uint64) []listRow {
 	var rows []listRow
 	for i := range found.Jobs {
@@ -123,22 +129,39 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 	command.Give, command.Middle, command.Min = 1, true, 20
 	machine := Plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.Machine }))
 	machine.Give, machine.Middle, machine.Min = 3, true, 12
-	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32, Cell: func(row listRow) []view.Span {
-		if row.job == nil {
-			return nil
-		}
-		return jobOutput(row.job)
-	}}
+	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32,
+		Cell: func(row listRow) []view.Span {
+			if row.job == nil {
+				return nil
+			}
+			return jobOutput(row.job)
+		}}
 	return []view.Column[listRow]{
 		{Title: "Job", Key: "jid", IsID: true, Cell: rowName},
-		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span { return rowStatus(e, row) }},
+		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span {
+			return rowStatus(e, row)
+		}},
 		class, command, machine, output,
-		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return IDText(job.Matrix) }))},
-		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return cmp.Or(job.TagName, IDText(job.Tag)) }))},
-		{Title: "Priority", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Priority) }))},
-		{Title: "Attempt", OnlyWide: true, Right: true, Cell: view.Text(ofJob(func(job *api.Job) string { return NumberText(job.Attempt) }))},
-		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return e.TimeText(job.SubmittedAt) }))},
-		{Title: "Results in", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string { return job.ResultsDir }))},
+		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {
+			return IDText(job.Matrix)
+		}))},
+		{Title: "Tag", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {
+			return cmp.Or(job.TagName, IDText(job.Tag))
+		}))},
+		{Title: "Priority", OnlyWide: true, Right: true,
+			Cell: view.Text(ofJob(func(job *api.Job) string {
+				return NumberText(job.Priority)
+			}))},
+		{Title: "Attempt", OnlyWide: true, Right: true,
+			Cell: view.Text(ofJob(func(job *api.Job) string {
+				return NumberText(job.Attempt)
+			}))},
+		{Title: "Submitted", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {
+			return e.TimeText(job.SubmittedAt)
+		}))},
+		{Title: "Results in", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {
+			return job.ResultsDir
+		}))},
 	}
 }
 
@@ -179,7 +202,8 @@ func jobCommand(job *api.Job) string {
 
 // jobStatus is a status with how long it has lasted, or with how long the job ran.
 func jobStatus(job *api.Job, now time.Time) []view.Span {
-	name := strings.ToUpper(job.Status[:min(1, len(job.Status))]) + job.Status[min(1, len(job.Status)):]
+	name := strings.ToUpper(job.Status[:min(1, len(job.Status))]) + job.Status[min(1,
+		len(job.Status)):]
 	var inside []string
 	if job.Canceling {
 		inside = append(inside, "canceling")
@@ -199,7 +223,8 @@ func jobStatus(job *api.Job, now time.Time) []view.Span {
 	if len(inside) > 0 {
 		name += " (" + strings.Join(inside, ", ") + ")"
 	}
-	return []view.Span{{Text: name, Style: view.StatusStyle(job.Status, job.ResultsStatus == "copied")}}
+	return []view.Span{{Text: name,
+		Style: view.StatusStyle(job.Status, job.ResultsStatus == "copied")}}
 }
 
 func statusDuration(job *api.Job, now time.Time) (time.Duration, bool) {
@@ -222,9 +247,11 @@ func jobOutput(job *api.Job) []view.Span {
 		return []view.Span{{Text: "Ready", Style: view.Green}}
 	case job.Status == api.StatusDone && job.ResultsStatus == "failed":
 		return []view.Span{{Text: "copy failed", Style: view.Red}}
-	case job.Status == api.StatusDone && (job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
+	case job.Status == api.StatusDone &&
+		(job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
 		return []view.Span{{Text: "to copy", Style: view.Magenta}}
-	case job.Status == api.StatusFailed || job.Status == api.StatusLost || job.Status == api.StatusWaiting && job.Attempt > 0:
+	case job.Status == api.StatusFailed || job.Status == api.StatusLost ||
+		job.Status == api.StatusWaiting && job.Attempt > 0:
 		return []view.Span{{Text: jobError(job)}}
 	}
 	return nil

@@ -15,9 +15,15 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 	text := func(title, key string, f func(m) string) view.Column[m] { return Plain(title, key, f) }
 	addr := text("Machine", "addr", func(m m) string { return m.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
-	state := view.Column[m]{Title: "State", Key: "state", Value: func(m m) string { return m.State },
-		Cell: func(m m) []view.Span { return []view.Span{{Text: machineState(e, m), Style: machineStyle(m)}} }}
-	slots := view.Column[m]{Title: "Slots", Key: "slots", Right: true, Value: func(m m) string { return fmt.Sprint(m.Slots) },
+	state := view.Column[m]{Title: "State", Key: "state", Value: func(m m) string {
+		return m.State
+	},
+		Cell: func(m m) []view.Span {
+			return []view.Span{{Text: machineState(e, m), Style: machineStyle(m)}}
+		}}
+	slots := view.Column[m]{Title: "Slots", Key: "slots", Right: true, Value: func(m m) string {
+		return fmt.Sprint(m.Slots)
+	},
 		Cell: view.Text(func(m m) string { return fmt.Sprintf("%d/%d", len(m.Running), m.Slots) })}
 	running := text("Running", "running", func(m m) string { return IDList(m.Running) })
 	running.Max, running.Give, running.Min = 24, 2, 7
@@ -25,7 +31,9 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 	failures.Give, failures.Right = 4, true
 	lastError := text("Last error", "last_error", func(m m) string { return m.LastError })
 	lastError.Give, lastError.Min = 3, 16
-	columns := []view.Column[m]{addr, text("Class", "class", func(m m) string { return m.Class }), state, slots, running, failures, lastError}
+	columns := []view.Column[m]{addr, text("Class", "class", func(m m) string {
+		return m.Class
+	}), state, slots, running, failures, lastError}
 	for _, c := range []view.Column[m]{
 		text("Resources", "resources", func(m m) string { return ResourcesText(m.Resources) }),
 		text("OS", "os", func(m m) string { return m.OS }),
@@ -33,11 +41,20 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 		text("Cores", "cores", number(func(m m) int64 { return int64(m.Cores) })),
 		sized("Memory", "memory_bytes", func(m m) int64 { return m.MemoryBytes }),
 		sized("Free disk", "free_bytes", func(m m) int64 { return m.FreeBytes }),
-		{Title: "Load", Key: "load1", Right: true, Value: floatText(func(m m) float64 { return m.Load1 }),
+		{Title: "Load", Key: "load1", Right: true, Value: floatText(func(m m) float64 {
+			return m.Load1
+		}),
 			Cell: view.Text(func(m m) string { return measured(m, "%.2f", m.Load1) })},
-		{Title: "Clock", Key: "clock_offset_seconds", Right: true, Value: floatText(func(m m) float64 { return m.ClockOffsetSeconds }),
-			Cell: view.Text(func(m m) string { return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds) })},
-		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string { return e.TimePointerText(m.Until) })},
+		{Title: "Clock", Key: "clock_offset_seconds", Right: true,
+			Value: floatText(func(m m) float64 {
+				return m.ClockOffsetSeconds
+			}),
+			Cell: view.Text(func(m m) string {
+				return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds)
+			})},
+		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string {
+			return e.TimePointerText(m.Until)
+		})},
 	} {
 		c.OnlyWide = true
 		columns = append(columns, c)
@@ -113,7 +130,9 @@ func CheckColumns(e *cli.Env) []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
 	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
-	ok := view.Column[c]{Title: "Check", Key: "ok", Value: func(c c) string { return fmt.Sprint(c.OK) },
+	ok := view.Column[c]{Title: "Check", Key: "ok", Value: func(c c) string {
+		return fmt.Sprint(c.OK)
+	},
 		Cell: view.Styled(okText, func(c c) view.Style {
 			if c.OK {
 				return view.Green
@@ -134,8 +153,12 @@ func CheckColumns(e *cli.Env) []view.Column[api.MachineCheck] {
 			}
 			return fmt.Sprintf("%+d ms", int64(1000*c.ClockOffsetSeconds))
 		})}
-	key := Plain("Host key", "fingerprint", func(c c) string { return strings.TrimSpace(c.HostKey + " " + c.Fingerprint) })
-	key.Value, key.Give, key.Middle, key.Min = func(c c) string { return c.Fingerprint }, 5, true, 20
+	key := Plain("Host key", "fingerprint", func(c c) string {
+		return strings.TrimSpace(c.HostKey + " " + c.Fingerprint)
+	})
+	key.Value, key.Give, key.Middle, key.Min = func(c c) string {
+		return c.Fingerprint
+	}, 5, true, 20
 	cores := Plain("Cores", "cores", number(func(c c) int64 { return int64(c.Cores) }))
 	memory := sized("Memory", "memory_bytes", func(c c) int64 { return c.MemoryBytes })
 	disk := sized("Free disk", "free_bytes", func(c c) int64 { return c.FreeBytes })
@@ -167,7 +190,9 @@ func TrustColumns() []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
 	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })
 	addr.IsID, addr.Middle, addr.Min = true, true, 12
-	known := view.Column[c]{Title: "Key is", Key: "known", Value: func(c c) string { return c.Known },
+	known := view.Column[c]{Title: "Key is", Key: "known", Value: func(c c) string {
+		return c.Known
+	},
 		Cell: view.Styled(func(c c) string { return c.Known }, func(c c) view.Style {
 			switch c.Known {
 			case "known":

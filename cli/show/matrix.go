@@ -16,7 +16,9 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 	id.IsID = true
 	name := Plain("Name", "name", func(m m) string { return m.Name })
 	name.Give, name.Min = 3, 6
-	jobs := view.Column[m]{Title: "Jobs", Key: "cells", Cell: func(m m) []view.Span { return matrixCounts(m) },
+	jobs := view.Column[m]{Title: "Jobs", Key: "cells", Cell: func(m m) []view.Span {
+		return matrixCounts(m)
+	},
 		Value: func(m m) string { return fmt.Sprint(m.Cells) }}
 	cmd := Plain("Command", "cmd", func(m m) string { return view.FirstLine(m.Cmd) })
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
@@ -29,9 +31,15 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 		}
 		return fmt.Sprint(m.Left.Seconds)
 	}
-	return []view.Column[m]{id, name, jobs, left, Plain("Class", "class", func(m m) string { return m.Class }), cmd, vars,
-		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string { return e.TimeText(m.SubmittedAt) })},
-		{Title: "Results in", Key: "cp_path", OnlyWide: true, Cell: view.Text(func(m m) string { return m.CpPath })},
+	return []view.Column[m]{id, name, jobs, left, Plain("Class", "class", func(m m) string {
+		return m.Class
+	}), cmd, vars,
+		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string {
+			return e.TimeText(m.SubmittedAt)
+		})},
+		{Title: "Results in", Key: "cp_path", OnlyWide: true, Cell: view.Text(func(m m) string {
+			return m.CpPath
+		})},
 	}
 }
 
@@ -44,8 +52,8 @@ func matrixCounts(m api.Matrix) []view.Span {
 	return spans
 }
 
-// LeftText is how long the rest of a matrix takes: "12m ± 3m"; "" where the margin is wider than the
-// time itself.
+// LeftText is how long the rest of a matrix takes: "12m ± 3m"; "" where the margin is wider than
+// the time itself.
 func LeftText(left *api.TimeLeft) string {
 	switch {
 	case left == nil, left.Margin() > left.Duration():

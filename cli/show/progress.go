@@ -51,8 +51,8 @@ func (p *Progress) Show(c api.Counts) {
 	p.drawn = view.Width(view.Paint(spans, false))
 }
 
-// Clear takes the bar away, so that what follows begins a line. On a terminal that has become narrower
-// meanwhile it takes several lines.
+// Clear takes the bar away, so that what follows begins a line. On a terminal that has become
+// narrower meanwhile it takes several lines.
 func (p *Progress) Clear() {
 	if p.drawn == 0 {
 		return

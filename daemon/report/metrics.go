@@ -24,7 +24,8 @@ type Metrics struct {
 	start    *metrics.Histogram
 	commit   *metrics.Histogram
 
-	dispatched map[uint64]time.Time // Follow's own: jobs whose newest attempt, or step, has not started yet
+	// Follow's own: jobs whose newest attempt, or step, has not started yet
+	dispatched map[uint64]time.Time
 }
 
 // MetricsOptions are what metrics tell of the daemon beside its events.
@@ -44,12 +45,19 @@ const maxDispatched = 100_000
 func NewMetrics(o MetricsOptions, state *sched.State) *Metrics {
 	return &Metrics{
 		o: o, cursor: state.Changes(), dispatched: map[uint64]time.Time{},
-		attempts: metrics.NewCounter("jobserver_attempts_total", "Attempts that have ended, by what became of the job.", "outcome", "class"),
-		copies:   metrics.NewCounter("jobserver_copies_total", "Copies of results that have ended.", "outcome", "class"),
-		broken:   metrics.NewCounter("jobserver_machines_broken_total", "Machines that were set aside.", "class"),
-		missed:   metrics.NewCounter("jobserver_metrics_gaps_total", "Times that events came faster than they could be counted here."),
-		start:    metrics.NewHistogram("jobserver_dispatch_latency_seconds", "From the decision to run an attempt, which is durable then, to the news that it has started.", metrics.Seconds()),
-		commit:   metrics.NewHistogram("jobserver_journal_sync_seconds", "Time to make a batch of changes durable.", metrics.Seconds()),
+		attempts: metrics.NewCounter("jobserver_attempts_total",
+			"Attempts that have ended, by what became of the job.", "outcome", "class"),
+		copies: metrics.NewCounter("jobserver_copies_total", "Copies of results that have ended.",
+			"outcome", "class"),
+		broken: metrics.NewCounter("jobserver_machines_broken_total",
+			"Machines that were set aside.", "class"),
+		missed: metrics.NewCounter("jobserver_metrics_gaps_total",
+			"Times that events came faster than they could be counted here."),
+		start: metrics.NewHistogram("jobserver_dispatch_latency_seconds",
+			"From the decision to run an attempt, which is durable then, to the news that it has "+
+				"started.", metrics.Seconds()),
+		commit: metrics.NewHistogram("jobserver_journal_sync_seconds",
+			"Time to make a batch of changes durable.", metrics.Seconds()),
 	}
 }
 
@@ -117,18 +125,27 @@ func (m *Metrics) count(e *sched.Event) {
 // page is the present reply.
 func (m *Metrics) page(ctx context.Context, loop *sched.Loop) (*metrics.Page, error) {
 	page := &metrics.Page{
-		Families:   []metrics.Family{m.attempts.Family(), m.copies.Family(), m.broken.Family(), m.missed.Family()},
+		Families: []metrics.Family{m.attempts.Family(), m.copies.Family(), m.broken.Family(),
+			m.missed.Family()},
 		Histograms: []*metrics.Histogram{m.start, m.commit},
 	}
 	now := m.o.Now()
-	if err := loop.Read(ctx, func(st *sched.State) { page.Families = append(page.Families, stateFamilies(st, now)...) }); err != nil {
+	if err := loop.Read(ctx,
+		func(st *sched.State) {
+			page.Families = append(page.Families, stateFamilies(st, now)...)
+		}); err != nil {
 		return nil, err
 	}
 	page.Families = append(page.Families,
-		metrics.Family{Name: "jobserver_info", Help: "Always 1; the labels tell which daemon this is.", Samples: []metrics.Sample{
-			{Labels: []metrics.Label{{Name: "version", Value: m.o.Version}, {Name: "server_id", Value: m.o.ServerID}}, Value: 1}}},
-		metrics.Gauge("jobserver_start_time_seconds", "When the daemon started, in seconds since the Unix epoch.", float64(m.o.Started.UnixNano())/1e9),
-		metrics.Gauge("jobserver_host_free_bytes", "What is left on the file system of the state directory.", float64(free(m.o.StateDir))),
+		metrics.Family{Name: "jobserver_info",
+			Help: "Always 1; the labels tell which daemon this is.", Samples: []metrics.Sample{
+				{Labels: []metrics.Label{{Name: "version", Value: m.o.Version},
+					{Name: "server_id", Value: m.o.ServerID}}, Value: 1}}},
+		metrics.Gauge("jobserver_start_time_seconds",
+			"When the daemon started, in seconds since the Unix epoch.",
+			float64(m.o.Started.UnixNano())/1e9),
+		metrics.Gauge("jobserver_host_free_bytes",
+			"What is left on the file system of the state directory.", float64(free(m.o.StateDir))),
 	)
 	page.Families = append(page.Families, notifyFamilies(m.o.Notifications())...)
 	return page, nil
@@ -145,33 +162,46 @@ func free(dir string) int64 {
 
 func notifyFamilies(s notify.Stats) []metrics.Family {
 	counter := func(name, help string, value uint64) metrics.Family {
-		return metrics.Family{Name: name, Help: help, Counter: true, Samples: []metrics.Sample{{Value: float64(value)}}}
+		return metrics.Family{Name: name, Help: help, Counter: true,
+			Samples: []metrics.Sample{{Value: float64(value)}}}
 	}
 	return []metrics.Family{
-		counter("jobserver_notifications_sent_total", "Messages that were taken, and commands of --on that succeeded.", s.Sent),
-		counter("jobserver_notifications_failed_total", "Tries to send a message, or to run a command, that failed.", s.Failed),
-		counter("jobserver_notifications_dropped_total", "Events that were never told, as their message was refused for good.", s.Dropped),
+		counter("jobserver_notifications_sent_total",
+			"Messages that were taken, and commands of --on that succeeded.", s.Sent),
+		counter("jobserver_notifications_failed_total",
+			"Tries to send a message, or to run a command, that failed.", s.Failed),
+		counter("jobserver_notifications_dropped_total",
+			"Events that were never told, as their message was refused for good.", s.Dropped),
 	}
 }
 
 // stateFamilies are the numbers that the state has.
 func stateFamilies(st *sched.State, now time.Time) []metrics.Family {
-	jobs := metrics.Family{Name: "jobserver_jobs", Help: "Jobs by class and status, ended ones included until they are forgotten."}
+	jobs := metrics.Family{Name: "jobserver_jobs",
+		Help: "Jobs by class and status, ended ones included until they are forgotten."}
 	for class, counts := range st.CountsByClass() {
 		for status := sched.Waiting; status <= sched.Lost; status++ {
 			jobs.Samples = append(jobs.Samples, metrics.Sample{
-				Labels: []metrics.Label{{Name: "class", Value: class}, {Name: "status", Value: sched.StatusName(status)}}, Value: float64(counts.By[status])})
+				Labels: []metrics.Label{{Name: "class", Value: class},
+					{Name: "status", Value: sched.StatusName(status)}},
+				Value: float64(counts.By[status])})
 		}
 	}
-	age := metrics.Family{Name: "jobserver_queue_age_seconds", Help: "How long the next job of a class has waited; absent when none waits."}
+	age := metrics.Family{Name: "jobserver_queue_age_seconds",
+		Help: "How long the next job of a class has waited; absent when none waits."}
 	for class, since := range st.WaitingSince() {
-		age.Samples = append(age.Samples, metrics.Sample{Labels: []metrics.Label{{Name: "class", Value: class}}, Value: max(now.Sub(since).Seconds(), 0)})
+		age.Samples = append(age.Samples,
+			metrics.Sample{Labels: []metrics.Label{{Name: "class", Value: class}},
+				Value: max(now.Sub(since).Seconds(), 0)})
 	}
 	counts := st.Counts()
 	return append(machineFamilies(st), jobs, age,
-		metrics.Gauge("jobserver_matrices", "Matrices that are known.", float64(len(st.Matrices()))),
-		metrics.Gauge("jobserver_results_uncopied", "Jobs that are done and whose results could not be copied.", float64(counts.Uncopied)),
-		metrics.Family{Name: "jobserver_changes_total", Help: "Changes in the journal since the state began.", Counter: true,
+		metrics.Gauge("jobserver_matrices", "Matrices that are known.",
+			float64(len(st.Matrices()))),
+		metrics.Gauge("jobserver_results_uncopied",
+			"Jobs that are done and whose results could not be copied.", float64(counts.Uncopied)),
+		metrics.Family{Name: "jobserver_changes_total",
+			Help: "Changes in the journal since the state began.", Counter: true,
 			Samples: []metrics.Sample{{Value: float64(st.Changes())}}})
 }
 
@@ -198,12 +228,15 @@ func machineFamilies(st *sched.State) []metrics.Family {
 	}
 	for p, n := range machines {
 		families[0].Samples = append(families[0].Samples, metrics.Sample{
-			Labels: []metrics.Label{{Name: "class", Value: p.class}, {Name: "state", Value: p.state}}, Value: float64(n)})
+			Labels: []metrics.Label{{Name: "class", Value: p.class},
+				{Name: "state", Value: p.state}}, Value: float64(n)})
 	}
 	for class := range slots {
 		label := []metrics.Label{{Name: "class", Value: class}}
-		families[1].Samples = append(families[1].Samples, metrics.Sample{Labels: label, Value: float64(slots[class])})
-		families[2].Samples = append(families[2].Samples, metrics.Sample{Labels: label, Value: float64(busy[class])})
+		families[1].Samples = append(families[1].Samples,
+			metrics.Sample{Labels: label, Value: float64(slots[class])})
+		families[2].Samples = append(families[2].Samples,
+			metrics.Sample{Labels: label, Value: float64(busy[class])})
 	}
 	return families
 }

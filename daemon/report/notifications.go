@@ -1,6 +1,6 @@
-// Package report tells people and programs what happens: messages, metrics, and what the daemon looks
-// for beside its work. All of it follows the scheduler's events at a pace of its own, so that the
-// scheduler waits for nobody.
+// Package report tells people and programs what happens: messages, metrics, and what the daemon
+// looks for beside its work. All of it follows the scheduler's events at a pace of its own, so that
+// the scheduler waits for nobody.
 package report
 
 import (
@@ -126,9 +126,9 @@ func (n *Notifications) Follow(ctx context.Context, loop *sched.Loop) {
 	})
 }
 
-// catchUp makes up for missed events, as far as the state still shows what they told: where messages go now, and
-// what must not be in them, before anything is told; and in any matrix the last job may have ended, or the first failed. It
-// returns false when the loop has stopped.
+// catchUp makes up for missed events, as far as the state still shows what they told: where
+// messages go now, and what must not be in them, before anything is told; and in any matrix the
+// last job may have ended, or the first failed. It returns false when the loop has stopped.
 func (n *Notifications) catchUp(ctx context.Context) bool {
 	var ids []uint64
 	err := n.loop.Read(ctx, func(st *sched.State) {
@@ -146,7 +146,10 @@ func (n *Notifications) catchUp(ctx context.Context) bool {
 	maps.DeleteFunc(n.failed, forgotten)
 	for page := range slices.Chunk(ids, sched.MaxPage) {
 		var found []notify.Event
-		if err := n.loop.Read(ctx, func(st *sched.State) { found = append(n.failures(st, page), n.ends(st, page)...) }); err != nil {
+		if err := n.loop.Read(ctx,
+			func(st *sched.State) {
+				found = append(n.failures(st, page), n.ends(st, page)...)
+			}); err != nil {
 			return false
 		}
 		n.notifier.Add(found...)
@@ -197,7 +200,8 @@ func (n *Notifications) take(ctx context.Context, events []sched.Event) bool {
 // ofEvent are the notifications of one event.
 func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 	about := func(kind notify.Kind) notify.Event {
-		out := notify.Event{Kind: kind, At: e.At, Job: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Class: e.Class,
+		out := notify.Event{Kind: kind, At: e.At, Job: e.Job, Attempt: e.Attempt,
+			Machine: e.Machine, Matrix: e.Matrix, Class: e.Class,
 			Text: e.Text}
 		if kind == notify.Fail || kind == notify.MatrixFail || kind == notify.MachineAway {
 			out.Cause = e.Cause
@@ -206,7 +210,9 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 			out.Status = sched.StatusName(e.Status)
 		}
 		// A matrix that was asked for is told of as a whole.
-		out.Asked = e.Notify && e.Matrix == 0 && (kind == notify.Fail || kind == notify.Copied || kind == notify.Complete && e.Status == sched.Done)
+		out.Asked = e.Notify && e.Matrix == 0 &&
+			(kind == notify.Fail || kind == notify.Copied || kind == notify.Complete &&
+				e.Status == sched.Done)
 		return out
 	}
 	switch e.Kind {
@@ -271,7 +277,9 @@ func (n *Notifications) accuse(e *sched.Event) bool {
 }
 
 // firstFailure tells of a failed attempt if it is the first of its matrix.
-func (n *Notifications) firstFailure(e *sched.Event, about func(notify.Kind) notify.Event) []notify.Event {
+func (n *Notifications) firstFailure(
+	e *sched.Event, about func(notify.Kind) notify.Event,
+) []notify.Event {
 	if e.Matrix == 0 || n.failed[e.Matrix] {
 		return nil
 	}
@@ -291,8 +299,10 @@ func (n *Notifications) failures(st *sched.State, matrices []uint64) []notify.Ev
 			continue
 		}
 		n.failed[id] = true
-		events = append(events, notify.Event{Kind: notify.MatrixFail, At: n.now(), Matrix: id, Class: m.Template.Class,
-			Asked: m.Template.Notify, Text: fmt.Sprintf("there are failures in matrix %d: %s", id, countsText(&counts))})
+		events = append(events,
+			notify.Event{Kind: notify.MatrixFail, At: n.now(), Matrix: id, Class: m.Template.Class,
+				Asked: m.Template.Notify,
+				Text:  fmt.Sprintf("there are failures in matrix %d: %s", id, countsText(&counts))})
 	}
 	return events
 }
@@ -311,8 +321,10 @@ func (n *Notifications) ends(st *sched.State, matrices []uint64) []notify.Event 
 			if m.Name != "" {
 				name += " (" + m.Name + ")"
 			}
-			events = append(events, notify.Event{Kind: notify.MatrixDone, At: n.now(), Matrix: id, Class: m.Template.Class,
-				Asked: m.Template.Notify, Text: name + " has ended: " + countsText(&counts)})
+			events = append(events,
+				notify.Event{Kind: notify.MatrixDone, At: n.now(), Matrix: id,
+					Class: m.Template.Class,
+					Asked: m.Template.Notify, Text: name + " has ended: " + countsText(&counts)})
 		}
 		n.ended[id] = over
 	}
@@ -328,7 +340,8 @@ func (n *Notifications) queue(st *sched.State) []notify.Event {
 		return nil
 	}
 	return []notify.Event{{Kind: notify.QueueEmpty, At: n.now(),
-		Text: fmt.Sprintf("no job is waiting; %d still run", counts.By[sched.Running]+counts.By[sched.Copying])}}
+		Text: fmt.Sprintf("no job is waiting; %d still run",
+			counts.By[sched.Running]+counts.By[sched.Copying])}}
 }
 
 // countsText tells how jobs ended.

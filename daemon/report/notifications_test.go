@@ -8,12 +8,13 @@ import (
 	"jobserver/sched"
 )
 
-// TestToldOfRemovedMachine: who asked to hear of a job hears that the removal of its machine ended it; a matrix whose job waits
-// again for that reason has not failed.
+// TestToldOfRemovedMachine: who asked to hear of a job hears that the removal of its machine ended
+// it; a matrix whose job waits again for that reason has not failed.
 func TestToldOfRemovedMachine(t *testing.T) {
 	t.Parallel()
 	n := &Notifications{failed: map[uint64]bool{}}
-	ended := sched.Event{Kind: "job.canceled", Job: 7, Status: sched.Canceled, Ended: true, Notify: true, Uprooted: true}
+	ended := sched.Event{Kind: "job.canceled", Job: 7, Status: sched.Canceled, Ended: true,
+		Notify: true, Uprooted: true}
 	if told := n.ofEvent(&ended); len(told) != 1 || told[0].Kind != notify.Fail || !told[0].Asked {
 		t.Errorf("of a job that is over: %+v", told)
 	}
@@ -21,7 +22,8 @@ func TestToldOfRemovedMachine(t *testing.T) {
 	if told := n.ofEvent(&ended); len(told) != 0 {
 		t.Errorf("of a job that the user canceled: %+v", told)
 	}
-	again := sched.Event{Kind: "job.retried", Job: 7, Matrix: 1, Status: sched.Waiting, Ended: true, Uprooted: true}
+	again := sched.Event{Kind: "job.retried", Job: 7, Matrix: 1, Status: sched.Waiting, Ended: true,
+		Uprooted: true}
 	if told := n.ofEvent(&again); len(told) != 0 {
 		t.Errorf("of a job that waits again: %+v", told)
 	}
@@ -52,7 +54,8 @@ func TestAccused(t *testing.T) {
 	t.Parallel()
 	n, at := &Notifications{}, time.Unix(1_700_000_000, 0)
 	tell := func(kind, machine string, after time.Duration) int {
-		return len(n.ofEvent(&sched.Event{Kind: kind, Machine: machine, At: at.Add(after), Text: "it fails", Warn: true}))
+		return len(n.ofEvent(&sched.Event{Kind: kind, Machine: machine, At: at.Add(after),
+			Text: "it fails", Warn: true}))
 	}
 	for _, one := range []struct {
 		kind, machine string

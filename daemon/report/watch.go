@@ -13,21 +13,22 @@ import (
 )
 
 const (
-	// defaultAway is how long a machine may be away before that is announced, when --away-timeout isn't given.
+	// defaultAway is how long a machine may be away before that is announced, when --away-timeout
+	// isn't given.
 	defaultAway = 10 * time.Minute
 	// watchEvery is the most that lies between two looks.
 	watchEvery = 15 * time.Second
 )
 
-// Watcher looks at what no other change tells, at intervals: machines that stay away, jobs that print
-// nothing, disks that fill up. It announces each once, as an event, which the log and those who want
-// to hear of it follow, and changes nothing: a job on a machine that is away isn't lost, only not
-// heard of.
+// Watcher looks at what no other change tells, at intervals: machines that stay away, jobs that
+// print nothing, disks that fill up. It announces each once, as an event, which the log and those
+// who want to hear of it follow, and changes nothing: a job on a machine that is away isn't lost,
+// only not heard of.
 type Watcher struct {
 	o WatchOptions
 
-	// What was announced, by machine, by run and by machine again ("" is this host). It is news again
-	// when it was otherwise meanwhile; that a machine was away doesn't make it otherwise.
+	// What was announced, by machine, by run and by machine again ("" is this host). It is news
+	// again when it was otherwise meanwhile; that a machine was away doesn't make it otherwise.
 	awaySince map[string]time.Time
 	silentAt  map[string]time.Time // when it had last printed
 	low       map[string]bool
@@ -75,7 +76,10 @@ func (w *Watcher) Watch(ctx context.Context, loop *sched.Loop) {
 		}
 		now := w.o.Now()
 		for _, n := range slices.Concat(w.lookAway(s, now), w.lookSilent(s, now), w.lookDisks(s)) {
-			plan := func(*sched.State, time.Time) (sched.Plan, error) { return sched.PlanNotice(n), nil }
+			plan := func(*sched.State, time.Time) (sched.Plan, error) {
+				return sched.PlanNotice(n),
+					nil
+			}
 			if _, _, err := loop.Do(ctx, "", false, plan); err != nil {
 				return // the loop has stopped, or the daemon does
 			}
@@ -114,7 +118,8 @@ func look(ctx context.Context, loop *sched.Loop, runs bool) (*observed, error) {
 				}
 				a := j.Attempts[len(j.Attempts)-1]
 				seen.runs = append(seen.runs, observedRun{
-					ref:       &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number, Step: a.Step},
+					ref: &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number,
+						Step: a.Step},
 					since:     sched.Time(max(a.StartedAt, a.DispatchedAt)),
 					connected: m.Link == sched.LinkConnected,
 				})
@@ -131,20 +136,26 @@ func (w *Watcher) lookAway(s *observed, now time.Time) (news []sched.Notice) {
 		switch {
 		case m.Link == sched.LinkConnected && announced:
 			news = append(news, sched.Notice{Kind: sched.NoticeBack, Machine: m.Addr, Cause: "back",
-				Text: fmt.Sprintf("machine %s is back after %s", m.Addr, view.FormatDuration(now.Sub(since)))})
+				Text: fmt.Sprintf("machine %s is back after %s", m.Addr,
+					view.FormatDuration(now.Sub(since)))})
 		case m.Link == sched.LinkConnected || m.Since.IsZero():
-		case announced && since.Equal(m.Since): // otherwise it was back meanwhile, for less than one look
+		case announced && since.Equal(m.Since):
+			// otherwise it was back meanwhile, for less than one look
 			there[m.Addr] = since
 		case now.Sub(m.Since) >= w.o.Away:
 			there[m.Addr] = m.Since
-			text := fmt.Sprintf("machine %s has been %s for %s", m.Addr, m.Link, view.FormatDuration(now.Sub(m.Since)))
+			text := fmt.Sprintf("machine %s has been %s for %s", m.Addr, m.Link,
+				view.FormatDuration(now.Sub(m.Since)))
 			if m.Reason != "" {
 				text += ": " + m.Reason
 			}
 			if n := len(m.Running); n > 0 {
-				text += fmt.Sprintf("; %s there, to be taken up when it is back", view.Counted(n, "job"))
+				text += fmt.Sprintf("; %s there, to be taken up when it is back",
+					view.Counted(n, "job"))
 			}
-			news = append(news, sched.Notice{Kind: sched.NoticeAway, Machine: m.Addr, Cause: string(m.Link), Text: text, Warn: true})
+			news = append(news,
+				sched.Notice{Kind: sched.NoticeAway, Machine: m.Addr, Cause: string(m.Link),
+					Text: text, Warn: true})
 		}
 	}
 	w.awaySince = there
@@ -164,7 +175,8 @@ func (w *Watcher) lookSilent(s *observed, now time.Time) (news []sched.Notice) {
 		}
 		last := r.since
 		for _, stderr := range []bool{false, true} {
-			if info, err := os.Stat(sched.LogPath(w.o.LogDir, r.ref, stderr)); err == nil && info.ModTime().After(last) {
+			if info, err := os.Stat(sched.LogPath(w.o.LogDir, r.ref, stderr)); err == nil &&
+				info.ModTime().After(last) {
 				last = info.ModTime()
 			}
 		}
@@ -175,8 +187,12 @@ func (w *Watcher) lookSilent(s *observed, now time.Time) (news []sched.Notice) {
 		if w.silentAt[name].Equal(last) {
 			continue // nothing has come since
 		}
-		news = append(news, sched.Notice{Kind: sched.NoticeSilent, Job: r.ref.Job, Machine: r.ref.Machine, Warn: true,
-			Text: fmt.Sprintf("job %d on %s has printed nothing for %s", r.ref.Job, r.ref.Machine, view.FormatDuration(now.Sub(last)))})
+		news = append(news,
+			sched.Notice{Kind: sched.NoticeSilent, Job: r.ref.Job, Machine: r.ref.Machine,
+				Warn: true,
+				Text: fmt.Sprintf("job %d on %s has printed nothing for %s", r.ref.Job,
+					r.ref.Machine,
+					view.FormatDuration(now.Sub(last)))})
 	}
 	w.silentAt = there
 	return news
@@ -195,7 +211,8 @@ func (w *Watcher) lookDisks(s *observed) (news []sched.Notice) {
 			there[addr] = true
 			if !w.low[addr] {
 				news = append(news, sched.Notice{Kind: sched.NoticeDisk, Machine: addr, Warn: true,
-					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where, view.FormatSize(free), view.FormatSize(w.o.MinFree))})
+					Text: fmt.Sprintf("%s has %s of disk left, less than --min-free %s", where,
+						view.FormatSize(free), view.FormatSize(w.o.MinFree))})
 			}
 		case w.low[addr] && free < w.o.MinFree+w.o.MinFree/4:
 			there[addr] = true // only when there is clearly more, the next time is news

@@ -17,7 +17,8 @@ func TestAnnouncedOnce(t *testing.T) {
 	})
 	began := time.Unix(1_700_000_000, 0)
 	run := &statepb.RunRef{Machine: "a", Job: 1, Attempt: 1}
-	look := func(link sched.Link, after time.Duration, free int64, runs ...observedRun) (silent, low int) {
+	look := func(link sched.Link, after time.Duration, free int64, runs ...observedRun) (silent,
+		low int) {
 		for i := range runs {
 			runs[i].connected = link == sched.LinkConnected
 		}
@@ -43,8 +44,10 @@ func TestAnnouncedOnce(t *testing.T) {
 		{sched.LinkConnected, 6 * time.Hour, 5000, nil, 0, 0}, // otherwise meanwhile
 		{sched.LinkConnected, 7 * time.Hour, 500, []observedRun{r}, 1, 1},
 	} {
-		if silent, low := look(step.link, step.after, step.free, step.runs...); silent != step.silent || low != step.low {
-			t.Errorf("look %d: %d news of silence and %d of disks, want %d and %d", i, silent, low, step.silent, step.low)
+		if silent, low := look(step.link, step.after, step.free,
+			step.runs...); silent != step.silent || low != step.low {
+			t.Errorf("look %d: %d news of silence and %d of disks, want %d and %d", i, silent, low,
+				step.silent, step.low)
 		}
 	}
 }

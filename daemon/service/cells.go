@@ -28,9 +28,12 @@ func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
 		return sched.MatrixSpec{}, err
 	}
 	if m.Metrics != "" && job.CpPath == "" {
-		return sched.MatrixSpec{}, api.Errorf(api.Invalid, "the metrics are to be in %s among the results, and no results are kept", m.Metrics).WithHint("give a CP_PATH, and print RESULTS: with the file")
+		return sched.MatrixSpec{}, api.Errorf(api.Invalid,
+			"the metrics are to be in %s among the results, and no results are kept", m.Metrics).
+			WithHint("give a CP_PATH, and print RESULTS: with the file")
 	}
-	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics, Setup: m.Setup,
+	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics,
+		Setup:    m.Setup,
 		MaxFails: m.MaxFails, CancelRest: m.CancelRest}
 	for _, a := range m.Vars {
 		spec.Axes = append(spec.Axes, &statepb.Axis{Name: a.Name, Values: a.Values})
@@ -61,11 +64,14 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 		}
 	}
 	driver := s.About.Driver != ""
-	again := func(st *sched.State) bool { return args.Again && spec.Name != "" && st.MatrixNamed(spec.Name) != 0 }
+	again := func(st *sched.State) bool {
+		return args.Again && spec.Name != "" && st.MatrixNamed(spec.Name) != 0
+	}
 	grow := func(st *sched.State) (sched.Plan, error) {
 		plan, g, err := st.PlanMatrixAgain(spec, driver, sampleCells)
 		if err == nil {
-			reply.ID, reply.Cells, reply.Sample, reply.Growth = g.Matrix, g.New+g.Again, g.Sample, growthOf(g)
+			reply.ID, reply.Cells, reply.Sample, reply.Growth = g.Matrix, g.New+g.Again, g.Sample,
+				growthOf(g)
 		}
 		return plan, err
 	}
@@ -77,28 +83,33 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 				reply.Warnings = plan.Warnings
 				return err
 			}
-			reply.Cells, reply.Sample, reply.Warnings, err = st.SampleMatrix(spec, driver, sampleCells)
+			reply.Cells, reply.Sample, reply.Warnings, err = st.SampleMatrix(spec, driver,
+				sampleCells)
 			return err
 		})
 	}
-	done, err := s.do(args.RequestID, true, "submit a matrix to class "+spec.Job.Class, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		if again(st) {
-			return grow(st)
-		}
-		return st.PlanMatrix(spec, driver)
-	})
+	done, err := s.do(args.RequestID, true, "submit a matrix to class "+spec.Job.Class,
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			if again(st) {
+				return grow(st)
+			}
+			return st.PlanMatrix(spec, driver)
+		})
 	if err != nil {
 		return err
 	}
 	reply.ID, reply.FirstJID, reply.Warnings = done.IDs[0], done.IDs[1], done.Warnings
 	if reply.Repeated = done.repeated; reply.Repeated || reply.Growth == nil {
-		reply.Cells = int(done.IDs[2]) + len(done.IDs[3:]) // the new cells, and those that run again
+		// the new cells, and those that run again
+		reply.Cells = int(done.IDs[2]) + len(done.IDs[3:])
 	}
 	return nil
 }
 
 func growthOf(g sched.Growth) *api.Growth {
-	return &api.Growth{New: g.New, Again: g.Again, Done: g.Done, Active: g.Active, Canceled: g.Canceled, Gone: g.Gone, FirstJID: g.FirstJob, JIDs: g.AgainJobs, Settings: g.Settings}
+	return &api.Growth{New: g.New, Again: g.Again, Done: g.Done, Active: g.Active,
+		Canceled: g.Canceled, Gone: g.Gone, FirstJID: g.FirstJob, JIDs: g.AgainJobs,
+		Settings: g.Settings}
 }
 
 // planRerun restarts cells of a matrix.
@@ -140,8 +151,8 @@ func leftOf(st *sched.State, id uint64, now time.Time) *api.TimeLeft {
 	return &api.TimeLeft{Seconds: left.Time.Seconds(), Error: left.Error.Seconds()}
 }
 
-// leftOfJobs is how long the rest of several jobs takes: the longest of their matrices. It is nil when some
-// of what is left is of no matrix, or nothing is known of one of them.
+// leftOfJobs is how long the rest of several jobs takes: the longest of their matrices. It is nil
+// when some of what is left is of no matrix, or nothing is known of one of them.
 func leftOfJobs(st *sched.State, ids []uint64, now time.Time) *api.TimeLeft {
 	var longest *api.TimeLeft
 	seen := map[uint64]bool{}
@@ -172,8 +183,8 @@ const (
 	maxProblems    = 100
 )
 
-// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces; files of
-// results are read outside of it.
+// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces;
+// files of results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
 	if err := api.Wrap(api.Invalid, stats.CheckFile(args.Metrics)); err != nil {
 		return err
@@ -196,7 +207,8 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 			return err
 		}
 		for i := range views {
-			reply.Cells = append(reply.Cells, cellOf(&views[i], cmp.Or(args.Metrics, reply.Matrix.Metrics), reply))
+			reply.Cells = append(reply.Cells,
+				cellOf(&views[i], cmp.Or(args.Metrics, reply.Matrix.Metrics), reply))
 		}
 		from += len(views)
 		if from >= total {

@@ -44,13 +44,15 @@ func (s *service) hasCode(c *api.Code) error {
 			return api.Errorf(api.Invalid, "%q is no hash of code", f.hash)
 		}
 		if !s.keepsCode(s.codeFile(f.hash, f.diff)) {
-			return api.Errorf(api.Conflict, "the daemon doesn't have the code %s", f.hash[:12]).WithHint("submit it again with --code")
+			return api.Errorf(api.Conflict, "the daemon doesn't have the code %s", f.hash[:12]).
+				WithHint("submit it again with --code")
 		}
 	}
 	return nil
 }
 
-// PutCode takes code in pieces. It is kept, durably, when all of it has come and is what its hash says.
+// PutCode takes code in pieces. It is kept, durably, when all of it has come and is what its hash
+// says.
 func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error {
 	if !code.ValidHash(args.Hash) {
 		return api.Errorf(api.Invalid, "%q is no hash of code", args.Hash)
@@ -63,7 +65,9 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 	if len(args.Data) == 0 && !args.Last {
 		return nil
 	}
-	if args.Token == "" || len(args.Token) > 64 || strings.Trim(args.Token, "0123456789abcdef") != "" || args.Offset < 0 || args.Offset > 2*code.MaxBytes {
+	if args.Token == "" || len(args.Token) > 64 ||
+		strings.Trim(args.Token, "0123456789abcdef") != "" || args.Offset < 0 ||
+		args.Offset > 2*code.MaxBytes {
 		return api.Errorf(api.Invalid, "a piece of code at %d, of %q", args.Offset, args.Token)
 	}
 	part := filepath.Join(filepath.Dir(file), ".part-"+args.Hash[:16]+"-"+args.Token)
@@ -83,7 +87,8 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 	return nil
 }
 
-// keepsCode says that the daemon has a file of code. From then on it is kept for a while, also when no job names it yet.
+// keepsCode says that the daemon has a file of code. From then on it is kept for a while, also when
+// no job names it yet.
 func (s *service) keepsCode(file string) bool {
 	now := s.Now()
 	return os.Chtimes(file, now, now) == nil
@@ -125,7 +130,8 @@ func checkPart(part string, args *api.PutCodeArgs) error {
 		return api.Errorf(api.Invalid, "%v", err)
 	}
 	if got != args.Hash {
-		return api.Errorf(api.Invalid, "what arrived has the hash %s, not %s", got, args.Hash).WithHint("submit it again")
+		return api.Errorf(api.Invalid, "what arrived has the hash %s, not %s", got, args.Hash).
+			WithHint("submit it again")
 	}
 	return nil
 }
@@ -137,7 +143,8 @@ func renamePart(part, file string) error {
 		return fmt.Errorf("keep the code: %w", err)
 	}
 	defer f.Close()
-	out, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)), renameio.WithPermissions(0o600))
+	out, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)),
+		renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("keep the code: %w", err)
 	}

@@ -39,7 +39,8 @@ func (s *service) JobFiles(args *api.FilesArgs, reply *api.FilesReply) error {
 		for _, log := range logFiles(job) {
 			if info, err := os.Stat(log); err == nil && info.Mode().IsRegular() {
 				page.reply.Files = append(page.reply.Files, api.File{
-					Name: filepath.Base(log), Log: true, Size: info.Size(), Mode: 0o600, MTime: info.ModTime(),
+					Name: filepath.Base(log), Log: true, Size: info.Size(), Mode: 0o600,
+					MTime: info.ModTime(),
 				})
 			}
 		}
@@ -71,7 +72,8 @@ func (s *service) job(jid uint64) (*api.Job, error) {
 	err := s.read(func(st *sched.State) error {
 		j := st.Job(jid)
 		if j == nil {
-			return api.Errorf(api.NotFound, "no job %d", jid).WithHint("`jobserver job ls` lists jobs")
+			return api.Errorf(api.NotFound, "no job %d", jid).
+				WithHint("`jobserver job ls` lists jobs")
 		}
 		job = wire.Job(st, s.About.LogDir, j, true)
 		return nil
@@ -96,8 +98,8 @@ func logFiles(job *api.Job) []string {
 	return logs
 }
 
-// ownNames are the entries of the job's results directory that are its own, in order: all of them, unless it shares the
-// directory with other jobs; then those that its record names.
+// ownNames are the entries of the job's results directory that are its own, in order: all of them,
+// unless it shares the directory with other jobs; then those that its record names.
 func ownNames(job *api.Job) ([]string, error) {
 	record := fmt.Sprintf("%d.job.json", job.JID)
 	content, err := os.ReadFile(filepath.Join(job.ResultsDir, record))
@@ -128,7 +130,8 @@ func ownNames(job *api.Job) ([]string, error) {
 			name = string(r.NameBytes)
 		}
 		top, _, _ := strings.Cut(name, "/")
-		if _, err := os.Lstat(filepath.Join(job.ResultsDir, top)); err == nil && filepath.IsLocal(top) {
+		if _, err := os.Lstat(filepath.Join(job.ResultsDir, top)); err == nil &&
+			filepath.IsLocal(top) {
 			names = append(names, top)
 		}
 	}
@@ -167,7 +170,8 @@ func (p *filesPage) add(dir string) fs.WalkDirFunc {
 		if err != nil {
 			return nil
 		}
-		file := api.File{Name: name, Dir: d.IsDir(), Size: info.Size(), Mode: uint32(info.Mode().Perm()), MTime: info.ModTime()}
+		file := api.File{Name: name, Dir: d.IsDir(), Size: info.Size(),
+			Mode: uint32(info.Mode().Perm()), MTime: info.ModTime()}
 		switch {
 		case d.Type()&fs.ModeSymlink != 0:
 			if file.Target, err = os.Readlink(filepath.Join(dir, name)); err != nil {
@@ -181,10 +185,14 @@ func (p *filesPage) add(dir string) fs.WalkDirFunc {
 	}
 }
 
-// ReadFiles reads files of a job. What takes its time, the sums of long files, is done before the call has its turn.
-func (s *service) ReadFiles(args *api.ReadFilesArgs, reply *api.ReadFilesReply, turn api.Turn) error {
+// ReadFiles reads files of a job. What takes its time, the sums of long files, is done before the
+// call has its turn.
+func (s *service) ReadFiles(
+	args *api.ReadFilesArgs, reply *api.ReadFilesReply, turn api.Turn,
+) error {
 	if len(args.Parts) > maxFileParts {
-		return api.Errorf(api.Invalid, "%d files are asked for at once, %d are the most", len(args.Parts), maxFileParts)
+		return api.Errorf(api.Invalid, "%d files are asked for at once, %d are the most",
+			len(args.Parts), maxFileParts)
 	}
 	job, err := s.job(args.JID)
 	if err != nil {
@@ -223,7 +231,8 @@ func (o *openFile) close() {
 	}
 }
 
-// measurePart opens a file, says how much of it is to be read, at most most bytes, and sums it up if that is its end.
+// measurePart opens a file, says how much of it is to be read, at most most bytes, and sums it up
+// if that is its end.
 func measurePart(ctx context.Context, job *api.Job, part api.FilePart, most int64) *openFile {
 	o := &openFile{offset: part.Offset}
 	fail := func(err error) *openFile {
@@ -283,7 +292,8 @@ func (o *openFile) read() api.FileData {
 	return o.data
 }
 
-// openPart opens a log of the job's, or a file below its results, from where no link leads out. A pipe doesn't hold it up.
+// openPart opens a log of the job's, or a file below its results, from where no link leads out. A
+// pipe doesn't hold it up.
 func openPart(job *api.Job, part api.FilePart) (*os.File, error) {
 	if part.Log {
 		for _, log := range logFiles(job) {

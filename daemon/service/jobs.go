@@ -32,9 +32,10 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 		}
 		specs[i] = spec
 	}
-	done, err := s.do(args.RequestID, true, fmt.Sprintf("submit %d jobs", len(specs)), func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanJobs(specs, s.About.Driver != "")
-	})
+	done, err := s.do(args.RequestID, true, fmt.Sprintf("submit %d jobs", len(specs)),
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			return st.PlanJobs(specs, s.About.Driver != "")
+		})
 	reply.JIDs, reply.Warnings = done.IDs, done.Warnings
 	return err
 }
@@ -43,8 +44,10 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 // written: better to hear of it now than in the morning.
 func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	spec := sched.JobSpec{
-		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat, MaxFailures: j.MaxFailures, Timeout: j.Timeout,
-		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env, SecretEnv: j.SecretEnv, Flat: j.Flat, MaxLog: j.MaxLog,
+		Class: j.Class, Cmd: j.Cmd, CpPath: j.CpPath, Dir: j.Dir, Repeat: j.Repeat,
+		MaxFailures: j.MaxFailures, Timeout: j.Timeout,
+		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env,
+		SecretEnv: j.SecretEnv, Flat: j.Flat, MaxLog: j.MaxLog,
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
 		After:      afterSpec(&j.After),
 		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
@@ -59,7 +62,8 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		spec.CpPath = userfile.Path(spec.Dir, home, spec.CpPath)
 	}
 	if !filepath.IsAbs(spec.CpPath) {
-		return spec, api.Errorf(api.Invalid, "CP_PATH %q is relative, and the client didn't say to what", j.CpPath)
+		return spec, api.Errorf(api.Invalid,
+			"CP_PATH %q is relative, and the client didn't say to what", j.CpPath)
 	}
 	return spec, writable(spec.CpPath)
 }
@@ -76,12 +80,15 @@ func writable(path string) error {
 		case os.IsNotExist(err) && dir != "/":
 			continue
 		case err != nil:
-			return api.Errorf(api.Invalid, "CP_PATH can't be written: %v", err).WithHint("name a directory that the daemon's user may write")
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %v", err).
+				WithHint("name a directory that the daemon's user may write")
 		case !info.IsDir():
-			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s is not a directory", dir).WithHint("name a directory that the daemon's user may write")
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s is not a directory", dir).
+				WithHint("name a directory that the daemon's user may write")
 		}
 		if err := mayWrite(dir); err != nil {
-			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s: %v", dir, err).WithHint("name a directory that the daemon's user may write")
+			return api.Errorf(api.Invalid, "CP_PATH can't be written: %s: %v", dir, err).
+				WithHint("name a directory that the daemon's user may write")
 		}
 		return nil
 	}
@@ -153,7 +160,9 @@ func (s *service) listed(st *sched.State, args *api.ListJobsArgs) ([]uint64, err
 	if err != nil {
 		return nil, err
 	}
-	runs := func(id uint64) bool { return st.Status(id) == sched.Running || st.Status(id) == sched.Copying }
+	runs := func(id uint64) bool {
+		return st.Status(id) == sched.Running || st.Status(id) == sched.Copying
+	}
 	if args.Running {
 		ids = slices.DeleteFunc(ids, func(id uint64) bool { return !runs(id) })
 	}
@@ -188,7 +197,8 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 	var plan sched.BulkPlan
 	matched := 0
 	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
-	what := fmt.Sprintf("%s %s", args.Op, strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "))
+	what := fmt.Sprintf("%s %s", args.Op,
+		strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "))
 	cmds := map[uint64]string{}
 	build := func(st *sched.State) error {
 		ids, err := selectJobs(st, args.Selectors)
@@ -196,25 +206,29 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 			return err
 		}
 		if len(args.Selectors) == 0 {
-			return api.Errorf(api.Invalid, "no jobs are named").WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
+			return api.Errorf(api.Invalid, "no jobs are named").
+				WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
 		}
 		if args.Dependents {
 			ids = st.WithDependents(ids)
 		}
 		if matched = len(ids); args.Max > 0 && matched > args.Max && !args.DryRun {
-			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).WithHint("--yes does it; --dry-run shows them")
+			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).
+				WithHint("--yes does it; --dry-run shows them")
 		}
 		if args.Op == api.OpSet {
 			plan.Plan, err = st.PlanSet(ids, setSpec(&args.Set))
 			plan.Fates = nil
 			for _, id := range ids {
-				plan.Fates = append(plan.Fates, sched.Fate{Job: id, Status: st.Status(id), Changed: true})
+				plan.Fates = append(plan.Fates,
+					sched.Fate{Job: id, Status: st.Status(id), Changed: true})
 				cmds[id] = string(st.Job(id).Cmd)
 			}
 			return err
 		}
 		bulk := sched.Bulk{
-			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout, Tag: args.Tag, Retry: args.Retry,
+			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout,
+			Tag: args.Tag, Retry: args.Retry,
 		}
 		if args.DryRun {
 			plan, err = st.PlanBulk(bulk)
@@ -233,10 +247,11 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 		err = s.read(build)
 	} else {
 		var done outcome
-		done, err = s.do(args.RequestID, newWork, what, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-			err := build(st)
-			return plan.Plan, err
-		})
+		done, err = s.do(args.RequestID, newWork, what,
+			func(st *sched.State, _ time.Time) (sched.Plan, error) {
+				err := build(st)
+				return plan.Plan, err
+			})
 		reply.JIDs, reply.Repeated = done.IDs, done.repeated
 		if args.Op != api.OpSet {
 			plan.Fates = done.Fates
@@ -260,7 +275,8 @@ func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string
 			continue
 		}
 		job := api.BulkJob{
-			JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed, Note: f.Note, NewJID: f.NewJob,
+			JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed,
+			Note: f.Note, NewJID: f.NewJob,
 		}
 		if f.NewJob != 0 {
 			for id := f.FirstNew; id <= f.NewJob; id++ {
@@ -295,7 +311,8 @@ func (s *service) Why(args *api.JIDArgs, reply *api.WhyReply) error {
 		j := wire.Job(st, s.About.LogDir, record, false)
 		if j.Status == api.StatusDone && j.Unwanted() {
 			reply.Summary += ", but the results that it named were not copied: no CP_PATH was given"
-			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch directory; "+
+			reply.Hint = fmt.Sprintf("they are still on %s, unless in the job's scratch "+
+				"directory; "+
 				"`jobserver job add CLASS CMD CP_PATH` has results copied", j.Machine)
 		}
 		return nil
@@ -333,7 +350,8 @@ func oneJob(st *sched.State, selector string) (uint64, error) {
 		return 0, err
 	}
 	if len(ids) != 1 {
-		return 0, api.Errorf(api.Invalid, "%s matches %d jobs, and one is wanted", selector, len(ids)).WithHint("`jobserver job ls %s` lists them", selector)
+		return 0, api.Errorf(api.Invalid, "%s matches %d jobs, and one is wanted", selector,
+			len(ids)).WithHint("`jobserver job ls %s` lists them", selector)
 	}
 	return ids[0], nil
 }
@@ -341,13 +359,15 @@ func oneJob(st *sched.State, selector string) (uint64, error) {
 // Wait waits until all jobs that the selectors match have ended, or something changed.
 func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 	if len(args.Selectors) == 0 {
-		return api.Errorf(api.Invalid, "no jobs are named").WithHint("name them, for example 17, last, %%93 or @nightly")
+		return api.Errorf(api.Invalid, "no jobs are named").
+			WithHint("name them, for example 17, last, %%93 or @nightly")
 	}
 	look := func() error {
 		*reply = api.WaitReply{}
 		return s.read(func(st *sched.State) error { return s.progress(st, args.Selectors, reply) })
 	}
-	if err := look(); err != nil || reply.Done || args.Wait <= 0 || reply.Cursor != args.Cursor && args.Cursor != 0 {
+	if err := look(); err != nil || reply.Done || args.Wait <= 0 || reply.Cursor != args.Cursor &&
+		args.Cursor != 0 {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
@@ -387,7 +407,8 @@ func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitR
 		reply.ExitCode = wire.WaitCode(st.Job(ids[0]))
 		return nil
 	}
-	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 && !allFine(st, ids) {
+	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 &&
+		!allFine(st, ids) {
 		reply.ExitCode = 1
 	}
 	return nil
@@ -453,17 +474,19 @@ func (s *service) SetVar(args *api.SetVarArgs, _ *api.Empty) error {
 	if args.Unset {
 		what = "unset variable " + args.Name
 	}
-	_, err := s.do(args.RequestID, false, what, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanVar(args.Name, args.Value, args.Secret, args.Unset)
-	})
+	_, err := s.do(args.RequestID, false, what,
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			return st.PlanVar(args.Name, args.Value, args.Secret, args.Unset)
+		})
 	return err
 }
 
 // NewTag makes a tag.
 func (s *service) NewTag(args *api.NewTagArgs, reply *api.Tag) error {
-	done, err := s.do(args.RequestID, false, "make tag "+args.Name, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanTag(args.Name)
-	})
+	done, err := s.do(args.RequestID, false, "make tag "+args.Name,
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			return st.PlanTag(args.Name)
+		})
 	if err != nil {
 		return err
 	}

@@ -118,8 +118,8 @@ func classStatus(st *sched.State, now time.Time) []api.ClassStatus {
 // manyMatrices is how many unfinished ones are looked at for the time that is left.
 const manyMatrices = 200
 
-// fillLeft says how long the rest of each class takes, where all of it is of matrices that tell: one
-// after the other, each on all slots. Their margins are independent.
+// fillLeft says how long the rest of each class takes, where all of it is of matrices that tell:
+// one after the other, each on all slots. Their margins are independent.
 func fillLeft(st *sched.State, classes []api.ClassStatus, now time.Time) {
 	at, known, rest := map[string]int{}, map[string]bool{}, map[string]int{}
 	for i := range classes {

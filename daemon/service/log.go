@@ -18,8 +18,8 @@ import (
 // maxLogRead is how many bytes of a log one call gives at the most.
 const maxLogRead = 1 << 20
 
-// logLook is how often a log that is waited on is looked at: its bytes come without an event. A client asks
-// for this only while somebody watches.
+// logLook is how often a log that is waited on is looked at: its bytes come without an event. A
+// client asks for this only while somebody watches.
 const logLook = 50 * time.Millisecond
 
 // JobLog gives bytes of a job's log.
@@ -39,7 +39,8 @@ func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply, turn api.Turn) 
 	ticker := time.NewTicker(logLook)
 	defer ticker.Stop()
 	for {
-		// Whether it had ended is asked before the file is read, so that EOF is only said of all of it.
+		// Whether it had ended is asked before the file is read, so that EOF is only said of all of
+		// it.
 		if err := readLog(reply, reply.Offset, clamp(args.Max, maxLogRead), turn); err != nil {
 			return err
 		}
@@ -63,7 +64,8 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 	err = s.read(func(st *sched.State) error {
 		j := st.Job(args.JID)
 		if j == nil {
-			return api.Errorf(api.NotFound, "no job %d", args.JID).WithHint("`jobserver job ls` lists jobs")
+			return api.Errorf(api.NotFound, "no job %d", args.JID).
+				WithHint("`jobserver job ls` lists jobs")
 		}
 		reply.Status = sched.StatusName(j.Status)
 		n := len(j.Attempts)
@@ -74,18 +76,21 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 		a := j.Attempts[n-1]
 		if args.Attempt != 0 {
 			if a = attemptNumbered(j, args.Attempt); a == nil {
-				return api.Errorf(api.NotFound, "job %d has no attempt %d that is remembered", j.Id, args.Attempt).
+				return api.Errorf(api.NotFound, "job %d has no attempt %d that is remembered", j.Id,
+					args.Attempt).
 					WithHint("`jobserver job show %d` lists its attempts", j.Id)
 			}
 		}
 		if args.Step > int(a.Step) {
-			return api.Errorf(api.NotFound, "attempt %d of job %d has no step %d", a.Number, j.Id, args.Step)
+			return api.Errorf(api.NotFound, "attempt %d of job %d has no step %d", a.Number, j.Id,
+				args.Step)
 		}
 		r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: int32(args.Step)}
 		reply.Path, reply.Attempt = sched.LogPath(s.About.LogDir, r, args.Stderr), int(a.Number)
 		newest := a == j.Attempts[n-1]
 		ended = a.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
-		reply.More = args.Step < int(a.Step) || !newest || newest && ended && !sched.Final(j.Status) && j.Status != sched.Copying
+		reply.More = args.Step < int(a.Step) || !newest || newest && ended &&
+			!sched.Final(j.Status) && j.Status != sched.Copying
 		return nil
 	})
 	return ended, err
@@ -135,15 +140,16 @@ func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 	return nil
 }
 
-// mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone don't tell
-// of a file system that is read-only, or has no room.
+// mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone
+// don't tell of a file system that is read-only, or has no room.
 func mayWrite(dir string) error {
 	// A file without a name leaves nothing behind, whatever happens to the daemon.
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	switch {
 	case err == nil:
 		return unix.Close(fd)
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL): // not this file system
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL):
+		// not this file system
 		return tryDirectory(dir)
 	}
 	return err

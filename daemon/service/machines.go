@@ -29,13 +29,16 @@ func (s *service) ListMachines(args *api.ListMachinesArgs, reply *api.ListMachin
 // AddMachines adds machines to a class.
 func (s *service) AddMachines(args *api.AddMachinesArgs, reply *api.ChangeMachinesReply) error {
 	what := fmt.Sprintf("add machines %s to class %s", strings.Join(args.Addrs, " "), args.Class)
-	done, err := s.do(args.RequestID, false, what, func(st *sched.State, now time.Time) (sched.Plan, error) {
-		var specs []sched.MachineSpec
-		for _, addr := range args.Addrs {
-			specs = append(specs, sched.MachineSpec{Addr: addr, Class: args.Class, Slots: args.Slots, Until: args.Until, Resources: args.Resources})
-		}
-		return st.PlanMachines(specs, now)
-	})
+	done, err := s.do(args.RequestID, false, what,
+		func(st *sched.State, now time.Time) (sched.Plan, error) {
+			var specs []sched.MachineSpec
+			for _, addr := range args.Addrs {
+				specs = append(specs,
+					sched.MachineSpec{Addr: addr, Class: args.Class, Slots: args.Slots,
+						Until: args.Until, Resources: args.Resources})
+			}
+			return st.PlanMachines(specs, now)
+		})
 	if err != nil {
 		return err
 	}
@@ -50,23 +53,30 @@ func (s *service) AddMachines(args *api.AddMachinesArgs, reply *api.ChangeMachin
 
 // SetupMachines submits a setup for each machine.
 func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) error {
-	what := fmt.Sprintf("set up machines %s for class %s", strings.Join(append(args.Addrs, args.Classes...), " "), args.Class)
-	done, err := s.do(args.RequestID, true, what, func(st *sched.State, now time.Time) (sched.Plan, error) {
-		addrs := args.Addrs
-		if args.Existing {
-			found, err := st.SelectMachines(args.Addrs, args.Classes)
-			if err != nil {
-				return sched.Plan{}, err
+	what := fmt.Sprintf("set up machines %s for class %s",
+		strings.Join(append(args.Addrs, args.Classes...), " "), args.Class)
+	done, err := s.do(args.RequestID, true, what,
+		func(st *sched.State, now time.Time) (sched.Plan, error) {
+			addrs := args.Addrs
+			if args.Existing {
+				found, err := st.SelectMachines(args.Addrs, args.Classes)
+				if err != nil {
+					return sched.Plan{}, err
+				}
+				addrs = found
 			}
-			addrs = found
-		}
-		reply.Addrs = addrs
-		return st.PlanSetup(sched.SetupSpec{
-			Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots, Resources: args.Resources,
-			Steps: args.Steps, Reboot: args.Reboot, Verify: args.Verify, Timeout: args.Timeout, Retries: args.Retries,
-			Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify, Until: args.Until, Once: args.Once,
-		}, now)
-	})
+			reply.Addrs = addrs
+			return st.PlanSetup(sched.SetupSpec{
+				Addrs: addrs, Class: args.Class, Keep: args.Existing, Slots: args.Slots,
+				Resources: args.Resources,
+				Steps:     args.Steps, Reboot: args.Reboot, Verify: args.Verify,
+				Timeout: args.Timeout,
+				Retries: args.Retries,
+				Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify,
+				Until: args.Until,
+				Once:  args.Once,
+			}, now)
+		})
 	if reply.JIDs, reply.Notes = done.IDs, done.Warnings; err != nil || !done.repeated {
 		return err
 	}
@@ -79,9 +89,12 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 }
 
 // ChangeMachines removes, moves, drains, resumes or cleans machines.
-func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply) error {
+func (s *service) ChangeMachines(
+	args *api.ChangeMachinesArgs, reply *api.ChangeMachinesReply,
+) error {
 	if len(args.Addrs) == 0 && len(args.Classes) == 0 {
-		return api.Errorf(api.Invalid, "no machines are named").WithHint("name them with -m ADDR…, -c CLASS or -f FILE")
+		return api.Errorf(api.Invalid, "no machines are named").
+			WithHint("name them with -m ADDR…, -c CLASS or -f FILE")
 	}
 	if args.Op == api.MachineClean && args.Drop {
 		return s.dropOwed(args, reply)
@@ -106,7 +119,9 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 			return err
 		})
 	}
-	done, err := s.do(args.RequestID, false, fmt.Sprintf("%s machines %s", args.Op, strings.Join(append(args.Addrs, args.Classes...), " ")), plan)
+	done, err := s.do(args.RequestID, false,
+		fmt.Sprintf("%s machines %s", args.Op,
+			strings.Join(append(args.Addrs, args.Classes...), " ")), plan)
 	if err != nil {
 		return err
 	}
@@ -138,8 +153,8 @@ func (s *service) ChangeMachines(args *api.ChangeMachinesArgs, reply *api.Change
 	})
 }
 
-// repeatedFor finds the machines of a change that was done before: those that are named, or are in a class that is, as far as they are
-// there still.
+// repeatedFor finds the machines of a change that was done before: those that are named, or are in
+// a class that is, as far as they are there still.
 func (s *service) repeatedFor(args *api.ChangeMachinesArgs) (addrs []string, err error) {
 	return addrs, s.read(func(st *sched.State) error {
 		for _, addr := range st.Machines() {
@@ -152,7 +167,9 @@ func (s *service) repeatedFor(args *api.ChangeMachinesArgs) (addrs []string, err
 	})
 }
 
-func planMachines(st *sched.State, args *api.ChangeMachinesArgs, addrs []string, now time.Time) (sched.Plan, error) {
+func planMachines(
+	st *sched.State, args *api.ChangeMachinesArgs, addrs []string, now time.Time,
+) (sched.Plan, error) {
 	switch args.Op {
 	case api.MachineRemove:
 		return st.PlanRemove(addrs, args.Force), nil
@@ -206,38 +223,44 @@ func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machin
 }
 
 // CheckMachines connects to the machines now and measures them.
-func (s *service) CheckMachines(args *api.CheckMachinesArgs, reply *api.CheckMachinesReply) (err error) {
-	reply.Checks, err = s.checks(args.MachineSelector, func(ctx context.Context, addr string, check *api.MachineCheck) error {
-		found, err := s.Fleet.Check(ctx, addr)
-		if err != nil {
-			return err
-		}
-		check.OK = true
-		wire.Facts(&check.Machine, found.Facts, found.Vitals)
-		if len(found.HostKeys) > 0 {
-			check.HostKey, check.Fingerprint = found.HostKeys[0].Type, found.HostKeys[0].Fingerprint
-		}
-		return nil
-	})
+func (s *service) CheckMachines(
+	args *api.CheckMachinesArgs, reply *api.CheckMachinesReply,
+) (err error) {
+	reply.Checks, err = s.checks(args.MachineSelector,
+		func(ctx context.Context, addr string, check *api.MachineCheck) error {
+			found, err := s.Fleet.Check(ctx, addr)
+			if err != nil {
+				return err
+			}
+			check.OK = true
+			wire.Facts(&check.Machine, found.Facts, found.Vitals)
+			if len(found.HostKeys) > 0 {
+				check.HostKey, check.Fingerprint = found.HostKeys[0].Type,
+					found.HostKeys[0].Fingerprint
+			}
+			return nil
+		})
 	return err
 }
 
 // Trust shows the host keys that machines present now, and records those that the caller accepts.
 func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) (err error) {
-	reply.Checks, err = s.checks(args.MachineSelector, func(ctx context.Context, addr string, check *api.MachineCheck) error {
-		if sched.IsLocal(addr) {
-			check.OK, check.Known = true, "local"
-			return nil
-		}
-		return s.trust(ctx, addr, args, check)
-	})
+	reply.Checks, err = s.checks(args.MachineSelector,
+		func(ctx context.Context, addr string, check *api.MachineCheck) error {
+			if sched.IsLocal(addr) {
+				check.OK, check.Known = true, "local"
+				return nil
+			}
+			return s.trust(ctx, addr, args, check)
+		})
 	return err
 }
 
 // checks looks at the machines that are meant, several at a
 // time. An error of look's is told in its machine's check.
 func (s *service) checks(
-	sel api.MachineSelector, look func(ctx context.Context, addr string, check *api.MachineCheck) error,
+	sel api.MachineSelector,
+	look func(ctx context.Context, addr string, check *api.MachineCheck) error,
 ) ([]api.MachineCheck, error) {
 	machines, err := s.selectMachines(sel)
 	if err != nil {
@@ -257,7 +280,9 @@ func (s *service) checks(
 	return checks, nil
 }
 
-func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, check *api.MachineCheck) error {
+func (s *service) trust(
+	ctx context.Context, addr string, args *api.TrustArgs, check *api.MachineCheck,
+) error {
 	keys, err := s.Fleet.HostKeys(ctx, addr)
 	if err != nil {
 		return err
@@ -283,12 +308,14 @@ func (s *service) trust(ctx context.Context, addr string, args *api.TrustArgs, c
 	if err := s.Fleet.Trust(ctx, addr, key); err != nil {
 		return err
 	}
-	s.Log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint", key.Fingerprint, "uid", s.peer.UID)
+	s.Log.Warn("a host key was recorded as trusted", "machine", addr, "fingerprint",
+		key.Fingerprint, "uid", s.peer.UID)
 	check.OK, check.Known = true, "known"
 	return s.trusted(args, addr)
 }
 
-// keyToShow is the key by which a machine is known, else one that isn't the one on record, else the first.
+// keyToShow is the key by which a machine is known, else one that isn't the one on record, else the
+// first.
 func keyToShow(keys []ssh.HostKey) ssh.HostKey {
 	for _, is := range []func(ssh.HostKey) bool{
 		func(k ssh.HostKey) bool { return k.Known },
@@ -307,9 +334,10 @@ func (s *service) trusted(args *api.TrustArgs, addr string) error {
 		return nil
 	}
 	// Each machine is an intention of its own, and asking again for it changes nothing.
-	_, err := s.do("", false, "trust machine "+addr, func(st *sched.State, _ time.Time) (sched.Plan, error) {
-		return st.PlanTrusted(addr), nil
-	})
+	_, err := s.do("", false, "trust machine "+addr,
+		func(st *sched.State, _ time.Time) (sched.Plan, error) {
+			return st.PlanTrusted(addr), nil
+		})
 	s.Fleet.Retry(addr)
 	return err
 }

@@ -87,7 +87,8 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 			return err
 		})
 	}
-	done, err := s.do(args.RequestID, args.Op == api.MatrixRerun, fmt.Sprintf("%s matrix %s", args.Op, args.Matrix), plan)
+	done, err := s.do(args.RequestID, args.Op == api.MatrixRerun,
+		fmt.Sprintf("%s matrix %s", args.Op, args.Matrix), plan)
 	if reply.JIDs, reply.Repeated = done.IDs, done.repeated; err != nil || !done.repeated {
 		return err
 	}
@@ -100,7 +101,9 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 }
 
 // bulkOfMatrix counts what a plan changes into the reply.
-func (s *service) bulkOfMatrix(reply *api.ChangeMatrixReply) func(sched.BulkPlan, error) (sched.Plan, error) {
+func (s *service) bulkOfMatrix(
+	reply *api.ChangeMatrixReply,
+) func(sched.BulkPlan, error) (sched.Plan, error) {
 	return func(p sched.BulkPlan, err error) (sched.Plan, error) {
 		for i := range p.Fates {
 			if p.Fates[i].Changed {

@@ -9,8 +9,8 @@ import (
 	"jobserver/sched"
 )
 
-// selectJobs finds the jobs that selectors match, ascending. Words that begin with where= narrow them;
-// conditions are no matter of the scheduler, which knows values as texts.
+// selectJobs finds the jobs that selectors match, ascending. Words that begin with where= narrow
+// them; conditions are no matter of the scheduler, which knows values as texts.
 func selectJobs(st *sched.State, words []string) ([]uint64, error) {
 	var selectors, conditions []string
 	for _, word := range words {

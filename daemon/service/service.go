@@ -1,5 +1,6 @@
 // Package service answers the calls of clients: requests become plans and reads of the scheduler's
-// loop, and its records become the types that cross the socket. A file has the calls about one noun.
+// loop, and its records become the types that cross the socket. A file has the calls about one
+// noun.
 package service
 
 import (
@@ -91,14 +92,18 @@ func (s *service) methods() []api.Method {
 const maxWait = time.Minute
 
 // outcome is what a request came to. When it had been done before, its plan isn't made again, and
-// only the ids are known: the client has lost its connection, or the daemon ended, before the answer came.
+// only the ids are known: the client has lost its connection, or the daemon ended, before the
+// answer came.
 type outcome struct {
 	sched.Plan
 	repeated bool
 }
 
 // do carries out a plan, and logs who asked for what.
-func (s *service) do(id string, newWork bool, what string, plan func(st *sched.State, now time.Time) (sched.Plan, error)) (outcome, error) {
+func (s *service) do(
+	id string, newWork bool, what string,
+	plan func(st *sched.State, now time.Time) (sched.Plan, error),
+) (outcome, error) {
 	p, repeated, err := s.Loop.Do(s.ctx, id, newWork, plan)
 	done := outcome{p, repeated}
 	switch {
@@ -156,7 +161,8 @@ func (s *service) Status(_ *api.Empty, reply *api.Status) error {
 func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply, turn api.Turn) error {
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
-	events, cursor, gap, err := s.Loop.Events().After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
+	events, cursor, gap, err := s.Loop.Events().
+		After(ctx, args.Since, clamp(args.Max, sched.MaxPage))
 	if err != nil {
 		return wire.Error(err)
 	}
@@ -174,7 +180,8 @@ func (s *service) Events(args *api.EventsArgs, reply *api.EventsReply, turn api.
 func (s *service) Complete(args *api.CompleteArgs, reply *api.CompleteReply) error {
 	return s.read(func(st *sched.State) error {
 		for _, c := range st.Complete(args.Kind, args.Prefix, clamp(args.Limit, 200)) {
-			reply.Candidates = append(reply.Candidates, api.Candidate{Value: c.Value, Description: c.Description})
+			reply.Candidates = append(reply.Candidates,
+				api.Candidate{Value: c.Value, Description: c.Description})
 		}
 		return nil
 	})

@@ -12,8 +12,8 @@ import (
 )
 
 // Timelines keeps the index of all attempts while somebody looks at it: it is made when it is first
-// asked for, outside of the scheduler's loop, then follows the events, and is dropped when nobody has
-// asked for a while.
+// asked for, outside of the scheduler's loop, then follows the events, and is dropped when nobody
+// has asked for a while.
 type Timelines struct {
 	loop *sched.Loop
 	now  func() time.Time

@@ -61,7 +61,8 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 		}
 	}
 	s.readLastLines(s.ctx, found, redact.New(slices.Collect(maps.Keys(hidden))...))
-	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found), groupCopies(uncopied)
+	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found),
+		groupCopies(uncopied)
 	return nil
 }
 
@@ -71,7 +72,8 @@ type copyFailure struct {
 	why, hint string
 }
 
-// groupCopies puts jobs together whose results were not copied for the same reason, but for numbers. The most frequent comes first.
+// groupCopies puts jobs together whose results were not copied for the same reason, but for
+// numbers. The most frequent comes first.
 func groupCopies(found []copyFailure) []api.CopyFailures {
 	groups := map[string]*api.CopyFailures{}
 	for _, f := range found {
@@ -113,7 +115,8 @@ func findings(j *statepb.Job) []finding {
 		case statepb.Cause_TIMED_OUT, statepb.Cause_NOT_STARTED:
 			f.failed = true
 		case statepb.Cause_MACHINE_LOST:
-			f.failed = j.Status == sched.Lost && f.final // else it ran again, and nobody is to blame
+			// else it ran again, and nobody is to blame
+			f.failed = j.Status == sched.Lost && f.final
 			if !f.failed {
 				continue
 			}
@@ -141,15 +144,16 @@ func (s *service) readLastLines(ctx context.Context, found []finding, hidden red
 		}
 		left--
 		for _, stderr := range []bool{true, false} {
-			if f.line = lastLine(sched.LogPath(s.About.LogDir, f.ref, stderr), hidden); f.line != "" {
+			if f.line = lastLine(sched.LogPath(s.About.LogDir, f.ref, stderr),
+				hidden); f.line != "" {
 				break
 			}
 		}
 	}
 }
 
-// lastLine is the last line of a file that isn't blank, cut to what fits a table and without secrets;
-// "" when there is none.
+// lastLine is the last line of a file that isn't blank, cut to what fits a table and without
+// secrets; "" when there is none.
 func lastLine(path string, hidden redact.Redactor) string {
 	lines := lastLines(path, 1, hidden)
 	if len(lines) == 0 {
@@ -158,8 +162,8 @@ func lastLine(path string, hidden redact.Redactor) string {
 	return lines[0]
 }
 
-// lastLines are the last lines of a file, at most n, as lastLine has one. Blank ones at the end don't
-// count.
+// lastLines are the last lines of a file, at most n, as lastLine has one. Blank ones at the end
+// don't count.
 func lastLines(path string, n int, hidden redact.Redactor) []string {
 	file, err := os.Open(path)
 	if err != nil {
@@ -196,14 +200,15 @@ func lastLines(path string, n int, hidden redact.Redactor) []string {
 	return lines
 }
 
-// variable parts of a line: numbers, addresses of memory, and names of temporary files mostly end in some.
+// variable parts of a line: numbers, addresses of memory, and names of temporary files mostly end
+// in some.
 var variable = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
 
 // maxGroups is how many causes are told apart.
 const maxGroups = 20
 
-// groupFailures puts failed attempts together that ended the same way with the same words, but for numbers.
-// The most frequent comes first.
+// groupFailures puts failed attempts together that ended the same way with the same words, but for
+// numbers. The most frequent comes first.
 func groupFailures(found []finding) []api.FailureGroup {
 	type group struct {
 		api.FailureGroup
@@ -219,7 +224,8 @@ func groupFailures(found []finding) []api.FailureGroup {
 		key := f.cause + "\n" + variable.ReplaceAllString(f.line, "#")
 		g := groups[key]
 		if g == nil {
-			g = &group{FailureGroup: api.FailureGroup{Cause: f.cause, LastLine: f.line}, jobs: map[uint64]bool{}, machines: map[string]int{}}
+			g = &group{FailureGroup: api.FailureGroup{Cause: f.cause, LastLine: f.line},
+				jobs: map[uint64]bool{}, machines: map[string]int{}}
 			groups[key] = g
 		}
 		g.Attempts++
@@ -240,7 +246,9 @@ func groupFailures(found []finding) []api.FailureGroup {
 		for addr, n := range g.machines {
 			g.Machines = append(g.Machines, api.FailureCount{Name: addr, Count: n})
 		}
-		slices.SortFunc(g.Machines, func(a, b api.FailureCount) int { return cmp.Or(b.Count-a.Count, cmp.Compare(a.Name, b.Name)) })
+		slices.SortFunc(g.Machines, func(a, b api.FailureCount) int {
+			return cmp.Or(b.Count-a.Count, cmp.Compare(a.Name, b.Name))
+		})
 		out = append(out, g.FailureGroup)
 	}
 	slices.SortStableFunc(out, func(a, b api.FailureGroup) int { return b.Attempts - a.Attempts })
@@ -252,8 +260,8 @@ type share struct{ failed, all int }
 
 func (s share) rate() float64 { return float64(s.failed) / float64(max(s.all, 1)) }
 
-// standsOut says that one part fails mostly and the rest rarely: at least twice, in at least 60 % of the
-// attempts, and four times as often as the rest, of which there is something.
+// standsOut says that one part fails mostly and the rest rarely: at least twice, in at least 60 %
+// of the attempts, and four times as often as the rest, of which there is something.
 func standsOut(part, rest share) bool {
 	return part.failed >= 2 && part.rate() >= 0.6 && rest.all >= 2 && rest.rate() <= part.rate()/4
 }
@@ -285,15 +293,19 @@ func standouts(found []finding) []string {
 	for _, addr := range slices.Sorted(maps.Keys(machines)) {
 		if s := machines[addr]; standsOut(s, rest(s)) {
 			o := rest(s)
-			out = append(out, fmt.Sprintf("machine %s stands out: %d of its %d attempts failed, on the others %d of %d",
+			out = append(out, fmt.Sprintf("machine %s stands out: %d of its %d attempts failed, "+
+				"on the others %d of %d",
 				addr, s.failed, s.all, o.failed, o.all))
 		}
 	}
-	keys := slices.SortedFunc(maps.Keys(values), func(a, b [2]string) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	keys := slices.SortedFunc(maps.Keys(values), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	})
 	for _, key := range keys {
 		if s := values[key]; standsOut(s, rest(s)) {
 			o := rest(s)
-			out = append(out, fmt.Sprintf("%s=%s stands out: %d of %d attempts with it failed, without it %d of %d",
+			out = append(out, fmt.Sprintf("%s=%s stands out: %d of %d attempts with it failed, "+
+				"without it %d of %d",
 				key[0], view.Clean(key[1]), s.failed, s.all, o.failed, o.all))
 		}
 	}

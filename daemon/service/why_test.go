@@ -28,7 +28,9 @@ func ended(id uint64, vars string, attempts ...string) []finding {
 		if _, err := fmt.Sscanf(a, "%s %d", &machine, &code); err != nil {
 			panic(err)
 		}
-		j.Attempts = append(j.Attempts, &statepb.Attempt{Number: int32(i + 1), Machine: machine, Cause: statepb.Cause_EXITED, ExitCode: code})
+		j.Attempts = append(j.Attempts,
+			&statepb.Attempt{Number: int32(i + 1), Machine: machine, Cause: statepb.Cause_EXITED,
+				ExitCode: code})
 		if code == 0 {
 			j.Status = sched.Done
 		}
@@ -40,12 +42,15 @@ func TestGroupFailures(t *testing.T) {
 	found := ended(1, "", "gpu1 1", "gpu2 1")
 	found = append(found, ended(2, "", "gpu1 1", "gpu2 0")...)
 	found = append(found, ended(3, "", "gpu1 137")...)
-	for i, line := range []string{"no space left on /dev/sda1", "no space left on /dev/sda22", "no space left on /dev/sda3", "", "killed"} {
+	for i, line := range []string{"no space left on /dev/sda1", "no space left on /dev/sda22",
+		"no space left on /dev/sda3", "", "killed"} {
 		found[i].line = line
 	}
 	want := []api.FailureGroup{
-		{Cause: "exited with code 1", LastLine: "no space left on /dev/sda1", Attempts: 3, Jobs: 2, Final: 1,
-			Machines: []api.FailureCount{{Name: "gpu1", Count: 2}, {Name: "gpu2", Count: 1}}, Examples: []uint64{1, 2}},
+		{Cause: "exited with code 1", LastLine: "no space left on /dev/sda1", Attempts: 3, Jobs: 2,
+			Final:    1,
+			Machines: []api.FailureCount{{Name: "gpu1", Count: 2}, {Name: "gpu2", Count: 1}},
+			Examples: []uint64{1, 2}},
 		{Cause: "exited with code 137", LastLine: "killed", Attempts: 1, Jobs: 1, Final: 1,
 			Machines: []api.FailureCount{{Name: "gpu1", Count: 1}}, Examples: []uint64{3}},
 	}
@@ -69,8 +74,10 @@ func TestStandouts(t *testing.T) {
 		found []finding
 		want  []string
 	}{
-		"a machine":  {one, []string{"machine gpu3 stands out: 3 of its 3 attempts failed, on the others 0 of 9"}},
-		"a value":    {value, []string{"SIZE=2 stands out: 4 of 4 attempts with it failed, without it 0 of 8"}},
+		"a machine": {one,
+			[]string{"machine gpu3 stands out: 3 of its 3 attempts failed, on the others 0 of 9"}},
+		"a value": {value,
+			[]string{"SIZE=2 stands out: 4 of 4 attempts with it failed, without it 0 of 8"}},
 		"everything": {all, nil},
 		"one job":    {few, nil},
 		"nothing":    {nil, nil},
@@ -98,7 +105,8 @@ func TestLastLine(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := lastLine(path, redact.New("hush")); !strings.HasPrefix(got, want) || strings.ContainsAny(got, "\x1b\n") || want == "" && got != "" {
+		if got := lastLine(path, redact.New("hush")); !strings.HasPrefix(got, want) ||
+			strings.ContainsAny(got, "\x1b\n") || want == "" && got != "" {
 			t.Errorf("of %.40q: %q, want %q", text, got, want)
 		}
 	}

@@ -8,13 +8,14 @@ import (
 	"jobserver/sched"
 )
 
-// Error gives the scheduler's errors the form that crosses the socket. What is neither a refusal nor the end of
-// somebody's patience is a fault of ours, and says so.
+// Error gives the scheduler's errors the form that crosses the socket. What is neither a refusal
+// nor the end of somebody's patience is a fault of ours, and says so.
 func Error(err error) error {
 	var refusal *sched.Error
 	var own *api.Error
 	switch {
-	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, sched.ErrClosed):
 		return api.Errorf(api.Unavailable, "%w", err)

@@ -49,8 +49,8 @@ func beginning(text string) string {
 // lightValues is how many values of an axis a light matrix has, when it is asked for alone.
 const lightValues = 2000
 
-// LightMatrix is a matrix without the values of its axes; with values, those of axes that don't have
-// very many are there.
+// LightMatrix is a matrix without the values of its axes; with values, those of axes that don't
+// have very many are there.
 func LightMatrix(st *sched.State, id uint64, values bool) api.Matrix {
 	m := Matrix(st, id)
 	if !values {

@@ -19,8 +19,10 @@ import (
 // Counts are counts of jobs as clients see them.
 func Counts(c sched.Counts) api.Counts {
 	return api.Counts{
-		Waiting: c.By[sched.Waiting], Held: c.By[sched.Held], Running: c.By[sched.Running], Copying: c.By[sched.Copying],
-		Done: c.By[sched.Done], Failed: c.By[sched.Failed], Canceled: c.By[sched.Canceled], Lost: c.By[sched.Lost],
+		Waiting: c.By[sched.Waiting], Held: c.By[sched.Held], Running: c.By[sched.Running],
+		Copying: c.By[sched.Copying],
+		Done:    c.By[sched.Done], Failed: c.By[sched.Failed], Canceled: c.By[sched.Canceled],
+		Lost:   c.By[sched.Lost],
 		Copied: c.Copied, Uncopied: c.Uncopied,
 	}
 }
@@ -29,11 +31,16 @@ func Counts(c sched.Counts) api.Counts {
 // environment.
 func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 	out := api.Job{
-		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling, Class: j.Class, Cmd: string(j.Cmd),
-		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath, Flat: j.Flat,
-		ResultsStatus: resultsName(j.Results), ResultsDir: j.ResultsDir, ResultsError: j.ResultsError,
-		SubmittedAt: sched.Time(j.SubmittedAt), EndedAt: timeOf(j.EndedAt), TimeoutSeconds: time.Duration(j.Timeout).Seconds(),
-		MaxFailures: int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify, Setup: j.Setup != nil, RestartOf: j.RestartOf,
+		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling, Class: j.Class,
+		Cmd:    string(j.Cmd),
+		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath,
+		Flat:          j.Flat,
+		ResultsStatus: resultsName(j.Results), ResultsDir: j.ResultsDir,
+		ResultsError: j.ResultsError,
+		SubmittedAt:  sched.Time(j.SubmittedAt), EndedAt: timeOf(j.EndedAt),
+		TimeoutSeconds: time.Duration(j.Timeout).Seconds(),
+		MaxFailures:    int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify,
+		Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
 	out.Needs = Needs(j.Needs)
 	out.StartAfter, out.RetryOn, out.NoRetryOn = timeOf(j.StartAfter), j.RetryOn, j.NoRetryOn
@@ -101,7 +108,8 @@ func expanded(job *api.Job) string {
 
 // newestAttempt fills in what a job's listing shows of its newest attempt.
 func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attempt) {
-	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine, api.Some(int(a.Slot)), string(a.CmdRun)
+	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine,
+		api.Some(int(a.Slot)), string(a.CmdRun)
 	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
@@ -123,10 +131,13 @@ func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 	}
 	return api.Attempt{
 		Slots: slots, Given: grants(a.Given),
-		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot), Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
-		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt), StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
-		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt), DurationSeconds: time.Duration(a.Duration).Seconds(),
-		CPUSeconds: time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
+		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot),
+		Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
+		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt),
+		StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
+		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt),
+		DurationSeconds: time.Duration(a.Duration).Seconds(),
+		CPUSeconds:      time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
 		Log: sched.LogPath(logDir, r, false), ErrLog: sched.LogPath(logDir, r, true),
 		LogDropped: a.Dropped, Step: int(a.Step),
 	}
@@ -140,8 +151,9 @@ func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 	return api.Some(int(a.ExitCode))
 }
 
-// WaitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number, or 1. A job that its
-// time limit ended is no exception, though timeout(1) gives 124: that says that `wait` itself gave up.
+// WaitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number,
+// or 1. A job that its time limit ended is no exception, though timeout(1) gives 124: that says
+// that `wait` itself gave up.
 func WaitCode(j *statepb.Job) int {
 	if !sched.Final(j.Status) || j.Status == sched.Done || j.Unneeded {
 		return 0
@@ -221,9 +233,12 @@ func varsOf(vars []*statepb.Var) map[string]string {
 func Matrix(st *sched.State, id uint64) api.Matrix {
 	m, counts := st.Matrix(id)
 	out := api.Matrix{
-		ID: m.Id, Name: m.Name, Class: m.Template.Class, Cmd: string(m.Template.Cmd), CpPath: m.Template.CpPath,
-		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts), Held: m.Held, HeldWhy: m.HeldWhy,
-		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics, Listed: m.IndexWidth > 0,
+		ID: m.Id, Name: m.Name, Class: m.Template.Class, Cmd: string(m.Template.Cmd),
+		CpPath:  m.Template.CpPath,
+		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts),
+		Held: m.Held, HeldWhy: m.HeldWhy,
+		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics,
+		Listed: m.IndexWidth > 0,
 	}
 	if v, ok := st.MatrixVerdict(id); ok {
 		out.TrialAt = &v.Again
@@ -252,7 +267,8 @@ func Tag(st *sched.State, id uint64) api.Tag {
 
 // Verdict is what is held against a machine or a matrix, as clients see it.
 func Verdict(v *sched.Verdict) api.Verdict {
-	out := api.Verdict{Machine: v.Machine, Matrix: v.Matrix, Class: v.Class, Text: v.Text, Undo: v.Undo, Stops: v.Stops}
+	out := api.Verdict{Machine: v.Machine, Matrix: v.Matrix, Class: v.Class, Text: v.Text,
+		Undo: v.Undo, Stops: v.Stops}
 	if !v.Again.IsZero() {
 		out.TrialAt = &v.Again
 	}
@@ -266,8 +282,10 @@ func Machine(st *sched.State, addr string) api.Machine {
 		return api.Machine{Addr: addr}
 	}
 	out := api.Machine{
-		Addr: addr, Class: m.Class, State: string(m.Link), Draining: m.Draining || m.Removing, Until: timeOf(m.Until), Slots: int(m.Slots),
-		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError, Hint: m.Hint, HomeClass: m.HomeClass, Root: m.Root,
+		Addr: addr, Class: m.Class, State: string(m.Link), Draining: m.Draining || m.Removing,
+		Until: timeOf(m.Until), Slots: int(m.Slots),
+		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError,
+		Hint: m.Hint, HomeClass: m.HomeClass, Root: m.Root,
 	}
 	if m.Reason != "" {
 		out.LastError = m.Reason
@@ -301,7 +319,8 @@ func Owing(st *sched.State) []api.Owing {
 	for _, addr := range slices.Sorted(maps.Keys(owing)) {
 		_, inPool := st.Machine(addr)
 		all = append(all, api.Owing{
-			Machine: addr, Gone: !inPool, Ending: owing[addr].Ending, Unremoved: owing[addr].Unremoved,
+			Machine: addr, Gone: !inPool, Ending: owing[addr].Ending,
+			Unremoved: owing[addr].Unremoved,
 		})
 	}
 	return all
@@ -310,7 +329,8 @@ func Owing(st *sched.State) []api.Owing {
 // Facts adds what a machine says of itself.
 func Facts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
 	out.OS, out.Arch, out.Kernel, out.CPUModel = f.Os, f.Arch, f.Kernel, f.CpuModel
-	out.Cores, out.MemoryBytes, out.FreeBytes, out.Load1 = int(f.Cores), f.Memory, v.FreeBytes, v.Load1
+	out.Cores, out.MemoryBytes, out.FreeBytes, out.Load1 = int(f.Cores), f.Memory, v.FreeBytes,
+		v.Load1
 	out.ClockOffsetSeconds, out.LatencySeconds = v.ClockOffset.Seconds(), v.Latency.Seconds()
 	if out.Root == "" {
 		out.Root = f.Root
@@ -320,7 +340,8 @@ func Facts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
 // Event is an event as clients see it.
 func Event(e *sched.Event) api.Event {
 	out := api.Event{
-		Cursor: e.Seq, At: e.At, Kind: e.Kind, JID: e.Job, Attempt: e.Attempt, Machine: e.Machine, Matrix: e.Matrix, Tag: e.Tag, Text: e.Text,
+		Cursor: e.Seq, At: e.At, Kind: e.Kind, JID: e.Job, Attempt: e.Attempt, Machine: e.Machine,
+		Matrix: e.Matrix, Tag: e.Tag, Text: e.Text,
 	}
 	if e.Status != 0 {
 		out.Status = sched.StatusName(e.Status)

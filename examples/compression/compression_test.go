@@ -1,5 +1,6 @@
-// Package compression_test runs the example as its readers do: a daemon, three machines that are real sshds, a matrix
-// of compressions of the Go source tree, and what may go wrong in the middle of it.
+// Package compression_test runs the example as its readers do: a daemon, three machines that are
+// real sshds, a matrix of compressions of the Go source tree, and what may go wrong in the middle
+// of it.
 package compression_test
 
 import (
@@ -26,7 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tree is the part of the Go source tree that the test compresses: some 8 MB of it, as xz takes minutes for all.
+// tree is the part of the Go source tree that the test compresses: some 8 MB of it, as xz takes
+// minutes for all.
 const tree = "src/go src/net src/strings"
 
 // cells of the matrix below.
@@ -47,7 +49,8 @@ func newLab(t *testing.T, serve ...string) *lab {
 			missing(t, tool)
 		}
 	}
-	l := &lab{results: filepath.Join(t.TempDir(), "results"), ledger: filepath.Join(t.TempDir(), "ledger")}
+	l := &lab{results: filepath.Join(t.TempDir(), "results"),
+		ledger: filepath.Join(t.TempDir(), "ledger")}
 	first := sshtest.Start(t)
 	l.machines = []string{first.Name}
 	for range 2 {
@@ -138,13 +141,15 @@ func (l *lab) jobs(t *testing.T, matrix string) []api.Job {
 	}
 	defer client.Close()
 	var reply api.ListJobsReply
-	if err := client.Call(t.Context(), "Jobserver.ListJobs", &api.ListJobsArgs{Selectors: []string{"%" + matrix}, Full: true}, &reply); err != nil {
+	if err := client.Call(t.Context(), "Jobserver.ListJobs",
+		&api.ListJobsArgs{Selectors: []string{"%" + matrix}, Full: true}, &reply); err != nil {
 		t.Fatal(err)
 	}
 	return reply.Jobs
 }
 
-// check checks that every cell has its results, its record and its whole log, and that nothing ran twice.
+// check checks that every cell has its results, its record and its whole log, and that nothing ran
+// twice.
 func (l *lab) check(t *testing.T, matrix string, record string) {
 	t.Helper()
 	jobs := l.jobs(t, matrix)
@@ -159,7 +164,8 @@ func (l *lab) check(t *testing.T, matrix string, record string) {
 		j := &jobs[i]
 		id := strconv.FormatUint(j.JID, 10)
 		if j.Status != "done" || j.ResultsStatus != "copied" {
-			t.Errorf("job %s is %s, its results %s: %s %s", id, j.Status, j.ResultsStatus, j.Error, j.ResultsError)
+			t.Errorf("job %s is %s, its results %s: %s %s", id, j.Status, j.ResultsStatus, j.Error,
+				j.ResultsError)
 			continue
 		}
 		dir := filepath.Join(l.results, id)
@@ -171,7 +177,8 @@ func (l *lab) check(t *testing.T, matrix string, record string) {
 			t.Errorf("the record of job %s: %v", id, err)
 		}
 		log := read(t, j.Log)
-		if want := fmt.Sprintf("%s -%s with %s threads", j.Vars["TOOL"], j.Vars["LEVEL"], j.Vars["THREADS"]); !strings.Contains(log, want) ||
+		if want := fmt.Sprintf("%s -%s with %s threads", j.Vars["TOOL"], j.Vars["LEVEL"],
+			j.Vars["THREADS"]); !strings.Contains(log, want) ||
 			!strings.Contains(log, "RESULTS: ") {
 			t.Errorf("the log of job %s is not whole: %q", id, log)
 		}
@@ -200,11 +207,12 @@ func (l *lab) check(t *testing.T, matrix string, record string) {
 	}
 }
 
-// TestMatrix runs the whole experiment. In the middle of it one machine is removed and set up again, and the daemon
-// is killed and started again.
+// TestMatrix runs the whole experiment. In the middle of it one machine is removed and set up
+// again, and the daemon is killed and started again.
 func TestMatrix(t *testing.T) {
 	l := newLab(t)
-	matrix := l.submit(t, "echo $JOBSERVER_JID.$JOBSERVER_ATTEMPT >> {LEDGER}; sh ~/compress.sh {TOOL} {LEVEL} {THREADS}")
+	matrix := l.submit(t, "echo $JOBSERVER_JID.$JOBSERVER_ATTEMPT >> {LEDGER}; sh ~/compress.sh "+
+		"{TOOL} {LEVEL} {THREADS}")
 	l.waitDone(t, matrix, 3)
 	gone := l.machines[1]
 	l.J(t, "machine", "rm", "-m", gone)
@@ -223,7 +231,8 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// TestDriver runs the same matrix as users of the original do: a driver on the host reaches the machine by itself.
+// TestDriver runs the same matrix as users of the original do: a driver on the host reaches the
+// machine by itself.
 func TestDriver(t *testing.T) {
 	driver := filepath.Join(t.TempDir(), "driver")
 	script, err := filepath.Abs("driver.sh")
@@ -231,7 +240,8 @@ func TestDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	ledger := filepath.Join(t.TempDir(), "ledger")
-	wrapper := fmt.Sprintf("#!/bin/sh\necho $JOBSERVER_JID.$JOBSERVER_ATTEMPT >> %s\nexec %s \"$@\"\n", ledger, script)
+	wrapper := fmt.Sprintf("#!/bin/sh\necho $JOBSERVER_JID.$JOBSERVER_ATTEMPT >> %s\nexec %s "+
+		"\"$@\"\n", ledger, script)
 	if err := os.WriteFile(driver, []byte(wrapper), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -249,8 +259,8 @@ func TestDriver(t *testing.T) {
 	l.check(t, matrix, "job.json")
 }
 
-// TestSweep applies the experiment as a file on a small corpus, extends it by a value, of which one tool's cells fail, mends the
-// script, and looks at the table and the plot.
+// TestSweep applies the experiment as a file on a small corpus, extends it by a value, of which one
+// tool's cells fail, mends the script, and looks at the table and the plot.
 func TestSweep(t *testing.T) {
 	l := newLab(t)
 	dir := t.TempDir()
@@ -260,13 +270,15 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	experiment := strings.NewReplacer("test -s ~/corpus.tar ||", "head -c 300000 ~/corpus.tar > small && mv small ~/corpus.tar ||",
+	experiment := strings.NewReplacer("test -s ~/corpus.tar ||",
+		"head -c 300000 ~/corpus.tar > small && mv small ~/corpus.tar ||",
 		"repeats: 5", "repeats: 3").Replace(read(t, "experiment.yaml"))
 	script := read(t, "compress.sh")
 	apply := func(want string) {
 		t.Helper()
 		write("experiment.yaml", experiment)
-		_, said, code, err := l.Run(t.Context(), "matrix", "apply", filepath.Join(dir, "experiment.yaml"))
+		_, said, code, err := l.Run(t.Context(), "matrix", "apply",
+			filepath.Join(dir, "experiment.yaml"))
 		if err != nil || code != 0 || !strings.Contains(said, want) {
 			t.Fatalf("applied with exit code %d, %v, want %q:\n%s", code, err, want, said)
 		}
@@ -277,9 +289,11 @@ func TestSweep(t *testing.T) {
 	before := l.jobs(t, "compression")
 
 	experiment = strings.Replace(experiment, "LEVEL: [1, 3, 6]", "LEVEL: [1, 3, 6, 9]", 1)
-	write("compress.sh", strings.Replace(script, "set -eu\n", "set -eu\ntest \"$1$2\" != xz9 || { echo no memory >&2; exit 5; }\n", 1))
+	write("compress.sh", strings.Replace(script, "set -eu\n", "set -eu\ntest \"$1$2\" != xz9 || "+
+		"{ echo no memory >&2; exit 5; }\n", 1))
 	apply("9 jobs; 9 new, 0 again, 27 done")
-	if table := l.J(t, "matrix", "table", "compression", "--rows", "LEVEL", "--cols", "TOOL", "--cell", "ratio"); !strings.Contains(table, "3 failed") {
+	if table := l.J(t, "matrix", "table", "compression", "--rows", "LEVEL", "--cols", "TOOL",
+		"--cell", "ratio"); !strings.Contains(table, "3 failed") {
 		t.Errorf("the cells that failed can't be seen:\n%s", table)
 	}
 	if why := l.J(t, "matrix", "why", "compression"); !strings.Contains(why, "no memory") {
@@ -293,39 +307,48 @@ func TestSweep(t *testing.T) {
 		t.Fatalf("the sweep has %d cells", len(after))
 	}
 	for i := range before { // they come in the order of their cells
-		if after[i].JID != before[i].JID || len(after[i].Attempts) != 1 || !after[i].EndedAt.Equal(*before[i].EndedAt) {
+		if after[i].JID != before[i].JID || len(after[i].Attempts) != 1 ||
+			!after[i].EndedAt.Equal(*before[i].EndedAt) {
 			t.Errorf("job %d, which was done, has run again as %d", before[i].JID, after[i].JID)
 		}
 	}
-	rows, err := csv.NewReader(strings.NewReader(l.J(t, "matrix", "table", "compression", "--rows", "LEVEL,TOOL", "--cell", "mean(ratio),n(ratio)", "-o", "csv"))).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(l.J(t, "matrix", "table", "compression", "--rows",
+		"LEVEL,TOOL", "--cell", "mean(ratio),n(ratio)", "-o", "csv"))).ReadAll()
 	if err != nil || len(rows) != 13 {
 		t.Fatalf("the table has %d rows, %v", len(rows), err)
 	}
 	for _, row := range rows[1:] {
-		if ratio, err := strconv.ParseFloat(row[2], 64); err != nil || ratio < 2 || ratio > 20 || row[3] != "3" || row[5] != "0" {
+		if ratio, err := strconv.ParseFloat(row[2], 64); err != nil || ratio < 2 || ratio > 20 ||
+			row[3] != "3" || row[5] != "0" {
 			t.Errorf("a row of the table is %q", row)
 		}
 	}
 	plot := filepath.Join(dir, "plot.svg")
-	l.J(t, "matrix", "plot", "compression", "--x", "LEVEL", "--y", "ratio", "--series", "TOOL", "-o", plot)
-	if text := read(t, plot); !strings.HasPrefix(text, "<?xml") || !strings.Contains(text, "TOOL=zstd") {
+	l.J(t, "matrix", "plot", "compression", "--x", "LEVEL", "--y", "ratio", "--series", "TOOL",
+		"-o", plot)
+	if text := read(t, plot); !strings.HasPrefix(text, "<?xml") ||
+		!strings.Contains(text, "TOOL=zstd") {
 		t.Errorf("the plot is %.200q", text)
 	}
 	l.codes(t, after, dir)
 }
 
-// codes checks that each job's record has the code that it ran, and that the machines were given each code once.
+// codes checks that each job's record has the code that it ran, and that the machines were given
+// each code once.
 func (l *lab) codes(t *testing.T, jobs []api.Job, dir string) {
 	t.Helper()
 	hashes := map[string]int{}
 	for i := range jobs {
 		var kept struct{ Code struct{ Hash string } }
-		if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, "results", strconv.FormatUint(jobs[i].JID, 10), "job.json"))), &kept); err != nil {
+		if err := json.Unmarshal([]byte(read(t,
+			filepath.Join(dir, "results", strconv.FormatUint(jobs[i].JID, 10), "job.json"))),
+			&kept); err != nil {
 			t.Fatal(err)
 		}
 		hashes[kept.Code.Hash]++
 	}
-	// The first cells and those that were mended ran the script as it is, those between them the other one.
+	// The first cells and those that were mended ran the script as it is, those between them the
+	// other one.
 	if len(hashes) != 2 {
 		t.Errorf("the records name the code %v", hashes)
 	}
@@ -335,7 +358,8 @@ func (l *lab) codes(t *testing.T, jobs []api.Job, dir string) {
 		}
 	}
 	if sent := strings.Count(read(t, l.Console()), "sent code"); sent != 2*len(l.machines) {
-		t.Errorf("two versions of the code were sent %d times to %d machines", sent, len(l.machines))
+		t.Errorf("two versions of the code were sent %d times to %d machines", sent,
+			len(l.machines))
 	}
 }
 
@@ -397,7 +421,8 @@ sleep 1000; sleep 1000; wait`, marker))
 func (l *lab) status(t *testing.T, id string) string {
 	t.Helper()
 	var jobs []api.Job
-	if err := json.Unmarshal([]byte(l.J(t, "job", "ls", "-o", "json", id)), &jobs); err != nil || len(jobs) != 1 {
+	if err := json.Unmarshal([]byte(l.J(t, "job", "ls", "-o", "json", id)), &jobs); err != nil ||
+		len(jobs) != 1 {
 		t.Fatalf("job ls -o json %s: %v, %d jobs", id, err, len(jobs))
 	}
 	return jobs[0].Status

@@ -1,4 +1,5 @@
-// Package statepb holds the records of the durable state, generated from state.proto without protoc.
+// Package statepb holds the records of the durable state, generated from state.proto without
+// protoc.
 package statepb
 
 //go:generate go run ./gen

@@ -154,7 +154,8 @@ func (m *Machine) prepare(s *settings) error {
 	if err := os.WriteFile(filepath.Join(m.dir, "banner"), []byte(s.banner), 0o600); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("#!/bin/sh\ncat '%s/banner'\nif [ -z \"$SSH_ORIGINAL_COMMAND\" ]; then exec '%s'; fi\nexec '%s' -c \"$SSH_ORIGINAL_COMMAND\"\n", m.dir, shell, shell)
+	script := fmt.Sprintf("#!/bin/sh\ncat '%s/banner'\nif [ -z \"$SSH_ORIGINAL_COMMAND\" ]; then "+
+		"exec '%s'; fi\nexec '%s' -c \"$SSH_ORIGINAL_COMMAND\"\n", m.dir, shell, shell)
 	return os.WriteFile(m.loginShell(), []byte(script), 0o700)
 }
 
@@ -175,11 +176,13 @@ func (m *Machine) configure(s *settings) error {
 	}
 	// One line: of several SetEnv lines only the first counts.
 	b.WriteString("SetEnv")
-	for _, v := range append([]string{"HOME=" + m.Home, "XDG_STATE_HOME=" + filepath.Join(m.Home, ".local", "state"), m.mark}, s.env...) {
+	for _, v := range append([]string{"HOME=" + m.Home, "XDG_STATE_HOME=" +
+		filepath.Join(m.Home, ".local", "state"), m.mark}, s.env...) {
 		fmt.Fprintf(&b, " \"%s\"", v)
 	}
 	fmt.Fprintf(&b, "\nAuthorizedKeysFile %s.pub\n", m.KeyFile)
-	b.WriteString("StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nPasswordAuthentication no\n" +
+	b.WriteString("StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin " +
+		"yes\nPasswordAuthentication no\n" +
 		"KbdInteractiveAuthentication no\nUseDNS no\nPrintMotd no\nLogLevel VERBOSE\n")
 	if s.banner != "" || s.shell != "" {
 		fmt.Fprintf(&b, "ForceCommand exec '%s'\n", m.loginShell())

@@ -137,7 +137,8 @@ func (m *Machine) commands() ([]int, error) {
 		if err != nil {
 			continue // of another user, or gone
 		}
-		if slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return string(v) == m.mark }) {
+		if slices.ContainsFunc(bytes.Split(env, []byte{0}),
+			func(v []byte) bool { return string(v) == m.mark }) {
 			pids = append(pids, p.pid)
 		}
 	}

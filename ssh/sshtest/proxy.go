@@ -19,13 +19,14 @@ type Proxy struct {
 	tasks    sync.WaitGroup
 
 	mu      sync.Mutex
-	changed *sync.Cond            // of cut and closed
-	cut     bool                  // guarded by mu, as are all below
-	drop    bool                  // bytes are thrown away
-	closed  bool                  // Close was called
-	delay   time.Duration         // of each piece
-	budget  int64                 // bytes that may pass until the connections are reset; -1 for no limit
-	conns   map[*net.TCPConn]bool // all that are open, of both sides
+	changed *sync.Cond    // of cut and closed
+	cut     bool          // guarded by mu, as are all below
+	drop    bool          // bytes are thrown away
+	closed  bool          // Close was called
+	delay   time.Duration // of each piece
+	// bytes that may pass until the connections are reset; -1 for no limit
+	budget int64
+	conns  map[*net.TCPConn]bool // all that are open, of both sides
 }
 
 // NewProxy starts a proxy for a test, and ends it with the test.

@@ -20,7 +20,8 @@ import (
 )
 
 // ErrNoServer says that OpenSSH's server is not installed.
-var ErrNoServer = errors.New("sshd or ssh-keygen is missing: install openssh-server and openssh-client")
+var ErrNoServer = errors.New("sshd or ssh-keygen is missing: install openssh-server and " +
+	"openssh-client")
 
 // An Option of Start and New.
 type Option func(*settings)
@@ -134,7 +135,8 @@ func GenerateKey(typ, file string) error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command(keygen, "-q", "-t", typ, "-N", "", "-C", "sshtest", "-f", file).CombinedOutput()
+	out, err := exec.Command(keygen, "-q", "-t", typ, "-N", "", "-C", "sshtest", "-f", file).
+		CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("make key %s: %w: %s", file, err, strings.TrimSpace(string(out)))
 	}

@@ -19,7 +19,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // run runs a command on m with OpenSSH's client.
 func run(t *testing.T, m *Machine, command string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "ssh", "-F", m.ConfigFile, "-o", "BatchMode=yes", m.Name, "--", command).Output()
+	out, err := exec.CommandContext(t.Context(), "ssh", "-F", m.ConfigFile, "-o", "BatchMode=yes",
+		m.Name, "--", command).Output()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, m.LogText())
 	}
@@ -34,7 +35,8 @@ func TestMachinesHaveHomesOfTheirOwn(t *testing.T) {
 	}
 	a := Start(t, Shared(c), Named("a"), Env("COLOUR=dark blue"))
 	b := Start(t, Shared(c), Named("b"), HostKeyTypes("ecdsa"))
-	if got, want := run(t, a, `echo "$HOME,$XDG_STATE_HOME,$COLOUR"`), a.Home+","+filepath.Join(a.Home, ".local/state")+",dark blue\n"; got != want {
+	if got, want := run(t, a, `echo "$HOME,$XDG_STATE_HOME,$COLOUR"`), a.Home+","+
+		filepath.Join(a.Home, ".local/state")+",dark blue\n"; got != want {
 		t.Errorf("a says %q, want %q", got, want)
 	}
 	if got := run(t, b, "echo $HOME"); got != b.Home+"\n" || a.Home == b.Home {
@@ -70,7 +72,8 @@ func TestKillAll(t *testing.T) {
 
 func TestKillSessions(t *testing.T) {
 	m := Start(t)
-	cmd := exec.Command("ssh", "-F", m.ConfigFile, "-o", "BatchMode=yes", m.Name, "echo up; exec sleep 1000")
+	cmd := exec.Command("ssh", "-F", m.ConfigFile, "-o", "BatchMode=yes", m.Name,
+		"echo up; exec sleep 1000")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

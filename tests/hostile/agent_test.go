@@ -209,7 +209,9 @@ func (h *hostile) nothingOutside(outside string) {
 	}
 	if slices.ContainsFunc(
 		names,
-		func(n string) bool { return !slices.Contains([]string{"good", "bad", "mode", "outside"}, n) },
+		func(n string) bool {
+			return !slices.Contains([]string{"good", "bad", "mode", "outside"}, n)
+		},
 	) {
 		h.t.Errorf("beside the results are %v", names)
 	}

@@ -43,7 +43,8 @@ func resident(t *testing.T, pid int) int {
 	}
 	for line := range strings.Lines(string(status)) {
 		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value),
+				"kB")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +175,8 @@ func runOne(client *api.Client) error {
 		}
 		if reply.Done {
 			if reply.ExitCode != 0 {
-				return fmt.Errorf("job %d: exit code %d, %s", added.JIDs[0], reply.ExitCode, reply.Error)
+				return fmt.Errorf("job %d: exit code %d, %s", added.JIDs[0], reply.ExitCode,
+					reply.Error)
 			}
 			return nil
 		}
@@ -218,14 +220,19 @@ func TestClientRequests(t *testing.T) {
 	type mapped struct{ Jobs []bigMap }
 	env := gobOf(t, &mapped{Jobs: []bigMap{{Env: map[string]string{"x": "y"}}}})
 	// The map's length, which encoding/gob believes: 2³¹ in place of 1.
-	env = bytes.Replace(env, []byte{1, 1, 'x', 1, 'y'}, []byte{0xfc, 0x80, 0, 0, 0, 1, 'x', 1, 'y'}, 1)
+	env = bytes.Replace(env, []byte{1, 1, 'x', 1, 'y'}, []byte{0xfc, 0x80, 0, 0, 0, 1, 'x', 1, 'y'},
+		1)
 	attacks := map[string][]byte{
-		"nested 100 deep":               frame("AddJobs", nested(t, 100)),
-		"nested 400,000 deep":           frame("Status", nested(t, 400_000)),
-		"nested 7,000,000 deep":         frame("AddJobs", nested(t, 7_000_000)),
-		"5 million empty specs":         frame("AddJobs", gobOf(t, &api.AddJobsArgs{Jobs: make([]api.JobSpec, 5_000_000)})),
-		"15 million of another type":    frame("AddJobs", gobOf(t, &others{Jobs: make([]bare, 15_000_000)})),
-		"30 million empty values":       frame("AddMatrix", gobOf(t, &api.AddMatrixArgs{Matrix: api.MatrixSpec{Vars: make([]api.Axis, 30_000_000)}})),
+		"nested 100 deep":       frame("AddJobs", nested(t, 100)),
+		"nested 400,000 deep":   frame("Status", nested(t, 400_000)),
+		"nested 7,000,000 deep": frame("AddJobs", nested(t, 7_000_000)),
+		"5 million empty specs": frame("AddJobs",
+			gobOf(t, &api.AddJobsArgs{Jobs: make([]api.JobSpec, 5_000_000)})),
+		"15 million of another type": frame("AddJobs",
+			gobOf(t, &others{Jobs: make([]bare, 15_000_000)})),
+		"30 million empty values": frame("AddMatrix",
+			gobOf(t,
+				&api.AddMatrixArgs{Matrix: api.MatrixSpec{Vars: make([]api.Axis, 30_000_000)}})),
 		"a map of two thousand million": frame("AddJobs", env),
 		"20 MB for a small call":        frame("Why", make([]byte, 20<<20)),
 		"nothing but zeros":             make([]byte, 1<<20),
@@ -260,7 +267,8 @@ func TestClientsThatDontRead(t *testing.T) {
 	for i := range specs {
 		specs[i] = api.JobSpec{Class: "nowhere", Cmd: strings.Repeat("x", 1500)}
 	}
-	if _, err := api.Call[api.AddJobsReply](t.Context(), client, "AddJobs", &api.AddJobsArgs{Jobs: specs}); err != nil {
+	if _, err := api.Call[api.AddJobsReply](t.Context(), client, "AddJobs",
+		&api.AddJobsArgs{Jobs: specs}); err != nil {
 		t.Fatal(err)
 	}
 	stop := honest(t, d)
@@ -269,7 +277,8 @@ func TestClientsThatDontRead(t *testing.T) {
 		connect(t, d).send(ask)
 	}
 	for range 3 { // who reads is served
-		reply, err := api.Call[api.ListJobsReply](t.Context(), client, "ListJobs", &api.ListJobsArgs{Full: true, Limit: 1000})
+		reply, err := api.Call[api.ListJobsReply](t.Context(), client, "ListJobs",
+			&api.ListJobsArgs{Full: true, Limit: 1000})
 		if err != nil || len(reply.Jobs) == 0 {
 			t.Errorf("one who reads: %v", err)
 		}

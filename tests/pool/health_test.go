@@ -13,7 +13,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// A machine that goes away is announced, gives no job and loses none; the job that runs there is taken up again.
+// A machine that goes away is announced, gives no job and loses none; the job that runs there is
+// taken up again.
 func TestAway(t *testing.T) {
 	news, gate := pipe(t), pipe(t)
 	p := newPool(t, "--away-timeout", "200ms", "--on", "machine-away=cat > "+news)
@@ -47,12 +48,14 @@ func TestAway(t *testing.T) {
 	if got.Kind != notify.MachineAway {
 		t.Errorf("the command got %+v", got)
 	}
-	if m := p.look("gpu1"); m.State != "away" || m.Since == nil || m.LastError == "" || len(m.Running) != 1 {
+	if m := p.look("gpu1"); m.State != "away" || m.Since == nil || m.LastError == "" ||
+		len(m.Running) != 1 {
 		t.Errorf("the machine is %+v", m)
 	}
 	p.J(t, "add", "foo", "true")
 	contains(t, p.J(t, "why", "2"), "job 2 is waiting", "gpu1 is away")
-	contains(t, p.J(t, "why", "1"), "it runs on gpu1", "it goes on by itself when the machine is back", "job lost 1")
+	contains(t, p.J(t, "why", "1"), "it runs on gpu1",
+		"it goes on by itself when the machine is back", "job lost 1")
 	if err := m.Restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +102,8 @@ func TestCutAndHealed(t *testing.T) {
 	p.J(t, "add", "foo", "true") // waits for the slot
 	proxy.Heal()
 	p.J(t, "wait", "1", "2")
-	if log := p.J(t, "log", "-c", "1"); !strings.HasSuffix(log, "\n20000\n") || strings.Count(log, "\n") != 20000 {
+	if log := p.J(t, "log", "-c", "1"); !strings.HasSuffix(log, "\n20000\n") ||
+		strings.Count(log, "\n") != 20000 {
 		t.Errorf("its log ends with %q", log[max(len(log)-20, 0):])
 	}
 	proxy.Reset() // this one is noticed
@@ -132,8 +136,8 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// A machine that fails every job is suspect and rests, which is announced and said everywhere; no job is
-// lost by it, and its standing is restored by hand.
+// A machine that fails every job is suspect and rests, which is announced and said everywhere; no
+// job is lost by it, and its standing is restored by hand.
 func TestBroken(t *testing.T) {
 	p := newPool(t)
 	p.machine("gpu1")
@@ -143,10 +147,12 @@ func TestBroken(t *testing.T) {
 	p.becomes("gpu2", connected)
 	// The good one's first job waits until the other has failed its trial, too.
 	gate, mark := pipe(t), filepath.Join(t.TempDir(), "first")
-	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || { mkdir "+mark+" 2> /dev/null && read x < "+gate+"; exit 0; }; experiment {I}", t.TempDir(),
+	p.J(t, "matrix", "add", "foo", "command -v experiment > /dev/null || { mkdir "+mark+
+		" 2> /dev/null && read x < "+gate+"; exit 0; }; experiment {I}", t.TempDir(),
 		"I=1..40", "--max-failures", "1")
 	p.await("the machine to be suspect", func(e *api.Event) bool {
-		return e.Kind == "machine.suspect" && e.Machine == "gpu2" && strings.Contains(e.Text, "`jobserver machine resume -m gpu2`")
+		return e.Kind == "machine.suspect" && e.Machine == "gpu2" &&
+			strings.Contains(e.Text, "`jobserver machine resume -m gpu2`")
 	})
 	p.becomes("gpu2", func(m api.Machine) bool { return m.Failures == 5 && m.Resting })
 	feed(t, gate, "go\n")
@@ -155,17 +161,22 @@ func TestBroken(t *testing.T) {
 	if m.Class != "foo" || m.State != "connected" {
 		t.Errorf("the suspect is %+v", m)
 	}
-	contains(t, m.Hint, "it is suspect, as 5 jobs in a row failed there", "exited with code 3", "it is tried with one job at", "machine resume -m gpu2")
-	contains(t, p.J(t, "status"), "held back", "gpu2 is suspect, as 5 jobs in a row failed there", "machine resume -m gpu2` ends that")
+	contains(t, m.Hint, "it is suspect, as 5 jobs in a row failed there", "exited with code 3",
+		"it is tried with one job at", "machine resume -m gpu2")
+	contains(t, p.J(t, "status"), "held back", "gpu2 is suspect, as 5 jobs in a row failed there",
+		"machine resume -m gpu2` ends that")
 	contains(t, p.J(t, "machine", "ls"), "connected (resting)")
-	contains(t, p.J(t, "matrix", "why", "1"), "40 done, 0 failed", "exited with code 3", "no such device", "machine gpu2 stands out")
+	contains(t, p.J(t, "matrix", "why", "1"), "40 done, 0 failed", "exited with code 3",
+		"no such device", "machine gpu2 stands out")
 	p.J(t, "machine", "resume", "gpu2")
-	if m := p.look("gpu2"); m.Class != "foo" || m.Failures != 0 || m.LastError != "" || m.Resting || m.Hint != "" {
+	if m := p.look("gpu2"); m.Class != "foo" || m.Failures != 0 || m.LastError != "" || m.Resting ||
+		m.Hint != "" {
 		t.Errorf("after resume it is %+v", m)
 	}
 }
 
-// Rows of the rule of blame, with real machines: everything that can run does, and no machine leaves its class.
+// Rows of the rule of blame, with real machines: everything that can run does, and no machine
+// leaves its class.
 func TestBlame(t *testing.T) {
 	for name, test := range map[string]struct {
 		machines int
@@ -173,11 +184,16 @@ func TestBlame(t *testing.T) {
 		jobs     string
 		lost     int // of those that fail by themselves
 	}{
-		"a block of bad cells on one machine":             {1, "test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
-		"a block of bad cells behind a long one on two":   {2, "test {I} -ne 20 || sleep 3; test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
-		"every cell of the first value is bad, on two":    {2, "test {V} != bad", "V=bad,good I=1..30", 30},
-		"every second cell is bad, on three":              {3, "test $(({I} % 2)) -eq 0", "I=1..60", 30},
-		"a block of bad cells in the middle, on six":      {6, "test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
+		"a block of bad cells on one machine": {1, "test {I} -le 20 -o {I} -gt 40",
+			"I=1..60", 20},
+		"a block of bad cells behind a long one on two": {2,
+			"test {I} -ne 20 || sleep 3; test {I} -le 20 -o {I} -gt 40", "I=1..60", 20},
+		"every cell of the first value is bad, on two": {2, "test {V} != bad",
+			"V=bad,good I=1..30", 30},
+		"every second cell is bad, on three": {3, "test $(({I} % 2)) -eq 0", "I=1..60",
+			30},
+		"a block of bad cells in the middle, on six": {6, "test {I} -le 20 -o {I} -gt 40",
+			"I=1..60", 20},
 		"ten bad commands of the user's own, one machine": {1, "", "", 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,12 +215,16 @@ func TestBlame(t *testing.T) {
 				p.J(t, "add", "foo", "true", "-x", "10")
 				selector, total = "1..20", 20
 			} else {
-				p.J(t, append([]string{"matrix", "add", "foo", test.command, t.TempDir(), "--max-failures", "0"}, strings.Fields(test.jobs)...)...)
+				p.J(t,
+					append([]string{"matrix", "add", "foo", test.command, t.TempDir(),
+						"--max-failures", "0"}, strings.Fields(test.jobs)...)...)
 			}
 			if _, _, code, err := p.Run(t.Context(), "wait", selector); err != nil || code != 1 {
 				t.Errorf("they end with %d, %v", code, err)
 			}
-			contains(t, p.J(t, "why", selector), fmt.Sprintf("%d jobs: %d done, %d failed, 0 lost, 0 canceled, 0 to go", total, total-test.lost, test.lost))
+			contains(t, p.J(t, "why", selector),
+				fmt.Sprintf("%d jobs: %d done, %d failed, 0 lost, 0 canceled, 0 to go", total,
+					total-test.lost, test.lost))
 			for _, addr := range addrs {
 				if m := p.look(addr); m.Class != "foo" {
 					t.Errorf("%s is in %s: %s", addr, m.Class, m.LastError)
@@ -219,7 +239,9 @@ func TestBrokenMatrix(t *testing.T) {
 	p := newPool(t)
 	p.J(t, "machine", "add", "local:a", "local:b", "local:c", "foo")
 	p.J(t, "matrix", "add", "foo", "exit 1", t.TempDir(), "I=1..100", "--max-failures", "1")
-	p.await("the matrix to be held", func(e *api.Event) bool { return e.Kind == "matrix.held" && e.Matrix == 1 })
+	p.await("the matrix to be held", func(e *api.Event) bool {
+		return e.Kind == "matrix.held" && e.Matrix == 1
+	})
 	p.J(t, "add", "foo", "true", "-x", "9")
 	p.J(t, "wait", "class=foo:done", "102..110")
 	for _, addr := range []string{"local:a", "local:b", "local:c"} {
@@ -230,7 +252,8 @@ func TestBrokenMatrix(t *testing.T) {
 	undo := "matrix unhold 1`"
 	contains(t, p.J(t, "matrix", "ls", "1"), "held", "it is tried with one cell at", undo)
 	held := mustSelectOne(t, p, ":held")
-	contains(t, p.J(t, "why", held), "its matrix 1 is held by the system", "it is tried with one cell at", undo)
+	contains(t, p.J(t, "why", held), "its matrix 1 is held by the system",
+		"it is tried with one cell at", undo)
 	contains(t, p.J(t, "status"), "held back", "matrix 1 is held by the system", undo)
 	// Who waits for it is told, and what ends it.
 	_, told, code, err := p.Run(t.Context(), "wait", held, "--timeout", "4s")
@@ -244,7 +267,8 @@ func TestBrokenMatrix(t *testing.T) {
 func mustSelectOne(t *testing.T, p *pool, selector string) string {
 	t.Helper()
 	var reply api.ListJobsReply
-	if err := p.api.Call(t.Context(), "ListJobs", &api.ListJobsArgs{Selectors: []string{selector}}, &reply); err != nil || len(reply.Jobs) == 0 {
+	if err := p.api.Call(t.Context(), "ListJobs", &api.ListJobsArgs{Selectors: []string{selector}},
+		&reply); err != nil || len(reply.Jobs) == 0 {
 		t.Fatal(err, len(reply.Jobs))
 	}
 	return fmt.Sprint(reply.Jobs[0].JID)
@@ -254,7 +278,8 @@ func TestCheck(t *testing.T) {
 	p := newPool(t)
 	m := p.machine("gpu1")
 	p.J(t, "machine", "add", "gpu1", "foo")
-	out, errs, code, err := p.Run(t.Context(), "machine", "check", "gpu1", "local:here", "no.such.host.invalid", "-o", "json")
+	out, errs, code, err := p.Run(t.Context(), "machine", "check", "gpu1", "local:here",
+		"no.such.host.invalid", "-o", "json")
 	if err != nil || code != 1 {
 		t.Errorf("exit code %d, %v: %s", code, err, errs)
 	}
@@ -268,7 +293,8 @@ func TestCheck(t *testing.T) {
 			if c.OK || !strings.Contains(c.Error, "no.such.host.invalid") || c.Hint == "" {
 				t.Errorf("an unresolvable host: %+v", c)
 			}
-		case !c.OK || c.OS != "linux" || c.Arch == "" || c.Cores < 1 || c.MemoryBytes == 0 || c.FreeBytes == 0 || c.LatencySeconds <= 0:
+		case !c.OK || c.OS != "linux" || c.Arch == "" || c.Cores < 1 || c.MemoryBytes == 0 ||
+			c.FreeBytes == 0 || c.LatencySeconds <= 0:
 			t.Errorf("%+v", c)
 		case c.Addr == "gpu1" && !strings.HasPrefix(c.Fingerprint, "SHA256:"):
 			t.Errorf("no fingerprint: %+v", c)

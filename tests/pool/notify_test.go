@@ -19,8 +19,8 @@ import (
 	"jobserver/notify"
 )
 
-// inboxes are a Slack and a webhook that fail at times: the first request to each is answered with 500, and at a third path nobody
-// ever answers.
+// inboxes are a Slack and a webhook that fail at times: the first request to each is answered with
+// 500, and at a third path nobody ever answers.
 type inboxes struct {
 	*httptest.Server
 	slack, hook chan string
@@ -28,7 +28,8 @@ type inboxes struct {
 
 func newInboxes(t *testing.T) *inboxes {
 	in := &inboxes{slack: make(chan string, 100), hook: make(chan string, 100)}
-	seen := map[string]chan bool{"/slack-secret": make(chan bool, 1), "/hook-secret": make(chan bool, 1)}
+	seen := map[string]chan bool{"/slack-secret": make(chan bool, 1),
+		"/hook-secret": make(chan bool, 1)}
 	hang := make(chan struct{})
 	in.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -74,11 +75,12 @@ func until(t *testing.T, inbox <-chan string, words string) string {
 	}
 }
 
-// Slack and a webhook hear of what happens: once of many failures, though they fail at times themselves. Their addresses are seen
-// nowhere.
+// Slack and a webhook hear of what happens: once of many failures, though they fail at times
+// themselves. Their addresses are seen nowhere.
 func TestNotifications(t *testing.T) {
 	in := newInboxes(t)
-	p := newPool(t, "--notify-fail", "--notify-matrix-done", "--notify-matrix-fail", "--notify-complete=summary", "--summary-interval", "1s")
+	p := newPool(t, "--notify-fail", "--notify-matrix-done", "--notify-matrix-fail",
+		"--notify-complete=summary", "--summary-interval", "1s")
 	p.J(t, "var", "set", "SLACK_API", in.URL+"/slack-secret")
 	p.J(t, "var", "set", "SLACK_USER", "U012AB")
 	p.J(t, "var", "set", "WEBHOOK", in.URL+"/hook-secret")
@@ -86,10 +88,13 @@ func TestNotifications(t *testing.T) {
 	p.J(t, "matrix", "add", "foo", "echo to {WEBHOOK} {I}", t.TempDir(), "I=1..10")
 	p.J(t, "wait", "%1")
 	var specs []api.JobSpec
-	for i := range 40 { // each of its own: what a machine can do with one tells nothing about the others
-		specs = append(specs, api.JobSpec{Class: "foo", Cmd: fmt.Sprintf("exit $((3 + %d %% 2))", i)})
+	for i := range 40 {
+		// each of its own: what a machine can do with one tells nothing about the others
+		specs = append(specs,
+			api.JobSpec{Class: "foo", Cmd: fmt.Sprintf("exit $((3 + %d %% 2))", i)})
 	}
-	if err := p.api.Call(t.Context(), "AddJobs", &api.AddJobsArgs{Jobs: specs}, new(api.AddJobsReply)); err != nil {
+	if err := p.api.Call(t.Context(), "AddJobs", &api.AddJobsArgs{Jobs: specs},
+		new(api.AddJobsReply)); err != nil {
 		t.Fatal(err)
 	}
 	p.Run(t.Context(), "wait", "12..51")
@@ -118,7 +123,8 @@ func TestNotifications(t *testing.T) {
 	}
 	events := p.J(t, "events", "--since", "0", "--no-wait", "-o", "jsonl")
 	show := p.J(t, "job", "show", "2", "-o", "json")
-	for what, text := range map[string]string{"var ls": list, "events": events, "job show": show, "the daemon's log": p.ConsoleText()} {
+	for what, text := range map[string]string{"var ls": list, "events": events, "job show": show,
+		"the daemon's log": p.ConsoleText()} {
 		if strings.Contains(text, "-secret") {
 			t.Errorf("an address is in %s: %s", what, text)
 		}
@@ -129,7 +135,8 @@ func TestNotifications(t *testing.T) {
 func TestHangingReceivers(t *testing.T) {
 	in := newInboxes(t)
 	news := filepath.Join(t.TempDir(), "news")
-	p := newPool(t, "--notify-complete", "--on", "complete=sleep 1000", "--on", "complete=cat >> "+news)
+	p := newPool(t, "--notify-complete", "--on", "complete=sleep 1000", "--on", "complete=cat >> "+
+		news)
 	p.J(t, "var", "set", "WEBHOOK", in.URL+"/hangs-secret")
 	p.J(t, "machine", "add", "local:a", "foo", "--slots", "8")
 	p.J(t, "add", "foo", "true", "-x", "200", "-q")
@@ -159,23 +166,30 @@ func TestMetrics(t *testing.T) {
 	got := map[string]float64{}
 	p.becomes("local:a", func(api.Machine) bool { // they are counted a moment after they happen
 		got = scrape(t, "http://"+addr+"/metrics")
-		return got[`jobserver_attempts_total class=foo outcome=done`] == 20 && got[`jobserver_attempts_total class=foo outcome=failed`] == 1
+		return got[`jobserver_attempts_total class=foo outcome=done`] == 20 &&
+			got[`jobserver_attempts_total class=foo outcome=failed`] == 1
 	})
 	for name, want := range map[string]float64{
-		"jobserver_jobs class=foo status=done": 20, "jobserver_jobs class=foo status=failed": 1, "jobserver_jobs class=nowhere status=waiting": 1,
-		"jobserver_machines class=foo state=connected": 2, "jobserver_slots class=foo": 4, "jobserver_machine_jobs class=foo": 0,
+		"jobserver_jobs class=foo status=done": 20, "jobserver_jobs class=foo status=failed": 1,
+		"jobserver_jobs class=nowhere status=waiting":  1,
+		"jobserver_machines class=foo state=connected": 2, "jobserver_slots class=foo": 4,
+		"jobserver_machine_jobs class=foo":   0,
 		"jobserver_dispatch_latency_seconds": 21,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %g, want %g", name, got[name], want)
 		}
 	}
-	if got["jobserver_journal_sync_seconds"] < 3 || got["jobserver_queue_age_seconds class=nowhere"] <= 0 {
-		t.Errorf("%d batches were synced, the queue is %g s old", int(got["jobserver_journal_sync_seconds"]), got["jobserver_queue_age_seconds class=nowhere"])
+	if got["jobserver_journal_sync_seconds"] < 3 ||
+		got["jobserver_queue_age_seconds class=nowhere"] <= 0 {
+		t.Errorf("%d batches were synced, the queue is %g s old",
+			int(got["jobserver_journal_sync_seconds"]),
+			got["jobserver_queue_age_seconds class=nowhere"])
 	}
 }
 
-// scrape reads metrics with Prometheus' own parser: values by name and labels, of histograms the counts.
+// scrape reads metrics with Prometheus' own parser: values by name and labels, of histograms the
+// counts.
 func scrape(t *testing.T, url string) map[string]float64 {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -202,13 +216,16 @@ func scrape(t *testing.T, url string) map[string]float64 {
 					key += fmt.Sprintf(" %s=%s", label, value)
 				}
 			}
-			got[key] = m.Gauge.GetValue() + m.Counter.GetValue() + float64(m.Histogram.GetSampleCount())
+			got[key] = m.Gauge.GetValue() + m.Counter.GetValue() + float64(
+				m.Histogram.GetSampleCount(),
+			)
 		}
 	}
 	return got
 }
 
-// Who follows the events hears of the end of a matrix, though the turn that ended it had more events than are kept.
+// Who follows the events hears of the end of a matrix, though the turn that ended it had more
+// events than are kept.
 func TestEndsInOneTurn(t *testing.T) {
 	news := filepath.Join(t.TempDir(), "news")
 	p := newPool(t, "--on", "matrix-done=cat >> "+news)
@@ -217,6 +234,7 @@ func TestEndsInOneTurn(t *testing.T) {
 	p.J(t, "job", "rm", "--yes", ":waiting")
 	p.becomes("", func(api.Machine) bool {
 		text, err := os.ReadFile(news)
-		return err == nil && strings.Contains(string(text), "matrix 1 has ended: 100 canceled") && strings.Contains(string(text), "30000 canceled")
+		return err == nil && strings.Contains(string(text), "matrix 1 has ended: 100 canceled") &&
+			strings.Contains(string(text), "30000 canceled")
 	})
 }

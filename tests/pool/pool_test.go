@@ -1,5 +1,5 @@
-// Package pool_test runs a daemon with machines that come, break, reboot and expire: real sshds behind a network that fails, and
-// people who want to hear of it.
+// Package pool_test runs a daemon with machines that come, break, reboot and expire: real sshds
+// behind a network that fails, and people who want to hear of it.
 package pool_test
 
 import (
@@ -54,7 +54,8 @@ func newPool(t *testing.T, args ...string) *pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pool{t: t, client: client, Daemon: daemontest.New(t, append([]string{"--ssh-config", client.ConfigFile}, args...)...)}
+	p := &pool{t: t, client: client,
+		Daemon: daemontest.New(t, append([]string{"--ssh-config", client.ConfigFile}, args...)...)}
 	if p.api, err = p.Client(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +79,11 @@ func (p *pool) machine(name string, opts ...sshtest.Option) *machine {
 	m.newBoot("first boot of " + name)
 	shell := filepath.Join(dir, "shell")
 	write(p.t, shell, fmt.Sprintf("#!/bin/sh\nPATH=%s:$PATH; export PATH\n"+
-		"exec /bin/sh -c \"$(printf '%%s' \"$2\" | sed 's| agent| agent --boot-id-file %s|g')\"\n", m.bin, m.boot))
-	m.Machine = sshtest.Start(p.t, append([]sshtest.Option{sshtest.Shared(p.client), sshtest.Named(name), sshtest.Shell(shell)}, opts...)...)
+		"exec /bin/sh -c \"$(printf '%%s' \"$2\" | sed 's| agent| agent --boot-id-file %s|g')\"\n",
+		m.bin, m.boot))
+	m.Machine = sshtest.Start(p.t,
+		append([]sshtest.Option{sshtest.Shared(p.client), sshtest.Named(name),
+			sshtest.Shell(shell)}, opts...)...)
 	return m
 }
 
@@ -155,8 +159,10 @@ func (p *pool) await(what string, is func(*api.Event) bool) api.Event {
 	var seen []string
 	for {
 		var reply api.EventsReply
-		if err := p.api.Call(ctx, "Events", &api.EventsArgs{Since: p.cursor, Max: 1, Wait: 10 * time.Second}, &reply); err != nil {
-			p.t.Fatalf("waiting for %s: %v; there were\n%s\n%s", what, err, strings.Join(seen, "\n"), p.ConsoleText())
+		if err := p.api.Call(ctx, "Events",
+			&api.EventsArgs{Since: p.cursor, Max: 1, Wait: 10 * time.Second}, &reply); err != nil {
+			p.t.Fatalf("waiting for %s: %v; there were\n%s\n%s", what, err,
+				strings.Join(seen, "\n"), p.ConsoleText())
 		}
 		p.cursor = reply.Cursor
 		for i := range reply.Events {
@@ -217,7 +223,8 @@ func connected(m api.Machine) bool { return m.State == "connected" }
 func (p *pool) job(jid uint64) api.Job {
 	p.t.Helper()
 	var jobs []api.Job
-	if err := json.Unmarshal([]byte(p.J(p.t, "job", "show", "-o", "json", fmt.Sprint(jid))), &jobs); err != nil || len(jobs) != 1 {
+	if err := json.Unmarshal([]byte(p.J(p.t, "job", "show", "-o", "json", fmt.Sprint(jid))),
+		&jobs); err != nil || len(jobs) != 1 {
 		p.t.Fatal(err, jobs)
 	}
 	return jobs[0]

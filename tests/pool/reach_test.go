@@ -10,7 +10,8 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// A machine whose host key isn't on record is set aside until somebody has looked at the key; so is one whose key has changed.
+// A machine whose host key isn't on record is set aside until somebody has looked at the key; so is
+// one whose key has changed.
 func TestTrust(t *testing.T) {
 	p := newPool(t)
 	m := p.machine("gpu1")
@@ -18,7 +19,9 @@ func TestTrust(t *testing.T) {
 	if err := os.Truncate(p.client.KnownHosts, 0); err != nil {
 		t.Fatal(err)
 	}
-	aside := func(m api.Machine) bool { return m.State == "refused" && m.Class == "error-unknown-host" }
+	aside := func(m api.Machine) bool {
+		return m.State == "refused" && m.Class == "error-unknown-host"
+	}
 	p.J(t, "machine", "add", "gpu1", "gpu2", "foo")
 	for _, addr := range []string{"gpu1", "gpu2"} {
 		got := p.becomes(addr, aside)
@@ -33,7 +36,8 @@ func TestTrust(t *testing.T) {
 	}
 	contains(t, out, "gpu1", "unknown", "ssh-ed25519", fingerprint(t, m))
 	contains(t, errs, "--yes")
-	contains(t, p.J(t, "machine", "trust", "-c", "error-unknown-host", "--yes"), "gpu1", "gpu2", "known", fingerprint(t, other))
+	contains(t, p.J(t, "machine", "trust", "-c", "error-unknown-host", "--yes"), "gpu1", "gpu2",
+		"known", fingerprint(t, other))
 	p.J(t, "wait", "1")
 	for _, addr := range []string{"gpu1", "gpu2"} {
 		p.becomes(addr, func(m api.Machine) bool { return connected(m) && m.Class == "foo" })
@@ -108,7 +112,8 @@ func TestJumpHost(t *testing.T) {
 func TestTransportOpenSSH(t *testing.T) {
 	p := newPool(t, "--transport", "openssh")
 	gate := p.machine("gate")
-	p.machine("inner", sshtest.ClientConfig("ProxyCommand ssh -F "+p.client.ConfigFile+" -W %h:%p gate"))
+	p.machine("inner",
+		sshtest.ClientConfig("ProxyCommand ssh -F "+p.client.ConfigFile+" -W %h:%p gate"))
 	p.J(t, "machine", "add", "inner", "foo")
 	p.J(t, "add", "foo", "echo hello")
 	p.J(t, "wait", "1")

@@ -8,8 +8,9 @@ import (
 	"jobserver/daemontest"
 )
 
-// TestRepeated asks for changes a second time, as a client does that has lost its connection before the answer came, also to
-// another daemon. Nothing is done twice, and the answer says that it was done.
+// TestRepeated asks for changes a second time, as a client does that has lost its connection before
+// the answer came, also to another daemon. Nothing is done twice, and the answer says that it was
+// done.
 func TestRepeated(t *testing.T) {
 	d := daemontest.New(t)
 	d.J(t, "machine", "add", "local", "x")
@@ -22,31 +23,43 @@ func TestRepeated(t *testing.T) {
 	}
 	defer func() { client.Close() }()
 	id := func(id string) api.Mutation { return api.Mutation{RequestID: id} }
-	machines := map[string]api.MachineSelector{"named": {Addrs: []string{"local"}}, "of a class": {Classes: []string{"x"}}}
+	machines := map[string]api.MachineSelector{"named": {Addrs: []string{"local"}},
+		"of a class": {Classes: []string{"x"}}}
 	ask := func(name string, repeated bool) {
 		t.Helper()
-		bulk, err := api.Call[api.BulkReply](t.Context(), client, "Bulk", &api.BulkArgs{Mutation: id("bulk"), Op: api.OpCancel, Selectors: []string{"1..3"}})
+		bulk, err := api.Call[api.BulkReply](t.Context(), client, "Bulk",
+			&api.BulkArgs{Mutation: id("bulk"), Op: api.OpCancel, Selectors: []string{"1..3"}})
 		if err != nil || bulk.Repeated != repeated || !repeated && bulk.Changed != 3 {
 			t.Errorf("%s: jobs: %+v, %v", name, bulk, err)
 		}
-		matrix, err := api.Call[api.ChangeMatrixReply](t.Context(), client, "ChangeMatrix", &api.ChangeMatrixArgs{Mutation: id("matrix"), Op: api.MatrixHold, Matrix: "m"})
-		if err != nil || matrix.Repeated != repeated || matrix.Matrix.Name != "m" || matrix.Matrix.Held != repeated {
+		matrix, err := api.Call[api.ChangeMatrixReply](t.Context(), client, "ChangeMatrix",
+			&api.ChangeMatrixArgs{Mutation: id("matrix"), Op: api.MatrixHold, Matrix: "m"})
+		if err != nil || matrix.Repeated != repeated || matrix.Matrix.Name != "m" ||
+			matrix.Matrix.Held != repeated {
 			t.Errorf("%s: a matrix: %+v, %v", name, matrix, err)
 		}
-		again, err := api.Call[api.ChangeMatrixReply](t.Context(), client, "ChangeMatrix", &api.ChangeMatrixArgs{Mutation: id("forget"), Op: api.MatrixForget, Matrix: "m"})
+		again, err := api.Call[api.ChangeMatrixReply](t.Context(), client, "ChangeMatrix",
+			&api.ChangeMatrixArgs{Mutation: id("forget"), Op: api.MatrixForget, Matrix: "m"})
 		if err != nil || again.Repeated != repeated {
 			t.Errorf("%s: a matrix that is gone: %+v, %v", name, again, err)
 		}
 		for which, selector := range machines {
 			for _, op := range []string{api.MachineDrain, api.MachineResume} {
-				got, err := api.Call[api.ChangeMachinesReply](t.Context(), client, "ChangeMachines", &api.ChangeMachinesArgs{Mutation: id(op + which), MachineSelector: selector, Op: op})
-				if err != nil || got.Repeated != repeated || len(got.Machines) != 1 || got.Machines[0].Addr != "local" {
+				got, err := api.Call[api.ChangeMachinesReply](t.Context(), client, "ChangeMachines",
+					&api.ChangeMachinesArgs{Mutation: id(op + which), MachineSelector: selector,
+						Op: op})
+				if err != nil || got.Repeated != repeated || len(got.Machines) != 1 ||
+					got.Machines[0].Addr != "local" {
 					t.Errorf("%s: %s of what is %s: %+v, %v", name, op, which, got, err)
 				}
 			}
 		}
-		setup, err := api.Call[api.SetupReply](t.Context(), client, "SetupMachines", &api.SetupArgs{Mutation: id("setup"), MachineSelector: api.MachineSelector{Addrs: []string{"local:a", "local:b"}}, Class: "z", Steps: []string{"true"}})
-		if err != nil || !slices.Equal(setup.Addrs, []string{"local:a", "local:b"}) || len(setup.JIDs) != 2 {
+		setup, err := api.Call[api.SetupReply](t.Context(), client, "SetupMachines",
+			&api.SetupArgs{Mutation: id("setup"),
+				MachineSelector: api.MachineSelector{Addrs: []string{"local:a", "local:b"}},
+				Class:           "z", Steps: []string{"true"}})
+		if err != nil || !slices.Equal(setup.Addrs, []string{"local:a", "local:b"}) ||
+			len(setup.JIDs) != 2 {
 			t.Errorf("%s: a setup: %+v, %v", name, setup, err)
 		}
 	}

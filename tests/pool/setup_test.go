@@ -9,15 +9,18 @@ import (
 	"jobserver/api"
 )
 
-// Steps run in order, each with a log of its own; a machine joins when all have succeeded, and the failure says what was printed.
+// Steps run in order, each with a log of its own; a machine joins when all have succeeded, and the
+// failure says what was printed.
 func TestSetup(t *testing.T) {
 	p := newPool(t)
 	p.machine("gpu1")
 	p.machine("gpu2").program("compiler", "echo checking; echo cannot find the linker >&2; exit 4")
 	p.machine("gpu3")
 	marks := t.TempDir()
-	_, _, code, err := p.Run(t.Context(), "machine", "setup", "-q", "-m", "gpu1", "gpu2", "gpu3", "-c", "foo", "--slots", "2", "--verify", "test -e done-{HOST}", "--",
-		"cd "+marks+"; echo one", "if command -v compiler; then compiler; fi", "test {MACHINE} = gpu3 || touch done-{HOST}")
+	_, _, code, err := p.Run(t.Context(), "machine", "setup", "-q", "-m", "gpu1", "gpu2", "gpu3",
+		"-c", "foo", "--slots", "2", "--verify", "test -e done-{HOST}", "--",
+		"cd "+marks+"; echo one", "if command -v compiler; then compiler; fi",
+		"test {MACHINE} = gpu3 || touch done-{HOST}")
 	if err != nil || code != 0 {
 		t.Fatal(code, err)
 	}
@@ -25,7 +28,8 @@ func TestSetup(t *testing.T) {
 	if m := p.look("gpu1"); m.Class != "foo" || m.Slots != 2 {
 		t.Errorf("gpu1 is %+v", m)
 	}
-	for job, words := range map[uint64]string{2: "step 2 of 4 exited with code 4: cannot find the linker", 3: "step 4 of 4 exited with code 1"} {
+	for job, words := range map[uint64]string{2: "step 2 of 4 exited with code 4: cannot find " +
+		"the linker", 3: "step 4 of 4 exited with code 1"} {
 		j := p.job(job)
 		contains(t, j.Error, words)
 		m := p.look(j.Machine)
@@ -51,9 +55,12 @@ func TestSetup(t *testing.T) {
 func TestSetupTimeoutAndRetry(t *testing.T) {
 	p := newPool(t)
 	mark := filepath.Join(t.TempDir(), "mark")
-	p.J(t, "machine", "setup", "-q", "-m", "local:slow", "-c", "foo", "--timeout", "500ms", "--", "true", "sleep 1000")
-	p.J(t, "machine", "setup", "-q", "-m", "local:flaky", "-c", "foo", "--retries", "1", "--", "test -e "+mark+" || { touch "+mark+"; exit 1; }", "true")
-	p.J(t, "machine", "setup", "-q", "-m", "local:bad", "-c", "foo", "--retries", "2", "--", "echo no >> "+mark+"; exit 1")
+	p.J(t, "machine", "setup", "-q", "-m", "local:slow", "-c", "foo", "--timeout", "500ms", "--",
+		"true", "sleep 1000")
+	p.J(t, "machine", "setup", "-q", "-m", "local:flaky", "-c", "foo", "--retries", "1", "--",
+		"test -e "+mark+" || { touch "+mark+"; exit 1; }", "true")
+	p.J(t, "machine", "setup", "-q", "-m", "local:bad", "-c", "foo", "--retries", "2", "--",
+		"echo no >> "+mark+"; exit 1")
 	for job, want := range map[string]int{"1": 128 + 15, "2": 0, "3": 1} {
 		if _, _, code, err := p.Run(t.Context(), "wait", job); err != nil || code != want {
 			t.Errorf("setup %s ends with %d, want %d, %v", job, code, want, err)
@@ -72,7 +79,8 @@ func TestSetupReboot(t *testing.T) {
 	m := p.machine("gpu1")
 	m.program("sudo", "echo sudo $* > "+asked+"; sleep 1000")
 	m.program("reboot", "exit 0") // whatever happens, it is not this host's turn
-	p.J(t, "machine", "setup", "-q", "-m", "gpu1", "-c", "foo", "--reboot", "--verify", "grep second "+m.boot, "--", "grep first "+m.boot)
+	p.J(t, "machine", "setup", "-q", "-m", "gpu1", "-c", "foo", "--reboot", "--verify",
+		"grep second "+m.boot, "--", "grep first "+m.boot)
 	if got := read(t, asked); got != "sudo -n reboot\n" {
 		t.Fatalf("it was asked for %q", got)
 	}
@@ -94,7 +102,8 @@ func TestSetupParallel(t *testing.T) {
 	for _, addr := range []string{"local:a", "local:b", "local:c"} {
 		p.becomes(addr, connected) // before, whoever is there first has the first turn
 	}
-	p.J(t, "machine", "setup", "-q", "-e", "-c", "foo", "--parallel", "1", "--", "echo $JOBSERVER_MACHINE > "+gate)
+	p.J(t, "machine", "setup", "-q", "-e", "-c", "foo", "--parallel", "1", "--",
+		"echo $JOBSERVER_MACHINE > "+gate)
 	p.happens("job.started", 1)
 	contains(t, p.J(t, "why", "3"), "1 machines of those that are set up together")
 	p.J(t, "add", "foo", "true")

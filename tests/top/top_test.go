@@ -244,7 +244,9 @@ func TestScreens(t *testing.T) {
 	d := night(t)
 	for _, size := range []struct{ width, height int }{{80, 24}, {40, 12}, {200, 60}} {
 		term := start(t, size.width, size.height, nil, d.Binary, "--socket", d.Socket, "top")
-		name := func(pane string) string { return fmt.Sprintf("%s-%dx%d", pane, size.width, size.height) }
+		name := func(pane string) string {
+			return fmt.Sprintf("%s-%dx%d", pane, size.width, size.height)
+		}
 		golden(t, name("jobs"), term.sees("echo held", "[1 Jobs]"))
 		term.types("jl")
 		golden(t, name("log"), term.sees("log of job", "complete", "200"))

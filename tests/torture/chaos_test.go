@@ -11,11 +11,14 @@ import (
 
 // places are where the daemon may be told to die.
 var places = []string{
-	"loop.decided", "loop.committed", "loop.replied", "fleet.start-due", "fleet.start-answered", "fleet.log-appended",
-	"fleet.run-ended", "fleet.run-forgotten", "fleet.results-gathered", "fleet.results-renamed", "fleet.results-placed", "serve.opened", "serve.recovered",
+	"loop.decided", "loop.committed", "loop.replied", "fleet.start-due", "fleet.start-answered",
+	"fleet.log-appended",
+	"fleet.run-ended", "fleet.run-forgotten", "fleet.results-gathered", "fleet.results-renamed",
+	"fleet.results-placed", "serve.opened", "serve.recovered",
 }
 
-// chaos breaks things. It belongs to one goroutine; one for the daemon and one for all else may work at the same time.
+// chaos breaks things. It belongs to one goroutine; one for the daemon and one for all else may
+// work at the same time.
 type chaos struct {
 	w      *world
 	rng    *rand.Rand
@@ -30,7 +33,8 @@ type chaos struct {
 
 // Deeds on the daemon, and on everything else.
 var (
-	onDaemon   = []func(*chaos, context.Context){(*chaos).kill, (*chaos).kill, (*chaos).kill, (*chaos).pause}
+	onDaemon = []func(*chaos, context.Context){(*chaos).kill, (*chaos).kill, (*chaos).kill,
+		(*chaos).pause}
 	onMachines = []func(*chaos, context.Context){(*chaos).breakNetwork, (*chaos).breakMachine}
 )
 
@@ -41,7 +45,8 @@ type deed struct {
 }
 
 func (c *chaos) deeds() []deed {
-	return []deed{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"}, {c.partitions, "partitions"},
+	return []deed{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"},
+		{c.partitions, "partitions"},
 		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}}
 }
 
@@ -82,7 +87,8 @@ func (c *chaos) try(what string, err error) {
 	}
 }
 
-// kill ends the daemon, at any moment or at a place, sometimes again while it recovers, and starts it again.
+// kill ends the daemon, at any moment or at a place, sometimes again while it recovers, and starts
+// it again.
 func (c *chaos) kill(ctx context.Context) {
 	if c.rng.IntN(2) == 0 {
 		c.die(ctx)
@@ -119,7 +125,8 @@ func (c *chaos) die(ctx context.Context) {
 		pass = 1
 	}
 	c.w.Env = append([]string{fmt.Sprintf("JOBSERVER_FAILPOINT=%s:%d", place, pass)}, c.env...)
-	if err := c.w.Start(context.WithoutCancel(ctx)); err != nil && !strings.Contains(err.Error(), "signal: killed") {
+	if err := c.w.Start(context.WithoutCancel(ctx)); err != nil &&
+		!strings.Contains(err.Error(), "signal: killed") {
 		c.try("start the daemon to die at "+place, err)
 	}
 	select {

@@ -35,9 +35,11 @@ func TestConsoleGoesAway(t *testing.T) {
 	if err := console.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range []string{"machine add local x", "add x true --wait", "machine rm local", "ping"} {
+	for _, args := range []string{"machine add local x", "add x true --wait", "machine rm local",
+		"ping"} {
 		words := append([]string{"--socket", state + "/socket"}, strings.Fields(args)...)
-		if out, err := exec.CommandContext(t.Context(), binary, words...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), binary,
+			words...).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", args, err, out)
 		}
 	}

@@ -15,11 +15,12 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// mayMount tells whether this user may mount file systems, which the tests that fill a disk do. Where not, they come as near to it as
-// an ordinary user can.
+// mayMount tells whether this user may mount file systems, which the tests that fill a disk do.
+// Where not, they come as near to it as an ordinary user can.
 func mayMount(t testing.TB) bool {
 	t.Helper()
-	out, err := exec.Command("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", t.TempDir()).CombinedOutput()
+	out, err := exec.Command("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", t.TempDir()).
+		CombinedOutput()
 	if err != nil {
 		t.Logf("without a file system of its own: %v: %s", err, out)
 	}
@@ -30,7 +31,8 @@ func mayMount(t testing.TB) bool {
 func small(t testing.TB, dir, options string) {
 	t.Helper()
 	must(t, os.MkdirAll(dir, 0o700))
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs",
+		dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount a small file system: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
@@ -45,31 +47,36 @@ func withHome(prepare func(home string)) machineOption {
 	return func(m *machineOptions) { m.prepare = prepare }
 }
 
-// TestMachineDiskFull: a job that fills its machine's disk loses bytes of its log, which is said; it never loses its exit status.
+// TestMachineDiskFull: a job that fills its machine's disk loses bytes of its log, which is said;
+// it never loses its exit status.
 func TestMachineDiskFull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	full, room := w.addFull()
 	full()
-	id := w.submit(api.JobSpec{Cmd: w.marked("echo before; cat /dev/zero > ~/fill 2>/dev/null; head -c 1000000 /dev/zero; exit 6")})
+	id := w.submit(api.JobSpec{Cmd: w.marked("echo before; cat /dev/zero > ~/fill 2>/dev/null; " +
+		"head -c 1000000 /dev/zero; exit 6")})
 	j := w.ended(id, "failed", "exited")
 	if code, _ := j.ExitCode.Get(); code != 6 {
 		t.Errorf("it exited with %d", code)
 	}
-	if dropped := j.Attempts[0].LogDropped; dropped == 0 || !strings.HasPrefix(read(t, j.Log), "before\n") {
+	if dropped := j.Attempts[0].LogDropped; dropped == 0 ||
+		!strings.HasPrefix(read(t, j.Log), "before\n") {
 		t.Errorf("%d bytes of the log are said to be missing", dropped)
 	}
 	// A machine without any room starts nothing, and says why.
 	id = w.submit(api.JobSpec{Cmd: w.marked("echo it runs")})
-	eventually(t, "the job can't start, or could", func() bool { return len(w.job(id).Attempts) > 0 && w.job(id).Attempts[0].Outcome != "running" })
+	eventually(t, "the job can't start, or could", func() bool {
+		return len(w.job(id).Attempts) > 0 && w.job(id).Attempts[0].Outcome != "running"
+	})
 	room()
 	if j := w.wait(id); j.Status != "done" || w.began(id, j.Attempt) != 1 {
 		t.Errorf("the next job is %s: %s", j.Status, j.Error)
 	}
 }
 
-// addFull adds a machine whose disk a job can fill, from the call of full to that of room. Where nothing may be mounted, it is the
-// size of each file that comes to an end.
+// addFull adds a machine whose disk a job can fill, from the call of full to that of room. Where
+// nothing may be mounted, it is the size of each file that comes to an end.
 func (w *world) addFull() (full, room func()) {
 	if mayMount(w.t) {
 		m := w.add(withHome(func(home string) { small(w.t, home, "size=64m,mode=700") }))
@@ -77,7 +84,8 @@ func (w *world) addFull() (full, room func()) {
 	}
 	limit, shell := filepath.Join(w.dir, "limit"), filepath.Join(w.dir, "limited")
 	write(w.t, limit, "unlimited", 0o600)
-	write(w.t, shell, fmt.Sprintf("#!/bin/sh\nulimit -f $(cat %s)\nexec /bin/sh \"$@\"\n", limit), 0o700)
+	write(w.t, shell, fmt.Sprintf("#!/bin/sh\nulimit -f $(cat %s)\nexec /bin/sh \"$@\"\n", limit),
+		0o700)
 	m := w.add(withSSH(sshtest.Shell(shell)))
 	set := func(blocks string) {
 		write(w.t, limit, blocks, 0o600)
@@ -94,7 +102,8 @@ func TestNoExec(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.stop()
-	program := read(t, w.Binary) + "\n" // a program of its own, which no other machine finds in /var/tmp
+	// a program of its own, which no other machine finds in /var/tmp
+	program := read(t, w.Binary) + "\n"
 	w.Binary = filepath.Join(w.dir, "jobserver")
 	write(t, w.Binary, program, 0o755)
 	w.start()
@@ -107,7 +116,10 @@ func TestNoExec(t *testing.T) {
 		os.Remove(filepath.Join(fallback, "bin", "jobserver-"+hex.EncodeToString(binary[:])))
 	})
 	homes := map[string]func(home string){
-		"read-only": func(home string) { must(t, os.MkdirAll(home, 0o700)); must(t, os.Chmod(home, 0o500)) },
+		"read-only": func(home string) {
+			must(t, os.MkdirAll(home, 0o700))
+			must(t, os.Chmod(home, 0o500))
+		},
 	}
 	if mayMount(t) {
 		homes = map[string]func(home string){
@@ -117,7 +129,8 @@ func TestNoExec(t *testing.T) {
 	}
 	for what, prepare := range homes {
 		m := w.add(withHome(prepare), notInPool)
-		call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: m.alias})
+		call[api.Empty](w, "AddMachines",
+			&api.AddMachinesArgs{Addrs: []string{m.alias}, Class: m.alias})
 		w.link(m, "connected")
 		if root := w.machine(m).Root; root != fallback {
 			t.Errorf("with a home that is %s, runs are in %s", what, root)
@@ -126,8 +139,9 @@ func TestNoExec(t *testing.T) {
 	}
 }
 
-// TestHostDiskFull fills the disk of the state: running jobs end durably, new ones are refused, and all goes on when there is space.
-// Where nothing may be mounted, the disk has less than is to be left free on it.
+// TestHostDiskFull fills the disk of the state: running jobs end durably, new ones are refused, and
+// all goes on when there is space. Where nothing may be mounted, the disk has less than is to be
+// left free on it.
 func TestHostDiskFull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -142,7 +156,8 @@ func TestHostDiskFull(t *testing.T) {
 	w.start()
 	w.add(slots(2))
 	g := w.gate("full")
-	runs, silent := w.submit(api.JobSpec{Cmd: w.marked(g.wait() + "; echo the end; exit 3")}), w.submit(api.JobSpec{Cmd: w.marked(g.wait() + "; exit 4")})
+	runs, silent := w.submit(api.JobSpec{Cmd: w.marked(g.wait() + "; echo the end; exit 3")}),
+		w.submit(api.JobSpec{Cmd: w.marked(g.wait() + "; exit 4")})
 	w.running(runs)
 	w.running(silent)
 	fill := filepath.Join(w.StateDir, "fill")
@@ -154,7 +169,8 @@ func TestHostDiskFull(t *testing.T) {
 	}
 	var err error
 	eventually(t, "new work is refused", func() bool {
-		_, err = try[api.AddJobsReply](w, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{{Class: "x", Cmd: "true"}}})
+		_, err = try[api.AddJobsReply](w, "AddJobs",
+			&api.AddJobsArgs{Jobs: []api.JobSpec{{Class: "x", Cmd: "true"}}})
 		return api.KindOf(err) == api.Full
 	})
 	g.open(t)
@@ -174,7 +190,8 @@ func TestHostDiskFull(t *testing.T) {
 	}
 	var id uint64
 	eventually(t, "new work is taken again", func() bool {
-		reply, err := try[api.AddJobsReply](w, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{{Class: "x", Cmd: w.marked("true")}}})
+		reply, err := try[api.AddJobsReply](w, "AddJobs",
+			&api.AddJobsArgs{Jobs: []api.JobSpec{{Class: "x", Cmd: w.marked("true")}}})
 		if err == nil {
 			id = reply.JIDs[0]
 		}

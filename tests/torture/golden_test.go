@@ -13,8 +13,9 @@ import (
 	"jobserver/api"
 )
 
-// goldenDir has state directories of whole daemons, as released versions left them when they were killed, with the runs of their
-// local machine, and beside each what was known of its jobs. They are only added to.
+// goldenDir has state directories of whole daemons, as released versions left them when they were
+// killed, with the runs of their local machine, and beside each what was known of its jobs. They
+// are only added to.
 const goldenDir = "testdata"
 
 // remembered is what of a job must be the same in every later version.
@@ -33,19 +34,22 @@ type remembered struct {
 func (w *world) remembered() (all []remembered) {
 	w.t.Helper()
 	for _, j := range w.allJobs() {
-		r := remembered{JID: j.JID, Status: j.Status, Cmd: j.Cmd, Class: j.Class, Matrix: j.Matrix, Vars: j.Vars}
+		r := remembered{JID: j.JID, Status: j.Status, Cmd: j.Cmd, Class: j.Class, Matrix: j.Matrix,
+			Vars: j.Vars}
 		r.ExitCode, _ = j.ExitCode.Get()
 		for _, a := range j.Attempts {
 			r.Attempts = append(r.Attempts, a.Outcome)
-			r.Log += read(w.t, filepath.Join(w.StateDir, "logs", filepath.Base(filepath.Dir(a.Log)), filepath.Base(a.Log)))
+			r.Log += read(w.t,
+				filepath.Join(w.StateDir, "logs", filepath.Base(filepath.Dir(a.Log)),
+					filepath.Base(a.Log)))
 		}
 		all = append(all, r)
 	}
 	return all
 }
 
-// TestGoldenDaemons starts daemons on states that older ones left behind, with jobs in all states; jobs that ran then have ended
-// since, unseen, and are taken over.
+// TestGoldenDaemons starts daemons on states that older ones left behind, with jobs in all states;
+// jobs that ran then have ended since, unseen, and are taken over.
 func TestGoldenDaemons(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("UPDATE_GOLDEN") == "1" {
@@ -83,19 +87,23 @@ func TestGoldenDaemons(t *testing.T) {
 // makeGoldenDaemon makes one.
 func makeGoldenDaemon(t *testing.T, dir string) {
 	w := newWorld(t)
-	call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 2})
+	call[api.Empty](w, "AddMachines",
+		&api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 2})
 	w.wait(w.submit(api.JobSpec{Cmd: "echo done"}))
 	w.wait(w.submit(api.JobSpec{Cmd: "echo failed; exit 3"}))
 	w.wait(w.submit(api.JobSpec{Cmd: "sleep 100", Timeout: 1e8}))
 	canceled := w.submit(api.JobSpec{Class: "none", Cmd: "true"})
 	w.bulk(api.OpCancel, canceled)
 	m := call[api.AddMatrixReply](w, "AddMatrix", &api.AddMatrixArgs{Matrix: api.MatrixSpec{
-		Job: api.JobSpec{Class: "x", Cmd: "echo {A} {B}"}, Vars: []api.Axis{{Name: "A", Values: []string{"1", "2"}}, {Name: "B", Values: []string{"x y", "z"}}}}})
+		Job: api.JobSpec{Class: "x", Cmd: "echo {A} {B}"},
+		Vars: []api.Axis{{Name: "A", Values: []string{"1", "2"}},
+			{Name: "B", Values: []string{"x y", "z"}}}}})
 	for i := range m.Cells {
 		w.wait(m.FirstJID + uint64(i))
 	}
 	g := w.gate("golden")
-	runs := []uint64{w.submit(api.JobSpec{Cmd: "echo before; " + g.wait() + "; echo after; exit 4"}), w.submit(api.JobSpec{Cmd: g.wait() + "; echo after"})}
+	runs := []uint64{w.submit(api.JobSpec{Cmd: "echo before; " + g.wait() +
+		"; echo after; exit 4"}), w.submit(api.JobSpec{Cmd: g.wait() + "; echo after"})}
 	for _, id := range runs {
 		w.running(id)
 	}

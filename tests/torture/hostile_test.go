@@ -16,8 +16,9 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// TestDamagedState: whichever byte of the history is wrong, a start either has the same state or is refused, with a text that names
-// the file and the place; nothing is touched then. Package snapshot tries every bit of a small history; here are some of a real one.
+// TestDamagedState: whichever byte of the history is wrong, a start either has the same state or is
+// refused, with a text that names the file and the place; nothing is touched then. Package snapshot
+// tries every bit of a small history; here are some of a real one.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
@@ -33,7 +34,8 @@ func TestDamagedState(t *testing.T) {
 	must(t, err)
 	snaps, err := filepath.Glob(filepath.Join(kept, "snap-*"))
 	must(t, err)
-	files = append(append(files, snaps...), filepath.Join(kept, "format"), filepath.Join(kept, "server-id"))
+	files = append(append(files, snaps...), filepath.Join(kept, "format"),
+		filepath.Join(kept, "server-id"))
 	refused, same := 0, 0
 	for range 24 {
 		must(t, os.RemoveAll(w.StateDir))
@@ -49,7 +51,8 @@ func TestDamagedState(t *testing.T) {
 		w.stopped = err != nil
 		if err == nil {
 			if n := len(w.allJobs()); n != 20 {
-				t.Errorf("with byte %d of %s wrong, there are %d jobs, and nobody says why", at, filepath.Base(file), n)
+				t.Errorf("with byte %d of %s wrong, there are %d jobs, and nobody says why", at,
+					filepath.Base(file), n)
 			}
 			w.stop()
 			same++
@@ -57,8 +60,10 @@ func TestDamagedState(t *testing.T) {
 		}
 		refused++
 		said := err.Error() // a server id that differs is one that the others don't have
-		if !strings.Contains(said, filepath.Base(file)) && !(strings.HasSuffix(file, "server-id") && strings.Contains(said, "another server id")) {
-			t.Errorf("byte %d of %s is wrong, and the refusal says: %v", at, filepath.Base(file), err)
+		if !strings.Contains(said, filepath.Base(file)) &&
+			!(strings.HasSuffix(file, "server-id") && strings.Contains(said, "another server id")) {
+			t.Errorf("byte %d of %s is wrong, and the refusal says: %v", at, filepath.Base(file),
+				err)
 		}
 		if got := read(t, file); got != string(content) {
 			t.Errorf("%s was changed by a start that was refused", filepath.Base(file))
@@ -73,7 +78,8 @@ func TestDamagedState(t *testing.T) {
 	w.start()
 }
 
-// TestHostileBytes sends the socket what no client would; the daemon answers others meanwhile, and takes little memory.
+// TestHostileBytes sends the socket what no client would; the daemon answers others meanwhile, and
+// takes little memory.
 func TestHostileBytes(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
@@ -113,8 +119,8 @@ func TestHostileBytes(t *testing.T) {
 	}
 }
 
-// TestHostileMachines: machines that answer with noise, with nothing, without end, or with the beginning of an agent. They are named
-// and set aside; another machine does the work.
+// TestHostileMachines: machines that answer with noise, with nothing, without end, or with the
+// beginning of an agent. They are named and set aside; another machine does the work.
 func TestHostileMachines(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -133,7 +139,8 @@ func TestHostileMachines(t *testing.T) {
 		write(t, shell, "#!/bin/sh\n"+shells[name]+"\n", 0o755)
 		m := w.add(withSSH(sshtest.Shell(shell)), notInPool)
 		hostile = append(hostile, m)
-		call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x"})
+		call[api.Empty](w, "AddMachines",
+			&api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x"})
 	}
 	w.add()
 	var ids []uint64
@@ -144,7 +151,8 @@ func TestHostileMachines(t *testing.T) {
 		w.ended(id, "done", "exited")
 	}
 	for _, m := range hostile {
-		if slices.Contains([]string{"refused", "away"}, w.machine(m).State) && w.machine(m).LastError == "" {
+		if slices.Contains([]string{"refused", "away"}, w.machine(m).State) &&
+			w.machine(m).LastError == "" {
 			t.Errorf("%s is %s, and nobody says why", m.alias, w.machine(m).State)
 		}
 		if w.machine(m).State == "connected" {

@@ -19,10 +19,11 @@ const longIdle = 10 * time.Second
 // crowd is a pool of many local machines, what it is given to do, and who watches it.
 type crowd struct {
 	*world
-	addrs  []string
-	cells  int
-	first  uint64               // of its jobs
-	idle   map[string]time.Time // since when a machine has had a free slot beside a job that it could run
+	addrs []string
+	cells int
+	first uint64 // of its jobs
+	// since when a machine has had a free slot beside a job that it could run
+	idle   map[string]time.Time
 	looks  int
 	killed int
 	moved  int
@@ -138,7 +139,8 @@ func (c *crowd) look() int {
 	case api.KindOf(err) != api.NoMatch:
 		c.t.Fatal(err)
 	}
-	for _, m := range call[api.ListMachinesReply](c.world, "ListMachines", &api.ListMachinesArgs{}).Machines {
+	for _, m := range call[api.ListMachinesReply](c.world, "ListMachines",
+		&api.ListMachinesArgs{}).Machines {
 		free := m.Slots - len(m.Running) - m.Ending - m.OrphanCount
 		if m.State != "connected" || m.Draining || m.Verdict != "" || free <= 0 || runnable == 0 {
 			delete(c.idle, m.Addr)
@@ -190,7 +192,8 @@ func (c *crowd) verify() {
 		}
 	}
 	eventually(c.t, "nothing is held any more", func() bool {
-		for _, m := range call[api.ListMachinesReply](c.world, "ListMachines", &api.ListMachinesArgs{}).Machines {
+		for _, m := range call[api.ListMachinesReply](c.world, "ListMachines",
+			&api.ListMachinesArgs{}).Machines {
 			if len(m.Running)+m.Ending+m.OrphanCount+len(m.Unremoved) > 0 {
 				return false
 			}

@@ -28,7 +28,8 @@ const (
 )
 
 // shares of the kinds, of 100. Failures are few, as four in a row would set a machine aside.
-var shares = [kinds]int{prints: 50, prints2M: 3, fails: 4, retries: 6, yields: 25, endless: 10, overruns: 2}
+var shares = [kinds]int{prints: 50, prints2M: 3, fails: 4, retries: 6, yields: 25, endless: 10,
+	overruns: 2}
 
 // bigResult is how large a few results are: large enough for a cut copy to be continued.
 const bigResult = 12 << 20
@@ -44,7 +45,8 @@ type task struct {
 }
 
 func newTask(name string, rng *rand.Rand) *task {
-	t := &task{name: name, pause: time.Duration(rng.IntN(300)) * time.Millisecond, size: rng.IntN(64 << 10)}
+	t := &task{name: name, pause: time.Duration(rng.IntN(300)) * time.Millisecond,
+		size: rng.IntN(64 << 10)}
 	n := rng.IntN(100)
 	for n -= shares[0]; n >= 0; n -= shares[t.kind] {
 		t.kind++
@@ -68,14 +70,17 @@ func (t *task) spec(w *world) api.JobSpec {
 	case prints:
 		body = lines
 	case prints2M:
-		body = fmt.Sprintf("yes %s | head -c 2000000; sleep %.3f; yes %[1]s | head -c 1000", t.name, t.pause.Seconds())
+		body = fmt.Sprintf("yes %s | head -c 2000000; sleep %.3f; yes %[1]s | head -c 1000", t.name,
+			t.pause.Seconds())
 	case fails:
 		body = lines + "; exit 7"
 	case retries:
 		body = lines + "; [ $JOBSERVER_ATTEMPT != 1 ] || exit 9"
 		job.MaxFailures = 1
 	case yields:
-		body = lines + fmt.Sprintf(`; d=$JOBSERVER_SCRATCH/%s; mkdir "$d"; yes %[1]s | head -c %d > "$d/it's a result"; ln -s "it's a result" "$d/link"; echo "RESULTS: $d"`, t.name, t.size)
+		body = lines + fmt.Sprintf(
+			`; d=$JOBSERVER_SCRATCH/%s; mkdir "$d"; yes %[1]s | head -c %d > "$d/it's a result"; ln -s "it's a result" "$d/link"; echo "RESULTS: $d"`, t.name, t.size,
+		)
 		job.CpPath = w.results
 	case endless, overruns:
 		body = lines + "; sleep 100000"
@@ -83,7 +88,8 @@ func (t *task) spec(w *world) api.JobSpec {
 	if t.kind == overruns {
 		job.Timeout = 2 * time.Second
 	}
-	job.Cmd = fmt.Sprintf(`echo "$JOBSERVER_JID.$JOBSERVER_ATTEMPT %s" >> %s; `, t.name, w.ledger) + body
+	job.Cmd = fmt.Sprintf(`echo "$JOBSERVER_JID.$JOBSERVER_ATTEMPT %s" >> %s; `, t.name,
+		w.ledger) + body
 	return job
 }
 
@@ -91,7 +97,8 @@ func (t *task) spec(w *world) api.JobSpec {
 func (t *task) stdout() string {
 	if t.kind == prints2M {
 		line := t.name + "\n"
-		return strings.Repeat(line, 2000000/len(line)+1)[:2000000] + strings.Repeat(line, 1000/len(line)+1)[:1000]
+		return strings.Repeat(line, 2000000/len(line)+1)[:2000000] + strings.Repeat(line,
+			1000/len(line)+1)[:1000]
 	}
 	var b strings.Builder
 	for i := range 100 {
@@ -169,7 +176,8 @@ func (l *load) dial() (*api.Client, error) {
 	}
 }
 
-// submit asks until it gets an acknowledgement, always with the same request id, and writes that down.
+// submit asks until it gets an acknowledgement, always with the same request id, and writes that
+// down.
 func (l *load) submit(c *api.Client, t *task) bool {
 	args := &api.AddJobsArgs{Jobs: []api.JobSpec{t.spec(l.w)}}
 	args.RequestID = t.name

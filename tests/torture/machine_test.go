@@ -99,7 +99,8 @@ func (w *world) add(opts ...machineOption) *machine {
 	must(w.t, m.AddHost(m.alias, m.User, host, port))
 	w.machines = append(w.machines, m)
 	if !o.apart {
-		call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x", Slots: o.slots})
+		call[api.Empty](w, "AddMachines",
+			&api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x", Slots: o.slots})
 		w.link(m, "connected")
 	}
 	return m
@@ -139,7 +140,8 @@ func (m *machine) up() (err error) {
 // boots gives the machine a boot id.
 func (m *machine) boots(t testing.TB, id string) { write(t, m.bootID, id+"\n", 0o644) }
 
-// crash ends everything on the machine at once, as a power cut does: no supervisor can record anything.
+// crash ends everything on the machine at once, as a power cut does: no supervisor can record
+// anything.
 func (m *machine) crash(t testing.TB) {
 	t.Helper()
 	must(t, m.Stop())
@@ -148,7 +150,8 @@ func (m *machine) crash(t testing.TB) {
 	must(t, err)
 }
 
-// shutDown ends everything on the machine in order, as init does: all are told to end, and may take their time.
+// shutDown ends everything on the machine in order, as init does: all are told to end, and may take
+// their time.
 func (m *machine) shutDown(t testing.TB) {
 	t.Helper()
 	must(t, m.Stop())
@@ -158,9 +161,10 @@ func (m *machine) shutDown(t testing.TB) {
 	eventually(t, m.alias+" is down", func() bool { return len(m.ours(t, true)) == 0 })
 }
 
-// ours are the processes of our program on the machine: agents and supervisors run from its home, and a supervisor that has a run is
-// in the run's directory there, wherever it was started from: machines that are one host share what is in /var/tmp. all
-// are these and whatever has the machine's environment: jobs and shells.
+// ours are the processes of our program on the machine: agents and supervisors run from its home,
+// and a supervisor that has a run is in the run's directory there, wherever it was started from:
+// machines that are one host share what is in /var/tmp. all are these and whatever has the
+// machine's environment: jobs and shells.
 func (m *machine) ours(t testing.TB, all bool) (pids []int) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -174,8 +178,10 @@ func (m *machine) ours(t testing.TB, all bool) (pids []int) {
 		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe") // it may have ended
 		cwd, _ := os.Readlink("/proc/" + e.Name() + "/cwd")
 		env, _ := os.ReadFile("/proc/" + e.Name() + "/environ")
-		inherited := strings.Contains(string(env), "\x00HOME="+m.Home+"\x00") && !strings.HasPrefix(filepath.Base(exe), "sshd")
-		if inherited && all || strings.HasPrefix(exe, m.Home+"/") || strings.HasPrefix(cwd, m.Home+"/.local/state/jobserver/runs/") {
+		inherited := strings.Contains(string(env), "\x00HOME="+m.Home+"\x00") &&
+			!strings.HasPrefix(filepath.Base(exe), "sshd")
+		if inherited && all || strings.HasPrefix(exe, m.Home+"/") ||
+			strings.HasPrefix(cwd, m.Home+"/.local/state/jobserver/runs/") {
 			pids = append(pids, pid)
 		}
 	}
@@ -184,7 +190,8 @@ func (m *machine) ours(t testing.TB, all bool) (pids []int) {
 
 // endSupervisors kills our processes on the machine; each takes its command along.
 func (m *machine) endSupervisors(t testing.TB) {
-	for pids := m.ours(t, false); len(pids) > 0; pids = m.ours(t, false) { // one may have been about to begin
+	for pids := m.ours(t, false); len(pids) > 0; pids = m.ours(t, false) {
+		// one may have been about to begin
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 		}
@@ -199,13 +206,17 @@ func (m *machine) runs(t testing.TB) []string {
 	return dirs
 }
 
-// clean checks, when all is over and no daemon runs, that nothing is left on the machine: no run directory and no process.
+// clean checks, when all is over and no daemon runs, that nothing is left on the machine: no run
+// directory and no process.
 func (m *machine) clean(t testing.TB) {
 	t.Helper()
 	if runs := m.runs(t); len(runs) > 0 {
-		t.Errorf("%d run directories are left on %s: %q", len(runs), m.alias, runs[:min(5, len(runs))])
+		t.Errorf("%d run directories are left on %s: %q", len(runs), m.alias,
+			runs[:min(5, len(runs))])
 	}
-	eventually(t, "all processes on "+m.alias+" end", func() bool { return len(m.ours(t, true)) == 0 })
+	eventually(t, "all processes on "+m.alias+" end", func() bool {
+		return len(m.ours(t, true)) == 0
+	})
 }
 
 func must(t testing.TB, err error) {

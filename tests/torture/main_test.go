@@ -1,12 +1,14 @@
-// Package torture_test proves what docs/reliability.md promises of the whole program: real daemons, real sshds, real
-// networks, and everything that goes wrong with them.
+// Package torture_test proves what docs/reliability.md promises of the whole program: real daemons,
+// real sshds, real networks, and everything that goes wrong with them.
 //
-// There are two kinds of tests. TestTorture is chaos: many clients submit jobs and write down what was acknowledged, while the
-// daemon, the network and the machines are killed, cut and stopped at random; in the end everything must have happened that was
-// acknowledged, once. The others each take one failure and aim at it.
+// There are two kinds of tests. TestTorture is chaos: many clients submit jobs and write down what
+// was acknowledged, while the daemon, the network and the machines are killed, cut and stopped at
+// random; in the end everything must have happened that was acknowledged, once. The others each
+// take one failure and aim at it.
 //
-// All run a program that was built with failpoints. TORTURE=1 makes the long versions run: chaos for DURATION, the others as much as is
-// in proportion to it; TORTURE_SEED is the seed that a failure printed. A seed gives the same choices, not the same timing.
+// All run a program that was built with failpoints. TORTURE=1 makes the long versions run: chaos
+// for DURATION, the others as much as is in proportion to it; TORTURE_SEED is the seed that a
+// failure printed. A seed gives the same choices, not the same timing.
 package torture_test
 
 import (
@@ -66,8 +68,8 @@ func duration(t testing.TB) time.Duration {
 	return d
 }
 
-// scaled is how much of something a test tries: some in `make test`, all where there are 20 minutes or more for everything, and a
-// share of it in a shorter time.
+// scaled is how much of something a test tries: some in `make test`, all where there are 20 minutes
+// or more for everything, and a share of it in a shorter time.
 func scaled(t testing.TB, some, all int64) int64 {
 	t.Helper()
 	if !long() {
@@ -134,7 +136,8 @@ func newWorld(t testing.TB, serve ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, ledger: filepath.Join(dir, "ledger"), results: filepath.Join(dir, "results")}
+	w := &world{t: t, dir: dir, ledger: filepath.Join(dir, "ledger"),
+		results: filepath.Join(dir, "results")}
 	if w.client, err = sshtest.NewClient(filepath.Join(dir, "client")); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +267,8 @@ func waitFor(ctx context.Context, client *api.Client, selector string) error {
 
 func (w *world) job(jid uint64) *api.Job {
 	w.t.Helper()
-	jobs := call[api.ListJobsReply](w, "ListJobs", &api.ListJobsArgs{Selectors: []string{number(jid)}, Full: true}).Jobs
+	jobs := call[api.ListJobsReply](w, "ListJobs",
+		&api.ListJobsArgs{Selectors: []string{number(jid)}, Full: true}).Jobs
 	if len(jobs) != 1 {
 		w.t.Fatalf("there are %d jobs with the id %d", len(jobs), jid)
 	}
@@ -275,7 +279,8 @@ func (w *world) job(jid uint64) *api.Job {
 func (w *world) allJobs() (jobs []api.Job) {
 	w.t.Helper()
 	for after := uint64(0); ; {
-		page := call[api.ListJobsReply](w, "ListJobs", &api.ListJobsArgs{After: after, Limit: 500, Full: true})
+		page := call[api.ListJobsReply](w, "ListJobs",
+			&api.ListJobsArgs{After: after, Limit: 500, Full: true})
 		jobs = append(jobs, page.Jobs...)
 		if after = page.Next; after == 0 {
 			return jobs

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mayMakeNamespaces tells whether this user and this kernel can give a machine a network of its own.
+// mayMakeNamespaces tells whether this user and this kernel can give a machine a network of its
+// own.
 func mayMakeNamespaces() bool {
 	if os.Getuid() != 0 {
 		return false
@@ -26,8 +27,8 @@ func mayMakeNamespaces() bool {
 	return exec.Command("unshare", "--net", "iptables", "-S").Run() == nil
 }
 
-// namespace is a network of its own, joined to ours by a pair of devices. Packets are dropped inside it, so that nothing of the
-// host's is touched.
+// namespace is a network of its own, joined to ours by a pair of devices. Packets are dropped
+// inside it, so that nothing of the host's is touched.
 type namespace struct {
 	name, device, ip string
 }
@@ -74,14 +75,16 @@ func (n *namespace) Cut() {
 
 // Reset answers everything that arrives with a reset, for a moment.
 func (n *namespace) Reset() {
-	n.do("iptables", "-A", "INPUT", "-i", "eth0", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
+	n.do("iptables", "-A", "INPUT", "-i", "eth0", "-p", "tcp", "-j", "REJECT", "--reject-with",
+		"tcp-reset")
 	time.Sleep(200 * time.Millisecond)
 	n.do("iptables", "-F")
 }
 
 func (n *namespace) Slow(on bool) {
 	if on {
-		n.do("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "4mbit", "burst", "32k", "latency", "200ms")
+		n.do("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "4mbit", "burst",
+			"32k", "latency", "200ms")
 	} else {
 		n.do("tc", "qdisc", "delete", "dev", "eth0", "root")
 	}

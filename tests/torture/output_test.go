@@ -14,7 +14,8 @@ import (
 	"jobserver/api"
 )
 
-// resident is the daemon's memory, in bytes: VmRSS of proc_pid_status(5), or VmHWM, the most so far.
+// resident is the daemon's memory, in bytes: VmRSS of proc_pid_status(5), or VmHWM, the most so
+// far.
 func (w *world) resident(t testing.TB, key string) (n int64) {
 	t.Helper()
 	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", w.PID()))) {
@@ -27,30 +28,37 @@ func (w *world) resident(t testing.TB, key string) (n int64) {
 	return n << 10
 }
 
-// TestBigOutput: jobs that print without end, without a newline, faster than anybody reads; the daemon's memory stays where it was,
-// the log is whole, or as long as was allowed.
+// TestBigOutput: jobs that print without end, without a newline, faster than anybody reads; the
+// daemon's memory stays where it was, the log is whole, or as long as was allowed.
 func TestBigOutput(t *testing.T) {
 	t.Parallel()
 	size := scaled(t, 128<<20, 10<<30)
 	w := newWorld(t)
 	var disk syscall.Statfs_t
 	must(t, syscall.Statfs(w.dir, &disk))
-	size = min(size, int64(disk.Bavail)*disk.Bsize/4) // it is there twice: on the machine, and on the host
+	// it is there twice: on the machine, and on the host
+	size = min(size, int64(disk.Bavail)*disk.Bsize/4)
 	w.add(slots(3))
 	before := w.resident(t, "VmRSS")
 	started := time.Now()
-	// A piece that is missing, or there twice, or in the wrong place, shows: no size of pieces is a multiple of this one.
+	// A piece that is missing, or there twice, or in the wrong place, shows: no size of pieces is a
+	// multiple of this one.
 	unit := strings.Repeat("0123456789abcdef", 63) + "x"
-	endless := w.submit(api.JobSpec{Cmd: w.marked(fmt.Sprintf("yes %s | tr '\\n' x | head -c %d", strings.TrimSuffix(unit, "x"), size))})
+	endless := w.submit(api.JobSpec{Cmd: w.marked(fmt.Sprintf("yes %s | tr '\\n' x | head -c %d",
+		strings.TrimSuffix(unit, "x"), size))})
 	lines := w.submit(api.JobSpec{Cmd: w.marked("seq 1000000")})
-	capped := w.submit(api.JobSpec{Cmd: w.marked("yes | head -c 50000000; echo RESULTS: /etc/hostname"), MaxLog: 1 << 20, CpPath: w.results})
+	capped := w.submit(api.JobSpec{Cmd: w.marked("yes | head -c 50000000; echo RESULTS: " +
+		"/etc/hostname"), MaxLog: 1 << 20, CpPath: w.results})
 	j := w.ended(lines, "done", "exited")
-	if out, err := exec.Command("sh", "-c", "seq 1000000 | cmp - "+j.Log).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", "seq 1000000 | cmp - "+
+		j.Log).CombinedOutput(); err != nil {
 		t.Errorf("the log of a million lines is not what was printed: %v, %s", err, out)
 	}
 	j = w.ended(capped, "done", "exited")
-	if n := int64(len(read(t, j.Log))); n != 1<<20 || j.Attempts[0].LogDropped < 48_000_000 || j.ResultsStatus != "copied" {
-		t.Errorf("the log that is capped has %d bytes, %d are said to be missing; results are %s", n, j.Attempts[0].LogDropped, j.ResultsStatus)
+	if n := int64(len(read(t, j.Log))); n != 1<<20 || j.Attempts[0].LogDropped < 48_000_000 ||
+		j.ResultsStatus != "copied" {
+		t.Errorf("the log that is capped has %d bytes, %d are said to be missing; results are %s",
+			n, j.Attempts[0].LogDropped, j.ResultsStatus)
 	}
 	j = w.ended(endless, "done", "exited")
 	if n := repeated(t, j.Log, unit); n != size {
@@ -58,9 +66,11 @@ func TestBigOutput(t *testing.T) {
 	}
 	peak := w.resident(t, "VmHWM")
 	count(t, int(size>>20), "MiB of one job's output")
-	t.Logf("%d MiB in %v; the daemon had %d MiB before, and %d MiB at the most", size>>20, time.Since(started).Round(time.Millisecond), before>>20, peak>>20)
+	t.Logf("%d MiB in %v; the daemon had %d MiB before, and %d MiB at the most", size>>20,
+		time.Since(started).Round(time.Millisecond), before>>20, peak>>20)
 	if peak > before+160<<20 {
-		t.Errorf("the daemon took %d MiB of memory for %d MiB of output", (peak-before)>>20, size>>20)
+		t.Errorf("the daemon took %d MiB of memory for %d MiB of output", (peak-before)>>20,
+			size>>20)
 	}
 }
 

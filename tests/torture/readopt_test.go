@@ -67,13 +67,14 @@ func (w *world) ended(jid uint64, status string, outcomes ...string) *api.Job {
 		}
 	}
 	if j.Status != status || strings.Join(got, ",") != strings.Join(outcomes, ",") {
-		w.t.Errorf("job %d is %s with the attempts %q, want %s with %q: %s", jid, j.Status, got, status, outcomes, j.Error)
+		w.t.Errorf("job %d is %s with the attempts %q, want %s with %q: %s", jid, j.Status, got,
+			status, outcomes, j.Error)
 	}
 	return j
 }
 
-// TestReadopted breaks the way to machines in all ways while a job runs on each. Every job runs on, once, and not a byte of its
-// log is missing.
+// TestReadopted breaks the way to machines in all ways while a job runs on each. Every job runs on,
+// once, and not a byte of its log is missing.
 func TestReadopted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -90,12 +91,15 @@ func TestReadopted(t *testing.T) {
 	}
 	var ids []uint64
 	for range w.machines {
-		ids = append(ids, w.submit(api.JobSpec{Cmd: w.marked("seq 1 20000; " + g.wait() + "; seq 20001 40000; echo $JOBSERVER_ATTEMPT >&2; exit 5")}))
+		ids = append(ids,
+			w.submit(api.JobSpec{Cmd: w.marked("seq 1 20000; " + g.wait() +
+				"; seq 20001 40000; echo $JOBSERVER_ATTEMPT >&2; exit 5")}))
 	}
 	for _, id := range ids {
 		w.running(id)
 	}
-	killed, cut, stopped, restarted, reset := w.machines[0], w.machines[1], w.machines[2], w.machines[3], w.machines[4]
+	killed, cut, stopped, restarted, reset := w.machines[0], w.machines[1], w.machines[2],
+		w.machines[3], w.machines[4]
 	cut.network.Cut()
 	must(t, stopped.Pause())
 	reset.network.Reset()
@@ -135,17 +139,20 @@ func TestReadopted(t *testing.T) {
 	}
 }
 
-// TestStartThenDeath kills the daemon between each two steps of a run's life, and the agent after it has launched the command.
+// TestStartThenDeath kills the daemon between each two steps of a run's life, and the agent after
+// it has launched the command.
 func TestStartThenDeath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.add(withSSH(envOption("JOBSERVER_FAILPOINT=agent.claimed:2")))
 	for _, place := range []string{
-		"fleet.start-due", "fleet.start-answered", "fleet.log-appended", "fleet.run-ended", "fleet.run-forgotten",
+		"fleet.start-due", "fleet.start-answered", "fleet.log-appended", "fleet.run-ended",
+		"fleet.run-forgotten",
 		"fleet.results-gathered", "fleet.results-renamed", "fleet.results-placed",
 	} {
 		w.restart("JOBSERVER_FAILPOINT=" + place + ":1")
-		id := w.submit(api.JobSpec{Cmd: w.marked("echo out > $JOBSERVER_SCRATCH/res; echo RESULTS: $JOBSERVER_SCRATCH/res"), CpPath: w.results})
+		id := w.submit(api.JobSpec{Cmd: w.marked("echo out > $JOBSERVER_SCRATCH/res; echo " +
+			"RESULTS: $JOBSERVER_SCRATCH/res"), CpPath: w.results})
 		w.dies()
 		w.start()
 		j := w.ended(id, "done", "exited")
@@ -163,24 +170,29 @@ func TestStartThenDeath(t *testing.T) {
 
 	other := w.add(withSSH(envOption("JOBSERVER_FAILPOINT=agent.launched:1")))
 	call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
-		Op: api.MachineMove, Class: "y", MachineSelector: api.MachineSelector{Addrs: []string{other.alias}}})
+		Op: api.MachineMove, Class: "y",
+		MachineSelector: api.MachineSelector{Addrs: []string{other.alias}}})
 	w.ended(w.submit(api.JobSpec{Class: "y", Cmd: w.marked("sleep 0.1; echo")}), "done", "exited")
 	w.cleanEnd()
 }
 
-// TestReboot: what ran on a machine that rebooted, after a crash or in order, is lost, and said to be; the machine is free again, and
-// a job that may retry runs again. Then the machine is reimaged between a start and its answer.
+// TestReboot: what ran on a machine that rebooted, after a crash or in order, is lost, and said to
+// be; the machine is free again, and a job that may retry runs again. Then the machine is reimaged
+// between a start and its answer.
 func TestReboot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	m := w.add(canReboot, slots(2))
-	for why, goDown := range map[string]func(testing.TB){"rebooted": m.crash, "shut down": m.shutDown} {
+	for why, goDown := range map[string]func(testing.TB){"rebooted": m.crash,
+		"shut down": m.shutDown} {
 		g := w.gate(why[:4])
 		gone := w.submit(api.JobSpec{Cmd: w.marked("echo before; " + g.wait())})
 		again := w.submit(api.JobSpec{Cmd: w.marked(g.wait()), MaxFailures: -1})
 		w.running(gone)
 		w.running(again)
-		eventually(t, "both are at the gate", func() bool { return w.began(again, 1) == 1 && read(t, w.job(gone).Log) == "before\n" })
+		eventually(t, "both are at the gate", func() bool {
+			return w.began(again, 1) == 1 && read(t, w.job(gone).Log) == "before\n"
+		})
 		goDown(t)
 		m.boots(t, fmt.Sprintf("22222222-2222-4222-8222-%012d", gone))
 		must(t, m.up())
@@ -208,7 +220,8 @@ func TestReboot(t *testing.T) {
 	w.cleanEnd()
 }
 
-// stubborn is a tree of processes that changed session, double forked, ignore SIGTERM and start each other again.
+// stubborn is a tree of processes that changed session, double forked, ignore SIGTERM and start
+// each other again.
 func stubborn(pids string) string {
 	return fmt.Sprintf(`trap '' TERM
 (setsid sh -c 'trap "" TERM; echo $$ >> %[1]s; while :; do sleep 1000; done' &)
@@ -218,7 +231,8 @@ echo $$ >> %[1]s
 while :; do sleep 1000; done`, pids)
 }
 
-// TestTreesEnd: cancel and timeout end the whole tree, also when they fall due while the machine is away.
+// TestTreesEnd: cancel and timeout end the whole tree, also when they fall due while the machine is
+// away.
 func TestTreesEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -233,7 +247,9 @@ func TestTreesEnd(t *testing.T) {
 	for _, id := range ids {
 		w.running(id)
 	}
-	eventually(t, "the trees have grown", func() bool { return strings.Count(read(t, pids), "\n") == 12 })
+	eventually(t, "the trees have grown", func() bool {
+		return strings.Count(read(t, pids), "\n") == 12
+	})
 	var away []*machine // those that the second and the third job run on
 	for _, m := range w.machines {
 		if m.alias != w.job(ids[0]).Machine {
@@ -268,7 +284,8 @@ func TestTreesEnd(t *testing.T) {
 	w.cleanEnd()
 }
 
-// TestOrphans: a run that a daemon doesn't know, as its state is another, is listed, holds on, and ends by `machine clean` alone.
+// TestOrphans: a run that a daemon doesn't know, as its state is another, is listed, holds on, and
+// ends by `machine clean` alone.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -280,7 +297,8 @@ func TestOrphans(t *testing.T) {
 	kept := w.StateDir + ".kept"
 	must(t, os.Rename(w.StateDir, kept))
 	must(t, os.Mkdir(w.StateDir, 0o700))
-	write(t, filepath.Join(w.StateDir, "server-id"), read(t, filepath.Join(kept, "server-id")), 0o600)
+	write(t, filepath.Join(w.StateDir, "server-id"), read(t, filepath.Join(kept, "server-id")),
+		0o600)
 	w.start()
 	call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x"})
 	w.link(m, "connected")
@@ -295,7 +313,8 @@ func TestOrphans(t *testing.T) {
 	w.cleanEnd()
 }
 
-// TestCutOff: the daemon dies while the network is cut, so that the machine never hears of it. Its agent doesn't wait for ever.
+// TestCutOff: the daemon dies while the network is cut, so that the machine never hears of it. Its
+// agent doesn't wait for ever.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

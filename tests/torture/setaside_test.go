@@ -30,7 +30,8 @@ func wrecked(t *testing.T) *world {
 	return w
 }
 
-// TestSetAsideInterrupted kills a daemon at each step of setting a damaged state aside: whichever it was, no id is given out again.
+// TestSetAsideInterrupted kills a daemon at each step of setting a damaged state aside: whichever
+// it was, no id is given out again.
 func TestSetAsideInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{
@@ -57,7 +58,8 @@ func TestSetAsideInterrupted(t *testing.T) {
 	}
 }
 
-// TestSetAsideTwice: a state that was set aside passes the ids that it had taken over on to the third.
+// TestSetAsideTwice: a state that was set aside passes the ids that it had taken over on to the
+// third.
 func TestSetAsideTwice(t *testing.T) {
 	t.Parallel()
 	w := wrecked(t)
@@ -71,14 +73,16 @@ func TestSetAsideTwice(t *testing.T) {
 	}
 }
 
-// TestLogsOutliveState: when nothing of a state can be read, and even when it is gone, no job gets an id that has a log.
+// TestLogsOutliveState: when nothing of a state can be read, and even when it is gone, no job gets
+// an id that has a log.
 func TestLogsOutliveState(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"unreadable", "removed"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 1})
+			call[api.Empty](w, "AddMachines",
+				&api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 1})
 			var last uint64
 			for range 3 {
 				last = w.submit(api.JobSpec{Cmd: "echo its own words"})
@@ -105,12 +109,13 @@ func TestLogsOutliveState(t *testing.T) {
 	}
 }
 
-// TestLogsOfForgotten: a daemon that dies with jobs forgotten and their logs still there leaves them to the next one, which removes
-// these and no other.
+// TestLogsOfForgotten: a daemon that dies with jobs forgotten and their logs still there leaves
+// them to the next one, which removes these and no other.
 func TestLogsOfForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 1})
+	call[api.Empty](w, "AddMachines",
+		&api.AddMachinesArgs{Addrs: []string{"local"}, Class: "x", Slots: 1})
 	for range 4 {
 		w.wait(w.submit(api.JobSpec{Cmd: "echo words"}))
 	}
@@ -128,7 +133,9 @@ func TestLogsOfForgotten(t *testing.T) {
 		write(t, filepath.Join(w.StateDir, "logs/000000/1.1.out"), "words\n", 0o600)
 	}
 	w.start()
-	eventually(t, "the logs of what was forgotten go", func() bool { return len(logs(1))+len(logs(2))+len(logs(3)) == 0 })
+	eventually(t, "the logs of what was forgotten go", func() bool {
+		return len(logs(1))+len(logs(2))+len(logs(3)) == 0
+	})
 	if len(logs(4)) == 0 {
 		t.Error("the log of a job that is known is gone")
 	}

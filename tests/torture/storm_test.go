@@ -14,8 +14,9 @@ import (
 // atMost is how many machines the daemon dials at the same time.
 const atMost = 32
 
-// TestNoStorm has many machines come back at once after their network was cut. All of them are one sshd, whose log tells how many
-// connections were on their way to a login at the same time, and how many there were at all.
+// TestNoStorm has many machines come back at once after their network was cut. All of them are one
+// sshd, whose log tells how many connections were on their way to a login at the same time, and how
+// many there were at all.
 func TestNoStorm(t *testing.T) {
 	t.Parallel()
 	n := int(scaled(t, 40, 200))
@@ -32,7 +33,8 @@ func TestNoStorm(t *testing.T) {
 	}
 	call[api.Empty](w, "AddMachines", &api.AddMachinesArgs{Addrs: addrs, Class: "x"})
 	all := func() bool {
-		for _, machine := range call[api.ListMachinesReply](w, "ListMachines", &api.ListMachinesArgs{}).Machines {
+		for _, machine := range call[api.ListMachinesReply](w, "ListMachines",
+			&api.ListMachinesArgs{}).Machines {
 			if machine.State != "connected" {
 				return false
 			}
@@ -53,7 +55,8 @@ func TestNoStorm(t *testing.T) {
 		case strings.HasPrefix(line, "Connection from "):
 			now++
 			most = max(most, now)
-		case strings.HasPrefix(line, "Accepted publickey "), strings.Contains(line, "[preauth]") && strings.Contains(line, "closed"):
+		case strings.HasPrefix(line, "Accepted publickey "), strings.Contains(line, "[preauth]") &&
+			strings.Contains(line, "closed"):
 			now--
 		}
 	}

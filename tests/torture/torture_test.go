@@ -33,13 +33,15 @@ func TestTorture(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	// An agent hears of the daemon each minute; one that the chaos has cut off for good ends a little later.
+	// An agent hears of the daemon each minute; one that the chaos has cut off for good ends a
+	// little later.
 	alone := withSSH(envOption("JOBSERVER_INSTEAD=silence=70s"))
 	w.add(slots(4), alone)
 	w.add(slots(4), alone, inNamespace)
 	w.add(slots(4), alone)
 	l, c := &load{w: w, clients: s.clients, patience: 3 * time.Minute}, []*chaos{
-		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), choice: onDaemon, longer: s.longer, aim: s.aim},
+		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), choice: onDaemon, longer: s.longer,
+			aim: s.aim},
 		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), choice: onMachines, longer: s.longer},
 	}
 	var f *findings
@@ -47,11 +49,14 @@ func TestTorture(t *testing.T) {
 		began := time.Now()
 		l.endure(s, rng, c...)
 		f = l.verify()
-		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d attempts; %d lost, %d doubled", round, c[0], c[1], f.jobs, f.acknowledged, f.attempts, f.lost, f.doubled)
+		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d "+
+			"attempts; %d lost, %d doubled", round, c[0], c[1], f.jobs, f.acknowledged, f.attempts,
+			f.lost, f.doubled)
 		for _, fault := range f.faults {
 			t.Error(fault)
 		}
-		if t.Failed() || time.Until(end) < time.Since(began)/2 { // the next would end later than it should by more than half of itself
+		if t.Failed() || time.Until(end) < time.Since(began)/2 {
+			// the next would end later than it should by more than half of itself
 			count(t, round, "rounds of chaos")
 			break
 		}
@@ -77,12 +82,14 @@ func summarize(t testing.TB, f *findings, all ...*chaos) {
 	for _, d := range sum.deeds() {
 		count(t, d.n, d.what)
 	}
-	for _, d := range []deed{{f.jobs, "jobs"}, {f.acknowledged, "acknowledged"}, {f.attempts, "attempts"}, {f.lost, "lost"}, {f.doubled, "doubled"}} {
+	for _, d := range []deed{{f.jobs, "jobs"}, {f.acknowledged, "acknowledged"},
+		{f.attempts, "attempts"}, {f.lost, "lost"}, {f.doubled, "doubled"}} {
 		count(t, d.n, d.what)
 	}
 }
 
-// endure lets clients work while things break; in the end everything heals, and all jobs come to their end.
+// endure lets clients work while things break; in the end everything heals, and all jobs come to
+// their end.
 func (l *load) endure(s scene, rng *rand.Rand, all ...*chaos) {
 	w := l.w
 	breaking, cancel := context.WithTimeout(context.Background(), s.lasting)
@@ -130,14 +137,18 @@ func (l *load) ends() {
 		for _, m := range w.machines { // one that failed four jobs in a row may have been set aside
 			if class := w.machine(m).Class; class != "x" {
 				call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
-					Op: api.MachineMove, Class: "x", MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
+					Op: api.MachineMove, Class: "x",
+					MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
 			}
 		}
 	}
 	for _, m := range w.machines {
-		for end := time.Now().Add(l.patience / 3); len(m.runs(w.t)) > 0; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(
+			l.patience / 3,
+		); len(m.runs(w.t)) > 0; time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
-				l.fault("%d runs are never forgotten by %s: %q", len(m.runs(w.t)), m.alias, m.runs(w.t)[0])
+				l.fault("%d runs are never forgotten by %s: %q", len(m.runs(w.t)), m.alias,
+					m.runs(w.t)[0])
 				return
 			}
 		}
@@ -148,7 +159,9 @@ func (l *load) ends() {
 func (w *world) cleanEnd() {
 	w.t.Helper()
 	for _, m := range w.machines {
-		eventually(w.t, "the runs on "+m.alias+" are forgotten", func() bool { return len(m.runs(w.t)) == 0 })
+		eventually(w.t, "the runs on "+m.alias+" are forgotten", func() bool {
+			return len(m.runs(w.t)) == 0
+		})
 	}
 	w.stop()
 	for _, m := range w.machines {
@@ -164,17 +177,25 @@ func (w *world) cleanEnd() {
 // TestMutants proves the harness: with each of these promises broken, it must find something.
 func TestMutants(t *testing.T) {
 	for promise, tt := range map[string]struct {
-		aim     []string // where to die: where the promise counts
-		found   string   // what has to be said: a regular expression. An id that is given twice shows in its job's log, too
-		machine bool     // it is the agent's promise
-		quick   bool     // it takes seconds
+		aim []string // where to die: where the promise counts
+		// what has to be said: a regular expression. An id that is given twice shows in its job's
+		// log, too
+		found   string
+		machine bool // it is the agent's promise
+		quick   bool // it takes seconds
 	}{
-		"reply-before-commit": {aim: []string{"loop.decided"}, found: "which isn't there|is two jobs|is (canceled|waiting|done), want|its log has"},
-		"request-once":        {aim: []string{"loop.committed"}, found: "was submitted once, and is two jobs"},
-		"start-once":          {aim: []string{"fleet.start-answered", "fleet.run-ended"}, found: "ran more than once", machine: true, quick: true},
-		"token-new":           {aim: []string{"fleet.run-ended"}, found: "ran more than once|attempts that exited|never forgotten"},
-		"lost-is-known":       {aim: []string{"fleet.run-ended"}, found: "is said to be lost|is lost, want", quick: true},
-		"copied-is-placed":    {aim: []string{"fleet.results-gathered"}, found: "the results of job|the record of job"},
+		"reply-before-commit": {aim: []string{"loop.decided"},
+			found: "which isn't there|is two jobs|is (canceled|waiting|done), want|its log has"},
+		"request-once": {aim: []string{"loop.committed"},
+			found: "was submitted once, and is two jobs"},
+		"start-once": {aim: []string{"fleet.start-answered", "fleet.run-ended"},
+			found: "ran more than once", machine: true, quick: true},
+		"token-new": {aim: []string{"fleet.run-ended"},
+			found: "ran more than once|attempts that exited|never forgotten"},
+		"lost-is-known": {aim: []string{"fleet.run-ended"},
+			found: "is said to be lost|is lost, want", quick: true},
+		"copied-is-placed": {aim: []string{"fleet.results-gathered"},
+			found: "the results of job|the record of job"},
 	} {
 		if !tt.quick && !(long() && duration(t) >= 10*time.Minute) {
 			continue // all of them take minutes
@@ -193,7 +214,8 @@ func TestMutants(t *testing.T) {
 			w.add(append(opts, slots(8))...)
 			s := scene{clients: 16, lasting: 8 * time.Second}
 			l, rng := &load{w: w, clients: s.clients, patience: 45 * time.Second}, seeded(t)
-			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)), choice: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
+			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)),
+				choice: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
 			for range 5 {
 				l.endure(s, rng, c)
 				f := l.verify()

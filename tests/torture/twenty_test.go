@@ -8,14 +8,17 @@ import (
 	"testing"
 )
 
-// TestEveryTestIsThere holds docs/reliability.md to its word: each test that its table names exists, and each of its rows, twenty at least, has one.
+// TestEveryTestIsThere holds docs/reliability.md to its word: each test that its table names
+// exists, and each of its rows, twenty at least, has one.
 func TestEveryTestIsThere(t *testing.T) {
-	if rows := namedTests(t, "docs/reliability.md", regexp.MustCompile(`^\| [0-9]+ \|`)); rows < 20 {
+	if rows := namedTests(t, "docs/reliability.md",
+		regexp.MustCompile(`^\| [0-9]+ \|`)); rows < 20 {
 		t.Errorf("the table has %d rows", rows)
 	}
 }
 
-// TestEveryAttackIsTried holds docs/security.md to its word: each attack and each limit has a test that exists.
+// TestEveryAttackIsTried holds docs/security.md to its word: each attack and each limit has a test
+// that exists.
 func TestEveryAttackIsTried(t *testing.T) {
 	const doc = "docs/security.md"
 	attacks := namedTests(t, doc, regexp.MustCompile(`^\| [0-9]+ \|`))
@@ -25,8 +28,8 @@ func TestEveryAttackIsTried(t *testing.T) {
 	}
 }
 
-// namedTests looks whether each test that a document of the repository names exists, and each of those rows of its tables names one.
-// It counts the rows.
+// namedTests looks whether each test that a document of the repository names exists, and each of
+// those rows of its tables names one. It counts the rows.
 func namedTests(t *testing.T, doc string, row *regexp.Regexp) (rows int) {
 	t.Helper()
 	const root = "../.."
@@ -39,7 +42,8 @@ func namedTests(t *testing.T, doc string, row *regexp.Regexp) (rows int) {
 			}
 		}
 		for _, m := range found {
-			dir := strings.TrimPrefix(m[1], "jobserver") // the tests at the top are the program's own
+			// the tests at the top are the program's own
+			dir := strings.TrimPrefix(m[1], "jobserver")
 			files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
 			must(t, err)
 			exists := false

@@ -25,8 +25,8 @@ func (f *findings) fault(counter *int, format string, args ...any) {
 	f.faults = append(f.faults, fmt.Sprintf(format, args...))
 }
 
-// verify compares what the daemon says, what is in the files and what the runs themselves wrote down, with what the clients were
-// told.
+// verify compares what the daemon says, what is in the files and what the runs themselves wrote
+// down, with what the clients were told.
 func (l *load) verify() *findings {
 	f := &findings{acknowledged: len(l.tasks), faults: l.faults}
 	jobs := l.w.allJobs()
@@ -73,7 +73,8 @@ func (l *load) verifyJob(f *findings, t *task, job *api.Job, runs map[string]int
 		status, code = "canceled", -1
 	}
 	if job.Status != status {
-		f.fault(&f.lost, "%s, job %d, is %s, want %s: %s", t.name, t.jid, job.Status, status, job.Error)
+		f.fault(&f.lost, "%s, job %d, is %s, want %s: %s", t.name, t.jid, job.Status, status,
+			job.Error)
 		return
 	}
 	exited := 0
@@ -83,15 +84,18 @@ func (l *load) verifyJob(f *findings, t *task, job *api.Job, runs map[string]int
 		n := runs[fmt.Sprintf("%d.%d", job.JID, a.Attempt)]
 		switch {
 		case a.Outcome == "lost":
-			f.fault(&f.lost, "%s, attempt %d of job %d, is said to be lost: %s", t.name, a.Attempt, job.JID, a.Error)
+			f.fault(&f.lost, "%s, attempt %d of job %d, is said to be lost: %s", t.name, a.Attempt,
+				job.JID, a.Error)
 		case a.Outcome == "exited":
 			exited++
 			if n == 0 {
-				f.fault(&f.lost, "attempt %d of job %d has exited, and never began", a.Attempt, job.JID)
+				f.fault(&f.lost, "attempt %d of job %d has exited, and never began", a.Attempt,
+					job.JID)
 			}
 			l.verifyAttempt(f, t, job, a)
 		case a.Outcome == "not started" && n > 0:
-			f.fault(&f.doubled, "attempt %d of job %d is said not to have started, and did", a.Attempt, job.JID)
+			f.fault(&f.doubled, "attempt %d of job %d is said not to have started, and did",
+				a.Attempt, job.JID)
 		}
 	}
 	want := 1
@@ -102,10 +106,12 @@ func (l *load) verifyJob(f *findings, t *task, job *api.Job, runs map[string]int
 		want = 0
 	}
 	if exited != want {
-		f.fault(&f.doubled, "%s, job %d, has %d attempts that exited, want %d", t.name, job.JID, exited, want)
+		f.fault(&f.doubled, "%s, job %d, has %d attempts that exited, want %d", t.name, job.JID,
+			exited, want)
 	}
 	if got, known := job.ExitCode.Get(); code >= 0 && (!known || got != code) {
-		f.fault(&f.lost, "%s, job %d: exit code %d (%v), want %d", t.name, job.JID, got, known, code)
+		f.fault(&f.lost, "%s, job %d: exit code %d (%v), want %d", t.name, job.JID, got, known,
+			code)
 	}
 	if t.kind == yields {
 		l.verifyResults(f, t, job)
@@ -118,7 +124,8 @@ func (l *load) verifyAttempt(f *findings, t *task, job *api.Job, a *api.Attempt)
 	if t.kind == yields { // the path of its scratch directory is in its last line
 		before, _, found := strings.Cut(out, "RESULTS: ")
 		if !found || !strings.HasSuffix(out, "/scratch/"+t.name+"\n") {
-			f.fault(&f.lost, "attempt %d of job %d: its log has no results: %q", a.Attempt, job.JID, out)
+			f.fault(&f.lost, "attempt %d of job %d: its log has no results: %q", a.Attempt, job.JID,
+				out)
 		}
 		out = before
 	}
@@ -127,17 +134,20 @@ func (l *load) verifyAttempt(f *findings, t *task, job *api.Job, a *api.Attempt)
 		for at < min(len(out), len(want)) && out[at] == want[at] {
 			at++
 		}
-		f.fault(&f.lost, "attempt %d of job %d: its log has %d bytes instead of %d, and differs from byte %d on", a.Attempt, job.JID, len(out), len(want), at)
+		f.fault(&f.lost, "attempt %d of job %d: its log has %d bytes instead of %d, and differs "+
+			"from byte %d on", a.Attempt, job.JID, len(out), len(want), at)
 	}
 	if t.kind != prints2M && read(l.w.t, a.ErrLog) != t.name+" ends\n" {
-		f.fault(&f.lost, "attempt %d of job %d: its stderr is %q", a.Attempt, job.JID, read(l.w.t, a.ErrLog))
+		f.fault(&f.lost, "attempt %d of job %d: its stderr is %q", a.Attempt, job.JID,
+			read(l.w.t, a.ErrLog))
 	}
 }
 
 // verifyResults compares the results, and what is recorded of them.
 func (l *load) verifyResults(f *findings, t *task, job *api.Job) {
 	if job.ResultsStatus != "copied" || !t.resultIs(job) {
-		f.fault(&f.lost, "%s: the results of job %d are %s, in %s: %s", t.name, job.JID, job.ResultsStatus, job.ResultsDir, job.ResultsError)
+		f.fault(&f.lost, "%s: the results of job %d are %s, in %s: %s", t.name, job.JID,
+			job.ResultsStatus, job.ResultsDir, job.ResultsError)
 		return
 	}
 	var record struct {

@@ -129,8 +129,8 @@ func TestReadOnlyPage(t *testing.T) {
 	tab.sees("This page can change nothing")
 }
 
-// TestTenTabs: ten tabs of a browser all live, over one stream; when the one that reads it is closed,
-// another one goes on. The daemon sees one follower.
+// TestTenTabs: ten tabs of a browser all live, over one stream; when the one that reads it is
+// closed, another one goes on. The daemon sees one follower.
 func TestTenTabs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

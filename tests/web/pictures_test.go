@@ -59,7 +59,9 @@ func TestPictures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`pictures/([a-z]+)\.png`).FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile(
+			`pictures/([a-z]+)\.png`,
+		).FindAllStringSubmatch(string(text), -1) {
 			shown = append(shown, m[1])
 		}
 	}

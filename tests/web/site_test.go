@@ -111,8 +111,8 @@ func (s *site) serve(options ...func(*web.Options)) {
 	s.url = s.base + "/#token=" + o.Token
 }
 
-// night is a pool with a story: two machines fail all, one of them is set aside; a block of a sweep's
-// cells fails; another sweep is two thirds done and has numbers; logs have colours.
+// night is a pool with a story: two machines fail all, one of them is set aside; a block of a
+// sweep's cells fails; another sweep is two thirds done and has numbers; logs have colours.
 func (s *site) night() {
 	s.t.Helper()
 	for _, m := range []string{"red", "green", "blue"} {
@@ -382,7 +382,8 @@ func (tab *tab) picture() []byte {
 	return png
 }
 
-// shot puts a picture of the page into the directory that the environment names, for people to look at.
+// shot puts a picture of the page into the directory that the environment names, for people to look
+// at.
 func (tab *tab) shot(name string) {
 	tab.t.Helper()
 	if dir := os.Getenv("JOBSERVER_SHOTS"); dir != "" {

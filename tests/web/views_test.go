@@ -24,8 +24,8 @@ var views = []struct{ name, path, shows string }{
 	{"events", "/events", "matrix.submitted"},
 }
 
-// TestViews looks at every page in light and dark, wide and on a phone: each shows what it is for, has
-// no error and no violation of accessibility, and doesn't scroll sideways.
+// TestViews looks at every page in light and dark, wide and on a phone: each shows what it is for,
+// has no error and no violation of accessibility, and doesn't scroll sideways.
 func TestViews(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

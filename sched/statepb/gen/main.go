@@ -37,8 +37,10 @@ func generate() error {
 	}
 	plugin, err := protogen.Options{}.New(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: []string{source},
-		ProtoFile:      []*descriptorpb.FileDescriptorProto{protoutil.ProtoFromFileDescriptor(files[0])},
-		Parameter:      proto.String("paths=source_relative"),
+		ProtoFile: []*descriptorpb.FileDescriptorProto{
+			protoutil.ProtoFromFileDescriptor(files[0]),
+		},
+		Parameter: proto.String("paths=source_relative"),
 	})
 	if err != nil {
 		return err
@@ -49,7 +51,8 @@ func generate() error {
 		}
 	}
 	for _, f := range plugin.Response().File {
-		if err := os.WriteFile(filepath.Base(f.GetName()), []byte(f.GetContent()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Base(f.GetName()), []byte(f.GetContent()),
+			0o644); err != nil {
 			return err
 		}
 	}
