@@ -9,8 +9,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"math"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -88,16 +88,18 @@ func TestMessagesAreAllThere(t *testing.T) {
 	for _, m := range messages() {
 		listed[reflect.TypeOf(m).Elem().Name()] = true
 	}
-	pkgs, err := parser.ParseDir(
-		token.NewFileSet(),
-		".",
-		func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") },
-		0,
-	)
+	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range pkgs["api"].Files {
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				name := spec.Name.Name
