@@ -243,7 +243,7 @@ func TestBrokenMatrix(t *testing.T) {
 		return e.Kind == "matrix.held" && e.Matrix == 1
 	})
 	p.J(t, "add", "foo", "true", "-x", "9")
-	p.J(t, "wait", "class=foo:done", "102..110")
+	p.J(t, "wait", "102..110")
 	for _, addr := range []string{"local:a", "local:b", "local:c"} {
 		if m := p.look(addr); m.Class != "foo" {
 			t.Errorf("%s is in %s", addr, m.Class)

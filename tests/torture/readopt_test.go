@@ -307,7 +307,7 @@ func TestOrphans(t *testing.T) {
 	}
 	cleaned := call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
 		Op: api.MachineClean, MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
-	if len(cleaned.Notes) != 1 || !strings.Contains(cleaned.Notes[0], "1 runs were ended") {
+	if len(cleaned.Notes) != 1 || !strings.Contains(cleaned.Notes[0], "1 run ended") {
 		t.Fatalf("it was not cleaned: %q", cleaned.Notes)
 	}
 	w.cleanEnd()
