@@ -27,14 +27,14 @@ func TestPath(t *testing.T) {
 	for path, want := range map[string]string{
 		"":            "",
 		"/abs/x":      "/abs/x",
-		"results":     "/work/results",
+		"results":     "/here/results",
 		"~":           "/home/ann",
 		"~/results":   "/home/ann/results",
-		"./~/results": "/work/~/results",
-		"~bob/x":      "/work/~bob/x",
-		"a/~":         "/work/a/~",
+		"./~/results": "/here/~/results",
+		"~bob/x":      "/here/~bob/x",
+		"a/~":         "/here/a/~",
 	} {
-		if got := Path("/work", "/home/ann", path); got != want {
+		if got := Path("/here", "/home/ann", path); got != want {
 			t.Errorf("Path(%q) = %q, want %q", path, got, want)
 		}
 	}
