@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Shells are those that there are scripts for.
@@ -74,11 +75,13 @@ func wanted(value, current string, args []string) string {
 // marker tells our files from others'.
 const marker = "# jobserver: shell completion, written by the program itself"
 
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]*$`)
+var nameForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]*$`)
+})
 
 // CheckName refuses what can't be the name of a command that is to be completed.
 func CheckName(name string) error {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return fmt.Errorf(
 			"completion for %q: a command's name has only letters, digits and . _ + -", name,
 		)

@@ -15,8 +15,9 @@ import (
 	"strings"
 	"sync"
 
+	"compress/gzip"
+
 	"github.com/google/renameio/v2"
-	"github.com/klauspost/compress/gzip"
 )
 
 // builds are the executables that can be put on machines: the slim agents that a release has

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/klauspost/compress/gzip"
+	"compress/gzip"
 
 	"jobserver/ssh/sshtest"
 )

@@ -137,7 +137,7 @@ func FuzzTerminal(f *testing.F) {
 		_ = term.Flush()
 		rest := out.Bytes()
 		for len(rest) > 0 {
-			if found := ours.Find(rest); found != nil {
+			if found := ours().Find(rest); found != nil {
 				rest = rest[len(found):]
 				continue
 			}

@@ -13,17 +13,21 @@ import (
 type Terminal struct {
 	mu      sync.Mutex
 	w       io.Writer
-	pass    *regexp.Regexp // what passes of what begins with an escape
-	returns bool           // so do carriage returns anywhere, and backspaces
-	rest    []byte         // of a character or a sequence of which more is to come
+	pass    func() *regexp.Regexp // what passes of what begins with an escape
+	returns bool                  // so do carriage returns anywhere, and backspaces
+	rest    []byte                // of a character or a sequence of which more is to come
 }
 
 // Ours are the sequences of our own screens: styles (view.Style), to the beginning, and clear what
 // follows.
-var ours = regexp.MustCompile(`^\x1b\[(?:(?:0|1|2|1;4|4;31|3[1-6]|90)?m|[HJK])`)
+var ours = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\x1b\[(?:(?:0|1|2|1;4|4;31|3[1-6]|90)?m|[HJK])`)
+})
 
 // Colors are those that output of programs may have on a terminal: any colours, and clear the line.
-var colors = regexp.MustCompile(`^\x1b\[(?:[0-9;:]*m|[0-2]?K)`)
+var colors = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\x1b\[(?:[0-9;:]*m|[0-2]?K)`)
+})
 
 // longestRest is how long what is held back may be: no sequence that passes is longer.
 const longestRest = 64
@@ -77,10 +81,10 @@ func (t *Terminal) passes(text []byte, first bool) (n int, ok bool) {
 	case c == '\b':
 		return 1, t.returns
 	case c == 0x1b:
-		if found := t.pass.Find(text); found != nil {
+		if found := t.pass().Find(text); found != nil {
 			return len(found), true
 		}
-		if unfinished.Match(text) {
+		if unfinished().Match(text) {
 			return 0, false
 		}
 		return 1, false
@@ -94,7 +98,9 @@ func (t *Terminal) passes(text []byte, first bool) (n int, ok bool) {
 }
 
 // unfinished is what may become a sequence that passes.
-var unfinished = regexp.MustCompile(`^\x1b(?:\[[0-9;:]*)?$`)
+var unfinished = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\x1b(?:\[[0-9;:]*)?$`)
+})
 
 // Flush writes what waits for more.
 func (t *Terminal) Flush() error {

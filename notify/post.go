@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -99,7 +100,9 @@ func slackEscape(text string) string {
 }
 
 // memberID is what Slack names its members by.
-var memberID = regexp.MustCompile(`^[UW][A-Z0-9]{2,}$`)
+var memberID = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[UW][A-Z0-9]{2,}$`)
+})
 
 // mentionOf is how a member is mentioned: by id, for others by name, which Slack shows and doesn't
 // link.
@@ -108,7 +111,7 @@ func mentionOf(user string) string {
 	switch {
 	case user == "":
 		return ""
-	case memberID.MatchString(user):
+	case memberID().MatchString(user):
 		return "<@" + user + ">"
 	}
 	return "@" + slackEscape(user)

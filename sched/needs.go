@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"jobserver/sched/statepb"
 )
@@ -30,11 +31,13 @@ const (
 	bytesFrom = 1 << 20
 )
 
-var resourceRE = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`)
+var resourceRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`)
+})
 
 // checkResource refuses what can't name a resource.
 func checkResource(name string) error {
-	if !resourceRE.MatchString(name) {
+	if !resourceRE().MatchString(name) {
 		return errorf(Invalid, "%q can't be a resource", name).
 			hint("use lower-case letters, digits and dashes, and begin with a letter: gpu, mem, " +
 				"license")

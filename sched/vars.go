@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // Builtins are the names that the daemon itself gives values to. They can't be set.
@@ -14,11 +15,13 @@ var builtins = map[string]bool{
 	afterName: true, afterResultsName: true,
 }
 
-var nameRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var nameRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+})
 
 // checkName refuses what can't be a variable's name.
 func checkName(name string) error {
-	if !nameRE.MatchString(name) {
+	if !nameRE().MatchString(name) {
 		return errorf(Invalid, "%q can't be a variable's name", name).
 			hint("use letters, digits and underscores, and begin with a letter")
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -257,7 +258,9 @@ func (d *Dialer) sshDefaults(ctx context.Context, program string) (*sshDefaults,
 }
 
 // badOption is how ssh names an option that it doesn't know.
-var badOption = regexp.MustCompile(`Bad configuration option: (\S+)`)
+var badOption = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`Bad configuration option: (\S+)`)
+})
 
 // unknownOptions finds those of the options that we switch off that an ssh doesn't know: it names
 // one at a time.
@@ -275,7 +278,7 @@ func unknownOptions(ctx context.Context, program string) ([]string, error) {
 		if err == nil {
 			return unknown, nil
 		}
-		bad := badOption.FindStringSubmatch(err.Error())
+		bad := badOption().FindStringSubmatch(err.Error())
 		if bad == nil || slices.Contains(unknown, strings.ToLower(bad[1])) {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"jobserver/api"
@@ -77,7 +78,7 @@ type copyFailure struct {
 func groupCopies(found []copyFailure) []api.CopyFailures {
 	groups := map[string]*api.CopyFailures{}
 	for _, f := range found {
-		key := variable.ReplaceAllString(f.why, "#")
+		key := variable().ReplaceAllString(f.why, "#")
 		if groups[key] == nil {
 			groups[key] = &api.CopyFailures{Error: f.why, Hint: f.hint, Example: f.job}
 		}
@@ -202,7 +203,9 @@ func lastLines(path string, n int, hidden redact.Redactor) []string {
 
 // variable parts of a line: numbers, addresses of memory, and names of temporary files mostly end
 // in some.
-var variable = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
+var variable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+`)
+})
 
 // maxGroups is how many causes are told apart.
 const maxGroups = 20
@@ -221,7 +224,7 @@ func groupFailures(found []finding) []api.FailureGroup {
 		if !f.failed {
 			continue
 		}
-		key := f.cause + "\n" + variable.ReplaceAllString(f.line, "#")
+		key := f.cause + "\n" + variable().ReplaceAllString(f.line, "#")
 		g := groups[key]
 		if g == nil {
 			g = &group{FailureGroup: api.FailureGroup{Cause: f.cause, LastLine: f.line},
