@@ -157,10 +157,7 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		return e, true
 	case c.SetupFailed != nil:
 		e.Kind, e.Warn = EventJobFailed, true
-		if j := s.Job(c.SetupFailed.Job); j != nil && last(j) != nil { // between two of its steps
-			span := spanOf(j.Id, last(j))
-			e.Span = &span
-		}
+		e.Span = s.spanOfSetup(c.SetupFailed.Job)
 		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job,
 			c.SetupFailed.Error), true
 	case c.AttemptLost != nil:
@@ -317,11 +314,22 @@ func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
 
 func (s *State) aboutCancel(e Event, id uint64) Event {
 	if s.Status(id) == Canceled || s.Status(id) == 0 {
-		e.Kind = EventJobCanceled
+		e.Kind, e.Span = EventJobCanceled, s.spanOfSetup(id)
 		return s.aboutJob(e, id, "job %d was canceled", id)
 	}
 	e.Kind = EventJobCanceling
 	return s.aboutJob(e, id, "job %d is being canceled", id)
+}
+
+// spanOfSetup is the attempt of a setup that has just ended between two of its steps, else nil. Of
+// a job whose attempt has ended that was told then; a setup, once begun, never waits again.
+func (s *State) spanOfSetup(id uint64) *Span {
+	j := s.Job(id)
+	if j.GetSetup() == nil || last(j) == nil {
+		return nil
+	}
+	span := spanOf(id, last(j))
+	return &span
 }
 
 // aboutEnd tells how an attempt ended and what becomes of the job.

@@ -488,6 +488,15 @@ func TestSetups(t *testing.T) {
 			if m := w.s.machines["a"]; m != nil && m.Class != test.class {
 				t.Errorf("its machine is in class %q, want %q", m.Class, test.class)
 			}
+			told := 0
+			for _, e := range w.events {
+				if e.Span != nil && e.Span.Job == id {
+					told++
+				}
+			}
+			if told != 1 {
+				t.Errorf("%d events tell of the end of its attempt", told)
+			}
 			s, err := restored(nil, w.journal)
 			check(t, err)
 			if diff := cmp.Diff(dump(w.s), dump(s)); diff != "" {
