@@ -194,6 +194,7 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 	if t := s.tags[j.Tag]; t != nil {
 		t.put(j.Id, true)
 	}
+	j.Elders = s.eldersOf(j.Job)
 	s.live[j.Id] = j
 	if j.RestartOf != 0 && j.Matrix == 0 {
 		s.restarted(j.Id, j.RestartOf)

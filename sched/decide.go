@@ -150,6 +150,9 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 		}
 		if m != nil {
 			it := sh.first()
+			if s.lingersAfterAll(it) {
+				return s.dispatch(c, now)
+			}
 			j := it.record()
 			if it.matrix != nil {
 				j = it.matrix.job(it.matrix.next)

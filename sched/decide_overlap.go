@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"jobserver/sched/statepb"
@@ -17,42 +18,98 @@ import (
 // may live there: longer than the grace that runs have.
 const unreachedFor = time.Minute
 
-// mayLive is an attempt, of a job or of the one that it restarts, of which something may live
-// still.
+// mayLive is an attempt, of a job or of one that it runs again, of which something may live still.
 type mayLive struct {
 	job     uint64
 	attempt int32
 	machine string
+	driver  bool // it runs on the host
 }
 
 func (l *mayLive) String() string {
-	return fmt.Sprintf("attempt %d of job %d on %s", l.attempt, l.job, l.machine)
+	where := l.machine
+	if l.driver {
+		where = "this host"
+	}
+	return fmt.Sprintf("attempt %d of job %d on %s", l.attempt, l.job, where)
 }
 
-// livesStill is an attempt of which something may live and that may be a second one of the job, or
-// nil. Whether its machine can be reached is another matter.
-func (s *State) livesStill(j *statepb.Job) *mayLive {
-	for _, o := range s.debts.living[j.Id] {
-		return &mayLive{job: j.Id, attempt: o.Run.Attempt, machine: o.Run.Machine}
+// remains are the attempts of which something may live, so that a job which waits would be a second
+// one: its own, and those of the jobs that it runs again. Whether their machines can be reached is
+// another matter.
+func (s *State) remains(j *statepb.Job) (all []*mayLive) {
+	for _, id := range s.lineOf(j) {
+		owed := s.debts.living[id]
+		for _, token := range sorted(owed) {
+			r := owed[token].Run
+			all = append(all, &mayLive{r.Job, r.Attempt, r.Machine, r.Driver})
+		}
+		if old := s.live[id]; id != j.Id && isEnding(old) {
+			a := last(old.Job)
+			all = append(all, &mayLive{id, a.Number, a.Machine, a.Driver})
+		}
 	}
-	if j.RestartOf == 0 {
+	return all
+}
+
+// lineOf is a job and those that it runs again, as far as something might live of them.
+func (s *State) lineOf(j *statepb.Job) []uint64 {
+	line := append(make([]uint64, 0, 4), j.Id)
+	for _, id := range append([]uint64{j.RestartOf, s.rootOf(j.Id)}, j.Elders...) {
+		if id != 0 && !slices.Contains(line, id) {
+			line = append(line, id)
+		}
+	}
+	return line
+}
+
+// eldersOf are those, before the one that a new job runs again, of which something may live. The
+// one that it runs again may have been canceled while it waited for them.
+func (s *State) eldersOf(j *statepb.Job) (elders []uint64) {
+	if j.RestartOf == 0 || s.rootOf(j.RestartOf) == j.RestartOf {
 		return nil
 	}
-	for _, o := range s.debts.living[j.RestartOf] {
-		return &mayLive{job: j.RestartOf, attempt: o.Run.Attempt, machine: o.Run.Machine}
+	before := s.Job(j.RestartOf)
+	if before == nil {
+		return nil
 	}
-	if old := s.live[j.RestartOf]; old != nil && old.Status == Running && old.Canceling {
-		return &mayLive{job: old.Id, attempt: last(old.Job).Number, machine: last(old.Job).Machine}
+	for _, id := range append([]uint64{before.RestartOf}, before.Elders...) {
+		if s.debts.living[id] != nil || isEnding(s.live[id]) {
+			elders = append(elders, id)
+		}
+	}
+	return elders
+}
+
+// isEnding says that a job runs and is being canceled.
+func isEnding(j *job) bool { return j != nil && j.Status == Running && j.Canceling }
+
+// livesStill is the first of what remains, or nil.
+func (s *State) livesStill(j *statepb.Job) *mayLive {
+	for _, l := range s.remains(j) {
+		return l
 	}
 	return nil
 }
 
 // lingers is what a job that waits has to wait for, as it may live still, or nil.
 func (s *State) lingers(j *statepb.Job) *mayLive {
-	if l := s.livesStill(j); l != nil && s.reached(l.machine) {
-		return l
+	for _, l := range s.remains(j) {
+		if l.driver || s.reached(l.machine) {
+			return l
+		}
 	}
 	return nil
+}
+
+// lingersAfterAll takes a job out of its queue that has to wait: it was queued as a machine was out
+// of reach, which is back and may have kept what was started there.
+func (s *State) lingersAfterAll(it *item) bool {
+	if it.job == nil || s.lingers(it.job.Job) == nil {
+		return false
+	}
+	s.enqueue(it.job)
+	return true
 }
 
 // reached says that a machine can be reached, or could until a moment ago, or that this isn't known
@@ -93,7 +150,7 @@ func (s *State) endLingering() {
 // lingersUntil is when a job stops waiting for what may live on a machine that is out of reach; 0:
 // not for that reason.
 func (s *State) lingersUntil(j *statepb.Job) int64 {
-	if l := s.lingers(j); l != nil {
+	if l := s.lingers(j); l != nil && !l.driver {
 		if since, away := s.unreached[l.machine]; away {
 			return since + int64(unreachedFor)
 		}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"jobserver/sched/statepb"
 )
 
 // TestNoOverlap gives up an attempt in each way that there is: the next one begins when nothing of
@@ -127,4 +129,144 @@ func TestRemoveWarns(t *testing.T) {
 			t.Errorf("%q", p.Warnings)
 		}
 	}
+}
+
+// TestNoOverlapInALine: job 1 was given up on machine a, where it may live on. What runs it again,
+// whichever way, waits for that, and begins when it has ended.
+func TestNoOverlapInALine(t *testing.T) {
+	t.Parallel()
+	lost := func(t *testing.T, w *world, id uint64) {
+		check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "its directory is gone"}))
+	}
+	end := func(t *testing.T, w *world) {
+		for _, r := range w.running() {
+			check(t, w.report(Ended{Ref: r.Ref, Result: exit(1)}))
+		}
+		check(t, w.settle())
+	}
+	tests := []struct {
+		name    string
+		retries int
+		// giveUp gives job 1 up, and end ends it; nil: as usual
+		giveUp func(*testing.T, *world)
+		end    func(*testing.T, *world)
+		next   uint64
+	}{
+		{"restarted while it runs, and that once more", 0, func(t *testing.T, w *world) {
+			w.bulk(t, OpRestart, 1)
+			w.bulk(t, OpRestart, 2)
+			w.bulk(t, OpRestart, 3)
+		}, nil, 4},
+		{"restarted when lost, and that once more", 0, func(t *testing.T, w *world) {
+			lost(t, w, 1)
+			w.bulk(t, OpRestart, 1)
+			w.bulk(t, OpRestart, 2)
+		}, nil, 3},
+		{"the one between is forgotten", 0, func(t *testing.T, w *world) {
+			lost(t, w, 1)
+			w.bulk(t, OpRestart, 1)
+			w.bulk(t, OpRestart, 2)
+			w.bulk(t, OpForget, 1, 2)
+		}, nil, 3},
+		{"its restart is lost and forgotten, and it is restarted", 0,
+			func(t *testing.T, w *world) {
+				check(t, w.report(Ended{Ref: w.runOf(1), Result: exit(1)}))
+				w.bulk(t, OpRestart, 1)
+				check(t, w.settle())
+				lost(t, w, 2)
+				w.bulk(t, OpForget, 2)
+				w.bulk(t, OpRestart, 1)
+			}, nil, 3},
+		{"its machine is back while it waits for room", 1, func(t *testing.T, w *world) {
+			lost(t, w, 1)
+			check(t, w.do(w.s.PlanDrain([]string{"b"}, true), nil))
+			check(t, w.report(Away{Addr: "a", Reason: "cut"}))
+			check(t, w.pass(unreachedFor))
+			check(t, w.connect("a"))
+			check(t, w.do(w.s.PlanDrain([]string{"b"}, false), nil))
+		}, nil, 1},
+		{"of another attempt nobody can know", -1, func(t *testing.T, w *world) {
+			check(t, w.do(w.s.PlanDrain([]string{"b"}, true), nil))
+			check(t, w.pool("x", 1, "c"))
+			check(t, w.do(w.s.PlanDrain([]string{"a"}, true), nil))
+			check(t, w.report(Away{Addr: "a", Reason: "cut"}))
+			check(t, w.report(RunLost{Ref: w.runOf(1), Reason: "it is lost"}))
+			check(t, w.pass(unreachedFor)) // it goes to c
+			lost(t, w, 1)
+			check(t, w.do(w.s.PlanDrain([]string{"b"}, false), nil))
+		}, func(t *testing.T, w *world) {
+			for token, r := range w.fleet.settles {
+				if r.Run.Machine == "c" {
+					check(t, w.report(Settled{Ref: w.fleet.settles[token].Run}))
+				}
+			}
+		}, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			check(t, w.pool("x", 1, "a"))
+			_, err := w.submit(JobSpec{Class: "x", Cmd: "work", MaxFailures: test.retries})
+			check(t, err)
+			check(t, w.pool("x", 1, "b"))
+			test.giveUp(t, w)
+			for _, after := range []time.Duration{time.Minute, time.Hour} {
+				check(t, w.pass(after))
+				w.wants(t, test.next, Waiting)
+				if why := w.why(t, test.next); !strings.Contains(why, "has ended") {
+					t.Errorf("it isn't said what it waits for: %s", why)
+				}
+			}
+			if test.end == nil {
+				test.end = end
+			}
+			test.end(t, w)
+			check(t, w.pass(time.Hour))
+			w.wants(t, test.next, Running)
+		})
+	}
+}
+
+// TestNoOverlapInACell: a cell that was run again, and is run again as the matrix is submitted once
+// more, waits for what lives of a job of it that is forgotten.
+func TestNoOverlapInACell(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	check(t, w.pool("x", 1, "a", "b"))
+	spec := MatrixSpec{Name: "m", Job: JobSpec{Class: "x", Cmd: "cell {I}"},
+		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1", "2"}}}}
+	p, err := w.s.PlanMatrix(spec, false)
+	check(t, w.do(p, err)) // of jobs 2 and 3
+	w.ends(t, 3, exit(0))
+	w.ends(t, 2, exit(1))
+	w.bulk(t, OpRestart, 2)
+	w.wants(t, 4, Running)
+	check(t, w.report(RunLost{Ref: w.runOf(4), Reason: "its directory is gone"}))
+	w.bulk(t, OpForget, 2, 4)
+	p, g, err := w.s.PlanMatrixAgain(spec, false, 10)
+	check(t, w.do(p, err))
+	check(t, w.pass(time.Hour))
+	w.wants(t, g.AgainJobs[0], Waiting)
+	check(t, w.settle())
+	w.wants(t, g.AgainJobs[0], Running)
+}
+
+// TestNoOverlapOfDrivers: a driver runs on the host, which is always in reach, however long its
+// machine has been away.
+func TestNoOverlapOfDrivers(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	check(t, w.pool("x", 1, "a", "b"))
+	p, err := w.s.PlanJobs([]JobSpec{{Class: "x", Cmd: "drive", MaxFailures: 1}}, true)
+	check(t, w.do(p, err))
+	check(t, w.report(Away{Addr: "a", Reason: "cut"}))
+	check(t, w.report(RunLost{Ref: w.runOf(1), Reason: "its directory is gone"}))
+	check(t, w.pass(time.Hour))
+	w.wants(t, 1, Waiting)
+	if why := w.why(t, 1); !strings.Contains(why, "attempt 1 of job 1 on this host has ended") {
+		t.Errorf("it isn't said what it waits for: %s", why)
+	}
+	check(t, w.report(Settled{Ref: w.s.Obligations()[0].Run}))
+	w.wants(t, 1, Running)
 }

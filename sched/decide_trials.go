@@ -133,7 +133,7 @@ func (s *State) tryAside(m *machine, now time.Time) *Change {
 	home := s.class(m.HomeClass)
 	it := home.firstThat(func(j *statepb.Job) bool {
 		// Where no other machine is left, a job is better failed than never run.
-		return s.takes(m, j, now) && (home.able == 0 || retries(j))
+		return s.takes(m, j, now) && (home.able == 0 || retries(j)) && s.lingers(j) == nil
 	})
 	if it == nil {
 		m.scanAt = now.Add(scanPause).UnixNano()

@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,7 +28,8 @@ type debts struct {
 	slots  map[string]int // by address: how many slots those hold
 	// by address and token: of runs that couldn't be removed so far
 	unremoved map[string]map[string]*statepb.Obligation
-	// by job and token: of runs that may live still
+	// By job and token: of runs that may live still. Those of a forgotten job are filed with its
+	// root as well.
 	living map[uint64]map[string]*statepb.Obligation
 	// nothing that is owed is old enough to be dropped before; 0: ever
 	due int64
@@ -45,13 +47,23 @@ func newDebts() debts {
 // holdsSlot says that something of the run may still live on its machine.
 func holdsSlot(o *statepb.Obligation) bool { return o.Cancel && !o.Stopped && !o.Run.Driver }
 
+// heirs are the jobs under which a run that may live is filed.
+func heirs(o *statepb.Obligation) []uint64 {
+	if o.Root == 0 {
+		return []uint64{o.Run.Job}
+	}
+	return []uint64{o.Run.Job, o.Root}
+}
+
 func (d *debts) add(o *statepb.Obligation) {
 	addr := o.Run.Machine
 	if o.Cancel && !o.Stopped {
-		if d.living[o.Run.Job] == nil {
-			d.living[o.Run.Job] = map[string]*statepb.Obligation{}
+		for _, id := range heirs(o) {
+			if d.living[id] == nil {
+				d.living[id] = map[string]*statepb.Obligation{}
+			}
+			d.living[id][o.Run.Token] = o
 		}
-		d.living[o.Run.Job][o.Run.Token] = o
 	}
 	if holdsSlot(o) {
 		d.ending[addr]++
@@ -68,8 +80,10 @@ func (d *debts) add(o *statepb.Obligation) {
 func (d *debts) take(o *statepb.Obligation) {
 	addr := o.Run.Machine
 	if o.Cancel && !o.Stopped {
-		if delete(d.living[o.Run.Job], o.Run.Token); len(d.living[o.Run.Job]) == 0 {
-			delete(d.living, o.Run.Job)
+		for _, id := range heirs(o) {
+			if delete(d.living[id], o.Run.Token); len(d.living[id]) == 0 {
+				delete(d.living, id)
+			}
 		}
 	}
 	if holdsSlot(o) {
@@ -140,6 +154,21 @@ func (s *State) takeDebt(o *statepb.Obligation) {
 // left of it.
 func (s *State) oweEnd(j *statepb.Job) {
 	s.owe(&statepb.Obligation{Run: ref(j), Cancel: true, Given: last(j).Given})
+}
+
+// bequeath files what may live of a job that is forgotten with its root too: who runs that again
+// would else know nothing of it. The records are replaced: others may be reading the old ones.
+func (s *State) bequeath(id, root uint64) {
+	if id == root {
+		return
+	}
+	for token, o := range maps.Clone(s.debts.living[id]) {
+		next := proto.CloneOf(o)
+		next.Root = root
+		s.debts.take(o)
+		s.owed[token] = next
+		s.debts.add(next)
+	}
 }
 
 // agesFrom has an obligation of a machine that has left the pool dropped in the end. Of one from

@@ -341,6 +341,7 @@ func (s *State) copiesFrom(addr string) []uint64 {
 // forget takes a job that is in no table any more out of index, counts and tag.
 func (s *State) forget(j *statepb.Job) error {
 	s.forgetting(j.Id)
+	s.bequeath(j.Id, s.rootOf(j.Id))
 	s.setMark(j.Id, 0, j.Tag)
 	if c, ok := s.extra[j.Id]; ok {
 		s.dropRestarted(j.Id, c)

@@ -3,6 +3,7 @@ package sched
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,12 +23,16 @@ type world struct {
 	final   map[uint64]Status // jobs that have ended, as what
 	events  []Event
 	turns   int
-	every   int // how many turns there are to a check; 0 is 1
+	every   int                        // how many turns there are to a check; 0 is 1
+	lives   map[string]*statepb.RunRef // by token: dispatched, and not known to be dead
+	boots   map[string]string          // by machine
+	lines   map[uint64][]uint64        // those that a job runs again, newest first
 }
 
 func newWorld() *world {
 	return &world{s: NewState(), now: time.Unix(1_700_000_000, 0), fleet: newMemory(),
-		final: map[uint64]Status{}}
+		final: map[uint64]Status{}, lives: map[string]*statepb.RunRef{},
+		boots: map[string]string{}, lines: map[uint64][]uint64{}}
 }
 
 // memory is a fleet that only notes what it is asked for.
@@ -88,7 +93,7 @@ func (w *world) apply(changes ...*Change) error {
 		if d := c.Dispatched; d != nil {
 			w.tokens++
 			d.Attempt.Token = fmt.Sprintf("t%d", w.tokens)
-			if err := w.roomFor(d); err != nil {
+			if err := errors.Join(w.roomFor(d), w.aloneIs(d)); err != nil {
 				return err
 			}
 		}
@@ -99,8 +104,72 @@ func (w *world) apply(changes ...*Change) error {
 		if err := w.s.Apply(c); err != nil {
 			return fmt.Errorf("apply %v: %w", c, err)
 		}
+		w.liveAndDie(c)
 		w.journal = append(w.journal, b)
 		w.events = append(w.events, w.s.describe(c)...)
+	}
+	return nil
+}
+
+// liveAndDie notes what a change says of runs that live, and of whose line they are.
+func (w *world) liveAndDie(c *Change) {
+	switch {
+	case c.JobResubmitted != nil:
+		of := c.JobResubmitted.RestartOf
+		line := slices.DeleteFunc(slices.Clone(w.lines[of]), func(id uint64) bool {
+			j := w.s.live[id]
+			return j != nil && !j.Canceling // nobody has given it up
+		})
+		w.lines[c.JobResubmitted.Job] = append([]uint64{of}, line...)
+	case c.Dispatched != nil:
+		r := ref(w.s.Job(c.Dispatched.Job))
+		w.lives[r.Token] = r
+	case c.Settled != nil && c.Settled.Dropped != "": // the user takes the blame
+		delete(w.lives, c.Settled.Run.Token)
+	case c.MachineRemoved != nil && c.MachineRemoved.Force:
+		maps.DeleteFunc(w.lives, func(_ string, r *statepb.RunRef) bool {
+			return r.Machine == c.MachineRemoved.Addr && !r.Driver
+		})
+	}
+}
+
+// dies notes what an outcome says of runs that don't live any more.
+func (w *world) dies(o Outcome) {
+	switch o := o.(type) {
+	case Ended:
+		delete(w.lives, o.Ref.Token)
+	case NotStarted:
+		delete(w.lives, o.Ref.Token)
+	case Stopped:
+		delete(w.lives, o.Ref.Token)
+	case Settled:
+		delete(w.lives, o.Ref.Token)
+	case Connected:
+		if boot := o.Facts.BootId; w.boots[o.Addr] != boot {
+			w.boots[o.Addr] = boot
+			maps.DeleteFunc(w.lives, func(_ string, r *statepb.RunRef) bool {
+				return r.Machine == o.Addr && !r.Driver
+			})
+		}
+	}
+}
+
+// aloneIs checks that nothing lives of a job that is sent, or of those that it runs again, unless
+// the machine has been out of reach for so long that nobody can know. One that runs and that nobody
+// gave up is a job of its own.
+func (w *world) aloneIs(d *statepb.Dispatched) error {
+	line := append([]uint64{d.Job}, w.lines[d.Job]...)
+	for _, token := range sorted(w.lives) {
+		r := w.lives[token]
+		if !slices.Contains(line, r.Job) || !r.Driver && !w.s.reached(r.Machine) {
+			continue
+		}
+		if j := w.s.live[r.Job]; r.Job != d.Job && j != nil && j.Status == Running &&
+			!j.Canceling {
+			continue
+		}
+		return fmt.Errorf("job %d is sent to %s while %s of job %d may live on %s", d.Job,
+			d.Attempt.Machine, token, r.Job, r.Machine)
 	}
 	return nil
 }
@@ -113,12 +182,6 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 		if a := last(j.Job); id != d.Job && a != nil && a.Machine == d.Attempt.Machine &&
 			(j.Status == Running || j.Status == Copying && !j.CopyWaiting) {
 			busy += len(slotsGiven(a))
-		}
-	}
-	for token, o := range w.fleet.settles {
-		if o.Run.Job == d.Job && o.Cancel && !o.Stopped && w.s.reached(o.Run.Machine) {
-			return fmt.Errorf("job %d is sent to %s while %s may live on %s", d.Job,
-				d.Attempt.Machine, token, o.Run.Machine)
 		}
 	}
 	m := w.s.machines[d.Attempt.Machine]
@@ -245,6 +308,7 @@ func (w *world) do(p Plan, err error) error {
 // report takes an outcome, and a turn.
 func (w *world) report(outcomes ...Outcome) error {
 	for _, o := range outcomes {
+		w.dies(o)
 		switch o := o.(type) {
 		case Ended:
 			delete(w.fleet.runs, o.Ref.Token)

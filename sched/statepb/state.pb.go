@@ -730,8 +730,9 @@ type Job struct {
 	Env           []*Var                 `protobuf:"bytes,15,rep,name=env,proto3" json:"env,omitempty"`
 	SubmittedAt   int64                  `protobuf:"varint,16,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	RestartOf     uint64                 `protobuf:"varint,17,opt,name=restart_of,json=restartOf,proto3" json:"restart_of,omitempty"`
-	Driver        bool                   `protobuf:"varint,18,opt,name=driver,proto3" json:"driver,omitempty"` // the driver runs it on the host
-	Dir           string                 `protobuf:"bytes,19,opt,name=dir,proto3" json:"dir,omitempty"`        // where the client stood
+	Elders        []uint64               `protobuf:"varint,322,rep,packed,name=elders,proto3" json:"elders,omitempty"` // before that one, of which something might live when this was submitted
+	Driver        bool                   `protobuf:"varint,18,opt,name=driver,proto3" json:"driver,omitempty"`         // the driver runs it on the host
+	Dir           string                 `protobuf:"bytes,19,opt,name=dir,proto3" json:"dir,omitempty"`                // where the client stood
 	Setup         *Setup                 `protobuf:"bytes,20,opt,name=setup,proto3" json:"setup,omitempty"`
 	Status        Status                 `protobuf:"varint,30,opt,name=status,proto3,enum=jobserver.state.Status" json:"status,omitempty"`
 	Canceling     bool                   `protobuf:"varint,31,opt,name=canceling,proto3" json:"canceling,omitempty"`
@@ -906,6 +907,13 @@ func (x *Job) GetRestartOf() uint64 {
 		return x.RestartOf
 	}
 	return 0
+}
+
+func (x *Job) GetElders() []uint64 {
+	if x != nil {
+		return x.Elders
+	}
+	return nil
 }
 
 func (x *Job) GetDriver() bool {
@@ -3594,6 +3602,7 @@ type Obligation struct {
 	Since         int64                  `protobuf:"varint,222,opt,name=since,proto3" json:"since,omitempty"`
 	MaxLog        int64                  `protobuf:"varint,223,opt,name=max_log,json=maxLog,proto3" json:"max_log,omitempty"` // bytes of each stream of its log that are kept; 0: the daemon's own limit
 	Given         *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`                  // what the run holds until it has ended
+	Root          uint64                 `protobuf:"varint,322,opt,name=root,proto3" json:"root,omitempty"`                   // what the job ran again, which is forgotten; 0: it isn't, or it ran nothing again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3675,6 +3684,13 @@ func (x *Obligation) GetGiven() *Given {
 		return x.Given
 	}
 	return nil
+}
+
+func (x *Obligation) GetRoot() uint64 {
+	if x != nil {
+		return x.Root
+	}
+	return 0
 }
 
 type Tag struct {
@@ -6937,7 +6953,7 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"matrix_set\x18\xf4\x01 \x01(\v2\x1a.jobserver.state.MatrixSetR\tmatrixSet\x12=\n" +
 	"\vtag_limited\x18\xf5\x01 \x01(\v2\x1b.jobserver.state.TagLimitedR\n" +
-	"tagLimited\"\x9d\n" +
+	"tagLimited\"\xb6\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -6958,7 +6974,8 @@ const file_state_proto_rawDesc = "" +
 	"\x03env\x18\x0f \x03(\v2\x14.jobserver.state.VarR\x03env\x12!\n" +
 	"\fsubmitted_at\x18\x10 \x01(\x03R\vsubmittedAt\x12\x1d\n" +
 	"\n" +
-	"restart_of\x18\x11 \x01(\x04R\trestartOf\x12\x16\n" +
+	"restart_of\x18\x11 \x01(\x04R\trestartOf\x12\x17\n" +
+	"\x06elders\x18\xc2\x02 \x03(\x04R\x06elders\x12\x16\n" +
 	"\x06driver\x18\x12 \x01(\bR\x06driver\x12\x10\n" +
 	"\x03dir\x18\x13 \x01(\tR\x03dir\x12,\n" +
 	"\x05setup\x18\x14 \x01(\v2\x16.jobserver.state.SetupR\x05setup\x12/\n" +
@@ -7248,7 +7265,7 @@ const file_state_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\x12\x16\n" +
-	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xe9\x01\n" +
+	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xfe\x01\n" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
@@ -7257,7 +7274,8 @@ const file_state_proto_rawDesc = "" +
 	"\tunremoved\x18\xdd\x01 \x01(\tR\tunremoved\x12\x15\n" +
 	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12\x18\n" +
 	"\amax_log\x18\xdf\x01 \x01(\x03R\x06maxLog\x12-\n" +
-	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\"W\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12\x13\n" +
+	"\x04root\x18\xc2\x02 \x01(\x04R\x04root\"W\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
