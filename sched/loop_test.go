@@ -33,11 +33,15 @@ type tape struct {
 	snapFail   error
 	cantSnap   error         // begin one
 	busy       chan struct{} // a commit waits for it
+	takes      time.Duration // of the bubble's clock, for a commit
 }
 
 func (j *tape) Commit(records [][]byte) error {
 	if j.busy != nil {
 		<-j.busy
+	}
+	if j.takes > 0 {
+		time.Sleep(j.takes)
 	}
 	if j.fail != nil {
 		return j.fail
