@@ -217,6 +217,30 @@ func TestAfterLives(t *testing.T) {
 		w.bulk(t, OpForget, again)
 		w.wants(t, job, Running)
 	})
+	t.Run("a job that ran a cell again is forgotten with its matrix", func(t *testing.T) {
+		w := afterJobs(t)
+		p, err := w.s.PlanMatrix(MatrixSpec{
+			Job:  JobSpec{Class: "x", Cmd: "cell"},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1"}}},
+		}, false)
+		check(t, w.do(p, err))
+		cell := p.IDs[1]
+		again := w.bulk(t, OpRestart, cell).Fates[0].NewJob
+		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
+		w.bulk(t, OpHold, job)
+		w.ends(t, cell, exit(1))
+		w.ends(t, again, exit(0))
+		forget, err := w.s.PlanMatrixForget(p.IDs[0])
+		check(t, w.do(forget.Plan, err))
+		check(t, w.s.checkGates())
+		w.bulk(t, OpUnhold, job)
+		w.wants(t, job, Running)
+		w.ends(t, job, exit(0))
+		check(t, w.s.checkGates())
+		if n := len(w.s.gates.watch) + len(w.s.gates.last); n > 0 {
+			t.Errorf("%d jobs are watched for nobody", n)
+		}
+	})
 	t.Run("retries are judged too", func(t *testing.T) {
 		w := afterJobs(t)
 		a := w.add(t, JobSpec{})
