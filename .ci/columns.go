@@ -1,6 +1,6 @@
 // Command columns reads names of Go files from its standard input, and names their lines that are
-// longer than 100 columns, where a tab is four. What can't be broken may be longer: a raw string, and
-// with it a struct's tags, or a word that is longer than the rest of the line.
+// longer than 100 columns, where a tab is four. What can't be broken may be longer: a raw string,
+// and with it a struct's tags, or a word that is longer than the rest of the line.
 package main
 
 import (

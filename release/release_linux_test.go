@@ -225,7 +225,8 @@ func tryArchive(t *testing.T, dist string) {
 	}
 	if systemd, err := exec.LookPath("systemd-analyze"); err == nil {
 		unit := home + "/.config/systemd/user/jobserver.service"
-		running := append(slices.Clone(env), "XDG_RUNTIME_DIR="+t.TempDir()) // or it verifies nothing
+		// or it verifies nothing
+		running := append(slices.Clone(env), "XDG_RUNTIME_DIR="+t.TempDir())
 		sh(t, home, running, systemd, "verify", "--user", "--man=no", unit)
 	}
 	sh(t, home, env, filepath.Join(home, name, "install.sh"), "--uninstall")
