@@ -300,3 +300,18 @@ func BenchmarkPage(b *testing.B) {
 		}
 	})
 }
+
+// TestRunningSpansOnce: an attempt on several slots, with another one's between them, is one span.
+func TestRunningSpansOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	check(t, w.pool("x", 3, "a"))
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "first", Repeat: 2},
+		JobSpec{Class: "x", Cmd: "wide", Slots: 2})
+	check(t, err)
+	w.ends(t, ids[0], exit(0))
+	w.wants(t, ids[2], Running)
+	if spans := w.s.RunningSpans(); len(spans) != 2 {
+		t.Errorf("two attempts run, and %d are given: %+v", len(spans), spans)
+	}
+}

@@ -141,8 +141,8 @@ func (s *State) RunningSpans() []Span {
 	var spans []Span
 	for _, m := range s.machines {
 		for i, id := range m.slots {
-			if i > 0 && m.slots[i-1] == id {
-				continue // a setup has all slots
+			if slices.Index(m.slots, id) != i {
+				continue // it has several slots, and others may be between them
 			}
 			if j := s.live[id]; j != nil && j.Status == Running {
 				span := spanOf(id, last(j.Job))
