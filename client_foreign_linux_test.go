@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,14 +28,14 @@ import (
 const hostileText = "t\x1b[31m\x1b]0;title\a\u009b6n\rX\u202eY\u200bZ\xff\n|&<$%#_"
 
 // hostileDaemon answers every call with hostile texts, and in the end with an error of them.
-type hostileDaemon struct{ calls int }
+type hostileDaemon struct{ calls atomic.Int64 }
 
 // Close is nothing.
 func (*hostileDaemon) Close() error { return nil }
 
 // Call answers.
 func (d *hostileDaemon) Call(_ context.Context, method string, _, reply any) error {
-	if d.calls++; d.calls > 8 {
+	if d.calls.Add(1) > 8 {
 		return api.Errorf(api.Conflict, "%s", hostileText).WithHint("%s", hostileText)
 	}
 	fillHostile(reflect.ValueOf(reply).Elem(), "")
