@@ -239,7 +239,7 @@ func (s *State) joinGate(j *job) {
 		j.After = j.gate.after // the same, and kept once
 		j.gate.jobs[j.Id] = j
 		if j.gate.door == doorBlocked {
-			s.stuckAnew(j.Id)
+			s.retell(j.Id)
 		}
 	}
 }
@@ -353,16 +353,24 @@ func (s *State) noted(id uint64) {
 			c.matrix.gone[v]--
 		}
 	}
-	s.rejudge(root)
+	s.retell(id)
+}
+
+// retell brings what is told of a job, and of the cell that it runs, up to date. Whether the cell
+// waits in vain comes first, as the verdict on it depends on that.
+func (s *State) retell(id uint64) {
+	c, inMatrix := s.cellOf(id)
+	if inMatrix {
+		s.restick(c.matrix, c.cell)
+	}
+	s.rejudge(s.rootOf(id))
 	if !inMatrix {
 		return
 	}
-	m := c.matrix
-	s.restick(m, c.cell)
-	for _, f := range m.followers {
+	for _, f := range c.matrix.followers {
 		s.cellTold(f, c.cell)
 	}
-	for _, t := range m.watchers {
+	for _, t := range c.matrix.watchers {
 		s.regate(t.gate)
 	}
 }
@@ -477,7 +485,7 @@ func (s *State) regate(g *gate) {
 		j := g.jobs[id]
 		s.enqueue(j)
 		if was == doorBlocked || g.door == doorBlocked {
-			s.stuckAnew(id)
+			s.retell(id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(g.matrices)) {
@@ -495,22 +503,6 @@ func (s *State) noteEnding(g *gate) {
 		s.gates.ending[g] = true
 	} else {
 		delete(s.gates.ending, g)
-	}
-}
-
-// stuckAnew tells those who wait for a job that it has become blocked, or isn't any more.
-func (s *State) stuckAnew(id uint64) {
-	s.rejudge(s.rootOf(id))
-	c, ok := s.cellOf(id)
-	if !ok {
-		return
-	}
-	s.restick(c.matrix, c.cell)
-	for _, f := range c.matrix.followers {
-		s.cellTold(f, c.cell)
-	}
-	for _, t := range c.matrix.watchers {
-		s.regate(t.gate)
 	}
 }
 
@@ -592,7 +584,7 @@ func (s *State) applyFreed(id uint64) error {
 	return s.change(id, func(j *job) error {
 		s.leaveGate(j)
 		j.After = nil
-		s.stuckAnew(id)
+		s.retell(id)
 		return nil
 	})
 }

@@ -241,6 +241,27 @@ func TestAfterLives(t *testing.T) {
 			t.Errorf("%d jobs are watched for nobody", n)
 		}
 	})
+	t.Run("a cell that waits in vain is held and released", func(t *testing.T) {
+		w := afterJobs(t)
+		spec := MatrixSpec{
+			Job:  JobSpec{Class: "x", Cmd: "cell"},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1"}}},
+		}
+		p, err := w.s.PlanMatrix(spec, false)
+		check(t, w.do(p, err))
+		w.ends(t, p.IDs[1], exit(1))
+		spec.Job.After.Cells = fmt.Sprint(p.IDs[0])
+		p, err = w.s.PlanMatrix(spec, false)
+		check(t, w.do(p, err))
+		job := w.add(t, JobSpec{After: after(fmt.Sprint(p.IDs[1]))})
+		for _, held := range []bool{true, false} {
+			check(t, w.do(w.s.PlanMatrixHeld(p.IDs[0], held), nil))
+			if w.s.IsBlocked(job) == held {
+				t.Errorf("while the matrix is held (%v) it is blocked: %v", held, !held)
+			}
+			check(t, w.s.checkGates())
+		}
+	})
 	t.Run("retries are judged too", func(t *testing.T) {
 		w := afterJobs(t)
 		a := w.add(t, JobSpec{})

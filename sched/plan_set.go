@@ -328,7 +328,7 @@ func (s *State) applyJobSet(c *statepb.JobSet) error {
 			s.leaveGate(j)
 			j.After = changes.After
 			s.joinGate(j)
-			s.stuckAnew(j.Id)
+			s.retell(j.Id)
 		}
 		if a := last(j.Job); changes.Timeout != nil && a != nil && j.Status == Running {
 			a.Timeout, a.Retimed = j.Timeout, true
