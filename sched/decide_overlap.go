@@ -55,7 +55,8 @@ func (s *State) remains(j *statepb.Job) (all []*mayLive) {
 // lineOf is a job and those that it runs again, as far as something might live of them.
 func (s *State) lineOf(j *statepb.Job) []uint64 {
 	line := append(make([]uint64, 0, 4), j.Id)
-	for _, id := range append([]uint64{j.RestartOf, s.rootOf(j.Id)}, j.Elders...) {
+	others := []uint64{j.RestartOf, s.rootOf(j.Id), s.rootOf(j.RestartOf)}
+	for _, id := range append(others, j.Elders...) {
 		if id != 0 && !slices.Contains(line, id) {
 			line = append(line, id)
 		}
@@ -66,7 +67,7 @@ func (s *State) lineOf(j *statepb.Job) []uint64 {
 // eldersOf are those, before the one that a new job runs again, of which something may live. The
 // one that it runs again may have been canceled while it waited for them.
 func (s *State) eldersOf(j *statepb.Job) (elders []uint64) {
-	if j.RestartOf == 0 || s.rootOf(j.RestartOf) == j.RestartOf {
+	if j.RestartOf == 0 || s.home(j.RestartOf) != nil { // a cell's first job runs none again
 		return nil
 	}
 	before := s.Job(j.RestartOf)

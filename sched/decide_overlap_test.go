@@ -252,6 +252,26 @@ func TestNoOverlapInACell(t *testing.T) {
 	w.wants(t, g.AgainJobs[0], Running)
 }
 
+// TestNoOverlapOfClones: a clone of a cell, and a job that runs that clone again, wait for what may
+// live of the cell.
+func TestNoOverlapOfClones(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	check(t, w.pool("x", 1, "a", "b"))
+	p, err := w.s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "cell"},
+		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1"}}}}, false)
+	check(t, w.do(p, err)) // of job 2
+	check(t, w.report(RunLost{Ref: w.runOf(2), Reason: "its directory is gone"}))
+	clone := w.bulk(t, OpClone, 2).Fates[0].NewJob
+	w.wants(t, clone, Waiting)
+	again := w.bulk(t, OpRestart, clone).Fates[0].NewJob
+	w.bulk(t, OpForget, 2, clone)
+	check(t, w.pass(time.Hour))
+	w.wants(t, again, Waiting)
+	check(t, w.settle())
+	w.wants(t, again, Running)
+}
+
 // TestNoOverlapOfDrivers: a driver runs on the host, which is always in reach, however long its
 // machine has been away.
 func TestNoOverlapOfDrivers(t *testing.T) {

@@ -118,8 +118,12 @@ func (s *State) newest(root uint64) uint64 {
 	return 0
 }
 
-// restarted notes that a job of no matrix runs another one again.
+// restarted notes that a job of no matrix runs another one again. One that is like a cell and isn't
+// in its place is none of these: it begins a root of its own.
 func (s *State) restarted(id, of uint64) {
+	if _, ok := s.cellOf(of); ok {
+		return
+	}
 	root := s.rootOf(of)
 	s.gates.roots[id] = root
 	s.gates.restarts[root] = append(s.gates.restarts[root], id)

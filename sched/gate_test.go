@@ -241,6 +241,35 @@ func TestAfterLives(t *testing.T) {
 			t.Errorf("%d jobs are watched for nobody", n)
 		}
 	})
+	t.Run("a clone of a cell is a job of its own", func(t *testing.T) {
+		w := afterJobs(t)
+		p, err := w.s.PlanMatrix(MatrixSpec{
+			Job:  JobSpec{Class: "x", Cmd: "cell"},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1"}}},
+		}, false)
+		check(t, w.do(p, err))
+		cell := p.IDs[1]
+		clone := w.bulk(t, OpClone, cell).Fates[0].NewJob
+		afterCell := w.add(t, JobSpec{After: after(fmt.Sprint(cell))})
+		afterClone := w.add(t, JobSpec{After: after(fmt.Sprint(clone))})
+		w.ends(t, cell, exit(1))
+		for id, want := range map[uint64]bool{afterCell: true, afterClone: false} {
+			if w.s.IsBlocked(id) != want {
+				t.Errorf("job %d is blocked: %v", id, !want)
+			}
+		}
+		forget, err := w.s.PlanMatrixForget(p.IDs[0])
+		check(t, w.do(forget.Plan, err))
+		check(t, w.s.checkGates())
+		again := w.bulk(t, OpRestart, clone).Fates[0].NewJob
+		check(t, w.settle())
+		w.ends(t, clone, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
+		w.wants(t, afterClone, Waiting)
+		w.ends(t, again, exit(0))
+		w.wants(t, afterClone, Running)
+		w.wants(t, afterCell, Waiting)
+		check(t, w.s.checkGates())
+	})
 	t.Run("a cell that waits in vain is held and released", func(t *testing.T) {
 		w := afterJobs(t)
 		spec := MatrixSpec{
