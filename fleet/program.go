@@ -84,11 +84,13 @@ func interpreterOf(path string, head []byte) (string, error) {
 	// As the kernel does: blanks and tabs end the interpreter, a carriage return doesn't.
 	words := strings.FieldsFunc(string(line), func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(words) == 0 {
-		return "", fmt.Errorf("%s names no interpreter: nothing stands after its #!, as in #!/bin/sh", path)
+		return "", fmt.Errorf("%s names no interpreter: nothing stands after its #!, as in "+
+			"#!/bin/sh", path)
 	}
 	if last := words[len(words)-1]; strings.HasSuffix(last, "\r") {
-		return "", fmt.Errorf(`%s has lines that end in CRLF, so that its interpreter is looked for `+
-			`as %q: sed -i 's/\r$//' %s`, path, last, path)
+		return "",
+			fmt.Errorf(`%s has lines that end in CRLF, so that its interpreter is looked for `+
+				`as %q: sed -i 's/\r$//' %s`, path, last, path)
 	}
 	return words[0], nil
 }
