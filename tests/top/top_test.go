@@ -271,7 +271,7 @@ func TestScreens(t *testing.T) {
 		term.types("x")
 		term.enters("/%sweep:failed")
 		golden(t, name("selector"), term.until("two failed jobs", func(text string) bool {
-			return strings.Count(text, "failed 1") == 2 && !strings.Contains(text, "held")
+			return strings.Count(text, "failed 1") == 2 && !strings.Contains(text, "echo held")
 		}))
 		term.types("q")
 		if code := term.ends(); code != 0 {
