@@ -87,11 +87,15 @@ function App() {
     const view = here === "/" ? "jobserver" : id ? `${one} ${decodeURIComponent(id)}` : many;
     document.title = view + (live?.name ? ` · ${live.name}` : "");
   }, [path, live?.name]);
+  const selectBox = () => {
+    addEventListener("keyup", () => box.current.select(), { once: true });
+    return true;
+  };
   useKeys({
     "?": () => setHelp(true),
-    // Afterwards: what was pressed isn't typed into it.
-    "/": () => setTimeout(() => box.current.select()) > 0,
-    ":": () => setTimeout(() => box.current.select()) > 0,
+    // When the key is up again: what was pressed isn't typed into it.
+    "/": () => selectBox(),
+    ":": () => selectBox(),
     Escape: () => { history.back(); return true; },
     ...Object.fromEntries(views.map(([to], i) => [String(i + 1), () => go(to) ?? true])),
   });
