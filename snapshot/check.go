@@ -87,21 +87,25 @@ func (r *Report) add(f FileReport) {
 	}
 }
 
-// loadBeside loads the state. What is read while a daemon commits may look
-// damaged, since the file was longer when its end was read than when its length
-// was: then it is read again.
+// loadBeside loads the state. What is read while a daemon commits may look damaged: a batch may be
+// half of one moment and half of a later one, or a file gone. The next reading finds that whole, so
+// only what looks the same twice is believed. Where reading never catches up, the last error is it.
 func loadBeside(fsys FS, running bool) (c *contents, err error) {
-	for range 3 {
+	for before, round := "", 0; round < maxReadings; round++ {
 		var inv *inventory
 		if inv, err = takeInventory(fsys); err == nil {
 			c, err = load(fsys, inv)
 		}
-		if err == nil || !running {
+		if err == nil || !running || err.Error() == before {
 			break
 		}
+		before = err.Error()
 	}
 	return c, err
 }
+
+// maxReadings bounds how often a state in motion is read before its damage is believed.
+const maxReadings = 100
 
 func checkSnapshot(fsys FS, number uint64, store storeID) FileReport {
 	report := FileReport{Name: snapshotName(number)}

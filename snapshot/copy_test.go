@@ -53,6 +53,71 @@ func TestWithSegment(t *testing.T) {
 	}
 }
 
+// tornFS shows a segment as one reads it that a daemon is writing: each file that is opened lacks
+// one batch, though later ones are there.
+type tornFS struct {
+	FS
+	segment string
+	missing []int64 // where it begins, for one opened file after the other
+	whole   bool    // the last of them stays missing for good
+}
+
+func (f *tornFS) Open(name string, write bool) (File, error) {
+	file, err := f.FS.Open(name, write)
+	if err != nil || name != f.segment || len(f.missing) == 0 {
+		return file, err
+	}
+	at := f.missing[0]
+	if len(f.missing) > 1 || !f.whole {
+		f.missing = f.missing[1:]
+	}
+	return tornFile{file, at}, nil
+}
+
+type tornFile struct {
+	File
+	at int64
+}
+
+func (f tornFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if from := f.at - off; from < int64(n) {
+		clear(p[max(0, from):min(int64(n), max(0, from+batchAlign))])
+	}
+	return n, err
+}
+
+// TestLoadBeside believes damage beside a daemon at work only where it stays.
+func TestLoadBeside(t *testing.T) {
+	dir := t.TempDir()
+	store, _, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var begins []int64
+	for range 20 {
+		begins = append(begins, store.off)
+		if err := store.Commit([][]byte{make([]byte, 300)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moving := &tornFS{FS: OS(dir), segment: segmentName(1), missing: begins[:15]}
+	if c, err := loadBeside(moving, true); err != nil || c.spans[0].end != store.off {
+		t.Errorf("beside a daemon that is always ahead: %+v, %v", c, err)
+	}
+	for _, running := range []bool{false, true} {
+		damaged := &tornFS{OS(dir), segmentName(1), begins[3:4], true}
+		var corrupt *CorruptError
+		if _, err := loadBeside(damaged, running); !errors.As(err, &corrupt) ||
+			corrupt.Offset != begins[3] {
+			t.Errorf("a batch that stays damaged, running %v: %v", running, err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCopyWhileCommitting copies a store that is at work: each copy has all that was acknowledged
 // before it, in order, and opens as a store of its own, while commits and snapshots go on.
 func TestCopyWhileCommitting(t *testing.T) {
