@@ -64,6 +64,7 @@ type Fleet interface {
 type Pool struct {
 	Addr string
 	Root string // chosen before, to be kept; "" : choose one
+	Step *Step  // of a pilot: how it is reached; nil: by its address
 }
 
 // Run is an attempt, or a step of a setup, to be started on a machine.
