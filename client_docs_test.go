@@ -35,7 +35,7 @@ func TestReference(t *testing.T) {
 		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/submit.go",
 		"cli/server/ping.go", "state.go", "stats/render.go",
 	}, []string{
-		"Job", "Attempt", "submitted", "BulkJob", "WhyReply", "WhyManyReply", "FailureGroup",
+		"Job", "Attempt", "submitted", "ChangedJob", "WhyReply", "WhyManyReply", "FailureGroup",
 		"CopyFailures", "FailureCount", "Machine", "MachineCheck",
 		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable",
 		"Resource", "Needs", "Amount", "Grant", "Event", "Status", "pong", "fileCheck", "exported",

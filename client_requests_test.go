@@ -114,24 +114,26 @@ func TestRequests(t *testing.T) {
 					Full: true}},
 			{"ls|-a", &api.ListJobsArgs{Collapse: true}},
 		},
-		"Bulk": {
+		api.ChangeJobs: {
 			{"job|rm|1|-f|2",
-				&api.BulkArgs{Op: api.OpForget, Selectors: []string{"1", "2"}, Max: 20}},
+				&api.ChangeJobsArgs{Op: api.OpForget, Selectors: []string{"1", "2"}, Max: 20}},
 			{"job|cancel|:failed|-y",
-				&api.BulkArgs{Op: api.OpCancel, Selectors: []string{":failed"}}},
+				&api.ChangeJobsArgs{Op: api.OpCancel, Selectors: []string{":failed"}}},
 			{"job|clone|4|-x|3",
-				&api.BulkArgs{Op: api.OpClone, Selectors: []string{"4"}, Max: 20, Repeat: 3}},
+				&api.ChangeJobsArgs{Op: api.OpClone, Selectors: []string{"4"}, Max: 20, Repeat: 3}},
 			{"job|settimeout|90|4|5",
-				&api.BulkArgs{Op: api.OpSetTimeout, Selectors: []string{"4", "5"}, Max: 20,
+				&api.ChangeJobsArgs{Op: api.OpSetTimeout, Selectors: []string{"4", "5"}, Max: 20,
 					Timeout: 90 * time.Minute}},
 			{"job|lost|--retry|4|--dry-run",
-				&api.BulkArgs{Op: api.OpLost, Selectors: []string{"4"}, Retry: true, DryRun: true}},
+				&api.ChangeJobsArgs{Op: api.OpLost, Selectors: []string{"4"}, Retry: true,
+					DryRun: true}},
 			{"tag|set|4|%5|nightly",
-				&api.BulkArgs{Op: api.OpTag, Selectors: []string{"4", "%5"}, Tag: "nightly",
+				&api.ChangeJobsArgs{Op: api.OpTag, Selectors: []string{"4", "%5"}, Tag: "nightly",
 					Max: 20}},
-			{"job|tag|unset|4", &api.BulkArgs{Op: api.OpUntag, Selectors: []string{"4"}, Max: 20}},
+			{"job|tag|unset|4",
+				&api.ChangeJobsArgs{Op: api.OpUntag, Selectors: []string{"4"}, Max: 20}},
 			{"job|recopy|:uncopied",
-				&api.BulkArgs{Op: api.OpRecopy, Selectors: []string{":uncopied"}, Max: 20}},
+				&api.ChangeJobsArgs{Op: api.OpRecopy, Selectors: []string{":uncopied"}, Max: 20}},
 		},
 		"SetVar": {
 			{"var|set|X|-5", &api.SetVarArgs{Name: "X", Value: "-5"}},
@@ -148,7 +150,7 @@ func TestRequests(t *testing.T) {
 					"SetupMachines":  &api.SetupReply{},
 					"AddMachines":    &api.ChangeMachinesReply{},
 					"ChangeMachines": &api.ChangeMachinesReply{}, "ListJobs": &api.ListJobsReply{},
-					"Bulk": &api.BulkReply{}, "SetVar": &api.Empty{},
+					api.ChangeJobs: &api.ChangeJobsReply{}, "SetVar": &api.Empty{},
 					"Complete": &api.CompleteReply{},
 				} {
 					s.daemon.answers[name] = func(any) (any, error) { return reply, nil }
@@ -234,14 +236,14 @@ func TestManyMachines(t *testing.T) {
 func TestManySelectors(t *testing.T) {
 	const n = 100_000
 	s := newSession(t)
-	on(s.daemon, "Bulk", func(args *api.BulkArgs) (any, error) {
-		return &api.BulkReply{Total: len(args.Selectors), Changed: len(args.Selectors)}, nil
+	on(s.daemon, api.ChangeJobs, func(args *api.ChangeJobsArgs) (any, error) {
+		return &api.ChangeJobsReply{Total: len(args.Selectors), Changed: len(args.Selectors)}, nil
 	})
 	s.env.Stdin = strings.NewReader(strings.Repeat("17\n", n))
 	if code := s.run("job", "rm", "-", "--yes"); code != 0 {
 		t.Fatal(s.stderr.String())
 	}
-	if got := len(asked[api.BulkArgs](t, s, "Bulk").Selectors); got != n {
+	if got := len(asked[api.ChangeJobsArgs](t, s, api.ChangeJobs).Selectors); got != n {
 		t.Errorf("%d selectors were sent", got)
 	}
 }
@@ -327,7 +329,7 @@ func TestInterrupted(t *testing.T) {
 			return nil, context.Canceled
 		}
 		s.daemon.answers = map[string]func(any) (any, error){
-			"Wait": hang, "Events": hang, "Bulk": hang,
+			"Wait": hang, "Events": hang, api.ChangeJobs: hang,
 			"Status":   func(any) (any, error) { return &api.Status{}, nil },
 			"ListJobs": func(any) (any, error) { return &api.ListJobsReply{}, nil },
 		}
@@ -388,10 +390,11 @@ func TestRepeatedAnswers(t *testing.T) {
 		reply        any
 		stdout, says string
 	}{
-		{"job rm 1 2 3", "Bulk", &api.BulkReply{Repeated: true}, "",
+		{"job rm 1 2 3", api.ChangeJobs, &api.ChangeJobsReply{Repeated: true}, "",
 			"done before the connection was lost: all that could be was canceled; `j job ls 1 2 " +
 				"3` shows the jobs"},
-		{"job restart 1 2", "Bulk", &api.BulkReply{Repeated: true, JIDs: []uint64{7, 8}}, "7\n8\n",
+		{"job restart 1 2", api.ChangeJobs,
+			&api.ChangeJobsReply{Repeated: true, JIDs: []uint64{7, 8}}, "7\n8\n",
 			"done before the connection was lost: all that could be was restarted"},
 		{"machine drain -m a", "ChangeMachines",
 			&api.ChangeMachinesReply{Repeated: true, Machines: []api.Machine{{Addr: "a"}}}, "a\n",

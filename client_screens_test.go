@@ -106,7 +106,7 @@ func TestScreens(t *testing.T) {
 			Vars: []api.Axis{{Name: "I", Values: []string{"1"}}}, Cells: 1, Held: true,
 			HeldWhy: "4 failures in a row on 2 machines", Counts: api.Counts{Held: 1}},
 	}
-	bulked := []api.BulkJob{
+	changed := []api.ChangedJob{
 		{JID: 17, Status: api.StatusDone, Cmd: "true",
 			Note: "it is done: there is nothing to cancel"},
 		{JID: 200, Status: api.StatusRunning, Cmd: "exp00010 --mmu_overhead hacky_spec17 xalancbmk",
@@ -147,9 +147,10 @@ func TestScreens(t *testing.T) {
 			e *cli.Env) error {
 			return cli.List(e, matrices, show.MatrixColumns(e))
 		},
-		"bulk": func(_ io.Writer, e *cli.Env) error {
-			return job.PrintChange(e, &api.BulkReply{Matched: bulked, Total: 30, Changed: 29},
-				api.BulkArgs{Op: api.OpRestart})
+		"change": func(_ io.Writer, e *cli.Env) error {
+			return job.PrintChange(e,
+				&api.ChangeJobsReply{Matched: changed, Total: 30, Changed: 29},
+				api.ChangeJobsArgs{Op: api.OpRestart})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

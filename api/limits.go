@@ -21,7 +21,8 @@ func maxRequestOf(method string) int {
 		return 32 << 20
 	case "AddJobs":
 		return 16 << 20
-	case "Bulk", "ListJobs", "Wait", "WhyMany": // selectors that a script has read from somewhere
+	case ChangeJobs, "ListJobs", "Wait", "WhyMany":
+		// selectors that a script has read from somewhere
 		return 8 << 20
 	case "PutCode": // a piece of an archive, and what is around it
 		return 2 << 20

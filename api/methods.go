@@ -159,7 +159,7 @@ type AddMatrixReply struct {
 	Sample   []string // of a dry run: the commands of the first cells, as they would run
 	Warnings []string
 	Growth   *Growth // the matrix was there; Cells counts those that run now
-	Repeated bool    // as in BulkReply; Growth isn't known then
+	Repeated bool    // as in ChangeJobsReply; Growth isn't known then
 }
 
 // WhereWord begins a word among selectors that narrows what all others select: to jobs of matrices
@@ -200,7 +200,11 @@ type ListJobsReply struct {
 	Cursor  uint64 // of Events: what the listing holds
 }
 
-// The operations of Bulk.
+// ChangeJobs is the call that changes jobs. On the wire it is called Bulk, and stays so: older
+// clients and daemons know it under that name.
+const ChangeJobs = "Bulk"
+
+// The operations of ChangeJobs.
 const (
 	// waiting: canceled at once; running: its whole tree is ended; copying: the copy stops
 	OpCancel     = "cancel"
@@ -218,8 +222,8 @@ const (
 	OpLost = "lost"
 )
 
-// BulkArgs changes all jobs that the selectors match.
-type BulkArgs struct {
+// ChangeJobsArgs changes all jobs that the selectors match.
+type ChangeJobsArgs struct {
 	Mutation
 	Op        string
 	Selectors []string
@@ -235,19 +239,19 @@ type BulkArgs struct {
 	Set        Set
 }
 
-// BulkReply says what the selectors matched and what became of each.
-type BulkReply struct {
-	Matched []BulkJob // at most 1,000 are listed
-	Total   int       // how many matched
-	Changed int       // how many were changed; the others were already so
-	JIDs    []uint64  // of clone and restart: the new ids
+// ChangeJobsReply says what the selectors matched and what became of each.
+type ChangeJobsReply struct {
+	Matched []ChangedJob // at most 1,000 are listed
+	Total   int          // how many matched
+	Changed int          // how many were changed; the others were already so
+	JIDs    []uint64     // of clone and restart: the new ids
 	// Repeated says that the request had been done when it came again, since the first answer was
 	// lost. Then the other fields tell no more than what is known still.
 	Repeated bool
 }
 
-// BulkJob is one job that a bulk change matched.
-type BulkJob struct {
+// ChangedJob is one job that a change of jobs matched.
+type ChangedJob struct {
 	JID     uint64   `json:"jid"`
 	Status  string   `json:"status"` // before the change
 	Cmd     string   `json:"cmd,omitempty"`
@@ -447,7 +451,7 @@ type ChangeMachinesArgs struct {
 type ChangeMachinesReply struct {
 	Machines []Machine
 	Notes    []string // what became of the jobs that ran there
-	Repeated bool     // as in BulkReply: those that are named and still there
+	Repeated bool     // as in ChangeJobsReply: those that are named and still there
 }
 
 // CheckMachinesArgs connects to the machines now and measures them.
@@ -519,7 +523,7 @@ type ChangeMatrixReply struct {
 	Matrix   Matrix
 	Changed  int
 	JIDs     []uint64
-	Repeated bool // as in BulkReply; Matrix is as it is now
+	Repeated bool // as in ChangeJobsReply; Matrix is as it is now
 }
 
 // ListVarsReply holds all variables by name.

@@ -32,8 +32,8 @@ func messages() []any {
 		&AddMatrixReply{},
 		&ListJobsArgs{},
 		&ListJobsReply{},
-		&BulkArgs{},
-		&BulkReply{},
+		&ChangeJobsArgs{},
+		&ChangeJobsReply{},
 		&JIDArgs{},
 		&WhyReply{},
 		&WhyManyArgs{},
@@ -203,7 +203,7 @@ func TestManySmallValuesPass(t *testing.T) {
 		&AddJobsArgs{Jobs: jobs},
 		&AddMatrixArgs{Matrix: MatrixSpec{Cells: make([]uint32, 3_000_000)}},
 		&ListJobsReply{Jobs: list}, &MatrixCellsReply{Cells: cells},
-		&BulkArgs{Selectors: make([]string, 100_000)},
+		&ChangeJobsArgs{Selectors: make([]string, 100_000)},
 		&LogReply{Data: make([]byte, 1<<20)},
 	} {
 		b := gobOf(t, value)
@@ -284,7 +284,7 @@ func TestHostileGobs(t *testing.T) {
 		{
 			"a slice that is longer than the message",
 			counted(
-				&BulkArgs{Selectors: []string{"x", "y"}},
+				&ChangeJobsArgs{Selectors: []string{"x", "y"}},
 				[]byte{2, 1, 'x', 1, 'y'},
 				[]byte{0x7f, 1, 'x', 1, 'y'},
 			),

@@ -10,7 +10,7 @@ import (
 func TestFieldsWithoutValue(t *testing.T) {
 	for _, value := range []any{
 		Job{}, Attempt{}, Machine{}, MachineCheck{}, Matrix{}, TimeLeft{}, Growth{}, Counts{},
-		Tag{}, Variable{}, Event{}, BulkJob{},
+		Tag{}, Variable{}, Event{}, ChangedJob{},
 		WhyReply{}, WhyManyReply{}, FailureGroup{}, FailureCount{},
 	} {
 		text, err := json.Marshal(value)

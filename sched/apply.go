@@ -95,10 +95,10 @@ func (s *State) Apply(c *Change) error {
 		return s.applyMachineSeen(c.MachineSeen.Facts)
 	case c.MachineCleared != nil:
 		return s.applyMachineCleared(c.MachineCleared)
-	case c.BulkBegun != nil:
-		return s.applyBulkBegun(c.BulkBegun)
-	case c.BulkStepped != nil:
-		return s.applyBulkStepped(c.BulkStepped)
+	case c.OperationBegun != nil:
+		return s.applyOperationBegun(c.OperationBegun)
+	case c.OperationStepped != nil:
+		return s.applyOperationStepped(c.OperationStepped)
 	case c.ClockSet != nil:
 		return s.applyClockSet(c.ClockSet)
 	case c.VarSet != nil:

@@ -152,7 +152,7 @@ func TestClockSet(t *testing.T) {
 				check(t, err)
 				check(t, w.pool("x", 1, "b"))
 				check(t, w.report(Away{Addr: "a", Reason: "cut"}))
-				w.bulk(t, OpLost, ids[0])
+				w.operate(t, OpLost, ids[0])
 				return func() bool { return w.s.Status(ids[0]) == Running }
 			}},
 		{"what a machine that was removed owes", owedFor, func(t *testing.T, w *world) func() bool {

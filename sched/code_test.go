@@ -83,8 +83,8 @@ func TestCodeNamed(t *testing.T) {
 	want("old", "first", "second", "waits")
 
 	// What is forgotten names nothing.
-	bulk, err := w.s.PlanBulk(Bulk{Op: OpForget, Jobs: old})
+	forget, err := w.s.PlanAtOnce(Operation{Op: OpForget, Jobs: old})
 	must(err)
-	must(w.do(bulk.Plan, nil))
+	must(w.do(forget.Plan, nil))
 	want("first", "second", "waits")
 }

@@ -30,8 +30,9 @@ func TestNoOverlap(t *testing.T) {
 		}
 	}
 	byHand := func(t *testing.T, w *world, id uint64) {
-		if p := w.bulk(t, OpLost, id); !strings.Contains(p.Fates[0].Note, "there are two of job "+
-			"1 until that machine is reached") {
+		if p := w.operate(t, OpLost, id); !strings.Contains(p.Fates[0].Note,
+			"there are two of job "+
+				"1 until that machine is reached") {
 			t.Errorf("it doesn't warn: %+v", p.Fates)
 		}
 	}
@@ -48,9 +49,9 @@ func TestNoOverlap(t *testing.T) {
 		{"its machine, which is away, is removed", 1, away(remove(false)), true, 1},
 		{"it is lost by hand", 0, away(byHand), true, 1},
 		{"it is restarted while it runs", 0,
-			func(t *testing.T, w *world, id uint64) { w.bulk(t, OpRestart, id) }, false, 2},
+			func(t *testing.T, w *world, id uint64) { w.operate(t, OpRestart, id) }, false, 2},
 		{"it is restarted, and its machine is removed", 0, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpRestart, id)
+			w.operate(t, OpRestart, id)
 			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
 		}, false, 2},
 	}
@@ -153,29 +154,29 @@ func TestNoOverlapInALine(t *testing.T) {
 		next   uint64
 	}{
 		{"restarted while it runs, and that once more", 0, func(t *testing.T, w *world) {
-			w.bulk(t, OpRestart, 1)
-			w.bulk(t, OpRestart, 2)
-			w.bulk(t, OpRestart, 3)
+			w.operate(t, OpRestart, 1)
+			w.operate(t, OpRestart, 2)
+			w.operate(t, OpRestart, 3)
 		}, nil, 4},
 		{"restarted when lost, and that once more", 0, func(t *testing.T, w *world) {
 			lost(t, w, 1)
-			w.bulk(t, OpRestart, 1)
-			w.bulk(t, OpRestart, 2)
+			w.operate(t, OpRestart, 1)
+			w.operate(t, OpRestart, 2)
 		}, nil, 3},
 		{"the one between is forgotten", 0, func(t *testing.T, w *world) {
 			lost(t, w, 1)
-			w.bulk(t, OpRestart, 1)
-			w.bulk(t, OpRestart, 2)
-			w.bulk(t, OpForget, 1, 2)
+			w.operate(t, OpRestart, 1)
+			w.operate(t, OpRestart, 2)
+			w.operate(t, OpForget, 1, 2)
 		}, nil, 3},
 		{"its restart is lost and forgotten, and it is restarted", 0,
 			func(t *testing.T, w *world) {
 				check(t, w.report(Ended{Ref: w.runOf(1), Result: exit(1)}))
-				w.bulk(t, OpRestart, 1)
+				w.operate(t, OpRestart, 1)
 				check(t, w.settle())
 				lost(t, w, 2)
-				w.bulk(t, OpForget, 2)
-				w.bulk(t, OpRestart, 1)
+				w.operate(t, OpForget, 2)
+				w.operate(t, OpRestart, 1)
 			}, nil, 3},
 		{"its machine is back while it waits for room", 1, func(t *testing.T, w *world) {
 			lost(t, w, 1)
@@ -240,10 +241,10 @@ func TestNoOverlapInACell(t *testing.T) {
 	check(t, w.do(p, err)) // of jobs 2 and 3
 	w.ends(t, 3, exit(0))
 	w.ends(t, 2, exit(1))
-	w.bulk(t, OpRestart, 2)
+	w.operate(t, OpRestart, 2)
 	w.wants(t, 4, Running)
 	check(t, w.report(RunLost{Ref: w.runOf(4), Reason: "its directory is gone"}))
-	w.bulk(t, OpForget, 2, 4)
+	w.operate(t, OpForget, 2, 4)
 	p, g, err := w.s.PlanMatrixAgain(spec, false, 10)
 	check(t, w.do(p, err))
 	check(t, w.pass(time.Hour))
@@ -262,10 +263,10 @@ func TestNoOverlapOfClones(t *testing.T) {
 		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1"}}}}, false)
 	check(t, w.do(p, err)) // of job 2
 	check(t, w.report(RunLost{Ref: w.runOf(2), Reason: "its directory is gone"}))
-	clone := w.bulk(t, OpClone, 2).Fates[0].NewJob
+	clone := w.operate(t, OpClone, 2).Fates[0].NewJob
 	w.wants(t, clone, Waiting)
-	again := w.bulk(t, OpRestart, clone).Fates[0].NewJob
-	w.bulk(t, OpForget, 2, clone)
+	again := w.operate(t, OpRestart, clone).Fates[0].NewJob
+	w.operate(t, OpForget, 2, clone)
 	check(t, w.pass(time.Hour))
 	w.wants(t, again, Waiting)
 	check(t, w.settle())

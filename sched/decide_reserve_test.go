@@ -251,7 +251,7 @@ func TestReserved(t *testing.T) {
 			case "removed":
 				check(t, w.do(w.s.PlanRemove([]string{kept}, false), nil))
 			case "canceled":
-				w.bulk(t, OpCancel, big)
+				w.operate(t, OpCancel, big)
 				w.wants(t, d, Running)
 				continue
 			}

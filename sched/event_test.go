@@ -27,7 +27,7 @@ func TestMachineRemovedTellsOfJobs(t *testing.T) {
 	result := exit(0)
 	result.Results = []string{"r"}
 	check(t, w.report(Ended{Ref: w.runOf(ids[2]), Result: result}))
-	w.bulk(t, OpForget, ids[3])
+	w.operate(t, OpForget, ids[3])
 	setup, err := w.s.PlanSetup(SetupSpec{Addrs: []string{"a"}, Class: "x",
 		Steps: []string{"set up"}}, w.now)
 	check(t, w.do(setup, err))

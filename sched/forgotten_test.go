@@ -26,7 +26,7 @@ func TestForgotten(t *testing.T) {
 		}
 	}
 	for _, i := range []int{0, 2, 3} {
-		w.bulk(t, OpForget, ids[i])
+		w.operate(t, OpForget, ids[i])
 	}
 	check(t, w.apply(&Change{IdsReserved: &statepb.IdsReserved{Next: 100}}))
 	snapshot, err := frozen(w.s)

@@ -13,9 +13,9 @@ import (
 // and a job is in the queue of its class only while its gate is open. Nothing of this is durable
 // but what each job waits for, in its record: gates are made of that again on load.
 //
-// All of it is fed from setMark, the one place where a status changes. What is judged of jobs and of
-// gates is in gate_judge.go, which job counts when some ran again or are gone in gate_restart.go,
-// and what ends without running in gate_skip.go.
+// All of it is fed from setMark, the one place where a status changes. What is judged of jobs and
+// of gates is in gate_judge.go, which job counts when some ran again or are gone in
+// gate_restart.go, and what ends without running in gate_skip.go.
 
 // gate is what some jobs wait for.
 type gate struct {

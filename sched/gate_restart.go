@@ -7,8 +7,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Which job counts.
-// The newest job of a cell counts, and the newest restart of a job; of one that was forgotten, the
+// Which job counts: the newest job of a cell, and the newest restart of a job; of one that was forgotten, the
 // one before, and of one of which nothing is left, how it last was. So each is known by its root:
 // the first job of its cell, or the job that was restarted first.
 

@@ -25,7 +25,7 @@ func TestAfter(t *testing.T) {
 	failed := func(t *testing.T, w *world, id uint64) { w.ends(t, id, exit(1)) }
 	done := func(t *testing.T, w *world, id uint64) { w.ends(t, id, exit(0)) }
 	canceled := func(t *testing.T, w *world, id uint64) {
-		w.bulk(t, OpCancel, id)
+		w.operate(t, OpCancel, id)
 		w.ends(t, id, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
 	}
 	any := func(words ...string) AfterSpec { return AfterSpec{Ended: words} }
@@ -72,7 +72,7 @@ func TestAfter(t *testing.T) {
 				t.Error("it was needed")
 			}
 			if tt.blocked {
-				w.bulk(t, OpRestart, first)
+				w.operate(t, OpRestart, first)
 				w.ends(t, w.s.NextID()-1, exit(0))
 				w.wants(t, second, Running)
 			}
@@ -94,7 +94,7 @@ func TestAfterLives(t *testing.T) {
 		if !w.s.IsBlocked(second) || !strings.Contains(r.Hint, "job recopy") {
 			t.Error(r)
 		}
-		w.bulk(t, OpRecopy, first)
+		w.operate(t, OpRecopy, first)
 		if w.s.IsBlocked(second) {
 			t.Error("it is blocked while results are on their way")
 		}
@@ -125,7 +125,7 @@ func TestAfterLives(t *testing.T) {
 		if told != 1 {
 			t.Errorf("told %d times", told)
 		}
-		w.bulk(t, OpUnhold, b)
+		w.operate(t, OpUnhold, b)
 		w.wants(t, b, Running)
 		w.ends(t, b, exit(1))
 		w.wants(t, c, Running)
@@ -147,7 +147,7 @@ func TestAfterLives(t *testing.T) {
 		a, b := w.add(t, JobSpec{}), w.add(t, JobSpec{})
 		c := w.add(t, JobSpec{After: after(fmt.Sprint(a), fmt.Sprint(b))})
 		w.ends(t, a, exit(0))
-		w.bulk(t, OpForget, a)
+		w.operate(t, OpForget, a)
 		w.wants(t, c, Waiting)
 		w.ends(t, b, exit(0))
 		w.wants(t, c, Running)
@@ -159,8 +159,8 @@ func TestAfterLives(t *testing.T) {
 			a := w.add(t, JobSpec{})
 			b := w.add(t, JobSpec{After: after(fmt.Sprint(a))})
 			w.ends(t, a, exit(1))
-			again := w.bulk(t, OpRestart, a).Fates[0].NewJob
-			third := w.bulk(t, OpRestart, again).Fates[0].NewJob
+			again := w.operate(t, OpRestart, a).Fates[0].NewJob
+			third := w.operate(t, OpRestart, again).Fates[0].NewJob
 			if w.s.IsBlocked(b) {
 				t.Error("blocked while a restart runs")
 			}
@@ -169,7 +169,7 @@ func TestAfterLives(t *testing.T) {
 			if !w.s.IsBlocked(b) {
 				t.Error("an older restart counts")
 			}
-			w.bulk(t, OpForget, third)
+			w.operate(t, OpForget, third)
 			w.wants(t, b, Running)
 		},
 	)
@@ -208,13 +208,13 @@ func TestAfterLives(t *testing.T) {
 		check(t, w.do(p, err))
 		first := p.IDs[1]
 		w.ends(t, first, exit(0))
-		again := w.bulk(t, OpRestart, first).Fates[0].NewJob
+		again := w.operate(t, OpRestart, first).Fates[0].NewJob
 		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
 		w.ends(t, again, exit(1))
 		if !w.s.IsBlocked(job) {
 			t.Error("it isn't blocked")
 		}
-		w.bulk(t, OpForget, again)
+		w.operate(t, OpForget, again)
 		w.wants(t, job, Running)
 	})
 	t.Run("a job that ran a cell again is forgotten with its matrix", func(t *testing.T) {
@@ -225,15 +225,15 @@ func TestAfterLives(t *testing.T) {
 		}, false)
 		check(t, w.do(p, err))
 		cell := p.IDs[1]
-		again := w.bulk(t, OpRestart, cell).Fates[0].NewJob
+		again := w.operate(t, OpRestart, cell).Fates[0].NewJob
 		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
-		w.bulk(t, OpHold, job)
+		w.operate(t, OpHold, job)
 		w.ends(t, cell, exit(1))
 		w.ends(t, again, exit(0))
 		forget, err := w.s.PlanMatrixForget(p.IDs[0])
 		check(t, w.do(forget.Plan, err))
 		check(t, w.s.checkGates())
-		w.bulk(t, OpUnhold, job)
+		w.operate(t, OpUnhold, job)
 		w.wants(t, job, Running)
 		w.ends(t, job, exit(0))
 		check(t, w.s.checkGates())
@@ -249,7 +249,7 @@ func TestAfterLives(t *testing.T) {
 		}, false)
 		check(t, w.do(p, err))
 		cell := p.IDs[1]
-		clone := w.bulk(t, OpClone, cell).Fates[0].NewJob
+		clone := w.operate(t, OpClone, cell).Fates[0].NewJob
 		afterCell := w.add(t, JobSpec{After: after(fmt.Sprint(cell))})
 		afterClone := w.add(t, JobSpec{After: after(fmt.Sprint(clone))})
 		w.ends(t, cell, exit(1))
@@ -261,7 +261,7 @@ func TestAfterLives(t *testing.T) {
 		forget, err := w.s.PlanMatrixForget(p.IDs[0])
 		check(t, w.do(forget.Plan, err))
 		check(t, w.s.checkGates())
-		again := w.bulk(t, OpRestart, clone).Fates[0].NewJob
+		again := w.operate(t, OpRestart, clone).Fates[0].NewJob
 		check(t, w.settle())
 		w.ends(t, clone, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
 		w.wants(t, afterClone, Waiting)
@@ -296,7 +296,7 @@ func TestAfterLives(t *testing.T) {
 		a := w.add(t, JobSpec{})
 		b := w.add(t, JobSpec{MaxFailures: -1, After: after(fmt.Sprint(a))})
 		w.ends(t, a, exit(0))
-		w.bulk(t, OpRestart, a)
+		w.operate(t, OpRestart, a)
 		w.ends(t, b, exit(1))
 		check(t, w.pass(time.Minute))
 		w.wants(t, b, Waiting)

@@ -23,10 +23,10 @@ func (a *asked) unfinished(err error) error {
 
 // begin begins a request whose plan is to be carried out in pieces, and says whether it is one.
 func (t *turn) begin(r *request, changes []*Change) bool {
-	if len(changes) == 0 || changes[len(changes)-1].BulkBegun == nil {
+	if len(changes) == 0 || changes[len(changes)-1].OperationBegun == nil {
 		return false
 	}
-	changes[len(changes)-1].BulkBegun.Bulk.Request = r.id
+	changes[len(changes)-1].OperationBegun.Operation.Request = r.id
 	t.apply(changes)
 	if t.err == nil {
 		r.waits = true

@@ -10,7 +10,7 @@ import (
 // TestLongRequests carries operations out on many jobs: in pieces, others being answered in
 // between, and with the same end and the same answer as at once.
 func TestLongRequests(t *testing.T) {
-	const count = 4*longBulk + 7
+	const count = 4*longOperation + 7
 	for _, test := range []struct {
 		op   Op
 		want Status
@@ -20,7 +20,7 @@ func TestLongRequests(t *testing.T) {
 			t.Parallel()
 			inBubbleWith(t, false, func(t *testing.T, d *desk) {
 				ids := d.submitMany(t, count, test.op == OpUnhold)
-				b := Bulk{Op: test.op, Jobs: ids, Tag: "t", Timeout: time.Hour}
+				b := Operation{Op: test.op, Jobs: ids, Tag: "t", Timeout: time.Hour}
 				before := len(d.tape.batches)
 				d.tape.takes = time.Millisecond // while it lasts, others get their turn to ask
 				done := make(chan Plan, 1)
@@ -48,12 +48,12 @@ func TestLongRequests(t *testing.T) {
 				}
 				d.tape.takes = 0
 				turns := len(d.tape.batches) - before
-				if between < turns/3 || turns < count/bulkPiece {
+				if between < turns/3 || turns < count/operationPiece {
 					t.Errorf("others were answered %d times in between, in %d turns", between,
 						turns)
 				}
 				for _, batch := range d.tape.batches[before:] {
-					if len(batch) > bulkPiece+10 {
+					if len(batch) > operationPiece+10 {
 						t.Errorf("a piece has %d changes", len(batch))
 					}
 				}
@@ -85,14 +85,14 @@ func TestLongRequests(t *testing.T) {
 // TestLongRequestSurvives kills the daemon at each point of a long request: nothing of it was done,
 // or all of it will be.
 func TestLongRequestSurvives(t *testing.T) {
-	const count = 2 * longBulk
+	const count = 2 * longOperation
 	inBubbleWith(t, false, func(t *testing.T, d *desk) {
 		ids := d.submitMany(t, count, false)
 		before := len(d.tape.batches)
 		_, err := d.plan(t.Context(), "r1",
 			func(s *State, _ time.Time) (Plan,
 				error) {
-				return s.PlanOperation(Bulk{Op: OpForget, Jobs: ids})
+				return s.PlanOperation(Operation{Op: OpForget, Jobs: ids})
 			})
 		check(t, err)
 		for cut := before; cut <= len(d.tape.batches); cut++ {

@@ -150,8 +150,8 @@ func TestLostResults(t *testing.T) {
 	done := exit(0)
 	done.Results = []string{"out"}
 	w.ends(t, ids[0], done)
-	lose := Bulk{Op: OpLost, Jobs: ids}
-	if p, err := w.s.PlanBulk(lose); err == nil && len(p.Changes) > 0 {
+	lose := Operation{Op: OpLost, Jobs: ids}
+	if p, err := w.s.PlanAtOnce(lose); err == nil && len(p.Changes) > 0 {
 		t.Error("a copy that goes on is lost")
 	}
 	check(
@@ -161,7 +161,7 @@ func TestLostResults(t *testing.T) {
 			CopyWaits{Job: ids[0], Reason: "the machine is away"},
 		),
 	)
-	p, err := w.s.PlanBulk(lose)
+	p, err := w.s.PlanAtOnce(lose)
 	check(t, w.do(p.Plan, err))
 	if j := w.s.Job(ids[0]); j.Status != Done || j.Results != statepb.Results_RESULTS_FAILED {
 		t.Errorf("it is %s, its results %s", StatusName(j.Status), j.Results)
@@ -183,7 +183,7 @@ func TestLostUnanswered(t *testing.T) {
 	check(t, err)
 	check(t, w.report(Started{Ref: w.runOf(ids[1])}))
 	check(t, w.pass(2*answerTime))
-	p, err := w.s.PlanBulk(Bulk{Op: OpLost, Jobs: ids})
+	p, err := w.s.PlanAtOnce(Operation{Op: OpLost, Jobs: ids})
 	check(t, w.do(p.Plan, err))
 	if a, b := w.s.Status(ids[0]), w.s.Status(ids[1]); a != Lost || b != Running {
 		t.Errorf(

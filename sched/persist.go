@@ -111,7 +111,7 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 		and(&statepb.Record{Obligation: o})
 	}
 	for _, l := range s.longs {
-		and(&statepb.Record{Bulk: l.Bulk})
+		and(&statepb.Record{Operation: l.Operation})
 	}
 	return errors.Join(err,
 		s.works.each(func(w *statepb.Work) error { return put(&statepb.Record{Work: w}) }),
@@ -220,8 +220,8 @@ func (r *Restorer) Record(b []byte) error {
 		}
 	case rec.Request != nil:
 		s.requests.add(rec.Request)
-	case rec.Bulk != nil:
-		s.longs = append(s.longs, newLong(rec.Bulk))
+	case rec.Operation != nil:
+		s.longs = append(s.longs, newLong(rec.Operation))
 	case rec.Index != nil:
 		return r.index(rec.Index)
 	case rec.Job != nil:

@@ -27,8 +27,8 @@ const (
 	OpLost    Op = "lost"
 )
 
-// Bulk is a request for one operation on many jobs.
-type Bulk struct {
+// Operation is a request for one operation on many jobs.
+type Operation struct {
 	Op      Op
 	Jobs    []uint64
 	Repeat  int           // of clone
@@ -37,8 +37,8 @@ type Bulk struct {
 	Retry   bool          // of lost
 }
 
-// BulkPlan is what a Bulk comes to: its changes, and what becomes of each job.
-type BulkPlan struct {
+// OperationPlan is what a Operation comes to: its changes, and what becomes of each job.
+type OperationPlan struct {
 	Plan
 	Fates []Fate
 }
@@ -55,26 +55,26 @@ type Fate struct {
 	NewJob   uint64
 }
 
-// PlanBulk plans one operation on many jobs. A job for which
+// PlanAtOnce plans one operation on many jobs. A job for which
 // it makes no sense is passed over, and its fate says why.
-func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
+func (s *State) PlanAtOnce(b Operation) (OperationPlan, error) {
 	p := s.planner()
-	tag, err := p.prepareBulk(b)
+	tag, err := p.prepareOperation(b)
 	if err != nil {
-		return BulkPlan{}, err
+		return OperationPlan{}, err
 	}
-	out := BulkPlan{}
+	out := OperationPlan{}
 	seen := make(map[uint64]bool, len(b.Jobs))
 	for _, id := range b.Jobs {
 		if s.Status(id) == 0 {
-			return BulkPlan{}, errorf(NotFound, "no job %d", id)
+			return OperationPlan{}, errorf(NotFound, "no job %d", id)
 		}
 		if seen[id] {
 			continue // once is enough, and the changes of a plan must fit each other
 		}
 		seen[id] = true
 		fate := Fate{Job: id, Status: s.Status(id)}
-		if err := p.bulkOne(b, tag, &fate); err != nil {
+		if err := p.operate(b, tag, &fate); err != nil {
 			fate.Note = err.Error()
 		} else {
 			fate.Changed = true
@@ -85,9 +85,9 @@ func (s *State) PlanBulk(b Bulk) (BulkPlan, error) {
 	return out, nil
 }
 
-// prepareBulk checks what concerns all jobs of an operation,
+// prepareOperation checks what concerns all jobs of an operation,
 // and gives the id of the tag that OpTag puts them under.
-func (p *planner) prepareBulk(b Bulk) (tag uint64, err error) {
+func (p *planner) prepareOperation(b Operation) (tag uint64, err error) {
 	switch b.Op {
 	case OpTag:
 		if b.Tag == "" {
@@ -114,8 +114,8 @@ func (p *planner) prepareBulk(b Bulk) (tag uint64, err error) {
 	return 0, nil
 }
 
-// bulkOne plans the operation on one job. An error says why it makes no sense for it.
-func (p *planner) bulkOne(b Bulk, tag uint64, fate *Fate) error {
+// operate plans the operation on one job. An error says why it makes no sense for it.
+func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 	id := fate.Job
 	switch b.Op {
 	case OpCancel:
@@ -294,8 +294,8 @@ func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
 }
 
 // PlanMatrixCancel cancels all jobs of a matrix that haven't ended.
-func (s *State) PlanMatrixCancel(id uint64) (BulkPlan, error) {
-	return s.PlanBulk(Bulk{Op: OpCancel,
+func (s *State) PlanMatrixCancel(id uint64) (OperationPlan, error) {
+	return s.PlanAtOnce(Operation{Op: OpCancel,
 		Jobs: s.cells(s.matrices[id],
 			Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
 }

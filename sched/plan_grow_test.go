@@ -166,8 +166,8 @@ func TestGrow(t *testing.T) {
 	if m, _ := w.s.Matrix(1); m.Metrics != "out.csv" || len(m.Setup) != 1 {
 		t.Errorf("its metrics are in %q, and its setup is %q", m.Metrics, m.Setup)
 	}
-	bulk, err := w.s.PlanMatrixForget(1)
-	must(w.do(bulk.Plan, err))
+	forget, err := w.s.PlanMatrixForget(1)
+	must(w.do(forget.Plan, err))
 	if m, _ := w.s.Matrix(1); m != nil || len(w.s.homes) != 0 {
 		t.Errorf("it is there still: %v", m)
 	}
@@ -428,7 +428,7 @@ func TestGrowTellsWhatRan(t *testing.T) {
 
 		// A restart has what its job had, and nothing is forgotten over a snapshot.
 		if i == 2 {
-			w.bulk(t, OpRestart, w.s.Cells(1)[0])
+			w.operate(t, OpRestart, w.s.Cells(1)[0])
 			check(t, w.ended(func(string) int32 { return 0 }))
 		}
 		snapshot, err := frozen(w.s)

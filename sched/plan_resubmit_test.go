@@ -44,7 +44,7 @@ func TestResubmittedIsShort(t *testing.T) {
 	if n := size(again.Plan); len(again.IDs) != len(values) || n > 40*len(values) {
 		t.Errorf("%d jobs in %d bytes", len(again.IDs), n)
 	}
-	clones, err := w.s.PlanBulk(Bulk{Op: OpClone, Jobs: []uint64{first + 5}, Repeat: 200})
+	clones, err := w.s.PlanAtOnce(Operation{Op: OpClone, Jobs: []uint64{first + 5}, Repeat: 200})
 	check(t, w.do(clones.Plan, err))
 	if n := size(clones.Plan); n > 40*200 {
 		t.Errorf("200 clones in %d bytes", n)
@@ -67,7 +67,7 @@ func TestResubmittedIsShort(t *testing.T) {
 	for i := range 100 {
 		some = append(some, first+100+uint64(i), again.IDs[100+i])
 	}
-	forget, err := w.s.PlanBulk(Bulk{Op: OpForget, Jobs: some})
+	forget, err := w.s.PlanAtOnce(Operation{Op: OpForget, Jobs: some})
 	check(t, w.do(forget.Plan, err))
 	spec.Job.MaxFailures = 5
 	grown, g, err := w.s.PlanMatrixAgain(spec, false, 0)

@@ -255,12 +255,12 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for _, op := range []Op{OpCancel, OpClone, OpForget, OpRestart, OpTag} {
-		if _, err := w.s.PlanBulk(Bulk{Op: op, Jobs: []uint64{12345},
+		if _, err := w.s.PlanAtOnce(Operation{Op: op, Jobs: []uint64{12345},
 			Tag: "t"}); kindOfError(err) != NotFound {
 			t.Errorf("%s of a job that isn't there: %v", op, err)
 		}
 	}
-	if _, err := w.s.PlanBulk(Bulk{Op: OpClone, Jobs: []uint64{4},
+	if _, err := w.s.PlanAtOnce(Operation{Op: OpClone, Jobs: []uint64{4},
 		Repeat: math.MaxInt}); kindOfError(err) != Invalid {
 		t.Error(err)
 	}

@@ -169,7 +169,7 @@ func fields(raw []byte, visit func(n protowire.Number, value []byte) error) erro
 // which sees a cell's index into the values of each axis and its repeat; nil matches all.
 func (s *State) PlanMatrixRestart(
 	id uint64, statuses []Status, match func(row []uint32) (bool, error),
-) (BulkPlan, error) {
+) (OperationPlan, error) {
 	m := s.matrices[id]
 	var ids []uint64
 	for c := range m.Cells {
@@ -180,7 +180,7 @@ func (s *State) PlanMatrixRestart(
 		if match != nil {
 			index, repeat := cellIndex(m.Matrix, c)
 			if ok, err := match(append(index, repeat)); err != nil {
-				return BulkPlan{}, errorf(Invalid, "%v", err)
+				return OperationPlan{}, errorf(Invalid, "%v", err)
 			} else if !ok {
 				continue
 			}
@@ -188,7 +188,7 @@ func (s *State) PlanMatrixRestart(
 		ids = append(ids, job)
 	}
 	slices.Sort(ids)
-	return s.PlanBulk(Bulk{Op: OpRestart, Jobs: ids})
+	return s.PlanAtOnce(Operation{Op: OpRestart, Jobs: ids})
 }
 
 // CellRow says which cell of which matrix a job runs: an index into the values of each axis, and

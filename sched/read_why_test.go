@@ -62,7 +62,7 @@ func TestWhy(t *testing.T) {
 	check(t, w.report(Away{Addr: "a", Reason: "connection timed out"}))
 	says(one, "it runs on a, slot 0", "- a is away: connection timed out",
 		"> it goes on by itself when the machine is back; `jobserver job lost 1` gives it up")
-	w.bulk(t, OpCancel, two)
+	w.operate(t, OpCancel, two)
 	says(two, "it was canceled")
 	w.ends(t, one, exit(3))
 	says(one, "its retry waits for another 1s, since its attempt exited with code 3",
@@ -140,7 +140,7 @@ func TestEvents(t *testing.T) {
 	check(t, w.pass(time.Second))
 	w.ends(t, ids[0], withResults("out"))
 	check(t, w.report(CopyEnded{Job: ids[0], Dir: "/r/2", Files: 1, Bytes: 10}))
-	w.bulk(t, OpForget, ids[0])
+	w.operate(t, OpForget, ids[0])
 	check(t, w.do(w.s.PlanVar("KEY", "hunter2", true, false)))
 	check(t, w.do(Plan{Changes: []*Change{moved("a", "x-broken", "4 jobs failed")}}, nil))
 	check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))

@@ -16,9 +16,9 @@ func (w *world) ends(t *testing.T, job uint64, result *statepb.Attempt) {
 	check(t, w.report(Ended{Ref: w.runOf(job), Result: result}))
 }
 
-func (w *world) bulk(t *testing.T, op Op, jobs ...uint64) BulkPlan {
+func (w *world) operate(t *testing.T, op Op, jobs ...uint64) OperationPlan {
 	t.Helper()
-	p, err := w.s.PlanBulk(Bulk{Op: op, Jobs: jobs, Retry: true, Tag: "t"})
+	p, err := w.s.PlanAtOnce(Operation{Op: op, Jobs: jobs, Retry: true, Tag: "t"})
 	check(t, w.do(p.Plan, err))
 	return p
 }
@@ -47,7 +47,7 @@ func TestLives(t *testing.T) {
 	}{
 		{"canceled while it runs", JobSpec{MaxFailures: -1},
 			func(t *testing.T, w *world, id uint64) {
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				w.wants(t, id, Running)
 				if r := w.running()[0]; !r.Cancel {
 					t.Error("the run isn't canceled")
@@ -56,27 +56,27 @@ func TestLives(t *testing.T) {
 					&statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER, Signal: "TERM"})
 			}, Canceled},
 		{"exited before the cancel came", JobSpec{}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpCancel, id)
+			w.operate(t, OpCancel, id)
 			w.ends(t, id, exit(0))
 		}, Done},
 		{"failed before the cancel came: cancel beats retry", JobSpec{MaxFailures: -1},
 			func(t *testing.T, w *world, id uint64) {
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				w.ends(t, id, exit(1))
 			}, Failed},
 		{"not started while it is canceled", JobSpec{MaxFailures: -1},
 			func(t *testing.T, w *world, id uint64) {
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				check(t, w.report(NotStarted{Ref: w.runOf(id), Reason: "no space"}))
 			}, Canceled},
 		{"lost while it is canceled", JobSpec{MaxFailures: -1},
 			func(t *testing.T, w *world, id uint64) {
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				check(t, w.report(RunLost{Ref: w.runOf(id), Reason: "another boot"}))
 			}, Canceled},
 		{"canceled, then its machine is removed", JobSpec{MaxFailures: -1},
 			func(t *testing.T, w *world, id uint64) {
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
 			}, Canceled},
 		{"its machine is removed", JobSpec{}, func(t *testing.T, w *world, id uint64) {
@@ -104,12 +104,12 @@ func TestLives(t *testing.T) {
 			check(t, w.settle())
 		}, Running},
 		{"the user says that it is lost", JobSpec{}, func(t *testing.T, w *world, id uint64) {
-			if p := w.bulk(t, OpLost, id); p.Fates[0].Changed {
+			if p := w.operate(t, OpLost, id); p.Fates[0].Changed {
 				t.Error("lost, though its machine is connected")
 			}
 			r := w.runOf(id)
 			check(t, w.report(Away{Addr: "a"}))
-			w.bulk(t, OpLost, id)
+			w.operate(t, OpLost, id)
 			w.wants(t, id, Waiting)
 			check(t, w.report(Ended{Ref: r, Result: exit(0)})) // it comes back after all: too late
 			if o := w.s.Obligations(); len(o) != 1 || !o[0].Cancel {
@@ -123,7 +123,7 @@ func TestLives(t *testing.T) {
 		{"canceled while its results are copied", JobSpec{CpPath: "/r"},
 			func(t *testing.T, w *world, id uint64) {
 				w.ends(t, id, withResults("out"))
-				w.bulk(t, OpCancel, id)
+				w.operate(t, OpCancel, id)
 				w.wants(t, id, Copying)
 				if len(w.fleet.stops) != 1 {
 					t.Error("the copy isn't stopped")
@@ -167,11 +167,11 @@ func TestLives(t *testing.T) {
 				w.ends(t, id, withResults("out"))
 				check(t, w.report(CopyWaits{Job: id, Reason: "the disk is full"}))
 				check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
-				if p := w.bulk(t, OpRecopy, id); p.Fates[0].Changed {
+				if p := w.operate(t, OpRecopy, id); p.Fates[0].Changed {
 					t.Error("copied again from a machine that is gone")
 				}
 				check(t, w.pool("x", 1, "a"))
-				w.bulk(t, OpRecopy, id)
+				w.operate(t, OpRecopy, id)
 				w.wants(t, id, Copying)
 				check(t, w.report(CopyEnded{Job: id, Dir: "/r/1", Files: 1}))
 				if j := w.s.Job(id); j.Results != statepb.Results_RESULTS_COPIED ||
@@ -180,7 +180,7 @@ func TestLives(t *testing.T) {
 				}
 			}, Done},
 		{"forgotten while it runs", JobSpec{}, func(t *testing.T, w *world, id uint64) {
-			w.bulk(t, OpForget, id)
+			w.operate(t, OpForget, id)
 			w.wants(t, id, Running)
 			w.ends(t, id, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
 			if _, err := w.s.Select([]string{"1"}); kindOfError(err) != NotFound {
@@ -191,14 +191,14 @@ func TestLives(t *testing.T) {
 			func(t *testing.T, w *world, id uint64) {
 				w.ends(t, id, withResults("out"))
 				check(t, w.report(CopyEnded{Job: id, Error: "no"}))
-				w.bulk(t, OpForget, id)
+				w.operate(t, OpForget, id)
 				if len(w.fleet.settles) != 1 {
 					t.Error("what was kept for another copy stays for ever")
 				}
 			}, 0},
 		{"tagged in history", JobSpec{}, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(0))
-			w.bulk(t, OpTag, id)
+			w.operate(t, OpTag, id)
 			if got := mustSelect(t, w.s, "@t:done"); !cmp.Equal(got, []uint64{id}) {
 				t.Error(got)
 			}
@@ -206,10 +206,10 @@ func TestLives(t *testing.T) {
 		{"held between two attempts", JobSpec{MaxFailures: 1},
 			func(t *testing.T, w *world, id uint64) {
 				w.ends(t, id, exit(1))
-				w.bulk(t, OpHold, id)
+				w.operate(t, OpHold, id)
 				check(t, w.pass(time.Hour))
 				w.wants(t, id, Held)
-				w.bulk(t, OpUnhold, id)
+				w.operate(t, OpUnhold, id)
 			}, Running},
 		{"news of another life", JobSpec{MaxFailures: 1}, func(t *testing.T, w *world, id uint64) {
 			old := w.runOf(id)
@@ -405,12 +405,12 @@ func TestSetups(t *testing.T) {
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
 			check(t, w.report(Ended{Ref: r, Result: exit(1)})) // once more, and another
-			w.bulk(t, OpCancel, id)
+			w.operate(t, OpCancel, id)
 		}, Canceled, ""},
 		{"given up between two steps", two, func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
-			w.bulk(t, OpLost, id)
+			w.operate(t, OpLost, id)
 			check(t, w.pass(time.Hour))
 		}, Lost, ""},
 		{"timed out between two steps", with(two, func(s *SetupSpec) {
@@ -539,12 +539,12 @@ func TestSetupTakesTurns(t *testing.T) {
 	w.wants(t, p.IDs[1], Running)
 	held := w.setUp(t, SetupSpec{Addrs: []string{"b"}, Steps: []string{"held"}})
 	other := w.setUp(t, SetupSpec{Addrs: []string{"b"}, Steps: []string{"other"}})
-	w.bulk(t, OpHold, held)
+	w.operate(t, OpHold, held)
 	check(t, w.do(w.s.PlanRemove([]string{"b"}, false), nil))
 	for _, id := range []uint64{p.IDs[1], held, other} {
 		w.wants(t, id, Canceled)
 	}
-	if p := w.bulk(t, OpRestart, other); p.Fates[0].Changed ||
+	if p := w.operate(t, OpRestart, other); p.Fates[0].Changed ||
 		!strings.Contains(p.Fates[0].Note, "no longer in the pool") {
 		t.Errorf("%+v", p.Fates)
 	}
@@ -588,7 +588,7 @@ func TestMatrixLife(t *testing.T) {
 	if got := mustSelect(t, w.s, "%"+"1:done"); !cmp.Equal(got, []uint64{newer}) {
 		t.Error(got)
 	}
-	w.bulk(t, OpForget, newer) // the one before counts again
+	w.operate(t, OpForget, newer) // the one before counts again
 	if _, c := w.s.Matrix(id); c.Total() != 4 || c.By[Done] != 1 {
 		t.Errorf("%+v", c)
 	}

@@ -22,29 +22,29 @@ func TestStateMachine(t *testing.T) {
 		d := &driver{world: newWorld(), refs: map[string]*statepb.RunRef{}}
 		d.begin(t)
 		t.Repeat(map[string]func(*rapid.T){
-			"":         func(t *rapid.T) { d.must(t, d.turn()) },
-			"submit":   d.submitSome,
-			"matrix":   d.submitMatrix,
-			"bulk":     d.bulk,
-			"matrices": d.changeMatrix,
-			"grow":     d.growMatrix,
-			"machines": d.changeMachines,
-			"gpus":     d.resources,
-			"free":     d.free,
-			"set":      d.set,
-			"setup":    d.setUp,
-			"link":     d.link,
-			"run":      d.outcome,
-			"run2":     d.outcome,
-			"run3":     d.outcome,
-			"stale":    d.stale,
-			"copy":     d.copyOutcome,
-			"settle":   d.settleSome,
-			"time":     d.time,
-			"vars":     d.vars,
-			"snapshot": d.snapshotNow,
-			"rebuild":  d.rebuild,
-			"pages":    d.pages,
+			"":          func(t *rapid.T) { d.must(t, d.turn()) },
+			"submit":    d.submitSome,
+			"matrix":    d.submitMatrix,
+			"operation": d.operate,
+			"matrices":  d.changeMatrix,
+			"grow":      d.growMatrix,
+			"machines":  d.changeMachines,
+			"gpus":      d.resources,
+			"free":      d.free,
+			"set":       d.set,
+			"setup":     d.setUp,
+			"link":      d.link,
+			"run":       d.outcome,
+			"run2":      d.outcome,
+			"run3":      d.outcome,
+			"stale":     d.stale,
+			"copy":      d.copyOutcome,
+			"settle":    d.settleSome,
+			"time":      d.time,
+			"vars":      d.vars,
+			"snapshot":  d.snapshotNow,
+			"rebuild":   d.rebuild,
+			"pages":     d.pages,
 		})
 	})
 }
@@ -65,7 +65,7 @@ func (d *driver) begin(t *rapid.T) {
 	if rapid.IntRange(0, 7).Draw(t, "history") == 0 {
 		ids, err := d.submit(JobSpec{Class: "x", Cmd: "old", Hold: true, Repeat: blockJobs + 3})
 		d.must(t, err)
-		p, err := d.s.PlanBulk(Bulk{Op: OpCancel, Jobs: ids})
+		p, err := d.s.PlanAtOnce(Operation{Op: OpCancel, Jobs: ids})
 		d.must(t, d.do(p.Plan, err))
 	}
 }
@@ -134,7 +134,7 @@ func (d *driver) after(t *rapid.T, spec *JobSpec) {
 
 // free lets some jobs run without what they wait for.
 func (d *driver) free(t *rapid.T) {
-	p, err := d.s.PlanBulk(Bulk{Op: OpUnhold,
+	p, err := d.s.PlanAtOnce(Operation{Op: OpUnhold,
 		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
 			return d.s.Status(id) == 0
 		})})
@@ -260,8 +260,8 @@ func (d *driver) someJobs(t *rapid.T) []uint64 {
 	return rapid.SliceOfN(rapid.Uint64Range(1, max(d.s.nextID, 2)), 1, 6).Draw(t, "jobs")
 }
 
-func (d *driver) bulk(t *rapid.T) {
-	b := Bulk{
+func (d *driver) operate(t *rapid.T) {
+	b := Operation{
 		Op: rapid.SampledFrom([]Op{OpCancel, OpCancel, OpForget, OpForget, OpHold, OpUnhold,
 			OpClone, OpRestart, OpRestart, OpRetime, OpTag,
 			OpUntag, OpRecopy, OpRecopy, OpLost}).Draw(t, "op"),
@@ -271,7 +271,7 @@ func (d *driver) bulk(t *rapid.T) {
 		Timeout: time.Hour, Tag: rapid.SampledFrom([]string{"t1", "t3"}).
 				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"),
 	}
-	p, err := d.s.PlanBulk(b)
+	p, err := d.s.PlanAtOnce(b)
 	d.may(t, p.Plan, err)
 }
 

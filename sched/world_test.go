@@ -508,7 +508,7 @@ func dump(s *State) []string {
 	put("steps %v, copying %v, empty %v, accused %v", sortedIDs(s.steps), len(s.copying),
 		sortedIDs(s.empty), sortedIDs(s.accused))
 	for _, l := range s.longs {
-		put("long %s, at %d and %d of %d", text(l.Bulk), l.at, l.in, l.total)
+		put("long %s, at %d and %d of %d", text(l.Operation), l.at, l.in, l.total)
 	}
 	s.works.each(func(w *statepb.Work) error { put("work %s", text(w)); return nil })
 	s.requests.each(func(r *statepb.RequestDone) error { put("request %s", text(r)); return nil })

@@ -65,9 +65,10 @@ func (s *screen) call(q *question, dry bool) effect {
 		var err error
 		switch q.kind {
 		case "job":
-			args, reply := &api.BulkArgs{Op: q.op, Selectors: q.names, DryRun: dry}, api.BulkReply{}
+			args, reply := &api.ChangeJobsArgs{Op: q.op, Selectors: q.names, DryRun: dry},
+				api.ChangeJobsReply{}
 			args.SetRequestID(q.request)
-			err = f.Do(ctx, "Bulk", args, &reply)
+			err = f.Do(ctx, api.ChangeJobs, args, &reply)
 			total, changed = reply.Total, reply.Changed
 		case "machine":
 			args, reply := &api.ChangeMachinesArgs{Op: q.op, DryRun: dry}, api.ChangeMachinesReply{}

@@ -28,12 +28,12 @@ type change struct {
 
 // changed is what a change came to, or would come to.
 type changed struct {
-	Total   int           `json:"total"`   // what matches
-	Changed int           `json:"changed"` // of it
-	Jobs    []api.BulkJob `json:"jobs,omitempty"`
-	JIDs    []uint64      `json:"jids,omitempty"` // new jobs
-	Notes   []string      `json:"notes,omitempty"`
-	Command string        `json:"command"` // that does the same
+	Total   int              `json:"total"`   // what matches
+	Changed int              `json:"changed"` // of it
+	Jobs    []api.ChangedJob `json:"jobs,omitempty"`
+	JIDs    []uint64         `json:"jids,omitempty"` // new jobs
+	Notes   []string         `json:"notes,omitempty"`
+	Command string           `json:"command"` // that does the same
 }
 
 // shownChanges is how many jobs that a change concerns are listed.
@@ -92,10 +92,10 @@ func (s *server) changeJobs(r *http.Request) (any, error) {
 	if len(c.Selectors) == 0 {
 		return nil, api.Errorf(api.Invalid, "no jobs are named")
 	}
-	args := &api.BulkArgs{Op: c.Op, Selectors: c.Selectors, DryRun: c.DryRun}
+	args := &api.ChangeJobsArgs{Op: c.Op, Selectors: c.Selectors, DryRun: c.DryRun}
 	args.SetRequestID(c.Request)
-	var reply api.BulkReply
-	if err := s.Follower.Do(r.Context(), "Bulk", args, &reply); err != nil {
+	var reply api.ChangeJobsReply
+	if err := s.Follower.Do(r.Context(), api.ChangeJobs, args, &reply); err != nil {
 		return nil, err
 	}
 	return &changed{

@@ -45,7 +45,7 @@ func (f *fake) Call(ctx context.Context, method string, args, reply any) error {
 		r.Jobs = []api.Job{{JID: 17, Status: "done", Cmd: "</script><script>alert(1)</script>"}}
 	case *api.LogReply:
 		r.Data, r.Size, r.EOF = f.log, int64(len(f.log)), true
-	case *api.BulkReply:
+	case *api.ChangeJobsReply:
 		r.Total, r.Changed = 2, 1
 	case *api.Job:
 		return api.Errorf(api.NotFound, "no job 99").WithHint("`jobserver job ls` lists jobs")
@@ -378,7 +378,7 @@ func TestWhoGetsIn(t *testing.T) {
 		{"a number too large", "GET", "/api/jobs?limit=9999", "", []string{p.bearer()}, 400},
 	}
 	for _, test := range tests {
-		before := p.fake.called("Bulk") + p.fake.called("ChangeMachines")
+		before := p.fake.called(api.ChangeJobs) + p.fake.called("ChangeMachines")
 		reply, text := p.ask(test.method, test.path, test.body, test.headers...)
 		if reply.StatusCode != test.want {
 			t.Errorf(
@@ -392,7 +392,7 @@ func TestWhoGetsIn(t *testing.T) {
 			)
 		}
 		if after := p.fake.called(
-			"Bulk",
+			api.ChangeJobs,
 		) + p.fake.called(
 			"ChangeMachines",
 		); test.method == "POST" &&
@@ -457,8 +457,8 @@ func TestTheRequestsIDIsThePages(t *testing.T) {
 			!strings.Contains(text, `"command":"jobserver job hold %1:waiting 'it'\\''s'"`) {
 			t.Error(reply.StatusCode, text)
 		}
-		if args := p.fake.args["Bulk"].(*api.BulkArgs); args.RequestID != "0123456789abcdef" ||
-			args.Op != api.OpHold ||
+		args := p.fake.args[api.ChangeJobs].(*api.ChangeJobsArgs)
+		if args.RequestID != "0123456789abcdef" || args.Op != api.OpHold ||
 			args.DryRun {
 			t.Errorf("%+v", args)
 		}

@@ -19,7 +19,7 @@ type toChange struct {
 }
 
 // change does one thing to all of them.
-func (c *toChange) change(ctx context.Context, e *cli.Env, args api.BulkArgs) error {
+func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeJobsArgs) error {
 	return changeSelected(ctx, e, c.selectors, c.ChangeFlags, args)
 }
 
@@ -36,7 +36,7 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	if c.Forget {
 		op = api.OpForget
 	}
-	return c.change(ctx, e, api.BulkArgs{Op: op, Dependents: c.Dependents})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: op, Dependents: c.Dependents})
 }
 
 // Hold is `job hold JID…`.
@@ -44,7 +44,7 @@ type Hold struct{ toChange }
 
 // Run holds the jobs.
 func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpHold})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpHold})
 }
 
 // Unhold is `job unhold JID…`.
@@ -52,7 +52,7 @@ type Unhold struct{ toChange }
 
 // Run lets the jobs start.
 func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpUnhold})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpUnhold})
 }
 
 // Clone is `job clone JID…`.
@@ -66,7 +66,7 @@ func (c *Clone) Run(ctx context.Context, e *cli.Env) error {
 	if c.Times < 1 {
 		return api.Errorf(api.Usage, "-x %d: a job is cloned once or more", c.Times)
 	}
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpClone, Repeat: c.Times})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpClone, Repeat: c.Times})
 }
 
 // Restart is `job restart JID…`.
@@ -74,7 +74,7 @@ type Restart struct{ toChange }
 
 // Run cancels the jobs and submits them again.
 func (c *Restart) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpRestart})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpRestart})
 }
 
 // SetTimeout is `job settimeout DURATION JID…`.
@@ -85,7 +85,7 @@ type SetTimeout struct {
 
 // Run changes the jobs' time limit.
 func (c *SetTimeout) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
 }
 
 // Recopy is `job recopy JID…`.
@@ -93,7 +93,7 @@ type Recopy struct{ toChange }
 
 // Run copies the jobs' results again.
 func (c *Recopy) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpRecopy})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpRecopy})
 }
 
 // Lost is `job lost JID…`.
@@ -104,13 +104,13 @@ type Lost struct {
 
 // Run gives up the jobs' attempts on machines that are away.
 func (c *Lost) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpLost, Retry: c.Retry})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
 // changeSelected changes all jobs that the words select, after asking when they are many, and
 // prints what they matched.
 func changeSelected(
-	ctx context.Context, e *cli.Env, jobs selectors, flags cli.ChangeFlags, args api.BulkArgs,
+	ctx context.Context, e *cli.Env, jobs selectors, flags cli.ChangeFlags, args api.ChangeJobsArgs,
 ) error {
 	selected, err := jobs.narrow.words(e, jobs.JID)
 	if err != nil {
@@ -138,9 +138,9 @@ func changeSelected(
 // changeJobs has the daemon change the jobs. Who interrupts that is told that it may have been too
 // late.
 func changeJobs(
-	ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs,
-) (*api.BulkReply, error) {
-	reply, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &args)
+	ctx context.Context, e *cli.Env, d cli.Daemon, args api.ChangeJobsArgs,
+) (*api.ChangeJobsReply, error) {
+	reply, err := cli.Ask[api.ChangeJobsReply](ctx, d, api.ChangeJobs, &args)
 	if err != nil && ctx.Err() != nil {
 		e.Note("interrupted: all of it was done or none; `%s job ls %s` shows which", e.Name,
 			shorten(args.Selectors))
@@ -151,11 +151,11 @@ func changeJobs(
 // confirmChange asks on a terminal whether so many jobs are meant, and then changes no more than
 // were confirmed.
 func confirmChange(
-	ctx context.Context, e *cli.Env, d cli.Daemon, args api.BulkArgs, stdinTaken bool,
-) (*api.BulkReply, error) {
+	ctx context.Context, e *cli.Env, d cli.Daemon, args api.ChangeJobsArgs, stdinTaken bool,
+) (*api.ChangeJobsReply, error) {
 	dry := args
 	dry.Mutation, dry.DryRun, dry.Max = api.Mutation{}, true, 0
-	would, err := cli.Ask[api.BulkReply](ctx, d, "Bulk", &dry)
+	would, err := cli.Ask[api.ChangeJobsReply](ctx, d, api.ChangeJobs, &dry)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func opDone(op string) string {
 
 // PrintChange prints the jobs that were matched and what became of each. With -q, the new ids if
 // there are any.
-func PrintChange(e *cli.Env, reply *api.BulkReply, args api.BulkArgs) error {
+func PrintChange(e *cli.Env, reply *api.ChangeJobsReply, args api.ChangeJobsArgs) error {
 	if reply.Repeated {
 		e.NoteRepeated(fmt.Sprintf("all that could be was %s; `%s job ls %s` shows the jobs",
 			opDone(args.Op), e.Name, shorten(args.Selectors)))
@@ -224,7 +224,7 @@ func PrintChange(e *cli.Env, reply *api.BulkReply, args api.BulkArgs) error {
 	if e.Globals.Quiet && len(reply.JIDs) > 0 {
 		return e.PrintIDs(reply.JIDs)
 	}
-	result := func(job api.BulkJob) string {
+	result := func(job api.ChangedJob) string {
 		switch {
 		case job.Note != "":
 			return job.Note
@@ -249,7 +249,7 @@ func PrintChange(e *cli.Env, reply *api.BulkReply, args api.BulkArgs) error {
 }
 
 // changeDone says in a sentence what a change came to, or would.
-func changeDone(reply *api.BulkReply, args api.BulkArgs) string {
+func changeDone(reply *api.ChangeJobsReply, args api.ChangeJobsArgs) string {
 	would := ""
 	if args.DryRun {
 		would = "would be "

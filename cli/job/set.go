@@ -72,7 +72,7 @@ func (c *Set) Run(ctx context.Context, e *cli.Env) error {
 		return api.Errorf(api.Usage, "job set: nothing to change").
 			WithHint("%s job set %s --priority 5", e.Name, c.JID[0])
 	}
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpSet, Set: s})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpSet, Set: s})
 }
 
 // Mv is `job mv JID… CLASS`.
@@ -90,7 +90,7 @@ func (c *Mv) Run(ctx context.Context, e *cli.Env) error {
 	}
 	class := c.Words[last]
 	return changeSelected(ctx, e, selectors{JID: c.Words[:last]}, c.ChangeFlags,
-		api.BulkArgs{Op: api.OpSet, Set: api.Set{Class: &class}})
+		api.ChangeJobsArgs{Op: api.OpSet, Set: api.Set{Class: &class}})
 }
 
 // Next is `job next JID…`.
@@ -98,7 +98,7 @@ type Next struct{ toChange }
 
 // Run puts the jobs before all others that wait in their class.
 func (c *Next) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpSet, Set: api.Set{Next: true}})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpSet, Set: api.Set{Next: true}})
 }
 
 // parseStart reads the time from which a job may start: now, a time of day, a duration, or a time.

@@ -45,7 +45,7 @@ func (c *TagSet) Run(ctx context.Context, e *cli.Env) error {
 			WithHint("%s tag set JID… TAG", e.Name)
 	}
 	return changeSelected(ctx, e, selectors{JID: c.Words[:last], narrow: c.narrow}, c.ChangeFlags,
-		api.BulkArgs{Op: api.OpTag, Tag: c.Words[last]})
+		api.ChangeJobsArgs{Op: api.OpTag, Tag: c.Words[last]})
 }
 
 // TagUnset is `tag unset JID…`.
@@ -53,7 +53,7 @@ type TagUnset struct{ toChange }
 
 // Run takes the tags away.
 func (c *TagUnset) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.BulkArgs{Op: api.OpUntag})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpUntag})
 }
 
 // TagLs is `tag ls [TAG]`.

@@ -96,8 +96,8 @@ func VarColumns() []view.Column[api.Variable] {
 }
 
 // ChangeColumns are those of what a change of many jobs matched.
-func ChangeColumns(result func(api.BulkJob) string) []view.Column[api.BulkJob] {
-	type b = api.BulkJob
+func ChangeColumns(result func(api.ChangedJob) string) []view.Column[api.ChangedJob] {
+	type b = api.ChangedJob
 	jid := Plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
 	jid.IsID = true
 	cmd := Plain("Command", "cmd", func(b b) string { return b.Cmd })

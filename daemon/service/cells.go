@@ -113,7 +113,9 @@ func growthOf(g sched.Growth) *api.Growth {
 }
 
 // planRerun restarts cells of a matrix.
-func planRerun(st *sched.State, id uint64, args *api.ChangeMatrixArgs) (sched.BulkPlan, error) {
+func planRerun(
+	st *sched.State, id uint64, args *api.ChangeMatrixArgs,
+) (sched.OperationPlan, error) {
 	statuses := []sched.Status{sched.Failed, sched.Lost, sched.Canceled, sched.Done}
 	switch {
 	case args.Failed:
@@ -130,7 +132,7 @@ func planRerun(st *sched.State, id uint64, args *api.ChangeMatrixArgs) (sched.Bu
 		}
 		where, err := grid.Compile(args.Where, axes)
 		if err != nil {
-			return sched.BulkPlan{}, api.Wrap(api.Invalid, err)
+			return sched.OperationPlan{}, api.Wrap(api.Invalid, err)
 		}
 		match = where.Match
 	}

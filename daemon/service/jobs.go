@@ -192,9 +192,9 @@ func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.L
 	reply.Matched = -1
 }
 
-// Bulk changes all jobs that the selectors match.
-func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
-	var plan sched.BulkPlan
+// ChangeJobs changes all jobs that the selectors match.
+func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsReply) error {
+	var plan sched.OperationPlan
 	matched := 0
 	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
 	what := fmt.Sprintf("%s %s", args.Op,
@@ -226,14 +226,14 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 			}
 			return err
 		}
-		bulk := sched.Bulk{
+		operation := sched.Operation{
 			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout,
 			Tag: args.Tag, Retry: args.Retry,
 		}
 		if args.DryRun {
-			plan, err = st.PlanBulk(bulk)
+			plan, err = st.PlanAtOnce(operation)
 		} else {
-			plan.Plan, err = st.PlanOperation(bulk)
+			plan.Plan, err = st.PlanOperation(operation)
 		}
 		for _, id := range ids[:min(len(ids), sched.MaxPage)] {
 			if j := st.Job(id); j != nil {
@@ -260,11 +260,11 @@ func (s *service) Bulk(args *api.BulkArgs, reply *api.BulkReply) error {
 	if err != nil {
 		return err
 	}
-	fillBulk(reply, &plan, cmds)
+	fillChanges(reply, &plan, cmds)
 	return nil
 }
 
-func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string) {
+func fillChanges(reply *api.ChangeJobsReply, plan *sched.OperationPlan, cmds map[uint64]string) {
 	reply.Total = len(plan.Fates)
 	for i := range plan.Fates {
 		f := &plan.Fates[i]
@@ -274,7 +274,7 @@ func fillBulk(reply *api.BulkReply, plan *sched.BulkPlan, cmds map[uint64]string
 		if i >= sched.MaxPage {
 			continue
 		}
-		job := api.BulkJob{
+		job := api.ChangedJob{
 			JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed,
 			Note: f.Note, NewJID: f.NewJob,
 		}

@@ -73,11 +73,11 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 			reply.Changed = 1
 			return st.PlanMatrixSet(id, setSpec(&args.Set))
 		case api.MatrixCancel:
-			return s.bulkOfMatrix(reply)(st.PlanMatrixCancel(id))
+			return s.countChanges(reply)(st.PlanMatrixCancel(id))
 		case api.MatrixRerun:
-			return s.bulkOfMatrix(reply)(planRerun(st, id, args))
+			return s.countChanges(reply)(planRerun(st, id, args))
 		case api.MatrixForget:
-			return s.bulkOfMatrix(reply)(st.PlanMatrixForget(id))
+			return s.countChanges(reply)(st.PlanMatrixForget(id))
 		}
 		return sched.Plan{}, api.Errorf(api.Invalid, "%q is no operation on matrices", args.Op)
 	}
@@ -100,11 +100,11 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 	})
 }
 
-// bulkOfMatrix counts what a plan changes into the reply.
-func (s *service) bulkOfMatrix(
+// countChanges counts what a plan changes into the reply.
+func (s *service) countChanges(
 	reply *api.ChangeMatrixReply,
-) func(sched.BulkPlan, error) (sched.Plan, error) {
-	return func(p sched.BulkPlan, err error) (sched.Plan, error) {
+) func(sched.OperationPlan, error) (sched.Plan, error) {
+	return func(p sched.OperationPlan, err error) (sched.Plan, error) {
 		for i := range p.Fates {
 			if p.Fates[i].Changed {
 				reply.Changed++

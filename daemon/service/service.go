@@ -56,7 +56,7 @@ func (s *service) methods() []api.Method {
 
 		api.Handle("AddJobs", s.AddJobs),
 		api.Handle("ListJobs", s.ListJobs),
-		api.Handle("Bulk", s.Bulk),
+		api.Handle(api.ChangeJobs, s.ChangeJobs),
 		api.Handle("Why", s.Why),
 		api.HandleBrief("WhyMany", s.WhyMany),
 		api.Handle("Show", s.Show),

@@ -314,54 +314,54 @@ func (Trial) EnumDescriptor() ([]byte, []int) {
 
 // Change is one durable fact. Exactly one of the fields from 10 on is set.
 type Change struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	At              int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // host's clock when it was decided
-	JobSubmitted    *JobSubmitted          `protobuf:"bytes,10,opt,name=job_submitted,json=jobSubmitted,proto3" json:"job_submitted,omitempty"`
-	MatrixSubmitted *MatrixSubmitted       `protobuf:"bytes,11,opt,name=matrix_submitted,json=matrixSubmitted,proto3" json:"matrix_submitted,omitempty"`
-	JobHeld         *JobHeld               `protobuf:"bytes,12,opt,name=job_held,json=jobHeld,proto3" json:"job_held,omitempty"`
-	JobCanceled     *JobCanceled           `protobuf:"bytes,13,opt,name=job_canceled,json=jobCanceled,proto3" json:"job_canceled,omitempty"`
-	JobForgotten    *JobForgotten          `protobuf:"bytes,14,opt,name=job_forgotten,json=jobForgotten,proto3" json:"job_forgotten,omitempty"`
-	JobRetimed      *JobRetimed            `protobuf:"bytes,15,opt,name=job_retimed,json=jobRetimed,proto3" json:"job_retimed,omitempty"`
-	JobTagged       *JobTagged             `protobuf:"bytes,16,opt,name=job_tagged,json=jobTagged,proto3" json:"job_tagged,omitempty"`
-	JobLost         *JobLost               `protobuf:"bytes,17,opt,name=job_lost,json=jobLost,proto3" json:"job_lost,omitempty"`
-	Recopy          *Recopy                `protobuf:"bytes,18,opt,name=recopy,proto3" json:"recopy,omitempty"`
-	MatrixHeld      *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
-	MatrixForgotten *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
-	MatrixGrown     *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
-	JobRefused      *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
-	JobResubmitted  *JobResubmitted        `protobuf:"bytes,23,opt,name=job_resubmitted,json=jobResubmitted,proto3" json:"job_resubmitted,omitempty"`
-	Dispatched      *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
-	Started         *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
-	Ended           *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
-	NotStarted      *NotStarted            `protobuf:"bytes,33,opt,name=not_started,json=notStarted,proto3" json:"not_started,omitempty"`
-	AttemptLost     *AttemptLost           `protobuf:"bytes,34,opt,name=attempt_lost,json=attemptLost,proto3" json:"attempt_lost,omitempty"`
-	CopyEnded       *CopyEnded             `protobuf:"bytes,35,opt,name=copy_ended,json=copyEnded,proto3" json:"copy_ended,omitempty"`
-	CopyWaits       *CopyWaits             `protobuf:"bytes,36,opt,name=copy_waits,json=copyWaits,proto3" json:"copy_waits,omitempty"`
-	Settled         *Settled               `protobuf:"bytes,37,opt,name=settled,proto3" json:"settled,omitempty"`
-	SetupFailed     *SetupFailed           `protobuf:"bytes,38,opt,name=setup_failed,json=setupFailed,proto3" json:"setup_failed,omitempty"`
-	MachineAdded    *MachineAdded          `protobuf:"bytes,50,opt,name=machine_added,json=machineAdded,proto3" json:"machine_added,omitempty"`
-	MachineRemoved  *MachineRemoved        `protobuf:"bytes,51,opt,name=machine_removed,json=machineRemoved,proto3" json:"machine_removed,omitempty"`
-	MachineMoved    *MachineMoved          `protobuf:"bytes,52,opt,name=machine_moved,json=machineMoved,proto3" json:"machine_moved,omitempty"`
-	MachineDrained  *MachineDrained        `protobuf:"bytes,53,opt,name=machine_drained,json=machineDrained,proto3" json:"machine_drained,omitempty"`
-	MachineSeen     *MachineSeen           `protobuf:"bytes,54,opt,name=machine_seen,json=machineSeen,proto3" json:"machine_seen,omitempty"`
-	MachineCleared  *MachineCleared        `protobuf:"bytes,55,opt,name=machine_cleared,json=machineCleared,proto3" json:"machine_cleared,omitempty"`
-	VarSet          *VarSet                `protobuf:"bytes,70,opt,name=var_set,json=varSet,proto3" json:"var_set,omitempty"`
-	TagMade         *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
-	RequestDone     *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
-	IdsReserved     *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
-	Noticed         *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
-	ClockSet        *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
-	BulkBegun       *BulkBegun             `protobuf:"bytes,201,opt,name=bulk_begun,json=bulkBegun,proto3" json:"bulk_begun,omitempty"`
-	BulkStepped     *BulkStepped           `protobuf:"bytes,202,opt,name=bulk_stepped,json=bulkStepped,proto3" json:"bulk_stepped,omitempty"`
-	Stopped         *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	ResourceSet     *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
-	JobSkipped      *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
-	JobFreed        *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
-	JobSet          *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
-	MatrixSet       *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
-	TagLimited      *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	At               int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // host's clock when it was decided
+	JobSubmitted     *JobSubmitted          `protobuf:"bytes,10,opt,name=job_submitted,json=jobSubmitted,proto3" json:"job_submitted,omitempty"`
+	MatrixSubmitted  *MatrixSubmitted       `protobuf:"bytes,11,opt,name=matrix_submitted,json=matrixSubmitted,proto3" json:"matrix_submitted,omitempty"`
+	JobHeld          *JobHeld               `protobuf:"bytes,12,opt,name=job_held,json=jobHeld,proto3" json:"job_held,omitempty"`
+	JobCanceled      *JobCanceled           `protobuf:"bytes,13,opt,name=job_canceled,json=jobCanceled,proto3" json:"job_canceled,omitempty"`
+	JobForgotten     *JobForgotten          `protobuf:"bytes,14,opt,name=job_forgotten,json=jobForgotten,proto3" json:"job_forgotten,omitempty"`
+	JobRetimed       *JobRetimed            `protobuf:"bytes,15,opt,name=job_retimed,json=jobRetimed,proto3" json:"job_retimed,omitempty"`
+	JobTagged        *JobTagged             `protobuf:"bytes,16,opt,name=job_tagged,json=jobTagged,proto3" json:"job_tagged,omitempty"`
+	JobLost          *JobLost               `protobuf:"bytes,17,opt,name=job_lost,json=jobLost,proto3" json:"job_lost,omitempty"`
+	Recopy           *Recopy                `protobuf:"bytes,18,opt,name=recopy,proto3" json:"recopy,omitempty"`
+	MatrixHeld       *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
+	MatrixForgotten  *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
+	MatrixGrown      *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
+	JobRefused       *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
+	JobResubmitted   *JobResubmitted        `protobuf:"bytes,23,opt,name=job_resubmitted,json=jobResubmitted,proto3" json:"job_resubmitted,omitempty"`
+	Dispatched       *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
+	Started          *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
+	Ended            *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
+	NotStarted       *NotStarted            `protobuf:"bytes,33,opt,name=not_started,json=notStarted,proto3" json:"not_started,omitempty"`
+	AttemptLost      *AttemptLost           `protobuf:"bytes,34,opt,name=attempt_lost,json=attemptLost,proto3" json:"attempt_lost,omitempty"`
+	CopyEnded        *CopyEnded             `protobuf:"bytes,35,opt,name=copy_ended,json=copyEnded,proto3" json:"copy_ended,omitempty"`
+	CopyWaits        *CopyWaits             `protobuf:"bytes,36,opt,name=copy_waits,json=copyWaits,proto3" json:"copy_waits,omitempty"`
+	Settled          *Settled               `protobuf:"bytes,37,opt,name=settled,proto3" json:"settled,omitempty"`
+	SetupFailed      *SetupFailed           `protobuf:"bytes,38,opt,name=setup_failed,json=setupFailed,proto3" json:"setup_failed,omitempty"`
+	MachineAdded     *MachineAdded          `protobuf:"bytes,50,opt,name=machine_added,json=machineAdded,proto3" json:"machine_added,omitempty"`
+	MachineRemoved   *MachineRemoved        `protobuf:"bytes,51,opt,name=machine_removed,json=machineRemoved,proto3" json:"machine_removed,omitempty"`
+	MachineMoved     *MachineMoved          `protobuf:"bytes,52,opt,name=machine_moved,json=machineMoved,proto3" json:"machine_moved,omitempty"`
+	MachineDrained   *MachineDrained        `protobuf:"bytes,53,opt,name=machine_drained,json=machineDrained,proto3" json:"machine_drained,omitempty"`
+	MachineSeen      *MachineSeen           `protobuf:"bytes,54,opt,name=machine_seen,json=machineSeen,proto3" json:"machine_seen,omitempty"`
+	MachineCleared   *MachineCleared        `protobuf:"bytes,55,opt,name=machine_cleared,json=machineCleared,proto3" json:"machine_cleared,omitempty"`
+	VarSet           *VarSet                `protobuf:"bytes,70,opt,name=var_set,json=varSet,proto3" json:"var_set,omitempty"`
+	TagMade          *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
+	RequestDone      *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
+	IdsReserved      *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
+	Noticed          *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
+	ClockSet         *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
+	OperationBegun   *OperationBegun        `protobuf:"bytes,201,opt,name=operation_begun,json=operationBegun,proto3" json:"operation_begun,omitempty"`
+	OperationStepped *OperationStepped      `protobuf:"bytes,202,opt,name=operation_stepped,json=operationStepped,proto3" json:"operation_stepped,omitempty"`
+	Stopped          *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	ResourceSet      *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
+	JobSkipped       *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
+	JobFreed         *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
+	JobSet           *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
+	MatrixSet        *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
+	TagLimited       *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Change) Reset() {
@@ -646,16 +646,16 @@ func (x *Change) GetClockSet() *ClockSet {
 	return nil
 }
 
-func (x *Change) GetBulkBegun() *BulkBegun {
+func (x *Change) GetOperationBegun() *OperationBegun {
 	if x != nil {
-		return x.BulkBegun
+		return x.OperationBegun
 	}
 	return nil
 }
 
-func (x *Change) GetBulkStepped() *BulkStepped {
+func (x *Change) GetOperationStepped() *OperationStepped {
 	if x != nil {
-		return x.BulkStepped
+		return x.OperationStepped
 	}
 	return nil
 }
@@ -5511,8 +5511,8 @@ func (x *MachineCleared) GetWhy() string {
 	return ""
 }
 
-// Bulk is an operation on very many jobs that is carried out in pieces.
-type Bulk struct {
+// Operation is an operation on very many jobs that is carried out in pieces.
+type Operation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // the change that began it
 	Op            string                 `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
@@ -5525,20 +5525,20 @@ type Bulk struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Bulk) Reset() {
-	*x = Bulk{}
+func (x *Operation) Reset() {
+	*x = Operation{}
 	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Bulk) String() string {
+func (x *Operation) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Bulk) ProtoMessage() {}
+func (*Operation) ProtoMessage() {}
 
-func (x *Bulk) ProtoReflect() protoreflect.Message {
+func (x *Operation) ProtoReflect() protoreflect.Message {
 	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5550,81 +5550,81 @@ func (x *Bulk) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Bulk.ProtoReflect.Descriptor instead.
-func (*Bulk) Descriptor() ([]byte, []int) {
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
-func (x *Bulk) GetId() uint64 {
+func (x *Operation) GetId() uint64 {
 	if x != nil {
 		return x.Id
 	}
 	return 0
 }
 
-func (x *Bulk) GetOp() string {
+func (x *Operation) GetOp() string {
 	if x != nil {
 		return x.Op
 	}
 	return ""
 }
 
-func (x *Bulk) GetJobs() []*Range {
+func (x *Operation) GetJobs() []*Range {
 	if x != nil {
 		return x.Jobs
 	}
 	return nil
 }
 
-func (x *Bulk) GetTimeout() int64 {
+func (x *Operation) GetTimeout() int64 {
 	if x != nil {
 		return x.Timeout
 	}
 	return 0
 }
 
-func (x *Bulk) GetTag() uint64 {
+func (x *Operation) GetTag() uint64 {
 	if x != nil {
 		return x.Tag
 	}
 	return 0
 }
 
-func (x *Bulk) GetRequest() string {
+func (x *Operation) GetRequest() string {
 	if x != nil {
 		return x.Request
 	}
 	return ""
 }
 
-func (x *Bulk) GetDone() uint64 {
+func (x *Operation) GetDone() uint64 {
 	if x != nil {
 		return x.Done
 	}
 	return 0
 }
 
-type BulkBegun struct {
+type OperationBegun struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bulk          *Bulk                  `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *BulkBegun) Reset() {
-	*x = BulkBegun{}
+func (x *OperationBegun) Reset() {
+	*x = OperationBegun{}
 	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *BulkBegun) String() string {
+func (x *OperationBegun) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*BulkBegun) ProtoMessage() {}
+func (*OperationBegun) ProtoMessage() {}
 
-func (x *BulkBegun) ProtoReflect() protoreflect.Message {
+func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5636,40 +5636,40 @@ func (x *BulkBegun) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use BulkBegun.ProtoReflect.Descriptor instead.
-func (*BulkBegun) Descriptor() ([]byte, []int) {
+// Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
+func (*OperationBegun) Descriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
-func (x *BulkBegun) GetBulk() *Bulk {
+func (x *OperationBegun) GetOperation() *Operation {
 	if x != nil {
-		return x.Bulk
+		return x.Operation
 	}
 	return nil
 }
 
-type BulkStepped struct {
+type OperationStepped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bulk          uint64                 `protobuf:"varint,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	Operation     uint64                 `protobuf:"varint,1,opt,name=operation,proto3" json:"operation,omitempty"`
 	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *BulkStepped) Reset() {
-	*x = BulkStepped{}
+func (x *OperationStepped) Reset() {
+	*x = OperationStepped{}
 	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *BulkStepped) String() string {
+func (x *OperationStepped) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*BulkStepped) ProtoMessage() {}
+func (*OperationStepped) ProtoMessage() {}
 
-func (x *BulkStepped) ProtoReflect() protoreflect.Message {
+func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -5681,19 +5681,19 @@ func (x *BulkStepped) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use BulkStepped.ProtoReflect.Descriptor instead.
-func (*BulkStepped) Descriptor() ([]byte, []int) {
+// Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
+func (*OperationStepped) Descriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
-func (x *BulkStepped) GetBulk() uint64 {
+func (x *OperationStepped) GetOperation() uint64 {
 	if x != nil {
-		return x.Bulk
+		return x.Operation
 	}
 	return 0
 }
 
-func (x *BulkStepped) GetDone() uint64 {
+func (x *OperationStepped) GetDone() uint64 {
 	if x != nil {
 		return x.Done
 	}
@@ -6373,7 +6373,7 @@ type Record struct {
 	Block         *Block                 `protobuf:"bytes,110,opt,name=block,proto3" json:"block,omitempty"`
 	Index         *Index                 `protobuf:"bytes,111,opt,name=index,proto3" json:"index,omitempty"`
 	Piece         *Piece                 `protobuf:"bytes,112,opt,name=piece,proto3" json:"piece,omitempty"`
-	Bulk          *Bulk                  `protobuf:"bytes,200,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	Operation     *Operation             `protobuf:"bytes,200,opt,name=operation,proto3" json:"operation,omitempty"`
 	Resource      *Resource              `protobuf:"bytes,240,opt,name=resource,proto3" json:"resource,omitempty"` // of the pool
 	Restarts      *Restarts              `protobuf:"bytes,241,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	Last          *Last                  `protobuf:"bytes,242,opt,name=last,proto3" json:"last,omitempty"`
@@ -6495,9 +6495,9 @@ func (x *Record) GetPiece() *Piece {
 	return nil
 }
 
-func (x *Record) GetBulk() *Bulk {
+func (x *Record) GetOperation() *Operation {
 	if x != nil {
-		return x.Bulk
+		return x.Operation
 	}
 	return nil
 }
@@ -6893,7 +6893,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xb7\x15\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xd5\x15\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -6940,10 +6940,9 @@ const file_state_proto_rawDesc = "" +
 	"\frequest_done\x18H \x01(\v2\x1c.jobserver.state.RequestDoneR\vrequestDone\x12?\n" +
 	"\fids_reserved\x18I \x01(\v2\x1c.jobserver.state.IdsReservedR\vidsReserved\x122\n" +
 	"\anoticed\x18J \x01(\v2\x18.jobserver.state.NoticedR\anoticed\x127\n" +
-	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x12:\n" +
-	"\n" +
-	"bulk_begun\x18\xc9\x01 \x01(\v2\x1a.jobserver.state.BulkBegunR\tbulkBegun\x12@\n" +
-	"\fbulk_stepped\x18\xca\x01 \x01(\v2\x1c.jobserver.state.BulkSteppedR\vbulkStepped\x123\n" +
+	"\tclock_set\x18\xc8\x01 \x01(\v2\x19.jobserver.state.ClockSetR\bclockSet\x12I\n" +
+	"\x0foperation_begun\x18\xc9\x01 \x01(\v2\x1f.jobserver.state.OperationBegunR\x0eoperationBegun\x12O\n" +
+	"\x11operation_stepped\x18\xca\x01 \x01(\v2!.jobserver.state.OperationSteppedR\x10operationStepped\x123\n" +
 	"\astopped\x18\xdc\x01 \x01(\v2\x18.jobserver.state.StoppedR\astopped\x12@\n" +
 	"\fresource_set\x18\xf0\x01 \x01(\v2\x1c.jobserver.state.ResourceSetR\vresourceSet\x12=\n" +
 	"\vjob_skipped\x18\xf1\x01 \x01(\v2\x1b.jobserver.state.JobSkippedR\n" +
@@ -7402,19 +7401,19 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xac\x01\n" +
-	"\x04Bulk\x12\x0e\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xb1\x01\n" +
+	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x16.jobserver.state.RangeR\x04jobs\x12\x18\n" +
 	"\atimeout\x18\x04 \x01(\x03R\atimeout\x12\x10\n" +
 	"\x03tag\x18\x05 \x01(\x04R\x03tag\x12\x18\n" +
 	"\arequest\x18\x06 \x01(\tR\arequest\x12\x12\n" +
-	"\x04done\x18\a \x01(\x04R\x04done\"6\n" +
-	"\tBulkBegun\x12)\n" +
-	"\x04bulk\x18\x01 \x01(\v2\x15.jobserver.state.BulkR\x04bulk\"5\n" +
-	"\vBulkStepped\x12\x12\n" +
-	"\x04bulk\x18\x01 \x01(\x04R\x04bulk\x12\x12\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\"J\n" +
+	"\x0eOperationBegun\x128\n" +
+	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"D\n" +
+	"\x10OperationStepped\x12\x1c\n" +
+	"\toperation\x18\x01 \x01(\x04R\toperation\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x04R\x04done\".\n" +
 	"\bClockSet\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
@@ -7457,7 +7456,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x85\x06\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x94\x06\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -7472,8 +7471,8 @@ const file_state_proto_rawDesc = "" +
 	"\x04work\x18m \x01(\v2\x15.jobserver.state.WorkR\x04work\x12,\n" +
 	"\x05block\x18n \x01(\v2\x16.jobserver.state.BlockR\x05block\x12,\n" +
 	"\x05index\x18o \x01(\v2\x16.jobserver.state.IndexR\x05index\x12,\n" +
-	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x12*\n" +
-	"\x04bulk\x18\xc8\x01 \x01(\v2\x15.jobserver.state.BulkR\x04bulk\x126\n" +
+	"\x05piece\x18p \x01(\v2\x16.jobserver.state.PieceR\x05piece\x129\n" +
+	"\toperation\x18\xc8\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\x126\n" +
 	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x126\n" +
 	"\brestarts\x18\xf1\x01 \x01(\v2\x19.jobserver.state.RestartsR\brestarts\x12*\n" +
 	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\",\n" +
@@ -7557,92 +7556,92 @@ func file_state_proto_rawDescGZIP() []byte {
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_state_proto_goTypes = []any{
-	(Status)(0),             // 0: jobserver.state.Status
-	(Results)(0),            // 1: jobserver.state.Results
-	(Cause)(0),              // 2: jobserver.state.Cause
-	(When)(0),               // 3: jobserver.state.When
-	(Trial)(0),              // 4: jobserver.state.Trial
-	(*Change)(nil),          // 5: jobserver.state.Change
-	(*Job)(nil),             // 6: jobserver.state.Job
-	(*Changes)(nil),         // 7: jobserver.state.Changes
-	(*After)(nil),           // 8: jobserver.state.After
-	(*Term)(nil),            // 9: jobserver.state.Term
-	(*Span)(nil),            // 10: jobserver.state.Span
-	(*Needs)(nil),           // 11: jobserver.state.Needs
-	(*Amount)(nil),          // 12: jobserver.state.Amount
-	(*Resource)(nil),        // 13: jobserver.state.Resource
-	(*Item)(nil),            // 14: jobserver.state.Item
-	(*Given)(nil),           // 15: jobserver.state.Given
-	(*Grant)(nil),           // 16: jobserver.state.Grant
-	(*Setup)(nil),           // 17: jobserver.state.Setup
-	(*Code)(nil),            // 18: jobserver.state.Code
-	(*Var)(nil),             // 19: jobserver.state.Var
-	(*Attempt)(nil),         // 20: jobserver.state.Attempt
-	(*Matrix)(nil),          // 21: jobserver.state.Matrix
-	(*Settings)(nil),        // 22: jobserver.state.Settings
-	(*Range)(nil),           // 23: jobserver.state.Range
-	(*Runs)(nil),            // 24: jobserver.state.Runs
-	(*Restarted)(nil),       // 25: jobserver.state.Restarted
-	(*Axis)(nil),            // 26: jobserver.state.Axis
-	(*Machine)(nil),         // 27: jobserver.state.Machine
-	(*Witness)(nil),         // 28: jobserver.state.Witness
-	(*Failure)(nil),         // 29: jobserver.state.Failure
-	(*RunRef)(nil),          // 30: jobserver.state.RunRef
-	(*Obligation)(nil),      // 31: jobserver.state.Obligation
-	(*Tag)(nil),             // 32: jobserver.state.Tag
-	(*Work)(nil),            // 33: jobserver.state.Work
-	(*JobSubmitted)(nil),    // 34: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),  // 35: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil), // 36: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),         // 37: jobserver.state.JobHeld
-	(*JobCanceled)(nil),     // 38: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),    // 39: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),      // 40: jobserver.state.JobRetimed
-	(*JobTagged)(nil),       // 41: jobserver.state.JobTagged
-	(*JobLost)(nil),         // 42: jobserver.state.JobLost
-	(*JobRefused)(nil),      // 43: jobserver.state.JobRefused
-	(*Recopy)(nil),          // 44: jobserver.state.Recopy
-	(*MatrixHeld)(nil),      // 45: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil), // 46: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),     // 47: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),      // 48: jobserver.state.Dispatched
-	(*Started)(nil),         // 49: jobserver.state.Started
-	(*Ended)(nil),           // 50: jobserver.state.Ended
-	(*NotStarted)(nil),      // 51: jobserver.state.NotStarted
-	(*AttemptLost)(nil),     // 52: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),       // 53: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),       // 54: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),     // 55: jobserver.state.SetupFailed
-	(*Settled)(nil),         // 56: jobserver.state.Settled
-	(*Stopped)(nil),         // 57: jobserver.state.Stopped
-	(*MachineAdded)(nil),    // 58: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),  // 59: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),    // 60: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),  // 61: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),     // 62: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),  // 63: jobserver.state.MachineCleared
-	(*Bulk)(nil),            // 64: jobserver.state.Bulk
-	(*BulkBegun)(nil),       // 65: jobserver.state.BulkBegun
-	(*BulkStepped)(nil),     // 66: jobserver.state.BulkStepped
-	(*ClockSet)(nil),        // 67: jobserver.state.ClockSet
-	(*VarSet)(nil),          // 68: jobserver.state.VarSet
-	(*JobSkipped)(nil),      // 69: jobserver.state.JobSkipped
-	(*JobSet)(nil),          // 70: jobserver.state.JobSet
-	(*MatrixSet)(nil),       // 71: jobserver.state.MatrixSet
-	(*TagLimited)(nil),      // 72: jobserver.state.TagLimited
-	(*JobFreed)(nil),        // 73: jobserver.state.JobFreed
-	(*ResourceSet)(nil),     // 74: jobserver.state.ResourceSet
-	(*TagMade)(nil),         // 75: jobserver.state.TagMade
-	(*IdsReserved)(nil),     // 76: jobserver.state.IdsReserved
-	(*RequestDone)(nil),     // 77: jobserver.state.RequestDone
-	(*Noticed)(nil),         // 78: jobserver.state.Noticed
-	(*Record)(nil),          // 79: jobserver.state.Record
-	(*Restarts)(nil),        // 80: jobserver.state.Restarts
-	(*Last)(nil),            // 81: jobserver.state.Last
-	(*Piece)(nil),           // 82: jobserver.state.Piece
-	(*State)(nil),           // 83: jobserver.state.State
-	(*Block)(nil),           // 84: jobserver.state.Block
-	(*Index)(nil),           // 85: jobserver.state.Index
+	(Status)(0),              // 0: jobserver.state.Status
+	(Results)(0),             // 1: jobserver.state.Results
+	(Cause)(0),               // 2: jobserver.state.Cause
+	(When)(0),                // 3: jobserver.state.When
+	(Trial)(0),               // 4: jobserver.state.Trial
+	(*Change)(nil),           // 5: jobserver.state.Change
+	(*Job)(nil),              // 6: jobserver.state.Job
+	(*Changes)(nil),          // 7: jobserver.state.Changes
+	(*After)(nil),            // 8: jobserver.state.After
+	(*Term)(nil),             // 9: jobserver.state.Term
+	(*Span)(nil),             // 10: jobserver.state.Span
+	(*Needs)(nil),            // 11: jobserver.state.Needs
+	(*Amount)(nil),           // 12: jobserver.state.Amount
+	(*Resource)(nil),         // 13: jobserver.state.Resource
+	(*Item)(nil),             // 14: jobserver.state.Item
+	(*Given)(nil),            // 15: jobserver.state.Given
+	(*Grant)(nil),            // 16: jobserver.state.Grant
+	(*Setup)(nil),            // 17: jobserver.state.Setup
+	(*Code)(nil),             // 18: jobserver.state.Code
+	(*Var)(nil),              // 19: jobserver.state.Var
+	(*Attempt)(nil),          // 20: jobserver.state.Attempt
+	(*Matrix)(nil),           // 21: jobserver.state.Matrix
+	(*Settings)(nil),         // 22: jobserver.state.Settings
+	(*Range)(nil),            // 23: jobserver.state.Range
+	(*Runs)(nil),             // 24: jobserver.state.Runs
+	(*Restarted)(nil),        // 25: jobserver.state.Restarted
+	(*Axis)(nil),             // 26: jobserver.state.Axis
+	(*Machine)(nil),          // 27: jobserver.state.Machine
+	(*Witness)(nil),          // 28: jobserver.state.Witness
+	(*Failure)(nil),          // 29: jobserver.state.Failure
+	(*RunRef)(nil),           // 30: jobserver.state.RunRef
+	(*Obligation)(nil),       // 31: jobserver.state.Obligation
+	(*Tag)(nil),              // 32: jobserver.state.Tag
+	(*Work)(nil),             // 33: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 34: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 35: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 36: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 37: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 38: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 39: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 40: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 41: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 42: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 43: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 44: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 45: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 46: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 47: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 48: jobserver.state.Dispatched
+	(*Started)(nil),          // 49: jobserver.state.Started
+	(*Ended)(nil),            // 50: jobserver.state.Ended
+	(*NotStarted)(nil),       // 51: jobserver.state.NotStarted
+	(*AttemptLost)(nil),      // 52: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 53: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 54: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 55: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 56: jobserver.state.Settled
+	(*Stopped)(nil),          // 57: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 58: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 59: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 60: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 61: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 62: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 63: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 64: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 65: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 66: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 67: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 68: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 69: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 70: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 71: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 72: jobserver.state.TagLimited
+	(*JobFreed)(nil),         // 73: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 74: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 75: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 76: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 77: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 78: jobserver.state.Noticed
+	(*Record)(nil),           // 79: jobserver.state.Record
+	(*Restarts)(nil),         // 80: jobserver.state.Restarts
+	(*Last)(nil),             // 81: jobserver.state.Last
+	(*Piece)(nil),            // 82: jobserver.state.Piece
+	(*State)(nil),            // 83: jobserver.state.State
+	(*Block)(nil),            // 84: jobserver.state.Block
+	(*Index)(nil),            // 85: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	34,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -7680,8 +7679,8 @@ var file_state_proto_depIdxs = []int32{
 	76,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
 	78,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
 	67,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	65,  // 35: jobserver.state.Change.bulk_begun:type_name -> jobserver.state.BulkBegun
-	66,  // 36: jobserver.state.Change.bulk_stepped:type_name -> jobserver.state.BulkStepped
+	65,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	66,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
 	57,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
 	74,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
 	69,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
@@ -7743,8 +7742,8 @@ var file_state_proto_depIdxs = []int32{
 	30,  // 95: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
 	27,  // 96: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
 	27,  // 97: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	23,  // 98: jobserver.state.Bulk.jobs:type_name -> jobserver.state.Range
-	64,  // 99: jobserver.state.BulkBegun.bulk:type_name -> jobserver.state.Bulk
+	23,  // 98: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	64,  // 99: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
 	7,   // 100: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
 	7,   // 101: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
 	13,  // 102: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
@@ -7761,7 +7760,7 @@ var file_state_proto_depIdxs = []int32{
 	84,  // 113: jobserver.state.Record.block:type_name -> jobserver.state.Block
 	85,  // 114: jobserver.state.Record.index:type_name -> jobserver.state.Index
 	82,  // 115: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	64,  // 116: jobserver.state.Record.bulk:type_name -> jobserver.state.Bulk
+	64,  // 116: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
 	13,  // 117: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
 	80,  // 118: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
 	81,  // 119: jobserver.state.Record.last:type_name -> jobserver.state.Last

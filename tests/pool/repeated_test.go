@@ -27,10 +27,11 @@ func TestRepeated(t *testing.T) {
 		"of a class": {Classes: []string{"x"}}}
 	ask := func(name string, repeated bool) {
 		t.Helper()
-		bulk, err := api.Call[api.BulkReply](t.Context(), client, "Bulk",
-			&api.BulkArgs{Mutation: id("bulk"), Op: api.OpCancel, Selectors: []string{"1..3"}})
-		if err != nil || bulk.Repeated != repeated || !repeated && bulk.Changed != 3 {
-			t.Errorf("%s: jobs: %+v, %v", name, bulk, err)
+		canceled, err := api.Call[api.ChangeJobsReply](t.Context(), client, api.ChangeJobs,
+			&api.ChangeJobsArgs{Mutation: id("change"), Op: api.OpCancel,
+				Selectors: []string{"1..3"}})
+		if err != nil || canceled.Repeated != repeated || !repeated && canceled.Changed != 3 {
+			t.Errorf("%s: jobs: %+v, %v", name, canceled, err)
 		}
 		matrix, err := api.Call[api.ChangeMatrixReply](t.Context(), client, "ChangeMatrix",
 			&api.ChangeMatrixArgs{Mutation: id("matrix"), Op: api.MatrixHold, Matrix: "m"})

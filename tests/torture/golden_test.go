@@ -93,7 +93,7 @@ func makeGoldenDaemon(t *testing.T, dir string) {
 	w.wait(w.submit(api.JobSpec{Cmd: "echo failed; exit 3"}))
 	w.wait(w.submit(api.JobSpec{Cmd: "sleep 100", Timeout: 1e8}))
 	canceled := w.submit(api.JobSpec{Class: "none", Cmd: "true"})
-	w.bulk(api.OpCancel, canceled)
+	w.change(api.OpCancel, canceled)
 	m := call[api.AddMatrixReply](w, "AddMatrix", &api.AddMatrixArgs{Matrix: api.MatrixSpec{
 		Job: api.JobSpec{Class: "x", Cmd: "echo {A} {B}"},
 		Vars: []api.Axis{{Name: "A", Values: []string{"1", "2"}},

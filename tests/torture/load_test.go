@@ -196,10 +196,10 @@ func (l *load) submit(c *api.Client, t *task) bool {
 }
 
 func (l *load) cancel(c *api.Client, t *task) bool {
-	args := &api.BulkArgs{Op: api.OpCancel, Selectors: []string{number(t.jid)}}
+	args := &api.ChangeJobsArgs{Op: api.OpCancel, Selectors: []string{number(t.jid)}}
 	args.RequestID = t.name + "-cancel"
 	t.canceled = l.insist("cancel "+t.name, func(ctx context.Context) error {
-		_, err := api.Call[api.BulkReply](ctx, c, "Bulk", args)
+		_, err := api.Call[api.ChangeJobsReply](ctx, c, api.ChangeJobs, args)
 		return err
 	})
 	return t.canceled

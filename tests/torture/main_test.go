@@ -288,9 +288,10 @@ func (w *world) allJobs() (jobs []api.Job) {
 	}
 }
 
-func (w *world) bulk(op string, jid uint64) {
+func (w *world) change(op string, jid uint64) {
 	w.t.Helper()
-	call[api.BulkReply](w, "Bulk", &api.BulkArgs{Op: op, Selectors: []string{number(jid)}})
+	call[api.ChangeJobsReply](w, api.ChangeJobs,
+		&api.ChangeJobsArgs{Op: op, Selectors: []string{number(jid)}})
 }
 
 // running waits until a job runs, so that its machine knows of it.

@@ -257,8 +257,8 @@ func TestTreesEnd(t *testing.T) {
 			must(t, m.Stop())
 		}
 	}
-	w.bulk(api.OpCancel, ids[0])
-	w.bulk(api.OpCancel, ids[1])
+	w.change(api.OpCancel, ids[0])
+	w.change(api.OpCancel, ids[1])
 	w.restart() // the cancels are obligations
 	eventually(t, "the third job's time is up", func() bool {
 		for _, m := range away {

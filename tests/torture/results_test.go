@@ -115,7 +115,7 @@ func TestNameTaken(t *testing.T) {
 			read(t, table))
 	}
 	must(t, os.Rename(table, table+".first"))
-	w.bulk(api.OpRecopy, second)
+	w.change(api.OpRecopy, second)
 	if j := w.ended(second, "done", "exited"); j.ResultsStatus != "copied" ||
 		read(t, table) != number(second)+"\n" {
 		t.Errorf("after recopy, results are %s: %s", j.ResultsStatus, j.ResultsError)

@@ -125,7 +125,7 @@ func TestLogsOfForgotten(t *testing.T) {
 		return files
 	}
 	for jid := range uint64(3) {
-		w.bulk(api.OpForget, jid+1)
+		w.change(api.OpForget, jid+1)
 	}
 	w.kill() // before its next second, in which it would have removed them
 	if len(logs(1)) == 0 {
