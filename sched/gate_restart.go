@@ -7,9 +7,9 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Which job counts: the newest job of a cell, and the newest restart of a job; of one that was forgotten, the
-// one before, and of one of which nothing is left, how it last was. So each is known by its root:
-// the first job of its cell, or the job that was restarted first.
+// Which job counts: the newest job of a cell, and the newest restart of a job; of one that was
+// forgotten, the one before, and of one of which nothing is left, how it last was. So each is known
+// by its root: the first job of its cell, or the job that was restarted first.
 
 // rootOf is the job by which a job and all that ran it again are known.
 func (s *State) rootOf(id uint64) uint64 {
