@@ -14,9 +14,9 @@ import (
 // byte counts.
 
 var (
-	prefixResults = []byte("RESULTS:")
-	prefixMetric  = []byte("METRIC:")
-	wordResults   = []byte("RESULTS")
+	prefixResults     = []byte("RESULTS:")
+	prefixMeasurement = []byte("METRIC:")
+	wordResults       = []byte("RESULTS")
 )
 
 // blanks are what stands around a text without being seen.
@@ -28,9 +28,9 @@ func parseMark(line []byte) (Mark, bool) {
 	if text, ok := bytes.CutPrefix(line, prefixResults); ok {
 		return Mark{Kind: Results, Text: string(bytes.TrimLeft(text, blanks))}, true
 	}
-	if text, ok := bytes.CutPrefix(line, prefixMetric); ok {
+	if text, ok := bytes.CutPrefix(line, prefixMeasurement); ok {
 		text = bytes.TrimLeft(text, blanks)
-		return Mark{Kind: Metric, Text: string(text)}, len(text) > 0
+		return Mark{Kind: Measurement, Text: string(text)}, len(text) > 0
 	}
 	return Mark{}, false
 }
@@ -38,8 +38,8 @@ func parseMark(line []byte) (Mark, bool) {
 // line is a mark as the file has it.
 func (k Mark) line() []byte {
 	prefix := prefixResults
-	if k.Kind == Metric {
-		prefix = prefixMetric
+	if k.Kind == Measurement {
+		prefix = prefixMeasurement
 	}
 	line := append(append(make([]byte, 0, len(prefix)+len(k.Text)+2), prefix...), ' ')
 	return append(append(line, k.Text...), '\n')

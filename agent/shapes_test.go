@@ -30,7 +30,7 @@ func TestHostileAgentKnowsMessages(t *testing.T) {
 		{methodStart, false,
 			(&startReply{Results: []StartResult{{StartedAt: time.Unix(1, 0)}}}).fields},
 		{methodPoll, false,
-			(&PollReply{Marks: []Mark{{Kind: Metric, Text: "x=1"}}, Exit: &exit}).fields},
+			(&PollReply{Marks: []Mark{{Kind: Measurement, Text: "x=1"}}, Exit: &exit}).fields},
 		{methodCode, false, (&codeReply{Dir: "/d"}).fields},
 		{methodList, true, (&runInfos{Runs: []RunInfo{{Run: run, Exit: &exit}}}).fields},
 		{methodManifest, true,

@@ -258,8 +258,8 @@ type Exit struct {
 type MarkKind uint8
 
 const (
-	Results MarkKind = iota + 1 // RESULTS: PATH
-	Metric                      // METRIC: TEXT
+	Results     MarkKind = iota + 1 // RESULTS: PATH
+	Measurement                     // METRIC: TEXT
 )
 
 // Mark is a line of a run's standard output that says something to us. Text is what stands behind

@@ -42,7 +42,7 @@ type ClassStatus struct {
 }
 
 // MatrixMapArgs asks for the cells of a matrix in as few bytes as will do, from the cell From on: a
-// status each, and with Metric the value of that metric.
+// status each, and with Metric the value of that measurement.
 type MatrixMapArgs struct {
 	Matrix string // id or name
 	From   int
@@ -84,8 +84,8 @@ type MatrixMapReply struct {
 	JID    uint64 // the job that counts for the cell From; 0: there is no such cell
 	Status []byte
 	Values []float64 // with Metric, as long as Status
-	Names  []string  // of the metrics that these cells have, with Metric
-	Unit   string    // of the metric
+	Names  []string  // of the measurements that these cells have, with Metric
+	Unit   string    // of the measurement
 	Next   int       // 0: nothing more
 	Cursor uint64
 }

@@ -35,8 +35,8 @@ func (l *TimeLeft) Margin() time.Duration { return time.Duration(l.Error * float
 type MatrixCellsArgs struct {
 	Matrix string // id or name
 	From   int
-	// a file among each job's results that holds metrics, beside those that were printed; "": the
-	// matrix's own, if it has one
+	// a file among each job's results that holds measurements, beside those that were printed; "":
+	// the matrix's own, if it has one
 	Metrics string
 }
 
@@ -55,17 +55,17 @@ type Cell struct {
 	Index   []uint32 // into the values of each variable
 	Repeat  uint32
 	Machine string // of the newest attempt
-	Metrics []Metric
+	Metrics []Measurement
 }
 
-// Metric is a number that a job has given a name.
-type Metric struct {
+// Measurement is a number that a job has given a name.
+type Measurement struct {
 	Name  string
 	Value float64
 	Unit  string
 }
 
-// Problem is a metric that can't be used.
+// Problem is a measurement that can't be used.
 type Problem struct {
 	JID  uint64
 	Text string

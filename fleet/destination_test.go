@@ -452,7 +452,7 @@ func TestSecretsInResults(t *testing.T) {
 	const secret = "hunter2hunter2"
 	dest := filepath.Join(t.TempDir(), "1")
 	c := results("m", 1, dest, "/m/"+secret)
-	c.Attempt.Metrics = []string{"key=" + secret}
+	c.Attempt.Measurements = []string{"key=" + secret}
 	c.Secrets = []string{secret}
 	from := &said{lines: []string{"o/", "o/" + secret + "=1", "o/out -> /" + secret}}
 	copying := &copying{Copy: c, ctx: t.Context(), hidden: redact.New(secret)}

@@ -42,7 +42,7 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		Results:          validUTF8(r.results),
 		ResultsRaw:       raw(r.results),
 		Overlooked:       plain(r.secrets().Redact(x.Overlooked)),
-		Metrics:          validUTF8(r.metrics),
+		Measurements:     validUTF8(r.measurements),
 		Error:            r.complaints(x, note),
 	}
 }

@@ -24,12 +24,12 @@ const markOverhead = 24
 
 // progress is how far a run has been followed. It belongs to the task that has the run.
 type progress struct {
-	out, err logFile
-	marksOff int64
-	results  []string
-	metrics  []string
-	marked   int // bytes of both
-	unmarked int // lines beyond maxMarks
+	out, err     logFile
+	marksOff     int64
+	results      []string
+	measurements []string
+	marked       int // bytes of both
+	unmarked     int // lines beyond maxMarks
 
 	whyLost string // known before it is looked for
 	blocked bool   // its logs can't be written
@@ -163,8 +163,8 @@ func (r *run) take(reply agent.PollReply) {
 		switch mark.Kind {
 		case agent.Results:
 			r.results = append(r.results, mark.Text)
-		case agent.Metric:
-			r.metrics = append(r.metrics, mark.Text)
+		case agent.Measurement:
+			r.measurements = append(r.measurements, mark.Text)
 		}
 	}
 	if reply.MarksOff > r.marksOff {
@@ -260,5 +260,6 @@ func (r *run) rewindLogs() { r.out.rewind, r.err.rewind = true, true }
 // rewind makes everything about a run be fetched anew.
 func (r *run) rewind() {
 	r.rewindLogs()
-	r.marksOff, r.marked, r.unmarked, r.results, r.metrics, r.refetch = 0, 0, 0, nil, nil, false
+	r.marksOff, r.marked, r.unmarked, r.results, r.measurements, r.refetch = 0, 0, 0, nil, nil,
+		false
 }

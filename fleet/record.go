@@ -53,11 +53,11 @@ type record struct {
 	SystemSeconds float64 `json:"system_seconds"`
 	MaxRSS        int64   `json:"max_rss_bytes"`
 
-	Logs     []recordLog    `json:"logs"`
-	Metrics  []string       `json:"metrics,omitempty"`
-	Results  []recordResult `json:"results"`
-	Complete bool           `json:"complete"` // everything that the job named is there
-	Problems []string       `json:"problems,omitempty"`
+	Logs         []recordLog    `json:"logs"`
+	Measurements []string       `json:"metrics,omitempty"`
+	Results      []recordResult `json:"results"`
+	Complete     bool           `json:"complete"` // everything that the job named is there
+	Problems     []string       `json:"problems,omitempty"`
 }
 
 type nameValue struct {
@@ -211,7 +211,7 @@ func (t *transfer) record() *record {
 		UserSeconds:   seconds(a.UserCpu),
 		SystemSeconds: seconds(a.SystemCpu),
 		MaxRSS:        a.MaxRss,
-		Metrics:       t.hide(a.Metrics),
+		Measurements:  t.hide(a.Measurements),
 		Complete:      len(t.problems) == 0,
 		Problems:      t.allProblems(),
 	}

@@ -23,9 +23,9 @@ func TestRunLocal(t *testing.T) {
 	if got := h.log(r, true); got != "bad\n" {
 		t.Errorf("stderr is %q", got)
 	}
-	if len(a.Results) != 1 || a.Results[0] != "a b" || len(a.Metrics) != 1 ||
-		a.Metrics[0] != "x=1" {
-		t.Errorf("results %q, metrics %q", a.Results, a.Metrics)
+	if len(a.Results) != 1 || a.Results[0] != "a b" || len(a.Measurements) != 1 ||
+		a.Measurements[0] != "x=1" {
+		t.Errorf("results %q, measurements %q", a.Results, a.Measurements)
 	}
 	if n := count[sched.Started](h, nil); n != 1 {
 		t.Errorf("it was started %d times", n)

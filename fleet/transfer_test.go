@@ -29,10 +29,10 @@ func TestPlain(t *testing.T) {
 
 func TestHostileResult(t *testing.T) {
 	r := &run{ref: &statepb.RunRef{Job: 1}}
-	r.results, r.metrics = []string{"\xff"}, []string{"x\x80"}
+	r.results, r.measurements = []string{"\xff"}, []string{"x\x80"}
 	a := r.result(&agent.Exit{Cause: 99, BootID: "\xff", SignalName: "\xff", StartError: "\xff",
 		LogError: "\xff"}, "\xff")
-	for _, s := range append(append(a.Results, a.Metrics...), a.BootId, a.Signal, a.Error) {
+	for _, s := range append(append(a.Results, a.Measurements...), a.BootId, a.Signal, a.Error) {
 		if !utf8.ValidString(s) {
 			t.Errorf("%q would spoil the record", s)
 		}

@@ -121,7 +121,7 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 	a.Dropped += r.Dropped
 	a.Results = append(a.Results, r.Results...)
 	a.ResultsRaw, a.Overlooked = r.ResultsRaw, r.Overlooked
-	a.Metrics = append(a.Metrics, r.Metrics...)
+	a.Measurements = append(a.Measurements, r.Measurements...)
 
 	if j.Setup != nil {
 		return s.endedStep(j, a, at)

@@ -478,7 +478,8 @@ func TestBytesFromMachines(t *testing.T) {
 		check(t, err)
 		synctest.Wait()
 		result := exit(1)
-		result.Error, result.Results, result.Metrics = "bad \xff", []string{"good", "bad \xc3("},
+		result.Error, result.Results, result.Measurements = "bad \xff",
+			[]string{"good", "bad \xc3("},
 			[]string{"\x80"}
 		d.Report(Ended{Ref: d.takeRun(t), Result: result})
 		if got := d.status(t, p.IDs[0]); got != Waiting {

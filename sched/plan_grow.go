@@ -257,7 +257,7 @@ func (g *growth) change(p *planner, out *Growth) *statepb.MatrixGrown {
 	c := &statepb.MatrixGrown{
 		Matrix: g.old.Id, Template: g.want.Template, Axes: g.old.Axes, Repeats: g.old.Repeats,
 		Index: g.old.Index, IndexWidth: g.old.IndexWidth,
-		Metrics: &g.want.Metrics, Setup: g.want.Setup,
+		Measurements: &g.want.Measurements, Setup: g.want.Setup,
 	}
 	if len(g.added) > 0 {
 		c.Axes, c.Repeats = g.axes, g.repeats
@@ -334,14 +334,14 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 
 // sameEnds says that the same goes before the cells and is read after them.
 func (m *matrix) sameEnds(want *statepb.Matrix) bool {
-	return m.Metrics == want.Metrics && slices.EqualFunc(m.Setup, want.Setup, bytes.Equal)
+	return m.Measurements == want.Measurements && slices.EqualFunc(m.Setup, want.Setup, bytes.Equal)
 }
 
 // setEnds says what goes before the cells from now on, and where their numbers are; an older
 // daemon's change says nothing of it.
 func (m *matrix) setEnds(c *statepb.MatrixGrown) {
-	if c.Metrics != nil {
-		m.Metrics, m.Setup = c.GetMetrics(), c.Setup
+	if c.Measurements != nil {
+		m.Measurements, m.Setup = c.GetMeasurements(), c.Setup
 	}
 }
 

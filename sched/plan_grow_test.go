@@ -28,7 +28,7 @@ func (d *driver) growMatrix(t *rapid.T) {
 	if hash := rapid.SampledFrom([]string{"", "c1", "c2"}).Draw(t, "code"); hash != "" {
 		spec.Job.Code = &statepb.Code{Hash: hash}
 	}
-	spec.Metrics = rapid.SampledFrom([]string{"", "out.csv"}).Draw(t, "metrics")
+	spec.Measurements = rapid.SampledFrom([]string{"", "out.csv"}).Draw(t, "measurements")
 	spec.Setup = rapid.SampledFrom([][]string{nil, {"make"}, {"make", "check"}}).Draw(t, "setup")
 	axis := func(name string, from ...string) *statepb.Axis {
 		values := rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 3, rapid.ID[string]).
@@ -153,18 +153,19 @@ func TestGrow(t *testing.T) {
 	spec.Job.Timeout = time.Hour
 	p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
 	must(w.do(p, err))
-	spec.Metrics, spec.Setup = "out.csv", []string{"make"}
+	spec.Measurements, spec.Setup = "out.csv", []string{"make"}
 	p, _, err = w.s.PlanMatrixAgain(spec, false, 0)
 	must(w.do(p, err))
-	if m, _ := w.s.Matrix(1); m.Template.Timeout != int64(time.Hour) || m.Metrics != "out.csv" ||
+	if m, _ := w.s.Matrix(1); m.Template.Timeout != int64(time.Hour) ||
+		m.Measurements != "out.csv" ||
 		m.Cells != 10 {
 		t.Errorf("the matrix is %v", m)
 	}
 	// A change of a daemon that knew of no such file leaves it.
 	must(w.s.Apply(&Change{MatrixGrown: &statepb.MatrixGrown{Matrix: 1,
 		Template: w.s.matrices[1].Template}}))
-	if m, _ := w.s.Matrix(1); m.Metrics != "out.csv" || len(m.Setup) != 1 {
-		t.Errorf("its metrics are in %q, and its setup is %q", m.Metrics, m.Setup)
+	if m, _ := w.s.Matrix(1); m.Measurements != "out.csv" || len(m.Setup) != 1 {
+		t.Errorf("its measurements are in %q, and its setup is %q", m.Measurements, m.Setup)
 	}
 	forget, err := w.s.PlanMatrixForget(1)
 	must(w.do(forget.Plan, err))
@@ -272,7 +273,7 @@ func TestYield(t *testing.T) {
 	for n := 0; len(w.running()) > 0 || len(w.fleet.copies) > 0; n++ {
 		for _, run := range w.running() {
 			r := exit(0)
-			r.Metrics = []string{fmt.Sprintf("n=%d", n), "job=" + fmt.Sprint(run.Ref.Job)}
+			r.Measurements = []string{fmt.Sprintf("n=%d", n), "job=" + fmt.Sprint(run.Ref.Job)}
 			if n%3 == 0 {
 				r.Results = []string{"out"}
 			}
@@ -294,8 +295,9 @@ func TestYield(t *testing.T) {
 	blocks := 0
 	for _, id := range ids {
 		j := w.s.Job(id)
-		metrics, dir := w.s.yield(id)
-		if diff := cmp.Diff(last(j).Metrics, metrics); diff != "" || dir != j.ResultsDir ||
+		measurements, dir := w.s.yield(id)
+		if diff := cmp.Diff(last(j).Measurements, measurements); diff != "" ||
+			dir != j.ResultsDir ||
 			w.s.Status(id) != Done {
 			t.Fatalf("job %d, %v, left %q; %s", id, w.s.Status(id), dir, diff)
 		}
@@ -354,7 +356,7 @@ func BenchmarkCellViews100k(b *testing.B) {
 		var outcomes []Outcome
 		for _, run := range w.running() {
 			r := exit(0)
-			r.Metrics = []string{"throughput=12.5 MB/s"}
+			r.Measurements = []string{"throughput=12.5 MB/s"}
 			outcomes = append(outcomes, Ended{Ref: run.Ref, Result: r})
 		}
 		if err := w.report(outcomes...); err != nil {
@@ -366,7 +368,7 @@ func BenchmarkCellViews100k(b *testing.B) {
 		n := 0
 		for from := uint32(0); from < 100_000; from += MaxPage {
 			for _, v := range w.s.CellViews(1, from) {
-				n += len(v.Metrics)
+				n += len(v.Measurements)
 			}
 		}
 		if n != 100_000 {

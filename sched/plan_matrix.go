@@ -19,9 +19,9 @@ type MatrixSpec struct {
 	CancelRest bool
 	Axes       []*statepb.Axis
 	Seed       uint64 // from which {SEED} follows in each repeat
-	// Metrics is the file among each job's results that has its numbers, when none is asked for; ""
-	// is none.
-	Metrics string
+	// Measurements is the file among each job's results that has its numbers, when none is asked
+	// for; "" is none.
+	Measurements string
 	// Setup are commands that a machine which joins the class has to run first. Those that are in
 	// it already are set up by who submits the matrix, as he sees fit.
 	Setup []string
@@ -83,7 +83,7 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	}
 	p := s.planner()
 	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)),
-		Held: spec.Job.Hold, Seed: spec.Seed, Metrics: spec.Metrics}
+		Held: spec.Job.Hold, Seed: spec.Seed, Measurements: spec.Measurements}
 	for _, step := range spec.Setup {
 		m.Setup = append(m.Setup, []byte(step))
 	}

@@ -131,7 +131,7 @@ type (
 	// Ended: the run has ended, and its logs are in the host's files.
 	Ended struct {
 		Ref    *statepb.RunRef
-		Result *statepb.Attempt // cause, code, signal, times, usage, lengths, results, metrics
+		Result *statepb.Attempt // cause, code, signal, times, usage, lengths, results, measurements
 	}
 	// NotStarted: the machine could not start it, and it never will run.
 	NotStarted struct {

@@ -66,17 +66,17 @@ func (s *State) Pace(id uint64, now time.Time) Pace {
 
 // CellView is a cell of a matrix, and the job that counts for it.
 type CellView struct {
-	Job        uint64
-	Status     Status // 0: it was forgotten
-	Index      []uint32
-	Repeat     uint32
-	Machine    string // of the newest attempt
-	Metrics    []string
-	ResultsDir string
+	Job          uint64
+	Status       Status // 0: it was forgotten
+	Index        []uint32
+	Repeat       uint32
+	Machine      string // of the newest attempt
+	Measurements []string
+	ResultsDir   string
 }
 
 // CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of
-// results too, when the metrics are in a file there.
+// results too, when the measurements are in a file there.
 func (s *State) CellViews(id uint64, from uint32) []CellView {
 	m := s.matrices[id]
 	if m == nil {
@@ -88,17 +88,17 @@ func (s *State) CellViews(id uint64, from uint32) []CellView {
 		v := CellView{Job: job, Status: s.Status(job), Machine: s.index.names[s.index.machine[job]]}
 		v.Index, v.Repeat = cellIndex(m.Matrix, c)
 		if v.Status == Done {
-			v.Metrics, v.ResultsDir = s.yield(job)
+			v.Measurements, v.ResultsDir = s.yield(job)
 		}
 		views = append(views, v)
 	}
 	return views
 }
 
-// yield is what a job that is done has left: the metrics of its newest attempt, and the place of
-// its results. Of an ended job's record it reads these fields alone, which is several times as fast
-// as to decode it.
-func (s *State) yield(job uint64) (metrics []string, dir string) {
+// yield is what a job that is done has left: the measurements of its newest attempt, and the place
+// of its results. Of an ended job's record it reads these fields alone, which is several times as
+// fast as to decode it.
+func (s *State) yield(job uint64) (measurements []string, dir string) {
 	if place := s.index.place[job]; place != 0 && s.live[job] == nil {
 		raw, err := s.history.raw(place)
 		if err == nil {
@@ -107,10 +107,10 @@ func (s *State) yield(job uint64) (metrics []string, dir string) {
 				case fieldResultsDir:
 					dir = string(value)
 				case fieldAttempts:
-					metrics = nil
+					measurements = nil
 					return fields(value, func(n protowire.Number, value []byte) error {
-						if n == fieldMetrics {
-							metrics = append(metrics, string(value))
+						if n == fieldMeasurements {
+							measurements = append(measurements, string(value))
 						}
 						return nil
 					})
@@ -119,23 +119,23 @@ func (s *State) yield(job uint64) (metrics []string, dir string) {
 			})
 		}
 		if err == nil {
-			return metrics, dir
+			return measurements, dir
 		}
-		metrics = nil // what is wrong with it, the way below says
+		measurements = nil // what is wrong with it, the way below says
 	}
 	j := s.Job(job)
 	if a := last(j); a != nil {
-		metrics = slices.Clone(a.Metrics)
+		measurements = slices.Clone(a.Measurements)
 	}
-	return metrics, j.ResultsDir
+	return measurements, j.ResultsDir
 }
 
 // The numbers of the fields that yield reads, as state.proto has them.
 const (
-	fieldAttempts   = 32 // of Job
-	fieldResultsDir = 37
-	fieldCode       = 44
-	fieldMetrics    = 23 // of Attempt
+	fieldAttempts     = 32 // of Job
+	fieldResultsDir   = 37
+	fieldCode         = 44
+	fieldMeasurements = 23 // of Attempt
 )
 
 // fields visits the fields of a record that are texts or records.

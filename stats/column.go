@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// Column is one number of a table's cells: a statistic of a metric over the cells that share it.
+// Column is one number of a table's cells: a statistic of a measurement over the cells that share
+// it.
 type Column struct {
-	Stat   string // of Statistics; "" is the mean with its 95 % confidence interval
-	Metric string
+	Stat        string // of Statistics; "" is the mean with its 95 % confidence interval
+	Measurement string
 }
 
 // Statistics are the names that a Column may have.
@@ -25,17 +26,17 @@ func ParseColumns(text string) ([]Column, error) {
 	var columns []Column
 	for word := range strings.SplitSeq(text, ",") {
 		word = strings.TrimSpace(word)
-		c := Column{Metric: word}
+		c := Column{Measurement: word}
 		if name, rest, ok := strings.Cut(word, "("); ok {
-			metric, closed := strings.CutSuffix(rest, ")")
-			c = Column{strings.TrimSpace(name), strings.TrimSpace(metric)}
+			measurement, closed := strings.CutSuffix(rest, ")")
+			c = Column{strings.TrimSpace(name), strings.TrimSpace(measurement)}
 			if !closed || !slices.Contains(Statistics(), c.Stat) {
 				return nil, hinted("write for example mean(throughput); statistics are "+
 					strings.Join(Statistics(), ", "), "%q is not of the form STATISTIC(METRIC)",
 					word)
 			}
 		}
-		if !IsMetricName(c.Metric) {
+		if !IsMeasurementName(c.Measurement) {
 			return nil, hinted("write for example mean(throughput)", "%q names no metric", word)
 		}
 		columns = append(columns, c)
@@ -46,9 +47,9 @@ func ParseColumns(text string) ([]Column, error) {
 // String is the column as it is asked for.
 func (c Column) String() string {
 	if c.Stat == "" {
-		return c.Metric
+		return c.Measurement
 	}
-	return c.Stat + "(" + c.Metric + ")"
+	return c.Stat + "(" + c.Measurement + ")"
 }
 
 // of gives the statistic, NaN when the sample is too small for it.
@@ -70,9 +71,9 @@ func (s Summary) of(stat string) float64 {
 	return s.Mean
 }
 
-// Summary describes the values of a metric in a group.
-func (t *Table) Summary(g *Group, metric string) Summary {
-	return summarize(g.Samples[slices.Index(t.Metrics, metric)], func(n int) float64 {
+// Summary describes the values of a measurement in a group.
+func (t *Table) Summary(g *Group, measurement string) Summary {
+	return summarize(g.Samples[slices.Index(t.Measurements, measurement)], func(n int) float64 {
 		q, ok := t.quantiles[n] // to compute one takes 100 µs, and a table has few different n
 		if !ok {
 			q = quantile(n)
@@ -87,7 +88,7 @@ func (t *Table) text(g *Group, c Column, plusMinus string) string {
 	if g == nil {
 		return "–" // the grid has no such cell
 	}
-	s := t.Summary(g, c.Metric)
+	s := t.Summary(g, c.Measurement)
 	if s.N == 0 && c.Stat != "n" {
 		return g.absence()
 	}

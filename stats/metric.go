@@ -10,30 +10,30 @@ import (
 	"unicode"
 )
 
-// Metric is a number that a run has given a name.
-type Metric struct {
+// Measurement is a number that a run has given a name.
+type Measurement struct {
 	Name  string
 	Value float64
 	Unit  string // "" : none
 }
 
-// ParseMetric reads what follows `METRIC: ` on a line: name=value [unit]. The error says what is
-// wrong with the line; a value that isn't finite is one too: it can't be averaged.
-func ParseMetric(line string) (Metric, error) {
+// ParseMeasurement reads what follows `METRIC: ` on a line: name=value [unit]. The error says what
+// is wrong with the line; a value that isn't finite is one too: it can't be averaged.
+func ParseMeasurement(line string) (Measurement, error) {
 	name, rest, ok := strings.Cut(line, "=")
 	name = strings.TrimSpace(name)
 	fields := strings.Fields(rest)
 	switch {
 	case !ok || len(fields) == 0:
-		return Metric{}, fmt.Errorf("%q is not of the form name=value [unit]", short(line))
-	case !IsMetricName(name):
-		return Metric{}, fmt.Errorf("%q can't be a metric's name", short(name))
+		return Measurement{}, fmt.Errorf("%q is not of the form name=value [unit]", short(line))
+	case !IsMeasurementName(name):
+		return Measurement{}, fmt.Errorf("%q can't be a metric's name", short(name))
 	}
 	value, err := number(fields[0])
 	if err != nil {
-		return Metric{}, fmt.Errorf("%s: %w", name, err)
+		return Measurement{}, fmt.Errorf("%s: %w", name, err)
 	}
-	return Metric{name, value, strings.Join(fields[1:], " ")}, nil
+	return Measurement{name, value, strings.Join(fields[1:], " ")}, nil
 }
 
 // number reads a finite number.
@@ -56,16 +56,16 @@ func short(s string) string {
 	return s
 }
 
-// IsMetricName is the rule for names: no blanks, no parentheses, commas or control characters, as
-// `mean(name)` has to name them.
-func IsMetricName(s string) bool {
+// IsMeasurementName is the rule for names: no blanks, no parentheses, commas or control characters,
+// as `mean(name)` has to name them.
+func IsMeasurementName(s string) bool {
 	return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar ||
 			strings.ContainsRune("(),=", r)
 	})
 }
 
-// CheckFile refuses what can't name a file of metrics among a job's results; "" names none.
+// CheckFile refuses what can't name a file of measurements among a job's results; "" names none.
 func CheckFile(name string) error {
 	if name != "" && !filepath.IsLocal(name) {
 		return hinted("give a path that begins in the results, like out.csv",

@@ -11,33 +11,34 @@ import (
 	"strings"
 )
 
-// ParseFile reads metrics out of a result file: JSON, or JSON Lines, when it begins with { or [,
-// else a table.
+// ParseFile reads measurements out of a result file: JSON, or JSON Lines, when it begins with { or
+// [, else a table.
 //
-// Each number of a JSON object is a metric, those of objects inside it are named outer.inner; of an
-// array the last element counts, and of JSON Lines the last value of each name. NaN and Infinity,
-// which Python writes, are taken as what they are. A table's columns are separated by commas, tabs,
-// semicolons or blanks; its header names them, and those that hold numbers are metrics; the last
-// row counts. Lines with # are comments; the last of them before the first row may be the header. A
-// file that can't be read so is an error, an entry that is not finite is a problem.
-func ParseFile(data []byte) (metrics []Metric, problems []string, err error) {
+// Each number of a JSON object is a measurement, those of objects inside it are named outer.inner;
+// of an array the last element counts, and of JSON Lines the last value of each name. NaN and
+// Infinity, which Python writes, are taken as what they are. A table's columns are separated by
+// commas, tabs, semicolons or blanks; its header names them, and those that hold numbers are
+// measurements; the last row counts. Lines with # are comments; the last of them before the first
+// row may be the header. A file that can't be read so is an error, an entry that is not finite is a
+// problem.
+func ParseFile(data []byte) (measurements []Measurement, problems []string, err error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	trimmed := bytes.TrimSpace(data)
 	switch {
 	case len(trimmed) == 0:
 		return nil, nil, errors.New("the file is empty")
 	case trimmed[0] == '{' || trimmed[0] == '[':
-		metrics, problems, err = parseJSON(trimmed)
+		measurements, problems, err = parseJSON(trimmed)
 	default:
-		metrics, problems, err = parseTable(data)
+		measurements, problems, err = parseTable(data)
 	}
-	if err == nil && len(metrics)+len(problems) == 0 {
+	if err == nil && len(measurements)+len(problems) == 0 {
 		err = errors.New("there is no number in it")
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return metrics, problems, nil
+	return measurements, problems, nil
 }
 
 // numbers are what has been found by name; what comes later replaces what was there.
@@ -57,7 +58,7 @@ func (n *numbers) add(name, text string) {
 	f := finding{value: value}
 	if err != nil {
 		f.problem = fmt.Sprintf("%s: %v", name, err)
-	} else if !IsMetricName(name) {
+	} else if !IsMeasurementName(name) {
 		return
 	}
 	if _, known := n.found[name]; !known {
@@ -66,19 +67,19 @@ func (n *numbers) add(name, text string) {
 	n.found[name] = f
 }
 
-func (n *numbers) all() (metrics []Metric, problems []string) {
+func (n *numbers) all() (measurements []Measurement, problems []string) {
 	for _, name := range n.names {
 		if f := n.found[name]; f.problem != "" {
 			problems = append(problems, f.problem)
 		} else {
-			metrics = append(metrics, Metric{Name: name, Value: f.value})
+			measurements = append(measurements, Measurement{Name: name, Value: f.value})
 		}
 	}
-	return metrics, problems
+	return measurements, problems
 }
 
 // parseJSON reads one value or several.
-func parseJSON(data []byte) (metrics []Metric, problems []string, err error) {
+func parseJSON(data []byte) (measurements []Measurement, problems []string, err error) {
 	n := numbers{found: map[string]finding{}}
 	dec := json.NewDecoder(bytes.NewReader(quoteWords(data)))
 	dec.UseNumber()
@@ -98,8 +99,8 @@ func parseJSON(data []byte) (metrics []Metric, problems []string, err error) {
 		}
 		n.flatten("", v)
 	}
-	metrics, problems = n.all()
-	return metrics, problems, nil
+	measurements, problems = n.all()
+	return measurements, problems, nil
 }
 
 // word begins the strings that stand for numbers that JSON doesn't have.
@@ -169,7 +170,7 @@ func (n *numbers) flatten(name string, v any) {
 }
 
 // parseTable reads columns.
-func parseTable(data []byte) (metrics []Metric, problems []string, err error) {
+func parseTable(data []byte) (measurements []Measurement, problems []string, err error) {
 	comment, body := splitComments(data)
 	header, last, err := readRows(body)
 	if err != nil {
@@ -193,8 +194,8 @@ func parseTable(data []byte) (metrics []Metric, problems []string, err error) {
 			n.add(strings.TrimSpace(name), text)
 		}
 	}
-	metrics, problems = n.all()
-	return metrics, problems, nil
+	measurements, problems = n.all()
+	return measurements, problems, nil
 }
 
 // splitComments takes the lines with # out of a table; comment is the last of them before the first

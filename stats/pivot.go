@@ -21,12 +21,12 @@ type Axis struct {
 
 // Cell is one cell of the sweep, in one repeat, with what its newest job has left.
 type Cell struct {
-	Job     uint64
-	Index   []uint32 // into the values of each axis
-	Repeat  uint32
-	Status  string // done, failed, lost, waiting, …; "" : it was forgotten
-	Machine string
-	Metrics []Metric // when a name comes more than once, the last counts
+	Job          uint64
+	Index        []uint32 // into the values of each axis
+	Repeat       uint32
+	Status       string // done, failed, lost, waiting, …; "" : it was forgotten
+	Machine      string
+	Measurements []Measurement // when a name comes more than once, the last counts
 }
 
 // Data is a sweep with its numbers.
@@ -40,18 +40,18 @@ type Data struct {
 // Query says what a table shows.
 type Query struct {
 	Rows, Cols []string // dimensions
-	// what each of its cells says; none: the mean and its interval of every metric
+	// what each of its cells says; none: the mean and its interval of every measurement
 	Columns []Column
 }
 
 // Group is what stands in one place of a table: the cells that share the values of its dimensions.
 type Group struct {
-	Samples  [][]float64 // for each of the table's metrics
+	Samples  [][]float64 // for each of the table's measurements
 	Done     int         // cells that are done
 	Failed   int         // and that failed or were lost
 	Canceled int         // and that the user canceled
 	Missing  int         // and that have not ended yet
-	Silent   int         // of Done: without a value for one of the metrics
+	Silent   int         // of Done: without a value for one of the measurements
 }
 
 // Table is a pivot table.
@@ -60,7 +60,7 @@ type Table struct {
 	Rows, Cols       [][]string // values of the dimensions
 	Groups           [][]*Group // by row and column; nil: the sweep has no such cells
 	Columns          []Column
-	Metrics          []string
+	Measurements     []string
 	Units            map[string]string
 	Warnings         []string
 
@@ -132,12 +132,13 @@ func hinted(hint, format string, args ...any) *Error {
 	return &Error{fmt.Sprintf(format, args...), hint}
 }
 
-// MetricNames lists the metrics that any cell has, in the order of their first appearance.
-func (d *Data) MetricNames() []string {
+// MeasurementNames lists the measurements that any cell has, in the order of their first
+// appearance.
+func (d *Data) MeasurementNames() []string {
 	var names []string
 	seen := map[string]bool{}
 	for i := range d.Cells {
-		for _, m := range d.Cells[i].Metrics {
+		for _, m := range d.Cells[i].Measurements {
 			if !seen[m.Name] {
 				seen[m.Name] = true
 				names = append(names, m.Name)
@@ -149,27 +150,27 @@ func (d *Data) MetricNames() []string {
 
 // Pivot makes the table that the query asks for.
 func (d *Data) Pivot(q Query) (*Table, error) {
-	names := d.MetricNames()
+	names := d.MeasurementNames()
 	if len(q.Columns) == 0 {
 		for _, name := range names {
-			q.Columns = append(q.Columns, Column{Stat: "", Metric: name})
+			q.Columns = append(q.Columns, Column{Stat: "", Measurement: name})
 		}
 	}
 	if len(q.Columns) == 0 {
-		return nil, d.noMetrics()
+		return nil, d.noMeasurements()
 	}
 	t := &Table{RowDims: q.Rows, ColDims: q.Cols, Columns: q.Columns, Units: map[string]string{},
 		quantiles: map[int]float64{}}
 	for _, c := range q.Columns {
-		if !slices.Contains(names, c.Metric) {
+		if !slices.Contains(names, c.Measurement) {
 			if len(names) == 0 {
-				return nil, d.noMetrics()
+				return nil, d.noMeasurements()
 			}
 			return nil, hinted("its metrics are "+strings.Join(names, ", "),
-				"no job of the sweep has the metric %s", c.Metric)
+				"no job of the sweep has the metric %s", c.Measurement)
 		}
-		if !slices.Contains(t.Metrics, c.Metric) {
-			t.Metrics = append(t.Metrics, c.Metric)
+		if !slices.Contains(t.Measurements, c.Measurement) {
+			t.Measurements = append(t.Measurements, c.Measurement)
 		}
 	}
 	rows, err := d.dimensions(q.Rows)
@@ -192,7 +193,7 @@ func (d *Data) Pivot(q Query) (*Table, error) {
 	return t, nil
 }
 
-func (d *Data) noMetrics() error {
+func (d *Data) noMeasurements() error {
 	done := 0
 	for i := range d.Cells {
 		if d.Cells[i].Status == "done" {
@@ -272,14 +273,14 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 	type spot struct{ row, col int }
 	groups := map[spot]*Group{}
 	units := map[string][]string{}
-	values := make([]float64, len(t.Metrics))
-	known := make([]bool, len(t.Metrics))
+	values := make([]float64, len(t.Measurements))
+	known := make([]bool, len(t.Measurements))
 	for i := range d.Cells {
 		c := &d.Cells[i]
 		at := spot{rows.place(c), cols.place(c)}
 		g := groups[at]
 		if g == nil {
-			g = &Group{Samples: make([][]float64, len(t.Metrics))}
+			g = &Group{Samples: make([][]float64, len(t.Measurements))}
 			groups[at] = g
 		}
 		switch c.Status {
@@ -296,8 +297,8 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 			continue
 		}
 		clear(known)
-		for _, m := range c.Metrics {
-			if k := slices.Index(t.Metrics, m.Name); k >= 0 {
+		for _, m := range c.Measurements {
+			if k := slices.Index(t.Measurements, m.Name); k >= 0 {
 				values[k], known[k] = m.Value, true
 				if seen := units[m.Name]; !slices.Contains(seen, m.Unit) {
 					units[m.Name] = append(seen, m.Unit)
@@ -323,7 +324,7 @@ func (d *Data) fill(t *Table, rowDims, colDims []dimension) {
 	for at, g := range groups {
 		t.Groups[rowAt[at.row]][colAt[at.col]] = g
 	}
-	for _, name := range t.Metrics {
+	for _, name := range t.Measurements {
 		seen := units[name]
 		slices.Sort(seen)
 		switch {

@@ -30,7 +30,7 @@ type point struct {
 // WritePlot draws the sweep's numbers. The warnings are those of the table that the plot stands
 // for.
 func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
-	q := Query{Rows: []string{p.X}, Columns: []Column{{Metric: p.Y}}}
+	q := Query{Rows: []string{p.X}, Columns: []Column{{Measurement: p.Y}}}
 	if p.Series != "" {
 		q.Cols = []string{p.Series}
 	}
@@ -81,7 +81,7 @@ func (d *Data) WritePlot(w io.Writer, p Plot) (warnings []string, err error) {
 		c.series = append(c.series, series{name, points})
 	}
 	if drawn == 0 {
-		return nil, d.noMetrics()
+		return nil, d.noMeasurements()
 	}
 	if below > 0 {
 		t.Warnings = append(t.Warnings, fmt.Sprintf("intervals that reach down to 0, of which "+

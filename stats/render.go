@@ -49,7 +49,7 @@ func (t *Table) heading(col []string, c Column) string {
 	}
 	if len(words) == 0 || len(t.Columns) > 1 {
 		name := c.String()
-		if unit := t.Units[c.Metric]; unit != "" && c.Stat != "n" {
+		if unit := t.Units[c.Measurement]; unit != "" && c.Stat != "n" {
 			name += " [" + unit + "]"
 		}
 		words = append(words, name)
@@ -62,7 +62,7 @@ func (t *Table) Caption() string {
 	var words []string
 	for _, c := range t.Columns {
 		text := c.String()
-		if unit := t.Units[c.Metric]; unit != "" && c.Stat != "n" {
+		if unit := t.Units[c.Measurement]; unit != "" && c.Stat != "n" {
 			text += " [" + unit + "]"
 		}
 		if c.Stat == "" {
@@ -147,13 +147,13 @@ func latexText(s string) string {
 
 // Line is one place of `matrix table` in JSON.
 type Line struct {
-	Vars     map[string]string             `json:"vars"`
-	Metrics  map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
-	Units    map[string]string             `json:"units,omitempty"`
-	Done     int                           `json:"done"`
-	Failed   int                           `json:"failed"`             // or lost
-	Canceled int                           `json:"canceled,omitempty"` // by the user
-	Missing  int                           `json:"missing"`
+	Vars         map[string]string             `json:"vars"`
+	Measurements map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
+	Units        map[string]string             `json:"units,omitempty"`
+	Done         int                           `json:"done"`
+	Failed       int                           `json:"failed"`             // or lost
+	Canceled     int                           `json:"canceled,omitempty"` // by the user
+	Missing      int                           `json:"missing"`
 }
 
 // each visits the places of the table that the sweep has cells in.
@@ -180,12 +180,13 @@ func (t *Table) Lines() []Line {
 		}
 	}
 	t.each(func(vars []string, g *Group) {
-		l := Line{Vars: map[string]string{}, Metrics: map[string]map[string]float64{}, Units: units,
-			Done: g.Done, Failed: g.Failed, Missing: g.Missing, Canceled: g.Canceled}
+		l := Line{Vars: map[string]string{}, Measurements: map[string]map[string]float64{},
+			Units: units,
+			Done:  g.Done, Failed: g.Failed, Missing: g.Missing, Canceled: g.Canceled}
 		for i, name := range dims {
 			l.Vars[name] = vars[i]
 		}
-		for _, name := range t.Metrics {
+		for _, name := range t.Measurements {
 			s := t.Summary(g, name)
 			all := map[string]float64{}
 			for _, stat := range Statistics() {
@@ -193,7 +194,7 @@ func (t *Table) Lines() []Line {
 					all[stat] = v
 				}
 			}
-			l.Metrics[name] = all
+			l.Measurements[name] = all
 		}
 		lines = append(lines, l)
 	})
@@ -212,7 +213,7 @@ func (t *Table) WriteCSV(w io.Writer, cell func(string) string) error {
 			continue
 		}
 		for _, stat := range []string{"mean", "ci95", "n"} {
-			columns = append(columns, Column{stat, c.Metric})
+			columns = append(columns, Column{stat, c.Measurement})
 		}
 	}
 	header := t.dims()
@@ -222,7 +223,7 @@ func (t *Table) WriteCSV(w io.Writer, cell func(string) string) error {
 	lines := [][]string{append(header, "done", "failed", "missing", "canceled")}
 	t.each(func(record []string, g *Group) {
 		for _, c := range columns {
-			v := t.Summary(g, c.Metric).of(c.Stat)
+			v := t.Summary(g, c.Measurement).of(c.Stat)
 			text := ""
 			if !math.IsNaN(v) {
 				text = strconv.FormatFloat(v, 'g', -1, 64)

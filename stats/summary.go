@@ -1,5 +1,5 @@
 // Package stats turns the numbers that the cells of a sweep have left into a table or a plot for a
-// paper: metrics out of printed lines and result files, means with confidence intervals over
+// paper: measurements out of printed lines and result files, means with confidence intervals over
 // repeats, pivot tables as text, CSV, JSON, Markdown and LaTeX, plots with error bars, the time
 // that a sweep still takes, and warnings where machines may have made the difference.
 //

@@ -35,14 +35,14 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-func TestParseMetric(t *testing.T) {
-	for line, want := range map[string]Metric{
+func TestParseMeasurement(t *testing.T) {
+	for line, want := range map[string]Measurement{
 		"throughput=123.5 MB/s": {"throughput", 123.5, "MB/s"},
 		"loss = 1e-3":           {"loss", 0.001, ""},
 		"p99=-7":                {"p99", -7, ""},
 		"a.b/c=+.5 per  run":    {"a.b/c", 0.5, "per run"},
 	} {
-		got, err := ParseMetric(line)
+		got, err := ParseMeasurement(line)
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v", line, got, err)
 		}
@@ -62,7 +62,7 @@ func TestParseMetric(t *testing.T) {
 		"x=0x10p0":                     `x: "0x10p0" is not a number`,
 		"x=" + strings.Repeat("a", 99): `x: "` + strings.Repeat("a", 60) + `…" is not a number`,
 	} {
-		if _, err := ParseMetric(line); err == nil || err.Error() != want {
+		if _, err := ParseMeasurement(line); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", line, err, want)
 		}
 	}
@@ -70,46 +70,48 @@ func TestParseMetric(t *testing.T) {
 
 func TestParseFile(t *testing.T) {
 	type result struct {
-		Metrics  []Metric
-		Problems []string
-		Err      string
+		Measurements []Measurement
+		Problems     []string
+		Err          string
 	}
 	for text, want := range map[string]result{
-		"level,bytes\n3,100\n6,90\n": {Metrics: []Metric{{"level", 6, ""},
+		"level,bytes\n3,100\n6,90\n": {Measurements: []Measurement{{"level", 6, ""},
 			{"bytes", 90, ""}}},
-		"\xef\xbb\xbfname,x\n\"a,b\", 1.5\n": {Metrics: []Metric{{"x", 1.5, ""}}},
-		"a,b\nNaN,2\n": {Metrics: []Metric{{"b", 2, ""}},
+		"\xef\xbb\xbfname,x\n\"a,b\", 1.5\n": {Measurements: []Measurement{{"x", 1.5, ""}}},
+		"a,b\nNaN,2\n": {Measurements: []Measurement{{"b", 2, ""}},
 			Problems: []string{"a: NaN is not a finite number"}},
-		`{"x": 1, "y": {"z": 2.5, "s": "t"}}`: {Metrics: []Metric{{"x", 1, ""}, {"y.z", 2.5, ""}}},
-		`[{"x": 1}, {"x": 2}]`:                {Metrics: []Metric{{"x", 2, ""}}},
+		`{"x": 1, "y": {"z": 2.5, "s": "t"}}`: {Measurements: []Measurement{{"x", 1, ""},
+			{"y.z", 2.5, ""}}},
+		`[{"x": 1}, {"x": 2}]`: {Measurements: []Measurement{{"x", 2, ""}}},
 		`{"x": 1e999}`: {Problems: []string{"x: 1e999 is not a finite " +
 			"number"}},
 		`{"x": NaN, "y": -Infinity, "z": 1, "s": "NaN \" NaN"}`: {
-			Metrics: []Metric{{"z", 1, ""}},
+			Measurements: []Measurement{{"z", 1, ""}},
 			Problems: []string{"x: NaN is not a finite number",
 				"y: -Infinity is not a finite number"},
 		},
-		`[{"x": NaN}, {"x": 2, "y": [1, Infinity, 3]}]`: {Metrics: []Metric{{"x", 2, ""},
+		`[{"x": NaN}, {"x": 2, "y": [1, Infinity, 3]}]`: {Measurements: []Measurement{{"x", 2, ""},
 			{"y", 3, ""}}},
 		"{\"step\": 1, \"x\": NaN}\n{\"step\": 2, \"x\": 0.5}\n\n{\"eval\": 3}\n": {
-			Metrics: []Metric{{"step", 2, ""}, {"x", 0.5, ""}, {"eval", 3, ""}},
+			Measurements: []Measurement{{"step", 2, ""}, {"x", 0.5, ""}, {"eval", 3, ""}},
 		},
-		"{\"x\": 1}\r\n{\"x\": 2}\r\n": {Metrics: []Metric{{"x", 2, ""}}},
+		"{\"x\": 1}\r\n{\"x\": 2}\r\n": {Measurements: []Measurement{{"x", 2, ""}}},
 		"{\"x\": 1}\n{\"x\": ":         {Err: "it is not JSON: unexpected EOF"},
-		"epoch\tloss\tnote\n1\t0.5\t\n2\t0.25\ta \"b\n": {Metrics: []Metric{{"epoch", 2, ""},
+		"epoch\tloss\tnote\n1\t0.5\t\n2\t0.25\ta \"b\n": {Measurements: []Measurement{{"epoch", 2,
+			""},
 			{"loss", 0.25, ""}}},
-		"# made by bench\n#\nx,y\n1,2\n# halfway\n3,4\n": {Metrics: []Metric{{"x", 3, ""},
+		"# made by bench\n#\nx,y\n1,2\n# halfway\n3,4\n": {Measurements: []Measurement{{"x", 3, ""},
 			{"y", 4, ""}}},
-		"# x y\n1 2\n3 4\n": {Metrics: []Metric{{"x", 3, ""},
+		"# x y\n1 2\n3 4\n": {Measurements: []Measurement{{"x", 3, ""},
 			{"y", 4, ""}}},
-		"#x,y\r\n1,2\r\n": {Metrics: []Metric{{"x", 1, ""},
+		"#x,y\r\n1,2\r\n": {Measurements: []Measurement{{"x", 1, ""},
 			{"y", 2, ""}}},
-		"x   y\n1   2\n": {Metrics: []Metric{{"x", 1, ""},
+		"x   y\n1   2\n": {Measurements: []Measurement{{"x", 1, ""},
 			{"y", 2, ""}}},
-		"x;y\n1;2\n": {Metrics: []Metric{{"x", 1, ""},
+		"x;y\n1;2\n": {Measurements: []Measurement{{"x", 1, ""},
 			{"y", 2, ""}}},
-		"loss\n0.5\n": {Metrics: []Metric{{"loss", 0.5, ""}}},
-		"x,y\n1,inf\n": {Metrics: []Metric{{"x", 1, ""}},
+		"loss\n0.5\n": {Measurements: []Measurement{{"loss", 0.5, ""}}},
+		"x,y\n1,inf\n": {Measurements: []Measurement{{"x", 1, ""}},
 			Problems: []string{"y: inf is not a finite number"}},
 		"# nothing\n": {Err: "there is nothing but comments " +
 			"in it"},
@@ -125,7 +127,7 @@ func TestParseFile(t *testing.T) {
 	} {
 		var got result
 		var err error
-		got.Metrics, got.Problems, err = ParseFile([]byte(text))
+		got.Measurements, got.Problems, err = ParseFile([]byte(text))
 		if err != nil {
 			got.Err = err.Error()
 		}
@@ -152,18 +154,18 @@ func bench() *Data {
 				job++
 				c := Cell{Job: job, Index: []uint32{uint32(i), mode}, Repeat: r, Status: "done",
 					Machine: string("ab"[r%2]),
-					Metrics: []Metric{{"throughput", 0, "MB/s"},
+					Measurements: []Measurement{{"throughput", 0, "MB/s"},
 						{"throughput", 1000*value + 100*float64(mode) + 7*float64(r*r), "MB/s"},
 						{"rss", 1 << 20, "B"}}}
 				switch {
 				case i == 0 && mode == 1 && r == 4:
-					c.Status, c.Metrics = "failed", nil
+					c.Status, c.Measurements = "failed", nil
 				case i == 1 && mode == 1:
-					c.Status, c.Metrics, c.Machine = "waiting", nil, ""
+					c.Status, c.Measurements, c.Machine = "waiting", nil, ""
 				case i == 2 && mode == 1 && r > 0:
 					c.Status = "lost"
 				case i == 3 && r == 0:
-					c.Metrics = nil
+					c.Measurements = nil
 				}
 				d.Cells = append(d.Cells, c)
 			}
@@ -231,7 +233,7 @@ func TestTables(t *testing.T) {
 func TestBadQueries(t *testing.T) {
 	empty := bench()
 	for i := range empty.Cells {
-		empty.Cells[i].Metrics = nil
+		empty.Cells[i].Measurements = nil
 	}
 	waiting := &Data{Axes: bench().Axes, Cells: []Cell{{Index: []uint32{0, 0}, Status: "waiting"}}}
 	for _, c := range []struct {
@@ -337,7 +339,8 @@ func TestPlots(t *testing.T) {
 // TestOneLogarithm draws a single value on logarithmic axes, which have no range of their own then.
 func TestOneLogarithm(t *testing.T) {
 	d := &Data{Axes: []Axis{{"I", []string{"0.25"}}},
-		Cells: []Cell{{Index: []uint32{0}, Status: "done", Metrics: []Metric{{"y", 0.5, ""}}}}}
+		Cells: []Cell{{Index: []uint32{0}, Status: "done",
+			Measurements: []Measurement{{"y", 0.5, ""}}}}}
 	var out bytes.Buffer
 	if _, err := d.WritePlot(&out,
 		Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"}); err != nil {
@@ -345,13 +348,14 @@ func TestOneLogarithm(t *testing.T) {
 	}
 	// An interval that reaches below 0 ends at the edge; a mean there can't be shown.
 	d.Cells = append(d.Cells,
-		Cell{Index: []uint32{0}, Repeat: 1, Status: "done", Metrics: []Metric{{"y", 5, ""}}})
+		Cell{Index: []uint32{0}, Repeat: 1, Status: "done",
+			Measurements: []Measurement{{"y", 5, ""}}})
 	warnings, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogX: true, LogY: true, Format: "svg"})
 	if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "intervals that reach "+
 		"down to 0, of which there are 1, end at the edge") {
 		t.Errorf("%v, %q", err, warnings)
 	}
-	d.Cells[1].Metrics[0].Value = -5
+	d.Cells[1].Measurements[0].Value = -5
 	if _, err := d.WritePlot(&out, Plot{X: "I", Y: "y", LogY: true, Format: "svg"}); err == nil ||
 		err.Error() != "y is not above 0 at I=0.25: it has no logarithm" {
 		t.Error(err)
@@ -372,7 +376,7 @@ func BenchmarkPivot100k(b *testing.B) {
 	for i := range uint32(100_000) {
 		d.Cells = append(d.Cells,
 			Cell{Index: []uint32{i / 1000, i / 10 % 100}, Repeat: i % 10, Status: "done",
-				Metrics: []Metric{{"y", float64(i), ""}}})
+				Measurements: []Measurement{{"y", float64(i), ""}}})
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -388,9 +392,9 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("a,b\n1,2\n"))
 	f.Add([]byte(`{"a":[1,{"b":2}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		metrics, _, err := ParseFile(data)
-		for _, m := range metrics {
-			if err != nil || !IsMetricName(m.Name) {
+		measurements, _, err := ParseFile(data)
+		for _, m := range measurements {
+			if err != nil || !IsMeasurementName(m.Name) {
 				t.Errorf("%v with %v", m, err)
 			}
 		}

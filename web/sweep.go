@@ -19,7 +19,7 @@ import (
 // ones.
 const maxTableCells = 100_000
 
-// cells fetches the cells of a matrix with their metrics.
+// cells fetches the cells of a matrix with their measurements.
 func (s *server) cells(ctx context.Context, matrix string) (*stats.Data, *api.Matrix, error) {
 	data := &stats.Data{}
 	var m api.Matrix
@@ -51,9 +51,9 @@ func (s *server) cells(ctx context.Context, matrix string) (*stats.Data, *api.Ma
 				Machine: c.Machine,
 			}
 			for _, v := range c.Metrics {
-				cell.Metrics = append(
-					cell.Metrics,
-					stats.Metric{Name: v.Name, Value: v.Value, Unit: v.Unit},
+				cell.Measurements = append(
+					cell.Measurements,
+					stats.Measurement{Name: v.Name, Value: v.Value, Unit: v.Unit},
 				)
 			}
 			data.Cells = append(data.Cells, cell)
@@ -94,7 +94,7 @@ func (s *server) getTable(r *http.Request) (any, error) {
 	q := queryOf(r)
 	out := &table{Metrics: []string{}, Axes: []string{}, Rows: [][]string{}}
 	for _, c := range data.Cells {
-		for _, m := range c.Metrics {
+		for _, m := range c.Measurements {
 			if !slices.Contains(out.Metrics, m.Name) {
 				out.Metrics = append(out.Metrics, m.Name)
 			}

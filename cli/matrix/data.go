@@ -19,7 +19,7 @@ type sweepSource struct {
 	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also read metrics from this file (CSV or JSON) in each job's results; defaults to the file that the matrix names."`
 }
 
-// load fetches the cells, and says what is wrong with their metrics.
+// load fetches the cells, and says what is wrong with their measurements.
 func (s *sweepSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Matrix, error) {
 	d, err := e.Connect(ctx)
 	if err != nil {
@@ -97,7 +97,8 @@ func statsCell(c *api.Cell) stats.Cell {
 	out := stats.Cell{Job: c.JID, Index: c.Index, Repeat: c.Repeat, Status: c.Status,
 		Machine: c.Machine}
 	for _, m := range c.Metrics {
-		out.Metrics = append(out.Metrics, stats.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
+		out.Measurements = append(out.Measurements,
+			stats.Measurement{Name: m.Name, Value: m.Value, Unit: m.Unit})
 	}
 	return out
 }
@@ -121,7 +122,8 @@ func machineKinds(ctx context.Context, d cli.Daemon) (map[string]string, error) 
 	return kinds, nil
 }
 
-// warnProblems tells of metrics that can't be used, each problem once, with the first of its jobs.
+// warnProblems tells of measurements that can't be used, each problem once, with the first of its
+// jobs.
 func warnProblems(e *cli.Env, problems []api.Problem) {
 	jobs := map[string][]uint64{}
 	var texts []string

@@ -32,7 +32,7 @@ func matrixSpec(m *api.MatrixSpec) (sched.MatrixSpec, error) {
 			"the metrics are to be in %s among the results, and no results are kept", m.Metrics).
 			WithHint("give a CP_PATH, and print RESULTS: with the file")
 	}
-	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Metrics: m.Metrics,
+	spec := sched.MatrixSpec{Job: job, Name: m.Name, Seed: m.Seed, Measurements: m.Metrics,
 		Setup:    m.Setup,
 		MaxFails: m.MaxFails, CancelRest: m.CancelRest}
 	for _, a := range m.Vars {
@@ -178,15 +178,15 @@ func leftOfJobs(st *sched.State, ids []uint64, now time.Time) *api.TimeLeft {
 	return longest
 }
 
-// Limits of one page of cells, and of a file of metrics.
+// Limits of one page of cells, and of a file of measurements.
 const (
-	cellPage       = 20 * sched.MaxPage
-	maxMetricsFile = 16 << 20
-	maxProblems    = 100
+	cellPage            = 20 * sched.MaxPage
+	maxMeasurementsFile = 16 << 20
+	maxProblems         = 100
 )
 
-// MatrixCells gives the cells of a matrix with their metrics. The state is read in small pieces;
-// files of results are read outside of it.
+// MatrixCells gives the cells of a matrix with their measurements. The state is read in small
+// pieces; files of results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
 	if err := api.Wrap(api.Invalid, stats.CheckFile(args.Metrics)); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 	return nil
 }
 
-// cellOf is a cell as clients see it. What can't be read as a metric is a problem.
+// cellOf is a cell as clients see it. What can't be read as a measurement is a problem.
 func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cell {
 	c := api.Cell{JID: v.Job, Index: v.Index, Repeat: v.Repeat, Machine: v.Machine}
 	if v.Status != 0 {
@@ -232,13 +232,13 @@ func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cel
 			reply.Problems = append(reply.Problems, api.Problem{JID: v.Job, Text: text})
 		}
 	}
-	for _, line := range v.Metrics {
-		m, err := stats.ParseMetric(line)
+	for _, line := range v.Measurements {
+		m, err := stats.ParseMeasurement(line)
 		if err != nil {
 			problem(err.Error())
 			continue
 		}
-		c.Metrics = append(c.Metrics, api.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
+		c.Metrics = append(c.Metrics, api.Measurement{Name: m.Name, Value: m.Value, Unit: m.Unit})
 	}
 	if file == "" || v.Status != sched.Done {
 		return c
@@ -247,21 +247,22 @@ func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cel
 		problem("it has no results")
 		return c
 	}
-	metrics, problems, err := metricsFile(v.ResultsDir, file)
+	measurements, problems, err := measurementsFile(v.ResultsDir, file)
 	if err != nil {
 		problem(fmt.Sprintf("%s: %v", file, err))
 	}
 	for _, p := range problems {
 		problem(fmt.Sprintf("%s: %s", file, p))
 	}
-	for _, m := range metrics {
-		c.Metrics = append(c.Metrics, api.Metric{Name: m.Name, Value: m.Value, Unit: m.Unit})
+	for _, m := range measurements {
+		c.Metrics = append(c.Metrics, api.Measurement{Name: m.Name, Value: m.Value, Unit: m.Unit})
 	}
 	return c
 }
 
-// metricsFile reads a file of a job's results, which may be anything: it never leads out of them.
-func metricsFile(dir, name string) ([]stats.Metric, []string, error) {
+// measurementsFile reads a file of a job's results, which may be anything: it never leads out of
+// them.
+func measurementsFile(dir, name string) ([]stats.Measurement, []string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, nil, errors.New("the results are no longer there")
@@ -281,12 +282,12 @@ func metricsFile(dir, name string) ([]stats.Metric, []string, error) {
 		return nil, nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMetricsFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxMeasurementsFile+1))
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case len(data) > maxMetricsFile:
-		return nil, nil, fmt.Errorf("it has more than %d MiB", maxMetricsFile>>20)
+	case len(data) > maxMeasurementsFile:
+		return nil, nil, fmt.Errorf("it has more than %d MiB", maxMeasurementsFile>>20)
 	}
 	return stats.ParseFile(data)
 }

@@ -184,17 +184,17 @@ func (s *service) lightMatrices(args *api.ListMatricesArgs, reply *api.ListMatri
 	return err
 }
 
-// mapPage is how many cells one reply of MatrixMap has without a metric, and with one, whose values
-// have to be looked up in records and files.
+// mapPage is how many cells one reply of MatrixMap has without a measurement, and with one, whose
+// values have to be looked up in records and files.
 const (
-	mapPage    = 1_000_000
-	metricPage = 20_000
+	mapPage         = 1_000_000
+	measurementPage = 20_000
 )
 
 // MatrixMap gives the cells of a matrix in as few bytes as will do.
 func (s *service) MatrixMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) error {
 	if args.Metric != "" {
-		return s.metricMap(args, reply)
+		return s.measurementMap(args, reply)
 	}
 	from, most := max(args.From, 0), clamp(args.Max, mapPage)
 	for {
@@ -223,8 +223,8 @@ func (s *service) MatrixMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) 
 	}
 }
 
-// metricMap gives the values of a metric with the statuses.
-func (s *service) metricMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) error {
+// measurementMap gives the values of a measurement with the statuses.
+func (s *service) measurementMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) error {
 	names := map[string]bool{}
 	from := max(args.From, 0)
 	for {
@@ -249,7 +249,7 @@ func (s *service) metricMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) 
 			reply.Status = append(reply.Status, byte(slices.Index(api.MapStatuses[:], c.Status)))
 			reply.Values = append(reply.Values, value)
 		}
-		if from = page.Next; from == 0 || len(reply.Status) >= metricPage {
+		if from = page.Next; from == 0 || len(reply.Status) >= measurementPage {
 			reply.Next = from
 			break
 		}

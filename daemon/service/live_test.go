@@ -104,8 +104,8 @@ func (d *desk) matrix(cells, n int) (id, first uint64) {
 	for i := range n {
 		r := <-d.runs
 		a := &statepb.Attempt{
-			Cause:   statepb.Cause_EXITED,
-			Metrics: []string{fmt.Sprintf("loss=%d s", i)},
+			Cause:        statepb.Cause_EXITED,
+			Measurements: []string{fmt.Sprintf("loss=%d s", i)},
 		}
 		if i%3 == 2 {
 			a.ExitCode = 1

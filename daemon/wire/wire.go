@@ -237,7 +237,7 @@ func Matrix(st *sched.State, id uint64) api.Matrix {
 		CpPath:  m.Template.CpPath,
 		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts),
 		Held: m.Held, HeldWhy: m.HeldWhy,
-		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Metrics,
+		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Measurements,
 		Listed: m.IndexWidth > 0,
 	}
 	if v, ok := st.MatrixVerdict(id); ok {

@@ -2100,7 +2100,7 @@ type Attempt struct {
 	ErrLen           int64                  `protobuf:"varint,20,opt,name=err_len,json=errLen,proto3" json:"err_len,omitempty"`
 	Dropped          int64                  `protobuf:"varint,21,opt,name=dropped,proto3" json:"dropped,omitempty"`            // log bytes that were not kept
 	Results          []string               `protobuf:"bytes,22,rep,name=results,proto3" json:"results,omitempty"`             // RESULTS: paths, as printed
-	Metrics          []string               `protobuf:"bytes,23,rep,name=metrics,proto3" json:"metrics,omitempty"`             // METRIC: lines, as printed
+	Measurements     []string               `protobuf:"bytes,23,rep,name=measurements,proto3" json:"measurements,omitempty"`   // METRIC: lines, as printed
 	Duration         int64                  `protobuf:"varint,24,opt,name=duration,proto3" json:"duration,omitempty"`          // monotonic, on the machine
 	CmdRun           []byte                 `protobuf:"bytes,25,opt,name=cmd_run,json=cmdRun,proto3" json:"cmd_run,omitempty"` // as run, secrets as ${JOBSERVER_NAME}
 	Driver           bool                   `protobuf:"varint,26,opt,name=driver,proto3" json:"driver,omitempty"`
@@ -2308,9 +2308,9 @@ func (x *Attempt) GetResults() []string {
 	return nil
 }
 
-func (x *Attempt) GetMetrics() []string {
+func (x *Attempt) GetMeasurements() []string {
 	if x != nil {
-		return x.Metrics
+		return x.Measurements
 	}
 	return nil
 }
@@ -2470,7 +2470,7 @@ type Matrix struct {
 	More          []*Range     `protobuf:"bytes,16,rep,name=more,proto3" json:"more,omitempty"`                                 // ids of the cells that came after the first ones, in the order of the cells
 	Runs          *Runs        `protobuf:"bytes,17,opt,name=runs,proto3" json:"runs,omitempty"`                                 // attempts of its cells that exited 0
 	Seed          uint64       `protobuf:"varint,18,opt,name=seed,proto3" json:"seed,omitempty"`                                // from which the SEED of each repeat follows
-	Metrics       string       `protobuf:"bytes,19,opt,name=metrics,proto3" json:"metrics,omitempty"`                           // the file among each job's results that has its numbers; "" : none
+	Measurements  string       `protobuf:"bytes,19,opt,name=measurements,proto3" json:"measurements,omitempty"`                 // the file among each job's results that has its numbers; "" : none
 	Setup         [][]byte     `protobuf:"bytes,20,rep,name=setup,proto3" json:"setup,omitempty"`                               // commands that machines need to have run; see join.go
 	Ran           []*Settings  `protobuf:"bytes,22,rep,name=ran,proto3" json:"ran,omitempty"`                                   // what jobs of it were made with, where that differs from its template
 	RanBy         []uint32     `protobuf:"varint,23,rep,packed,name=ran_by,json=ranBy,proto3" json:"ran_by,omitempty"`          // for each cell, of which there may be more, the number in ran, from 1, of what its first job was made with; 0: the template
@@ -2644,9 +2644,9 @@ func (x *Matrix) GetSeed() uint64 {
 	return 0
 }
 
-func (x *Matrix) GetMetrics() string {
+func (x *Matrix) GetMeasurements() string {
 	if x != nil {
-		return x.Metrics
+		return x.Measurements
 	}
 	return ""
 }
@@ -4507,8 +4507,8 @@ type MatrixGrown struct {
 	Repeats       int32                  `protobuf:"varint,4,opt,name=repeats,proto3" json:"repeats,omitempty"`
 	Index         []byte                 `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // of all cells, the new ones last
 	IndexWidth    uint32                 `protobuf:"varint,6,opt,name=index_width,json=indexWidth,proto3" json:"index_width,omitempty"`
-	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"`           // none: only the template is new
-	Metrics       *string                `protobuf:"bytes,8,opt,name=metrics,proto3,oneof" json:"metrics,omitempty"` // absent: metrics and setup are as before
+	Added         *Range                 `protobuf:"bytes,7,opt,name=added,proto3" json:"added,omitempty"`                     // none: only the template is new
+	Measurements  *string                `protobuf:"bytes,8,opt,name=measurements,proto3,oneof" json:"measurements,omitempty"` // absent: measurements and setup are as before
 	Setup         [][]byte               `protobuf:"bytes,9,rep,name=setup,proto3" json:"setup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4593,9 +4593,9 @@ func (x *MatrixGrown) GetAdded() *Range {
 	return nil
 }
 
-func (x *MatrixGrown) GetMetrics() string {
-	if x != nil && x.Metrics != nil {
-		return *x.Metrics
+func (x *MatrixGrown) GetMeasurements() string {
+	if x != nil && x.Measurements != nil {
+		return *x.Measurements
 	}
 	return ""
 }
@@ -7093,7 +7093,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xea\t\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xf4\t\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -7119,8 +7119,8 @@ const file_state_proto_rawDesc = "" +
 	"\aout_len\x18\x13 \x01(\x03R\x06outLen\x12\x17\n" +
 	"\aerr_len\x18\x14 \x01(\x03R\x06errLen\x12\x18\n" +
 	"\adropped\x18\x15 \x01(\x03R\adropped\x12\x18\n" +
-	"\aresults\x18\x16 \x03(\tR\aresults\x12\x18\n" +
-	"\ametrics\x18\x17 \x03(\tR\ametrics\x12\x1a\n" +
+	"\aresults\x18\x16 \x03(\tR\aresults\x12\"\n" +
+	"\fmeasurements\x18\x17 \x03(\tR\fmeasurements\x12\x1a\n" +
 	"\bduration\x18\x18 \x01(\x03R\bduration\x12\x17\n" +
 	"\acmd_run\x18\x19 \x01(\fR\x06cmdRun\x12\x16\n" +
 	"\x06driver\x18\x1a \x01(\bR\x06driver\x12\x1d\n" +
@@ -7144,7 +7144,7 @@ const file_state_proto_rawDesc = "" +
 	"overlooked\x18\xc0\x02 \x01(\tR\n" +
 	"overlooked\x12 \n" +
 	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
-	"resultsRaw\"\xea\a\n" +
+	"resultsRaw\"\xf4\a\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -7165,8 +7165,8 @@ const file_state_proto_rawDesc = "" +
 	"\x05apart\x18\x0f \x01(\x05R\x05apart\x12*\n" +
 	"\x04more\x18\x10 \x03(\v2\x16.jobserver.state.RangeR\x04more\x12)\n" +
 	"\x04runs\x18\x11 \x01(\v2\x15.jobserver.state.RunsR\x04runs\x12\x12\n" +
-	"\x04seed\x18\x12 \x01(\x04R\x04seed\x12\x18\n" +
-	"\ametrics\x18\x13 \x01(\tR\ametrics\x12\x14\n" +
+	"\x04seed\x18\x12 \x01(\x04R\x04seed\x12\"\n" +
+	"\fmeasurements\x18\x13 \x01(\tR\fmeasurements\x12\x14\n" +
 	"\x05setup\x18\x14 \x03(\fR\x05setup\x12+\n" +
 	"\x03ran\x18\x16 \x03(\v2\x19.jobserver.state.SettingsR\x03ran\x12\x15\n" +
 	"\x06ran_by\x18\x17 \x03(\rR\x05ranBy\x12+\n" +
@@ -7327,7 +7327,7 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"failed_out\x18\xf0\x01 \x01(\bR\tfailedOut\")\n" +
 	"\x0fMatrixForgotten\x12\x16\n" +
-	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xc2\x02\n" +
+	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\"\xd1\x02\n" +
 	"\vMatrixGrown\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x120\n" +
 	"\btemplate\x18\x02 \x01(\v2\x14.jobserver.state.JobR\btemplate\x12)\n" +
@@ -7336,11 +7336,10 @@ const file_state_proto_rawDesc = "" +
 	"\x05index\x18\x05 \x01(\fR\x05index\x12\x1f\n" +
 	"\vindex_width\x18\x06 \x01(\rR\n" +
 	"indexWidth\x12,\n" +
-	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\x12\x1d\n" +
-	"\ametrics\x18\b \x01(\tH\x00R\ametrics\x88\x01\x01\x12\x14\n" +
-	"\x05setup\x18\t \x03(\fR\x05setupB\n" +
-	"\n" +
-	"\b_metrics\"R\n" +
+	"\x05added\x18\a \x01(\v2\x16.jobserver.state.RangeR\x05added\x12'\n" +
+	"\fmeasurements\x18\b \x01(\tH\x00R\fmeasurements\x88\x01\x01\x12\x14\n" +
+	"\x05setup\x18\t \x03(\fR\x05setupB\x0f\n" +
+	"\r_measurements\"R\n" +
 	"\n" +
 	"Dispatched\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x122\n" +
