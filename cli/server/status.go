@@ -9,7 +9,6 @@ import (
 	"jobserver/api"
 	"jobserver/cli"
 	"jobserver/cli/show"
-	"jobserver/view"
 )
 
 // Status is `status`.
@@ -75,13 +74,7 @@ func machinesText(byState map[string]int) string {
 
 // owingText says what is left on a machine, and what helps.
 func owingText(e *cli.Env, o api.Owing) string {
-	var parts []string
-	if o.Ending > 0 {
-		parts = append(parts, view.Counted(o.Ending, "run")+" to end")
-	}
-	if o.Unremoved > 0 {
-		parts = append(parts, show.Directories(o.Unremoved)+" to remove")
-	}
+	parts := api.Left(o.Ending, o.Unremoved)
 	where := "on " + o.Machine
 	if o.Gone {
 		where += ", which has left the pool"

@@ -48,7 +48,7 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	}
 	out.Add("tag", cmp.Or(job.TagName, IDText(job.Tag)))
 	out.Add("priority", NumberText(job.Priority))
-	out.Add("needs", NeedsText(job.Needs))
+	out.Add("needs", job.Needs.String())
 	out.list("waits", job.After)
 	out.Add("start after", e.TimePointerText(job.StartAfter))
 	out.list("retry on", job.RetryOn)
@@ -100,9 +100,9 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 	out.Join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
 	out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
 	if len(a.Slots) > 1 {
-		out.Add("  slots", numbersText(a.Slots))
+		out.Add("  slots", api.NumbersText(a.Slots))
 	}
-	out.Add("  given", GivenText(a.Given))
+	out.Add("  given", api.GivenText(a.Given))
 	out.Add("  sent", e.TimeText(a.DispatchedAt))
 	out.Add("  started", e.TimePointerText(a.StartedAt))
 	out.Add("  ended", e.TimePointerText(a.EndedAt))

@@ -204,19 +204,7 @@ func jobCommand(job *api.Job) string {
 func jobStatus(job *api.Job, now time.Time) []view.Span {
 	name := strings.ToUpper(job.Status[:min(1, len(job.Status))]) + job.Status[min(1,
 		len(job.Status)):]
-	var inside []string
-	if job.Canceling {
-		inside = append(inside, "canceling")
-	}
-	if job.Blocked {
-		inside = append(inside, "blocked")
-	}
-	if job.Unneeded {
-		inside = append(inside, "not needed")
-	}
-	if job.Status == api.StatusWaiting && job.Attempt > 0 {
-		inside = append(inside, "retry")
-	}
+	inside := job.Remarks()
 	if d, ok := statusDuration(job, now); ok && !job.Canceling {
 		inside = append(inside, view.FormatDuration(d))
 	}

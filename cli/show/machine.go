@@ -76,39 +76,11 @@ func machineState(e *cli.Env, m api.Machine) string {
 	if m.Since != nil && m.State != "connected" {
 		state += " " + view.FormatDuration(e.Now().Sub(*m.Since))
 	}
-	var also []string
-	if m.Draining {
-		also = append(also, "draining")
-	}
-	switch {
-	case m.Verdict != "" && m.HomeClass != "":
-		also = append(also, "set aside")
-	case m.Resting:
-		also = append(also, "resting")
-	case m.Verdict != "":
-		also = append(also, "on trial")
-	}
-	if n := max(m.OrphanCount, len(m.Orphans)); n > 0 {
-		also = append(also, view.Counted(n, "orphan"))
-	}
-	if m.Ending > 0 {
-		also = append(also, view.Counted(m.Ending, "run")+" to end")
-	}
-	if n := len(m.Unremoved); n > 0 {
-		also = append(also, Directories(n)+" to remove")
-	}
+	also := m.Remarks()
 	if len(also) > 0 {
 		state += " (" + strings.Join(also, ", ") + ")"
 	}
 	return state
-}
-
-// Directories counts them.
-func Directories(n int) string {
-	if n == 1 {
-		return "1 directory"
-	}
-	return fmt.Sprintf("%d directories", n)
 }
 
 func machineStyle(m api.Machine) view.Style {

@@ -2,54 +2,11 @@ package show
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"jobserver/api"
 	"jobserver/view"
 )
-
-// NeedsText is what a job needs beside one slot, "" for nothing.
-func NeedsText(n *api.Needs) string {
-	if n == nil {
-		return ""
-	}
-	var parts []string
-	switch {
-	case n.Exclusive:
-		parts = append(parts, "its machine to itself")
-	case n.Slots > 1:
-		parts = append(parts, fmt.Sprintf("%d slots", n.Slots))
-	}
-	for _, a := range n.Resources {
-		parts = append(parts, a.Name+"="+a.Text)
-	}
-	return strings.Join(parts, ", ")
-}
-
-// GivenText is what an attempt was given of resources: of items their indexes.
-func GivenText(given []api.Grant) string {
-	var parts []string
-	for _, g := range given {
-		text := g.Text
-		if len(g.Items) > 0 {
-			text = numbersText(g.Items)
-		}
-		if g.Pool {
-			text += " of the pool"
-		}
-		parts = append(parts, g.Name+"="+text)
-	}
-	return strings.Join(parts, ", ")
-}
-
-func numbersText(numbers []int) string {
-	var words []string
-	for _, n := range numbers {
-		words = append(words, strconv.Itoa(n))
-	}
-	return strings.Join(words, ",")
-}
 
 // ResourcesText is what a machine was said to have, and what it has lost of it.
 func ResourcesText(resources []api.Resource) string {
@@ -60,7 +17,7 @@ func ResourcesText(resources []api.Resource) string {
 		}
 		text := r.Name + "=" + r.Text
 		if len(r.Gone) > 0 {
-			text += fmt.Sprintf(" (gone: %s)", numbersText(r.Gone))
+			text += fmt.Sprintf(" (gone: %s)", api.NumbersText(r.Gone))
 		}
 		parts = append(parts, text)
 	}

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// What several faces say of a record, the command line, the page and `top`, in the same words.
+
+// String is what a job needs beside one slot, "" for nothing.
+func (n *Needs) String() string {
+	if n == nil {
+		return ""
+	}
+	var parts []string
+	switch {
+	case n.Exclusive:
+		parts = append(parts, "its machine to itself")
+	case n.Slots > 1:
+		parts = append(parts, fmt.Sprintf("%d slots", n.Slots))
+	}
+	for _, a := range n.Resources {
+		parts = append(parts, a.Name+"="+a.Text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// GivenText is what an attempt was given of resources: of items their indexes.
+func GivenText(given []Grant) string {
+	var parts []string
+	for _, g := range given {
+		text := g.Text
+		if len(g.Items) > 0 {
+			text = NumbersText(g.Items)
+		}
+		if g.Pool {
+			text += " of the pool"
+		}
+		parts = append(parts, g.Name+"="+text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// NumbersText is "0,1,3".
+func NumbersText(numbers []int) string {
+	var words []string
+	for _, n := range numbers {
+		words = append(words, strconv.Itoa(n))
+	}
+	return strings.Join(words, ",")
+}
+
+// Values are those of a job of a matrix, by which it differs from its neighbours: "LR=0.1 SEED=3".
+func (j *Job) Values() string {
+	if j.Matrix == 0 {
+		return ""
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(j.Vars)) {
+		words = append(words, name+"="+j.Vars[name])
+	}
+	return strings.Join(words, " ")
+}
+
+// Remarks are what a job's status doesn't tell by itself.
+func (j *Job) Remarks() []string {
+	var remarks []string
+	if j.Canceling {
+		remarks = append(remarks, "canceling")
+	}
+	if j.Blocked {
+		remarks = append(remarks, "blocked")
+	}
+	if j.Unneeded {
+		remarks = append(remarks, "not needed")
+	}
+	if j.Status == StatusWaiting && j.Attempt > 0 {
+		remarks = append(remarks, "retry")
+	}
+	return remarks
+}
+
+// Remarks are what a machine's state doesn't tell by itself: what else keeps it from work, and what
+// is left on it.
+func (m *Machine) Remarks() []string {
+	var remarks []string
+	if m.Draining {
+		remarks = append(remarks, "draining")
+	}
+	switch {
+	case m.Verdict != "" && m.HomeClass != "":
+		remarks = append(remarks, "set aside")
+	case m.Resting:
+		remarks = append(remarks, "resting")
+	case m.Verdict != "":
+		remarks = append(remarks, "on trial")
+	}
+	if n := max(m.OrphanCount, len(m.Orphans)); n > 0 {
+		remarks = append(remarks, counted(n, "orphan", "orphans"))
+	}
+	return append(remarks, Left(m.Ending, len(m.Unremoved))...)
+}
+
+// Left are the runs that a machine has still to end, and the directories that it has still to
+// remove.
+func Left(ending, unremoved int) []string {
+	var left []string
+	if ending > 0 {
+		left = append(left, counted(ending, "run", "runs")+" to end")
+	}
+	if unremoved > 0 {
+		left = append(left, counted(unremoved, "directory", "directories")+" to remove")
+	}
+	return left
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
