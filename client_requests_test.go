@@ -269,7 +269,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestWatch shows the listing anew after each event, and ends with the daemon.
+// TestWatch shows the listing anew after each change, asks with what the answer before said, and
+// ends with the daemon.
 func TestWatch(t *testing.T) {
 	s := newSession(t)
 	looks := 0
@@ -278,18 +279,22 @@ func TestWatch(t *testing.T) {
 		return &api.ListJobsReply{Cursor: uint64(10 * looks),
 			Jobs: []api.Job{{JID: uint64(looks), Status: api.StatusDone, Cmd: "true"}}}, nil
 	})
-	var since []uint64
-	on(s.daemon, "Events", func(args *api.EventsArgs) (any, error) {
-		since = append(since, args.Since)
+	var asked []api.ChangesArgs
+	on(s.daemon, "Changes", func(args *api.ChangesArgs) (any, error) {
+		asked = append(asked, *args)
 		if args.Since == 20 {
 			return nil, api.Errorf(api.Unavailable, "the daemon stopped")
 		}
-		return &api.EventsReply{Events: []api.Event{{Cursor: args.Since + 1}}}, nil
+		return &api.ChangesReply{Cursor: args.Since + 1, Pulse: 7, Events: 1}, nil
 	})
 	if code := s.run("ls", "--watch"); code != cli.ExitUnavailable {
 		t.Errorf("exit code %d", code)
 	}
-	if diff := cmp.Diff([]uint64{10, 20}, since); diff != "" {
+	want := []api.ChangesArgs{
+		{Since: 10, Wait: cli.WaitPoll, Pause: 200 * time.Millisecond},
+		{Since: 20, Pulse: 7, Wait: cli.WaitPoll, Pause: 200 * time.Millisecond},
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Error(diff)
 	}
 	if got := strings.Count(s.stdout.String(), "Command"); got != 2 {
@@ -329,7 +334,7 @@ func TestInterrupted(t *testing.T) {
 			return nil, context.Canceled
 		}
 		s.daemon.answers = map[string]func(any) (any, error){
-			"Wait": hang, "Events": hang, api.ChangeJobs: hang,
+			"Wait": hang, "Events": hang, "Changes": hang, api.ChangeJobs: hang,
 			"Status":   func(any) (any, error) { return &api.Status{}, nil },
 			"ListJobs": func(any) (any, error) { return &api.ListJobsReply{}, nil },
 		}

@@ -152,29 +152,27 @@ func streamJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobs
 // nobody reads each.
 const watchPause = 200 * time.Millisecond
 
-// watchJobs shows the listing and shows it anew after each event; it waits at the daemon, not on a
-// timer.
+// watchJobs shows the listing, and shows it anew when something has changed; it waits at the daemon,
+// which collects what happens within watchPause.
 func watchJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobsArgs) error {
+	pulse := uint64(0) // the daemon's, which differs at first: a look too many
 	for {
 		found, err := fetchListing(ctx, d, args)
 		if err != nil {
 			return err
 		}
-		if err := e.Redraw(func(w io.Writer) error {
-			return show.WriteListing(w, e,
-				found)
-		}); err != nil {
+		draw := func(w io.Writer) error { return show.WriteListing(w, e, found) }
+		if err := e.Redraw(draw); err != nil {
 			return err
 		}
-		// It also returns without an event, after a while: durations grow.
-		if _, err := cli.Ask[api.EventsReply](ctx, d, "Events",
-			&api.EventsArgs{Since: found.Cursor, Max: 1, Wait: cli.WaitPoll}); err != nil {
+		// It also returns without a change, after a while: durations grow.
+		wait := api.ChangesArgs{
+			Since: found.Cursor, Pulse: pulse, Wait: cli.WaitPoll, Pause: watchPause,
+		}
+		changed, err := cli.Ask[api.ChangesReply](ctx, d, "Changes", &wait)
+		if err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(watchPause):
-		}
+		pulse = changed.Pulse
 	}
 }
