@@ -3,6 +3,7 @@ package top
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,13 +180,16 @@ func jobColumns(now time.Time) []view.Column[api.Job] {
 			Give:  1,
 			Max:   400,
 			Cell: view.Text(
-				func(j j) string { return strings.Join(append(j.Steps, j.Cmd), " ; ") },
+				func(j j) string {
+					return strings.TrimSpace(j.Values() + "  " + strings.Join(append(j.Steps, j.Cmd), " ; "))
+				},
 			),
 		},
 	}
 }
 
 func statusText(j api.Job) string {
+	remarks := j.Remarks()
 	switch {
 	case j.Canceling:
 		return "canceling"
@@ -193,6 +197,8 @@ func statusText(j api.Job) string {
 		return fmt.Sprintf("%s %d", j.Status, j.ExitCode.Value)
 	case j.Signal != "":
 		return j.Status + " " + j.Signal
+	case len(remarks) > 0:
+		return j.Status + ", " + strings.Join(remarks, ", ")
 	}
 	return j.Status
 }
@@ -284,10 +290,7 @@ func (p *machines) lines(s *screen, width, height int) []string {
 			return fmt.Sprintf("%.1f", m.Load1)
 		})},
 		{Title: "Remarks", Give: 3, Min: 10, Max: 400, Cell: view.Text(func(m m) string {
-			if m.HomeClass != "" {
-				return "set aside from " + m.HomeClass + ": " + m.LastError
-			}
-			return m.LastError
+			return machineRemark(m)
 		})},
 	}
 	return tableLines(
@@ -301,15 +304,23 @@ func (p *machines) lines(s *screen, width, height int) []string {
 	)
 }
 
+// machineRemark says what a machine has, and what is the matter with it.
+func machineRemark(m api.Machine) string {
+	var parts []string
+	for _, r := range m.Resources {
+		if !r.Found {
+			parts = append(parts, fmt.Sprintf("%s %d of %s", r.Name, r.Held, r.Text))
+		}
+	}
+	parts = append(parts, m.Verdict)
+	if m.LastError != "" && !strings.Contains(m.Verdict, m.LastError) {
+		parts = append(parts, m.LastError)
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), "; ")
+}
+
 func machineState(m api.Machine) string {
-	state := m.State
-	if m.Draining {
-		state += ", draining"
-	}
-	if m.Resting {
-		state += ", rests"
-	}
-	return state
+	return strings.Join(append([]string{m.State}, m.Remarks()...), ", ")
 }
 
 // events is the pane of what has happened, the newest first.

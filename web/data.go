@@ -120,11 +120,15 @@ func (s *server) getJobs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	rows := make([]rowJob, len(reply.Jobs))
+	for i := range reply.Jobs {
+		rows[i] = rowJob{&reply.Jobs[i], reply.Jobs[i].Remarks(), reply.Jobs[i].Values()}
+	}
 	return struct {
-		Jobs   []api.Job  `json:"jobs"`
+		Jobs   []rowJob   `json:"jobs"`
 		Next   uint64     `json:"next,omitempty"`
 		Counts api.Counts `json:"counts"`
-	}{orEmpty(reply.Jobs), reply.Next, reply.Counts}, nil
+	}{rows, reply.Next, reply.Counts}, nil
 }
 
 // orEmpty is a list that isn't null in JSON.
@@ -140,12 +144,57 @@ func (s *server) getJob(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return live.Ask[api.Job](
+	job, err := live.Ask[api.Job](
 		r.Context(),
 		s.Follower,
 		"Show",
 		&api.JIDArgs{Selector: fmt.Sprint(id)},
 	)
+	if err != nil {
+		return nil, err
+	}
+	said := saidJob{Job: job, Remarks: job.Remarks(), NeedsText: job.Needs.String()}
+	for i := range job.Attempts {
+		said.GivenTexts = append(said.GivenTexts, api.GivenText(job.Attempts[i].Given))
+	}
+	return said, nil
+}
+
+// saidJob is a job with what the command line says of it.
+type saidJob struct {
+	*api.Job
+	Remarks    []string `json:"remarks,omitempty"`
+	NeedsText  string   `json:"needs_text,omitempty"`
+	GivenTexts []string `json:"given_texts,omitempty"` // an attempt each
+}
+
+// rowJob is a job as a row of a table.
+type rowJob struct {
+	*api.Job
+	Remarks []string `json:"remarks,omitempty"`
+	Values  string   `json:"values,omitempty"`
+}
+
+// saidMachine is a machine with what the command line says of it.
+type saidMachine struct {
+	*api.Machine
+	Remarks []string `json:"remarks,omitempty"`
+}
+
+// getResources lists what the pool has beside machines.
+func (s *server) getResources(r *http.Request) (any, error) {
+	reply, err := live.Ask[api.ListResourcesReply](
+		r.Context(),
+		s.Follower,
+		"ListResources",
+		&api.Empty{},
+	)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Resources []api.Resource `json:"resources"`
+	}{orEmpty(reply.Resources)}, nil
 }
 
 func (s *server) getWhy(r *http.Request) (any, error) {
@@ -180,9 +229,13 @@ func (s *server) getMachines(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	machines := make([]saidMachine, len(reply.Machines))
+	for i := range reply.Machines {
+		machines[i] = saidMachine{&reply.Machines[i], reply.Machines[i].Remarks()}
+	}
 	return struct {
-		Machines []api.Machine `json:"machines"`
-	}{orEmpty(reply.Machines)}, nil
+		Machines []saidMachine `json:"machines"`
+	}{machines}, nil
 }
 
 func (s *server) getMatrices(r *http.Request) (any, error) {

@@ -64,6 +64,7 @@ func Handler(o Options) (http.Handler, error) {
 		"GET /api/jobs/{id}/why":       s.getWhy,
 		"GET /api/why":                 s.getWhyMany,
 		"GET /api/machines":            s.getMachines,
+		"GET /api/resources":           s.getResources,
 		"GET /api/matrices":            s.getMatrices,
 		"GET /api/matrices/{id}":       s.getMatrix,
 		"GET /api/matrices/{id}/table": s.getTable,

@@ -23,7 +23,14 @@ func LightJob(st *sched.State, j *statepb.Job) api.Job {
 		ResultsError: beginning(full.ResultsError), SubmittedAt: full.SubmittedAt,
 		StartedAt: full.StartedAt, EndedAt: full.EndedAt, DurationSeconds: full.DurationSeconds,
 		Failures: full.Failures, MaxFailures: full.MaxFailures, Setup: full.Setup,
-		RestartOf: full.RestartOf, NotBefore: full.NotBefore,
+		RestartOf: full.RestartOf, NotBefore: full.NotBefore, Blocked: full.Blocked,
+		Unneeded: full.Unneeded, StartAfter: full.StartAfter,
+	}
+	if full.Matrix != 0 { // whose jobs differ by these only
+		light.Vars = varsOf(j.Vars)
+		for name, value := range light.Vars {
+			light.Vars[name] = beginning(value)
+		}
 	}
 	for _, step := range full.Steps {
 		light.Steps = append(light.Steps, beginning(step))

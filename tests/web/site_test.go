@@ -112,13 +112,14 @@ func (s *site) serve(options ...func(*web.Options)) {
 }
 
 // night is a pool with a story: two machines fail all, one of them is set aside; a block of a
-// sweep's cells fails; another sweep is two thirds done and has numbers; logs have colours.
+// sweep's cells fails, and what was to run after it is blocked; a job has both GPUs; another sweep is two thirds done and has numbers; logs have colours.
 func (s *site) night() {
 	s.t.Helper()
 	for _, m := range []string{"red", "green", "blue"} {
 		s.J(s.t, "machine", "add", "--slots", "4", "local:"+m, "bench")
 	}
-	s.J(s.t, "machine", "add", "--slots", "2", "local:gold", "gpu")
+	s.J(s.t, "machine", "add", "--slots", "3", "--resource", "gpu=0,1", "local:gold", "gpu")
+	s.J(s.t, "resource", "set", "license=2")
 	s.J(s.t, "machine", "add", "--slots", "2", "gone.example.org", "far")
 	s.J(
 		s.t,
@@ -159,6 +160,8 @@ func (s *site) night() {
 		`printf '\033[1;32mready\033[0m <script>alert(1)</script>\n\033]8;;https://evil.example\033\\link\033]8;;\033\\\n10%%\r55%%\r100%%\n\033[31merror: \033[0mnone\n'`,
 	)
 	s.J(s.t, "add", "far", "echo never")
+	s.J(s.t, "add", "--tag", "trained", "--needs", "gpu=2,license=1", "gpu", "sleep 600")
+	s.J(s.t, "add", "--after", "%block", "bench", "echo all went well")
 	s.J(
 		s.t,
 		"matrix",

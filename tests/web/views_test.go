@@ -13,6 +13,8 @@ var views = []struct{ name, path, shows string }{
 	{"job-log", "/jobs/%log%", "ready"},
 	{"job-failed", "/jobs/%failed%", "exited with code 1"},
 	{"job-waiting", "/jobs/%waiting%", "It has not run yet"},
+	{"job-blocked", "/jobs/%blocked%", "waiting, blocked"},
+	{"job-given", "/jobs/%given%", "gpu=0,1"},
 	{"matrices", "/matrices", "sleepers"},
 	{"matrix-cells", "/matrices/block", "Across"},
 	{"matrix-heat", "/matrices/rates/heat?metric=loss", "nats"},
@@ -21,6 +23,7 @@ var views = []struct{ name, path, shows string }{
 	{"timeline", "/timeline?hours=1", "attempts"},
 	{"machines", "/machines", "local:gold"},
 	{"machine", "/machines/local%3Ared", "Slots"},
+	{"machine-gpus", "/machines/local%3Agold", "Given out"},
 	{"events", "/events", "matrix.submitted"},
 }
 
@@ -35,6 +38,8 @@ func TestViews(t *testing.T) {
 		"/jobs/%log%":     "/jobs/" + s.newest("class=bench:done"),
 		"/jobs/%failed%":  "/jobs/" + s.newest("%block:failed"),
 		"/jobs/%waiting%": "/jobs/" + s.newest("class=far:waiting"),
+		"/jobs/%blocked%": "/jobs/" + s.newest("class=bench:waiting"),
+		"/jobs/%given%":   "/jobs/" + s.newest("@trained"),
 	}
 	for _, v := range views {
 		if path := replace[v.path]; path != "" {

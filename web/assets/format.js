@@ -62,9 +62,10 @@ export function outcome(job) {
 
 export const command = (job) => (job.setup && !job.cmd ? (job.steps || []).join(" ; ") || "setup" : job.cmd || "");
 
-export function Status({ of, canceling, short }) {
-  return html`<span class="st st-${of}"><span class="shape" aria-hidden="true">${shapes[of] || "·"}</span>${
-    short ? html`<span class="hidden">${of}</span>` : canceling ? "canceling" : of || "forgotten"}</span>`;
+export function Status({ of, remarks, short }) {
+  const said = [of || "forgotten", ...(remarks || [])].join(", ");
+  return html`<span class="st st-${of}" title=${said}><span class="shape" aria-hidden="true">${shapes[of] || "·"}</span>${
+    short ? html`<span class="hidden">${said}</span>` : said}</span>`;
 }
 
 // Bar shows counts by status as parts of a whole.
@@ -76,6 +77,8 @@ export function Bar({ counts, total }) {
   return html`<span class="bar" role="img" aria-label=${said || "no jobs"} title=${said}>${
     order.filter((s) => counts[s]).map((s) => html`<i class="fill-${s}" key=${s} style=${{ flexGrow: Math.max(counts[s] / all, 0.004) }}></i>`)}</span>`;
 }
+
+export const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
 
 export function Trouble({ error, again }) {
   if (!error) return null;

@@ -1,7 +1,7 @@
 // One job: what it is, why it is where it is, its attempts and its log.
 import { html } from "/vendor/htm-preact-3.1.1.js";
 import { go, useData, useKeys, useState, withQuery, jobIn } from "/core.js";
-import { ago, duration, jobSeconds, size, Status, Ticks, time, Trouble } from "/format.js";
+import { ago, duration, jobSeconds, sentence, size, Status, Ticks, time, Trouble } from "/format.js";
 import { act, Buttons } from "/actions.js";
 import { Log } from "/log.js";
 
@@ -21,7 +21,7 @@ export function Job({ id, query, live }) {
   if (!job) return html`<h1>Job ${id}</h1><p class="empty">Loading…</p>`;
   const over = ["done", "failed", "canceled", "lost"].includes(job.status);
   const attempt = Number(query.get("attempt")) || job.attempt || 0;
-  return html`<div class="head"><h1>Job ${id} <${Status} of=${job.status} canceling=${job.canceling} /></h1>
+  return html`<div class="head"><h1>Job ${id} <${Status} of=${job.status} remarks=${job.remarks} /></h1>
       <${Buttons} kind="jobs" live=${live} list=${[
         !over && ["cancel", one, `job ${id}`], job.status === "waiting" && ["hold", one, `job ${id}`], job.status === "held" && ["unhold", one, `job ${id}`],
         over && ["restart", one, `job ${id}`], job.results_status === "failed" && ["recopy", one, `job ${id}`],
@@ -37,8 +37,6 @@ export function Job({ id, query, live }) {
       : html`<section class="card"><h2>Log</h2><p class="empty">It has not run yet.</p></section>`}`;
 }
 
-const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
-
 function Facts({ job }) {
   const vars = Object.entries(job.vars || {}), env = Object.entries(job.env || {});
   const facts = [
@@ -53,7 +51,9 @@ function Facts({ job }) {
     ["Error", job.error], ["Processor", job.cpu_seconds ? duration(job.cpu_seconds) : ""], ["Memory", job.max_rss_bytes ? size(job.max_rss_bytes) : ""],
     ["Time limit", job.timeout_seconds ? duration(job.timeout_seconds) : ""],
     ["Retries", job.max_failures ? `${job.failures || 0} of ${job.max_failures < 0 ? "any number" : job.max_failures}` : ""],
-    ["Next try", job.not_before && time(job.not_before)], ["Priority", job.priority || ""],
+    ["Retried on", (job.retry_on || []).join(", ")], ["Not retried on", (job.no_retry_on || []).join(", ")],
+    ["Next try", job.not_before && time(job.not_before)], ["Not before", job.start_after && time(job.start_after)], ["Priority", job.priority || ""],
+    ["Needs", job.needs_text], ["Was given", (job.given_texts || []).at(-1)], ["Waits", (job.after || []).join("; ")],
     ["Restart of", job.restart_of && html`<a href=${`/jobs/${job.restart_of}`}>${job.restart_of}</a>`],
     ["Results", results(job)],
     ["Variables", vars.length && html`<code>${vars.map(([k, v]) => `${k}=${v}`).join("  ")}</code>`],

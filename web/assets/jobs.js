@@ -123,9 +123,9 @@ export function JobTable({ jobs, marked = new Set(), toggle, keys = {}, empty, c
         onFocus=${() => setCurrent(j.jid)} onClick=${(e) => { if (!e.target.closest("a, input") && !getSelection().toString()) go(`/jobs/${j.jid}`); }}>
       ${toggle ? html`<td class="mark"><input type="checkbox" tabindex="-1" aria-label=${`Mark job ${j.jid}`} checked=${marked.has(j.jid)} onChange=${() => toggle(j.jid)} /></td>` : null}
       <td class="num"><a href=${`/jobs/${j.jid}`} tabindex=${compact ? 0 : -1}>${j.jid}</a></td>
-      <td><${Status} of=${j.status} canceling=${j.canceling} />${outcome(j) ? html` <span class="hint">${outcome(j)}</span>` : null}</td>
+      <td><${Status} of=${j.status} remarks=${j.remarks} />${outcome(j) ? html` <span class="hint">${outcome(j)}</span>` : null}</td>
       <td class="num">${duration(jobSeconds(j))}</td>
       <td class="cut">${j.machine || ""}</td><td class="wide cut">${j.class || ""}</td>
       <td class="wide cut">${j.matrix ? html`<a tabindex=${compact ? 0 : -1} href=${`/matrices/${j.matrix}`}>%${j.matrix}</a>` : j.tag_name ? `@${j.tag_name}` : ""}</td>
-      <td class="cmd" title=${command(j)}>${command(j)}</td></tr>`)}</tbody></table></div>`;
+      <td class="cmd" title=${`${j.values || ""} ${command(j)}`.trim()}>${j.values ? html`<b>${j.values}</b> ` : null}${command(j)}</td></tr>`)}</tbody></table></div>`;
 }

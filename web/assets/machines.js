@@ -1,7 +1,7 @@
 // The machines: a table, and one with its facts, its jobs and its time.
 import { html } from "/vendor/htm-preact-3.1.1.js";
 import { go, useData, useKeys, useRef, useState, anyJob, anyMachine } from "/core.js";
-import { ago, count, duration, plural, size, Ticks, time, Trouble } from "/format.js";
+import { ago, count, duration, plural, sentence, size, Ticks, time, Trouble } from "/format.js";
 import { act, Buttons } from "/actions.js";
 import { JobTable } from "/jobs.js";
 import { Chart } from "/timeline.js";
@@ -10,8 +10,11 @@ const signs = { connected: ["●", "on"], connecting: ["◌", "wait"], away: ["�
 
 function Link({ m }) {
   const [sign, kind] = signs[m.state] || ["·", "wait"];
-  return html`<span class="link link-${kind}"><span aria-hidden="true">${sign}</span> ${m.state}${m.draining ? ", draining" : ""}${m.resting ? ", rests" : ""}</span>`;
+  return html`<span class="link link-${kind}"><span aria-hidden="true">${sign}</span> ${[m.state, ...(m.remarks || [])].join(", ")}</span>`;
 }
+
+// given says what was declared of a machine's resources, and how much of it is given out.
+const given = (m) => (m.resources || []).filter((r) => !r.found).map((r) => `${r.name} ${count(r.held)} of ${r.text}`).join(", ");
 
 export function Machines({ query, live }) {
   const cls = query.get("class") || "";
@@ -45,7 +48,7 @@ export function Machines({ query, live }) {
         <td class="num">${(m.running || []).length}/${m.slots || 0}</td>
         <td class="num">${m.state === "connected" && m.load1 != null ? `${m.load1.toFixed(1)}${m.cores ? ` of ${m.cores}` : ""}` : ""}</td>
         <td class="num wide">${m.free_bytes ? size(m.free_bytes) : ""}</td><td class="num wide">${m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(0)} ms` : ""}</td>
-        <td class="remarks">${m.home_class ? html`<b>set aside from ${m.home_class}</b>: ` : null}${m.last_error || ""}${m.failures && !m.home_class ? ` ${plural(m.failures, "failure")} in a row` : ""}${m.until ? ` until ${time(m.until)}` : ""}</td></tr>`)}</tbody></table></div>` : null}`;
+        <td class="remarks">${[m.verdict, (m.verdict || "").includes(m.last_error || "") ? "" : m.last_error, given(m), m.until ? `until ${time(m.until)}` : ""].filter(Boolean).join("; ")}</td></tr>`)}</tbody></table></div>` : null}`;
 }
 
 export function Machine({ addr, live }) {
@@ -64,12 +67,37 @@ export function Machine({ addr, live }) {
     ["Load", m.load1 != null ? m.load1.toFixed(2) : ""], ["Memory", m.memory_bytes ? size(m.memory_bytes) : ""], ["Free disk", m.free_bytes ? size(m.free_bytes) : ""],
     ["System", [m.os, m.arch, m.kernel].filter(Boolean).join(" ")], ["Latency", m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(1)} ms` : ""],
     ["Clock", Math.abs(m.clock_offset_seconds || 0) > 0.5 ? `${m.clock_offset_seconds > 0 ? "ahead" : "behind"} by ${duration(Math.abs(m.clock_offset_seconds))}` : ""],
-    ["Until", m.until && time(m.until)], ["Runs live in", m.root && html`<code>${m.root}</code>`], ["Failures in a row", m.failures || ""], ["Unknown runs", (m.orphans || []).join(", ")],
+    ["Until", m.until && time(m.until)], ["Runs live in", m.root && html`<code>${m.root}</code>`], ["Failures in a row", m.failures || ""],
   ].filter(([, v]) => v);
   return html`<div class="head"><h1>${addr} <small><${Link} m=${m} /></small></h1>
       <${Buttons} kind="machines" live=${live} list=${[!m.draining && ["drain", one, addr], (m.draining || m.resting) && ["resume", one, addr], ["rm", one, addr]]} /></div>
-    ${m.last_error || m.hint || m.home_class ? html`<section class="card why"><h2>Why</h2>${m.home_class ? html`<p><b>Set aside from class ${m.home_class}.</b></p>` : null}<p>${m.last_error}</p>${m.hint ? html`<p class="hint"><${Ticks} text=${m.hint} /></p>` : null}</section>` : null}
+    ${m.verdict || m.last_error || m.hint ? html`<section class="card why"><h2>Why</h2>${m.verdict ? html`<p><b>${sentence(m.verdict)}</b></p>` : null}
+      ${m.last_error && !(m.verdict || "").includes(m.last_error) ? html`<p>${m.last_error}</p>` : null}${m.trial_at ? html`<p>It is tried with a job again at ${time(m.trial_at)}.</p>` : null}
+      ${m.hint ? html`<p class="hint"><${Ticks} text=${m.hint} /></p>` : null}</section>` : null}
+    <${Leftovers} m=${m} />
     <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+    <${Resources} m=${m} />
     <section class="card"><h2><a href=${`/timeline?machine=${encodeURIComponent(addr)}`}>Timeline</a> <small>the last 24 hours</small></h2><${Chart} hours=${24} machine=${addr} compact live=${live} /></section>
     <section class="card"><h2><a href=${`/jobs?sel=${encodeURIComponent(`machine=${addr}`)}`}>Jobs</a> <small>the newest here</small></h2><${JobTable} jobs=${jobs.data?.jobs || []} compact empty="No job has run here." /></section>`;
+}
+
+// Leftovers are what is still to be ended or removed on a machine, and what nothing knows any more.
+function Leftovers({ m }) {
+  const orphans = Math.max(m.orphan_count || 0, (m.orphans || []).length), unremoved = m.unremoved || [];
+  if (!orphans && !m.ending && !unremoved.length) return null;
+  return html`<section class="card why"><h2>Left over</h2>
+    ${m.ending ? html`<p>${plural(m.ending, "run")} to end.</p>` : null}
+    ${unremoved.length ? html`<p>${count(unremoved.length)} ${unremoved.length === 1 ? "directory" : "directories"} to remove; it is tried again by itself:</p><ul>${unremoved.slice(0, 20).map((text) => html`<li key=${text}>${text}</li>`)}</ul>` : null}
+    ${m.ending || unremoved.length ? html`<p class="hint"><${Ticks} text=${`\`jobserver machine clean --drop -m ${m.addr}\` forgets that`} /></p>` : null}
+    ${orphans ? html`<p>${plural(orphans, "run")} that nothing knows any more: ${(m.orphans || []).join(", ")}${orphans > (m.orphans || []).length ? ", …" : ""}</p>
+      <p class="hint"><${Ticks} text=${`\`jobserver machine clean -m ${m.addr}\` ends and removes them`} /></p>` : null}</section>`;
+}
+
+// Resources are what a machine has to give, and what is given out.
+function Resources({ m }) {
+  const list = m.resources || [];
+  if (!list.length) return null;
+  return html`<section class="card"><h2>Resources</h2><div class="scroll"><table><thead><tr><th>Name</th><th class="num">Given out</th><th class="num">Of</th><th>Items</th></tr></thead>
+    <tbody>${list.map((r) => html`<tr key=${r.name}><td>${r.name}</td><td class="num">${r.name === "mem" ? size(r.held) : count(r.held)}</td><td class="num">${r.text}</td>
+      <td>${(r.items || []).join(", ")}${(r.gone || []).length ? html` <b>gone: ${r.gone.join(", ")}</b>` : null}${r.auto ? " (asked of the machine)" : ""}</td></tr>`)}</tbody></table></div></section>`;
 }

@@ -30,10 +30,10 @@ export function Matrix({ id, part, query, live }) {
   return html`<div class="head"><h1>Matrix ${m.id} ${m.name ? html`<small>${m.name}</small>` : null}</h1>
       <${Buttons} kind="matrices" live=${live} list=${[c.waiting && !m.held && ["hold", one, what], (c.held || m.held) && ["unhold", one, what],
         c.failed + c.lost && ["rerun", { ...one, failed: true }, `what failed of ${what}`], c.waiting + c.held + c.running && ["cancel", one, what]]} /></div>
-    ${m.held ? html`<p class="card why"><b>It is held</b>${m.held_why ? `: ${m.held_why}` : ""}. <span class="hint"><${Ticks} text=${`\`jobserver matrix unhold ${m.id}\` lets it go on`} /></span></p>` : null}
+    ${m.held ? html`<p class="card why"><b>It is held</b>${m.held_why ? `: ${m.held_why}` : ""}.${m.trial_at ? ` It is tried with one cell at ${time(m.trial_at)}.` : ""} <span class="hint"><${Ticks} text=${`\`jobserver matrix unhold ${m.id}\` lets it go on`} /></span></p>` : null}
     <pre class="command" tabindex="0" aria-label="Command">${m.cmd}</pre>
     <div class="progress"><${Bar} counts=${c} total=${m.cells} /><p>${statuses.filter((s) => s && c[s]).map((s) => html`<a key=${s} class="st-${s}" href=${`/jobs?sel=%25${m.id}:${s}`}>${count(c[s])} ${s}</a> `)}
-      <span class="hint">of ${plural(m.cells, "cell")}${m.left ? html`; ${leftText(m.left)} left` : ""}; class ${m.class}; submitted ${time(m.submitted_at)}</span></p></div>
+      <span class="hint">of ${plural(m.cells, "cell")}${m.left ? html`; ${leftText(m.left)} left` : ""}; class ${m.class}; submitted ${time(m.submitted_at)}${m.at_most ? `; at most ${count(m.at_most)} at a time` : ""}${m.max_fails ? `; held when ${count(m.max_fails)} have failed` : ""}</span></p></div>
     ${c.failed + c.lost ? html`<section class="card"><h2>Failures</h2>${why ? html`<${Why} why=${why} />` : html`<button onClick=${ask}>What made ${plural(c.failed + c.lost, "cell")} fail?</button>`}</section>` : null}
     <nav class="chips parts" aria-label="Show as">${parts.map(([to, name]) => html`<a key=${to} href=${`/matrices/${encodeURIComponent(id)}/${to}`} aria-current=${part === to ? "page" : null}>${name}</a>`)}</nav>
     ${part === "table" ? html`<${Table} m=${m} query=${query} />` : part === "plot" ? html`<${PlotView} m=${m} query=${query} />` : html`<${Heat} m=${m} query=${query} />`}`;

@@ -8,6 +8,7 @@ import { Chart } from "/timeline.js";
 export function Pool({ live }) {
   const machines = useData("/api/machines", anyMachine, { pause: 2000, every: 5000 });
   const matrices = useData("/api/matrices", anyMatrix, { pause: 2000 });
+  const resources = useData("/api/resources", anyJob, { pause: 2000 });
   const jobs = useData("/api/jobs?limit=12", anyJob, { pause: 500, every: 5000 });
   const status = live?.status;
   if (!status) return html`<h1>Pool</h1><p class="empty">${live ? "The daemon has not been reached yet." : "Loading…"}</p>`;
@@ -25,6 +26,7 @@ export function Pool({ live }) {
           <td class="num">${c.jobs.waiting + c.jobs.held ? html`<a href=${`/jobs?sel=class=${encodeURIComponent(c.class)}:waiting:held`}>${count(c.jobs.waiting + c.jobs.held)}</a>` : "0"}</td>
           <td class="num nowrap">${leftText(c.left) || "–"}</td></tr>`)}</tbody></table></div>`
         : html`<p class="empty">No machines yet: <code>jobserver machine add ADDR CLASS</code> adds one.</p>`}
+        <${PoolResources} list=${resources.data?.resources || []} />
         <${Pace} rate=${live.rate} /></section>
       <section class="card grow"><h2><a href="/timeline?hours=6">Timeline</a> <small>the last 6 hours</small></h2><${Chart} hours=${6} compact live=${live} /></section>
     </div>
@@ -42,6 +44,13 @@ export function MatrixRows({ list }) {
       <td class="num nowrap">${leftText(m.left) || "–"}</td></tr>`)}</tbody></table></div>`;
 }
 
+// PoolResources are those that belong to no machine.
+function PoolResources({ list }) {
+  if (!list.length) return null;
+  return html`<div class="scroll"><table><thead><tr><th>Of the pool</th><th class="num">Given out</th><th class="num">Waiting</th></tr></thead>
+    <tbody>${list.map((r) => html`<tr key=${r.name}><td>${r.name}</td><td class="num">${count(r.held)} of ${r.text}</td><td class="num">${count(r.waiting)}</td></tr>`)}</tbody></table></div>`;
+}
+
 function Pace({ rate }) {
   const most = Math.max(...rate.recent, 1);
   return html`<p class="pace"><b>${rate.per_minute >= 10 ? count(Math.round(rate.per_minute)) : rate.per_minute.toFixed(1)}</b> jobs end a minute
@@ -55,15 +64,22 @@ function Attention({ live, machines, matrices }) {
   const items = [];
   for (const m of machines) {
     const link = html`<a href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a>`;
-    if (m.home_class) items.push(["aside", m.addr, html`${link} is set aside from ${m.home_class}`, m.last_error, `\`jobserver machine mv -m ${m.addr} --class ${m.home_class}\` takes it back`]);
-    else if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, m.last_error, m.hint]);
+    if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, m.last_error, m.hint]);
     else if (m.state === "away") items.push(["away", m.addr, html`${link} is away since ${ago(m.since)}`, m.last_error, (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint]);
-    else if (m.resting) items.push(["rests", m.addr, html`${link} rests after ${plural(m.failures, "failure")} in a row`, m.last_error, m.hint]);
     else if ((m.orphans || []).length) items.push(["orphans", m.addr, html`${link} has ${plural(m.orphans.length, "run")} that nothing knows`, "", "`jobserver machine clean -m " + m.addr + "` removes them"]);
   }
-  for (const m of matrices) {
-    if (m.held) items.push(["held", m.id, html`<a href=${`/matrices/${m.id}`}>Matrix ${m.id} ${m.name || ""}</a> is held`, m.held_why, `\`jobserver matrix unhold ${m.id}\` lets it go on`]);
+  for (const v of live.status.verdicts || []) {
+    const what = v.matrix ? html`<a href=${`/matrices/${v.matrix}`}>Matrix ${v.matrix}</a>` : html`<a href=${`/machines/${encodeURIComponent(v.machine)}`}>${v.machine}</a>`;
+    items.push([v.matrix ? "held" : "verdict", v.machine || v.matrix, html`${what} is ${v.text}`, "", `\`${v.undo}\` ends that`]);
   }
+  for (const m of matrices) {
+    if (m.held && !m.held_why) items.push(["held", m.id, html`<a href=${`/matrices/${m.id}`}>Matrix ${m.id} ${m.name || ""}</a> is held`, "", `\`jobserver matrix unhold ${m.id}\` lets it go on`]);
+  }
+  for (const o of live.status.owing || []) {
+    const left = [o.ending && `${plural(o.ending, "run")} to end`, o.unremoved && `${count(o.unremoved)} ${o.unremoved === 1 ? "directory" : "directories"} to remove`].filter(Boolean).join(", ");
+    items.push(["owing", o.machine, html`${left} on ${o.machine}${o.gone ? ", which has left the pool" : ""}`, "", `\`jobserver machine clean --drop -m ${o.machine}\` forgets that`]);
+  }
+  if (live.status.disk_full) items.push(["disk", "host", "The daemon's disk is full", "new work is refused until there is room again", ""]);
   const failed = live.status.jobs.failed + live.status.jobs.lost;
   const ask = async () => {
     setWhy({ asking: true });
