@@ -30,7 +30,7 @@ var mayEnter = map[string]string{
 	"daemon/wire": "api redact sched sched/statepb stats",
 
 	"completion": "userfile",
-	"fleet":      "agent ssh sched sched/statepb redact",
+	"fleet":      "agent ssh sched sched/statepb slurm redact",
 	"notify":     "redact",
 	"sched":      "sched/statepb",
 	"ssh":        "userfile",
@@ -52,8 +52,8 @@ var mayNotReach = map[string]string{
 }
 
 // besideThePlan are no rooms: programs beside the main one, and what only tests use.
-const besideThePlan = "agent/agenttest bench daemontest release slim/program ssh/sshtest " +
-	"sched/statepb/gen"
+const besideThePlan = "agent/agenttest bench daemontest release slim/program slurm/slurmtest " +
+	"ssh/sshtest sched/statepb/gen"
 
 // TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.
 func TestRooms(t *testing.T) {
