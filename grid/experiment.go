@@ -19,7 +19,7 @@ type Experiment struct {
 	CpPath    string
 	Env       map[string]string
 	SecretEnv []string // names
-	Sweep     Spec
+	Grid      Spec
 	Timeout   Setting
 	MaxLog    Setting
 	Retries   *int // -1: without limit
@@ -97,7 +97,7 @@ func ParseExperiment(file string, data []byte, files Files) (*Experiment, error)
 				hint("write `%s: …`", missing.name)
 		}
 	}
-	if len(x.Sweep.Axes) == 0 {
+	if len(x.Grid.Axes) == 0 {
 		return nil, x.At(root.Line, "there are no variables").
 			hint("write `variables:` and below it lines like `  I: 1..8`")
 	}
@@ -230,18 +230,18 @@ func (r *reader) setting(key, n *yaml.Node) error {
 	case "priority":
 		return r.decode(n, &x.Priority, "a whole number")
 	case "repeats":
-		return r.atLeast(n, &x.Sweep.Repeats, 1)
+		return r.atLeast(n, &x.Grid.Repeats, 1)
 	case "retries":
 		x.Retries = new(int)
 		return r.atLeast(n, x.Retries, -1)
 	case "seed":
-		return r.decode(n, &x.Sweep.Seed, "a whole number, not negative")
+		return r.decode(n, &x.Grid.Seed, "a whole number, not negative")
 	case "order":
-		if err := r.text(n, (*string)(&x.Sweep.Order)); err != nil {
+		if err := r.text(n, (*string)(&x.Grid.Order)); err != nil {
 			return err
 		}
-		if !slices.Contains(Orders(), string(x.Sweep.Order)) {
-			return x.At(n.Line, "there is no order %q", x.Sweep.Order).
+		if !slices.Contains(Orders(), string(x.Grid.Order)) {
+			return x.At(n.Line, "there is no order %q", x.Grid.Order).
 				hint("orders are %s", strings.Join(Orders(), ", "))
 		}
 		return nil
@@ -257,15 +257,15 @@ func (r *reader) setting(key, n *yaml.Node) error {
 	case "setup":
 		return r.texts(n, &x.Setup)
 	case "where":
-		return r.texts(n, &x.Sweep.Where)
+		return r.texts(n, &x.Grid.Where)
 	case "variables":
 		return r.mapping(n, r.variable)
 	case "zip":
 		return r.zip(n)
 	case "exclude":
-		return r.picks(n, &x.Sweep.Exclude)
+		return r.picks(n, &x.Grid.Exclude)
 	case "include":
-		return r.picks(n, &x.Sweep.Include)
+		return r.picks(n, &x.Grid.Include)
 	}
 	e := x.At(key.Line, "there is no setting %q", key.Value)
 	for _, s := range settings {
@@ -353,7 +353,7 @@ func (r *reader) variable(key, n *yaml.Node) error {
 	if len(values) == 0 {
 		return r.x.At(n.Line, "the variable %s has no values", key.Value)
 	}
-	r.x.Sweep.Axes = append(r.x.Sweep.Axes, Axis{key.Value, values})
+	r.x.Grid.Axes = append(r.x.Grid.Axes, Axis{key.Value, values})
 	return nil
 }
 
@@ -414,7 +414,7 @@ func (r *reader) zip(n *yaml.Node) error {
 		if err := r.texts(plain(g), &names); err != nil {
 			return err
 		}
-		r.x.Sweep.Zip = append(r.x.Sweep.Zip, names)
+		r.x.Grid.Zip = append(r.x.Grid.Zip, names)
 	}
 	return nil
 }

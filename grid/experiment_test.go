@@ -52,7 +52,7 @@ func TestExperiment(t *testing.T) {
 		File: "e.yaml", Name: "compression", Class: "lab",
 		Command: "./bench --level {LEVEL} --file {FILE}\n", CpPath: "results",
 		Env: map[string]string{"THREADS": "1", "LC_ALL": "C"},
-		Sweep: Spec{
+		Grid: Spec{
 			Axes: []Axis{{"LEVEL", []string{"1", "2", "3", "9"}},
 				{"FILE", []string{"text", "1..3", "7", "8"}}, {"A", []string{"x"}},
 				{"B", []string{"y"}}},
@@ -135,7 +135,7 @@ func FuzzExperiment(f *testing.F) {
 	f.Add([]byte("a: &x [*x]\nvariables: *x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := ParseExperiment("e.yaml", data, shop)
-		if err == nil && len(x.Sweep.Axes) == 0 {
+		if err == nil && len(x.Grid.Axes) == 0 {
 			t.Error("taken without variables")
 		}
 	})

@@ -260,7 +260,7 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-func TestBadSweeps(t *testing.T) {
+func TestBadGrids(t *testing.T) {
 	for name, c := range map[string]struct {
 		words []string
 		want  string

@@ -43,7 +43,7 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		return Plan{}, Growth{}, err
 	}
 	want.Name, want.Id = named, m.Id
-	if err := m.sameSweep(want); err != nil {
+	if err := m.sameMatrix(want); err != nil {
 		return Plan{}, Growth{}, err
 	}
 	if tag := spec.Job.Tag; tag != "" {
@@ -100,8 +100,8 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 	return p.Plan, out, nil
 }
 
-// sameSweep refuses a name that stands for another sweep.
-func (m *matrix) sameSweep(want *statepb.Matrix) error {
+// sameMatrix refuses a name that stands for another matrix.
+func (m *matrix) sameMatrix(want *statepb.Matrix) error {
 	a, b := m.Template, want.Template
 	other := func(what, is, wanted string) error {
 		return errorf(Conflict, "matrix %d has the name %q already, and another %s: %s, not %s",

@@ -18,7 +18,7 @@ type Add struct {
 	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where to keep the results on the daemon's host; may contain {KEY}."`
 	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5) or @FILE for the lines of a file. Write \\, or use quotes for a comma in a value."`
 
-	sweepFlags
+	gridFlags
 	job.CodeFlag
 	job.ShapeFlags
 	job.AfterFlags
@@ -60,11 +60,11 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := checkPath(c.CpPath); err != nil {
 		return err
 	}
-	sweep, err := c.spec(c.Vars, c.Times, localFiles(e, dir))
+	spec, err := c.spec(c.Vars, c.Times, localFiles(e, dir))
 	if err != nil {
 		return api.Wrap(api.Usage, err)
 	}
-	m, warnings, err := matrixOfGrid(sweep)
+	m, warnings, err := matrixOfGrid(spec)
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 func (c *Apply) args(
 	e *cli.Env, x *grid.Experiment, dir string,
 ) (*api.AddMatrixArgs, []string, error) {
-	m, warnings, err := matrixOfGrid(x.Sweep)
+	m, warnings, err := matrixOfGrid(x.Grid)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -12,15 +12,15 @@ import (
 	"jobserver/view"
 )
 
-// sweepSource says which numbers of which cells a table or a plot is about.
-type sweepSource struct {
+// cellSource says which numbers of which cells a table or a plot is about.
+type cellSource struct {
 	Matrix  string   `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
 	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, such as 'A<B' or 'MODE!=slow' (repeatable)."`
 	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also read metrics from this file (CSV or JSON) in each job's results; defaults to the file that the matrix names."`
 }
 
 // load fetches the cells, and says what is wrong with their measurements.
-func (s *sweepSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Matrix, error) {
+func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Matrix, error) {
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -69,7 +69,7 @@ func (s *sweepSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.M
 }
 
 // matcher says which cells fulfil the conditions.
-func (s *sweepSource) matcher(vars []api.Axis) (func(*api.Cell) (bool, error), error) {
+func (s *cellSource) matcher(vars []api.Axis) (func(*api.Cell) (bool, error), error) {
 	var axes []grid.Axis
 	for _, a := range vars {
 		axes = append(axes, grid.Axis{Name: a.Name, Values: a.Values})

@@ -10,8 +10,8 @@ import (
 	"jobserver/userfile"
 )
 
-// sweepFlags make a grid that is more than a product of values.
-type sweepFlags struct {
+// gridFlags make a grid that is more than a product of values.
+type gridFlags struct {
 	Zip     []string `name:"zip" sep:"none" placeholder:"A,B" help:"Vary these variables together: the first values of each, then the second, and so on (repeatable)."`
 	Exclude []string `name:"exclude" sep:"none" placeholder:"A=V,B=V" help:"Leave out the cells with these values (repeatable)."`
 	Include []string `name:"include" sep:"none" placeholder:"A=V,B=V" help:"Also include the cells with these values; variables you don't name take all of theirs (repeatable)."`
@@ -20,8 +20,8 @@ type sweepFlags struct {
 	Seed    uint64   `name:"seed" placeholder:"N" help:"Derive {SEED} of each repeat, and the random order, from this number (0 by default)."`
 }
 
-// spec is the sweep that the flags and the KEY=V1,V2 words describe.
-func (f *sweepFlags) spec(words []string, times int, files grid.Files) (grid.Spec, error) {
+// spec is the grid that the flags and the KEY=V1,V2 words describe.
+func (f *gridFlags) spec(words []string, times int, files grid.Files) (grid.Spec, error) {
 	s := grid.Spec{Where: f.Where, Repeats: times, Order: grid.Order(f.Order), Seed: f.Seed}
 	for _, word := range words {
 		axis, err := grid.ParseAxis(word, files)
@@ -76,7 +76,7 @@ func localFiles(e *cli.Env, dir string) grid.Files {
 	}
 }
 
-// matrixOfGrid is the matrix that a sweep comes to, without its job, and what there is to warn of.
+// matrixOfGrid is the matrix that a grid makes, without its job, and what there is to warn of.
 func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 	g, err := s.Expand()
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 // Plot is `matrix plot ID`.
 type Plot struct {
-	sweepSource
+	cellSource
 	X      string `name:"x" predictor:"axis" required:"" placeholder:"A" help:"The variable along the x axis."`
 	Y      string `name:"y" required:"" placeholder:"METRIC" help:"The metric: its mean over repeats, with the 95 % confidence interval."`
 	Series string `name:"series" predictor:"axis" placeholder:"B" help:"Draw one line for each value of this variable."`

@@ -14,7 +14,7 @@ import (
 
 // Table is `matrix table ID`.
 type Table struct {
-	sweepSource
+	cellSource
 	Rows string `name:"rows" predictor:"axis" placeholder:"A,B" help:"The variables that make the rows, or machine or REPEAT; by default those that don't make columns."`
 	Cols string `name:"cols" predictor:"axis" placeholder:"A,B" help:"The variables that make the columns."`
 	Cell string `name:"cell" placeholder:"STAT(METRIC)" help:"What the cells show: mean, median, min, max, std, ci95 or n of a metric over repeats. A metric alone shows its mean with the 95 % confidence interval. Separate several with commas; by default all metrics."`
