@@ -32,7 +32,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/sweep.go", "cli/output.go", "cli/matrix/submit.go",
+		"api/types.go", "api/methods.go", "api/matrix.go", "cli/output.go", "cli/matrix/submit.go",
 		"cli/server/ping.go", "state.go", "stats/render.go",
 	}, []string{
 		"Job", "Attempt", "submitted", "ChangedJob", "WhyReply", "WhyManyReply", "FailureGroup",

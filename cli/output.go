@@ -63,6 +63,23 @@ func List[T any](e *Env, rows []T, columns []view.Column[T]) error {
 	return view.Write(e.Stdout, e.ViewOptions(), columns, rows)
 }
 
+// ListOrWrite lists rows for programs, and writes each in full, with a blank line between, for
+// people.
+func ListOrWrite[T any](
+	e *Env, rows []T, columns []view.Column[T], write func(io.Writer, *Env, T),
+) error {
+	if e.ForScripts() {
+		return List(e, rows, columns)
+	}
+	for i, row := range rows {
+		if i > 0 {
+			fmt.Fprintln(e.Stdout)
+		}
+		write(e.Stdout, e, row)
+	}
+	return nil
+}
+
 // prepare looks at the terminal once the flags are known.
 func (e *Env) prepare() {
 	if file, ok := e.Raw.Stdout.(*os.File); ok {

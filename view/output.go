@@ -233,7 +233,7 @@ func (p *Printer[T]) printCSV(rows []T) error {
 	record := make([]string, len(p.columns))
 	for _, row := range rows {
 		for i, column := range p.columns {
-			record[i] = p.visible(column.value(row))
+			record[i] = p.opt.CSVText(column.value(row))
 		}
 		if err := p.csv.Write(record); err != nil {
 			return err
@@ -242,15 +242,20 @@ func (p *Printer[T]) printCSV(rows []T) error {
 	return nil
 }
 
-// visible cleans what goes to a terminal; a file or a pipe gets it as it is.
-func (p *Printer[T]) visible(text string) string {
-	if p.opt.SafeCSV {
-		text = NoFormula(text)
-	}
-	if p.opt.Screen.Terminal {
+// Visible cleans what goes to a terminal; a file or a pipe gets it as it is.
+func (o Options) Visible(text string) string {
+	if o.Screen.Terminal {
 		return Clean(text)
 	}
 	return text
+}
+
+// CSVText is a text as CSV has it.
+func (o Options) CSVText(text string) string {
+	if o.SafeCSV {
+		text = NoFormula(text)
+	}
+	return o.Visible(text)
 }
 
 // NoFormula puts a quote before a text that spreadsheets would calculate, or let do things: what

@@ -18,6 +18,11 @@ type toChange struct {
 	cli.ChangeFlags
 }
 
+// do does what needs no more than its name to all of them.
+func (c *toChange) do(ctx context.Context, e *cli.Env, op string) error {
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: op})
+}
+
 // change does one thing to all of them.
 func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeJobsArgs) error {
 	return changeSelected(ctx, e, c.selectors, c.ChangeFlags, args)
@@ -39,21 +44,25 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeJobsArgs{Op: op, Dependents: c.Dependents})
 }
 
-// Hold is `job hold JID…`.
-type Hold struct{ toChange }
+// Commands that say no more than what is to be done.
+type (
+	Hold    struct{ toChange } // `job hold JID…`
+	Unhold  struct{ toChange } // `job unhold JID…`
+	Restart struct{ toChange } // `job restart JID…`
+	Recopy  struct{ toChange } // `job recopy JID…`
+)
 
 // Run holds the jobs.
-func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpHold})
-}
-
-// Unhold is `job unhold JID…`.
-type Unhold struct{ toChange }
+func (c *Hold) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.OpHold) }
 
 // Run lets the jobs start.
-func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpUnhold})
-}
+func (c *Unhold) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.OpUnhold) }
+
+// Run cancels the jobs and submits them again.
+func (c *Restart) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.OpRestart) }
+
+// Run copies the jobs' results again.
+func (c *Recopy) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.OpRecopy) }
 
 // Clone is `job clone JID…`.
 type Clone struct {
@@ -69,14 +78,6 @@ func (c *Clone) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpClone, Repeat: c.Times})
 }
 
-// Restart is `job restart JID…`.
-type Restart struct{ toChange }
-
-// Run cancels the jobs and submits them again.
-func (c *Restart) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpRestart})
-}
-
 // SetTimeout is `job settimeout DURATION JID…`.
 type SetTimeout struct {
 	Timeout cli.Minutes `arg:"" name:"DURATION" help:"The new limit: minutes, or 30s, 2h30m, 1d; 0 for none."`
@@ -86,14 +87,6 @@ type SetTimeout struct {
 // Run changes the jobs' time limit.
 func (c *SetTimeout) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpSetTimeout, Timeout: c.Timeout.Duration})
-}
-
-// Recopy is `job recopy JID…`.
-type Recopy struct{ toChange }
-
-// Run copies the jobs' results again.
-func (c *Recopy) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpRecopy})
 }
 
 // Lost is `job lost JID…`.

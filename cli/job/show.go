@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"fmt"
 
 	"jobserver/cli"
 	"jobserver/cli/show"
@@ -24,14 +23,5 @@ func (c *Show) Run(ctx context.Context, e *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	if e.ForScripts() {
-		return cli.List(e, jobs, show.JobColumns())
-	}
-	for i, job := range jobs {
-		if i > 0 {
-			fmt.Fprintln(e.Stdout)
-		}
-		show.WriteJob(e.Stdout, e, job)
-	}
-	return nil
+	return cli.ListOrWrite(e, jobs, show.JobColumns(), show.WriteJob)
 }

@@ -13,7 +13,10 @@ import (
 	"jobserver/view"
 )
 
-// statWriter prints rows in one of the formats, as they come.
+// statWriter prints rows in one of the formats, as they come. It isn't a view.Printer, since
+// scripts read its bytes as they have always been: columns that a mapper adds to one row and not to
+// another, values left out of JSON when there are none, arrays that begin on the line of their
+// first row, and tabs between the values where a listing would be a table.
 type statWriter struct {
 	out     *bufio.Writer
 	csv     *csv.Writer // into out
@@ -102,14 +105,6 @@ func (w *statWriter) head(row []statCell) error {
 	return nil
 }
 
-// visible cleans what goes to a terminal; a file or a pipe gets it as it is.
-func (w *statWriter) visible(text string) string {
-	if w.opt.Screen.Terminal {
-		return view.Clean(text)
-	}
-	return text
-}
-
 // object writes a row as a JSON object; a column without a value is left out.
 func (w *statWriter) object(row []statCell) error {
 	w.out.WriteByte('{')
@@ -175,11 +170,7 @@ func isPlain(s string) bool {
 func (w *statWriter) record(row []statCell) error {
 	values := make([]string, len(row))
 	for i, cell := range row {
-		text := show.StatText(cell.value)
-		if w.opt.SafeCSV {
-			text = view.NoFormula(text)
-		}
-		values[i] = w.visible(text)
+		values[i] = w.opt.CSVText(show.StatText(cell.value))
 	}
 	return w.csv.Write(values)
 }
@@ -190,7 +181,7 @@ func (w *statWriter) text(row []statCell) {
 		if i > 0 {
 			w.out.WriteByte('\t')
 		}
-		w.out.WriteString(w.visible(w.blanks.Replace(show.StatText(cell.value))))
+		w.out.WriteString(w.opt.Visible(w.blanks.Replace(show.StatText(cell.value))))
 	}
 	w.out.WriteByte('\n')
 }

@@ -41,14 +41,5 @@ func (c *Why) Run(ctx context.Context, e *cli.Env) error {
 		}
 		reasons = append(reasons, *why)
 	}
-	if e.ForScripts() {
-		return cli.List(e, reasons, show.WhyColumns())
-	}
-	for i, why := range reasons {
-		if i > 0 {
-			fmt.Fprintln(e.Stdout)
-		}
-		show.WriteWhy(e.Stdout, e, why)
-	}
-	return nil
+	return cli.ListOrWrite(e, reasons, show.WhyColumns(), show.WriteWhy)
 }

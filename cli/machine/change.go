@@ -23,6 +23,11 @@ type changeFlags struct {
 	DryRun bool `name:"dry-run" help:"Show what would change, without changing it."`
 }
 
+// do does what needs no more than its name to all of them.
+func (c *toChange) do(ctx context.Context, e *cli.Env, op string) error {
+	return c.change(ctx, e, api.ChangeMachinesArgs{Op: op})
+}
+
 // change does one thing to all of them.
 func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeMachinesArgs) error {
 	return changeMachines(ctx, e, c.chosen, c.Addr, c.changeFlags, args)
@@ -53,20 +58,20 @@ func (c *Mv) Run(ctx context.Context, e *cli.Env) error {
 		api.ChangeMachinesArgs{Op: api.MachineMove, Class: c.Words[last]})
 }
 
-// Drain is `machine drain`.
-type Drain struct{ toChange }
+// Commands that say no more than what is to be done.
+type (
+	Drain  struct{ toChange } // `machine drain`
+	Resume struct{ toChange } // `machine resume`
+)
 
 // Run drains the machines.
 func (c *Drain) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineDrain})
+	return c.do(ctx, e, api.MachineDrain)
 }
-
-// Resume is `machine resume`.
-type Resume struct{ toChange }
 
 // Run gives the machines work again.
 func (c *Resume) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMachinesArgs{Op: api.MachineResume})
+	return c.do(ctx, e, api.MachineResume)
 }
 
 // Clean is `machine clean`.

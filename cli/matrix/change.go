@@ -15,36 +15,28 @@ type toChange struct {
 	cli.ChangeFlags
 }
 
-// Cancel is `matrix cancel ID`.
-type Cancel struct{ toChange }
+// Commands that say no more than what is to be done.
+type (
+	Cancel struct{ toChange } // `matrix cancel ID`
+	Rm     struct{ toChange } // `matrix rm ID`
+	Hold   struct{ toChange } // `matrix hold ID`
+	Unhold struct{ toChange } // `matrix unhold ID`
+)
 
 // Run cancels what is left.
 func (c *Cancel) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixCancel})
+	return c.do(ctx, e, api.MatrixCancel)
 }
-
-// Rm is `matrix rm ID`.
-type Rm struct{ toChange }
 
 // Run forgets the matrix.
-func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixForget})
-}
-
-// Hold is `matrix hold ID`.
-type Hold struct{ toChange }
+func (c *Rm) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.MatrixForget) }
 
 // Run holds the matrix.
-func (c *Hold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixHold})
-}
-
-// Unhold is `matrix unhold ID`.
-type Unhold struct{ toChange }
+func (c *Hold) Run(ctx context.Context, e *cli.Env) error { return c.do(ctx, e, api.MatrixHold) }
 
 // Run lets the matrix start.
 func (c *Unhold) Run(ctx context.Context, e *cli.Env) error {
-	return c.change(ctx, e, api.ChangeMatrixArgs{Op: api.MatrixUnhold})
+	return c.do(ctx, e, api.MatrixUnhold)
 }
 
 // Rerun is `matrix rerun ID`.
@@ -60,6 +52,11 @@ type Rerun struct {
 func (c *Rerun) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e,
 		api.ChangeMatrixArgs{Op: api.MatrixRerun, Failed: c.Failed, Lost: c.Lost, Where: c.Where})
+}
+
+// do does what needs no more than its name to all of them.
+func (c *toChange) do(ctx context.Context, e *cli.Env, op string) error {
+	return c.change(ctx, e, api.ChangeMatrixArgs{Op: op})
 }
 
 // change does one thing to the whole matrix, after asking when it concerns many jobs.

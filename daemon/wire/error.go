@@ -8,6 +8,19 @@ import (
 	"jobserver/sched"
 )
 
+// kinds are the kinds that the scheduler's refusals have on the socket. Any other is a fault of
+// ours.
+var kinds = map[sched.Kind]api.Kind{
+	sched.Invalid:  api.Invalid,
+	sched.NotFound: api.NotFound,
+	sched.NoMatch:  api.NoMatch,
+	sched.Conflict: api.Conflict,
+	sched.Full:     api.Full,
+	sched.Confirm:  api.Confirm,
+	sched.Unknown:  api.OutcomeUnknown,
+	sched.Stopping: api.Unavailable,
+}
+
 // Error gives the scheduler's errors the form that crosses the socket. What is neither a refusal
 // nor the end of somebody's patience is a fault of ours, and says so.
 func Error(err error) error {
@@ -22,25 +35,8 @@ func Error(err error) error {
 	case !errors.As(err, &refusal):
 		return api.Bugf("%w", err)
 	}
-	kind := api.Internal
-	switch refusal.Kind {
-	case sched.Invalid:
-		kind = api.Invalid
-	case sched.NotFound:
-		kind = api.NotFound
-	case sched.NoMatch:
-		kind = api.NoMatch
-	case sched.Conflict:
-		kind = api.Conflict
-	case sched.Full:
-		kind = api.Full
-	case sched.Confirm:
-		kind = api.Confirm
-	case sched.Unknown:
-		kind = api.OutcomeUnknown
-	case sched.Stopping:
-		kind = api.Unavailable
-	case sched.Internal:
+	kind, ok := kinds[refusal.Kind]
+	if !ok {
 		return api.Bugf("%w", err)
 	}
 	return api.Wrap(kind, err)
