@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -162,7 +163,8 @@ func (p *planner) setup(
 	j.Id = p.id(1)
 	p.IDs = append(p.IDs, j.Id)
 	if spec.Parallel > 0 {
-		j.Setup.Batch, j.Setup.Parallel = p.IDs[0], int32(spec.Parallel)
+		j.Setup.Batch = p.IDs[0]
+		j.Setup.Parallel = int32(min(spec.Parallel, math.MaxInt32))
 	}
 	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: j}})
 	return nil

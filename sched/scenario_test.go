@@ -550,6 +550,30 @@ func TestSetupTakesTurns(t *testing.T) {
 	}
 }
 
+// TestSetupsAtATime: so many machines of a request are set up at a time, and not fewer because the
+// number is a large one.
+func TestSetupsAtATime(t *testing.T) {
+	t.Parallel()
+	for parallel, want := range map[int]int{
+		0: 3, 1: 1, 2: 2, 3: 3, 1<<31 - 1: 3, 1 << 31: 3, 1<<32 - 1: 3, 1 << 32: 3, 1<<32 + 1: 3,
+	} {
+		w := newWorld()
+		check(t, w.pool("x", 2, "a", "b", "c"))
+		p, err := w.s.PlanSetup(SetupSpec{Addrs: []string{"a", "b", "c"}, Keep: true,
+			Steps: []string{"set up"}, Parallel: parallel}, w.now)
+		check(t, w.do(p, err))
+		running := 0
+		for _, id := range p.IDs {
+			if w.s.Status(id) == Running {
+				running++
+			}
+		}
+		if running != want {
+			t.Errorf("with %d at a time, %d are set up", parallel, running)
+		}
+	}
+}
+
 func (w *world) runsOn(addr string) (n int) {
 	for _, r := range w.fleet.runs {
 		if r.Ref.Machine == addr {
