@@ -185,6 +185,9 @@ const (
 	maxProblems         = 100
 )
 
+// cellNumber is a cell's number as the scheduler has it; beyond all cells it stays there.
+func cellNumber(n int) uint32 { return uint32(min(max(n, 0), sched.MaxCells)) }
+
 // MatrixCells gives the cells of a matrix with their measurements. The state is read in small
 // pieces; files of results are read outside of it.
 func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsReply) error {
@@ -202,7 +205,7 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 			}
 			reply.Matrix = wire.Matrix(st, id)
 			total = reply.Matrix.Cells
-			views = st.CellViews(id, uint32(max(from, 0)))
+			views = st.CellViews(id, cellNumber(from))
 			return nil
 		})
 		if err != nil {

@@ -207,8 +207,8 @@ func (s *service) MatrixMap(args *api.MatrixMapArgs, reply *api.MatrixMapReply) 
 			reply.ID, reply.Cells, reply.Cursor = id, int(m.Cells), st.Changes()
 			if from < reply.Cells {
 				n := min(sched.MaxMap, most-len(reply.Status))
-				reply.Status = st.MatrixMap(id, uint32(from), n, reply.Status)
-				reply.JID = st.CellJob(id, uint32(max(args.From, 0)))
+				reply.Status = st.MatrixMap(id, cellNumber(from), n, reply.Status)
+				reply.JID = st.CellJob(id, cellNumber(args.From))
 			}
 			return nil
 		})

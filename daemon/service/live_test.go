@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,6 +192,15 @@ func TestMatrixMap(t *testing.T) {
 	check(t, d.MatrixMap(&api.MatrixMapArgs{Matrix: "m", From: 4, Max: 1}, &one))
 	if len(one.Status) != 1 || one.JID != first+4 || one.Next != 5 {
 		t.Errorf("%+v", one)
+	}
+	for _, from := range []int{12, 1<<32 + 4, math.MaxInt} { // no cell of it, whatever the bits say
+		one = api.MatrixMapReply{}
+		check(t, d.MatrixMap(&api.MatrixMapArgs{Matrix: "m", From: from}, &one))
+		var cells api.MatrixCellsReply
+		check(t, d.MatrixCells(&api.MatrixCellsArgs{Matrix: "m", From: from}, &cells))
+		if len(one.Status)+len(cells.Cells) > 0 || one.JID != 0 {
+			t.Errorf("from cell %d: %+v, %+v", from, one, cells.Cells)
+		}
 	}
 	m = api.MatrixMapReply{}
 	check(t, d.MatrixMap(&api.MatrixMapArgs{Matrix: "m", Metric: "loss"}, &m))
