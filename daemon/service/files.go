@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -102,41 +101,59 @@ func logFiles(job *api.Job) []string {
 // unless it shares the directory with other jobs; then those that its record names.
 func ownNames(job *api.Job) ([]string, error) {
 	record := fmt.Sprintf("%d.job.json", job.JID)
-	content, err := os.ReadFile(filepath.Join(job.ResultsDir, record))
-	if err != nil && !job.Flat {
+	names, err := recordedNames(filepath.Join(job.ResultsDir, record))
+	switch {
+	case err == nil:
+		names[record] = true
+	case job.Flat && errors.Is(err, errNoRecord):
+		return nil, fmt.Errorf("%s: %w", record, err)
+	case job.Flat:
+		return nil, err
+	default: // it is no record, whoever has called it so
 		entries, err := os.ReadDir(job.ResultsDir)
-		var names []string
-		for _, e := range entries {
-			names = append(names, e.Name())
+		if err != nil {
+			return nil, err
 		}
-		return names, err
+		names = map[string]bool{}
+		for _, e := range entries {
+			names[e.Name()] = true
+		}
 	}
+	var own []string
+	for name := range names {
+		if _, err := os.Lstat(filepath.Join(job.ResultsDir, name)); err == nil {
+			own = append(own, name)
+		}
+	}
+	slices.Sort(own)
+	return own, nil
+}
+
+// A job that has its directory to itself may have a result that is called as a record is in a
+// shared one. So a record is read as what a job wrote: a value at a time, and not without end.
+const (
+	maxRecord   = 1 << 30 // bytes
+	maxValue    = 2 << 20 // of one text in it, or one result
+	maxOwnNames = 64 << 20
+)
+
+var errNoRecord = errors.New("it is not a record of results")
+
+// recordedNames reads from a record which entries beside it are the job's.
+func recordedNames(path string) (map[string]bool, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	var listed struct {
-		Results []struct {
-			Name      string `json:"name"`
-			NameBytes []byte `json:"name_base64"`
-		} `json:"results"`
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxRecord {
+		return nil, errNoRecord
 	}
-	if err := json.Unmarshal(content, &listed); err != nil {
-		return nil, fmt.Errorf("%s: %w", record, err)
+	names, err := newRecordReader(file).names()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errNoRecord, err)
 	}
-	names := []string{record}
-	for _, r := range listed.Results {
-		name := r.Name
-		if r.NameBytes != nil {
-			name = string(r.NameBytes)
-		}
-		top, _, _ := strings.Cut(name, "/")
-		if _, err := os.Lstat(filepath.Join(job.ResultsDir, top)); err == nil &&
-			filepath.IsLocal(top) {
-			names = append(names, top)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	return names, nil
 }
 
 // walkKey is a string for each name that is in the order in which a walk meets them.
