@@ -11,7 +11,8 @@ type Allocator interface {
 	// Withdraw ends that. Allocations that were asked for stay watched until they are gone.
 	Withdraw(addr string)
 	// Allocate submits an allocation under its name, unless that is there, and watches it until it
-	// is gone. One whose job is known was seen before, and is only watched.
+	// is gone. One whose job is known was seen before: it is looked at now, and watched. At a start
+	// of the daemon all that was asked for comes before the first Provide.
 	Allocate(a Allocation)
 	// Release ends an allocation; AllocationGone follows, also for one that never was submitted.
 	Release(id uint64)
@@ -38,6 +39,9 @@ type Allocation struct {
 	Exclude   []string      // nodes that it is not to be on
 	Nodes     int           // at least 1
 	Job       string        // Slurm's id of it, once it was seen: it is never submitted again
+	// Asked is when it was asked for, if that was before the daemon was started: then it may have
+	// been submitted already. Zero: it was asked for just now.
+	Asked time.Time
 }
 
 // Step is how the machine is reached that an allocation is: through a step of its job.
@@ -48,25 +52,12 @@ type Step struct {
 	Node  string
 }
 
-// States of an allocation, in Slurm's words. Others are possible, and tell nothing.
+// States of an allocation that mean something here, in Slurm's words.
 const (
-	SlurmPending    = "PENDING"
-	SlurmRunning    = "RUNNING"
-	SlurmSuspended  = "SUSPENDED"
-	SlurmCompleting = "COMPLETING"
-	SlurmTimeout    = "TIMEOUT"
-	SlurmDeadline   = "DEADLINE"
-	SlurmPreempted  = "PREEMPTED"
-	SlurmNodeFail   = "NODE_FAIL"
-	SlurmBootFail   = "BOOT_FAIL"
-	SlurmCancelled  = "CANCELLED"
-	SlurmCompleted  = "COMPLETED"
-	SlurmFailed     = "FAILED"
-	SlurmOOM        = "OUT_OF_MEMORY"
-	// what Slurm has no word for: it was seen, and is known to it no more
-	SlurmUnknown = "UNKNOWN"
-	// it was released before it was submitted
-	SlurmNotSubmitted = "NOT_SUBMITTED"
+	slurmRunning   = "RUNNING"
+	slurmTimeout   = "TIMEOUT"
+	slurmDeadline  = "DEADLINE"
+	slurmPreempted = "PREEMPTED"
 )
 
 // The outcomes that concern allocations.
