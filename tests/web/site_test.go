@@ -365,6 +365,29 @@ func (tab *tab) looks(width, height int64, dark bool) {
 	})
 }
 
+// printed shows the page as it is printed, and then as before.
+func (tab *tab) printed(look func()) {
+	tab.t.Helper()
+	media := func(media string) {
+		tab.do(func(ctx context.Context, t *chromedp.Target) (none chromedp.Void, err error) {
+			_, err = cdp.Call(ctx, t, emulation.SetEmulatedMedia,
+				emulation.SetEmulatedMediaParams{Media: media})
+			return none, err
+		})
+	}
+	media("print")
+	look()
+	media("")
+}
+
+// fits fails when a view is wider than the window.
+func (tab *tab) fits(what string, width int) {
+	tab.t.Helper()
+	if wide := eval[int](tab, "document.documentElement.scrollWidth"); wide > width {
+		tab.t.Errorf("%s is %d wide, in a window of %d", what, wide, width)
+	}
+}
+
 // quiet fails when the page had errors; the policy's refusals are some.
 func (tab *tab) quiet() {
 	tab.t.Helper()
