@@ -32,6 +32,8 @@ func main() {
 			os.Exit(agent.Main(os.Args[2:]))
 		case "supervise":
 			os.Exit(agent.SuperviseMain(os.Args[2:]))
+		case "keep":
+			os.Exit(agent.KeepMain(os.Args[2:]))
 		}
 	}
 	e := &cli.Env{

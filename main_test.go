@@ -154,6 +154,8 @@ func TestMain(m *testing.M) {
 			os.Exit(agent.Main(os.Args[2:]))
 		case "supervise":
 			os.Exit(agent.SuperviseMain(os.Args[2:]))
+		case "keep":
+			os.Exit(agent.KeepMain(os.Args[2:]))
 		}
 	}
 	testscript.Main(m, map[string]func(){"jobserver": main, "j": main})

@@ -38,6 +38,7 @@ func (a *agent) facts() Facts {
 	if free, err := disk.Free(a.root); err == nil {
 		f.FreeBytes = free
 	}
+	a.keeper.bound(&f)
 	f.CPUModel = cpuModel()
 	f.GPUs = a.gpus()
 	f.KillsUserProcesses = killsUserProcesses("/", f.User)

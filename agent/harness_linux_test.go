@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 			os.Exit(Main(os.Args[2:]))
 		case "supervise":
 			os.Exit(SuperviseMain(os.Args[2:]))
+		case "keep":
+			os.Exit(KeepMain(os.Args[2:]))
 		case "helper":
 			os.Exit(helperMain(os.Args[2:]))
 		}
@@ -249,6 +251,8 @@ func helperMain(args []string) int {
 			n -= int64(k)
 		}
 		return 0
+	case "ask", "listen":
+		return otherUser(args)
 	case "supervise-jumpy":
 		return superviseMain(nil, jumpy())
 	}

@@ -15,6 +15,9 @@ func Main([]string) int { return refuse() }
 // SuperviseMain is `jobserver supervise`.
 func SuperviseMain([]string) int { return refuse() }
 
+// KeepMain is `jobserver keep`.
+func KeepMain([]string) int { return refuse() }
+
 func refuse() int {
 	fmt.Fprintf(os.Stderr, "jobserver: %s can't be a machine, only Linux can\n", runtime.GOOS)
 	return 2

@@ -19,7 +19,8 @@ import (
 // end, and some that wait for another order. It owns nothing but their sockets: when those close,
 // an idle supervisor ends, and one with a run ends after the run.
 type pool struct {
-	work sync.WaitGroup
+	start func() (*net.UnixConn, error) // another supervisor
+	work  sync.WaitGroup
 
 	mu     sync.Mutex
 	idle   []*supervisorConn // the longest idle first
@@ -40,7 +41,9 @@ const (
 	idleTime = 10 * time.Second
 )
 
-func newPool() *pool { return &pool{busy: map[*supervisorConn]bool{}} }
+func newPool(start func() (*net.UnixConn, error)) *pool {
+	return &pool{start: start, busy: map[*supervisorConn]bool{}}
+}
 
 // close lets go of all supervisors and waits for the goroutines.
 func (p *pool) close() {
@@ -132,10 +135,11 @@ func (p *pool) take() (c *supervisorConn, fresh bool, err error) {
 	if c != nil {
 		return c, false, nil
 	}
-	c, err = startSupervisor()
+	conn, err := p.start()
 	if err != nil {
-		return nil, false, err
+		return nil, false, fmt.Errorf("start a supervisor: %w", err)
 	}
+	c = &supervisorConn{conn: conn}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -146,23 +150,23 @@ func (p *pool) take() (c *supervisorConn, fresh bool, err error) {
 	return c, true, nil
 }
 
-// startSupervisor starts a supervisor.
-func startSupervisor() (*supervisorConn, error) {
+// startSupervisor starts a supervisor, and gives our end of its socket.
+func startSupervisor() (*net.UnixConn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("start a supervisor: socketpair: %w", err)
+		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	defer unix.Close(fds[1])
 	ours := os.NewFile(uintptr(fds[0]), "order")
 	defer ours.Close()
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		return nil, fmt.Errorf("start a supervisor: %w", err)
+		return nil, err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("start a supervisor: %w", err)
+		return nil, err
 	}
 	defer null.Close()
 	// The executable may have been replaced on disk since: /proc/self/exe is the one that runs
@@ -176,9 +180,9 @@ func startSupervisor() (*supervisorConn, error) {
 		})
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("start a supervisor: %w", err)
+		return nil, err
 	}
-	return &supervisorConn{conn: conn.(*net.UnixConn)}, nil
+	return conn.(*net.UnixConn), nil
 }
 
 // send sends an order; the lock travels with its first bytes.

@@ -64,6 +64,7 @@ type agent struct {
 	silence             time.Duration
 	life                context.Context // ends with the connection
 	gpus                func() []GPU    // found once
+	keeper              *kept           // of the allocation whose step we are; nil: we are none
 
 	out   *frameWriter
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
@@ -165,10 +166,15 @@ func newAgent(out *frameWriter, root, dir, bootIDFile string) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	keeper, err := findKeeper()
+	if err != nil {
+		return nil, err
+	}
 	return &agent{
-		root: root, bootID: strings.TrimSpace(string(bootID)), login: login,
-		gpus:  sync.OnceValue(func() []GPU { return findGPUs("/", askNVIDIA) }),
-		watch: newWatcher(), pool: newPool(), out: out, calls: map[uint32]*serving{},
+		root: root, bootID: strings.TrimSpace(string(bootID)), login: login, keeper: keeper,
+		gpus:  sync.OnceValue(func() []GPU { return keeper.devices() }),
+		watch: newWatcher(), pool: newPool(keeper.starter()), out: out,
+		calls: map[uint32]*serving{},
 	}, nil
 }
 

@@ -191,7 +191,8 @@ func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, agai
 // launch gives the order to a supervisor, with the lock, and waits for its answer.
 func (a *agent) launch(ctx context.Context, s *Spec, dir string, lock *os.File) StartResult {
 	defer lock.Close()
-	o := order{Spec: *s, RunDir: dir, BootID: a.bootID, LoginDir: a.login, Env: os.Environ()}
+	o := order{Spec: *s, RunDir: dir, BootID: a.bootID, LoginDir: a.login,
+		Env: a.keeper.environment()}
 	r, err := a.pool.launch(ctx, encode(o.fields), lock)
 	failpoint.Hit("agent.launched")
 	if err == nil {
