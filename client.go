@@ -23,15 +23,16 @@ type grammar struct {
 
 	Resource resourceGroup `cmd:"" group:"Commands:" help:"What the whole pool has of something, as licenses."`
 
-	Add  job.Add  `cmd:"" group:"Short forms:" help:"Submit a job (job add)."`
-	Ls   job.Ls   `cmd:"" group:"Short forms:" help:"List jobs (job ls). This is also what a bare command does."`
-	Log  job.Log  `cmd:"" group:"Short forms:" help:"Read a job's log (job log)."`
-	Rm   job.Rm   `cmd:"" group:"Short forms:" help:"Cancel or forget jobs (job rm)."`
-	Wait job.Wait `cmd:"" group:"Short forms:" help:"Wait for jobs (job wait)."`
-	Why  job.Why  `cmd:"" group:"Short forms:" help:"Explain why a job waits or failed (job why)."`
-	Show job.Show `cmd:"" group:"Short forms:" help:"Show everything about a job (job show)."`
-	Pull job.Pull `cmd:"" group:"Short forms:" help:"Fetch the results and logs of jobs (job pull)."`
-	Stat job.Stat `cmd:"" group:"Short forms:" help:"Print job data for scripts (job stat)."`
+	Add   job.Add   `cmd:"" group:"Short forms:" help:"Submit a job (job add)."`
+	Ls    job.Ls    `cmd:"" group:"Short forms:" help:"List jobs (job ls). This is also what a bare command does."`
+	Log   job.Log   `cmd:"" group:"Short forms:" help:"Read a job's log (job log)."`
+	Prune job.Prune `cmd:"" group:"Short forms:" help:"Forget jobs that ended long ago (job prune)."`
+	Rm    job.Rm    `cmd:"" group:"Short forms:" help:"Cancel or forget jobs (job rm)."`
+	Wait  job.Wait  `cmd:"" group:"Short forms:" help:"Wait for jobs (job wait)."`
+	Why   job.Why   `cmd:"" group:"Short forms:" help:"Explain why a job waits or failed (job why)."`
+	Show  job.Show  `cmd:"" group:"Short forms:" help:"Show everything about a job (job show)."`
+	Pull  job.Pull  `cmd:"" group:"Short forms:" help:"Fetch the results and logs of jobs (job pull)."`
+	Stat  job.Stat  `cmd:"" group:"Short forms:" help:"Print job data for scripts (job stat)."`
 
 	Serve       ServeCmd        `cmd:"" group:"The daemon:" help:"Run the daemon."`
 	Demo        DemoCmd         `cmd:"" group:"The daemon:" help:"See it all at work on this computer."`
@@ -66,6 +67,7 @@ type jobGroup struct {
 	Next       job.Next       `cmd:"" help:"Put jobs before all others that wait in their class."`
 	Cpresults  job.CpResults  `cmd:"" help:"Copy the results and logs of jobs to another directory."`
 	Pull       job.Pull       `cmd:"" help:"Fetch the results and logs of jobs from the daemon's host, also with --host; resumes where it was interrupted."`
+	Prune      job.Prune      `cmd:"" help:"Forget jobs that ended long ago, and remove their logs; never their results."`
 	Recopy     job.Recopy     `cmd:"" help:"Retry copying results; nothing is run again."`
 	Lost       job.Lost       `cmd:"" help:"Give up jobs on a machine that is away."`
 	Wait       job.Wait       `cmd:"" help:"Wait until jobs have ended. For a single job, exit with its exit code."`

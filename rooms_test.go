@@ -22,11 +22,12 @@ var mayEnter = map[string]string{
 	"cli/machine": "cli cli/show api view userfile",
 	"cli/server":  "cli cli/show api live top userfile view version web",
 
-	"daemon": "daemon/report daemon/service daemon/wire api fleet logging metrics notify sched " +
-		"sched/statepb slim snapshot ssh version",
-	"daemon/report": "daemon/wire api fleet metrics notify sched sched/statepb view",
-	"daemon/service": "daemon/wire api code fleet grid redact sched sched/statepb ssh stats " +
-		"timeline userfile view",
+	"daemon": "daemon/report daemon/retention daemon/service daemon/wire api fleet logging " +
+		"metrics notify sched sched/statepb slim snapshot ssh version",
+	"daemon/report":    "daemon/wire api fleet metrics notify sched sched/statepb view",
+	"daemon/retention": "daemon/wire fleet sched view",
+	"daemon/service": "daemon/retention daemon/wire api code fleet grid redact sched " +
+		"sched/statepb ssh stats timeline userfile view",
 	"daemon/wire": "api redact sched sched/statepb stats",
 
 	"completion": "userfile",
@@ -42,7 +43,7 @@ var mayEnter = map[string]string{
 
 // openToAll are leaves that every room may enter: failpoint is empty in every program but those of
 // tests, the others answer one question each.
-const openToAll = "disk failpoint foreign suggest"
+const openToAll = "disk failpoint foreign joblog suggest"
 
 // mayNotReach holds also through what lies between: the command line works wherever the daemon is,
 // and the daemon knows nothing of terminals and flags.

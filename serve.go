@@ -27,6 +27,10 @@ type ServeCmd struct {
 
 	MinFree     cli.Size    `name:"min-free" placeholder:"SIZE" help:"Pause copies while the host's disk has less free space than this (256M by default); below a sixteenth of it, refuse new work."`
 	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr."`
+	Keep        *cli.Age    `name:"keep" placeholder:"AGE" help:"Forget jobs and remove their logs when they ended longer ago than this, as 90d; results stay. Without it all are kept."`
+	KeepJobs    *int        `name:"keep-jobs" placeholder:"N" help:"Forget the oldest jobs that have ended when there are more than this; results stay."`
+	KeepLogs    *cli.Size   `name:"keep-logs" placeholder:"SIZE" help:"Remove the oldest logs of ended jobs when all of them take more than this."`
+	Archive     string      `name:"archive" placeholder:"DIR" predictor:"dir" help:"Write jobs that are forgotten for their age to this directory, as 'state export' prints them."`
 	AwayTimeout cli.Minutes `name:"away-timeout" placeholder:"DURATION" help:"Announce a machine that has been away this long."`
 	Transport   string      `name:"transport" enum:"go,openssh" default:"go" placeholder:"go|openssh" help:"How to connect: with the built-in client (go), or with the system's ssh (openssh) for ProxyCommand, Kerberos or second factors."`
 	SSHConfig   string      `name:"ssh-config" placeholder:"FILE" predictor:"file" help:"Use this ssh configuration instead of the user's."`
@@ -78,6 +82,9 @@ func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 		Away: c.AwayTimeout.Duration, Silent: c.SilentAfter.Duration,
 		PassEnv: c.PassEnv,
 	}
+	if err := c.retention(&o); err != nil {
+		return o, err
+	}
 	var err error
 	if o.StateDir, err = filepath.Abs(c.StateDir); err != nil {
 		return o, fmt.Errorf("find the state directory: %w", err)
@@ -103,6 +110,33 @@ func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 	}
 	o.Driver, err = c.driver()
 	return o, err
+}
+
+// retention says what is kept. What nobody can mean is refused: all would be gone at once.
+func (c *ServeCmd) retention(o *daemon.Options) (err error) {
+	refuse := func(flag string, value any) error {
+		return api.Errorf(api.Usage,
+			"%s %v would keep nothing: what has ended would be gone at once", flag, value).
+			WithHint("leave %s out to keep everything", flag)
+	}
+	if c.Keep != nil {
+		o.Keep = c.Keep.Duration
+	}
+	if c.KeepJobs != nil {
+		if o.KeepJobs = *c.KeepJobs; o.KeepJobs <= 0 {
+			return refuse("--keep-jobs", o.KeepJobs)
+		}
+	}
+	if c.KeepLogs != nil {
+		if o.KeepLogs = int64(*c.KeepLogs); o.KeepLogs <= 0 {
+			return refuse("--keep-logs", o.KeepLogs)
+		}
+	}
+	if c.Archive == "" {
+		return nil
+	}
+	o.Archive, err = filepath.Abs(c.Archive)
+	return err
 }
 
 // driver finds the driver, if there is one, and puts its own arguments after it.

@@ -170,16 +170,6 @@ func fileColumns() []view.Column[fileCheck] {
 // stateExport is `state export`.
 type stateExport struct{ stateDirFlag }
 
-// exported is one line of `state export`: exactly one of its fields is set. They are what listings
-// print.
-type exported struct {
-	Variable *api.Variable `json:"variable,omitempty"`
-	Machine  *api.Machine  `json:"machine,omitempty"`
-	Tag      *api.Tag      `json:"tag,omitempty"`
-	Matrix   *api.Matrix   `json:"matrix,omitempty"`
-	Job      *api.Job      `json:"job,omitempty"`
-}
-
 // Run prints what the state holds: variables without secrets'
 // values, machines, tags, matrices, and all jobs by id.
 func (c *stateExport) Run(ctx context.Context, e *cli.Env) error {
@@ -195,18 +185,17 @@ func (c *stateExport) Run(ctx context.Context, e *cli.Env) error {
 		return fmt.Errorf("export the state: %w", err)
 	}
 	out := bufio.NewWriter(e.Stdout)
-	put := func(one exported) error { return view.WriteObject(out, view.JSONL, one) }
+	put := func(one wire.Exported) error { return view.WriteObject(out, view.JSONL, one) }
 	if err := exportTables(state, put); err != nil {
 		return err
 	}
 	logs := filepath.Join(dir, "logs")
 	for id := uint64(1); id < state.NextID() && ctx.Err() == nil; id++ {
-		record := state.Job(id)
-		if record == nil {
+		line := wire.ExportJob(state, logs, id)
+		if line == nil {
 			continue
 		}
-		job := wire.Job(state, logs, record, true)
-		if err := put(exported{Job: &job}); err != nil {
+		if err := put(*line); err != nil {
 			return err
 		}
 	}
@@ -214,28 +203,27 @@ func (c *stateExport) Run(ctx context.Context, e *cli.Env) error {
 }
 
 // exportTables exports what isn't a job.
-func exportTables(state *sched.State, put func(exported) error) error {
+func exportTables(state *sched.State, put func(wire.Exported) error) error {
 	for _, v := range state.Vars() {
 		variable := wire.Variable(v)
-		if err := put(exported{Variable: &variable}); err != nil {
+		if err := put(wire.Exported{Variable: &variable}); err != nil {
 			return err
 		}
 	}
 	for _, addr := range state.Machines() {
 		machine := wire.Machine(state, addr)
-		if err := put(exported{Machine: &machine}); err != nil {
+		if err := put(wire.Exported{Machine: &machine}); err != nil {
 			return err
 		}
 	}
 	for _, id := range state.Tags() {
 		tag := wire.Tag(state, id)
-		if err := put(exported{Tag: &tag}); err != nil {
+		if err := put(wire.Exported{Tag: &tag}); err != nil {
 			return err
 		}
 	}
 	for _, id := range state.Matrices() {
-		matrix := wire.Matrix(state, id)
-		if err := put(exported{Matrix: &matrix}); err != nil {
+		if err := put(*wire.ExportMatrix(state, id)); err != nil {
 			return err
 		}
 	}

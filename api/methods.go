@@ -217,6 +217,7 @@ const (
 	OpSet        = "set"         // Set; all jobs or none
 	OpTag        = "tag"         // Tag: an id or a name
 	OpUntag      = "untag"
+	OpPrune      = "prune"  // forget what ended long ago, and what nobody needs any more
 	OpRecopy     = "recopy" // copy results again; nothing runs again
 	// the user says that the attempt on a machine that is away is lost; Retry runs it again
 	OpLost = "lost"
@@ -237,6 +238,7 @@ type ChangeJobsArgs struct {
 	// these.
 	Dependents bool
 	Set        Set
+	Older      time.Duration // of prune: since they ended; without selectors all jobs are meant
 }
 
 // ChangeJobsReply says what the selectors matched and what became of each.

@@ -19,6 +19,21 @@ func (m *Minutes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// Age is a duration that needs its unit: of days, where minutes would do much harm.
+type Age struct{ time.Duration }
+
+// UnmarshalText reads it.
+func (a *Age) UnmarshalText(text []byte) (err error) {
+	if number := string(text); number != "0" && strings.Trim(number, "0123456789.") == "" {
+		return fmt.Errorf("%q: say the unit, as in 90d or 12h", number)
+	}
+	a.Duration, err = view.ParseDuration(string(text), 0)
+	if err == nil && a.Duration <= 0 {
+		err = fmt.Errorf("%q would keep nothing: say how old, as in 90d or 12h", text)
+	}
+	return err
+}
+
 // Seconds is a duration whose bare number means seconds.
 type Seconds struct{ time.Duration }
 

@@ -23,6 +23,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/daemon/report"
+	"jobserver/daemon/retention"
 	"jobserver/daemon/service"
 	"jobserver/daemon/wire"
 	"jobserver/failpoint"
@@ -47,6 +48,7 @@ type daemon struct {
 	notifications *report.Notifications
 	watcher       *report.Watcher
 	code          *codeKeeper
+	retention     *retention.Keeper
 	metrics       *report.Metrics // nil without --metrics
 	timelines     *service.Timelines
 	// the cursor from which logEvents logs events: the state's before the loop runs
@@ -168,6 +170,10 @@ func (d *daemon) build(state *sched.State) error {
 		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
 	})
 	d.timelines = service.NewTimelines(d.loop, c.Now)
+	d.retention = retention.New(retention.Options{
+		Loop: d.loop, Now: c.Now, Log: d.log.Logger("server::retention"), LogDir: c.LogDir,
+		Keep: c.Keep, KeepJobs: c.KeepJobs, KeepLogs: c.KeepLogs, Archive: c.Archive,
+	})
 	d.code = newCodeKeeper(c.StateDir, d.loop, c.Now, d.log.Logger("server::code"))
 	return nil
 }
@@ -203,6 +209,7 @@ func (d *daemon) run(
 	group.Go(func() error { d.code.run(fleeting); return nil })
 	group.Go(func() error { sweepCopies(fleeting, d.loop, d.fleet, log); return nil })
 	group.Go(func() error { d.timelines.Run(fleeting); return nil })
+	group.Go(func() error { d.retention.Run(fleeting); return nil })
 	group.Go(func() error { sweepLogs(fleeting, d.o.LogDir, d.loop, d.fleet, log); return nil })
 	if d.metrics != nil {
 		group.Go(func() error { d.metrics.Follow(fleeting, d.loop.Events()); return nil })
@@ -227,6 +234,7 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 			StartedAt: d.started,
 		},
 		MinFree: d.o.stateMinFree(), CodeCame: d.code.came, Timelines: d.timelines,
+		Retention: d.retention,
 	}
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{

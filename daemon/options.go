@@ -30,6 +30,11 @@ type Options struct {
 	PassEnv []string // variables that jobs of local machines see of the daemon's environment
 	Metrics string   // where they are served; "": nowhere
 
+	Keep     time.Duration // how long jobs are kept that have ended; 0: for ever
+	KeepJobs int           // how many of them; 0: all
+	KeepLogs int64         // bytes of their logs; 0: all
+	Archive  string        // a directory for the records of those that are forgotten; "": none
+
 	Modes           map[notify.Kind]notify.Mode
 	Commands        []notify.Command
 	SummaryInterval time.Duration

@@ -35,9 +35,12 @@ func LogGlob(dir string, job uint64) string {
 }
 
 // LoggedJob is the job that a file in a folder of the log directory is a log of, by the file's
-// name.
+// name. It may have been compressed since.
 func LoggedJob(name string) (job uint64, ok bool) {
 	number, rest, _ := strings.Cut(name, ".")
+	for _, compressed := range []string{".zst", ".gz"} {
+		rest = strings.TrimSuffix(rest, compressed)
+	}
 	if !strings.HasSuffix(rest, ".out") && !strings.HasSuffix(rest, ".err") {
 		return 0, false
 	}

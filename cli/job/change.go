@@ -173,6 +173,8 @@ func opVerb(op string) string {
 		return "give up as lost"
 	case api.OpUntag:
 		return "take the tag from"
+	case api.OpPrune:
+		return "forget, with their logs,"
 	}
 	return op
 }
@@ -182,7 +184,7 @@ func opDone(op string) string {
 	switch op {
 	case api.OpCancel:
 		return "canceled"
-	case api.OpForget:
+	case api.OpForget, api.OpPrune:
 		return "forgotten"
 	case api.OpHold:
 		return "held"
@@ -243,6 +245,9 @@ func PrintChange(e *cli.Env, reply *api.ChangeJobsReply, args api.ChangeJobsArgs
 
 // changeDone says in a sentence what a change came to, or would.
 func changeDone(reply *api.ChangeJobsReply, args api.ChangeJobsArgs) string {
+	if args.Op == api.OpPrune && reply.Total == 0 {
+		return "none of these ended longer ago than " + view.FormatDuration(args.Older)
+	}
 	would := ""
 	if args.DryRun {
 		would = "would be "

@@ -12,6 +12,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/cli"
+	"jobserver/joblog"
 )
 
 // CpResults is `job cpresults TO JID…`.
@@ -91,15 +92,25 @@ func copyJob(job *api.Job, to string) error {
 		if log == "" {
 			continue
 		}
-		err := copyTree(log, filepath.Join(to, filepath.Base(log)))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = copyTree(log+".gz", filepath.Join(to, filepath.Base(log)+".gz"))
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := copyText(log, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// copyText copies the text of a log, which may be compressed, to a directory.
+func copyText(path, to string) error {
+	log, err := joblog.Open(path)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	info, err := log.Stat()
+	if err != nil {
+		return err
+	}
+	return copyContent(log.Reader(), filepath.Join(to, filepath.Base(joblog.Plain(path))), info)
 }
 
 // resultNames are the entries of the job's results directory that are its own: all of them, unless

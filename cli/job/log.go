@@ -1,18 +1,15 @@
 package job
 
 import (
-	"compress/gzip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
-	"strings"
 
 	"jobserver/api"
 	"jobserver/cli"
+	"jobserver/joblog"
 )
 
 // Log is `job log`.
@@ -156,10 +153,13 @@ func (c *Log) path(e *cli.Env, path string) string {
 	if e.Remote() {
 		return path
 	}
-	if _, err := os.Stat(path); c.Gzip || errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(path + ".gz"); err == nil {
-			return path + ".gz"
+	if c.Gzip {
+		if _, err := os.Stat(joblog.Plain(path) + ".gz"); err == nil {
+			return joblog.Plain(path) + ".gz"
 		}
+	}
+	if found, err := joblog.Find(path); err == nil {
+		return found
 	}
 	return path
 }
@@ -179,7 +179,7 @@ func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile
 	var paths []string
 	for _, log := range logs {
 		path := c.path(e, log.path)
-		piped = piped || strings.HasSuffix(path, ".gz")
+		piped = piped || joblog.Plain(path) != path
 		paths = append(paths, path)
 	}
 	if !piped {
@@ -239,25 +239,13 @@ func catLog(ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Wri
 
 // copyLog writes a log's file, compressed or not.
 func copyLog(log logFile, w io.Writer) error {
-	file, err := os.Open(log.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if zipped, gzErr := os.Open(log.path + ".gz"); gzErr == nil {
-			file, err = zipped, nil
-		}
-	}
+	file, err := joblog.Open(log.path)
 	if err != nil {
-		return api.Errorf(api.NotFound, "read the log of job %d: %w", log.jid, err)
+		return api.Errorf(api.NotFound, "read the log of job %d: %w", log.jid, err).
+			WithHint("--keep-logs of `jobserver serve` may have removed it, or somebody else")
 	}
 	defer file.Close()
-	var content io.Reader = file
-	if strings.HasSuffix(file.Name(), ".gz") {
-		unzip, err := gzip.NewReader(file)
-		if err != nil {
-			return fmt.Errorf("read the log of job %d: %s: %w", log.jid, file.Name(), err)
-		}
-		content = unzip
-	}
-	if _, err := io.Copy(w, content); err != nil {
+	if _, err := io.Copy(w, file.Reader()); err != nil {
 		return fmt.Errorf("read the log of job %d: %w", log.jid, err)
 	}
 	return nil

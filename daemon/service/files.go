@@ -17,6 +17,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/daemon/wire"
+	"jobserver/joblog"
 	"jobserver/sched"
 )
 
@@ -36,11 +37,8 @@ func (s *service) JobFiles(args *api.FilesArgs, reply *api.FilesReply) error {
 	page := &filesPage{after: walkKey(args.After), reply: reply}
 	if args.After == "" { // logs come with the first page alone
 		for _, log := range logFiles(job) {
-			if info, err := os.Stat(log); err == nil && info.Mode().IsRegular() {
-				page.reply.Files = append(page.reply.Files, api.File{
-					Name: filepath.Base(log), Log: true, Size: info.Size(), Mode: 0o600,
-					MTime: info.ModTime(),
-				})
+			if file, err := logEntry(log); err == nil {
+				page.reply.Files = append(page.reply.Files, file)
 			}
 		}
 	}
@@ -80,21 +78,36 @@ func (s *service) job(jid uint64) (*api.Job, error) {
 	return &job, err
 }
 
-// logFiles are the job's logs, as they are or compressed since.
+// logFiles are the paths of the job's logs, whether they are compressed or not: clients see the
+// text under its own name, so that what they have fetched before stays as it is.
 func logFiles(job *api.Job) []string {
 	var logs []string
 	for _, log := range append([]string{job.Log, job.ErrLog}, job.LogFull...) {
-		if log == "" {
-			continue
-		}
-		if _, err := os.Stat(log); errors.Is(err, fs.ErrNotExist) {
-			log += ".gz"
-		}
-		if !slices.Contains(logs, log) {
+		if log = joblog.Plain(log); log != "" && !slices.Contains(logs, log) {
 			logs = append(logs, log)
 		}
 	}
 	return logs
+}
+
+// logEntry is a log in a listing of files.
+func logEntry(path string) (api.File, error) {
+	log, err := joblog.Open(path)
+	if err != nil {
+		return api.File{}, err
+	}
+	defer log.Close()
+	info, err := log.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrInvalid
+	}
+	if err != nil {
+		return api.File{}, err
+	}
+	size, err := log.Size()
+	return api.File{
+		Name: filepath.Base(path), Log: true, Size: size, Mode: 0o600, MTime: info.ModTime(),
+	}, err
 }
 
 // ownNames are the entries of the job's results directory that are its own, in order: all of them,
@@ -235,9 +248,24 @@ func (s *service) ReadFiles(
 	return nil
 }
 
+// source is a file, or the text of a log, of which parts are read.
+type source interface {
+	io.ReaderAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+}
+
+// sizeOf is how many bytes can be read of it.
+func sizeOf(f source, info fs.FileInfo) (int64, error) {
+	if log, ok := f.(*joblog.Log); ok {
+		return log.Size()
+	}
+	return info.Size(), nil
+}
+
 // openFile is a part of a file that is to be read.
 type openFile struct {
-	f              *os.File // nil if it can't be
+	f              source // nil if it can't be
 	offset, length int64
 	data           api.FileData
 }
@@ -270,7 +298,10 @@ func measurePart(ctx context.Context, job *api.Job, part api.FilePart, most int6
 	case part.Offset < 0:
 		return fail(errors.New("it has no bytes before its beginning"))
 	}
-	o.data.Size, o.data.MTime = info.Size(), info.ModTime()
+	if o.data.Size, err = sizeOf(f, info); err != nil {
+		return fail(err)
+	}
+	o.data.MTime = info.ModTime()
 	o.length = max(min(o.data.Size-part.Offset, most), 0)
 	if part.Offset+o.length < o.data.Size {
 		return o
@@ -311,11 +342,11 @@ func (o *openFile) read() api.FileData {
 
 // openPart opens a log of the job's, or a file below its results, from where no link leads out. A
 // pipe doesn't hold it up.
-func openPart(job *api.Job, part api.FilePart) (*os.File, error) {
+func openPart(job *api.Job, part api.FilePart) (source, error) {
 	if part.Log {
 		for _, log := range logFiles(job) {
 			if filepath.Base(log) == part.Name {
-				return os.OpenFile(log, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+				return joblog.Open(log)
 			}
 		}
 		return nil, fs.ErrNotExist

@@ -96,6 +96,7 @@ func writable(path string) error {
 
 // ListJobs lists jobs, a page at a time.
 func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
+	defer func() { s.locate(reply.Jobs) }()
 	if args.Newest {
 		return s.newestJobs(args, reply)
 	}
@@ -194,6 +195,9 @@ func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.L
 
 // ChangeJobs changes all jobs that the selectors match.
 func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsReply) error {
+	if args.Op == api.OpPrune {
+		return s.prune(args, reply)
+	}
 	var plan sched.OperationPlan
 	matched := 0
 	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
@@ -334,13 +338,17 @@ const whyLines = 5
 
 // Show gives everything about one job.
 func (s *service) Show(args *api.JIDArgs, reply *api.Job) error {
-	return s.read(func(st *sched.State) error {
+	one := make([]api.Job, 1)
+	err := s.read(func(st *sched.State) error {
 		id, err := oneJob(st, args.Selector)
 		if err == nil {
-			*reply = wire.Job(st, s.About.LogDir, st.Job(id), true)
+			one[0] = wire.Job(st, s.About.LogDir, st.Job(id), true)
 		}
 		return err
 	})
+	s.locate(one)
+	*reply = one[0]
+	return err
 }
 
 // oneJob is the job that a selector matches, which must be exactly one.

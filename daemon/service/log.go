@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jobserver/api"
+	"jobserver/joblog"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -111,7 +112,7 @@ func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 	if reply.Path == "" {
 		return nil
 	}
-	f, err := os.Open(reply.Path)
+	f, err := joblog.Open(reply.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -119,11 +120,10 @@ func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 		return api.Errorf(api.Internal, "read the log: %v", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if reply.Size, err = f.Size(); err != nil {
 		return api.Errorf(api.Internal, "read the log: %v", err)
 	}
-	reply.Size = info.Size()
+	reply.Path = f.Name()
 	n := min(reply.Size-offset, int64(most))
 	if n <= 0 || offset < 0 {
 		return nil
@@ -138,6 +138,29 @@ func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 		return api.Errorf(api.Internal, "read the log: %v", err)
 	}
 	return nil
+}
+
+// locate corrects the paths of logs that have been compressed since. It asks the disk, and so isn't
+// called in the loop.
+func (s *service) locate(jobs []api.Job) {
+	for i := range jobs {
+		j := &jobs[i]
+		if j.EndedAt == nil {
+			continue
+		}
+		paths := []*string{&j.Log, &j.ErrLog}
+		for k := range j.LogFull {
+			paths = append(paths, &j.LogFull[k])
+		}
+		for k := range j.Attempts {
+			paths = append(paths, &j.Attempts[k].Log, &j.Attempts[k].ErrLog)
+		}
+		for _, path := range paths {
+			if found, err := joblog.Find(*path); err == nil && *path != "" {
+				*path = found
+			}
+		}
+	}
 }
 
 // mayWrite says why the daemon can't make directories in a directory. It tries: permissions alone

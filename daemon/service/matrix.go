@@ -17,6 +17,11 @@ func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatric
 	if args.Light {
 		return s.lightMatrices(args, reply)
 	}
+	defer func() {
+		for i := range reply.Matrices {
+			s.locate(reply.Matrices[i].Jobs)
+		}
+	}()
 	return s.read(func(st *sched.State) error {
 		ids, err := matrixIDs(st, args)
 		if err != nil {

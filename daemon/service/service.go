@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/daemon/retention"
 	"jobserver/daemon/wire"
 	"jobserver/disk"
 	"jobserver/fleet"
@@ -28,6 +29,8 @@ type Options struct {
 	MinFree int64
 	// Timelines answers when attempts ran.
 	Timelines *Timelines
+	// Retention forgets what ended long ago.
+	Retention *retention.Keeper
 	// CodeCame is told that pinned code has come. It never waits.
 	CodeCame func()
 }

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +13,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/daemon/wire"
+	"jobserver/joblog"
 	"jobserver/redact"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
@@ -166,23 +165,12 @@ func lastLine(path string, hidden redact.Redactor) string {
 // lastLines are the last lines of a file, at most n, as lastLine has one. Blank ones at the end
 // don't count.
 func lastLines(path string, n int, hidden redact.Redactor) []string {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
-	const tail = 4 << 10
-	if end, err := file.Seek(0, io.SeekEnd); err != nil || end == 0 {
-		return nil
-	} else if _, err := file.Seek(max(end-tail, 0), io.SeekStart); err != nil {
-		return nil
-	}
-	text, err := io.ReadAll(io.LimitReader(file, tail))
+	text, more, err := joblog.Tail(path, 4<<10)
 	if err != nil {
 		return nil
 	}
 	all := string(text)
-	if len(text) == tail {
+	if more {
 		all = "…" + all // a secret may have been cut
 	}
 	all = strings.TrimRight(hidden.Redact(all), " \t\r\n")
