@@ -18,7 +18,12 @@ import (
 // far.
 func (w *world) resident(t testing.TB, key string) (n int64) {
 	t.Helper()
-	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", w.PID()))) {
+	return residentOf(t, w.PID(), key)
+}
+
+func residentOf(t testing.TB, pid int, key string) (n int64) {
+	t.Helper()
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", pid))) {
 		if rest, ok := strings.CutPrefix(line, key+":"); ok {
 			if _, err := fmt.Sscanf(rest, "%d kB", &n); err != nil {
 				t.Fatal(err)

@@ -21,7 +21,7 @@ type scene struct {
 	aim     []string
 }
 
-// TestTorture is the crash harness.
+// TestTorture is the crash harness. A page with viewers is open all the while.
 func TestTorture(t *testing.T) {
 	rng := seeded(t)
 	w := newWorld(t)
@@ -45,9 +45,15 @@ func TestTorture(t *testing.T) {
 		{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), choice: onMachines, longer: s.longer},
 	}
 	var f *findings
+	v := l.watchers(t)
 	for round := 1; ; round++ {
 		began := time.Now()
+		watching, cancel := context.WithTimeout(t.Context(), s.lasting)
+		var viewing sync.WaitGroup
+		viewing.Go(func() { v.run(watching, rand.New(rand.NewPCG(uint64(round), 4))) })
 		l.endure(s, rng, c...)
+		cancel()
+		viewing.Wait()
 		f = l.verify()
 		t.Logf("round %d: the daemon had %v; the machines had %v; %d jobs, %d acknowledged, %d "+
 			"attempts; %d lost, %d doubled", round, c[0], c[1], f.jobs, f.acknowledged, f.attempts,
@@ -62,6 +68,7 @@ func TestTorture(t *testing.T) {
 		}
 	}
 	summarize(t, f, c...)
+	v.verify(t)
 	if !t.Failed() {
 		w.cleanEnd()
 	}
