@@ -3,11 +3,8 @@ package agent
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -76,7 +73,7 @@ type keeper struct {
 
 // asked is a connection on which an agent has said what it wants.
 type asked struct {
-	conn *net.UnixConn
+	fd   int
 	pid  int // the agent's
 	want byte
 }
@@ -91,11 +88,10 @@ func keep(name string, idle time.Duration) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	listener, err := net.ListenUnix("unix", keeperAddr(name))
+	listener, err := listenAsKeeper(name)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
 	if link := keepLink(); link != "" {
 		_ = os.Remove(link) // it has led here
 	}
@@ -145,13 +141,25 @@ const dirKeep = "keep"
 
 // keeperAddr is an abstract name: it is gone with the keeper, and needs no place in any directory.
 // It may have 107 bytes.
-func keeperAddr(name string) *net.UnixAddr {
+func keeperAddr(name string) *unix.SockaddrUnix {
 	if len(name) > 64 {
 		sum := sha256.Sum256([]byte(name))
 		name = hex.EncodeToString(sum[:])
 	}
-	return &net.UnixAddr{Net: "unix", Name: "@jobserver-keep-" + strconv.Itoa(os.Getuid()) + "-" +
-		name}
+	return &unix.SockaddrUnix{Name: "@jobserver-keep-" + strconv.Itoa(os.Getuid()) + "-" + name}
+}
+
+func listenAsKeeper(name string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		if err = unix.Bind(fd, keeperAddr(name)); err == nil {
+			err = unix.Listen(fd, 64)
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("listen for agents: %w", err)
+	}
+	return fd, nil
 }
 
 // validKeeper tells whether a text can be the name of an allocation: it is one of a file, too.
@@ -162,51 +170,50 @@ func validKeeper(name string) bool {
 
 // acceptAgents hands on the connections of our own user's processes: an abstract name can be used
 // by anybody on the machine.
-func acceptAgents(l *net.UnixListener, calls chan<- asked) {
+func acceptAgents(listener int, calls chan<- asked) {
 	for {
-		conn, err := l.AcceptUnix()
+		fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
+			if err != unix.EINTR && err != unix.ECONNABORTED {
+				time.Sleep(100 * time.Millisecond) // no descriptors left, say
 			}
-			time.Sleep(100 * time.Millisecond) // no descriptors left, say
 			continue
 		}
-		pid, err := peerOfOurs(conn)
+		pid, err := peerOfOurs(fd)
 		if err != nil {
-			conn.Close()
+			unix.Close(fd)
 			continue
 		}
 		go func() {
-			_ = conn.SetDeadline(time.Now().Add(askTime))
+			limit := unix.NsecToTimeval(int64(askTime))
+			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 			var want [1]byte
-			if _, err := io.ReadFull(conn, want[:]); err != nil {
-				conn.Close()
+			if n, err := readFD(fd, want[:]); n < 1 || err != nil {
+				unix.Close(fd)
 				return
 			}
-			_ = conn.SetDeadline(time.Time{})
-			calls <- asked{conn, pid, want[0]}
+			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+			calls <- asked{fd, pid, want[0]}
 		}()
+	}
+}
+
+// readFD reads once, whatever interrupts it.
+func readFD(fd int, p []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, p); err != unix.EINTR {
+			return n, err
+		}
 	}
 }
 
 // peerOfOurs is the process at the other end of a connection; an error says that it is another
 // user's.
-func peerOfOurs(conn *net.UnixConn) (pid int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var peer *unix.Ucred
-	var peerErr error
-	if err := raw.Control(func(fd uintptr) {
-		peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
+func peerOfOurs(fd int) (pid int, err error) {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	switch {
-	case peerErr != nil:
-		return 0, peerErr
+	case err != nil:
+		return 0, err
 	case int(peer.Uid) != os.Getuid():
 		return 0, fmt.Errorf("the other end belongs to user %d", peer.Uid)
 	}
@@ -219,8 +226,11 @@ func (k *keeper) answer(c asked, gone chan<- struct{}) {
 	case c.want == askPresence:
 		k.present++
 		go func() {
-			_, _ = io.Copy(io.Discard, c.conn)
-			c.conn.Close()
+			var p [64]byte
+			for n := 1; n > 0; {
+				n, _ = readFD(c.fd, p[:])
+			}
+			unix.Close(c.fd)
 			gone <- struct{}{}
 		}()
 		return
@@ -229,18 +239,13 @@ func (k *keeper) answer(c asked, gone chan<- struct{}) {
 			fmt.Fprintf(os.Stderr, "jobserver keep: start a supervisor: %v\n", err)
 		}
 	}
-	c.conn.Close() // what isn't known or can't be had is refused so
+	unix.Close(c.fd) // what isn't known or can't be had is refused so
 }
 
 // supervise starts a supervisor that takes its orders from the connection. It dies with us: what
 // kills a keeper ends its allocation, whose runs may begin elsewhere. SIGTERM, for the sake of all
 // that is below it.
 func (k *keeper) supervise(c asked) error {
-	ours, err := c.conn.File()
-	if err != nil {
-		return err
-	}
-	defer ours.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -250,7 +255,7 @@ func (k *keeper) supervise(c asked) error {
 		[]string{"jobserver", "supervise"}, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   superviseEnv,
-			Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), ours.Fd()},
+			Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(c.fd)},
 			Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGTERM},
 		})
 	if err != nil {

@@ -211,8 +211,7 @@ func TestKeeperIsOurs(t *testing.T) {
 	a := newAllocation(t, "ours")
 	c := a.connect()
 	defer c.Close()
-	addr := keeperAddr(a.name).Name
-	if said := a.asNobody("ask", addr); !strings.Contains(said, "refused") {
+	if said := a.asNobody("ask", keeperAddr(a.name).Name); !strings.Contains(said, "refused") {
 		t.Errorf("another user asked the keeper: %q", said)
 	}
 	taken := keeperAddr("taken-" + a.name).Name
@@ -225,9 +224,9 @@ func TestKeeperIsOurs(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("the other user: %q, %v", line, err)
 	}
-	if conn, _, err := dialKeeper("taken-"+a.name, askPresence); err == nil ||
+	if _, _, err := dialKeeper("taken-"+a.name, askPresence); err == nil ||
 		!strings.Contains(err.Error(), "belongs to user") {
-		t.Errorf("a keeper of another user's: %v, %v", conn, err)
+		t.Errorf("another user's keeper was taken for ours: %v", err)
 	}
 	must(t, in.Close())
 	_ = cmd.Wait()

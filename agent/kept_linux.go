@@ -22,7 +22,7 @@ type kept struct {
 	name     string
 	env      []string // with which the allocation's script was started
 	cores    int
-	presence *net.UnixConn
+	presence int // a connection by which the keeper knows that we are there
 }
 
 // envKeeper names the allocation whose step an agent is.
@@ -48,9 +48,9 @@ func findKeeper() (*kept, error) {
 	defer look.Stop()
 	link := ""
 	for {
-		conn, pid, err := dialKeeper(name, askPresence)
+		fd, pid, err := dialKeeper(name, askPresence)
 		if err == nil {
-			return meetKeeper(name, conn, pid)
+			return meetKeeper(name, fd, pid)
 		}
 		if link == "" {
 			var shown error
@@ -81,30 +81,32 @@ func showProgram(name string) (link string, err error) {
 }
 
 // dialKeeper says to the keeper what is wanted.
-func dialKeeper(name string, want byte) (conn *net.UnixConn, pid int, err error) {
-	conn, err = net.DialUnix("unix", nil, keeperAddr(name))
+func dialKeeper(name string, want byte) (fd, pid int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, 0, err
+		return -1, 0, err
 	}
-	if pid, err = peerOfOurs(conn); err == nil {
-		_, err = conn.Write([]byte{want})
+	if err = unix.Connect(fd, keeperAddr(name)); err == nil {
+		if pid, err = peerOfOurs(fd); err == nil {
+			_, err = unix.Write(fd, []byte{want})
+		}
 	}
 	if err != nil {
-		conn.Close()
-		return nil, 0, fmt.Errorf("the keeper of %s: %w", name, err)
+		unix.Close(fd)
+		return -1, 0, fmt.Errorf("ask the keeper of %s: %w", name, err)
 	}
-	return conn, pid, nil
+	return fd, pid, nil
 }
 
 // meetKeeper learns what the allocation has. The step that we are has less, and an environment that
 // upsets what starts steps of its own.
-func meetKeeper(name string, conn *net.UnixConn, pid int) (*kept, error) {
+func meetKeeper(name string, fd, pid int) (*kept, error) {
 	env, err := readFile("/proc/"+strconv.Itoa(pid)+"/environ", maxRecord)
 	if err != nil {
-		conn.Close()
+		unix.Close(fd)
 		return nil, fmt.Errorf("read the environment of allocation %s: %w", name, err)
 	}
-	k := &kept{name: name, presence: conn, cores: runtime.NumCPU()}
+	k := &kept{name: name, presence: fd, cores: runtime.NumCPU()}
 	for v := range bytes.SplitSeq(env, []byte{0}) {
 		if len(v) > 0 {
 			k.env = append(k.env, string(v))
@@ -186,7 +188,10 @@ func (k *kept) starter() func() (*net.UnixConn, error) {
 		return startSupervisor
 	}
 	return func() (*net.UnixConn, error) {
-		conn, _, err := dialKeeper(k.name, askSupervisor)
-		return conn, err
+		fd, _, err := dialKeeper(k.name, askSupervisor)
+		if err != nil {
+			return nil, err
+		}
+		return socketConn(fd)
 	}
 }

@@ -157,9 +157,7 @@ func startSupervisor() (*net.UnixConn, error) {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	defer unix.Close(fds[1])
-	ours := os.NewFile(uintptr(fds[0]), "order")
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
+	conn, err := socketConn(fds[0])
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +178,17 @@ func startSupervisor() (*net.UnixConn, error) {
 		})
 	if err != nil {
 		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// socketConn takes a descriptor of a Unix socket over.
+func socketConn(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "order")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
 		return nil, err
 	}
 	return conn.(*net.UnixConn), nil
