@@ -43,6 +43,19 @@ func (a *agent) control(run RunID, k Control) error {
 	return a.signal(dir, controlSignal)
 }
 
+// steer is control with what supervisors from before there was that would overlook.
+func (a *agent) steer(run RunID, k Control) error {
+	if err := run.Valid(); err != nil {
+		return &Error{Kind: KindBadRequest, Msg: err.Error()}
+	}
+	v, err := look(runDir(a.root, run), a.bootID)
+	if err == nil && !v.state.Final() && v.launching.PID != 0 && !v.launching.Steers {
+		return errorf(KindOlder, "supervisor %d of run %s is of an older version, and knows "+
+			"neither pauses nor signals", v.launching.PID, run.Name())
+	}
+	return a.control(run, k)
+}
+
 // instruct merges k into slotControl, whose blocks are there when the disk is full. Before the
 // supervisor has made room for its records they may not be: then a full disk is an error, and
 // nothing is lost.

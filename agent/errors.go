@@ -25,13 +25,14 @@ const (
 	KindNoAgent         // no agent answered; Msg has what came instead
 	KindBeyondEnd       // an offset lies beyond the end of what it is in
 	KindStalled         // the answer doesn't come, though the connection lives
+	KindOlder           // what is to do it is of a version that can't
 )
 
 func (k Kind) String() string {
 	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run",
 		"still running",
 		"bad request", "over the limit", "busy", "protocol error", "version mismatch",
-		"connection closed", "no agent", "beyond the end", "stalled"}
+		"connection closed", "no agent", "beyond the end", "stalled", "older version"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -84,6 +85,7 @@ var (
 	ErrNoAgent    = &Error{Kind: KindNoAgent}
 	ErrBeyondEnd  = &Error{Kind: KindBeyondEnd}
 	ErrStalled    = &Error{Kind: KindStalled}
+	ErrOlder      = &Error{Kind: KindOlder}
 )
 
 func errorf(k Kind, format string, args ...any) *Error {

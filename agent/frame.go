@@ -43,6 +43,8 @@ const (
 	methodFetch
 	methodCode
 	methodTakeOver
+	methodSteer
+	methodsEnd // none
 )
 
 const (

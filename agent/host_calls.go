@@ -145,6 +145,18 @@ func (c *Client) Control(ctx context.Context, run RunID, k Control) error {
 	return c.ask(ctx, methodControl, r.fields, nil)
 }
 
+// Steer is Control for pauses and signals. An agent or a supervisor of a version that knows nothing
+// of them is ErrOlder.
+func (c *Client) Steer(ctx context.Context, run RunID, k Control) error {
+	r := controlRequest{Run: run, Control: k}
+	err := c.ask(ctx, methodSteer, r.fields, nil)
+	if errors.Is(err, &Error{Kind: KindBadRequest}) {
+		return &Error{Kind: KindOlder, Msg: "the agent is of an older version, and knows neither " +
+			"pauses nor signals", Err: err}
+	}
+	return err
+}
+
 // Forget removes the directories of runs, scratch included. Runs that are not there are no error.
 // One that still runs is left alone (ErrRunning), unless force is set: then it is killed first.
 func (c *Client) Forget(ctx context.Context, runs []RunID, force bool) error {

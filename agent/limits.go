@@ -26,6 +26,7 @@ var limits = map[byte]limit{
 	methodFacts:    {64 << 10, time.Minute, 1},
 	methodTakeOver: {4 << 10, time.Minute, 1},
 	methodControl:  {4 << 10, time.Minute, 1},
+	methodSteer:    {4 << 10, time.Minute, 1},
 	methodStart:    {2 << 20, 2 * time.Minute, 1},
 	methodKill:     {4 << 10, 2 * time.Minute, 1},
 	methodForget:   {4 << 10, 10 * time.Minute, 1},
@@ -114,7 +115,7 @@ func (f *Facts) floor() {
 }
 
 func (e *Exit) floor() {
-	for _, d := range []*time.Duration{&e.Duration, &e.UserCPU, &e.SystemCPU} {
+	for _, d := range []*time.Duration{&e.Duration, &e.UserCPU, &e.SystemCPU, &e.Paused} {
 		*d = min(max(*d, 0), maxDuration)
 	}
 	for _, n := range []*int64{&e.MaxRSS, &e.OutLen, &e.ErrLen, &e.MarksLen, &e.OutDropped,
@@ -123,6 +124,11 @@ func (e *Exit) floor() {
 	}
 	e.Killed, e.Left = max(e.Killed, 0), max(e.Left, 0)
 	e.StartedAt, e.EndedAt = plausible(e.StartedAt), plausible(e.EndedAt)
+}
+
+func (p *Pause) floor() {
+	p.Total = min(max(p.Total, 0), maxDuration)
+	p.At, p.Left = plausible(p.At), max(p.Left, 0)
 }
 
 // maxGPUs is how many devices a machine may report.

@@ -74,6 +74,9 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 	"control": func(ctx context.Context, c *Client) error {
 		return c.Control(ctx, RunID{}, Control{})
 	},
+	"steer": func(ctx context.Context, c *Client) error {
+		return c.Steer(ctx, RunID{}, Control{})
+	},
 	"forget": func(ctx context.Context, c *Client) error {
 		return c.Forget(ctx, []RunID{{}}, true)
 	},
@@ -103,17 +106,17 @@ func (nothingKept) Done(int, Fetched) error { return nil }
 
 // TestEveryMethodHasLimits: a method that is added gets its limits, and its call in these tests.
 func TestEveryMethodHasLimits(t *testing.T) {
-	for m := byte(methodPing); m <= methodTakeOver; m++ {
+	for m := byte(methodPing); m < methodsEnd; m++ {
 		if limits[m].reply == 0 || limits[m].silence == 0 && m != methodPoll {
 			t.Errorf("method %d has the limits %+v", m, limits[m])
 		}
 	}
-	if len(limits) != methodTakeOver || len(calls) != methodTakeOver {
+	if n := methodsEnd - 1; len(limits) != n || len(calls) != n {
 		t.Errorf(
 			"%d methods have limits, %d are called here, of %d",
 			len(limits),
 			len(calls),
-			methodTakeOver,
+			n,
 		)
 	}
 }

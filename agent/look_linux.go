@@ -22,6 +22,7 @@ type view struct {
 	ending    Cause
 	exit      *Exit
 	drops     [2]int64 // of out and err, while it runs
+	pause     Pause
 }
 
 // look reads a run's directory. bootID is the machine's own: a run of another boot can't be alive.
@@ -87,6 +88,9 @@ func (v *view) read(f *os.File) (torn bool, err error) {
 	err1 := slotLaunching.parse(p, v.launching.lines)
 	err2 := known(slotStarted.parse(p, v.started.lines))
 	err3 := known(slotEnding.parse(p, end.lines))
+	if slotPause.parse(p, v.pause.lines) != nil {
+		v.pause = Pause{} // it is just being written, and looked at again when it was
+	}
 	v.ending = end.Cause
 	torn = errors.Is(err1, errNoRecord) && len(p) > 0 && p[slotLaunching.at] != 0
 	return torn, errors.Join(known(err1), err2, err3)

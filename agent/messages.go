@@ -75,6 +75,7 @@ func (e *Exit) fields(c *coder) {
 	number(c, &e.Killed)
 	number(c, &e.Left)
 	c.text(&e.Overlooked)
+	number(c, &e.Paused)
 	if c.reading {
 		e.floor()
 	}
@@ -103,6 +104,18 @@ func (r *PollRequest) fields(c *coder) {
 	number(c, &r.Wait)
 	number(c, &r.Linger)
 	number(c, &r.Ending)
+	number(c, &r.Pauses)
+}
+
+func (p *Pause) fields(c *coder) {
+	number(c, &p.Changes)
+	c.bool(&p.On)
+	c.time(&p.At)
+	number(c, &p.Total)
+	number(c, &p.Left)
+	if c.reading {
+		p.floor()
+	}
 }
 
 func (r *PollReply) fields(c *coder) {
@@ -120,6 +133,7 @@ func (r *PollReply) fields(c *coder) {
 	number(c, &r.OutDropped)
 	number(c, &r.ErrDropped)
 	exitField(c, &r.Exit)
+	nested(c, &r.Pause, func(c *coder, p *Pause) { p.fields(c) })
 }
 
 func (k *Control) fields(c *coder) {
@@ -127,6 +141,9 @@ func (k *Control) fields(c *coder) {
 	number(c, &k.Grace)
 	c.bool(&k.SetTimeout)
 	number(c, &k.Timeout)
+	c.bool(&k.SetPause)
+	c.bool(&k.Pause)
+	number(c, &k.Signal)
 }
 
 // controlRequest is Control with the run that it is for.

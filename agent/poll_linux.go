@@ -117,7 +117,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 			continue
 		}
 		if timeUp || waiting >= plenty || v.state.Final() || v.state == None ||
-			v.ending != r.Ending && v.ending != NoCause && !f.quiet {
+			v.ending != r.Ending && v.ending != NoCause && !f.quiet ||
+			v.pause.Changes > r.Pauses && !f.quiet {
 			return f.reply(ctx, v, sizes)
 		}
 		if waiting > 0 && linger == nil {
@@ -317,7 +318,7 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 // reply hands out what there is.
 func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error) {
 	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending,
-		OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr]}
+		OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr], Pause: v.pause}
 	if v.exit != nil {
 		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped,
 			v.exit.ErrDropped

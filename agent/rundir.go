@@ -33,7 +33,7 @@ const (
 
 // A slot is a record's place in fileRun: from offset at, size bytes, zero behind the record
 // and before it is written. All have their blocks before the command begins, so that none is
-// lost to a full disk. Each is written in one piece, and all but slotControl once.
+// lost to a full disk. Each is written in one piece, and all but slotControl and slotPause once.
 type slot struct {
 	name     string
 	at, size int
@@ -53,6 +53,8 @@ var (
 	// slotControl is what agents tell the supervisor. Later records contain what earlier ones said.
 	// It may be there before anything else, while a run is claimed.
 	slotControl = slot{"control", 6144, 512}
+	// slotPause is the Pause, written at each change of it.
+	slotPause = slot{"pause", 6656, 512}
 )
 
 const (
@@ -99,6 +101,7 @@ type process struct {
 	At        time.Time
 	// of a supervisor: it looks for instructions in slotControl, not in fileControl
 	ReadsSlot bool
+	Steers    bool   // of a supervisor: it knows of pauses and signals
 	Mark      uint64 // of a supervisor: its run's; see markRun
 }
 
@@ -108,6 +111,7 @@ func (p *process) lines(l *liner) {
 	l.string("boot_id", &p.BootID)
 	l.time("at", &p.At)
 	l.bool("reads_slot", &p.ReadsSlot)
+	l.bool("steers", &p.Steers)
 	keyInt(l, "mark", &p.Mark)
 }
 
@@ -127,6 +131,20 @@ func (k *Control) lines(l *liner) {
 	keyInt(l, "grace_ns", &k.Grace)
 	l.bool("set_timeout", &k.SetTimeout)
 	keyInt(l, "timeout_ns", &k.Timeout)
+	l.bool("set_pause", &k.SetPause)
+	l.bool("pause", &k.Pause)
+	for i := range k.sent {
+		keyInt(l, fmt.Sprintf("signal%d_seq", i), &k.sent[i].Seq)
+		keyInt(l, fmt.Sprintf("signal%d", i), &k.sent[i].Signal)
+	}
+}
+
+func (p *Pause) lines(l *liner) {
+	keyInt(l, "changes", &p.Changes)
+	l.bool("on", &p.On)
+	l.time("at", &p.At)
+	keyInt(l, "total_ns", &p.Total)
+	keyInt(l, "left", &p.Left)
 }
 
 // merge adds a later instruction to the earlier ones.
@@ -137,6 +155,18 @@ func (k *Control) merge(later Control) {
 	}
 	if later.SetTimeout {
 		k.SetTimeout, k.Timeout = true, later.Timeout
+	}
+	if later.SetPause {
+		k.SetPause, k.Pause = true, later.Pause
+	}
+	newest := &k.sent[maxSignals-1]
+	if later.sent[maxSignals-1].Seq > newest.Seq {
+		k.sent = later.sent
+	}
+	if later.Signal != 0 {
+		next := sentSignal{newest.Seq + 1, later.Signal}
+		copy(k.sent[:], k.sent[1:])
+		*newest = next
 	}
 }
 
@@ -206,6 +236,7 @@ func (e *Exit) lines(l *liner) {
 	keyInt(l, "killed", &e.Killed)
 	keyInt(l, "left", &e.Left)
 	l.string("overlooked", &e.Overlooked)
+	keyInt(l, "paused_ns", &e.Paused)
 }
 
 // maxOverlooked is how much is kept of a line that may have been meant as a RESULTS line, in bytes.

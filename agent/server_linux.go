@@ -353,6 +353,11 @@ func (a *agent) call(
 			func(r *controlRequest) (func(*coder), error) {
 				return nothing, a.control(r.Run, r.Control)
 			})
+	case methodSteer:
+		return serveCall(request, (*controlRequest).fields,
+			func(r *controlRequest) (func(*coder), error) {
+				return nothing, a.steer(r.Run, r.Control)
+			})
 	case methodForget:
 		return serveCall(request, (*runsRequest).fields,
 			func(r *runsRequest) (func(*coder), error) {

@@ -154,7 +154,9 @@ func (s *supervisor) signaled() {
 	}
 	if bytes.IndexByte(seen, sawControl) >= 0 {
 		s.readControl()
-		s.instruct()
+		if s.pid != 0 {
+			s.instruct()
+		}
 	}
 	if bytes.IndexByte(seen, sawChild) >= 0 {
 		s.reap()
@@ -247,15 +249,29 @@ func (s *supervisor) readControl() {
 
 // instruct does what slotControl says, as far as it isn't done.
 func (s *supervisor) instruct() {
+	s.setPause(s.control.Pause)
+	s.sendSignals()
+	if s.control.Cancel {
+		s.terminate(Canceled)
+	}
+	s.applyTimeout()
+}
+
+// applyTimeout sets the timer to what is left of the run's time. While it is paused, that stands
+// still.
+func (s *supervisor) applyTimeout() {
 	timeout := s.Spec.Timeout
 	if s.control.SetTimeout {
 		timeout = s.control.Timeout
 	}
+	switch {
+	case s.pause.since != 0:
+		timeout = 0
+	case timeout > 0:
+		timeout += s.pause.total
+	}
 	if err := s.setTimer(timeout); err != nil {
 		fmt.Fprintf(os.Stderr, "set the timeout: %v\n", err)
-	}
-	if s.control.Cancel {
-		s.terminate(Canceled)
 	}
 }
 
@@ -271,6 +287,7 @@ func (s *supervisor) terminate(cause Cause) {
 		if err := slotEnding.write(s.file, end.lines); err != nil && s.exit.LogError == "" {
 			s.exit.LogError = err.Error() // the exit record will say it all the same
 		}
+		s.goOn()
 		// The command may be stopped: without SIGCONT it wouldn't notice.
 		_ = unix.Kill(-s.pid, unix.SIGTERM)
 		_ = unix.Kill(-s.pid, unix.SIGCONT)

@@ -157,6 +157,8 @@ type supervisor struct {
 
 	exit       Exit
 	control    Control
+	pause      pause
+	lastSignal int  // the number of the newest signal that was sent
 	told       bool // we were told to end
 	killed     bool // the tree was
 	childless  bool // of the command, and of what it orphaned below us
@@ -176,7 +178,7 @@ func (s *supervisor) run() (clean bool) {
 	}
 	// A kill that is not obeyed in time is followed by SIGKILL, which must not hit the next run.
 	s.readControl()
-	return s.childless && s.exit.Left == 0 && !s.control.Cancel && !s.told
+	return s.childless && s.exit.Left == 0 && !s.control.Cancel && !s.told && s.pause.since == 0
 }
 
 func (s *supervisor) close() {
@@ -252,8 +254,8 @@ func (s *supervisor) prepare() error {
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
 	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(),
-		ReadsSlot: true,
-		Mark:      markRun()}
+		ReadsSlot: true, Steers: true,
+		Mark: markRun()}
 	return slotLaunching.write(s.file, launching.lines)
 }
 
@@ -435,7 +437,8 @@ func (s *supervisor) finish() error {
 	if e.StartedAt.IsZero() {
 		e.StartedAt = e.EndedAt
 	} else if s.over != 0 { // doubt comes after it
-		e.Duration = s.over - s.begin
+		e.Paused = s.pause.until(s.over)
+		e.Duration = s.over - s.begin - e.Paused
 		e.EndedAt = e.EndedAt.Add(s.over - bootTime())
 	}
 	e.OutLen, e.OutCRC, e.OutDropped = s.out.written, s.out.crc, s.out.dropped

@@ -16,33 +16,13 @@ import (
 // round, to reap children. It returns how many it killed and how many it may not kill: those run as
 // another user.
 func killAll(list func() []procStat, collect func()) (killed, left int) {
-	type key struct {
-		pid   int
-		start uint64
-	}
-	seen, refused := map[key]bool{}, map[key]bool{}
+	seen, refused := map[lifetime]bool{}, map[lifetime]bool{}
 	pause := time.Millisecond
 	for {
-		for {
-			fresh := false
-			for _, p := range list() {
-				k := key{p.pid, p.startTime}
-				if seen[k] || refused[k] {
-					continue
-				}
-				if unix.Kill(p.pid, unix.SIGSTOP) == unix.EPERM {
-					refused[k] = true
-				} else {
-					seen[k], fresh = true, true
-				}
-			}
-			if !fresh {
-				break
-			}
-		}
+		stopAll(list, seen, refused)
 		alive := 0
 		for _, p := range list() {
-			if !refused[key{p.pid, p.startTime}] {
+			if !refused[p.lifetime()] {
 				alive++
 				_ = unix.Kill(p.pid, unix.SIGKILL) // it may have ended; the next round looks
 			}
@@ -54,6 +34,33 @@ func killAll(list func() []procStat, collect func()) (killed, left int) {
 		// What was killed needs a moment to go; in the middle of a disk's I/O perhaps a long one.
 		time.Sleep(pause)
 		pause = min(2*pause, time.Second)
+	}
+}
+
+// lifetime names a process beyond the reuse of its pid.
+type lifetime struct {
+	pid   int
+	start uint64
+}
+
+func (p procStat) lifetime() lifetime { return lifetime{p.pid, p.startTime} }
+
+// stopAll stops every process that list finds, until it finds no new one. They are added to those
+// that were stopped, or to those that may not be.
+func stopAll(list func() []procStat, stopped, refused map[lifetime]bool) {
+	for fresh := true; fresh; {
+		fresh = false
+		for _, p := range list() {
+			k := p.lifetime()
+			if stopped[k] || refused[k] {
+				continue
+			}
+			if unix.Kill(p.pid, unix.SIGSTOP) == unix.EPERM {
+				refused[k] = true
+			} else {
+				stopped[k], fresh = true, true
+			}
+		}
 	}
 }
 

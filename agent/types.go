@@ -252,6 +252,8 @@ type Exit struct {
 	Overlooked string
 	Killed     int // processes left over at the end, which were killed
 	Left       int // those that could not be: they run as another user
+	// Paused is how long it was stopped in all; Duration is without that.
+	Paused time.Duration
 }
 
 // MarkKind tells the kinds of lines that a run puts into its marks.
@@ -282,6 +284,17 @@ type PollRequest struct {
 	Linger time.Duration
 	// Ending is the cause that the host knows already; a reply comes as soon as there is another.
 	Ending Cause
+	// Pauses is the Pause.Changes that the host knows already; likewise.
+	Pauses int
+}
+
+// Pause says whether a run is stopped where it is. The slot `pause` of the file `run` holds it.
+type Pause struct {
+	Changes int           // counts pauses and continuations
+	On      bool          // it is stopped
+	At      time.Time     // of the newest change, by the machine's clock
+	Total   time.Duration // how long it was stopped before that
+	Left    int           // processes that go on: they run as another user
 }
 
 // DefaultLinger is the delay that nobody notices in a log.
@@ -311,19 +324,32 @@ type PollReply struct {
 	OutDropped, ErrDropped int64
 	// Exit is set when the run has ended and this and earlier polls have handed out all of out, err
 	// and marks.
-	Exit *Exit
+	Exit  *Exit
+	Pause Pause
 
 	short [streams][]byte // output that came in the reply
 }
 
 // Control is an instruction to a running supervisor.
-// Instructions add up: a cancel stays, the last timeout counts.
+// Instructions add up: a cancel stays, the last timeout counts, and so does the last pause.
 type Control struct {
 	Cancel     bool
 	Grace      time.Duration // replaces the Spec's if not 0; negative: none
 	SetTimeout bool
-	Timeout    time.Duration // as in Spec: from the run's start; 0: none any more
+	// as in Spec: from the run's start, without the time that it was paused; 0: none any more
+	Timeout  time.Duration
+	SetPause bool
+	Pause    bool // stop the run's processes where they are, or let them go on
+	Signal   int  // is sent to the command and its process group, once; 0: none
+
+	sent [maxSignals]sentSignal // in slotControl: the newest of them, oldest first
 }
+
+// maxSignals is how many signals may wait for a supervisor: those before them are forgotten.
+const maxSignals = 8
+
+// sentSignal is a signal with its number in the order of a run's, from 1.
+type sentSignal struct{ Seq, Signal int }
 
 // RunInfo is a run in a listing.
 type RunInfo struct {

@@ -15,7 +15,7 @@ import (
 // adds at the end stays as it is.
 const (
 	runShape  = "ssunns"
-	exitShape = "nnnsnnnnnnsnnnnnnnnnssnns"
+	exitShape = "nnnsnnnnnnsnnnnnnnnnssnnsn"
 	factShape = "sssssssssnnnnnu[ss]"
 )
 
@@ -25,7 +25,7 @@ var (
 	shapes = map[byte]string{
 		2:  factShape,
 		3:  "[nns]",
-		4:  "nnss[ns]nnnn[" + exitShape + "]",
+		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]",
 		11: "ssu",
 	}
 	parts = map[byte]string{
@@ -36,7 +36,7 @@ var (
 )
 
 // Methods are those that an agent answers.
-var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
 
 // value is a part of a message.
 type value struct {
