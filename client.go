@@ -37,6 +37,7 @@ type grammar struct {
 	Serve       ServeCmd        `cmd:"" group:"The daemon:" help:"Run the daemon."`
 	Demo        DemoCmd         `cmd:"" group:"The daemon:" help:"See it all at work on this computer."`
 	Ping        server.Ping     `cmd:"" group:"The daemon:" help:"Check that the daemon answers."`
+	Stop        server.Stop     `cmd:"" group:"The daemon:" help:"Stop the daemon; running jobs run on."`
 	Status      server.Status   `cmd:"" group:"The daemon:" help:"Show what the daemon is and how much it holds."`
 	Events      server.Events   `cmd:"" group:"The daemon:" help:"Show what has happened, and follow what happens."`
 	Top         server.Top      `cmd:"" group:"The daemon:" help:"Show the pool live in this terminal."`
@@ -65,6 +66,9 @@ type jobGroup struct {
 	Set        job.Set        `cmd:"" help:"Change settings of waiting and held jobs; of running ones, priority, time limit and retries."`
 	Mv         job.Mv         `cmd:"" help:"Move waiting jobs to another class."`
 	Next       job.Next       `cmd:"" help:"Put jobs before all others that wait in their class."`
+	Pause      job.Pause      `cmd:"" help:"Stop running jobs where they are; they keep their slots, and their time limit stands still."`
+	Continue   job.Continue   `cmd:"" help:"Let paused jobs go on."`
+	Signal     job.Signal     `cmd:"" help:"Send a signal to running jobs, once."`
 	Cpresults  job.CpResults  `cmd:"" help:"Copy the results and logs of jobs to another directory."`
 	Pull       job.Pull       `cmd:"" help:"Fetch the results and logs of jobs from the daemon's host, also with --host; resumes where it was interrupted."`
 	Prune      job.Prune      `cmd:"" help:"Forget jobs that ended long ago, and remove their logs; never their results."`

@@ -220,7 +220,10 @@ const (
 	OpPrune      = "prune"  // forget what ended long ago, and what nobody needs any more
 	OpRecopy     = "recopy" // copy results again; nothing runs again
 	// the user says that the attempt on a machine that is away is lost; Retry runs it again
-	OpLost = "lost"
+	OpLost   = "lost"
+	OpPause  = "pause"    // running: stop where it is; slots and needs stay its own
+	OpGoOn   = "continue" // paused: go on
+	OpSignal = "signal"   // running: Signal is sent to it, once
 )
 
 // ChangeJobsArgs changes all jobs that the selectors match.
@@ -234,6 +237,7 @@ type ChangeJobsArgs struct {
 	Timeout   time.Duration
 	Tag       string
 	Retry     bool
+	Signal    string // its name or number
 	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for
 	// these.
 	Dependents bool
@@ -339,11 +343,18 @@ type LogReply struct {
 	Status  string
 }
 
+// StopReply names the process that ends.
+type StopReply struct{ PID int }
+
 // WaitArgs waits until all jobs that the selectors match have ended, Wait at the most.
 type WaitArgs struct {
 	Selectors []string
 	Wait      time.Duration
 	Cursor    uint64 // return also when something changed since
+	Any       bool   // until one of them has
+	// Until is the status that they are to come to, instead of ending: `running` is reached by what
+	// has run, too, and `paused` is one. "" : their end.
+	Until string
 }
 
 // WaitReply tells how far they are.
@@ -355,6 +366,9 @@ type WaitReply struct {
 	ExitCode int    // its exit code as `wait` reports it: its own, 128+signal, or 1
 	Blocked  string // when nothing of them runs: why the first that waits does
 	Stuck    bool   // none of those that haven't ended can start, unless other jobs are run again
+	Knows    bool   // the daemon knows of Any and Until
+	Never    bool   // with Until: one of them, or with Any all, can't come to it any more
+	Reached  int    // how many have come to what is waited for
 	Error    string // likewise why
 	Cursor   uint64
 	Left     *TimeLeft // when all that is left is of matrices, and some of their cells are done

@@ -70,6 +70,8 @@ func (j *Job) Remarks() []string {
 	var remarks []string
 	if j.Canceling {
 		remarks = append(remarks, "canceling")
+	} else if j.Pause != "" {
+		remarks = append(remarks, j.Pause)
 	}
 	if j.Blocked {
 		remarks = append(remarks, "blocked")

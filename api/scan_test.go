@@ -47,6 +47,7 @@ func messages() []any {
 		&ReadFilesReply{},
 		&WaitArgs{},
 		&WaitReply{},
+		&StopReply{},
 		&EventsArgs{},
 		&EventsReply{},
 		&ListMachinesArgs{},

@@ -23,6 +23,7 @@ type Job struct {
 	JID       uint64 `json:"jid"`
 	Status    string `json:"status"` // waiting held running copying done failed canceled lost
 	Canceling bool   `json:"canceling,omitempty"`
+	Pause     string `json:"pause,omitempty"` // of a running job: pausing paused continuing
 	Class     string `json:"class,omitempty"`
 	Cmd       string `json:"cmd,omitempty"`     // as given; a setup has steps
 	CmdRun    string `json:"cmd_run,omitempty"` // as the newest attempt ran it
@@ -61,10 +62,13 @@ type Job struct {
 	StartedAt   *time.Time `json:"started_at,omitempty"` // of the newest attempt
 	EndedAt     *time.Time `json:"ended_at,omitempty"`
 
-	DurationSeconds float64 `json:"duration_seconds,omitempty"`
+	DurationSeconds float64 `json:"duration_seconds,omitempty"` // without the time that it was paused
 	CPUSeconds      float64 `json:"cpu_seconds,omitempty"`
 	MaxRSSBytes     int64   `json:"max_rss_bytes,omitempty"`
 	TimeoutSeconds  float64 `json:"timeout_seconds,omitempty"`
+	// of the newest attempt: since when it is paused, and how long it was before
+	PausedAt      *time.Time `json:"paused_at,omitempty"`
+	PausedSeconds float64    `json:"paused_seconds,omitempty"`
 
 	MaxFailures int        `json:"max_failures,omitempty"` // retries allowed; -1: without limit
 	Failures    int        `json:"failures,omitempty"`
@@ -115,6 +119,17 @@ type Resource struct {
 	Waiting int   `json:"waiting,omitempty"` // of the pool: jobs that wait and need some of it
 }
 
+// Ran is how long the newest attempt of a job that runs has run by a time, without its pauses.
+func (j *Job) Ran(now time.Time) time.Duration {
+	if j.StartedAt == nil {
+		return 0
+	}
+	if j.PausedAt != nil {
+		now = *j.PausedAt
+	}
+	return max(now.Sub(*j.StartedAt)-time.Duration(j.PausedSeconds*float64(time.Second)), 0)
+}
+
 // Unwanted tells whether a job has named results that nobody asked for: it was submitted without
 // CP_PATH.
 func (j *Job) Unwanted() bool { return j.CpPath == "" && len(j.Results) > 0 }
@@ -133,7 +148,8 @@ type Attempt struct {
 	EndedAt         *time.Time `json:"ended_at,omitempty"`
 	MachineStart    *time.Time `json:"machine_started_at,omitempty"` // by the machine's clock
 	MachineEnd      *time.Time `json:"machine_ended_at,omitempty"`
-	DurationSeconds float64    `json:"duration_seconds,omitempty"`
+	DurationSeconds float64    `json:"duration_seconds,omitempty"` // without the time that it was paused
+	PausedSeconds   float64    `json:"paused_seconds,omitempty"`
 	CPUSeconds      float64    `json:"cpu_seconds,omitempty"`
 	MaxRSSBytes     int64      `json:"max_rss_bytes,omitempty"`
 	Log             string     `json:"log,omitempty"`

@@ -60,6 +60,8 @@ func (f *fakeFleet) Settle(o *statepb.Obligation) { f.report(sched.Settled{Ref: 
 func (f *fakeFleet) Disconnect(string)                     {}
 func (f *fakeFleet) Cancel(*statepb.RunRef)                {}
 func (f *fakeFleet) Retime(*statepb.RunRef, time.Duration) {}
+func (f *fakeFleet) Pause(*statepb.RunRef, bool)           {}
+func (f *fakeFleet) Signal(*statepb.RunRef, int)           {}
 func (f *fakeFleet) Copy(sched.Copy)                       {}
 func (f *fakeFleet) StopCopy(uint64)                       {}
 func (f *fakeFleet) Drop(*statepb.RunRef)                  {}

@@ -217,14 +217,16 @@ func (d *daemon) run(
 	}
 	group.Go(func() error {
 		defer stopLoop()
-		return d.serveSocket(serving, listener)
+		return d.serveSocket(serving, stopServing, listener)
 	})
 	group.Go(func() error { d.reload(fleeting, hangup, log); return nil })
 	return group.Wait()
 }
 
-// serveSocket answers clients until ctx ends.
-func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
+// serveSocket answers clients until ctx ends, which stop has it do.
+func (d *daemon) serveSocket(
+	ctx context.Context, stop context.CancelFunc, listener net.Listener,
+) error {
 	log := d.log.Logger("server::api")
 	calls := &service.Options{
 		Loop: d.loop, Fleet: d.fleet, Now: d.o.Now, Log: log,
@@ -235,6 +237,7 @@ func (d *daemon) serveSocket(ctx context.Context, listener net.Listener) error {
 		},
 		MinFree: d.o.stateMinFree(), CodeCame: d.code.came, Timelines: d.timelines,
 		Retention: d.retention,
+		Stop:      stop,
 	}
 	return api.Serve(ctx, listener, api.ServerOptions{
 		Hello: api.HelloReply{

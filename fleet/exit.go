@@ -28,6 +28,7 @@ func (r *run) result(x *agent.Exit, note string) *statepb.Attempt {
 		MachineStartedAt: unixNano(x.StartedAt),
 		MachineEndedAt:   unixNano(x.EndedAt),
 		Duration:         int64(x.Duration),
+		PausedFor:        int64(x.Paused),
 		Cause:            cause,
 		ExitCode:         int32(x.Code),
 		Signal:           plain(x.SignalName),

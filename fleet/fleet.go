@@ -157,6 +157,16 @@ func (f *Fleet) Retime(r *statepb.RunRef, timeout time.Duration) {
 	f.inform(place(r), func(m *machine) { m.retime(r, timeout) })
 }
 
+// Pause implements sched.Fleet.
+func (f *Fleet) Pause(r *statepb.RunRef, stop bool) {
+	f.inform(place(r), func(m *machine) { m.pause(r, stop) })
+}
+
+// Signal implements sched.Fleet.
+func (f *Fleet) Signal(r *statepb.RunRef, signal int) {
+	f.tell(place(r), func(m *machine) { m.signal(r, signal) })
+}
+
 // Settle implements sched.Fleet.
 func (f *Fleet) Settle(o *statepb.Obligation) {
 	// that its results are in place is durable, or they are wanted no more
@@ -196,6 +206,9 @@ func (f *Fleet) report(o sched.Outcome) {
 		o = x
 	case sched.CopyEnded:
 		x.Error = plain(x.Error)
+		o = x
+	case sched.Unsteered:
+		x.Reason = plain(x.Reason)
 		o = x
 	case sched.Settled, sched.Connected:
 		f.surveys.report(o, f.opt.Report)

@@ -83,7 +83,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			continue
 		}
 		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
-			MarksOff: r.marksOff, Wait: pollWait, Ending: last.Ending}
+			MarksOff: r.marksOff, Wait: pollWait, Ending: last.Ending, Pauses: last.Pause.Changes}
 		began := time.Now()
 		var logErr error
 		reply, err := l.client.Poll(r.ctx, request, func(s agent.Stream, p []byte) error {
@@ -110,6 +110,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		}
 		r.failure = ""
 		r.take(reply)
+		m.takePause(r, last.Pause, reply.Pause)
 		m.f.disk.fine(&r.blocked)
 		failpoint.Hit("fleet.log-appended")
 		if v, ended := r.judge(m, l, reply); ended {

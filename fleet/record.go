@@ -45,7 +45,8 @@ type record struct {
 	EndedAt      *time.Time `json:"ended_at,omitempty"`
 	MachineStart *time.Time `json:"machine_started_at,omitempty"` // the machine's clock
 	MachineEnd   *time.Time `json:"machine_ended_at,omitempty"`
-	Duration     float64    `json:"duration_seconds"` // by a clock that doesn't jump
+	Duration     float64    `json:"duration_seconds"` // by a clock that doesn't jump, without pauses
+	Paused       float64    `json:"paused_seconds,omitempty"`
 
 	ExitCode      int32   `json:"exit_code"`
 	Signal        string  `json:"signal,omitempty"`
@@ -206,6 +207,7 @@ func (t *transfer) record() *record {
 		MachineStart:  moment(a.MachineStartedAt),
 		MachineEnd:    moment(a.MachineEndedAt),
 		Duration:      seconds(a.Duration),
+		Paused:        seconds(a.PausedFor),
 		ExitCode:      a.ExitCode,
 		Signal:        a.Signal,
 		UserSeconds:   seconds(a.UserCpu),

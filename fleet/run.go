@@ -43,6 +43,7 @@ type run struct {
 	cancel   bool           // its tree is to be ended
 	retime   *time.Duration // a timeout to be delivered
 	telling  bool           // a task delivers these, or waits for its next try
+	steer                   // a pause that is to be delivered
 	refusal  string         // why the last of these was refused: it is logged once
 	canceled bool           // the cancel was delivered
 
@@ -69,6 +70,9 @@ func (m *machine) want(s sched.Run) {
 		r.retime = &s.Timeout // it may have been changed while we were away
 	}
 	r.cancel = r.cancel || s.Cancel
+	if s.Pause != nil && r.pause == nil {
+		r.pause = s.Pause // it may have been delivered while we were away: then it changes nothing
+	}
 	m.advance(r)
 }
 
@@ -194,6 +198,9 @@ func (m *machine) advance(r *run) {
 	}
 	if r.known && !r.telling && (r.cancel && !r.canceled || r.retime != nil) {
 		m.tell(l, r)
+	}
+	if r.known && !r.steering && r.pause != nil {
+		m.steerRun(l, r)
 	}
 }
 

@@ -119,6 +119,12 @@ func (s *State) Apply(c *Change) error {
 		return s.applyMatrixSet(c.MatrixSet)
 	case c.TagLimited != nil:
 		return s.applyTagLimited(c.TagLimited)
+	case c.JobPaused != nil:
+		return s.applyJobPaused(c.JobPaused)
+	case c.RunPaused != nil:
+		return s.applyRunPaused(c.RunPaused, c.At)
+	case c.JobSignaled != nil:
+		return s.applySignaled(c.JobSignaled)
 	case c.JobFreed != nil:
 		return s.applyFreed(c.JobFreed.Job)
 	case c.ResourceSet != nil:

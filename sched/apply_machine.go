@@ -167,6 +167,7 @@ func (s *State) uproot(j *job, at int64) error {
 	}
 	a := last(j.Job)
 	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at
+	endPause(a, at)
 	s.askDrop(j)
 	s.oweEnd(j.Job)
 	delete(s.steps, j.Id)

@@ -117,6 +117,7 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 	a.SystemCpu += r.SystemCpu
 	a.MaxRss = max(a.MaxRss, r.MaxRss)
 	a.Duration += r.Duration
+	a.PausedAt, a.PausedFor = 0, r.PausedFor
 	a.OutLen, a.ErrLen, a.OutCrc, a.ErrCrc = r.OutLen, r.ErrLen, r.OutCrc, r.ErrCrc
 	a.Dropped += r.Dropped
 	a.Results = append(a.Results, r.Results...)
@@ -221,6 +222,7 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 	}
 	a := last(j.Job)
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_NOT_STARTED, c.Error, at
+	endPause(a, at)
 	s.owe(&statepb.Obligation{Run: ref(j.Job)})
 	if j.Setup != nil {
 		if j.Canceling {
@@ -289,6 +291,7 @@ func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 func (s *State) lose(j *job, reason string, retry, died bool, at int64) error {
 	a := last(j.Job)
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, reason, at
+	endPause(a, at)
 	if died && j.Setup == nil && !a.Driver {
 		s.ownFault(j, a, true, at)
 	}

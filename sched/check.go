@@ -44,6 +44,9 @@ func (s *State) checkJobs() error {
 		}
 		open := 0
 		for _, a := range j.Attempts {
+			if a.PausedAt != 0 && (a.Cause != statepb.Cause_CAUSE_NONE || j.Status != Running) {
+				bad("job %d: attempt %d has ended, and is paused", id, a.Number)
+			}
 			if a.Cause == statepb.Cause_CAUSE_NONE {
 				open++
 			}

@@ -135,8 +135,10 @@ func (s *State) startOn(n *statepb.Needs, m *machine, now time.Time) (at int64, 
 				func(e end) bool { return e.given == last(j.Job).Given && e.given != nil },
 			) {
 			e := end{given: last(j.Job).Given}
-			if a := last(j.Job); a.Timeout > 0 && j.Setup == nil && j.Status == Running {
-				e.at = max(cmp.Or(a.StartedAt, a.DispatchedAt)+a.Timeout, now.UnixNano())
+			if a := last(j.Job); a.Timeout > 0 && j.Setup == nil && j.Status == Running &&
+				!pauses(a) {
+				e.at = max(cmp.Or(a.StartedAt, a.DispatchedAt)+a.Timeout+a.PausedFor,
+					now.UnixNano())
 			}
 			ends = append(ends, e)
 		}

@@ -195,6 +195,12 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e.Kind, e.Tag = EventTagLimited, c.TagLimited.Tag
 		e.Text = fmt.Sprintf("at most %d jobs of tag %s hold slots at a time", c.TagLimited.AtMost,
 			name)
+	case c.JobPaused != nil, c.RunPaused != nil:
+		return s.aboutPause(e, c), true
+	case c.JobSignaled != nil:
+		e.Kind = EventJobSignaled
+		return s.aboutJob(e, c.JobSignaled.Job, "job %d is sent %s", c.JobSignaled.Job,
+			signalName(int(c.JobSignaled.Signal))), true
 	case c.JobFreed != nil:
 		e.Kind = EventJobFreed
 		return s.aboutJob(e, c.JobFreed.Job, "job %d waits for no other jobs any more",

@@ -12,18 +12,24 @@ const (
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied
 	// they are copied when the disk has room or the machine is back
 	EventJobCopyWaits = "job.copy-waits"
-	EventJobBlocked   = "job.blocked"   // it can't start unless another job is run again
-	EventJobSet       = "job.set"       // its settings were changed
-	EventJobFreed     = "job.freed"     // it waits for no other jobs any more
-	EventJobDone      = "job.done"      // it exited 0
-	EventJobFailed    = "job.failed"    // it ended otherwise, and no retry is left
-	EventJobRetried   = "job.retried"   // an attempt has ended otherwise, and another follows
-	EventJobCanceling = "job.canceling" // it is being ended on its machine
-	EventJobCanceled  = "job.canceled"  // the user ended it
-	EventJobLost      = "job.lost"      // how it ended can't be known
-	EventJobForgotten = "job.forgotten" // nothing is known of it any more
-	EventJobRetimed   = "job.retimed"   // it has another time limit
-	EventJobTagged    = "job.tagged"    // it has another tag, or none
+	EventJobBlocked   = "job.blocked"    // it can't start unless another job is run again
+	EventJobSet       = "job.set"        // its settings were changed
+	EventJobFreed     = "job.freed"      // it waits for no other jobs any more
+	EventJobDone      = "job.done"       // it exited 0
+	EventJobFailed    = "job.failed"     // it ended otherwise, and no retry is left
+	EventJobRetried   = "job.retried"    // an attempt has ended otherwise, and another follows
+	EventJobCanceling = "job.canceling"  // it is being ended on its machine
+	EventJobCanceled  = "job.canceled"   // the user ended it
+	EventJobLost      = "job.lost"       // how it ended can't be known
+	EventJobForgotten = "job.forgotten"  // nothing is known of it any more
+	EventJobRetimed   = "job.retimed"    // it has another time limit
+	EventJobTagged    = "job.tagged"     // it has another tag, or none
+	EventJobPausing   = "job.pausing"    // it is to be stopped where it is
+	EventJobPaused    = "job.paused"     // its machine has stopped it
+	EventJobResuming  = "job.continuing" // it is to go on
+	EventJobResumed   = "job.continued"  // it goes on
+	EventJobUnpaused  = "job.not-paused" // it could not be stopped, or not all of it
+	EventJobSignaled  = "job.signaled"   // a signal is sent to it
 
 	EventMatrixSubmitted = "matrix.submitted"
 	EventMatrixGrown     = "matrix.grown" // it has more cells, or other settings

@@ -27,7 +27,7 @@ const (
 // makes none.
 func (b *Operation) inPieces() bool {
 	switch b.Op {
-	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag:
+	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag, OpPause, OpGoOn:
 		return len(b.Jobs) >= longOperation
 	}
 	return false

@@ -25,6 +25,9 @@ const (
 	OpUntag   Op = "untag"
 	OpRecopy  Op = "recopy"
 	OpLost    Op = "lost"
+	OpPause   Op = "pause"
+	OpGoOn    Op = "continue"
+	OpSignal  Op = "signal"
 )
 
 // Operation is a request for one operation on many jobs.
@@ -35,6 +38,7 @@ type Operation struct {
 	Timeout time.Duration // of set-timeout
 	Tag     string        // of tag
 	Retry   bool          // of lost
+	Signal  string        // of signal: its name or number
 }
 
 // OperationPlan is what a Operation comes to: its changes, and what becomes of each job.
@@ -107,7 +111,10 @@ func (p *planner) prepareOperation(b Operation) (tag uint64, err error) {
 				len(b.Jobs)).
 				hint("one request may make %d jobs", MaxSubmit)
 		}
-	case OpCancel, OpForget, OpHold, OpUnhold, OpUntag, OpRecopy, OpLost:
+	case OpSignal:
+		_, err := parseSignal(b.Signal)
+		return 0, err
+	case OpCancel, OpForget, OpHold, OpUnhold, OpUntag, OpRecopy, OpLost, OpPause, OpGoOn:
 	default:
 		return 0, errorf(Invalid, "%q is no operation on jobs", b.Op)
 	}
@@ -175,6 +182,10 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 		return p.recopy(id)
 	case OpLost:
 		return p.lost(id, b.Retry, fate)
+	case OpPause, OpGoOn:
+		return p.pause(id, b.Op == OpPause, fate)
+	case OpSignal:
+		return p.signal(id, b.Signal)
 	}
 	return nil
 }

@@ -46,6 +46,11 @@ type Fleet interface {
 	Cancel(r *statepb.RunRef)
 	// Retime gives a run another timeout, counted from its start; 0 takes it away.
 	Retime(r *statepb.RunRef, timeout time.Duration)
+	// Pause stops a run where it is, or lets it go on, and reports Paused.
+	Pause(r *statepb.RunRef, stop bool)
+	// Signal sends a signal to a run, once. What can't be done now isn't done: that is reported as
+	// Unsteered.
+	Signal(r *statepb.RunRef, signal int)
 	// Copy brings the results of an attempt to the host, and reports CopyEnded.
 	Copy(c Copy)
 	// StopCopy stops a copy; it reports CopyEnded with an error, unless it was done already.
@@ -81,6 +86,7 @@ type Run struct {
 	Timeout time.Duration     // 0: none
 	MaxLog  int64             // 0: the daemon's own
 	Cancel  bool              // a cancel is already asked for
+	Pause   *bool             // it was asked to stop where it is, or to go on again; nil: neither
 	Setup   bool              // a step of a setup: when it fails, LastWords are wanted
 	Code    string            // hash of the code that has to be on the machine; "" : none
 }
@@ -160,6 +166,19 @@ type (
 		Took  time.Duration // of the last try, without waiting for its turn
 		Error string
 	}
+	// Paused: a run was stopped where it is, or goes on.
+	Paused struct {
+		Ref   *statepb.RunRef
+		On    bool
+		Total time.Duration // how long it had been stopped before
+		Left  int           // processes of other users, which go on
+	}
+	// Unsteered: a pause, or with Signal a signal, came to nothing.
+	Unsteered struct {
+		Ref    *statepb.RunRef
+		Signal int
+		Reason string
+	}
 	// Settled: an obligation was met.
 	Settled struct{ Ref *statepb.RunRef }
 	// Stopped: nothing of a run lives any more of which an obligation is. Unremoved says why its
@@ -194,5 +213,7 @@ func (RunLost) outcome()    {}
 func (CopyWaits) outcome()  {}
 func (CopyEnded) outcome()  {}
 func (Settled) outcome()    {}
+func (Paused) outcome()     {}
+func (Unsteered) outcome()  {}
 func (Stopped) outcome()    {}
 func (Measured) outcome()   {}

@@ -127,6 +127,14 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 		if j := s.liveRun(o.Ref); j != nil && !last(j.Job).StepStarted {
 			return one(&Change{Started: &statepb.Started{Run: o.Ref, MachineAt: nanos(o.At)}})
 		}
+	case Paused:
+		if c := s.sawPause(o); c != nil {
+			return one(c)
+		}
+	case Unsteered:
+		if c := s.unsteered(o); c != nil {
+			return one(c)
+		}
 	case Ended:
 		if s.liveRun(o.Ref) != nil {
 			return one(&Change{Ended: &statepb.Ended{Run: o.Ref, Result: o.Result}})

@@ -20,7 +20,7 @@ func (s *State) clock(j *statepb.Job, at int64) {
 		return
 	}
 	// the clock may have been set
-	d := max(time.Duration(at-a.DispatchedAt), time.Duration(a.Duration))
+	d := max(time.Duration(at-a.DispatchedAt-pausedBy(a, at)), time.Duration(a.Duration))
 	if m.Runs == nil {
 		m.Runs = &statepb.Runs{}
 	}
@@ -56,7 +56,9 @@ func (s *State) Pace(id uint64, now time.Time) Pace {
 		for _, job := range machine.slots {
 			if j := s.live[job]; j != nil && j.Matrix == id &&
 				(j.Status == Running || j.Status == Copying) {
-				p.Running = append(p.Running, max(now.Sub(Time(last(j.Job).DispatchedAt)), 0))
+				a, at := last(j.Job), now.UnixNano()
+				p.Running = append(p.Running,
+					max(time.Duration(at-a.DispatchedAt-pausedBy(a, at)), 0))
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 			r = s.heldWhy(m)
 		}
 	case Running, Copying:
-		r = s.whyRunning(j)
+		r = s.whyRunning(j, now)
 	case Done:
 		r.Summary = "it has succeeded"
 		if j.Results == statepb.Results_RESULTS_FAILED {
@@ -297,7 +297,7 @@ func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
 		Time(j.Setup.StartAt).Sub(now).Round(time.Second))}
 }
 
-func (s *State) whyRunning(j *statepb.Job) Reasoning {
+func (s *State) whyRunning(j *statepb.Job, now time.Time) Reasoning {
 	a := last(j)
 	r := Reasoning{Summary: fmt.Sprintf("it runs on %s, slot %d", a.Machine, a.Slot)}
 	m := s.machines[a.Machine]
@@ -317,6 +317,9 @@ func (s *State) whyRunning(j *statepb.Job) Reasoning {
 		if rebooting(j, a) {
 			r.Summary = a.Machine + " reboots; its setup goes on when it is back"
 		}
+	}
+	if j.Status == Running {
+		whyPaused(j, now, &r)
 	}
 	if j.Canceling {
 		r.Summary += ", and is being canceled"

@@ -25,18 +25,12 @@ func parseFailures(words []string) ([]string, error) {
 		switch {
 		case name == "exit" && hasValue && err == nil && n > 0 && n < 256:
 		case name == "signal" && hasValue:
-			if err != nil {
-				n = int(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(value), "SIG")))
+			signal := signalOf(value)
+			if signal == 0 {
+				return nil, errorf(Invalid, "%q names no signal", word).
+					hint("write signal=9 or signal=KILL")
 			}
-			signal := strings.TrimPrefix(unix.SignalName(unix.Signal(n)), "SIG")
-			if signal == "" {
-				return nil, errorf(
-					Invalid,
-					"%q names no signal",
-					word,
-				).hint("write signal=9 or signal=KILL")
-			}
-			value = signal
+			value = strings.TrimPrefix(signalName(signal), "SIG")
 		case (name == "oom" || name == "timeout" || name == "lost") && !hasValue:
 		default:
 			return nil, errorf(Invalid, "%q is no kind of failure", word).
@@ -52,6 +46,21 @@ func parseFailures(words []string) ([]string, error) {
 	}
 	return out, nil
 }
+
+// signalOf is the signal that a number or a name, with or without SIG, stands for; 0: none.
+func signalOf(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		n = int(unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")))
+	}
+	if signalName(n) == "" {
+		return 0
+	}
+	return n
+}
+
+// signalName is that of a signal, SIGKILL for 9.
+func signalName(n int) string { return unix.SignalName(unix.Signal(n)) }
 
 // failureWords are those that name how an attempt ended.
 func failureWords(a *statepb.Attempt) []string {

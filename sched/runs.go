@@ -93,6 +93,10 @@ func (s *State) run(j *job) Run {
 	if r.MaxLog == 0 {
 		r.MaxLog = s.config.MaxLog
 	}
+	if a.Pause != statepb.Pause_PAUSE_NONE {
+		stop := a.Pause == statepb.Pause_PAUSE_STOP
+		r.Pause = &stop
+	}
 	if r.Setup = j.Setup != nil; !r.Setup {
 		r.Code = j.Code.GetHash()
 	}

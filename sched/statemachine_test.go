@@ -263,13 +263,13 @@ func (d *driver) someJobs(t *rapid.T) []uint64 {
 func (d *driver) operate(t *rapid.T) {
 	b := Operation{
 		Op: rapid.SampledFrom([]Op{OpCancel, OpCancel, OpForget, OpForget, OpHold, OpUnhold,
-			OpClone, OpRestart, OpRestart, OpRetime, OpTag,
+			OpClone, OpRestart, OpRestart, OpRetime, OpTag, OpPause, OpPause, OpGoOn, OpSignal,
 			OpUntag, OpRecopy, OpRecopy, OpLost}).Draw(t, "op"),
 		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
 			return d.s.Status(id) == 0
 		}), Repeat: 1,
 		Timeout: time.Hour, Tag: rapid.SampledFrom([]string{"t1", "t3"}).
-				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"),
+				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"), Signal: "USR1",
 	}
 	p, err := d.s.PlanAtOnce(b)
 	d.may(t, p.Plan, err)
@@ -383,9 +383,15 @@ func (d *driver) result(t *rapid.T) *statepb.Attempt {
 
 // outcomeOf draws what becomes of a run.
 func (d *driver) outcomeOf(t *rapid.T, r *statepb.RunRef) Outcome {
-	switch rapid.IntRange(0, 9).Draw(t, "outcome") {
+	switch rapid.IntRange(0, 11).Draw(t, "outcome") {
 	case 0, 1, 2:
 		return Started{Ref: r, At: d.now}
+	case 10:
+		return Paused{Ref: r, On: rapid.Bool().Draw(t, "on"), Total: time.Minute,
+			Left: rapid.IntRange(0, 1).Draw(t, "left")}
+	case 11:
+		return Unsteered{Ref: r, Signal: rapid.SampledFrom([]int{0, 10}).Draw(t, "signal"),
+			Reason: "it is of an older version"}
 	case 3:
 		return NotStarted{Ref: r, Reason: "no room"}
 	case 4:

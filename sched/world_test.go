@@ -43,6 +43,7 @@ type memory struct {
 	settles map[string]*statepb.Obligation
 	started map[string]bool // tokens that were ever started
 	stops   []uint64
+	steers  []string // pauses and signals, in words
 	errs    []error
 }
 
@@ -75,9 +76,19 @@ func (m *memory) Cancel(r *statepb.RunRef) {
 	}
 }
 func (m *memory) Retime(*statepb.RunRef, time.Duration) {}
-func (m *memory) Copy(c Copy)                           { m.copies[c.Job.Id] = c }
-func (m *memory) StopCopy(job uint64)                   { m.stops = append(m.stops, job) }
-func (m *memory) Settle(o *statepb.Obligation)          { m.settles[o.Run.Token] = o }
+func (m *memory) Pause(r *statepb.RunRef, stop bool) {
+	word := "go on "
+	if stop {
+		word = "pause "
+	}
+	m.steers = append(m.steers, word+r.Token)
+}
+func (m *memory) Signal(r *statepb.RunRef, signal int) {
+	m.steers = append(m.steers, fmt.Sprintf("signal %d %s", signal, r.Token))
+}
+func (m *memory) Copy(c Copy)                  { m.copies[c.Job.Id] = c }
+func (m *memory) StopCopy(job uint64)          { m.stops = append(m.stops, job) }
+func (m *memory) Settle(o *statepb.Obligation) { m.settles[o.Run.Token] = o }
 func (m *memory) Drop(
 	r *statepb.RunRef,
 ) {

@@ -139,8 +139,8 @@ func (p *jobs) lines(s *screen, width, height int) []string {
 // seconds is how long a job ran, or runs.
 func seconds(j api.Job, now time.Time) string {
 	d := time.Duration(j.DurationSeconds * float64(time.Second))
-	if j.Status == "running" && j.StartedAt != nil {
-		d = max(now.Sub(*j.StartedAt), 0)
+	if j.Status == "running" {
+		d = j.Ran(now)
 	}
 	if d == 0 {
 		return ""

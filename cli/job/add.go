@@ -124,7 +124,7 @@ func (c *Add) followOrWait(ctx context.Context, e *cli.Env, d cli.Daemon, jids [
 			return err
 		}
 	}
-	return waitFor(ctx, e, d, ids, 0)
+	return waitFor(ctx, e, d, ids, waitOptions{})
 }
 
 // Retries is the number of times that a job may be run again.

@@ -100,6 +100,33 @@ func (c *Lost) Run(ctx context.Context, e *cli.Env) error {
 	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpLost, Retry: c.Retry})
 }
 
+// Pause is `job pause JID…`.
+type Pause struct{ toChange }
+
+// Run stops jobs where they are.
+func (c *Pause) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpPause})
+}
+
+// Continue is `job continue JID…`.
+type Continue struct{ toChange }
+
+// Run lets jobs that are paused go on.
+func (c *Continue) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpGoOn})
+}
+
+// Signal is `job signal SIG JID…`.
+type Signal struct {
+	Signal string `arg:"" name:"SIG" suggest:"USR1,USR2,HUP,INT,TERM,KILL,QUIT,ALRM" help:"The signal, by name or number: USR1, SIGUSR1 or 10."`
+	toChange
+}
+
+// Run sends a signal to jobs.
+func (c *Signal) Run(ctx context.Context, e *cli.Env) error {
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: api.OpSignal, Signal: c.Signal})
+}
+
 // changeSelected changes all jobs that the words select, after asking when they are many, and
 // prints what they matched.
 func changeSelected(
@@ -175,6 +202,8 @@ func opVerb(op string) string {
 		return "take the tag from"
 	case api.OpPrune:
 		return "forget, with their logs,"
+	case api.OpSignal:
+		return "send a signal to"
 	}
 	return op
 }
@@ -204,6 +233,12 @@ func opDone(op string) string {
 		return "queued to copy again"
 	case api.OpLost:
 		return "given up"
+	case api.OpPause:
+		return "to be paused"
+	case api.OpGoOn:
+		return "to go on"
+	case api.OpSignal:
+		return "sent the signal"
 	}
 	return "changed"
 }

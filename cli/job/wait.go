@@ -16,6 +16,8 @@ import (
 type Wait struct {
 	selectors
 	Timeout cli.Minutes `name:"timeout" placeholder:"DURATION" help:"Give up after this long, with exit code 124."`
+	Any     bool        `name:"any" help:"Wait until one of them has ended: print its id, and exit with its exit code."`
+	Status  string      `name:"status" placeholder:"STATUS" suggest:"running,paused,copying,done,held" help:"Wait until they have come to this status instead of their end: running, paused, copying, done, …"`
 }
 
 // Run waits until all the jobs have ended.
@@ -25,15 +27,27 @@ func (c *Wait) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	defer d.Close()
-	if words, err = unfinished(ctx, d, words); err != nil {
-		return err
+	if c.Status == "" { // else what has ended may have come to it before
+		if words, err = unfinished(ctx, d, words); err != nil {
+			return err
+		}
 	}
 	if len(words) == 0 {
 		e.Note("all of them have ended: there is nothing to wait for")
 		return nil
 	}
-	return waitFor(ctx, e, d, words, c.Timeout.Duration)
+	return waitFor(ctx, e, d, words, waitOptions{c.Timeout.Duration, c.Any, c.Status})
 }
+
+// waitOptions say how long is waited, and for what.
+type waitOptions struct {
+	limit time.Duration // 0: without end
+	any   bool          // one of the jobs is enough
+	until string        // the status that they are to come to; "" : their end
+}
+
+// partly tells whether it isn't the end of all jobs that is waited for.
+func (o *waitOptions) partly() bool { return o.any || o.until != "" }
 
 // unfinished puts the jobs that haven't ended in the place of words that name no particular jobs,
 // such as class=gpu: those that ended long ago are none of a wait's business, and neither are those
@@ -87,11 +101,11 @@ func ranges(ids []uint64) []string {
 // the exit codes has it: one job's own code, or 1 if any of several failed. A bar on a terminal
 // shows how far they are.
 func waitFor(
-	ctx context.Context, e *cli.Env, d cli.Daemon, words []string, limit time.Duration,
+	ctx context.Context, e *cli.Env, d cli.Daemon, words []string, o waitOptions,
 ) error {
 	var deadline time.Time
-	if limit > 0 {
-		deadline = e.Now().Add(limit)
+	if o.limit > 0 {
+		deadline = e.Now().Add(o.limit)
 	}
 	progress := show.NewProgress(e)
 	defer progress.Clear()
@@ -103,9 +117,13 @@ func waitFor(
 			wait = min(wait, max(deadline.Sub(e.Now()), 0))
 		}
 		reply, err := cli.Ask[api.WaitReply](ctx, d, "Wait",
-			&api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor})
+			&api.WaitArgs{Selectors: words, Wait: wait, Cursor: cursor, Any: o.any, Until: o.until})
 		if err != nil {
 			return err
+		}
+		if o.partly() && !reply.Knows {
+			return api.Errorf(api.Incompatible, "the daemon is of an older version, and can only "+
+				"wait for the end of all jobs").WithHint("start it again with this version")
 		}
 		cursor = reply.Cursor
 		progress.Left = reply.Left
@@ -114,6 +132,9 @@ func waitFor(
 		switch {
 		case reply.Done:
 			progress.Clear()
+			if o.partly() {
+				return partResult(e, reply, o)
+			}
 			return waitResult(e, words, reply)
 		case reply.Stuck:
 			progress.Clear()
@@ -122,7 +143,11 @@ func waitFor(
 		case !deadline.IsZero() && !e.Now().Before(deadline):
 			progress.Clear()
 			err := api.Errorf(api.Timeout, "wait: %d of %d jobs have not ended after %s",
-				reply.Counts.Unfinished(), reply.Total, limit)
+				reply.Counts.Unfinished(), reply.Total, o.limit)
+			if o.until != "" {
+				err = api.Errorf(api.Timeout, "wait: %d of %d jobs are not %s after %s",
+					reply.Total-reply.Reached, reply.Total, o.until, o.limit)
+			}
 			if reply.Blocked != "" {
 				return err.WithHint("nothing runs; %s", reply.Blocked)
 			}
@@ -165,6 +190,25 @@ func (b *blockedNote) look(why string) {
 		b.progress.Clear()
 		b.env.Note("nothing runs; %s", view.Clean(why))
 	}
+}
+
+// partResult ends a wait for one of the jobs, or for another status than their end.
+func partResult(e *cli.Env, reply *api.WaitReply, o waitOptions) error {
+	if reply.Error != "" {
+		e.Note("job %d: %s", reply.JID, view.Clean(reply.Error))
+	}
+	if reply.Never {
+		return cli.ExitStatus(cli.ExitFailed)
+	}
+	if o.any {
+		if err := e.PrintIDs([]uint64{reply.JID}); err != nil {
+			return err
+		}
+	}
+	if reply.ExitCode != 0 {
+		return cli.ExitStatus(reply.ExitCode)
+	}
+	return nil
 }
 
 // waitResult turns what became of the jobs into the command's end. Results that were not copied

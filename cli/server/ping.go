@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"jobserver/api"
 	"jobserver/cli"
@@ -11,13 +12,26 @@ import (
 )
 
 // Ping is `ping`.
-type Ping struct{}
+type Ping struct {
+	Wait cli.Minutes `name:"wait" placeholder:"DURATION" help:"Wait so long for the daemon to answer: minutes, or 10s."`
+}
 
 // Run asks whether the daemon answers.
 func (c *Ping) Run(ctx context.Context, e *cli.Env) error {
+	deadline := e.Now().Add(c.Wait.Duration)
 	began := e.Now()
-	if _, err := cli.Call[api.Status](ctx, e, "Ping", &api.Empty{}); err != nil {
-		return err
+	for {
+		_, err := cli.Call[api.Status](ctx, e, "Ping", &api.Empty{})
+		if err == nil {
+			break
+		}
+		if api.KindOf(err) != api.Unavailable || !e.Now().Add(pingPause).Before(deadline) {
+			return err
+		}
+		if err := pauseFor(ctx, pingPause); err != nil {
+			return err
+		}
+		began = e.Now()
 	}
 	took := e.Now().Sub(began)
 	if e.Structured() {
@@ -25,6 +39,21 @@ func (c *Ping) Run(ctx context.Context, e *cli.Env) error {
 	}
 	_, err := fmt.Fprintf(e.Stdout, "OK (%.1f ms)\n", 1000*took.Seconds())
 	return err
+}
+
+// pingPause is between two tries to reach a daemon that isn't there yet, or isn't gone yet.
+const pingPause = 50 * time.Millisecond
+
+// pauseFor waits, unless ctx ends first.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // pong is an answered `ping`.

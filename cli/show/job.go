@@ -110,6 +110,9 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 		out.Join("  took", secondsText(a.DurationSeconds), "CPU "+secondsText(a.CPUSeconds),
 			SizeText(a.MaxRSSBytes))
 	}
+	if a.PausedSeconds > 0 {
+		out.Add("  paused", secondsText(a.PausedSeconds))
+	}
 	out.Add("  log", a.Log)
 	out.Add("  stderr", a.ErrLog)
 	if a.LogDropped > 0 {

@@ -220,10 +220,7 @@ func statusDuration(job *api.Job, now time.Time) (time.Duration, bool) {
 	case api.StatusWaiting, api.StatusHeld:
 		return now.Sub(job.SubmittedAt), !job.SubmittedAt.IsZero()
 	case api.StatusRunning, api.StatusCopying:
-		if job.StartedAt == nil {
-			return 0, false
-		}
-		return now.Sub(*job.StartedAt), true
+		return job.Ran(now), job.StartedAt != nil
 	}
 	return time.Duration(job.DurationSeconds * float64(time.Second)), job.StartedAt != nil
 }

@@ -113,14 +113,15 @@ func look(ctx context.Context, loop *sched.Loop, runs bool) (*observed, error) {
 			}
 			for _, id := range m.Running {
 				j := st.Job(id)
-				if j == nil || j.Status != sched.Running || len(j.Attempts) == 0 {
-					continue
+				if j == nil || j.Status != sched.Running || len(j.Attempts) == 0 ||
+					sched.PauseOf(j) != "" {
+					continue // what is paused prints nothing
 				}
 				a := j.Attempts[len(j.Attempts)-1]
 				seen.runs = append(seen.runs, observedRun{
 					ref: &statepb.RunRef{Machine: addr, Job: id, Attempt: a.Number,
 						Step: a.Step},
-					since:     sched.Time(max(a.StartedAt, a.DispatchedAt)),
+					since:     sched.Time(max(a.StartedAt, a.DispatchedAt, a.ContinuedAt)),
 					connected: m.Link == sched.LinkConnected,
 				})
 			}

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"os"
@@ -232,7 +231,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 		}
 		operation := sched.Operation{
 			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout,
-			Tag: args.Tag, Retry: args.Retry,
+			Tag: args.Tag, Retry: args.Retry, Signal: args.Signal,
 		}
 		if args.DryRun {
 			plan, err = st.PlanAtOnce(operation)
@@ -362,108 +361,6 @@ func oneJob(st *sched.State, selector string) (uint64, error) {
 			len(ids)).WithHint("`jobserver job ls %s` lists them", selector)
 	}
 	return ids[0], nil
-}
-
-// Wait waits until all jobs that the selectors match have ended, or something changed.
-func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
-	if len(args.Selectors) == 0 {
-		return api.Errorf(api.Invalid, "no jobs are named").
-			WithHint("name them, for example 17, last, %%93 or @nightly")
-	}
-	look := func() error {
-		*reply = api.WaitReply{}
-		return s.read(func(st *sched.State) error { return s.progress(st, args.Selectors, reply) })
-	}
-	if err := look(); err != nil || reply.Done || args.Wait <= 0 || reply.Cursor != args.Cursor &&
-		args.Cursor != 0 {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
-	defer cancel()
-	if _, _, _, err := s.Loop.Events().After(ctx, reply.Cursor, 1); err != nil {
-		return wire.Error(err)
-	}
-	return look()
-}
-
-func (s *service) progress(st *sched.State, selectors []string, reply *api.WaitReply) error {
-	ids, err := selectJobs(st, selectors)
-	if err != nil {
-		return err
-	}
-	counts := st.Count(ids)
-	reply.Counts, reply.Total, reply.Cursor = wire.Counts(counts), len(ids), st.Changes()
-	reply.Done = counts.Unfinished() == 0
-	if !reply.Done {
-		reply.Left = leftOfJobs(st, ids, time.Now())
-	}
-	if counts.By[sched.Running]+counts.By[sched.Copying] == 0 {
-		reply.Blocked = blocked(st, ids)
-		reply.Stuck = !reply.Done && allBlocked(st, ids)
-	}
-	if len(ids) == 1 {
-		j := wire.Job(st, s.About.LogDir, st.Job(ids[0]), false)
-		reply.JID, reply.Error = ids[0], j.Error
-		switch {
-		case j.ResultsStatus == "failed":
-			reply.Error = "its results were not copied: " + j.ResultsError
-		case j.Status == api.StatusDone && j.Unwanted():
-			reply.Error = "the results that it named were not copied: no CP_PATH was given"
-		case j.Status == "canceled" && j.Error == "":
-			reply.Error = "was canceled"
-		}
-		reply.ExitCode = wire.WaitCode(st.Job(ids[0]))
-		return nil
-	}
-	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 &&
-		!allFine(st, ids) {
-		reply.ExitCode = 1
-	}
-	return nil
-}
-
-// allBlocked says that none of the jobs that haven't ended can start.
-func allBlocked(st *sched.State, ids []uint64) bool {
-	return !slices.ContainsFunc(ids, func(id uint64) bool {
-		return !sched.Final(st.Status(id)) && !st.IsBlocked(id)
-	})
-}
-
-// allFine says that all jobs have succeeded, or were not needed.
-func allFine(st *sched.State, ids []uint64) bool {
-	for _, id := range ids {
-		switch st.Status(id) {
-		case sched.Failed, sched.Lost:
-			return false
-		case sched.Canceled:
-			if !st.Job(id).Unneeded {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// blocked says in one sentence why the first of the jobs that waits does, or "" when none does.
-func blocked(st *sched.State, ids []uint64) string {
-	for _, id := range ids {
-		if status := st.Status(id); status != sched.Waiting && status != sched.Held {
-			continue
-		}
-		why, err := st.Why(id, time.Now())
-		if err != nil {
-			return ""
-		}
-		words := []string{fmt.Sprintf("job %d: %s", id, why.Summary)}
-		if len(why.Details) > 0 {
-			words = append(words, why.Details[0])
-		}
-		if why.Hint != "" {
-			words = append(words, why.Hint)
-		}
-		return strings.Join(words, "; ")
-	}
-	return ""
 }
 
 // ListVars lists the variables; a secret's value stays here.

@@ -35,6 +35,8 @@ func (n *nowhere) Disconnect(string)                     {}
 func (n *nowhere) Start(r sched.Run)                     { n.runs <- r }
 func (n *nowhere) Cancel(*statepb.RunRef)                {}
 func (n *nowhere) Retime(*statepb.RunRef, time.Duration) {}
+func (n *nowhere) Pause(*statepb.RunRef, bool)           {}
+func (n *nowhere) Signal(*statepb.RunRef, int)           {}
 func (n *nowhere) Copy(sched.Copy)                       {}
 func (n *nowhere) StopCopy(uint64)                       {}
 func (n *nowhere) Settle(*statepb.Obligation)            {}

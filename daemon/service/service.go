@@ -31,6 +31,8 @@ type Options struct {
 	Timelines *Timelines
 	// Retention forgets what ended long ago.
 	Retention *retention.Keeper
+	// Stop has the daemon stop, as a signal does. It never waits.
+	Stop func()
 	// CodeCame is told that pinned code has come. It never waits.
 	CodeCame func()
 }
@@ -52,6 +54,7 @@ func (s *service) methods() []api.Method {
 	return []api.Method{
 		api.HandleBrief("Ping", s.Ping),
 		api.HandleBrief("Status", s.Status),
+		api.HandleBrief("Stop", s.Stop),
 		api.HandleTurn("Events", s.Events),
 		api.HandleBrief("Changes", s.Changes),
 		api.HandleTurn("Timeline", s.Timeline),
@@ -132,6 +135,14 @@ func (s *service) read(f func(st *sched.State) error) error {
 
 // Ping says that the daemon is there, and how it is.
 func (s *service) Ping(_ *api.Empty, reply *api.Status) error { return s.Status(nil, reply) }
+
+// Stop has the daemon stop; jobs run on. The answer is the last on this connection.
+func (s *service) Stop(_ *api.Empty, reply *api.StopReply) error {
+	s.Log.Info("stop the daemon", "uid", s.peer.UID, "pid", s.peer.PID)
+	reply.PID = s.About.PID
+	s.Options.Stop()
+	return nil
+}
 
 // Status tells how the daemon is.
 func (s *service) Status(_ *api.Empty, reply *api.Status) error {

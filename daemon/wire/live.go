@@ -16,6 +16,7 @@ func LightJob(st *sched.State, j *statepb.Job) api.Job {
 	full := Job(st, "", j, false)
 	light := api.Job{
 		JID: full.JID, Status: full.Status, Canceling: full.Canceling, Class: full.Class,
+		Pause: full.Pause, PausedAt: full.PausedAt, PausedSeconds: full.PausedSeconds,
 		Cmd: beginning(full.Cmd), Machine: full.Machine, Slot: full.Slot, Matrix: full.Matrix,
 		Cell: full.Cell, Tag: full.Tag, TagName: full.TagName, Priority: full.Priority,
 		Attempt: full.Attempt, ExitCode: full.ExitCode, Signal: full.Signal,

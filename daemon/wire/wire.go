@@ -111,6 +111,8 @@ func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attem
 	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine,
 		api.Some(int(a.Slot)), string(a.CmdRun)
 	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
+	out.Pause, out.PausedAt = sched.PauseOf(j), timeOf(a.PausedAt)
+	out.PausedSeconds = time.Duration(a.PausedFor).Seconds()
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
 	out.ExitCode = exitCodeOf(a)
@@ -137,6 +139,7 @@ func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 		StartedAt: timeOf(a.StartedAt), EndedAt: timeOf(a.EndedAt),
 		MachineStart: timeOf(a.MachineStartedAt), MachineEnd: timeOf(a.MachineEndedAt),
 		DurationSeconds: time.Duration(a.Duration).Seconds(),
+		PausedSeconds:   time.Duration(a.PausedFor).Seconds(),
 		CPUSeconds:      time.Duration(a.UserCpu + a.SystemCpu).Seconds(), MaxRSSBytes: a.MaxRss,
 		Log: sched.LogPath(logDir, r, false), ErrLog: sched.LogPath(logDir, r, true),
 		LogDropped: a.Dropped, Step: int(a.Step),

@@ -256,6 +256,56 @@ func (When) EnumDescriptor() ([]byte, []int) {
 	return file_state_proto_rawDescGZIP(), []int{3}
 }
 
+// Pause is what becomes of a run that could be stopped where it is.
+type Pause int32
+
+const (
+	Pause_PAUSE_NONE  Pause = 0 // nobody has asked
+	Pause_PAUSE_STOP  Pause = 1
+	Pause_PAUSE_GO_ON Pause = 2
+)
+
+// Enum value maps for Pause.
+var (
+	Pause_name = map[int32]string{
+		0: "PAUSE_NONE",
+		1: "PAUSE_STOP",
+		2: "PAUSE_GO_ON",
+	}
+	Pause_value = map[string]int32{
+		"PAUSE_NONE":  0,
+		"PAUSE_STOP":  1,
+		"PAUSE_GO_ON": 2,
+	}
+)
+
+func (x Pause) Enum() *Pause {
+	p := new(Pause)
+	*p = x
+	return p
+}
+
+func (x Pause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Pause) Descriptor() protoreflect.EnumDescriptor {
+	return file_state_proto_enumTypes[4].Descriptor()
+}
+
+func (Pause) Type() protoreflect.EnumType {
+	return &file_state_proto_enumTypes[4]
+}
+
+func (x Pause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Pause.Descriptor instead.
+func (Pause) EnumDescriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{4}
+}
+
 // Trial says whose guilt an attempt is to show; see decide_faults.go.
 type Trial int32
 
@@ -296,11 +346,11 @@ func (x Trial) String() string {
 }
 
 func (Trial) Descriptor() protoreflect.EnumDescriptor {
-	return file_state_proto_enumTypes[4].Descriptor()
+	return file_state_proto_enumTypes[5].Descriptor()
 }
 
 func (Trial) Type() protoreflect.EnumType {
-	return &file_state_proto_enumTypes[4]
+	return &file_state_proto_enumTypes[5]
 }
 
 func (x Trial) Number() protoreflect.EnumNumber {
@@ -309,7 +359,7 @@ func (x Trial) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Trial.Descriptor instead.
 func (Trial) EnumDescriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{5}
 }
 
 // Change is one durable fact. Exactly one of the fields from 10 on is set.
@@ -360,6 +410,9 @@ type Change struct {
 	JobSet           *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
 	MatrixSet        *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
 	TagLimited       *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
+	JobPaused        *JobPaused             `protobuf:"bytes,440,opt,name=job_paused,json=jobPaused,proto3" json:"job_paused,omitempty"`
+	RunPaused        *RunPaused             `protobuf:"bytes,441,opt,name=run_paused,json=runPaused,proto3" json:"run_paused,omitempty"`
+	JobSignaled      *JobSignaled           `protobuf:"bytes,442,opt,name=job_signaled,json=jobSignaled,proto3" json:"job_signaled,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -705,6 +758,27 @@ func (x *Change) GetMatrixSet() *MatrixSet {
 func (x *Change) GetTagLimited() *TagLimited {
 	if x != nil {
 		return x.TagLimited
+	}
+	return nil
+}
+
+func (x *Change) GetJobPaused() *JobPaused {
+	if x != nil {
+		return x.JobPaused
+	}
+	return nil
+}
+
+func (x *Change) GetRunPaused() *RunPaused {
+	if x != nil {
+		return x.RunPaused
+	}
+	return nil
+}
+
+func (x *Change) GetJobSignaled() *JobSignaled {
+	if x != nil {
+		return x.JobSignaled
 	}
 	return nil
 }
@@ -2118,8 +2192,13 @@ type Attempt struct {
 	Trial            Trial                  `protobuf:"varint,201,opt,name=trial,proto3,enum=jobserver.state.Trial" json:"trial,omitempty"`           // what it is to show, beside its work
 	MachinesFault    bool                   `protobuf:"varint,202,opt,name=machines_fault,json=machinesFault,proto3" json:"machines_fault,omitempty"` // nothing but its machine is to blame for its end
 	Given            *Given                 `protobuf:"bytes,240,opt,name=given,proto3" json:"given,omitempty"`
-	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                   // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
-	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"` // results byte for byte, when not all of them are UTF-8
+	Pause            Pause                  `protobuf:"varint,440,opt,name=pause,proto3,enum=jobserver.state.Pause" json:"pause,omitempty"`     // what the user wants
+	PausedAt         int64                  `protobuf:"varint,441,opt,name=paused_at,json=pausedAt,proto3" json:"paused_at,omitempty"`          // since when it is known to be stopped; 0: it isn't
+	PausedFor        int64                  `protobuf:"varint,442,opt,name=paused_for,json=pausedFor,proto3" json:"paused_for,omitempty"`       // how long it was, before that
+	ContinuedAt      int64                  `protobuf:"varint,443,opt,name=continued_at,json=continuedAt,proto3" json:"continued_at,omitempty"` // when it last went on
+	Unpaused         string                 `protobuf:"bytes,444,opt,name=unpaused,proto3" json:"unpaused,omitempty"`                           // why it could not be stopped, or not all of it
+	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                       // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
+	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"`     // results byte for byte, when not all of them are UTF-8
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2432,6 +2511,41 @@ func (x *Attempt) GetGiven() *Given {
 		return x.Given
 	}
 	return nil
+}
+
+func (x *Attempt) GetPause() Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return Pause_PAUSE_NONE
+}
+
+func (x *Attempt) GetPausedAt() int64 {
+	if x != nil {
+		return x.PausedAt
+	}
+	return 0
+}
+
+func (x *Attempt) GetPausedFor() int64 {
+	if x != nil {
+		return x.PausedFor
+	}
+	return 0
+}
+
+func (x *Attempt) GetContinuedAt() int64 {
+	if x != nil {
+		return x.ContinuedAt
+	}
+	return 0
+}
+
+func (x *Attempt) GetUnpaused() string {
+	if x != nil {
+		return x.Unpaused
+	}
+	return ""
 }
 
 func (x *Attempt) GetOverlooked() string {
@@ -6037,6 +6151,186 @@ func (x *TagLimited) GetAtMost() int32 {
 	return 0
 }
 
+type JobPaused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPaused) Reset() {
+	*x = JobPaused{}
+	mi := &file_state_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPaused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPaused) ProtoMessage() {}
+
+func (x *JobPaused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
+func (*JobPaused) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *JobPaused) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobPaused) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+type RunPaused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`  // its machine has stopped it, or let it go on
+	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`    // how long it had been stopped before
+	Left          int32                  `protobuf:"varint,4,opt,name=left,proto3" json:"left,omitempty"`      // processes of other users, which go on
+	Refused       string                 `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"` // why nothing came of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPaused) Reset() {
+	*x = RunPaused{}
+	mi := &file_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPaused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPaused) ProtoMessage() {}
+
+func (x *RunPaused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
+func (*RunPaused) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RunPaused) GetRun() *RunRef {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *RunPaused) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *RunPaused) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *RunPaused) GetLeft() int32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *RunPaused) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+type JobSignaled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Signal        int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobSignaled) Reset() {
+	*x = JobSignaled{}
+	mi := &file_state_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobSignaled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobSignaled) ProtoMessage() {}
+
+func (x *JobSignaled) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
+func (*JobSignaled) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *JobSignaled) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *JobSignaled) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
 type JobFreed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -6046,7 +6340,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6058,7 +6352,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6071,7 +6365,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -6091,7 +6385,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6103,7 +6397,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6116,7 +6410,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -6142,7 +6436,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6154,7 +6448,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6167,7 +6461,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -6186,7 +6480,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6198,7 +6492,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6211,7 +6505,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -6231,7 +6525,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6243,7 +6537,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6256,7 +6550,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RequestDone) GetId() string {
@@ -6288,7 +6582,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6300,7 +6594,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6313,7 +6607,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Noticed) GetKind() string {
@@ -6383,7 +6677,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6395,7 +6689,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6408,7 +6702,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Record) GetState() *State {
@@ -6534,7 +6828,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6546,7 +6840,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6559,7 +6853,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -6587,7 +6881,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6599,7 +6893,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6612,7 +6906,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -6640,7 +6934,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6652,7 +6946,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6665,7 +6959,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Piece) GetData() []byte {
@@ -6694,7 +6988,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6706,7 +7000,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6719,7 +7013,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -6755,7 +7049,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6767,7 +7061,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6780,7 +7074,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -6819,7 +7113,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6831,7 +7125,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6844,7 +7138,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -6893,7 +7187,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xd5\x15\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x8f\x17\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -6952,7 +7246,12 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"matrix_set\x18\xf4\x01 \x01(\v2\x1a.jobserver.state.MatrixSetR\tmatrixSet\x12=\n" +
 	"\vtag_limited\x18\xf5\x01 \x01(\v2\x1b.jobserver.state.TagLimitedR\n" +
-	"tagLimited\"\xb6\n" +
+	"tagLimited\x12:\n" +
+	"\n" +
+	"job_paused\x18\xb8\x03 \x01(\v2\x1a.jobserver.state.JobPausedR\tjobPaused\x12:\n" +
+	"\n" +
+	"run_paused\x18\xb9\x03 \x01(\v2\x1a.jobserver.state.RunPausedR\trunPaused\x12@\n" +
+	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\"\xb6\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -7093,7 +7392,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xf4\t\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xa2\v\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -7139,7 +7438,13 @@ const file_state_proto_rawDesc = "" +
 	"\x03seq\x18\xc8\x01 \x01(\x04R\x03seq\x12-\n" +
 	"\x05trial\x18\xc9\x01 \x01(\x0e2\x16.jobserver.state.TrialR\x05trial\x12&\n" +
 	"\x0emachines_fault\x18\xca\x01 \x01(\bR\rmachinesFault\x12-\n" +
-	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12\x1f\n" +
+	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12-\n" +
+	"\x05pause\x18\xb8\x03 \x01(\x0e2\x16.jobserver.state.PauseR\x05pause\x12\x1c\n" +
+	"\tpaused_at\x18\xb9\x03 \x01(\x03R\bpausedAt\x12\x1e\n" +
+	"\n" +
+	"paused_for\x18\xba\x03 \x01(\x03R\tpausedFor\x12\"\n" +
+	"\fcontinued_at\x18\xbb\x03 \x01(\x03R\vcontinuedAt\x12\x1b\n" +
+	"\bunpaused\x18\xbc\x03 \x01(\tR\bunpaused\x12\x1f\n" +
 	"\n" +
 	"overlooked\x18\xc0\x02 \x01(\tR\n" +
 	"overlooked\x12 \n" +
@@ -7436,7 +7741,19 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"TagLimited\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12\x17\n" +
-	"\aat_most\x18\x02 \x01(\x05R\x06atMost\"\x1c\n" +
+	"\aat_most\x18\x02 \x01(\x05R\x06atMost\"5\n" +
+	"\tJobPaused\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"\x92\x01\n" +
+	"\tRunPaused\x12)\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04left\x18\x04 \x01(\x05R\x04left\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\tR\arefused\"7\n" +
+	"\vJobSignaled\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\"\x1c\n" +
 	"\bJobFreed\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\"Z\n" +
 	"\vResourceSet\x125\n" +
@@ -7530,7 +7847,13 @@ const file_state_proto_rawDesc = "" +
 	"\bALL_DONE\x10\x00\x12\r\n" +
 	"\tALL_ENDED\x10\x01\x12\x0e\n" +
 	"\n" +
-	"ONE_FAILED\x10\x02*Z\n" +
+	"ONE_FAILED\x10\x02*8\n" +
+	"\x05Pause\x12\x0e\n" +
+	"\n" +
+	"PAUSE_NONE\x10\x00\x12\x0e\n" +
+	"\n" +
+	"PAUSE_STOP\x10\x01\x12\x0f\n" +
+	"\vPAUSE_GO_ON\x10\x02*Z\n" +
 	"\x05Trial\x12\x0e\n" +
 	"\n" +
 	"TRIAL_NONE\x10\x00\x12\r\n" +
@@ -7552,222 +7875,231 @@ func file_state_proto_rawDescGZIP() []byte {
 	return file_state_proto_rawDescData
 }
 
-var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_state_proto_goTypes = []any{
 	(Status)(0),              // 0: jobserver.state.Status
 	(Results)(0),             // 1: jobserver.state.Results
 	(Cause)(0),               // 2: jobserver.state.Cause
 	(When)(0),                // 3: jobserver.state.When
-	(Trial)(0),               // 4: jobserver.state.Trial
-	(*Change)(nil),           // 5: jobserver.state.Change
-	(*Job)(nil),              // 6: jobserver.state.Job
-	(*Changes)(nil),          // 7: jobserver.state.Changes
-	(*After)(nil),            // 8: jobserver.state.After
-	(*Term)(nil),             // 9: jobserver.state.Term
-	(*Span)(nil),             // 10: jobserver.state.Span
-	(*Needs)(nil),            // 11: jobserver.state.Needs
-	(*Amount)(nil),           // 12: jobserver.state.Amount
-	(*Resource)(nil),         // 13: jobserver.state.Resource
-	(*Item)(nil),             // 14: jobserver.state.Item
-	(*Given)(nil),            // 15: jobserver.state.Given
-	(*Grant)(nil),            // 16: jobserver.state.Grant
-	(*Setup)(nil),            // 17: jobserver.state.Setup
-	(*Code)(nil),             // 18: jobserver.state.Code
-	(*Var)(nil),              // 19: jobserver.state.Var
-	(*Attempt)(nil),          // 20: jobserver.state.Attempt
-	(*Matrix)(nil),           // 21: jobserver.state.Matrix
-	(*Settings)(nil),         // 22: jobserver.state.Settings
-	(*Range)(nil),            // 23: jobserver.state.Range
-	(*Runs)(nil),             // 24: jobserver.state.Runs
-	(*Restarted)(nil),        // 25: jobserver.state.Restarted
-	(*Axis)(nil),             // 26: jobserver.state.Axis
-	(*Machine)(nil),          // 27: jobserver.state.Machine
-	(*Witness)(nil),          // 28: jobserver.state.Witness
-	(*Failure)(nil),          // 29: jobserver.state.Failure
-	(*RunRef)(nil),           // 30: jobserver.state.RunRef
-	(*Obligation)(nil),       // 31: jobserver.state.Obligation
-	(*Tag)(nil),              // 32: jobserver.state.Tag
-	(*Work)(nil),             // 33: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 34: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 35: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 36: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 37: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 38: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 39: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 40: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 41: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 42: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 43: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 44: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 45: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 46: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 47: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 48: jobserver.state.Dispatched
-	(*Started)(nil),          // 49: jobserver.state.Started
-	(*Ended)(nil),            // 50: jobserver.state.Ended
-	(*NotStarted)(nil),       // 51: jobserver.state.NotStarted
-	(*AttemptLost)(nil),      // 52: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 53: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 54: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 55: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 56: jobserver.state.Settled
-	(*Stopped)(nil),          // 57: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 58: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 59: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 60: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 61: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 62: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 63: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 64: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 65: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 66: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 67: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 68: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 69: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 70: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 71: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 72: jobserver.state.TagLimited
-	(*JobFreed)(nil),         // 73: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 74: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 75: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 76: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 77: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 78: jobserver.state.Noticed
-	(*Record)(nil),           // 79: jobserver.state.Record
-	(*Restarts)(nil),         // 80: jobserver.state.Restarts
-	(*Last)(nil),             // 81: jobserver.state.Last
-	(*Piece)(nil),            // 82: jobserver.state.Piece
-	(*State)(nil),            // 83: jobserver.state.State
-	(*Block)(nil),            // 84: jobserver.state.Block
-	(*Index)(nil),            // 85: jobserver.state.Index
+	(Pause)(0),               // 4: jobserver.state.Pause
+	(Trial)(0),               // 5: jobserver.state.Trial
+	(*Change)(nil),           // 6: jobserver.state.Change
+	(*Job)(nil),              // 7: jobserver.state.Job
+	(*Changes)(nil),          // 8: jobserver.state.Changes
+	(*After)(nil),            // 9: jobserver.state.After
+	(*Term)(nil),             // 10: jobserver.state.Term
+	(*Span)(nil),             // 11: jobserver.state.Span
+	(*Needs)(nil),            // 12: jobserver.state.Needs
+	(*Amount)(nil),           // 13: jobserver.state.Amount
+	(*Resource)(nil),         // 14: jobserver.state.Resource
+	(*Item)(nil),             // 15: jobserver.state.Item
+	(*Given)(nil),            // 16: jobserver.state.Given
+	(*Grant)(nil),            // 17: jobserver.state.Grant
+	(*Setup)(nil),            // 18: jobserver.state.Setup
+	(*Code)(nil),             // 19: jobserver.state.Code
+	(*Var)(nil),              // 20: jobserver.state.Var
+	(*Attempt)(nil),          // 21: jobserver.state.Attempt
+	(*Matrix)(nil),           // 22: jobserver.state.Matrix
+	(*Settings)(nil),         // 23: jobserver.state.Settings
+	(*Range)(nil),            // 24: jobserver.state.Range
+	(*Runs)(nil),             // 25: jobserver.state.Runs
+	(*Restarted)(nil),        // 26: jobserver.state.Restarted
+	(*Axis)(nil),             // 27: jobserver.state.Axis
+	(*Machine)(nil),          // 28: jobserver.state.Machine
+	(*Witness)(nil),          // 29: jobserver.state.Witness
+	(*Failure)(nil),          // 30: jobserver.state.Failure
+	(*RunRef)(nil),           // 31: jobserver.state.RunRef
+	(*Obligation)(nil),       // 32: jobserver.state.Obligation
+	(*Tag)(nil),              // 33: jobserver.state.Tag
+	(*Work)(nil),             // 34: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 35: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 36: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 37: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 38: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 39: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 40: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 41: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 42: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 43: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 44: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 45: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 46: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 47: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 48: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 49: jobserver.state.Dispatched
+	(*Started)(nil),          // 50: jobserver.state.Started
+	(*Ended)(nil),            // 51: jobserver.state.Ended
+	(*NotStarted)(nil),       // 52: jobserver.state.NotStarted
+	(*AttemptLost)(nil),      // 53: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 54: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 55: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 56: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 57: jobserver.state.Settled
+	(*Stopped)(nil),          // 58: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 59: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 60: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 61: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 62: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 63: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 64: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 65: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 66: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 67: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 68: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 69: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 70: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 71: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 72: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 73: jobserver.state.TagLimited
+	(*JobPaused)(nil),        // 74: jobserver.state.JobPaused
+	(*RunPaused)(nil),        // 75: jobserver.state.RunPaused
+	(*JobSignaled)(nil),      // 76: jobserver.state.JobSignaled
+	(*JobFreed)(nil),         // 77: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 78: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 79: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 80: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 81: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 82: jobserver.state.Noticed
+	(*Record)(nil),           // 83: jobserver.state.Record
+	(*Restarts)(nil),         // 84: jobserver.state.Restarts
+	(*Last)(nil),             // 85: jobserver.state.Last
+	(*Piece)(nil),            // 86: jobserver.state.Piece
+	(*State)(nil),            // 87: jobserver.state.State
+	(*Block)(nil),            // 88: jobserver.state.Block
+	(*Index)(nil),            // 89: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	34,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	36,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	37,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	38,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	39,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	40,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	41,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	42,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	44,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	45,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	46,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	47,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	43,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	35,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	48,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	49,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	50,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	51,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	52,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	53,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	54,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	56,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	55,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	58,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	59,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	60,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	61,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	62,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	63,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	68,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	75,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	77,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	76,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	78,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	67,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	65,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	66,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
-	57,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	74,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	69,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	73,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	70,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	71,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	72,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	19,  // 44: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	19,  // 45: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	17,  // 46: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 47: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	20,  // 48: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 49: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	18,  // 50: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	11,  // 51: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	8,   // 52: jobserver.state.Job.after:type_name -> jobserver.state.After
-	11,  // 53: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
-	8,   // 54: jobserver.state.Changes.after:type_name -> jobserver.state.After
-	19,  // 55: jobserver.state.Changes.env:type_name -> jobserver.state.Var
-	19,  // 56: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
-	9,   // 57: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 58: jobserver.state.Term.when:type_name -> jobserver.state.When
-	10,  // 59: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	12,  // 60: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	14,  // 61: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	16,  // 62: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	14,  // 63: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 64: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	4,   // 65: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	15,  // 66: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	6,   // 67: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	26,  // 68: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	25,  // 69: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	23,  // 70: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	24,  // 71: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	22,  // 72: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	29,  // 73: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	18,  // 74: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	19,  // 75: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	29,  // 76: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	28,  // 77: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	13,  // 78: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	14,  // 79: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	30,  // 80: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	15,  // 81: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	6,   // 82: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 83: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	21,  // 84: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	6,   // 85: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	26,  // 86: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	23,  // 87: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	20,  // 88: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	30,  // 89: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	30,  // 90: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	20,  // 91: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	30,  // 92: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	30,  // 93: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	30,  // 94: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	30,  // 95: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	27,  // 96: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	27,  // 97: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	23,  // 98: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	64,  // 99: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	7,   // 100: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	7,   // 101: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	13,  // 102: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	32,  // 103: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	83,  // 104: jobserver.state.Record.state:type_name -> jobserver.state.State
-	6,   // 105: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	21,  // 106: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	27,  // 107: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	19,  // 108: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	32,  // 109: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	77,  // 110: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	31,  // 111: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	33,  // 112: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	84,  // 113: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	85,  // 114: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	82,  // 115: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	64,  // 116: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	13,  // 117: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	80,  // 118: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	81,  // 119: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	120, // [120:120] is the sub-list for method output_type
-	120, // [120:120] is the sub-list for method input_type
-	120, // [120:120] is the sub-list for extension type_name
-	120, // [120:120] is the sub-list for extension extendee
-	0,   // [0:120] is the sub-list for field type_name
+	35,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	37,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	38,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	39,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	40,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	41,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	42,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	43,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	45,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	46,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	47,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	48,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	44,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	36,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	49,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	50,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	51,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	52,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	53,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	54,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	55,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	57,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	56,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	59,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	60,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	61,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	62,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	63,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	64,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	69,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	79,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	81,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	80,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	82,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	68,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	66,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	67,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	58,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	78,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	70,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	77,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	71,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	72,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	73,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	74,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	75,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	76,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	20,  // 47: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	20,  // 48: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	18,  // 49: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 50: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	21,  // 51: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 52: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	19,  // 53: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	12,  // 54: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	9,   // 55: jobserver.state.Job.after:type_name -> jobserver.state.After
+	12,  // 56: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	9,   // 57: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	20,  // 58: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	20,  // 59: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	10,  // 60: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 61: jobserver.state.Term.when:type_name -> jobserver.state.When
+	11,  // 62: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	13,  // 63: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	15,  // 64: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	17,  // 65: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	15,  // 66: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 67: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	5,   // 68: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	16,  // 69: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	4,   // 70: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
+	7,   // 71: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	27,  // 72: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	26,  // 73: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	24,  // 74: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	25,  // 75: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	23,  // 76: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	30,  // 77: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	19,  // 78: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	20,  // 79: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	30,  // 80: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	29,  // 81: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	14,  // 82: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	15,  // 83: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	31,  // 84: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	16,  // 85: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 86: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 87: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	22,  // 88: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 89: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	27,  // 90: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	24,  // 91: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	21,  // 92: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	31,  // 93: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	31,  // 94: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	21,  // 95: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	31,  // 96: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	31,  // 97: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	31,  // 98: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	31,  // 99: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	28,  // 100: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	28,  // 101: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	24,  // 102: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	65,  // 103: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	8,   // 104: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	8,   // 105: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	31,  // 106: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	14,  // 107: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	33,  // 108: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	87,  // 109: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 110: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	22,  // 111: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	28,  // 112: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	20,  // 113: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	33,  // 114: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	81,  // 115: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	32,  // 116: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	34,  // 117: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	88,  // 118: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	89,  // 119: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	86,  // 120: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	65,  // 121: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	14,  // 122: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	84,  // 123: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	85,  // 124: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	125, // [125:125] is the sub-list for method output_type
+	125, // [125:125] is the sub-list for method input_type
+	125, // [125:125] is the sub-list for extension type_name
+	125, // [125:125] is the sub-list for extension extendee
+	0,   // [0:125] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -7782,8 +8114,8 @@ func file_state_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   81,
+			NumEnums:      6,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

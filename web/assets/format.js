@@ -48,7 +48,10 @@ export const ago = (text) => (text ? duration((serverNow() - Date.parse(text)) /
 
 // jobSeconds is how long a job ran, or runs.
 export function jobSeconds(job) {
-  if (job.status === "running" && job.started_at) return (serverNow() - Date.parse(job.started_at)) / 1000;
+  if (job.status === "running" && job.started_at) {
+    const until = job.paused_at ? Date.parse(job.paused_at) : serverNow();
+    return Math.max((until - Date.parse(job.started_at)) / 1000 - (job.paused_seconds || 0), 0);
+  }
   if (job.duration_seconds) return job.duration_seconds;
   return null;
 }

@@ -49,6 +49,7 @@ function Facts({ job }) {
     [job.status === "running" ? "Runs since" : "Ran", duration(jobSeconds(job))],
     ["Exit", job.signal ? job.signal : job.exit_code != null ? String(job.exit_code) : ""],
     ["Error", job.error], ["Processor", job.cpu_seconds ? duration(job.cpu_seconds) : ""], ["Memory", job.max_rss_bytes ? size(job.max_rss_bytes) : ""],
+    ["Paused", job.paused_at ? `since ${time(job.paused_at)}` : job.paused_seconds ? `for ${duration(job.paused_seconds)}` : ""],
     ["Time limit", job.timeout_seconds ? duration(job.timeout_seconds) : ""],
     ["Retries", job.max_failures ? `${job.failures || 0} of ${job.max_failures < 0 ? "any number" : job.max_failures}` : ""],
     ["Retried on", (job.retry_on || []).join(", ")], ["Not retried on", (job.no_retry_on || []).join(", ")],
