@@ -23,10 +23,16 @@ const (
 	operationPiece = 150
 )
 
-// inPieces says that an operation is carried out in pieces. What the user says of jobs that nobody
-// can ask isn't: it goes by how their machines are connected now.
+// inPieces says that an operation is carried out in pieces: it concerns many jobs, and its record
+// has all of it. What goes by how machines are connected now (that jobs are lost, signals) is done
+// at once.
 func (b *Operation) inPieces() bool {
-	return b.Op != OpLost && len(b.Jobs)*b.copies() >= longOperation
+	switch b.Op {
+	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag, OpPause, OpGoOn,
+		OpClone, OpRestart, OpRecopy:
+		return len(b.Jobs)*b.copies() >= longOperation
+	}
+	return false
 }
 
 // copies is how often the operation is done with each job.
