@@ -46,6 +46,14 @@ type MatrixCellsReply struct {
 	Cells    []Cell
 	Next     int // 0: nothing more
 	Problems []Problem
+	Hardware []Hardware // of the machines that these cells ran on
+}
+
+// Hardware is what a machine was made of.
+type Hardware struct {
+	Cores    int
+	Memory   int64 // bytes
+	CPUModel string
 }
 
 // Cell is a cell of a matrix, and the job that counts for it.
@@ -55,6 +63,7 @@ type Cell struct {
 	Index   []uint32 // into the values of each variable
 	Repeat  uint32
 	Machine string // of the newest attempt
+	Kind    int    // its machine then, counted from 1 in the reply's Hardware; 0: not known
 	Metrics []Measurement
 }
 
@@ -70,6 +79,13 @@ type Problem struct {
 	JID  uint64
 	Text string
 }
+
+// PlacesArgs asks where results go, as far as that is in a directory of the daemon's host.
+type PlacesArgs struct{ Dir string }
+
+// PlacesReply has the CP_PATHs of all jobs that there were which are that directory or lie below
+// it, as they were given, with their variables.
+type PlacesReply struct{ Paths []string }
 
 // Code is a directory that was packed, and that the daemon has been given.
 type Code struct {

@@ -429,7 +429,10 @@ type SetupArgs struct {
 	Retries  int // of a step that failed
 	Parallel int // how many machines at a time; 0: all
 	// leave out machines on which the same steps have succeeded, or are to run, as their last setup
-	Once   bool
+	Once bool
+	// Needed says that jobs are to run on these machines only when the setup has succeeded: where
+	// it fails, the machine is in no class.
+	Needed bool
 	Reboot bool // the machine reboots after the steps, and Verify waits for the new boot
 	// Resources are as in AddMachinesArgs.
 	Resources map[string]string

@@ -68,6 +68,8 @@ func messages() []any {
 		&MatrixCellsArgs{},
 		&MatrixCellsReply{},
 		&PutCodeArgs{},
+		&PlacesArgs{},
+		&PlacesReply{},
 		&PutCodeReply{},
 		&ChangesArgs{}, &ChangesReply{}, &MatrixMapArgs{}, &MatrixMapReply{}, &TimelineArgs{},
 		&TimelineReply{},

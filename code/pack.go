@@ -269,6 +269,7 @@ func list(ctx context.Context, dir string, root *os.Root, without []string) ([]s
 			return nil, fmt.Errorf("list the code: %w", err)
 		}
 	}
+	without = append(slices.Clip(without), results(root, names)...)
 	names = slices.DeleteFunc(names, func(name string) bool { return leftOut(without, name) })
 	slices.Sort(names)
 	return slices.Compact(names), nil

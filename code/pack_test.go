@@ -294,3 +294,21 @@ func TestVerify(t *testing.T) {
 		}
 	}
 }
+
+// TestResultsAreNoCode: what jobs have left is known by their records, wherever it is.
+func TestResultsAreNoCode(t *testing.T) {
+	record := "{\n  \"jid\": 17,\n  \"server_id\": \"5031a3\",\n  \"version\": \"1\"}"
+	files := map[string]string{
+		"run.sh": "go", "results/17/job.json": record, "results/17/out.csv": "1",
+		"results/17/deep/er": "2", "flat/x.csv": "3", "flat/18.job.json": record,
+		"job.json": record, "conf/job.json": `{"jid": 17, "cmd": "own"}`, "conf/x": "4",
+		"own/job.json": "", "link/job.json": "->../results/17/job.json", "link/y": "5",
+	}
+	_, archive := pack(t, tree(t, files))
+	want := []string{`-rw-r--r-- conf/job.json {"jid": 17, "cmd": "own"}`, "-rw-r--r-- conf/x 4",
+		"-rw-r--r-- flat/x.csv 3", "Lrw-r--r-- link/job.json ../results/17/job.json",
+		"-rw-r--r-- link/y 5", "-rw-r--r-- own/job.json ", "-rw-r--r-- run.sh go"}
+	if diff := cmp.Diff(want, contents(t, archive)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -186,6 +186,7 @@ func (s *State) submit(rec *statepb.Job, at int64) error {
 	}
 	j := &job{Job: rec, late: -1}
 	j.SubmittedAt = at
+	s.places.add(j.CpPath)
 	if j.Matrix != 0 {
 		m := s.matrices[j.Matrix]
 		if m == nil || uint32(j.Cell) >= m.Cells {
@@ -217,6 +218,7 @@ func (s *State) applyMatrix(rec *statepb.Matrix, at int64) error {
 	}
 	m := proto.Clone(rec).(*statepb.Matrix)
 	m.SubmittedAt = at
+	s.places.add(m.Template.GetCpPath())
 	one := s.addMatrix(m)
 	s.joinMatrix(one)
 	s.populate(one, m.FirstJob, m.Cells)

@@ -31,7 +31,7 @@ func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 			s.occupy(m, j.Job) // the new slots too
 		}
 		if rec.Class != "" {
-			m.HomeClass = ""
+			m.HomeClass, m.SetupError = "", ""
 			s.moveMachine(m, rec.Class)
 		}
 		s.file(m)
@@ -189,7 +189,7 @@ func (s *State) applyMachineMoved(c *statepb.MachineMoved, at int64) error {
 				m.HomeClass = m.Class
 			}
 		} else {
-			m.HomeClass, m.LastError = "", ""
+			m.HomeClass, m.LastError, m.SetupError = "", "", ""
 		}
 		reason := m.LastError
 		s.pardon(m, false)
@@ -223,6 +223,9 @@ func (s *State) applyMachineCleared(c *statepb.MachineCleared) error {
 	}
 	return s.changeMachine(c.Addr, func(m *machine) {
 		s.pardon(m, c.Double)
+		if c.Why == "" { // the user says that it is well
+			m.SetupError = ""
+		}
 		if c.Class != "" {
 			m.HomeClass = ""
 			s.moveMachine(m, c.Class)

@@ -31,11 +31,11 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 			return fmt.Errorf("job %d can't go to %q", j.Id, next.Machine)
 		}
 		j.Status, j.NotBefore = Running, 0
-		next.Seq = s.changes
+		next.Seq, next.Hardware = s.changes, hardware(m.Machine)
 		j.Attempts = append(j.Attempts, next)
 		s.tried(j, next)
 		trimAttempts(j.Job)
-		if j.Setup != nil {
+		if j.Setup != nil && s.isNeeded(j, m) {
 			s.moveMachine(m, "") // a setup that fails leaves it in no class
 		}
 		s.occupy(m, j.Job)

@@ -107,6 +107,9 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	if r := s.lastRecord(); len(r.Job) > 0 {
 		and(&statepb.Record{Last: r})
 	}
+	if r := s.places.record(); r != nil {
+		and(&statepb.Record{Places: r})
+	}
 	for _, o := range s.Obligations() {
 		and(&statepb.Record{Obligation: o})
 	}
@@ -212,6 +215,10 @@ func (r *Restorer) Record(b []byte) error {
 		for i, id := range rec.Last.Job {
 			s.gates.last[id] = verdict(rec.Last.Verdict[i])
 		}
+	case rec.Places != nil:
+		for _, path := range rec.Places.Path {
+			s.places.add(path)
+		}
 	case rec.Obligation != nil:
 		s.owe(rec.Obligation)
 	case rec.Work != nil:
@@ -260,6 +267,7 @@ func (r *Restorer) index(rec *statepb.Index) error {
 func (r *Restorer) loaded() error {
 	s := r.s
 	r.started = true
+	r.learnPlaces()
 	for _, m := range s.order {
 		for _, again := range m.Restarted {
 			m.again[again.Cell] = append(m.again[again.Cell], again.Job)
@@ -321,6 +329,19 @@ func (r *Restorer) loaded() error {
 		}
 	}
 	return nil
+}
+
+// learnPlaces takes CP_PATHs from what there is, where an older version has kept none.
+func (r *Restorer) learnPlaces() {
+	if len(r.s.places.paths) > 0 {
+		return
+	}
+	for _, m := range r.s.order {
+		r.s.places.add(m.Template.GetCpPath())
+	}
+	for _, rec := range r.jobs {
+		r.s.places.add(rec.CpPath)
+	}
 }
 
 // adopt files a job of a snapshot.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
 
 	"jobserver/sched/statepb"
@@ -295,11 +296,13 @@ func TestYield(t *testing.T) {
 	blocks := 0
 	for _, id := range ids {
 		j := w.s.Job(id)
-		measurements, dir := w.s.yield(id)
-		if diff := cmp.Diff(last(j).Measurements, measurements); diff != "" ||
-			dir != j.ResultsDir ||
-			w.s.Status(id) != Done {
-			t.Fatalf("job %d, %v, left %q; %s", id, w.s.Status(id), dir, diff)
+		var got CellView
+		w.s.yield(id, &got)
+		want := CellView{Measurements: last(j).Measurements, ResultsDir: j.ResultsDir,
+			Hardware: last(j).Hardware}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" ||
+			w.s.Status(id) != Done || got.Hardware.GetCores() == 0 {
+			t.Fatalf("job %d, %v: %s", id, w.s.Status(id), diff)
 		}
 		if w.s.index.place[id] != 0 {
 			blocks++

@@ -49,7 +49,7 @@ func (p *planner) joinSetUp(spec MachineSpec, now time.Time) (bool, error) {
 	}
 	ids := p.IDs
 	err := p.setup(SetupSpec{Class: spec.Class, Slots: spec.Slots, Until: spec.Until,
-		Resources: spec.Resources}, steps, spec.Addr, 0, now)
+		Resources: spec.Resources, Needed: true}, steps, spec.Addr, 0, now)
 	p.IDs = ids
 	return true, err
 }

@@ -319,7 +319,8 @@ func (s *State) PlanDrain(addrs []string, draining bool) Plan {
 				&Change{MachineDrained: &statepb.MachineDrained{Addr: addr, Draining: draining}})
 		}
 		if !draining &&
-			(m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "" || m.Own > 0) {
+			(m.HomeClass != "" || len(m.Failures) > 0 || m.LastError != "" ||
+				m.SetupError != "" || m.Own > 0) {
 			p.Changes = append(p.Changes,
 				&Change{MachineCleared: &statepb.MachineCleared{Addr: addr, Class: m.HomeClass}})
 		}

@@ -321,6 +321,7 @@ func (s *State) applyJobSet(c *statepb.JobSet) error {
 	return s.change(c.Job, func(j *job) error {
 		changes := proto.CloneOf(c.Changes)
 		alter(j.Job, changes)
+		s.places.add(changes.GetCpPath())
 		if changes.StartAfter != nil {
 			j.released = false
 		}

@@ -13,8 +13,9 @@ import (
 )
 
 // A setup is a job that takes all slots of its machine and runs its commands in order, each as a
-// run of its own (a step). While it runs, and after it has failed, its machine is in no class; when
-// all steps have succeeded the machine joins the setup's class.
+// run of its own (a step). When all steps have succeeded the machine joins the setup's class. While
+// the setup runs, and after it has failed, the machine stays where it is, and what went wrong stays
+// with it; but where jobs of its class need the setup, it is in no class then.
 //
 // A setup with a reboot has a step that reboots the machine: that step has succeeded when it
 // exits with 0, when the reboot ends it by a signal, or when it is lost, as another boot id
@@ -48,6 +49,8 @@ type SetupSpec struct {
 	Retries  int // of a step
 	// leave out machines on which the same steps have succeeded, or are to run, as their last setup
 	Once bool
+	// Needed says that jobs are to run on these machines only when the setup has succeeded.
+	Needed bool
 }
 
 // PlanSetup submits one setup for each machine. IDs are those of the jobs, in the order of the
@@ -143,7 +146,7 @@ func (p *planner) setup(
 		Class: class, Cmd: []byte(strings.Join(steps, " && ")), Timeout: int64(spec.Timeout),
 		Notify: spec.Notify, Status: Waiting,
 		Setup: &statepb.Setup{Machine: addr, Class: class, Slots: rec.Slots,
-			Retries: int32(spec.Retries), Until: rec.Until},
+			Retries: int32(spec.Retries), Until: rec.Until, Needed: spec.Needed},
 	}
 	if spec.Stagger > 0 {
 		j.Setup.StartAt = now.Add(time.Duration(position) * spec.Stagger).UnixNano()
@@ -346,11 +349,9 @@ func (s *State) endedStep(j *job, a *statepb.Attempt, at int64) error {
 		s.endSetup(j, Done, at)
 		if m := s.machines[a.Machine]; m != nil {
 			s.pardon(m, false)
-			m.HomeClass = ""
+			m.HomeClass, m.SetupError = "", ""
 			m.SetUp = stepsHash(j.Setup.Steps)
-			if j.Setup.Class != "" {
-				s.moveMachine(m, j.Setup.Class)
-			}
+			s.moveMachine(m, j.Setup.Class)
 			s.file(m)
 		}
 	case ok && j.Canceling:
@@ -381,13 +382,41 @@ func (s *State) endSetup(j *job, status Status, at int64) {
 	j.Status, j.EndedAt, j.Canceling = status, at, false
 }
 
-// failSetup ends a setup that didn't succeed: its machine stays in no class.
+// isNeeded says that jobs of the machine's class need a setup: whoever asked for it said so, or one
+// of its matrices, of which cells are left, has these commands as its own setup.
+func (s *State) isNeeded(j *job, m *machine) bool {
+	if j.Setup.Needed {
+		return true
+	}
+	of := func(step []byte) bool {
+		return slices.ContainsFunc(j.Setup.Steps, func(other []byte) bool {
+			return bytes.Equal(step, other)
+		})
+	}
+	return slices.ContainsFunc(s.order, func(x *matrix) bool {
+		return len(x.Setup) > 0 && x.Template.Class == m.Class && x.left() > 0 &&
+			!slices.ContainsFunc(x.Setup, func(step []byte) bool { return !of(step) })
+	})
+}
+
+// hardware is what a machine is made of, nil when that isn't known.
+func hardware(m *statepb.Machine) *statepb.Hardware {
+	if m.Cores == 0 && m.Memory == 0 && m.CpuModel == "" {
+		return nil
+	}
+	return &statepb.Hardware{Cores: m.Cores, Memory: m.Memory, CpuModel: m.CpuModel}
+}
+
+// failSetup ends a setup that didn't succeed. Its machine is marked with the reason.
 func (s *State) failSetup(j *job, why string, at int64) {
 	s.endSetup(j, Failed, at)
 	j.Error = why
 	j.Failures++
 	if m := s.machines[last(j.Job).Machine]; m != nil {
-		m.LastError = fmt.Sprintf("setup %d: %s", j.Id, why)
+		m.SetupError = fmt.Sprintf("setup %d: %s", j.Id, why)
+		if s.isNeeded(j, m) {
+			s.moveMachine(m, "") // jobs that need it came while it ran
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
 )
@@ -75,6 +76,7 @@ type CellView struct {
 	Machine      string // of the newest attempt
 	Measurements []string
 	ResultsDir   string
+	Hardware     *statepb.Hardware // of its machine then; nil: not known
 }
 
 // CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of
@@ -90,46 +92,60 @@ func (s *State) CellViews(id uint64, from uint32) []CellView {
 		v := CellView{Job: job, Status: s.Status(job), Machine: s.index.names[s.index.machine[job]]}
 		v.Index, v.Repeat = cellIndex(m.Matrix, c)
 		if v.Status == Done {
-			v.Measurements, v.ResultsDir = s.yield(job)
+			s.yield(job, &v)
 		}
 		views = append(views, v)
 	}
 	return views
 }
 
-// yield is what a job that is done has left: the measurements of its newest attempt, and the place
-// of its results. Of an ended job's record it reads these fields alone, which is several times as
-// fast as to decode it.
-func (s *State) yield(job uint64) (measurements []string, dir string) {
+// yield adds what a job that is done has left: the measurements of its newest attempt, and of what
+// its machine was made, and the place of its results. Of an ended job's record it reads these
+// fields alone, which is several times as fast as to decode it.
+func (s *State) yield(job uint64, v *CellView) {
 	if place := s.index.place[job]; place != 0 && s.live[job] == nil {
 		raw, err := s.history.raw(place)
 		if err == nil {
-			err = fields(raw, func(n protowire.Number, value []byte) error {
+			err = v.read(raw)
+		}
+		if err == nil {
+			return
+		}
+		v.Measurements, v.Hardware = nil, nil // what is wrong with it, the way below says
+	}
+	j := s.Job(job)
+	if a := last(j); a != nil {
+		v.Measurements, v.Hardware = slices.Clone(a.Measurements), a.Hardware
+	}
+	v.ResultsDir = j.ResultsDir
+}
+
+// read takes them from the record of an ended job.
+func (v *CellView) read(raw []byte) error {
+	var hardware []byte
+	err := fields(raw, func(n protowire.Number, value []byte) error {
+		switch n {
+		case fieldResultsDir:
+			v.ResultsDir = string(value)
+		case fieldAttempts:
+			v.Measurements, hardware = nil, nil
+			return fields(value, func(n protowire.Number, value []byte) error {
 				switch n {
-				case fieldResultsDir:
-					dir = string(value)
-				case fieldAttempts:
-					measurements = nil
-					return fields(value, func(n protowire.Number, value []byte) error {
-						if n == fieldMeasurements {
-							measurements = append(measurements, string(value))
-						}
-						return nil
-					})
+				case fieldMeasurements:
+					v.Measurements = append(v.Measurements, string(value))
+				case fieldHardware:
+					hardware = value
 				}
 				return nil
 			})
 		}
-		if err == nil {
-			return measurements, dir
-		}
-		measurements = nil // what is wrong with it, the way below says
+		return nil
+	})
+	if err == nil && hardware != nil {
+		v.Hardware = new(statepb.Hardware)
+		err = proto.Unmarshal(hardware, v.Hardware)
 	}
-	j := s.Job(job)
-	if a := last(j); a != nil {
-		measurements = slices.Clone(a.Measurements)
-	}
-	return measurements, j.ResultsDir
+	return err
 }
 
 // The numbers of the fields that yield reads, as state.proto has them.
@@ -138,6 +154,7 @@ const (
 	fieldResultsDir   = 37
 	fieldCode         = 44
 	fieldMeasurements = 23 // of Attempt
+	fieldHardware     = 500
 )
 
 // fields visits the fields of a record that are texts or records.

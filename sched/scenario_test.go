@@ -375,7 +375,7 @@ func TestSetups(t *testing.T) {
 		class string
 	}{
 		{"all steps", two, func(t *testing.T, w *world, id uint64) {
-			if r := w.running()[0]; string(r.Command) != "one" || w.s.machines["a"].Class != "" {
+			if r := w.running()[0]; string(r.Command) != "one" || w.s.machines["a"].Class != "x" {
 				t.Error(r, w.s.machines["a"])
 			}
 			w.ends(t, id, exit(0))
@@ -386,7 +386,7 @@ func TestSetups(t *testing.T) {
 			w.ends(t, id, exit(0))
 		}, Done, "y"},
 		{"a step fails", two, func(t *testing.T, w *world, id uint64) { w.ends(t, id, exit(3)) },
-			Failed, ""},
+			Failed, "x"},
 		{"a step is tried again", with(two, func(s *SetupSpec) {
 			s.Retries = 1
 		}), func(t *testing.T, w *world, id uint64) {
@@ -399,34 +399,34 @@ func TestSetups(t *testing.T) {
 		}), func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(3))
 			w.ends(t, id, exit(3))
-		}, Failed, ""},
+		}, Failed, "x"},
 		{"canceled between two steps", two, func(t *testing.T, w *world, id uint64) {
 			r := w.runOf(id)
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
 			check(t, w.report(Ended{Ref: r, Result: exit(1)})) // once more, and another
 			w.operate(t, OpCancel, id)
-		}, Canceled, ""},
+		}, Canceled, "x"},
 		{"given up between two steps", two, func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
 			w.operate(t, OpLost, id)
 			check(t, w.pass(time.Hour))
-		}, Lost, ""},
+		}, Lost, "x"},
 		{"timed out between two steps", with(two, func(s *SetupSpec) {
 			s.Timeout = time.Minute
 		}), func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(Away{Addr: "a"}))
 			w.ends(t, id, exit(0))
 			check(t, w.pass(time.Minute))
-		}, Failed, ""},
+		}, Failed, "x"},
 		{"its machine is removed", two, func(t *testing.T, w *world, id uint64) {
 			check(t, w.do(w.s.PlanRemove([]string{"a"}, false), nil))
 			check(t, w.pool("x", 1, "a"))
 		}, Canceled, "x"},
 		{"its machine can't start it", two, func(t *testing.T, w *world, id uint64) {
 			check(t, w.report(NotStarted{Ref: w.runOf(id), Reason: "no space"}))
-		}, Failed, ""},
+		}, Failed, "x"},
 		{"a reboot", reboot, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(0))
 			w.ends(t, id, exit(0)) // the command that reboots, before the machine goes
@@ -453,17 +453,43 @@ func TestSetups(t *testing.T) {
 			w.ends(t, id, &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "TERM"})
 			check(t, w.report(rebooted))
 			w.ends(t, id, exit(1))
-		}, Failed, ""},
+		}, Failed, "x"},
 		{"a reboot that isn't allowed", reboot, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(0))
 			w.ends(t, id, exit(1))
-		}, Failed, ""},
+		}, Failed, "x"},
 		{"a reboot without return", reboot, func(t *testing.T, w *world, id uint64) {
 			w.ends(t, id, exit(0))
 			w.ends(t, id, exit(0))
 			check(t, w.report(Away{Addr: "a"}))
 			check(t, w.pass(rebootLimit))
-		}, Failed, ""},
+		}, Failed, "x"},
+		{"a step fails that jobs need", with(two, func(s *SetupSpec) { s.Needed = true }),
+			func(t *testing.T, w *world, id uint64) {
+				if m := w.s.machines["a"]; m.Class != "" {
+					t.Error(m)
+				}
+				w.ends(t, id, exit(1))
+			}, Failed, ""},
+		{"a step fails that a matrix of its class needs",
+			SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one", "two"}},
+			func(t *testing.T, w *world, id uint64) {
+				check(t, w.do(w.s.PlanMatrix(MatrixSpec{
+					Job:   JobSpec{Class: "x", Cmd: "run {I}"},
+					Axes:  []*statepb.Axis{{Name: "I", Values: []string{"1", "2"}}},
+					Setup: []string{"two"}}, false)))
+				w.ends(t, id, exit(1))
+			}, Failed, ""},
+		{"a step fails, and the next setup doesn't", two,
+			func(t *testing.T, w *world, id uint64) {
+				w.ends(t, id, exit(1))
+				again := w.setUp(t,
+					SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}})
+				w.ends(t, again, exit(0))
+				if m := w.s.machines["a"]; m.SetupError != "" {
+					t.Error(m)
+				}
+			}, Failed, "x"},
 		{"of what is set aside, to where it was",
 			SetupSpec{Addrs: []string{"a"}, Keep: true, Steps: []string{"one"}},
 			func(t *testing.T, w *world, id uint64) {

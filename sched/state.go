@@ -36,6 +36,7 @@ type State struct {
 	resources map[string]*statepb.Resource // of the pool
 	pooled    map[*shape]bool              // those that need something of the pool
 	gates     gates
+	places    places
 	limited   map[*shape]bool // those of which only so many may run
 	timers    heapOf[*timer]  // of what isn't to start yet
 	overdone  map[uint64]bool // matrices of which too many jobs may have failed

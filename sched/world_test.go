@@ -501,6 +501,7 @@ func dump(s *State) []string {
 	}
 	put("restarts %s", text(s.restartsRecord()))
 	put("last %s", text(s.lastRecord()))
+	put("places %q", s.places.paths)
 	for _, key := range sorted(s.gates.byKey) {
 		g := s.gates.byKey[key]
 		put("gate %q: %d, %d jobs, %d matrices", key, g.door, len(g.jobs), len(g.matrices))

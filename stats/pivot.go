@@ -26,6 +26,7 @@ type Cell struct {
 	Repeat       uint32
 	Status       string // done, failed, lost, waiting, …; "" : it was forgotten
 	Machine      string
+	Kind         string        // what that is, see Kind; "": not known any more
 	Measurements []Measurement // when a name comes more than once, the last counts
 }
 
@@ -34,7 +35,6 @@ type Data struct {
 	Name  string // of the matrix, by which commands know it
 	Axes  []Axis
 	Cells []Cell
-	Kinds map[string]string // machine: what it is, in a few words; machines of one kind are alike
 }
 
 // Query says what a table shows.
@@ -417,6 +417,19 @@ func are(n int) string {
 	return fmt.Sprintf("%d cells are", n)
 }
 
+// Kind says in a few words what a machine is made of; machines of one kind are alike. Memory counts
+// in whole GiB: what is left of it to the kernel differs between machines that are alike.
+func Kind(cores int, memory int64, cpuModel string) string {
+	kind := fmt.Sprintf("%d cores with %.0f GiB", cores, float64(memory)/(1<<30))
+	if cores == 1 {
+		kind = strings.Replace(kind, "cores", "core", 1)
+	}
+	if cpuModel != "" {
+		kind += " (" + cpuModel + ")"
+	}
+	return kind
+}
+
 // uneven warns when the series of a table ran on different kinds of machines: then the kind may
 // have made the difference. A series is a column, or a row where there are no columns. Shares that
 // differ by more than a quarter count.
@@ -438,10 +451,7 @@ func (d *Data) uneven(rows, cols []dimension) []string {
 		if c.Status != "done" {
 			continue
 		}
-		kind, ok := d.Kinds[c.Machine]
-		if !ok {
-			kind = "a machine that has left the pool"
-		}
+		kind := cmp.Or(c.Kind, "a machine that has left the pool")
 		at := places.place(c)
 		if at == len(counts) {
 			counts = append(counts, map[string]int{})

@@ -142,7 +142,6 @@ func bench() *Data {
 	d := &Data{Name: "bench",
 		Axes: []Axis{{"I", []string{"1", "2", "4", "10"}},
 			{"MODE", []string{"fast", "small_&_tidy"}}},
-		Kinds: map[string]string{"a": "4 cores", "b": "4 cores"},
 	}
 	job := uint64(10)
 	for i, value := range []float64{1, 2, 4, 10} {
@@ -268,6 +267,8 @@ func TestBadQueries(t *testing.T) {
 }
 
 func TestUnevenMachines(t *testing.T) {
+	kinds := map[string]string{"a": Kind(4, 8<<30, ""), "b": Kind(4, 8<<30-1, ""), "x": "old",
+		"y": "new"}
 	for name, c := range map[string]struct {
 		machine func(c *Cell) string
 		want    string
@@ -276,12 +277,17 @@ func TestUnevenMachines(t *testing.T) {
 		"by mode": {func(c *Cell) string { return string("xy"[c.Index[1]]) },
 			"machines differ, and were shared unevenly: MODE=small_&_tidy ran to 100 % on new, " +
 				"MODE=fast to 0 %; --by machine shows them apart"},
-		"alike": {func(c *Cell) string { return string("ab"[c.Index[1]]) }, ""},
+		"alike":                     {func(c *Cell) string { return string("ab"[c.Index[1]]) }, ""},
+		"alike, as far as is known": {func(c *Cell) string { return string("gh"[c.Index[1]]) }, ""},
+		"one isn't known any more": {func(c *Cell) string { return string("xg"[c.Index[1]]) },
+			"machines differ, and were shared unevenly: MODE=small_&_tidy ran to 100 % on a " +
+				"machine that has left the pool, MODE=fast to 0 %; --by machine shows them apart"},
 	} {
 		d := bench()
-		d.Kinds["x"], d.Kinds["y"] = "old", "new"
 		for i := range d.Cells {
-			d.Cells[i].Machine = c.machine(&d.Cells[i])
+			one := &d.Cells[i]
+			one.Machine = c.machine(one)
+			one.Kind = kinds[one.Machine]
 		}
 		table, err := d.Pivot(Query{Rows: []string{"I"}, Cols: []string{"MODE"}})
 		if err != nil {

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"jobserver/api"
 	"jobserver/cli"
@@ -31,34 +29,9 @@ type CodeSource struct {
 	Dir string // "" : there is none
 	// Apart are paths that are no part of the code wherever they are: where its jobs' results go,
 	// which would make other code of it with every job, and the file that describes the sweep. ""
-	// is none.
+	// is none. Where other jobs' results go is known to the daemon.
 	Apart []string
 	Dry   bool // nothing is sent
-}
-
-// without are the names in the directory that are no part of the code.
-func (c *CodeSource) without() (names []string, err error) {
-	top, err := filepath.Abs(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range c.Apart {
-		if at := strings.IndexByte(path, '{'); at >= 0 {
-			// what follows is another name for each job
-			path = path[:strings.LastIndexByte(path[:at], filepath.Separator)+1]
-		}
-		if path == "" {
-			continue
-		}
-		if path, err = filepath.Abs(path); err != nil {
-			return nil, err
-		}
-		if name, err := filepath.Rel(top, path); err == nil && name != "." &&
-			filepath.IsLocal(name) {
-			names = append(names, filepath.ToSlash(name))
-		}
-	}
-	return names, nil
 }
 
 // largeCode is how many bytes of code are hardly all code.
@@ -70,7 +43,7 @@ func PinCode(ctx context.Context, e *cli.Env, d cli.Daemon, source CodeSource) (
 	if source.Dir == "" {
 		return nil, nil
 	}
-	without, err := source.without()
+	without, err := source.without(ctx, e, d)
 	if err != nil {
 		return nil, fmt.Errorf("find the code: %w", err)
 	}

@@ -66,7 +66,7 @@ func (c *Setup) Run(ctx context.Context, e *cli.Env) error {
 // or commands is most likely the class that was meant; it may be what it looks like, too, and so it
 // is no error.
 func (c *Setup) warnNoClass(ctx context.Context, e *cli.Env, d cli.Daemon, args *api.SetupArgs) {
-	e.Warn([]string{fmt.Sprintf("no class is given with -c: once their setup begins, these "+
+	e.Warn([]string{fmt.Sprintf("no class is given with -c: once they are set up, these "+
 		"machines are in none, and get no jobs until `%s machine mv` puts them into one", e.Name)})
 	names, err := classNames(ctx, d)
 	if err != nil {

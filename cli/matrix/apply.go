@@ -182,7 +182,7 @@ func (c *Apply) setUp(ctx context.Context, e *cli.Env, d cli.Daemon, x *grid.Exp
 	}
 	reply, err := cli.Ask[api.SetupReply](ctx, d, "SetupMachines", &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Classes: []string{x.Class}}, Existing: true,
-		Steps: x.Setup, Once: !c.Setup,
+		Steps: x.Setup, Once: !c.Setup, Needed: true,
 	})
 	switch api.KindOf(err) {
 	case api.NotFound, api.NoMatch:

@@ -9,7 +9,6 @@ import (
 	"jobserver/cli"
 	"jobserver/grid"
 	"jobserver/stats"
-	"jobserver/view"
 )
 
 // cellSource says which numbers of which cells a table or a plot is about.
@@ -30,6 +29,10 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 	var matrix api.Matrix
 	var problems []api.Problem
 	var match func(*api.Cell) (bool, error)
+	kinds, err := machineKinds(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
 	for from := 0; ; {
 		page, err := cli.Ask[api.MatrixCellsReply](ctx, d, "MatrixCells",
 			&api.MatrixCellsArgs{Matrix: s.Matrix, From: from, Metrics: s.Metrics})
@@ -51,7 +54,12 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 			if ok, err := match(c); err != nil {
 				return nil, nil, api.Wrap(api.Usage, err)
 			} else if ok {
-				data.Cells = append(data.Cells, statsCell(c))
+				cell := statsCell(c)
+				if cell.Kind = kinds[c.Machine]; c.Kind > 0 && c.Kind <= len(page.Hardware) {
+					h := &page.Hardware[c.Kind-1]
+					cell.Kind = stats.Kind(h.Cores, h.Memory, h.CPUModel)
+				}
+				data.Cells = append(data.Cells, cell)
 			}
 		}
 		problems = append(problems, page.Problems...)
@@ -63,9 +71,8 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 		return nil, nil, api.Errorf(api.NoMatch, "no cell of matrix %d is left: %s", matrix.ID,
 			strings.Join(s.Where, " and "))
 	}
-	data.Kinds, err = machineKinds(ctx, d)
 	warnProblems(e, problems)
-	return data, &matrix, err
+	return data, &matrix, nil
 }
 
 // matcher says which cells fulfil the conditions.
@@ -103,8 +110,8 @@ func statsCell(c *api.Cell) stats.Cell {
 	return out
 }
 
-// machineKinds says of each machine of the pool what it is. Memory counts in whole GiB: what is
-// left of it to the kernel differs between machines that are alike.
+// machineKinds says of each machine of the pool what it is: of what an older daemon has recorded,
+// that isn't with the cells.
 func machineKinds(ctx context.Context, d cli.Daemon) (map[string]string, error) {
 	reply, err := cli.Ask[api.ListMachinesReply](ctx, d, "ListMachines", &api.ListMachinesArgs{})
 	if err != nil {
@@ -112,12 +119,7 @@ func machineKinds(ctx context.Context, d cli.Daemon) (map[string]string, error) 
 	}
 	kinds := map[string]string{}
 	for _, m := range reply.Machines {
-		kind := fmt.Sprintf("%s with %.0f GiB", view.Counted(m.Cores, "core"),
-			float64(m.MemoryBytes)/(1<<30))
-		if m.CPUModel != "" {
-			kind += " (" + m.CPUModel + ")"
-		}
-		kinds[m.Addr] = kind
+		kinds[m.Addr] = stats.Kind(m.Cores, m.MemoryBytes, m.CPUModel)
 	}
 	return kinds, nil
 }

@@ -235,6 +235,7 @@ func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cel
 			reply.Problems = append(reply.Problems, api.Problem{JID: v.Job, Text: text})
 		}
 	}
+	c.Kind = kindOf(v.Hardware, reply)
 	for _, line := range v.Measurements {
 		m, err := stats.ParseMeasurement(line)
 		if err != nil {
@@ -261,6 +262,20 @@ func cellOf(v *sched.CellView, file string, reply *api.MatrixCellsReply) api.Cel
 		c.Metrics = append(c.Metrics, api.Measurement{Name: m.Name, Value: m.Value, Unit: m.Unit})
 	}
 	return c
+}
+
+// kindOf is the place of a machine's hardware in a reply, where each kind is once.
+func kindOf(h *statepb.Hardware, reply *api.MatrixCellsReply) int {
+	if h == nil {
+		return 0
+	}
+	kind := api.Hardware{Cores: int(h.Cores), Memory: h.Memory, CPUModel: h.CpuModel}
+	at := slices.Index(reply.Hardware, kind)
+	if at < 0 {
+		at = len(reply.Hardware)
+		reply.Hardware = append(reply.Hardware, kind)
+	}
+	return at + 1
 }
 
 // measurementsFile reads a file of a job's results, which may be anything: it never leads out of

@@ -15,6 +15,7 @@ import (
 	"jobserver/api"
 	"jobserver/code"
 	"jobserver/fleet"
+	"jobserver/sched"
 )
 
 // maxDiffFile is the largest uncommitted difference that a client may send.
@@ -49,6 +50,17 @@ func (s *service) hasCode(c *api.Code) error {
 		}
 	}
 	return nil
+}
+
+// Places says where results go, as far as that is in a directory.
+func (s *service) Places(args *api.PlacesArgs, reply *api.PlacesReply) error {
+	if !filepath.IsAbs(args.Dir) {
+		return api.Errorf(api.Invalid, "the directory %q is not absolute", args.Dir)
+	}
+	return s.read(func(st *sched.State) error {
+		reply.Paths = st.Places(filepath.Clean(args.Dir))
+		return nil
+	})
 }
 
 // PutCode takes code in pieces. It is kept, durably, when all of it has come and is what its hash

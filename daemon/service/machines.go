@@ -74,7 +74,7 @@ func (s *service) SetupMachines(args *api.SetupArgs, reply *api.SetupReply) erro
 				Retries: args.Retries,
 				Stagger: args.Stagger, Parallel: args.Parallel, Notify: args.Notify,
 				Until: args.Until,
-				Once:  args.Once,
+				Once:  args.Once, Needed: args.Needed,
 			}, now)
 		})
 	if reply.JIDs, reply.Notes = done.IDs, done.Warnings; err != nil || !done.repeated {

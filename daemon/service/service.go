@@ -77,6 +77,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("MatrixCells", s.MatrixCells),
 		api.Handle("MatrixMap", s.MatrixMap),
 		api.Handle("PutCode", s.PutCode),
+		api.Handle("Places", s.Places),
 
 		api.Handle("ListMachines", s.ListMachines),
 		api.Handle("AddMachines", s.AddMachines),

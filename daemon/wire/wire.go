@@ -290,6 +290,9 @@ func Machine(st *sched.State, addr string) api.Machine {
 		Running: m.Running, Failures: len(m.Failures), Resting: m.Resting, LastError: m.LastError,
 		Hint: m.Hint, HomeClass: m.HomeClass, Root: m.Root,
 	}
+	if out.LastError == "" {
+		out.LastError = m.SetupError
+	}
 	if m.Reason != "" {
 		out.LastError = m.Reason
 	}

@@ -1909,6 +1909,7 @@ type Setup struct {
 	Batch         uint64                 `protobuf:"varint,9,opt,name=batch,proto3" json:"batch,omitempty"`                                   // the first of the setups that were asked for together; 0: they don't know of each other
 	Parallel      int32                  `protobuf:"varint,10,opt,name=parallel,proto3" json:"parallel,omitempty"`                            // how many of these may run at a time
 	Waited        int64                  `protobuf:"varint,200,opt,name=waited,proto3" json:"waited,omitempty"`                               // between its steps, in all
+	Needed        bool                   `protobuf:"varint,500,opt,name=needed,proto3" json:"needed,omitempty"`                               // jobs of its class need it: a machine on which it failed is in no class
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2018,6 +2019,13 @@ func (x *Setup) GetWaited() int64 {
 		return x.Waited
 	}
 	return 0
+}
+
+func (x *Setup) GetNeeded() bool {
+	if x != nil {
+		return x.Needed
+	}
+	return false
 }
 
 // Code is a directory that was packed when the job was submitted.
@@ -2198,6 +2206,7 @@ type Attempt struct {
 	ContinuedAt      int64                  `protobuf:"varint,443,opt,name=continued_at,json=continuedAt,proto3" json:"continued_at,omitempty"` // when it last went on
 	Unpaused         string                 `protobuf:"bytes,444,opt,name=unpaused,proto3" json:"unpaused,omitempty"`                           // why it could not be stopped, or not all of it
 	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                       // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
+	Hardware         *Hardware              `protobuf:"bytes,500,opt,name=hardware,proto3" json:"hardware,omitempty"`                           // of its machine, as it was dispatched; absent: not known
 	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"`     // results byte for byte, when not all of them are UTF-8
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -2555,11 +2564,79 @@ func (x *Attempt) GetOverlooked() string {
 	return ""
 }
 
+func (x *Attempt) GetHardware() *Hardware {
+	if x != nil {
+		return x.Hardware
+	}
+	return nil
+}
+
 func (x *Attempt) GetResultsRaw() [][]byte {
 	if x != nil {
 		return x.ResultsRaw
 	}
 	return nil
+}
+
+// Hardware is what a machine is made of.
+type Hardware struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cores         int32                  `protobuf:"varint,1,opt,name=cores,proto3" json:"cores,omitempty"`
+	Memory        int64                  `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"` // bytes
+	CpuModel      string                 `protobuf:"bytes,3,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hardware) Reset() {
+	*x = Hardware{}
+	mi := &file_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hardware) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hardware) ProtoMessage() {}
+
+func (x *Hardware) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hardware.ProtoReflect.Descriptor instead.
+func (*Hardware) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Hardware) GetCores() int32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Hardware) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Hardware) GetCpuModel() string {
+	if x != nil {
+		return x.CpuModel
+	}
+	return ""
 }
 
 type Matrix struct {
@@ -2604,7 +2681,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2693,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2706,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -2867,7 +2944,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +2956,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +2969,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -2921,7 +2998,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3010,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3023,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -2982,7 +3059,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3071,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3084,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -3043,7 +3120,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3055,7 +3132,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3068,7 +3145,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -3102,7 +3179,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3191,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3204,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Axis) GetName() string {
@@ -3175,6 +3252,7 @@ type Machine struct {
 	Own           int32                  `protobuf:"varint,207,opt,name=own,proto3" json:"own,omitempty"`                                 // failures in a row for which nothing but the machine is to blame
 	OwnSeq        uint64                 `protobuf:"varint,208,opt,name=own_seq,json=ownSeq,proto3" json:"own_seq,omitempty"`             // the change that brought the newest of them
 	OwnUntil      int64                  `protobuf:"varint,209,opt,name=own_until,json=ownUntil,proto3" json:"own_until,omitempty"`       // it gets nothing before
+	SetupError    string                 `protobuf:"bytes,500,opt,name=setup_error,json=setupError,proto3" json:"setup_error,omitempty"`  // why its last setup failed; "" : it did not
 	OwnDied       bool                   `protobuf:"varint,210,opt,name=own_died,json=ownDied,proto3" json:"own_died,omitempty"`          // the newest was no failed start, so that the next start shows nothing
 	TrialAt       int64                  `protobuf:"varint,211,opt,name=trial_at,json=trialAt,proto3" json:"trial_at,omitempty"`          // set aside: when it is tried with one job
 	TrialPause    int64                  `protobuf:"varint,212,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"` // the one before trial_at
@@ -3188,7 +3266,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3278,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3291,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Machine) GetAddr() string {
@@ -3419,6 +3497,13 @@ func (x *Machine) GetOwnUntil() int64 {
 	return 0
 }
 
+func (x *Machine) GetSetupError() string {
+	if x != nil {
+		return x.SetupError
+	}
+	return ""
+}
+
 func (x *Machine) GetOwnDied() bool {
 	if x != nil {
 		return x.OwnDied
@@ -3480,7 +3565,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3577,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3590,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Witness) GetWork() string {
@@ -3544,7 +3629,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3641,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3654,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -3636,7 +3721,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3648,7 +3733,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3661,7 +3746,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -3723,7 +3808,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3735,7 +3820,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3748,7 +3833,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -3819,7 +3904,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +3916,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +3929,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -3887,7 +3972,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3899,7 +3984,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +3997,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Work) GetKey() string {
@@ -3945,7 +4030,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3957,7 +4042,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3970,7 +4055,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -3995,7 +4080,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4007,7 +4092,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4020,7 +4105,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -4074,7 +4159,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4086,7 +4171,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4099,7 +4184,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -4119,7 +4204,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4216,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4229,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -4170,7 +4255,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4267,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4280,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -4214,7 +4299,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4226,7 +4311,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4324,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -4259,7 +4344,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4356,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4369,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -4311,7 +4396,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4408,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4421,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -4363,7 +4448,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4375,7 +4460,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4388,7 +4473,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -4415,7 +4500,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4512,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4525,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -4466,7 +4551,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4563,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4576,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -4513,7 +4598,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4525,7 +4610,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4538,7 +4623,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -4578,7 +4663,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4590,7 +4675,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4603,7 +4688,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -4630,7 +4715,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4642,7 +4727,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4655,7 +4740,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -4731,7 +4816,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4743,7 +4828,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4756,7 +4841,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -4783,7 +4868,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4880,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4893,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -4835,7 +4920,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +4932,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +4945,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -4888,7 +4973,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4900,7 +4985,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4913,7 +4998,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -4948,7 +5033,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5045,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5058,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -5011,7 +5096,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5108,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5121,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -5091,7 +5176,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5103,7 +5188,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5116,7 +5201,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -5143,7 +5228,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5155,7 +5240,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5168,7 +5253,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -5195,7 +5280,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5207,7 +5292,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5220,7 +5305,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -5247,7 +5332,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5259,7 +5344,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5272,7 +5357,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -5298,7 +5383,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5310,7 +5395,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5323,7 +5408,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -5344,7 +5429,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5356,7 +5441,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5369,7 +5454,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -5404,7 +5489,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5416,7 +5501,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5429,7 +5514,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -5463,7 +5548,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5475,7 +5560,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5488,7 +5573,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -5514,7 +5599,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5526,7 +5611,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5539,7 +5624,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -5562,7 +5647,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5574,7 +5659,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5587,7 +5672,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -5643,7 +5728,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5655,7 +5740,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5668,7 +5753,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Operation) GetId() uint64 {
@@ -5743,7 +5828,7 @@ type OperationBegun struct {
 
 func (x *OperationBegun) Reset() {
 	*x = OperationBegun{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5755,7 +5840,7 @@ func (x *OperationBegun) String() string {
 func (*OperationBegun) ProtoMessage() {}
 
 func (x *OperationBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5768,7 +5853,7 @@ func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
 func (*OperationBegun) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OperationBegun) GetOperation() *Operation {
@@ -5789,7 +5874,7 @@ type OperationStepped struct {
 
 func (x *OperationStepped) Reset() {
 	*x = OperationStepped{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5801,7 +5886,7 @@ func (x *OperationStepped) String() string {
 func (*OperationStepped) ProtoMessage() {}
 
 func (x *OperationStepped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5814,7 +5899,7 @@ func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
 func (*OperationStepped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *OperationStepped) GetOperation() uint64 {
@@ -5849,7 +5934,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5861,7 +5946,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5874,7 +5959,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -5903,7 +5988,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6000,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6013,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VarSet) GetName() string {
@@ -5970,7 +6055,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5982,7 +6067,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5995,7 +6080,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -6029,7 +6114,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6041,7 +6126,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6054,7 +6139,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -6081,7 +6166,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6093,7 +6178,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6106,7 +6191,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -6133,7 +6218,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6230,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6243,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -6185,7 +6270,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6197,7 +6282,7 @@ func (x *JobPaused) String() string {
 func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6210,7 +6295,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -6240,7 +6325,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6252,7 +6337,7 @@ func (x *RunPaused) String() string {
 func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6265,7 +6350,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -6313,7 +6398,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6325,7 +6410,7 @@ func (x *JobSignaled) String() string {
 func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6338,7 +6423,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -6364,7 +6449,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6376,7 +6461,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6389,7 +6474,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -6409,7 +6494,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6421,7 +6506,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6434,7 +6519,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -6460,7 +6545,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6472,7 +6557,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6485,7 +6570,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -6504,7 +6589,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +6601,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +6614,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -6549,7 +6634,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6561,7 +6646,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6574,7 +6659,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RequestDone) GetId() string {
@@ -6606,7 +6691,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6618,7 +6703,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6631,7 +6716,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Noticed) GetKind() string {
@@ -6695,13 +6780,14 @@ type Record struct {
 	Resource      *Resource              `protobuf:"bytes,240,opt,name=resource,proto3" json:"resource,omitempty"` // of the pool
 	Restarts      *Restarts              `protobuf:"bytes,241,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	Last          *Last                  `protobuf:"bytes,242,opt,name=last,proto3" json:"last,omitempty"`
+	Places        *Places                `protobuf:"bytes,500,opt,name=places,proto3" json:"places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6713,7 +6799,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6726,7 +6812,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Record) GetState() *State {
@@ -6841,6 +6927,58 @@ func (x *Record) GetLast() *Last {
 	return nil
 }
 
+func (x *Record) GetPlaces() *Places {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+// Places are the CP_PATHs of the jobs that there were, oldest first.
+type Places struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []string               `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Places) Reset() {
+	*x = Places{}
+	mi := &file_state_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Places) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Places) ProtoMessage() {}
+
+func (x *Places) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Places.ProtoReflect.Descriptor instead.
+func (*Places) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *Places) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
 // Restarts says which jobs of no matrix ran which again: parallel arrays.
 type Restarts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6852,7 +6990,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6864,7 +7002,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6877,7 +7015,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -6905,7 +7043,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6917,7 +7055,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6930,7 +7068,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -6958,7 +7096,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6970,7 +7108,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6983,7 +7121,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Piece) GetData() []byte {
@@ -7012,7 +7150,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7024,7 +7162,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7037,7 +7175,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -7073,7 +7211,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7085,7 +7223,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7098,7 +7236,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -7137,7 +7275,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7149,7 +7287,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7162,7 +7300,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -7394,7 +7532,7 @@ const file_state_proto_rawDesc = "" +
 	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\bR\x05bytes\x12\x12\n" +
 	"\x04pool\x18\x04 \x01(\bR\x04pool\x12+\n" +
-	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\x9e\x02\n" +
+	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\xb7\x02\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -7407,7 +7545,8 @@ const file_state_proto_rawDesc = "" +
 	"\x05batch\x18\t \x01(\x04R\x05batch\x12\x1a\n" +
 	"\bparallel\x18\n" +
 	" \x01(\x05R\bparallel\x12\x17\n" +
-	"\x06waited\x18\xc8\x01 \x01(\x03R\x06waited\"X\n" +
+	"\x06waited\x18\xc8\x01 \x01(\x03R\x06waited\x12\x17\n" +
+	"\x06needed\x18\xf4\x03 \x01(\bR\x06needed\"X\n" +
 	"\x04Code\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -7416,7 +7555,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xa2\v\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xda\v\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -7471,9 +7610,14 @@ const file_state_proto_rawDesc = "" +
 	"\bunpaused\x18\xbc\x03 \x01(\tR\bunpaused\x12\x1f\n" +
 	"\n" +
 	"overlooked\x18\xc0\x02 \x01(\tR\n" +
-	"overlooked\x12 \n" +
+	"overlooked\x126\n" +
+	"\bhardware\x18\xf4\x03 \x01(\v2\x19.jobserver.state.HardwareR\bhardware\x12 \n" +
 	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
-	"resultsRaw\"\xf4\a\n" +
+	"resultsRaw\"U\n" +
+	"\bHardware\x12\x14\n" +
+	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
+	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x1b\n" +
+	"\tcpu_model\x18\x03 \x01(\tR\bcpuModel\"\xf4\a\n" +
 	"\x06Matrix\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -7530,7 +7674,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xa6\b\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\xc8\b\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -7566,7 +7710,9 @@ const file_state_proto_rawDesc = "" +
 	"\twitnesses\x18\xce\x01 \x03(\v2\x18.jobserver.state.WitnessR\twitnesses\x12\x11\n" +
 	"\x03own\x18\xcf\x01 \x01(\x05R\x03own\x12\x18\n" +
 	"\aown_seq\x18\xd0\x01 \x01(\x04R\x06ownSeq\x12\x1c\n" +
-	"\town_until\x18\xd1\x01 \x01(\x03R\bownUntil\x12\x1a\n" +
+	"\town_until\x18\xd1\x01 \x01(\x03R\bownUntil\x12 \n" +
+	"\vsetup_error\x18\xf4\x03 \x01(\tR\n" +
+	"setupError\x12\x1a\n" +
 	"\bown_died\x18\xd2\x01 \x01(\bR\aownDied\x12\x1a\n" +
 	"\btrial_at\x18\xd3\x01 \x01(\x03R\atrialAt\x12 \n" +
 	"\vtrial_pause\x18\xd4\x01 \x01(\x03R\n" +
@@ -7799,7 +7945,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\x94\x06\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xc6\x06\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -7818,7 +7964,10 @@ const file_state_proto_rawDesc = "" +
 	"\toperation\x18\xc8\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\x126\n" +
 	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x126\n" +
 	"\brestarts\x18\xf1\x01 \x01(\v2\x19.jobserver.state.RestartsR\brestarts\x12*\n" +
-	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\",\n" +
+	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\x120\n" +
+	"\x06places\x18\xf4\x03 \x01(\v2\x17.jobserver.state.PlacesR\x06places\"\x1c\n" +
+	"\x06Places\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\",\n" +
 	"\bRestarts\x12\x10\n" +
 	"\x03job\x18\x01 \x03(\x04R\x03job\x12\x0e\n" +
 	"\x02of\x18\x02 \x03(\x04R\x02of\"2\n" +
@@ -7903,7 +8052,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_state_proto_goTypes = []any{
 	(Status)(0),              // 0: jobserver.state.Status
 	(Results)(0),             // 1: jobserver.state.Results
@@ -7927,123 +8076,125 @@ var file_state_proto_goTypes = []any{
 	(*Code)(nil),             // 19: jobserver.state.Code
 	(*Var)(nil),              // 20: jobserver.state.Var
 	(*Attempt)(nil),          // 21: jobserver.state.Attempt
-	(*Matrix)(nil),           // 22: jobserver.state.Matrix
-	(*Settings)(nil),         // 23: jobserver.state.Settings
-	(*Range)(nil),            // 24: jobserver.state.Range
-	(*Runs)(nil),             // 25: jobserver.state.Runs
-	(*Restarted)(nil),        // 26: jobserver.state.Restarted
-	(*Axis)(nil),             // 27: jobserver.state.Axis
-	(*Machine)(nil),          // 28: jobserver.state.Machine
-	(*Witness)(nil),          // 29: jobserver.state.Witness
-	(*Failure)(nil),          // 30: jobserver.state.Failure
-	(*RunRef)(nil),           // 31: jobserver.state.RunRef
-	(*Obligation)(nil),       // 32: jobserver.state.Obligation
-	(*Tag)(nil),              // 33: jobserver.state.Tag
-	(*Work)(nil),             // 34: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 35: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 36: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 37: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 38: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 39: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 40: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 41: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 42: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 43: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 44: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 45: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 46: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 47: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 48: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 49: jobserver.state.Dispatched
-	(*Started)(nil),          // 50: jobserver.state.Started
-	(*Ended)(nil),            // 51: jobserver.state.Ended
-	(*NotStarted)(nil),       // 52: jobserver.state.NotStarted
-	(*AttemptLost)(nil),      // 53: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 54: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 55: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 56: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 57: jobserver.state.Settled
-	(*Stopped)(nil),          // 58: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 59: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 60: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 61: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 62: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 63: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 64: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 65: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 66: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 67: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 68: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 69: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 70: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 71: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 72: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 73: jobserver.state.TagLimited
-	(*JobPaused)(nil),        // 74: jobserver.state.JobPaused
-	(*RunPaused)(nil),        // 75: jobserver.state.RunPaused
-	(*JobSignaled)(nil),      // 76: jobserver.state.JobSignaled
-	(*JobFreed)(nil),         // 77: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 78: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 79: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 80: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 81: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 82: jobserver.state.Noticed
-	(*Record)(nil),           // 83: jobserver.state.Record
-	(*Restarts)(nil),         // 84: jobserver.state.Restarts
-	(*Last)(nil),             // 85: jobserver.state.Last
-	(*Piece)(nil),            // 86: jobserver.state.Piece
-	(*State)(nil),            // 87: jobserver.state.State
-	(*Block)(nil),            // 88: jobserver.state.Block
-	(*Index)(nil),            // 89: jobserver.state.Index
+	(*Hardware)(nil),         // 22: jobserver.state.Hardware
+	(*Matrix)(nil),           // 23: jobserver.state.Matrix
+	(*Settings)(nil),         // 24: jobserver.state.Settings
+	(*Range)(nil),            // 25: jobserver.state.Range
+	(*Runs)(nil),             // 26: jobserver.state.Runs
+	(*Restarted)(nil),        // 27: jobserver.state.Restarted
+	(*Axis)(nil),             // 28: jobserver.state.Axis
+	(*Machine)(nil),          // 29: jobserver.state.Machine
+	(*Witness)(nil),          // 30: jobserver.state.Witness
+	(*Failure)(nil),          // 31: jobserver.state.Failure
+	(*RunRef)(nil),           // 32: jobserver.state.RunRef
+	(*Obligation)(nil),       // 33: jobserver.state.Obligation
+	(*Tag)(nil),              // 34: jobserver.state.Tag
+	(*Work)(nil),             // 35: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 36: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 37: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 38: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 39: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 40: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 41: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 42: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 43: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 44: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 45: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 46: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 47: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 48: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 49: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 50: jobserver.state.Dispatched
+	(*Started)(nil),          // 51: jobserver.state.Started
+	(*Ended)(nil),            // 52: jobserver.state.Ended
+	(*NotStarted)(nil),       // 53: jobserver.state.NotStarted
+	(*AttemptLost)(nil),      // 54: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 55: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 56: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 57: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 58: jobserver.state.Settled
+	(*Stopped)(nil),          // 59: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 60: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 61: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 62: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 63: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 64: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 65: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 66: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 67: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 68: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 69: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 70: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 71: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 72: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 73: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 74: jobserver.state.TagLimited
+	(*JobPaused)(nil),        // 75: jobserver.state.JobPaused
+	(*RunPaused)(nil),        // 76: jobserver.state.RunPaused
+	(*JobSignaled)(nil),      // 77: jobserver.state.JobSignaled
+	(*JobFreed)(nil),         // 78: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 79: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 80: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 81: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 82: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 83: jobserver.state.Noticed
+	(*Record)(nil),           // 84: jobserver.state.Record
+	(*Places)(nil),           // 85: jobserver.state.Places
+	(*Restarts)(nil),         // 86: jobserver.state.Restarts
+	(*Last)(nil),             // 87: jobserver.state.Last
+	(*Piece)(nil),            // 88: jobserver.state.Piece
+	(*State)(nil),            // 89: jobserver.state.State
+	(*Block)(nil),            // 90: jobserver.state.Block
+	(*Index)(nil),            // 91: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	35,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	37,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	38,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	39,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	40,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	41,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	42,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	43,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	45,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	46,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	47,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	48,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	44,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	36,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	49,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	50,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	51,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	52,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	53,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	54,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	55,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	57,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	56,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	59,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	60,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	61,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	62,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	63,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	64,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	69,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	79,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	81,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	80,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	82,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	68,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	66,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	67,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
-	58,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	78,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	70,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	77,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	71,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	72,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	73,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	74,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	75,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	76,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	36,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	38,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	39,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	40,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	41,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	42,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	43,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	44,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	46,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	47,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	48,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	49,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	45,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	37,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	50,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	51,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	52,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	53,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	54,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	55,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	56,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	58,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	57,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	60,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	61,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	62,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	63,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	64,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	65,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	70,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	80,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	82,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	81,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	83,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	69,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	67,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	68,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	59,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	79,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	71,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	78,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	72,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	73,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	74,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	75,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	76,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	77,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
 	20,  // 47: jobserver.state.Job.vars:type_name -> jobserver.state.Var
 	20,  // 48: jobserver.state.Job.env:type_name -> jobserver.state.Var
 	18,  // 49: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
@@ -8068,67 +8219,69 @@ var file_state_proto_depIdxs = []int32{
 	5,   // 68: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
 	16,  // 69: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
 	4,   // 70: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
-	7,   // 71: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	27,  // 72: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	26,  // 73: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	24,  // 74: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	25,  // 75: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	23,  // 76: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	30,  // 77: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	19,  // 78: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	20,  // 79: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	30,  // 80: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	29,  // 81: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	14,  // 82: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	15,  // 83: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	31,  // 84: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	16,  // 85: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	7,   // 86: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 87: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	22,  // 88: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,   // 89: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	27,  // 90: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	24,  // 91: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	21,  // 92: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	31,  // 93: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	31,  // 94: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	21,  // 95: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	31,  // 96: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	31,  // 97: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	31,  // 98: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	31,  // 99: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	28,  // 100: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	28,  // 101: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	24,  // 102: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	24,  // 103: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	65,  // 104: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	24,  // 105: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	8,   // 106: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	8,   // 107: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	31,  // 108: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	14,  // 109: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	33,  // 110: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	87,  // 111: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 112: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	22,  // 113: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	28,  // 114: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	20,  // 115: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	33,  // 116: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	81,  // 117: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	32,  // 118: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	34,  // 119: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	88,  // 120: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	89,  // 121: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	86,  // 122: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	65,  // 123: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	14,  // 124: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	84,  // 125: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	85,  // 126: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	127, // [127:127] is the sub-list for method output_type
-	127, // [127:127] is the sub-list for method input_type
-	127, // [127:127] is the sub-list for extension type_name
-	127, // [127:127] is the sub-list for extension extendee
-	0,   // [0:127] is the sub-list for field type_name
+	22,  // 71: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
+	7,   // 72: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	28,  // 73: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	27,  // 74: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	25,  // 75: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	26,  // 76: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	24,  // 77: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	31,  // 78: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	19,  // 79: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	20,  // 80: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	31,  // 81: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	30,  // 82: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	14,  // 83: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	15,  // 84: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	32,  // 85: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	16,  // 86: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 87: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 88: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	23,  // 89: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 90: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	28,  // 91: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	25,  // 92: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	21,  // 93: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	32,  // 94: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	32,  // 95: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	21,  // 96: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	32,  // 97: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	32,  // 98: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	32,  // 99: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	32,  // 100: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	29,  // 101: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	29,  // 102: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	25,  // 103: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	25,  // 104: jobserver.state.Operation.made:type_name -> jobserver.state.Range
+	66,  // 105: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	25,  // 106: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	8,   // 107: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	8,   // 108: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	32,  // 109: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	14,  // 110: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	34,  // 111: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	89,  // 112: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 113: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	23,  // 114: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	29,  // 115: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	20,  // 116: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	34,  // 117: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	82,  // 118: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	33,  // 119: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	35,  // 120: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	90,  // 121: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	91,  // 122: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	88,  // 123: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	66,  // 124: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	14,  // 125: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	86,  // 126: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	87,  // 127: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	85,  // 128: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	129, // [129:129] is the sub-list for method output_type
+	129, // [129:129] is the sub-list for method input_type
+	129, // [129:129] is the sub-list for extension type_name
+	129, // [129:129] is the sub-list for extension extendee
+	0,   // [0:129] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -8137,14 +8290,14 @@ func file_state_proto_init() {
 		return
 	}
 	file_state_proto_msgTypes[2].OneofWrappers = []any{}
-	file_state_proto_msgTypes[42].OneofWrappers = []any{}
+	file_state_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   84,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
