@@ -39,6 +39,7 @@ type grammar struct {
 	Ping        server.Ping     `cmd:"" group:"The daemon:" help:"Check that the daemon answers."`
 	Stop        server.Stop     `cmd:"" group:"The daemon:" help:"Stop the daemon; running jobs run on."`
 	Status      server.Status   `cmd:"" group:"The daemon:" help:"Show what the daemon is and how much it holds."`
+	Doctor      DoctorCmd       `cmd:"" group:"The daemon:" help:"Find out what is wrong with the daemon, this host and the machines, and what to do about it."`
 	Events      server.Events   `cmd:"" group:"The daemon:" help:"Show what has happened, and follow what happens."`
 	Top         server.Top      `cmd:"" group:"The daemon:" help:"Show the pool live in this terminal."`
 	Web         server.Web      `cmd:"" group:"The daemon:" help:"Show the pool as a live page in your browser."`

@@ -33,12 +33,14 @@ func TestReference(t *testing.T) {
 	}
 	fields, err := jsonTables([]string{
 		"api/types.go", "api/methods.go", "api/matrix.go", "cli/output.go", "cli/matrix/submit.go",
-		"cli/server/ping.go", "state.go", "daemon/wire/export.go", "stats/render.go",
+		"cli/server/ping.go", "state.go", "daemon/wire/export.go", "doctor/doctor.go",
+		"stats/render.go",
 	}, []string{
 		"Job", "Attempt", "submitted", "ChangedJob", "WhyReply", "WhyManyReply", "FailureGroup",
 		"CopyFailures", "FailureCount", "Machine", "MachineCheck",
 		"Matrix", "Axis", "TimeLeft", "newMatrix", "Growth", "Line", "Counts", "Tag", "Variable",
 		"Resource", "Needs", "Amount", "Grant", "Event", "Status", "pong", "fileCheck", "Exported",
+		"Finding",
 	})
 	if err != nil {
 		t.Fatal(err)

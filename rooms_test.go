@@ -31,6 +31,7 @@ var mayEnter = map[string]string{
 	"daemon/wire": "api redact sched sched/statepb stats",
 
 	"completion": "userfile",
+	"doctor":     "api redact ssh view",
 	"fleet":      "agent ssh sched sched/statepb slurm redact",
 	"notify":     "redact",
 	"sched":      "sched/statepb",

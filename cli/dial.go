@@ -181,6 +181,15 @@ func (e *Env) namedSocket() (string, error) {
 	return address, nil
 }
 
+// ConfigErr is why the configuration file can't be used; nil when it can, or there is none.
+func (e *Env) ConfigErr() error { return e.configErr }
+
+// SocketPath is the daemon's socket on this host, as far as that can be told.
+func (e *Env) SocketPath() string {
+	path, _ := e.socketPath() // who connects is told why it can't be
+	return path
+}
+
 // socketPath is the daemon's socket on this host.
 func (e *Env) socketPath() (string, error) {
 	path, err := e.namedSocket()

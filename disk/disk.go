@@ -5,6 +5,8 @@ package disk
 type FileSystem struct {
 	// Free is what an ordinary user may still write, in bytes.
 	Free int64
+	// Files is how many files may still be made; -1 where that has no limit.
+	Files int64
 	// Network names a file system that other hosts serve or share, whose locks and notices are
 	// not to be relied on: "NFS"; "" for a local one.
 	Network string

@@ -32,9 +32,14 @@ func Of(dir string) (FileSystem, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return FileSystem{}, fmt.Errorf("look at the file system of %s: %w", dir, err)
 	}
+	files := int64(st.Ffree)
+	if st.Files == 0 {
+		files = -1
+	}
 	kind := int64(uint32(st.Type)) // 32 bits wide and signed on some architectures
 	return FileSystem{
 		Free:    int64(st.Bavail) * int64(st.Bsize),
+		Files:   files,
 		Network: network[kind],
 		FUSE:    kind == unix.FUSE_SUPER_MAGIC,
 		NoExec:  st.Flags&unix.ST_NOEXEC != 0,

@@ -33,6 +33,14 @@ func (k *keyring) close() {
 	}
 }
 
+// prints are the fingerprints of the keys that are offered.
+func (k *keyring) prints() (prints []string) {
+	for _, s := range k.signers {
+		prints = append(prints, xssh.FingerprintSHA256(s.PublicKey()))
+	}
+	return prints
+}
+
 // newKeyring collects the keys of c. What can't be used is noted, and is no
 // error: another key may do. The agent is dialled anew each time, as it may
 // have been restarted, and has until deadline for everything.
