@@ -44,6 +44,7 @@ const (
 	methodCode
 	methodTakeOver
 	methodSteer
+	methodPrepare
 	methodsEnd // none
 )
 

@@ -57,6 +57,18 @@ const (
 // order. It may be repeated: a run whose token has been seen is not started again, and its result
 // is what became of it. An error means that nothing is known about the runs without a result.
 func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error) {
+	return c.send(ctx, methodStart, specs)
+}
+
+// Prepare makes all ready for runs that are started later; see Client.Start, whose results these
+// are. Agents that know nothing of it answer with ErrBadRequest: on their machines what keeps a run
+// from starting is found when it starts.
+func (c *Client) Prepare(ctx context.Context, specs []Spec) ([]StartResult, error) {
+	return c.send(ctx, methodPrepare, specs)
+}
+
+// send calls a method with specs, in messages that aren't too long.
+func (c *Client) send(ctx context.Context, method byte, specs []Spec) ([]StartResult, error) {
 	results := make([]StartResult, 0, len(specs))
 	for len(specs) > 0 {
 		n, size := 0, 0
@@ -65,7 +77,7 @@ func (c *Client) Start(ctx context.Context, specs []Spec) ([]StartResult, error)
 			n++
 		}
 		request, reply := startRequest{Specs: specs[:n]}, startReply{}
-		if err := c.ask(ctx, methodStart, request.fields, reply.fields); err != nil {
+		if err := c.ask(ctx, method, request.fields, reply.fields); err != nil {
 			return results, err
 		}
 		if len(reply.Results) != n {

@@ -28,6 +28,7 @@ var limits = map[byte]limit{
 	methodControl:  {4 << 10, time.Minute, 1},
 	methodSteer:    {4 << 10, time.Minute, 1},
 	methodStart:    {2 << 20, 2 * time.Minute, 1},
+	methodPrepare:  {2 << 20, 2 * time.Minute, 1},
 	methodKill:     {4 << 10, 2 * time.Minute, 1},
 	methodForget:   {4 << 10, 10 * time.Minute, 1},
 	methodCode:     {64 << 10, 10 * time.Minute, 1},

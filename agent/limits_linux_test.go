@@ -67,6 +67,10 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 		_, err := c.Start(ctx, []Spec{{}})
 		return err
 	},
+	"prepare": func(ctx context.Context, c *Client) error {
+		_, err := c.Prepare(ctx, []Spec{{}})
+		return err
+	},
 	"poll": func(ctx context.Context, c *Client) error {
 		_, err := c.Poll(ctx, PollRequest{}, nil)
 		return err

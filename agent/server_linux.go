@@ -342,6 +342,13 @@ func (a *agent) call(
 				reply := startReply{Results: results}
 				return reply.fields, cmp.Or(ctx.Err(), err)
 			})
+	case methodPrepare:
+		return serveCall(request, (*startRequest).fields,
+			func(r *startRequest) (func(*coder), error) {
+				results, err := a.prepareAll(r.Specs)
+				reply := startReply{Results: results}
+				return reply.fields, err
+			})
 	case methodPoll:
 		return serveCall(request, (*PollRequest).fields,
 			func(r *PollRequest) (func(*coder), error) {

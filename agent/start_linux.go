@@ -38,13 +38,8 @@ func failed(err error) StartResult { return StartResult{Status: StartFailed, Rea
 // The lock is the claim. Who holds it and finds no `launching` knows that the command was never
 // started and that nobody else is about to: any earlier claim was cut before it could do harm.
 func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
-	if s.BootID != "" && s.BootID != a.bootID {
-		return StartResult{Status: StartOtherBoot,
-			Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
-				s.Run.Name(), a.bootID, s.BootID)}, nil
-	}
-	if err := s.check(); err != nil {
-		return StartResult{Status: StartImpossible, Reason: err.Error()}, nil
+	if r, ok := a.mayStart(s); !ok {
+		return r, nil
 	}
 	if err := a.holds(); errors.Is(err, errSuperseded) {
 		return StartResult{}, err // before anything is made
@@ -89,6 +84,19 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 		}
 		return v.result(s.Run), nil
 	}
+}
+
+// mayStart says what keeps a run from starting, before anything is made.
+func (a *agent) mayStart(s *Spec) (StartResult, bool) {
+	if s.BootID != "" && s.BootID != a.bootID {
+		return StartResult{Status: StartOtherBoot,
+			Reason: fmt.Sprintf("start %s: the boot id is %s, not %s: the machine has booted since",
+				s.Run.Name(), a.bootID, s.BootID)}, false
+	}
+	if err := s.check(); err != nil {
+		return StartResult{Status: StartImpossible, Reason: err.Error()}, false
+	}
+	return StartResult{}, true
 }
 
 // check finds what can't be carried out on any machine.

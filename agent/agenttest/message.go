@@ -25,6 +25,7 @@ var (
 	shapes = map[byte]string{
 		2:  factShape,
 		3:  "[nns]",
+		14: "[nns]",
 		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]",
 		11: "ssu",
 	}
@@ -36,7 +37,7 @@ var (
 )
 
 // Methods are those that an agent answers.
-var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
+var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}
 
 // value is a part of a message.
 type value struct {
