@@ -49,10 +49,12 @@ func TestPrepare(t *testing.T) {
 	// where its directory can't be made
 	other := m.command("true")
 	other.Run.Machine = "other"
-	must(t, os.WriteFile(filepath.Dir(m.dir(other.Run)), nil, 0o600))
+	inTheWay := filepath.Dir(m.dir(other.Run))
+	must(t, os.WriteFile(inTheWay, nil, 0o600))
 	if r := prepare(other); r.Status != StartFailed || !strings.Contains(r.Reason, "director") {
 		t.Errorf("without a directory: %+v", r)
 	}
+	must(t, os.Remove(inTheWay))
 	if r := prepare(with(m.command("true"), func(s *Spec) { s.BootID = "before" })); r.Status !=
 		StartOtherBoot {
 		t.Errorf("of another boot: %+v", r)

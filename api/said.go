@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,17 +53,16 @@ func NumbersText(numbers []int) string {
 	return strings.Join(words, ",")
 }
 
-// Values are the variables of a job as they are written on a command line, "LR=0.1", by name; what
-// the program adds to those of a matrix comes last.
-func (j *Job) Values() []string {
-	own := func(name string) int { return slices.Index([]string{"REPEAT", "SEED"}, name) }
+// Values are those of a job of a matrix, by which it differs from its neighbours: "LR=0.1 SEED=3".
+func (j *Job) Values() string {
+	if j.Matrix == 0 {
+		return ""
+	}
 	var words []string
-	for _, name := range slices.SortedFunc(maps.Keys(j.Vars), func(a, b string) int {
-		return cmp.Or(cmp.Compare(own(a), own(b)), cmp.Compare(a, b))
-	}) {
+	for _, name := range slices.Sorted(maps.Keys(j.Vars)) {
 		words = append(words, name+"="+j.Vars[name])
 	}
-	return words
+	return strings.Join(words, " ")
 }
 
 // Remarks are what a job's status doesn't tell by itself.

@@ -100,11 +100,7 @@ func (l *link) why() string {
 func (l *link) spawn(task func()) { l.tasks.Go(task) }
 
 func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
-	dial := func() (ssh.Conn, error) { return f.dialer.Dial(ctx, addr) }
-	if step := f.stepOf(addr); step != nil {
-		dial = func() (ssh.Conn, error) { return f.enter(ctx, step) }
-	}
-	conn, err := dial()
+	conn, err := f.dialer.Dial(ctx, addr)
 	if err != nil {
 		return err
 	}

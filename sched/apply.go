@@ -3,7 +3,6 @@ package sched
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -35,10 +34,7 @@ func (s *State) Apply(c *Change) error {
 	case c.JobRetimed != nil:
 		return s.change(c.JobRetimed.Job, func(j *job) error {
 			j.Timeout = c.JobRetimed.Timeout
-			if a := last(j.Job); a != nil && j.Status == Running {
-				a.Timeout, a.Retimed = j.Timeout, true
-				s.ask(func(f Fleet) { f.Retime(ref(j.Job), time.Duration(a.Timeout)) })
-			}
+			s.retimed(j)
 			return nil
 		})
 	case c.JobTagged != nil:
@@ -63,6 +59,8 @@ func (s *State) Apply(c *Change) error {
 		return s.applyMatrixForgotten(c.MatrixForgotten.Matrix)
 	case c.Dispatched != nil:
 		return s.applyDispatched(c.Dispatched)
+	case c.Prepared != nil:
+		return s.applyPrepared(c.Prepared)
 	case c.Started != nil:
 		return s.applyStarted(c.Started, c.At)
 	case c.Ended != nil:
@@ -292,11 +290,7 @@ func (s *State) applyCanceled(id uint64, at int64) error {
 				s.endSetup(j, Canceled, at)
 				break
 			}
-			s.ask(func(f Fleet) {
-				if j.Status == Running {
-					f.Cancel(ref(j.Job))
-				}
-			})
+			s.askCancel(j)
 		case Copying: // the fleet stops the copy; until then it goes on
 			j.Canceling = true
 			s.ask(func(f Fleet) { f.StopCopy(id) })
@@ -313,9 +307,8 @@ func (s *State) applyForgotten(id uint64, at int64) error {
 		return err
 	}
 	j.Forget = true
-	if a := last(j.Job); a != nil && Final(j.Status) &&
-		j.Results == statepb.Results_RESULTS_FAILED {
-		s.owe(&statepb.Obligation{Run: ref(j.Job)}) // it was kept for a recopy
+	if Final(j.Status) && j.Results == statepb.Results_RESULTS_FAILED {
+		s.oweRuns(j.Job) // they were kept for a recopy
 	}
 	if Final(j.Status) {
 		return s.settle(j)

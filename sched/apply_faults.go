@@ -33,7 +33,7 @@ func failedOn(j *statepb.Job) []string {
 
 func machinesFailing(j *statepb.Job, counts func(*statepb.Attempt) bool) (addrs []string) {
 	for _, a := range j.Attempts {
-		if counts(a) && !slices.Contains(addrs, a.Machine) {
+		if a = culprit(a); counts(a) && !slices.Contains(addrs, a.Machine) {
 			addrs = append(addrs, a.Machine)
 		}
 	}
@@ -174,14 +174,16 @@ func (s *State) excuse(addr string, job uint64) {
 // them after all.
 func (s *State) worked(j *job, a *statepb.Attempt) {
 	work := workOf(j.Job)
-	if m := s.machines[a.Machine]; m != nil {
-		if m.aside() {
-			m.Acquitted = j.Id
+	for _, r := range runsOf(a) {
+		if m := s.machines[r.Machine]; m != nil {
+			if m.aside() {
+				m.Acquitted = j.Id
+			}
+			m.Own, m.OwnUntil, m.LastError = 0, 0, ""
+			s.tellCleared(m)
+			s.clear(m, m.suspect() && a.Seq > m.Suspect)
+			s.file(m)
 		}
-		m.Own, m.OwnUntil, m.LastError = 0, 0, ""
-		s.tellCleared(m)
-		s.clear(m, m.suspect() && a.Seq > m.Suspect)
-		s.file(m)
 	}
 	if m := s.matrices[j.Matrix]; m != nil {
 		if cellsOf(m.Row) >= s.works.need(work) {
@@ -203,7 +205,7 @@ func (s *State) worked(j *job, a *statepb.Attempt) {
 // that became suspect.
 func (s *State) witness(j *job, work string, a *statepb.Attempt) {
 	for _, m := range s.class(j.Class).watched {
-		if m.Addr == a.Machine || !m.suspect() || a.Seq <= m.Suspect ||
+		if rankOn(a, m.Addr) != nil || !m.suspect() || a.Seq <= m.Suspect ||
 			!slices.ContainsFunc(m.Failures, func(f *statepb.Failure) bool {
 				return f.Work == work
 			}) ||
@@ -362,6 +364,12 @@ func (s *State) holdFaulty(m *matrix, at int64) {
 // tried notes that a job was dispatched as a trial, so that there is one at a time.
 func (s *State) tried(j *job, a *statepb.Attempt) {
 	matrix, m := s.matrices[j.Matrix], s.machines[a.Machine]
+	for _, r := range a.Ranks {
+		r.Seq, r.Trial = a.Seq, a.Trial
+		if r.Trial == statepb.Trial_TRIAL_NONE && s.machines[r.Machine].suspect() && !r.Idle {
+			r.Trial = statepb.Trial_TRIAL_SUSPECT
+		}
+	}
 	switch {
 	case a.Trial == statepb.Trial_TRIAL_ASIDE:
 		m.TrialJob = j.Id

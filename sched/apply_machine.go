@@ -28,7 +28,7 @@ func (s *State) applyMachineAdded(rec *statepb.Machine) error {
 		m.Draining, m.Removing = false, false
 		m.resize()
 		if j := s.live[m.slots[0]]; j != nil && j.Setup != nil {
-			s.occupy(m, j.Job) // the new slots too
+			s.occupy(j.Job) // the new slots too
 		}
 		if rec.Class != "" {
 			m.HomeClass, m.SetupError = "", ""
@@ -112,13 +112,13 @@ func (s *State) applyMachineRemoved(c *statepb.MachineRemoved, at int64) error {
 	}
 	for _, id := range m.slots {
 		if j := s.live[id]; j != nil {
-			if err := s.uproot(j, at); err != nil {
+			if err := s.uproot(j, m.Addr, at); err != nil {
 				return err
 			}
 		}
 	}
 	for _, id := range s.copiesFrom(c.Addr) { // those that wait hold no slot
-		if err := s.uproot(s.live[id], at); err != nil {
+		if err := s.uproot(s.live[id], c.Addr, at); err != nil {
 			return err
 		}
 	}
@@ -158,27 +158,26 @@ func (s *State) setupsOf(addr string) []uint64 {
 }
 
 // uproot ends what a job has under way on a machine that is being removed.
-func (s *State) uproot(j *job, at int64) error {
+func (s *State) uproot(j *job, addr string, at int64) error {
 	s.uprooted = append(s.uprooted, j.Id)
+	a := last(j.Job)
+	r := rankOn(a, addr)
 	if j.Status == Copying {
 		s.ask(func(f Fleet) { f.StopCopy(j.Id) })
-		return s.applyCopyEnded(&statepb.CopyEnded{Job: j.Id, Error: "the machine was removed " +
-			"before its results were copied"}, at)
+		return s.stopCopying(j, []*statepb.Attempt{r},
+			"the machine was removed before its results were copied", at)
 	}
-	a := last(j.Job)
+	if r != a {
+		s.rankLost(j, a, r, statepb.Cause_MACHINE_REMOVED, "", at)
+		return s.gangEnds(j, a, false, at)
+	}
 	a.Cause, a.EndedAt = statepb.Cause_MACHINE_REMOVED, at
 	endPause(a, at)
 	s.askDrop(j)
 	s.oweEnd(j.Job)
 	delete(s.steps, j.Id)
-	if j.MaxFailures != 0 && j.Setup == nil {
-		s.again(j, at)
-		j.NotBefore = 0
-	} else {
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
-		j.Error = "its machine was removed"
-	}
+	s.vacate(j.Job)
+	s.uprootedEnds(j, at)
 	return s.settle(j)
 }
 

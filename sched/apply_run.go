@@ -27,7 +27,9 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		}
 		m := s.machines[next.Machine]
 		if j.Status != Waiting && (j.Status != Held || next.Trial != statepb.Trial_TRIAL_HELD) ||
-			m == nil {
+			slices.ContainsFunc(ranksOf(next), func(r *statepb.Attempt) bool {
+				return s.machines[r.Machine] == nil
+			}) {
 			return fmt.Errorf("job %d can't go to %q", j.Id, next.Machine)
 		}
 		j.Status, j.NotBefore = Running, 0
@@ -38,22 +40,17 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 		if j.Setup != nil && s.isNeeded(j, m) {
 			s.moveMachine(m, "") // a setup that fails leaves it in no class
 		}
-		s.occupy(m, j.Job)
-		s.used++
-		m.used = s.used
-		s.file(m)
+		s.occupy(j.Job)
+		for _, r := range ranksOf(next) {
+			m := s.machines[r.Machine]
+			r.Hardware = hardware(m.Machine)
+			s.used++
+			m.used = s.used
+			s.file(m)
+		}
 		s.askStart(j)
 		return nil
 	})
-}
-
-// cloneAttempt copies an attempt; what it was given is never altered, and shared.
-func cloneAttempt(a *statepb.Attempt) *statepb.Attempt {
-	given := a.Given
-	a.Given = nil
-	next := proto.CloneOf(a)
-	a.Given, next.Given = given, given
-	return next
 }
 
 // trimAttempts keeps a command that attempts have in common once, with the newest of them, and
@@ -84,26 +81,50 @@ func CommandRun(j *statepb.Job, i int) string {
 }
 
 func (s *State) applyStarted(c *statepb.Started, at int64) error {
-	j := s.liveRun(c.Run)
+	j, r := s.liveRank(c.Run)
 	if j == nil {
 		return nil
 	}
-	a := last(j.Job)
-	a.StepStarted = true
-	s.began(a)
-	if a.StartedAt == 0 {
-		a.StartedAt, a.MachineStartedAt = at, c.MachineAt
+	s.began(r)
+	for _, a := range []*statepb.Attempt{r, last(j.Job)} {
+		a.StepStarted = true
+		if a.StartedAt == 0 {
+			a.StartedAt, a.MachineStartedAt = at, c.MachineAt
+		}
 	}
 	return nil
 }
 
 func (s *State) applyEnded(c *statepb.Ended, at int64) error {
-	j := s.liveRun(c.Run)
+	j, a := s.liveRank(c.Run)
 	if j == nil {
 		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
 	}
-	a := last(j.Job)
-	r := c.Result
+	took(a, c.Result, at)
+	switch whole := last(j.Job); {
+	case a != whole:
+		if whole.StartedAt == 0 {
+			whole.StartedAt, whole.MachineStartedAt = a.StartedAt, a.MachineStartedAt
+		}
+		return s.rankEnded(j, whole, a, at)
+	case j.Setup != nil:
+		return s.endedStep(j, a, at)
+	case succeededRun(a):
+		s.succeeded(j, a, at)
+	case a.Cause == statepb.Cause_CANCELED_BY_USER:
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.vacate(j.Job)
+		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
+	default:
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.vacate(j.Job)
+		s.failed(j, a, at)
+	}
+	return s.settle(j)
+}
+
+// took notes in an attempt what its supervisor recorded of its end.
+func took(a, r *statepb.Attempt, at int64) {
 	if a.StartedAt == 0 {
 		a.StartedAt, a.MachineStartedAt = at-r.Duration, r.MachineStartedAt
 	}
@@ -123,23 +144,6 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 	a.Results = append(a.Results, r.Results...)
 	a.ResultsRaw, a.Overlooked = r.ResultsRaw, r.Overlooked
 	a.Measurements = append(a.Measurements, r.Measurements...)
-
-	if j.Setup != nil {
-		return s.endedStep(j, a, at)
-	}
-	switch {
-	case a.Cause == statepb.Cause_EXITED && a.ExitCode == 0 && a.Signal == "":
-		s.succeeded(j, a, at)
-	case a.Cause == statepb.Cause_CANCELED_BY_USER:
-		s.owe(&statepb.Obligation{Run: ref(j.Job)})
-		s.vacate(j.Job)
-		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
-	default:
-		s.owe(&statepb.Obligation{Run: ref(j.Job)})
-		s.vacate(j.Job)
-		s.failed(j, a, at)
-	}
-	return s.settle(j)
 }
 
 // succeeded moves a job that exited 0 to done, or to the copy of its results.
@@ -150,18 +154,25 @@ func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 	none := len(a.Results) == 0 && a.Overlooked == ""
 	if none || j.CpPath == "" || j.Canceling {
 		s.clock(j.Job, at)
-		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.oweRuns(j.Job)
 		s.vacate(j.Job)
 		j.Status, j.Canceling = Done, false
 		return
 	}
 	j.Status, j.Results, j.CopyWaiting = Copying, statepb.Results_RESULTS_COPYING, false
+	if len(a.Ranks) > 0 {
+		// its ranks are dead, and none of them holds anything
+		s.clock(j.Job, at)
+		s.vacate(j.Job)
+		j.CopyWaiting = true
+		toCopy(a)
+	}
 	s.askCopy(j)
 }
 
 // failed counts a failure, and lets the job wait for a retry if it has one left.
 func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
-	s.blame(j, a, at)
+	s.blame(j, culprit(a), at)
 	if a.Trial != statepb.Trial_TRIAL_ASIDE || !retries(j.Job) {
 		// the machine was to show what it is worth
 		j.Failures++
@@ -171,7 +182,7 @@ func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 		j.Status, j.EndedAt, j.Canceling = Failed, at, false
 		return
 	}
-	j.Status, j.Avoid = s.waiting(j), a.Machine
+	j.Status, j.Avoid = s.waiting(j), culprit(a).Machine
 	j.NotBefore = at + int64(backoff(j.Failures))
 	j.AvoidUntil = at + int64(avoidFor)
 	s.avoids(j)
@@ -180,6 +191,11 @@ func (s *State) failed(j *job, a *statepb.Attempt, at int64) {
 // again lets a job that ended through no fault of its own wait for another attempt.
 func (s *State) again(j *job, at int64) {
 	s.vacate(j.Job)
+	s.retry(j, at)
+}
+
+// retry lets a job that holds nothing any more wait for another attempt.
+func (s *State) retry(j *job, at int64) {
 	if j.Canceling {
 		j.Status, j.EndedAt, j.Canceling = Canceled, at, false
 		return
@@ -198,6 +214,15 @@ func (s *State) waiting(j *job) Status {
 
 // Reason says in a few words how an attempt ended.
 func Reason(a *statepb.Attempt) string {
+	switch first := culprit(a); {
+	case first == a:
+	case first.Rank > 0 && first.Cause != statepb.Cause_MACHINE_REMOVED:
+		return fmt.Sprintf("rank %d on %s: %s", first.Rank-1, first.Machine, Reason(first))
+	case first.Cause == statepb.Cause_MACHINE_REMOVED:
+		return fmt.Sprintf("was ended as its machine %s was removed", first.Machine)
+	default:
+		return Reason(first)
+	}
 	switch {
 	case a.Cause == statepb.Cause_TIMED_OUT:
 		return "timed out"
@@ -216,11 +241,13 @@ func Reason(a *statepb.Attempt) string {
 }
 
 func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
-	j := s.liveRun(c.Run)
+	j, a := s.liveRank(c.Run)
 	if j == nil {
 		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
 	}
-	a := last(j.Job)
+	if whole := last(j.Job); a != whole {
+		return s.rankNotStarted(j, whole, a, c, at)
+	}
 	a.Cause, a.Error, a.EndedAt = statepb.Cause_NOT_STARTED, c.Error, at
 	endPause(a, at)
 	s.owe(&statepb.Obligation{Run: ref(j.Job)})
@@ -259,11 +286,17 @@ func (s *State) ownFault(j *job, a *statepb.Attempt, died bool, at int64) {
 }
 
 func (s *State) applyAttemptLost(c *statepb.AttemptLost, at int64) error {
-	j := s.liveRun(c.Run)
+	j, r := s.liveRank(c.Run)
 	if j == nil {
 		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
 	}
-	if a := last(j.Job); j.Setup != nil && rebooting(j.Job, a) && !j.Canceling {
+	if a := last(j.Job); r != a {
+		s.rankLost(j, a, r, statepb.Cause_MACHINE_LOST, c.Reason, at)
+		if c.Died && !a.Driver {
+			s.ownFault(j, r, true, at)
+		}
+		return s.gangEnds(j, a, false, at)
+	} else if j.Setup != nil && rebooting(j.Job, a) && !j.Canceling {
 		a.Cause, a.Error, a.EndedAt = statepb.Cause_MACHINE_LOST, c.Reason, at
 		s.askDrop(j)
 		s.oweEnd(j.Job)
@@ -277,13 +310,17 @@ func (s *State) applyJobLost(c *statepb.JobLost, at int64) error {
 	j := s.live[c.Job]
 	if j != nil && j.Status == Copying { // it has succeeded: what is lost are its results
 		s.ask(func(f Fleet) { f.StopCopy(c.Job) })
-		return s.applyCopyEnded(&statepb.CopyEnded{Job: c.Job, Error: "the user said that its " +
-			"results are lost"}, at)
+		return s.stopCopying(j, copyingRanks(last(j.Job)), "the user said that its results are "+
+			"lost", at)
 	}
 	if j == nil || j.Status != Running {
 		return fmt.Errorf("job %d doesn't run", c.Job)
 	}
-	return s.lose(j, "the user said that it is lost", c.Retry || j.MaxFailures != 0, false, at)
+	const why = "the user said that it is lost"
+	if a := last(j.Job); len(a.Ranks) > 0 {
+		return s.giveUp(j, a, why, c.Retry, at)
+	}
+	return s.lose(j, why, c.Retry || j.MaxFailures != 0, false, at)
 }
 
 // lose ends an attempt of which nothing more can be known. Should it still run, the machine has to
@@ -315,6 +352,15 @@ func (s *State) applyCopyEnded(c *statepb.CopyEnded, at int64) error {
 		return fmt.Errorf("job %d doesn't copy", c.Job)
 	}
 	a := last(j.Job)
+	if len(a.Ranks) > 0 {
+		r := copyingRank(a, c.Rank)
+		if r == nil {
+			return fmt.Errorf("rank %d of job %d doesn't copy", c.Rank, c.Job)
+		}
+		if c = noteCopyEnded(j, r, c); c == nil {
+			return s.settle(j)
+		}
+	}
 	if !j.CopyWaiting {
 		s.clock(j.Job, at)
 		s.vacate(j.Job)
@@ -324,12 +370,17 @@ func (s *State) applyCopyEnded(c *statepb.CopyEnded, at int64) error {
 	a.ResultsBytes, a.ResultsFiles = c.Bytes, c.Files
 	if c.Error == "" {
 		j.Results = statepb.Results_RESULTS_COPIED
-		s.hideSecrets(j.Job, a)
+		for _, r := range append([]*statepb.Attempt{a}, a.Ranks...) {
+			s.hideSecrets(j.Job, r)
+		}
 	} else {
 		j.Results = statepb.Results_RESULTS_FAILED
 	}
 	// What failed to copy stays on the machine, for a recopy.
-	if c.Error == "" || j.Forget {
+	switch {
+	case len(a.Ranks) > 0:
+		s.oweCopied(j.Job, j.Forget)
+	case c.Error == "" || j.Forget:
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})
 	}
 	return s.settle(j)
@@ -339,6 +390,9 @@ func (s *State) applyCopyWaits(c *statepb.CopyWaits, at int64) error {
 	j := s.live[c.Job]
 	if j == nil || j.Status != Copying {
 		return fmt.Errorf("job %d doesn't copy", c.Job)
+	}
+	if r := copyingRank(last(j.Job), c.Rank); r != nil && r != last(j.Job) {
+		r.Copy, r.CopyError = statepb.Results_RESULTS_WAITING, c.Reason
 	}
 	if !j.CopyWaiting {
 		s.clock(j.Job, at)
@@ -356,6 +410,7 @@ func (s *State) applyRecopy(id uint64) error {
 		// It holds no slot: nothing was kept free for it.
 		j.Status, j.Results, j.CopyWaiting, j.ResultsError = Copying,
 			statepb.Results_RESULTS_WAITING, true, ""
+		toCopy(last(j.Job))
 		s.askCopy(j)
 		return nil
 	})

@@ -170,14 +170,18 @@ func (s *State) checkSlots() error {
 				continue
 			}
 			j := s.live[id]
-			if j == nil || last(j.Job) == nil || last(j.Job).Machine != addr ||
+			var r *statepb.Attempt
+			if j != nil && last(j.Job) != nil {
+				r = rankOn(last(j.Job), addr)
+			}
+			if r == nil || r != last(j.Job) && !holds(r) ||
 				j.Status != Running && (j.Status != Copying || j.CopyWaiting) {
 				errs = append(errs, fmt.Errorf("slot %d of %s is held by job %d, which isn't "+
 					"there", slot, addr, id))
-			} else if j.Setup == nil && !slices.Contains(slotsGiven(last(j.Job)), int32(slot)) {
+			} else if j.Setup == nil && !slices.Contains(slotsGiven(r), int32(slot)) {
 				errs = append(errs,
 					fmt.Errorf("job %d is in slot %d of %s, not in %v", id, slot, addr,
-						slotsGiven(last(j.Job))))
+						slotsGiven(r)))
 			}
 		}
 	}
@@ -185,9 +189,15 @@ func (s *State) checkSlots() error {
 		if j.Status != Running {
 			continue
 		}
-		if m := s.machines[last(j.Job).Machine]; m == nil || !slices.Contains(m.slots, id) {
-			errs = append(errs, fmt.Errorf("job %d runs in no slot", id))
+		for _, r := range ranksOf(last(j.Job)) {
+			m := s.machines[r.Machine]
+			if holds(r) || r == last(j.Job) {
+				if m == nil || !slices.Contains(m.slots, id) {
+					errs = append(errs, fmt.Errorf("job %d runs in no slot of %s", id, r.Machine))
+				}
+			}
 		}
+		errs = append(errs, checkRanks(j.Job, last(j.Job)))
 	}
 	return errors.Join(errs...)
 }
@@ -360,7 +370,13 @@ func (s *State) checkHeld() error {
 	}
 	for _, j := range s.live {
 		if j.Status == Running || j.Status == Copying && !j.CopyWaiting {
-			if a := last(j.Job); j.Setup == nil && s.machines[a.Machine] != nil {
+			a := last(j.Job)
+			for _, r := range a.Ranks {
+				if holds(r) {
+					held.book(r.Machine, r.Given, 1)
+				}
+			}
+			if j.Setup == nil && (len(a.Ranks) > 0 || s.machines[a.Machine] != nil) {
 				held.book(a.Machine, a.Given, 1)
 			}
 		}

@@ -17,10 +17,10 @@ func (s *State) checkIdle() error {
 		return nil
 	}
 	now := Time(s.looked)
-	var errs []error
+	errs := []error{s.checkIdleGangs(now)}
 	for _, name := range sorted(s.classes) {
 		c := s.classes[name]
-		if s.dirty[name] || c.reserved != nil {
+		if s.dirty[name] || c.reserved != nil || s.reserved != nil {
 			// it is still to be looked at; or something is kept for one that needs more than there
 			// is
 			continue
@@ -68,7 +68,7 @@ func (s *State) givesWork(m *machine, now time.Time) bool {
 
 // mayHave says that a job which waits may be given to a machine that has a slot for it.
 func (s *State) mayHave(j *statepb.Job, m *machine, now time.Time) bool {
-	if len(j.Needs.GetAmounts()) > 0 || !s.hasRoom(j.Needs, m) || !fits(j, m, now) {
+	if len(j.Needs.GetAmounts()) > 0 || isGang(j.Needs) || !s.hasRoom(j.Needs, m) || !fits(j, m, now) {
 		// what else there is of resources, and who comes before whom, is checked elsewhere
 		return false
 	}

@@ -120,6 +120,9 @@ func (s *State) next(looked time.Time) int64 {
 		earlier(s.timers[0].at)
 	}
 	earlier(s.debts.due)
+	if s.reserved != nil {
+		earlier(s.reserved.until())
+	}
 	for _, c := range s.classes {
 		if c.reserved != nil {
 			earlier(c.reserved.until())

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -43,11 +44,17 @@ func (s *State) Decide(now time.Time) []*Change {
 	if old := s.dropOld(now); len(old) > 0 {
 		return old
 	}
+	looks := len(s.dirty) > 0
 	for _, name := range sorted(s.dirty) {
 		if c := s.decideClass(s.class(name), now); c != nil {
 			return []*Change{c}
 		}
 		delete(s.dirty, name)
+	}
+	if looks {
+		if c := s.dispatchSpanning(now); c != nil {
+			return []*Change{c}
+		}
 	}
 	return nil
 }
@@ -84,6 +91,11 @@ func (s *State) ripen(now time.Time) {
 			s.dirty[name] = true
 			c.grew(m)
 		}
+		for _, r := range []*reservation{c.reserved, s.reserved} {
+			if r != nil && r.until() != 0 && r.until() <= s.looked {
+				s.dirty[name] = true
+			}
+		}
 	}
 }
 
@@ -118,7 +130,7 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	if !s.setupDue(m, now) || m.Draining || m.Removing {
 		return nil
 	}
-	return s.dispatched(s.live[m.setups[0]].Job, m, now)
+	return s.dispatched(s.live[m.setups[0]].Job, []*machine{m}, now)
 }
 
 // setupDue says that a setup waits for the machine and its time and turn have come: the machine
@@ -132,7 +144,8 @@ func (s *State) setupDue(m *machine, now time.Time) bool {
 	return setup.StartAt <= now.UnixNano() && !s.batchFull(setup)
 }
 
-// dispatch pairs the first job of the line that some machine may have with the best of those.
+// dispatch pairs the first job of the line that some machine may have with the best of those, or a
+// gang with as many as it needs. Gangs that span classes are left to dispatchSpanning.
 func (s *State) dispatch(c *class, now time.Time) *Change {
 	watched := s.roomAmong(c.watched, now)
 	if len(c.line) == 0 || len(c.ready)+len(watched) == 0 {
@@ -144,20 +157,19 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 			sh.tried = unknown
 			continue
 		}
-		m := s.best(sh, watched, nil, now)
-		if m != nil && len(stuck) > 0 {
-			m = s.best(sh, watched, s.reserve(c, stuck, now), now)
+		if s.spanning[sh] {
+			continue
 		}
-		if m != nil {
+		ms := s.bestOnes(sh, watched, nil, now)
+		if ms != nil && (len(stuck) > 0 || len(s.spanning) > 0) {
+			ms = s.bestOnes(sh, watched, s.keptFor(sh, stuck, now), now)
+		}
+		if ms != nil {
 			it := sh.first()
 			if s.lingersAfterAll(it) {
 				return s.dispatch(c, now)
 			}
-			j := it.record()
-			if it.matrix != nil {
-				j = it.matrix.job(it.matrix.next)
-			}
-			return s.dispatched(j, m, now)
+			return s.dispatched(it.next(), ms, now)
 		}
 		sh.tried = c.newsFrom + len(c.news)
 		if sh.needs != nil {
@@ -168,14 +180,32 @@ func (s *State) dispatch(c *class, now time.Time) *Change {
 	return nil
 }
 
+// bestOnes are the machines that the first job of a shape goes to, or nil.
+func (s *State) bestOnes(
+	sh *shape, watched []*machine, kept []*reservation, now time.Time,
+) []*machine {
+	if isGang(sh.needs) {
+		c := sh.class
+		if sh.tried == c.newsFrom+len(c.news) || s.poolKept(sh, now) != nil {
+			return nil // nothing is new
+		}
+		return s.muster(sh.first().record(), nil, kept, now)
+	}
+	if m := s.best(sh, watched, kept, now); m != nil {
+		return []*machine{m}
+	}
+	return nil
+}
+
 // fits says that a job which has a timeout would end before the machine expires.
 func fits(j *statepb.Job, m *machine, now time.Time) bool {
 	return m.Until == 0 || j.Timeout == 0 || now.UnixNano()+j.Timeout <= m.Until
 }
 
-// dispatched is the change that sends a waiting job to a machine, or ends it when no machine could
-// start it.
-func (s *State) dispatched(j *statepb.Job, m *machine, now time.Time) *Change {
+// dispatched is the change that sends a waiting job to its machines, or ends it when no machine
+// could start it.
+func (s *State) dispatched(j *statepb.Job, ms []*machine, now time.Time) *Change {
+	m := ms[0]
 	slot, given := s.give(j.Needs, m)
 	a := &statepb.Attempt{
 		Number: 1, Machine: m.Addr, Slot: int32(slot), BootId: m.BootId,
@@ -185,10 +215,22 @@ func (s *State) dispatched(j *statepb.Job, m *machine, now time.Time) *Change {
 	if before := last(j); before != nil {
 		a.Number = before.Number + 1
 	}
-	if why := s.tooLong(j, a); why != "" {
-		return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: refused + why}}
+	if isGang(j.Needs) && j.Setup == nil {
+		s.giveRanks(j, a, ms)
 	}
-	a.CmdRun = []byte(s.commandLine(j, a))
+	for i, r := range runsOf(a) {
+		view := viewOf(a, r)
+		if why := s.tooLong(j, view); why != "" {
+			return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: refused + why}}
+		}
+		cmd := []byte(s.commandLine(j, view))
+		if i == 0 {
+			a.CmdRun = cmd
+		}
+		if r.SameCmd = r != a && bytes.Equal(cmd, a.CmdRun); !r.SameCmd {
+			r.CmdRun = cmd
+		}
+	}
 	return &Change{Dispatched: &statepb.Dispatched{Job: j.Id, Attempt: a}}
 }
 

@@ -46,7 +46,9 @@ func (s *State) remains(j *statepb.Job) (all []*mayLive) {
 		}
 		if old := s.live[id]; id != j.Id && isEnding(old) {
 			a := last(old.Job)
-			all = append(all, &mayLive{id, a.Number, a.Machine, a.Driver})
+			for _, r := range alive(a) {
+				all = append(all, &mayLive{id, a.Number, r.Machine, a.Driver})
+			}
 		}
 	}
 	return all

@@ -20,6 +20,7 @@ type shape struct {
 	key   shapeKey
 	class *class
 	needs *statepb.Needs
+	lots  []lot // that follow from the class and the needs
 	queue heapOf[*item]
 	// it was tried with all machines up to this place of its class's news; unknown: with none
 	tried int
@@ -93,9 +94,10 @@ func (s *State) push(className string, it *item) {
 	key := s.keyOfItem(it)
 	sh := c.shapes[key]
 	if sh == nil {
-		sh = &shape{key: key, class: c, needs: j.Needs, tried: unknown}
+		sh = &shape{key: key, class: c, needs: j.Needs, lots: lots(c.name, j.Needs), tried: unknown}
 		c.shapes[key] = sh
 		s.pool(sh)
+		s.span(sh)
 		if key.matrix != 0 || key.tag != 0 {
 			s.limited[sh] = true
 		}
@@ -134,6 +136,10 @@ func (s *State) move(it *item, id uint64) {
 func (s *State) unshape(sh *shape) {
 	delete(s.pooled, sh)
 	delete(s.limited, sh)
+	delete(s.spanning, sh)
+	if r := s.reserved; r != nil && r.shape == sh {
+		s.unreserveSpanning()
+	}
 	if r := sh.class.reserved; r != nil && r.shape == sh {
 		s.unreserve(sh.class)
 	}

@@ -148,7 +148,7 @@ func (s *State) roomAmong(watched []*machine, now time.Time) (rooms []*machine) 
 
 // best is the machine that the first job of a shape goes to, of those that are ready and of some
 // others, or nil. It may take nothing that is kept for one which comes before it.
-func (s *State) best(sh *shape, others []*machine, kept *reservation, now time.Time) *machine {
+func (s *State) best(sh *shape, others []*machine, kept []*reservation, now time.Time) *machine {
 	c, j := sh.class, sh.first().record()
 	if s.poolLacks(sh.needs) != "" || s.poolKept(sh, now) != nil {
 		return nil
@@ -156,7 +156,7 @@ func (s *State) best(sh *shape, others []*machine, kept *reservation, now time.T
 	avoided := s.avoided(j, c.machines, now)
 	suits := func(m *machine) bool {
 		return s.hasRoom(sh.needs, m) && fits(j, m, now) && !slices.Contains(avoided, m.Addr) &&
-			!s.delays(j, kept, m, now)
+			!s.delays(j, sh.needs, kept, m, now)
 	}
 	ready := c.ready
 	if news, ok := c.since(sh); ok {

@@ -16,24 +16,50 @@ import (
 // A reservation is not durable: nothing that was decided depends on it, and it is made again when
 // it is needed. It stays where it is while its machine can be had, as one that moves about is none.
 
-// reservation is a machine that is kept for the first job of a shape.
+// reservation are the machines that are kept for the first job of a shape: as many as it asks for,
+// in the order of its lots.
 type reservation struct {
-	shape   *shape
-	machine *machine
+	shape    *shape
+	machines []*machine
 }
 
 // awayFor is how long a reserved machine may be away before another one is taken.
 const awayFor = time.Minute
 
-// until is when a reserved machine has been away for too long, 0 while it isn't.
-func (r *reservation) until() int64 {
-	if m := r.machine; m != nil && m.link != LinkConnected {
-		return m.since.Add(awayFor).UnixNano()
+// until is when one of the machines has been away for too long, 0 while none is away.
+func (r *reservation) until() (first int64) {
+	for _, m := range r.machines {
+		if m.link == LinkConnected {
+			continue
+		}
+		if at := m.since.Add(awayFor).UnixNano(); first == 0 || at < first {
+			first = at
+		}
 	}
-	return 0
+	return first
 }
 
-// unreserve gives a reservation up; who was kept off its machine is tried again.
+// in says that some of the machines are of a class.
+func (r *reservation) in(class string) bool {
+	return slices.ContainsFunc(r.shape.lots, func(l lot) bool { return l.class == class })
+}
+
+// needsOn is what is kept of one of the machines, false for any other.
+func (r *reservation) needsOn(m *machine) (*statepb.Needs, bool) {
+	i := slices.Index(r.machines, m)
+	if i < 0 {
+		return nil, false
+	}
+	for _, l := range r.shape.lots {
+		if i < l.count {
+			return l.needs, true
+		}
+		i -= l.count
+	}
+	return nil, false
+}
+
+// unreserve gives a reservation up; who was kept off its machines is tried again.
 func (s *State) unreserve(c *class) {
 	c.reserved = nil
 	s.tryAll(c)
@@ -45,14 +71,18 @@ func (s *State) reserve(c *class, stuck []*shape, now time.Time) *reservation {
 		if s.poolNeverHas(sh.needs) != "" {
 			continue
 		}
-		if r := c.reserved; r != nil && r.shape == sh && s.couldHave(sh, r.machine, now) {
-			return r
+		var keep []*machine
+		if r := c.reserved; r != nil && r.shape == sh {
+			if s.canStay(r, now) {
+				return r
+			}
+			keep = r.machines
 		}
-		if m := s.soonest(sh, now); m != nil {
+		if ms := s.soonest(sh, keep, now); ms != nil {
 			if c.reserved != nil {
 				s.unreserve(c)
 			}
-			c.reserved = &reservation{sh, m}
+			c.reserved = &reservation{sh, ms}
 			return c.reserved
 		}
 	}
@@ -62,57 +92,105 @@ func (s *State) reserve(c *class, stuck []*shape, now time.Time) *reservation {
 	return nil
 }
 
-// couldHave says that a machine will be able to take a shape's first job when what it has to do is
-// done.
-func (s *State) couldHave(sh *shape, m *machine, now time.Time) bool {
+// canStay says that all machines of a reservation can still be had.
+func (s *State) canStay(r *reservation, now time.Time) bool {
+	i := 0
+	for _, l := range r.shape.lots {
+		for range l.count {
+			if i >= len(r.machines) || !s.couldHave(r.shape, l, r.machines[i], now) {
+				return false
+			}
+			i++
+		}
+	}
+	return true
+}
+
+// couldHave says that a machine will be able to be one of a lot of a shape's first job when what it
+// has to do is done.
+func (s *State) couldHave(sh *shape, l lot, m *machine, now time.Time) bool {
 	j := sh.first().record()
 	there := m.open() ||
 		m.link != LinkConnected && m.link != LinkRefused && !m.Draining && !m.Removing &&
 			now.Sub(m.since) <= awayFor
-	if !there || s.machines[m.Addr] != m || m.Class != sh.class.name || m.suspect() ||
+	if !there || s.machines[m.Addr] != m || m.Class != l.class || m.suspect() ||
 		s.setupDue(m, now) ||
-		s.neverHas(sh.needs, m) != "" {
+		s.neverHas(l.needs, m) != "" {
 		return false
 	}
 	start := now
-	if at, known := s.startOn(sh.needs, m, now); known {
+	if at, known := s.startOn(l.needs, m, now); known {
 		start = time.Unix(0, at)
 	}
-	return fits(j, m, start) && !slices.Contains(s.avoided(j, sh.class.machines, now), m.Addr)
+	return fits(j, m, start) && (isGang(sh.needs) ||
+		!slices.Contains(s.avoided(j, sh.class.machines, now), m.Addr))
 }
 
-// waitsForRoom says that some machine of its class will be able to take a shape's first job.
+// waitsForRoom says that there are machines that will be able to take a shape's first job.
 func (s *State) waitsForRoom(sh *shape, now time.Time) bool {
 	if s.poolNeverHas(sh.needs) != "" {
 		return false
 	}
-	return slices.ContainsFunc(
-		sh.class.machines,
-		func(m *machine) bool { return s.couldHave(sh, m, now) },
-	)
+	if !isGang(sh.needs) {
+		return slices.ContainsFunc(
+			sh.class.machines,
+			func(m *machine) bool { return s.couldHave(sh, sh.lots[0], m, now) },
+		)
+	}
+	return s.soonest(sh, nil, now) != nil
 }
 
-// soonest is the machine that will first have room for a shape: the earliest of those of which that
-// is known; else the one with the fewest slots still to free.
-func (s *State) soonest(sh *shape, now time.Time) (best *machine) {
-	var bestAt int64
-	var bestKnown bool
-	var bestLeft int
-	for _, m := range sh.class.machines {
-		if !s.couldHave(sh, m, now) {
-			continue
+// soonest are the machines that will first have room for a shape, as many as it asks for: of those
+// of which that is known the earliest; then those with the fewest slots still to free. Those that it
+// is to keep come before.
+func (s *State) soonest(sh *shape, keep []*machine, now time.Time) (all []*machine) {
+	type choice struct {
+		m     *machine
+		at    int64
+		kept  bool
+		known bool
+		left  int
+	}
+	for _, l := range sh.lots {
+		var choices []choice
+		for _, m := range s.class(l.class).machines {
+			if slices.Contains(all, m) || !s.couldHave(sh, l, m, now) {
+				continue
+			}
+			at, known := s.startOn(l.needs, m, now)
+			choices = append(choices, choice{m, at, slices.Contains(keep, m), known,
+				slotsOf(l.needs, m) - m.room})
 		}
-		at, known := s.startOn(sh.needs, m, now)
-		left := slotsOf(sh.needs, m) - m.room
-		better := best == nil || known && !bestKnown
-		if best != nil && known == bestKnown {
-			better = known && at < bestAt || !known && left < bestLeft
+		if len(choices) < l.count {
+			return nil
 		}
-		if better {
-			best, bestAt, bestKnown, bestLeft = m, at, known, left
+		slices.SortStableFunc(choices, func(a, b choice) int {
+			if a.known != b.known || a.kept != b.kept {
+				return cmp.Or(b2i(b.kept)-b2i(a.kept), b2i(b.known)-b2i(a.known))
+			}
+			if a.known {
+				return cmp.Compare(a.at, b.at)
+			}
+			return cmp.Compare(a.left, b.left)
+		})
+		for _, c := range choices[:l.count] {
+			all = append(all, c.m)
 		}
 	}
-	return best
+	return all
+}
+
+// startOf is when all machines of a reservation will have room, as far as that is known.
+func (s *State) startOf(r *reservation, now time.Time) (at int64, known bool) {
+	for _, m := range r.machines {
+		need, _ := r.needsOn(m)
+		one, ok := s.startOn(need, m, now)
+		if !ok {
+			return 0, false
+		}
+		at = max(at, one)
+	}
+	return at, true
 }
 
 // startOn is when a machine will have room for what is needed, as far as the timeouts of what runs
@@ -129,18 +207,16 @@ func (s *State) startOn(n *statepb.Needs, m *machine, now time.Time) (at int64, 
 			continue
 		}
 		before = id
-		if j := s.live[id]; j != nil &&
-			!slices.ContainsFunc(
-				ends,
-				func(e end) bool { return e.given == last(j.Job).Given && e.given != nil },
-			) {
-			e := end{given: last(j.Job).Given}
-			if a := last(j.Job); a.Timeout > 0 && j.Setup == nil && j.Status == Running &&
-				!pauses(a) {
-				e.at = max(cmp.Or(a.StartedAt, a.DispatchedAt)+a.Timeout+a.PausedFor,
-					now.UnixNano())
-			}
-			ends = append(ends, e)
+		j := s.live[id]
+		if j == nil {
+			continue
+		}
+		r := cmp.Or(rankOn(last(j.Job), m.Addr), last(j.Job))
+		if !slices.ContainsFunc(
+			ends,
+			func(e end) bool { return e.given == r.Given && e.given != nil },
+		) {
+			ends = append(ends, end{at: endOf(j.Job, r, now), given: r.Given})
 		}
 	}
 	slices.SortStableFunc(ends, func(a, b end) int {
@@ -174,6 +250,30 @@ func (s *State) startOn(n *statepb.Needs, m *machine, now time.Time) (at int64, 
 	return at, enough()
 }
 
+// endOf is when a rank of a job gives back what it has, at the latest; 0: that isn't known. A
+// machine that is held for others is held until the last of them has ended.
+func endOf(j *statepb.Job, r *statepb.Attempt, now time.Time) (at int64) {
+	a := last(j)
+	if a.Timeout == 0 || j.Setup != nil || j.Status != Running {
+		return 0
+	}
+	runs := []*statepb.Attempt{r}
+	if r.Idle {
+		runs = alive(a)
+	}
+	for _, one := range runs {
+		if pauses(one) {
+			return 0
+		}
+		began := cmp.Or(one.StartedAt, a.DispatchedAt) + one.PausedFor
+		if len(a.Ranks) > 0 && one.StartedAt == 0 { // it may wait for others to be ready
+			began = now.UnixNano()
+		}
+		at = max(at, began+a.Timeout, now.UnixNano())
+	}
+	return at
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1
@@ -181,25 +281,31 @@ func b2i(b bool) int {
 	return 0
 }
 
-// delays says that a job which goes to a machine would take what the one needs for which it is
-// kept, at the time when that could begin.
-func (s *State) delays(j *statepb.Job, kept *reservation, m *machine, now time.Time) bool {
-	if kept == nil || kept.machine != m {
+// delays says that a job which goes to a machine, and takes so much of it, would take what one of
+// those needs for which it is kept, at the time when that could begin.
+func (s *State) delays(
+	j *statepb.Job, takes *statepb.Needs, kept []*reservation, m *machine, now time.Time,
+) bool {
+	return slices.ContainsFunc(kept, func(r *reservation) bool {
+		return s.delaysOne(j, takes, r, m, now)
+	})
+}
+
+func (s *State) delaysOne(
+	j *statepb.Job, takes *statepb.Needs, kept *reservation, m *machine, now time.Time,
+) bool {
+	need, is := kept.needsOn(m)
+	if !is {
 		return false
 	}
-	need := kept.shape.needs
-	if at, known := s.startOn(
-		need,
-		m,
-		now,
-	); known && j.Timeout > 0 &&
+	if at, known := s.startOf(kept, now); known && j.Timeout > 0 &&
 		now.UnixNano()+j.Timeout <= at {
 		return false
 	}
-	if need.GetExclusive() || m.room-slotsOf(j.Needs, m) < slotsOf(need, m) {
+	if need.GetExclusive() || m.room-slotsOf(takes, m) < slotsOf(need, m) {
 		return true
 	}
-	return s.overlap(need, j.Needs, func(name string) (string, *statepb.Resource, bool) {
+	return s.overlap(need, takes, func(name string) (string, *statepb.Resource, bool) {
 		return m.Addr, m.resource(name), !s.ofPool(name)
 	})
 }

@@ -219,7 +219,7 @@ func TestReserved(t *testing.T) {
 		d := w.add(t, JobSpec{})
 		w.wants(t, big, Waiting)
 		w.wants(t, d, Running)
-		kept := w.s.class("x").reserved.machine.Addr
+		kept := w.s.class("x").reserved.machines[0].Addr
 		if m := last(w.s.Job(d)).Machine; m == kept {
 			t.Errorf("it went to %s, which is kept", m)
 		}
@@ -238,7 +238,7 @@ func TestReserved(t *testing.T) {
 			a, b := w.add(t, JobSpec{}), w.add(t, JobSpec{})
 			big := w.add(t, JobSpec{Slots: 2})
 			c := w.add(t, JobSpec{})
-			kept := w.s.class("x").reserved.machine.Addr
+			kept := w.s.class("x").reserved.machines[0].Addr
 			w.wants(t, c, Running)
 			d := w.add(t, JobSpec{})
 			w.wants(t, d, Waiting)

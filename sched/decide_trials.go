@@ -54,7 +54,11 @@ func (s *State) underTrial(job uint64) bool {
 
 // trial is the change that sends a job to a machine as a trial.
 func (s *State) trial(j *statepb.Job, m *machine, kind statepb.Trial, now time.Time) *Change {
-	c := s.dispatched(j, m, now)
+	ms := []*machine{m}
+	if isGang(j.Needs) {
+		ms = s.muster(j, m, nil, now)
+	}
+	c := s.dispatched(j, ms, now)
 	if c.Dispatched != nil {
 		c.Dispatched.Attempt.Trial = kind
 	}
@@ -100,7 +104,8 @@ func (s *State) tryMatrix(m *matrix, c *class, roomy func() []*machine, now time
 
 // takes says that a job could be sent to a machine now, which has a slot and may have work.
 func (s *State) takes(m *machine, j *statepb.Job, now time.Time) bool {
-	return s.hasRoom(j.Needs, m) && fits(j, m, now) && s.whyLimit(j) == ""
+	return s.hasRoom(j.Needs, m) && fits(j, m, now) && s.whyLimit(j) == "" &&
+		(!isGang(j.Needs) || s.muster(j, m, nil, now) != nil)
 }
 
 // bestOf is the best of some machines with room that may have a job and aren't to be passed over,
@@ -133,7 +138,8 @@ func (s *State) tryAside(m *machine, now time.Time) *Change {
 	home := s.class(m.HomeClass)
 	it := home.firstThat(func(j *statepb.Job) bool {
 		// Where no other machine is left, a job is better failed than never run.
-		return s.takes(m, j, now) && (home.able == 0 || retries(j)) && s.lingers(j) == nil
+		return s.takes(m, j, now) && (home.able < lots(j.Class, j.Needs)[0].count || retries(j)) &&
+			s.lingers(j) == nil
 	})
 	if it == nil {
 		m.scanAt = now.Add(scanPause).UnixNano()
@@ -234,7 +240,10 @@ func (s *State) mayTry(m *machine) bool {
 		if j == nil {
 			continue
 		}
-		a := last(j.Job)
+		a := rankOn(last(j.Job), m.Addr)
+		if a == nil || a.Idle { // nothing of it runs here
+			continue
+		}
 		if m.suspect() && a.Seq > m.Suspect && j.Status == Running ||
 			m.Own > 0 && !m.OwnDied && a.Seq > m.OwnSeq && !a.StepStarted {
 			return false

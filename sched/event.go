@@ -27,8 +27,8 @@ type Event struct {
 	// Uprooted says that its machine was removed: nobody asked for this end, and it is no failure.
 	Uprooted bool
 	Text     string
-	Warn     bool  // somebody should look
-	Span     *Span // the attempt that this has ended
+	Warn     bool   // somebody should look
+	Spans    []Span // the attempt that this has ended, on each of its machines
 }
 
 // describe tells of a change that was just applied: of itself, and of each job that it has ended
@@ -143,25 +143,29 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 					fmt.Sprintf(", though %s may live still, as that can't be reached", l)
 			}
 		}
-		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s, slot %d%s", c.Dispatched.Job,
-			what, a.Machine, a.Slot, also), true
+		where := fmt.Sprintf("%s, slot %d", a.Machine, a.Slot)
+		if len(a.Ranks) > 0 {
+			where = joined(a.Ranks, func(r *statepb.Attempt) string { return r.Machine })
+		}
+		return s.aboutJob(e, c.Dispatched.Job, "job %d: %s goes to %s%s", c.Dispatched.Job,
+			what, where, also), true
 	case c.Started != nil:
 		e.Kind = EventJobStarted
 		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job,
 			c.Started.Run.Machine), true
 	case c.Ended != nil:
-		return s.aboutEnd(e, c.Ended.Run.Job), true
+		return s.aboutRun(e, c.Ended.Run), true
 	case c.NotStarted != nil:
-		e = s.aboutEnd(e, c.NotStarted.Run.Job)
+		e = s.aboutRun(e, c.NotStarted.Run)
 		e.Warn = true
 		return e, true
 	case c.SetupFailed != nil:
 		e.Kind, e.Warn = EventJobFailed, true
-		e.Span = s.spanOfSetup(c.SetupFailed.Job)
+		e.Spans = s.spansOfSetup(c.SetupFailed.Job)
 		return s.aboutJob(e, c.SetupFailed.Job, "setup %d failed: %s", c.SetupFailed.Job,
 			c.SetupFailed.Error), true
 	case c.AttemptLost != nil:
-		return s.aboutEnd(e, c.AttemptLost.Run.Job), true
+		return s.aboutRun(e, c.AttemptLost.Run), true
 	case c.CopyWaits != nil:
 		e.Kind = EventJobCopyWaits
 		return s.aboutJob(e, c.CopyWaits.Job, "job %d waits to copy its results: %s",
@@ -320,22 +324,53 @@ func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
 
 func (s *State) aboutCancel(e Event, id uint64) Event {
 	if s.Status(id) == Canceled || s.Status(id) == 0 {
-		e.Kind, e.Span = EventJobCanceled, s.spanOfSetup(id)
+		e.Kind, e.Spans = EventJobCanceled, s.spansOfSetup(id)
 		return s.aboutJob(e, id, "job %d was canceled", id)
 	}
 	e.Kind = EventJobCanceling
 	return s.aboutJob(e, id, "job %d is being canceled", id)
 }
 
-// spanOfSetup is the attempt of a setup that has just ended between two of its steps, else nil. Of
+// spansOfSetup is the attempt of a setup that has just ended between two of its steps, else nil. Of
 // a job whose attempt has ended that was told then; a setup, once begun, never waits again.
-func (s *State) spanOfSetup(id uint64) *Span {
+func (s *State) spansOfSetup(id uint64) []Span {
 	j := s.Job(id)
 	if j.GetSetup() == nil || last(j) == nil {
 		return nil
 	}
-	span := spanOf(id, last(j))
-	return &span
+	return []Span{spanOf(id, last(j))}
+}
+
+// aboutRun tells how a run ended: of a rank, when others go on, or else of the attempt.
+func (s *State) aboutRun(e Event, run *statepb.RunRef) Event {
+	j := s.live[run.Job]
+	if j == nil || j.Status != Running || len(last(j.Job).Ranks) == 0 {
+		return s.aboutEnd(e, run.Job)
+	}
+	a := last(j.Job)
+	r := rankOn(a, run.Machine)
+	if r == nil || a.Number != run.Attempt {
+		return s.aboutEnd(e, run.Job)
+	}
+	how := Reason(r)
+	switch {
+	case succeededRun(r):
+		how = "has succeeded"
+	case r.Cause == statepb.Cause_NOT_STARTED:
+		how = "could not start: " + how
+	case r.Cause == statepb.Cause_MACHINE_LOST:
+		how = "is lost: " + how
+	}
+	e.Kind = EventJobRank
+	text := fmt.Sprintf("rank %d of job %d %s on %s after %s", max(r.Rank, 1)-1, j.Id, how,
+		r.Machine, time.Duration(r.Duration).Round(time.Millisecond))
+	if culprit(a) == r {
+		e.Warn = true
+		text += "; the others are ended"
+	}
+	e = s.aboutJob(e, j.Id, "%s", text)
+	e.Machine = r.Machine
+	return e
 }
 
 // aboutEnd tells how an attempt ended and what becomes of the job.
@@ -366,8 +401,15 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	}
 	text := fmt.Sprintf("%s %s on %s after %s", what, how, a.Machine, time.Duration(a.Duration).
 		Round(time.Millisecond))
-	if a.Cause == statepb.Cause_MACHINE_REMOVED {
-		text = fmt.Sprintf("%s was ended, as its machine %s was removed", what, a.Machine)
+	switch first := culprit(a); {
+	case a.Cause == statepb.Cause_MACHINE_REMOVED:
+		text = fmt.Sprintf("%s was ended, as its machine %s was removed", what, first.Machine)
+	case len(a.Ranks) > 0 && first.Rank > 0:
+		text = fmt.Sprintf("%s has ended, by its %s, after %s", what, how,
+			time.Duration(a.Duration).Round(time.Millisecond))
+	case len(a.Ranks) > 0:
+		text = fmt.Sprintf("%s %s on %d machines after %s", what, how, len(a.Ranks),
+			time.Duration(a.Duration).Round(time.Millisecond))
 	}
 	e.Kind = kindOf(j.Status)
 	switch {
@@ -387,8 +429,7 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 	e.Warn = j.Status == Failed || j.Status == Lost || e.Kind == EventJobRetried
 	e.Ended, e.Cause = true, how
 	if e.Kind != EventJobStep {
-		span := spanOf(id, a)
-		e.Span = &span
+		e.Spans = spansIn(id, a)
 	}
 	return s.aboutJob(e, id, "%s", text)
 }
@@ -401,6 +442,13 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 		return s.aboutEnd(e, id)
 	case j.Status == Done:
 		return s.aboutCopy(e, &statepb.CopyEnded{Job: id, Error: j.ResultsError})
+	case j.Status == Copying: // others of its results go on
+		e.Kind, e.Warn = EventJobCopyWaits, true
+		return s.aboutJob(e, id, "job %d loses a part of its results, as a machine was removed", id)
+	case j.Status == Running && len(last(j).Ranks) > 0:
+		e.Kind, e.Warn = EventJobRank, true
+		return s.aboutJob(e, id, "job %d loses a machine, which was removed; the others are ended",
+			id)
 	}
 	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED {
 		// a setup that had not begun
@@ -414,6 +462,18 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 }
 
 func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
+	if s.Status(c.Job) == Copying { // one rank's
+		e.Kind = EventJobCopying
+		how := "are in " + c.Dir
+		if c.Error != "" {
+			e.Kind, e.Warn, how = EventJobCopyFailed, true, "were not copied: "+c.Error
+		}
+		return s.aboutJob(e, c.Job, "the results of rank %d of job %d %s", c.Rank-1, c.Job, how)
+	}
+	if j := s.Job(c.Job); c.Rank > 0 && j != nil { // the last one: it tells of all
+		c = &statepb.CopyEnded{Job: c.Job, Dir: j.ResultsDir, Error: j.ResultsError, Took: c.Took,
+			Files: last(j).ResultsFiles, Bytes: last(j).ResultsBytes}
+	}
 	if c.Error != "" {
 		e.Kind, e.Warn = EventJobCopyFailed, true
 		return s.aboutJob(e, c.Job, "the results of job %d were not copied: %s", c.Job, c.Error)

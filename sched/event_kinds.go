@@ -7,6 +7,7 @@ const (
 	EventJobRunning    = "job.running"     // an attempt, or a setup's step, goes to a machine
 	EventJobStarted    = "job.started"     // it has begun there
 	EventJobStep       = "job.step"        // a step of a setup has ended well, and another follows
+	EventJobRank       = "job.rank"        // one of its ranks has ended, and others haven't
 	EventJobCopying    = "job.copying"     // it exited 0, and its results are on their way
 	EventJobCopied     = "job.copied"      // its results are on this host
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied

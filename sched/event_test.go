@@ -58,13 +58,13 @@ func TestMachineRemovedTellsOfJobs(t *testing.T) {
 		if e.Seq != w.events[0].Seq || !e.At.Equal(w.now) {
 			t.Errorf("not of the same change: %+v", e)
 		}
-		if e.Ended != (e.Span != nil) || e.Ended &&
-			(e.Span.Job != e.Job || e.Span.Machine != "a" || e.Span.Status != Canceled) {
+		if e.Ended != (len(e.Spans) == 1) || e.Ended && (e.Spans[0].Job != e.Job ||
+			e.Spans[0].Machine != "a" || e.Spans[0].Status != Canceled) {
 			t.Errorf("what ends an attempt says when it was: %+v", e)
 		}
 	}
 	if diff := cmp.Diff(want, w.events,
-		cmpopts.IgnoreFields(Event{}, "Seq", "At", "Class", "Span")); diff != "" {
+		cmpopts.IgnoreFields(Event{}, "Seq", "At", "Class", "Spans")); diff != "" {
 		t.Error(diff)
 	}
 	w.events = nil

@@ -90,6 +90,7 @@ func eachNumber(
 			}
 		}
 		switch {
+		case f.Message() == d: // in itself it has the same fields again
 		case f.Kind() == protoreflect.MessageKind:
 			eachNumber(f.Message(), func(path string, set func(protoreflect.Message, uint64)) {
 				visit(string(f.Name())+"."+path, func(m protoreflect.Message, n uint64) {

@@ -450,7 +450,7 @@ func (t *turn) apply(changes []*Change) {
 		}
 		c.At = t.now.UnixNano()
 		if d := c.Dispatched; d != nil {
-			d.Attempt.Token = t.l.opt.Token()
+			giveTokens(d.Attempt, t.l.opt.Token)
 		}
 		b, err := encode(c)
 		if err == nil {

@@ -133,21 +133,30 @@ func (m *machine) usable(now time.Time) bool {
 
 // occupy gives the job of an attempt what that was given: its slots, or all of them for a setup,
 // and its share of resources.
-func (s *State) occupy(m *machine, j *statepb.Job) {
-	if j.Setup != nil {
+func (s *State) occupy(j *statepb.Job) {
+	a := last(j)
+	if m := s.machines[a.Machine]; j.Setup != nil {
 		for i := range m.slots {
 			m.slots[i] = j.Id
 		}
 		return
 	}
-	a := last(j)
-	for _, slot := range slotsGiven(a) {
-		for int(slot) >= len(m.slots) { // a run that is taken up after the slots became fewer
-			m.slots = append(m.slots, 0)
+	for _, r := range ranksOf(a) {
+		m := s.machines[r.Machine]
+		if m == nil || !holds(r) && r != a {
+			continue
 		}
-		m.slots[slot] = j.Id
+		for _, slot := range slotsGiven(r) {
+			for int(slot) >= len(m.slots) { // a run that is taken up after the slots became fewer
+				m.slots = append(m.slots, 0)
+			}
+			m.slots[slot] = j.Id
+		}
+		s.book(m.Addr, r.Given, 1)
 	}
-	s.book(m.Addr, a.Given, 1)
+	if len(a.Ranks) > 0 {
+		s.book(poolName, a.Given, 1)
+	}
 	s.countHolder(j, 1)
 }
 
@@ -157,17 +166,23 @@ func (s *State) vacate(j *statepb.Job) {
 	if a == nil {
 		return
 	}
+	if len(a.Ranks) > 0 {
+		if j.Status != Running {
+			return
+		}
+		for _, r := range a.Ranks {
+			s.vacateRank(j, r)
+		}
+		s.passPool(j.Id, a.Number, a.Given)
+		s.book(poolName, a.Given, -1)
+		s.countHolder(j, -1)
+		return
+	}
 	m := s.machines[a.Machine]
 	if m == nil {
 		return
 	}
-	had := false
-	for i, id := range m.slots {
-		if id == j.Id {
-			m.slots[i], had = 0, true
-		}
-	}
-	if had && j.Setup == nil {
+	if had := m.free(j.Id); had && j.Setup == nil {
 		s.book(m.Addr, a.Given, -1)
 		s.countHolder(j, -1)
 	}

@@ -243,6 +243,12 @@ func NeedsText(n *statepb.Needs) string {
 	if text := AmountsText(n.GetAmounts()); text != "" {
 		parts = append(parts, text)
 	}
+	if n.GetMachines() > 1 {
+		parts = append(parts, fmt.Sprintf("machines=%d", n.Machines))
+	}
+	for _, w := range n.GetWith() {
+		parts = append(parts, withText(w))
+	}
 	return strings.Join(parts, ",")
 }
 

@@ -20,6 +20,7 @@ type night struct {
 	limit time.Duration // of the whole night; 0: 100 days
 	ends  heapOf[*nightEnd]
 	known map[string]bool // tokens of the runs that have an end
+	told  map[string]bool // and of those that were told to end
 	// outcome says how a run ends that begins so long after the night, and after how long.
 	outcome func(r Run, at time.Duration) (ok bool, took time.Duration)
 	// then are what happens beside runs, in order.
@@ -52,7 +53,8 @@ func (e *nightEnd) place() *int { return &e.pos }
 func newNight(t testing.TB, machines, slots int) *night {
 	w := newWorld()
 	w.every = 500
-	n := &night{world: w, began: w.now, limit: 2400 * time.Hour, known: map[string]bool{}}
+	n := &night{world: w, began: w.now, limit: 2400 * time.Hour, known: map[string]bool{},
+		told: map[string]bool{}}
 	var addrs []string
 	for i := range machines {
 		addrs = append(addrs, fmt.Sprintf("m%03d", i))
@@ -65,6 +67,9 @@ func newNight(t testing.TB, machines, slots int) *night {
 func (n *night) run() error {
 	for {
 		if err := n.settle(); err != nil {
+			return err
+		}
+		if err := n.prepare(); err != nil {
 			return err
 		}
 		for _, r := range n.fleet.runs {
@@ -111,11 +116,45 @@ func (n *night) step() error {
 	if e.ok {
 		code = 0
 	}
+	if n.told[e.ref.Token] {
+		return n.report(Ended{Ref: e.ref, Result: &statepb.Attempt{
+			Cause: statepb.Cause_CANCELED_BY_USER,
+		}})
+	}
 	return n.report(Ended{Ref: e.ref, Result: exit(code)})
+}
+
+// prepare reports that machines are ready for what isn't to start yet.
+func (n *night) prepare() error {
+	for {
+		var ready []Outcome
+		for _, r := range n.running() {
+			if r.Prepare {
+				ready = append(ready, Prepared{Ref: r.Ref})
+			}
+		}
+		if len(ready) == 0 {
+			return nil
+		}
+		for _, o := range ready { // as long as it is still wanted
+			r := o.(Prepared).Ref
+			if run, ok := n.fleet.runs[r.Token]; !ok || !run.Prepare {
+				continue
+			}
+			delete(n.fleet.runs, r.Token) // it is asked for again
+			if err := n.report(o); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // plan draws the end of a run that has begun.
 func (n *night) plan(r Run) {
+	if r.Cancel && !n.told[r.Ref.Token] {
+		n.told[r.Ref.Token] = true
+		heap.Push(&n.ends, &nightEnd{at: n.now.Add(100 * time.Millisecond), ref: r.Ref})
+	}
 	if n.known[r.Ref.Token] {
 		return
 	}
@@ -136,7 +175,7 @@ func latest(a, b time.Time) time.Time {
 // aside lists the machines that are in no class of work.
 func (n *night) aside() (addrs []string) {
 	for _, addr := range n.s.Machines() {
-		if n.s.machines[addr].Class != "x" {
+		if n.s.machines[addr].aside() {
 			addrs = append(addrs, addr)
 		}
 	}

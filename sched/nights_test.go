@@ -44,6 +44,7 @@ func drawNight(t *testing.T, rnd *rand.Rand) {
 	scale := time.Duration(pick(300, 1_000, 30_000, 600_000)) * time.Millisecond
 	quick := time.Duration(pick(50, 1_000, 30_000)) * time.Millisecond
 	d.drawMachines(size)
+	check(t, d.pool("y", pick(1, 2), "y000", "y001"))
 	for range pick(1, 1, 2) {
 		d.drawJobs(t, retries, max(40, min(size*6, 300)))
 	}
@@ -98,14 +99,18 @@ func (d *drawn) drawJobs(t *testing.T, retries, count int) {
 	}
 	var first uint64
 	var err error
-	if d.rnd.IntN(4) > 0 {
+	gangs := d.rnd.IntN(3) == 0
+	if !gangs && d.rnd.IntN(4) > 0 {
 		first, err = d.cells(count, retries)
 	} else {
 		var specs []JobSpec
 		for i := range count {
-			specs = append(specs,
-				JobSpec{Class: "x", Cmd: fmt.Sprintf("work %d", i%d.pickSome()),
-					MaxFailures: retries})
+			spec := JobSpec{Class: "x", Cmd: fmt.Sprintf("work %d", i%d.pickSome()),
+				MaxFailures: retries}
+			if gangs {
+				d.drawGang(&spec)
+			}
+			specs = append(specs, spec)
 		}
 		var ids []uint64
 		if ids, err = d.submit(specs...); err == nil {
@@ -117,6 +122,23 @@ func (d *drawn) drawJobs(t *testing.T, retries, count int) {
 		d.never[first+uint64(i)] = true
 	}
 }
+
+// drawGang asks for several machines, now and then also of the other class, and the reverse.
+func (d *drawn) drawGang(spec *JobSpec) {
+	size := d.sizeOf("x")
+	if size > 1 && d.rnd.IntN(3) == 0 {
+		spec.Machines = 2 + d.rnd.IntN(min(size-1, 4))
+		spec.Each = d.rnd.IntN(2) == 0
+	}
+	switch d.rnd.IntN(6) {
+	case 0:
+		spec.With = []string{"O=y"}
+	case 1:
+		spec.Class, spec.With, spec.Machines, spec.Each = "y", []string{"O=x"}, 0, false
+	}
+}
+
+func (d *drawn) sizeOf(class string) int { return len(d.s.class(class).machines) }
 
 func (d *drawn) pickSome() int { return 1 + d.rnd.IntN(50) }
 

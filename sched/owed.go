@@ -187,6 +187,7 @@ func (s *State) disown(token string) {
 	}
 	delete(s.owed, token)
 	s.takeDebt(o)
+	s.passesOn(o)
 	if m := s.machines[o.Run.Machine]; m != nil && holdsSlot(o) {
 		s.file(m)
 	}
@@ -218,6 +219,7 @@ func (s *State) applyStopped(c *statepb.Stopped) error {
 	s.takeDebt(o)
 	s.owed[c.Run.Token] = next
 	s.addDebt(next)
+	s.passesOn(o)
 	if m := s.machines[next.Run.Machine]; m != nil {
 		s.file(m)
 	}

@@ -11,7 +11,7 @@ import (
 
 // LogPath is where the log of a run is kept on the host, below the log directory: a folder per
 // thousand jobs, then <jid>.<attempt>.out or .err; the later steps of a setup have their number in
-// between. dir is clean.
+// between, and the ranks of a job that runs on several machines r0, r1 … dir is clean.
 func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 	// A listing has several for each job: no formatting.
 	b := append(make([]byte, 0, len(dir)+48), dir...)
@@ -22,6 +22,9 @@ func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 	b = strconv.AppendInt(b, int64(r.Attempt), 10)
 	if r.Step > 0 {
 		b = strconv.AppendInt(append(b, '.'), int64(r.Step), 10)
+	}
+	if r.Rank > 0 {
+		b = strconv.AppendInt(append(b, ".r"...), int64(r.Rank-1), 10)
 	}
 	if stderr {
 		return string(append(b, ".err"...))

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +74,8 @@ func (p *planner) pause(id uint64, stop bool, fate *Fate) error {
 		return fmt.Errorf("it isn't paused")
 	}
 	p.add(&Change{JobPaused: &statepb.JobPaused{Job: id, Paused: stop}})
-	if m := p.s.machines[a.Machine]; !a.Driver && (m == nil || m.link != LinkConnected) {
-		fate.Note = fmt.Sprintf("it is to %s as soon as %s is reached", verb, a.Machine)
+	if m, reached := p.s.outOfReach(j); !a.Driver && !reached {
+		fate.Note = fmt.Sprintf("it is to %s as soon as %s is reached", verb, m.addr(a.Machine))
 	}
 	return nil
 }
@@ -107,12 +108,13 @@ func (p *planner) signal(id uint64, text string) error {
 		return err
 	}
 	a := last(p.s.live[id].Job)
-	m := p.s.machines[a.Machine]
+	m, reached := p.s.outOfReach(p.s.live[id])
 	switch {
-	case !a.StepStarted:
+	case slices.ContainsFunc(alive(a), func(r *statepb.Attempt) bool { return !r.StepStarted }):
 		return fmt.Errorf("it has not begun yet")
-	case !a.Driver && (m == nil || m.link != LinkConnected):
-		return fmt.Errorf("its machine %s can't be reached, and a signal doesn't wait", a.Machine)
+	case !a.Driver && !reached:
+		return fmt.Errorf("its machine %s can't be reached, and a signal doesn't wait",
+			m.addr(a.Machine))
 	}
 	p.add(&Change{JobSignaled: &statepb.JobSignaled{Job: id, Signal: int32(n)}})
 	return nil
@@ -124,15 +126,21 @@ func (s *State) applyJobPaused(c *statepb.JobPaused) error {
 		if j.Status != Running || a == nil || j.Setup != nil {
 			return fmt.Errorf("job %d doesn't run", c.Job)
 		}
-		a.Pause, a.Unpaused = statepb.Pause_PAUSE_GO_ON, ""
-		if c.Paused {
-			a.Pause = statepb.Pause_PAUSE_STOP
+		for _, r := range append(alive(a), a) {
+			r.Pause, r.Unpaused = statepb.Pause_PAUSE_GO_ON, ""
+			if c.Paused {
+				r.Pause = statepb.Pause_PAUSE_STOP
+			}
 		}
 		s.filePaused(a)
 		token := a.Token
 		s.ask(func(f Fleet) {
-			if j.Status == Running && last(j.Job).Token == token {
-				f.Pause(ref(j.Job), last(j.Job).Pause == statepb.Pause_PAUSE_STOP)
+			a := last(j.Job)
+			if j.Status != Running || a.Token != token {
+				return
+			}
+			for _, r := range alive(a) {
+				f.Pause(runRef(j.Job, a, r), a.Pause == statepb.Pause_PAUSE_STOP)
 			}
 		})
 		return nil
@@ -142,8 +150,41 @@ func (s *State) applyJobPaused(c *statepb.JobPaused) error {
 // filePaused has those looked at again who wait for the end of an attempt, which is another one
 // now.
 func (s *State) filePaused(a *statepb.Attempt) {
-	if m := s.machines[a.Machine]; m != nil {
-		s.file(m)
+	for _, r := range ranksOf(a) {
+		if m := s.machines[r.Machine]; m != nil {
+			s.file(m)
+		}
+	}
+}
+
+// gatherPause makes of what is known of an attempt's ranks what is known of the attempt: it is
+// stopped when all are that live, and goes on when none is stopped.
+func gatherPause(a *statepb.Attempt, at int64) {
+	stopped, refused := 0, 0
+	var why []string
+	ranks := alive(a)
+	for _, r := range ranks {
+		if r.PausedAt != 0 {
+			stopped++
+		}
+		if r.Pause == statepb.Pause_PAUSE_NONE {
+			refused++
+		}
+		if r.Unpaused != "" {
+			why = append(why, rankPrefix(r)+r.Unpaused)
+		}
+	}
+	a.Unpaused = strings.Join(why, "; ")
+	switch {
+	case len(ranks) == 0:
+	case stopped == len(ranks) && a.PausedAt == 0:
+		a.PausedAt = at
+	case stopped == 0 && a.PausedAt != 0:
+		endPause(a, at)
+		a.ContinuedAt = at
+	}
+	if refused == len(ranks) {
+		a.Pause = statepb.Pause_PAUSE_NONE
 	}
 }
 
@@ -152,23 +193,25 @@ func (s *State) applySignaled(c *statepb.JobSignaled) error {
 	if j == nil || j.Status != Running {
 		return fmt.Errorf("job %d doesn't run", c.Job)
 	}
-	r := ref(j.Job)
-	s.ask(func(f Fleet) {
-		if s.liveRun(r) != nil {
-			f.Signal(r, int(c.Signal))
-		}
-	})
+	a := last(j.Job)
+	for _, one := range alive(a) {
+		r := runRef(j.Job, a, one)
+		s.ask(func(f Fleet) {
+			if s.liveRun(r) != nil {
+				f.Signal(r, int(c.Signal))
+			}
+		})
+	}
 	return nil
 }
 
 // sawPause takes what a machine says of a run that was to be stopped, or to go on. It says that
 // once for each time that it is asked, whatever else comes.
 func (s *State) sawPause(o Paused) *Change {
-	j := s.liveRun(o.Ref)
+	j, a := s.liveRank(o.Ref)
 	if j == nil {
 		return nil
 	}
-	a := last(j.Job)
 	if wanted := a.Pause == statepb.Pause_PAUSE_STOP; wanted != o.On || o.On == (a.PausedAt != 0) {
 		return nil
 	}
@@ -178,7 +221,7 @@ func (s *State) sawPause(o Paused) *Change {
 
 // unsteered takes it that a pause or a signal came to nothing.
 func (s *State) unsteered(o Unsteered) *Change {
-	j := s.liveRun(o.Ref)
+	j, r := s.liveRank(o.Ref)
 	switch {
 	case j == nil:
 		return nil
@@ -186,18 +229,17 @@ func (s *State) unsteered(o Unsteered) *Change {
 		return &Change{Noticed: &statepb.Noticed{Kind: EventJobSignaled, Job: j.Id,
 			Machine: o.Ref.Machine, Warn: true, Text: fmt.Sprintf("job %d was not sent %s: %s", j.Id,
 				signalName(o.Signal), o.Reason)}}
-	case last(j.Job).Pause == statepb.Pause_PAUSE_NONE:
+	case r.Pause == statepb.Pause_PAUSE_NONE:
 		return nil
 	}
 	return &Change{RunPaused: &statepb.RunPaused{Run: o.Ref, Refused: o.Reason}}
 }
 
 func (s *State) applyRunPaused(c *statepb.RunPaused, at int64) error {
-	j := s.liveRun(c.Run)
+	j, a := s.liveRank(c.Run)
 	if j == nil {
 		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
 	}
-	a := last(j.Job)
 	switch {
 	case c.Refused != "":
 		a.Unpaused = c.Refused
@@ -212,7 +254,10 @@ func (s *State) applyRunPaused(c *statepb.RunPaused, at int64) error {
 	default:
 		a.PausedAt, a.PausedFor, a.ContinuedAt, a.Unpaused = 0, c.Total, at, ""
 	}
-	s.filePaused(a)
+	if whole := last(j.Job); whole != a {
+		gatherPause(whole, at)
+	}
+	s.filePaused(last(j.Job))
 	return s.settle(j)
 }
 
@@ -228,6 +273,9 @@ func (s *State) aboutPause(e Event, c *Change) Event {
 	p := c.RunPaused
 	id, where := p.Run.Job, p.Run.Machine
 	a := last(s.Job(id))
+	if r := rankOn(a, where); r != nil && r.Rank > 0 {
+		a, where = r, fmt.Sprintf("%s, rank %d", where, r.Rank-1)
+	}
 	switch {
 	case p.Refused != "":
 		e.Kind, e.Warn = EventJobUnpaused, true

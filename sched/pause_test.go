@@ -69,7 +69,7 @@ func TestPause(t *testing.T) {
 	w.s.Resume(w.fleet)
 	must(t, w.connect("a"))
 	m = w.s.machines["a"]
-	if r := w.s.run(w.s.live[id]); r.Pause == nil || !*r.Pause {
+	if r := w.s.run(w.s.live[id], last(w.s.Job(id))); r.Pause == nil || !*r.Pause {
 		t.Error("a daemon that is started again doesn't pause it")
 	}
 	w.operate(t, OpGoOn, id)
@@ -134,7 +134,7 @@ func TestPauseRefused(t *testing.T) {
 		}
 	}
 	p, err := w.s.PlanAtOnce(Operation{Op: OpSignal, Jobs: ids[:1], Signal: "usr1"})
-	must(t, w.do(p, err))
+	must(t, w.do(p.Plan, err))
 	if got := w.fleet.lastSteer(); got != "signal 10 t1" {
 		t.Error(got)
 	}

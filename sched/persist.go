@@ -358,9 +358,13 @@ func (s *State) adopt(rec *statepb.Job) error {
 	}
 	a := last(rec)
 	holds := rec.Status == Running || rec.Status == Copying && !rec.CopyWaiting
-	if m := s.machines[a.GetMachine()]; holds && m != nil {
-		s.occupy(m, rec)
-		s.file(m)
+	if holds && (len(a.GetRanks()) > 0 || s.machines[a.GetMachine()] != nil) {
+		s.occupy(rec)
+		for _, r := range ranksOf(a) {
+			if m := s.machines[r.Machine]; m != nil {
+				s.file(m)
+			}
+		}
 	}
 	if rec.Status == Running && rec.Setup != nil && a.Cause != 0 {
 		s.steps[j.Id] = true

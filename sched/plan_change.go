@@ -2,7 +2,7 @@ package sched
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -42,27 +42,10 @@ type Operation struct {
 	Signal  string        // of signal: its name or number
 }
 
-// tell completes what is said of a job when all that was made of it is there.
-func (f *Fate) tell() {
-	if len(f.New) > 1 {
-		f.Note = "cloned as " + rangesText(f.New)
-	}
-}
-
-// rangesText lists ids, as in 3..9, 12.
-func rangesText(ids []uint64) string {
-	var parts []string
-	for i := 0; i < len(ids); {
-		first := i
-		for i++; i < len(ids) && ids[i] == ids[i-1]+1; i++ {
-		}
-		if i-first == 1 {
-			parts = append(parts, fmt.Sprint(ids[first]))
-		} else {
-			parts = append(parts, fmt.Sprintf("%d..%d", ids[first], ids[i-1]))
-		}
-	}
-	return strings.Join(parts, ", ")
+// OperationPlan is what a Operation comes to: its changes, and what becomes of each job.
+type OperationPlan struct {
+	Plan
+	Fates []Fate
 }
 
 // Fate is what becomes of one job: changed, or why not.
@@ -71,21 +54,25 @@ type Fate struct {
 	Status  Status // before
 	Changed bool
 	Note    string
-	New     []uint64 // the jobs that were made of it: several when it is cloned several times
+	// The jobs FirstNew to NewJob were made of it: several when it is cloned several times. 0:
+	// none.
+	FirstNew uint64
+	NewJob   uint64
 }
 
 // PlanAtOnce plans one operation on many jobs. A job for which
 // it makes no sense is passed over, and its fate says why.
-func (s *State) PlanAtOnce(b Operation) (Plan, error) {
+func (s *State) PlanAtOnce(b Operation) (OperationPlan, error) {
 	p := s.planner()
 	tag, err := p.prepareOperation(b)
 	if err != nil {
-		return Plan{}, err
+		return OperationPlan{}, err
 	}
+	out := OperationPlan{}
 	seen := make(map[uint64]bool, len(b.Jobs))
 	for _, id := range b.Jobs {
 		if s.Status(id) == 0 {
-			return Plan{}, errorf(NotFound, "no job %d", id)
+			return OperationPlan{}, errorf(NotFound, "no job %d", id)
 		}
 		if seen[id] {
 			continue // once is enough, and the changes of a plan must fit each other
@@ -96,11 +83,11 @@ func (s *State) PlanAtOnce(b Operation) (Plan, error) {
 			fate.Note = err.Error()
 		} else {
 			fate.Changed = true
-			fate.tell()
 		}
-		p.Fates = append(p.Fates, fate)
+		out.Fates = append(out.Fates, fate)
 	}
-	return p.Plan, nil
+	out.Plan = p.Plan
+	return out, nil
 }
 
 // prepareOperation checks what concerns all jobs of an operation,
@@ -165,18 +152,22 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
+		fate.FirstNew = p.next
 		for range max(b.Repeat, 1) {
-			fate.New = append(fate.New, p.resubmit(p.s.Job(id), false))
+			fate.NewJob = p.resubmit(p.s.Job(id), false)
+		}
+		if fate.NewJob > fate.FirstNew {
+			fate.Note = fmt.Sprintf("cloned as %d..%d", fate.FirstNew, fate.NewJob)
 		}
 	case OpRestart:
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
 		canceled := !Final(fate.Status) && p.cancel(id) == nil
-		again := p.resubmit(p.s.Job(id), true)
-		fate.New = append(fate.New, again)
+		fate.NewJob = p.resubmit(p.s.Job(id), true)
+		fate.FirstNew = fate.NewJob
 		if canceled {
-			fate.Note = fmt.Sprintf("restarted as %d, canceled first", again)
+			fate.Note = fmt.Sprintf("restarted as %d, canceled first", fate.NewJob)
 		}
 	case OpRetime:
 		if err := only(fate.Status, "give a timeout to", Waiting, Held, Running); err != nil {
@@ -242,24 +233,58 @@ func (p *planner) lost(id uint64, retry bool, fate *Fate) error {
 		return err
 	}
 	j := p.s.live[id]
-	m := p.s.machines[last(j.Job).Machine]
-	reached := m != nil && m.link == LinkConnected
+	m, reached := p.s.outOfReach(j)
+	addr := m.addr(last(j.Job).Machine)
 	switch {
-	case j.Status == Copying && reached && !j.CopyWaiting:
+	case j.Status == Copying && reached && (!j.CopyWaiting || copiesNow(last(j.Job))):
 		return fmt.Errorf("its machine %s is connected, and its results are being copied; "+
-			"`jobserver job rm` stops that", m.Addr)
-	case j.Status == Running && reached && !j.Canceling && !p.s.unanswered(last(j.Job)):
+			"`jobserver job rm` stops that", addr)
+	case j.Status == Running && reached && !j.Canceling && !breaksUp(last(j.Job)) &&
+		!p.s.unanswered(last(j.Job)):
 		return fmt.Errorf("its machine %s is connected, so it is known that it runs; `jobserver "+
-			"job rm` ends it", m.Addr)
+			"job rm` ends it", addr)
 	}
 	p.add(&Change{JobLost: &statepb.JobLost{Job: id, Retry: retry}})
 	if fate.Status == Running && !j.Canceling && (j.MaxFailures != 0 || retry) {
-		fate.Note = twoOf(id, last(j.Job).Machine)
+		fate.Note = twoOf(id, addr)
 		if reached {
-			fate.Note = "it is tried again when its attempt on " + m.Addr + " has ended"
+			fate.Note = "it is tried again when its attempt on " + addr + " has ended"
 		}
 	}
 	return nil
+}
+
+// outOfReach is a machine of a job under way that isn't connected, and says whether all are: then
+// it is the first one.
+func (s *State) outOfReach(j *job) (m *machine, reached bool) {
+	ranks := alive(last(j.Job))
+	if len(ranks) == 0 { // a setup, between two of its steps
+		ranks = ranksOf(last(j.Job))
+	}
+	if j.Status == Copying {
+		ranks = copyingRanks(last(j.Job))
+	}
+	for _, r := range ranks {
+		if m = s.machines[r.Machine]; m == nil || m.link != LinkConnected {
+			return m, false
+		}
+	}
+	return m, true
+}
+
+// addr is the address of a machine, or the one given where it is in the pool no more.
+func (m *machine) addr(otherwise string) string {
+	if m == nil {
+		return otherwise
+	}
+	return m.Addr
+}
+
+// copiesNow says that some results of a gang are being copied just now.
+func copiesNow(a *statepb.Attempt) bool {
+	return slices.ContainsFunc(a.Ranks, func(r *statepb.Attempt) bool {
+		return r.Copy == statepb.Results_RESULTS_COPYING
+	})
 }
 
 // twoOf warns of what becomes of a job that is tried again while nobody knows what lives of it.
@@ -273,7 +298,8 @@ const answerTime = time.Minute
 
 // unanswered says that a machine should have said by now whether it has started a run.
 func (s *State) unanswered(a *statepb.Attempt) bool {
-	return !a.StepStarted && s.looked-a.DispatchedAt > int64(answerTime)
+	return s.looked-a.DispatchedAt > int64(answerTime) &&
+		slices.ContainsFunc(runsOf(a), func(r *statepb.Attempt) bool { return !r.StepStarted })
 }
 
 // resubmittable refuses to set up a machine that is gone.
@@ -314,8 +340,9 @@ func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
 	return Plan{Changes: []*Change{{MatrixHeld: &statepb.MatrixHeld{Matrix: id, Held: held}}}}
 }
 
-// CancelMatrix cancels all jobs of a matrix that haven't ended.
-func (s *State) CancelMatrix(id uint64) Operation {
-	return Operation{Op: OpCancel, Jobs: s.cells(s.matrices[id],
-		Selector{Statuses: []Status{Waiting, Held, Running, Copying}})}
+// PlanMatrixCancel cancels all jobs of a matrix that haven't ended.
+func (s *State) PlanMatrixCancel(id uint64) (OperationPlan, error) {
+	return s.PlanAtOnce(Operation{Op: OpCancel,
+		Jobs: s.cells(s.matrices[id],
+			Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
 }

@@ -11,7 +11,7 @@ import (
 
 // needed says that a placeholder names what a job needs a share of.
 func needed(j *statepb.Job, name string) bool {
-	return slices.ContainsFunc(
+	return gangName(j.Needs, name) || slices.ContainsFunc(
 		j.Needs.GetAmounts(),
 		func(a *statepb.Amount) bool { return placeholder(a.Name) == name },
 	)
@@ -22,6 +22,9 @@ func needed(j *statepb.Job, name string) bool {
 func (s *State) canEver(class string, n *statepb.Needs) error {
 	if n == nil {
 		return nil
+	}
+	if err := s.knownClasses(class, n); err != nil {
+		return err
 	}
 	if why := s.poolNeverHas(n); why != "" {
 		return errorf(Invalid, "the job needs %s, and %s", NeedsText(n), why).
@@ -36,12 +39,17 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 		return err
 	}
 	var whys []string
+	fit := 0
 	for _, m := range c.machines {
 		why := s.neverHas(n, m)
 		if why == "" {
-			return nil
+			fit++
+			continue
 		}
 		whys = append(whys, why)
+	}
+	if fit > 0 {
+		return s.enough(class, class, n, fit)
 	}
 	if len(whys) > maxTold {
 		whys = append(whys[:maxTold], fmt.Sprintf("%d more", len(whys)-maxTold))

@@ -103,6 +103,7 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 	job := JobSpec{
 		Class: j.Class, Cmd: string(j.Cmd), CpPath: j.CpPath, MaxFailures: int(j.MaxFailures),
 		Timeout: time.Duration(j.Timeout), Priority: int(j.Priority), Env: spec.Env,
+		Machines: int(j.Needs.GetMachines()), Each: j.Needs.GetEach(), With: withTexts(j.Needs),
 	}
 	if spec.Class != nil {
 		job.Class, c.Class = *spec.Class, spec.Class
@@ -196,6 +197,7 @@ func (p *planner) changedNeeds(j *statepb.Job, spec *SetSpec, c *statepb.Changes
 	}
 	var err error
 	c.Needs, err = needsOf(slots, exclusive, needs)
+	c.Needs = asGang(c.Needs, j.Needs)
 	c.SetNeeds = true
 	return err
 }
@@ -331,9 +333,8 @@ func (s *State) applyJobSet(c *statepb.JobSet) error {
 			s.joinGate(j)
 			s.retell(j.Id)
 		}
-		if a := last(j.Job); changes.Timeout != nil && a != nil && j.Status == Running {
-			a.Timeout, a.Retimed = j.Timeout, true
-			s.ask(func(f Fleet) { f.Retime(ref(j.Job), time.Duration(a.Timeout)) })
+		if changes.Timeout != nil {
+			s.retimed(j)
 		}
 		return nil
 	})

@@ -39,6 +39,9 @@ type JobSpec struct {
 	Slots       int           // of its machine; 0 is 1
 	Exclusive   bool          // all slots of its machine
 	Needs       string        // resources, as ParseNeeds reads them
+	Machines    int           // of its class; 0 is 1
+	Each        bool          // it runs on each of them
+	With        []string      // NAME=CLASS or NAME=CLASS*N: machines of other classes
 	After       AfterSpec     // what it waits for
 	StartAfter  time.Time     // it isn't dispatched before; zero: at once
 	RetryOn     []string      // which failures are tried again, as exit=75; none: all
@@ -55,16 +58,6 @@ type Plan struct {
 	IDs      []uint64 // what was made, as the caller of this request expects it
 	Warnings []string
 	Fates    []Fate // what became of each job of an operation on many
-}
-
-// Changed is how many jobs an operation changes.
-func (p *Plan) Changed() (n int) {
-	for i := range p.Fates {
-		if p.Fates[i].Changed {
-			n++
-		}
-	}
-	return n
 }
 
 // planner collects the changes of one request, and the ids that they will take.
@@ -221,6 +214,9 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 		return nil, errorf(Invalid,
 			"the job is never tried again, so it makes no difference after which failures").
 			hint("give it --max-failures N or --retry too")
+	}
+	if err := addGang(j, spec, axes); err != nil {
+		return nil, err
 	}
 	if err := p.s.canEver(j.Class, j.Needs); err != nil {
 		return nil, err

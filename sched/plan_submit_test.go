@@ -324,7 +324,7 @@ func TestDestination(t *testing.T) {
 	s := NewState()
 	for _, test := range tests {
 		j := &statepb.Job{Id: 7, Class: "x", CpPath: test.path, Flat: test.flat}
-		dir, shared := Destination(j, s.lookup(j, &statepb.Attempt{Number: 1, Machine: "m"}))
+		dir, shared := Destination(j, 0, s.lookup(j, &statepb.Attempt{Number: 1, Machine: "m"}))
 		if dir != test.dir || shared != test.shared {
 			t.Errorf("%s (flat: %v): %s, %v; want %s, %v", test.path, test.flat, dir, shared,
 				test.dir, test.shared)

@@ -89,12 +89,14 @@ type Run struct {
 	Pause   *bool             // it was asked to stop where it is, or to go on again; nil: neither
 	Setup   bool              // a step of a setup: when it fails, LastWords are wanted
 	Code    string            // hash of the code that has to be on the machine; "" : none
+	// Make all ready for it, and report Prepared: it starts when it is asked for again without this.
+	Prepare bool
 }
 
 // Copy is an attempt whose results are wanted.
 type Copy struct {
 	Job     *statepb.Job     // as it is now
-	Attempt *statepb.Attempt // the one that succeeded
+	Attempt *statepb.Attempt // the one that succeeded, as the rank has it whose results these are
 	Machine *statepb.Machine // where the files are
 	Dest    string           // absolute directory on the host, variables put in
 	Shared  bool             // jobs share the directory: the record is <jid>.job.json
@@ -129,6 +131,8 @@ type (
 		Addr, Reason, Hint string
 		HostKey            bool
 	}
+	// Prepared: the machine is ready for a run that isn't to start yet.
+	Prepared struct{ Ref *statepb.RunRef }
 	// Started: the run has begun.
 	Started struct {
 		Ref *statepb.RunRef
@@ -155,11 +159,13 @@ type (
 	// CopyWaits: the copy can't go on at present, and holds no slot meanwhile.
 	CopyWaits struct {
 		Job    uint64
+		Rank   int32 // as Attempt.rank
 		Reason string
 	}
 	// CopyEnded: the results are on the host in Dir, or Error says why not.
 	CopyEnded struct {
 		Job   uint64
+		Rank  int32 // as Attempt.rank
 		Dir   string
 		Files int
 		Bytes int64
@@ -206,6 +212,7 @@ func (Connected) outcome()  {}
 func (Connecting) outcome() {}
 func (Away) outcome()       {}
 func (Refused) outcome()    {}
+func (Prepared) outcome()   {}
 func (Started) outcome()    {}
 func (Ended) outcome()      {}
 func (NotStarted) outcome() {}

@@ -27,7 +27,21 @@ func (s *State) askStart(j *job) {
 	token := last(j.Job).Token
 	s.ask(func(f Fleet) {
 		if j.Status == Running && last(j.Job).Token == token {
-			f.Start(s.run(j))
+			for _, r := range alive(last(j.Job)) {
+				f.Start(s.run(j, r))
+			}
+		}
+	})
+}
+
+// askCancel has all runs of a job ended that may live.
+func (s *State) askCancel(j *job) {
+	token := last(j.Job).Token
+	s.ask(func(f Fleet) {
+		if a := last(j.Job); j.Status == Running && a.Token == token {
+			for _, r := range alive(a) {
+				f.Cancel(runRef(j.Job, a, r))
+			}
 		}
 	})
 }
@@ -35,13 +49,16 @@ func (s *State) askStart(j *job) {
 func (s *State) askCopy(j *job) {
 	s.ask(func(f Fleet) {
 		if j.Status == Copying {
-			f.Copy(s.copyOf(j.Job))
+			for _, r := range copyingRanks(last(j.Job)) {
+				f.Copy(s.copyOf(j.Job, r))
+			}
 		}
 	})
 }
 
-func (s *State) askDrop(j *job) {
-	r := ref(j.Job)
+func (s *State) askDrop(j *job) { s.askDropRun(ref(j.Job)) }
+
+func (s *State) askDropRun(r *statepb.RunRef) {
 	s.ask(func(f Fleet) { f.Drop(r) })
 }
 
@@ -75,12 +92,17 @@ func (s *State) Resume(f Fleet) {
 		j := s.live[id]
 		switch {
 		case j.Status == Running && !s.steps[id]:
-			f.Start(s.run(j))
-			if a := last(j.Job); a.Retimed {
-				f.Retime(ref(j.Job), time.Duration(a.Timeout))
+			a := last(j.Job)
+			for _, r := range alive(a) {
+				f.Start(s.run(j, r))
+				if a.Retimed {
+					f.Retime(runRef(j.Job, a, r), time.Duration(a.Timeout))
+				}
 			}
 		case j.Status == Copying:
-			f.Copy(s.copyOf(j.Job))
+			for _, r := range copyingRanks(last(j.Job)) {
+				f.Copy(s.copyOf(j.Job, r))
+			}
 			if j.Canceling {
 				f.StopCopy(id)
 			}
@@ -109,6 +131,7 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 	case Away:
 		s.reach(o.Addr, false, now)
 		s.linked(o.Addr, LinkAway, o.Reason, now)
+		return s.unprepared(o.Addr, o.Reason)
 	case Refused:
 		s.reach(o.Addr, false, now)
 		m := s.linked(o.Addr, LinkRefused, o.Reason, now)
@@ -116,15 +139,21 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 			return nil
 		}
 		m.hint = o.Hint
+		changes := s.unprepared(o.Addr, o.Reason)
 		if o.HostKey && m.Class != unknownHostClass {
-			return one(moved(o.Addr, unknownHostClass, o.Reason))
+			changes = append(changes, moved(o.Addr, unknownHostClass, o.Reason))
 		}
+		return changes
 	case Measured:
 		if m := s.machines[o.Addr]; m != nil {
 			m.vitals = o.Vitals
 		}
+	case Prepared:
+		if j, r := s.liveRank(o.Ref); j != nil && r != last(j.Job) && !r.Prepared {
+			return one(&Change{Prepared: &statepb.Prepared{Run: o.Ref}})
+		}
 	case Started:
-		if j := s.liveRun(o.Ref); j != nil && !last(j.Job).StepStarted {
+		if _, r := s.liveRank(o.Ref); r != nil && !r.StepStarted {
 			return one(&Change{Started: &statepb.Started{Run: o.Ref, MachineAt: nanos(o.At)}})
 		}
 	case Paused:
@@ -150,13 +179,13 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 				Died: o.Died}})
 		}
 	case CopyWaits:
-		if j := s.live[o.Job]; j != nil && j.Status == Copying &&
-			(!j.CopyWaiting || j.ResultsError != o.Reason) {
-			return one(&Change{CopyWaits: &statepb.CopyWaits{Job: o.Job, Reason: o.Reason}})
+		if r := s.liveCopy(o.Job, o.Rank); r != nil && s.copyWaitsAnew(o.Job, r, o.Reason) {
+			return one(&Change{CopyWaits: &statepb.CopyWaits{Job: o.Job, Reason: o.Reason,
+				Rank: o.Rank}})
 		}
 	case CopyEnded:
-		if j := s.live[o.Job]; j != nil && j.Status == Copying {
-			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir,
+		if s.liveCopy(o.Job, o.Rank) != nil {
+			return one(&Change{CopyEnded: &statepb.CopyEnded{Job: o.Job, Dir: o.Dir, Rank: o.Rank,
 				Files: int32(o.Files), Bytes: o.Bytes, Took: int64(o.Took), Error: o.Error}})
 		}
 	case Settled:
@@ -229,7 +258,9 @@ func (s *State) knows(r *statepb.RunRef) bool {
 		return false
 	}
 	a := last(j)
-	if a == nil || a.Token != r.Token {
+	if a == nil || !slices.ContainsFunc(runsOf(a), func(one *statepb.Attempt) bool {
+		return one.Token == r.Token
+	}) {
 		return false
 	}
 	return !Final(j.Status) || j.Results == statepb.Results_RESULTS_FAILED
@@ -237,3 +268,46 @@ func (s *State) knows(r *statepb.RunRef) bool {
 
 // kindOf is the event's kind of a status.
 func kindOf(s Status) string { return "job." + strings.ToLower(StatusName(s)) }
+
+// liveCopy is the rank of a job whose results are on their way, by its number; nil: they aren't.
+func (s *State) liveCopy(job uint64, rank int32) *statepb.Attempt {
+	j := s.live[job]
+	if j == nil || j.Status != Copying {
+		return nil
+	}
+	return copyingRank(last(j.Job), rank)
+}
+
+// copyWaitsAnew says that it is news that a rank's results wait, and why.
+func (s *State) copyWaitsAnew(job uint64, r *statepb.Attempt, why string) bool {
+	j := s.live[job]
+	if r != last(j.Job) {
+		return r.Copy != statepb.Results_RESULTS_WAITING || r.CopyError != why
+	}
+	return !j.CopyWaiting || j.ResultsError != why
+}
+
+// unprepared gives up those gangs of which a machine went away before it was ready: none of them has
+// begun, and the others needn't wait for it.
+func (s *State) unprepared(addr, reason string) (changes []*Change) {
+	m := s.machines[addr]
+	if m == nil {
+		return nil
+	}
+	var seen uint64
+	for _, id := range m.slots {
+		j := s.live[id]
+		if j == nil || id == seen || j.Status != Running || len(last(j.Job).Ranks) == 0 {
+			continue
+		}
+		seen = id
+		a := last(j.Job)
+		if r := rankOn(a, addr); r != nil && !r.Idle && holds(r) && !a.Driver && !prepared(a) {
+			changes = append(changes, &Change{NotStarted: &statepb.NotStarted{
+				Run: runRef(j.Job, a, r), NobodysFault: true,
+				Error: "the machine was lost before it was ready: " + reason,
+			}})
+		}
+	}
+	return changes
+}

@@ -155,6 +155,7 @@ const (
 	fieldCode         = 44
 	fieldMeasurements = 23 // of Attempt
 	fieldHardware     = 500
+	fieldRanks        = 420
 )
 
 // fields visits the fields of a record that are texts or records.
@@ -184,11 +185,11 @@ func fields(raw []byte, visit func(n protowire.Number, value []byte) error) erro
 	return nil
 }
 
-// RestartMatrix restarts the cells of a matrix that are in one of the statuses and that match,
+// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match,
 // which sees a cell's index into the values of each axis and its repeat; nil matches all.
-func (s *State) RestartMatrix(
+func (s *State) PlanMatrixRestart(
 	id uint64, statuses []Status, match func(row []uint32) (bool, error),
-) (Operation, error) {
+) (OperationPlan, error) {
 	m := s.matrices[id]
 	var ids []uint64
 	for c := range m.Cells {
@@ -199,7 +200,7 @@ func (s *State) RestartMatrix(
 		if match != nil {
 			index, repeat := cellIndex(m.Matrix, c)
 			if ok, err := match(append(index, repeat)); err != nil {
-				return Operation{}, errorf(Invalid, "%v", err)
+				return OperationPlan{}, errorf(Invalid, "%v", err)
 			} else if !ok {
 				continue
 			}
@@ -207,7 +208,7 @@ func (s *State) RestartMatrix(
 		ids = append(ids, job)
 	}
 	slices.Sort(ids)
-	return Operation{Op: OpRestart, Jobs: ids}, nil
+	return s.PlanAtOnce(Operation{Op: OpRestart, Jobs: ids})
 }
 
 // CellRow says which cell of which matrix a job runs: an index into the values of each axis, and

@@ -67,7 +67,13 @@ func (s *State) holders(where, name string) string {
 	}
 	for _, id := range sortedIDs(live) {
 		if j := s.live[id]; j.Status == Running || j.Status == Copying && !j.CopyWaiting {
-			add(last(j.Job).Machine, fmt.Sprintf("job %d", id), last(j.Job).Given)
+			a := last(j.Job)
+			add(a.Machine, fmt.Sprintf("job %d", id), a.Given)
+			for _, r := range a.Ranks {
+				if holds(r) {
+					add(r.Machine, fmt.Sprintf("job %d", id), r.Given)
+				}
+			}
 		}
 	}
 	for _, o := range s.Obligations() {
@@ -85,22 +91,23 @@ func (s *State) holders(where, name string) string {
 	return strings.Join(parts, ", ")
 }
 
-// keptFrom is the job for which a machine is kept from another one, 0 for none.
-func (s *State) keptFrom(m *machine, j *statepb.Job, now time.Time) uint64 {
-	r := s.class(m.Class).reserved
-	if r == nil || r.shape.first().id == j.Id || !s.delays(j, r, m, now) {
-		return 0
+// keptFrom is for whom a machine is kept from a job, nil for nobody.
+func (s *State) keptFrom(m *machine, j *statepb.Job, now time.Time) *reservation {
+	for _, r := range []*reservation{s.class(m.Class).reserved, s.reserved} {
+		if r == nil || r.shape.first().id == j.Id || !s.delaysOne(j, j.Needs, r, m, now) {
+			continue
+		}
+		if first := r.shape.first(); first.priority > j.Priority ||
+			first.priority == j.Priority && first.id < j.Id {
+			return r
+		}
 	}
-	if first := r.shape.first(); first.priority < j.Priority ||
-		first.priority == j.Priority && first.id > j.Id {
-		return 0
-	}
-	return r.shape.first().id
+	return nil
 }
 
 // expected says when a reservation is expected to be taken up.
 func (s *State) expected(r *reservation, now time.Time) string {
-	at, known := s.startOn(r.shape.needs, r.machine, now)
+	at, known := s.startOf(r, now)
 	if !known {
 		return ", and free when what runs there has ended, which has no timeout"
 	}
@@ -206,4 +213,14 @@ func (s *State) MachineResources(addr string) []MachineResource {
 		func(a, b MachineResource) int { return strings.Compare(a.Name, b.Name) },
 	)
 	return views
+}
+
+// reservedText says which machines are reserved for a job, and from when they are expected to be
+// free.
+func (s *State) reservedText(r *reservation, now time.Time) string {
+	are := " is reserved for it"
+	if len(r.machines) > 1 {
+		are = " are reserved for it"
+	}
+	return joined(r.machines, func(m *machine) string { return m.Addr }) + are + s.expected(r, now)
 }

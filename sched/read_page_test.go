@@ -97,8 +97,8 @@ func (d *driver) spans(t *rapid.T) {
 	var got, want []string
 	told := map[string]int{} // by events
 	for i := range d.events {
-		if sp := d.events[i].Span; sp != nil {
-			told[fmt.Sprintf("%+v", *sp)]++
+		for _, sp := range d.events[i].Spans {
+			told[fmt.Sprintf("%+v", sp)]++
 		}
 	}
 	text := func(sp Span) string { return fmt.Sprintf("%+v", sp) }
@@ -122,11 +122,17 @@ func (d *driver) spans(t *rapid.T) {
 		}
 		for i, a := range j.Attempts {
 			if !underWay(j, i) && a.EndedAt != 0 {
-				want = append(want, text(spanOf(id, a)))
+				for _, sp := range spansIn(id, a) {
+					want = append(want, text(sp))
+				}
 			}
 		}
-		if a := last(j); a != nil && j.Status == Running && d.s.machines[a.Machine] != nil {
-			running++
+		if a := last(j); a != nil && j.Status == Running {
+			for _, r := range ranksOf(a) {
+				if d.s.machines[r.Machine] != nil && (holds(r) || r == a) {
+					running++
+				}
+			}
 		}
 	}
 	slices.Sort(got)

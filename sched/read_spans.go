@@ -1,10 +1,12 @@
 package sched
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"jobserver/sched/statepb"
 )
@@ -50,6 +52,29 @@ func spanOf(job uint64, a *statepb.Attempt) Span {
 	}
 }
 
+// spansIn are an attempt on each of its machines. One that is done with there before the attempt has
+// ended is done with it then.
+func spansIn(job uint64, a *statepb.Attempt) []Span {
+	whole := spanOf(job, a)
+	if len(a.Ranks) == 0 {
+		return []Span{whole}
+	}
+	return spread(whole, a.Ranks)
+}
+
+// spread is an attempt on each of the machines of its ranks.
+func spread(whole Span, ranks []*statepb.Attempt) []Span {
+	all := make([]Span, len(ranks))
+	for i, r := range ranks {
+		all[i] = whole
+		all[i].Machine, all[i].Slot = r.Machine, int(r.Slot)
+		if r.EndedAt != 0 && whole.Ended != 0 {
+			all[i].Ended = r.EndedAt
+		}
+	}
+	return all
+}
+
 // underWay says that an attempt of a job, by its index, is under way. That of a setup goes on when
 // one of its steps has ended.
 func underWay(j *statepb.Job, i int) bool {
@@ -87,7 +112,7 @@ func (s *State) SpanHistory() *SpanHistory {
 func (h *SpanHistory) addJob(j *statepb.Job) {
 	for i, a := range j.Attempts {
 		if !underWay(j, i) && a.EndedAt != 0 {
-			h.others = append(h.others, spanOf(j.Id, a))
+			h.others = append(h.others, spansIn(j.Id, a)...)
 		}
 	}
 }
@@ -145,7 +170,8 @@ func (s *State) RunningSpans() []Span {
 				continue // it has several slots, and others may be between them
 			}
 			if j := s.live[id]; j != nil && j.Status == Running {
-				span := spanOf(id, last(j.Job))
+				a := last(j.Job)
+				span := spanOf(id, viewOf(a, cmp.Or(rankOn(a, m.Addr), a)))
 				span.Ended, span.Status = 0, Running
 				spans = append(spans, span)
 			}
@@ -162,6 +188,7 @@ func (h *SpanHistory) spansOf(job uint64, raw []byte, to []Span) ([]Span, error)
 			return nil
 		}
 		sp, cause, succeeded := Span{Job: job}, statepb.Cause_CAUSE_NONE, true
+		var ranks []*statepb.Attempt
 		for len(value) > 0 {
 			n, kind, size := protowire.ConsumeTag(value)
 			if size < 0 {
@@ -193,17 +220,29 @@ func (h *SpanHistory) spansOf(job uint64, raw []byte, to []Span) ([]Span, error)
 			if size = protowire.ConsumeFieldValue(n, kind, value); size < 0 {
 				return protowire.ParseError(size)
 			}
-			if kind == protowire.BytesType && (n == 2 || n == 14) {
+			if kind == protowire.BytesType && (n == 2 || n == 14 || n == fieldRanks) {
 				text, _ := protowire.ConsumeBytes(value)
-				if n == 14 {
+				switch n {
+				case 14:
 					succeeded = succeeded && len(text) == 0
-				} else {
+				case fieldRanks:
+					r := new(statepb.Attempt)
+					if err := proto.Unmarshal(text, r); err != nil {
+						return err
+					}
+					r.Machine = h.name([]byte(r.Machine))
+					ranks = append(ranks, r)
+				default:
 					sp.Machine = h.name(text)
 				}
 			}
 			value = value[size:]
 		}
-		if sp.Status = spanStatus(cause, succeeded); sp.Status != Running && sp.Ended != 0 {
+		switch sp.Status = spanStatus(cause, succeeded); {
+		case sp.Status == Running || sp.Ended == 0:
+		case len(ranks) > 0:
+			to = append(to, spread(sp, ranks)...)
+		default:
 			to = append(to, sp)
 		}
 		return nil

@@ -144,9 +144,10 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Details = append(r.Details, why)
 		free = 0
 	}
-	if res := c.reserved; res != nil && res.shape.first().id == j.Id {
-		r.Details = append(r.Details,
-			fmt.Sprintf("%s is reserved for it%s", res.machine.Addr, s.expected(res, now)))
+	for _, res := range []*reservation{c.reserved, s.reserved} {
+		if res != nil && res.shape.first().id == j.Id {
+			r.Details = append(r.Details, s.reservedText(res, now))
+		}
 	}
 	ahead := s.ahead(c, j)
 	switch {
@@ -202,10 +203,10 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 		line = s.whyNoRoom(j.Needs, m)
 	case !fits(j, m, now):
 		line = m.Addr + " expires before the job's timeout would"
-	case s.keptFrom(m, j, now) != 0:
+	case s.keptFrom(m, j, now) != nil:
+		kept := s.keptFrom(m, j, now).shape
 		line = fmt.Sprintf("%s is reserved for job %d, which comes before it and needs %s", m.Addr,
-			s.keptFrom(m, j, now),
-			NeedsText(s.class(m.Class).reserved.shape.needs))
+			kept.first().id, NeedsText(kept.needs))
 	case slices.Contains(s.avoided(j, s.class(m.Class).machines, now), m.Addr):
 		line = m.Addr + " is passed over, as an attempt before failed there and there are others"
 		if until := s.avoidsUntil(j); !m.suspect() && until > now.UnixNano() {

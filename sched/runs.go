@@ -56,6 +56,9 @@ func (s *State) builtin(j *statepb.Job, a *statepb.Attempt, name string) (string
 	if name == afterName || name == afterResultsName {
 		return s.afterValue(j, name), true
 	}
+	if v, ok := gangValue(j.Needs, a, name); ok {
+		return v, true
+	}
 	if g := grantOf(a, name); g != nil {
 		return GrantText(g), true
 	}
@@ -83,11 +86,13 @@ func (s *State) constant(j *statepb.Job, name string) (string, bool) {
 	return "", false
 }
 
-// run is what the fleet needs to start, or to follow, the newest attempt of a job.
-func (s *State) run(j *job) Run {
-	a := last(j.Job)
+// run is what the fleet needs to start, or to follow, a rank of the newest attempt of a job.
+func (s *State) run(j *job, rank *statepb.Attempt) Run {
+	whole := last(j.Job)
+	a := viewOf(whole, rank)
 	r := Run{
-		Ref: ref(j.Job), Known: a.StepStarted, BootID: a.BootId, Cancel: j.Canceling,
+		Ref: runRef(j.Job, whole, rank), Known: a.StepStarted, BootID: a.BootId,
+		Cancel: j.Canceling || breaksUp(whole), Prepare: !prepared(whole),
 		Timeout: time.Duration(a.Timeout), MaxLog: j.MaxLog,
 	}
 	if r.MaxLog == 0 {
@@ -121,6 +126,7 @@ func (s *State) run(j *job) Run {
 			}
 		}
 	}
+	r.Env = append(r.Env, gangEnv(j.Needs, a)...)
 	for _, g := range a.GetGiven().GetGrants() {
 		r.Env = append(r.Env, varPrefix+placeholder(g.Name)+"="+GrantText(g))
 	}
@@ -142,16 +148,16 @@ func (s *State) run(j *job) Run {
 	return r
 }
 
-// copyOf is what the fleet needs to bring a job's results to the host.
-func (s *State) copyOf(j *statepb.Job) Copy {
-	a := last(j)
+// copyOf is what the fleet needs to bring the results of a rank of a job to the host.
+func (s *State) copyOf(j *statepb.Job, rank *statepb.Attempt) Copy {
+	a := viewOf(last(j), rank)
 	c := Copy{Job: proto.Clone(j).(*statepb.Job), Attempt: proto.Clone(a).(*statepb.Attempt)}
 	if m := s.machines[a.Machine]; m != nil {
 		c.Machine = proto.Clone(m.Machine).(*statepb.Machine)
 	} else {
 		c.Machine = &statepb.Machine{Addr: a.Machine}
 	}
-	c.Dest, c.Shared = Destination(j, s.lookup(j, a))
+	c.Dest, c.Shared = Destination(j, rank.Rank, s.lookup(j, a))
 	c.Secrets = append(s.secrets(), HiddenOf(j)...)
 	return c
 }
@@ -188,7 +194,11 @@ func (s *State) hideSecrets(j *statepb.Job, a *statepb.Attempt) {
 // Destination is the directory on the host that a job's results go to: CP_PATH with its variables
 // put in, and the job's own directory in it, unless the path names the job itself or the job was
 // submitted flat. Shared says that other jobs may put theirs there too.
-func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string, shared bool) {
+//
+// Of a job that runs on each of several machines, each rank has a directory of its own in there.
+func Destination(
+	j *statepb.Job, rank int32, value func(string) (string, bool),
+) (dir string, shared bool) {
 	text, whole := Expand(j.CpPath, MaxPath+1, value)
 	dir = filepath.Clean(text)
 	switch {
@@ -196,12 +206,15 @@ func Destination(j *statepb.Job, value func(string) (string, bool)) (dir string,
 		// submission and dispatch refuse that, but a tag's name may have changed since: no system
 		// takes such a path
 		return text, false
-	case j.Flat:
+	case j.Flat && rank == 0:
 		return dir, true
-	case slices.Contains(Names(j.CpPath), "JID"):
-		return dir, false
+	case !slices.Contains(Names(j.CpPath), "JID"):
+		dir = filepath.Join(dir, strconv.FormatUint(j.Id, 10))
 	}
-	return filepath.Join(dir, strconv.FormatUint(j.Id, 10)), false
+	if rank > 0 {
+		dir = filepath.Join(dir, "r"+strconv.Itoa(int(rank)-1))
+	}
+	return dir, false
 }
 
 // checkWords checks that a driver's command line can be split.

@@ -16,10 +16,10 @@ func (w *world) ends(t *testing.T, job uint64, result *statepb.Attempt) {
 	check(t, w.report(Ended{Ref: w.runOf(job), Result: result}))
 }
 
-func (w *world) operate(t *testing.T, op Op, jobs ...uint64) Plan {
+func (w *world) operate(t *testing.T, op Op, jobs ...uint64) OperationPlan {
 	t.Helper()
 	p, err := w.s.PlanAtOnce(Operation{Op: op, Jobs: jobs, Retry: true, Tag: "t"})
-	check(t, w.do(p, err))
+	check(t, w.do(p.Plan, err))
 	return p
 }
 
@@ -516,7 +516,7 @@ func TestSetups(t *testing.T) {
 			}
 			told := 0
 			for _, e := range w.events {
-				if e.Span != nil && e.Span.Job == id {
+				if len(e.Spans) > 0 && e.Spans[0].Job == id {
 					told++
 				}
 			}
@@ -625,8 +625,8 @@ func TestMatrixLife(t *testing.T) {
 	w.wants(t, first+1, Held)
 	w.ends(t, first+2, exit(0))
 	w.ends(t, first+3, exit(0))
-	again, err := planRestart(w.s, id, []Status{Failed, Lost, Canceled, Done}, nil)
-	check(t, w.do(again, err))
+	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled, Done}, nil)
+	check(t, w.do(again.Plan, err))
 	newer := again.IDs[0]
 	w.wants(t, newer, Held)
 	check(t, w.do(w.s.PlanMatrixHeld(id, false), nil))
@@ -642,8 +642,8 @@ func TestMatrixLife(t *testing.T) {
 	if _, c := w.s.Matrix(id); c.Total() != 4 || c.By[Done] != 1 {
 		t.Errorf("%+v", c)
 	}
-	forget, err := w.s.PlanAtOnce(w.s.ForgetMatrix(id))
-	check(t, w.do(forget, err))
+	forget, err := w.s.PlanMatrixForget(id)
+	check(t, w.do(forget.Plan, err))
 	for _, r := range w.running() {
 		check(t,
 			w.report(Ended{Ref: r.Ref,

@@ -38,6 +38,8 @@ type State struct {
 	gates     gates
 	places    places
 	limited   map[*shape]bool // those of which only so many may run
+	spanning  map[*shape]bool // those that need machines of several classes
+	reserved  *reservation    // what is kept for the first of these; nil: nothing
 	timers    heapOf[*timer]  // of what isn't to start yet
 	overdone  map[uint64]bool // matrices of which too many jobs may have failed
 	works     works
@@ -88,7 +90,7 @@ func NewState() *State {
 		machines: map[string]*machine{}, classes: map[string]*class{},
 		owed: map[string]*statepb.Obligation{}, debts: newDebts(),
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
-		gates: newGates(), limited: map[*shape]bool{}, overdone: map[uint64]bool{},
+		gates: newGates(), limited: map[*shape]bool{}, spanning: map[*shape]bool{}, overdone: map[uint64]bool{},
 		works: newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{},
 		empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{},
@@ -318,8 +320,10 @@ func (s *State) noteCopying(j *job) {
 		s.copying[j.Id] = j
 	} else if s.copying[j.Id] != nil {
 		delete(s.copying, j.Id)
-		if m := s.machines[last(j.Job).Machine]; m != nil {
-			s.dirty[m.Class] = true // it may be waiting to go
+		for _, r := range ranksOf(last(j.Job)) {
+			if m := s.machines[r.Machine]; m != nil {
+				s.dirty[m.Class] = true // it may be waiting to go
+			}
 		}
 	}
 }
@@ -331,7 +335,9 @@ func (s *State) Copies(job uint64) bool { return s.copying[job] != nil }
 func (s *State) copiesFrom(addr string) []uint64 {
 	var ids []uint64
 	for id, j := range s.copying {
-		if last(j.Job).Machine == addr {
+		if a := last(j.Job); slices.ContainsFunc(ranksOf(a), func(r *statepb.Attempt) bool {
+			return r.Machine == addr && (r == a || copies(r.Copy))
+		}) {
 			ids = append(ids, id)
 		}
 	}
@@ -414,18 +420,35 @@ func last(j *statepb.Job) *statepb.Attempt {
 // ref names the run of a job's newest attempt and step.
 func ref(j *statepb.Job) *statepb.RunRef {
 	a := last(j)
-	return &statepb.RunRef{Machine: a.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step,
-		Token: a.Token, Driver: a.Driver}
+	return runRef(j, a, a)
+}
+
+// runRef names the run of one of an attempt's ranks.
+func runRef(j *statepb.Job, a, r *statepb.Attempt) *statepb.RunRef {
+	return &statepb.RunRef{Machine: r.Machine, Job: j.Id, Attempt: a.Number, Step: a.Step,
+		Token: r.Token, Driver: a.Driver, Rank: r.Rank}
 }
 
 // liveRun is the job whose run this is at present, or nil: an outcome of any other run is old news.
 func (s *State) liveRun(r *statepb.RunRef) *job {
+	j, _ := s.liveRank(r)
+	return j
+}
+
+// liveRank is that job, and the rank of its newest attempt whose run this is.
+func (s *State) liveRank(r *statepb.RunRef) (*job, *statepb.Attempt) {
 	j := s.live[r.GetJob()]
 	if j == nil || j.Status != Running {
-		return nil
+		return nil, nil
 	}
-	if a := last(j.Job); a == nil || a.Cause != 0 || a.Token != r.Token || a.Step != r.Step {
-		return nil
+	a := last(j.Job)
+	if a == nil || a.Step != r.Step || r.Token == "" {
+		return nil, nil
 	}
-	return j
+	for _, one := range ranksOf(a) {
+		if one.Cause == 0 && one.Token == r.Token {
+			return j, one
+		}
+	}
+	return nil, nil
 }

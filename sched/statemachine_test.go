@@ -66,7 +66,7 @@ func (d *driver) begin(t *rapid.T) {
 		ids, err := d.submit(JobSpec{Class: "x", Cmd: "old", Hold: true, Repeat: blockJobs + 3})
 		d.must(t, err)
 		p, err := d.s.PlanAtOnce(Operation{Op: OpCancel, Jobs: ids})
-		d.must(t, d.do(p, err))
+		d.must(t, d.do(p.Plan, err))
 	}
 }
 
@@ -138,7 +138,7 @@ func (d *driver) free(t *rapid.T) {
 		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
 			return d.s.Status(id) == 0
 		})})
-	d.may(t, p, err)
+	d.may(t, p.Plan, err)
 }
 
 // set changes settings of jobs, or of a matrix.
@@ -195,6 +195,12 @@ func (d *driver) wide(t *rapid.T) JobSpec {
 	}
 	if spec.MaxFailures != 0 && rapid.IntRange(0, 3).Draw(t, "retry on") == 0 {
 		spec.RetryOn = []string{"exit=1", "lost"}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "gang") == 0 {
+		spec.Machines = rapid.IntRange(1, 2).Draw(t, "gang of")
+		spec.Each = spec.Machines > 1 && rapid.Bool().Draw(t, "each")
+		spec.With = rapid.SampledFrom([][]string{nil, nil, {"O=x"}, {"O=y"}, {"O=x", "P=y*2"}}).
+			Draw(t, "with")
 	}
 	if !spec.Exclusive {
 		spec.Slots = rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "slots")
@@ -272,7 +278,7 @@ func (d *driver) operate(t *rapid.T) {
 				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"), Signal: "USR1",
 	}
 	p, err := d.s.PlanAtOnce(b)
-	d.may(t, p, err)
+	d.may(t, p.Plan, err)
 }
 
 func (d *driver) changeMatrix(t *rapid.T) {
@@ -287,8 +293,8 @@ func (d *driver) changeMatrix(t *rapid.T) {
 	case 1:
 		d.may(t, d.s.PlanMatrixHeld(id, false), nil)
 	case 2:
-		p, err := d.s.PlanAtOnce(d.s.CancelMatrix(id))
-		d.may(t, p, err)
+		p, err := d.s.PlanMatrixCancel(id)
+		d.may(t, p.Plan, err)
 	case 3:
 		statuses := rapid.SampledFrom([][]Status{{Failed, Lost, Canceled, Done}, {Failed, Lost},
 			{Lost}}).Draw(t, "statuses")
@@ -296,11 +302,11 @@ func (d *driver) changeMatrix(t *rapid.T) {
 		if rapid.Bool().Draw(t, "where") {
 			match = func(row []uint32) (bool, error) { return row[0] == 0, nil }
 		}
-		p, err := planRestart(d.s, id, statuses, match)
-		d.may(t, p, err)
+		p, err := d.s.PlanMatrixRestart(id, statuses, match)
+		d.may(t, p.Plan, err)
 	case 4:
-		p, err := d.s.PlanAtOnce(d.s.ForgetMatrix(id))
-		d.may(t, p, err)
+		p, err := d.s.PlanMatrixForget(id)
+		d.may(t, p.Plan, err)
 	}
 }
 
@@ -383,7 +389,7 @@ func (d *driver) result(t *rapid.T) *statepb.Attempt {
 
 // outcomeOf draws what becomes of a run.
 func (d *driver) outcomeOf(t *rapid.T, r *statepb.RunRef) Outcome {
-	switch rapid.IntRange(0, 11).Draw(t, "outcome") {
+	switch rapid.IntRange(0, 12).Draw(t, "outcome") {
 	case 0, 1, 2:
 		return Started{Ref: r, At: d.now}
 	case 10:
@@ -392,6 +398,8 @@ func (d *driver) outcomeOf(t *rapid.T, r *statepb.RunRef) Outcome {
 	case 11:
 		return Unsteered{Ref: r, Signal: rapid.SampledFrom([]int{0, 10}).Draw(t, "signal"),
 			Reason: "it is of an older version"}
+	case 12:
+		return Prepared{Ref: r}
 	case 3:
 		return NotStarted{Ref: r, Reason: "no room"}
 	case 4:
@@ -401,8 +409,22 @@ func (d *driver) outcomeOf(t *rapid.T, r *statepb.RunRef) Outcome {
 }
 
 func (d *driver) outcome(t *rapid.T) {
-	if runs := d.running(); len(runs) > 0 {
-		d.must(t, d.report(d.outcomeOf(t, rapid.SampledFrom(runs).Draw(t, "run").Ref)))
+	runs := d.running()
+	if len(runs) == 0 {
+		return
+	}
+	r := rapid.SampledFrom(runs).Draw(t, "run")
+	if !r.Prepare {
+		d.must(t, d.report(d.outcomeOf(t, r.Ref)))
+		return
+	}
+	switch rapid.IntRange(0, 9).Draw(t, "ready") {
+	case 0:
+		d.must(t, d.report(NotStarted{Ref: r.Ref, Reason: "no room"}))
+	case 1:
+		d.must(t, d.report(RunLost{Ref: r.Ref, Reason: "it rebooted"}))
+	default:
+		d.must(t, d.report(Prepared{Ref: r.Ref}))
 	}
 }
 
@@ -423,17 +445,21 @@ func (d *driver) stale(t *rapid.T) {
 }
 
 func (d *driver) copyOutcome(t *rapid.T) {
-	job := rapid.Uint64Range(1, max(d.s.nextID, 2)).Draw(t, "job")
+	job, rank := rapid.Uint64Range(1, max(d.s.nextID, 2)).Draw(t, "job"), int32(0)
 	if ids := sortedIDs(keysOf(d.fleet.copies)); len(ids) > 0 {
 		job = rapid.SampledFrom(ids).Draw(t, "copy")
 	}
+	if rapid.IntRange(0, 3).Draw(t, "of a gang") == 0 {
+		rank = int32(rapid.IntRange(1, 3).Draw(t, "rank"))
+	}
 	switch rapid.IntRange(0, 3).Draw(t, "outcome") {
 	case 0:
-		d.must(t, d.report(CopyWaits{Job: job, Reason: "the disk is full"}))
+		d.must(t, d.report(CopyWaits{Job: job, Rank: rank, Reason: "the disk is full"}))
 	case 1:
-		d.must(t, d.report(CopyEnded{Job: job, Error: "not there"}))
+		d.must(t, d.report(CopyEnded{Job: job, Rank: rank, Error: "not there"}))
 	default:
-		d.must(t, d.report(CopyEnded{Job: job, Dir: "/results/1", Files: 1, Bytes: 10}))
+		d.must(t, d.report(CopyEnded{Job: job, Rank: rank, Dir: "/results/1/r0", Files: 1,
+			Bytes: 10}))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -27,6 +28,7 @@ type world struct {
 	lives   map[string]*statepb.RunRef // by token: dispatched, and not known to be dead
 	boots   map[string]string          // by machine
 	lines   map[uint64][]uint64        // those that a job runs again, newest first
+	needs   *statepb.Needs             // of the machine that a dispatch is checked against
 }
 
 func newWorld() *world {
@@ -40,6 +42,7 @@ type memory struct {
 	pool    map[string]bool
 	runs    map[string]Run // by token: asked to start, and no end reported
 	copies  map[uint64]Copy
+	ranks   map[string]Copy // by token: of gangs, all that are in copies by their jobs
 	settles map[string]*statepb.Obligation
 	started map[string]bool // tokens that were ever started
 	stops   []uint64
@@ -49,6 +52,7 @@ type memory struct {
 
 func newMemory() *memory {
 	return &memory{pool: map[string]bool{}, runs: map[string]Run{}, copies: map[uint64]Copy{},
+		ranks:   map[string]Copy{},
 		settles: map[string]*statepb.Obligation{}, started: map[string]bool{}}
 }
 
@@ -61,7 +65,7 @@ func (m *memory) Start(r Run) {
 				r.Ref.Machine))
 	}
 	for token, o := range m.runs {
-		if o.Ref.Job == r.Ref.Job && token != r.Ref.Token {
+		if o.Ref.Job == r.Ref.Job && token != r.Ref.Token && o.Ref.Attempt != r.Ref.Attempt {
 			m.errs = append(m.errs,
 				fmt.Errorf("job %d is started as %s while %s runs", r.Ref.Job, r.Ref.Token, token))
 		}
@@ -86,7 +90,10 @@ func (m *memory) Pause(r *statepb.RunRef, stop bool) {
 func (m *memory) Signal(r *statepb.RunRef, signal int) {
 	m.steers = append(m.steers, fmt.Sprintf("signal %d %s", signal, r.Token))
 }
-func (m *memory) Copy(c Copy)                  { m.copies[c.Job.Id] = c }
+func (m *memory) Copy(c Copy) {
+	m.copies[c.Job.Id] = c
+	m.ranks[c.Attempt.Token] = c
+}
 func (m *memory) StopCopy(job uint64)          { m.stops = append(m.stops, job) }
 func (m *memory) Settle(o *statepb.Obligation) { m.settles[o.Run.Token] = o }
 func (m *memory) Drop(
@@ -102,9 +109,11 @@ func (w *world) apply(changes ...*Change) error {
 	for _, c := range changes {
 		c.At = w.now.UnixNano()
 		if d := c.Dispatched; d != nil {
-			w.tokens++
-			d.Attempt.Token = fmt.Sprintf("t%d", w.tokens)
-			if err := errors.Join(w.roomFor(d), w.aloneIs(d)); err != nil {
+			giveTokens(d.Attempt, func() string {
+				w.tokens++
+				return fmt.Sprintf("t%d", w.tokens)
+			})
+			if err := errors.Join(w.roomForAll(d), w.aloneIs(d)); err != nil {
 				return err
 			}
 		}
@@ -133,8 +142,10 @@ func (w *world) liveAndDie(c *Change) {
 		})
 		w.lines[c.JobResubmitted.Job] = append([]uint64{of}, line...)
 	case c.Dispatched != nil:
-		r := ref(w.s.Job(c.Dispatched.Job))
-		w.lives[r.Token] = r
+		j := w.s.Job(c.Dispatched.Job)
+		for _, r := range runsOf(last(j)) {
+			w.lives[r.Token] = runRef(j, last(j), r)
+		}
 	case c.Settled != nil && c.Settled.Dropped != "": // the user takes the blame
 		delete(w.lives, c.Settled.Run.Token)
 	case c.MachineRemoved != nil && c.MachineRemoved.Force:
@@ -185,14 +196,52 @@ func (w *world) aloneIs(d *statepb.Dispatched) error {
 	return nil
 }
 
+// roomForAll checks a dispatch against all machines that it takes.
+func (w *world) roomForAll(d *statepb.Dispatched) error {
+	j := w.s.Job(d.Job)
+	if w.needs = j.GetNeeds(); !isGang(w.needs) || j.Setup != nil {
+		return w.roomFor(d)
+	}
+	i := 0
+	for _, l := range lots(j.Class, j.Needs) {
+		for range l.count {
+			if w.needs = l.needs; i > 0 && l.needs != nil { // what the pool gives, it has once
+				w.needs = proto.CloneOf(l.needs)
+				w.needs.Amounts = slices.DeleteFunc(w.needs.Amounts,
+					func(a *statepb.Amount) bool { return w.s.ofPool(a.Name) })
+			}
+			one := viewOf(d.Attempt, d.Attempt.Ranks[i])
+			if i > 0 {
+				one.Given = d.Attempt.Ranks[i].Given
+			}
+			if m := w.s.machines[one.Machine]; m == nil || m.Class != l.class && !m.aside() {
+				return fmt.Errorf("job %d is sent to %s, which isn't of %s", d.Job, one.Machine,
+					l.class)
+			}
+			slices.SortFunc(one.Given.GetGrants(), func(a, b *statepb.Grant) int {
+				return strings.Compare(a.Name, b.Name)
+			})
+			if err := w.roomFor(&statepb.Dispatched{Job: d.Job, Attempt: one}); err != nil {
+				return err
+			}
+			i++
+		}
+	}
+	return nil
+}
+
 // roomFor checks a dispatch against what the machine is, and its slots, counted from the jobs'
 // records.
 func (w *world) roomFor(d *statepb.Dispatched) error {
 	busy := 0
 	for id, j := range w.s.live {
-		if a := last(j.Job); id != d.Job && a != nil && a.Machine == d.Attempt.Machine &&
-			(j.Status == Running || j.Status == Copying && !j.CopyWaiting) {
-			busy += len(slotsGiven(a))
+		a := last(j.Job)
+		if id == d.Job || a == nil || j.Status != Running &&
+			(j.Status != Copying || j.CopyWaiting) {
+			continue
+		}
+		if r := rankOn(a, d.Attempt.Machine); r != nil && (r == a || holds(r)) {
+			busy += len(slotsGiven(r))
 		}
 	}
 	m := w.s.machines[d.Attempt.Machine]
@@ -216,7 +265,7 @@ func (w *world) roomFor(d *statepb.Dispatched) error {
 
 // amountsFor checks that a dispatch gives what the job needs, and no more than there is.
 func (w *world) amountsFor(d *statepb.Dispatched) error {
-	needs := w.s.Job(d.Job).GetNeeds()
+	needs := w.needs
 	m := w.s.machines[d.Attempt.Machine]
 	if want := slotsOf(needs, m); len(slotsGiven(d.Attempt)) != want {
 		return fmt.Errorf("job %d has slots %v of %s, and needs %d", d.Job, slotsGiven(d.Attempt),
@@ -241,6 +290,11 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 		for _, j := range w.s.live {
 			if j.Status == Running || j.Status == Copying && !j.CopyWaiting {
 				count(last(j.Job).Machine, last(j.Job).Given)
+				for _, r := range last(j.Job).Ranks {
+					if holds(r) {
+						count(r.Machine, r.Given)
+					}
+				}
 			}
 		}
 		for _, o := range w.s.owed {

@@ -122,7 +122,7 @@ func (s *server) getJobs(r *http.Request) (any, error) {
 	}
 	rows := make([]rowJob, len(reply.Jobs))
 	for i := range reply.Jobs {
-		rows[i] = rowOf(&reply.Jobs[i])
+		rows[i] = rowJob{&reply.Jobs[i], reply.Jobs[i].Remarks(), reply.Jobs[i].Values()}
 	}
 	return struct {
 		Jobs   []rowJob   `json:"jobs"`
@@ -173,14 +173,6 @@ type rowJob struct {
 	*api.Job
 	Remarks []string `json:"remarks,omitempty"`
 	Values  string   `json:"values,omitempty"`
-}
-
-func rowOf(j *api.Job) rowJob {
-	row := rowJob{Job: j, Remarks: j.Remarks()}
-	if j.Matrix != 0 { // whose jobs differ by these
-		row.Values = strings.Join(j.Values(), " ")
-	}
-	return row
 }
 
 // saidMachine is a machine with what the command line says of it.

@@ -194,8 +194,8 @@ func (x *indexed) absences(events *sched.Events) {
 
 // see takes an event that came after the index was made.
 func (x *indexed) see(e *sched.Event) {
-	if e.Span != nil {
-		x.index.Add(timelineSpan(e.Span, 0))
+	for i := range e.Spans {
+		x.index.Add(timelineSpan(&e.Spans[i], 0))
 	}
 	x.note(e)
 }

@@ -413,6 +413,7 @@ type Change struct {
 	JobPaused        *JobPaused             `protobuf:"bytes,440,opt,name=job_paused,json=jobPaused,proto3" json:"job_paused,omitempty"`
 	RunPaused        *RunPaused             `protobuf:"bytes,441,opt,name=run_paused,json=runPaused,proto3" json:"run_paused,omitempty"`
 	JobSignaled      *JobSignaled           `protobuf:"bytes,442,opt,name=job_signaled,json=jobSignaled,proto3" json:"job_signaled,omitempty"`
+	Prepared         *Prepared              `protobuf:"bytes,420,opt,name=prepared,proto3" json:"prepared,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -779,6 +780,13 @@ func (x *Change) GetRunPaused() *RunPaused {
 func (x *Change) GetJobSignaled() *JobSignaled {
 	if x != nil {
 		return x.JobSignaled
+	}
+	return nil
+}
+
+func (x *Change) GetPrepared() *Prepared {
+	if x != nil {
+		return x.Prepared
 	}
 	return nil
 }
@@ -1503,6 +1511,9 @@ type Needs struct {
 	Slots         int32                  `protobuf:"varint,1,opt,name=slots,proto3" json:"slots,omitempty"`         // 0: one
 	Exclusive     bool                   `protobuf:"varint,2,opt,name=exclusive,proto3" json:"exclusive,omitempty"` // all slots of its machine
 	Amounts       []*Amount              `protobuf:"bytes,3,rep,name=amounts,proto3" json:"amounts,omitempty"`      // of resources, by name
+	Machines      int32                  `protobuf:"varint,420,opt,name=machines,proto3" json:"machines,omitempty"` // of its class, each with all of the above; 0: one
+	Each          bool                   `protobuf:"varint,421,opt,name=each,proto3" json:"each,omitempty"`         // it runs on each of them, and not on the first one alone
+	With          []*With                `protobuf:"bytes,422,rep,name=with,proto3" json:"with,omitempty"`          // machines of other classes, that are held for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1558,6 +1569,88 @@ func (x *Needs) GetAmounts() []*Amount {
 	return nil
 }
 
+func (x *Needs) GetMachines() int32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
+func (x *Needs) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
+}
+
+func (x *Needs) GetWith() []*With {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
+// With is so many machines of a class that are held for a job; each gives one slot, or all of them to one that is exclusive.
+type With struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as which the job finds their addresses
+	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	Machines      int32                  `protobuf:"varint,3,opt,name=machines,proto3" json:"machines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *With) Reset() {
+	*x = With{}
+	mi := &file_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *With) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*With) ProtoMessage() {}
+
+func (x *With) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use With.ProtoReflect.Descriptor instead.
+func (*With) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *With) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *With) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *With) GetMachines() int32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
 // Amount is so much of a resource, or so many of its items.
 type Amount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1570,7 +1663,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +1675,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +1688,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Amount) GetName() string {
@@ -1633,7 +1726,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1738,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1751,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Resource) GetName() string {
@@ -1709,7 +1802,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1814,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1827,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Item) GetIndex() int32 {
@@ -1776,7 +1869,7 @@ type Given struct {
 
 func (x *Given) Reset() {
 	*x = Given{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1881,7 @@ func (x *Given) String() string {
 func (*Given) ProtoMessage() {}
 
 func (x *Given) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1894,7 @@ func (x *Given) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Given.ProtoReflect.Descriptor instead.
 func (*Given) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Given) GetSlots() []int32 {
@@ -1832,7 +1925,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1937,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1950,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Grant) GetName() string {
@@ -1916,7 +2009,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +2021,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2034,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Setup) GetMachine() string {
@@ -2041,7 +2134,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2146,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2159,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Code) GetHash() string {
@@ -2108,7 +2201,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2213,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2226,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Var) GetName() string {
@@ -2208,13 +2301,24 @@ type Attempt struct {
 	Overlooked       string                 `protobuf:"bytes,320,opt,name=overlooked,proto3" json:"overlooked,omitempty"`                       // a line that wasn't taken for a RESULTS line, and names something that is there; "" none
 	Hardware         *Hardware              `protobuf:"bytes,500,opt,name=hardware,proto3" json:"hardware,omitempty"`                           // of its machine, as it was dispatched; absent: not known
 	ResultsRaw       [][]byte               `protobuf:"bytes,321,rep,name=results_raw,json=resultsRaw,proto3" json:"results_raw,omitempty"`     // results byte for byte, when not all of them are UTF-8
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of an attempt on several machines: each with what is its own, the first one too. Then the fields above are the first one's,
+	// as far as they say where it is, and the whole attempt's, as far as they say how it ended; given is what the pool gave.
+	Ranks         []*Attempt `protobuf:"bytes,420,rep,name=ranks,proto3" json:"ranks,omitempty"`
+	Rank          int32      `protobuf:"varint,421,opt,name=rank,proto3" json:"rank,omitempty"`                              // of an attempt that runs on each of its machines: which of ranks it is, from 1
+	With          string     `protobuf:"bytes,422,opt,name=with,proto3" json:"with,omitempty"`                               // what the job calls its machine, which is of another class
+	Idle          bool       `protobuf:"varint,423,opt,name=idle,proto3" json:"idle,omitempty"`                              // nothing of the job runs there: the machine is held for it
+	Prepared      bool       `protobuf:"varint,424,opt,name=prepared,proto3" json:"prepared,omitempty"`                      // its machine is ready for the command to start
+	First         int32      `protobuf:"varint,425,opt,name=first,proto3" json:"first,omitempty"`                            // which of ranks, from 1, ended before the others and so ended them; 0: none
+	Copy          Results    `protobuf:"varint,426,opt,name=copy,proto3,enum=jobserver.state.Results" json:"copy,omitempty"` // of its results
+	CopyError     string     `protobuf:"bytes,427,opt,name=copy_error,json=copyError,proto3" json:"copy_error,omitempty"`
+	JobsFault     bool       `protobuf:"varint,428,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"` // it was not started, as no machine could start it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2330,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2343,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -2578,6 +2682,69 @@ func (x *Attempt) GetResultsRaw() [][]byte {
 	return nil
 }
 
+func (x *Attempt) GetRanks() []*Attempt {
+	if x != nil {
+		return x.Ranks
+	}
+	return nil
+}
+
+func (x *Attempt) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *Attempt) GetWith() string {
+	if x != nil {
+		return x.With
+	}
+	return ""
+}
+
+func (x *Attempt) GetIdle() bool {
+	if x != nil {
+		return x.Idle
+	}
+	return false
+}
+
+func (x *Attempt) GetPrepared() bool {
+	if x != nil {
+		return x.Prepared
+	}
+	return false
+}
+
+func (x *Attempt) GetFirst() int32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Attempt) GetCopy() Results {
+	if x != nil {
+		return x.Copy
+	}
+	return Results_RESULTS_NONE
+}
+
+func (x *Attempt) GetCopyError() string {
+	if x != nil {
+		return x.CopyError
+	}
+	return ""
+}
+
+func (x *Attempt) GetJobsFault() bool {
+	if x != nil {
+		return x.JobsFault
+	}
+	return false
+}
+
 // Hardware is what a machine is made of.
 type Hardware struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2590,7 +2757,7 @@ type Hardware struct {
 
 func (x *Hardware) Reset() {
 	*x = Hardware{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2769,7 @@ func (x *Hardware) String() string {
 func (*Hardware) ProtoMessage() {}
 
 func (x *Hardware) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2782,7 @@ func (x *Hardware) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hardware.ProtoReflect.Descriptor instead.
 func (*Hardware) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Hardware) GetCores() int32 {
@@ -2681,7 +2848,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2860,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2873,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -2944,7 +3111,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3123,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3136,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -2998,7 +3165,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3177,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3190,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -3059,7 +3226,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3071,7 +3238,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3084,7 +3251,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -3120,7 +3287,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3299,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +3312,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -3179,7 +3346,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3358,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3371,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Axis) GetName() string {
@@ -3266,7 +3433,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3445,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3458,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Machine) GetAddr() string {
@@ -3565,7 +3732,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3744,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3757,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Witness) GetWork() string {
@@ -3629,7 +3796,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3808,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3654,7 +3821,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -3715,13 +3882,14 @@ type RunRef struct {
 	Step          int32                  `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`
 	Token         string                 `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	Driver        bool                   `protobuf:"varint,6,opt,name=driver,proto3" json:"driver,omitempty"` // it is on this host
+	Rank          int32                  `protobuf:"varint,420,opt,name=rank,proto3" json:"rank,omitempty"`   // as Attempt.rank
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +3901,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +3914,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -3791,6 +3959,13 @@ func (x *RunRef) GetDriver() bool {
 	return false
 }
 
+func (x *RunRef) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
 // Obligation is what is still to be done on a machine.
 type Obligation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3808,7 +3983,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +3995,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +4008,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -3904,7 +4079,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3916,7 +4091,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3929,7 +4104,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -3972,7 +4147,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3984,7 +4159,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3997,7 +4172,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Work) GetKey() string {
@@ -4030,7 +4205,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4217,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4230,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -4080,7 +4255,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4092,7 +4267,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4105,7 +4280,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -4159,7 +4334,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4171,7 +4346,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4184,7 +4359,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -4204,7 +4379,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4391,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4404,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -4255,7 +4430,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4442,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4455,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -4299,7 +4474,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4311,7 +4486,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4324,7 +4499,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -4344,7 +4519,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4356,7 +4531,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4369,7 +4544,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -4396,7 +4571,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4583,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4596,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -4448,7 +4623,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4460,7 +4635,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4473,7 +4648,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -4500,7 +4675,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4687,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4700,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -4551,7 +4726,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +4738,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +4751,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -4598,7 +4773,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4610,7 +4785,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4623,7 +4798,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -4663,7 +4838,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +4850,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +4863,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -4715,7 +4890,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4727,7 +4902,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4740,7 +4915,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -4816,7 +4991,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4828,7 +5003,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4841,7 +5016,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -4868,7 +5043,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5055,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5068,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -4910,6 +5085,50 @@ func (x *Started) GetMachineAt() int64 {
 	return 0
 }
 
+type Prepared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prepared) Reset() {
+	*x = Prepared{}
+	mi := &file_state_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prepared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prepared) ProtoMessage() {}
+
+func (x *Prepared) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
+func (*Prepared) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Prepared) GetRun() *RunRef {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
 type Ended struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -4920,7 +5139,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4932,7 +5151,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4945,7 +5164,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -4967,13 +5186,14 @@ type NotStarted struct {
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	JobsFault     bool                   `protobuf:"varint,200,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"`
+	NobodysFault  bool                   `protobuf:"varint,420,opt,name=nobodys_fault,json=nobodysFault,proto3" json:"nobodys_fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4985,7 +5205,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4998,7 +5218,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -5022,6 +5242,13 @@ func (x *NotStarted) GetJobsFault() bool {
 	return false
 }
 
+func (x *NotStarted) GetNobodysFault() bool {
+	if x != nil {
+		return x.NobodysFault
+	}
+	return false
+}
+
 type AttemptLost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -5033,7 +5260,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5272,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5285,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -5090,13 +5317,14 @@ type CopyEnded struct {
 	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Files         int32                  `protobuf:"varint,5,opt,name=files,proto3" json:"files,omitempty"`
 	Took          int64                  `protobuf:"varint,6,opt,name=took,proto3" json:"took,omitempty"`
+	Rank          int32                  `protobuf:"varint,420,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5108,7 +5336,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5121,7 +5349,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -5166,17 +5394,25 @@ func (x *CopyEnded) GetTook() int64 {
 	return 0
 }
 
+func (x *CopyEnded) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
 type CopyWaits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Rank          int32                  `protobuf:"varint,420,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5188,7 +5424,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5201,7 +5437,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -5218,6 +5454,13 @@ func (x *CopyWaits) GetReason() string {
 	return ""
 }
 
+func (x *CopyWaits) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
 type SetupFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -5228,7 +5471,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5240,7 +5483,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5253,7 +5496,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -5280,7 +5523,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5292,7 +5535,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5305,7 +5548,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -5332,7 +5575,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5344,7 +5587,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5357,7 +5600,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -5383,7 +5626,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +5638,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5408,7 +5651,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -5429,7 +5672,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5441,7 +5684,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5454,7 +5697,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -5489,7 +5732,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5744,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5757,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -5548,7 +5791,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5560,7 +5803,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5573,7 +5816,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -5599,7 +5842,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5611,7 +5854,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5624,7 +5867,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -5647,7 +5890,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +5902,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +5915,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -5718,17 +5961,15 @@ type Operation struct {
 	Jobs          []*Range               `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`        // ascending
 	Timeout       int64                  `protobuf:"varint,4,opt,name=timeout,proto3" json:"timeout,omitempty"` // of set-timeout
 	Tag           uint64                 `protobuf:"varint,5,opt,name=tag,proto3" json:"tag,omitempty"`
-	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`  // its id, "" : it has none
-	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`       // how many of the jobs it was carried out on; of those to be cloned, how many clones
-	Repeat        int32                  `protobuf:"varint,500,opt,name=repeat,proto3" json:"repeat,omitempty"` // of clone: how many of each job
-	Made          []*Range               `protobuf:"bytes,501,rep,name=made,proto3" json:"made,omitempty"`      // the new jobs so far
+	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"` // its id, "" : it has none
+	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`      // how many of the jobs it was carried out on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5740,7 +5981,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5753,7 +5994,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Operation) GetId() uint64 {
@@ -5805,20 +6046,6 @@ func (x *Operation) GetDone() uint64 {
 	return 0
 }
 
-func (x *Operation) GetRepeat() int32 {
-	if x != nil {
-		return x.Repeat
-	}
-	return 0
-}
-
-func (x *Operation) GetMade() []*Range {
-	if x != nil {
-		return x.Made
-	}
-	return nil
-}
-
 type OperationBegun struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
@@ -5828,7 +6055,7 @@ type OperationBegun struct {
 
 func (x *OperationBegun) Reset() {
 	*x = OperationBegun{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6067,7 @@ func (x *OperationBegun) String() string {
 func (*OperationBegun) ProtoMessage() {}
 
 func (x *OperationBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6080,7 @@ func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
 func (*OperationBegun) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *OperationBegun) GetOperation() *Operation {
@@ -5867,14 +6094,13 @@ type OperationStepped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     uint64                 `protobuf:"varint,1,opt,name=operation,proto3" json:"operation,omitempty"`
 	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
-	Made          *Range                 `protobuf:"bytes,500,opt,name=made,proto3" json:"made,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OperationStepped) Reset() {
 	*x = OperationStepped{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5886,7 +6112,7 @@ func (x *OperationStepped) String() string {
 func (*OperationStepped) ProtoMessage() {}
 
 func (x *OperationStepped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5899,7 +6125,7 @@ func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
 func (*OperationStepped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *OperationStepped) GetOperation() uint64 {
@@ -5916,13 +6142,6 @@ func (x *OperationStepped) GetDone() uint64 {
 	return 0
 }
 
-func (x *OperationStepped) GetMade() *Range {
-	if x != nil {
-		return x.Made
-	}
-	return nil
-}
-
 // ClockSet says that the host's clock was set, by so much: the deadlines of what is under way are set likewise.
 type ClockSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5934,7 +6153,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5946,7 +6165,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5959,7 +6178,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -5988,7 +6207,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6000,7 +6219,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6013,7 +6232,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VarSet) GetName() string {
@@ -6055,7 +6274,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6067,7 +6286,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6080,7 +6299,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -6114,7 +6333,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6345,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6358,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -6166,7 +6385,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6397,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6410,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -6218,7 +6437,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6230,7 +6449,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6243,7 +6462,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -6270,7 +6489,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6282,7 +6501,7 @@ func (x *JobPaused) String() string {
 func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6295,7 +6514,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -6325,7 +6544,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6337,7 +6556,7 @@ func (x *RunPaused) String() string {
 func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6350,7 +6569,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -6398,7 +6617,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6410,7 +6629,7 @@ func (x *JobSignaled) String() string {
 func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6423,7 +6642,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -6449,7 +6668,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6461,7 +6680,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6474,7 +6693,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -6494,7 +6713,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6506,7 +6725,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6519,7 +6738,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -6545,7 +6764,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6557,7 +6776,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6570,7 +6789,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -6589,7 +6808,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6601,7 +6820,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6614,7 +6833,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -6634,7 +6853,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6646,7 +6865,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6659,7 +6878,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RequestDone) GetId() string {
@@ -6691,7 +6910,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6703,7 +6922,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6716,7 +6935,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Noticed) GetKind() string {
@@ -6787,7 +7006,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6799,7 +7018,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6812,7 +7031,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Record) GetState() *State {
@@ -6944,7 +7163,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6956,7 +7175,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6969,7 +7188,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Places) GetPath() []string {
@@ -6990,7 +7209,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7002,7 +7221,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7015,7 +7234,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -7043,7 +7262,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7055,7 +7274,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7068,7 +7287,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -7096,7 +7315,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7108,7 +7327,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7121,7 +7340,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Piece) GetData() []byte {
@@ -7150,7 +7369,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7162,7 +7381,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7175,7 +7394,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -7211,7 +7430,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7223,7 +7442,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7236,7 +7455,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{84}
+	return file_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -7275,7 +7494,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7287,7 +7506,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7300,7 +7519,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{85}
+	return file_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -7349,7 +7568,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x8f\x17\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\xc7\x17\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -7413,7 +7632,8 @@ const file_state_proto_rawDesc = "" +
 	"job_paused\x18\xb8\x03 \x01(\v2\x1a.jobserver.state.JobPausedR\tjobPaused\x12:\n" +
 	"\n" +
 	"run_paused\x18\xb9\x03 \x01(\v2\x1a.jobserver.state.RunPausedR\trunPaused\x12@\n" +
-	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\"\xb6\n" +
+	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\x126\n" +
+	"\bprepared\x18\xa4\x03 \x01(\v2\x19.jobserver.state.PreparedR\bprepared\"\xb6\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -7504,11 +7724,18 @@ const file_state_proto_rawDesc = "" +
 	"\x04text\x18\x04 \x01(\tR\x04text\"0\n" +
 	"\x04Span\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\x04R\x04last\"n\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"\xcc\x01\n" +
 	"\x05Needs\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\x05R\x05slots\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x121\n" +
-	"\aamounts\x18\x03 \x03(\v2\x17.jobserver.state.AmountR\aamounts\"J\n" +
+	"\aamounts\x18\x03 \x03(\v2\x17.jobserver.state.AmountR\aamounts\x12\x1b\n" +
+	"\bmachines\x18\xa4\x03 \x01(\x05R\bmachines\x12\x13\n" +
+	"\x04each\x18\xa5\x03 \x01(\bR\x04each\x12*\n" +
+	"\x04with\x18\xa6\x03 \x03(\v2\x15.jobserver.state.WithR\x04with\"L\n" +
+	"\x04With\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x1a\n" +
+	"\bmachines\x18\x03 \x01(\x05R\bmachines\"J\n" +
 	"\x06Amount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
@@ -7555,7 +7782,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xda\v\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xed\r\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -7613,7 +7840,18 @@ const file_state_proto_rawDesc = "" +
 	"overlooked\x126\n" +
 	"\bhardware\x18\xf4\x03 \x01(\v2\x19.jobserver.state.HardwareR\bhardware\x12 \n" +
 	"\vresults_raw\x18\xc1\x02 \x03(\fR\n" +
-	"resultsRaw\"U\n" +
+	"resultsRaw\x12/\n" +
+	"\x05ranks\x18\xa4\x03 \x03(\v2\x18.jobserver.state.AttemptR\x05ranks\x12\x13\n" +
+	"\x04rank\x18\xa5\x03 \x01(\x05R\x04rank\x12\x13\n" +
+	"\x04with\x18\xa6\x03 \x01(\tR\x04with\x12\x13\n" +
+	"\x04idle\x18\xa7\x03 \x01(\bR\x04idle\x12\x1b\n" +
+	"\bprepared\x18\xa8\x03 \x01(\bR\bprepared\x12\x15\n" +
+	"\x05first\x18\xa9\x03 \x01(\x05R\x05first\x12-\n" +
+	"\x04copy\x18\xaa\x03 \x01(\x0e2\x18.jobserver.state.ResultsR\x04copy\x12\x1e\n" +
+	"\n" +
+	"copy_error\x18\xab\x03 \x01(\tR\tcopyError\x12\x1e\n" +
+	"\n" +
+	"jobs_fault\x18\xac\x03 \x01(\bR\tjobsFault\"U\n" +
 	"\bHardware\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x1b\n" +
@@ -7732,14 +7970,15 @@ const file_state_proto_rawDesc = "" +
 	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x18\n" +
 	"\aexcused\x18\x05 \x01(\bR\aexcused\x12\x19\n" +
 	"\amachine\x18\xc8\x01 \x01(\tR\amachine\x12\x11\n" +
-	"\x03far\x18\xc9\x01 \x01(\bR\x03far\"\x90\x01\n" +
+	"\x03far\x18\xc9\x01 \x01(\bR\x03far\"\xa5\x01\n" +
 	"\x06RunRef\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04step\x18\x04 \x01(\x05R\x04step\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\x12\x16\n" +
-	"\x06driver\x18\x06 \x01(\bR\x06driver\"\xfe\x01\n" +
+	"\x06driver\x18\x06 \x01(\bR\x06driver\x12\x13\n" +
+	"\x04rank\x18\xa4\x03 \x01(\x05R\x04rank\"\xfe\x01\n" +
 	"\n" +
 	"Obligation\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
@@ -7822,30 +8061,35 @@ const file_state_proto_rawDesc = "" +
 	"\aStarted\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x1d\n" +
 	"\n" +
-	"machine_at\x18\x02 \x01(\x03R\tmachineAt\"d\n" +
+	"machine_at\x18\x02 \x01(\x03R\tmachineAt\"5\n" +
+	"\bPrepared\x12)\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\"d\n" +
 	"\x05Ended\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"m\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"\x93\x01\n" +
 	"\n" +
 	"NotStarted\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1e\n" +
 	"\n" +
-	"jobs_fault\x18\xc8\x01 \x01(\bR\tjobsFault\"e\n" +
+	"jobs_fault\x18\xc8\x01 \x01(\bR\tjobsFault\x12$\n" +
+	"\rnobodys_fault\x18\xa4\x03 \x01(\bR\fnobodysFault\"e\n" +
 	"\vAttemptLost\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x13\n" +
-	"\x04died\x18\xc8\x01 \x01(\bR\x04died\"\x85\x01\n" +
+	"\x04died\x18\xc8\x01 \x01(\bR\x04died\"\x9a\x01\n" +
 	"\tCopyEnded\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x10\n" +
 	"\x03dir\x18\x03 \x01(\tR\x03dir\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x14\n" +
 	"\x05files\x18\x05 \x01(\x05R\x05files\x12\x12\n" +
-	"\x04took\x18\x06 \x01(\x03R\x04took\"5\n" +
+	"\x04took\x18\x06 \x01(\x03R\x04took\x12\x13\n" +
+	"\x04rank\x18\xa4\x03 \x01(\x05R\x04rank\"J\n" +
 	"\tCopyWaits\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"5\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x13\n" +
+	"\x04rank\x18\xa4\x03 \x01(\x05R\x04rank\"5\n" +
 	"\vSetupFailed\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"O\n" +
@@ -7875,7 +8119,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xf7\x01\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xb1\x01\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
@@ -7883,15 +8127,12 @@ const file_state_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\x03R\atimeout\x12\x10\n" +
 	"\x03tag\x18\x05 \x01(\x04R\x03tag\x12\x18\n" +
 	"\arequest\x18\x06 \x01(\tR\arequest\x12\x12\n" +
-	"\x04done\x18\a \x01(\x04R\x04done\x12\x17\n" +
-	"\x06repeat\x18\xf4\x03 \x01(\x05R\x06repeat\x12+\n" +
-	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\"J\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\"J\n" +
 	"\x0eOperationBegun\x128\n" +
-	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"q\n" +
+	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"D\n" +
 	"\x10OperationStepped\x12\x1c\n" +
 	"\toperation\x18\x01 \x01(\x04R\toperation\x12\x12\n" +
-	"\x04done\x18\x02 \x01(\x04R\x04done\x12+\n" +
-	"\x04made\x18\xf4\x03 \x01(\v2\x16.jobserver.state.RangeR\x04made\".\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\".\n" +
 	"\bClockSet\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
 	"\x04down\x18\x02 \x01(\bR\x04down\"`\n" +
@@ -8052,7 +8293,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
 var file_state_proto_goTypes = []any{
 	(Status)(0),              // 0: jobserver.state.Status
 	(Results)(0),             // 1: jobserver.state.Results
@@ -8067,221 +8308,226 @@ var file_state_proto_goTypes = []any{
 	(*Term)(nil),             // 10: jobserver.state.Term
 	(*Span)(nil),             // 11: jobserver.state.Span
 	(*Needs)(nil),            // 12: jobserver.state.Needs
-	(*Amount)(nil),           // 13: jobserver.state.Amount
-	(*Resource)(nil),         // 14: jobserver.state.Resource
-	(*Item)(nil),             // 15: jobserver.state.Item
-	(*Given)(nil),            // 16: jobserver.state.Given
-	(*Grant)(nil),            // 17: jobserver.state.Grant
-	(*Setup)(nil),            // 18: jobserver.state.Setup
-	(*Code)(nil),             // 19: jobserver.state.Code
-	(*Var)(nil),              // 20: jobserver.state.Var
-	(*Attempt)(nil),          // 21: jobserver.state.Attempt
-	(*Hardware)(nil),         // 22: jobserver.state.Hardware
-	(*Matrix)(nil),           // 23: jobserver.state.Matrix
-	(*Settings)(nil),         // 24: jobserver.state.Settings
-	(*Range)(nil),            // 25: jobserver.state.Range
-	(*Runs)(nil),             // 26: jobserver.state.Runs
-	(*Restarted)(nil),        // 27: jobserver.state.Restarted
-	(*Axis)(nil),             // 28: jobserver.state.Axis
-	(*Machine)(nil),          // 29: jobserver.state.Machine
-	(*Witness)(nil),          // 30: jobserver.state.Witness
-	(*Failure)(nil),          // 31: jobserver.state.Failure
-	(*RunRef)(nil),           // 32: jobserver.state.RunRef
-	(*Obligation)(nil),       // 33: jobserver.state.Obligation
-	(*Tag)(nil),              // 34: jobserver.state.Tag
-	(*Work)(nil),             // 35: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 36: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 37: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 38: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 39: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 40: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 41: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 42: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 43: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 44: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 45: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 46: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 47: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 48: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 49: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 50: jobserver.state.Dispatched
-	(*Started)(nil),          // 51: jobserver.state.Started
-	(*Ended)(nil),            // 52: jobserver.state.Ended
-	(*NotStarted)(nil),       // 53: jobserver.state.NotStarted
-	(*AttemptLost)(nil),      // 54: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 55: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 56: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 57: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 58: jobserver.state.Settled
-	(*Stopped)(nil),          // 59: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 60: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 61: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 62: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 63: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 64: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 65: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 66: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 67: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 68: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 69: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 70: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 71: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 72: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 73: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 74: jobserver.state.TagLimited
-	(*JobPaused)(nil),        // 75: jobserver.state.JobPaused
-	(*RunPaused)(nil),        // 76: jobserver.state.RunPaused
-	(*JobSignaled)(nil),      // 77: jobserver.state.JobSignaled
-	(*JobFreed)(nil),         // 78: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 79: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 80: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 81: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 82: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 83: jobserver.state.Noticed
-	(*Record)(nil),           // 84: jobserver.state.Record
-	(*Places)(nil),           // 85: jobserver.state.Places
-	(*Restarts)(nil),         // 86: jobserver.state.Restarts
-	(*Last)(nil),             // 87: jobserver.state.Last
-	(*Piece)(nil),            // 88: jobserver.state.Piece
-	(*State)(nil),            // 89: jobserver.state.State
-	(*Block)(nil),            // 90: jobserver.state.Block
-	(*Index)(nil),            // 91: jobserver.state.Index
+	(*With)(nil),             // 13: jobserver.state.With
+	(*Amount)(nil),           // 14: jobserver.state.Amount
+	(*Resource)(nil),         // 15: jobserver.state.Resource
+	(*Item)(nil),             // 16: jobserver.state.Item
+	(*Given)(nil),            // 17: jobserver.state.Given
+	(*Grant)(nil),            // 18: jobserver.state.Grant
+	(*Setup)(nil),            // 19: jobserver.state.Setup
+	(*Code)(nil),             // 20: jobserver.state.Code
+	(*Var)(nil),              // 21: jobserver.state.Var
+	(*Attempt)(nil),          // 22: jobserver.state.Attempt
+	(*Hardware)(nil),         // 23: jobserver.state.Hardware
+	(*Matrix)(nil),           // 24: jobserver.state.Matrix
+	(*Settings)(nil),         // 25: jobserver.state.Settings
+	(*Range)(nil),            // 26: jobserver.state.Range
+	(*Runs)(nil),             // 27: jobserver.state.Runs
+	(*Restarted)(nil),        // 28: jobserver.state.Restarted
+	(*Axis)(nil),             // 29: jobserver.state.Axis
+	(*Machine)(nil),          // 30: jobserver.state.Machine
+	(*Witness)(nil),          // 31: jobserver.state.Witness
+	(*Failure)(nil),          // 32: jobserver.state.Failure
+	(*RunRef)(nil),           // 33: jobserver.state.RunRef
+	(*Obligation)(nil),       // 34: jobserver.state.Obligation
+	(*Tag)(nil),              // 35: jobserver.state.Tag
+	(*Work)(nil),             // 36: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 37: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 38: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 39: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 40: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 41: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 42: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 43: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 44: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 45: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 46: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 47: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 48: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 49: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 50: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 51: jobserver.state.Dispatched
+	(*Started)(nil),          // 52: jobserver.state.Started
+	(*Prepared)(nil),         // 53: jobserver.state.Prepared
+	(*Ended)(nil),            // 54: jobserver.state.Ended
+	(*NotStarted)(nil),       // 55: jobserver.state.NotStarted
+	(*AttemptLost)(nil),      // 56: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 57: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 58: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 59: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 60: jobserver.state.Settled
+	(*Stopped)(nil),          // 61: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 62: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 63: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 64: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 65: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 66: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 67: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 68: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 69: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 70: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 71: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 72: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 73: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 74: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 75: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 76: jobserver.state.TagLimited
+	(*JobPaused)(nil),        // 77: jobserver.state.JobPaused
+	(*RunPaused)(nil),        // 78: jobserver.state.RunPaused
+	(*JobSignaled)(nil),      // 79: jobserver.state.JobSignaled
+	(*JobFreed)(nil),         // 80: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 81: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 82: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 83: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 84: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 85: jobserver.state.Noticed
+	(*Record)(nil),           // 86: jobserver.state.Record
+	(*Places)(nil),           // 87: jobserver.state.Places
+	(*Restarts)(nil),         // 88: jobserver.state.Restarts
+	(*Last)(nil),             // 89: jobserver.state.Last
+	(*Piece)(nil),            // 90: jobserver.state.Piece
+	(*State)(nil),            // 91: jobserver.state.State
+	(*Block)(nil),            // 92: jobserver.state.Block
+	(*Index)(nil),            // 93: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	36,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	38,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	39,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	40,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	41,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	42,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	43,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	44,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	46,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	47,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	48,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	49,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	45,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	37,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	50,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	51,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	52,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	53,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	54,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	55,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	56,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	58,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	57,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	60,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	61,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	62,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	63,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	64,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	65,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	70,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	80,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	82,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	81,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	83,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	69,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	67,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	68,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
-	59,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	79,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	71,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	78,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	72,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	73,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	74,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	75,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	76,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	77,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
-	20,  // 47: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	20,  // 48: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	18,  // 49: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 50: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	21,  // 51: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 52: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	19,  // 53: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	12,  // 54: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	9,   // 55: jobserver.state.Job.after:type_name -> jobserver.state.After
-	12,  // 56: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
-	9,   // 57: jobserver.state.Changes.after:type_name -> jobserver.state.After
-	20,  // 58: jobserver.state.Changes.env:type_name -> jobserver.state.Var
-	20,  // 59: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
-	10,  // 60: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 61: jobserver.state.Term.when:type_name -> jobserver.state.When
-	11,  // 62: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	13,  // 63: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	15,  // 64: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	17,  // 65: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	15,  // 66: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 67: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	5,   // 68: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	16,  // 69: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	4,   // 70: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
-	22,  // 71: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
-	7,   // 72: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	28,  // 73: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	27,  // 74: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	25,  // 75: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	26,  // 76: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	24,  // 77: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	31,  // 78: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	19,  // 79: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	20,  // 80: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	31,  // 81: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	30,  // 82: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	14,  // 83: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	15,  // 84: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	32,  // 85: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	16,  // 86: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	7,   // 87: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 88: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	23,  // 89: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,   // 90: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	28,  // 91: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	25,  // 92: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	21,  // 93: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	32,  // 94: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	32,  // 95: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	21,  // 96: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	32,  // 97: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	32,  // 98: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	32,  // 99: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	32,  // 100: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	29,  // 101: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	29,  // 102: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	25,  // 103: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	25,  // 104: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	66,  // 105: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	25,  // 106: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	8,   // 107: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	8,   // 108: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	32,  // 109: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	14,  // 110: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	34,  // 111: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	89,  // 112: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 113: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	23,  // 114: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	29,  // 115: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	20,  // 116: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	34,  // 117: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	82,  // 118: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	33,  // 119: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	35,  // 120: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	90,  // 121: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	91,  // 122: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	88,  // 123: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	66,  // 124: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	14,  // 125: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	86,  // 126: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	87,  // 127: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	85,  // 128: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	129, // [129:129] is the sub-list for method output_type
-	129, // [129:129] is the sub-list for method input_type
-	129, // [129:129] is the sub-list for extension type_name
-	129, // [129:129] is the sub-list for extension extendee
-	0,   // [0:129] is the sub-list for field type_name
+	37,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	39,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	40,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	41,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	42,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	43,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	44,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	45,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	47,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	48,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	49,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	50,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	46,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	38,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	51,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	52,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	54,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	55,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	56,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	57,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	58,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	60,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	59,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	62,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	63,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	64,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	65,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	66,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	67,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	72,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	82,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	84,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	83,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	85,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	71,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	69,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	70,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	61,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	81,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	73,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	80,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	74,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	75,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	76,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	77,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	78,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	79,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	53,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
+	21,  // 48: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	21,  // 49: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	19,  // 50: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 51: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	22,  // 52: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 53: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	20,  // 54: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	12,  // 55: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	9,   // 56: jobserver.state.Job.after:type_name -> jobserver.state.After
+	12,  // 57: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	9,   // 58: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	21,  // 59: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	21,  // 60: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	10,  // 61: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 62: jobserver.state.Term.when:type_name -> jobserver.state.When
+	11,  // 63: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	14,  // 64: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	13,  // 65: jobserver.state.Needs.with:type_name -> jobserver.state.With
+	16,  // 66: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	18,  // 67: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	16,  // 68: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 69: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	5,   // 70: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	17,  // 71: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	4,   // 72: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
+	23,  // 73: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
+	22,  // 74: jobserver.state.Attempt.ranks:type_name -> jobserver.state.Attempt
+	1,   // 75: jobserver.state.Attempt.copy:type_name -> jobserver.state.Results
+	7,   // 76: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	29,  // 77: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	28,  // 78: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	26,  // 79: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	27,  // 80: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	25,  // 81: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	32,  // 82: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	20,  // 83: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	21,  // 84: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	32,  // 85: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	31,  // 86: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	15,  // 87: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	16,  // 88: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	33,  // 89: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	17,  // 90: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 91: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 92: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	24,  // 93: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 94: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	29,  // 95: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	26,  // 96: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	22,  // 97: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	33,  // 98: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	33,  // 99: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
+	33,  // 100: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	22,  // 101: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	33,  // 102: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	33,  // 103: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	33,  // 104: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	33,  // 105: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	30,  // 106: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	30,  // 107: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	26,  // 108: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	68,  // 109: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	8,   // 110: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	8,   // 111: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	33,  // 112: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	15,  // 113: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	35,  // 114: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	91,  // 115: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 116: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	24,  // 117: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	30,  // 118: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	21,  // 119: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	35,  // 120: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	84,  // 121: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	34,  // 122: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	36,  // 123: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	92,  // 124: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	93,  // 125: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	90,  // 126: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	68,  // 127: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	15,  // 128: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	88,  // 129: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	89,  // 130: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	87,  // 131: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	132, // [132:132] is the sub-list for method output_type
+	132, // [132:132] is the sub-list for method input_type
+	132, // [132:132] is the sub-list for extension type_name
+	132, // [132:132] is the sub-list for extension extendee
+	0,   // [0:132] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -8290,14 +8536,14 @@ func file_state_proto_init() {
 		return
 	}
 	file_state_proto_msgTypes[2].OneofWrappers = []any{}
-	file_state_proto_msgTypes[43].OneofWrappers = []any{}
+	file_state_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   86,
+			NumMessages:   88,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
