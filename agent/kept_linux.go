@@ -38,7 +38,7 @@ func findKeeper() (*kept, error) {
 	if name == "" {
 		return nil, nil
 	}
-	os.Unsetenv(envKeeper)
+	_ = os.Unsetenv(envKeeper) // its name is a valid one
 	if !validKeeper(name) {
 		return nil, errorf(KindBadRequest, "%q can't be an allocation", name)
 	}

@@ -129,7 +129,9 @@ func TestPauseEnds(t *testing.T) {
 		"cancel": {func(t *testing.T, id RunID) {
 			must(t, c.Control(m.ctx(), id, Control{Cancel: true}))
 		}, Canceled, "up\nterm\n"},
-		"kill": {func(t *testing.T, id RunID) { must(t, c.Kill(m.ctx(), id)) }, Canceled, "up\nterm\n"},
+		"kill": {func(t *testing.T, id RunID) {
+			must(t, c.Kill(m.ctx(), id))
+		}, Canceled, "up\nterm\n"},
 		"a time limit that is over when it goes on": {func(t *testing.T, id RunID) {
 			must(t, c.Control(m.ctx(), id, Control{SetTimeout: true, Timeout: 1}))
 			steer(t, m, c, id, Control{SetPause: true})

@@ -18,9 +18,7 @@ func TestNeeded(t *testing.T) {
 		ids, err := w.submit(spec)
 		check(t, err)
 		result := exit(0)
-		for _, r := range results {
-			result.Results = append(result.Results, r)
-		}
+		result.Results = append(result.Results, results...)
 		r := w.runOf(ids[0])
 		check(t, w.report(Ended{Ref: r, Result: result}))
 		if len(results) == 0 {

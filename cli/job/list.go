@@ -152,8 +152,8 @@ func streamJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobs
 // nobody reads each.
 const watchPause = 200 * time.Millisecond
 
-// watchJobs shows the listing, and shows it anew when something has changed; it waits at the daemon,
-// which collects what happens within watchPause.
+// watchJobs shows the listing, and shows it anew when something has changed; it waits at the
+// daemon, which collects what happens within watchPause.
 func watchJobs(ctx context.Context, e *cli.Env, d cli.Daemon, args api.ListJobsArgs) error {
 	pulse := uint64(0) // the daemon's, which differs at first: a look too many
 	for {

@@ -112,7 +112,8 @@ func (s *site) serve(options ...func(*web.Options)) {
 }
 
 // night is a pool with a story: two machines fail all, one of them is set aside; a block of a
-// sweep's cells fails, and what was to run after it is blocked; a job has both GPUs; another sweep is two thirds done and has numbers; logs have colours.
+// sweep's cells fails, and what was to run after it is blocked; a job has both GPUs; another sweep
+// is two thirds done and has numbers; logs have colours.
 func (s *site) night() {
 	s.t.Helper()
 	for _, m := range []string{"red", "green", "blue"} {

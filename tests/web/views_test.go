@@ -28,8 +28,8 @@ var views = []struct{ name, path, shows string }{
 }
 
 // TestViews looks at every page in light and dark, wide and on a phone: each shows what it is for,
-// has no error and no violation of accessibility, and doesn't scroll sideways, nor at twice the size
-// or on paper.
+// has no error and no violation of accessibility, and doesn't scroll sideways, nor at twice the
+// size or on paper.
 func TestViews(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
