@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,16 +54,17 @@ func NumbersText(numbers []int) string {
 	return strings.Join(words, ",")
 }
 
-// Values are those of a job of a matrix, by which it differs from its neighbours: "LR=0.1 SEED=3".
-func (j *Job) Values() string {
-	if j.Matrix == 0 {
-		return ""
-	}
+// Values are the variables of a job as they are written on a command line, "LR=0.1", by name; what
+// the program adds to those of a matrix comes last.
+func (j *Job) Values() []string {
+	own := func(name string) int { return slices.Index([]string{"REPEAT", "SEED"}, name) }
 	var words []string
-	for _, name := range slices.Sorted(maps.Keys(j.Vars)) {
+	for _, name := range slices.SortedFunc(maps.Keys(j.Vars), func(a, b string) int {
+		return cmp.Or(cmp.Compare(own(a), own(b)), cmp.Compare(a, b))
+	}) {
 		words = append(words, name+"="+j.Vars[name])
 	}
-	return strings.Join(words, " ")
+	return words
 }
 
 // Remarks are what a job's status doesn't tell by itself.

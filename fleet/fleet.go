@@ -32,10 +32,13 @@ type Fleet struct {
 	refusals *refusals
 
 	mu       sync.Mutex
-	ctx      context.Context     // of Run; nil before
-	ended    bool                // Run only waits: nothing is started any more
-	machines map[string]*machine // by address; driversHere is the agent for drivers
-	copiers  map[uint64]string   // by job: the address from which its results are copied
+	ctx      context.Context        // of Run; nil before
+	ended    bool                   // Run only waits: nothing is started any more
+	machines map[string]*machine    // by address; driversHere is the agent for drivers
+	copiers  map[uint64]string      // by job: the address from which its results are copied
+	steps    map[string]*sched.Step // by address: machines that are allocations
+	logins   map[string]*login      // by address: where Slurm's commands are run
+	asked    map[uint64]bool        // by id: allocations that aren't gone, whatever their logins
 }
 
 // driversHere stands where an address stands, for the runs that the driver makes on this host. It
@@ -61,6 +64,9 @@ func New(opt Options) (*Fleet, error) {
 		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},
 		machines: map[string]*machine{},
 		copiers:  map[uint64]string{},
+		steps:    map[string]*sched.Step{},
+		logins:   map[string]*login{},
+		asked:    map[uint64]bool{},
 		refusals: newRefusals(),
 		bootID:   hostBootID(),
 	}, nil
@@ -79,6 +85,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.tasks.Go(func() { f.watchRefusals(ctx) })
 	for _, m := range f.machines {
 		f.start(m)
+	}
+	for _, l := range f.logins {
+		f.startLogin(l)
 	}
 	f.mu.Unlock()
 
@@ -133,6 +142,7 @@ func place(r *statepb.RunRef) string {
 
 // Connect implements sched.Fleet. A machine that was refused is tried again.
 func (f *Fleet) Connect(p sched.Pool) {
+	f.setStep(p.Addr, p.Step)
 	f.tell(p.Addr, func(m *machine) { m.connect(p.Root) })
 }
 
@@ -140,7 +150,10 @@ func (f *Fleet) Connect(p sched.Pool) {
 func (f *Fleet) Retry(addr string) { f.inform(addr, (*machine).retry) }
 
 // Disconnect implements sched.Fleet. The actor ends when it has nothing to do any more.
-func (f *Fleet) Disconnect(addr string) { f.inform(addr, (*machine).disconnect) }
+func (f *Fleet) Disconnect(addr string) {
+	f.setStep(addr, nil)
+	f.inform(addr, (*machine).disconnect)
+}
 
 // Start implements sched.Fleet.
 func (f *Fleet) Start(r sched.Run) {

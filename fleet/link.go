@@ -100,7 +100,11 @@ func (l *link) why() string {
 func (l *link) spawn(task func()) { l.tasks.Go(task) }
 
 func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
-	conn, err := f.dialer.Dial(ctx, addr)
+	dial := func() (ssh.Conn, error) { return f.dialer.Dial(ctx, addr) }
+	if step := f.stepOf(addr); step != nil {
+		dial = func() (ssh.Conn, error) { return f.enter(ctx, step) }
+	}
+	conn, err := dial()
 	if err != nil {
 		return err
 	}

@@ -382,6 +382,9 @@ func (m *machine) broken(l *link) {
 		}
 	}
 	m.report(sched.Away{Addr: m.addr, Reason: reason})
+	if step := m.f.stepOf(m.addr); step != nil {
+		m.f.lookAtLogin(step.Login) // it may be gone
+	}
 	for _, c := range m.queue {
 		m.copyWaits(c, "the machine is away")
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"jobserver/failpoint"
 	"jobserver/sched"
 	"jobserver/ssh"
 )
@@ -60,6 +61,8 @@ type Options struct {
 	// Pauses between two tries to end a run, or to remove its directory, that a machine refuses; 0:
 	// 10 s, 1 h.
 	RemoveMin, RemoveMax time.Duration
+	// least time between two looks at a Slurm's queue while something happens there; 0: 5 s
+	SlurmPace time.Duration
 	// after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 	AnswerTime time.Duration
 
@@ -114,6 +117,7 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.RemoveMin, 10*time.Second)
 	defaultDuration(&o.RemoveMax, time.Hour)
 	defaultDuration(&o.AnswerTime, time.Minute)
+	defaultDuration(&o.SlurmPace, failpoint.Duration("slurm-pace", slurmPace))
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

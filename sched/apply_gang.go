@@ -253,8 +253,8 @@ func (m *machine) free(job uint64) (had bool) {
 	return had
 }
 
-// passPool hands what a gang had of the pool on to one of its runs that may live still: all of it is
-// held until nothing of the gang lives. It gives what nobody holds any more.
+// passPool hands what a gang had of the pool on to one of its runs that may live still: all of it
+// is held until nothing of the gang lives. It gives what nobody holds any more.
 func (s *State) passPool(job uint64, attempt int32, pool *statepb.Given) {
 	if len(pool.GetGrants()) == 0 {
 		return

@@ -68,7 +68,8 @@ func (s *State) givesWork(m *machine, now time.Time) bool {
 
 // mayHave says that a job which waits may be given to a machine that has a slot for it.
 func (s *State) mayHave(j *statepb.Job, m *machine, now time.Time) bool {
-	if len(j.Needs.GetAmounts()) > 0 || isGang(j.Needs) || !s.hasRoom(j.Needs, m) || !fits(j, m, now) {
+	if len(j.Needs.GetAmounts()) > 0 || isGang(j.Needs) || !s.hasRoom(j.Needs, m) ||
+		!fits(j, m, now) {
 		// what else there is of resources, and who comes before whom, is checked elsewhere
 		return false
 	}

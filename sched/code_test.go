@@ -85,6 +85,6 @@ func TestCodeNamed(t *testing.T) {
 	// What is forgotten names nothing.
 	forget, err := w.s.PlanAtOnce(Operation{Op: OpForget, Jobs: old})
 	must(err)
-	must(w.do(forget.Plan, nil))
+	must(w.do(forget, nil))
 	want("first", "second", "waits")
 }

@@ -263,9 +263,9 @@ func TestNoOverlapOfClones(t *testing.T) {
 		Axes: []*statepb.Axis{{Name: "I", Values: []string{"1"}}}}, false)
 	check(t, w.do(p, err)) // of job 2
 	check(t, w.report(RunLost{Ref: w.runOf(2), Reason: "its directory is gone"}))
-	clone := w.operate(t, OpClone, 2).Fates[0].NewJob
+	clone := w.operate(t, OpClone, 2).Fates[0].New[0]
 	w.wants(t, clone, Waiting)
-	again := w.operate(t, OpRestart, clone).Fates[0].NewJob
+	again := w.operate(t, OpRestart, clone).Fates[0].New[0]
 	w.operate(t, OpForget, 2, clone)
 	check(t, w.pass(time.Hour))
 	w.wants(t, again, Waiting)

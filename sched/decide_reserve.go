@@ -141,8 +141,8 @@ func (s *State) waitsForRoom(sh *shape, now time.Time) bool {
 }
 
 // soonest are the machines that will first have room for a shape, as many as it asks for: of those
-// of which that is known the earliest; then those with the fewest slots still to free. Those that it
-// is to keep come before.
+// of which that is known the earliest; then those with the fewest slots still to free. Those that
+// it is to keep come before.
 func (s *State) soonest(sh *shape, keep []*machine, now time.Time) (all []*machine) {
 	type choice struct {
 		m     *machine

@@ -159,7 +159,7 @@ func TestGangEnds(t *testing.T) {
 			if len(p.Fates) != 1 || !p.Fates[0].Changed {
 				t.Fatalf("%s: %+v", op, p.Fates)
 			}
-			check(t, w.do(p.Plan, err))
+			check(t, w.do(p, err))
 		}
 	}
 	remove := func(addr string) step {
@@ -440,7 +440,7 @@ func TestGangResults(t *testing.T) {
 		t.Errorf("%d runs are to be removed", n)
 	}
 	p, err := w.s.PlanAtOnce(Operation{Op: OpRecopy, Jobs: []uint64{id}})
-	check(t, w.do(p.Plan, err))
+	check(t, w.do(p, err))
 	check(t, w.report(CopyEnded{Job: id, Rank: 3, Dir: dir + "/r2", Files: 1, Bytes: 1}))
 	if j = w.s.Job(id); j.Results != statepb.Results_RESULTS_COPIED ||
 		last(j).ResultsFiles != 3 {

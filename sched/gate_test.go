@@ -159,8 +159,8 @@ func TestAfterLives(t *testing.T) {
 			a := w.add(t, JobSpec{})
 			b := w.add(t, JobSpec{After: after(fmt.Sprint(a))})
 			w.ends(t, a, exit(1))
-			again := w.operate(t, OpRestart, a).Fates[0].NewJob
-			third := w.operate(t, OpRestart, again).Fates[0].NewJob
+			again := w.operate(t, OpRestart, a).Fates[0].New[0]
+			third := w.operate(t, OpRestart, again).Fates[0].New[0]
 			if w.s.IsBlocked(b) {
 				t.Error("blocked while a restart runs")
 			}
@@ -194,8 +194,8 @@ func TestAfterLives(t *testing.T) {
 		if !w.s.IsBlocked(job) {
 			t.Error("it isn't blocked")
 		}
-		again, err := w.s.PlanMatrixRestart(w.s.MatrixNamed("m"), []Status{Failed}, nil)
-		check(t, w.do(again.Plan, err))
+		again, err := planRestart(w.s, w.s.MatrixNamed("m"), []Status{Failed}, nil)
+		check(t, w.do(again, err))
 		w.ends(t, again.IDs[0], exit(0))
 		w.wants(t, job, Running)
 	})
@@ -208,7 +208,7 @@ func TestAfterLives(t *testing.T) {
 		check(t, w.do(p, err))
 		first := p.IDs[1]
 		w.ends(t, first, exit(0))
-		again := w.operate(t, OpRestart, first).Fates[0].NewJob
+		again := w.operate(t, OpRestart, first).Fates[0].New[0]
 		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
 		w.ends(t, again, exit(1))
 		if !w.s.IsBlocked(job) {
@@ -225,13 +225,13 @@ func TestAfterLives(t *testing.T) {
 		}, false)
 		check(t, w.do(p, err))
 		cell := p.IDs[1]
-		again := w.operate(t, OpRestart, cell).Fates[0].NewJob
+		again := w.operate(t, OpRestart, cell).Fates[0].New[0]
 		job := w.add(t, JobSpec{After: after(fmt.Sprint(again))})
 		w.operate(t, OpHold, job)
 		w.ends(t, cell, exit(1))
 		w.ends(t, again, exit(0))
-		forget, err := w.s.PlanMatrixForget(p.IDs[0])
-		check(t, w.do(forget.Plan, err))
+		forget, err := w.s.PlanAtOnce(w.s.ForgetMatrix(p.IDs[0]))
+		check(t, w.do(forget, err))
 		check(t, w.s.checkGates())
 		w.operate(t, OpUnhold, job)
 		w.wants(t, job, Running)
@@ -249,7 +249,7 @@ func TestAfterLives(t *testing.T) {
 		}, false)
 		check(t, w.do(p, err))
 		cell := p.IDs[1]
-		clone := w.operate(t, OpClone, cell).Fates[0].NewJob
+		clone := w.operate(t, OpClone, cell).Fates[0].New[0]
 		afterCell := w.add(t, JobSpec{After: after(fmt.Sprint(cell))})
 		afterClone := w.add(t, JobSpec{After: after(fmt.Sprint(clone))})
 		w.ends(t, cell, exit(1))
@@ -258,10 +258,10 @@ func TestAfterLives(t *testing.T) {
 				t.Errorf("job %d is blocked: %v", id, !want)
 			}
 		}
-		forget, err := w.s.PlanMatrixForget(p.IDs[0])
-		check(t, w.do(forget.Plan, err))
+		forget, err := w.s.PlanAtOnce(w.s.ForgetMatrix(p.IDs[0]))
+		check(t, w.do(forget, err))
 		check(t, w.s.checkGates())
-		again := w.operate(t, OpRestart, clone).Fates[0].NewJob
+		again := w.operate(t, OpRestart, clone).Fates[0].New[0]
 		check(t, w.settle())
 		w.ends(t, clone, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
 		w.wants(t, afterClone, Waiting)
@@ -493,8 +493,8 @@ func TestAfterCell(t *testing.T) {
 			!strings.Contains(r.Hint, fmt.Sprintf("job restart %d", first)) {
 			t.Error(r)
 		}
-		again, err := w.s.PlanMatrixRestart(matrix, []Status{Failed}, nil)
-		check(t, w.do(again.Plan, err))
+		again, err := planRestart(w.s, matrix, []Status{Failed}, nil)
+		check(t, w.do(again, err))
 		if w.s.IsBlocked(second) || w.s.IsBlocked(report) {
 			t.Error("still blocked")
 		}

@@ -23,14 +23,24 @@ const (
 	operationPiece = 150
 )
 
-// inPieces says that an operation is one that is carried out in pieces: it concerns many jobs, and
-// makes none.
+// inPieces says that an operation is carried out in pieces: it concerns many jobs, and its record
+// has all of it. What goes by how machines are connected now (that jobs are lost, signals) is done
+// at once.
 func (b *Operation) inPieces() bool {
 	switch b.Op {
-	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag, OpPause, OpGoOn:
-		return len(b.Jobs) >= longOperation
+	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag, OpPause, OpGoOn,
+		OpClone, OpRestart, OpRecopy:
+		return len(b.Jobs)*b.copies() >= longOperation
 	}
 	return false
+}
+
+// copies is how often the operation is done with each job.
+func (b *Operation) copies() int {
+	if b.Op == OpClone {
+		return max(b.Repeat, 1)
+	}
+	return 1
 }
 
 // PlanOperation plans one operation on many jobs for the loop: as PlanAtOnce, whose Fates it has,
@@ -38,16 +48,15 @@ func (b *Operation) inPieces() bool {
 // the plan that Do gives.
 func (s *State) PlanOperation(b Operation) (Plan, error) {
 	if !b.inPieces() {
-		p, err := s.PlanAtOnce(b)
-		p.Plan.Fates = p.Fates
-		return p.Plan, err
+		return s.PlanAtOnce(b)
 	}
 	p := s.planner()
 	tag, err := p.prepareOperation(b)
 	if err != nil {
 		return Plan{}, err
 	}
-	rec := &statepb.Operation{Op: string(b.Op), Timeout: int64(b.Timeout), Tag: tag}
+	rec := &statepb.Operation{Op: string(b.Op), Timeout: int64(b.Timeout), Tag: tag,
+		Repeat: int32(b.copies())}
 	jobs := b.Jobs
 	if !slices.IsSorted(jobs) {
 		jobs = slices.Clone(jobs)
@@ -73,23 +82,26 @@ func (s *State) PlanOperation(b Operation) (Plan, error) {
 // to be done.
 type long struct {
 	*statepb.Operation
-	total uint64
-	at    int    // the range that is next
-	in    uint32 // how much of that is done
+	copies uint64 // of each job: what is done and in total counts each of them
+	total  uint64
+	at     int    // the range that is next
+	in     uint32 // how many jobs of that are done
+	copy   uint64 // how many copies of the next job are made
 }
 
 func newLong(rec *statepb.Operation) *long {
-	l := &long{Operation: rec}
+	l := &long{Operation: rec, copies: uint64(max(rec.Repeat, 1))}
 	for _, r := range rec.Jobs {
-		l.total += uint64(r.Cells)
+		l.total += uint64(r.Cells) * l.copies
 	}
 	l.skip(rec.Done)
 	return l
 }
 
-// skip goes on by so many jobs.
+// skip goes on by so much.
 func (l *long) skip(n uint64) {
-	for n > 0 && l.at < len(l.Jobs) {
+	l.copy += n
+	for n = l.copy / l.copies; n > 0 && l.at < len(l.Jobs); {
 		step := min(n, uint64(l.Jobs[l.at].Cells-l.in))
 		l.in += uint32(step)
 		n -= step
@@ -97,15 +109,40 @@ func (l *long) skip(n uint64) {
 			l.at, l.in = l.at+1, 0
 		}
 	}
+	l.copy %= l.copies
 }
 
-// next are the jobs of the next piece.
-func (l *long) next() (ids []uint64) {
-	at, in := l.at, l.in
-	for at < len(l.Jobs) && len(ids) < operationPiece {
-		ids = append(ids, l.Jobs[at].FirstJob+uint64(in))
+// share is what a piece has of a job.
+type share struct {
+	job    uint64
+	copies int
+}
+
+// next are the jobs of the next piece, and how long it is.
+func (l *long) next() (shares []share, n uint64) {
+	at, in, copied := l.at, l.in, l.copy
+	for at < len(l.Jobs) && n < operationPiece {
+		copies := min(l.copies-copied, operationPiece-n)
+		shares = append(shares, share{l.Jobs[at].FirstJob + uint64(in), int(copies)})
+		n += copies
+		if copied += copies; copied < l.copies {
+			break
+		}
+		copied = 0
 		if in++; in == l.Jobs[at].Cells {
 			at, in = at+1, 0
+		}
+	}
+	return shares, n
+}
+
+// ids are the jobs that were made so far, and are still there.
+func (s *State) madeBy(l *long) (ids []uint64) {
+	for _, r := range l.Made {
+		for id := r.FirstJob; id < r.FirstJob+uint64(r.Cells); id++ {
+			if s.Status(id) != 0 {
+				ids = append(ids, id)
+			}
 		}
 	}
 	return ids
@@ -126,6 +163,17 @@ func (s *State) applyOperationStepped(c *statepb.OperationStepped) error {
 	l := s.longs[i]
 	l.skip(c.Done - l.Done)
 	l.Done = c.Done
+	if made := c.Made; made != nil {
+		newest := &statepb.Range{}
+		if n := len(l.Made); n > 0 {
+			newest = l.Made[n-1]
+		}
+		if made.FirstJob == newest.FirstJob+uint64(newest.Cells) {
+			newest.Cells += made.Cells
+		} else {
+			l.Made = append(l.Made, proto.CloneOf(made))
+		}
+	}
 	if l.Done == l.total {
 		s.longs = slices.Delete(s.longs, i, i+1)
 	}
@@ -134,18 +182,23 @@ func (s *State) applyOperationStepped(c *statepb.OperationStepped) error {
 
 // piece plans the next piece of a long request. What has been forgotten meanwhile is passed over.
 func (s *State) piece(l *long) (changes []*Change, fates []Fate) {
-	ids := l.next()
-	step := &Change{OperationStepped: &statepb.OperationStepped{Operation: l.Id,
-		Done: l.Done + uint64(len(ids))}}
-	ids = slices.DeleteFunc(ids, func(id uint64) bool { return s.Status(id) == 0 })
+	shares, n := l.next()
+	step := &statepb.OperationStepped{Operation: l.Id, Done: l.Done + n}
 	p := s.planner()
 	b := Operation{Op: Op(l.Op), Timeout: time.Duration(l.Timeout)}
-	for _, id := range ids {
-		fate := Fate{Job: id, Status: s.Status(id), Changed: true}
+	for _, share := range shares {
+		fate := Fate{Job: share.job, Status: s.Status(share.job), Changed: true}
+		if fate.Status == 0 {
+			continue
+		}
+		b.Repeat = share.copies
 		if err := p.operate(b, l.Tag, &fate); err != nil {
 			fate.Changed, fate.Note = false, err.Error()
 		}
 		fates = append(fates, fate)
 	}
-	return append(p.Changes, step), fates
+	if len(p.IDs) > 0 {
+		step.Made = &statepb.Range{FirstJob: p.IDs[0], Cells: uint32(len(p.IDs))}
+	}
+	return append(p.Changes, &Change{OperationStepped: step}), fates
 }

@@ -9,6 +9,18 @@ type asked struct {
 	fates    []Fate
 }
 
+// add adds what became of the jobs of a piece. Of one whose clones are in several pieces there is
+// one fate.
+func (a *asked) add(fates []Fate) {
+	for _, f := range fates {
+		if n := len(a.fates); n > 0 && a.fates[n-1].Job == f.Job {
+			f.New = append(a.fates[n-1].New, f.New...)
+			a.fates = a.fates[:n-1]
+		}
+		a.fates = append(a.fates, f)
+	}
+}
+
 // unfinished is what those are told who wait when the loop stops.
 func (a *asked) unfinished(err error) error {
 	if err != nil {
@@ -73,21 +85,25 @@ func (t *turn) goOn() []*request {
 	t.apply(changes)
 	a := t.l.asked[l.Id]
 	if a != nil {
-		a.fates = append(a.fates, fates...)
+		a.add(fates)
 	}
 	if t.err != nil || l.Done < l.total {
 		return nil
 	}
+	made := s.madeBy(l)
 	if l.Request != "" {
-		t.apply([]*Change{{RequestDone: &statepb.RequestDone{Id: l.Request}}})
+		t.apply([]*Change{{RequestDone: &statepb.RequestDone{Id: l.Request, Ids: made}}})
 	}
 	if a == nil {
 		return nil
 	}
 	delete(t.l.asked, l.Id)
+	for i := range a.fates {
+		a.fates[i].tell()
+	}
 	for _, r := range a.requests {
 		r.waits = false
-		r.answer.plan.Fates = a.fates
+		r.answer.plan.Fates, r.answer.plan.IDs = a.fates, made
 	}
 	return a.requests
 }

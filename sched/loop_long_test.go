@@ -2,6 +2,9 @@ package sched
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,17 +13,29 @@ import (
 // TestLongRequests carries operations out on many jobs: in pieces, others being answered in
 // between, and with the same end and the same answer as at once.
 func TestLongRequests(t *testing.T) {
-	const count = 4*longOperation + 7
+	const many = longOperation + 7
 	for _, test := range []struct {
-		op   Op
-		want Status
-	}{{OpHold, Held}, {OpUnhold, Waiting}, {OpCancel, Canceled}, {OpForget, 0}, {OpTag, Waiting},
-		{OpRetime, Waiting}} {
-		t.Run(string(test.op), func(t *testing.T) {
+		op     Op
+		count  int
+		repeat int
+		want   Status
+		made   int // new jobs
+	}{
+		{OpHold, many, 0, Held, 0}, {OpUnhold, many, 0, Waiting, 0},
+		{OpCancel, many, 0, Canceled, 0}, {OpForget, many, 0, 0, 0},
+		{OpTag, many, 0, Waiting, 0}, {OpUntag, many, 0, Waiting, 0},
+		{OpRetime, many, 0, Waiting, 0}, {OpRecopy, many, 0, Waiting, 0},
+		{OpRestart, many, 0, Canceled, many},
+		{OpClone, many, 0, Waiting, many}, {OpClone, many, 3, Waiting, 3 * many},
+		{OpClone, 7, 1234, Waiting, 7 * 1234}, {OpClone, 1, longOperation, Waiting, longOperation},
+	} {
+		t.Run(fmt.Sprintf("%s %d %d", test.op, test.count, test.repeat), func(t *testing.T) {
 			t.Parallel()
 			inBubbleWith(t, false, func(t *testing.T, d *desk) {
+				count := test.count
 				ids := d.submitMany(t, count, test.op == OpUnhold)
-				b := Operation{Op: test.op, Jobs: ids, Tag: "t", Timeout: time.Hour}
+				b := Operation{Op: test.op, Jobs: ids, Tag: "t", Timeout: time.Hour,
+					Repeat: test.repeat}
 				before := len(d.tape.batches)
 				d.tape.takes = time.Millisecond // while it lasts, others get their turn to ask
 				done := make(chan Plan, 1)
@@ -48,16 +63,16 @@ func TestLongRequests(t *testing.T) {
 				}
 				d.tape.takes = 0
 				turns := len(d.tape.batches) - before
-				if between < turns/3 || turns < count/operationPiece {
+				if between < turns/3 || turns < max(count, test.made)/operationPiece {
 					t.Errorf("others were answered %d times in between, in %d turns", between,
 						turns)
 				}
 				for _, batch := range d.tape.batches[before:] {
-					if len(batch) > operationPiece+10 {
+					if len(batch) > 2*operationPiece+10 { // a restart is two
 						t.Errorf("a piece has %d changes", len(batch))
 					}
 				}
-				changed := 0
+				changed, made := 0, []uint64(nil)
 				for i, f := range p.Fates {
 					if f.Job != ids[i] {
 						t.Fatalf("the fate of job %d, not of %d", f.Job, ids[i])
@@ -65,8 +80,20 @@ func TestLongRequests(t *testing.T) {
 					if f.Changed {
 						changed++
 					}
+					made = append(made, f.New...)
+					if copies := len(f.New); copies != test.made/count ||
+						copies > 1 && !strings.HasPrefix(f.Note, "cloned as ") {
+						t.Fatalf("of job %d were made %d: %s", f.Job, copies, f.Note)
+					}
 				}
-				if len(p.Fates) != count || changed < count-2 { // two run, and can't be held
+				if !slices.Equal(made, p.IDs) || len(p.IDs) != test.made || !slices.IsSorted(made) {
+					t.Errorf("%d new jobs, of which %d are told", len(made), len(p.IDs))
+				}
+				want := count - 2 // two run, and can't be held
+				if test.op == OpRecopy || test.op == OpUntag {
+					want = 0 // there is nothing to be done
+				}
+				if len(p.Fates) != count || changed < want || changed > want+2 {
 					t.Errorf("%d fates, %d changed", len(p.Fates), changed)
 				}
 				if got := d.inStatus(t, test.want, ids); got < count-2 {
@@ -74,7 +101,8 @@ func TestLongRequests(t *testing.T) {
 				}
 				again, repeated, err := d.Do(t.Context(), "r1", false,
 					func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
-				if err != nil || !repeated || len(again.Changes) > 0 {
+				if err != nil || !repeated || len(again.Changes) > 0 ||
+					!slices.Equal(again.IDs, p.IDs) {
 					t.Errorf("asked again it is %v, %v: %v", repeated, again, err)
 				}
 			})
@@ -83,61 +111,71 @@ func TestLongRequests(t *testing.T) {
 }
 
 // TestLongRequestSurvives kills the daemon at each point of a long request: nothing of it was done,
-// or all of it will be.
+// or all of it will be, and what was made is told to whoever asks again.
 func TestLongRequestSurvives(t *testing.T) {
-	const count = 2 * longOperation
-	inBubbleWith(t, false, func(t *testing.T, d *desk) {
-		ids := d.submitMany(t, count, false)
-		before := len(d.tape.batches)
-		_, err := d.plan(t.Context(), "r1",
-			func(s *State, _ time.Time) (Plan,
-				error) {
-				return s.PlanOperation(Operation{Op: OpForget, Jobs: ids})
+	for _, test := range []struct {
+		Operation
+		count, made int
+		left        int // jobs that haven't ended
+	}{
+		{Operation{Op: OpForget}, longOperation, 0, 0},
+		{Operation{Op: OpClone, Repeat: 350}, 3, 1050, 1053},
+		{Operation{Op: OpRestart}, longOperation, longOperation, longOperation},
+	} {
+		t.Run(string(test.Op), func(t *testing.T) {
+			t.Parallel()
+			inBubbleWith(t, false, func(t *testing.T, d *desk) {
+				survive(t, d, test.Operation, test.count, test.made, test.left)
 			})
-		check(t, err)
-		for cut := before; cut <= len(d.tape.batches); cut++ {
-			var records [][]byte
-			for _, b := range d.tape.batches[:cut] {
-				records = append(records, b...)
-			}
-			s, err := restored(nil, records)
-			check(t, err)
-			if cut%2 == 0 { // and from a snapshot
-				snap, err := frozen(s)
-				check(t, err)
-				s, err = restored(snap, nil)
-				check(t, err)
-			}
-			d2 := &desk{tape: &tape{}, fleet: newMemory(), done: make(chan error, 1)}
-			d2.Loop = NewLoop(s, d2.tape, d2.fleet,
-				LoopOptions{Now: time.Now, Token: func() string {
-					return "again"
-				}})
-			ctx, cancel := context.WithCancel(t.Context())
-			go func() { d2.done <- d2.Run(ctx) }()
-			synctest.Wait()
-			want := 0
-			if cut == before {
-				want = count
-			}
-			left := 0
-			check(t, d2.Read(t.Context(), func(s *State) {
-				left = s.counts.Total()
-				if len(s.longs) > 0 {
-					t.Errorf("after a kill at batch %d it doesn't come to an end", cut-before)
-				}
-				if done := s.requests.done["r1"] != nil; done != (cut > before) {
-					t.Errorf("after a kill at batch %d the request is known: %v", cut-before, done)
-				}
-			}))
-			if running := 2; left != want && left > running {
-				// those are forgotten when they have ended
-				t.Errorf("after a kill at batch %d there are %d jobs", cut-before, left)
-			}
-			cancel()
-			check(t, <-d2.done)
+		})
+	}
+}
+
+func survive(t *testing.T, d *desk, b Operation, count, made, left int) {
+	b.Jobs = d.submitMany(t, count, true)
+	before := len(d.tape.batches)
+	_, err := d.plan(t.Context(), "r1",
+		func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
+	check(t, err)
+	for cut := before; cut <= len(d.tape.batches); cut++ {
+		var records [][]byte
+		for _, b := range d.tape.batches[:cut] {
+			records = append(records, b...)
 		}
-	})
+		s, err := restored(nil, records)
+		check(t, err)
+		if cut%2 == 0 { // and from a snapshot
+			snap, err := frozen(s)
+			check(t, err)
+			s, err = restored(snap, nil)
+			check(t, err)
+		}
+		d2 := &desk{tape: &tape{}, fleet: newMemory(), done: make(chan error, 1)}
+		d2.Loop = NewLoop(s, d2.tape, d2.fleet,
+			LoopOptions{Now: time.Now, Token: func() string { return "again" }})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { d2.done <- d2.Run(ctx) }()
+		synctest.Wait()
+		want, ids := left, made
+		if cut == before {
+			want, ids = count, 0
+		}
+		check(t, d2.Read(t.Context(), func(s *State) {
+			if len(s.longs) > 0 {
+				t.Errorf("after a kill at batch %d it doesn't come to an end", cut-before)
+			}
+			if n := s.counts.Unfinished(); n != want {
+				t.Errorf("after a kill at batch %d there are %d jobs, not %d", cut-before, n, want)
+			}
+			done := s.requests.done["r1"]
+			if (done != nil) != (cut > before) || len(done.GetIds()) != ids {
+				t.Errorf("after a kill at batch %d it is known: %v, with %d jobs", cut-before,
+					done != nil, len(done.GetIds()))
+			}
+		}))
+		cancel()
+		check(t, <-d2.done)
+	}
 }
 
 // submitMany submits jobs, and gives their ids.

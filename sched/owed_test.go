@@ -162,7 +162,7 @@ func TestLostResults(t *testing.T) {
 		),
 	)
 	p, err := w.s.PlanAtOnce(lose)
-	check(t, w.do(p.Plan, err))
+	check(t, w.do(p, err))
 	if j := w.s.Job(ids[0]); j.Status != Done || j.Results != statepb.Results_RESULTS_FAILED {
 		t.Errorf("it is %s, its results %s", StatusName(j.Status), j.Results)
 	}
@@ -184,7 +184,7 @@ func TestLostUnanswered(t *testing.T) {
 	check(t, w.report(Started{Ref: w.runOf(ids[1])}))
 	check(t, w.pass(2*answerTime))
 	p, err := w.s.PlanAtOnce(Operation{Op: OpLost, Jobs: ids})
-	check(t, w.do(p.Plan, err))
+	check(t, w.do(p, err))
 	if a, b := w.s.Status(ids[0]), w.s.Status(ids[1]); a != Lost || b != Running {
 		t.Errorf(
 			"the one that was never answered is %s, the other %s",

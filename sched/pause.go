@@ -227,8 +227,8 @@ func (s *State) unsteered(o Unsteered) *Change {
 		return nil
 	case o.Signal != 0:
 		return &Change{Noticed: &statepb.Noticed{Kind: EventJobSignaled, Job: j.Id,
-			Machine: o.Ref.Machine, Warn: true, Text: fmt.Sprintf("job %d was not sent %s: %s", j.Id,
-				signalName(o.Signal), o.Reason)}}
+			Machine: o.Ref.Machine, Warn: true,
+			Text: fmt.Sprintf("job %d was not sent %s: %s", j.Id, signalName(o.Signal), o.Reason)}}
 	case r.Pause == statepb.Pause_PAUSE_NONE:
 		return nil
 	}

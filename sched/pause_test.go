@@ -134,7 +134,7 @@ func TestPauseRefused(t *testing.T) {
 		}
 	}
 	p, err := w.s.PlanAtOnce(Operation{Op: OpSignal, Jobs: ids[:1], Signal: "usr1"})
-	must(t, w.do(p.Plan, err))
+	must(t, w.do(p, err))
 	if got := w.fleet.lastSteer(); got != "signal 10 t1" {
 		t.Error(got)
 	}

@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -42,10 +43,27 @@ type Operation struct {
 	Signal  string        // of signal: its name or number
 }
 
-// OperationPlan is what a Operation comes to: its changes, and what becomes of each job.
-type OperationPlan struct {
-	Plan
-	Fates []Fate
+// tell completes what is said of a job when all that was made of it is there.
+func (f *Fate) tell() {
+	if len(f.New) > 1 {
+		f.Note = "cloned as " + rangesText(f.New)
+	}
+}
+
+// rangesText lists ids, as in 3..9, 12.
+func rangesText(ids []uint64) string {
+	var parts []string
+	for i := 0; i < len(ids); {
+		first := i
+		for i++; i < len(ids) && ids[i] == ids[i-1]+1; i++ {
+		}
+		if i-first == 1 {
+			parts = append(parts, fmt.Sprint(ids[first]))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d..%d", ids[first], ids[i-1]))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Fate is what becomes of one job: changed, or why not.
@@ -54,25 +72,21 @@ type Fate struct {
 	Status  Status // before
 	Changed bool
 	Note    string
-	// The jobs FirstNew to NewJob were made of it: several when it is cloned several times. 0:
-	// none.
-	FirstNew uint64
-	NewJob   uint64
+	New     []uint64 // the jobs that were made of it: several when it is cloned several times
 }
 
 // PlanAtOnce plans one operation on many jobs. A job for which
 // it makes no sense is passed over, and its fate says why.
-func (s *State) PlanAtOnce(b Operation) (OperationPlan, error) {
+func (s *State) PlanAtOnce(b Operation) (Plan, error) {
 	p := s.planner()
 	tag, err := p.prepareOperation(b)
 	if err != nil {
-		return OperationPlan{}, err
+		return Plan{}, err
 	}
-	out := OperationPlan{}
 	seen := make(map[uint64]bool, len(b.Jobs))
 	for _, id := range b.Jobs {
 		if s.Status(id) == 0 {
-			return OperationPlan{}, errorf(NotFound, "no job %d", id)
+			return Plan{}, errorf(NotFound, "no job %d", id)
 		}
 		if seen[id] {
 			continue // once is enough, and the changes of a plan must fit each other
@@ -83,11 +97,11 @@ func (s *State) PlanAtOnce(b Operation) (OperationPlan, error) {
 			fate.Note = err.Error()
 		} else {
 			fate.Changed = true
+			fate.tell()
 		}
-		out.Fates = append(out.Fates, fate)
+		p.Fates = append(p.Fates, fate)
 	}
-	out.Plan = p.Plan
-	return out, nil
+	return p.Plan, nil
 }
 
 // prepareOperation checks what concerns all jobs of an operation,
@@ -152,22 +166,18 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
-		fate.FirstNew = p.next
 		for range max(b.Repeat, 1) {
-			fate.NewJob = p.resubmit(p.s.Job(id), false)
-		}
-		if fate.NewJob > fate.FirstNew {
-			fate.Note = fmt.Sprintf("cloned as %d..%d", fate.FirstNew, fate.NewJob)
+			fate.New = append(fate.New, p.resubmit(p.s.Job(id), false))
 		}
 	case OpRestart:
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
 		canceled := !Final(fate.Status) && p.cancel(id) == nil
-		fate.NewJob = p.resubmit(p.s.Job(id), true)
-		fate.FirstNew = fate.NewJob
+		again := p.resubmit(p.s.Job(id), true)
+		fate.New = append(fate.New, again)
 		if canceled {
-			fate.Note = fmt.Sprintf("restarted as %d, canceled first", fate.NewJob)
+			fate.Note = fmt.Sprintf("restarted as %d, canceled first", again)
 		}
 	case OpRetime:
 		if err := only(fate.Status, "give a timeout to", Waiting, Held, Running); err != nil {
@@ -340,9 +350,8 @@ func (s *State) PlanMatrixHeld(id uint64, held bool) Plan {
 	return Plan{Changes: []*Change{{MatrixHeld: &statepb.MatrixHeld{Matrix: id, Held: held}}}}
 }
 
-// PlanMatrixCancel cancels all jobs of a matrix that haven't ended.
-func (s *State) PlanMatrixCancel(id uint64) (OperationPlan, error) {
-	return s.PlanAtOnce(Operation{Op: OpCancel,
-		Jobs: s.cells(s.matrices[id],
-			Selector{Statuses: []Status{Waiting, Held, Running, Copying}})})
+// CancelMatrix cancels all jobs of a matrix that haven't ended.
+func (s *State) CancelMatrix(id uint64) Operation {
+	return Operation{Op: OpCancel, Jobs: s.cells(s.matrices[id],
+		Selector{Statuses: []Status{Waiting, Held, Running, Copying}})}
 }

@@ -173,8 +173,9 @@ func (s *State) enough(own, class string, n *statepb.Needs, could int) error {
 	if !isGang(n) || asked <= could+len(s.asideFrom(class)) {
 		return nil
 	}
-	return errorf(Invalid, "the job wants %d machines of class %s at once, which has %d that could "+
-		"do", asked, class, could).
-		hint("`jobserver machine ls --class %s` lists them, `jobserver machine add ADDR %s` adds one",
-			class, class)
+	return errorf(Invalid,
+		"the job wants %d machines of class %s at once, which has %d that could do",
+		asked, class, could).
+		hint("`jobserver machine ls --class %s` lists them, "+
+			"`jobserver machine add ADDR %s` adds one", class, class)
 }

@@ -168,8 +168,8 @@ func TestGrow(t *testing.T) {
 	if m, _ := w.s.Matrix(1); m.Measurements != "out.csv" || len(m.Setup) != 1 {
 		t.Errorf("its measurements are in %q, and its setup is %q", m.Measurements, m.Setup)
 	}
-	forget, err := w.s.PlanMatrixForget(1)
-	must(w.do(forget.Plan, err))
+	forget, err := w.s.PlanAtOnce(w.s.ForgetMatrix(1))
+	must(w.do(forget, err))
 	if m, _ := w.s.Matrix(1); m != nil || len(w.s.homes) != 0 {
 		t.Errorf("it is there still: %v", m)
 	}

@@ -158,7 +158,8 @@ func TestRefusedAtDispatch(t *testing.T) {
 // nowhere.
 func TestPathGrewLater(t *testing.T) {
 	j := &statepb.Job{Id: 7, CpPath: strings.Repeat("/{TAG}/..", 500)}
-	dir, _ := Destination(j, 0, func(string) (string, bool) { return strings.Repeat("t", 20), true })
+	tag := func(string) (string, bool) { return strings.Repeat("t", 20), true }
+	dir, _ := Destination(j, 0, tag)
 	if len(dir) != MaxPath+1 {
 		t.Errorf("the results go to %s", dir)
 	}

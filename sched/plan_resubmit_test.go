@@ -26,27 +26,27 @@ func TestResubmittedIsShort(t *testing.T) {
 	p, err := w.s.PlanMatrix(spec, false)
 	check(t, w.do(p, err))
 	id, first := p.IDs[0], p.IDs[1]
-	cancel, err := w.s.PlanMatrixCancel(id)
-	check(t, w.do(cancel.Plan, err))
+	cancel, err := w.s.PlanAtOnce(w.s.CancelMatrix(id))
+	check(t, w.do(cancel, err))
 	size := func(p Plan) (n int) {
 		for _, c := range p.Changes {
 			n += proto.Size(c)
 		}
 		return n
 	}
-	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled}, nil)
-	check(t, w.do(again.Plan, err))
+	again, err := planRestart(w.s, id, []Status{Failed, Lost, Canceled}, nil)
+	check(t, w.do(again, err))
 	for _, c := range again.Changes {
 		if c.JobResubmitted.Like != 0 {
 			t.Fatalf("a job that its cell says all of is looked up: %v", c.JobResubmitted)
 		}
 	}
-	if n := size(again.Plan); len(again.IDs) != len(values) || n > 40*len(values) {
+	if n := size(again); len(again.IDs) != len(values) || n > 40*len(values) {
 		t.Errorf("%d jobs in %d bytes", len(again.IDs), n)
 	}
 	clones, err := w.s.PlanAtOnce(Operation{Op: OpClone, Jobs: []uint64{first + 5}, Repeat: 200})
-	check(t, w.do(clones.Plan, err))
-	if n := size(clones.Plan); n > 40*200 {
+	check(t, w.do(clones, err))
+	if n := size(clones); n > 40*200 {
 		t.Errorf("200 clones in %d bytes", n)
 	}
 	for _, test := range []struct {
@@ -68,7 +68,7 @@ func TestResubmittedIsShort(t *testing.T) {
 		some = append(some, first+100+uint64(i), again.IDs[100+i])
 	}
 	forget, err := w.s.PlanAtOnce(Operation{Op: OpForget, Jobs: some})
-	check(t, w.do(forget.Plan, err))
+	check(t, w.do(forget, err))
 	spec.Job.MaxFailures = 5
 	grown, g, err := w.s.PlanMatrixAgain(spec, false, 0)
 	check(t, w.do(grown, err))
@@ -87,4 +87,15 @@ func TestResubmittedIsShort(t *testing.T) {
 	if got := HighestID(w.journal[len(w.journal)-1]); got != g.AgainJobs[len(g.AgainJobs)-1] {
 		t.Errorf("the highest id is %d", got)
 	}
+}
+
+// planRestart plans to restart cells of a matrix.
+func planRestart(
+	s *State, matrix uint64, statuses []Status, match func([]uint32) (bool, error),
+) (Plan, error) {
+	b, err := s.RestartMatrix(matrix, statuses, match)
+	if err != nil {
+		return Plan{}, err
+	}
+	return s.PlanAtOnce(b)
 }

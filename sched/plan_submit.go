@@ -60,6 +60,16 @@ type Plan struct {
 	Fates    []Fate // what became of each job of an operation on many
 }
 
+// Changed is how many jobs an operation changes.
+func (p *Plan) Changed() (n int) {
+	for i := range p.Fates {
+		if p.Fates[i].Changed {
+			n++
+		}
+	}
+	return n
+}
+
 // planner collects the changes of one request, and the ids that they will take.
 type planner struct {
 	s     *State

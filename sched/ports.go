@@ -89,7 +89,8 @@ type Run struct {
 	Pause   *bool             // it was asked to stop where it is, or to go on again; nil: neither
 	Setup   bool              // a step of a setup: when it fails, LastWords are wanted
 	Code    string            // hash of the code that has to be on the machine; "" : none
-	// Make all ready for it, and report Prepared: it starts when it is asked for again without this.
+	// Make all ready for it, and report Prepared: it starts when it is asked for again without
+	// this.
 	Prepare bool
 }
 

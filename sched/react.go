@@ -287,8 +287,8 @@ func (s *State) copyWaitsAnew(job uint64, r *statepb.Attempt, why string) bool {
 	return !j.CopyWaiting || j.ResultsError != why
 }
 
-// unprepared gives up those gangs of which a machine went away before it was ready: none of them has
-// begun, and the others needn't wait for it.
+// unprepared gives up those gangs of which a machine went away before it was ready: none of them
+// has begun, and the others needn't wait for it.
 func (s *State) unprepared(addr, reason string) (changes []*Change) {
 	m := s.machines[addr]
 	if m == nil {

@@ -100,8 +100,8 @@ func (s *State) Count(ids []uint64) Counts {
 // Cells lists the jobs that count for the cells of a matrix, ascending.
 func (s *State) Cells(id uint64) []uint64 { return s.cells(s.matrices[id], Selector{}) }
 
-// PlanMatrixForget forgets all jobs of a matrix, canceling those that run.
-func (s *State) PlanMatrixForget(id uint64) (OperationPlan, error) {
+// ForgetMatrix forgets all jobs of a matrix, canceling those that run.
+func (s *State) ForgetMatrix(id uint64) Operation {
 	m := s.matrices[id]
 	ids := s.keep(s.cells(m, Selector{}), Selector{})
 	for _, again := range m.Restarted { // and those that a newer one has taken the place of
@@ -115,7 +115,7 @@ func (s *State) PlanMatrixForget(id uint64) (OperationPlan, error) {
 		}
 	}
 	slices.Sort(ids)
-	return s.PlanAtOnce(Operation{Op: OpForget, Jobs: slices.Compact(ids)})
+	return Operation{Op: OpForget, Jobs: slices.Compact(ids)}
 }
 
 // Candidate completes a word of a command line.

@@ -185,11 +185,11 @@ func fields(raw []byte, visit func(n protowire.Number, value []byte) error) erro
 	return nil
 }
 
-// PlanMatrixRestart restarts the cells of a matrix that are in one of the statuses and that match,
+// RestartMatrix restarts the cells of a matrix that are in one of the statuses and that match,
 // which sees a cell's index into the values of each axis and its repeat; nil matches all.
-func (s *State) PlanMatrixRestart(
+func (s *State) RestartMatrix(
 	id uint64, statuses []Status, match func(row []uint32) (bool, error),
-) (OperationPlan, error) {
+) (Operation, error) {
 	m := s.matrices[id]
 	var ids []uint64
 	for c := range m.Cells {
@@ -200,7 +200,7 @@ func (s *State) PlanMatrixRestart(
 		if match != nil {
 			index, repeat := cellIndex(m.Matrix, c)
 			if ok, err := match(append(index, repeat)); err != nil {
-				return OperationPlan{}, errorf(Invalid, "%v", err)
+				return Operation{}, errorf(Invalid, "%v", err)
 			} else if !ok {
 				continue
 			}
@@ -208,7 +208,7 @@ func (s *State) PlanMatrixRestart(
 		ids = append(ids, job)
 	}
 	slices.Sort(ids)
-	return s.PlanAtOnce(Operation{Op: OpRestart, Jobs: ids})
+	return Operation{Op: OpRestart, Jobs: ids}, nil
 }
 
 // CellRow says which cell of which matrix a job runs: an index into the values of each axis, and

@@ -52,8 +52,8 @@ func spanOf(job uint64, a *statepb.Attempt) Span {
 	}
 }
 
-// spansIn are an attempt on each of its machines. One that is done with there before the attempt has
-// ended is done with it then.
+// spansIn are an attempt on each of its machines. One that is done with there before the attempt
+// has ended is done with it then.
 func spansIn(job uint64, a *statepb.Attempt) []Span {
 	whole := spanOf(job, a)
 	if len(a.Ranks) == 0 {

@@ -16,10 +16,10 @@ func (w *world) ends(t *testing.T, job uint64, result *statepb.Attempt) {
 	check(t, w.report(Ended{Ref: w.runOf(job), Result: result}))
 }
 
-func (w *world) operate(t *testing.T, op Op, jobs ...uint64) OperationPlan {
+func (w *world) operate(t *testing.T, op Op, jobs ...uint64) Plan {
 	t.Helper()
 	p, err := w.s.PlanAtOnce(Operation{Op: op, Jobs: jobs, Retry: true, Tag: "t"})
-	check(t, w.do(p.Plan, err))
+	check(t, w.do(p, err))
 	return p
 }
 
@@ -625,8 +625,8 @@ func TestMatrixLife(t *testing.T) {
 	w.wants(t, first+1, Held)
 	w.ends(t, first+2, exit(0))
 	w.ends(t, first+3, exit(0))
-	again, err := w.s.PlanMatrixRestart(id, []Status{Failed, Lost, Canceled, Done}, nil)
-	check(t, w.do(again.Plan, err))
+	again, err := planRestart(w.s, id, []Status{Failed, Lost, Canceled, Done}, nil)
+	check(t, w.do(again, err))
 	newer := again.IDs[0]
 	w.wants(t, newer, Held)
 	check(t, w.do(w.s.PlanMatrixHeld(id, false), nil))
@@ -642,8 +642,8 @@ func TestMatrixLife(t *testing.T) {
 	if _, c := w.s.Matrix(id); c.Total() != 4 || c.By[Done] != 1 {
 		t.Errorf("%+v", c)
 	}
-	forget, err := w.s.PlanMatrixForget(id)
-	check(t, w.do(forget.Plan, err))
+	forget, err := w.s.PlanAtOnce(w.s.ForgetMatrix(id))
+	check(t, w.do(forget, err))
 	for _, r := range w.running() {
 		check(t,
 			w.report(Ended{Ref: r.Ref,

@@ -66,7 +66,7 @@ func (d *driver) begin(t *rapid.T) {
 		ids, err := d.submit(JobSpec{Class: "x", Cmd: "old", Hold: true, Repeat: blockJobs + 3})
 		d.must(t, err)
 		p, err := d.s.PlanAtOnce(Operation{Op: OpCancel, Jobs: ids})
-		d.must(t, d.do(p.Plan, err))
+		d.must(t, d.do(p, err))
 	}
 }
 
@@ -138,7 +138,7 @@ func (d *driver) free(t *rapid.T) {
 		Jobs: slices.DeleteFunc(d.someJobs(t), func(id uint64) bool {
 			return d.s.Status(id) == 0
 		})})
-	d.may(t, p.Plan, err)
+	d.may(t, p, err)
 }
 
 // set changes settings of jobs, or of a matrix.
@@ -278,7 +278,7 @@ func (d *driver) operate(t *rapid.T) {
 				Draw(t, "tag"), Retry: rapid.Bool().Draw(t, "retry"), Signal: "USR1",
 	}
 	p, err := d.s.PlanAtOnce(b)
-	d.may(t, p.Plan, err)
+	d.may(t, p, err)
 }
 
 func (d *driver) changeMatrix(t *rapid.T) {
@@ -293,8 +293,8 @@ func (d *driver) changeMatrix(t *rapid.T) {
 	case 1:
 		d.may(t, d.s.PlanMatrixHeld(id, false), nil)
 	case 2:
-		p, err := d.s.PlanMatrixCancel(id)
-		d.may(t, p.Plan, err)
+		p, err := d.s.PlanAtOnce(d.s.CancelMatrix(id))
+		d.may(t, p, err)
 	case 3:
 		statuses := rapid.SampledFrom([][]Status{{Failed, Lost, Canceled, Done}, {Failed, Lost},
 			{Lost}}).Draw(t, "statuses")
@@ -302,11 +302,11 @@ func (d *driver) changeMatrix(t *rapid.T) {
 		if rapid.Bool().Draw(t, "where") {
 			match = func(row []uint32) (bool, error) { return row[0] == 0, nil }
 		}
-		p, err := d.s.PlanMatrixRestart(id, statuses, match)
-		d.may(t, p.Plan, err)
+		p, err := planRestart(d.s, id, statuses, match)
+		d.may(t, p, err)
 	case 4:
-		p, err := d.s.PlanMatrixForget(id)
-		d.may(t, p.Plan, err)
+		p, err := d.s.PlanAtOnce(d.s.ForgetMatrix(id))
+		d.may(t, p, err)
 	}
 }
 

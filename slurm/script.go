@@ -145,3 +145,16 @@ func (r Request) ask(key string, more ...string) string {
 		"<<'jobserver-script-ends'\n%s\njobserver-script-ends\n); "+
 		"r=$?; said\n", key, r.words(more...), strings.TrimRight(r.Script, "\n"))
 }
+
+// Step is what stands before a command that is to run in a step of an allocation, on a node of it,
+// beside whatever else runs there: with all the bytes of its standard streams, each as soon as it
+// comes. The login shell is given it as it is. Without --unbuffered, srun would hold back what has
+// no newline.
+func Step(id, node string) string {
+	words := "sh -c '" + findSlurm + `; exec srun "$@"' srun --jobid=` + id + " --overlap " +
+		"--unbuffered --nodes=1 --ntasks=1 --cpu-bind=none --mpi=none --export=ALL --chdir=/ "
+	if CheckPartition(node) == nil { // it has no letters but those of a name
+		words += "--nodelist=" + node + " "
+	}
+	return words
+}

@@ -181,11 +181,20 @@ func jobColumns(now time.Time) []view.Column[api.Job] {
 			Max:   400,
 			Cell: view.Text(
 				func(j j) string {
-					return strings.TrimSpace(j.Values() + "  " + strings.Join(append(j.Steps, j.Cmd), " ; "))
+					words := strings.Join(append(j.Steps, j.Cmd), " ; ")
+					return strings.TrimSpace(matrixValues(&j) + "  " + words)
 				},
 			),
 		},
 	}
+}
+
+// matrixValues are those by which a job of a matrix differs from its neighbours.
+func matrixValues(j *api.Job) string {
+	if j.Matrix == 0 {
+		return ""
+	}
+	return strings.Join(j.Values(), " ")
 }
 
 func statusText(j api.Job) string {

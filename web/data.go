@@ -122,7 +122,7 @@ func (s *server) getJobs(r *http.Request) (any, error) {
 	}
 	rows := make([]rowJob, len(reply.Jobs))
 	for i := range reply.Jobs {
-		rows[i] = rowJob{&reply.Jobs[i], reply.Jobs[i].Remarks(), reply.Jobs[i].Values()}
+		rows[i] = rowOf(&reply.Jobs[i])
 	}
 	return struct {
 		Jobs   []rowJob   `json:"jobs"`
@@ -173,6 +173,14 @@ type rowJob struct {
 	*api.Job
 	Remarks []string `json:"remarks,omitempty"`
 	Values  string   `json:"values,omitempty"`
+}
+
+func rowOf(j *api.Job) rowJob {
+	row := rowJob{Job: j, Remarks: j.Remarks()}
+	if j.Matrix != 0 { // whose jobs differ by these
+		row.Values = strings.Join(j.Values(), " ")
+	}
+	return row
 }
 
 // saidMachine is a machine with what the command line says of it.

@@ -58,20 +58,10 @@ func valuesColumn() view.Column[listRow] {
 		if row.job == nil {
 			return ""
 		}
-		words := assignments(row.job.Vars)
-		slices.SortStableFunc(words, func(a, b string) int {
-			return cmp.Compare(ownOf(a), ownOf(b))
-		})
-		return strings.Join(words, " ")
+		return strings.Join(row.job.Values(), " ")
 	})
 	values.Give, values.Min = 1, 20
 	return values
-}
-
-// ownOf sorts what the program adds to a cell's variables behind the user's own.
-func ownOf(assignment string) int {
-	name, _, _ := strings.Cut(assignment, "=")
-	return slices.Index([]string{"REPEAT", "SEED"}, name)
 }
 
 // listRows are the rows in order of id, with the line below job `line` where something stands below

@@ -112,10 +112,10 @@ func growthOf(g sched.Growth) *api.Growth {
 		Settings: g.Settings}
 }
 
-// planRerun restarts cells of a matrix.
-func planRerun(
+// rerun is the operation that restarts cells of a matrix.
+func rerun(
 	st *sched.State, id uint64, args *api.ChangeMatrixArgs,
-) (sched.OperationPlan, error) {
+) (sched.Operation, error) {
 	statuses := []sched.Status{sched.Failed, sched.Lost, sched.Canceled, sched.Done}
 	switch {
 	case args.Failed:
@@ -132,11 +132,11 @@ func planRerun(
 		}
 		where, err := grid.Compile(args.Where, axes)
 		if err != nil {
-			return sched.OperationPlan{}, api.Wrap(api.Invalid, err)
+			return sched.Operation{}, api.Wrap(api.Invalid, err)
 		}
 		match = where.Match
 	}
-	return st.PlanMatrixRestart(id, statuses, match)
+	return st.RestartMatrix(id, statuses, match)
 }
 
 // leftOf is how long the rest of a matrix takes, nil when that is not known.

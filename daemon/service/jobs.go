@@ -197,7 +197,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 	if args.Op == api.OpPrune {
 		return s.prune(args, reply)
 	}
-	var plan sched.OperationPlan
+	var plan sched.Plan
 	matched := 0
 	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
 	what := fmt.Sprintf("%s %s", args.Op,
@@ -220,7 +220,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 				WithHint("--yes does it; --dry-run shows them")
 		}
 		if args.Op == api.OpSet {
-			plan.Plan, err = st.PlanSet(ids, setSpec(&args.Set))
+			plan, err = st.PlanSet(ids, setSpec(&args.Set))
 			plan.Fates = nil
 			for _, id := range ids {
 				plan.Fates = append(plan.Fates,
@@ -236,7 +236,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 		if args.DryRun {
 			plan, err = st.PlanAtOnce(operation)
 		} else {
-			plan.Plan, err = st.PlanOperation(operation)
+			plan, err = st.PlanOperation(operation)
 		}
 		for _, id := range ids[:min(len(ids), sched.MaxPage)] {
 			if j := st.Job(id); j != nil {
@@ -253,7 +253,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 		done, err = s.do(args.RequestID, newWork, what,
 			func(st *sched.State, _ time.Time) (sched.Plan, error) {
 				err := build(st)
-				return plan.Plan, err
+				return plan, err
 			})
 		reply.JIDs, reply.Repeated = done.IDs, done.repeated
 		if args.Op != api.OpSet {
@@ -267,24 +267,16 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 	return nil
 }
 
-func fillChanges(reply *api.ChangeJobsReply, plan *sched.OperationPlan, cmds map[uint64]string) {
-	reply.Total = len(plan.Fates)
-	for i := range plan.Fates {
+func fillChanges(reply *api.ChangeJobsReply, plan *sched.Plan, cmds map[uint64]string) {
+	reply.Total, reply.Changed = len(plan.Fates), plan.Changed()
+	for i := range plan.Fates[:min(len(plan.Fates), sched.MaxPage)] {
 		f := &plan.Fates[i]
-		if f.Changed {
-			reply.Changed++
-		}
-		if i >= sched.MaxPage {
-			continue
-		}
 		job := api.ChangedJob{
 			JID: f.Job, Status: sched.StatusName(f.Status), Cmd: cmds[f.Job], Changed: f.Changed,
-			Note: f.Note, NewJID: f.NewJob,
+			Note: f.Note, NewJIDs: f.New,
 		}
-		if f.NewJob != 0 {
-			for id := f.FirstNew; id <= f.NewJob; id++ {
-				job.NewJIDs = append(job.NewJIDs, id)
-			}
+		if n := len(f.New); n > 0 {
+			job.NewJID = f.New[n-1]
 		}
 		reply.Matched = append(reply.Matched, job)
 	}

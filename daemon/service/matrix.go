@@ -77,14 +77,17 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 		case api.MatrixSet:
 			reply.Changed = 1
 			return st.PlanMatrixSet(id, setSpec(&args.Set))
-		case api.MatrixCancel:
-			return s.countChanges(reply)(st.PlanMatrixCancel(id))
-		case api.MatrixRerun:
-			return s.countChanges(reply)(planRerun(st, id, args))
-		case api.MatrixForget:
-			return s.countChanges(reply)(st.PlanMatrixForget(id))
 		}
-		return sched.Plan{}, api.Errorf(api.Invalid, "%q is no operation on matrices", args.Op)
+		operation, err := matrixOperation(st, id, args)
+		if err != nil {
+			return sched.Plan{}, err
+		}
+		if args.DryRun {
+			p, err := st.PlanAtOnce(operation)
+			reply.Changed = p.Changed()
+			return p, err
+		}
+		return st.PlanOperation(operation)
 	}
 	if args.DryRun {
 		return s.read(func(st *sched.State) error {
@@ -94,6 +97,7 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 	}
 	done, err := s.do(args.RequestID, args.Op == api.MatrixRerun,
 		fmt.Sprintf("%s matrix %s", args.Op, args.Matrix), plan)
+	reply.Changed += done.Changed()
 	if reply.JIDs, reply.Repeated = done.IDs, done.repeated; err != nil || !done.repeated {
 		return err
 	}
@@ -105,16 +109,17 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 	})
 }
 
-// countChanges counts what a plan changes into the reply.
-func (s *service) countChanges(
-	reply *api.ChangeMatrixReply,
-) func(sched.OperationPlan, error) (sched.Plan, error) {
-	return func(p sched.OperationPlan, err error) (sched.Plan, error) {
-		for i := range p.Fates {
-			if p.Fates[i].Changed {
-				reply.Changed++
-			}
-		}
-		return p.Plan, err
+// matrixOperation is what is to be done with the jobs of a matrix.
+func matrixOperation(
+	st *sched.State, id uint64, args *api.ChangeMatrixArgs,
+) (sched.Operation, error) {
+	switch args.Op {
+	case api.MatrixCancel:
+		return st.CancelMatrix(id), nil
+	case api.MatrixRerun:
+		return rerun(st, id, args)
+	case api.MatrixForget:
+		return st.ForgetMatrix(id), nil
 	}
+	return sched.Operation{}, api.Errorf(api.Invalid, "%q is no operation on matrices", args.Op)
 }

@@ -44,7 +44,7 @@ func (s *service) prune(args *api.ChangeJobsArgs, reply *api.ChangeJobsReply) er
 		s.Log.Info("prune "+strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "),
 			"uid", s.peer.UID, "pid", s.peer.PID, "older", args.Older, "jobs", result.Changed)
 	}
-	fillChanges(reply, &sched.OperationPlan{Plan: sched.Plan{}, Fates: result.Fates}, cmds)
+	fillChanges(reply, &sched.Plan{Fates: result.Fates}, cmds)
 	reply.Total, reply.Changed = result.Total, result.Changed
 	return nil
 }

@@ -5961,8 +5961,10 @@ type Operation struct {
 	Jobs          []*Range               `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`        // ascending
 	Timeout       int64                  `protobuf:"varint,4,opt,name=timeout,proto3" json:"timeout,omitempty"` // of set-timeout
 	Tag           uint64                 `protobuf:"varint,5,opt,name=tag,proto3" json:"tag,omitempty"`
-	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"` // its id, "" : it has none
-	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`      // how many of the jobs it was carried out on
+	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`  // its id, "" : it has none
+	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`       // how many of the jobs it was carried out on; of those to be cloned, how many clones
+	Repeat        int32                  `protobuf:"varint,500,opt,name=repeat,proto3" json:"repeat,omitempty"` // of clone: how many of each job
+	Made          []*Range               `protobuf:"bytes,501,rep,name=made,proto3" json:"made,omitempty"`      // the new jobs so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6046,6 +6048,20 @@ func (x *Operation) GetDone() uint64 {
 	return 0
 }
 
+func (x *Operation) GetRepeat() int32 {
+	if x != nil {
+		return x.Repeat
+	}
+	return 0
+}
+
+func (x *Operation) GetMade() []*Range {
+	if x != nil {
+		return x.Made
+	}
+	return nil
+}
+
 type OperationBegun struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
@@ -6094,6 +6110,7 @@ type OperationStepped struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     uint64                 `protobuf:"varint,1,opt,name=operation,proto3" json:"operation,omitempty"`
 	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Made          *Range                 `protobuf:"bytes,500,opt,name=made,proto3" json:"made,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6140,6 +6157,13 @@ func (x *OperationStepped) GetDone() uint64 {
 		return x.Done
 	}
 	return 0
+}
+
+func (x *OperationStepped) GetMade() *Range {
+	if x != nil {
+		return x.Made
+	}
+	return nil
 }
 
 // ClockSet says that the host's clock was set, by so much: the deadlines of what is under way are set likewise.
@@ -8119,7 +8143,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xb1\x01\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xf7\x01\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
@@ -8127,12 +8151,15 @@ const file_state_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\x03R\atimeout\x12\x10\n" +
 	"\x03tag\x18\x05 \x01(\x04R\x03tag\x12\x18\n" +
 	"\arequest\x18\x06 \x01(\tR\arequest\x12\x12\n" +
-	"\x04done\x18\a \x01(\x04R\x04done\"J\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\x12\x17\n" +
+	"\x06repeat\x18\xf4\x03 \x01(\x05R\x06repeat\x12+\n" +
+	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\"J\n" +
 	"\x0eOperationBegun\x128\n" +
-	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"D\n" +
+	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"q\n" +
 	"\x10OperationStepped\x12\x1c\n" +
 	"\toperation\x18\x01 \x01(\x04R\toperation\x12\x12\n" +
-	"\x04done\x18\x02 \x01(\x04R\x04done\".\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12+\n" +
+	"\x04made\x18\xf4\x03 \x01(\v2\x16.jobserver.state.RangeR\x04made\".\n" +
 	"\bClockSet\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
 	"\x04down\x18\x02 \x01(\bR\x04down\"`\n" +
@@ -8500,34 +8527,36 @@ var file_state_proto_depIdxs = []int32{
 	30,  // 106: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
 	30,  // 107: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
 	26,  // 108: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	68,  // 109: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	8,   // 110: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	8,   // 111: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	33,  // 112: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	15,  // 113: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	35,  // 114: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	91,  // 115: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 116: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	24,  // 117: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	30,  // 118: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	21,  // 119: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	35,  // 120: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	84,  // 121: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	34,  // 122: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	36,  // 123: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	92,  // 124: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	93,  // 125: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	90,  // 126: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	68,  // 127: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	15,  // 128: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	88,  // 129: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	89,  // 130: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	87,  // 131: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	132, // [132:132] is the sub-list for method output_type
-	132, // [132:132] is the sub-list for method input_type
-	132, // [132:132] is the sub-list for extension type_name
-	132, // [132:132] is the sub-list for extension extendee
-	0,   // [0:132] is the sub-list for field type_name
+	26,  // 109: jobserver.state.Operation.made:type_name -> jobserver.state.Range
+	68,  // 110: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	26,  // 111: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	8,   // 112: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	8,   // 113: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	33,  // 114: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	15,  // 115: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	35,  // 116: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	91,  // 117: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 118: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	24,  // 119: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	30,  // 120: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	21,  // 121: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	35,  // 122: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	84,  // 123: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	34,  // 124: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	36,  // 125: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	92,  // 126: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	93,  // 127: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	90,  // 128: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	68,  // 129: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	15,  // 130: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	88,  // 131: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	89,  // 132: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	87,  // 133: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	134, // [134:134] is the sub-list for method output_type
+	134, // [134:134] is the sub-list for method input_type
+	134, // [134:134] is the sub-list for extension type_name
+	134, // [134:134] is the sub-list for extension extendee
+	0,   // [0:134] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
