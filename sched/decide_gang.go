@@ -9,11 +9,11 @@ import (
 )
 
 // Which machines does a gang get? All that it asks for at the same time, or none. One whose
-// machines are all of its own class is tried in the line of that class, as any other job. One that spans
-// classes is tried when nothing else can be sent in any of them, so that it takes from no job that
-// comes before it; and of all of these the first has its machines reserved, in every class, so that
-// those which come after it don't take them either. As there is one order over all classes, two
-// gangs that want each other's class can't keep each other waiting.
+// machines are all of its own class is tried in the line of that class, as any other job. One that
+// spans classes is tried when nothing else can be sent in any of them, so that it takes from no job
+// that comes before it; and of all of these the first has its machines reserved, in every class, so
+// that those which come after it don't take them either. As there is one order over all classes,
+// two gangs that want each other's class can't keep each other waiting.
 
 // spans says that a job wants machines of other classes too.
 func spans(n *statepb.Needs) bool { return len(n.GetWith()) > 0 }

@@ -92,7 +92,7 @@ func NewState() *State {
 		held: ledger{}, resources: map[string]*statepb.Resource{}, pooled: map[*shape]bool{},
 		gates: newGates(), limited: map[*shape]bool{}, spanning: map[*shape]bool{},
 		overdone: map[uint64]bool{},
-		works: newWorks(), requests: newRequests(),
+		works:    newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{},
 		empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{},
 		unreached: map[string]int64{},
