@@ -155,7 +155,7 @@ func TestUsageErrors(t *testing.T) {
 		{"job lsit", `there is no command "job lsit" | did you mean "job list"?`},
 		{"machin ls", `there is no command "machin" | did you mean "machine"?`},
 		{"xyzzy",
-			`there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, prune, rm, wait, why, show, pull, stat, serve, demo, ping, stop, status, events, top, web, service, state, backup, restore, completions, version, help`},
+			`there is no command "xyzzy" | the commands are: job, matrix, tag, machine, var, resource, add, ls, log, prune, rm, wait, why, show, pull, stat, serve, demo, ping, stop, status, doctor, events, top, web, service, state, backup, restore, completions, version, help`},
 		{"job edit 5",
 			"there is no command \"job edit\" | `jobserver job set JID…` changes jobs that wait"},
 		{"kill 5",
