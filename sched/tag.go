@@ -1,7 +1,9 @@
 package sched
 
 import (
+	"maps"
 	"slices"
+	"sort"
 
 	"jobserver/sched/statepb"
 )
@@ -16,7 +18,8 @@ type tag struct {
 }
 
 // manyMoved is how many jobs of a short list may have moved before it is brought up to date though
-// nobody reads it.
+// nobody reads it; of a long one it may be a part. So that takes a millisecond or two, and few of
+// them for many changes.
 const manyMoved = 1000
 
 // put says that a job is in, or out.
@@ -29,7 +32,7 @@ func (t *tag) put(id uint64, in bool) {
 		t.moved = map[uint64]bool{}
 	}
 	t.moved[id] = in
-	if len(t.moved) > manyMoved+len(t.Jobs)/4 {
+	if len(t.moved) > manyMoved+len(t.Jobs)/64 {
 		t.jobs()
 	}
 }
@@ -48,20 +51,34 @@ func (t *tag) jobs() []uint64 {
 	if len(t.moved) == 0 {
 		return t.Jobs
 	}
-	jobs := make([]uint64, 0, len(t.Jobs)+len(t.moved))
-	for _, id := range t.Jobs {
-		if _, moved := t.moved[id]; !moved {
+	news := slices.Sorted(maps.Keys(t.moved))
+	jobs := make([]uint64, 0, len(t.Jobs)+len(news))
+	old := t.Jobs
+	for _, id := range news {
+		n, found := slices.BinarySearch(old, id)
+		jobs = append(jobs, old[:n]...)
+		if t.moved[id] {
 			jobs = append(jobs, id)
 		}
-	}
-	for id, in := range t.moved {
-		if in {
-			jobs = append(jobs, id)
+		if found {
+			n++
 		}
+		old = old[n:]
 	}
-	slices.Sort(jobs) // mostly it is sorted already
-	t.Jobs, t.moved = jobs, nil
-	return jobs
+	t.Jobs, t.moved = append(jobs, old...), nil
+	return t.Jobs
+}
+
+// runOf is the first of the jobs with consecutive ids that end with the given one, which is in.
+func (t *tag) runOf(id uint64) uint64 {
+	jobs := t.jobs()
+	i, found := slices.BinarySearch(jobs, id)
+	if !found {
+		return id
+	}
+	// Ids grow by one at least, so that from the first of the run on they grow with their places.
+	n := sort.Search(i, func(k int) bool { return jobs[k] == id-uint64(i-k) })
+	return jobs[n]
 }
 
 // record is what is durable of it.
