@@ -207,7 +207,7 @@ func (s *State) Select(words []string) ([]uint64, error) {
 		}
 		return ids, nil
 	}
-	var ids []uint64
+	var all [][]uint64 // each ascending
 	for _, word := range rest {
 		sel, err := ParseSelector(word)
 		if err != nil {
@@ -218,16 +218,43 @@ func (s *State) Select(words []string) ([]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, found...)
+		all = append(all, found)
 	}
-	if len(rest) > 1 {
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
-	}
+	ids := union(all)
 	if len(ids) == 0 {
 		return nil, noMatch(words)
 	}
 	return ids, nil
+}
+
+// union merges ascending lists, two and two, which takes a fraction of the time of sorting them.
+func union(lists [][]uint64) []uint64 {
+	switch n := len(lists); n {
+	case 0:
+		return nil
+	case 1:
+		return lists[0]
+	default:
+		return merge(union(lists[:n/2]), union(lists[n/2:]))
+	}
+}
+
+func merge(a, b []uint64) []uint64 {
+	if len(a) == 0 || len(b) == 0 {
+		return append(a, b...)
+	}
+	ids := make([]uint64, 0, max(len(a), len(b)))
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] < b[0]:
+			ids, a = append(ids, a[0]), a[1:]
+		case a[0] > b[0]:
+			ids, b = append(ids, b[0]), b[1:]
+		default:
+			ids, a, b = append(ids, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(ids, a...), b...)
 }
 
 func noMatch(words []string) *Error {
