@@ -39,6 +39,10 @@ func (s *State) checkJobs() error {
 		if got := s.index.names[s.index.class[id]]; got != j.Class {
 			bad("job %d: class %q, in the index %q", id, j.Class, got)
 		}
+		runs := j.Status == Running || j.Status == Copying
+		if s.active[id] != runs {
+			bad("job %d is %s, and noted as active: %v", id, StatusName(j.Status), s.active[id])
+		}
 		if live := s.live[id]; live != nil && Final(j.Status) {
 			bad("job %d: %s, and still live", id, j.Status)
 		}

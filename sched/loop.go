@@ -237,8 +237,29 @@ func (l *Loop) startSnapshot() bool {
 		return false
 	}
 	frozen := l.state.Freeze()
-	go func() { l.snapshot <- write(frozen) }()
+	for !frozen.Step() {
+		l.reads()
+	}
+	go func() { l.snapshot <- write(frozen.Write) }()
 	return true
+}
+
+// reads answers the reads that wait, and nothing else: what they see is durable, and is what is
+// being frozen.
+func (l *Loop) reads() {
+	l.mu.Lock()
+	var reads []*request
+	l.inbox.requests = slices.DeleteFunc(l.inbox.requests, func(r *request) bool {
+		if r.read == nil {
+			return false
+		}
+		if !r.taken.Swap(true) {
+			reads = append(reads, r)
+		}
+		return true
+	})
+	l.mu.Unlock()
+	l.reply(reads)
 }
 
 // snapshotEnded notes how the last try of a snapshot went. That it keeps failing is announced

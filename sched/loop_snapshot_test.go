@@ -53,6 +53,50 @@ func TestSnapshotWhileRunning(t *testing.T) {
 	})
 }
 
+// TestReadsWhileFreezing: while the state is being frozen, which takes a while with very many jobs,
+// those who only look are answered after each step, and those who change something afterwards.
+func TestReadsWhileFreezing(t *testing.T) {
+	const steps = 6
+	inBubbleWith(t, false, func(t *testing.T, d *desk) {
+		d.submitMany(t, steps*freezeJobs, true)
+		var want []string
+		check(t, d.Read(t.Context(), func(s *State) { want = dump(s) }))
+		reads, changed := 0, false
+		var look func(s *State)
+		ask := func(r *request) { // from the loop's own goroutine
+			r.reply = make(chan reply, 1)
+			d.mu.Lock()
+			d.inbox.requests = append(d.inbox.requests, r)
+			d.mu.Unlock()
+		}
+		look = func(*State) {
+			if changed {
+				return
+			}
+			reads++
+			ask(&request{read: look})
+		}
+		d.tape.onSnap = func() {
+			ask(&request{plan: func(s *State, now time.Time) (Plan, error) {
+				changed = true
+				return oneJob(s, now)
+			}})
+			ask(&request{read: look})
+		}
+		d.tape.wants = true
+		d.poke()
+		synctest.Wait()
+		if reads < steps || reads > steps+5 || !changed {
+			t.Errorf("%d reads were answered in between; the change was made: %v", reads, changed)
+		}
+		got, err := restored(d.tape.snapshot, nil)
+		check(t, err)
+		if !slices.Equal(dump(got), want) {
+			t.Error("the snapshot holds another state")
+		}
+	})
+}
+
 // TestSnapshotNotBegun: it is tried again a while later, and not at each turn until then.
 func TestSnapshotNotBegun(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {

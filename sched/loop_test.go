@@ -32,6 +32,7 @@ type tape struct {
 	snapshot   [][]byte
 	snapFail   error
 	cantSnap   error         // begin one
+	onSnap     func()        // one begins
 	busy       chan struct{} // a commit waits for it
 	takes      time.Duration // of the bubble's clock, for a commit
 }
@@ -59,6 +60,9 @@ func (j *tape) StartSnapshot() (func(func(func([]byte) error) error) error, erro
 		return nil, j.cantSnap
 	}
 	j.wants = j.stillWants
+	if j.onSnap != nil {
+		j.onSnap()
+	}
 	return func(each func(func([]byte) error) error) error {
 		if j.hold != nil {
 			<-j.hold

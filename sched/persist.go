@@ -3,7 +3,6 @@ package sched
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -13,52 +12,6 @@ import (
 // pieceBytes is the length of the pieces in which a snapshot has a record that is longer: the jobs
 // of a tag, or the cells of a matrix that ran again, have no limit, and the journal's records have.
 const pieceBytes = 16 << 20
-
-// indexChunk is how many ids one record of the index describes.
-const indexChunk = 1 << 16
-
-// Freeze gives a view of the durable state as it is now, which can be written while the state goes
-// on: each call of the function passes the records of a snapshot to yield, in an order that Restore
-// understands. What is small is encoded at once; history's blocks never change, and are shared.
-func (s *State) Freeze() func(yield func([]byte) error) error {
-	var records [][]byte
-	var failed error
-	put := func(r *statepb.Record) error {
-		b, err := proto.Marshal(r)
-		records = append(records, b)
-		return err
-	}
-	failed = errors.Join(
-		put(&statepb.Record{State: &statepb.State{NextId: s.nextID, Changes: s.changes, At: s.at}}),
-		s.freezeTables(put), s.freezeIndex(put), s.freezeLive(put))
-	blocks := slices.Clone(s.history.blocks)
-	left := slices.Clone(s.history.left)
-	return func(yield func([]byte) error) error {
-		if failed != nil {
-			return failed
-		}
-		yield = inPieces(yield)
-		for _, b := range records {
-			if err := yield(b); err != nil {
-				return err
-			}
-		}
-		for i, data := range blocks {
-			if data == nil {
-				continue
-			}
-			b, err := proto.Marshal(&statepb.Record{Block: &statepb.Block{Number: uint32(i),
-				Data: data, Count: uint32(left[i])}})
-			if err != nil {
-				return err
-			}
-			if err := yield(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
 
 // inPieces passes records on, those that are too long in pieces.
 func inPieces(yield func([]byte) error) func([]byte) error {
@@ -121,44 +74,6 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 		s.requests.each(func(r *statepb.RequestDone) error {
 			return put(&statepb.Record{Request: r})
 		}))
-}
-
-func (s *State) freezeIndex(put func(*statepb.Record) error) error {
-	x := s.index
-	for first := 0; first < len(x.mark); first += indexChunk {
-		end := min(first+indexChunk, len(x.mark))
-		r := &statepb.Index{
-			First: uint64(first), Status: x.mark[first:end], Class: x.class[first:end],
-			Machine: x.machine[first:end], Place: x.place[first:end],
-		}
-		if first == 0 {
-			r.Names = x.names
-		}
-		if err := put(&statepb.Record{Index: r}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// freezeLive writes the jobs that are not in history's blocks.
-func (s *State) freezeLive(put func(*statepb.Record) error) error {
-	ids := make([]uint64, 0, len(s.live))
-	for id := range s.live {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		if err := put(&statepb.Record{Job: s.live[id].Job}); err != nil {
-			return err
-		}
-	}
-	for _, j := range s.history.pending {
-		if err := put(&statepb.Record{Job: j}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Restorer rebuilds a state from a snapshot's records and the changes after it.
@@ -351,6 +266,7 @@ func (s *State) adopt(rec *statepb.Job) error {
 	}
 	j := &job{Job: rec, late: -1}
 	s.live[j.Id] = j
+	s.setActive(j.Id, rec.Status)
 	s.enqueue(j)
 	s.noteCopying(j)
 	if rec.Status == Waiting && rec.Avoid != "" {

@@ -84,11 +84,7 @@ func (s *State) Resume(f Fleet) {
 		}
 		f.Settle(o)
 	}
-	live := map[uint64]bool{}
-	for id := range s.live {
-		live[id] = true
-	}
-	for _, id := range sortedIDs(live) {
+	for _, id := range sortedIDs(s.active) {
 		j := s.live[id]
 		switch {
 		case j.Status == Running && !s.steps[id]:

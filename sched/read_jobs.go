@@ -16,10 +16,8 @@ func (s *State) Newest(n int, runningOnly bool) []uint64 {
 		}
 	}
 	slices.Reverse(ids)
-	for id, j := range s.live {
-		if j.Status == Running || j.Status == Copying {
-			ids = insert(ids, id)
-		}
+	for id := range s.active {
+		ids = insert(ids, id)
 	}
 	return ids
 }
@@ -63,6 +61,8 @@ func (s *State) Overview(n int, after uint64, runningOnly bool) Overview {
 		row(id)
 		if h := s.home(id); h != nil {
 			id = h.first // the loop goes on below it
+		} else if t := s.tags[s.tagOfJob(id)]; t != nil {
+			id = t.runOf(id)
 		}
 	}
 	for _, id := range s.Newest(0, true) {

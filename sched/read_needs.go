@@ -61,11 +61,7 @@ func (s *State) holders(where, name string) string {
 			}
 		}
 	}
-	live := map[uint64]bool{}
-	for id := range s.live {
-		live[id] = true
-	}
-	for _, id := range sortedIDs(live) {
+	for _, id := range sortedIDs(s.active) {
 		if j := s.live[id]; j.Status == Running || j.Status == Copying && !j.CopyWaiting {
 			a := last(j.Job)
 			add(a.Machine, fmt.Sprintf("job %d", id), a.Given)

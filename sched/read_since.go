@@ -59,11 +59,6 @@ const staleBlocks = 4
 // there are any, so that it costs what there is to find, not what there is.
 func (s *State) endedSince(from int64) (map[uint64]bool, error) {
 	found := map[uint64]bool{}
-	for id, j := range s.live {
-		if Final(j.Status) && j.EndedAt >= from {
-			found[id] = true
-		}
-	}
 	for _, j := range s.history.pending {
 		if j.EndedAt >= from {
 			found[j.Id] = true

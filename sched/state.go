@@ -16,6 +16,7 @@ type State struct {
 	changes uint64 // applied so far
 
 	live     map[uint64]*job // every job that has a record and hasn't ended
+	active   map[uint64]bool // of those, the ones that run or copy
 	history  *history
 	index    *index
 	counts   Counts
@@ -84,7 +85,8 @@ type job struct {
 func NewState() *State {
 	return &State{
 		nextID: 1,
-		live:   map[uint64]*job{}, history: newHistory(), index: newIndex(),
+		live:   map[uint64]*job{}, active: map[uint64]bool{},
+		history: newHistory(), index: newIndex(),
 		matrices: map[uint64]*matrix{}, extra: map[uint64]cell{}, named: map[string]uint64{},
 		tags: map[uint64]*tag{}, tagNames: map[string]uint64{}, vars: map[string]*statepb.Var{},
 		machines: map[string]*machine{}, classes: map[string]*class{},
@@ -205,6 +207,7 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 		return
 	}
 	s.index.mark[id] = mark
+	s.setActive(id, Status(mark&0x0f))
 	each := func(c *Counts) {
 		if old != 0 {
 			c.add(old, -1)
@@ -228,6 +231,15 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 		each(&t.counts)
 	}
 	s.noted(id)
+}
+
+// setActive notes whether a job runs or copies.
+func (s *State) setActive(id uint64, status Status) {
+	if status == Running || status == Copying {
+		s.active[id] = true
+	} else {
+		delete(s.active, id)
+	}
 }
 
 // reclass notes the class of a job, and moves it among the counts when that is another one.

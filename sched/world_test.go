@@ -483,7 +483,10 @@ func exit(code int32) *statepb.Attempt {
 // frozen gives a snapshot's records.
 func frozen(s *State) ([][]byte, error) {
 	var records [][]byte
-	err := s.Freeze()(func(b []byte) error {
+	f := s.Freeze()
+	for !f.Step() {
+	}
+	err := f.Write(func(b []byte) error {
 		records = append(records, slices.Clone(b))
 		return nil
 	})
