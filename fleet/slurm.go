@@ -47,6 +47,8 @@ type allocation struct {
 	sched.Allocation
 	name string
 	seen bool // Job was seen in the queue: it exists, or has existed
+	// Of one that was seen: the last list had it not, the controller didn't know its number.
+	missed, denied bool
 
 	due      time.Time // when it is to be submitted; zero: not to be
 	doubtful time.Time // since when it isn't known whether it was submitted; zero: it is known

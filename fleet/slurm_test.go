@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,20 @@ func (p *partition) jobs() []string {
 	return jobs
 }
 
+// until waits for something of Slurm's, of which nothing tells but a look.
+func (p *partition) until(what string, holds func() bool) {
+	p.t.Helper()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for range 20 * 60 {
+		if holds() {
+			return
+		}
+		<-look.C
+	}
+	p.t.Fatalf("it never is so that %s; %s", what, p.told())
+}
+
 // TestAllocation: an allocation is a machine; runs in it are like any, until it is released.
 func TestAllocation(t *testing.T) {
 	c := slurmtest.Start(t, slurmtest.Nodes(1))
@@ -91,5 +106,68 @@ func TestAllocation(t *testing.T) {
 	}
 	if left := p.jobs(); len(left) > 0 {
 		t.Errorf("jobs %v are left", left)
+	}
+}
+
+// once is a stub that does something else the first time.
+func once(dir, first string) string {
+	return "if mkdir " + dir + " 2>/dev/null; then\n" + first + "\nfi\nreal \"$@\""
+}
+
+const timedOut = `echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1`
+
+// TestSubmittedOnce: whatever becomes of sbatch's answer, there is one allocation in the end, and
+// none of them is left over.
+func TestSubmittedOnce(t *testing.T) {
+	c := slurmtest.Start(t, slurmtest.Nodes(1))
+	for name, stub := range map[string]func(dir string) string{
+		"well": func(string) string { return `real "$@"` },
+		"the answer is lost": func(dir string) string {
+			return once(dir, `real "$@" >/dev/null; `+timedOut)
+		},
+		"the answer is lost, the job comes late": func(dir string) string {
+			return once(dir, "cat >"+dir+"/script; (sleep 2; real \"$@\" <"+dir+
+				"/script >/dev/null 2>&1) >/dev/null 2>&1 & "+timedOut)
+		},
+		"nothing is submitted, and something said": func(dir string) string {
+			return once(dir, "echo welcome; exit 0")
+		},
+		"the number is another's": func(dir string) string {
+			return once(dir, "echo 1; exit 0")
+		},
+		"the number is nobody's": func(dir string) string {
+			return once(dir, "echo 99999; exit 0")
+		},
+		"it is submitted twice": func(dir string) string {
+			return "cat >" + dir + ".script; real \"$@\" <" + dir + ".script >/dev/null; " +
+				"real \"$@\" <" + dir + ".script"
+		},
+		"a site has its say": func(dir string) string {
+			return `echo "Your project has 5 hours left" >&2; real "$@"; echo "jobserver-end submit 1"`
+		},
+		"it dies": func(dir string) string { return once(dir, "kill -9 $$") },
+		"the controller sleeps": func(dir string) string {
+			return once(dir, fmt.Sprintf("kill -STOP %d; (sleep 5; kill -CONT %[1]d) "+
+				">/dev/null 2>&1 &", c.Controller.PID()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPartition(t, c)
+			if err := c.Stub("sbatch", stub(filepath.Join(t.TempDir(), "first"))); err != nil {
+				t.Fatal(err)
+			}
+			p.Provide(sched.Provider{Addr: "slurm:test", Partition: "test"})
+			p.Allocate(p.ask(1))
+			p.runs(1)
+			if strings.Contains(name, "late") || strings.Contains(name, "twice") {
+				p.heard("a second job of the name")
+			}
+			p.until("one job lives", func() bool { return len(p.jobs()) == 1 })
+			p.Release(1)
+			p.gone(1)
+			if left := p.jobs(); len(left) > 0 {
+				t.Errorf("jobs %v are left", left)
+			}
+		})
 	}
 }

@@ -53,11 +53,18 @@ func (l *login) watch() {
 
 // whatToAsk are the jobs that are looked at by their numbers, or all are.
 func (l *login) whatToAsk() (ids []string, whole bool) {
+	var missed []string
 	for _, a := range l.all {
-		if !a.seen && a.Job == "" || a.releasing && !a.seen {
+		if !a.seen && a.Job == "" || a.releasing && !a.seen || a.denied {
 			return nil, true
 		}
-		ids = append(ids, a.Job)
+		if ids = append(ids, a.Job); a.missed {
+			missed = append(missed, a.Job)
+		}
+	}
+	if len(missed) > 0 {
+		slices.Sort(missed)
+		return missed[:min(len(missed), maxByNumber)], false
 	}
 	slices.Sort(ids)
 	return ids, len(ids) == 0 || len(ids) > maxByNumber || l.listed.IsZero() ||
@@ -78,9 +85,8 @@ func (l *login) answered(v view, ids []string, err error) bool {
 		return ok && end.Code == 0
 	}
 	for _, id := range ids {
-		end, ok := v.Ends[id]
-		if !ok || end.Code != 0 && !v.Unknown(id) {
-			l.fault(end.Words())
+		if !v.Answered(id) {
+			l.fault(v.Ends[id].Words())
 			return false
 		}
 	}
@@ -112,17 +118,14 @@ func (l *login) judge(a *allocation, v view) (news bool) {
 		}
 	}
 	switch {
-	case own == nil && a.seen && !v.whole:
-		l.listed = time.Time{} // the list tells whether it is gone
-		l.next = l.last.Add(l.pace / 5)
-		return true
 	case own == nil && a.seen:
-		l.gone(a, slurm.Unknown, "")
+		l.vanished(a, v)
 		return true
 	case own == nil:
 		return l.missed(a, v)
 	}
 	a.Job, a.seen, a.doubtful, a.words = own.ID, true, time.Time{}, ""
+	a.missed, a.denied = false, false
 	if slurm.Final(own.State) {
 		l.gone(a, own.State, own.Reason)
 		return true
@@ -139,6 +142,21 @@ func (l *login) judge(a *allocation, v view) (news bool) {
 	}
 	// That the start is expected at another time is none.
 	return seen.Job != was.Job || seen.State != was.State || seen.Node != was.Node
+}
+
+// vanished is a look that didn't find an allocation which has been seen. It is gone when it is in
+// no list, and its number is unknown: a command that prints nothing is not enough.
+func (l *login) vanished(a *allocation, v view) {
+	if v.whole {
+		a.missed = true
+	} else {
+		a.denied = true
+	}
+	if a.missed && a.denied {
+		l.gone(a, slurm.Unknown, "")
+		return
+	}
+	l.next = l.last.Add(l.pace / 5)
 }
 
 // ofName finds the job that an allocation is: the one that it was before, else the oldest that

@@ -1,6 +1,7 @@
 package slurm
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,9 @@ type Answer struct {
 	// by the login's clock, to which the jobs' times can be compared; zero: not known
 	Now  time.Time
 	Jobs []Job
-	Ends map[string]End // by the key of each command that has ended
+	// Others are the numbers of listed jobs that have names of somebody else's.
+	Others map[string]bool
+	Ends   map[string]End // by the key of each command that has ended
 }
 
 // End is how one of Slurm's commands ended.
@@ -36,7 +39,7 @@ type End struct {
 // ReadAnswer reads what a script printed. Lines that aren't of ours are passed over. keep tells
 // whose jobs count, by their names: anything else that is listed is nobody's business.
 func ReadAnswer(said string, keep func(name string) bool) Answer {
-	a := Answer{Ends: map[string]End{}}
+	a := Answer{Ends: map[string]End{}, Others: map[string]bool{}}
 	var words []string
 	for line := range strings.Lines(said) {
 		line = strings.TrimRight(line, "\r\n")
@@ -60,6 +63,8 @@ func ReadAnswer(said string, keep func(name string) bool) Answer {
 			words = append(words, out)
 		} else if keep(job.Name) {
 			a.Jobs = append(a.Jobs, job)
+		} else {
+			a.Others[job.ID] = true
 		}
 	}
 	return a
@@ -118,18 +123,20 @@ func (a Answer) Submitted() (id string, ok bool) {
 // noJob is what squeue and scontrol say of a number that the controller doesn't know (any more).
 const noJob = "Invalid job id specified"
 
-// Unknown tells whether the controller has answered that it doesn't know the job.
+// Unknown tells whether the controller has answered that there is no such job of ours (any more).
+// An answer without a word says nothing.
 func (a Answer) Unknown(id string) bool {
-	end, answered := a.Ends[id]
-	if !answered {
+	if a.has(id) {
 		return false
 	}
-	for _, j := range a.Jobs {
-		if j.ID == id {
-			return false
-		}
-	}
-	return end.Code == 0 || strings.Contains(end.Said, noJob)
+	return a.Others[id] || a.Ends[id].Code != 0 && strings.Contains(a.Ends[id].Said, noJob)
+}
+
+// Answered tells whether the controller has said anything of a job that was asked for.
+func (a Answer) Answered(id string) bool { return a.has(id) || a.Unknown(id) }
+
+func (a Answer) has(id string) bool {
+	return slices.ContainsFunc(a.Jobs, func(j Job) bool { return j.ID == id })
 }
 
 // Words is what a command said, as one line without its own name before each.

@@ -121,6 +121,7 @@ func TestReadAnswer(t *testing.T) {
 				Submitted: at(1000)},
 			{ID: "5", Name: "js-s-7", State: "PENDING", Reason: "a|b, c", Submitted: at(1000)},
 		},
+		Others: map[string]bool{"5": true},
 		Ends: map[string]End{
 			"list": {Said: "jobserver-job|x|js-s-7|RUNNING|n1|2000|3000|1000|None\na word"},
 			"9": {Code: 1,
@@ -204,7 +205,7 @@ func FuzzReadAnswer(f *testing.F) {
 				!strings.Contains(said, "|"+j.Name+"|") {
 				t.Errorf("%+v", j)
 			}
-			if a.Unknown(j.ID) {
+			if a.Unknown(j.ID) || !a.Answered(j.ID) {
 				t.Errorf("job %s is listed and unknown", j.ID)
 			}
 		}

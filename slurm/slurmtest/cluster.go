@@ -152,13 +152,29 @@ func (c *Cluster) Env() []string {
 func (c *Cluster) Run(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
+	program, err := c.real(name)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "SLURM_CONF="+c.Config())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out), err
+}
+
+// real finds a command of Slurm's itself, though the stubs may stand first in our own PATH.
+func (c *Cluster) real(name string) (string, error) {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if dir != c.Bin {
+			if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
 }
 
 // Stub puts a script before a command of Slurm's: `real` stands for the command itself in it. An
@@ -172,7 +188,7 @@ func (c *Cluster) Stub(name, script string) error {
 		}
 		return err
 	}
-	real, err := exec.LookPath(name)
+	real, err := c.real(name)
 	if err != nil {
 		return err
 	}
