@@ -117,7 +117,7 @@ shows what would happen.
 ` + "`wait`, `add --wait` and `add --follow`" + ` on one job exit with that job's code, on several with 1 if any did not succeed.
 A job that a signal ended has 128 and the signal's number: 143 or 137 when it was its own time limit, or 1 if it made that
 a success. One that was canceled or lost has 1. What it was stands on stderr, as it does when a job's own code is one of the above.
-Results that could not be copied are told there too, and change no code: the job has succeeded, and ` + "`recopy`" + ` tries the copy again.
+A job that has succeeded, and whose results were not all copied, has 1 too, and stderr says why; ` + "`recopy`" + ` tries the copy again.
 
 ## Configuration
 

@@ -476,7 +476,11 @@ func (s *State) aboutCopy(e Event, c *statepb.CopyEnded) Event {
 	}
 	if c.Error != "" {
 		e.Kind, e.Warn = EventJobCopyFailed, true
-		return s.aboutJob(e, c.Job, "the results of job %d were not copied: %s", c.Job, c.Error)
+		what := "the results of job %d were not copied: %s"
+		if c.Files > 0 && c.Dir != "" {
+			what = "not all results of job %d were copied: %s"
+		}
+		return s.aboutJob(e, c.Job, what, c.Job, c.Error)
 	}
 	e.Kind = EventJobCopied
 	took := time.Duration(c.Took)

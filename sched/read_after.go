@@ -49,7 +49,7 @@ func (s *State) toldWords(id uint64, v verdict) string {
 	case v == stuck:
 		return "is blocked itself"
 	case v == uncopied:
-		return "has succeeded, but its results were not copied"
+		return "has succeeded, but its results were not copied, or not all of them"
 	case v == pending:
 		return "is " + StatusName(s.Status(id))
 	case s.Status(id) == 0:

@@ -39,7 +39,10 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 	case Done:
 		r.Summary = "it has succeeded"
 		if j.Results == statepb.Results_RESULTS_FAILED {
-			r.Summary += ", but its results were not copied: " + j.ResultsError
+			r.Summary += ", but " + Uncopied(j)
+			if copiedInPart(j) {
+				r.Details = append(r.Details, "what came of them is in "+j.ResultsDir)
+			}
 			r.Hint = recopyHint(id, j.ResultsError)
 		}
 	case Failed, Lost, Canceled:
@@ -370,6 +373,20 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 			"`jobserver job restart %d` runs it again", j.Id, j.Id)
 	}
 	return r
+}
+
+// copiedInPart says that some of a job's results came, and others didn't.
+func copiedInPart(j *statepb.Job) bool {
+	return j.Results == statepb.Results_RESULTS_FAILED && j.ResultsDir != "" &&
+		last(j).GetResultsFiles() > 0
+}
+
+// Uncopied says of a job whose copy has failed what that comes to.
+func Uncopied(j *statepb.Job) string {
+	if copiedInPart(j) {
+		return "not all of its results were copied: " + j.ResultsError
+	}
+	return "its results were not copied: " + j.ResultsError
 }
 
 // recopyHint says what helps when results were not copied.

@@ -212,7 +212,7 @@ func partResult(e *cli.Env, reply *api.WaitReply, o waitOptions) error {
 }
 
 // waitResult turns what became of the jobs into the command's end. Results that were not copied
-// fail no job: the copy can be tried again.
+// fail no job, as the copy can be tried again; but who waits for them hasn't got them.
 func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 	if reply.Total == 1 {
 		if reply.Error != "" {
@@ -226,13 +226,15 @@ func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.Note("the results of %s were not copied: `%s why %s` says why, `%s ls %s` lists all "+
+		e.Note("the results of %s were not copied, or not all: `%s why %s` says why, `%s ls %s` lists all "+
 			"that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name,
 			which)
 	}
 	if bad := c.Failed + c.Canceled + c.Lost; bad > 0 && reply.ExitCode != 0 {
 		e.Note("%d of %d jobs did not succeed: %d failed, %d canceled, %d lost", bad, reply.Total,
 			c.Failed, c.Canceled, c.Lost)
+	}
+	if reply.ExitCode != 0 {
 		return cli.ExitStatus(cli.ExitFailed)
 	}
 	return nil

@@ -64,7 +64,7 @@ func (s *service) progress(st *sched.State, args *api.WaitArgs, reply *api.WaitR
 		reply.JID, reply.Error = ids[0], j.Error
 		switch {
 		case j.ResultsStatus == "failed":
-			reply.Error = "its results were not copied: " + j.ResultsError
+			reply.Error = sched.Uncopied(st.Job(ids[0]))
 		case j.Status == api.StatusDone && j.Unwanted():
 			reply.Error = "the results that it named were not copied: no CP_PATH was given"
 		case j.Status == "canceled" && j.Error == "":
@@ -78,8 +78,8 @@ func (s *service) progress(st *sched.State, args *api.WaitArgs, reply *api.WaitR
 	if args.Until != "" {
 		return nil
 	}
-	if counts.By[sched.Failed]+counts.By[sched.Canceled]+counts.By[sched.Lost] > 0 &&
-		!allFine(st, ids) {
+	bad := counts.By[sched.Failed] + counts.By[sched.Canceled] + counts.By[sched.Lost]
+	if counts.Uncopied > 0 || bad > 0 && !allFine(st, ids) {
 		reply.ExitCode = 1
 	}
 	return nil
