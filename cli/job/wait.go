@@ -226,7 +226,8 @@ func waitResult(e *cli.Env, words []string, reply *api.WaitReply) error {
 	c := reply.Counts
 	if c.Uncopied > 0 {
 		which := view.Clean(uncopiedOf(words))
-		e.Note("the results of %s were not copied, or not all: `%s why %s` says why, `%s ls %s` lists all "+
+		e.Note("the results of %s were not copied, or not all: `%s why %s` says why, `%s ls %s` "+
+			"lists all "+
 			"that are still to be copied", view.Counted(c.Uncopied, "job"), e.Name, which, e.Name,
 			which)
 	}

@@ -155,8 +155,8 @@ func exitCodeOf(a *statepb.Attempt) api.Maybe[int] {
 }
 
 // WaitCode is the exit code with which `wait` on a job ends: its own, 128 and the signal's number,
-// or 1, also for one that has succeeded, and whose results were not all copied. A job that its time limit ended is no exception, though timeout(1) gives 124: that says
-// that `wait` itself gave up.
+// or 1, also for one that has succeeded, and whose results were not all copied. A job that its time
+// limit ended is no exception, though timeout(1) gives 124: that says that `wait` itself gave up.
 func WaitCode(j *statepb.Job) int {
 	switch {
 	case j.Status == sched.Done && j.Results == statepb.Results_RESULTS_FAILED:
