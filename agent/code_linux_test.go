@@ -188,7 +188,7 @@ func TestPruneCode(t *testing.T) {
 	}
 	for i, dir := range dirs {
 		used := now.Add(time.Duration(i-len(dirs)) * time.Hour)
-		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), codeSeal), used, used); err != nil {
+		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), storeSeal), used, used); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +227,7 @@ func TestPruneCode(t *testing.T) {
 	run("3.1.0-t", dirs[9], false)
 	run("1.1.0-t", dirs[1], false)
 	run("2.1.0-t", dirs[2], true)
-	if err := a.pruneCode(now); err != nil {
+	if err := a.codeStore().prune(now); err != nil {
 		t.Fatal(err)
 	}
 	for i, dir := range dirs {
@@ -238,7 +238,7 @@ func TestPruneCode(t *testing.T) {
 	}
 	// What was asked for a moment ago stays, however much there is.
 	for _, dir := range slices.Delete(slices.Clone(dirs[5:]), 3, 4) {
-		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), codeSeal), now, now); err != nil {
+		if err := os.Chtimes(filepath.Join(filepath.Dir(dir), storeSeal), now, now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,7 +246,7 @@ func TestPruneCode(t *testing.T) {
 	if _, err := send(a, hash, "one", archive); err != nil {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(codeDir(a.root), "*", codeFiles))
+	left, err := filepath.Glob(filepath.Join(codeDir(a.root), "*", storeFiles))
 	if err != nil || len(left) != keepCopies+1 {
 		t.Errorf("%d copies are left, %v", len(left), err)
 	}

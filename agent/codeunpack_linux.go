@@ -33,7 +33,7 @@ func unpack(archive, dir, hash string) error {
 	if err := removeAll(dir); err != nil {
 		return err
 	}
-	files := filepath.Join(dir, codeFiles)
+	files := filepath.Join(dir, storeFiles)
 	if err := os.MkdirAll(files, 0o700); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func unpack(archive, dir, hash string) error {
 	if got := hex.EncodeToString(u.hash.Sum(nil)); got != hash {
 		return fmt.Errorf("what arrived has the hash %s, not %s", got, hash)
 	}
-	return u.seal(filepath.Join(dir, codeSeal))
+	return u.seal(filepath.Join(dir, storeSeal))
 }
 
 // unpacker writes the files of an archive.
