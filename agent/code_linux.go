@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Code that jobs run stands on the machine in a store: $JOBSERVER_CODE is the directory of the files
@@ -15,11 +16,12 @@ func codeDir(root string) string { return filepath.Join(root, "code") }
 const (
 	keepCopies    = 16
 	keepCodeBytes = 4 << 30
+	codeRest      = time.Hour
 )
 
 func (a *agent) codeStore() *store {
 	return &store{dir: codeDir(a.root), what: "code", most: keepCopies, bytes: keepCodeBytes,
-		inUse: a.codeInUse}
+		rest: codeRest, inUse: a.codeInUse}
 }
 
 // code answers whether code is there, and takes it in pieces.

@@ -36,6 +36,9 @@ func sealLine(name string, info fs.FileInfo) string {
 	)
 }
 
+// dirLine is the line of a directory that is there for itself: code has none, inputs may.
+func dirLine(name string) string { return "dir " + strconv.Quote(name) }
+
 // sealed is what a look at a copy of code has found.
 type sealed struct {
 	// changed is a file that isn't what it was when the code was unpacked, or that has come since;
@@ -76,7 +79,8 @@ func checkSeal(dir string) (found sealed, err error) {
 		} else if err != nil {
 			return sealed{}, err
 		}
-		if sealLine(name, info) != lines.Text() {
+		if line := lines.Text(); sealLine(name, info) != line && (!info.IsDir() ||
+			dirLine(name) != line) {
 			return sealed{changed: name}, nil
 		}
 		for at := name; !names[at]; at = filepath.Dir(at) {

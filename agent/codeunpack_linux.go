@@ -30,19 +30,11 @@ func unpack(archive, dir, hash string) error {
 	if err != nil {
 		return err
 	}
-	if err := removeAll(dir); err != nil {
-		return err
-	}
-	files := filepath.Join(dir, storeFiles)
-	if err := os.MkdirAll(files, 0o700); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(files)
+	u, err := newUnpacker(dir)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
-	u := unpacker{root: root, hash: sha256.New(), dirs: []string{"."}}
+	defer u.root.Close()
 	stream := io.TeeReader(zip, u.hash)
 	for r := tar.NewReader(stream); ; {
 		h, err := r.Next()
@@ -71,6 +63,55 @@ type unpacker struct {
 	hash  hash.Hash
 	dirs  []string
 	names []string // of files and links
+	empty []string // directories that are there for themselves
+}
+
+// newUnpacker makes a directory for files, in the place of whatever is there.
+func newUnpacker(dir string) (*unpacker, error) {
+	if err := removeAll(dir); err != nil {
+		return nil, err
+	}
+	files := filepath.Join(dir, storeFiles)
+	if err := os.MkdirAll(files, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(files)
+	if err != nil {
+		return nil, err
+	}
+	return &unpacker{root: root, hash: sha256.New(), dirs: []string{"."}}, nil
+}
+
+// below makes the directories that a name is in.
+func (u *unpacker) below(name string) error {
+	for at := range name {
+		if name[at] != '/' {
+			continue
+		}
+		if err := u.mkdir(name[:at]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unpacker) mkdir(name string) error {
+	switch err := u.root.Mkdir(name, 0o700); {
+	case err == nil:
+		u.dirs = append(u.dirs, name)
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
+	return nil
+}
+
+// dir makes a directory that is there for itself.
+func (u *unpacker) dir(name string) error {
+	if err := u.below(name); err != nil {
+		return err
+	}
+	u.empty = append(u.empty, name)
+	return u.mkdir(name)
 }
 
 func (u *unpacker) one(h *tar.Header, r io.Reader) error {
@@ -78,16 +119,11 @@ func (u *unpacker) one(h *tar.Header, r io.Reader) error {
 	if !filepath.IsLocal(name) {
 		return fmt.Errorf("the archive has a file %q", h.Name)
 	}
-	for at := range name {
-		if name[at] != '/' {
-			continue
-		}
-		switch err := u.root.Mkdir(name[:at], 0o700); {
-		case err == nil:
-			u.dirs = append(u.dirs, name[:at])
-		case !errors.Is(err, fs.ErrExist):
-			return err
-		}
+	if h.Typeflag == tar.TypeDir {
+		return u.dir(name)
+	}
+	if err := u.below(name); err != nil {
+		return err
 	}
 	u.names = append(u.names, name)
 	switch h.Typeflag {
@@ -123,6 +159,9 @@ func (u *unpacker) seal(file string) error {
 			return errors.Join(err, f.Close())
 		}
 		fmt.Fprintln(w, sealLine(name, info))
+	}
+	for _, name := range u.empty {
+		fmt.Fprintln(w, dirLine(name))
 	}
 	if err := errors.Join(w.Flush(), f.Close()); err != nil {
 		return err

@@ -45,6 +45,8 @@ const (
 	methodTakeOver
 	methodSteer
 	methodPrepare
+	methodInput
+	methodLay
 	methodsEnd // none
 )
 

@@ -62,15 +62,40 @@ func (c *Client) FindCode(ctx context.Context, hash string) (dir, changed string
 func (c *Client) PutCode(
 	ctx context.Context, hash, token string, archive io.Reader,
 ) (dir string, err error) {
+	return c.put(ctx, methodCode, hash, token, archive)
+}
+
+// PutInput does so with an input.
+func (c *Client) PutInput(
+	ctx context.Context, hash, token string, archive io.Reader,
+) (dir string, err error) {
+	return c.put(ctx, methodInput, hash, token, archive)
+}
+
+func (c *Client) put(
+	ctx context.Context, method byte, hash, token string, archive io.Reader,
+) (dir string, err error) {
+	ask := func(ctx context.Context, r codeRequest, reply *codeReply) error {
+		r.Hash, r.Token = hash, token
+		fields, answer := r.fields, func(*coder) {}
+		if method == methodInput {
+			in := inputRequest{codeRequest: r}
+			fields = in.fields
+		}
+		if reply != nil {
+			answer = reply.fields
+		}
+		return c.ask(ctx, method, fields, answer)
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(codeAtOnce)
 	for offset := int64(0); gctx.Err() == nil; {
 		piece := make([]byte, codePiece)
 		n, err := io.ReadFull(archive, piece)
 		if n > 0 {
-			request := &codeRequest{Hash: hash, Token: token, Offset: offset, Data: piece[:n]}
+			r := codeRequest{Offset: offset, Data: piece[:n]}
 			offset += int64(n)
-			group.Go(func() error { return c.ask(gctx, methodCode, request.fields, nil) })
+			group.Go(func() error { return ask(gctx, r, nil) })
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			break
@@ -84,7 +109,6 @@ func (c *Client) PutCode(
 		return "", err
 	}
 	var reply codeReply
-	err = c.ask(ctx, methodCode, (&codeRequest{Hash: hash, Token: token, Last: true}).fields,
-		reply.fields)
+	err = ask(ctx, codeRequest{Last: true}, &reply)
 	return reply.Dir, err
 }

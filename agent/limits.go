@@ -19,8 +19,8 @@ type limit struct {
 }
 
 // limits are those of the methods. An agent says what it has to say at once but for these: starts
-// wait for forks, Forget for as many files as a job has left, code for its unpacking, and listings
-// for disks.
+// wait for forks, Forget for as many files as a job has left, code and inputs for their unpacking,
+// and listings for disks.
 var limits = map[byte]limit{
 	methodPing:     {4 << 10, time.Minute, 1},
 	methodFacts:    {64 << 10, time.Minute, 1},
@@ -32,6 +32,8 @@ var limits = map[byte]limit{
 	methodKill:     {4 << 10, 2 * time.Minute, 1},
 	methodForget:   {4 << 10, 10 * time.Minute, 1},
 	methodCode:     {64 << 10, 10 * time.Minute, 1},
+	methodInput:    {64 << 10, 30 * time.Minute, 1},
+	methodLay:      {64 << 10, 2 * time.Minute, 1},
 	methodList:     {4 << 10, 2 * time.Minute, 1},
 	methodPoll:     {1 << 20, 0, 1},
 	methodManifest: {4 << 10, DefaultPatience, 1 << 10},

@@ -93,6 +93,14 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 		_, _, err := c.FindCode(ctx, "h")
 		return err
 	},
+	"input": func(ctx context.Context, c *Client) error {
+		_, _, err := c.FindInput(ctx, "h")
+		return err
+	},
+	"lay": func(ctx context.Context, c *Client) error {
+		_, err := c.LayInputs(ctx, RunID{}, nil, "", nil)
+		return err
+	},
 	"manifest": func(ctx context.Context, c *Client) error {
 		_, err := c.Manifest(ctx, ManifestRequest{Paths: []string{"p"}})
 		return err

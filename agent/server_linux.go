@@ -405,6 +405,18 @@ func (a *agent) call(
 				reply, err := a.code(r)
 				return reply.fields, err
 			})
+	case methodInput:
+		return serveCall(request, (*inputRequest).fields,
+			func(r *inputRequest) (func(*coder), error) {
+				reply, err := a.input(ctx, r)
+				return reply.fields, err
+			})
+	case methodLay:
+		return serveCall(request, (*layRequest).fields,
+			func(r *layRequest) (func(*coder), error) {
+				reply, err := a.lay(r)
+				return reply.fields, err
+			})
 	}
 	return nil, errorf(KindBadRequest, "no method %d", method)
 }

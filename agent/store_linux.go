@@ -28,9 +28,10 @@ import (
 // What is used no more is removed when something else arrives; see prune.
 type store struct {
 	dir   string
-	what  string // that it has, for messages
-	most  int    // copies that are kept
-	bytes int64  // that are kept of them
+	what  string        // that it has, for messages
+	most  int           // copies that are kept
+	bytes int64         // that are kept of them
+	rest  time.Duration // what was asked for within it is about to be used
 	// inUse has the directory of each copy that a run has which isn't known to have ended
 	inUse func() (map[string]bool, error)
 }
@@ -126,7 +127,7 @@ func (s *store) take(r *codeRequest) (codeReply, error) {
 	}
 	temp := s.temp(r.Hash, r.Token)
 	if !r.Last {
-		return codeReply{}, keepPiece(temp+".tar.gz", r)
+		return codeReply{}, s.withRoom(func() error { return keepPiece(temp+".tar.gz", r) })
 	}
 	defer os.Remove(temp + ".tar.gz")
 	return s.add(r.Hash, temp, func() error { return unpack(temp+".tar.gz", temp, r.Hash) })
@@ -139,7 +140,7 @@ func (s *store) temp(hash, token string) string {
 
 // add puts a copy into its place that is made in temp, and makes room for others.
 func (s *store) add(hash, temp string, make func() error) (codeReply, error) {
-	err := make()
+	err := s.withRoom(make)
 	if err == nil {
 		err = s.place(temp, hash)
 	}
@@ -149,6 +150,20 @@ func (s *store) add(hash, temp string, make func() error) (codeReply, error) {
 	}
 	_ = s.prune(time.Now()) // what it can't remove stays until something else arrives
 	return s.find(hash)
+}
+
+// withRoom carries out what needs room on the disk; where there is none, what no run has makes it.
+func (s *store) withRoom(do func() error) error {
+	err := do()
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	all := *s
+	all.most, all.bytes = 0, 0
+	if failed := all.prune(time.Now()); failed != nil {
+		return errors.Join(err, failed)
+	}
+	return do()
 }
 
 // abandonedAfter is when an archive whose sender has vanished is removed.
@@ -190,14 +205,10 @@ func sweepAbandoned(dir string, since time.Time) {
 	}
 }
 
-// What is kept that no run has: the copies that were used last, so many and so many bytes of them.
-// What was asked for within the rest is about to be used. Copies that were written to nobody gets
-// any more: of these only those stay that runs have, and for a moment those whose runs may be about
-// to begin.
-const (
-	storeRest   = time.Hour
-	writtenRest = time.Minute
-)
+// writtenRest is for how long those copies are kept that no run has and that were written to: nobody
+// gets them any more, but a run may be about to begin. Of others those are kept that were used last,
+// so many and so many bytes of them.
+const writtenRest = time.Minute
 
 // storeCopy is a copy, as it counts against what is kept.
 type storeCopy struct {
@@ -272,7 +283,7 @@ func (s *store) surplus(now time.Time) ([]storeCopy, error) {
 	for i, c := range copies {
 		bytes += c.bytes
 		unused := now.Sub(c.used)
-		if (i >= s.most || bytes > s.bytes) && unused > storeRest ||
+		if (i >= s.most || bytes > s.bytes) && unused > s.rest ||
 			c.written && unused > writtenRest {
 			surplus = append(surplus, c)
 		}
