@@ -84,6 +84,18 @@ type Job struct {
 	StartAfter  *time.Time `json:"start_after,omitempty"`
 	RetryOn     []string   `json:"retry_on,omitempty"`    // which failures are tried again
 	NoRetryOn   []string   `json:"no_retry_on,omitempty"` // which aren't
+	HeldWhy     string     `json:"held_why,omitempty"`    // "" when the user holds it, or its matrix is held
+	Inputs      []Input    `json:"inputs,omitempty"`      // as they were asked for
+}
+
+// Input is a file or a directory of the daemon's host that a job finds in $JOBSERVER_INPUTS.
+type Input struct {
+	Name  string `json:"name"`
+	Path  string `json:"path"`            // of a job with its variables, of an attempt with their values
+	Hash  string `json:"hash,omitempty"`  // of what an attempt was given: SHA-256 of it as it was packed
+	Files int    `json:"files,omitempty"` // likewise
+	Bytes int64  `json:"bytes,omitempty"`
+	Dir   bool   `json:"dir,omitempty"` // it is a directory
 }
 
 // Needs is what a job has to have while it runs.
@@ -159,6 +171,7 @@ type Attempt struct {
 	Given           []Grant    `json:"given,omitempty"` // of resources
 	Step            int        `json:"step,omitempty"`  // of a setup: the last step that began, 0-based
 	CmdRun          string     `json:"cmd_run,omitempty"`
+	Inputs          []Input    `json:"inputs,omitempty"`
 }
 
 // Verdict is what the daemon holds against a machine or a matrix because of failures.

@@ -237,5 +237,18 @@ func (e *Env) HostPath(path string) string {
 	return path
 }
 
+// InputPath is a path of the daemon's host as it is to be asked for: likewise, but that one which
+// begins with a variable may be absolute.
+func (e *Env) InputPath(path string) string {
+	if !e.Remote() || path == "" || filepath.IsAbs(path) || strings.HasPrefix(path, "{") ||
+		path == "~" || strings.HasPrefix(path, "~/") {
+		return path
+	}
+	path = "~/" + path
+	e.Note("the input %s is looked for on %s: a relative path begins in the home directory there",
+		path, e.Globals.Host)
+	return path
+}
+
 // Remote tells whether the daemon is on another machine: its paths are of no use here.
 func (e *Env) Remote() bool { return e.Globals.Host != "" }

@@ -136,7 +136,10 @@ func (d *daemon) build(state *sched.State) error {
 		SSH:  sshOptions, PassEnv: c.PassEnv,
 		MaxLog: c.MaxLog, MinFree: c.MinFree,
 		Report: func(o sched.Outcome) { d.loop.Report(o) },
-		Log:    fleetLog,
+		AfterList: func(ctx context.Context, job uint64) ([]byte, error) {
+			return service.AfterList(ctx, d.loop, job)
+		},
+		Log: fleetLog,
 	})
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ type machine struct {
 	excess pace // of logs
 
 	bulk    bulk
-	uploads map[string]*upload  // by the hash of the code
+	uploads map[content]*upload
 	copies  map[uint64]*copying // by job
 	queue   []*copying          // those that wait for their turn, in order
 }
@@ -64,7 +64,7 @@ func newMachine(f *Fleet, addr string) *machine {
 		timer:   time.NewTimer(time.Hour),
 		runs:    map[agent.RunID]*run{},
 		copies:  map[uint64]*copying{},
-		uploads: map[string]*upload{},
+		uploads: map[content]*upload{},
 		polls:   pace{rate: pollsPerSecond},
 		excess:  pace{rate: excessPerSecond},
 	}

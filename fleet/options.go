@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -65,6 +66,10 @@ type Options struct {
 	SlurmPace time.Duration
 	// after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 	AnswerTime time.Duration
+
+	// AfterList gives the list of what a job has waited for, a line a job, which it finds among its
+	// inputs; nil: it gets none. It is called from any goroutine.
+	AfterList func(ctx context.Context, job uint64) ([]byte, error)
 
 	// Report takes what happens. It must not block, and is called from any goroutine, also during a
 	// call of ours.

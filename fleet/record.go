@@ -38,6 +38,7 @@ type record struct {
 	Machine  recordMachine `json:"machine"`
 	Slots    []int32       `json:"slots,omitempty"` // all of them, when there are several
 	Given    []recordGrant `json:"given,omitempty"`
+	Inputs   []recordInput `json:"inputs,omitempty"` // what it was given of the host
 
 	SubmittedAt  *time.Time `json:"submitted_at,omitempty"` // the host's clock
 	DispatchedAt *time.Time `json:"dispatched_at,omitempty"`
@@ -76,6 +77,24 @@ type recordMachine struct {
 	Cores    int32  `json:"cores,omitempty"`
 	Memory   int64  `json:"memory_bytes,omitempty"`
 	BootID   string `json:"boot_id,omitempty"`
+}
+
+// recordInput is a file or a directory of the host that the attempt was given.
+type recordInput struct {
+	Name  string `json:"name"` // in $JOBSERVER_INPUTS
+	Path  string `json:"path"` // on the host
+	Hash  string `json:"hash"` // SHA-256 of it as it was packed
+	Files int32  `json:"files"`
+	Bytes int64  `json:"bytes"`
+	Dir   bool   `json:"dir,omitempty"`
+}
+
+func recordInputs(inputs []*statepb.Input) []recordInput {
+	var all []recordInput
+	for _, in := range inputs {
+		all = append(all, recordInput{in.Name, in.Path, in.Hash, in.Files, in.Bytes, in.Dir})
+	}
+	return all
 }
 
 // recordGrant is what the attempt was given of a resource.
@@ -186,6 +205,7 @@ func (t *transfer) record() *record {
 		Attempt: a.Number,
 		Slots:   a.Given.GetSlots(),
 		Given:   recordGrants(a.Given),
+		Inputs:  recordInputs(a.Inputs),
 		Machine: recordMachine{
 			Addr:     m.Addr,
 			OS:       m.Os,

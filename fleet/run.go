@@ -52,7 +52,10 @@ type run struct {
 	forgetting bool                // a task removes its directory, or it rests
 	rest       rest                // between two tries of that
 	stopped    bool                // it was reported that nothing of it lives
-	sent       bool                // its code was sent for it
+	sent       map[content]int     // how often this was sent for it
+	inputs     string              // the directory of its inputs on the machine, when it is made
+	preparing  context.CancelFunc  // ends the task that sees to its inputs
+	resting    bool                // until it is noted what was read for it
 
 	progress
 }
@@ -65,6 +68,10 @@ func (m *machine) want(s sched.Run) {
 		r = m.add(id, s.Ref)
 		r.spec, r.known = &s, s.Known
 		m.limitLogs(r, s.MaxLog)
+	}
+	if r.resting && !slices.ContainsFunc(s.Inputs,
+		func(in *statepb.Input) bool { return in.Hash == "" }) {
+		r.spec.Inputs, r.resting, r.busy = s.Inputs, false, false
 	}
 	if s.Known && r.retime == nil {
 		r.retime = &s.Timeout // it may have been changed while we were away
@@ -110,10 +117,14 @@ func (m *machine) cancel(ref *statepb.RunRef) {
 		return
 	}
 	r.cancel = true
+	if m.unrest(r) {
+		return
+	}
 	if m.leaveUpload(r) {
 		m.release(r)
 		return
 	}
+	r.stopPreparing()
 	m.advance(r)
 }
 
@@ -160,11 +171,12 @@ func (m *machine) drop(ref *statepb.RunRef) {
 	r.silent.Store(true)
 	r.settling = nil
 	switch {
-	case m.leaveUpload(r):
+	case m.leaveUpload(r), r.resting:
 		m.remove(r)
 	case r.busy:
 		r.dropped = true
 		r.stop()
+		r.stopPreparing()
 	default:
 		m.remove(r)
 	}
@@ -207,7 +219,7 @@ func (m *machine) advance(r *run) {
 // release takes a run back from a task that did not bring it to its end: its link broke, or it was
 // dropped.
 func (m *machine) release(r *run) {
-	r.busy = false
+	r.busy, r.inputs = false, ""
 	if r.dropped {
 		m.remove(r)
 		return
@@ -231,6 +243,15 @@ func (m *machine) startRuns() {
 	for _, r := range m.toStart {
 		if r.dropped || r.cancel {
 			m.release(r)
+			continue
+		}
+		if r.hasInputs() && r.inputs == "" {
+			ctx, cancel := context.WithCancel(l.ctx)
+			r.preparing = cancel
+			l.spawn(func() {
+				defer cancel()
+				m.prepare(ctx, l, r)
+			})
 			continue
 		}
 		if hash := r.spec.Code; hash != "" {
@@ -276,6 +297,9 @@ func (m *machine) spec(r *run) agent.Spec {
 		name, value, _ := strings.Cut(v, "=")
 		spec.Env = append(spec.Env, agent.Pair{Name: name, Value: value})
 	}
+	if r.inputs != "" {
+		spec.Env = append(spec.Env, agent.Pair{Name: agent.InputsVariable, Value: r.inputs})
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Secrets)) {
 		spec.Secrets = append(spec.Secrets, agent.Pair{Name: name, Value: string(s.Secrets[name])})
 	}
@@ -319,6 +343,13 @@ func leftUnanswered(l *link, err error) bool {
 	}
 	l.giveUp(err)
 	return true
+}
+
+// stopPreparing ends the task that sees to the inputs of a run, if there is one.
+func (r *run) stopPreparing() {
+	if r.preparing != nil {
+		r.preparing()
+	}
 }
 
 // releaseAll takes runs back from a task that has started none of them.
@@ -445,6 +476,7 @@ type verdict struct {
 	died       bool // lost: its supervisor died
 	notStarted string
 	impossible bool   // not started: no machine could
+	hold       bool   // not started: an input can't be had, which is nobody's failure
 	note       string // what was wrong with the log
 }
 
@@ -496,7 +528,8 @@ func (r *run) outcome(v verdict) sched.Outcome {
 	case v.lost != "":
 		return sched.RunLost{Ref: r.ref, Reason: v.lost, Died: v.died}
 	default:
-		return sched.NotStarted{Ref: r.ref, Reason: v.notStarted, JobsFault: v.impossible}
+		return sched.NotStarted{Ref: r.ref, Reason: v.notStarted, JobsFault: v.impossible,
+			Hold: v.hold}
 	}
 }
 

@@ -9,16 +9,34 @@ import (
 
 	"jobserver/agent"
 	"jobserver/sched"
+	"jobserver/sched/statepb"
 )
 
-// upload is code that is missing on a machine, and the runs that start when it is there. The actor
-// has one for each hash, so that code is sent once to a machine, however many runs want it. It goes
+// content is what may be missing on a machine: code, or an input.
+type content struct {
+	hash  string
+	input bool
+}
+
+func (c content) String() string {
+	if c.input {
+		return "input"
+	}
+	return "code"
+}
+
+// upload is something that is missing on a machine, and the runs that start when it is there. The
+// actor has one for each, so that it is sent once to a machine, however many runs want it. It goes
 // over the bulk connection: what is said of runs doesn't wait behind it.
 type upload struct {
-	hash    string
-	waiting []*run // busy meanwhile
-	running bool   // a task has it
+	content
+	source  *statepb.Input // of an input
+	waiting []*run         // busy meanwhile
+	running bool           // a task has it
 }
+
+// maxSent is how often the same is sent for a run, before it is said that it doesn't stay there.
+const maxSent = 3
 
 // startWithCode is the task of starting runs that need code. Where it isn't there, they wait for
 // it.
@@ -30,7 +48,7 @@ func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agen
 	}
 	switch {
 	case err == nil && dir == "":
-		m.do(func() { m.lacksCode(hash, batch) })
+		m.do(func() { m.lacks(content{hash: hash}, nil, batch) })
 	case err == nil:
 		for i := range specs {
 			specs[i].Env = append(specs[i].Env, agent.Pair{Name: agent.CodeVariable, Value: dir})
@@ -39,30 +57,32 @@ func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agen
 	case linkBroke(l) || leftUnanswered(l, err):
 		m.releaseAll(batch)
 	default:
-		m.failUpload(batch, err)
+		m.failUpload(content{hash: hash}, batch, err)
 	}
 }
 
-// lacksCode has runs wait for their code.
-func (m *machine) lacksCode(hash string, batch []*run) {
-	u := m.uploads[hash]
+// lacks has runs wait for what is missing.
+func (m *machine) lacks(c content, source *statepb.Input, batch []*run) {
+	u := m.uploads[c]
 	if u == nil {
-		u = &upload{hash: hash}
-		m.uploads[hash] = u
+		u = &upload{content: c, source: source}
+		m.uploads[c] = u
 	}
 	for _, r := range batch {
 		switch {
 		case r.cancel || r.dropped:
 			m.release(r)
-		case r.sent:
-			m.failUpload([]*run{r}, errors.New("it was put there, and is gone or changed already"))
+		case r.sent[c] >= maxSent || r.sent[c] > 0 && !c.input:
+			m.failUpload(c, []*run{r},
+				errors.New("it was put there, and is gone or changed already"))
 		default:
 			u.waiting = append(u.waiting, r)
 		}
 	}
 }
 
-// leaveUpload takes a run out of those that wait for code, and says whether it was among them.
+// leaveUpload takes a run out of those that wait for something that is missing, and says whether it
+// was among them.
 func (m *machine) leaveUpload(r *run) bool {
 	for _, u := range m.uploads {
 		for i, other := range u.waiting {
@@ -82,11 +102,11 @@ func (m *machine) startUploads() {
 	if l == nil && m.bulk.retry {
 		l = m.link
 	}
-	for hash, u := range m.uploads {
+	for c, u := range m.uploads {
 		switch {
 		case u.running:
 		case len(u.waiting) == 0:
-			delete(m.uploads, hash)
+			delete(m.uploads, c)
 		case l != nil:
 			u.running = true
 			left := func() {}
@@ -104,20 +124,28 @@ func (m *machine) startUploads() {
 // runUpload is the task of one upload, until it has ended or the link breaks; then the actor calls
 // left.
 func (m *machine) runUpload(l *link, u *upload, left func()) {
-	err := m.sendCode(l, u.hash)
+	var err error
+	if u.input {
+		err = m.sendInput(l, u.source)
+	} else {
+		err = m.sendCode(l, u.hash)
+	}
 	m.do(func() {
 		defer left()
 		u.running = false
 		if err != nil && (linkBroke(l) || leftUnanswered(l, err)) {
 			return // it goes on with the next link, from its beginning
 		}
-		delete(m.uploads, u.hash)
+		delete(m.uploads, u.content)
 		if err != nil {
-			m.failUpload(u.waiting, err)
+			m.failUpload(u.content, u.waiting, err)
 			return
 		}
 		for _, r := range u.waiting {
-			r.sent = true
+			if r.sent == nil {
+				r.sent = map[content]int{}
+			}
+			r.sent[u.content]++
 			m.toStart = append(m.toStart, r)
 		}
 	})
@@ -139,14 +167,19 @@ func (m *machine) sendCode(l *link, hash string) error {
 	return nil
 }
 
-// failUpload ends runs whose code can't be had.
-func (m *machine) failUpload(batch []*run, err error) {
-	why := fmt.Sprintf("the code could not be put on the machine: %v", err)
-	if errors.Is(err, fs.ErrNotExist) {
-		why = sched.LostCode + ": submit it again with --code"
+// failUpload ends runs of which something can't be put on the machine. An input that can't be read
+// here is no fault of the machine's, nor of the job.
+func (m *machine) failUpload(c content, batch []*run, err error) {
+	v := verdict{notStarted: fmt.Sprintf("the %s could not be put on the machine: %v", c, err)}
+	var tree *agent.TreeError
+	switch {
+	case c.input && errors.As(err, &tree):
+		v = verdict{notStarted: inputWhy(tree), hold: true}
+	case !c.input && errors.Is(err, fs.ErrNotExist):
+		v.notStarted = sched.LostCode + ": submit it again with --code"
 	}
 	for _, r := range batch {
-		m.finish(r, verdict{notStarted: why})
+		m.finish(r, v)
 	}
 }
 

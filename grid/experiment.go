@@ -39,6 +39,7 @@ type Experiment struct {
 	// What it waits for, as selectors of jobs; AfterCell is a matrix.
 	After, AfterAny, AfterFailed []string
 	AfterCell, IfUnmet           string
+	Input                        []string // PATH or PATH=NAME
 
 	StartAfter, Then   string
 	RetryOn, NoRetryOn []string
@@ -159,8 +160,8 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 // settings are the names that a file may have.
 var settings = []string{
 	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command",
-	"cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "max_fails", "max_log",
-	"metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
+	"cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "input", "max_fails",
+	"max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
 	"repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots", "start_after", "tag",
 	"then", "timeout", "variables", "where", "zip",
 }
@@ -203,6 +204,8 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.text(n, &x.AfterCell)
 	case "if_unmet":
 		return r.text(n, &x.IfUnmet)
+	case "input":
+		return r.texts(n, &x.Input)
 	case "start_after":
 		return r.text(n, &x.StartAfter)
 	case "retry_on":

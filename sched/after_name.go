@@ -14,10 +14,13 @@ const (
 	afterResultsName = "AFTER_RESULTS"
 )
 
-// afterNames is the name of these that a job's command or CP_PATH has, "" for none; the one for
-// results rather than the other.
+// afterNames is the name of these that a job's command, CP_PATH or inputs have, "" for none; the
+// one for results rather than the other.
 func afterNames(j *statepb.Job) string {
 	names := append(Names(string(j.Cmd)), Names(j.CpPath)...)
+	for _, path := range inputPaths(j) {
+		names = append(names, Names(path)...)
+	}
 	for _, name := range []string{afterResultsName, afterName} {
 		if slices.Contains(names, name) {
 			return name

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -26,7 +27,7 @@ func (s *State) Apply(c *Change) error {
 	case c.MatrixSubmitted != nil:
 		return s.applyMatrix(c.MatrixSubmitted.Matrix, c.At)
 	case c.JobHeld != nil:
-		return s.applyHeld(c.JobHeld.Job, c.JobHeld.Held)
+		return s.applyHeld(c.JobHeld)
 	case c.JobCanceled != nil:
 		return s.applyCanceled(c.JobCanceled.Job, c.At)
 	case c.JobForgotten != nil:
@@ -67,6 +68,8 @@ func (s *State) Apply(c *Change) error {
 		return s.applyEnded(c.Ended, c.At)
 	case c.NotStarted != nil:
 		return s.applyNotStarted(c.NotStarted, c.At)
+	case c.InputsRead != nil:
+		return s.applyInputsRead(c.InputsRead)
 	case c.AttemptLost != nil:
 		return s.applyAttemptLost(c.AttemptLost, c.At)
 	case c.CopyEnded != nil:
@@ -267,13 +270,17 @@ func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
 	return m
 }
 
-func (s *State) applyHeld(id uint64, held bool) error {
-	return s.change(id, func(j *job) error {
+func (s *State) applyHeld(c *statepb.JobHeld) error {
+	return s.change(c.Job, func(j *job) error {
 		switch {
-		case held && j.Status == Waiting:
-			j.Status = Held
-		case !held && j.Status == Held:
-			j.Status = Waiting
+		case c.Held && j.Status == Waiting:
+			j.Status, j.HeldWhy, j.Error = Held, c.Why, cmp.Or(c.Why, j.Error)
+		case c.Held && j.Status == Held && c.Why != "": // it was to be a trial of its matrix
+			j.HeldWhy, j.Error = c.Why, c.Why
+			s.noteHeldBack(j.Job)
+			s.retell(j.Id)
+		case !c.Held && j.Status == Held:
+			j.Status, j.HeldWhy = Waiting, ""
 		}
 		return nil
 	})
@@ -367,7 +374,7 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld, at int64) error {
 	s.queueMatrix(m)
 	for _, id := range s.liveOf(m) {
 		if j := s.live[id]; j.Status == from {
-			j.Status = to
+			j.Status, j.HeldWhy = to, ""
 			if err := s.settle(j); err != nil {
 				return err
 			}

@@ -51,9 +51,12 @@ func (s *State) rankEnded(j *job, a, r *statepb.Attempt, at int64) error {
 func (s *State) rankNotStarted(
 	j *job, a, r *statepb.Attempt, c *statepb.NotStarted, at int64,
 ) error {
+	if c.NobodysFault { // it was not the fleet that said so: it still wants to make all ready
+		s.askDropRun(runRef(j.Job, a, r))
+	}
 	s.notBegun(j, a, r, c.Error, at)
-	r.JobsFault = c.JobsFault
-	if !j.Canceling && !c.JobsFault && !c.NobodysFault && !a.Driver && a.First == 0 {
+	r.JobsFault, r.Hold = c.JobsFault, c.Hold
+	if !j.Canceling && !c.JobsFault && !c.NobodysFault && !c.Hold && !a.Driver && a.First == 0 {
 		s.ownFault(j, r, false, at)
 	}
 	s.breakUp(j, a, r)
@@ -129,6 +132,8 @@ func (s *State) gangEnds(j *job, a *statepb.Attempt, retry bool, at int64) error
 	switch began := slices.ContainsFunc(a.Ranks, hasBegun); {
 	case a.Cause == statepb.Cause_CANCELED_BY_USER:
 		j.Status, j.EndedAt, j.Canceling, j.Error = Canceled, at, false, ""
+	case a.Cause == statepb.Cause_NOT_STARTED && first.Hold && !j.Canceling:
+		holdBack(j.Job, first.Error)
 	case a.Cause == statepb.Cause_NOT_STARTED && !first.JobsFault && (!began || j.Canceling):
 		if j.Canceling {
 			j.Error = ""

@@ -263,6 +263,11 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 	}
 	switch {
 	case j.Canceling:
+	case c.Hold: // it is nobody's failure, and goes on when the user says so
+		s.vacate(j.Job)
+		a.Hold = true
+		holdBack(j.Job, c.Error)
+		return s.settle(j)
 	case c.JobsFault:
 		s.vacate(j.Job)
 		s.failed(j, a, at)
@@ -274,6 +279,21 @@ func (s *State) applyNotStarted(c *statepb.NotStarted, at int64) error {
 	}
 	s.again(j, at)
 	return s.settle(j)
+}
+
+// applyInputsRead notes what a run is to be given, and has it started.
+func (s *State) applyInputsRead(c *statepb.InputsRead) error {
+	j, a := s.liveRank(c.Run)
+	if j == nil {
+		return fmt.Errorf("job %d has no such run", c.Run.GetJob())
+	}
+	if len(c.Inputs) != len(a.Inputs) {
+		return fmt.Errorf("job %d has %d inputs, and %d were read", j.Id, len(a.Inputs),
+			len(c.Inputs))
+	}
+	a.Inputs = proto.CloneOf(c).Inputs
+	s.askStart(j)
+	return nil
 }
 
 // ownFault ends an attempt for whose end nothing but the machine is to blame.

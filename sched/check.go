@@ -46,6 +46,19 @@ func (s *State) checkJobs() error {
 		if live := s.live[id]; live != nil && Final(j.Status) {
 			bad("job %d: %s, and still live", id, j.Status)
 		}
+		if j.HeldWhy != "" && j.Status != Held && !Final(j.Status) {
+			bad("job %d: %s, and held since %s", id, j.Status, j.HeldWhy)
+		}
+		if m := s.matrices[j.Matrix]; m != nil &&
+			m.heldBack[id] != (j.Status == Held && j.HeldWhy != "") {
+			bad("job %d: %s since %q, and its matrix says %v", id, j.Status, j.HeldWhy,
+				m.heldBack[id])
+		}
+		if a := last(j); a != nil && slices.ContainsFunc(runsOf(a), func(r *statepb.Attempt) bool {
+			return (r.StepStarted || r.Prepared) && !isRead(r)
+		}) {
+			bad("job %d: it has begun before its inputs were read", id)
+		}
 		open := 0
 		for _, a := range j.Attempts {
 			if a.PausedAt != 0 && (a.Cause != statepb.Cause_CAUSE_NONE || j.Status != Running) {

@@ -223,6 +223,11 @@ func (s *State) dispatched(j *statepb.Job, ms []*machine, now time.Time) *Change
 		if why := s.tooLong(j, view); why != "" {
 			return &Change{JobRefused: &statepb.JobRefused{Job: j.Id, Error: refused + why}}
 		}
+		inputs, why := s.inputsOf(j, view)
+		if why != "" {
+			return &Change{JobHeld: &statepb.JobHeld{Job: j.Id, Held: true, Why: why}}
+		}
+		r.Inputs = inputs
 		cmd := []byte(s.commandLine(j, view))
 		if i == 0 {
 			a.CmdRun = cmd

@@ -224,7 +224,7 @@ func (s *State) heldCell(m *matrix) *statepb.Job {
 		return m.job(far)
 	}
 	for _, id := range s.liveOf(m) {
-		if j := s.live[id]; j.Status == Held && s.mayStart(j) {
+		if j := s.live[id]; j.Status == Held && j.HeldWhy == "" && s.mayStart(j) {
 			return j.Job
 		}
 	}

@@ -78,6 +78,10 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		}
 	case c.JobHeld != nil:
 		e.Kind = kindOf(s.Status(c.JobHeld.Job))
+		if why := c.JobHeld.Why; why != "" {
+			e.Warn, e.Cause = true, why
+			return s.aboutJob(e, c.JobHeld.Job, "job %d is held: %s", c.JobHeld.Job, why), true
+		}
 		return s.aboutJob(e, c.JobHeld.Job, "job %d is %s", c.JobHeld.Job,
 			StatusName(s.Status(c.JobHeld.Job))), true
 	case c.JobCanceled != nil:
@@ -153,11 +157,23 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 		e.Kind = EventJobStarted
 		return s.aboutJob(e, c.Started.Run.Job, "job %d has started on %s", c.Started.Run.Job,
 			c.Started.Run.Machine), true
+	case c.InputsRead != nil:
+		var bytes int64
+		for _, in := range c.InputsRead.Inputs {
+			bytes += in.Bytes
+		}
+		e.Kind = EventJobInputs
+		return s.aboutJob(e, c.InputsRead.Run.Job, "the inputs of job %d were read: %d, of %d bytes",
+			c.InputsRead.Run.Job, len(c.InputsRead.Inputs), bytes), true
 	case c.Ended != nil:
 		return s.aboutRun(e, c.Ended.Run), true
 	case c.NotStarted != nil:
 		e = s.aboutRun(e, c.NotStarted.Run)
 		e.Warn = true
+		if c.NotStarted.Hold && e.Status == Held {
+			e.Kind, e.Cause = kindOf(Held), c.NotStarted.Error
+			e.Text = fmt.Sprintf("job %d is held: %s", e.Job, e.Cause)
+		}
 		return e, true
 	case c.SetupFailed != nil:
 		e.Kind, e.Warn = EventJobFailed, true

@@ -6,6 +6,7 @@ const (
 	EventJobSubmitted  = "job.submitted"   // it is known
 	EventJobRunning    = "job.running"     // an attempt, or a setup's step, goes to a machine
 	EventJobStarted    = "job.started"     // it has begun there
+	EventJobInputs     = "job.inputs"      // its inputs were read, and its machine gets them
 	EventJobStep       = "job.step"        // a step of a setup has ended well, and another follows
 	EventJobRank       = "job.rank"        // one of its ranks has ended, and others haven't
 	EventJobCopying    = "job.copying"     // it exited 0, and its results are on their way
@@ -13,6 +14,7 @@ const (
 	EventJobCopyFailed = "job.copy-failed" // they could not be copied
 	// they are copied when the disk has room or the machine is back
 	EventJobCopyWaits = "job.copy-waits"
+	EventJobHeld      = "job.held"       // by the user, or as an input can't be had
 	EventJobBlocked   = "job.blocked"    // it can't start unless another job is run again
 	EventJobSet       = "job.set"        // its settings were changed
 	EventJobFreed     = "job.freed"      // it waits for no other jobs any more

@@ -62,7 +62,11 @@ func told(mark uint8) verdict {
 
 // isBlocked says that a job waits for something that can't come at present.
 func (s *State) isBlocked(id uint64) bool {
-	if s.index.status(id) != Waiting {
+	switch s.index.status(id) {
+	case Waiting:
+	case Held:
+		return s.heldBack(id) != ""
+	default:
 		return false
 	}
 	after, g := (*statepb.After)(nil), (*gate)(nil)
@@ -159,12 +163,12 @@ func (m *matrix) tellingsOf() tellings {
 	t[uncopied] += m.counts.Uncopied
 	t[bad] += by[Failed] + by[Canceled] + by[Lost]
 	t[pending] += by[Waiting] + by[Held] + by[Running] + by[Copying]
-	blocked := 0
+	blocked := len(m.heldBack)
 	switch {
 	case m.gate != nil && m.gate.door == doorBlocked:
-		blocked = by[Waiting]
+		blocked += by[Waiting]
 	case m.relation != nil:
-		blocked = m.relation.stuckCells
+		blocked += m.relation.stuckCells
 	}
 	t[stuck] += blocked
 	t[pending] -= blocked

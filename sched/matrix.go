@@ -30,6 +30,8 @@ type matrix struct {
 	watchers  []*term   // that wait for it as a whole
 	followers []*matrix // that wait for its cells
 	gone      tellings  // how cells were of which nothing is left, while somebody waits for them
+	// its jobs that the daemon holds, each for a reason of its own
+	heldBack map[uint64]bool
 }
 
 // home is a run of consecutive ids, and the cells that they are of.

@@ -23,6 +23,9 @@ type night struct {
 	told  map[string]bool // and of those that were told to end
 	// outcome says how a run ends that begins so long after the night, and after how long.
 	outcome func(r Run, at time.Duration) (ok bool, took time.Duration)
+	inputs  []InputSpec // of all jobs
+	// missing says that an input of a run isn't there; nil: all are.
+	missing func(r Run) bool
 	// then are what happens beside runs, in order.
 	then []nightly
 }
@@ -38,6 +41,7 @@ type nightEnd struct {
 	order int
 	ref   *statepb.RunRef
 	ok    bool
+	read  bool // its inputs are read, and it goes on, or isn't started if that isn't ok
 	pos   int
 }
 
@@ -112,6 +116,13 @@ func (n *night) step() error {
 	if _, there := n.fleet.runs[e.ref.Token]; !there {
 		return n.turn() // it was lost, or given up
 	}
+	switch {
+	case e.read && !e.ok:
+		return n.report(NotStarted{Ref: e.ref, Reason: "its input is not there", Hold: true})
+	case e.read:
+		delete(n.known, e.ref.Token)
+		return n.report(n.world.read(e.ref))
+	}
 	code := int32(1)
 	if e.ok {
 		code = 0
@@ -129,7 +140,7 @@ func (n *night) prepare() error {
 	for {
 		var ready []Outcome
 		for _, r := range n.running() {
-			if r.Prepare {
+			if r.Prepare && isRead(&statepb.Attempt{Inputs: r.Inputs}) {
 				ready = append(ready, Prepared{Ref: r.Ref})
 			}
 		}
@@ -159,9 +170,15 @@ func (n *night) plan(r Run) {
 		return
 	}
 	n.known[r.Ref.Token] = true
-	ok, took := n.outcome(r, n.now.Sub(n.began))
 	order := 0
 	fmt.Sscanf(r.Ref.Token, "t%d", &order)
+	if !isRead(&statepb.Attempt{Inputs: r.Inputs}) {
+		there := n.missing == nil || !n.missing(r)
+		heap.Push(&n.ends, &nightEnd{at: n.now.Add(time.Second), order: order, ref: r.Ref, ok: there,
+			read: true})
+		return
+	}
+	ok, took := n.outcome(r, n.now.Sub(n.began))
 	heap.Push(&n.ends, &nightEnd{at: n.now.Add(took), order: order, ref: r.Ref, ok: ok})
 }
 
@@ -185,7 +202,8 @@ func (n *night) aside() (addrs []string) {
 // cells submits a matrix of class x and gives the id of its first cell.
 func (n *night) cells(count, retries int) (uint64, error) {
 	p, err := n.s.PlanMatrix(MatrixSpec{
-		Job:  JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: retries},
+		Job: JobSpec{Class: "x", Cmd: "cell {A}", MaxFailures: retries,
+			Inputs: n.inputs},
 		Axes: []*statepb.Axis{{Name: "A", Values: numbers(count)}},
 	}, false)
 	if err := n.do(p, err); err != nil {

@@ -21,7 +21,7 @@ func TestNights(t *testing.T) {
 	for seed := range *nights {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			drawNight(t, rand.New(rand.NewPCG(uint64(seed), 7)))
+			drawNight(t, rand.New(rand.NewPCG(uint64(seed), 7)), seed%3 == 0)
 		})
 	}
 }
@@ -34,7 +34,7 @@ type drawn struct {
 	never map[uint64]bool             // jobs that can't succeed
 }
 
-func drawNight(t *testing.T, rnd *rand.Rand) {
+func drawNight(t *testing.T, rnd *rand.Rand, withInputs bool) {
 	pick := func(of ...int) int { return of[rnd.IntN(len(of))] }
 	size := pick(1, 1, 2, 2, 3, 3, 6, 12, 30, 100)
 	d := &drawn{night: newNight(t, size, pick(1, 1, 1, 2, 4)), rnd: rnd,
@@ -45,6 +45,9 @@ func drawNight(t *testing.T, rnd *rand.Rand) {
 	quick := time.Duration(pick(50, 1_000, 30_000)) * time.Millisecond
 	d.drawMachines(size)
 	check(t, d.pool("y", pick(1, 2), "y000", "y001"))
+	if withInputs {
+		d.inputs = []InputSpec{{Path: "/data"}, {Path: "/{JID}", Name: "own"}}
+	}
 	for range pick(1, 1, 2) {
 		d.drawJobs(t, retries, max(40, min(size*6, 300)))
 	}
@@ -61,6 +64,9 @@ func drawNight(t *testing.T, rnd *rand.Rand) {
 		return true, took
 	}
 	d.drawTroubles(size, scale)
+	if withInputs {
+		d.drawMissing()
+	}
 	check(t, d.run())
 	d.judge(t, retries)
 	if t.Failed() {
@@ -106,7 +112,7 @@ func (d *drawn) drawJobs(t *testing.T, retries, count int) {
 		var specs []JobSpec
 		for i := range count {
 			spec := JobSpec{Class: "x", Cmd: fmt.Sprintf("work %d", i%d.pickSome()),
-				MaxFailures: retries}
+				MaxFailures: retries, Inputs: d.inputs}
 			if gangs {
 				d.drawGang(&spec)
 			}
@@ -141,6 +147,30 @@ func (d *drawn) drawGang(spec *JobSpec) {
 func (d *drawn) sizeOf(class string) int { return len(d.s.class(class).machines) }
 
 func (d *drawn) pickSome() int { return 1 + d.rnd.IntN(50) }
+
+// drawMissing has inputs missing until somebody has put them there, and lets those go on that were
+// held for it: the first time too early.
+func (d *drawn) drawMissing() {
+	const there = 90 * time.Minute
+	d.missing = func(r Run) bool {
+		return r.Ref.Job%7 == 0 && d.now.Sub(d.began) < there
+	}
+	release := func() error {
+		b := Operation{Op: OpUnhold}
+		for id, j := range d.s.live {
+			if j.HeldWhy != "" {
+				b.Jobs = append(b.Jobs, id)
+			}
+		}
+		slices.Sort(b.Jobs)
+		return d.do(d.s.PlanAtOnce(b))
+	}
+	d.then = append(d.then, nightly{there / 2, release})
+	for hours := range time.Duration(200) { // jobs that come to it later are held later
+		d.then = append(d.then, nightly{there + hours*time.Hour, release})
+	}
+	slices.SortStableFunc(d.then, func(a, b nightly) int { return int(a.at - b.at) })
+}
 
 // drawTroubles draws reboots and cuts.
 func (d *drawn) drawTroubles(size int, scale time.Duration) {

@@ -266,6 +266,7 @@ func (s *State) adopt(rec *statepb.Job) error {
 	}
 	j := &job{Job: rec, late: -1}
 	s.live[j.Id] = j
+	s.noteHeldBack(rec)
 	s.setActive(j.Id, rec.Status)
 	s.enqueue(j)
 	s.noteCopying(j)

@@ -123,6 +123,9 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 		return nil, nil, err
 	}
 	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
+	for _, in := range spec.Job.Inputs {
+		used = append(used, Names(in.Path)...)
+	}
 	for _, name := range own {
 		if !slices.Contains(used, name) {
 			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name,

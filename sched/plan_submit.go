@@ -48,6 +48,7 @@ type JobSpec struct {
 	NoRetryOn   []string      // which aren't
 	// of its tag, or of its matrix, so many hold slots at a time; 0: as it is
 	AtMost int
+	Inputs []InputSpec
 
 	waits *statepb.After // what it waits for already, when it is changed
 }
@@ -150,7 +151,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 		Vars:   j.Vars, Env: j.Env, Driver: j.Driver, Dir: j.Dir, Setup: j.Setup, Status: j.Status,
 		RestartOf: j.RestartOf, Code: j.Code,
 		Needs: j.Needs, After: j.After, StartAfter: j.StartAfter, RetryOn: j.RetryOn,
-		NoRetryOn: j.NoRetryOn,
+		NoRetryOn: j.NoRetryOn, Inputs: j.Inputs,
 	}
 }
 
@@ -237,16 +238,19 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if j.After == nil {
 		j.After = spec.waits
 	}
+	var own []string
+	for _, a := range axes {
+		own = append(own, a.Name)
+	}
+	if err := p.inputs(j, spec.Inputs, own); err != nil {
+		return nil, err
+	}
 	if err := p.s.checkAfterNames(j); err != nil {
 		return nil, err
 	}
 	if spec.After.Cells != "" && len(axes) == 0 {
 		return nil, errorf(Invalid, "--after-cell is for matrices: a single job has no cell").
 			hint("--after %%%d waits for all of that matrix", j.After.Cells)
-	}
-	var own []string
-	for _, a := range axes {
-		own = append(own, a.Name)
 	}
 	if err := p.setEnv(j, spec, own); err != nil {
 		return nil, err

@@ -92,6 +92,10 @@ type Run struct {
 	// Make all ready for it, and report Prepared: it starts when it is asked for again without
 	// this.
 	Prepare bool
+	// Inputs are to be on the machine, and where their links are is to be in the environment. While
+	// one of them has no hash they are to be read, and nothing is to be started.
+	Inputs []*statepb.Input
+	After  bool // among them is the list of what the job has waited for
 }
 
 // Copy is an attempt whose results are wanted.
@@ -150,6 +154,14 @@ type (
 		Reason string
 		// no machine could start it: words that can't be executed, a directory that isn't there
 		JobsFault bool
+		// an input can't be had: it is nobody's failure, and waits until the user has seen to it
+		Hold bool
+	}
+	// InputsRead: the inputs of the run were read, and have their hashes. It is started when that is
+	// durable.
+	InputsRead struct {
+		Ref    *statepb.RunRef
+		Inputs []*statepb.Input
 	}
 	// RunLost: it is known that the run is gone and how it ended can't be known.
 	RunLost struct {
@@ -217,6 +229,7 @@ func (Prepared) outcome()   {}
 func (Started) outcome()    {}
 func (Ended) outcome()      {}
 func (NotStarted) outcome() {}
+func (InputsRead) outcome() {}
 func (RunLost) outcome()    {}
 func (CopyWaits) outcome()  {}
 func (CopyEnded) outcome()  {}

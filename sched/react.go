@@ -167,7 +167,11 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 	case NotStarted:
 		if s.liveRun(o.Ref) != nil {
 			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason,
-				JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode)}})
+				JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode), Hold: o.Hold}})
+		}
+	case InputsRead:
+		if j, r := s.liveRank(o.Ref); j != nil && len(o.Inputs) == len(r.Inputs) && !isRead(r) {
+			return one(&Change{InputsRead: &statepb.InputsRead{Run: o.Ref, Inputs: o.Inputs}})
 		}
 	case RunLost:
 		if s.liveRun(o.Ref) != nil {

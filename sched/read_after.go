@@ -46,6 +46,8 @@ func (s *State) counts1(id uint64) uint64 {
 // toldWords says of a job why others wait for it.
 func (s *State) toldWords(id uint64, v verdict) string {
 	switch {
+	case v == stuck && s.heldBack(id) != "":
+		return "is held: " + s.heldBack(id)
 	case v == stuck:
 		return "is blocked itself"
 	case v == uncopied:
@@ -159,7 +161,12 @@ func (s *State) WithDependents(ids []uint64) []uint64 {
 }
 
 // IsBlocked says that a job waits for something that can't come at present.
-func (s *State) IsBlocked(id uint64) bool { return s.isBlocked(id) }
+func (s *State) IsBlocked(id uint64) bool {
+	return s.index.status(id) == Waiting && s.isBlocked(id)
+}
+
+// CanMove says that a job which hasn't ended may go on without anybody's doing.
+func (s *State) CanMove(id uint64) bool { return !s.isBlocked(id) }
 
 // AfterText writes what a job waits for, as it was asked for: one text for each flag.
 func AfterText(a *statepb.After) []string {

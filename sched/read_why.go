@@ -34,6 +34,13 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		if m := s.matrices[j.Matrix]; m != nil && m.Held {
 			r = s.heldWhy(m)
 		}
+		if j.HeldWhy != "" {
+			r = Reasoning{
+				Summary: j.HeldWhy,
+				Hint: fmt.Sprintf("when that has been seen to, `jobserver job unhold %d` tries it again",
+					id),
+			}
+		}
 	case Running, Copying:
 		r = s.whyRunning(j, now)
 	case Done:

@@ -18,10 +18,11 @@ type relation struct {
 	dense      []uint32          // key to group+1, where there are few keys
 	sparse     map[uint64]uint32 // key to group+1, else
 	groups     []group
-	cells      []uint32  // of matrix, by group
-	told       []verdict // of each cell of the other
-	ready      []byte    // bitmap of the cells of matrix that may run
-	stuck      []byte    // of those that wait for what can't come at present
+	cells      []uint32   // of matrix, by group
+	told       []verdict  // of each cell of the other
+	others     [][]uint32 // by group, where it has several, once somebody has asked
+	ready      []byte     // bitmap of the cells of matrix that may run
+	stuck      []byte     // of those that wait for what can't come at present
 	stuckCells int
 	stale      bool // either matrix is growing, and relate comes
 }

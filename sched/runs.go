@@ -104,6 +104,7 @@ func (s *State) run(j *job, rank *statepb.Attempt) Run {
 	}
 	if r.Setup = j.Setup != nil; !r.Setup {
 		r.Code = j.Code.GetHash()
+		r.Inputs, r.After = a.Inputs, j.After != nil
 	}
 	if a.Driver {
 		words, err := SplitWords(string(a.CmdRun))

@@ -257,6 +257,7 @@ func (s *State) reclass(id uint64, class string) {
 
 // remark brings index and counts to what the record says.
 func (s *State) remark(j *statepb.Job) {
+	s.noteHeldBack(j)
 	s.reclass(j.Id, j.Class)
 	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
 	if n := len(j.Attempts); n > 0 {

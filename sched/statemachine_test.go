@@ -109,6 +109,8 @@ func (d *driver) spec(t *rapid.T) JobSpec {
 			Draw(t, "exclusive") == 0,
 		Needs: rapid.SampledFrom([]string{"", "", "gpu", "gpu=2", "license=1", "license=2,gpu=1",
 			"mem=2G"}).Draw(t, "needs"),
+		Inputs: rapid.SampledFrom([][]InputSpec{nil, nil, nil, {{Path: "/data"}},
+			{{Path: "{AFTER_RESULTS}/m"}, {Path: "/{CLASS}/m", Name: "n"}}}).Draw(t, "inputs"),
 	}
 }
 
@@ -389,6 +391,15 @@ func (d *driver) result(t *rapid.T) *statepb.Attempt {
 
 // outcomeOf draws what becomes of a run.
 func (d *driver) outcomeOf(t *rapid.T, r *statepb.RunRef) Outcome {
+	if run, ok := d.fleet.runs[r.Token]; ok && !isRead(&statepb.Attempt{Inputs: run.Inputs}) {
+		switch rapid.IntRange(0, 5).Draw(t, "reading") {
+		case 0, 1, 2:
+			return d.read(r)
+		case 3:
+			return NotStarted{Ref: r, Reason: "its input is not there", Hold: true}
+		}
+		return NotStarted{Ref: r, Reason: "no room"}
+	}
 	switch rapid.IntRange(0, 12).Draw(t, "outcome") {
 	case 0, 1, 2:
 		return Started{Ref: r, At: d.now}
@@ -415,6 +426,10 @@ func (d *driver) outcome(t *rapid.T) {
 	}
 	r := rapid.SampledFrom(runs).Draw(t, "run")
 	if !r.Prepare {
+		d.must(t, d.report(d.outcomeOf(t, r.Ref)))
+		return
+	}
+	if !isRead(&statepb.Attempt{Inputs: r.Inputs}) {
 		d.must(t, d.report(d.outcomeOf(t, r.Ref)))
 		return
 	}

@@ -146,6 +146,16 @@ func (w *world) liveAndDie(c *Change) {
 		for _, r := range runsOf(last(j)) {
 			w.lives[r.Token] = runRef(j, last(j), r)
 		}
+	case c.NotStarted != nil: // of a gang, with those ranks that were called off for it
+		j := w.s.Job(c.NotStarted.Run.Job)
+		if j == nil {
+			break // it was to be forgotten
+		}
+		for _, r := range runsOf(last(j)) {
+			if r.Cause == statepb.Cause_NOT_STARTED {
+				delete(w.lives, r.Token)
+			}
+		}
 	case c.Settled != nil && c.Settled.Dropped != "": // the user takes the blame
 		delete(w.lives, c.Settled.Run.Token)
 	case c.MachineRemoved != nil && c.MachineRemoved.Force:

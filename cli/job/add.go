@@ -20,6 +20,7 @@ type Add struct {
 	CodeFlag
 	ShapeFlags
 	AfterFlags
+	InputFlags
 	LimitFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit the job N times."`
 	Retry       bool          `name:"retry" help:"Retry the job until it succeeds."`
@@ -54,6 +55,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	c.ShapeFlags.Put(&spec)
 	c.AfterFlags.Put(&spec)
+	c.InputFlags.Put(e, &spec)
 	if err := c.LimitFlags.Put(&spec, e.Now()); err != nil {
 		return err
 	}

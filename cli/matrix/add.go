@@ -22,6 +22,7 @@ type Add struct {
 	job.CodeFlag
 	job.ShapeFlags
 	job.AfterFlags
+	job.InputFlags
 	job.LimitFlags
 	MaxFails    int           `name:"max-fails" placeholder:"N" help:"Hold what hasn't begun once N of its jobs have failed for good."`
 	Then        string        `name:"then" enum:",hold,cancel" default:"" placeholder:"hold|cancel" help:"What --max-fails does: hold, the default, or cancel."`
@@ -78,6 +79,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	}
 	c.ShapeFlags.Put(&m.Job)
 	c.AfterFlags.Put(&m.Job)
+	c.InputFlags.Put(e, &m.Job)
 	if err := c.LimitFlags.Put(&m.Job, e.Now()); err != nil {
 		return err
 	}

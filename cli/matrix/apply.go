@@ -147,6 +147,8 @@ func (c *Apply) args(
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
 	shape.Put(spec)
+	inputs := job.InputFlags{Input: x.Input}
+	inputs.Put(e, spec)
 	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn,
 		AtMost: x.AtMost}
 	if err := limits.Put(spec, e.Now()); err != nil {

@@ -50,6 +50,7 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	out.Add("priority", NumberText(job.Priority))
 	out.Add("needs", job.Needs.String())
 	out.list("waits", job.After)
+	out.list("inputs", inputTexts(job.Inputs))
 	out.Add("start after", e.TimePointerText(job.StartAfter))
 	out.list("retry on", job.RetryOn)
 	out.list("no retry on", job.NoRetryOn)
@@ -103,6 +104,7 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 		out.Add("  slots", api.NumbersText(a.Slots))
 	}
 	out.Add("  given", api.GivenText(a.Given))
+	out.list("  input", inputTexts(a.Inputs))
 	out.Add("  sent", e.TimeText(a.DispatchedAt))
 	out.Add("  started", e.TimePointerText(a.StartedAt))
 	out.Add("  ended", e.TimePointerText(a.EndedAt))
@@ -118,6 +120,23 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 	if a.LogDropped > 0 {
 		out.Add("  dropped", SizeText(a.LogDropped)+" of its log")
 	}
+}
+
+// inputTexts says what a job is given, or an attempt was: NAME: PATH, and what was found there.
+func inputTexts(inputs []api.Input) (lines []string) {
+	for _, in := range inputs {
+		line := in.Name + ": " + in.Path
+		switch {
+		case in.Hash == "":
+		case in.Dir:
+			line += fmt.Sprintf(", %s, %s, %.12s", view.Counted(in.Files, "file"),
+				SizeText(in.Bytes), in.Hash)
+		default:
+			line += fmt.Sprintf(", %s, %.12s", SizeText(in.Bytes), in.Hash)
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func secondsText(seconds float64) string {

@@ -232,6 +232,10 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		return append([]notify.Event{about(notify.Fail)}, n.firstFailure(e, about)...)
 	case sched.EventJobBlocked:
 		return []notify.Event{about(notify.Fail)}
+	case sched.EventJobHeld:
+		if e.Warn { // an input can't be had
+			return []notify.Event{about(notify.Fail)}
+		}
 	case sched.EventJobCanceled:
 		if e.Uprooted || e.Cause != "" && e.Warn { // nobody asked for it
 			return []notify.Event{about(notify.Fail)}

@@ -54,17 +54,31 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 	if c := j.Code; c != nil {
 		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}
 	}
+	for _, in := range j.Inputs {
+		path := in.Path
+		if !strings.HasPrefix(path, "{") { // with its value it may be absolute
+			path = hostPath(spec.Dir, path)
+		}
+		spec.Inputs = append(spec.Inputs, sched.InputSpec{Name: in.Name, Path: path})
+	}
 	if spec.CpPath == "" {
 		return spec, nil
 	}
-	if home, err := os.UserHomeDir(); err == nil || !strings.HasPrefix(spec.CpPath, "~") {
-		spec.CpPath = userfile.Path(spec.Dir, home, spec.CpPath)
-	}
+	spec.CpPath = hostPath(spec.Dir, spec.CpPath)
 	if !filepath.IsAbs(spec.CpPath) {
 		return spec, api.Errorf(api.Invalid,
 			"CP_PATH %q is relative, and the client didn't say to what", j.CpPath)
 	}
 	return spec, writable(spec.CpPath)
+}
+
+// hostPath is a path of this host that a client who stands in dir has named.
+func hostPath(dir, path string) string {
+	home, err := os.UserHomeDir()
+	if err != nil && strings.HasPrefix(path, "~") {
+		return path
+	}
+	return userfile.Path(dir, home, path)
 }
 
 // writable checks the part of a CP_PATH before its first variable:

@@ -27,8 +27,8 @@ func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 	if err := checkUntil(args.Until); err != nil {
 		return err
 	}
-	if err := look(); err != nil || reply.Done || args.Wait <= 0 || reply.Cursor != args.Cursor &&
-		args.Cursor != 0 {
+	if err := look(); err != nil || reply.Done || reply.Stuck || args.Wait <= 0 ||
+		reply.Cursor != args.Cursor && args.Cursor != 0 {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
@@ -167,7 +167,7 @@ func reached(st *sched.State, id uint64, until string) (yes, never bool, since i
 // allBlocked says that none of the jobs that haven't ended can start.
 func allBlocked(st *sched.State, ids []uint64) bool {
 	return !slices.ContainsFunc(ids, func(id uint64) bool {
-		return !sched.Final(st.Status(id)) && !st.IsBlocked(id)
+		return !sched.Final(st.Status(id)) && st.CanMove(id)
 	})
 }
 

@@ -42,7 +42,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		MaxFailures:    int(j.MaxFailures), Failures: int(j.Failures), Notify: j.Notify,
 		Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
-	out.Needs = Needs(j.Needs)
+	out.Needs, out.HeldWhy = Needs(j.Needs), j.HeldWhy
 	out.StartAfter, out.RetryOn, out.NoRetryOn = timeOf(j.StartAfter), j.RetryOn, j.NoRetryOn
 	out.After, out.Blocked, out.Unneeded = sched.AfterText(j.After), st.IsBlocked(j.Id), j.Unneeded
 	if j.Tag != 0 {
@@ -64,7 +64,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		newestAttempt(&out, logDir, j, j.Attempts[n-1])
 	}
 	if full {
-		out.Vars, out.Env = varsOf(j.Vars), varsOf(j.Env)
+		out.Vars, out.Env, out.Inputs = varsOf(j.Vars), varsOf(j.Env), inputs(j.Inputs)
 		if len(j.Attempts) == 0 {
 			out.CmdExpanded = expanded(&out)
 		}
@@ -132,7 +132,7 @@ func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 		slots = append(slots, int(slot))
 	}
 	return api.Attempt{
-		Slots: slots, Given: grants(a.Given),
+		Slots: slots, Given: grants(a.Given), Inputs: inputs(sched.InputsOf(a)),
 		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot),
 		Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
 		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt),
@@ -144,6 +144,14 @@ func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
 		Log: sched.LogPath(logDir, r, false), ErrLog: sched.LogPath(logDir, r, true),
 		LogDropped: a.Dropped, Step: int(a.Step),
 	}
+}
+
+func inputs(all []*statepb.Input) (out []api.Input) {
+	for _, in := range all {
+		out = append(out, api.Input{Name: in.Name, Path: in.Path, Hash: in.Hash,
+			Files: int(in.Files), Bytes: in.Bytes, Dir: in.Dir})
+	}
+	return out
 }
 
 // exitCodeOf is an attempt's exit code, if it has exited.

@@ -414,6 +414,7 @@ type Change struct {
 	RunPaused        *RunPaused             `protobuf:"bytes,441,opt,name=run_paused,json=runPaused,proto3" json:"run_paused,omitempty"`
 	JobSignaled      *JobSignaled           `protobuf:"bytes,442,opt,name=job_signaled,json=jobSignaled,proto3" json:"job_signaled,omitempty"`
 	Prepared         *Prepared              `protobuf:"bytes,420,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	InputsRead       *InputsRead            `protobuf:"bytes,400,opt,name=inputs_read,json=inputsRead,proto3" json:"inputs_read,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -791,6 +792,13 @@ func (x *Change) GetPrepared() *Prepared {
 	return nil
 }
 
+func (x *Change) GetInputsRead() *InputsRead {
+	if x != nil {
+		return x.InputsRead
+	}
+	return nil
+}
+
 // Job is the record of one job. What a matrix gives to all its cells is in the record too once the
 // cell has one of its own.
 type Job struct {
@@ -838,6 +846,8 @@ type Job struct {
 	StartAfter    int64                  `protobuf:"varint,243,opt,name=start_after,json=startAfter,proto3" json:"start_after,omitempty"`   // it isn't dispatched before
 	RetryOn       []string               `protobuf:"bytes,244,rep,name=retry_on,json=retryOn,proto3" json:"retry_on,omitempty"`             // which failures are tried again; none: all
 	NoRetryOn     []string               `protobuf:"bytes,245,rep,name=no_retry_on,json=noRetryOn,proto3" json:"no_retry_on,omitempty"`     // which aren't
+	Inputs        []*Input               `protobuf:"bytes,400,rep,name=inputs,proto3" json:"inputs,omitempty"`                              // of the host, that are put on its machine before it runs
+	HeldWhy       string                 `protobuf:"bytes,401,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`             // why the daemon holds it; "" : the user does, or its matrix is held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1173,6 +1183,105 @@ func (x *Job) GetNoRetryOn() []string {
 	return nil
 }
 
+func (x *Job) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *Job) GetHeldWhy() string {
+	if x != nil {
+		return x.HeldWhy
+	}
+	return ""
+}
+
+// Input is a file or a directory of the host that a job finds in $JOBSERVER_INPUTS.
+type Input struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // there
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`    // on the host: of a job with its variables, of an attempt with their values put in
+	Hash          string                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`    // of what was read for an attempt, SHA-256 of it as it was packed; "" : nothing was so far
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"` // in its files
+	Files         int32                  `protobuf:"varint,5,opt,name=files,proto3" json:"files,omitempty"`
+	Dir           bool                   `protobuf:"varint,6,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Input) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Input) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Input) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Input) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Input) GetFiles() int32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Input) GetDir() bool {
+	if x != nil {
+		return x.Dir
+	}
+	return false
+}
+
 // Settings of a job or a matrix that are to change; what is absent stays.
 type Changes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1196,7 +1305,7 @@ type Changes struct {
 
 func (x *Changes) Reset() {
 	*x = Changes{}
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1317,7 @@ func (x *Changes) String() string {
 func (*Changes) ProtoMessage() {}
 
 func (x *Changes) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[2]
+	mi := &file_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1330,7 @@ func (x *Changes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changes.ProtoReflect.Descriptor instead.
 func (*Changes) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{2}
+	return file_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Changes) GetClass() string {
@@ -1334,7 +1443,7 @@ type After struct {
 
 func (x *After) Reset() {
 	*x = After{}
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1455,7 @@ func (x *After) String() string {
 func (*After) ProtoMessage() {}
 
 func (x *After) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[3]
+	mi := &file_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1468,7 @@ func (x *After) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use After.ProtoReflect.Descriptor instead.
 func (*After) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{3}
+	return file_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *After) GetTerms() []*Term {
@@ -1396,7 +1505,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1517,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[4]
+	mi := &file_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1530,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{4}
+	return file_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Term) GetWhen() When {
@@ -1463,7 +1572,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1584,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[5]
+	mi := &file_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1597,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{5}
+	return file_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Span) GetFirst() uint64 {
@@ -1520,7 +1629,7 @@ type Needs struct {
 
 func (x *Needs) Reset() {
 	*x = Needs{}
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1641,7 @@ func (x *Needs) String() string {
 func (*Needs) ProtoMessage() {}
 
 func (x *Needs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[6]
+	mi := &file_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1654,7 @@ func (x *Needs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Needs.ProtoReflect.Descriptor instead.
 func (*Needs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{6}
+	return file_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Needs) GetSlots() int32 {
@@ -1602,7 +1711,7 @@ type With struct {
 
 func (x *With) Reset() {
 	*x = With{}
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1723,7 @@ func (x *With) String() string {
 func (*With) ProtoMessage() {}
 
 func (x *With) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[7]
+	mi := &file_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1736,7 @@ func (x *With) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use With.ProtoReflect.Descriptor instead.
 func (*With) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{7}
+	return file_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *With) GetName() string {
@@ -1663,7 +1772,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1784,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[8]
+	mi := &file_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1797,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{8}
+	return file_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Amount) GetName() string {
@@ -1726,7 +1835,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1847,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[9]
+	mi := &file_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1860,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{9}
+	return file_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Resource) GetName() string {
@@ -1802,7 +1911,7 @@ type Item struct {
 
 func (x *Item) Reset() {
 	*x = Item{}
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1923,7 @@ func (x *Item) String() string {
 func (*Item) ProtoMessage() {}
 
 func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[10]
+	mi := &file_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1936,7 @@ func (x *Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Item.ProtoReflect.Descriptor instead.
 func (*Item) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{10}
+	return file_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Item) GetIndex() int32 {
@@ -1869,7 +1978,7 @@ type Given struct {
 
 func (x *Given) Reset() {
 	*x = Given{}
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1990,7 @@ func (x *Given) String() string {
 func (*Given) ProtoMessage() {}
 
 func (x *Given) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[11]
+	mi := &file_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2003,7 @@ func (x *Given) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Given.ProtoReflect.Descriptor instead.
 func (*Given) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{11}
+	return file_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Given) GetSlots() []int32 {
@@ -1925,7 +2034,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2046,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[12]
+	mi := &file_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2059,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{12}
+	return file_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Grant) GetName() string {
@@ -2009,7 +2118,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2130,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[13]
+	mi := &file_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2143,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{13}
+	return file_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Setup) GetMachine() string {
@@ -2134,7 +2243,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2255,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[14]
+	mi := &file_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2268,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{14}
+	return file_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Code) GetHash() string {
@@ -2201,7 +2310,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2322,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[15]
+	mi := &file_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2335,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{15}
+	return file_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Var) GetName() string {
@@ -2312,13 +2421,15 @@ type Attempt struct {
 	Copy          Results    `protobuf:"varint,426,opt,name=copy,proto3,enum=jobserver.state.Results" json:"copy,omitempty"` // of its results
 	CopyError     string     `protobuf:"bytes,427,opt,name=copy_error,json=copyError,proto3" json:"copy_error,omitempty"`
 	JobsFault     bool       `protobuf:"varint,428,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"` // it was not started, as no machine could start it
+	Inputs        []*Input   `protobuf:"bytes,400,rep,name=inputs,proto3" json:"inputs,omitempty"`                         // of a run
+	Hold          bool       `protobuf:"varint,401,opt,name=hold,proto3" json:"hold,omitempty"`                            // it was not started, as an input can't be had
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2441,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[16]
+	mi := &file_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2454,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{16}
+	return file_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -2745,6 +2856,20 @@ func (x *Attempt) GetJobsFault() bool {
 	return false
 }
 
+func (x *Attempt) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *Attempt) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
 // Hardware is what a machine is made of.
 type Hardware struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2757,7 +2882,7 @@ type Hardware struct {
 
 func (x *Hardware) Reset() {
 	*x = Hardware{}
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2894,7 @@ func (x *Hardware) String() string {
 func (*Hardware) ProtoMessage() {}
 
 func (x *Hardware) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[17]
+	mi := &file_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2907,7 @@ func (x *Hardware) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hardware.ProtoReflect.Descriptor instead.
 func (*Hardware) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{17}
+	return file_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hardware) GetCores() int32 {
@@ -2848,7 +2973,7 @@ type Matrix struct {
 
 func (x *Matrix) Reset() {
 	*x = Matrix{}
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2985,7 @@ func (x *Matrix) String() string {
 func (*Matrix) ProtoMessage() {}
 
 func (x *Matrix) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[18]
+	mi := &file_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2998,7 @@ func (x *Matrix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Matrix.ProtoReflect.Descriptor instead.
 func (*Matrix) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{18}
+	return file_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Matrix) GetId() uint64 {
@@ -3111,7 +3236,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3248,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[19]
+	mi := &file_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3261,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{19}
+	return file_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Settings) GetCode() *Code {
@@ -3165,7 +3290,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3302,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[20]
+	mi := &file_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3315,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{20}
+	return file_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Range) GetFirstJob() uint64 {
@@ -3226,7 +3351,7 @@ type Runs struct {
 
 func (x *Runs) Reset() {
 	*x = Runs{}
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3363,7 @@ func (x *Runs) String() string {
 func (*Runs) ProtoMessage() {}
 
 func (x *Runs) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[21]
+	mi := &file_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3251,7 +3376,7 @@ func (x *Runs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runs.ProtoReflect.Descriptor instead.
 func (*Runs) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{21}
+	return file_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Runs) GetCount() int64 {
@@ -3287,7 +3412,7 @@ type Restarted struct {
 
 func (x *Restarted) Reset() {
 	*x = Restarted{}
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3424,7 @@ func (x *Restarted) String() string {
 func (*Restarted) ProtoMessage() {}
 
 func (x *Restarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[22]
+	mi := &file_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3437,7 @@ func (x *Restarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
 func (*Restarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{22}
+	return file_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Restarted) GetJob() uint64 {
@@ -3346,7 +3471,7 @@ type Axis struct {
 
 func (x *Axis) Reset() {
 	*x = Axis{}
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3483,7 @@ func (x *Axis) String() string {
 func (*Axis) ProtoMessage() {}
 
 func (x *Axis) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[23]
+	mi := &file_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3496,7 @@ func (x *Axis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Axis.ProtoReflect.Descriptor instead.
 func (*Axis) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{23}
+	return file_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Axis) GetName() string {
@@ -3433,7 +3558,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +3570,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[24]
+	mi := &file_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +3583,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{24}
+	return file_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Machine) GetAddr() string {
@@ -3732,7 +3857,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3744,7 +3869,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[25]
+	mi := &file_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3757,7 +3882,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{25}
+	return file_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Witness) GetWork() string {
@@ -3796,7 +3921,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +3933,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +3946,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -3889,7 +4014,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +4026,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +4039,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -3983,7 +4108,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3995,7 +4120,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4008,7 +4133,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -4079,7 +4204,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4216,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4229,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -4147,7 +4272,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4159,7 +4284,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4172,7 +4297,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Work) GetKey() string {
@@ -4205,7 +4330,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4217,7 +4342,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +4355,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -4255,7 +4380,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4392,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4405,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -4334,7 +4459,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4346,7 +4471,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4359,7 +4484,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -4373,13 +4498,14 @@ type JobHeld struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`
+	Why           string                 `protobuf:"bytes,400,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4517,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4530,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -4421,6 +4547,13 @@ func (x *JobHeld) GetHeld() bool {
 	return false
 }
 
+func (x *JobHeld) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type JobCanceled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -4430,7 +4563,7 @@ type JobCanceled struct {
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +4575,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +4588,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -4474,7 +4607,7 @@ type JobForgotten struct {
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4486,7 +4619,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4499,7 +4632,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -4519,7 +4652,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4531,7 +4664,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4544,7 +4677,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -4571,7 +4704,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4716,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4729,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -4623,7 +4756,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4635,7 +4768,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4648,7 +4781,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -4675,7 +4808,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4687,7 +4820,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4700,7 +4833,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -4726,7 +4859,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4871,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4884,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -4773,7 +4906,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4785,7 +4918,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4798,7 +4931,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -4838,7 +4971,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +4983,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +4996,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -4890,7 +5023,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4902,7 +5035,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4915,7 +5048,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -4991,7 +5124,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5003,7 +5136,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5016,7 +5149,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -5043,7 +5176,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5188,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5201,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -5094,7 +5227,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5239,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5252,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Prepared) GetRun() *RunRef {
@@ -5139,7 +5272,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5151,7 +5284,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5164,7 +5297,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -5187,13 +5320,14 @@ type NotStarted struct {
 	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	JobsFault     bool                   `protobuf:"varint,200,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"`
 	NobodysFault  bool                   `protobuf:"varint,420,opt,name=nobodys_fault,json=nobodysFault,proto3" json:"nobodys_fault,omitempty"`
+	Hold          bool                   `protobuf:"varint,400,opt,name=hold,proto3" json:"hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5339,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5352,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -5249,6 +5383,65 @@ func (x *NotStarted) GetNobodysFault() bool {
 	return false
 }
 
+func (x *NotStarted) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
+type InputsRead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Inputs        []*Input               `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputsRead) Reset() {
+	*x = InputsRead{}
+	mi := &file_state_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputsRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputsRead) ProtoMessage() {}
+
+func (x *InputsRead) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputsRead.ProtoReflect.Descriptor instead.
+func (*InputsRead) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *InputsRead) GetRun() *RunRef {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *InputsRead) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
 type AttemptLost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -5260,7 +5453,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5272,7 +5465,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5285,7 +5478,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -5324,7 +5517,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +5529,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5542,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -5412,7 +5605,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5424,7 +5617,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5437,7 +5630,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -5471,7 +5664,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5483,7 +5676,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5496,7 +5689,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -5523,7 +5716,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5535,7 +5728,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5548,7 +5741,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -5575,7 +5768,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5587,7 +5780,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5600,7 +5793,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -5626,7 +5819,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5638,7 +5831,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5651,7 +5844,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -5672,7 +5865,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5684,7 +5877,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5697,7 +5890,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -5732,7 +5925,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +5937,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5757,7 +5950,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -5791,7 +5984,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5803,7 +5996,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5816,7 +6009,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -5842,7 +6035,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5854,7 +6047,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5867,7 +6060,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -5890,7 +6083,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5902,7 +6095,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5915,7 +6108,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -5971,7 +6164,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5983,7 +6176,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5996,7 +6189,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Operation) GetId() uint64 {
@@ -6071,7 +6264,7 @@ type OperationBegun struct {
 
 func (x *OperationBegun) Reset() {
 	*x = OperationBegun{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6083,7 +6276,7 @@ func (x *OperationBegun) String() string {
 func (*OperationBegun) ProtoMessage() {}
 
 func (x *OperationBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6096,7 +6289,7 @@ func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
 func (*OperationBegun) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *OperationBegun) GetOperation() *Operation {
@@ -6117,7 +6310,7 @@ type OperationStepped struct {
 
 func (x *OperationStepped) Reset() {
 	*x = OperationStepped{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6129,7 +6322,7 @@ func (x *OperationStepped) String() string {
 func (*OperationStepped) ProtoMessage() {}
 
 func (x *OperationStepped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6142,7 +6335,7 @@ func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
 func (*OperationStepped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *OperationStepped) GetOperation() uint64 {
@@ -6177,7 +6370,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6189,7 +6382,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6202,7 +6395,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -6231,7 +6424,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6243,7 +6436,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6256,7 +6449,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VarSet) GetName() string {
@@ -6298,7 +6491,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6310,7 +6503,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6323,7 +6516,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -6357,7 +6550,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6369,7 +6562,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6382,7 +6575,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -6409,7 +6602,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6421,7 +6614,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6434,7 +6627,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -6461,7 +6654,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6473,7 +6666,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6486,7 +6679,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -6513,7 +6706,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6525,7 +6718,7 @@ func (x *JobPaused) String() string {
 func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6538,7 +6731,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -6568,7 +6761,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6580,7 +6773,7 @@ func (x *RunPaused) String() string {
 func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6593,7 +6786,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -6641,7 +6834,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6653,7 +6846,7 @@ func (x *JobSignaled) String() string {
 func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6666,7 +6859,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -6692,7 +6885,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6704,7 +6897,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6717,7 +6910,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -6737,7 +6930,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6749,7 +6942,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6762,7 +6955,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -6788,7 +6981,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6800,7 +6993,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6813,7 +7006,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -6832,7 +7025,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6844,7 +7037,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6857,7 +7050,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -6877,7 +7070,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6889,7 +7082,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6902,7 +7095,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RequestDone) GetId() string {
@@ -6934,7 +7127,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6946,7 +7139,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6959,7 +7152,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Noticed) GetKind() string {
@@ -7030,7 +7223,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7042,7 +7235,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7055,7 +7248,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Record) GetState() *State {
@@ -7187,7 +7380,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7199,7 +7392,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7212,7 +7405,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Places) GetPath() []string {
@@ -7233,7 +7426,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7245,7 +7438,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7258,7 +7451,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -7286,7 +7479,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +7491,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +7504,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -7339,7 +7532,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7351,7 +7544,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7364,7 +7557,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{84}
+	return file_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Piece) GetData() []byte {
@@ -7393,7 +7586,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7405,7 +7598,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7418,7 +7611,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{85}
+	return file_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -7454,7 +7647,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7466,7 +7659,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7479,7 +7672,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{86}
+	return file_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -7518,7 +7711,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7530,7 +7723,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7543,7 +7736,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{87}
+	return file_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -7592,7 +7785,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\xc7\x17\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x86\x18\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -7657,8 +7850,9 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"run_paused\x18\xb9\x03 \x01(\v2\x1a.jobserver.state.RunPausedR\trunPaused\x12@\n" +
 	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\x126\n" +
-	"\bprepared\x18\xa4\x03 \x01(\v2\x19.jobserver.state.PreparedR\bprepared\"\xb6\n" +
-	"\n" +
+	"\bprepared\x18\xa4\x03 \x01(\v2\x19.jobserver.state.PreparedR\bprepared\x12=\n" +
+	"\vinputs_read\x18\x90\x03 \x01(\v2\x1b.jobserver.state.InputsReadR\n" +
+	"inputsRead\"\x83\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -7708,7 +7902,16 @@ const file_state_proto_rawDesc = "" +
 	"\vstart_after\x18\xf3\x01 \x01(\x03R\n" +
 	"startAfter\x12\x1a\n" +
 	"\bretry_on\x18\xf4\x01 \x03(\tR\aretryOn\x12\x1f\n" +
-	"\vno_retry_on\x18\xf5\x01 \x03(\tR\tnoRetryOn\"\xd1\x04\n" +
+	"\vno_retry_on\x18\xf5\x01 \x03(\tR\tnoRetryOn\x12/\n" +
+	"\x06inputs\x18\x90\x03 \x03(\v2\x16.jobserver.state.InputR\x06inputs\x12\x1a\n" +
+	"\bheld_why\x18\x91\x03 \x01(\tR\aheldWhy\"\x81\x01\n" +
+	"\x05Input\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\tR\x04hash\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05files\x18\x05 \x01(\x05R\x05files\x12\x10\n" +
+	"\x03dir\x18\x06 \x01(\bR\x03dir\"\xd1\x04\n" +
 	"\aChanges\x12\x19\n" +
 	"\x05class\x18\x01 \x01(\tH\x00R\x05class\x88\x01\x01\x12\x15\n" +
 	"\x03cmd\x18\x02 \x01(\fH\x01R\x03cmd\x88\x01\x01\x12\x1c\n" +
@@ -7806,7 +8009,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xed\r\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xb3\x0e\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -7875,7 +8078,9 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"copy_error\x18\xab\x03 \x01(\tR\tcopyError\x12\x1e\n" +
 	"\n" +
-	"jobs_fault\x18\xac\x03 \x01(\bR\tjobsFault\"U\n" +
+	"jobs_fault\x18\xac\x03 \x01(\bR\tjobsFault\x12/\n" +
+	"\x06inputs\x18\x90\x03 \x03(\v2\x16.jobserver.state.InputR\x06inputs\x12\x13\n" +
+	"\x04hold\x18\x91\x03 \x01(\bR\x04hold\"U\n" +
 	"\bHardware\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x1b\n" +
@@ -8033,10 +8238,11 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"restart_of\x18\x06 \x01(\x04R\trestartOf\"B\n" +
 	"\x0fMatrixSubmitted\x12/\n" +
-	"\x06matrix\x18\x01 \x01(\v2\x17.jobserver.state.MatrixR\x06matrix\"/\n" +
+	"\x06matrix\x18\x01 \x01(\v2\x17.jobserver.state.MatrixR\x06matrix\"B\n" +
 	"\aJobHeld\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
-	"\x04held\x18\x02 \x01(\bR\x04held\"\x1f\n" +
+	"\x04held\x18\x02 \x01(\bR\x04held\x12\x11\n" +
+	"\x03why\x18\x90\x03 \x01(\tR\x03why\"\x1f\n" +
 	"\vJobCanceled\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\" \n" +
 	"\fJobForgotten\x12\x10\n" +
@@ -8090,14 +8296,19 @@ const file_state_proto_rawDesc = "" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\"d\n" +
 	"\x05Ended\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"\x93\x01\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.jobserver.state.AttemptR\x06result\"\xa8\x01\n" +
 	"\n" +
 	"NotStarted\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1e\n" +
 	"\n" +
 	"jobs_fault\x18\xc8\x01 \x01(\bR\tjobsFault\x12$\n" +
-	"\rnobodys_fault\x18\xa4\x03 \x01(\bR\fnobodysFault\"e\n" +
+	"\rnobodys_fault\x18\xa4\x03 \x01(\bR\fnobodysFault\x12\x13\n" +
+	"\x04hold\x18\x90\x03 \x01(\bR\x04hold\"g\n" +
+	"\n" +
+	"InputsRead\x12)\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12.\n" +
+	"\x06inputs\x18\x02 \x03(\v2\x16.jobserver.state.InputR\x06inputs\"e\n" +
 	"\vAttemptLost\x12)\n" +
 	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x13\n" +
@@ -8320,7 +8531,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_state_proto_goTypes = []any{
 	(Status)(0),              // 0: jobserver.state.Status
 	(Results)(0),             // 1: jobserver.state.Results
@@ -8330,233 +8541,240 @@ var file_state_proto_goTypes = []any{
 	(Trial)(0),               // 5: jobserver.state.Trial
 	(*Change)(nil),           // 6: jobserver.state.Change
 	(*Job)(nil),              // 7: jobserver.state.Job
-	(*Changes)(nil),          // 8: jobserver.state.Changes
-	(*After)(nil),            // 9: jobserver.state.After
-	(*Term)(nil),             // 10: jobserver.state.Term
-	(*Span)(nil),             // 11: jobserver.state.Span
-	(*Needs)(nil),            // 12: jobserver.state.Needs
-	(*With)(nil),             // 13: jobserver.state.With
-	(*Amount)(nil),           // 14: jobserver.state.Amount
-	(*Resource)(nil),         // 15: jobserver.state.Resource
-	(*Item)(nil),             // 16: jobserver.state.Item
-	(*Given)(nil),            // 17: jobserver.state.Given
-	(*Grant)(nil),            // 18: jobserver.state.Grant
-	(*Setup)(nil),            // 19: jobserver.state.Setup
-	(*Code)(nil),             // 20: jobserver.state.Code
-	(*Var)(nil),              // 21: jobserver.state.Var
-	(*Attempt)(nil),          // 22: jobserver.state.Attempt
-	(*Hardware)(nil),         // 23: jobserver.state.Hardware
-	(*Matrix)(nil),           // 24: jobserver.state.Matrix
-	(*Settings)(nil),         // 25: jobserver.state.Settings
-	(*Range)(nil),            // 26: jobserver.state.Range
-	(*Runs)(nil),             // 27: jobserver.state.Runs
-	(*Restarted)(nil),        // 28: jobserver.state.Restarted
-	(*Axis)(nil),             // 29: jobserver.state.Axis
-	(*Machine)(nil),          // 30: jobserver.state.Machine
-	(*Witness)(nil),          // 31: jobserver.state.Witness
-	(*Failure)(nil),          // 32: jobserver.state.Failure
-	(*RunRef)(nil),           // 33: jobserver.state.RunRef
-	(*Obligation)(nil),       // 34: jobserver.state.Obligation
-	(*Tag)(nil),              // 35: jobserver.state.Tag
-	(*Work)(nil),             // 36: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 37: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 38: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 39: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 40: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 41: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 42: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 43: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 44: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 45: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 46: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 47: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 48: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 49: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 50: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 51: jobserver.state.Dispatched
-	(*Started)(nil),          // 52: jobserver.state.Started
-	(*Prepared)(nil),         // 53: jobserver.state.Prepared
-	(*Ended)(nil),            // 54: jobserver.state.Ended
-	(*NotStarted)(nil),       // 55: jobserver.state.NotStarted
-	(*AttemptLost)(nil),      // 56: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 57: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 58: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 59: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 60: jobserver.state.Settled
-	(*Stopped)(nil),          // 61: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 62: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 63: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 64: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 65: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 66: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 67: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 68: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 69: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 70: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 71: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 72: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 73: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 74: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 75: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 76: jobserver.state.TagLimited
-	(*JobPaused)(nil),        // 77: jobserver.state.JobPaused
-	(*RunPaused)(nil),        // 78: jobserver.state.RunPaused
-	(*JobSignaled)(nil),      // 79: jobserver.state.JobSignaled
-	(*JobFreed)(nil),         // 80: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 81: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 82: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 83: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 84: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 85: jobserver.state.Noticed
-	(*Record)(nil),           // 86: jobserver.state.Record
-	(*Places)(nil),           // 87: jobserver.state.Places
-	(*Restarts)(nil),         // 88: jobserver.state.Restarts
-	(*Last)(nil),             // 89: jobserver.state.Last
-	(*Piece)(nil),            // 90: jobserver.state.Piece
-	(*State)(nil),            // 91: jobserver.state.State
-	(*Block)(nil),            // 92: jobserver.state.Block
-	(*Index)(nil),            // 93: jobserver.state.Index
+	(*Input)(nil),            // 8: jobserver.state.Input
+	(*Changes)(nil),          // 9: jobserver.state.Changes
+	(*After)(nil),            // 10: jobserver.state.After
+	(*Term)(nil),             // 11: jobserver.state.Term
+	(*Span)(nil),             // 12: jobserver.state.Span
+	(*Needs)(nil),            // 13: jobserver.state.Needs
+	(*With)(nil),             // 14: jobserver.state.With
+	(*Amount)(nil),           // 15: jobserver.state.Amount
+	(*Resource)(nil),         // 16: jobserver.state.Resource
+	(*Item)(nil),             // 17: jobserver.state.Item
+	(*Given)(nil),            // 18: jobserver.state.Given
+	(*Grant)(nil),            // 19: jobserver.state.Grant
+	(*Setup)(nil),            // 20: jobserver.state.Setup
+	(*Code)(nil),             // 21: jobserver.state.Code
+	(*Var)(nil),              // 22: jobserver.state.Var
+	(*Attempt)(nil),          // 23: jobserver.state.Attempt
+	(*Hardware)(nil),         // 24: jobserver.state.Hardware
+	(*Matrix)(nil),           // 25: jobserver.state.Matrix
+	(*Settings)(nil),         // 26: jobserver.state.Settings
+	(*Range)(nil),            // 27: jobserver.state.Range
+	(*Runs)(nil),             // 28: jobserver.state.Runs
+	(*Restarted)(nil),        // 29: jobserver.state.Restarted
+	(*Axis)(nil),             // 30: jobserver.state.Axis
+	(*Machine)(nil),          // 31: jobserver.state.Machine
+	(*Witness)(nil),          // 32: jobserver.state.Witness
+	(*Failure)(nil),          // 33: jobserver.state.Failure
+	(*RunRef)(nil),           // 34: jobserver.state.RunRef
+	(*Obligation)(nil),       // 35: jobserver.state.Obligation
+	(*Tag)(nil),              // 36: jobserver.state.Tag
+	(*Work)(nil),             // 37: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 38: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 39: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 40: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 41: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 42: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 43: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 44: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 45: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 46: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 47: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 48: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 49: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 50: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 51: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 52: jobserver.state.Dispatched
+	(*Started)(nil),          // 53: jobserver.state.Started
+	(*Prepared)(nil),         // 54: jobserver.state.Prepared
+	(*Ended)(nil),            // 55: jobserver.state.Ended
+	(*NotStarted)(nil),       // 56: jobserver.state.NotStarted
+	(*InputsRead)(nil),       // 57: jobserver.state.InputsRead
+	(*AttemptLost)(nil),      // 58: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 59: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 60: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 61: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 62: jobserver.state.Settled
+	(*Stopped)(nil),          // 63: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 64: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 65: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 66: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 67: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 68: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 69: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 70: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 71: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 72: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 73: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 74: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 75: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 76: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 77: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 78: jobserver.state.TagLimited
+	(*JobPaused)(nil),        // 79: jobserver.state.JobPaused
+	(*RunPaused)(nil),        // 80: jobserver.state.RunPaused
+	(*JobSignaled)(nil),      // 81: jobserver.state.JobSignaled
+	(*JobFreed)(nil),         // 82: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 83: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 84: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 85: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 86: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 87: jobserver.state.Noticed
+	(*Record)(nil),           // 88: jobserver.state.Record
+	(*Places)(nil),           // 89: jobserver.state.Places
+	(*Restarts)(nil),         // 90: jobserver.state.Restarts
+	(*Last)(nil),             // 91: jobserver.state.Last
+	(*Piece)(nil),            // 92: jobserver.state.Piece
+	(*State)(nil),            // 93: jobserver.state.State
+	(*Block)(nil),            // 94: jobserver.state.Block
+	(*Index)(nil),            // 95: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	37,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	39,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	40,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	41,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	42,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	43,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	44,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	45,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	47,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	48,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	49,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	50,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	46,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	38,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	51,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	52,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	54,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	55,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	56,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	57,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	58,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	60,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	59,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	62,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	63,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	64,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	65,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	66,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	67,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	72,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	82,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	84,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	83,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	85,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	71,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	69,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	70,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
-	61,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	81,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	73,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	80,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	74,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	75,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	76,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	77,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	78,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	79,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
-	53,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
-	21,  // 48: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	21,  // 49: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	19,  // 50: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 51: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	22,  // 52: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 53: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	20,  // 54: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	12,  // 55: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	9,   // 56: jobserver.state.Job.after:type_name -> jobserver.state.After
-	12,  // 57: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
-	9,   // 58: jobserver.state.Changes.after:type_name -> jobserver.state.After
-	21,  // 59: jobserver.state.Changes.env:type_name -> jobserver.state.Var
-	21,  // 60: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
-	10,  // 61: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 62: jobserver.state.Term.when:type_name -> jobserver.state.When
-	11,  // 63: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	14,  // 64: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	13,  // 65: jobserver.state.Needs.with:type_name -> jobserver.state.With
-	16,  // 66: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	18,  // 67: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	16,  // 68: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 69: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	5,   // 70: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	17,  // 71: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	4,   // 72: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
-	23,  // 73: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
-	22,  // 74: jobserver.state.Attempt.ranks:type_name -> jobserver.state.Attempt
-	1,   // 75: jobserver.state.Attempt.copy:type_name -> jobserver.state.Results
-	7,   // 76: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	29,  // 77: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	28,  // 78: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	26,  // 79: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	27,  // 80: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	25,  // 81: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	32,  // 82: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	20,  // 83: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	21,  // 84: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	32,  // 85: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	31,  // 86: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	15,  // 87: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	16,  // 88: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	33,  // 89: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	17,  // 90: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	7,   // 91: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 92: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	24,  // 93: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,   // 94: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	29,  // 95: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	26,  // 96: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	22,  // 97: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	33,  // 98: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	33,  // 99: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
-	33,  // 100: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	22,  // 101: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	33,  // 102: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	33,  // 103: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	33,  // 104: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	33,  // 105: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	30,  // 106: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	30,  // 107: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	26,  // 108: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	26,  // 109: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	68,  // 110: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	26,  // 111: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	8,   // 112: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	8,   // 113: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	33,  // 114: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	15,  // 115: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	35,  // 116: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	91,  // 117: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 118: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	24,  // 119: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	30,  // 120: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	21,  // 121: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	35,  // 122: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	84,  // 123: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	34,  // 124: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	36,  // 125: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	92,  // 126: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	93,  // 127: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	90,  // 128: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	68,  // 129: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	15,  // 130: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	88,  // 131: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	89,  // 132: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	87,  // 133: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	134, // [134:134] is the sub-list for method output_type
-	134, // [134:134] is the sub-list for method input_type
-	134, // [134:134] is the sub-list for extension type_name
-	134, // [134:134] is the sub-list for extension extendee
-	0,   // [0:134] is the sub-list for field type_name
+	38,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	40,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	41,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	42,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	43,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	44,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	45,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	46,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	48,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	49,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	50,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	51,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	47,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	39,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	52,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	53,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	55,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	56,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	58,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	59,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	60,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	62,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	61,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	64,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	65,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	66,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	67,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	68,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	69,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	74,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	84,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	86,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	85,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	87,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	73,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	71,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	72,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	63,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	83,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	75,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	82,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	76,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	77,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	78,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	79,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	80,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	81,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	54,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
+	57,  // 48: jobserver.state.Change.inputs_read:type_name -> jobserver.state.InputsRead
+	22,  // 49: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	22,  // 50: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	20,  // 51: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 52: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	23,  // 53: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 54: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	21,  // 55: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	13,  // 56: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	10,  // 57: jobserver.state.Job.after:type_name -> jobserver.state.After
+	8,   // 58: jobserver.state.Job.inputs:type_name -> jobserver.state.Input
+	13,  // 59: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	10,  // 60: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	22,  // 61: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	22,  // 62: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	11,  // 63: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 64: jobserver.state.Term.when:type_name -> jobserver.state.When
+	12,  // 65: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	15,  // 66: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	14,  // 67: jobserver.state.Needs.with:type_name -> jobserver.state.With
+	17,  // 68: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	19,  // 69: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	17,  // 70: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 71: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	5,   // 72: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	18,  // 73: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	4,   // 74: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
+	24,  // 75: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
+	23,  // 76: jobserver.state.Attempt.ranks:type_name -> jobserver.state.Attempt
+	1,   // 77: jobserver.state.Attempt.copy:type_name -> jobserver.state.Results
+	8,   // 78: jobserver.state.Attempt.inputs:type_name -> jobserver.state.Input
+	7,   // 79: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	30,  // 80: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	29,  // 81: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	27,  // 82: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	28,  // 83: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	26,  // 84: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	33,  // 85: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	21,  // 86: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	22,  // 87: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	33,  // 88: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	32,  // 89: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	16,  // 90: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	17,  // 91: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	34,  // 92: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	18,  // 93: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 94: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 95: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	25,  // 96: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 97: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	30,  // 98: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	27,  // 99: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	23,  // 100: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	34,  // 101: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	34,  // 102: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
+	34,  // 103: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	23,  // 104: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	34,  // 105: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	34,  // 106: jobserver.state.InputsRead.run:type_name -> jobserver.state.RunRef
+	8,   // 107: jobserver.state.InputsRead.inputs:type_name -> jobserver.state.Input
+	34,  // 108: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	34,  // 109: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	34,  // 110: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	31,  // 111: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	31,  // 112: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	27,  // 113: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	27,  // 114: jobserver.state.Operation.made:type_name -> jobserver.state.Range
+	70,  // 115: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	27,  // 116: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	9,   // 117: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	9,   // 118: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	34,  // 119: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	16,  // 120: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	36,  // 121: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	93,  // 122: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 123: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	25,  // 124: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	31,  // 125: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	22,  // 126: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	36,  // 127: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	86,  // 128: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	35,  // 129: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	37,  // 130: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	94,  // 131: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	95,  // 132: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	92,  // 133: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	70,  // 134: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	16,  // 135: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	90,  // 136: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	91,  // 137: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	89,  // 138: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	139, // [139:139] is the sub-list for method output_type
+	139, // [139:139] is the sub-list for method input_type
+	139, // [139:139] is the sub-list for extension type_name
+	139, // [139:139] is the sub-list for extension extendee
+	0,   // [0:139] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -8564,15 +8782,15 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
-	file_state_proto_msgTypes[2].OneofWrappers = []any{}
-	file_state_proto_msgTypes[44].OneofWrappers = []any{}
+	file_state_proto_msgTypes[3].OneofWrappers = []any{}
+	file_state_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   88,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
