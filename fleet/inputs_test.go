@@ -170,7 +170,7 @@ func TestKnownInputs(t *testing.T) {
 	h := newHost(t, nil, func(o *Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Hour) } // it is all settled
 	})
-	m := h.machine("local:a")
+	m := newMachine(h.Fleet, "local:a") // one that nobody has set going
 	m.ctx = t.Context()
 	at := filepath.Join(t.TempDir(), "f")
 	hashes := map[string]bool{}
