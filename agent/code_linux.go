@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Code that jobs run stands on the machine in a store: $JOBSERVER_CODE is the directory of the files
-// of a copy.
+// Code that jobs run stands on the machine in a store: $JOBSERVER_CODE is the directory of the
+// files of a copy.
 
 func codeDir(root string) string { return filepath.Join(root, "code") }
 

@@ -8,8 +8,8 @@ import (
 // InputsVariable tells a run where its inputs are.
 const InputsVariable = "JOBSERVER_INPUTS"
 
-// inputRequest asks for an input, or brings a piece of its archive, as codeRequest does for code. An
-// agent of this host may be told instead where it can read the input itself.
+// inputRequest asks for an input, or brings a piece of its archive, as codeRequest does for code.
+// An agent of this host may be told instead where it can read the input itself.
 type inputRequest struct {
 	codeRequest
 	From string
@@ -21,8 +21,8 @@ func (r *inputRequest) fields(c *coder) {
 }
 
 // layRequest makes the directory of a run's inputs, before its start: links to inputs that are on
-// the machine, and files that come with the request. A long file comes in several of them: the first
-// begins anew, and with the last the directory is there.
+// the machine, and files that come with the request. A long file comes in several of them: the
+// first begins anew, and with the last the directory is there.
 type layRequest struct {
 	Run         RunID
 	Links       []Pair // name and target

@@ -15,8 +15,8 @@ import (
 )
 
 // Inputs of jobs stand on the machine in a store, as code does, by the hash of their streams. A run
-// has a directory of links to them, under the names that its job knows them by, which is made before
-// it is started; an input is in use as long as such a link leads to it.
+// has a directory of links to them, under the names that its job knows them by, which is made
+// before it is started; an input is in use as long as such a link leads to it.
 
 func inputsDir(root string) string { return filepath.Join(root, "inputs") }
 
@@ -55,9 +55,9 @@ func (a *agent) input(ctx context.Context, r *inputRequest) (codeReply, error) {
 	return s.add(r.Hash, temp, func() error { return clone(ctx, r.From, temp, r.Hash) })
 }
 
-// clone copies a tree into a new directory, checks that it is what it is called, and seals it. Files
-// share their blocks with those that they come from, where the file system can do that; nothing that
-// is written to either is seen in the other.
+// clone copies a tree into a new directory, checks that it is what it is called, and seals it.
+// Files share their blocks with those that they come from, where the file system can do that;
+// nothing that is written to either is seen in the other.
 func clone(ctx context.Context, from, dir, hash string) error {
 	tree, err := ReadTree(ctx, from)
 	if err != nil {

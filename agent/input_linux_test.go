@@ -38,7 +38,8 @@ func TestTree(t *testing.T) {
 		{"a file", "echo x >f", "f", 1, ""},
 		{"an empty file", ": >f", "f", 1, ""},
 		{"a link to a file", "echo x >f; ln -s f l", "l", 1, ""},
-		{"a directory", "mkdir -p d/a/b d/empty; echo x >d/a/f; ln -s f d/a/l; ln -s a/.. d/up", "d", 1,
+		{"a directory", "mkdir -p d/a/b d/empty; echo x >d/a/f; ln -s f d/a/l; ln -s a/.. d/up",
+			"d", 1,
 			""},
 		{"an empty directory", "mkdir d", "d", 0, ""},
 		{"names", "mkdir d; : >\"d/two\nlines\"; : >\"d/$(printf 'b\\377d')\"; : >'d/ '; : >d/-f",
@@ -52,7 +53,8 @@ func TestTree(t *testing.T) {
 		{"a pipe", "mkfifo f", "f", 0, "is a named pipe"},
 		{"a pipe in it", "mkdir d; mkfifo d/f", "d", 0, "d/f is a named pipe"},
 		{"a device", "ln -s /dev/zero f", "f", 0, "is a device"},
-		{"a file of the kernel's", "ln -s /proc/self/status f", "f", 0, "changed while it was read"},
+		{"a file of the kernel's", "ln -s /proc/self/status f", "f", 0,
+			"changed while it was read"},
 		{"a link in a circle", "ln -s l l", "l", 0, "can't be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,7 +70,8 @@ func TestTree(t *testing.T) {
 			case tt.want == "" && err == nil && tree.Files == tt.files && isHash(hash):
 			case tt.want != "" && errors.As(err, &own) && strings.Contains(err.Error(), tt.want):
 			default:
-				t.Errorf("%+v, hash %q, error %v; want %d files, error %q", tree, hash, err, tt.files,
+				t.Errorf("%+v, hash %q, error %v; want %d files, error %q", tree, hash, err,
+					tt.files,
 					tt.want)
 			}
 		})
@@ -111,7 +114,8 @@ func mustStat(t *testing.T, path string) os.FileInfo {
 // TestTreeChanges: whatever is written to a tree while it is read is seen.
 func TestTreeChanges(t *testing.T) {
 	for _, change := range []string{"echo more >>d/a", "echo x >d/b", "rm d/z", "echo X >d/a",
-		"mv d/a d/c", "rm d/a; mkfifo d/a", "rm d/z; ln -s /dev/zero d/z", "chmod +x d/a", "mkdir d/n",
+		"mv d/a d/c", "rm d/a; mkfifo d/a", "rm d/z; ln -s /dev/zero d/z", "chmod +x d/a",
+		"mkdir d/n",
 		"rm -r d", "rm -r d; echo x >d"} {
 		t.Run(change, func(t *testing.T) {
 			dir := t.TempDir()
@@ -184,7 +188,8 @@ func TestInput(t *testing.T) {
 				if _, again := packed(t, got); again != hash {
 					t.Errorf("what is in %s is not what was sent", got)
 				}
-				found, err := a.input(t.Context(), &inputRequest{codeRequest: codeRequest{Hash: hash}})
+				found, err := a.input(t.Context(),
+					&inputRequest{codeRequest: codeRequest{Hash: hash}})
 				if err != nil || found.Dir != reply.Dir || found.Changed != "" {
 					t.Errorf("it is found as %+v: %v", found, err)
 				}
@@ -196,7 +201,8 @@ func TestInput(t *testing.T) {
 				// Whoever writes to it all the same gets no other job into trouble.
 				must(t, os.Chmod(file, 0o600))
 				must(t, os.WriteFile(file, []byte("other"), 0))
-				found, err = a.input(t.Context(), &inputRequest{codeRequest: codeRequest{Hash: hash}})
+				found, err = a.input(t.Context(),
+					&inputRequest{codeRequest: codeRequest{Hash: hash}})
 				if err != nil || found.Dir != "" || found.Changed == "" {
 					t.Errorf("written to, it is found as %+v: %v", found, err)
 				}

@@ -66,8 +66,8 @@ func treeError(at string, err error) error {
 	return &TreeError{at, fmt.Sprintf("can't be read: %v", err)}
 }
 
-// ReadTree lists what is at a path, which may be a link itself. What it gives is packed later: it is
-// an error then that something has changed.
+// ReadTree lists what is at a path, which may be a link itself. What it gives is packed later: it
+// is an error then that something has changed.
 func ReadTree(ctx context.Context, at string) (*Tree, error) {
 	t := &Tree{Path: at}
 	info, err := os.Stat(at)
@@ -126,8 +126,9 @@ func (t *Tree) add(name string, info fs.FileInfo) error {
 	t.entries = append(t.entries, treeEntry{name, info})
 	switch {
 	case t.Bytes > MaxInputBytes:
-		return &TreeError{t.Path, fmt.Sprintf("has more than %d GiB; that is the most that an input "+
-			"may have", MaxInputBytes>>30)}
+		return &TreeError{t.Path,
+			fmt.Sprintf("has more than %d GiB; that is the most that an input "+
+				"may have", MaxInputBytes>>30)}
 	case len(t.entries) > MaxInputFiles:
 		return &TreeError{t.Path, fmt.Sprintf("has more than %d files; that is the most that an "+
 			"input may have", MaxInputFiles)}
@@ -168,8 +169,8 @@ func (t *Tree) checkLinks(root *os.Root) error {
 	return nil
 }
 
-// Stamp tells whether anything was written to the tree since, as far as the file system tells. newest
-// is when that happened last.
+// Stamp tells whether anything was written to the tree since, as far as the file system tells.
+// newest is when that happened last.
 func (t *Tree) Stamp() (stamp [sha256.Size]byte, newest time.Time) {
 	h := sha256.New()
 	for _, e := range t.entries {
@@ -193,7 +194,8 @@ func (t *Tree) Hash(ctx context.Context) (string, error) { return t.Pack(ctx, io
 // Pack writes the stream, and gives its hash. It is a TreeError when the tree isn't any more what
 // was listed.
 func (t *Tree) Pack(ctx context.Context, w io.Writer) (hash string, err error) {
-	return t.pack(ctx, w, func(_ treeEntry, src *os.File) (io.ReadCloser, error) { return src, nil })
+	return t.pack(ctx, w,
+		func(_ treeEntry, src *os.File) (io.ReadCloser, error) { return src, nil })
 }
 
 // pack reads each file from what content gives for it, which is closed then.

@@ -21,9 +21,9 @@ import (
 //	                   the last use
 //
 // A copy never changes: it is unpacked beside, checked against its hash, sealed, and renamed into
-// place as a whole. Runs that have another keep theirs. Root can write where nobody may: before each
-// use the files are compared with the seal, and where they differ another copy is put beside, as
-// <hash>.2, and the first is left to the runs that have it.
+// place as a whole. Runs that have another keep theirs. Root can write where nobody may: before
+// each use the files are compared with the seal, and where they differ another copy is put beside,
+// as <hash>.2, and the first is left to the runs that have it.
 //
 // What is used no more is removed when something else arrives; see prune.
 type store struct {
@@ -205,9 +205,9 @@ func sweepAbandoned(dir string, since time.Time) {
 	}
 }
 
-// writtenRest is for how long those copies are kept that no run has and that were written to: nobody
-// gets them any more, but a run may be about to begin. Of others those are kept that were used last,
-// so many and so many bytes of them.
+// writtenRest is for how long those copies are kept that no run has and that were written to:
+// nobody gets them any more, but a run may be about to begin. Of others those are kept that were
+// used last, so many and so many bytes of them.
 const writtenRest = time.Minute
 
 // storeCopy is a copy, as it counts against what is kept.

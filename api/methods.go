@@ -81,8 +81,8 @@ type JobSpec struct {
 	NoRetryOn []string // which aren't
 	// so many jobs of its tag, or its matrix, hold slots at a time; 0: as it is
 	AtMost int
-	// files and directories of the daemon's host that it finds in $JOBSERVER_INPUTS: their paths, in
-	// which {NAME} is a variable, and their names there; "" is the path's last element
+	// files and directories of the daemon's host that it finds in $JOBSERVER_INPUTS: their paths,
+	// in which {NAME} is a variable, and their names there; "" is the path's last element
 	Inputs []Input
 }
 

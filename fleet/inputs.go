@@ -38,8 +38,9 @@ func (m *machine) prepare(ctx context.Context, l *link, r *run) {
 	case errors.As(err, &tree):
 		m.finish(r, verdict{notStarted: inputWhy(tree), hold: true})
 	default:
-		m.finish(r, verdict{notStarted: fmt.Sprintf("its inputs could not be put on the machine: %v",
-			err)})
+		m.finish(r,
+			verdict{notStarted: fmt.Sprintf("its inputs could not be put on the machine: %v",
+				err)})
 	}
 }
 

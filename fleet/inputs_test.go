@@ -38,8 +38,8 @@ func putFile(t *testing.T, path, text string) {
 	}
 }
 
-// TestInputsAreSentOnce: to each machine once, whoever wants them and however often, also in another
-// daemon's life; and with them the list of what a job has waited for.
+// TestInputsAreSentOnce: to each machine once, whoever wants them and however often, also in
+// another daemon's life; and with them the list of what a job has waited for.
 func TestInputsAreSentOnce(t *testing.T) {
 	m := sshtest.Start(t)
 	h := newHost(t, m, func(o *Options) {
@@ -55,7 +55,8 @@ func TestInputsAreSentOnce(t *testing.T) {
 	show := "cat $JOBSERVER_INPUTS/d/a/f $JOBSERVER_INPUTS/g"
 	for jid := uint64(1); jid <= 10; jid++ {
 		read := h.given(job(m.Name, jid, show), all...)
-		if len(read) != 2 || !read[0].Dir || read[0].Bytes != 4 || read[1].Dir || read[1].Hash == "" {
+		if len(read) != 2 || !read[0].Dir || read[0].Bytes != 4 || read[1].Dir ||
+			read[1].Hash == "" {
 			t.Fatalf("what was read is %v", read)
 		}
 	}
@@ -80,8 +81,8 @@ func TestInputsAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestInputsNotThere: what can't be had of the host holds the job, whenever that is seen, and nobody
-// is to blame.
+// TestInputsNotThere: what can't be had of the host holds the job, whenever that is seen, and
+// nobody is to blame.
 func TestInputsNotThere(t *testing.T) {
 	m := sshtest.Start(t)
 	h := newHost(t, m)
@@ -113,7 +114,9 @@ func TestInputsNotThere(t *testing.T) {
 				}
 				h.Start(r)
 				if tt.then != nil {
-					read := await(h, func(o sched.InputsRead) bool { return o.Ref.Job == r.Ref.Job })
+					read := await(h, func(o sched.InputsRead) bool {
+						return o.Ref.Job == r.Ref.Job
+					})
 					tt.then()
 					r.Inputs = read.Inputs
 					h.Start(r)

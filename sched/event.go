@@ -163,7 +163,8 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 			bytes += in.Bytes
 		}
 		e.Kind = EventJobInputs
-		return s.aboutJob(e, c.InputsRead.Run.Job, "the inputs of job %d were read: %d, of %d bytes",
+		return s.aboutJob(e, c.InputsRead.Run.Job,
+			"the inputs of job %d were read: %d, of %d bytes",
 			c.InputsRead.Run.Job, len(c.InputsRead.Inputs), bytes), true
 	case c.Ended != nil:
 		return s.aboutRun(e, c.Ended.Run), true

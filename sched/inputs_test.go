@@ -131,8 +131,10 @@ func TestInputs(t *testing.T) {
 	})
 	t.Run("a trial of a held matrix", func(t *testing.T) {
 		w := afterJobs(t)
-		m := w.addMatrix(t, MatrixSpec{Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}},
-			Job: JobSpec{Class: "x", Cmd: "t {A}", Hold: true, Inputs: []InputSpec{{Path: "/d"}}}})
+		m := w.addMatrix(t,
+			MatrixSpec{Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}},
+				Job: JobSpec{Class: "x", Cmd: "t {A}", Hold: true,
+					Inputs: []InputSpec{{Path: "/d"}}}})
 		check(t, w.apply(&Change{JobHeld: &statepb.JobHeld{Job: m.id(1), Held: true, Why: "no"}}))
 		check(t, w.turn())
 		if j := w.s.heldCell(m); j == nil || j.Id != m.id(0) {

@@ -174,8 +174,9 @@ func (n *night) plan(r Run) {
 	fmt.Sscanf(r.Ref.Token, "t%d", &order)
 	if !isRead(&statepb.Attempt{Inputs: r.Inputs}) {
 		there := n.missing == nil || !n.missing(r)
-		heap.Push(&n.ends, &nightEnd{at: n.now.Add(time.Second), order: order, ref: r.Ref, ok: there,
-			read: true})
+		heap.Push(&n.ends,
+			&nightEnd{at: n.now.Add(time.Second), order: order, ref: r.Ref, ok: there,
+				read: true})
 		return
 	}
 	ok, took := n.outcome(r, n.now.Sub(n.began))

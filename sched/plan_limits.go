@@ -70,8 +70,8 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 	}
 	for _, path := range inputPaths(j) {
 		if n := expandedLen(path, size); n > MaxPath {
-			return fmt.Sprintf("the path of an input has %d bytes when its variables are put in; at "+
-				"most %d are possible", n, MaxPath)
+			return fmt.Sprintf("the path of an input has %d bytes when its variables are put in; "+
+				"at most %d are possible", n, MaxPath)
 		}
 	}
 	total, why := longest, ""

@@ -157,8 +157,8 @@ type (
 		// an input can't be had: it is nobody's failure, and waits until the user has seen to it
 		Hold bool
 	}
-	// InputsRead: the inputs of the run were read, and have their hashes. It is started when that is
-	// durable.
+	// InputsRead: the inputs of the run were read, and have their hashes. It is started when that
+	// is durable.
 	InputsRead struct {
 		Ref    *statepb.RunRef
 		Inputs []*statepb.Input

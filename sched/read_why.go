@@ -37,7 +37,8 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		if j.HeldWhy != "" {
 			r = Reasoning{
 				Summary: j.HeldWhy,
-				Hint: fmt.Sprintf("when that has been seen to, `jobserver job unhold %d` tries it again",
+				Hint: fmt.Sprintf("when that has been seen to, `jobserver job unhold %d` tries "+
+					"it again",
 					id),
 			}
 		}
