@@ -160,7 +160,7 @@ func TestSubmittedOnce(t *testing.T) {
 			p.Allocate(p.ask(1))
 			p.runs(1)
 			if strings.Contains(name, "late") || strings.Contains(name, "twice") {
-				p.heard("a second job of the name")
+				p.heard("a job that is not wanted")
 			}
 			p.until("one job lives", func() bool { return len(p.jobs()) == 1 })
 			p.Release(1)

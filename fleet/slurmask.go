@@ -146,7 +146,8 @@ func (l *login) cancel(now time.Time) {
 // cancelStrays cancels second jobs of names of ours.
 func (l *login) cancelStrays() {
 	for _, j := range l.strays {
-		l.log.Warn("a second job of the name of an allocation is canceled", "name", j.Name, "job",
+		l.log.Warn("a job that is not wanted has a name of ours: it is canceled", "name", j.Name,
+			"job",
 			j.ID)
 		if _, err := l.ask(slurm.CancelJob(j.ID, j.Name)); err != nil {
 			l.failed(err) // the next look finds it again

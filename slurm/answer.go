@@ -139,6 +139,9 @@ func (a Answer) has(id string) bool {
 	return slices.ContainsFunc(a.Jobs, func(j Job) bool { return j.ID == id })
 }
 
+// maxWords is how much of what a command says anybody reads, in bytes.
+const maxWords = 500
+
 // Words is what a command said, as one line without its own name before each.
 func (e End) Words() string {
 	var words []string
@@ -153,7 +156,11 @@ func (e End) Words() string {
 			words = append(words, line)
 		}
 	}
-	return strings.Join(words, "; ")
+	all := strings.Join(words, "; ")
+	if len(all) > maxWords {
+		all = all[:maxWords] + "…"
+	}
+	return strings.ToValidUTF8(all, "\uFFFD")
 }
 
 // Unanswered tells whether what sbatch said leaves open that the controller took the job: there was
