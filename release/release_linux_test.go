@@ -49,6 +49,7 @@ func TestRelease(t *testing.T) {
 	t.Run("client", func(t *testing.T) { tryClient(t, dist) })
 	t.Run("bill", func(t *testing.T) { tryBill(t, dist) })
 	t.Run("archive", func(t *testing.T) { tryArchive(t, dist) })
+	t.Run("bare root", func(t *testing.T) { tryBareRoot(t, dist) })
 	t.Run("deb", func(t *testing.T) { tryDeb(t, dist) })
 	t.Run("rpm", func(t *testing.T) { tryRPM(t, dist) })
 }
@@ -235,6 +236,43 @@ func tryArchive(t *testing.T, dist string) {
 	}
 	nothingLeft(t, home)
 }
+
+// tryBareRoot goes the way of somebody who has nothing but a shell: a root directory with BusyBox,
+// the archive, and two commands, which README.md shows.
+func tryBareRoot(t *testing.T, dist string) {
+	root := t.TempDir()
+	box, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatalf("%v: install busybox-static", err)
+	}
+	for _, dir := range []string{"bin", "proc", "dev", "tmp", "root"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := "jobserver-9.8.7-linux-" + runtime.GOARCH
+	sh(t, root, nil, "cp", filepath.Join(dist, name+".tar.gz"), filepath.Join(root, "root"))
+	sh(t, root, nil, "cp", box, filepath.Join(root, "bin", "busybox"))
+	script := `set -e
+busybox --install -s /bin
+cd
+tar xzf ` + name + `.tar.gz
+` + name + `/install.sh
+/root/.local/bin/jobserver demo
+`
+	said := sh(t, root, nil, "unshare", "--map-root-user", "--mount", "sh", "-c", `
+mount --rbind /proc proc
+mount --rbind /dev dev
+exec env -i HOME=/root PATH=/bin TERM=dumb `+chroot+` . /bin/busybox sh -c "$0"`, script)
+	for _, want := range []string{"jobserver is in /root/.local/bin", "8D", "LEVEL"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("there is no %q in\n%s", want, said)
+		}
+	}
+}
+
+// chroot is not on the PATH of ordinary users.
+const chroot = "/usr/sbin/chroot"
 
 // bare is the environment of a user whose home is empty.
 func bare(home string) []string {
