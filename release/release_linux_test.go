@@ -25,8 +25,13 @@ func TestRelease(t *testing.T) {
 	targets := "darwin/arm64,linux/" + runtime.GOARCH
 	var made [2]string
 	for i := range made {
-		dir := filepath.Join(t.TempDir(), strings.Repeat("deeper/", i+1))
-		checkout(t, dir)
+		dir := filepath.Join(t.TempDir(), strings.Repeat("deeper/", i)+"checkout")
+		if i == 0 {
+			checkout(t, dir)
+		} else {
+			first, _ := filepath.Split(made[0])
+			sh(t, ".", nil, "git", "clone", "-q", first, dir)
+		}
 		made[i] = filepath.Join(dir, "dist")
 		sh(t, dir, nil, "go", "run", "./release", "-only", targets, made[i])
 	}
