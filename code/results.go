@@ -9,16 +9,14 @@ import (
 	"strings"
 )
 
-// record is how the record begins that lies beside a job's results.
-var record = regexp.MustCompile(`^\s*\{\s*"jid":\s*[0-9]+,\s*"server_id":\s*"`)
-
 // results finds what jobs have left among the names: the directories in which a job's record lies,
 // and records that lie beside the results of several jobs. Whatever else it may be, code it isn't.
 func results(root *os.Root, names []string) (left []string) {
+	record := regexp.MustCompile(`^\s*\{\s*"jid":\s*[0-9]+,\s*"server_id":\s*"`)
 	for _, name := range names {
 		base := path.Base(name)
 		alone := base == "job.json"
-		if !alone && !strings.HasSuffix(base, ".job.json") || !isRecord(root, name) {
+		if !alone && !strings.HasSuffix(base, ".job.json") || !begins(root, name, record) {
 			continue
 		}
 		if dir := path.Dir(name); alone && dir != "." {
@@ -29,7 +27,8 @@ func results(root *os.Root, names []string) (left []string) {
 	return left
 }
 
-func isRecord(root *os.Root, name string) bool {
+// begins tells whether a file does so as a pattern says.
+func begins(root *os.Root, name string, record *regexp.Regexp) bool {
 	info, err := root.Lstat(filepath.FromSlash(name))
 	if err != nil || !info.Mode().IsRegular() {
 		return false

@@ -23,9 +23,16 @@ type File struct {
 // hidden stands for what is secret.
 const hidden = "(secret)"
 
-// secretFlags are flags of serve whose values nobody else is to see: addresses of webhooks are
-// passwords, and commands may have some.
-var secretFlags = regexp.MustCompile(`^--(notify|on)\b`)
+// secretFlag tells whether a flag of serve has values that nobody else is to see: addresses of
+// webhooks are passwords, and commands may have some.
+func secretFlag(name string) bool {
+	for _, secret := range []string{"--notify", "--on"} {
+		if rest, ok := strings.CutPrefix(name, secret); ok && (rest == "" || rest[0] == '-') {
+			return true
+		}
+	}
+	return false
+}
 
 // CommandLine is a process's words without what is secret in them.
 func CommandLine(words []string) string {
@@ -36,10 +43,10 @@ func CommandLine(words []string) string {
 		switch {
 		case hide:
 			word = hidden
-		case secretFlags.MatchString(name) && hasValue:
+		case secretFlag(name) && hasValue:
 			word = name + "=" + hidden
 		}
-		hide = !hide && secretFlags.MatchString(name) && !hasValue
+		hide = !hide && secretFlag(name) && !hasValue
 		shown = append(shown, word)
 	}
 	return strings.Join(shown, " ")
@@ -47,23 +54,27 @@ func CommandLine(words []string) string {
 
 // secretWords is what looks like one wherever it stands: NAME=value with such a name, and
 // addresses with a password or of a webhook.
-var secretWords = []struct {
+func secretWords() []secretWord {
+	return []secretWord{
+		{regexp.MustCompile(`(?i)\b([a-z0-9_]*(?:key|token|secret|password|passwd|passphrase|` +
+			`credentials?))(["']?\s*[=:]\s*["']?)[^\s"',;]+`), "$1$2" + hidden},
+		{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{6,}`), "$1 " + hidden},
+		{regexp.MustCompile(`(https?://)[^/\s:@]+:[^/\s@]+@`), "$1" + hidden + "@"},
+		{regexp.MustCompile(`(https?://hooks\.[^/\s]+/)\S+`), "$1" + hidden},
+		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`),
+			hidden},
+	}
+}
+
+type secretWord struct {
 	pattern *regexp.Regexp
 	with    string
-}{
-	{regexp.MustCompile(`(?i)\b([a-z0-9_]*(?:key|token|secret|password|passwd|passphrase|` +
-		`credentials?))(["']?\s*[=:]\s*["']?)[^\s"',;]+`), "$1$2" + hidden},
-	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{6,}`), "$1 " + hidden},
-	{regexp.MustCompile(`(https?://)[^/\s:@]+:[^/\s@]+@`), "$1" + hidden + "@"},
-	{regexp.MustCompile(`(https?://hooks\.[^/\s]+/)\S+`), "$1" + hidden},
-	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`),
-		hidden},
 }
 
 // Hide takes out of a text what is known to be secret, and what looks like it.
 func Hide(text string, known redact.Redactor) string {
 	text = known.Redact(text)
-	for _, s := range secretWords {
+	for _, s := range secretWords() {
 		text = s.pattern.ReplaceAllString(text, s.with)
 	}
 	return text

@@ -3,7 +3,6 @@ package fleet
 import (
 	"bytes"
 	"crypto/sha256"
-	"debug/elf"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -151,14 +150,12 @@ func openBuild(path string) (*build, error) {
 }
 
 func measureBuild(f *os.File) (*build, error) {
-	program, err := elf.NewFile(f)
+	loader, err := needsLoader(f)
 	if err != nil {
 		return nil, fmt.Errorf("is not an ELF executable: %w", err)
 	}
-	for _, p := range program.Progs {
-		if p.Type == elf.PT_INTERP {
-			return nil, fmt.Errorf("is not linked statically")
-		}
+	if loader {
+		return nil, errors.New("is not linked statically")
 	}
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.NewSectionReader(f, 0, 1<<40))

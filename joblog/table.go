@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -83,8 +84,18 @@ func readTable(f io.ReaderAt, fileSize int64) ([]frame, int64, error) {
 }
 
 // decoder decodes single frames. It is made once: what it needs is a matter of the longest.
-var decoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2),
-	zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderLowmem(true)) // the options are valid
+func decoder() *zstd.Decoder {
+	frames.once.Do(func() { // at no start of the program that reads none
+		frames.decoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2),
+			zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderLowmem(true)) // which are valid
+	})
+	return frames.decoder
+}
+
+var frames struct {
+	once    sync.Once
+	decoder *zstd.Decoder
+}
 
 // readFrames reads from the frames that have the bytes. l.mu is held.
 func (l *Log) readFrames(p []byte, offset int64) (n int, err error) {
@@ -117,7 +128,7 @@ func (l *Log) decode(i int) error {
 	if _, err := l.file.ReadAt(packed, f.at); err != nil {
 		return fmt.Errorf("read the compressed log: %w", err)
 	}
-	raw, err := decoder.DecodeAll(packed, l.raw[:0])
+	raw, err := decoder().DecodeAll(packed, l.raw[:0])
 	if err == nil && int64(len(raw)) != f.size {
 		err = fmt.Errorf("it has %d bytes, and should have %d", len(raw), f.size)
 	}

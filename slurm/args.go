@@ -32,33 +32,33 @@ const (
 )
 
 // refusedOptions are the long options of sbatch that can't be given, each with its reason and the
-// next step.
-var refusedOptions = map[string][2]string{
-	"job-name":    {spoilsName, "mark your allocations with --comment or --wckey instead"},
-	"time":        {spoilsTime, "use the flag --time of machine add"},
-	"output":      {spoilsOutput, "see the jobs' logs with jobserver log"},
-	"error":       {spoilsOutput, "see the jobs' logs with jobserver log"},
-	"input":       {spoilsOutput, "leave it out"},
-	"open-mode":   {spoilsOutput, "leave it out"},
-	"array":       {spoilsOnce, "use the flags --max and --backlog of machine add"},
-	"requeue":     {spoilsAgain, "leave it out: jobs run again in another allocation"},
-	"no-requeue":  {"it is always given", "leave it out"},
-	"parsable":    {spoilsReply, "leave it out"},
-	"test-only":   {spoilsReply, "machine check asks this"},
-	"quiet":       {spoilsReply, "leave it out"},
-	"verbose":     {spoilsReply, "leave it out"},
-	"wait":        {spoilsReply, "leave it out"},
-	"help":        {spoilsReply, "leave it out"},
-	"usage":       {spoilsReply, "leave it out"},
-	"version":     {spoilsReply, "leave it out"},
-	"partition":   {spoilsPlace, "add slurm:[LOGIN/]PARTITION"},
-	"clusters":    {spoilsPlace, "give the address of a login node of that cluster"},
-	"hold":        {spoilsStart, "use machine drain"},
-	"wrap":        {spoilsScript, "let a setup do what has to be done first"},
-	"export-file": {spoilsScript, "set the variables of jobs with jobserver var or --env"},
-	"uid":         {"it is only root's", "log in as that user: slurm:USER@LOGIN/PARTITION"},
-	"gid":         {"it is only root's", "leave it out"},
-	"signal":      {spoilsKeeper, "leave it out: jobs are canceled a minute before the end"},
+// next step. An abbreviation is refused for the first that it fits.
+var refusedOptions = []struct{ name, why, next string }{
+	{"job-name", spoilsName, "mark your allocations with --comment or --wckey instead"},
+	{"time", spoilsTime, "use the flag --time of machine add"},
+	{"output", spoilsOutput, "see the jobs' logs with jobserver log"},
+	{"error", spoilsOutput, "see the jobs' logs with jobserver log"},
+	{"input", spoilsOutput, "leave it out"},
+	{"open-mode", spoilsOutput, "leave it out"},
+	{"array", spoilsOnce, "use the flags --max and --backlog of machine add"},
+	{"requeue", spoilsAgain, "leave it out: jobs run again in another allocation"},
+	{"no-requeue", "it is always given", "leave it out"},
+	{"parsable", spoilsReply, "leave it out"},
+	{"test-only", spoilsReply, "machine check asks this"},
+	{"quiet", spoilsReply, "leave it out"},
+	{"verbose", spoilsReply, "leave it out"},
+	{"wait", spoilsReply, "leave it out"},
+	{"help", spoilsReply, "leave it out"},
+	{"usage", spoilsReply, "leave it out"},
+	{"version", spoilsReply, "leave it out"},
+	{"partition", spoilsPlace, "add slurm:[LOGIN/]PARTITION"},
+	{"clusters", spoilsPlace, "give the address of a login node of that cluster"},
+	{"hold", spoilsStart, "use machine drain"},
+	{"wrap", spoilsScript, "let a setup do what has to be done first"},
+	{"export-file", spoilsScript, "set the variables of jobs with jobserver var or --env"},
+	{"uid", "it is only root's", "log in as that user: slurm:USER@LOGIN/PARTITION"},
+	{"gid", "it is only root's", "leave it out"},
+	{"signal", spoilsKeeper, "leave it out: jobs are canceled a minute before the end"},
 }
 
 // flagOptions are the long options of sbatch that need no value.
@@ -98,9 +98,9 @@ func CheckArg(arg string) error {
 		return nil
 	}
 	if name != "export" {
-		for option, why := range refusedOptions {
-			if strings.HasPrefix(option, name) {
-				return refuse(why[0], why[1])
+		for _, option := range refusedOptions {
+			if strings.HasPrefix(option.name, name) {
+				return refuse(option.why, option.next)
 			}
 		}
 	}

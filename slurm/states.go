@@ -29,28 +29,36 @@ const (
 )
 
 // states are those with a meaning of their own. All others are Holds, unknown ones too.
-var states = map[string]struct {
+var states = []struct {
+	name string
 	kind Kind
 	gone string // how it ended
 }{
-	"PENDING":       {kind: Waits},
-	"CONFIGURING":   {kind: Waits},
-	"RUNNING":       {kind: Runs},
-	"COMPLETED":     {Gone, "it had nothing to do"},
-	"CANCELLED":     {Gone, "canceled"},
-	"TIMEOUT":       {Gone, "its time limit was reached"},
-	"DEADLINE":      {Gone, "its deadline was reached"},
-	"PREEMPTED":     {Gone, "preempted"},
-	"FAILED":        {Gone, "what runs it failed"},
-	"OUT_OF_MEMORY": {Gone, "out of memory"},
-	"BOOT_FAIL":     {Gone, "its node didn't boot"},
-	"NODE_FAIL":     {Unsure, "its node failed"},
-	Unknown:         {Gone, "Slurm has forgotten it"},
-	NotSubmitted:    {Gone, "never submitted"},
+	{"PENDING", Waits, ""},
+	{"CONFIGURING", Waits, ""},
+	{"RUNNING", Runs, ""},
+	{"COMPLETED", Gone, "it had nothing to do"},
+	{"CANCELLED", Gone, "canceled"},
+	{"TIMEOUT", Gone, "its time limit was reached"},
+	{"DEADLINE", Gone, "its deadline was reached"},
+	{"PREEMPTED", Gone, "preempted"},
+	{"FAILED", Gone, "what runs it failed"},
+	{"OUT_OF_MEMORY", Gone, "out of memory"},
+	{"BOOT_FAIL", Gone, "its node didn't boot"},
+	{"NODE_FAIL", Unsure, "its node failed"},
+	{Unknown, Gone, "Slurm has forgotten it"},
+	{NotSubmitted, Gone, "never submitted"},
 }
 
 // KindOf is what a state means.
-func KindOf(state string) Kind { return states[state].kind }
+func KindOf(state string) (kind Kind) {
+	for i := range states {
+		if states[i].name == state {
+			kind = states[i].kind
+		}
+	}
+	return kind
+}
 
 // Final tells whether an allocation in this state has ended.
 func Final(state string) bool {
@@ -60,8 +68,10 @@ func Final(state string) bool {
 
 // GoneText says how an allocation ended whose state is final, as part of a sentence.
 func GoneText(state string) string {
-	if text := states[state].gone; text != "" {
-		return text
+	for i := range states {
+		if states[i].name == state && states[i].gone != "" {
+			return states[i].gone
+		}
 	}
 	return strings.ToLower(state)
 }

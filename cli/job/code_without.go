@@ -51,8 +51,6 @@ func (c *CodeSource) without(ctx context.Context, e *cli.Env, d cli.Daemon) ([]s
 	return names, nil
 }
 
-var variable = regexp.MustCompile(`\{[^{}/]*\}`)
-
 // placeIn are the names in a directory under which the results of a CP_PATH are, which may have
 // variables in it. Where they go to the directory itself, each job's have a directory with its
 // record, by which they are known.
@@ -76,7 +74,7 @@ func placeIn(top, place string) (names []string) {
 	if err != nil || strings.ContainsAny(form, `*?[\`) {
 		return nil
 	}
-	form = variable.ReplaceAllString(filepath.ToSlash(form), "*")
+	form = regexp.MustCompile(`\{[^{}/]*\}`).ReplaceAllString(filepath.ToSlash(form), "*")
 	if strings.Trim(form, "*") == "" {
 		return nil // {JID}, or {NAME}: it could be anything that is there
 	}

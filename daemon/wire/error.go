@@ -8,17 +8,28 @@ import (
 	"jobserver/sched"
 )
 
-// kinds are the kinds that the scheduler's refusals have on the socket. Any other is a fault of
+// kindOf is the kind that a refusal of the scheduler has on the socket. Any other is a fault of
 // ours.
-var kinds = map[sched.Kind]api.Kind{
-	sched.Invalid:  api.Invalid,
-	sched.NotFound: api.NotFound,
-	sched.NoMatch:  api.NoMatch,
-	sched.Conflict: api.Conflict,
-	sched.Full:     api.Full,
-	sched.Confirm:  api.Confirm,
-	sched.Unknown:  api.OutcomeUnknown,
-	sched.Stopping: api.Unavailable,
+func kindOf(kind sched.Kind) (of api.Kind, ok bool) {
+	switch kind {
+	case sched.Invalid:
+		return api.Invalid, true
+	case sched.NotFound:
+		return api.NotFound, true
+	case sched.NoMatch:
+		return api.NoMatch, true
+	case sched.Conflict:
+		return api.Conflict, true
+	case sched.Full:
+		return api.Full, true
+	case sched.Confirm:
+		return api.Confirm, true
+	case sched.Unknown:
+		return api.OutcomeUnknown, true
+	case sched.Stopping:
+		return api.Unavailable, true
+	}
+	return of, false
 }
 
 // Error gives the scheduler's errors the form that crosses the socket. What is neither a refusal
@@ -35,7 +46,7 @@ func Error(err error) error {
 	case !errors.As(err, &refusal):
 		return api.Bugf("%w", err)
 	}
-	kind, ok := kinds[refusal.Kind]
+	kind, ok := kindOf(refusal.Kind)
 	if !ok {
 		return api.Bugf("%w", err)
 	}
