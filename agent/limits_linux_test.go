@@ -102,7 +102,7 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 		return err
 	},
 	"manifest": func(ctx context.Context, c *Client) error {
-		_, err := c.Manifest(ctx, ManifestRequest{Paths: []string{"p"}})
+		_, err := c.Manifest(ctx, ManifestRequest{Paths: []string{"p", "q"}, MaxFiles: 100})
 		return err
 	},
 	"fetch": func(ctx context.Context, c *Client) error {

@@ -7,20 +7,18 @@ import (
 	"jobserver/agent/agenttest"
 )
 
+var (
+	sampleRun  = RunID{Server: "s", Machine: "m", Job: 1, Attempt: 2, Token: "t"}
+	sampleExit = Exit{Code: 3, OutCRC: 1, EndedAt: time.Unix(1, 0)}
+)
+
 // TestHostileAgentKnowsMessages: the hostile agent of tests knows the answers as they are now, so
 // that it makes one thing wrong and not all.
 func TestHostileAgentKnowsMessages(t *testing.T) {
-	run, exit := RunID{
-		Server:  "s",
-		Machine: "m",
-		Job:     1,
-		Attempt: 2,
-		Token:   "t",
-	}, Exit{
-		Code:    3,
-		OutCRC:  1,
-		EndedAt: time.Unix(1, 0),
+	if n := len(agenttest.Methods); n != methodsEnd-1 {
+		t.Errorf("it knows %d methods of %d", n, methodsEnd-1)
 	}
+	run, exit := sampleRun, sampleExit
 	for _, tt := range []struct {
 		method byte
 		piece  bool

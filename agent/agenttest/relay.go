@@ -227,14 +227,16 @@ func (r *relay) say(f frame, method byte) bool {
 		}
 	case "spoil":
 		if r.rng.IntN(1000) < number {
-			return r.write(r.spoiled(f, method))
+			return r.write(Spoil(f.kind, f.id, method, f.payload, r.rng))
 		}
 	}
 	return r.write(f.bytes())
 }
 
-// spoiled is a frame with one thing wrong.
-func (r *relay) spoiled(f frame, method byte) []byte {
+// Spoil gives an agent's frame, of an answer to a call of the method, with one thing wrong; a
+// greeting's method is 0.
+func Spoil(kind byte, id uint32, method byte, payload []byte, rng *rand.Rand) []byte {
+	f := frame{kind, id, payload}
 	shape := shapes[method]
 	switch f.kind {
 	case kindPart:
@@ -244,8 +246,8 @@ func (r *relay) spoiled(f frame, method byte) []byte {
 	case kindFail:
 		shape = "ns"
 	}
-	if m, err := parse(f.payload, shape); err == nil && shape != "" && r.rng.IntN(4) > 0 {
-		m.spoil(r.rng)
+	if m, err := parse(f.payload, shape); err == nil && shape != "" && rng.IntN(4) > 0 {
+		m.spoil(rng)
 		f.payload = m.append(nil)
 		if len(f.payload) <= mostOfPart {
 			return f.bytes()
@@ -253,15 +255,15 @@ func (r *relay) spoiled(f frame, method byte) []byte {
 		f.payload = f.payload[:mostOfPart]
 	}
 	p := f.bytes()
-	switch r.rng.IntN(5) {
+	switch rng.IntN(5) {
 	case 0: // another kind
-		p[4] = byte(r.rng.IntN(10))
+		p[4] = byte(rng.IntN(10))
 	case 1: // of another call
 		p[8] ^= 1
 	case 2: // another length
-		binary.BigEndian.PutUint32(p, uint32(numbers[r.rng.IntN(len(numbers))]))
+		binary.BigEndian.PutUint32(p, uint32(numbers[rng.IntN(len(numbers))]))
 	case 3: // any bit
-		p[r.rng.IntN(len(p))] ^= 1 << r.rng.IntN(8)
+		p[rng.IntN(len(p))] ^= 1 << rng.IntN(8)
 	case 4: // cut short
 		f.payload = f.payload[:len(f.payload)/2]
 		p = f.bytes()
