@@ -231,6 +231,7 @@ func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
 			return err
 		}
 	}
+	removeGroup(groupOf(run)) // of a supervisor that died
 	trash := filepath.Join(filepath.Dir(dir), forgotten+filepath.Base(dir))
 	if err := os.Rename(dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if err := removeAll(trash); err != nil { // the rest of an earlier attempt

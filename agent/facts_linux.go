@@ -41,6 +41,9 @@ func (a *agent) facts() Facts {
 	a.keeper.bound(&f)
 	f.CPUModel = cpuModel()
 	f.GPUs = a.gpus()
+	if a.keeper == nil { // an allocation has cores and limits of its own
+		f.CPUs, f.LimitsMemory = processors("/sys/devices/system/cpu"), a.limitsMemory()
+	}
 	f.KillsUserProcesses = killsUserProcesses("/", f.User)
 	return f
 }

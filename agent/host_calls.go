@@ -91,7 +91,7 @@ func (c *Client) send(ctx context.Context, method byte, specs []Spec) ([]StartRe
 
 // size is about what the Spec takes on the wire.
 func (s *Spec) size() int {
-	n := 100 + len(s.Command)
+	n := 100 + len(s.Command) + len(s.Stdin)
 	for _, a := range s.Argv {
 		n += len(a)
 	}

@@ -115,6 +115,12 @@ func (f *Facts) floor() {
 	f.Load1 = min(max(f.Load1, 0), 1e6)
 	f.Now = plausible(f.Now)
 	f.GPUs = f.GPUs[:min(len(f.GPUs), maxGPUs)]
+	f.CPUs = f.CPUs[:min(len(f.CPUs), maxCPUs)]
+	for i := range f.CPUs {
+		for _, n := range [...]*int{&f.CPUs[i].ID, &f.CPUs[i].Core, &f.CPUs[i].Package} {
+			*n = min(max(*n, 0), maxCPUs)
+		}
+	}
 }
 
 func (e *Exit) floor() {
@@ -133,6 +139,9 @@ func (p *Pause) floor() {
 	p.Total = min(max(p.Total, 0), maxDuration)
 	p.At, p.Left = plausible(p.At), max(p.Left, 0)
 }
+
+// maxCPUs is how many processors a machine may report, and the highest of their numbers.
+const maxCPUs = 8192
 
 // maxGPUs is how many devices a machine may report.
 const maxGPUs = 64

@@ -42,6 +42,9 @@ func (s *Spec) fields(c *coder) {
 	number(c, &s.Timeout)
 	number(c, &s.Grace)
 	number(c, &s.MaxLog)
+	c.bytes(&s.Stdin)
+	list(c, &s.CPUs, func(c *coder, cpu *int) { number(c, cpu) })
+	number(c, &s.Memory)
 }
 
 func (r *StartResult) fields(c *coder) {
@@ -76,6 +79,7 @@ func (e *Exit) fields(c *coder) {
 	number(c, &e.Left)
 	c.text(&e.Overlooked)
 	number(c, &e.Paused)
+	c.bool(&e.OOM)
 	if c.reading {
 		e.floor()
 	}
@@ -234,6 +238,12 @@ func (f *Facts) fields(c *coder) {
 		c.text(&g.ID)
 		c.text(&g.Vendor)
 	})
+	list(c, &f.CPUs, func(c *coder, p *CPU) {
+		number(c, &p.ID)
+		number(c, &p.Core)
+		number(c, &p.Package)
+	})
+	c.bool(&f.LimitsMemory)
 	if c.reading {
 		f.floor()
 	}

@@ -27,6 +27,8 @@ const (
 	// fileControl is what supervisors read that don't know slotControl: a record that is renamed
 	// into place.
 	fileControl = "control"
+	// fileStdin is the command's standard input, if it has one.
+	fileStdin = "stdin"
 	// dirScratch is JOBSERVER_SCRATCH, the run's to do with as it likes.
 	dirScratch = "scratch"
 )
@@ -237,6 +239,7 @@ func (e *Exit) lines(l *liner) {
 	keyInt(l, "left", &e.Left)
 	l.string("overlooked", &e.Overlooked)
 	keyInt(l, "paused_ns", &e.Paused)
+	l.bool("oom", &e.OOM)
 }
 
 // maxOverlooked is how much is kept of a line that may have been meant as a RESULTS line, in bytes.

@@ -64,6 +64,7 @@ type agent struct {
 	silence             time.Duration
 	life                context.Context // ends with the connection
 	gpus                func() []GPU    // found once
+	limitsMemory        func() bool     // tried once
 	keeper              *kept           // of the allocation whose step we are; nil: we are none
 
 	out   *frameWriter
@@ -172,7 +173,10 @@ func newAgent(out *frameWriter, root, dir, bootIDFile string) (*agent, error) {
 	}
 	return &agent{
 		root: root, bootID: strings.TrimSpace(string(bootID)), login: login, keeper: keeper,
-		gpus:  sync.OnceValue(func() []GPU { return keeper.devices() }),
+		gpus: sync.OnceValue(func() []GPU { return keeper.devices() }),
+
+		limitsMemory: sync.OnceValue(func() bool { return tryGroups() == nil }),
+
 		watch: newWatcher(), pool: newPool(keeper.starter()), out: out,
 		calls: map[uint32]*serving{},
 	}, nil

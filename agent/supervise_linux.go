@@ -158,6 +158,7 @@ type supervisor struct {
 	exit       Exit
 	control    Control
 	pause      pause
+	group      group
 	lastSignal int  // the number of the newest signal that was sent
 	told       bool // we were told to end
 	killed     bool // the tree was
@@ -311,6 +312,45 @@ func (s *supervisor) dir() string {
 	return filepath.Join(s.LoginDir, s.Spec.Dir)
 }
 
+// errDir says that the directory which the run was to begin in can't be.
+var errDir = errors.New("it can't begin there")
+
+// checkDir finds out whether the directory that was asked for is one. Without one, the run begins
+// at home, which is the machine's.
+func (s *supervisor) checkDir() error {
+	if s.Spec.Dir == "" {
+		return nil
+	}
+	fi, err := os.Stat(s.dir())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the directory %s is not there: %w", s.dir(), errDir)
+	case err == nil && !fi.IsDir():
+		return fmt.Errorf("%s is not a directory: %w", s.dir(), errDir)
+	case err == nil:
+		err = unix.Access(s.dir(), unix.X_OK)
+	}
+	if err != nil {
+		return fmt.Errorf("the directory %s: %w: %w", s.dir(), err, errDir)
+	}
+	return nil
+}
+
+// openStdin opens the command's standard input, which is /dev/null unless there is another.
+func (s *supervisor) openStdin() (fd int, err error) {
+	if len(s.Spec.Stdin) == 0 {
+		return s.null, nil
+	}
+	if err := os.WriteFile(fileStdin, s.Spec.Stdin, 0o600); err != nil {
+		return -1, fmt.Errorf("put its standard input there: %w", err)
+	}
+	fd, err = unix.Open(fileStdin, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open its standard input: %w", err)
+	}
+	return fd, nil
+}
+
 // impossible says of a start that went wrong that the command is to blame, and no machine could
 // have started it: it is too long, or words can't be executed, or its own directory isn't there.
 // Without a shell or a home, nothing starts on a machine.
@@ -318,11 +358,8 @@ func (s *supervisor) impossible(err error) bool {
 	if errors.Is(err, unix.E2BIG) {
 		return true
 	}
-	if s.Spec.Dir != "" {
-		if fi, err := os.Stat(s.dir()); errors.Is(err, fs.ErrNotExist) || err == nil &&
-			!fi.IsDir() {
-			return true
-		}
+	if errors.Is(err, errDir) {
+		return true
 	}
 	if _, err := os.Stat(s.LoginDir); err != nil || len(s.Spec.Argv) == 0 {
 		return false
@@ -348,9 +385,19 @@ func (s *supervisor) launch() error {
 			argv = append(argv, string(word))
 		}
 	}
+	if err := s.checkDir(); err != nil {
+		return err
+	}
 	path, err := lookPath(argv[0], s.dir(), env)
 	if err != nil {
 		return err
+	}
+	stdin, err := s.openStdin()
+	if err != nil {
+		return err
+	}
+	if stdin != s.null {
+		defer unix.Close(stdin)
 	}
 	var write [2]int
 	for i := range write {
@@ -366,13 +413,22 @@ func (s *supervisor) launch() error {
 		}
 		s.stream(i).grow = func() { growPipe(fds[0]) }
 	}
+	sys := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &s.pidfd}
+	if err := s.limitMemory(sys); err != nil {
+		return err
+	}
+	unpin, err := s.pin()
+	if err != nil {
+		return err
+	}
 	s.exit.StartedAt, s.begin = s.wall(), bootTime()
 	s.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir:   s.dir(),
 		Env:   env,
-		Files: []uintptr{uintptr(s.null), uintptr(write[0]), uintptr(write[1])},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &s.pidfd},
+		Files: []uintptr{uintptr(stdin), uintptr(write[0]), uintptr(write[1])},
+		Sys:   sys,
 	})
+	unpin()
 	if err != nil {
 		s.pid = 0
 		return fmt.Errorf("execute %s in %s: %w", path, s.dir(), err)
@@ -433,6 +489,7 @@ func (s *supervisor) answer(r StartResult) {
 // finish writes the exit record, which ends the run, then answers an agent that still waits.
 func (s *supervisor) finish() error {
 	e := &s.exit
+	e.OOM = s.group.leave()
 	e.EndedAt = s.wall()
 	if e.StartedAt.IsZero() {
 		e.StartedAt = e.EndedAt

@@ -96,8 +96,16 @@ type Spec struct {
 	Timeout time.Duration
 	// between SIGTERM and the end of the whole tree; 0: DefaultGrace, negative: none
 	Grace  time.Duration
-	MaxLog int64 // bytes kept of each stream; 0: all
+	MaxLog int64  // bytes kept of each stream; 0: all
+	Stdin  []byte // its standard input, at most MaxStdin; none: /dev/null
+	CPUs   []int  // that it may run on; none: all that the agent may
+	// Memory is how many bytes it may use, all its processes together; 0: any number. Only on a
+	// machine whose Facts say that it LimitsMemory.
+	Memory int64
 }
+
+// MaxStdin is how long a standard input may be: it goes with every start.
+const MaxStdin = 1 << 20
 
 // DefaultGrace is how long a canceled run may take to end by itself.
 const DefaultGrace = 10 * time.Second
@@ -254,6 +262,7 @@ type Exit struct {
 	Left       int // those that could not be: they run as another user
 	// Paused is how long it was stopped in all; Duration is without that.
 	Paused time.Duration
+	OOM    bool // it was ended as it had used up its Memory
 }
 
 // MarkKind tells the kinds of lines that a run puts into its marks.
@@ -380,7 +389,12 @@ type Facts struct {
 	// connection unless lingering is enabled for the user (loginctl enable-linger).
 	KillsUserProcesses bool
 	GPUs               []GPU // in the order of the bus, at most maxGPUs
+	CPUs               []CPU // that processes of this user may use, at most maxCPUs
+	LimitsMemory       bool  // what a run may use of memory can be limited: tried
 }
+
+// CPU is a logical processor: CPUs of one core are its hyper-threads.
+type CPU struct{ ID, Core, Package int }
 
 // GPU is a device that jobs can be given.
 type GPU struct {

@@ -100,11 +100,15 @@ type Code struct {
 type PutCodeArgs struct {
 	Hash   string // of the archive's tar stream, or of the difference
 	Diff   bool
+	Stdin  bool   // it is the standard input of jobs
 	Token  string // random, of the sender's
 	Offset int64
 	Data   []byte
 	Last   bool
 }
+
+// MaxStdin is how long the standard input of a job may be, in bytes.
+const MaxStdin = 1 << 20
 
 // PutCodeReply says whether the daemon has it.
 type PutCodeReply struct{ Have bool }

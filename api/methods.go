@@ -84,6 +84,12 @@ type JobSpec struct {
 	// files and directories of the daemon's host that it finds in $JOBSERVER_INPUTS: their paths,
 	// in which {NAME} is a variable, and their names there; "" is the path's last element
 	Inputs []Input
+	Pin    bool   // it gets cores of its own
+	Cwd    string // where it begins on its machine, a template; "" : the login directory
+	// Stdin is the SHA-256 of its standard input, which PutCode has brought; "" : none. StdinName
+	// is what that was called.
+	Stdin, StdinName string
+	Label            string // a note
 }
 
 // Set is what is to change of jobs, or of a matrix. What is nil stays.
@@ -241,6 +247,7 @@ type ChangeJobsArgs struct {
 	Tag       string
 	Retry     bool
 	Signal    string // its name or number
+	Reason    string // of cancel and forget
 	// Dependents are taken along, of cancel and forget: those that wait for the jobs, and for
 	// these.
 	Dependents bool

@@ -26,6 +26,9 @@ func (n *Needs) String() string {
 	for _, a := range n.Resources {
 		parts = append(parts, a.Name+"="+a.Text)
 	}
+	if n.Pin {
+		parts = append(parts, "pinned to cores of its own")
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -37,8 +40,13 @@ func GivenText(given []Grant) string {
 		if len(g.Items) > 0 {
 			text = NumbersText(g.Items)
 		}
-		if g.Pool {
+		switch {
+		case g.Pool:
 			text += " of the pool"
+		case g.Enforced:
+			text += " (enforced)"
+		case g.Name == "mem":
+			text += " (accounted)"
 		}
 		parts = append(parts, g.Name+"="+text)
 	}

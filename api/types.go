@@ -86,6 +86,10 @@ type Job struct {
 	NoRetryOn   []string   `json:"no_retry_on,omitempty"` // which aren't
 	HeldWhy     string     `json:"held_why,omitempty"`    // "" when the user holds it, or its matrix is held
 	Inputs      []Input    `json:"inputs,omitempty"`      // as they were asked for
+	Cwd         string     `json:"cwd,omitempty"`         // where it begins on its machine
+	Stdin       string     `json:"stdin,omitempty"`       // what its standard input was called
+	Label       string     `json:"label,omitempty"`
+	Reason      string     `json:"reason,omitempty"` // why the user canceled it
 }
 
 // Input is a file or a directory of the daemon's host that a job finds in $JOBSERVER_INPUTS.
@@ -102,6 +106,7 @@ type Input struct {
 type Needs struct {
 	Slots     int      `json:"slots,omitempty"` // of its machine; absent: one
 	Exclusive bool     `json:"exclusive,omitempty"`
+	Pin       bool     `json:"pin,omitempty"` // cores of its own
 	Resources []Amount `json:"resources,omitempty"`
 }
 
@@ -115,9 +120,11 @@ type Amount struct {
 // Grant is what an attempt was given of a resource.
 type Grant struct {
 	Amount
-	Pool  bool     `json:"pool,omitempty"`  // it is the pool's, not the machine's
-	Items []int    `json:"items,omitempty"` // indexes of what was given
-	IDs   []string `json:"ids,omitempty"`   // of GPUs, as their drivers know them
+	Pool bool `json:"pool,omitempty"` // it is the pool's, not the machine's
+	// Enforced: of memory, the machine keeps the run from taking more.
+	Enforced bool     `json:"enforced,omitempty"`
+	Items    []int    `json:"items,omitempty"` // indexes of what was given
+	IDs      []string `json:"ids,omitempty"`   // of GPUs, as their drivers know them
 }
 
 // Resource is what a machine, or the pool, has of something.

@@ -74,6 +74,7 @@ func (k *codeKeeper) tidy(ctx context.Context) error {
 			from, failed = st.CodeNamed(from, func(hash string) {
 				delete(surplus, fleet.CodeArchive(k.stateDir, hash))
 				delete(surplus, fleet.CodeDiff(k.stateDir, hash))
+				delete(surplus, fleet.CodeStdin(k.stateDir, hash))
 			})
 		})
 		if err := errors.Join(err, failed); err != nil {

@@ -22,6 +22,11 @@ func CodeDiff(stateDir, hash string) string {
 	return filepath.Join(stateDir, "code", hash+".diff")
 }
 
+// CodeStdin is the file that holds what jobs read as their standard input, by its SHA-256.
+func CodeStdin(stateDir, hash string) string {
+	return filepath.Join(stateDir, "code", hash+".stdin")
+}
+
 // recordCode is what a job's record says of its code.
 type recordCode struct {
 	Hash   string `json:"hash,omitempty"`   // SHA-256 of the files, as they were packed: what ran

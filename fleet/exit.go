@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"jobserver/agent"
+	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
 
@@ -60,6 +61,9 @@ func (r *run) complaints(x *agent.Exit, note string) string {
 	var all []string
 	if x.StartError != "" {
 		all = append(all, x.StartError)
+	}
+	if x.OOM {
+		all = append(all, sched.OutOfMemory)
 	}
 	if x.LogError != "" {
 		all = append(all, "the machine could not keep all of the log: "+x.LogError)

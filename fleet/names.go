@@ -64,7 +64,13 @@ func machineFacts(addr string, f agent.Facts) *statepb.Machine {
 	for _, g := range f.GPUs {
 		devices = append(devices, &statepb.Item{Id: plain(g.ID), Vendor: plain(g.Vendor)})
 	}
+	var cpus []*statepb.Cpu
+	for _, c := range f.CPUs {
+		cpus = append(cpus, &statepb.Cpu{Number: int32(c.ID), Core: int32(c.Core),
+			Package: int32(c.Package)})
+	}
 	return &statepb.Machine{
+		Cpus: cpus, LimitsMemory: f.LimitsMemory,
 		Addr:     addr,
 		Devices:  devices,
 		BootId:   plain(f.BootID),

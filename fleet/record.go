@@ -31,7 +31,10 @@ type record struct {
 	Env      []nameValue   `json:"env,omitempty"`
 	Matrix   uint64        `json:"matrix,omitempty"`
 	Tag      uint64        `json:"tag,omitempty"`
-	Dir      string        `json:"dir,omitempty"`   // where the client stood
+	Dir      string        `json:"dir,omitempty"` // where the client stood
+	Cwd      string        `json:"cwd,omitempty"` // where it began on its machine, as given
+	Stdin    *recordStdin  `json:"stdin,omitempty"`
+	Label    string        `json:"label,omitempty"`
 	After    []string      `json:"after,omitempty"` // what it waited for: "after 17"
 	Code     *recordCode   `json:"code,omitempty"`
 	Attempt  int32         `json:"attempt"`
@@ -60,6 +63,19 @@ type record struct {
 	Results      []recordResult `json:"results"`
 	Complete     bool           `json:"complete"` // everything that the job named is there
 	Problems     []string       `json:"problems,omitempty"`
+}
+
+// recordStdin is what the job had as its standard input.
+type recordStdin struct {
+	Name   string `json:"name,omitempty"`
+	SHA256 string `json:"sha256"`
+}
+
+func stdinOf(j *statepb.Job) *recordStdin {
+	if j.Stdin == "" {
+		return nil
+	}
+	return &recordStdin{j.StdinName, j.Stdin}
 }
 
 type nameValue struct {
@@ -99,17 +115,20 @@ func recordInputs(inputs []*statepb.Input) []recordInput {
 
 // recordGrant is what the attempt was given of a resource.
 type recordGrant struct {
-	Name   string   `json:"name"`
-	Amount int64    `json:"amount"`
-	Pool   bool     `json:"pool,omitempty"`  // it is the pool's, not the machine's
-	Items  []int32  `json:"items,omitempty"` // indexes
-	IDs    []string `json:"ids,omitempty"`
+	Name   string `json:"name"`
+	Amount int64  `json:"amount"`
+	Pool   bool   `json:"pool,omitempty"` // it is the pool's, not the machine's
+	// of memory: the machine kept the run from taking more
+	Enforced bool     `json:"enforced,omitempty"`
+	Items    []int32  `json:"items,omitempty"` // indexes
+	IDs      []string `json:"ids,omitempty"`
 }
 
 func recordGrants(g *statepb.Given) []recordGrant {
 	var all []recordGrant
 	for _, grant := range g.GetGrants() {
-		one := recordGrant{Name: grant.Name, Amount: grant.Amount, Pool: grant.Pool}
+		one := recordGrant{Name: grant.Name, Amount: grant.Amount, Pool: grant.Pool,
+			Enforced: grant.Enforced}
 		for _, it := range grant.Items {
 			one.Items = append(one.Items, it.Index)
 			if it.Id != "" {
@@ -200,6 +219,9 @@ func (t *transfer) record() *record {
 		Matrix:  j.Matrix,
 		Tag:     j.Tag,
 		Dir:     j.Dir,
+		Cwd:     j.Cwd,
+		Stdin:   stdinOf(j),
+		Label:   j.Label,
 		After:   sched.AfterText(j.After),
 		Code:    t.recordCode(),
 		Attempt: a.Number,

@@ -254,6 +254,10 @@ func (m *machine) startRuns() {
 			})
 			continue
 		}
+		if r.spec.Stdin != "" {
+			l.spawn(func() { m.startWithStdin(l, r) })
+			continue
+		}
 		if hash := r.spec.Code; hash != "" {
 			if withCode[hash] == nil {
 				withCode[hash] = &coded{}
@@ -282,6 +286,9 @@ func (m *machine) spec(r *run) agent.Spec {
 		Command: s.Command,
 		Timeout: s.Timeout,
 		MaxLog:  s.MaxLog,
+		Dir:     s.Cwd,
+		CPUs:    s.CPUs,
+		Memory:  s.Memory,
 	}
 	if s.Ref.Driver {
 		// it is the machine's; a run of this host that a reboot ended is told by its directory

@@ -35,6 +35,9 @@ type Experiment struct {
 	Slots     int
 	Exclusive bool
 	Needs     string
+	Pin       bool
+
+	Cwd, Stdin, Label string
 
 	// What it waits for, as selectors of jobs; AfterCell is a matrix.
 	After, AfterAny, AfterFailed []string
@@ -160,10 +163,10 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 // settings are the names that a file may have.
 var settings = []string{
 	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command",
-	"cp_path", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "input", "max_fails",
-	"max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order", "priority",
-	"repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots", "start_after", "tag",
-	"then", "timeout", "variables", "where", "zip",
+	"cp_path", "cwd", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "input",
+	"label", "max_fails", "max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order",
+	"pin", "priority", "repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots",
+	"start_after", "stdin", "tag", "then", "timeout", "variables", "where", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {
@@ -224,6 +227,14 @@ func (r *reader) setting(key, n *yaml.Node) error {
 			return x.At(n.Line, "then is hold or cancel, not %q", x.Then)
 		}
 		return nil
+	case "cwd":
+		return r.text(n, &x.Cwd)
+	case "stdin":
+		return r.text(n, &x.Stdin)
+	case "label":
+		return r.text(n, &x.Label)
+	case "pin":
+		return r.decode(n, &x.Pin, "true or false")
 	case "exclusive":
 		return r.decode(n, &x.Exclusive, "true or false")
 	case "needs":

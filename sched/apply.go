@@ -29,9 +29,9 @@ func (s *State) Apply(c *Change) error {
 	case c.JobHeld != nil:
 		return s.applyHeld(c.JobHeld)
 	case c.JobCanceled != nil:
-		return s.applyCanceled(c.JobCanceled.Job, c.At)
+		return s.applyCanceled(c.JobCanceled.Job, c.JobCanceled.Reason, c.At)
 	case c.JobForgotten != nil:
-		return s.applyForgotten(c.JobForgotten.Job, c.At)
+		return s.applyForgotten(c.JobForgotten.Job, c.JobForgotten.Reason, c.At)
 	case c.JobRetimed != nil:
 		return s.change(c.JobRetimed.Job, func(j *job) error {
 			j.Timeout = c.JobRetimed.Timeout
@@ -286,8 +286,11 @@ func (s *State) applyHeld(c *statepb.JobHeld) error {
 	})
 }
 
-func (s *State) applyCanceled(id uint64, at int64) error {
+func (s *State) applyCanceled(id uint64, reason string, at int64) error {
 	return s.change(id, func(j *job) error {
+		if reason != "" && !Final(j.Status) {
+			j.Reason = reason
+		}
 		switch j.Status {
 		case Waiting, Held:
 			j.Status, j.EndedAt = Canceled, at
@@ -308,7 +311,7 @@ func (s *State) applyCanceled(id uint64, at int64) error {
 
 // applyForgotten forgets an ended job at once, and cancels another so that it is forgotten when it
 // has ended.
-func (s *State) applyForgotten(id uint64, at int64) error {
+func (s *State) applyForgotten(id uint64, reason string, at int64) error {
 	j, err := s.touch(id)
 	if err != nil {
 		return err
@@ -320,7 +323,7 @@ func (s *State) applyForgotten(id uint64, at int64) error {
 	if Final(j.Status) {
 		return s.settle(j)
 	}
-	return s.applyCanceled(id, at)
+	return s.applyCanceled(id, reason, at)
 }
 
 func (s *State) applyTagged(id, tagID uint64) error {

@@ -211,6 +211,10 @@ func (s *State) applyMachineSeen(f *statepb.Machine) error {
 			m.Devices = append(m.Devices, proto.CloneOf(d))
 		}
 		m.seeDevices(m.Devices)
+		m.Cpus, m.LimitsMemory = nil, f.LimitsMemory
+		for _, c := range f.Cpus {
+			m.Cpus = append(m.Cpus, proto.CloneOf(c))
+		}
 	})
 }
 

@@ -9,18 +9,21 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// CodeNamed visits the hashes of code, and of what was not committed of it, that jobs name, MaxPage
-// jobs from an id on, and gives the id to go on with; 0: these were all. Any job that is known may
-// be run again, so that those which have ended count as well.
+// CodeNamed visits the hashes of code, of what was not committed, and of standard inputs, that
+// jobs name, MaxPage jobs from an id on, and gives the id to go on with; 0: these were all. Any job
+// that is known may be run again, so that those which have ended count as well.
 //
 // Who goes through all of them page by page misses only code that was submitted meanwhile: a job
 // never changes its code, and a waiting cell, which has that of its matrix, takes over another only
 // when one is submitted.
 func (s *State) CodeNamed(from uint64, visit func(hash string)) (next uint64, err error) {
-	both := func(c *statepb.Code) {
+	both := func(c *statepb.Code, stdin string) {
 		if c != nil {
 			visit(c.Hash)
 			visit(c.Diff)
+		}
+		if stdin != "" {
+			visit(stdin)
 		}
 	}
 	from = max(from, 1)
@@ -31,21 +34,21 @@ func (s *State) CodeNamed(from uint64, visit func(hash string)) (next uint64, er
 			continue
 		}
 		if place := s.index.place[id]; place != 0 && s.live[id] == nil {
-			code, err := s.codeAt(place)
+			code, stdin, err := s.codeAt(place)
 			if err != nil {
 				return 0, fmt.Errorf("read the code of job %d: %w", id, err)
 			}
-			both(code)
+			both(code, stdin)
 			continue
 		}
 		if c, ok := s.cellOf(id); ok && !c.matrix.isTouched(c.cell) {
 			if c.matrix != seen {
 				seen = c.matrix
-				both(seen.Template.Code)
+				both(seen.Template.Code, seen.Template.Stdin)
 			}
 			continue
 		}
-		both(s.Job(id).GetCode())
+		both(s.Job(id).GetCode(), s.Job(id).GetStdin())
 	}
 	if end == s.nextID {
 		return 0, nil
@@ -53,19 +56,21 @@ func (s *State) CodeNamed(from uint64, visit func(hash string)) (next uint64, er
 	return end, nil
 }
 
-// codeAt reads the code of an ended job, and nothing else of it.
-func (s *State) codeAt(place uint32) (*statepb.Code, error) {
+// codeAt reads the code and the standard input of an ended job, and nothing else of it.
+func (s *State) codeAt(place uint32) (code *statepb.Code, stdin string, err error) {
 	raw, err := s.history.raw(place)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var code *statepb.Code
 	err = fields(raw, func(n protowire.Number, value []byte) error {
-		if n != fieldCode {
-			return nil
+		switch n {
+		case fieldCode:
+			code = &statepb.Code{}
+			return proto.Unmarshal(value, code)
+		case fieldStdin:
+			stdin = string(value)
 		}
-		code = &statepb.Code{}
-		return proto.Unmarshal(value, code)
+		return nil
 	})
-	return code, err
+	return code, stdin, err
 }

@@ -227,9 +227,18 @@ func (s *State) startOn(n *statepb.Needs, m *machine, now time.Time) (at int64, 
 		if slots < slotsOf(n, m) {
 			return false
 		}
-		for _, a := range n.GetAmounts() {
+		for _, a := range amountsOf(n, m) {
 			if !s.ofPool(a.Name) &&
 				s.freeOf(m.Addr, m.resource(a.Name))+freed.of(m.Addr, a.Name) < a.Amount {
+				return false
+			}
+		}
+		if n.GetPin() {
+			h := freed[m.Addr][coresName]
+			if h == nil {
+				h = &holding{}
+			}
+			if len(s.freeCPUs(m))+len(h.items) < coresFor(n, m) {
 				return false
 			}
 		}
@@ -305,20 +314,25 @@ func (s *State) delaysOne(
 	if need.GetExclusive() || m.room-slotsOf(takes, m) < slotsOf(need, m) {
 		return true
 	}
-	return s.overlap(need, takes, func(name string) (string, *statepb.Resource, bool) {
+	if need.GetPin() && takes.GetPin() &&
+		len(s.freeCPUs(m))-coresFor(takes, m) < coresFor(need, m) {
+		return true
+	}
+	ofMachine := func(name string) (string, *statepb.Resource, bool) {
 		return m.Addr, m.resource(name), !s.ofPool(name)
-	})
+	}
+	return s.overlap(amountsOf(need, m), amountsOf(takes, m), ofMachine)
 }
 
 // overlap says that of some resource there would be less left than the first needs, if the second
 // had its share.
 func (s *State) overlap(
-	first, second *statepb.Needs,
+	first, second []*statepb.Amount,
 	of func(name string) (where string, r *statepb.Resource, counts bool),
 ) bool {
-	for _, a := range first.GetAmounts() {
+	for _, a := range first {
 		where, r, counts := of(a.Name)
-		for _, b := range second.GetAmounts() {
+		for _, b := range second {
 			if counts && a.Name == b.Name && s.freeOf(where, r)-b.Amount < a.Amount {
 				return true
 			}
@@ -340,8 +354,8 @@ func (s *State) poolKept(sh *shape, now time.Time) *shape {
 			continue
 		}
 		taken := s.overlap(
-			other.needs,
-			sh.needs,
+			other.needs.GetAmounts(),
+			sh.needs.GetAmounts(),
 			func(name string) (string, *statepb.Resource, bool) {
 				return poolName, s.resources[name], s.ofPool(name)
 			},

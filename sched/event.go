@@ -342,10 +342,12 @@ func (s *State) aboutJob(e Event, id uint64, format string, args ...any) Event {
 func (s *State) aboutCancel(e Event, id uint64) Event {
 	if s.Status(id) == Canceled || s.Status(id) == 0 {
 		e.Kind, e.Spans = EventJobCanceled, s.spansOfSetup(id)
-		return s.aboutJob(e, id, "job %d was canceled", id)
+		return s.aboutJob(e, id, "%s", canceledFor(fmt.Sprintf("job %d was canceled", id),
+			s.Job(id).GetReason()))
 	}
 	e.Kind = EventJobCanceling
-	return s.aboutJob(e, id, "job %d is being canceled", id)
+	return s.aboutJob(e, id, "%s", canceledFor(fmt.Sprintf("job %d is being canceled", id),
+		s.Job(id).GetReason()))
 }
 
 // spansOfSetup is the attempt of a setup that has just ended between two of its steps, else nil. Of

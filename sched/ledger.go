@@ -132,7 +132,10 @@ func (s *State) ofPool(name string) bool { return s.resources[name] != nil }
 // lacks names the first resource of which a machine, or the pool, could give less just now than is
 // needed, "" for none.
 func (s *State) lacks(n *statepb.Needs, m *machine) string {
-	for _, a := range n.GetAmounts() {
+	if n == nil {
+		return ""
+	}
+	for _, a := range amountsOf(n, m) {
 		where, r := m.Addr, m.resource(a.Name)
 		if s.ofPool(a.Name) {
 			where, r = poolName, s.resources[a.Name]
@@ -140,6 +143,9 @@ func (s *State) lacks(n *statepb.Needs, m *machine) string {
 		if s.freeOf(where, r) < a.Amount {
 			return a.Name
 		}
+	}
+	if n.Pin && len(s.freeCPUs(m)) < coresFor(n, m) {
+		return coresName
 	}
 	return ""
 }
@@ -172,7 +178,16 @@ func (s *State) neverHas(n *statepb.Needs, m *machine) string {
 	if slots := slotsOf(n, m); slots > int(m.Slots) {
 		return fmt.Sprintf("%s has %d slots", m.Addr, m.Slots)
 	}
-	for _, a := range n.GetAmounts() {
+	switch {
+	case !n.GetPin() || m.BootId == "":
+	case s.ofPool(coresName):
+		return "the pool has cores, to which no job can be pinned"
+	case len(m.Cpus) == 0:
+		return m.Addr + " doesn't say which cores it has"
+	case coresFor(n, m) > len(m.Cpus):
+		return fmt.Sprintf("%s has %d cores to pin jobs to", m.Addr, len(m.Cpus))
+	}
+	for _, a := range amountsOf(n, m) {
 		if s.ofPool(a.Name) {
 			continue
 		}
@@ -219,18 +234,24 @@ func (s *State) give(n *statepb.Needs, m *machine) (slot int, g *statepb.Given) 
 			}
 		}
 	}
-	for _, a := range n.Amounts {
+	for _, a := range amountsOf(n, m) {
 		grant := &statepb.Grant{
 			Name:   a.Name,
 			Amount: a.Amount,
 			Bytes:  a.Bytes,
 			Pool:   s.ofPool(a.Name),
 		}
+		grant.Enforced = a.Name == memoryName && !grant.Pool && m.LimitsMemory
 		where, r := m.Addr, m.resource(a.Name)
 		if grant.Pool {
 			where, r = poolName, s.resources[a.Name]
 		}
-		if len(r.GetItems()) > 0 {
+		switch {
+		case n.Pin && isCores(a):
+			for _, c := range choose(m.Cpus, s.freeCPUs(m), int(a.Amount)) {
+				grant.Items = append(grant.Items, &statepb.Item{Index: c.Number})
+			}
+		case len(r.GetItems()) > 0:
 			for _, it := range s.freeItems(where, r)[:a.Amount] {
 				grant.Items = append(
 					grant.Items,

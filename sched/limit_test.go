@@ -15,7 +15,7 @@ func TestRetryOn(t *testing.T) {
 		return &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: n}
 	}
 	killed := &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "KILL"}
-	noMemory := &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "KILL", Error: outOfMemory}
+	noMemory := &statepb.Attempt{Cause: statepb.Cause_EXITED, Signal: "KILL", Error: OutOfMemory}
 	late := &statepb.Attempt{Cause: statepb.Cause_TIMED_OUT, Signal: "TERM"}
 	tests := []struct {
 		on, no string

@@ -56,7 +56,7 @@ func (s *State) PlanOperation(b Operation) (Plan, error) {
 		return Plan{}, err
 	}
 	rec := &statepb.Operation{Op: string(b.Op), Timeout: int64(b.Timeout), Tag: tag,
-		Repeat: int32(b.copies())}
+		Repeat: int32(b.copies()), Reason: b.Reason}
 	jobs := b.Jobs
 	if !slices.IsSorted(jobs) {
 		jobs = slices.Clone(jobs)
@@ -185,7 +185,7 @@ func (s *State) piece(l *long) (changes []*Change, fates []Fate) {
 	shares, n := l.next()
 	step := &statepb.OperationStepped{Operation: l.Id, Done: l.Done + n}
 	p := s.planner()
-	b := Operation{Op: Op(l.Op), Timeout: time.Duration(l.Timeout)}
+	b := Operation{Op: Op(l.Op), Timeout: time.Duration(l.Timeout), Reason: l.Reason}
 	for _, share := range shares {
 		fate := Fate{Job: share.job, Status: s.Status(share.job), Changed: true}
 		if fate.Status == 0 {

@@ -249,6 +249,9 @@ func NeedsText(n *statepb.Needs) string {
 	for _, w := range n.GetWith() {
 		parts = append(parts, withText(w))
 	}
+	if n.GetPin() {
+		parts = append(parts, "pin")
+	}
 	return strings.Join(parts, ",")
 }
 
@@ -270,7 +273,7 @@ func slotsOf(n *statepb.Needs, m *machine) int {
 }
 
 // needsOf makes the record of what a job asks for, nil for one slot and nothing else.
-func needsOf(slots int, exclusive bool, needs string) (*statepb.Needs, error) {
+func needsOf(slots int, exclusive, pin bool, needs string) (*statepb.Needs, error) {
 	switch {
 	case slots < 0 || slots > MaxSlots:
 		return nil, errorf(
@@ -290,11 +293,11 @@ func needsOf(slots int, exclusive bool, needs string) (*statepb.Needs, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &statepb.Needs{Exclusive: exclusive, Amounts: amounts}
+	n := &statepb.Needs{Exclusive: exclusive, Amounts: amounts, Pin: pin}
 	if slots > 1 {
 		n.Slots = int32(slots)
 	}
-	if n.Slots == 0 && !exclusive && len(amounts) == 0 {
+	if n.Slots == 0 && !exclusive && !pin && len(amounts) == 0 {
 		return nil, nil
 	}
 	return n, nil

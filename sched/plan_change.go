@@ -41,6 +41,7 @@ type Operation struct {
 	Tag     string        // of tag
 	Retry   bool          // of lost
 	Signal  string        // of signal: its name or number
+	Reason  string        // of cancel and forget; "" : none is given
 }
 
 // tell completes what is said of a job when all that was made of it is there.
@@ -129,7 +130,9 @@ func (p *planner) prepareOperation(b Operation) (tag uint64, err error) {
 	case OpSignal:
 		_, err := parseSignal(b.Signal)
 		return 0, err
-	case OpCancel, OpForget, OpHold, OpUnhold, OpUntag, OpRecopy, OpLost, OpPause, OpGoOn:
+	case OpCancel, OpForget:
+		return 0, checkLabel("--reason", b.Reason)
+	case OpHold, OpUnhold, OpUntag, OpRecopy, OpLost, OpPause, OpGoOn:
 	default:
 		return 0, errorf(Invalid, "%q is no operation on jobs", b.Op)
 	}
@@ -141,9 +144,9 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 	id := fate.Job
 	switch b.Op {
 	case OpCancel:
-		return p.cancel(id)
+		return p.cancel(id, b.Reason)
 	case OpForget:
-		p.add(&Change{JobForgotten: &statepb.JobForgotten{Job: id}})
+		p.add(&Change{JobForgotten: &statepb.JobForgotten{Job: id, Reason: b.Reason}})
 		if fate.Status == Running || fate.Status == Copying {
 			fate.Note = "forgotten as soon as it has ended"
 		}
@@ -173,7 +176,7 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 		if err := p.resubmittable(p.s.Job(id)); err != nil {
 			return err
 		}
-		canceled := !Final(fate.Status) && p.cancel(id) == nil
+		canceled := !Final(fate.Status) && p.cancel(id, "") == nil
 		again := p.resubmit(p.s.Job(id), true)
 		fate.New = append(fate.New, again)
 		if canceled {
@@ -211,14 +214,14 @@ func only(status Status, verb string, good ...Status) error {
 	return fmt.Errorf("it is %s: there is nothing to %s", StatusName(status), verb)
 }
 
-func (p *planner) cancel(id uint64) error {
+func (p *planner) cancel(id uint64, reason string) error {
 	if err := only(p.s.Status(id), "cancel", Waiting, Held, Running, Copying); err != nil {
 		return err
 	}
 	if j := p.s.live[id]; j != nil && j.Canceling {
 		return fmt.Errorf("it is being canceled already")
 	}
-	p.add(&Change{JobCanceled: &statepb.JobCanceled{Job: id}})
+	p.add(&Change{JobCanceled: &statepb.JobCanceled{Job: id, Reason: reason}})
 	return nil
 }
 

@@ -141,6 +141,10 @@ func (m *matrix) sameMatrix(want *statepb.Matrix) error {
 		return other("place for its results", a.CpPath, b.CpPath)
 	case env(a, compared) != env(b, compared):
 		return other("environment", env(a, ShownValue), env(b, ShownValue))
+	case a.Cwd != b.Cwd:
+		return other("working directory", a.Cwd, b.Cwd)
+	case a.Stdin != b.Stdin:
+		return other("standard input", a.StdinName, b.StdinName)
 	case a.Driver != b.Driver:
 		return other("way to run", fmt.Sprint("driver ", a.Driver), fmt.Sprint("driver ", b.Driver))
 	case m.Seed != want.Seed:

@@ -68,6 +68,10 @@ func (s *State) tooLong(j *statepb.Job, a *statepb.Attempt) string {
 		return fmt.Sprintf("CP_PATH has %d bytes when its variables are put in; at most %d are "+
 			"possible", n, MaxPath)
 	}
+	if n := expandedLen(j.Cwd, size); n > MaxPath {
+		return fmt.Sprintf("--cwd has %d bytes when its variables are put in; at most %d are "+
+			"possible", n, MaxPath)
+	}
 	for _, path := range inputPaths(j) {
 		if n := expandedLen(path, size); n > MaxPath {
 			return fmt.Sprintf("the path of an input has %d bytes when its variables are put in; "+

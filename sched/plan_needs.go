@@ -11,10 +11,11 @@ import (
 
 // needed says that a placeholder names what a job needs a share of.
 func needed(j *statepb.Job, name string) bool {
-	return gangName(j.Needs, name) || slices.ContainsFunc(
-		j.Needs.GetAmounts(),
-		func(a *statepb.Amount) bool { return placeholder(a.Name) == name },
-	)
+	return gangName(j.Needs, name) || j.Needs.GetPin() && name == placeholder(coresName) ||
+		slices.ContainsFunc(
+			j.Needs.GetAmounts(),
+			func(a *statepb.Amount) bool { return placeholder(a.Name) == name },
+		)
 }
 
 // canEver refuses what no machine of a class, as they are now, could ever give. A class without

@@ -196,7 +196,7 @@ func (p *planner) changedNeeds(j *statepb.Job, spec *SetSpec, c *statepb.Changes
 		needs = *spec.Needs
 	}
 	var err error
-	c.Needs, err = needsOf(slots, exclusive, needs)
+	c.Needs, err = needsOf(slots, exclusive, j.Needs.GetPin(), needs)
 	c.Needs = asGang(c.Needs, j.Needs)
 	c.SetNeeds = true
 	return err

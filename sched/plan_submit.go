@@ -47,8 +47,13 @@ type JobSpec struct {
 	RetryOn     []string      // which failures are tried again, as exit=75; none: all
 	NoRetryOn   []string      // which aren't
 	// of its tag, or of its matrix, so many hold slots at a time; 0: as it is
-	AtMost int
-	Inputs []InputSpec
+	AtMost    int
+	Inputs    []InputSpec
+	Pin       bool   // it gets cores of its own
+	Cwd       string // where it begins on its machine, a template; "" : the login directory
+	Stdin     string // SHA-256 of its standard input; "" : none
+	StdinName string
+	Label     string
 
 	waits *statepb.After // what it waits for already, when it is changed
 }
@@ -152,6 +157,7 @@ func shallow(j *statepb.Job) *statepb.Job {
 		RestartOf: j.RestartOf, Code: j.Code,
 		Needs: j.Needs, After: j.After, StartAfter: j.StartAfter, RetryOn: j.RetryOn,
 		NoRetryOn: j.NoRetryOn, Inputs: j.Inputs,
+		Cwd: j.Cwd, Stdin: j.Stdin, StdinName: j.StdinName, Label: j.Label,
 	}
 }
 
@@ -211,7 +217,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 		j.Status = Held
 	}
 	var err error
-	if j.Needs, err = needsOf(spec.Slots, spec.Exclusive, spec.Needs); err != nil {
+	if j.Needs, err = needsOf(spec.Slots, spec.Exclusive, spec.Pin, spec.Needs); err != nil {
 		return nil, err
 	}
 	j.StartAfter = nanos(spec.StartAfter)
@@ -259,6 +265,9 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 		return nil, err
 	}
 	if err := p.capture(j, spec.CpPath, "CP_PATH", own, true); err != nil {
+		return nil, err
+	}
+	if err := p.setPlace(j, spec, own); err != nil {
 		return nil, err
 	}
 	if why := p.s.tooLong(longestCell(j, axes), nil); why != "" {

@@ -95,7 +95,11 @@ type Run struct {
 	// Inputs are to be on the machine, and where their links are is to be in the environment. While
 	// one of them has no hash they are to be read, and nothing is to be started.
 	Inputs []*statepb.Input
-	After  bool // among them is the list of what the job has waited for
+	After  bool   // among them is the list of what the job has waited for
+	Cwd    string // where it begins; relative to the login directory, which "" is
+	Stdin  string // hash of its standard input; "" : none
+	CPUs   []int  // that it is pinned to; none: to none
+	Memory int64  // bytes that it may use; 0: its machine doesn't limit that
 }
 
 // Copy is an attempt whose results are wanted.
@@ -111,6 +115,10 @@ type Copy struct {
 // LostCode begins the reason of a run that was not started as the host has its code no more: no
 // machine could start it.
 const LostCode = "the host has lost the code"
+
+// LostStdin begins the reason of a run that was not started as the host has its standard input no
+// more: likewise.
+const LostStdin = "the host has lost the standard input"
 
 // Outcome is what fleet reports. At is the host's clock.
 type Outcome interface{ outcome() }

@@ -167,7 +167,8 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 	case NotStarted:
 		if s.liveRun(o.Ref) != nil {
 			return one(&Change{NotStarted: &statepb.NotStarted{Run: o.Ref, Error: o.Reason,
-				JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode), Hold: o.Hold}})
+				JobsFault: o.JobsFault || strings.HasPrefix(o.Reason, LostCode) ||
+					strings.HasPrefix(o.Reason, LostStdin), Hold: o.Hold}})
 		}
 	case InputsRead:
 		if j, r := s.liveRank(o.Ref); j != nil && len(o.Inputs) == len(r.Inputs) && !isRead(r) {
@@ -239,6 +240,10 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	if m.BootId == f.BootId && m.Root == f.Root && m.Os == f.Os && m.Arch == f.Arch &&
 		m.Kernel == f.Kernel &&
 		m.Cores == f.Cores && m.Memory == f.Memory && m.CpuModel == f.CpuModel &&
+		m.LimitsMemory == f.LimitsMemory &&
+		slices.EqualFunc(m.Cpus, f.Cpus, func(a, b *statepb.Cpu) bool {
+			return proto.Equal(a, b)
+		}) &&
 		slices.EqualFunc(m.Devices, f.Devices, func(a, b *statepb.Item) bool {
 			return proto.Equal(a, b)
 		}) {

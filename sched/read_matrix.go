@@ -153,6 +153,7 @@ const (
 	fieldAttempts     = 32 // of Job
 	fieldResultsDir   = 37
 	fieldCode         = 44
+	fieldStdin        = 441
 	fieldMeasurements = 23 // of Attempt
 	fieldHardware     = 500
 	fieldRanks        = 420

@@ -354,6 +354,9 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 	if a := last(j); why == "" && a != nil {
 		why = Reason(a)
 	}
+	if j.Status == Canceled && j.Reason != "" {
+		why = j.Reason
+	}
 	switch {
 	case j.Status == Canceled && why != "":
 		r.Summary = "it was canceled: " + why

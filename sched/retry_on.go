@@ -13,8 +13,8 @@ import (
 // Which failures are tried again: exit=75, signal=9, oom, timeout, lost. It never touches what
 // could not be started.
 
-// outOfMemory is the error of an attempt that was ended since it had used up its memory.
-const outOfMemory = "out of memory"
+// OutOfMemory begins the error of an attempt that was ended since it had used up its memory.
+const OutOfMemory = "out of memory"
 
 // parseFailures checks the words of --retry-on, and writes them in one way.
 func parseFailures(words []string) ([]string, error) {
@@ -71,7 +71,7 @@ func failureWords(a *statepb.Attempt) []string {
 		return []string{"timeout"}
 	case a.Signal != "":
 		words := []string{"signal=" + strings.TrimPrefix(a.Signal, "SIG")}
-		if a.Error == outOfMemory {
+		if strings.HasPrefix(a.Error, OutOfMemory) {
 			words = append(words, "oom")
 		}
 		return words

@@ -103,8 +103,15 @@ func (s *State) run(j *job, rank *statepb.Attempt) Run {
 		r.Pause = &stop
 	}
 	if r.Setup = j.Setup != nil; !r.Setup {
-		r.Code = j.Code.GetHash()
+		r.Code, r.Stdin = j.Code.GetHash(), j.Stdin
 		r.Inputs, r.After = a.Inputs, j.After != nil
+	}
+	if j.Cwd != "" {
+		dir := s.cwdOf(j.Job, a)
+		r.Env = append(r.Env, varPrefix+"CWD="+dir)
+		if !a.Driver { // it is the machine's directory, and a driver is on the host
+			r.Cwd = dir
+		}
 	}
 	if a.Driver {
 		words, err := SplitWords(string(a.CmdRun))
@@ -128,6 +135,7 @@ func (s *State) run(j *job, rank *statepb.Attempt) Run {
 		}
 	}
 	r.Env = append(r.Env, gangEnv(j.Needs, a)...)
+	r.CPUs, r.Memory = pinnedTo(a), enforcedMemory(a)
 	for _, g := range a.GetGiven().GetGrants() {
 		r.Env = append(r.Env, varPrefix+placeholder(g.Name)+"="+GrantText(g))
 	}

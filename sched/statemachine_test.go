@@ -111,6 +111,7 @@ func (d *driver) spec(t *rapid.T) JobSpec {
 			"mem=2G"}).Draw(t, "needs"),
 		Inputs: rapid.SampledFrom([][]InputSpec{nil, nil, nil, {{Path: "/data"}},
 			{{Path: "{AFTER_RESULTS}/m"}, {Path: "/{CLASS}/m", Name: "n"}}}).Draw(t, "inputs"),
+		Pin: rapid.IntRange(0, 4).Draw(t, "pin") == 0,
 	}
 }
 

@@ -281,7 +281,8 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 		return fmt.Errorf("job %d has slots %v of %s, and needs %d", d.Job, slotsGiven(d.Attempt),
 			m.Addr, want)
 	}
-	if len(needs.GetAmounts()) != len(d.Attempt.GetGiven().GetGrants()) {
+	amounts := amountsOf(needs, m)
+	if len(amounts) != len(d.Attempt.GetGiven().GetGrants()) {
 		return fmt.Errorf("job %d needs %v and is given %v", d.Job, needs, d.Attempt.Given)
 	}
 	for i, g := range d.Attempt.GetGiven().GetGrants() {
@@ -290,10 +291,19 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 			where, r = poolName, w.s.resources[g.Name]
 		}
 		held := int64(0)
+		var twice error
 		count := func(addr string, given *statepb.Given) {
 			for _, other := range given.GetGrants() {
 				if other.Name == g.Name && other.Pool == g.Pool && (g.Pool || addr == m.Addr) {
 					held += other.Amount
+					for _, it := range g.Items {
+						if slices.ContainsFunc(other.Items, func(o *statepb.Item) bool {
+							return o.Index == it.Index
+						}) {
+							twice = fmt.Errorf("job %d is given item %d of %s, which is another's",
+								d.Job, it.Index, g.Name)
+						}
+					}
 				}
 			}
 		}
@@ -313,8 +323,9 @@ func (w *world) amountsFor(d *statepb.Dispatched) error {
 			}
 		}
 		if held+g.Amount > max(All(r), int64(len(r.GetItems()))) ||
-			g.Amount != needs.Amounts[i].Amount || len(r.GetItems()) > 0 &&
-			len(g.Items) != int(g.Amount) {
+			g.Amount != amounts[i].Amount || len(r.GetItems()) > 0 &&
+			len(g.Items) != int(g.Amount) || twice != nil ||
+			needs.GetPin() && g.Name == coresName && len(g.Items) != int(g.Amount) {
 			return fmt.Errorf("job %d is given %v on %q, of %v, of which %d are held", d.Job, g,
 				where, r, held)
 		}
@@ -426,7 +437,8 @@ func (w *world) connect(addrs ...string) error {
 	for _, addr := range addrs {
 		all = append(all,
 			Connected{Addr: addr,
-				Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4}})
+				Facts: &statepb.Machine{BootId: "boot1", Os: "linux", Arch: "amd64", Cores: 4,
+					Cpus: someCPUs(2, 2), LimitsMemory: true}})
 	}
 	return w.report(all...)
 }

@@ -15,8 +15,8 @@ import (
 // adds at the end stays as it is.
 const (
 	runShape  = "ssunns"
-	exitShape = "nnnsnnnnnnsnnnnnnnnnssnnsn"
-	factShape = "sssssssssnnnnnu[ss]"
+	exitShape = "nnnsnnnnnnsnnnnnnnnnssnnsnu"
+	factShape = "sssssssssnnnnnu[ss][nnn]u"
 )
 
 // shapes are those of the answers, by method; parts those of pieces that come before. The numbers

@@ -19,6 +19,7 @@ type Add struct {
 
 	CodeFlag
 	ShapeFlags
+	PlaceFlags
 	AfterFlags
 	InputFlags
 	LimitFlags
@@ -70,6 +71,9 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	defer d.Close()
 	if spec.Code, err = PinCode(ctx, e, d,
 		CodeSource{Dir: c.Code, Apart: []string{spec.CpPath}}); err != nil {
+		return err
+	}
+	if err := c.PlaceFlags.Put(ctx, e, d, &spec, false); err != nil {
 		return err
 	}
 	reply, err := cli.Ask[api.AddJobsReply](ctx, d, "AddJobs",

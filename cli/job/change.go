@@ -31,8 +31,9 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeJobsAr
 // Rm is `job rm JID…`.
 type Rm struct {
 	toChange
-	Forget     bool `name:"forget" short:"f" help:"Also forget the jobs and remove their logs. Results are never removed."`
-	Dependents bool `name:"dependents" help:"Include the jobs that wait for these."`
+	Forget     bool   `name:"forget" short:"f" help:"Also forget the jobs and remove their logs. Results are never removed."`
+	Dependents bool   `name:"dependents" help:"Include the jobs that wait for these."`
+	Reason     string `name:"reason" placeholder:"TEXT" help:"Say why; listings, records and events show it."`
 }
 
 // Run cancels or forgets the jobs.
@@ -41,7 +42,7 @@ func (c *Rm) Run(ctx context.Context, e *cli.Env) error {
 	if c.Forget {
 		op = api.OpForget
 	}
-	return c.change(ctx, e, api.ChangeJobsArgs{Op: op, Dependents: c.Dependents})
+	return c.change(ctx, e, api.ChangeJobsArgs{Op: op, Dependents: c.Dependents, Reason: c.Reason})
 }
 
 // Commands that say no more than what is to be done.

@@ -21,6 +21,7 @@ type Add struct {
 	gridFlags
 	job.CodeFlag
 	job.ShapeFlags
+	job.PlaceFlags
 	job.AfterFlags
 	job.InputFlags
 	job.LimitFlags
@@ -96,6 +97,9 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	defer d.Close()
 	if m.Job.Code, err = job.PinCode(ctx, e, d,
 		job.CodeSource{Dir: c.Code, Apart: []string{c.CpPath}, Dry: c.DryRun}); err != nil {
+		return err
+	}
+	if err := c.PlaceFlags.Put(ctx, e, d, &m.Job, c.DryRun); err != nil {
 		return err
 	}
 	return submitMatrix(ctx, e, d,

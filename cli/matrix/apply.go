@@ -56,6 +56,13 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	if args.Matrix.Job.Code, err = job.PinCode(ctx, e, d, c.source(e, x, dir)); err != nil {
 		return err
 	}
+	place := job.PlaceFlags{Cwd: x.Cwd, Stdin: x.Stdin, Label: x.Label}
+	if x.Stdin != "" {
+		place.Stdin = e.Path(dir, x.Stdin)
+	}
+	if err := place.Put(ctx, e, d, &args.Matrix.Job, c.DryRun); err != nil {
+		return err
+	}
 	if len(x.Setup) > 0 {
 		// The whole is checked before anything of it is submitted.
 		dry := *args
@@ -145,7 +152,8 @@ func (c *Apply) args(
 	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold,
 		x.Priority, x.Flat
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
-	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs}
+	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs,
+		Pin: x.Pin}
 	shape.Put(spec)
 	inputs := job.InputFlags{Input: x.Input}
 	inputs.Put(e, spec)

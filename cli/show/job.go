@@ -33,6 +33,8 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	fmt.Fprintf(w, "%-14s %s\n", fmt.Sprintf("job %d", job.JID),
 		view.Paint(jobStatus(&job, e.Now()), e.Screen.Color))
 	out.Add("error", jobError(&job))
+	out.Add("reason", job.Reason)
+	out.Add("label", job.Label)
 	out.Add("class", job.Class)
 	out.Text("command", job.Cmd)
 	for i, step := range job.Steps {
@@ -41,6 +43,8 @@ func WriteJob(w io.Writer, e *cli.Env, job api.Job) {
 	if job.CmdRun != job.Cmd {
 		out.Text("ran as", job.CmdRun)
 	}
+	out.Add("directory", job.Cwd)
+	out.Add("stdin", job.Stdin)
 	out.list("variables", assignments(job.Vars))
 	out.list("environment", assignments(job.Env))
 	if job.Matrix != 0 {

@@ -27,6 +27,11 @@ func WriteListing(w io.Writer, e *cli.Env, found *Listing) error {
 		return err
 	}
 	columns := listColumns(e)
+	if !slices.ContainsFunc(found.Jobs, func(j api.Job) bool { return j.Label != "" }) {
+		columns = slices.DeleteFunc(columns, func(c view.Column[listRow]) bool {
+			return c.Title == "Label"
+		})
+	}
 	if found.ofOneMatrix() {
 		at := slices.IndexFunc(columns, func(c view.Column[listRow]) bool {
 			return c.Title == "Command"
@@ -131,7 +136,10 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 		{Title: "Status", Key: "status", Cell: func(row listRow) []view.Span {
 			return rowStatus(e, row)
 		}},
-		class, command, machine, output,
+		class,
+		{Title: "Label", Give: 5, Max: 24,
+			Cell: view.Text(ofJob(func(job *api.Job) string { return job.Label }))},
+		command, machine, output,
 		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {
 			return IDText(job.Matrix)
 		}))},
@@ -225,6 +233,8 @@ func jobOutput(job *api.Job) []view.Span {
 	case job.Status == api.StatusDone &&
 		(job.ResultsStatus == "waiting" || job.ResultsStatus == "copying"):
 		return []view.Span{{Text: "to copy", Style: view.Magenta}}
+	case job.Status == api.StatusCanceled && job.Reason != "":
+		return []view.Span{{Text: job.Reason}}
 	case job.Status == api.StatusFailed || job.Status == api.StatusLost ||
 		job.Status == api.StatusWaiting && job.Attempt > 0:
 		return []view.Span{{Text: jobError(job)}}
@@ -283,6 +293,8 @@ func JobColumns() []view.Column[api.Job] {
 		OnlyCSV("duration_seconds", floatText(func(j j) float64 { return j.DurationSeconds })),
 		OnlyCSV("cpu_seconds", floatText(func(j j) float64 { return j.CPUSeconds })),
 		OnlyCSV("max_rss_bytes", number(func(j j) int64 { return j.MaxRSSBytes })),
+		OnlyCSV("label", func(j j) string { return j.Label }),
+		OnlyCSV("reason", func(j j) string { return j.Reason }),
 	}
 }
 

@@ -62,6 +62,9 @@ func (s *service) AddMatrix(args *api.AddMatrixArgs, reply *api.AddMatrixReply) 
 		if err := s.hasCode(args.Matrix.Job.Code); err != nil {
 			return err
 		}
+		if err := s.hasStdin(args.Matrix.Job.Stdin); err != nil {
+			return err
+		}
 	}
 	driver := s.About.Driver != ""
 	again := func(st *sched.State) bool {

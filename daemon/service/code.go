@@ -29,6 +29,19 @@ func (s *service) codeFile(hash string, diff bool) string {
 	return fleet.CodeArchive(s.About.StateDir, hash)
 }
 
+// hasStdin refuses a standard input that the daemon wasn't given.
+func (s *service) hasStdin(hash string) error {
+	switch {
+	case hash == "":
+	case !code.ValidHash(hash):
+		return api.Errorf(api.Invalid, "%q is no hash of a standard input", hash)
+	case !s.keepsCode(fleet.CodeStdin(s.About.StateDir, hash)):
+		return api.Errorf(api.Conflict, "the daemon doesn't have the standard input %s", hash[:12]).
+			WithHint("submit it again with --stdin")
+	}
+	return nil
+}
+
 // hasCode refuses code that the daemon wasn't given.
 func (s *service) hasCode(c *api.Code) error {
 	if c == nil {
@@ -70,6 +83,9 @@ func (s *service) PutCode(args *api.PutCodeArgs, reply *api.PutCodeReply) error 
 		return api.Errorf(api.Invalid, "%q is no hash of code", args.Hash)
 	}
 	file := s.codeFile(args.Hash, args.Diff)
+	if args.Stdin {
+		file = fleet.CodeStdin(s.About.StateDir, args.Hash)
+	}
 	if s.keepsCode(file) {
 		reply.Have = true
 		return nil
@@ -129,9 +145,13 @@ func checkPart(part string, args *api.PutCodeArgs) error {
 	}
 	defer f.Close()
 	var got string
-	if args.Diff {
+	if args.Diff || args.Stdin {
 		var text []byte
-		if text, err = io.ReadAll(io.LimitReader(f, maxDiffFile)); err == nil {
+		most := int64(maxDiffFile)
+		if args.Stdin {
+			most = api.MaxStdin
+		}
+		if text, err = io.ReadAll(io.LimitReader(f, most)); err == nil {
 			sum := sha256.Sum256(text)
 			got = hex.EncodeToString(sum[:])
 		}

@@ -25,6 +25,9 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 		if err := s.hasCode(args.Jobs[i].Code); err != nil {
 			return err
 		}
+		if err := s.hasStdin(args.Jobs[i].Stdin); err != nil {
+			return err
+		}
 		spec, err := jobSpec(&args.Jobs[i])
 		if err != nil {
 			return err
@@ -50,6 +53,7 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
 		After:      afterSpec(&j.After),
 		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
+		Pin: j.Pin, Cwd: j.Cwd, Stdin: j.Stdin, StdinName: j.StdinName, Label: j.Label,
 	}
 	if c := j.Code; c != nil {
 		spec.Code = &statepb.Code{Hash: c.Hash, Commit: c.Commit, Diff: c.Diff, Cut: c.Cut}
@@ -246,6 +250,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 		operation := sched.Operation{
 			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout,
 			Tag: args.Tag, Retry: args.Retry, Signal: args.Signal,
+			Reason: args.Reason,
 		}
 		if args.DryRun {
 			plan, err = st.PlanAtOnce(operation)

@@ -25,7 +25,8 @@ func LightJob(st *sched.State, j *statepb.Job) api.Job {
 		StartedAt: full.StartedAt, EndedAt: full.EndedAt, DurationSeconds: full.DurationSeconds,
 		Failures: full.Failures, MaxFailures: full.MaxFailures, Setup: full.Setup,
 		RestartOf: full.RestartOf, NotBefore: full.NotBefore, Blocked: full.Blocked,
-		Unneeded: full.Unneeded, StartAfter: full.StartAfter,
+		Unneeded: full.Unneeded, StartAfter: full.StartAfter, Label: full.Label,
+		Reason: full.Reason,
 	}
 	if full.Matrix != 0 { // whose jobs differ by these only
 		light.Vars = varsOf(j.Vars)

@@ -11,7 +11,7 @@ func Needs(n *statepb.Needs) *api.Needs {
 	if n == nil {
 		return nil
 	}
-	out := &api.Needs{Slots: int(n.Slots), Exclusive: n.Exclusive}
+	out := &api.Needs{Slots: int(n.Slots), Exclusive: n.Exclusive, Pin: n.Pin}
 	for _, a := range n.Amounts {
 		out.Resources = append(out.Resources, amount(a.Name, a.Amount, a.Bytes))
 	}
@@ -26,7 +26,8 @@ func amount(name string, n int64, bytes bool) api.Amount {
 func grants(g *statepb.Given) []api.Grant {
 	var out []api.Grant
 	for _, grant := range g.GetGrants() {
-		one := api.Grant{Amount: amount(grant.Name, grant.Amount, grant.Bytes), Pool: grant.Pool}
+		one := api.Grant{Amount: amount(grant.Name, grant.Amount, grant.Bytes), Pool: grant.Pool,
+			Enforced: grant.Enforced}
 		for _, it := range grant.Items {
 			one.Items = append(one.Items, int(it.Index))
 			if it.Id != "" {

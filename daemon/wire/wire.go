@@ -43,6 +43,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		Setup: j.Setup != nil, RestartOf: j.RestartOf,
 	}
 	out.Needs, out.HeldWhy = Needs(j.Needs), j.HeldWhy
+	out.Cwd, out.Stdin, out.Label, out.Reason = j.Cwd, j.StdinName, j.Label, j.Reason
 	out.StartAfter, out.RetryOn, out.NoRetryOn = timeOf(j.StartAfter), j.RetryOn, j.NoRetryOn
 	out.After, out.Blocked, out.Unneeded = sched.AfterText(j.After), st.IsBlocked(j.Id), j.Unneeded
 	if j.Tag != 0 {

@@ -848,6 +848,11 @@ type Job struct {
 	NoRetryOn     []string               `protobuf:"bytes,245,rep,name=no_retry_on,json=noRetryOn,proto3" json:"no_retry_on,omitempty"`     // which aren't
 	Inputs        []*Input               `protobuf:"bytes,400,rep,name=inputs,proto3" json:"inputs,omitempty"`                              // of the host, that are put on its machine before it runs
 	HeldWhy       string                 `protobuf:"bytes,401,opt,name=held_why,json=heldWhy,proto3" json:"held_why,omitempty"`             // why the daemon holds it; "" : the user does, or its matrix is held
+	Cwd           string                 `protobuf:"bytes,440,opt,name=cwd,proto3" json:"cwd,omitempty"`                                    // where it begins on its machine, before variables; "" : in the login directory
+	Stdin         string                 `protobuf:"bytes,441,opt,name=stdin,proto3" json:"stdin,omitempty"`                                // SHA-256 of its standard input, which the host keeps; "" : none
+	StdinName     string                 `protobuf:"bytes,442,opt,name=stdin_name,json=stdinName,proto3" json:"stdin_name,omitempty"`       // what that was called
+	Label         string                 `protobuf:"bytes,443,opt,name=label,proto3" json:"label,omitempty"`                                // a note of the user's
+	Reason        string                 `protobuf:"bytes,444,opt,name=reason,proto3" json:"reason,omitempty"`                              // why the user canceled it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1193,6 +1198,41 @@ func (x *Job) GetInputs() []*Input {
 func (x *Job) GetHeldWhy() string {
 	if x != nil {
 		return x.HeldWhy
+	}
+	return ""
+}
+
+func (x *Job) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *Job) GetStdin() string {
+	if x != nil {
+		return x.Stdin
+	}
+	return ""
+}
+
+func (x *Job) GetStdinName() string {
+	if x != nil {
+		return x.StdinName
+	}
+	return ""
+}
+
+func (x *Job) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Job) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1623,6 +1663,7 @@ type Needs struct {
 	Machines      int32                  `protobuf:"varint,420,opt,name=machines,proto3" json:"machines,omitempty"` // of its class, each with all of the above; 0: one
 	Each          bool                   `protobuf:"varint,421,opt,name=each,proto3" json:"each,omitempty"`         // it runs on each of them, and not on the first one alone
 	With          []*With                `protobuf:"bytes,422,rep,name=with,proto3" json:"with,omitempty"`          // machines of other classes, that are held for it
+	Pin           bool                   `protobuf:"varint,440,opt,name=pin,proto3" json:"pin,omitempty"`           // it gets cores of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1697,6 +1738,13 @@ func (x *Needs) GetWith() []*With {
 		return x.With
 	}
 	return nil
+}
+
+func (x *Needs) GetPin() bool {
+	if x != nil {
+		return x.Pin
+	}
+	return false
 }
 
 // With is so many machines of a class that are held for a job; each gives one slot, or all of them to one that is exclusive.
@@ -2028,6 +2076,7 @@ type Grant struct {
 	Bytes         bool                   `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Pool          bool                   `protobuf:"varint,4,opt,name=pool,proto3" json:"pool,omitempty"` // it is the pool's, not the machine's
 	Items         []*Item                `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	Enforced      bool                   `protobuf:"varint,440,opt,name=enforced,proto3" json:"enforced,omitempty"` // the machine keeps the run from taking more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2095,6 +2144,13 @@ func (x *Grant) GetItems() []*Item {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *Grant) GetEnforced() bool {
+	if x != nil {
+		return x.Enforced
+	}
+	return false
 }
 
 // Setup makes a job one that sets its machine up.
@@ -3533,25 +3589,27 @@ type Machine struct {
 	CpuModel      string                 `protobuf:"bytes,16,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
 	Kernel        string                 `protobuf:"bytes,17,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	AddedAt       int64                  `protobuf:"varint,18,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
-	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"`      // where it came from when it was set aside
-	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`                  // SHA-256 of the steps of its last setup that succeeded
-	Suspect       uint64                 `protobuf:"varint,200,opt,name=suspect,proto3" json:"suspect,omitempty"`                         // the change that made it suspect; 0: it isn't
-	Trials        int32                  `protobuf:"varint,202,opt,name=trials,proto3" json:"trials,omitempty"`                           // of the suspect, that failed
-	LastTrial     uint64                 `protobuf:"varint,203,opt,name=last_trial,json=lastTrial,proto3" json:"last_trial,omitempty"`    // when the newest of them was dispatched, as Attempt.seq
-	RestUntil     int64                  `protobuf:"varint,204,opt,name=rest_until,json=restUntil,proto3" json:"rest_until,omitempty"`    // the suspect's
-	RestPause     int64                  `protobuf:"varint,205,opt,name=rest_pause,json=restPause,proto3" json:"rest_pause,omitempty"`    // the one before rest_until
-	Witnesses     []*Witness             `protobuf:"bytes,206,rep,name=witnesses,proto3" json:"witnesses,omitempty"`                      // against the suspect
-	Own           int32                  `protobuf:"varint,207,opt,name=own,proto3" json:"own,omitempty"`                                 // failures in a row for which nothing but the machine is to blame
-	OwnSeq        uint64                 `protobuf:"varint,208,opt,name=own_seq,json=ownSeq,proto3" json:"own_seq,omitempty"`             // the change that brought the newest of them
-	OwnUntil      int64                  `protobuf:"varint,209,opt,name=own_until,json=ownUntil,proto3" json:"own_until,omitempty"`       // it gets nothing before
-	SetupError    string                 `protobuf:"bytes,500,opt,name=setup_error,json=setupError,proto3" json:"setup_error,omitempty"`  // why its last setup failed; "" : it did not
-	OwnDied       bool                   `protobuf:"varint,210,opt,name=own_died,json=ownDied,proto3" json:"own_died,omitempty"`          // the newest was no failed start, so that the next start shows nothing
-	TrialAt       int64                  `protobuf:"varint,211,opt,name=trial_at,json=trialAt,proto3" json:"trial_at,omitempty"`          // set aside: when it is tried with one job
-	TrialPause    int64                  `protobuf:"varint,212,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"` // the one before trial_at
-	TrialJob      uint64                 `protobuf:"varint,213,opt,name=trial_job,json=trialJob,proto3" json:"trial_job,omitempty"`       // the newest job that was dispatched as its trial when it was set aside
-	Acquitted     uint64                 `protobuf:"varint,214,opt,name=acquitted,proto3" json:"acquitted,omitempty"`                     // a job that has succeeded on it while it was set aside
-	Resources     []*Resource            `protobuf:"bytes,240,rep,name=resources,proto3" json:"resources,omitempty"`                      // by name; memory and cores are known anyway
-	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                          // the GPUs that it said it has
+	HomeClass     string                 `protobuf:"bytes,19,opt,name=home_class,json=homeClass,proto3" json:"home_class,omitempty"`            // where it came from when it was set aside
+	SetUp         []byte                 `protobuf:"bytes,20,opt,name=set_up,json=setUp,proto3" json:"set_up,omitempty"`                        // SHA-256 of the steps of its last setup that succeeded
+	Suspect       uint64                 `protobuf:"varint,200,opt,name=suspect,proto3" json:"suspect,omitempty"`                               // the change that made it suspect; 0: it isn't
+	Trials        int32                  `protobuf:"varint,202,opt,name=trials,proto3" json:"trials,omitempty"`                                 // of the suspect, that failed
+	LastTrial     uint64                 `protobuf:"varint,203,opt,name=last_trial,json=lastTrial,proto3" json:"last_trial,omitempty"`          // when the newest of them was dispatched, as Attempt.seq
+	RestUntil     int64                  `protobuf:"varint,204,opt,name=rest_until,json=restUntil,proto3" json:"rest_until,omitempty"`          // the suspect's
+	RestPause     int64                  `protobuf:"varint,205,opt,name=rest_pause,json=restPause,proto3" json:"rest_pause,omitempty"`          // the one before rest_until
+	Witnesses     []*Witness             `protobuf:"bytes,206,rep,name=witnesses,proto3" json:"witnesses,omitempty"`                            // against the suspect
+	Own           int32                  `protobuf:"varint,207,opt,name=own,proto3" json:"own,omitempty"`                                       // failures in a row for which nothing but the machine is to blame
+	OwnSeq        uint64                 `protobuf:"varint,208,opt,name=own_seq,json=ownSeq,proto3" json:"own_seq,omitempty"`                   // the change that brought the newest of them
+	OwnUntil      int64                  `protobuf:"varint,209,opt,name=own_until,json=ownUntil,proto3" json:"own_until,omitempty"`             // it gets nothing before
+	SetupError    string                 `protobuf:"bytes,500,opt,name=setup_error,json=setupError,proto3" json:"setup_error,omitempty"`        // why its last setup failed; "" : it did not
+	OwnDied       bool                   `protobuf:"varint,210,opt,name=own_died,json=ownDied,proto3" json:"own_died,omitempty"`                // the newest was no failed start, so that the next start shows nothing
+	TrialAt       int64                  `protobuf:"varint,211,opt,name=trial_at,json=trialAt,proto3" json:"trial_at,omitempty"`                // set aside: when it is tried with one job
+	TrialPause    int64                  `protobuf:"varint,212,opt,name=trial_pause,json=trialPause,proto3" json:"trial_pause,omitempty"`       // the one before trial_at
+	TrialJob      uint64                 `protobuf:"varint,213,opt,name=trial_job,json=trialJob,proto3" json:"trial_job,omitempty"`             // the newest job that was dispatched as its trial when it was set aside
+	Acquitted     uint64                 `protobuf:"varint,214,opt,name=acquitted,proto3" json:"acquitted,omitempty"`                           // a job that has succeeded on it while it was set aside
+	Resources     []*Resource            `protobuf:"bytes,240,rep,name=resources,proto3" json:"resources,omitempty"`                            // by name; memory and cores are known anyway
+	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                                // the GPUs that it said it has
+	Cpus          []*Cpu                 `protobuf:"bytes,440,rep,name=cpus,proto3" json:"cpus,omitempty"`                                      // that runs may use
+	LimitsMemory  bool                   `protobuf:"varint,441,opt,name=limits_memory,json=limitsMemory,proto3" json:"limits_memory,omitempty"` // it can keep a run from taking more memory than it needs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3845,6 +3903,81 @@ func (x *Machine) GetDevices() []*Item {
 	return nil
 }
 
+func (x *Machine) GetCpus() []*Cpu {
+	if x != nil {
+		return x.Cpus
+	}
+	return nil
+}
+
+func (x *Machine) GetLimitsMemory() bool {
+	if x != nil {
+		return x.LimitsMemory
+	}
+	return false
+}
+
+// Cpu is a logical processor; those of one core are its hyper-threads.
+type Cpu struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Core          int32                  `protobuf:"varint,2,opt,name=core,proto3" json:"core,omitempty"`
+	Package       int32                  `protobuf:"varint,3,opt,name=package,proto3" json:"package,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cpu) Reset() {
+	*x = Cpu{}
+	mi := &file_state_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cpu) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cpu) ProtoMessage() {}
+
+func (x *Cpu) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cpu.ProtoReflect.Descriptor instead.
+func (*Cpu) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Cpu) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Cpu) GetCore() int32 {
+	if x != nil {
+		return x.Core
+	}
+	return 0
+}
+
+func (x *Cpu) GetPackage() int32 {
+	if x != nil {
+		return x.Package
+	}
+	return 0
+}
+
 // Witness is a machine that has succeeded with a work which fails on a suspect.
 type Witness struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3857,7 +3990,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +4002,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[26]
+	mi := &file_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +4015,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{26}
+	return file_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Witness) GetWork() string {
@@ -3921,7 +4054,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4066,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[27]
+	mi := &file_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4079,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{27}
+	return file_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -4014,7 +4147,7 @@ type RunRef struct {
 
 func (x *RunRef) Reset() {
 	*x = RunRef{}
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4159,7 @@ func (x *RunRef) String() string {
 func (*RunRef) ProtoMessage() {}
 
 func (x *RunRef) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[28]
+	mi := &file_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4172,7 @@ func (x *RunRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRef.ProtoReflect.Descriptor instead.
 func (*RunRef) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{28}
+	return file_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RunRef) GetMachine() string {
@@ -4108,7 +4241,7 @@ type Obligation struct {
 
 func (x *Obligation) Reset() {
 	*x = Obligation{}
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4253,7 @@ func (x *Obligation) String() string {
 func (*Obligation) ProtoMessage() {}
 
 func (x *Obligation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[29]
+	mi := &file_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4266,7 @@ func (x *Obligation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obligation.ProtoReflect.Descriptor instead.
 func (*Obligation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{29}
+	return file_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Obligation) GetRun() *RunRef {
@@ -4204,7 +4337,7 @@ type Tag struct {
 
 func (x *Tag) Reset() {
 	*x = Tag{}
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4349,7 @@ func (x *Tag) String() string {
 func (*Tag) ProtoMessage() {}
 
 func (x *Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[30]
+	mi := &file_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4362,7 @@ func (x *Tag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tag.ProtoReflect.Descriptor instead.
 func (*Tag) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{30}
+	return file_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Tag) GetId() uint64 {
@@ -4272,7 +4405,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4417,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[31]
+	mi := &file_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4430,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{31}
+	return file_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Work) GetKey() string {
@@ -4330,7 +4463,7 @@ type JobSubmitted struct {
 
 func (x *JobSubmitted) Reset() {
 	*x = JobSubmitted{}
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4475,7 @@ func (x *JobSubmitted) String() string {
 func (*JobSubmitted) ProtoMessage() {}
 
 func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[32]
+	mi := &file_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4488,7 @@ func (x *JobSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSubmitted.ProtoReflect.Descriptor instead.
 func (*JobSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{32}
+	return file_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobSubmitted) GetJob() *Job {
@@ -4380,7 +4513,7 @@ type JobResubmitted struct {
 
 func (x *JobResubmitted) Reset() {
 	*x = JobResubmitted{}
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4525,7 @@ func (x *JobResubmitted) String() string {
 func (*JobResubmitted) ProtoMessage() {}
 
 func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[33]
+	mi := &file_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4538,7 @@ func (x *JobResubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResubmitted.ProtoReflect.Descriptor instead.
 func (*JobResubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{33}
+	return file_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JobResubmitted) GetJob() uint64 {
@@ -4459,7 +4592,7 @@ type MatrixSubmitted struct {
 
 func (x *MatrixSubmitted) Reset() {
 	*x = MatrixSubmitted{}
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4604,7 @@ func (x *MatrixSubmitted) String() string {
 func (*MatrixSubmitted) ProtoMessage() {}
 
 func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[34]
+	mi := &file_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4617,7 @@ func (x *MatrixSubmitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSubmitted.ProtoReflect.Descriptor instead.
 func (*MatrixSubmitted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{34}
+	return file_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MatrixSubmitted) GetMatrix() *Matrix {
@@ -4505,7 +4638,7 @@ type JobHeld struct {
 
 func (x *JobHeld) Reset() {
 	*x = JobHeld{}
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4517,7 +4650,7 @@ func (x *JobHeld) String() string {
 func (*JobHeld) ProtoMessage() {}
 
 func (x *JobHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[35]
+	mi := &file_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4530,7 +4663,7 @@ func (x *JobHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeld.ProtoReflect.Descriptor instead.
 func (*JobHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{35}
+	return file_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JobHeld) GetJob() uint64 {
@@ -4557,13 +4690,14 @@ func (x *JobHeld) GetWhy() string {
 type JobCanceled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Reason        string                 `protobuf:"bytes,440,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobCanceled) Reset() {
 	*x = JobCanceled{}
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4709,7 @@ func (x *JobCanceled) String() string {
 func (*JobCanceled) ProtoMessage() {}
 
 func (x *JobCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[36]
+	mi := &file_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4722,7 @@ func (x *JobCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCanceled.ProtoReflect.Descriptor instead.
 func (*JobCanceled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{36}
+	return file_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JobCanceled) GetJob() uint64 {
@@ -4598,16 +4732,24 @@ func (x *JobCanceled) GetJob() uint64 {
 	return 0
 }
 
+func (x *JobCanceled) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type JobForgotten struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Reason        string                 `protobuf:"bytes,440,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobForgotten) Reset() {
 	*x = JobForgotten{}
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4619,7 +4761,7 @@ func (x *JobForgotten) String() string {
 func (*JobForgotten) ProtoMessage() {}
 
 func (x *JobForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[37]
+	mi := &file_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4632,7 +4774,7 @@ func (x *JobForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForgotten.ProtoReflect.Descriptor instead.
 func (*JobForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{37}
+	return file_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JobForgotten) GetJob() uint64 {
@@ -4640,6 +4782,13 @@ func (x *JobForgotten) GetJob() uint64 {
 		return x.Job
 	}
 	return 0
+}
+
+func (x *JobForgotten) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 type JobRetimed struct {
@@ -4652,7 +4801,7 @@ type JobRetimed struct {
 
 func (x *JobRetimed) Reset() {
 	*x = JobRetimed{}
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4664,7 +4813,7 @@ func (x *JobRetimed) String() string {
 func (*JobRetimed) ProtoMessage() {}
 
 func (x *JobRetimed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[38]
+	mi := &file_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4677,7 +4826,7 @@ func (x *JobRetimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRetimed.ProtoReflect.Descriptor instead.
 func (*JobRetimed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{38}
+	return file_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *JobRetimed) GetJob() uint64 {
@@ -4704,7 +4853,7 @@ type JobTagged struct {
 
 func (x *JobTagged) Reset() {
 	*x = JobTagged{}
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4716,7 +4865,7 @@ func (x *JobTagged) String() string {
 func (*JobTagged) ProtoMessage() {}
 
 func (x *JobTagged) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[39]
+	mi := &file_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4729,7 +4878,7 @@ func (x *JobTagged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTagged.ProtoReflect.Descriptor instead.
 func (*JobTagged) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{39}
+	return file_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *JobTagged) GetJob() uint64 {
@@ -4756,7 +4905,7 @@ type JobLost struct {
 
 func (x *JobLost) Reset() {
 	*x = JobLost{}
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4768,7 +4917,7 @@ func (x *JobLost) String() string {
 func (*JobLost) ProtoMessage() {}
 
 func (x *JobLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[40]
+	mi := &file_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4781,7 +4930,7 @@ func (x *JobLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLost.ProtoReflect.Descriptor instead.
 func (*JobLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{40}
+	return file_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *JobLost) GetJob() uint64 {
@@ -4808,7 +4957,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4820,7 +4969,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[41]
+	mi := &file_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4833,7 +4982,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{41}
+	return file_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *JobRefused) GetJob() uint64 {
@@ -4859,7 +5008,7 @@ type Recopy struct {
 
 func (x *Recopy) Reset() {
 	*x = Recopy{}
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4871,7 +5020,7 @@ func (x *Recopy) String() string {
 func (*Recopy) ProtoMessage() {}
 
 func (x *Recopy) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[42]
+	mi := &file_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4884,7 +5033,7 @@ func (x *Recopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recopy.ProtoReflect.Descriptor instead.
 func (*Recopy) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{42}
+	return file_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Recopy) GetJob() uint64 {
@@ -4906,7 +5055,7 @@ type MatrixHeld struct {
 
 func (x *MatrixHeld) Reset() {
 	*x = MatrixHeld{}
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +5067,7 @@ func (x *MatrixHeld) String() string {
 func (*MatrixHeld) ProtoMessage() {}
 
 func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[43]
+	mi := &file_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +5080,7 @@ func (x *MatrixHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixHeld.ProtoReflect.Descriptor instead.
 func (*MatrixHeld) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{43}
+	return file_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MatrixHeld) GetMatrix() uint64 {
@@ -4971,7 +5120,7 @@ type MatrixForgotten struct {
 
 func (x *MatrixForgotten) Reset() {
 	*x = MatrixForgotten{}
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4983,7 +5132,7 @@ func (x *MatrixForgotten) String() string {
 func (*MatrixForgotten) ProtoMessage() {}
 
 func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[44]
+	mi := &file_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4996,7 +5145,7 @@ func (x *MatrixForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixForgotten.ProtoReflect.Descriptor instead.
 func (*MatrixForgotten) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{44}
+	return file_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MatrixForgotten) GetMatrix() uint64 {
@@ -5023,7 +5172,7 @@ type MatrixGrown struct {
 
 func (x *MatrixGrown) Reset() {
 	*x = MatrixGrown{}
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5035,7 +5184,7 @@ func (x *MatrixGrown) String() string {
 func (*MatrixGrown) ProtoMessage() {}
 
 func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[45]
+	mi := &file_state_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5048,7 +5197,7 @@ func (x *MatrixGrown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixGrown.ProtoReflect.Descriptor instead.
 func (*MatrixGrown) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{45}
+	return file_state_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MatrixGrown) GetMatrix() uint64 {
@@ -5124,7 +5273,7 @@ type Dispatched struct {
 
 func (x *Dispatched) Reset() {
 	*x = Dispatched{}
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5136,7 +5285,7 @@ func (x *Dispatched) String() string {
 func (*Dispatched) ProtoMessage() {}
 
 func (x *Dispatched) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[46]
+	mi := &file_state_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5149,7 +5298,7 @@ func (x *Dispatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatched.ProtoReflect.Descriptor instead.
 func (*Dispatched) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{46}
+	return file_state_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Dispatched) GetJob() uint64 {
@@ -5176,7 +5325,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5188,7 +5337,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[47]
+	mi := &file_state_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5201,7 +5350,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{47}
+	return file_state_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Started) GetRun() *RunRef {
@@ -5227,7 +5376,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5239,7 +5388,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[48]
+	mi := &file_state_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5252,7 +5401,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{48}
+	return file_state_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Prepared) GetRun() *RunRef {
@@ -5272,7 +5421,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5284,7 +5433,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[49]
+	mi := &file_state_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5297,7 +5446,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{49}
+	return file_state_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Ended) GetRun() *RunRef {
@@ -5327,7 +5476,7 @@ type NotStarted struct {
 
 func (x *NotStarted) Reset() {
 	*x = NotStarted{}
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5339,7 +5488,7 @@ func (x *NotStarted) String() string {
 func (*NotStarted) ProtoMessage() {}
 
 func (x *NotStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[50]
+	mi := &file_state_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5352,7 +5501,7 @@ func (x *NotStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotStarted.ProtoReflect.Descriptor instead.
 func (*NotStarted) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{50}
+	return file_state_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NotStarted) GetRun() *RunRef {
@@ -5400,7 +5549,7 @@ type InputsRead struct {
 
 func (x *InputsRead) Reset() {
 	*x = InputsRead{}
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5412,7 +5561,7 @@ func (x *InputsRead) String() string {
 func (*InputsRead) ProtoMessage() {}
 
 func (x *InputsRead) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[51]
+	mi := &file_state_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5425,7 +5574,7 @@ func (x *InputsRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputsRead.ProtoReflect.Descriptor instead.
 func (*InputsRead) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{51}
+	return file_state_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *InputsRead) GetRun() *RunRef {
@@ -5453,7 +5602,7 @@ type AttemptLost struct {
 
 func (x *AttemptLost) Reset() {
 	*x = AttemptLost{}
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5465,7 +5614,7 @@ func (x *AttemptLost) String() string {
 func (*AttemptLost) ProtoMessage() {}
 
 func (x *AttemptLost) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[52]
+	mi := &file_state_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5478,7 +5627,7 @@ func (x *AttemptLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptLost.ProtoReflect.Descriptor instead.
 func (*AttemptLost) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{52}
+	return file_state_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AttemptLost) GetRun() *RunRef {
@@ -5517,7 +5666,7 @@ type CopyEnded struct {
 
 func (x *CopyEnded) Reset() {
 	*x = CopyEnded{}
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5529,7 +5678,7 @@ func (x *CopyEnded) String() string {
 func (*CopyEnded) ProtoMessage() {}
 
 func (x *CopyEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[53]
+	mi := &file_state_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5542,7 +5691,7 @@ func (x *CopyEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyEnded.ProtoReflect.Descriptor instead.
 func (*CopyEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{53}
+	return file_state_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CopyEnded) GetJob() uint64 {
@@ -5605,7 +5754,7 @@ type CopyWaits struct {
 
 func (x *CopyWaits) Reset() {
 	*x = CopyWaits{}
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5617,7 +5766,7 @@ func (x *CopyWaits) String() string {
 func (*CopyWaits) ProtoMessage() {}
 
 func (x *CopyWaits) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[54]
+	mi := &file_state_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5630,7 +5779,7 @@ func (x *CopyWaits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyWaits.ProtoReflect.Descriptor instead.
 func (*CopyWaits) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{54}
+	return file_state_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CopyWaits) GetJob() uint64 {
@@ -5664,7 +5813,7 @@ type SetupFailed struct {
 
 func (x *SetupFailed) Reset() {
 	*x = SetupFailed{}
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5676,7 +5825,7 @@ func (x *SetupFailed) String() string {
 func (*SetupFailed) ProtoMessage() {}
 
 func (x *SetupFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[55]
+	mi := &file_state_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5689,7 +5838,7 @@ func (x *SetupFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetupFailed.ProtoReflect.Descriptor instead.
 func (*SetupFailed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{55}
+	return file_state_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SetupFailed) GetJob() uint64 {
@@ -5716,7 +5865,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5728,7 +5877,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[56]
+	mi := &file_state_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5741,7 +5890,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{56}
+	return file_state_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Settled) GetRun() *RunRef {
@@ -5768,7 +5917,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +5929,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[57]
+	mi := &file_state_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +5942,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{57}
+	return file_state_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Stopped) GetRun() *RunRef {
@@ -5819,7 +5968,7 @@ type MachineAdded struct {
 
 func (x *MachineAdded) Reset() {
 	*x = MachineAdded{}
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5831,7 +5980,7 @@ func (x *MachineAdded) String() string {
 func (*MachineAdded) ProtoMessage() {}
 
 func (x *MachineAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[58]
+	mi := &file_state_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5844,7 +5993,7 @@ func (x *MachineAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAdded.ProtoReflect.Descriptor instead.
 func (*MachineAdded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{58}
+	return file_state_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MachineAdded) GetMachine() *Machine {
@@ -5865,7 +6014,7 @@ type MachineRemoved struct {
 
 func (x *MachineRemoved) Reset() {
 	*x = MachineRemoved{}
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +6026,7 @@ func (x *MachineRemoved) String() string {
 func (*MachineRemoved) ProtoMessage() {}
 
 func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[59]
+	mi := &file_state_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5890,7 +6039,7 @@ func (x *MachineRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineRemoved.ProtoReflect.Descriptor instead.
 func (*MachineRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{59}
+	return file_state_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MachineRemoved) GetAddr() string {
@@ -5925,7 +6074,7 @@ type MachineMoved struct {
 
 func (x *MachineMoved) Reset() {
 	*x = MachineMoved{}
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5937,7 +6086,7 @@ func (x *MachineMoved) String() string {
 func (*MachineMoved) ProtoMessage() {}
 
 func (x *MachineMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[60]
+	mi := &file_state_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5950,7 +6099,7 @@ func (x *MachineMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineMoved.ProtoReflect.Descriptor instead.
 func (*MachineMoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{60}
+	return file_state_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MachineMoved) GetAddr() string {
@@ -5984,7 +6133,7 @@ type MachineDrained struct {
 
 func (x *MachineDrained) Reset() {
 	*x = MachineDrained{}
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5996,7 +6145,7 @@ func (x *MachineDrained) String() string {
 func (*MachineDrained) ProtoMessage() {}
 
 func (x *MachineDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[61]
+	mi := &file_state_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6009,7 +6158,7 @@ func (x *MachineDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDrained.ProtoReflect.Descriptor instead.
 func (*MachineDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{61}
+	return file_state_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *MachineDrained) GetAddr() string {
@@ -6035,7 +6184,7 @@ type MachineSeen struct {
 
 func (x *MachineSeen) Reset() {
 	*x = MachineSeen{}
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6047,7 +6196,7 @@ func (x *MachineSeen) String() string {
 func (*MachineSeen) ProtoMessage() {}
 
 func (x *MachineSeen) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[62]
+	mi := &file_state_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6060,7 +6209,7 @@ func (x *MachineSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSeen.ProtoReflect.Descriptor instead.
 func (*MachineSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{62}
+	return file_state_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *MachineSeen) GetFacts() *Machine {
@@ -6083,7 +6232,7 @@ type MachineCleared struct {
 
 func (x *MachineCleared) Reset() {
 	*x = MachineCleared{}
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6095,7 +6244,7 @@ func (x *MachineCleared) String() string {
 func (*MachineCleared) ProtoMessage() {}
 
 func (x *MachineCleared) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[63]
+	mi := &file_state_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6108,7 +6257,7 @@ func (x *MachineCleared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCleared.ProtoReflect.Descriptor instead.
 func (*MachineCleared) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{63}
+	return file_state_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MachineCleared) GetAddr() string {
@@ -6158,13 +6307,14 @@ type Operation struct {
 	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`       // how many of the jobs it was carried out on; of those to be cloned, how many clones
 	Repeat        int32                  `protobuf:"varint,500,opt,name=repeat,proto3" json:"repeat,omitempty"` // of clone: how many of each job
 	Made          []*Range               `protobuf:"bytes,501,rep,name=made,proto3" json:"made,omitempty"`      // the new jobs so far
+	Reason        string                 `protobuf:"bytes,440,opt,name=reason,proto3" json:"reason,omitempty"`  // of cancel and forget
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6176,7 +6326,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[64]
+	mi := &file_state_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6189,7 +6339,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{64}
+	return file_state_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Operation) GetId() uint64 {
@@ -6255,6 +6405,13 @@ func (x *Operation) GetMade() []*Range {
 	return nil
 }
 
+func (x *Operation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type OperationBegun struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
@@ -6264,7 +6421,7 @@ type OperationBegun struct {
 
 func (x *OperationBegun) Reset() {
 	*x = OperationBegun{}
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6276,7 +6433,7 @@ func (x *OperationBegun) String() string {
 func (*OperationBegun) ProtoMessage() {}
 
 func (x *OperationBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[65]
+	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6289,7 +6446,7 @@ func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
 func (*OperationBegun) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{65}
+	return file_state_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *OperationBegun) GetOperation() *Operation {
@@ -6310,7 +6467,7 @@ type OperationStepped struct {
 
 func (x *OperationStepped) Reset() {
 	*x = OperationStepped{}
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6322,7 +6479,7 @@ func (x *OperationStepped) String() string {
 func (*OperationStepped) ProtoMessage() {}
 
 func (x *OperationStepped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[66]
+	mi := &file_state_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6335,7 +6492,7 @@ func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
 func (*OperationStepped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *OperationStepped) GetOperation() uint64 {
@@ -6370,7 +6527,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6382,7 +6539,7 @@ func (x *ClockSet) String() string {
 func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6395,7 +6552,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -6424,7 +6581,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6436,7 +6593,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6449,7 +6606,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VarSet) GetName() string {
@@ -6491,7 +6648,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +6660,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +6673,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -6550,7 +6707,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6562,7 +6719,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6575,7 +6732,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -6602,7 +6759,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6614,7 +6771,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6627,7 +6784,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -6654,7 +6811,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +6823,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +6836,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -6706,7 +6863,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6718,7 +6875,7 @@ func (x *JobPaused) String() string {
 func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6731,7 +6888,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -6761,7 +6918,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6773,7 +6930,7 @@ func (x *RunPaused) String() string {
 func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6786,7 +6943,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -6834,7 +6991,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6846,7 +7003,7 @@ func (x *JobSignaled) String() string {
 func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6859,7 +7016,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -6885,7 +7042,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6897,7 +7054,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6910,7 +7067,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -6930,7 +7087,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6942,7 +7099,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6955,7 +7112,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -6981,7 +7138,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6993,7 +7150,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7006,7 +7163,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -7025,7 +7182,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7037,7 +7194,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7050,7 +7207,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -7070,7 +7227,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7082,7 +7239,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7095,7 +7252,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RequestDone) GetId() string {
@@ -7127,7 +7284,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7139,7 +7296,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7152,7 +7309,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Noticed) GetKind() string {
@@ -7223,7 +7380,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7235,7 +7392,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7248,7 +7405,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Record) GetState() *State {
@@ -7380,7 +7537,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7392,7 +7549,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7405,7 +7562,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Places) GetPath() []string {
@@ -7426,7 +7583,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7438,7 +7595,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7451,7 +7608,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{84}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -7479,7 +7636,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7491,7 +7648,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7504,7 +7661,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{85}
+	return file_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -7532,7 +7689,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7544,7 +7701,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7557,7 +7714,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{86}
+	return file_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Piece) GetData() []byte {
@@ -7586,7 +7743,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7598,7 +7755,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7611,7 +7768,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{87}
+	return file_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -7647,7 +7804,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7659,7 +7816,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7672,7 +7829,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{88}
+	return file_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -7711,7 +7868,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7723,7 +7880,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7736,7 +7893,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{89}
+	return file_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -7852,7 +8009,7 @@ const file_state_proto_rawDesc = "" +
 	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\x126\n" +
 	"\bprepared\x18\xa4\x03 \x01(\v2\x19.jobserver.state.PreparedR\bprepared\x12=\n" +
 	"\vinputs_read\x18\x90\x03 \x01(\v2\x1b.jobserver.state.InputsReadR\n" +
-	"inputsRead\"\x83\v\n" +
+	"inputsRead\"\xfd\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -7904,7 +8061,13 @@ const file_state_proto_rawDesc = "" +
 	"\bretry_on\x18\xf4\x01 \x03(\tR\aretryOn\x12\x1f\n" +
 	"\vno_retry_on\x18\xf5\x01 \x03(\tR\tnoRetryOn\x12/\n" +
 	"\x06inputs\x18\x90\x03 \x03(\v2\x16.jobserver.state.InputR\x06inputs\x12\x1a\n" +
-	"\bheld_why\x18\x91\x03 \x01(\tR\aheldWhy\"\x81\x01\n" +
+	"\bheld_why\x18\x91\x03 \x01(\tR\aheldWhy\x12\x11\n" +
+	"\x03cwd\x18\xb8\x03 \x01(\tR\x03cwd\x12\x15\n" +
+	"\x05stdin\x18\xb9\x03 \x01(\tR\x05stdin\x12\x1e\n" +
+	"\n" +
+	"stdin_name\x18\xba\x03 \x01(\tR\tstdinName\x12\x15\n" +
+	"\x05label\x18\xbb\x03 \x01(\tR\x05label\x12\x17\n" +
+	"\x06reason\x18\xbc\x03 \x01(\tR\x06reason\"\x81\x01\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -7951,14 +8114,15 @@ const file_state_proto_rawDesc = "" +
 	"\x04text\x18\x04 \x01(\tR\x04text\"0\n" +
 	"\x04Span\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\x04R\x04last\"\xcc\x01\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"\xdf\x01\n" +
 	"\x05Needs\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\x05R\x05slots\x12\x1c\n" +
 	"\texclusive\x18\x02 \x01(\bR\texclusive\x121\n" +
 	"\aamounts\x18\x03 \x03(\v2\x17.jobserver.state.AmountR\aamounts\x12\x1b\n" +
 	"\bmachines\x18\xa4\x03 \x01(\x05R\bmachines\x12\x13\n" +
 	"\x04each\x18\xa5\x03 \x01(\bR\x04each\x12*\n" +
-	"\x04with\x18\xa6\x03 \x03(\v2\x15.jobserver.state.WithR\x04with\"L\n" +
+	"\x04with\x18\xa6\x03 \x03(\v2\x15.jobserver.state.WithR\x04with\x12\x11\n" +
+	"\x03pin\x18\xb8\x03 \x01(\bR\x03pin\"L\n" +
 	"\x04With\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x1a\n" +
@@ -7980,13 +8144,14 @@ const file_state_proto_rawDesc = "" +
 	"\x04gone\x18\x04 \x01(\bR\x04gone\"M\n" +
 	"\x05Given\x12\x14\n" +
 	"\x05slots\x18\x01 \x03(\x05R\x05slots\x12.\n" +
-	"\x06grants\x18\x02 \x03(\v2\x16.jobserver.state.GrantR\x06grants\"\x8a\x01\n" +
+	"\x06grants\x18\x02 \x03(\v2\x16.jobserver.state.GrantR\x06grants\"\xa7\x01\n" +
 	"\x05Grant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\bR\x05bytes\x12\x12\n" +
 	"\x04pool\x18\x04 \x01(\bR\x04pool\x12+\n" +
-	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\"\xb7\x02\n" +
+	"\x05items\x18\x05 \x03(\v2\x15.jobserver.state.ItemR\x05items\x12\x1b\n" +
+	"\benforced\x18\xb8\x03 \x01(\bR\benforced\"\xb7\x02\n" +
 	"\x05Setup\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05steps\x18\x02 \x03(\fR\x05steps\x12\x14\n" +
@@ -8141,7 +8306,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xc8\b\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\x99\t\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -8187,7 +8352,13 @@ const file_state_proto_rawDesc = "" +
 	"\ttrial_job\x18\xd5\x01 \x01(\x04R\btrialJob\x12\x1d\n" +
 	"\tacquitted\x18\xd6\x01 \x01(\x04R\tacquitted\x128\n" +
 	"\tresources\x18\xf0\x01 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x120\n" +
-	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\"I\n" +
+	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\x12)\n" +
+	"\x04cpus\x18\xb8\x03 \x03(\v2\x14.jobserver.state.CpuR\x04cpus\x12$\n" +
+	"\rlimits_memory\x18\xb9\x03 \x01(\bR\flimitsMemory\"K\n" +
+	"\x03Cpu\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
+	"\x04core\x18\x02 \x01(\x05R\x04core\x12\x18\n" +
+	"\apackage\x18\x03 \x01(\x05R\apackage\"I\n" +
 	"\aWitness\x12\x12\n" +
 	"\x04work\x18\x01 \x01(\tR\x04work\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x10\n" +
@@ -8242,11 +8413,13 @@ const file_state_proto_rawDesc = "" +
 	"\aJobHeld\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x11\n" +
-	"\x03why\x18\x90\x03 \x01(\tR\x03why\"\x1f\n" +
+	"\x03why\x18\x90\x03 \x01(\tR\x03why\"8\n" +
 	"\vJobCanceled\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\x04R\x03job\" \n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x17\n" +
+	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\"9\n" +
 	"\fJobForgotten\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\x04R\x03job\"8\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x17\n" +
+	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\"8\n" +
 	"\n" +
 	"JobRetimed\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x18\n" +
@@ -8354,7 +8527,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xf7\x01\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\x90\x02\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
@@ -8364,7 +8537,8 @@ const file_state_proto_rawDesc = "" +
 	"\arequest\x18\x06 \x01(\tR\arequest\x12\x12\n" +
 	"\x04done\x18\a \x01(\x04R\x04done\x12\x17\n" +
 	"\x06repeat\x18\xf4\x03 \x01(\x05R\x06repeat\x12+\n" +
-	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\"J\n" +
+	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\x12\x17\n" +
+	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\"J\n" +
 	"\x0eOperationBegun\x128\n" +
 	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"q\n" +
 	"\x10OperationStepped\x12\x1c\n" +
@@ -8531,7 +8705,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_state_proto_goTypes = []any{
 	(Status)(0),              // 0: jobserver.state.Status
 	(Results)(0),             // 1: jobserver.state.Results
@@ -8565,121 +8739,122 @@ var file_state_proto_goTypes = []any{
 	(*Restarted)(nil),        // 29: jobserver.state.Restarted
 	(*Axis)(nil),             // 30: jobserver.state.Axis
 	(*Machine)(nil),          // 31: jobserver.state.Machine
-	(*Witness)(nil),          // 32: jobserver.state.Witness
-	(*Failure)(nil),          // 33: jobserver.state.Failure
-	(*RunRef)(nil),           // 34: jobserver.state.RunRef
-	(*Obligation)(nil),       // 35: jobserver.state.Obligation
-	(*Tag)(nil),              // 36: jobserver.state.Tag
-	(*Work)(nil),             // 37: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 38: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 39: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 40: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 41: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 42: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 43: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 44: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 45: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 46: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 47: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 48: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 49: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 50: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 51: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 52: jobserver.state.Dispatched
-	(*Started)(nil),          // 53: jobserver.state.Started
-	(*Prepared)(nil),         // 54: jobserver.state.Prepared
-	(*Ended)(nil),            // 55: jobserver.state.Ended
-	(*NotStarted)(nil),       // 56: jobserver.state.NotStarted
-	(*InputsRead)(nil),       // 57: jobserver.state.InputsRead
-	(*AttemptLost)(nil),      // 58: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 59: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 60: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 61: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 62: jobserver.state.Settled
-	(*Stopped)(nil),          // 63: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 64: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 65: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 66: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 67: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 68: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 69: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 70: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 71: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 72: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 73: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 74: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 75: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 76: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 77: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 78: jobserver.state.TagLimited
-	(*JobPaused)(nil),        // 79: jobserver.state.JobPaused
-	(*RunPaused)(nil),        // 80: jobserver.state.RunPaused
-	(*JobSignaled)(nil),      // 81: jobserver.state.JobSignaled
-	(*JobFreed)(nil),         // 82: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 83: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 84: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 85: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 86: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 87: jobserver.state.Noticed
-	(*Record)(nil),           // 88: jobserver.state.Record
-	(*Places)(nil),           // 89: jobserver.state.Places
-	(*Restarts)(nil),         // 90: jobserver.state.Restarts
-	(*Last)(nil),             // 91: jobserver.state.Last
-	(*Piece)(nil),            // 92: jobserver.state.Piece
-	(*State)(nil),            // 93: jobserver.state.State
-	(*Block)(nil),            // 94: jobserver.state.Block
-	(*Index)(nil),            // 95: jobserver.state.Index
+	(*Cpu)(nil),              // 32: jobserver.state.Cpu
+	(*Witness)(nil),          // 33: jobserver.state.Witness
+	(*Failure)(nil),          // 34: jobserver.state.Failure
+	(*RunRef)(nil),           // 35: jobserver.state.RunRef
+	(*Obligation)(nil),       // 36: jobserver.state.Obligation
+	(*Tag)(nil),              // 37: jobserver.state.Tag
+	(*Work)(nil),             // 38: jobserver.state.Work
+	(*JobSubmitted)(nil),     // 39: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),   // 40: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),  // 41: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),          // 42: jobserver.state.JobHeld
+	(*JobCanceled)(nil),      // 43: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),     // 44: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),       // 45: jobserver.state.JobRetimed
+	(*JobTagged)(nil),        // 46: jobserver.state.JobTagged
+	(*JobLost)(nil),          // 47: jobserver.state.JobLost
+	(*JobRefused)(nil),       // 48: jobserver.state.JobRefused
+	(*Recopy)(nil),           // 49: jobserver.state.Recopy
+	(*MatrixHeld)(nil),       // 50: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),  // 51: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),      // 52: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),       // 53: jobserver.state.Dispatched
+	(*Started)(nil),          // 54: jobserver.state.Started
+	(*Prepared)(nil),         // 55: jobserver.state.Prepared
+	(*Ended)(nil),            // 56: jobserver.state.Ended
+	(*NotStarted)(nil),       // 57: jobserver.state.NotStarted
+	(*InputsRead)(nil),       // 58: jobserver.state.InputsRead
+	(*AttemptLost)(nil),      // 59: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),        // 60: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),        // 61: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),      // 62: jobserver.state.SetupFailed
+	(*Settled)(nil),          // 63: jobserver.state.Settled
+	(*Stopped)(nil),          // 64: jobserver.state.Stopped
+	(*MachineAdded)(nil),     // 65: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),   // 66: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),     // 67: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),   // 68: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),      // 69: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),   // 70: jobserver.state.MachineCleared
+	(*Operation)(nil),        // 71: jobserver.state.Operation
+	(*OperationBegun)(nil),   // 72: jobserver.state.OperationBegun
+	(*OperationStepped)(nil), // 73: jobserver.state.OperationStepped
+	(*ClockSet)(nil),         // 74: jobserver.state.ClockSet
+	(*VarSet)(nil),           // 75: jobserver.state.VarSet
+	(*JobSkipped)(nil),       // 76: jobserver.state.JobSkipped
+	(*JobSet)(nil),           // 77: jobserver.state.JobSet
+	(*MatrixSet)(nil),        // 78: jobserver.state.MatrixSet
+	(*TagLimited)(nil),       // 79: jobserver.state.TagLimited
+	(*JobPaused)(nil),        // 80: jobserver.state.JobPaused
+	(*RunPaused)(nil),        // 81: jobserver.state.RunPaused
+	(*JobSignaled)(nil),      // 82: jobserver.state.JobSignaled
+	(*JobFreed)(nil),         // 83: jobserver.state.JobFreed
+	(*ResourceSet)(nil),      // 84: jobserver.state.ResourceSet
+	(*TagMade)(nil),          // 85: jobserver.state.TagMade
+	(*IdsReserved)(nil),      // 86: jobserver.state.IdsReserved
+	(*RequestDone)(nil),      // 87: jobserver.state.RequestDone
+	(*Noticed)(nil),          // 88: jobserver.state.Noticed
+	(*Record)(nil),           // 89: jobserver.state.Record
+	(*Places)(nil),           // 90: jobserver.state.Places
+	(*Restarts)(nil),         // 91: jobserver.state.Restarts
+	(*Last)(nil),             // 92: jobserver.state.Last
+	(*Piece)(nil),            // 93: jobserver.state.Piece
+	(*State)(nil),            // 94: jobserver.state.State
+	(*Block)(nil),            // 95: jobserver.state.Block
+	(*Index)(nil),            // 96: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
-	38,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
-	40,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
-	41,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
-	42,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
-	43,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
-	44,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
-	45,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
-	46,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
-	48,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
-	49,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
-	50,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
-	51,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
-	47,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
-	39,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
-	52,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
-	53,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
-	55,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
-	56,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
-	58,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
-	59,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
-	60,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
-	62,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
-	61,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
-	64,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
-	65,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
-	66,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
-	67,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
-	68,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
-	69,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	74,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	84,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	86,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	85,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	87,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	73,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	71,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	72,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
-	63,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	83,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	75,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	82,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	76,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	77,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	78,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	79,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	80,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	81,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
-	54,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
-	57,  // 48: jobserver.state.Change.inputs_read:type_name -> jobserver.state.InputsRead
+	39,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
+	41,  // 1: jobserver.state.Change.matrix_submitted:type_name -> jobserver.state.MatrixSubmitted
+	42,  // 2: jobserver.state.Change.job_held:type_name -> jobserver.state.JobHeld
+	43,  // 3: jobserver.state.Change.job_canceled:type_name -> jobserver.state.JobCanceled
+	44,  // 4: jobserver.state.Change.job_forgotten:type_name -> jobserver.state.JobForgotten
+	45,  // 5: jobserver.state.Change.job_retimed:type_name -> jobserver.state.JobRetimed
+	46,  // 6: jobserver.state.Change.job_tagged:type_name -> jobserver.state.JobTagged
+	47,  // 7: jobserver.state.Change.job_lost:type_name -> jobserver.state.JobLost
+	49,  // 8: jobserver.state.Change.recopy:type_name -> jobserver.state.Recopy
+	50,  // 9: jobserver.state.Change.matrix_held:type_name -> jobserver.state.MatrixHeld
+	51,  // 10: jobserver.state.Change.matrix_forgotten:type_name -> jobserver.state.MatrixForgotten
+	52,  // 11: jobserver.state.Change.matrix_grown:type_name -> jobserver.state.MatrixGrown
+	48,  // 12: jobserver.state.Change.job_refused:type_name -> jobserver.state.JobRefused
+	40,  // 13: jobserver.state.Change.job_resubmitted:type_name -> jobserver.state.JobResubmitted
+	53,  // 14: jobserver.state.Change.dispatched:type_name -> jobserver.state.Dispatched
+	54,  // 15: jobserver.state.Change.started:type_name -> jobserver.state.Started
+	56,  // 16: jobserver.state.Change.ended:type_name -> jobserver.state.Ended
+	57,  // 17: jobserver.state.Change.not_started:type_name -> jobserver.state.NotStarted
+	59,  // 18: jobserver.state.Change.attempt_lost:type_name -> jobserver.state.AttemptLost
+	60,  // 19: jobserver.state.Change.copy_ended:type_name -> jobserver.state.CopyEnded
+	61,  // 20: jobserver.state.Change.copy_waits:type_name -> jobserver.state.CopyWaits
+	63,  // 21: jobserver.state.Change.settled:type_name -> jobserver.state.Settled
+	62,  // 22: jobserver.state.Change.setup_failed:type_name -> jobserver.state.SetupFailed
+	65,  // 23: jobserver.state.Change.machine_added:type_name -> jobserver.state.MachineAdded
+	66,  // 24: jobserver.state.Change.machine_removed:type_name -> jobserver.state.MachineRemoved
+	67,  // 25: jobserver.state.Change.machine_moved:type_name -> jobserver.state.MachineMoved
+	68,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
+	69,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
+	70,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
+	75,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	85,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	87,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	86,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	88,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	74,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	72,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	73,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	64,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
+	84,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	76,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	83,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	77,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	78,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	79,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	80,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	81,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	82,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	55,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
+	58,  // 48: jobserver.state.Change.inputs_read:type_name -> jobserver.state.InputsRead
 	22,  // 49: jobserver.state.Job.vars:type_name -> jobserver.state.Var
 	22,  // 50: jobserver.state.Job.env:type_name -> jobserver.state.Var
 	20,  // 51: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
@@ -8716,65 +8891,66 @@ var file_state_proto_depIdxs = []int32{
 	27,  // 82: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
 	28,  // 83: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
 	26,  // 84: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	33,  // 85: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	34,  // 85: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
 	21,  // 86: jobserver.state.Settings.code:type_name -> jobserver.state.Code
 	22,  // 87: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	33,  // 88: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	32,  // 89: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	34,  // 88: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	33,  // 89: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
 	16,  // 90: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
 	17,  // 91: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	34,  // 92: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	18,  // 93: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	7,   // 94: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 95: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	25,  // 96: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,   // 97: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	30,  // 98: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	27,  // 99: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	23,  // 100: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	34,  // 101: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	34,  // 102: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
-	34,  // 103: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	23,  // 104: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	34,  // 105: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	34,  // 106: jobserver.state.InputsRead.run:type_name -> jobserver.state.RunRef
-	8,   // 107: jobserver.state.InputsRead.inputs:type_name -> jobserver.state.Input
-	34,  // 108: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	34,  // 109: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	34,  // 110: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	31,  // 111: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	31,  // 112: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	27,  // 113: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	27,  // 114: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	70,  // 115: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	27,  // 116: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	9,   // 117: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	9,   // 118: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	34,  // 119: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	16,  // 120: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	36,  // 121: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	93,  // 122: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 123: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	25,  // 124: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	31,  // 125: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	22,  // 126: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	36,  // 127: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	86,  // 128: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	35,  // 129: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	37,  // 130: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	94,  // 131: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	95,  // 132: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	92,  // 133: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	70,  // 134: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	16,  // 135: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	90,  // 136: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	91,  // 137: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	89,  // 138: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	139, // [139:139] is the sub-list for method output_type
-	139, // [139:139] is the sub-list for method input_type
-	139, // [139:139] is the sub-list for extension type_name
-	139, // [139:139] is the sub-list for extension extendee
-	0,   // [0:139] is the sub-list for field type_name
+	32,  // 92: jobserver.state.Machine.cpus:type_name -> jobserver.state.Cpu
+	35,  // 93: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	18,  // 94: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 95: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 96: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	25,  // 97: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 98: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	30,  // 99: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	27,  // 100: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	23,  // 101: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	35,  // 102: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	35,  // 103: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
+	35,  // 104: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	23,  // 105: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	35,  // 106: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	35,  // 107: jobserver.state.InputsRead.run:type_name -> jobserver.state.RunRef
+	8,   // 108: jobserver.state.InputsRead.inputs:type_name -> jobserver.state.Input
+	35,  // 109: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	35,  // 110: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	35,  // 111: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	31,  // 112: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	31,  // 113: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	27,  // 114: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	27,  // 115: jobserver.state.Operation.made:type_name -> jobserver.state.Range
+	71,  // 116: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	27,  // 117: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	9,   // 118: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	9,   // 119: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	35,  // 120: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	16,  // 121: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	37,  // 122: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	94,  // 123: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 124: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	25,  // 125: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	31,  // 126: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	22,  // 127: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	37,  // 128: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	87,  // 129: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	36,  // 130: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	38,  // 131: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	95,  // 132: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	96,  // 133: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	93,  // 134: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	71,  // 135: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	16,  // 136: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	91,  // 137: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	92,  // 138: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	90,  // 139: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	140, // [140:140] is the sub-list for method output_type
+	140, // [140:140] is the sub-list for method input_type
+	140, // [140:140] is the sub-list for extension type_name
+	140, // [140:140] is the sub-list for extension extendee
+	0,   // [0:140] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -8783,14 +8959,14 @@ func file_state_proto_init() {
 		return
 	}
 	file_state_proto_msgTypes[3].OneofWrappers = []any{}
-	file_state_proto_msgTypes[45].OneofWrappers = []any{}
+	file_state_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   90,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
