@@ -63,7 +63,13 @@ func (c *counted) Call(ctx context.Context, method string, args, reply any) erro
 
 func newSite(t *testing.T, options ...func(*web.Options)) *site {
 	t.Helper()
-	s := &site{Daemon: daemontest.New(t), t: t}
+	// A machine that nobody reaches, without asking the network's name server for it.
+	config := filepath.Join(t.TempDir(), "ssh_config")
+	violet := "Host violet\n\tHostName 127.0.0.1\n\tPort 1\n"
+	if err := os.WriteFile(config, []byte(violet), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{Daemon: daemontest.New(t, "--ssh-config", config), t: t}
 	s.serve(options...)
 	return s
 }
@@ -121,7 +127,7 @@ func (s *site) night() {
 	}
 	s.J(s.t, "machine", "add", "--slots", "3", "--resource", "gpu=0,1", "local:gold", "gpu")
 	s.J(s.t, "resource", "set", "license=2")
-	s.J(s.t, "machine", "add", "--slots", "2", "gone.example.org", "far")
+	s.J(s.t, "machine", "add", "--slots", "2", "--no-wait", "violet", "far")
 	s.J(
 		s.t,
 		"matrix",

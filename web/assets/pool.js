@@ -58,14 +58,17 @@ function Pace({ rate }) {
       <rect key=${i} x=${i * 6} y=${20 - Math.max((18 * n) / most, 1)} width="5" height=${Math.max((18 * n) / most, 1)} />`)}</svg></p>`;
 }
 
+// cause is a machine's last error, without the machine's name in front of it.
+const cause = (m) => (m.last_error || "").replace(`${m.addr}: `, "");
+
 // Attention is what somebody should look at, each with why and what to do.
 function Attention({ live, machines, matrices }) {
   const [why, setWhy] = useState(null);
   const items = [];
   for (const m of machines) {
     const link = html`<a href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a>`;
-    if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, m.last_error, m.hint]);
-    else if (m.state === "away") items.push(["away", m.addr, html`${link} is away since ${ago(m.since)}`, m.last_error, (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint]);
+    if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, cause(m), m.hint]);
+    else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint]);
     else if ((m.orphans || []).length) items.push(["orphans", m.addr, html`${link} has ${plural(m.orphans.length, "run")} that nothing knows`, "", "`jobserver machine clean -m " + m.addr + "` removes them"]);
   }
   for (const v of live.status.verdicts || []) {
