@@ -5,6 +5,9 @@ import (
 	"path"
 )
 
+// inputFile is the name of a single file in its stream, and in its copy on a machine.
+const inputFile = "input"
+
 // InputsVariable tells a run where its inputs are.
 const InputsVariable = "JOBSERVER_INPUTS"
 

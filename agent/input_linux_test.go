@@ -88,7 +88,8 @@ func TestTree(t *testing.T) {
 	})
 	t.Run("too much", func(t *testing.T) {
 		dir := t.TempDir()
-		shell(t, dir, fmt.Sprintf("truncate -s %d f", MaxInputBytes+1)) // a hole: it takes no room
+		// A hole: it takes no room.
+		shell(t, dir, fmt.Sprintf("truncate -s %d f", int64(MaxInputBytes)+1))
 		if _, err := ReadTree(t.Context(), dir); err == nil ||
 			!strings.Contains(err.Error(), "more than 16 GiB") {
 			t.Error(err)

@@ -42,9 +42,6 @@ type treeEntry struct {
 	info fs.FileInfo
 }
 
-// inputFile is the name of a single file in its stream, and in its copy on a machine.
-const inputFile = "input"
-
 // TreeError says why a path of this host can't be an input. Whoever named it, or writes to it, has
 // to see to that.
 type TreeError struct{ Path, Why string }
