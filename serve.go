@@ -26,7 +26,7 @@ type ServeCmd struct {
 	AllowSnapFail bool     `name:"allow-snap-fail" help:"Start even if the saved history can't be loaded; it is moved to quarantine, never overwritten."`
 
 	MinFree     cli.Size    `name:"min-free" placeholder:"SIZE" help:"Pause copies while the host's disk has less free space than this (256M by default); below a sixteenth of it, refuse new work."`
-	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr."`
+	MaxLog      cli.Size    `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr: the beginning, and the end."`
 	Keep        *cli.Age    `name:"keep" placeholder:"AGE" help:"Forget jobs and remove their logs when they ended longer ago than this, as 90d; results stay. Without it all are kept."`
 	KeepJobs    *int        `name:"keep-jobs" placeholder:"N" help:"Forget the oldest jobs that have ended when there are more than this; results stay."`
 	KeepLogs    *cli.Size   `name:"keep-logs" placeholder:"SIZE" help:"Remove the oldest logs of ended jobs when all of them take more than this."`

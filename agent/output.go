@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"fmt"
 	"hash/crc32"
 	"io"
 )
@@ -9,7 +11,7 @@ import (
 // the file stops it: the command must never wait for us.
 type stream struct {
 	create func() (io.WriteCloser, error) // opens the file, when there is something to write
-	max    int64                          // bytes to keep; 0: all
+	max    int64                          // bytes to keep; 0: all. Of more the end is kept, too
 	// marks, if not nil, sees all bytes first, those that are not kept too.
 	marks *marks
 	// grow, if not nil, is called once when there turns out to be much.
@@ -23,6 +25,7 @@ type stream struct {
 	crc              uint32 // CRC-32C of what was written
 	err              error  // the first of writing
 	lastSaid         int64
+	late             tail // what comes when the beginning is full
 }
 
 // busyRead is what one read brings when the other side writes faster than we read: a pipe's default
@@ -38,25 +41,32 @@ func (s *stream) take(p []byte) {
 	if s.marks != nil {
 		s.marks.scan(p)
 	}
-	keep := p
+	keep, late := p, []byte(nil)
 	if s.max > 0 {
-		keep = p[:min(int64(len(p)), s.max-s.written)]
+		n := min(int64(len(p)), max(s.max-tailRoom(s.max)-s.written, 0))
+		keep, late = p[:n], p[n:]
 	}
-	if len(keep) > 0 {
-		// A disk that is full now may have room later, so every chunk is tried.
-		n, err := s.write(keep)
-		s.crc = crc32.Update(s.crc, castagnoli(), keep[:n])
-		s.written += int64(n)
-		if err != nil && s.err == nil {
-			s.err = err
-		}
-		keep = keep[:n]
-	}
-	s.dropped += int64(len(p) - len(keep))
+	s.dropped += int64(len(keep)) - s.keep(keep)
+	s.dropped += s.late.add(late, int(tailRoom(s.max)))
 	if s.dropped > 2*s.lastSaid && s.said != nil {
 		s.lastSaid = s.dropped
 		s.said(s.dropped)
 	}
+}
+
+// keep writes to the file, and gives how many bytes are there. A disk that is full now may have
+// room later, so every chunk is tried.
+func (s *stream) keep(p []byte) int64 {
+	if len(p) == 0 {
+		return 0
+	}
+	n, err := s.write(p)
+	s.crc = crc32.Update(s.crc, castagnoli(), p[:n])
+	s.written += int64(n)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return int64(n)
 }
 
 func (s *stream) write(p []byte) (n int, err error) {
@@ -79,8 +89,19 @@ func (s *stream) close() {
 	}
 }
 
-// end is called when the stream has ended.
+// end is called when the stream has ended. What of its end was held back is written now, behind a
+// line that says how much is missing before it.
 func (s *stream) end() {
+	late := s.late.bytes()
+	if n := s.late.passed; n > 0 && len(late) > 0 {
+		if at := bytes.IndexByte(late, '\n'); at >= 0 && at+1 < len(late) {
+			late, n = late[at+1:], n+int64(at+1) // whole lines
+		}
+		s.dropped += int64(len(s.late.bytes()) - len(late))
+		s.keep(fmt.Appendf(nil, gapLine, n))
+	}
+	s.dropped += int64(len(late)) - s.keep(late)
+	s.late = tail{}
 	if s.marks != nil {
 		s.marks.end()
 	}

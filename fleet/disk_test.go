@@ -239,7 +239,7 @@ func TestForgetLogs(t *testing.T) {
 	if err != nil || len(all) > 0 {
 		t.Errorf("%q stays, %v", all, err)
 	}
-	if all, err = filepath.Glob(sched.LogGlob(h.opt.LogDir, 2)); err != nil || len(all) != 2 {
+	if all, err = filepath.Glob(sched.LogGlob(h.opt.LogDir, 2)); err != nil || len(all) != 1 {
 		t.Errorf("of another job stays %q, %v", all, err)
 	}
 }

@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -223,7 +225,7 @@ func (h *host) ends(r sched.Run, out string) *statepb.Attempt {
 func (h *host) log(r sched.Run, stderr bool) string {
 	h.t.Helper()
 	data, err := os.ReadFile(sched.LogPath(h.opt.LogDir, r.Ref, stderr))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty one isn't made
 		h.t.Error(err)
 	}
 	return string(data)

@@ -15,9 +15,9 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// logFile is one stream of a run in the host's files. It only grows, and its size is the
-// offset from which the machine's file is followed. No descriptor is kept between two appends:
-// thousands of runs may be followed at once.
+// logFile is one stream of a run in the host's files. It is made with its first byte, only grows,
+// and its size is the offset from which the machine's file is followed. No descriptor is kept
+// between two appends: thousands of runs may be followed at once.
 type logFile struct {
 	path   string
 	top    string // the log directory; below it no link is followed
@@ -33,22 +33,20 @@ type logFile struct {
 // offset is how many bytes of the stream have come.
 func (s *logFile) offset() int64 { return s.size + s.excess }
 
-// open creates the file, or finds out what an earlier daemon has left. A file that somebody has
+// open finds out what an earlier daemon has left, which may be nothing. A file that somebody has
 // removed or changed since is looked at anew.
 func (s *logFile) open() error {
 	if s.ready && !s.rewind && s.unchanged() {
 		return nil
 	}
-	flags := os.O_RDWR | os.O_CREATE
+	flags := os.O_RDWR
 	if s.rewind {
 		flags |= os.O_TRUNC
 	}
 	f, err := s.file(flags)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
-			return fmt.Errorf("make the folder of a log: %w", err)
-		}
-		f, err = s.file(flags)
+		s.size, s.crc, s.excess, s.all, s.ready, s.rewind = 0, 0, 0, 0, true, false
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("open a log: %w", err)
@@ -70,7 +68,26 @@ func (s *logFile) open() error {
 // unchanged tells whether the file has the length that it had.
 func (s *logFile) unchanged() bool {
 	info, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.size == 0
+	}
 	return err == nil && (info.Size() == s.size || !info.Mode().IsRegular())
+}
+
+// writing opens the file to append to it, and makes it for its first byte.
+func (s *logFile) writing() (*os.File, error) {
+	if s.size > 0 {
+		return os.OpenFile(s.path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	}
+	const flags = os.O_WRONLY | os.O_CREATE
+	f, err := s.file(flags)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+			return nil, err
+		}
+		f, err = s.file(flags)
+	}
+	return f, err
 }
 
 // file opens the file, if it is one of ours.
@@ -128,7 +145,7 @@ func (s *logFile) append(p []byte) (err error) {
 	if len(p) == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(s.path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	f, err := s.writing()
 	if err != nil {
 		s.ready = false // somebody has removed it: it is made again, from its start
 		return fmt.Errorf("open a log: %w", err)

@@ -45,7 +45,8 @@ func TestLogInTheWay(t *testing.T) {
 			if put != nil {
 				err = errors.Join(err, put(file, other))
 			} else {
-				err = errors.Join(err, log.open(), os.Remove(file), os.Symlink(other, file))
+				err = errors.Join(err, log.open(), log.append([]byte("a")), os.Remove(file),
+					os.Symlink(other, file))
 			}
 			if err != nil {
 				t.Fatal(err)

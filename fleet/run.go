@@ -378,7 +378,7 @@ func (m *machine) started(l *link, r *run, result agent.StartResult) {
 	switch result.Status {
 	case agent.StartOK:
 		if !result.StartedAt.IsZero() {
-			// The path of its log is good from now on; what is wrong with it, follow will see.
+			// What is wrong with its log, follow will see.
 			_ = r.openLogs()
 			if !r.silent.Load() {
 				m.f.report(sched.Started{Ref: r.ref, At: result.StartedAt})

@@ -34,7 +34,7 @@ type Add struct {
 	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the job; {NAME} in the value is a variable (repeatable)."`
 	SecretEnv   []string      `name:"secret-env" sep:"none" placeholder:"NAME" help:"Pass on a secret: the variable NAME ('var set NAME --secret'), or NAME of your environment. It is never shown (repeatable)."`
 	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
-	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of its stdout and of its stderr, such as 500M."`
+	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of its stdout and of its stderr, such as 500M: the beginning, and the end."`
 	Follow      bool          `name:"follow" xor:"then" help:"Follow the log until the job ends, and exit with its exit code."`
 	Wait        bool          `name:"wait" xor:"then" help:"Wait until the job has ended, and exit with its exit code."`
 }

@@ -2,8 +2,10 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 
@@ -77,7 +79,12 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 		return cli.List(e, rows, pathColumns())
 	}
 	for _, log := range logs {
-		if _, err := fmt.Fprintln(e.Stdout, c.path(e, log.path)); err != nil {
+		path := c.path(e, log.path)
+		if _, err := os.Stat(path); !e.Remote() && errors.Is(err, fs.ErrNotExist) {
+			e.Note("%s: there is no file, as nothing was printed: it is made with the first byte",
+				log.name())
+		}
+		if _, err := fmt.Fprintln(e.Stdout, path); err != nil {
 			return err
 		}
 	}
@@ -179,7 +186,8 @@ func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile
 	var paths []string
 	for _, log := range logs {
 		path := c.path(e, log.path)
-		piped = piped || joblog.Plain(path) != path
+		_, err := os.Stat(path)
+		piped = piped || joblog.Plain(path) != path || errors.Is(err, fs.ErrNotExist)
 		paths = append(paths, path)
 	}
 	if !piped {
@@ -234,7 +242,11 @@ func catLog(ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Wri
 	if e.Remote() {
 		return fetchLog(ctx, d, log, w)
 	}
-	return copyLog(log, w)
+	err := copyLog(log, w)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fetchLog(ctx, d, log, w) // the daemon knows whether there should be something
+	}
+	return err
 }
 
 // copyLog writes a log's file, compressed or not.

@@ -39,7 +39,7 @@ type Add struct {
 	Env         cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable of the jobs; {NAME} in the value is a variable (repeatable)."`
 	SecretEnv   []string      `name:"secret-env" sep:"none" placeholder:"NAME" help:"Pass on a secret: the variable NAME ('var set NAME --secret'), or NAME of your environment. It is never shown (repeatable)."`
 	Flat        bool          `name:"flat" help:"Put results straight into CP_PATH instead of CP_PATH/JID."`
-	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr, such as 500M."`
+	MaxLog      cli.Size      `name:"max-log" placeholder:"SIZE" help:"Keep at most this much of each job's stdout and stderr, such as 500M: the beginning, and the end."`
 	Metrics     string        `name:"metrics" placeholder:"FILE" help:"A file (CSV or JSON) in each job's results from which 'matrix table' and 'plot' read its numbers."`
 	DryRun      bool          `name:"dry-run" help:"Show what would be submitted, without submitting it."`
 }

@@ -29,6 +29,9 @@ func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply, turn api.Turn) 
 	if err != nil {
 		return err
 	}
+	if err := s.isThere(args, reply, ended); err != nil {
+		return err
+	}
 	if reply.Offset = args.Offset; args.Tail > 0 {
 		if err := readLog(reply, 0, 0, turn); err != nil {
 			return err
@@ -97,7 +100,36 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 	return ended, err
 }
 
+// isThere refuses the log of a run that has ended when there is none, though something was written:
+// one that is empty has no file.
+func (s *service) isThere(args *api.LogArgs, reply *api.LogReply, ended bool) error {
+	if _, err := joblog.Find(reply.Path); !ended || reply.Path == "" ||
+		!errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	written := int64(0)
+	err := s.read(func(st *sched.State) error {
+		a := attemptNumbered(st.Job(args.JID), reply.Attempt)
+		if a == nil || args.Step != int(a.Step) {
+			return nil
+		}
+		if written = a.OutLen; args.Stderr {
+			written = a.ErrLen
+		}
+		return nil
+	})
+	if err != nil || written == 0 {
+		return err
+	}
+	return api.Errorf(api.NotFound, "read the log of job %d: open %s: %w", args.JID, reply.Path,
+		fs.ErrNotExist).
+		WithHint("--keep-logs of `jobserver serve` may have removed it, or somebody else")
+}
+
 func attemptNumbered(j *statepb.Job, number int) *statepb.Attempt {
+	if j == nil {
+		return nil
+	}
 	for _, a := range j.Attempts {
 		if int(a.Number) == number {
 			return a
