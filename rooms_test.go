@@ -34,7 +34,7 @@ var mayEnter = map[string]string{
 	"doctor":     "api redact ssh view",
 	"fleet":      "agent ssh sched sched/statepb slurm redact",
 	"notify":     "redact",
-	"sched":      "sched/statepb",
+	"sched":      "sched/statepb slurm",
 	"ssh":        "userfile",
 
 	"live": "api",

@@ -66,6 +66,11 @@ func (f *fakeFleet) Copy(sched.Copy)                       {}
 func (f *fakeFleet) StopCopy(uint64)                       {}
 func (f *fakeFleet) Drop(*statepb.RunRef)                  {}
 func (f *fakeFleet) ForgetLogs(uint64)                     {}
+func (f *fakeFleet) Provide(sched.Provider)                {}
+func (f *fakeFleet) Withdraw(string)                       {}
+func (f *fakeFleet) Allocate(sched.Allocation)             {}
+func (f *fakeFleet) Release(uint64)                        {}
+func (f *fakeFleet) Abandon(uint64)                        {}
 
 // storeJournal is the store as the scheduler sees it.
 type storeJournal struct{ *snapshot.Store }

@@ -96,6 +96,26 @@ func (s *State) Apply(c *Change) error {
 		return s.applyMachineSeen(c.MachineSeen.Facts)
 	case c.MachineCleared != nil:
 		return s.applyMachineCleared(c.MachineCleared)
+	case c.ProviderSet != nil:
+		return s.applyProviderSet(c.ProviderSet.Provider)
+	case c.ProviderDrained != nil:
+		return s.changeProvider(c.ProviderDrained.Addr, func(p *provider) { p.Draining = true })
+	case c.ProviderRemoved != nil:
+		return s.applyProviderRemoved(c.ProviderRemoved, c.At)
+	case c.ProviderResumed != nil:
+		return s.applyProviderResumed(c.ProviderResumed.Addr)
+	case c.AllocationAsked != nil:
+		return s.applyAllocationAsked(c.AllocationAsked.Allocation, c.At)
+	case c.AllocationSeen != nil:
+		return s.applyAllocationSeen(c.AllocationSeen, c.At)
+	case c.AllocationRefused != nil:
+		return s.applyAllocationRefused(c.AllocationRefused)
+	case c.AllocationReleased != nil:
+		return s.applyAllocationReleased(c.AllocationReleased)
+	case c.AllocationEnded != nil:
+		return s.applyAllocationEnded(c.AllocationEnded, c.At)
+	case c.AttemptExpired != nil:
+		return s.applyAttemptExpired(c.AttemptExpired)
 	case c.OperationBegun != nil:
 		return s.applyOperationBegun(c.OperationBegun)
 	case c.OperationStepped != nil:

@@ -215,6 +215,13 @@ func (s *State) applyMachineSeen(f *statepb.Machine) error {
 		for _, c := range f.Cpus {
 			m.Cpus = append(m.Cpus, proto.CloneOf(c))
 		}
+		if m.isPilot() {
+			p := s.providers[m.Provider]
+			p.Memory, p.Cores = m.Memory, m.Cores
+			if m.Class != "" {
+				s.answered(m)
+			}
+		}
 	})
 }
 

@@ -46,6 +46,10 @@ func (s *State) applyDispatched(d *statepb.Dispatched) error {
 			r.Hardware = hardware(m.Machine)
 			s.used++
 			m.used = s.used
+			if m.isPilot() && j.Setup == nil {
+				m.Taken++
+				s.answered(m)
+			}
 			s.file(m)
 		}
 		s.askStart(j)
@@ -111,6 +115,9 @@ func (s *State) applyEnded(c *statepb.Ended, at int64) error {
 		return s.endedStep(j, a, at)
 	case succeededRun(a):
 		s.succeeded(j, a, at)
+	case a.Cause == statepb.Cause_CANCELED_BY_USER && a.Expired && !j.Canceling:
+		s.owe(&statepb.Obligation{Run: ref(j.Job)})
+		s.expired(j, a, at)
 	case a.Cause == statepb.Cause_CANCELED_BY_USER:
 		s.owe(&statepb.Obligation{Run: ref(j.Job)})
 		s.vacate(j.Job)

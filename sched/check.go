@@ -16,7 +16,7 @@ import (
 func (s *State) check() error {
 	return errors.Join(s.checkJobs(), s.checkCounts(), s.checkSlots(), s.checkReady(),
 		s.checkQueues(), s.checkHistory(), s.checkOwed(), s.checkHeld(), s.checkIdle(),
-		s.checkGates())
+		s.checkGates(), s.checkProviders())
 }
 
 func (s *State) checkJobs() error {

@@ -123,6 +123,7 @@ func (s *State) next(looked time.Time) int64 {
 	if s.reserved != nil {
 		earlier(s.reserved.until())
 	}
+	earlier(s.staffAt)
 	for _, c := range s.classes {
 		if c.reserved != nil {
 			earlier(c.reserved.until())
@@ -184,6 +185,7 @@ func (s *State) applyClockSet(c *statepb.ClockSet) error {
 		s.unreached[addr] += c.By
 	}
 	set(&s.looked)
+	s.setAllocations(time.Duration(c.By))
 	s.nextEnd = 0
 	for _, m := range s.machines {
 		set(&m.Until)

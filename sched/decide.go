@@ -56,6 +56,9 @@ func (s *State) Decide(now time.Time) []*Change {
 			return []*Change{c}
 		}
 	}
+	if c := s.staff(now); c != nil {
+		return []*Change{c}
+	}
 	return nil
 }
 
@@ -119,6 +122,8 @@ func (s *State) decideClass(c *class, now time.Time) *Change {
 // says nothing needn't be watched.
 func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	switch {
+	case m.isPilot() && m.Removing: // it is released, and leaves when its allocation has ended
+		return nil
 	case m.Removing && s.idle(m) && len(s.copiesFrom(m.Addr)) == 0:
 		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr}}
 	case m.Until != 0 && m.Until <= now.UnixNano() && !m.Removing:
@@ -199,7 +204,16 @@ func (s *State) bestOnes(
 
 // fits says that a job which has a timeout would end before the machine expires.
 func fits(j *statepb.Job, m *machine, now time.Time) bool {
-	return m.Until == 0 || j.Timeout == 0 || now.UnixNano()+j.Timeout <= m.Until
+	takes := takesTime(j)
+	return m.Until == 0 || takes == 0 || now.UnixNano()+takes <= m.Until
+}
+
+// takesTime is how long a job may run, or has shown that it does; 0: not known.
+func takesTime(j *statepb.Job) int64 {
+	if j.Timeout != 0 && j.Timeout < j.Least {
+		return j.Timeout
+	}
+	return max(j.Timeout, j.Least)
 }
 
 // dispatched is the change that sends a waiting job to its machines, or ends it when no machine

@@ -71,11 +71,12 @@ func (s *State) muster(
 }
 
 // suits says that a machine could be one of a gang's lot now, and that nothing is kept there for
-// others.
+// others. An allocation of Slurm's could not: each of them begins and ends at its own time.
 func (s *State) suits(
 	j *statepb.Job, l lot, m *machine, kept []*reservation, now time.Time,
 ) bool {
-	return s.hasRoom(l.needs, m) && fits(j, m, now) && !s.delays(j, l.needs, kept, m, now)
+	return !m.isPilot() && s.hasRoom(l.needs, m) && fits(j, m, now) &&
+		!s.delays(j, l.needs, kept, m, now)
 }
 
 // span notes whether a shape wants machines of several classes.

@@ -40,7 +40,7 @@ type shapeKey struct {
 }
 
 func (s *State) keyOf(j *statepb.Job, m *matrix) shapeKey {
-	k := shapeKey{timeout: j.Timeout}
+	k := shapeKey{timeout: takesTime(j)}
 	if m != nil && m.AtMost > 0 {
 		k.matrix = m.Id
 	}

@@ -114,6 +114,7 @@ func (s *State) couldHave(sh *shape, l lot, m *machine, now time.Time) bool {
 		m.link != LinkConnected && m.link != LinkRefused && !m.Draining && !m.Removing &&
 			now.Sub(m.since) <= awayFor
 	if !there || s.machines[m.Addr] != m || m.Class != l.class || m.suspect() ||
+		isGang(sh.needs) && m.isPilot() ||
 		s.setupDue(m, now) ||
 		s.neverHas(l.needs, m) != "" {
 		return false

@@ -312,7 +312,7 @@ func (s *State) describeMachine(e Event, c *Change) (Event, bool) {
 			r.Job, r.Machine, c.Settled.Dropped)
 		e.Job = r.Job
 	default:
-		return e, false
+		return s.aboutSlurm(e, c)
 	}
 	return e, true
 }
@@ -469,8 +469,7 @@ func (s *State) aboutUprooted(e Event, id uint64) Event {
 		return s.aboutJob(e, id, "job %d loses a machine, which was removed; the others are ended",
 			id)
 	}
-	if a := last(j); a == nil || a.Cause != statepb.Cause_MACHINE_REMOVED {
-		// a setup that had not begun
+	if last(j) == nil { // a setup that had not begun
 		e.Kind, e.Warn = EventJobCanceled, true
 		return s.aboutJob(e, id, "setup %d was canceled, as its machine %s was removed", id,
 			j.Setup.GetMachine())

@@ -55,6 +55,20 @@ const (
 	EventMachineRemoved   = "machine.removed"
 	EventMachineUnremoved = "machine.unremoved" // it was added again while it was being removed
 
+	EventProviderAdded    = "provider.added"    // a class is backed by a Slurm partition
+	EventProviderChanged  = "provider.changed"  // its settings were
+	EventProviderDraining = "provider.draining" // it asks for no more allocations
+	EventProviderResting  = "provider.resting"  // likewise, as what it asked for was of no use
+	EventProviderResumed  = "provider.resumed"
+	EventProviderRemoved  = "provider.removed"
+
+	EventAllocationAsked    = "allocation.asked"    // of Slurm
+	EventAllocationWaits    = "allocation.waits"    // Slurm has it in its queue
+	EventAllocationRuns     = "allocation.runs"     // it has a node
+	EventAllocationRefused  = "allocation.refused"  // it couldn't be submitted
+	EventAllocationReleased = "allocation.released" // it is given back
+	EventAllocationEnded    = "allocation.ended"
+
 	EventVariableSet   = "variable.set"
 	EventVariableUnset = "variable.unset"
 

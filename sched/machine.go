@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *State) Machine(addr string) (MachineView, bool) {
 		return MachineView{}, false
 	}
 	v := MachineView{
-		Machine: m.Machine, Link: m.link, Since: m.since, Reason: m.reason, Hint: m.hint,
+		Machine: m.Machine, Link: m.link, Since: m.since, Reason: s.reasonOf(m), Hint: m.hint,
 		Vitals: m.vitals, Orphans: m.orphans.refs, OrphanCount: m.orphans.count,
 		Alive:  m.orphans.alive,
 		Ending: s.debts.ending[addr], Unremoved: s.Unremoved(addr),
@@ -96,15 +97,19 @@ func (s *State) Machines() []string {
 	return addrs
 }
 
-// Classes lists the classes that have machines.
+// Classes lists the classes that have machines, or providers of them.
 func (s *State) Classes() []string {
 	var names []string
-	for _, name := range sorted(s.classes) {
-		if name != "" && len(s.classes[name].machines) > 0 {
+	for name, c := range s.classes {
+		if name != "" && len(c.machines) > 0 {
 			names = append(names, name)
 		}
 	}
-	return names
+	for _, p := range s.providers {
+		names = append(names, p.Class)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // free counts the slots that could take a job at the time being. A slot is held by processes: also
@@ -117,6 +122,9 @@ func (s *State) free(m *machine) int {
 		if id != 0 {
 			free--
 		}
+	}
+	if m.Jobs > 0 && m.Taken >= m.Jobs {
+		return 0 // it is for no more
 	}
 	return max(free, 0)
 }

@@ -54,6 +54,12 @@ func (s *State) freezeTables(put func(*statepb.Record) error) error {
 	for _, name := range sorted(s.resources) {
 		and(&statepb.Record{Resource: s.resources[name]})
 	}
+	for _, addr := range sorted(s.providers) {
+		and(&statepb.Record{Provider: s.providers[addr].Provider})
+	}
+	for _, a := range s.allAsked() {
+		and(&statepb.Record{Allocation: a.Allocation})
+	}
 	if r := s.restartsRecord(); len(r.Job) > 0 {
 		and(&statepb.Record{Restarts: r})
 	}
@@ -122,6 +128,10 @@ func (r *Restorer) Record(b []byte) error {
 		s.vars[rec.Var.Name] = rec.Var
 	case rec.Resource != nil:
 		s.resources[rec.Resource.Name] = rec.Resource
+	case rec.Provider != nil:
+		s.addProvider(rec.Provider)
+	case rec.Allocation != nil:
+		s.allocations[rec.Allocation.Id] = &allocation{Allocation: rec.Allocation}
 	case rec.Restarts != nil:
 		for i, id := range rec.Restarts.Job {
 			s.restarted(id, rec.Restarts.Of[i])

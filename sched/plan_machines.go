@@ -36,6 +36,9 @@ func (s *State) PlanMachines(specs []MachineSpec, now time.Time) (Plan, error) {
 				hint("give each machine once; --slots N lets one run several jobs at a time")
 		}
 		seen[spec.Addr] = true
+		if err := s.refuseSlurm(spec.Addr); err != nil {
+			return Plan{}, err
+		}
 		if err := checkClass(spec.Class); err != nil {
 			return Plan{}, err
 		}
@@ -172,8 +175,10 @@ func (s *State) machineRecord(
 	m *machine, spec MachineSpec, now time.Time,
 ) (*statepb.Machine, error) {
 	spec = m.keeps(spec)
-	if err := checkAddr(spec.Addr); err != nil {
-		return nil, err
+	if m == nil && !IsSlurm(spec.Addr) { // a pilot's comes from its provider
+		if err := checkAddr(spec.Addr); err != nil {
+			return nil, err
+		}
 	}
 	resources, err := s.equipment(m, spec.Resources)
 	if err != nil {
@@ -245,6 +250,9 @@ func (s *State) SelectMachines(addrs, classes []string) ([]string, error) {
 	for _, name := range classes {
 		c := s.classes[name]
 		if c == nil || len(c.machines) == 0 {
+			if len(s.providersOf(name)) > 0 {
+				continue
+			}
 			return nil, s.unknownClass(name)
 		}
 		for _, m := range c.machines {
@@ -273,6 +281,10 @@ func (s *State) PlanRemove(addrs []string, force bool) Plan {
 		p.Changes = append(p.Changes,
 			&Change{MachineRemoved: &statepb.MachineRemoved{Addr: addr, Force: force}})
 		m := s.machines[addr]
+		if m.isPilot() {
+			p.Changes = append(p.Changes, &Change{AllocationReleased: &statepb.AllocationReleased{
+				Id: m.Allocation, Why: "the user removed it"}})
+		}
 		if m.link == LinkConnected && !force {
 			continue
 		}
@@ -296,6 +308,9 @@ func (s *State) PlanMove(addrs []string, class string, now time.Time) (Plan, err
 	for _, addr := range s.known(addrs) {
 		if s.machines[addr].Class == class {
 			continue
+		}
+		if s.machines[addr].isPilot() {
+			return Plan{}, notMoved(addr)
 		}
 		later, err := p.joinSetUp(MachineSpec{Addr: addr, Class: class}, now)
 		if err != nil {

@@ -32,16 +32,36 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 			hint("`jobserver resource ls` shows what the pool has; `jobserver resource set " +
 				"NAME=AMOUNT` changes it")
 	}
-	c := s.classes[class]
-	if c == nil || len(c.machines) == 0 {
+	if err := s.gangOfPilots(class, n); err != nil {
+		return err
+	}
+	var machines []*machine
+	if c := s.classes[class]; c != nil {
+		machines = c.machines
+	}
+	providers := s.providersOf(class)
+	if len(machines)+len(providers) == 0 {
 		return nil
 	}
-	if err := s.checkNames(c, n); err != nil {
+	if err := s.checkNames(class, machines, n); err != nil {
 		return err
 	}
 	var whys []string
 	fit := 0
-	for _, m := range c.machines {
+	for _, p := range providers {
+		if isGang(n) {
+			continue
+		}
+		lacks := p.offer.lacks(s, p.Provider, n)
+		if lacks == "" {
+			return nil
+		}
+		whys = append(whys, fmt.Sprintf("an allocation of %s has %s", p.Addr, lacks))
+	}
+	for _, m := range machines {
+		if m.isPilot() {
+			continue
+		}
 		why := s.neverHas(n, m)
 		if why == "" {
 			fit++
@@ -67,9 +87,12 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 }
 
 // checkNames refuses a need that is the name of no resource.
-func (s *State) checkNames(c *class, n *statepb.Needs) error {
+func (s *State) checkNames(class string, machines []*machine, n *statepb.Needs) error {
 	known := append(sorted(s.resources), memoryName, coresName)
-	for _, m := range c.machines {
+	if len(s.providersOf(class)) > 0 {
+		known = append(known, gpuName)
+	}
+	for _, m := range machines {
 		for _, r := range m.Resources {
 			known = append(known, r.Name)
 		}
@@ -83,7 +106,7 @@ func (s *State) checkNames(c *class, n *statepb.Needs) error {
 		e := errorf(
 			Invalid,
 			"no machine of class %s has a resource %q, nor has the pool",
-			c.name,
+			class,
 			a.Name,
 		)
 		if near := suggest.Closest(a.Name, known); near != "" {
@@ -93,7 +116,7 @@ func (s *State) checkNames(c *class, n *statepb.Needs) error {
 			"there are %s; `jobserver machine add ADDR %s --resource %s=…` or `jobserver "+
 				"resource set %s=…` adds it",
 			strings.Join(known, ", "),
-			c.name,
+			class,
 			a.Name,
 			a.Name,
 		)

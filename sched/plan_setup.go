@@ -79,6 +79,11 @@ func (s *State) PlanSetup(spec SetupSpec, now time.Time) (Plan, error) {
 			return Plan{}, errorf(Invalid, "the machine %s is given twice", addr)
 		}
 		seen[addr] = true
+		if s.machines[addr] == nil {
+			if err := s.refuseSlurm(addr); err != nil {
+				return Plan{}, err
+			}
+		}
 		if spec.Once && s.isSetUp(addr, steps) {
 			continue
 		}

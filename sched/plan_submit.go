@@ -349,7 +349,8 @@ func checkClass(name string) error {
 // noticeClass warns of a class that has no machines, and none that is being set up for it. That is
 // allowed, as machines may be added later.
 func (p *planner) noticeClass(class string) {
-	if c := p.s.classes[class]; c != nil && len(c.machines) > 0 {
+	if c := p.s.classes[class]; c != nil && len(c.machines) > 0 ||
+		len(p.s.providersOf(class)) > 0 {
 		return
 	}
 	for _, j := range p.s.live {

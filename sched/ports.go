@@ -34,6 +34,7 @@ type Journal interface {
 // goroutine and at any time, also during the call. All that is asked for concerns things that are
 // durable already. Asking twice for the same is harmless.
 type Fleet interface {
+	Allocator
 	// Connect keeps a connection to the machine from now on, or learns that its record changed.
 	Connect(m Pool)
 	// Disconnect ends it: the machine is no longer in the pool and owes nothing.

@@ -64,8 +64,8 @@ func (s *State) askDropRun(r *statepb.RunRef) {
 
 func (s *State) askConnect(addr string) {
 	s.ask(func(f Fleet) {
-		if m := s.machines[addr]; m != nil {
-			f.Connect(Pool{Addr: addr, Root: m.Root})
+		if s.machines[addr] != nil {
+			f.Connect(s.poolOf(addr))
 		}
 	})
 }
@@ -73,14 +73,15 @@ func (s *State) askConnect(addr string) {
 // Resume asks the fleet for all that the state wants: after a start of the daemon it knows of
 // nothing.
 func (s *State) Resume(f Fleet) {
+	s.resumeAllocations(f)
 	for _, addr := range sorted(s.machines) {
-		f.Connect(Pool{Addr: addr, Root: s.machines[addr].Root})
+		f.Connect(s.poolOf(addr))
 	}
 	gone := map[string]bool{}
 	for _, o := range s.Obligations() {
 		if addr := o.Run.Machine; s.machines[addr] == nil && !o.Run.Driver && !gone[addr] {
 			gone[addr] = true
-			f.Connect(Pool{Addr: addr})
+			f.Connect(s.poolOf(addr))
 		}
 		f.Settle(o)
 	}
@@ -174,7 +175,24 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 		if j, r := s.liveRank(o.Ref); j != nil && len(o.Inputs) == len(r.Inputs) && !isRead(r) {
 			return one(&Change{InputsRead: &statepb.InputsRead{Run: o.Ref, Inputs: o.Inputs}})
 		}
+	case Allocated:
+		return s.allocated(o, now)
+	case AllocationGone:
+		if s.allocations[o.ID] != nil {
+			return one(&Change{AllocationEnded: &statepb.AllocationEnded{Id: o.ID, State: o.State,
+				Reason: o.Reason}})
+		}
+	case AllocationRefused:
+		if a := s.allocations[o.ID]; a != nil && a.Job == "" && a.Released == "" {
+			return one(&Change{AllocationRefused: &statepb.AllocationRefused{Id: o.ID,
+				Words: o.Words}})
+		}
+	case ProviderSeen:
+		s.providerSeen(o)
 	case RunLost:
+		if s.liveRun(o.Ref) != nil && s.waitsForFate(o, now) {
+			return nil
+		}
 		if s.liveRun(o.Ref) != nil {
 			return one(&Change{AttemptLost: &statepb.AttemptLost{Run: o.Ref, Reason: o.Reason,
 				Died: o.Died}})

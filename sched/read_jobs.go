@@ -141,13 +141,20 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 				oneLine(string(s.Job(id).Cmd), 60))
 		}
 	case "machine":
+		for _, addr := range s.Providers() {
+			add(addr, s.providers[addr].Class+" partition of Slurm")
+		}
 		for _, addr := range s.Machines() {
 			m := s.machines[addr]
 			add(addr, strings.TrimSpace(m.Class+" "+string(m.link)))
 		}
 	case "class":
 		for _, name := range s.Classes() {
-			add(name, strconv.Itoa(len(s.classes[name].machines))+" machines")
+			n := 0
+			if c := s.classes[name]; c != nil {
+				n = len(c.machines)
+			}
+			add(name, strconv.Itoa(n)+" machines")
 		}
 	case "tag":
 		for _, id := range s.Tags() {

@@ -202,6 +202,9 @@ func (s *State) MachineResources(addr string) []MachineResource {
 		}
 	}
 	for _, r := range m.Resources {
+		if m.isPilot() && r.Amount == 0 && len(r.Items) == 0 {
+			continue // how much it has isn't known
+		}
 		views = append(views, MachineResource{r, s.heldOf(addr, r.Name), false})
 	}
 	slices.SortFunc(

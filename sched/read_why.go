@@ -60,6 +60,9 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		if line := attemptLine(a); line != "" {
 			r.Details = append(r.Details, line)
 		}
+		if line := s.whyOOM(a); line != "" {
+			r.Details = append(r.Details, line)
+		}
 		if o := s.debts.unremoved[a.Machine][a.Token]; o != nil {
 			r.Details = append(r.Details, fmt.Sprintf("what is left of attempt %d on %s can't be "+
 				"removed, and holds no slot: %s; "+
@@ -115,6 +118,11 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	}
 	c := s.classes[j.Class]
 	aside := s.asideFrom(j.Class)
+	says := s.whySlurm(j)
+	if (c == nil || len(c.machines) == 0) && len(says) > 0 {
+		s.whyAllocation(&r, j, says)
+		return r
+	}
 	if (c == nil || len(c.machines) == 0) && len(aside) > 0 {
 		r.Summary = fmt.Sprintf("all machines of class %s are set aside", j.Class)
 		for _, m := range aside {
@@ -155,6 +163,9 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Details = append(r.Details, why)
 		free = 0
 	}
+	for _, w := range says {
+		r.Details = append(r.Details, w.text)
+	}
 	for _, res := range []*reservation{c.reserved, s.reserved} {
 		if res != nil && res.shape.first().id == j.Id {
 			r.Details = append(r.Details, s.reservedText(res, now))
@@ -174,7 +185,7 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 			j.Class, len(c.machines))
 	}
 	if free == 0 {
-		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines))
+		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines), slurmHint(says))
 	}
 	return r
 }
@@ -195,8 +206,8 @@ func (s *State) whyNot(m *machine, j *statepb.Job, now time.Time) (line string, 
 	switch {
 	case m.link != LinkConnected:
 		line = fmt.Sprintf("%s is %s", m.Addr, m.link)
-		if m.reason != "" {
-			line += ": " + m.reason
+		if reason := s.reasonOf(m); reason != "" {
+			line += ": " + reason
 		}
 	case m.Draining || m.Removing:
 		line = m.Addr + " is draining"
@@ -337,7 +348,8 @@ func (s *State) whyRunning(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary += ", and is being canceled"
 	}
 	if away {
-		r.Details = append(r.Details, fmt.Sprintf("%s is %s: %s", m.Addr, m.link, m.reason))
+		r.Details = append(r.Details, fmt.Sprintf("%s is %s: %s", m.Addr, m.link,
+			s.reasonOf(m)))
 		what := "it"
 		if j.Status == Copying {
 			what = "its results"

@@ -92,7 +92,7 @@ func (s *State) run(j *job, rank *statepb.Attempt) Run {
 	a := viewOf(whole, rank)
 	r := Run{
 		Ref: runRef(j.Job, whole, rank), Known: a.StepStarted, BootID: a.BootId,
-		Cancel: j.Canceling || breaksUp(whole), Prepare: !prepared(whole),
+		Cancel: j.Canceling || whole.Expired || breaksUp(whole), Prepare: !prepared(whole),
 		Timeout: time.Duration(a.Timeout), MaxLog: j.MaxLog,
 	}
 	if r.MaxLog == 0 {

@@ -2,9 +2,9 @@ package sched
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
-	"sync"
+
+	"jobserver/slurm"
 )
 
 // A class may be backed by a Slurm partition: a provider, whose address is slurm:PARTITION, or
@@ -21,10 +21,6 @@ func IsSlurm(addr string) bool { return strings.HasPrefix(addr, slurmScheme) }
 // pilotAddr is the address of the machine that an allocation of a provider is.
 func pilotAddr(provider string, id uint64) string { return fmt.Sprintf("%s/%d", provider, id) }
 
-var partitionRE = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$`)
-})
-
 // SplitProvider takes a provider's address apart. An empty login is this host.
 func SplitProvider(addr string) (login, partition string, err error) {
 	rest, isSlurm := strings.CutPrefix(addr, slurmScheme)
@@ -34,7 +30,7 @@ func SplitProvider(addr string) (login, partition string, err error) {
 		login, partition = rest[:slash], rest[slash+1:]
 	}
 	switch {
-	case !isSlurm || !partitionRE().MatchString(partition):
+	case !isSlurm || slurm.CheckPartition(partition) != nil:
 		return "", "", errorf(Invalid, "%q names no partition of Slurm", addr).
 			hint("it is slurm:PARTITION, or slurm:LOGIN/PARTITION when Slurm's commands are on " +
 				"another host; `sinfo -o %%R` lists the partitions")

@@ -45,6 +45,12 @@ type State struct {
 	overdone  map[uint64]bool // matrices of which too many jobs may have failed
 	works     works
 	requests  requests
+	providers map[string]*provider
+	// asked for, and not ended
+	allocations map[uint64]*allocation
+	fates       map[string]*fate    // by token: runs on pilots that were lost
+	endedNow    *statepb.Allocation // that the newest change has ended
+	staffAt     int64               // when staff has to look again though nothing changes; 0: never
 
 	dirty     map[string]bool  // classes that Decide has to look at
 	steps     map[uint64]bool  // setups that may go on with their next step
@@ -97,7 +103,8 @@ func NewState() *State {
 		works:    newWorks(), requests: newRequests(),
 		dirty: map[string]bool{}, steps: map[uint64]bool{}, copying: map[uint64]*job{},
 		empty: map[uint64]bool{}, accused: map[uint64]bool{}, lingering: map[uint64]*job{},
-		unreached: map[string]int64{},
+		unreached: map[string]int64{}, providers: map[string]*provider{},
+		allocations: map[uint64]*allocation{}, fates: map[string]*fate{},
 	}
 }
 

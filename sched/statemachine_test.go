@@ -33,6 +33,9 @@ func TestStateMachine(t *testing.T) {
 			"free":      d.free,
 			"set":       d.set,
 			"setup":     d.setUp,
+			"slurm":     d.providers,
+			"pilots":    d.allocations,
+			"pilots2":   d.allocations,
 			"link":      d.link,
 			"run":       d.outcome,
 			"run2":      d.outcome,
@@ -71,6 +74,17 @@ func (d *driver) begin(t *rapid.T) {
 }
 
 var someMachines = []string{"a", "b", "u@c:22", "local:d"}
+
+// someMachine draws an address, of a pilot if there are any.
+func (d *driver) someMachine(t *rapid.T) string {
+	addrs := someMachines
+	for _, addr := range d.s.Machines() {
+		if IsSlurm(addr) {
+			addrs = append(slices.Clip(addrs), addr)
+		}
+	}
+	return rapid.SampledFrom(addrs).Draw(t, "machine")
+}
 
 func (d *driver) must(t *rapid.T, err error) {
 	t.Helper()
@@ -314,7 +328,7 @@ func (d *driver) changeMatrix(t *rapid.T) {
 }
 
 func (d *driver) changeMachines(t *rapid.T) {
-	addr := rapid.SampledFrom(someMachines).Draw(t, "machine")
+	addr := d.someMachine(t)
 	switch rapid.IntRange(0, 7).Draw(t, "how") {
 	case 0, 1, 2, 3:
 		spec := MachineSpec{Addr: addr, Class: rapid.SampledFrom([]string{"x", "y"}).
@@ -339,7 +353,7 @@ func (d *driver) changeMachines(t *rapid.T) {
 
 func (d *driver) setUp(t *rapid.T) {
 	p, err := d.s.PlanSetup(SetupSpec{
-		Addrs: []string{rapid.SampledFrom(someMachines).Draw(t, "machine")},
+		Addrs: []string{d.someMachine(t)},
 		Class: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "class"),
 		Keep:  rapid.Bool().Draw(t, "keep"), Slots: rapid.IntRange(0, 3).
 			Draw(t, "slots"), Steps: []string{"one", "two {MACHINE}"},
@@ -354,7 +368,7 @@ func (d *driver) setUp(t *rapid.T) {
 
 // link connects a machine, as it was or after a reboot, or loses it.
 func (d *driver) link(t *rapid.T) {
-	addr := rapid.SampledFrom(someMachines).Draw(t, "machine")
+	addr := d.someMachine(t)
 	switch rapid.IntRange(0, 15).Draw(t, "link") {
 	case 0:
 		d.must(t, d.report(Away{Addr: addr, Reason: "cut"}))
@@ -554,6 +568,10 @@ func (d *driver) rebuild(t *rapid.T) {
 	}
 	if diff := cmp.Diff(sorted(before.settles), sorted(d.fleet.settles)); diff != "" {
 		t.Fatalf("other obligations after a restart:\n%s", diff)
+	}
+	if diff := cmp.Diff(sortedIDs(keysOf(before.slurm)),
+		sortedIDs(keysOf(d.fleet.slurm))); diff != "" {
+		t.Fatalf("other allocations after a restart:\n%s", diff)
 	}
 	d.must(t, d.turn())
 }

@@ -48,12 +48,48 @@ type memory struct {
 	stops   []uint64
 	steers  []string // pauses and signals, in words
 	errs    []error
+	slurm   map[uint64]*askedFor // allocations that it is to look after
+	logins  map[string]bool      // providers
+	// hears, if it is there, of allocations that are asked for and given back
+	hears    func(id uint64, released bool)
+	canceled func(r *statepb.RunRef) // likewise, of runs that are canceled
+}
+
+// askedFor is an allocation as the fleet was asked for it.
+type askedFor struct {
+	Allocation
+	released bool
 }
 
 func newMemory() *memory {
 	return &memory{pool: map[string]bool{}, runs: map[string]Run{}, copies: map[uint64]Copy{},
 		ranks:   map[string]Copy{},
-		settles: map[string]*statepb.Obligation{}, started: map[string]bool{}}
+		settles: map[string]*statepb.Obligation{}, started: map[string]bool{},
+		slurm: map[uint64]*askedFor{}, logins: map[string]bool{}}
+}
+
+func (m *memory) Provide(p Provider)   { m.logins[p.Addr] = true }
+func (m *memory) Withdraw(addr string) { delete(m.logins, addr) }
+func (m *memory) Abandon(id uint64)    { delete(m.slurm, id) }
+func (m *memory) Allocate(a Allocation) {
+	before := m.slurm[a.ID]
+	if before != nil && a.Job == "" {
+		m.errs = append(m.errs, fmt.Errorf("allocation %d is submitted twice", a.ID))
+	}
+	m.slurm[a.ID] = &askedFor{a, before != nil && before.released}
+	if m.hears != nil && before == nil {
+		m.hears(a.ID, false)
+	}
+}
+func (m *memory) Release(id uint64) {
+	if a := m.slurm[id]; a == nil {
+		m.errs = append(m.errs, fmt.Errorf("allocation %d is released, and isn't there", id))
+	} else if !a.released {
+		a.released = true
+		if m.hears != nil {
+			m.hears(id, true)
+		}
+	}
 }
 
 func (m *memory) Connect(p Pool)         { m.pool[p.Addr] = true }
@@ -77,6 +113,9 @@ func (m *memory) Cancel(r *statepb.RunRef) {
 	if run, ok := m.runs[r.Token]; ok {
 		run.Cancel = true
 		m.runs[r.Token] = run
+		if m.canceled != nil {
+			m.canceled(r)
+		}
 	}
 }
 func (m *memory) Retime(*statepb.RunRef, time.Duration) {}
@@ -158,6 +197,21 @@ func (w *world) liveAndDie(c *Change) {
 		}
 	case c.Settled != nil && c.Settled.Dropped != "": // the user takes the blame
 		delete(w.lives, c.Settled.Run.Token)
+	case c.AllocationEnded != nil:
+		maps.DeleteFunc(w.lives, func(_ string, r *statepb.RunRef) bool {
+			return r.Machine == w.s.endedNow.GetProvider()+"/"+fmt.Sprint(c.AllocationEnded.Id)
+		})
+	case c.ProviderRemoved != nil && c.ProviderRemoved.Force:
+		maps.DeleteFunc(w.lives, func(_ string, r *statepb.RunRef) bool {
+			return strings.HasPrefix(r.Machine, c.ProviderRemoved.Addr+"/")
+		})
+	case c.AllocationAsked != nil:
+		p := w.s.providers[c.AllocationAsked.Allocation.Provider]
+		if exist, waiting := w.s.countAllocations(p.Addr); exist > int(p.Max) ||
+			waiting > int(p.Backlog) {
+			w.fleet.errs = append(w.fleet.errs,
+				fmt.Errorf("%s has %d allocations, %d of which wait", p.Addr, exist, waiting))
+		}
 	case c.MachineRemoved != nil && c.MachineRemoved.Force:
 		maps.DeleteFunc(w.lives, func(_ string, r *statepb.RunRef) bool {
 			return r.Machine == c.MachineRemoved.Addr && !r.Driver
@@ -406,6 +460,8 @@ func (w *world) report(outcomes ...Outcome) error {
 			delete(w.fleet.copies, o.Job)
 		case Settled:
 			delete(w.fleet.settles, o.Ref.Token)
+		case AllocationGone:
+			delete(w.fleet.slurm, o.ID)
 		}
 		if err := w.apply(w.s.React(o, w.now)...); err != nil {
 			return err
@@ -574,6 +630,12 @@ func dump(s *State) []string {
 		}
 		put("machine: %v, setups %v, owes %d, %s", held, m.setups, s.debts.ending[addr],
 			text(m.Machine))
+	}
+	for _, addr := range sorted(s.providers) {
+		put("provider %s", text(s.providers[addr].Provider))
+	}
+	for _, a := range s.allAsked() {
+		put("allocation %s", text(a.Allocation))
 	}
 	for _, v := range s.Vars() {
 		put("var %s", text(v))

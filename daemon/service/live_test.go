@@ -42,6 +42,11 @@ func (n *nowhere) StopCopy(uint64)                       {}
 func (n *nowhere) Settle(*statepb.Obligation)            {}
 func (n *nowhere) Drop(*statepb.RunRef)                  {}
 func (n *nowhere) ForgetLogs(uint64)                     {}
+func (n *nowhere) Provide(sched.Provider)                {}
+func (n *nowhere) Withdraw(string)                       {}
+func (n *nowhere) Allocate(sched.Allocation)             {}
+func (n *nowhere) Release(uint64)                        {}
+func (n *nowhere) Abandon(uint64)                        {}
 
 // desk is a service over a loop that has one machine "a" of two slots in class x.
 type desk struct {

@@ -364,59 +364,69 @@ func (Trial) EnumDescriptor() ([]byte, []int) {
 
 // Change is one durable fact. Exactly one of the fields from 10 on is set.
 type Change struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	At               int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // host's clock when it was decided
-	JobSubmitted     *JobSubmitted          `protobuf:"bytes,10,opt,name=job_submitted,json=jobSubmitted,proto3" json:"job_submitted,omitempty"`
-	MatrixSubmitted  *MatrixSubmitted       `protobuf:"bytes,11,opt,name=matrix_submitted,json=matrixSubmitted,proto3" json:"matrix_submitted,omitempty"`
-	JobHeld          *JobHeld               `protobuf:"bytes,12,opt,name=job_held,json=jobHeld,proto3" json:"job_held,omitempty"`
-	JobCanceled      *JobCanceled           `protobuf:"bytes,13,opt,name=job_canceled,json=jobCanceled,proto3" json:"job_canceled,omitempty"`
-	JobForgotten     *JobForgotten          `protobuf:"bytes,14,opt,name=job_forgotten,json=jobForgotten,proto3" json:"job_forgotten,omitempty"`
-	JobRetimed       *JobRetimed            `protobuf:"bytes,15,opt,name=job_retimed,json=jobRetimed,proto3" json:"job_retimed,omitempty"`
-	JobTagged        *JobTagged             `protobuf:"bytes,16,opt,name=job_tagged,json=jobTagged,proto3" json:"job_tagged,omitempty"`
-	JobLost          *JobLost               `protobuf:"bytes,17,opt,name=job_lost,json=jobLost,proto3" json:"job_lost,omitempty"`
-	Recopy           *Recopy                `protobuf:"bytes,18,opt,name=recopy,proto3" json:"recopy,omitempty"`
-	MatrixHeld       *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
-	MatrixForgotten  *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
-	MatrixGrown      *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
-	JobRefused       *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
-	JobResubmitted   *JobResubmitted        `protobuf:"bytes,23,opt,name=job_resubmitted,json=jobResubmitted,proto3" json:"job_resubmitted,omitempty"`
-	Dispatched       *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
-	Started          *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
-	Ended            *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
-	NotStarted       *NotStarted            `protobuf:"bytes,33,opt,name=not_started,json=notStarted,proto3" json:"not_started,omitempty"`
-	AttemptLost      *AttemptLost           `protobuf:"bytes,34,opt,name=attempt_lost,json=attemptLost,proto3" json:"attempt_lost,omitempty"`
-	CopyEnded        *CopyEnded             `protobuf:"bytes,35,opt,name=copy_ended,json=copyEnded,proto3" json:"copy_ended,omitempty"`
-	CopyWaits        *CopyWaits             `protobuf:"bytes,36,opt,name=copy_waits,json=copyWaits,proto3" json:"copy_waits,omitempty"`
-	Settled          *Settled               `protobuf:"bytes,37,opt,name=settled,proto3" json:"settled,omitempty"`
-	SetupFailed      *SetupFailed           `protobuf:"bytes,38,opt,name=setup_failed,json=setupFailed,proto3" json:"setup_failed,omitempty"`
-	MachineAdded     *MachineAdded          `protobuf:"bytes,50,opt,name=machine_added,json=machineAdded,proto3" json:"machine_added,omitempty"`
-	MachineRemoved   *MachineRemoved        `protobuf:"bytes,51,opt,name=machine_removed,json=machineRemoved,proto3" json:"machine_removed,omitempty"`
-	MachineMoved     *MachineMoved          `protobuf:"bytes,52,opt,name=machine_moved,json=machineMoved,proto3" json:"machine_moved,omitempty"`
-	MachineDrained   *MachineDrained        `protobuf:"bytes,53,opt,name=machine_drained,json=machineDrained,proto3" json:"machine_drained,omitempty"`
-	MachineSeen      *MachineSeen           `protobuf:"bytes,54,opt,name=machine_seen,json=machineSeen,proto3" json:"machine_seen,omitempty"`
-	MachineCleared   *MachineCleared        `protobuf:"bytes,55,opt,name=machine_cleared,json=machineCleared,proto3" json:"machine_cleared,omitempty"`
-	VarSet           *VarSet                `protobuf:"bytes,70,opt,name=var_set,json=varSet,proto3" json:"var_set,omitempty"`
-	TagMade          *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
-	RequestDone      *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
-	IdsReserved      *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
-	Noticed          *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
-	ClockSet         *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
-	OperationBegun   *OperationBegun        `protobuf:"bytes,201,opt,name=operation_begun,json=operationBegun,proto3" json:"operation_begun,omitempty"`
-	OperationStepped *OperationStepped      `protobuf:"bytes,202,opt,name=operation_stepped,json=operationStepped,proto3" json:"operation_stepped,omitempty"`
-	Stopped          *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	ResourceSet      *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
-	JobSkipped       *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
-	JobFreed         *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
-	JobSet           *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
-	MatrixSet        *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
-	TagLimited       *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
-	JobPaused        *JobPaused             `protobuf:"bytes,440,opt,name=job_paused,json=jobPaused,proto3" json:"job_paused,omitempty"`
-	RunPaused        *RunPaused             `protobuf:"bytes,441,opt,name=run_paused,json=runPaused,proto3" json:"run_paused,omitempty"`
-	JobSignaled      *JobSignaled           `protobuf:"bytes,442,opt,name=job_signaled,json=jobSignaled,proto3" json:"job_signaled,omitempty"`
-	Prepared         *Prepared              `protobuf:"bytes,420,opt,name=prepared,proto3" json:"prepared,omitempty"`
-	InputsRead       *InputsRead            `protobuf:"bytes,400,opt,name=inputs_read,json=inputsRead,proto3" json:"inputs_read,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	At                 int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"` // host's clock when it was decided
+	JobSubmitted       *JobSubmitted          `protobuf:"bytes,10,opt,name=job_submitted,json=jobSubmitted,proto3" json:"job_submitted,omitempty"`
+	MatrixSubmitted    *MatrixSubmitted       `protobuf:"bytes,11,opt,name=matrix_submitted,json=matrixSubmitted,proto3" json:"matrix_submitted,omitempty"`
+	JobHeld            *JobHeld               `protobuf:"bytes,12,opt,name=job_held,json=jobHeld,proto3" json:"job_held,omitempty"`
+	JobCanceled        *JobCanceled           `protobuf:"bytes,13,opt,name=job_canceled,json=jobCanceled,proto3" json:"job_canceled,omitempty"`
+	JobForgotten       *JobForgotten          `protobuf:"bytes,14,opt,name=job_forgotten,json=jobForgotten,proto3" json:"job_forgotten,omitempty"`
+	JobRetimed         *JobRetimed            `protobuf:"bytes,15,opt,name=job_retimed,json=jobRetimed,proto3" json:"job_retimed,omitempty"`
+	JobTagged          *JobTagged             `protobuf:"bytes,16,opt,name=job_tagged,json=jobTagged,proto3" json:"job_tagged,omitempty"`
+	JobLost            *JobLost               `protobuf:"bytes,17,opt,name=job_lost,json=jobLost,proto3" json:"job_lost,omitempty"`
+	Recopy             *Recopy                `protobuf:"bytes,18,opt,name=recopy,proto3" json:"recopy,omitempty"`
+	MatrixHeld         *MatrixHeld            `protobuf:"bytes,19,opt,name=matrix_held,json=matrixHeld,proto3" json:"matrix_held,omitempty"`
+	MatrixForgotten    *MatrixForgotten       `protobuf:"bytes,20,opt,name=matrix_forgotten,json=matrixForgotten,proto3" json:"matrix_forgotten,omitempty"`
+	MatrixGrown        *MatrixGrown           `protobuf:"bytes,21,opt,name=matrix_grown,json=matrixGrown,proto3" json:"matrix_grown,omitempty"`
+	JobRefused         *JobRefused            `protobuf:"bytes,22,opt,name=job_refused,json=jobRefused,proto3" json:"job_refused,omitempty"`
+	JobResubmitted     *JobResubmitted        `protobuf:"bytes,23,opt,name=job_resubmitted,json=jobResubmitted,proto3" json:"job_resubmitted,omitempty"`
+	Dispatched         *Dispatched            `protobuf:"bytes,30,opt,name=dispatched,proto3" json:"dispatched,omitempty"`
+	Started            *Started               `protobuf:"bytes,31,opt,name=started,proto3" json:"started,omitempty"`
+	Ended              *Ended                 `protobuf:"bytes,32,opt,name=ended,proto3" json:"ended,omitempty"`
+	NotStarted         *NotStarted            `protobuf:"bytes,33,opt,name=not_started,json=notStarted,proto3" json:"not_started,omitempty"`
+	AttemptLost        *AttemptLost           `protobuf:"bytes,34,opt,name=attempt_lost,json=attemptLost,proto3" json:"attempt_lost,omitempty"`
+	CopyEnded          *CopyEnded             `protobuf:"bytes,35,opt,name=copy_ended,json=copyEnded,proto3" json:"copy_ended,omitempty"`
+	CopyWaits          *CopyWaits             `protobuf:"bytes,36,opt,name=copy_waits,json=copyWaits,proto3" json:"copy_waits,omitempty"`
+	Settled            *Settled               `protobuf:"bytes,37,opt,name=settled,proto3" json:"settled,omitempty"`
+	SetupFailed        *SetupFailed           `protobuf:"bytes,38,opt,name=setup_failed,json=setupFailed,proto3" json:"setup_failed,omitempty"`
+	MachineAdded       *MachineAdded          `protobuf:"bytes,50,opt,name=machine_added,json=machineAdded,proto3" json:"machine_added,omitempty"`
+	MachineRemoved     *MachineRemoved        `protobuf:"bytes,51,opt,name=machine_removed,json=machineRemoved,proto3" json:"machine_removed,omitempty"`
+	MachineMoved       *MachineMoved          `protobuf:"bytes,52,opt,name=machine_moved,json=machineMoved,proto3" json:"machine_moved,omitempty"`
+	MachineDrained     *MachineDrained        `protobuf:"bytes,53,opt,name=machine_drained,json=machineDrained,proto3" json:"machine_drained,omitempty"`
+	MachineSeen        *MachineSeen           `protobuf:"bytes,54,opt,name=machine_seen,json=machineSeen,proto3" json:"machine_seen,omitempty"`
+	MachineCleared     *MachineCleared        `protobuf:"bytes,55,opt,name=machine_cleared,json=machineCleared,proto3" json:"machine_cleared,omitempty"`
+	VarSet             *VarSet                `protobuf:"bytes,70,opt,name=var_set,json=varSet,proto3" json:"var_set,omitempty"`
+	TagMade            *TagMade               `protobuf:"bytes,71,opt,name=tag_made,json=tagMade,proto3" json:"tag_made,omitempty"`
+	RequestDone        *RequestDone           `protobuf:"bytes,72,opt,name=request_done,json=requestDone,proto3" json:"request_done,omitempty"`
+	IdsReserved        *IdsReserved           `protobuf:"bytes,73,opt,name=ids_reserved,json=idsReserved,proto3" json:"ids_reserved,omitempty"`
+	Noticed            *Noticed               `protobuf:"bytes,74,opt,name=noticed,proto3" json:"noticed,omitempty"`
+	ClockSet           *ClockSet              `protobuf:"bytes,200,opt,name=clock_set,json=clockSet,proto3" json:"clock_set,omitempty"`
+	OperationBegun     *OperationBegun        `protobuf:"bytes,201,opt,name=operation_begun,json=operationBegun,proto3" json:"operation_begun,omitempty"`
+	OperationStepped   *OperationStepped      `protobuf:"bytes,202,opt,name=operation_stepped,json=operationStepped,proto3" json:"operation_stepped,omitempty"`
+	Stopped            *Stopped               `protobuf:"bytes,220,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	ResourceSet        *ResourceSet           `protobuf:"bytes,240,opt,name=resource_set,json=resourceSet,proto3" json:"resource_set,omitempty"`
+	JobSkipped         *JobSkipped            `protobuf:"bytes,241,opt,name=job_skipped,json=jobSkipped,proto3" json:"job_skipped,omitempty"`
+	JobFreed           *JobFreed              `protobuf:"bytes,242,opt,name=job_freed,json=jobFreed,proto3" json:"job_freed,omitempty"`
+	JobSet             *JobSet                `protobuf:"bytes,243,opt,name=job_set,json=jobSet,proto3" json:"job_set,omitempty"`
+	MatrixSet          *MatrixSet             `protobuf:"bytes,244,opt,name=matrix_set,json=matrixSet,proto3" json:"matrix_set,omitempty"`
+	TagLimited         *TagLimited            `protobuf:"bytes,245,opt,name=tag_limited,json=tagLimited,proto3" json:"tag_limited,omitempty"`
+	JobPaused          *JobPaused             `protobuf:"bytes,440,opt,name=job_paused,json=jobPaused,proto3" json:"job_paused,omitempty"`
+	RunPaused          *RunPaused             `protobuf:"bytes,441,opt,name=run_paused,json=runPaused,proto3" json:"run_paused,omitempty"`
+	JobSignaled        *JobSignaled           `protobuf:"bytes,442,opt,name=job_signaled,json=jobSignaled,proto3" json:"job_signaled,omitempty"`
+	Prepared           *Prepared              `protobuf:"bytes,420,opt,name=prepared,proto3" json:"prepared,omitempty"`
+	InputsRead         *InputsRead            `protobuf:"bytes,400,opt,name=inputs_read,json=inputsRead,proto3" json:"inputs_read,omitempty"`
+	ProviderSet        *ProviderSet           `protobuf:"bytes,460,opt,name=provider_set,json=providerSet,proto3" json:"provider_set,omitempty"`
+	ProviderDrained    *ProviderDrained       `protobuf:"bytes,461,opt,name=provider_drained,json=providerDrained,proto3" json:"provider_drained,omitempty"`
+	ProviderRemoved    *ProviderRemoved       `protobuf:"bytes,462,opt,name=provider_removed,json=providerRemoved,proto3" json:"provider_removed,omitempty"`
+	ProviderResumed    *ProviderResumed       `protobuf:"bytes,463,opt,name=provider_resumed,json=providerResumed,proto3" json:"provider_resumed,omitempty"`
+	AllocationAsked    *AllocationAsked       `protobuf:"bytes,464,opt,name=allocation_asked,json=allocationAsked,proto3" json:"allocation_asked,omitempty"`
+	AllocationSeen     *AllocationSeen        `protobuf:"bytes,465,opt,name=allocation_seen,json=allocationSeen,proto3" json:"allocation_seen,omitempty"`
+	AllocationRefused  *AllocationRefused     `protobuf:"bytes,466,opt,name=allocation_refused,json=allocationRefused,proto3" json:"allocation_refused,omitempty"`
+	AllocationReleased *AllocationReleased    `protobuf:"bytes,467,opt,name=allocation_released,json=allocationReleased,proto3" json:"allocation_released,omitempty"`
+	AllocationEnded    *AllocationEnded       `protobuf:"bytes,468,opt,name=allocation_ended,json=allocationEnded,proto3" json:"allocation_ended,omitempty"`
+	AttemptExpired     *AttemptExpired        `protobuf:"bytes,469,opt,name=attempt_expired,json=attemptExpired,proto3" json:"attempt_expired,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Change) Reset() {
@@ -799,6 +809,76 @@ func (x *Change) GetInputsRead() *InputsRead {
 	return nil
 }
 
+func (x *Change) GetProviderSet() *ProviderSet {
+	if x != nil {
+		return x.ProviderSet
+	}
+	return nil
+}
+
+func (x *Change) GetProviderDrained() *ProviderDrained {
+	if x != nil {
+		return x.ProviderDrained
+	}
+	return nil
+}
+
+func (x *Change) GetProviderRemoved() *ProviderRemoved {
+	if x != nil {
+		return x.ProviderRemoved
+	}
+	return nil
+}
+
+func (x *Change) GetProviderResumed() *ProviderResumed {
+	if x != nil {
+		return x.ProviderResumed
+	}
+	return nil
+}
+
+func (x *Change) GetAllocationAsked() *AllocationAsked {
+	if x != nil {
+		return x.AllocationAsked
+	}
+	return nil
+}
+
+func (x *Change) GetAllocationSeen() *AllocationSeen {
+	if x != nil {
+		return x.AllocationSeen
+	}
+	return nil
+}
+
+func (x *Change) GetAllocationRefused() *AllocationRefused {
+	if x != nil {
+		return x.AllocationRefused
+	}
+	return nil
+}
+
+func (x *Change) GetAllocationReleased() *AllocationReleased {
+	if x != nil {
+		return x.AllocationReleased
+	}
+	return nil
+}
+
+func (x *Change) GetAllocationEnded() *AllocationEnded {
+	if x != nil {
+		return x.AllocationEnded
+	}
+	return nil
+}
+
+func (x *Change) GetAttemptExpired() *AttemptExpired {
+	if x != nil {
+		return x.AttemptExpired
+	}
+	return nil
+}
+
 // Job is the record of one job. What a matrix gives to all its cells is in the record too once the
 // cell has one of its own.
 type Job struct {
@@ -853,6 +933,8 @@ type Job struct {
 	StdinName     string                 `protobuf:"bytes,442,opt,name=stdin_name,json=stdinName,proto3" json:"stdin_name,omitempty"`       // what that was called
 	Label         string                 `protobuf:"bytes,443,opt,name=label,proto3" json:"label,omitempty"`                                // a note of the user's
 	Reason        string                 `protobuf:"bytes,444,opt,name=reason,proto3" json:"reason,omitempty"`                              // why the user canceled it
+	Vanished      int32                  `protobuf:"varint,460,opt,name=vanished,proto3" json:"vanished,omitempty"`                         // attempts that were lost as the allocation they ran in ended
+	Least         int64                  `protobuf:"varint,461,opt,name=least,proto3" json:"least,omitempty"`                               // what it needs of the time of a machine that expires, as it has shown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1235,6 +1317,20 @@ func (x *Job) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Job) GetVanished() int32 {
+	if x != nil {
+		return x.Vanished
+	}
+	return 0
+}
+
+func (x *Job) GetLeast() int64 {
+	if x != nil {
+		return x.Least
+	}
+	return 0
 }
 
 // Input is a file or a directory of the host that a job finds in $JOBSERVER_INPUTS.
@@ -2479,6 +2575,7 @@ type Attempt struct {
 	JobsFault     bool       `protobuf:"varint,428,opt,name=jobs_fault,json=jobsFault,proto3" json:"jobs_fault,omitempty"` // it was not started, as no machine could start it
 	Inputs        []*Input   `protobuf:"bytes,400,rep,name=inputs,proto3" json:"inputs,omitempty"`                         // of a run
 	Hold          bool       `protobuf:"varint,401,opt,name=hold,proto3" json:"hold,omitempty"`                            // it was not started, as an input can't be had
+	Expired       bool       `protobuf:"varint,460,opt,name=expired,proto3" json:"expired,omitempty"`                      // it is ended, as its machine's allocation is about to end
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2922,6 +3019,13 @@ func (x *Attempt) GetInputs() []*Input {
 func (x *Attempt) GetHold() bool {
 	if x != nil {
 		return x.Hold
+	}
+	return false
+}
+
+func (x *Attempt) GetExpired() bool {
+	if x != nil {
+		return x.Expired
 	}
 	return false
 }
@@ -3610,6 +3714,10 @@ type Machine struct {
 	Devices       []*Item                `protobuf:"bytes,241,rep,name=devices,proto3" json:"devices,omitempty"`                                // the GPUs that it said it has
 	Cpus          []*Cpu                 `protobuf:"bytes,440,rep,name=cpus,proto3" json:"cpus,omitempty"`                                      // that runs may use
 	LimitsMemory  bool                   `protobuf:"varint,441,opt,name=limits_memory,json=limitsMemory,proto3" json:"limits_memory,omitempty"` // it can keep a run from taking more memory than it needs
+	Allocation    uint64                 `protobuf:"varint,460,opt,name=allocation,proto3" json:"allocation,omitempty"`                         // that it is; 0: it isn't a pilot
+	Provider      string                 `protobuf:"bytes,461,opt,name=provider,proto3" json:"provider,omitempty"`                              // of that
+	Taken         int32                  `protobuf:"varint,462,opt,name=taken,proto3" json:"taken,omitempty"`                                   // jobs that it was given
+	Jobs          int32                  `protobuf:"varint,463,opt,name=jobs,proto3" json:"jobs,omitempty"`                                     // that it is given at most; 0: any number
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3915,6 +4023,34 @@ func (x *Machine) GetLimitsMemory() bool {
 		return x.LimitsMemory
 	}
 	return false
+}
+
+func (x *Machine) GetAllocation() uint64 {
+	if x != nil {
+		return x.Allocation
+	}
+	return 0
+}
+
+func (x *Machine) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Machine) GetTaken() int32 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
+}
+
+func (x *Machine) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
 }
 
 // Cpu is a logical processor; those of one core are its hyper-threads.
@@ -6569,6 +6705,904 @@ func (x *ClockSet) GetDown() bool {
 	return false
 }
 
+// Provider is a partition of Slurm that a class is backed by.
+type Provider struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	Login         string                 `protobuf:"bytes,3,opt,name=login,proto3" json:"login,omitempty"` // where Slurm's commands are run; "" : on this host
+	Partition     string                 `protobuf:"bytes,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	Time          int64                  `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`       // after which an allocation ends
+	Slots         int32                  `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`     // of each allocation
+	Max           int32                  `protobuf:"varint,7,opt,name=max,proto3" json:"max,omitempty"`         // allocations at a time
+	Backlog       int32                  `protobuf:"varint,8,opt,name=backlog,proto3" json:"backlog,omitempty"` // of them, those that wait
+	Idle          int64                  `protobuf:"varint,9,opt,name=idle,proto3" json:"idle,omitempty"`       // after which an allocation that has nothing to do is released
+	Jobs          int32                  `protobuf:"varint,10,opt,name=jobs,proto3" json:"jobs,omitempty"`      // for so many jobs an allocation is; 0: any number
+	Args          []string               `protobuf:"bytes,11,rep,name=args,proto3" json:"args,omitempty"`       // of sbatch
+	AddedAt       int64                  `protobuf:"varint,12,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
+	Draining      bool                   `protobuf:"varint,13,opt,name=draining,proto3" json:"draining,omitempty"`
+	Removing      bool                   `protobuf:"varint,14,opt,name=removing,proto3" json:"removing,omitempty"`     // it goes when its last allocation has ended
+	Resting       string                 `protobuf:"bytes,15,opt,name=resting,proto3" json:"resting,omitempty"`        // why no allocation is asked for until the user says so; "" : it doesn't rest
+	Unanswered    int32                  `protobuf:"varint,16,opt,name=unanswered,proto3" json:"unanswered,omitempty"` // allocations in a row that ended before an agent answered
+	Refused       int32                  `protobuf:"varint,17,opt,name=refused,proto3" json:"refused,omitempty"`       // submissions in a row that failed
+	Words         string                 `protobuf:"bytes,18,opt,name=words,proto3" json:"words,omitempty"`            // Slurm's, of the newest of either
+	Exclude       []string               `protobuf:"bytes,19,rep,name=exclude,proto3" json:"exclude,omitempty"`        // nodes that were set aside
+	Memory        int64                  `protobuf:"varint,20,opt,name=memory,proto3" json:"memory,omitempty"`         // of the newest of its pilots
+	Cores         int32                  `protobuf:"varint,21,opt,name=cores,proto3" json:"cores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Provider) Reset() {
+	*x = Provider{}
+	mi := &file_state_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Provider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Provider) ProtoMessage() {}
+
+func (x *Provider) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Provider.ProtoReflect.Descriptor instead.
+func (*Provider) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *Provider) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Provider) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Provider) GetLogin() string {
+	if x != nil {
+		return x.Login
+	}
+	return ""
+}
+
+func (x *Provider) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *Provider) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Provider) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Provider) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Provider) GetBacklog() int32 {
+	if x != nil {
+		return x.Backlog
+	}
+	return 0
+}
+
+func (x *Provider) GetIdle() int64 {
+	if x != nil {
+		return x.Idle
+	}
+	return 0
+}
+
+func (x *Provider) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Provider) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Provider) GetAddedAt() int64 {
+	if x != nil {
+		return x.AddedAt
+	}
+	return 0
+}
+
+func (x *Provider) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Provider) GetRemoving() bool {
+	if x != nil {
+		return x.Removing
+	}
+	return false
+}
+
+func (x *Provider) GetResting() string {
+	if x != nil {
+		return x.Resting
+	}
+	return ""
+}
+
+func (x *Provider) GetUnanswered() int32 {
+	if x != nil {
+		return x.Unanswered
+	}
+	return 0
+}
+
+func (x *Provider) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Provider) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *Provider) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *Provider) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Provider) GetCores() int32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+// Allocation is one that was asked for and hasn't ended. Its name in Slurm follows from its id.
+type Allocation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	Login         string                 `protobuf:"bytes,3,opt,name=login,proto3" json:"login,omitempty"`
+	Partition     string                 `protobuf:"bytes,4,opt,name=partition,proto3" json:"partition,omitempty"`
+	Time          int64                  `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
+	Args          []string               `protobuf:"bytes,6,rep,name=args,proto3" json:"args,omitempty"` // of sbatch, those that jobs need too
+	Exclude       []string               `protobuf:"bytes,7,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	Nodes         int32                  `protobuf:"varint,8,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	AskedAt       int64                  `protobuf:"varint,9,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
+	Job           string                 `protobuf:"bytes,10,opt,name=job,proto3" json:"job,omitempty"`                      // Slurm's id; "" : it wasn't seen yet
+	Node          string                 `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`                    // on which it runs
+	EndsAt        int64                  `protobuf:"varint,12,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"` // by the host's clock; 0: not known
+	Answered      bool                   `protobuf:"varint,13,opt,name=answered,proto3" json:"answered,omitempty"`           // its agent was reached
+	Released      string                 `protobuf:"bytes,14,opt,name=released,proto3" json:"released,omitempty"`            // why it is given back; "" : it isn't
+	Slots         int32                  `protobuf:"varint,15,opt,name=slots,proto3" json:"slots,omitempty"`
+	Resources     []*Resource            `protobuf:"bytes,16,rep,name=resources,proto3" json:"resources,omitempty"`          // that its machine has, as its arguments say
+	SeenAt        int64                  `protobuf:"varint,17,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"` // when it was first seen
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Allocation) Reset() {
+	*x = Allocation{}
+	mi := &file_state_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Allocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Allocation) ProtoMessage() {}
+
+func (x *Allocation) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
+func (*Allocation) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *Allocation) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Allocation) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Allocation) GetLogin() string {
+	if x != nil {
+		return x.Login
+	}
+	return ""
+}
+
+func (x *Allocation) GetPartition() string {
+	if x != nil {
+		return x.Partition
+	}
+	return ""
+}
+
+func (x *Allocation) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Allocation) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Allocation) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *Allocation) GetNodes() int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *Allocation) GetAskedAt() int64 {
+	if x != nil {
+		return x.AskedAt
+	}
+	return 0
+}
+
+func (x *Allocation) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Allocation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Allocation) GetEndsAt() int64 {
+	if x != nil {
+		return x.EndsAt
+	}
+	return 0
+}
+
+func (x *Allocation) GetAnswered() bool {
+	if x != nil {
+		return x.Answered
+	}
+	return false
+}
+
+func (x *Allocation) GetReleased() string {
+	if x != nil {
+		return x.Released
+	}
+	return ""
+}
+
+func (x *Allocation) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Allocation) GetResources() []*Resource {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *Allocation) GetSeenAt() int64 {
+	if x != nil {
+		return x.SeenAt
+	}
+	return 0
+}
+
+type ProviderSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Provider      *Provider              `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderSet) Reset() {
+	*x = ProviderSet{}
+	mi := &file_state_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderSet) ProtoMessage() {}
+
+func (x *ProviderSet) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderSet.ProtoReflect.Descriptor instead.
+func (*ProviderSet) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ProviderSet) GetProvider() *Provider {
+	if x != nil {
+		return x.Provider
+	}
+	return nil
+}
+
+type ProviderDrained struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderDrained) Reset() {
+	*x = ProviderDrained{}
+	mi := &file_state_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderDrained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderDrained) ProtoMessage() {}
+
+func (x *ProviderDrained) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderDrained.ProtoReflect.Descriptor instead.
+func (*ProviderDrained) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *ProviderDrained) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+type ProviderRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	WhenIdle      bool                   `protobuf:"varint,2,opt,name=when_idle,json=whenIdle,proto3" json:"when_idle,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderRemoved) Reset() {
+	*x = ProviderRemoved{}
+	mi := &file_state_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderRemoved) ProtoMessage() {}
+
+func (x *ProviderRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderRemoved.ProtoReflect.Descriptor instead.
+func (*ProviderRemoved) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ProviderRemoved) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *ProviderRemoved) GetWhenIdle() bool {
+	if x != nil {
+		return x.WhenIdle
+	}
+	return false
+}
+
+func (x *ProviderRemoved) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ProviderResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderResumed) Reset() {
+	*x = ProviderResumed{}
+	mi := &file_state_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderResumed) ProtoMessage() {}
+
+func (x *ProviderResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderResumed.ProtoReflect.Descriptor instead.
+func (*ProviderResumed) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ProviderResumed) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+type AllocationAsked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Allocation    *Allocation            `protobuf:"bytes,1,opt,name=allocation,proto3" json:"allocation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocationAsked) Reset() {
+	*x = AllocationAsked{}
+	mi := &file_state_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocationAsked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocationAsked) ProtoMessage() {}
+
+func (x *AllocationAsked) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocationAsked.ProtoReflect.Descriptor instead.
+func (*AllocationAsked) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *AllocationAsked) GetAllocation() *Allocation {
+	if x != nil {
+		return x.Allocation
+	}
+	return nil
+}
+
+type AllocationSeen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Job           string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	EndsAt        int64                  `protobuf:"varint,4,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocationSeen) Reset() {
+	*x = AllocationSeen{}
+	mi := &file_state_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocationSeen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocationSeen) ProtoMessage() {}
+
+func (x *AllocationSeen) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocationSeen.ProtoReflect.Descriptor instead.
+func (*AllocationSeen) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *AllocationSeen) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AllocationSeen) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *AllocationSeen) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AllocationSeen) GetEndsAt() int64 {
+	if x != nil {
+		return x.EndsAt
+	}
+	return 0
+}
+
+type AllocationRefused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Words         string                 `protobuf:"bytes,2,opt,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocationRefused) Reset() {
+	*x = AllocationRefused{}
+	mi := &file_state_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocationRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocationRefused) ProtoMessage() {}
+
+func (x *AllocationRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocationRefused.ProtoReflect.Descriptor instead.
+func (*AllocationRefused) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *AllocationRefused) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AllocationRefused) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+type AllocationReleased struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Exclude       string                 `protobuf:"bytes,3,opt,name=exclude,proto3" json:"exclude,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocationReleased) Reset() {
+	*x = AllocationReleased{}
+	mi := &file_state_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocationReleased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocationReleased) ProtoMessage() {}
+
+func (x *AllocationReleased) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocationReleased.ProtoReflect.Descriptor instead.
+func (*AllocationReleased) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *AllocationReleased) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AllocationReleased) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *AllocationReleased) GetExclude() string {
+	if x != nil {
+		return x.Exclude
+	}
+	return ""
+}
+
+type AllocationEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocationEnded) Reset() {
+	*x = AllocationEnded{}
+	mi := &file_state_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocationEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocationEnded) ProtoMessage() {}
+
+func (x *AllocationEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocationEnded.ProtoReflect.Descriptor instead.
+func (*AllocationEnded) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *AllocationEnded) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AllocationEnded) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AllocationEnded) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type AttemptExpired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRef                `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptExpired) Reset() {
+	*x = AttemptExpired{}
+	mi := &file_state_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptExpired) ProtoMessage() {}
+
+func (x *AttemptExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptExpired.ProtoReflect.Descriptor instead.
+func (*AttemptExpired) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *AttemptExpired) GetRun() *RunRef {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
 type VarSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6581,7 +7615,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6593,7 +7627,7 @@ func (x *VarSet) String() string {
 func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6606,7 +7640,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VarSet) GetName() string {
@@ -6648,7 +7682,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6660,7 +7694,7 @@ func (x *JobSkipped) String() string {
 func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6673,7 +7707,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -6707,7 +7741,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6719,7 +7753,7 @@ func (x *JobSet) String() string {
 func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6732,7 +7766,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -6759,7 +7793,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6771,7 +7805,7 @@ func (x *MatrixSet) String() string {
 func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6784,7 +7818,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -6811,7 +7845,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6823,7 +7857,7 @@ func (x *TagLimited) String() string {
 func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6836,7 +7870,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -6863,7 +7897,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6875,7 +7909,7 @@ func (x *JobPaused) String() string {
 func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6888,7 +7922,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -6918,7 +7952,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6930,7 +7964,7 @@ func (x *RunPaused) String() string {
 func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6943,7 +7977,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -6991,7 +8025,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7003,7 +8037,7 @@ func (x *JobSignaled) String() string {
 func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7016,7 +8050,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -7042,7 +8076,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7054,7 +8088,7 @@ func (x *JobFreed) String() string {
 func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7067,7 +8101,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -7087,7 +8121,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +8133,7 @@ func (x *ResourceSet) String() string {
 func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +8146,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -7138,7 +8172,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7150,7 +8184,7 @@ func (x *TagMade) String() string {
 func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7163,7 +8197,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -7182,7 +8216,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7194,7 +8228,7 @@ func (x *IdsReserved) String() string {
 func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7207,7 +8241,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -7227,7 +8261,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7239,7 +8273,7 @@ func (x *RequestDone) String() string {
 func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7252,7 +8286,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *RequestDone) GetId() string {
@@ -7284,7 +8318,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7296,7 +8330,7 @@ func (x *Noticed) String() string {
 func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7309,7 +8343,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Noticed) GetKind() string {
@@ -7374,13 +8408,15 @@ type Record struct {
 	Restarts      *Restarts              `protobuf:"bytes,241,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	Last          *Last                  `protobuf:"bytes,242,opt,name=last,proto3" json:"last,omitempty"`
 	Places        *Places                `protobuf:"bytes,500,opt,name=places,proto3" json:"places,omitempty"`
+	Provider      *Provider              `protobuf:"bytes,460,opt,name=provider,proto3" json:"provider,omitempty"`
+	Allocation    *Allocation            `protobuf:"bytes,461,opt,name=allocation,proto3" json:"allocation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7392,7 +8428,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7405,7 +8441,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Record) GetState() *State {
@@ -7527,6 +8563,20 @@ func (x *Record) GetPlaces() *Places {
 	return nil
 }
 
+func (x *Record) GetProvider() *Provider {
+	if x != nil {
+		return x.Provider
+	}
+	return nil
+}
+
+func (x *Record) GetAllocation() *Allocation {
+	if x != nil {
+		return x.Allocation
+	}
+	return nil
+}
+
 // Places are the CP_PATHs of the jobs that there were, oldest first.
 type Places struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7537,7 +8587,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7549,7 +8599,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7562,7 +8612,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{84}
+	return file_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Places) GetPath() []string {
@@ -7583,7 +8633,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7595,7 +8645,7 @@ func (x *Restarts) String() string {
 func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7608,7 +8658,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{85}
+	return file_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -7636,7 +8686,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7648,7 +8698,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7661,7 +8711,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{86}
+	return file_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -7689,7 +8739,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7701,7 +8751,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7714,7 +8764,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{87}
+	return file_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Piece) GetData() []byte {
@@ -7743,7 +8793,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7755,7 +8805,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7768,7 +8818,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{88}
+	return file_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -7804,7 +8854,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7816,7 +8866,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7829,7 +8879,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{89}
+	return file_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -7868,7 +8918,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[90]
+	mi := &file_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7880,7 +8930,7 @@ func (x *Index) String() string {
 func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
-	mi := &file_state_proto_msgTypes[90]
+	mi := &file_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7893,7 +8943,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{90}
+	return file_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -7942,7 +8992,7 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0fjobserver.state\"\x86\x18\n" +
+	"\vstate.proto\x12\x0fjobserver.state\"\x8f\x1e\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12B\n" +
 	"\rjob_submitted\x18\n" +
@@ -8009,7 +9059,17 @@ const file_state_proto_rawDesc = "" +
 	"\fjob_signaled\x18\xba\x03 \x01(\v2\x1c.jobserver.state.JobSignaledR\vjobSignaled\x126\n" +
 	"\bprepared\x18\xa4\x03 \x01(\v2\x19.jobserver.state.PreparedR\bprepared\x12=\n" +
 	"\vinputs_read\x18\x90\x03 \x01(\v2\x1b.jobserver.state.InputsReadR\n" +
-	"inputsRead\"\xfd\v\n" +
+	"inputsRead\x12@\n" +
+	"\fprovider_set\x18\xcc\x03 \x01(\v2\x1c.jobserver.state.ProviderSetR\vproviderSet\x12L\n" +
+	"\x10provider_drained\x18\xcd\x03 \x01(\v2 .jobserver.state.ProviderDrainedR\x0fproviderDrained\x12L\n" +
+	"\x10provider_removed\x18\xce\x03 \x01(\v2 .jobserver.state.ProviderRemovedR\x0fproviderRemoved\x12L\n" +
+	"\x10provider_resumed\x18\xcf\x03 \x01(\v2 .jobserver.state.ProviderResumedR\x0fproviderResumed\x12L\n" +
+	"\x10allocation_asked\x18\xd0\x03 \x01(\v2 .jobserver.state.AllocationAskedR\x0fallocationAsked\x12I\n" +
+	"\x0fallocation_seen\x18\xd1\x03 \x01(\v2\x1f.jobserver.state.AllocationSeenR\x0eallocationSeen\x12R\n" +
+	"\x12allocation_refused\x18\xd2\x03 \x01(\v2\".jobserver.state.AllocationRefusedR\x11allocationRefused\x12U\n" +
+	"\x13allocation_released\x18\xd3\x03 \x01(\v2#.jobserver.state.AllocationReleasedR\x12allocationReleased\x12L\n" +
+	"\x10allocation_ended\x18\xd4\x03 \x01(\v2 .jobserver.state.AllocationEndedR\x0fallocationEnded\x12I\n" +
+	"\x0fattempt_expired\x18\xd5\x03 \x01(\v2\x1f.jobserver.state.AttemptExpiredR\x0eattemptExpired\"\xb1\f\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x10\n" +
@@ -8067,7 +9127,9 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"stdin_name\x18\xba\x03 \x01(\tR\tstdinName\x12\x15\n" +
 	"\x05label\x18\xbb\x03 \x01(\tR\x05label\x12\x17\n" +
-	"\x06reason\x18\xbc\x03 \x01(\tR\x06reason\"\x81\x01\n" +
+	"\x06reason\x18\xbc\x03 \x01(\tR\x06reason\x12\x1b\n" +
+	"\bvanished\x18\xcc\x03 \x01(\x05R\bvanished\x12\x15\n" +
+	"\x05least\x18\xcd\x03 \x01(\x03R\x05least\"\x81\x01\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -8174,7 +9236,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xb3\x0e\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xce\x0e\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -8245,7 +9307,8 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"jobs_fault\x18\xac\x03 \x01(\bR\tjobsFault\x12/\n" +
 	"\x06inputs\x18\x90\x03 \x03(\v2\x16.jobserver.state.InputR\x06inputs\x12\x13\n" +
-	"\x04hold\x18\x91\x03 \x01(\bR\x04hold\"U\n" +
+	"\x04hold\x18\x91\x03 \x01(\bR\x04hold\x12\x19\n" +
+	"\aexpired\x18\xcc\x03 \x01(\bR\aexpired\"U\n" +
 	"\bHardware\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x1b\n" +
@@ -8306,7 +9369,8 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\x99\t\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\x83\n" +
+	"\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
@@ -8354,7 +9418,13 @@ const file_state_proto_rawDesc = "" +
 	"\tresources\x18\xf0\x01 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x120\n" +
 	"\adevices\x18\xf1\x01 \x03(\v2\x15.jobserver.state.ItemR\adevices\x12)\n" +
 	"\x04cpus\x18\xb8\x03 \x03(\v2\x14.jobserver.state.CpuR\x04cpus\x12$\n" +
-	"\rlimits_memory\x18\xb9\x03 \x01(\bR\flimitsMemory\"K\n" +
+	"\rlimits_memory\x18\xb9\x03 \x01(\bR\flimitsMemory\x12\x1f\n" +
+	"\n" +
+	"allocation\x18\xcc\x03 \x01(\x04R\n" +
+	"allocation\x12\x1b\n" +
+	"\bprovider\x18\xcd\x03 \x01(\tR\bprovider\x12\x15\n" +
+	"\x05taken\x18\xce\x03 \x01(\x05R\x05taken\x12\x13\n" +
+	"\x04jobs\x18\xcf\x03 \x01(\x05R\x04jobs\"K\n" +
 	"\x03Cpu\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04core\x18\x02 \x01(\x05R\x04core\x12\x18\n" +
@@ -8547,7 +9617,84 @@ const file_state_proto_rawDesc = "" +
 	"\x04made\x18\xf4\x03 \x01(\v2\x16.jobserver.state.RangeR\x04made\".\n" +
 	"\bClockSet\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x12\n" +
-	"\x04down\x18\x02 \x01(\bR\x04down\"`\n" +
+	"\x04down\x18\x02 \x01(\bR\x04down\"\xff\x03\n" +
+	"\bProvider\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
+	"\x05login\x18\x03 \x01(\tR\x05login\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\tR\tpartition\x12\x12\n" +
+	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05slots\x18\x06 \x01(\x05R\x05slots\x12\x10\n" +
+	"\x03max\x18\a \x01(\x05R\x03max\x12\x18\n" +
+	"\abacklog\x18\b \x01(\x05R\abacklog\x12\x12\n" +
+	"\x04idle\x18\t \x01(\x03R\x04idle\x12\x12\n" +
+	"\x04jobs\x18\n" +
+	" \x01(\x05R\x04jobs\x12\x12\n" +
+	"\x04args\x18\v \x03(\tR\x04args\x12\x19\n" +
+	"\badded_at\x18\f \x01(\x03R\aaddedAt\x12\x1a\n" +
+	"\bdraining\x18\r \x01(\bR\bdraining\x12\x1a\n" +
+	"\bremoving\x18\x0e \x01(\bR\bremoving\x12\x18\n" +
+	"\aresting\x18\x0f \x01(\tR\aresting\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x10 \x01(\x05R\n" +
+	"unanswered\x12\x18\n" +
+	"\arefused\x18\x11 \x01(\x05R\arefused\x12\x14\n" +
+	"\x05words\x18\x12 \x01(\tR\x05words\x12\x18\n" +
+	"\aexclude\x18\x13 \x03(\tR\aexclude\x12\x16\n" +
+	"\x06memory\x18\x14 \x01(\x03R\x06memory\x12\x14\n" +
+	"\x05cores\x18\x15 \x01(\x05R\x05cores\"\xbe\x03\n" +
+	"\n" +
+	"Allocation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
+	"\x05login\x18\x03 \x01(\tR\x05login\x12\x1c\n" +
+	"\tpartition\x18\x04 \x01(\tR\tpartition\x12\x12\n" +
+	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x12\n" +
+	"\x04args\x18\x06 \x03(\tR\x04args\x12\x18\n" +
+	"\aexclude\x18\a \x03(\tR\aexclude\x12\x14\n" +
+	"\x05nodes\x18\b \x01(\x05R\x05nodes\x12\x19\n" +
+	"\basked_at\x18\t \x01(\x03R\aaskedAt\x12\x10\n" +
+	"\x03job\x18\n" +
+	" \x01(\tR\x03job\x12\x12\n" +
+	"\x04node\x18\v \x01(\tR\x04node\x12\x17\n" +
+	"\aends_at\x18\f \x01(\x03R\x06endsAt\x12\x1a\n" +
+	"\banswered\x18\r \x01(\bR\banswered\x12\x1a\n" +
+	"\breleased\x18\x0e \x01(\tR\breleased\x12\x14\n" +
+	"\x05slots\x18\x0f \x01(\x05R\x05slots\x127\n" +
+	"\tresources\x18\x10 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x12\x17\n" +
+	"\aseen_at\x18\x11 \x01(\x03R\x06seenAt\"D\n" +
+	"\vProviderSet\x125\n" +
+	"\bprovider\x18\x01 \x01(\v2\x19.jobserver.state.ProviderR\bprovider\"%\n" +
+	"\x0fProviderDrained\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\"X\n" +
+	"\x0fProviderRemoved\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x1b\n" +
+	"\twhen_idle\x18\x02 \x01(\bR\bwhenIdle\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"%\n" +
+	"\x0fProviderResumed\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\"N\n" +
+	"\x0fAllocationAsked\x12;\n" +
+	"\n" +
+	"allocation\x18\x01 \x01(\v2\x1b.jobserver.state.AllocationR\n" +
+	"allocation\"_\n" +
+	"\x0eAllocationSeen\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\tR\x03job\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x17\n" +
+	"\aends_at\x18\x04 \x01(\x03R\x06endsAt\"9\n" +
+	"\x11AllocationRefused\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05words\x18\x02 \x01(\tR\x05words\"P\n" +
+	"\x12AllocationReleased\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x18\n" +
+	"\aexclude\x18\x03 \x01(\tR\aexclude\"O\n" +
+	"\x0fAllocationEnded\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\";\n" +
+	"\x0eAttemptExpired\x12)\n" +
+	"\x03run\x18\x01 \x01(\v2\x17.jobserver.state.RunRefR\x03run\"`\n" +
 	"\x06VarSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
@@ -8598,7 +9745,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03job\x18\x03 \x01(\x04R\x03job\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xc6\x06\n" +
+	"\x04warn\x18\x06 \x01(\bR\x04warn\"\xbc\a\n" +
 	"\x06Record\x12,\n" +
 	"\x05state\x18e \x01(\v2\x16.jobserver.state.StateR\x05state\x12&\n" +
 	"\x03job\x18f \x01(\v2\x14.jobserver.state.JobR\x03job\x12/\n" +
@@ -8618,7 +9765,11 @@ const file_state_proto_rawDesc = "" +
 	"\bresource\x18\xf0\x01 \x01(\v2\x19.jobserver.state.ResourceR\bresource\x126\n" +
 	"\brestarts\x18\xf1\x01 \x01(\v2\x19.jobserver.state.RestartsR\brestarts\x12*\n" +
 	"\x04last\x18\xf2\x01 \x01(\v2\x15.jobserver.state.LastR\x04last\x120\n" +
-	"\x06places\x18\xf4\x03 \x01(\v2\x17.jobserver.state.PlacesR\x06places\"\x1c\n" +
+	"\x06places\x18\xf4\x03 \x01(\v2\x17.jobserver.state.PlacesR\x06places\x126\n" +
+	"\bprovider\x18\xcc\x03 \x01(\v2\x19.jobserver.state.ProviderR\bprovider\x12<\n" +
+	"\n" +
+	"allocation\x18\xcd\x03 \x01(\v2\x1b.jobserver.state.AllocationR\n" +
+	"allocation\"\x1c\n" +
 	"\x06Places\x12\x12\n" +
 	"\x04path\x18\x01 \x03(\tR\x04path\",\n" +
 	"\bRestarts\x12\x10\n" +
@@ -8705,105 +9856,117 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
 var file_state_proto_goTypes = []any{
-	(Status)(0),              // 0: jobserver.state.Status
-	(Results)(0),             // 1: jobserver.state.Results
-	(Cause)(0),               // 2: jobserver.state.Cause
-	(When)(0),                // 3: jobserver.state.When
-	(Pause)(0),               // 4: jobserver.state.Pause
-	(Trial)(0),               // 5: jobserver.state.Trial
-	(*Change)(nil),           // 6: jobserver.state.Change
-	(*Job)(nil),              // 7: jobserver.state.Job
-	(*Input)(nil),            // 8: jobserver.state.Input
-	(*Changes)(nil),          // 9: jobserver.state.Changes
-	(*After)(nil),            // 10: jobserver.state.After
-	(*Term)(nil),             // 11: jobserver.state.Term
-	(*Span)(nil),             // 12: jobserver.state.Span
-	(*Needs)(nil),            // 13: jobserver.state.Needs
-	(*With)(nil),             // 14: jobserver.state.With
-	(*Amount)(nil),           // 15: jobserver.state.Amount
-	(*Resource)(nil),         // 16: jobserver.state.Resource
-	(*Item)(nil),             // 17: jobserver.state.Item
-	(*Given)(nil),            // 18: jobserver.state.Given
-	(*Grant)(nil),            // 19: jobserver.state.Grant
-	(*Setup)(nil),            // 20: jobserver.state.Setup
-	(*Code)(nil),             // 21: jobserver.state.Code
-	(*Var)(nil),              // 22: jobserver.state.Var
-	(*Attempt)(nil),          // 23: jobserver.state.Attempt
-	(*Hardware)(nil),         // 24: jobserver.state.Hardware
-	(*Matrix)(nil),           // 25: jobserver.state.Matrix
-	(*Settings)(nil),         // 26: jobserver.state.Settings
-	(*Range)(nil),            // 27: jobserver.state.Range
-	(*Runs)(nil),             // 28: jobserver.state.Runs
-	(*Restarted)(nil),        // 29: jobserver.state.Restarted
-	(*Axis)(nil),             // 30: jobserver.state.Axis
-	(*Machine)(nil),          // 31: jobserver.state.Machine
-	(*Cpu)(nil),              // 32: jobserver.state.Cpu
-	(*Witness)(nil),          // 33: jobserver.state.Witness
-	(*Failure)(nil),          // 34: jobserver.state.Failure
-	(*RunRef)(nil),           // 35: jobserver.state.RunRef
-	(*Obligation)(nil),       // 36: jobserver.state.Obligation
-	(*Tag)(nil),              // 37: jobserver.state.Tag
-	(*Work)(nil),             // 38: jobserver.state.Work
-	(*JobSubmitted)(nil),     // 39: jobserver.state.JobSubmitted
-	(*JobResubmitted)(nil),   // 40: jobserver.state.JobResubmitted
-	(*MatrixSubmitted)(nil),  // 41: jobserver.state.MatrixSubmitted
-	(*JobHeld)(nil),          // 42: jobserver.state.JobHeld
-	(*JobCanceled)(nil),      // 43: jobserver.state.JobCanceled
-	(*JobForgotten)(nil),     // 44: jobserver.state.JobForgotten
-	(*JobRetimed)(nil),       // 45: jobserver.state.JobRetimed
-	(*JobTagged)(nil),        // 46: jobserver.state.JobTagged
-	(*JobLost)(nil),          // 47: jobserver.state.JobLost
-	(*JobRefused)(nil),       // 48: jobserver.state.JobRefused
-	(*Recopy)(nil),           // 49: jobserver.state.Recopy
-	(*MatrixHeld)(nil),       // 50: jobserver.state.MatrixHeld
-	(*MatrixForgotten)(nil),  // 51: jobserver.state.MatrixForgotten
-	(*MatrixGrown)(nil),      // 52: jobserver.state.MatrixGrown
-	(*Dispatched)(nil),       // 53: jobserver.state.Dispatched
-	(*Started)(nil),          // 54: jobserver.state.Started
-	(*Prepared)(nil),         // 55: jobserver.state.Prepared
-	(*Ended)(nil),            // 56: jobserver.state.Ended
-	(*NotStarted)(nil),       // 57: jobserver.state.NotStarted
-	(*InputsRead)(nil),       // 58: jobserver.state.InputsRead
-	(*AttemptLost)(nil),      // 59: jobserver.state.AttemptLost
-	(*CopyEnded)(nil),        // 60: jobserver.state.CopyEnded
-	(*CopyWaits)(nil),        // 61: jobserver.state.CopyWaits
-	(*SetupFailed)(nil),      // 62: jobserver.state.SetupFailed
-	(*Settled)(nil),          // 63: jobserver.state.Settled
-	(*Stopped)(nil),          // 64: jobserver.state.Stopped
-	(*MachineAdded)(nil),     // 65: jobserver.state.MachineAdded
-	(*MachineRemoved)(nil),   // 66: jobserver.state.MachineRemoved
-	(*MachineMoved)(nil),     // 67: jobserver.state.MachineMoved
-	(*MachineDrained)(nil),   // 68: jobserver.state.MachineDrained
-	(*MachineSeen)(nil),      // 69: jobserver.state.MachineSeen
-	(*MachineCleared)(nil),   // 70: jobserver.state.MachineCleared
-	(*Operation)(nil),        // 71: jobserver.state.Operation
-	(*OperationBegun)(nil),   // 72: jobserver.state.OperationBegun
-	(*OperationStepped)(nil), // 73: jobserver.state.OperationStepped
-	(*ClockSet)(nil),         // 74: jobserver.state.ClockSet
-	(*VarSet)(nil),           // 75: jobserver.state.VarSet
-	(*JobSkipped)(nil),       // 76: jobserver.state.JobSkipped
-	(*JobSet)(nil),           // 77: jobserver.state.JobSet
-	(*MatrixSet)(nil),        // 78: jobserver.state.MatrixSet
-	(*TagLimited)(nil),       // 79: jobserver.state.TagLimited
-	(*JobPaused)(nil),        // 80: jobserver.state.JobPaused
-	(*RunPaused)(nil),        // 81: jobserver.state.RunPaused
-	(*JobSignaled)(nil),      // 82: jobserver.state.JobSignaled
-	(*JobFreed)(nil),         // 83: jobserver.state.JobFreed
-	(*ResourceSet)(nil),      // 84: jobserver.state.ResourceSet
-	(*TagMade)(nil),          // 85: jobserver.state.TagMade
-	(*IdsReserved)(nil),      // 86: jobserver.state.IdsReserved
-	(*RequestDone)(nil),      // 87: jobserver.state.RequestDone
-	(*Noticed)(nil),          // 88: jobserver.state.Noticed
-	(*Record)(nil),           // 89: jobserver.state.Record
-	(*Places)(nil),           // 90: jobserver.state.Places
-	(*Restarts)(nil),         // 91: jobserver.state.Restarts
-	(*Last)(nil),             // 92: jobserver.state.Last
-	(*Piece)(nil),            // 93: jobserver.state.Piece
-	(*State)(nil),            // 94: jobserver.state.State
-	(*Block)(nil),            // 95: jobserver.state.Block
-	(*Index)(nil),            // 96: jobserver.state.Index
+	(Status)(0),                // 0: jobserver.state.Status
+	(Results)(0),               // 1: jobserver.state.Results
+	(Cause)(0),                 // 2: jobserver.state.Cause
+	(When)(0),                  // 3: jobserver.state.When
+	(Pause)(0),                 // 4: jobserver.state.Pause
+	(Trial)(0),                 // 5: jobserver.state.Trial
+	(*Change)(nil),             // 6: jobserver.state.Change
+	(*Job)(nil),                // 7: jobserver.state.Job
+	(*Input)(nil),              // 8: jobserver.state.Input
+	(*Changes)(nil),            // 9: jobserver.state.Changes
+	(*After)(nil),              // 10: jobserver.state.After
+	(*Term)(nil),               // 11: jobserver.state.Term
+	(*Span)(nil),               // 12: jobserver.state.Span
+	(*Needs)(nil),              // 13: jobserver.state.Needs
+	(*With)(nil),               // 14: jobserver.state.With
+	(*Amount)(nil),             // 15: jobserver.state.Amount
+	(*Resource)(nil),           // 16: jobserver.state.Resource
+	(*Item)(nil),               // 17: jobserver.state.Item
+	(*Given)(nil),              // 18: jobserver.state.Given
+	(*Grant)(nil),              // 19: jobserver.state.Grant
+	(*Setup)(nil),              // 20: jobserver.state.Setup
+	(*Code)(nil),               // 21: jobserver.state.Code
+	(*Var)(nil),                // 22: jobserver.state.Var
+	(*Attempt)(nil),            // 23: jobserver.state.Attempt
+	(*Hardware)(nil),           // 24: jobserver.state.Hardware
+	(*Matrix)(nil),             // 25: jobserver.state.Matrix
+	(*Settings)(nil),           // 26: jobserver.state.Settings
+	(*Range)(nil),              // 27: jobserver.state.Range
+	(*Runs)(nil),               // 28: jobserver.state.Runs
+	(*Restarted)(nil),          // 29: jobserver.state.Restarted
+	(*Axis)(nil),               // 30: jobserver.state.Axis
+	(*Machine)(nil),            // 31: jobserver.state.Machine
+	(*Cpu)(nil),                // 32: jobserver.state.Cpu
+	(*Witness)(nil),            // 33: jobserver.state.Witness
+	(*Failure)(nil),            // 34: jobserver.state.Failure
+	(*RunRef)(nil),             // 35: jobserver.state.RunRef
+	(*Obligation)(nil),         // 36: jobserver.state.Obligation
+	(*Tag)(nil),                // 37: jobserver.state.Tag
+	(*Work)(nil),               // 38: jobserver.state.Work
+	(*JobSubmitted)(nil),       // 39: jobserver.state.JobSubmitted
+	(*JobResubmitted)(nil),     // 40: jobserver.state.JobResubmitted
+	(*MatrixSubmitted)(nil),    // 41: jobserver.state.MatrixSubmitted
+	(*JobHeld)(nil),            // 42: jobserver.state.JobHeld
+	(*JobCanceled)(nil),        // 43: jobserver.state.JobCanceled
+	(*JobForgotten)(nil),       // 44: jobserver.state.JobForgotten
+	(*JobRetimed)(nil),         // 45: jobserver.state.JobRetimed
+	(*JobTagged)(nil),          // 46: jobserver.state.JobTagged
+	(*JobLost)(nil),            // 47: jobserver.state.JobLost
+	(*JobRefused)(nil),         // 48: jobserver.state.JobRefused
+	(*Recopy)(nil),             // 49: jobserver.state.Recopy
+	(*MatrixHeld)(nil),         // 50: jobserver.state.MatrixHeld
+	(*MatrixForgotten)(nil),    // 51: jobserver.state.MatrixForgotten
+	(*MatrixGrown)(nil),        // 52: jobserver.state.MatrixGrown
+	(*Dispatched)(nil),         // 53: jobserver.state.Dispatched
+	(*Started)(nil),            // 54: jobserver.state.Started
+	(*Prepared)(nil),           // 55: jobserver.state.Prepared
+	(*Ended)(nil),              // 56: jobserver.state.Ended
+	(*NotStarted)(nil),         // 57: jobserver.state.NotStarted
+	(*InputsRead)(nil),         // 58: jobserver.state.InputsRead
+	(*AttemptLost)(nil),        // 59: jobserver.state.AttemptLost
+	(*CopyEnded)(nil),          // 60: jobserver.state.CopyEnded
+	(*CopyWaits)(nil),          // 61: jobserver.state.CopyWaits
+	(*SetupFailed)(nil),        // 62: jobserver.state.SetupFailed
+	(*Settled)(nil),            // 63: jobserver.state.Settled
+	(*Stopped)(nil),            // 64: jobserver.state.Stopped
+	(*MachineAdded)(nil),       // 65: jobserver.state.MachineAdded
+	(*MachineRemoved)(nil),     // 66: jobserver.state.MachineRemoved
+	(*MachineMoved)(nil),       // 67: jobserver.state.MachineMoved
+	(*MachineDrained)(nil),     // 68: jobserver.state.MachineDrained
+	(*MachineSeen)(nil),        // 69: jobserver.state.MachineSeen
+	(*MachineCleared)(nil),     // 70: jobserver.state.MachineCleared
+	(*Operation)(nil),          // 71: jobserver.state.Operation
+	(*OperationBegun)(nil),     // 72: jobserver.state.OperationBegun
+	(*OperationStepped)(nil),   // 73: jobserver.state.OperationStepped
+	(*ClockSet)(nil),           // 74: jobserver.state.ClockSet
+	(*Provider)(nil),           // 75: jobserver.state.Provider
+	(*Allocation)(nil),         // 76: jobserver.state.Allocation
+	(*ProviderSet)(nil),        // 77: jobserver.state.ProviderSet
+	(*ProviderDrained)(nil),    // 78: jobserver.state.ProviderDrained
+	(*ProviderRemoved)(nil),    // 79: jobserver.state.ProviderRemoved
+	(*ProviderResumed)(nil),    // 80: jobserver.state.ProviderResumed
+	(*AllocationAsked)(nil),    // 81: jobserver.state.AllocationAsked
+	(*AllocationSeen)(nil),     // 82: jobserver.state.AllocationSeen
+	(*AllocationRefused)(nil),  // 83: jobserver.state.AllocationRefused
+	(*AllocationReleased)(nil), // 84: jobserver.state.AllocationReleased
+	(*AllocationEnded)(nil),    // 85: jobserver.state.AllocationEnded
+	(*AttemptExpired)(nil),     // 86: jobserver.state.AttemptExpired
+	(*VarSet)(nil),             // 87: jobserver.state.VarSet
+	(*JobSkipped)(nil),         // 88: jobserver.state.JobSkipped
+	(*JobSet)(nil),             // 89: jobserver.state.JobSet
+	(*MatrixSet)(nil),          // 90: jobserver.state.MatrixSet
+	(*TagLimited)(nil),         // 91: jobserver.state.TagLimited
+	(*JobPaused)(nil),          // 92: jobserver.state.JobPaused
+	(*RunPaused)(nil),          // 93: jobserver.state.RunPaused
+	(*JobSignaled)(nil),        // 94: jobserver.state.JobSignaled
+	(*JobFreed)(nil),           // 95: jobserver.state.JobFreed
+	(*ResourceSet)(nil),        // 96: jobserver.state.ResourceSet
+	(*TagMade)(nil),            // 97: jobserver.state.TagMade
+	(*IdsReserved)(nil),        // 98: jobserver.state.IdsReserved
+	(*RequestDone)(nil),        // 99: jobserver.state.RequestDone
+	(*Noticed)(nil),            // 100: jobserver.state.Noticed
+	(*Record)(nil),             // 101: jobserver.state.Record
+	(*Places)(nil),             // 102: jobserver.state.Places
+	(*Restarts)(nil),           // 103: jobserver.state.Restarts
+	(*Last)(nil),               // 104: jobserver.state.Last
+	(*Piece)(nil),              // 105: jobserver.state.Piece
+	(*State)(nil),              // 106: jobserver.state.State
+	(*Block)(nil),              // 107: jobserver.state.Block
+	(*Index)(nil),              // 108: jobserver.state.Index
 }
 var file_state_proto_depIdxs = []int32{
 	39,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -8835,122 +9998,138 @@ var file_state_proto_depIdxs = []int32{
 	68,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
 	69,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
 	70,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	75,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	85,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	87,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	86,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	88,  // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	87,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	97,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	99,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	98,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	100, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
 	74,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
 	72,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
 	73,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
 	64,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	84,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	76,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	83,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	77,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	78,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	79,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	80,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	81,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	82,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	96,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	88,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	95,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	89,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	90,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	91,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	92,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	93,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	94,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
 	55,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
 	58,  // 48: jobserver.state.Change.inputs_read:type_name -> jobserver.state.InputsRead
-	22,  // 49: jobserver.state.Job.vars:type_name -> jobserver.state.Var
-	22,  // 50: jobserver.state.Job.env:type_name -> jobserver.state.Var
-	20,  // 51: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
-	0,   // 52: jobserver.state.Job.status:type_name -> jobserver.state.Status
-	23,  // 53: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
-	1,   // 54: jobserver.state.Job.results:type_name -> jobserver.state.Results
-	21,  // 55: jobserver.state.Job.code:type_name -> jobserver.state.Code
-	13,  // 56: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
-	10,  // 57: jobserver.state.Job.after:type_name -> jobserver.state.After
-	8,   // 58: jobserver.state.Job.inputs:type_name -> jobserver.state.Input
-	13,  // 59: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
-	10,  // 60: jobserver.state.Changes.after:type_name -> jobserver.state.After
-	22,  // 61: jobserver.state.Changes.env:type_name -> jobserver.state.Var
-	22,  // 62: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
-	11,  // 63: jobserver.state.After.terms:type_name -> jobserver.state.Term
-	3,   // 64: jobserver.state.Term.when:type_name -> jobserver.state.When
-	12,  // 65: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
-	15,  // 66: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
-	14,  // 67: jobserver.state.Needs.with:type_name -> jobserver.state.With
-	17,  // 68: jobserver.state.Resource.items:type_name -> jobserver.state.Item
-	19,  // 69: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
-	17,  // 70: jobserver.state.Grant.items:type_name -> jobserver.state.Item
-	2,   // 71: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
-	5,   // 72: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
-	18,  // 73: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
-	4,   // 74: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
-	24,  // 75: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
-	23,  // 76: jobserver.state.Attempt.ranks:type_name -> jobserver.state.Attempt
-	1,   // 77: jobserver.state.Attempt.copy:type_name -> jobserver.state.Results
-	8,   // 78: jobserver.state.Attempt.inputs:type_name -> jobserver.state.Input
-	7,   // 79: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
-	30,  // 80: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
-	29,  // 81: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
-	27,  // 82: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
-	28,  // 83: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
-	26,  // 84: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
-	34,  // 85: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
-	21,  // 86: jobserver.state.Settings.code:type_name -> jobserver.state.Code
-	22,  // 87: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
-	34,  // 88: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
-	33,  // 89: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
-	16,  // 90: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
-	17,  // 91: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
-	32,  // 92: jobserver.state.Machine.cpus:type_name -> jobserver.state.Cpu
-	35,  // 93: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
-	18,  // 94: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
-	7,   // 95: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
-	0,   // 96: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
-	25,  // 97: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
-	7,   // 98: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
-	30,  // 99: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
-	27,  // 100: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
-	23,  // 101: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
-	35,  // 102: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
-	35,  // 103: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
-	35,  // 104: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
-	23,  // 105: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
-	35,  // 106: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
-	35,  // 107: jobserver.state.InputsRead.run:type_name -> jobserver.state.RunRef
-	8,   // 108: jobserver.state.InputsRead.inputs:type_name -> jobserver.state.Input
-	35,  // 109: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
-	35,  // 110: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
-	35,  // 111: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
-	31,  // 112: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
-	31,  // 113: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
-	27,  // 114: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
-	27,  // 115: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	71,  // 116: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	27,  // 117: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	9,   // 118: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	9,   // 119: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	35,  // 120: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	16,  // 121: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	37,  // 122: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	94,  // 123: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 124: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	25,  // 125: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	31,  // 126: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	22,  // 127: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	37,  // 128: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	87,  // 129: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	36,  // 130: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	38,  // 131: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	95,  // 132: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	96,  // 133: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	93,  // 134: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	71,  // 135: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	16,  // 136: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	91,  // 137: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	92,  // 138: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	90,  // 139: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	140, // [140:140] is the sub-list for method output_type
-	140, // [140:140] is the sub-list for method input_type
-	140, // [140:140] is the sub-list for extension type_name
-	140, // [140:140] is the sub-list for extension extendee
-	0,   // [0:140] is the sub-list for field type_name
+	77,  // 49: jobserver.state.Change.provider_set:type_name -> jobserver.state.ProviderSet
+	78,  // 50: jobserver.state.Change.provider_drained:type_name -> jobserver.state.ProviderDrained
+	79,  // 51: jobserver.state.Change.provider_removed:type_name -> jobserver.state.ProviderRemoved
+	80,  // 52: jobserver.state.Change.provider_resumed:type_name -> jobserver.state.ProviderResumed
+	81,  // 53: jobserver.state.Change.allocation_asked:type_name -> jobserver.state.AllocationAsked
+	82,  // 54: jobserver.state.Change.allocation_seen:type_name -> jobserver.state.AllocationSeen
+	83,  // 55: jobserver.state.Change.allocation_refused:type_name -> jobserver.state.AllocationRefused
+	84,  // 56: jobserver.state.Change.allocation_released:type_name -> jobserver.state.AllocationReleased
+	85,  // 57: jobserver.state.Change.allocation_ended:type_name -> jobserver.state.AllocationEnded
+	86,  // 58: jobserver.state.Change.attempt_expired:type_name -> jobserver.state.AttemptExpired
+	22,  // 59: jobserver.state.Job.vars:type_name -> jobserver.state.Var
+	22,  // 60: jobserver.state.Job.env:type_name -> jobserver.state.Var
+	20,  // 61: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
+	0,   // 62: jobserver.state.Job.status:type_name -> jobserver.state.Status
+	23,  // 63: jobserver.state.Job.attempts:type_name -> jobserver.state.Attempt
+	1,   // 64: jobserver.state.Job.results:type_name -> jobserver.state.Results
+	21,  // 65: jobserver.state.Job.code:type_name -> jobserver.state.Code
+	13,  // 66: jobserver.state.Job.needs:type_name -> jobserver.state.Needs
+	10,  // 67: jobserver.state.Job.after:type_name -> jobserver.state.After
+	8,   // 68: jobserver.state.Job.inputs:type_name -> jobserver.state.Input
+	13,  // 69: jobserver.state.Changes.needs:type_name -> jobserver.state.Needs
+	10,  // 70: jobserver.state.Changes.after:type_name -> jobserver.state.After
+	22,  // 71: jobserver.state.Changes.env:type_name -> jobserver.state.Var
+	22,  // 72: jobserver.state.Changes.vars:type_name -> jobserver.state.Var
+	11,  // 73: jobserver.state.After.terms:type_name -> jobserver.state.Term
+	3,   // 74: jobserver.state.Term.when:type_name -> jobserver.state.When
+	12,  // 75: jobserver.state.Term.jobs:type_name -> jobserver.state.Span
+	15,  // 76: jobserver.state.Needs.amounts:type_name -> jobserver.state.Amount
+	14,  // 77: jobserver.state.Needs.with:type_name -> jobserver.state.With
+	17,  // 78: jobserver.state.Resource.items:type_name -> jobserver.state.Item
+	19,  // 79: jobserver.state.Given.grants:type_name -> jobserver.state.Grant
+	17,  // 80: jobserver.state.Grant.items:type_name -> jobserver.state.Item
+	2,   // 81: jobserver.state.Attempt.cause:type_name -> jobserver.state.Cause
+	5,   // 82: jobserver.state.Attempt.trial:type_name -> jobserver.state.Trial
+	18,  // 83: jobserver.state.Attempt.given:type_name -> jobserver.state.Given
+	4,   // 84: jobserver.state.Attempt.pause:type_name -> jobserver.state.Pause
+	24,  // 85: jobserver.state.Attempt.hardware:type_name -> jobserver.state.Hardware
+	23,  // 86: jobserver.state.Attempt.ranks:type_name -> jobserver.state.Attempt
+	1,   // 87: jobserver.state.Attempt.copy:type_name -> jobserver.state.Results
+	8,   // 88: jobserver.state.Attempt.inputs:type_name -> jobserver.state.Input
+	7,   // 89: jobserver.state.Matrix.template:type_name -> jobserver.state.Job
+	30,  // 90: jobserver.state.Matrix.axes:type_name -> jobserver.state.Axis
+	29,  // 91: jobserver.state.Matrix.restarted:type_name -> jobserver.state.Restarted
+	27,  // 92: jobserver.state.Matrix.more:type_name -> jobserver.state.Range
+	28,  // 93: jobserver.state.Matrix.runs:type_name -> jobserver.state.Runs
+	26,  // 94: jobserver.state.Matrix.ran:type_name -> jobserver.state.Settings
+	34,  // 95: jobserver.state.Matrix.row:type_name -> jobserver.state.Failure
+	21,  // 96: jobserver.state.Settings.code:type_name -> jobserver.state.Code
+	22,  // 97: jobserver.state.Settings.vars:type_name -> jobserver.state.Var
+	34,  // 98: jobserver.state.Machine.failures:type_name -> jobserver.state.Failure
+	33,  // 99: jobserver.state.Machine.witnesses:type_name -> jobserver.state.Witness
+	16,  // 100: jobserver.state.Machine.resources:type_name -> jobserver.state.Resource
+	17,  // 101: jobserver.state.Machine.devices:type_name -> jobserver.state.Item
+	32,  // 102: jobserver.state.Machine.cpus:type_name -> jobserver.state.Cpu
+	35,  // 103: jobserver.state.Obligation.run:type_name -> jobserver.state.RunRef
+	18,  // 104: jobserver.state.Obligation.given:type_name -> jobserver.state.Given
+	7,   // 105: jobserver.state.JobSubmitted.job:type_name -> jobserver.state.Job
+	0,   // 106: jobserver.state.JobResubmitted.status:type_name -> jobserver.state.Status
+	25,  // 107: jobserver.state.MatrixSubmitted.matrix:type_name -> jobserver.state.Matrix
+	7,   // 108: jobserver.state.MatrixGrown.template:type_name -> jobserver.state.Job
+	30,  // 109: jobserver.state.MatrixGrown.axes:type_name -> jobserver.state.Axis
+	27,  // 110: jobserver.state.MatrixGrown.added:type_name -> jobserver.state.Range
+	23,  // 111: jobserver.state.Dispatched.attempt:type_name -> jobserver.state.Attempt
+	35,  // 112: jobserver.state.Started.run:type_name -> jobserver.state.RunRef
+	35,  // 113: jobserver.state.Prepared.run:type_name -> jobserver.state.RunRef
+	35,  // 114: jobserver.state.Ended.run:type_name -> jobserver.state.RunRef
+	23,  // 115: jobserver.state.Ended.result:type_name -> jobserver.state.Attempt
+	35,  // 116: jobserver.state.NotStarted.run:type_name -> jobserver.state.RunRef
+	35,  // 117: jobserver.state.InputsRead.run:type_name -> jobserver.state.RunRef
+	8,   // 118: jobserver.state.InputsRead.inputs:type_name -> jobserver.state.Input
+	35,  // 119: jobserver.state.AttemptLost.run:type_name -> jobserver.state.RunRef
+	35,  // 120: jobserver.state.Settled.run:type_name -> jobserver.state.RunRef
+	35,  // 121: jobserver.state.Stopped.run:type_name -> jobserver.state.RunRef
+	31,  // 122: jobserver.state.MachineAdded.machine:type_name -> jobserver.state.Machine
+	31,  // 123: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
+	27,  // 124: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
+	27,  // 125: jobserver.state.Operation.made:type_name -> jobserver.state.Range
+	71,  // 126: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	27,  // 127: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	16,  // 128: jobserver.state.Allocation.resources:type_name -> jobserver.state.Resource
+	75,  // 129: jobserver.state.ProviderSet.provider:type_name -> jobserver.state.Provider
+	76,  // 130: jobserver.state.AllocationAsked.allocation:type_name -> jobserver.state.Allocation
+	35,  // 131: jobserver.state.AttemptExpired.run:type_name -> jobserver.state.RunRef
+	9,   // 132: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	9,   // 133: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	35,  // 134: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	16,  // 135: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	37,  // 136: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	106, // 137: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 138: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	25,  // 139: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	31,  // 140: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	22,  // 141: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	37,  // 142: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	99,  // 143: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	36,  // 144: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	38,  // 145: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	107, // 146: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	108, // 147: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	105, // 148: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	71,  // 149: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	16,  // 150: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	103, // 151: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	104, // 152: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	102, // 153: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	75,  // 154: jobserver.state.Record.provider:type_name -> jobserver.state.Provider
+	76,  // 155: jobserver.state.Record.allocation:type_name -> jobserver.state.Allocation
+	156, // [156:156] is the sub-list for method output_type
+	156, // [156:156] is the sub-list for method input_type
+	156, // [156:156] is the sub-list for extension type_name
+	156, // [156:156] is the sub-list for extension extendee
+	0,   // [0:156] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -8966,7 +10145,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   91,
+			NumMessages:   103,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,101 @@
+package sched
+
+import (
+	"time"
+
+	"jobserver/sched/statepb"
+)
+
+// What the fleet reports of providers and allocations.
+
+// clockJitter is by how much the end of an allocation may differ from what is known, before that is
+// news: what is left of it is told in seconds, and takes a moment to be told.
+const clockJitter = 20 * time.Second
+
+// resumeAllocations asks the fleet for the allocations that the state wants, and to end the others:
+// all of them are known before the first login is looked at.
+func (s *State) resumeAllocations(f Fleet) {
+	for _, a := range s.allAsked() {
+		f.Allocate(a.fleets(Time(a.AskedAt)))
+		if a.Released != "" {
+			f.Release(a.Id)
+		}
+	}
+	for _, addr := range sorted(s.providers) {
+		f.Provide(s.providers[addr].fleets())
+	}
+}
+
+// providerSeen notes whether a login answers.
+func (s *State) providerSeen(o ProviderSeen) {
+	p := s.providers[o.Addr]
+	if p == nil {
+		return
+	}
+	if !p.seen || p.problem != o.Problem || p.hint != o.Hint || p.carries != o.Carries {
+		s.pulse++
+	}
+	p.seen, p.problem, p.hint, p.carries = true, o.Problem, o.Hint, o.Carries
+}
+
+// allocated notes what Slurm says of an allocation. One that has begun joins its class.
+func (s *State) allocated(o Allocated, now time.Time) []*Change {
+	a := s.allocations[o.ID]
+	if a == nil {
+		s.ask(func(f Fleet) { f.Abandon(o.ID) })
+		return nil
+	}
+	if a.state != o.State {
+		a.since = now
+	}
+	if a.state != o.State || a.reason != o.Reason || !a.start.Equal(o.Start) {
+		s.pulse++
+	}
+	a.state, a.reason, a.start = o.State, o.Reason, o.Start
+	seen := &statepb.AllocationSeen{Id: a.Id, Job: o.Job, Node: a.Node, EndsAt: a.EndsAt}
+	if o.State == slurmRunning && o.Node != "" && a.Released == "" {
+		seen.Node = o.Node
+		end := nanos(o.End)
+		switch {
+		case end != 0 && (a.EndsAt == 0 || Time(end).Sub(Time(a.EndsAt)).Abs() > clockJitter):
+			seen.EndsAt = end
+		case a.EndsAt == 0: // as it was asked for; it is told later, if ever
+			seen.EndsAt = now.UnixNano() + a.Time
+		}
+	}
+	var changes []*Change
+	if seen.Job != a.Job || seen.Node != a.Node || seen.EndsAt != a.EndsAt {
+		changes = append(changes, &Change{AllocationSeen: seen})
+	}
+	if o.State == slurmRunning && o.Node != "" && s.pilot(a) == nil && a.Released == "" {
+		changes = append(changes, s.join(a, seen.EndsAt, now)...)
+	}
+	return changes
+}
+
+// join has the pilot of an allocation join its class, after the setup that its matrices want.
+func (s *State) join(a *allocation, endsAt int64, now time.Time) []*Change {
+	rec := s.providers[a.Provider]
+	until := max(endsAt-int64(pilotMargin), 1)
+	pilot := &statepb.Machine{
+		Addr: a.addr(), Slots: a.Slots, Until: until, AddedAt: now.UnixNano(),
+		Allocation: a.Id, Provider: a.Provider, Jobs: rec.Jobs, Resources: a.Resources,
+	}
+	p := s.planner()
+	steps := p.wanted(pilot.Addr, rec.Class, nil)
+	if len(steps) == 0 || until <= now.UnixNano() {
+		pilot.Class = rec.Class
+		return []*Change{{MachineAdded: &statepb.MachineAdded{Machine: pilot}}}
+	}
+	spec := SetupSpec{Class: rec.Class, Slots: int(a.Slots), Until: Time(until)}
+	if err := p.setup(spec, steps, pilot.Addr, 0, now); err != nil {
+		// it can't be made any more, as a variable is gone: as if it had failed
+		return []*Change{{MachineAdded: &statepb.MachineAdded{Machine: pilot}}}
+	}
+	for _, c := range p.Changes {
+		if c.MachineAdded != nil {
+			c.MachineAdded.Machine = pilot
+		}
+	}
+	return p.Changes
+}

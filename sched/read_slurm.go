@@ -1,0 +1,195 @@
+package sched
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"jobserver/sched/statepb"
+	"jobserver/slurm"
+)
+
+// Why a job waits for Slurm, in words.
+
+// slurmSays is what keeps a provider from giving a job its allocation, and what helps.
+type slurmSays struct {
+	p     *provider
+	never bool   // none that it could get will do
+	text  string // "" : nothing
+	hint  string
+}
+
+// whySlurm says what each provider of a job's class does about it.
+func (s *State) whySlurm(j *statepb.Job) []slurmSays {
+	var all []slurmSays
+	for _, p := range s.providersOf(j.Class) {
+		w := slurmSays{p: p}
+		if w.text = s.neverServes(p, j); w.text != "" {
+			w.never = true
+			w.hint = fmt.Sprintf("`jobserver machine add %s %s` with a longer --time or other "+
+				"--sbatch arguments, or ask for less", p.Addr, p.Class)
+		} else {
+			w.text, w.hint = s.slurmState(p)
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// slurmState says how a provider stands with Slurm.
+func (s *State) slurmState(p *provider) (text, hint string) {
+	switch {
+	case p.Removing:
+		return p.Addr + " is being removed", ""
+	case p.Resting != "":
+		return fmt.Sprintf("%s rests, as %s", p.Addr, p.Resting),
+			fmt.Sprintf("when that is mended, `%s` has it ask again", resumeCommand(p.Addr))
+	case p.Draining:
+		return p.Addr + " asks for no more allocations",
+			fmt.Sprintf("`%s` ends that", resumeCommand(p.Addr))
+	case p.problem != "":
+		return fmt.Sprintf("%s: %s", p.Addr, p.problem), p.hint
+	case p.Refused > 0:
+		return fmt.Sprintf("%s: an allocation couldn't be submitted, and is tried again: %s",
+			p.Addr, p.Words), ""
+	}
+	if text, hint := s.pending(p); text != "" {
+		return fmt.Sprintf("%s: %s", p.Addr, text), hint
+	}
+	exist, waiting := s.countAllocations(p.Addr)
+	switch {
+	case exist >= int(p.Max):
+		return fmt.Sprintf("%s has %s, as many as it may have at a time", p.Addr,
+				plural(exist, "allocation", "allocations")),
+			fmt.Sprintf("`jobserver machine add %s %s --max %d` lets it have more", p.Addr,
+				p.Class, 2*p.Max)
+	case waiting > 0:
+		return p.Addr + ": an allocation is being submitted", ""
+	case exist > 0:
+		return fmt.Sprintf("%s has %s at work", p.Addr, plural(exist, "allocation",
+			"allocations")), ""
+	}
+	return p.Addr + ": an allocation is about to be asked for", ""
+}
+
+// pending sums up the allocations of a provider that wait: Priority, 3 allocations pending since
+// 14:02, estimated start 15:30.
+func (s *State) pending(p *provider) (text, hint string) {
+	n, since, start := 0, int64(0), time.Time{}
+	reason := ""
+	for _, a := range s.allocationsOf(p.Addr) {
+		if a.Node != "" || a.Job == "" || a.Released != "" || slurm.KindOf(a.state) != slurm.Waits {
+			continue
+		}
+		n++
+		if since == 0 {
+			since, reason = a.AskedAt, a.reason
+		}
+		if !a.start.IsZero() && (start.IsZero() || a.start.Before(start)) {
+			start = a.start
+		}
+	}
+	if n == 0 {
+		return "", ""
+	}
+	text = fmt.Sprintf("%s, %s pending since %s", cmp.Or(reason, "no reason yet"),
+		plural(n, "allocation", "allocations"), Time(since).Format("15:04"))
+	if !start.IsZero() {
+		text += ", estimated start " + start.Format("15:04")
+	}
+	return text, slurm.ReasonHint(reason)
+}
+
+// whyAllocation explains a job that no machine of its class can take, and for which an allocation
+// is needed.
+func (s *State) whyAllocation(r *Reasoning, j *statepb.Job, says []slurmSays) {
+	never := true
+	for _, w := range says {
+		never = never && w.never
+		r.Details = append(r.Details, w.text)
+		if !w.never || r.Hint == "" && never {
+			r.Hint = cmp.Or(r.Hint, w.hint)
+		}
+	}
+	if never {
+		r.Summary = fmt.Sprintf("no allocation for class %s could ever run it", j.Class)
+		return
+	}
+	r.Summary = "it waits for an allocation of Slurm's"
+	for _, w := range says {
+		if text, _ := s.pending(w.p); text != "" && !w.never {
+			r.Summary = "it waits for Slurm: " + text
+			return
+		}
+	}
+}
+
+// gangOfPilots refuses a job that wants several machines of a class which has none but allocations
+// of Slurm's.
+func (s *State) gangOfPilots(class string, n *statepb.Needs) error {
+	if !isGang(n) {
+		return nil
+	}
+	for _, l := range lots(class, n) {
+		providers := s.providersOf(l.class)
+		if len(providers) == 0 || slices.ContainsFunc(s.class(l.class).machines,
+			func(m *machine) bool { return !m.isPilot() }) {
+			continue
+		}
+		return errorf(Invalid, "a job can't have several machines of class %s: it has what Slurm "+
+			"allocates, and each of that is one machine, with a time of its own", l.class).
+			hint("`jobserver machine add %s %s --slots 1 --sbatch=--nodes=%d` makes each an "+
+				"allocation of %d nodes, on which the job starts what it wants with srun",
+				providers[0].Addr, l.class, max(l.count, 2), max(l.count, 2))
+	}
+	return nil
+}
+
+// slurmHint is the first thing that helps with providers.
+func slurmHint(says []slurmSays) string {
+	for _, w := range says {
+		if w.hint != "" && !w.never {
+			return w.hint
+		}
+	}
+	return ""
+}
+
+// stateOfPilot says what Slurm does with a pilot that can't be reached, "" when that is nothing
+// else than running it.
+func (s *State) stateOfPilot(m *machine) string {
+	a := s.allocations[m.Allocation]
+	if a == nil || a.state == "" || slurm.KindOf(a.state) == slurm.Runs {
+		return ""
+	}
+	return "its allocation is " + strings.ToLower(strings.ReplaceAll(a.state, "_", " "))
+}
+
+// reasonOf is why a machine is away or refused.
+func (s *State) reasonOf(m *machine) string {
+	if m.link != LinkConnected {
+		if state := s.stateOfPilot(m); state != "" {
+			return state
+		}
+	}
+	return m.reason
+}
+
+// whyOOM says, of a job that a signal 9 has ended on a pilot, what its memory was, "" otherwise.
+func (s *State) whyOOM(a *statepb.Attempt) string {
+	if !IsSlurm(a.Machine) || a.Signal != "KILL" && a.Signal != "SIGKILL" && a.ExitCode != 137 ||
+		a.Cause != statepb.Cause_EXITED {
+		return ""
+	}
+	text := fmt.Sprintf("attempt %d was killed, as happens to what takes more memory than its "+
+		"allocation has", a.Number)
+	if m := s.machines[a.Machine]; m != nil {
+		if r := m.resource(memoryName); All(r) > 0 {
+			text += ", " + AmountText(All(r), true)
+		}
+	}
+	return text + "; `--sbatch=--mem=…` of `jobserver machine add` says how much that is, and " +
+		"`--needs mem=…` of a job asks for it"
+}
