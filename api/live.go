@@ -37,8 +37,9 @@ type ClassStatus struct {
 	Machines  int       `json:"machines"`
 	Connected int       `json:"connected"`
 	Draining  int       `json:"draining,omitempty"`
-	Slots     int       `json:"slots"`          // of its connected machines that get jobs
-	Left      *TimeLeft `json:"left,omitempty"` // when all that is left is of matrices that tell
+	Slots     int       `json:"slots"`             // of its connected machines that get jobs
+	Pending   int       `json:"pending,omitempty"` // allocations of Slurm that it waits for
+	Left      *TimeLeft `json:"left,omitempty"`    // when all that is left is of matrices that tell
 }
 
 // MatrixMapArgs asks for the cells of a matrix in as few bytes as will do, from the cell From on: a

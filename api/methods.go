@@ -422,6 +422,29 @@ type AddMachinesArgs struct {
 	Resources map[string]string
 }
 
+// AddProviderArgs backs a class by a partition of Slurm, or gives one that is there other settings;
+// what isn't set stays as it is, or is as usual. Args are arguments of sbatch; with ArgsSet they
+// replace those that are there.
+type AddProviderArgs struct {
+	Mutation
+	Addr    string // slurm:[LOGIN/]PARTITION
+	Class   string
+	Time    Maybe[time.Duration] // whole minutes
+	Slots   Maybe[int]
+	Max     Maybe[int]
+	Backlog Maybe[int]
+	Idle    Maybe[time.Duration]
+	Jobs    Maybe[int]
+	Args    []string
+	ArgsSet bool
+}
+
+// PartitionsArgs asks which partitions Slurm has where Login logs in, "" : on the daemon's host.
+type PartitionsArgs struct{ Login string }
+
+// PartitionsReply lists them; none when that can't be found out within a moment.
+type PartitionsReply struct{ Partitions []string }
+
 // SetupArgs sets machines up: each runs Steps in order, then Verify, and joins Class when all
 // succeeded.
 type SetupArgs struct {

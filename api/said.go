@@ -110,6 +110,11 @@ func (m *Machine) Remarks() []string {
 	case m.Verdict != "":
 		remarks = append(remarks, "on trial")
 	}
+	if m.Provider != nil {
+		if text := m.Provider.Summary(); text != "" {
+			remarks = append(remarks, text)
+		}
+	}
 	if n := max(m.OrphanCount, len(m.Orphans)); n > 0 {
 		remarks = append(remarks, counted(n, "orphan", "orphans"))
 	}

@@ -225,6 +225,8 @@ type Machine struct {
 	LatencySeconds     float64    `json:"latency_seconds,omitempty"`
 	Root               string     `json:"root,omitempty"`      // where runs live on it
 	Resources          []Resource `json:"resources,omitempty"` // also its memory and its cores
+	Provider           *Provider  `json:"provider,omitempty"`  // it is a partition of Slurm
+	Pilot              *Pilot     `json:"pilot,omitempty"`     // it is an allocation of Slurm's
 }
 
 // Counts says how many jobs are in each status. "With results" is the part of done that has copied

@@ -157,6 +157,9 @@ func askCandidates(
 	}
 	e.findDaemon(readGlobals(line))
 	if kind == "address" {
+		if rest, ok := strings.CutPrefix(prefix, "slurm:"); ok {
+			return partitionCandidates(ctx, e, rest)
+		}
 		return addressCandidates(e)
 	}
 	reply, err := Call[api.CompleteReply](ctx, e, "Complete",
@@ -174,13 +177,45 @@ func askCandidates(
 // addressCandidates are the aliases of the user's ssh configuration, which the daemon on this host
 // takes as well.
 func addressCandidates(e *Env) []completion.Candidate {
-	candidates := []completion.Candidate{{Value: "local:", Description: "this host itself",
-		Open: true}}
+	candidates := []completion.Candidate{
+		{Value: "local:", Description: "this host itself", Open: true},
+		{Value: "slurm:", Description: "a partition of Slurm", Open: true},
+	}
 	if e.Globals.Host != "" {
 		return candidates
 	}
 	for _, alias := range sshAliases(filepath.Join(e.Getenv("HOME"), ".ssh"), "config", 0) {
 		candidates = append(candidates, completion.Candidate{Value: alias})
+	}
+	return candidates
+}
+
+// partitionCandidates are the partitions that the daemon finds where the line says, behind slurm:,
+// that Slurm's commands are: LOGIN/, or on its host.
+func partitionCandidates(ctx context.Context, e *Env, rest string) []completion.Candidate {
+	login := ""
+	if slash := strings.LastIndexByte(rest, '/'); slash >= 0 {
+		login = rest[:slash]
+	}
+	before := "slurm:"
+	if login != "" {
+		before += login + "/"
+	}
+	var candidates []completion.Candidate
+	reply, err := Call[api.PartitionsReply](ctx, e, "Partitions",
+		&api.PartitionsArgs{Login: login})
+	if err == nil {
+		for _, name := range reply.Partitions {
+			candidates = append(candidates, completion.Candidate{
+				Value: before + view.Clean(name), Description: "a partition of Slurm"})
+		}
+	}
+	if login != "" || e.Globals.Host != "" {
+		return candidates
+	}
+	for _, alias := range sshAliases(filepath.Join(e.Getenv("HOME"), ".ssh"), "config", 0) {
+		candidates = append(candidates, completion.Candidate{Value: before + alias + "/",
+			Description: "Slurm's commands are there", Open: true})
 	}
 	return candidates
 }

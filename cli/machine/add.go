@@ -9,13 +9,15 @@ import (
 	"jobserver/cli"
 )
 
-// Add is `machine add ADDR CLASS`; several addresses may stand before the class.
+// Add is `machine add ADDR CLASS`; several addresses may stand before the class. An address may be
+// a partition of Slurm: see slurm.go.
 type Add struct {
-	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"One or more machines, followed by the class they join."`
+	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"One or more machines, followed by the class they join; or slurm:[LOGIN/]PARTITION."`
 	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs the machine runs at once; 1 by default, or what it already has."`
 	Until lifetime `name:"until" placeholder:"DURATION" help:"Remove the machine after this long; it takes no jobs that would run longer."`
 	resourceFlag
 	noWait
+	slurmFlags
 }
 
 // resourceFlag says what machines have.
@@ -36,6 +38,12 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		if args.Slots = *c.Slots; args.Slots < 1 {
 			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
 		}
+	}
+	if isSlurm(args.Addrs) {
+		return c.addProvider(ctx, e, args)
+	}
+	if err := c.refuseOn(args.Addrs[0]); err != nil {
+		return err
 	}
 	d, err := e.Connect(ctx)
 	if err != nil {

@@ -36,7 +36,7 @@ func (c *toChange) change(ctx context.Context, e *cli.Env, args api.ChangeMachin
 // Rm is `machine rm`.
 type Rm struct {
 	toChange
-	Force bool `name:"force" help:"Also forget what the machine still owes: runs to be ended there stay as they are."`
+	Force bool `name:"force" help:"Also forget what the machine still owes: runs to be ended there stay as they are. Of a partition of Slurm: give its allocations back now."`
 }
 
 // Run removes the machines.
@@ -142,7 +142,9 @@ func confirmMachines(
 	jobs := 0
 	if cancels {
 		for _, m := range would.Machines {
-			jobs += len(m.Running)
+			if m.Provider == nil || args.Force { // else its pilots end what they do
+				jobs += len(m.Running)
+			}
 		}
 	}
 	// At a terminal, ending even one job is asked about; a script that removes a machine means it.

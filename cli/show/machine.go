@@ -52,6 +52,8 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 			Cell: view.Text(func(m m) string {
 				return measured(m, "%+.0f ms", 1000*m.ClockOffsetSeconds)
 			})},
+		text("Node", "node", func(m m) string { return pilotOf(m).Node }),
+		text("Slurm job", "slurm_job", func(m m) string { return pilotOf(m).Job }),
 		{Title: "Until", Key: "until", Cell: view.Text(func(m m) string {
 			return e.TimePointerText(m.Until)
 		})},
@@ -60,6 +62,14 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 		columns = append(columns, c)
 	}
 	return columns
+}
+
+// pilotOf is what Slurm says of a machine, nothing of one that isn't an allocation.
+func pilotOf(m api.Machine) api.Pilot {
+	if m.Pilot == nil {
+		return api.Pilot{}
+	}
+	return *m.Pilot
 }
 
 // measured is a number that a machine has only when it was reached.
@@ -72,6 +82,9 @@ func measured(m api.Machine, format string, value float64) string {
 
 // machineState is a machine's state with what else keeps it from work.
 func machineState(e *cli.Env, m api.Machine) string {
+	if m.Provider != nil {
+		return providerState(m)
+	}
 	state := m.State
 	if m.Since != nil && m.State != "connected" {
 		state += " " + view.FormatDuration(e.Now().Sub(*m.Since))
@@ -81,6 +94,22 @@ func machineState(e *cli.Env, m api.Machine) string {
 		state += " (" + strings.Join(also, ", ") + ")"
 	}
 	return state
+}
+
+// providerState is how a partition of Slurm stands: its allocations, and what keeps it from asking
+// for more.
+func providerState(m api.Machine) string {
+	said := m.Remarks()
+	if m.Slots > 0 {
+		said = append(said, view.Counted(m.Slots, "slot"))
+	}
+	switch {
+	case m.State != "connected":
+		said = append([]string{m.State}, said...)
+	case len(said) == 0:
+		said = append(said, "idle")
+	}
+	return strings.Join(said, "; ")
 }
 
 func machineStyle(m api.Machine) view.Style {

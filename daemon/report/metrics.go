@@ -195,7 +195,7 @@ func stateFamilies(st *sched.State, now time.Time) []metrics.Family {
 				Value: max(now.Sub(since).Seconds(), 0)})
 	}
 	counts := st.Counts()
-	return append(machineFamilies(st), jobs, age,
+	return append(machineFamilies(st), jobs, age, allocations(st),
 		metrics.Gauge("jobserver_matrices", "Matrices that are known.",
 			float64(len(st.Matrices()))),
 		metrics.Gauge("jobserver_results_uncopied",
@@ -203,6 +203,26 @@ func stateFamilies(st *sched.State, now time.Time) []metrics.Family {
 		metrics.Family{Name: "jobserver_changes_total",
 			Help: "Changes in the journal since the state began.", Counter: true,
 			Samples: []metrics.Sample{{Value: float64(st.Changes())}}})
+}
+
+// allocations counts those of Slurm that were asked for and haven't ended.
+func allocations(st *sched.State) metrics.Family {
+	f := metrics.Family{Name: "jobserver_allocations",
+		Help: "Allocations of Slurm by class and state: submitted, pending, running, ending."}
+	for _, addr := range st.Providers() {
+		p, _ := st.Provider(addr)
+		counts := map[string]int{}
+		for i := range p.Allocations {
+			counts[p.Allocations[i].Stage()]++
+		}
+		for _, stage := range sched.Stages {
+			f.Samples = append(f.Samples, metrics.Sample{
+				Labels: []metrics.Label{{Name: "class", Value: p.Class},
+					{Name: "provider", Value: addr}, {Name: "state", Value: stage}},
+				Value: float64(counts[stage])})
+		}
+	}
+	return f
 }
 
 func machineFamilies(st *sched.State) []metrics.Family {

@@ -244,7 +244,7 @@ func (n *Notifications) ofEvent(e *sched.Event) []notify.Event {
 		if e.Ended && !e.Uprooted {
 			return n.firstFailure(e, about)
 		}
-	case sched.EventMachineBroken:
+	case sched.EventMachineBroken, sched.EventProviderResting:
 		return []notify.Event{about(notify.MachineBroken)}
 	case sched.EventMachineSuspect, sched.EventMachineResting:
 		if n.accuse(e) {

@@ -99,6 +99,16 @@ func classStatus(st *sched.State, now time.Time) []api.ClassStatus {
 			c.Slots += int(m.Slots)
 		}
 	}
+	for _, addr := range st.Providers() {
+		p, _ := st.Provider(addr)
+		c := of(p.Class)
+		for i := range p.Allocations {
+			if stage := p.Allocations[i].Stage(); stage == sched.StageSubmitted ||
+				stage == sched.StagePending {
+				c.Pending++
+			}
+		}
+	}
 	counts := st.CountsByClass()
 	list := make([]api.ClassStatus, 0, len(classes))
 	for name, c := range classes {

@@ -18,10 +18,8 @@ import (
 // ListMachines lists machines by class and address.
 func (s *service) ListMachines(args *api.ListMachinesArgs, reply *api.ListMachinesReply) error {
 	return s.read(func(st *sched.State) error {
-		addrs, err := st.SelectMachines(args.Addrs, args.Classes)
-		for _, addr := range addrs {
-			reply.Machines = append(reply.Machines, wire.Machine(st, addr))
-		}
+		providers, machines, err := pool(st, args.MachineSelector)
+		reply.Machines = wire.Pool(st, providers, machines)
 		return err
 	})
 }
@@ -99,17 +97,26 @@ func (s *service) ChangeMachines(
 	if args.Op == api.MachineClean && args.Drop {
 		return s.dropOwed(args, reply)
 	}
-	var addrs []string
+	var addrs, providers []string
 	plan := func(st *sched.State, now time.Time) (sched.Plan, error) {
 		var err error
-		if addrs, err = st.SelectMachines(args.Addrs, args.Classes); err != nil {
+		if providers, addrs, err = pool(st, args.MachineSelector); err != nil {
 			return sched.Plan{}, err
 		}
-		reply.Machines = nil
-		for _, addr := range addrs {
-			reply.Machines = append(reply.Machines, wire.Machine(st, addr))
+		if args.Op == api.MachineRemove { // pilots go with their providers
+			addrs = slices.DeleteFunc(addrs, func(addr string) bool {
+				m, _ := st.Machine(addr)
+				return m.Allocation != 0 && slices.Contains(providers, m.Provider)
+			})
+		}
+		reply.Machines = wire.Pool(st, providers, addrs)
+		first, err := changeProviders(st, args, providers)
+		if err != nil {
+			return sched.Plan{}, err
 		}
 		p, err := planMachines(st, args, addrs, now)
+		p.Changes = append(first.Changes, p.Changes...)
+		p.Warnings = append(first.Warnings, p.Warnings...)
 		reply.Notes = p.Warnings
 		return p, err
 	}
@@ -126,7 +133,7 @@ func (s *service) ChangeMachines(
 		return err
 	}
 	if reply.Repeated = done.repeated; reply.Repeated {
-		if addrs, err = s.repeatedFor(args); err != nil {
+		if providers, addrs, err = s.repeatedFor(args); err != nil {
 			return err
 		}
 	}
@@ -143,20 +150,22 @@ func (s *service) ChangeMachines(
 		return nil
 	}
 	return s.read(func(st *sched.State) error {
-		reply.Machines = nil
-		for _, addr := range addrs {
-			if _, ok := st.Machine(addr); ok { // another call may have removed it meanwhile
-				reply.Machines = append(reply.Machines, wire.Machine(st, addr))
-			}
-		}
+		there := slices.DeleteFunc(addrs, func(addr string) bool {
+			_, ok := st.Machine(addr) // another call may have removed it meanwhile
+			return !ok
+		})
+		reply.Machines = wire.Pool(st, providers, there)
 		return nil
 	})
 }
 
 // repeatedFor finds the machines of a change that was done before: those that are named, or are in
 // a class that is, as far as they are there still.
-func (s *service) repeatedFor(args *api.ChangeMachinesArgs) (addrs []string, err error) {
-	return addrs, s.read(func(st *sched.State) error {
+func (s *service) repeatedFor(
+	args *api.ChangeMachinesArgs,
+) (providers, addrs []string, err error) {
+	err = s.read(func(st *sched.State) error {
+		providers, _ = st.SelectProviders(args.Addrs, args.Classes)
 		for _, addr := range st.Machines() {
 			m, _ := st.Machine(addr)
 			if slices.Contains(args.Addrs, addr) || slices.Contains(args.Classes, m.Class) {
@@ -165,6 +174,7 @@ func (s *service) repeatedFor(args *api.ChangeMachinesArgs) (addrs []string, err
 		}
 		return nil
 	})
+	return providers, addrs, err
 }
 
 func planMachines(
@@ -203,7 +213,9 @@ func (s *service) each(addrs []string, f func(ctx context.Context, i int, addr s
 func (s *service) selectMachines(sel api.MachineSelector) (machines []api.Machine, err error) {
 	err = s.read(func(st *sched.State) error {
 		var inPool []string
-		for _, addr := range sel.Addrs {
+		providers, others := st.SelectProviders(sel.Addrs, sel.Classes)
+		machines = wire.Pool(st, providers, nil)
+		for _, addr := range others {
 			if _, ok := st.Machine(addr); ok {
 				inPool = append(inPool, addr)
 			} else {
@@ -228,6 +240,9 @@ func (s *service) CheckMachines(
 ) (err error) {
 	reply.Checks, err = s.checks(args.MachineSelector,
 		func(ctx context.Context, addr string, check *api.MachineCheck) error {
+			if sched.IsSlurm(addr) && check.Pilot == nil {
+				return s.checkProvider(ctx, addr, check)
+			}
 			found, err := s.Fleet.Check(ctx, addr)
 			if err != nil {
 				return err
@@ -247,13 +262,30 @@ func (s *service) CheckMachines(
 func (s *service) Trust(args *api.TrustArgs, reply *api.TrustReply) (err error) {
 	reply.Checks, err = s.checks(args.MachineSelector,
 		func(ctx context.Context, addr string, check *api.MachineCheck) error {
-			if sched.IsLocal(addr) {
+			login, err := loginOf(addr, check)
+			if err != nil {
+				return err
+			}
+			if sched.IsLocal(login) || login == "" {
 				check.OK, check.Known = true, "local"
 				return nil
 			}
-			return s.trust(ctx, addr, args, check)
+			return s.trust(ctx, login, args, check)
 		})
 	return err
+}
+
+// loginOf is the host whose key counts for a machine: itself, unless it is a partition of Slurm or
+// one of its pilots.
+func loginOf(addr string, check *api.MachineCheck) (string, error) {
+	if !sched.IsSlurm(addr) {
+		return addr, nil
+	}
+	if check.Pilot != nil {
+		addr = check.Pilot.Provider
+	}
+	login, _, err := sched.SplitProvider(addr)
+	return login, err
 }
 
 // checks looks at the machines that are meant, several at a

@@ -80,6 +80,8 @@ func (s *service) methods() []api.Method {
 		api.Handle("Places", s.Places),
 
 		api.Handle("ListMachines", s.ListMachines),
+		api.Handle("AddProvider", s.AddProvider),
+		api.Handle("Partitions", s.Partitions),
 		api.Handle("AddMachines", s.AddMachines),
 		api.Handle("SetupMachines", s.SetupMachines),
 		api.Handle("ChangeMachines", s.ChangeMachines),

@@ -321,6 +321,7 @@ func Machine(st *sched.State, addr string) api.Machine {
 	for _, o := range m.Unremoved {
 		out.Unremoved = append(out.Unremoved, o.Unremoved)
 	}
+	out.Pilot = pilot(st, &m)
 	Facts(&out, m.Machine, m.Vitals)
 	for _, r := range st.MachineResources(addr) {
 		one := resource(r.Resource, r.Held)
