@@ -86,6 +86,12 @@ func (c *Trust) record(
 	if err != nil {
 		return err
 	}
-	e.Note("recorded %s", view.Counted(len(prints), "host key"))
+	recorded := 0
+	for _, check := range reply.Checks {
+		if prints[check.Addr] == check.Fingerprint && check.Known == "known" {
+			recorded++
+		}
+	}
+	e.Note("recorded %s", view.Counted(recorded, "host key"))
 	return checksFailed(e, reply.Checks)
 }

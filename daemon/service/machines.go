@@ -334,8 +334,15 @@ func (s *service) trust(
 	case key.Changed:
 		check.Known = "changed"
 	}
-	if !args.Record || !args.Any && args.Fingerprints[addr] != key.Fingerprint {
+	confirmed, asked := args.Fingerprints[addr]
+	switch {
+	case !args.Record || !args.Any && !asked:
 		return nil
+	case !args.Any && confirmed != key.Fingerprint:
+		return api.Errorf(api.Denied, "%s presents another host key now, %s, than the one that "+
+			"was confirmed, %s: nothing was recorded", addr, key.Fingerprint, confirmed).
+			WithHint("somebody may stand between, or several machines may answer at this " +
+				"address: `jobserver machine trust` looks again")
 	}
 	if err := s.Fleet.Trust(ctx, addr, key); err != nil {
 		return err

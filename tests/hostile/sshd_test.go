@@ -87,6 +87,8 @@ const (
 	announce = "\xff\xff\xff\xff" // a packet of 4 GB
 )
 
+var manyNames = strings.Repeat("a,", 900)
+
 // spoken are the things that an sshd does wrong before there is a connection. The bytes stand as
 // they are in RFC 4253.
 var spoken = map[string]script{
@@ -104,6 +106,8 @@ var spoken = map[string]script{
 	"a packet of 4 GB":          {once: version + announce, again: strings.Repeat("x", 1<<16)},
 	"packets of 0 bytes":        {once: version, again: strings.Repeat("\x00", 4<<10)},
 	"packets that say nothing":  {once: version, again: strings.Repeat(ignored, 1000)},
+	"algorithms with escapes":   {once: version + algorithms(escapes), hangsUp: true},
+	"too many algorithms":       {once: version + algorithms(manyNames), hangsUp: true},
 	"a disconnect with escapes": {once: version + disconnect(escapes+strings.Repeat("y", 20000))},
 }
 
@@ -133,6 +137,15 @@ func packet(payload []byte) string {
 
 // ignored is a packet that says that it is to be ignored.
 var ignored = packet([]byte{2, 0, 0, 0, 4, 'j', 'u', 'n', 'k'})
+
+// algorithms is a packet that says of everything that these are what it can.
+func algorithms(names string) string {
+	p := append([]byte{20}, make([]byte, 16)...)
+	for range 10 {
+		p = append(binary.BigEndian.AppendUint32(p, uint32(len(names))), names...)
+	}
+	return packet(append(p, 0, 0, 0, 0, 0))
+}
 
 // disconnect is a packet that ends a connection.
 func disconnect(why string) string {
@@ -263,7 +276,11 @@ func (e *evilSSH) serve(c net.Conn) {
 		},
 		BannerCallback: func(xssh.ConnMetadata) string { return strings.Repeat(escapes, 2000) },
 	}
-	conf.AddHostKey(e.key)
+	if e.name == changingKey {
+		conf.AddHostKey(newKey(e.t))
+	} else {
+		conf.AddHostKey(e.key)
+	}
 	conn, channels, requests, err := xssh.NewServerConn(c, conf)
 	if err != nil {
 		return
@@ -296,20 +313,29 @@ func evilNames() (names []string) {
 	for name := range connected {
 		names = append(names, name)
 	}
-	return append(names, "no key is enough", "no key is right", "no key is answered")
+	return append(names, "no key is enough", "no key is right", "no key is answered", changingKey)
+}
+
+// changingKey has another host key for each connection.
+const changingKey = "changing key"
+
+func newKey(t *testing.T) xssh.Signer {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	signer, err := xssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Error(err)
+	}
+	return signer
 }
 
 // startEvil starts one, and tells the client of it.
 func startEvil(t *testing.T, name, alias string, client *sshtest.Client) *evilSSH {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &evilSSH{t: t, name: name, ends: make(chan struct{})}
-	if e.key, err = xssh.NewSignerFromKey(private); err != nil {
-		t.Fatal(err)
-	}
+	e := &evilSSH{t: t, name: name, key: newKey(t), ends: make(chan struct{})}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
