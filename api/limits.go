@@ -17,7 +17,7 @@ const (
 // may have more.
 func maxRequestOf(method string) int {
 	switch strings.TrimPrefix(method, Service+".") {
-	case "AddMatrix": // a million cells of several variables
+	case "AddMatrix", "AddStages": // a million cells of several variables
 		return 32 << 20
 	case "AddJobs":
 		return 16 << 20

@@ -30,6 +30,8 @@ func messages() []any {
 		&AddJobsReply{},
 		&AddMatrixArgs{},
 		&AddMatrixReply{},
+		&AddStagesArgs{},
+		&AddStagesReply{},
 		&ListJobsArgs{},
 		&ListJobsReply{},
 		&ChangeJobsArgs{},

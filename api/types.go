@@ -300,6 +300,7 @@ type Matrix struct {
 	Jobs        []Job      `json:"jobs,omitempty"`    // when one matrix is asked for
 	Left        *TimeLeft  `json:"left,omitempty"`    // how long the rest takes
 	Metrics     string     `json:"metrics,omitempty"` // the file among each job's results that has its numbers
+	After       []string   `json:"after,omitempty"`   // what it waits for, matrices by their names: "after-cell study.train"
 	Listed      bool       `json:"listed,omitempty"`  // its cells are not the product of vars and repeats, in this order
 }
 

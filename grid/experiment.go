@@ -47,6 +47,10 @@ type Experiment struct {
 	StartAfter, Then   string
 	RetryOn, NoRetryOn []string
 	AtMost, MaxFails   int
+
+	Stage *Stage // of a stage; nil: the file has none
+	// of a file that has stages: each follows only those before it
+	Stages []*Experiment
 }
 
 // Setting is a value that somebody else reads, and where it stands.
@@ -91,21 +95,50 @@ func ParseExperiment(file string, data []byte, files Files) (*Experiment, error)
 			hint("write lines like `class: lab`")
 	}
 	r := reader{x: x, files: files}
-	if err := r.mapping(root, r.setting); err != nil {
+	if err := r.root(root); err != nil {
 		return nil, err
 	}
+	if len(x.Stages) > 0 {
+		return x, x.plan()
+	}
+	return x, x.complete(root.Line)
+}
+
+// root reads the settings of the file, and then its stages, which begin with those.
+func (r *reader) root(n *yaml.Node) error {
+	var stages *yaml.Node
+	line := map[string]int{}
+	err := r.mapping(n, func(key, n *yaml.Node) error {
+		if key.Value == "stages" {
+			stages = n
+			return nil
+		}
+		line[key.Value] = key.Line
+		return r.setting(key, n)
+	})
+	if err != nil || stages == nil {
+		return err
+	}
+	if len(stages.Content) == 0 {
+		return r.x.At(stages.Line, "there are no stages").
+			hint("write below it lines like `train: {command: …, class: …}`")
+	}
+	return r.stages(stages, line)
+}
+
+// complete refuses an experiment that lacks something. It begins at a line.
+func (x *Experiment) complete(line int) error {
 	for _, missing := range []struct{ name, value string }{{"class", x.Class},
 		{"command", x.Command}} {
 		if strings.TrimSpace(missing.value) == "" {
-			return nil, x.At(root.Line, "there is no %s", missing.name).
-				hint("write `%s: …`", missing.name)
+			return x.At(line, "there is no %s", missing.name).hint("write `%s: …`", missing.name)
 		}
 	}
-	if len(x.Grid.Axes) == 0 {
-		return nil, x.At(root.Line, "there are no variables").
+	if len(x.Grid.Axes) == 0 && x.Stage == nil {
+		return x.At(line, "there are no variables").
 			hint("write `variables:` and below it lines like `  I: 1..8`")
 	}
-	return x, nil
+	return nil
 }
 
 // syntax gives a YAML error our form: "yaml: line 3: …" is theirs.
@@ -282,7 +315,10 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.picks(n, &x.Grid.Include)
 	}
 	e := x.At(key.Line, "there is no setting %q", key.Value)
-	for _, s := range settings {
+	if slices.Contains(stageSettings, key.Value) {
+		return e.hint("it belongs into a stage, below `stages:`")
+	}
+	for _, s := range append([]string{"stages"}, settings...) {
 		if strings.EqualFold(strings.NewReplacer("-", "_", " ", "_").Replace(key.Value), s) ||
 			near(key.Value, s) {
 			return e.hint("did you mean %s?", s)

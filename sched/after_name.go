@@ -31,7 +31,7 @@ func afterNames(j *statepb.Job) string {
 
 // checkAfterNames refuses these where there isn't exactly one job that they could mean, and one
 // that has results. Which cells wait for several others is seen when the matrix is made.
-func (s *State) checkAfterNames(j *statepb.Job) error {
+func (p *planner) checkAfterNames(j *statepb.Job) error {
 	name := afterNames(j)
 	if name == "" {
 		return nil
@@ -45,9 +45,9 @@ func (s *State) checkAfterNames(j *statepb.Job) error {
 		if len(t.Matrices) > 0 || len(t.Jobs) != 1 || t.Jobs[0].First != t.Jobs[0].Last {
 			return one
 		}
-		cpPath = s.Job(s.newest(s.rootOf(t.Jobs[0].First))).GetCpPath()
+		cpPath = p.s.Job(p.s.newest(p.s.rootOf(t.Jobs[0].First))).GetCpPath()
 	case len(terms) == 0 && j.After.GetCells() != 0:
-		cpPath = s.matrices[j.After.Cells].Template.CpPath
+		cpPath = p.matrix(j.After.Cells).GetTemplate().GetCpPath()
 	default:
 		return one
 	}

@@ -155,6 +155,18 @@ func (s *State) noteHeldBack(j *statepb.Job) {
 	}
 }
 
+// sameInput says that two inputs were asked for alike.
+func sameInput(a, b *statepb.Input) bool { return a.Name == b.Name && a.Path == b.Path }
+
+// inputsText writes what a job is given.
+func inputsText(j *statepb.Job) string {
+	words := make([]string, len(j.Inputs))
+	for i, in := range j.Inputs {
+		words[i] = InputText(in)
+	}
+	return "[" + strings.Join(words, " ") + "]"
+}
+
 // InputText writes an input as it was asked for.
 func InputText(in *statepb.Input) string {
 	if path.Base(path.Clean(in.Path)) == in.Name && !strings.Contains(in.Name, "=") {

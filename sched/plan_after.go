@@ -155,14 +155,14 @@ func (s *State) foresee(a *statepb.After) string {
 }
 
 // checkCellsAfter refuses a matrix whose cells can't be paired with those that they wait for.
-func (s *State) checkCellsAfter(m *statepb.Matrix) error {
-	of := s.matrices[m.Template.After.GetCells()]
+func (p *planner) checkCellsAfter(m *statepb.Matrix) error {
+	of := p.matrix(m.Template.After.GetCells())
 	if of == nil {
 		return nil
 	}
-	r := newRelation(m, of.Matrix)
+	r := newRelation(m, of)
 	instead := fmt.Sprintf("--after %%%d waits for all of that matrix", of.Id)
-	if len(r.axes) == 0 && (!r.repeats || m.Repeats != of.Repeats) {
+	if len(r.axes) == 0 && len(of.Axes) > 0 && (!r.repeats || m.Repeats != of.Repeats) {
 		return errorf(
 			Invalid,
 			"no cell is like one of matrix %d: the two have no variable in common, and not the "+
@@ -171,7 +171,7 @@ func (s *State) checkCellsAfter(m *statepb.Matrix) error {
 		).
 			hint("%s", instead)
 	}
-	without := r.fill(m, of.Matrix)
+	without := r.fill(m, of)
 	if name := afterNames(m.Template); name != "" && without < 0 {
 		for i := range r.groups {
 			if g := &r.groups[i]; g.last > g.first && g.cells > 1 {

@@ -32,44 +32,74 @@ type Growth struct {
 // PlanMatrixAgain submits a matrix whose name is that of one that is there. IDs are the matrix's,
 // the first new job's, the number of new cells, and then the jobs that run a cell again.
 func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan, Growth, error) {
-	m := s.matrices[s.named[spec.Name]]
-	if m == nil {
+	if s.named[spec.Name] == 0 {
 		return Plan{}, Growth{}, errorf(NotFound, "no matrix %q", spec.Name)
 	}
-	named := spec.Name
-	spec.Name = ""
-	want, p, err := s.matrixOf(spec, driver)
+	p := s.planner()
+	_, g, err := p.again(spec, driver, sample, false)
 	if err != nil {
 		return Plan{}, Growth{}, err
 	}
+	p.IDs = append([]uint64{g.Matrix, g.FirstJob, uint64(g.New)}, g.AgainJobs...)
+	return p.Plan, g, nil
+}
+
+// again plans what submitting a matrix again comes to, and gives its record as it will be. With
+// all, whatever has ended runs again as it is asked for now, and what waits runs as that.
+func (p *planner) again(
+	spec MatrixSpec, driver bool, sample int, all bool,
+) (*statepb.Matrix, Growth, error) {
+	s := p.s
+	m := s.matrices[s.named[spec.Name]]
+	named := spec.Name
+	spec.Name = ""
+	want, err := p.matrixOf(spec, driver)
+	if err != nil {
+		return nil, Growth{}, err
+	}
 	want.Name, want.Id = named, m.Id
-	if err := m.sameMatrix(want); err != nil {
-		return Plan{}, Growth{}, err
+	if err := m.sameMatrix(want, all); err != nil {
+		return nil, Growth{}, err
 	}
 	if tag := spec.Job.Tag; tag != "" {
 		if id, err := s.FindTag(tag); err != nil || id != m.Template.Tag {
-			return Plan{}, Growth{}, errorf(Conflict, "matrix %d is under another tag than %s",
+			return nil, Growth{}, errorf(Conflict, "matrix %d is under another tag than %s",
 				m.Id, tag).hint("leave the tag out; `jobserver tag set %%%d %s` changes it", m.Id,
 				tag)
 		}
 	}
 	want.Template.Tag = m.Template.Tag
+	if !waitsFor(m.Template.After, spec.Job.stage) {
+		return nil, Growth{}, errorf(Conflict, "matrix %d (%s) waits for other jobs than it is to "+
+			"wait for now", m.Id, named).
+			hint("`jobserver matrix rm %d` forgets it, and then it is submitted anew", m.Id)
+	}
 	want.Template.After = m.Template.After // that is decided when it is submitted first
-	p.otherSettings(m, want)
+	if !all {
+		p.otherSettings(m, want)
+	}
 	g := newGrowth(m, want)
 	if total := uint64(m.Cells) + uint64(len(g.added)); total > MaxCells {
-		return Plan{}, Growth{}, errorf(Invalid,
+		return nil, Growth{}, errorf(Invalid,
 			"matrix %d would have %d cells; at most %d are possible", m.Id, total, MaxCells).
 			hint("begin a new matrix")
 	}
-	out := g.compare(s)
+	out := g.compare(s, all)
+	if all && g.running > 0 {
+		return nil, Growth{}, errorf(Conflict, "%d jobs of matrix %d (%s) run at present, and are "+
+			"to run again", g.running, m.Id, named).
+			hint("wait for them (`jobserver wait %%%d`), or end them: `jobserver rm %%%d:running`",
+				m.Id, m.Id)
+	}
 	out.Settings = !proto.Equal(want.Template, m.Template) || !m.sameEnds(want)
 	if len(g.added) > 0 || out.Settings {
 		p.add(&Change{MatrixGrown: g.change(p, &out)})
 	}
 	out.New = len(g.added)
-	p.IDs = []uint64{m.Id, out.FirstJob, uint64(out.New)}
 	for _, c := range g.again {
+		if old := m.counting(c); !Final(s.Status(old)) && s.Status(old) != 0 {
+			p.add(&Change{JobCanceled: &statepb.JobCanceled{Job: old}})
+		}
 		j := g.job(c)
 		j.Id, j.Status, j.RestartOf = p.id(1), Waiting, m.counting(c)
 		if s.index.mark[j.RestartOf] == 0 {
@@ -90,18 +120,17 @@ func (s *State) PlanMatrixAgain(spec MatrixSpec, driver bool, sample int) (Plan,
 		p.add(&Change{JobResubmitted: &statepb.JobResubmitted{Job: j.Id, Matrix: j.Matrix,
 			Cell: j.Cell, Status: j.Status, RestartOf: j.RestartOf}})
 	}
-	p.IDs = append(p.IDs, out.AgainJobs...)
 	for i := range g.added {
 		if len(out.Sample) == sample {
 			break
 		}
 		out.Sample = append(out.Sample, sampleCommand(g.job(m.Cells+uint32(i))))
 	}
-	return p.Plan, out, nil
+	return g.merged(), out, nil
 }
 
 // sameMatrix refuses a name that stands for another matrix.
-func (m *matrix) sameMatrix(want *statepb.Matrix) error {
+func (m *matrix) sameMatrix(want *statepb.Matrix, all bool) error {
 	a, b := m.Template, want.Template
 	other := func(what, is, wanted string) error {
 		return errorf(Conflict, "matrix %d has the name %q already, and another %s: %s, not %s",
@@ -131,15 +160,17 @@ func (m *matrix) sameMatrix(want *statepb.Matrix) error {
 		return string(v.Value)
 	}
 	switch {
-	case !bytes.Equal(a.Cmd, b.Cmd):
+	case !all && !bytes.Equal(a.Cmd, b.Cmd):
 		return other("command", string(a.Cmd), string(b.Cmd))
 	case names(m.Matrix) != names(want):
 		return other("set of variables", names(m.Matrix), names(want))
 	case a.Class != b.Class:
 		return other("class", a.Class, b.Class)
-	case a.CpPath != b.CpPath || a.Flat != b.Flat:
+	case !all && (a.CpPath != b.CpPath || a.Flat != b.Flat):
 		return other("place for its results", a.CpPath, b.CpPath)
-	case env(a, compared) != env(b, compared):
+	case !all && !slices.EqualFunc(a.Inputs, b.Inputs, sameInput):
+		return other("set of inputs", inputsText(a), inputsText(b))
+	case !all && env(a, compared) != env(b, compared):
 		return other("environment", env(a, ShownValue), env(b, ShownValue))
 	case a.Cwd != b.Cwd:
 		return other("working directory", a.Cwd, b.Cwd)
@@ -162,6 +193,7 @@ type growth struct {
 	wanted  []bool     // of the old cells
 	added   [][]uint32 // rows of the new ones
 	again   []uint32   // old cells that run again
+	running int        // of them, those that do now
 }
 
 func newGrowth(m *matrix, want *statepb.Matrix) *growth {
@@ -223,15 +255,25 @@ func rowKey(row []uint32) []byte {
 	return key
 }
 
-// compare says what becomes of the old cells.
-func (g *growth) compare(s *State) Growth {
+// compare says what becomes of the old cells. With all, those too run again that have ended well,
+// and those that wait with a record of their own, which says how they were to run.
+func (g *growth) compare(s *State, all bool) Growth {
 	out := Growth{Matrix: g.old.Id}
 	for c := range g.old.Cells {
 		if !g.wanted[c] {
 			out.Gone++
 			continue
 		}
-		switch s.Status(g.old.counting(c)) {
+		id := g.old.counting(c)
+		switch status := s.Status(id); {
+		case all && (status == Running || status == Copying):
+			g.running++
+			continue
+		case all && (Final(status) || s.live[id] != nil):
+			g.again = append(g.again, c)
+			continue
+		}
+		switch s.Status(id) {
 		case Done:
 			out.Done++
 		case Canceled:
@@ -244,6 +286,18 @@ func (g *growth) compare(s *State) Growth {
 	}
 	out.Again = len(g.again)
 	return out
+}
+
+// merged is the record of the matrix as it will be.
+func (g *growth) merged() *statepb.Matrix {
+	m := &statepb.Matrix{Id: g.old.Id, Name: g.old.Name, Axes: g.old.Axes, Repeats: g.old.Repeats,
+		Cells: g.old.Cells, Index: g.old.Index, IndexWidth: g.old.IndexWidth,
+		Template: g.want.Template}
+	if len(g.added) > 0 {
+		m.Axes, m.Repeats, m.Cells = g.axes, g.repeats, g.old.Cells+uint32(len(g.added))
+		m.Index, m.IndexWidth = packIndex(g.rows())
+	}
+	return m
 }
 
 // rows are those of all cells, old and new.

@@ -28,39 +28,58 @@ type MatrixSpec struct {
 	// Cells, unless nil, are the cells: for each its index into the
 	// values of each axis and then its repeat. Nil is the whole product.
 	Cells [][]uint32
+
+	bare bool // it may have no variables: it is a stage
 }
 
 // PlanMatrix submits a matrix. IDs are its own, that of its first job, and the number of its cells.
 func (s *State) PlanMatrix(spec MatrixSpec, driver bool) (Plan, error) {
-	m, p, err := s.matrixOf(spec, driver)
+	p := s.planner()
+	m, err := p.newMatrix(spec, driver, map[string]uint64{})
 	if err != nil {
 		return Plan{}, err
 	}
-	tags := map[string]uint64{}
-	if err := p.resolveTag(spec.Job.Tag, tags); err != nil {
-		return Plan{}, err
-	}
-	m.Template.Tag = tags[spec.Job.Tag]
-	m.Id, m.FirstJob = p.id(1), p.id(uint64(m.Cells))
-	p.add(&Change{MatrixSubmitted: &statepb.MatrixSubmitted{Matrix: m}})
 	p.IDs = []uint64{m.Id, m.FirstJob, uint64(m.Cells)}
 	return p.Plan, nil
+}
+
+// newMatrix plans a matrix of its own; made are the tags that the plan has found or made.
+func (p *planner) newMatrix(
+	spec MatrixSpec, driver bool, made map[string]uint64,
+) (*statepb.Matrix, error) {
+	m, err := p.matrixOf(spec, driver)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.resolveTag(spec.Job.Tag, made); err != nil {
+		return nil, err
+	}
+	m.Template.Tag = made[spec.Job.Tag]
+	m.Id, m.FirstJob = p.id(1), p.id(uint64(m.Cells))
+	p.add(&Change{MatrixSubmitted: &statepb.MatrixSubmitted{Matrix: m}})
+	return m, nil
 }
 
 // SampleMatrix says what PlanMatrix would submit: how many cells, and the commands of the first n.
 func (s *State) SampleMatrix(
 	spec MatrixSpec, driver bool, n int,
 ) (cells int, commands, warnings []string, err error) {
-	m, p, err := s.matrixOf(spec, driver)
+	p := s.planner()
+	m, err := p.matrixOf(spec, driver)
 	if err != nil {
 		return 0, nil, nil, err
 	}
+	return int(m.Cells), sample(m, n), p.Warnings, nil
+}
+
+// sample are the commands of the first n cells of a matrix that isn't there yet.
+func sample(m *statepb.Matrix, n int) (commands []string) {
 	one := matrix{Matrix: m}
 	one.homes = []*home{{matrix: &one, cells: m.Cells}}
 	for c := uint32(0); c < m.Cells && int(c) < n; c++ {
 		commands = append(commands, sampleCommand(one.job(c)))
 	}
-	return int(m.Cells), commands, p.Warnings, nil
+	return commands
 }
 
 // sampleCommand is a job's command with the variables that are known before it is dispatched.
@@ -77,11 +96,10 @@ func sampleCommand(j *statepb.Job) string {
 }
 
 // matrixOf checks what a matrix asks for and makes its record, without ids.
-func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planner, error) {
-	if err := s.checkMatrix(&spec); err != nil {
-		return nil, nil, err
+func (p *planner) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, error) {
+	if err := p.s.checkMatrix(&spec); err != nil {
+		return nil, err
 	}
-	p := s.planner()
 	m := &statepb.Matrix{Name: spec.Name, Axes: spec.Axes, Repeats: int32(max(spec.Job.Repeat, 1)),
 		Held: spec.Job.Hold, Seed: spec.Seed, Measurements: spec.Measurements}
 	for _, step := range spec.Setup {
@@ -89,23 +107,23 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	}
 	if spec.Job.AtMost < 0 || spec.Job.AtMost > MaxCells || spec.MaxFails < 0 ||
 		spec.MaxFails > MaxCells {
-		return nil, nil, errorf(Invalid, "--at-most and --max-fails are between 1 and %d", MaxCells)
+		return nil, errorf(Invalid, "--at-most and --max-fails are between 1 and %d", MaxCells)
 	}
 	m.AtMost, m.MaxFails, m.CancelRest = int32(spec.Job.AtMost), int32(spec.MaxFails),
 		spec.CancelRest
 	cells := product(spec.Axes, int(m.Repeats))
 	if spec.Cells != nil {
 		if err := checkCells(spec.Cells, spec.Axes, uint32(m.Repeats)); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		cells = len(spec.Cells)
 		m.Index, m.IndexWidth = packIndex(spec.Cells)
 	}
 	switch {
 	case cells == 0:
-		return nil, nil, errorf(Invalid, "the matrix has 0 cells")
+		return nil, errorf(Invalid, "the matrix has 0 cells")
 	case cells > MaxCells:
-		return nil, nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).
+		return nil, errorf(Invalid, "the matrix has more than %d cells", MaxCells).
 			hint("split it into several matrices")
 	}
 	m.Cells = uint32(cells)
@@ -117,22 +135,27 @@ func (s *State) matrixOf(spec MatrixSpec, driver bool) (*statepb.Matrix, *planne
 	job.Hold = false
 	var err error
 	if m.Template, err = p.job(&job, spec.Axes, driver); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := s.checkCellsAfter(m); err != nil {
-		return nil, nil, err
+	if err := p.checkCellsAfter(m); err != nil {
+		return nil, err
 	}
 	used := append(Names(spec.Job.Cmd), Names(spec.Job.CpPath)...)
 	for _, in := range spec.Job.Inputs {
 		used = append(used, Names(in.Path)...)
 	}
+	of := p.matrix(m.Template.After.GetCells())
 	for _, name := range own {
-		if !slices.Contains(used, name) {
+		// what a stage has of the one that it follows may be in what that has left for it
+		followed := spec.bare && slices.ContainsFunc(of.GetAxes(), func(a *statepb.Axis) bool {
+			return a.Name == name
+		})
+		if !slices.Contains(used, name) && !followed {
 			p.warn("the command doesn't name {%s}: its jobs find the value in $JOBSERVER_%s", name,
 				name)
 		}
 	}
-	return m, p, nil
+	return m, nil
 }
 
 // product is how many cells the values of all axes make, each run so often; above MaxCells it is
@@ -166,7 +189,7 @@ func (s *State) checkMatrix(spec *MatrixSpec) error {
 	if spec.Job.Repeat < 0 || spec.Job.Repeat > MaxCells {
 		return errorf(Invalid, "a cell can't run %d times", spec.Job.Repeat)
 	}
-	if len(spec.Axes) == 0 {
+	if len(spec.Axes) == 0 && !spec.bare {
 		return errorf(Invalid, "a matrix needs variables with values").
 			hint("give them as NAME=V1,V2,…; for a single command use `jobserver job add -x N`")
 	}

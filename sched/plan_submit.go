@@ -56,6 +56,7 @@ type JobSpec struct {
 	Label     string
 
 	waits *statepb.After // what it waits for already, when it is changed
+	stage *statepb.After // the stages that it waits for
 }
 
 // Plan is what a request comes to.
@@ -78,13 +79,26 @@ func (p *Plan) Changed() (n int) {
 
 // planner collects the changes of one request, and the ids that they will take.
 type planner struct {
-	s     *State
-	next  uint64
-	asked string // the class of which warnBlocked has looked at the machines
+	s    *State
+	next uint64
+	// matrices as they will be: those that the plan makes, or has grow
+	planned map[uint64]*statepb.Matrix
+	asked   string // the class of which warnBlocked has looked at the machines
 	Plan
 }
 
 func (s *State) planner() *planner { return &planner{s: s, next: s.nextID} }
+
+// matrix is the record of a matrix as it will be, or nil.
+func (p *planner) matrix(id uint64) *statepb.Matrix {
+	if m := p.planned[id]; m != nil {
+		return m
+	}
+	if m := p.s.matrices[id]; m != nil {
+		return m.Matrix
+	}
+	return nil
+}
 
 func (p *planner) add(c *Change) { p.Changes = append(p.Changes, c) }
 
@@ -244,6 +258,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if j.After == nil {
 		j.After = spec.waits
 	}
+	j.After = behind(j.After, spec.stage)
 	var own []string
 	for _, a := range axes {
 		own = append(own, a.Name)
@@ -251,7 +266,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if err := p.inputs(j, spec.Inputs, own); err != nil {
 		return nil, err
 	}
-	if err := p.s.checkAfterNames(j); err != nil {
+	if err := p.checkAfterNames(j); err != nil {
 		return nil, err
 	}
 	if spec.After.Cells != "" && len(axes) == 0 {

@@ -184,6 +184,32 @@ func AfterText(a *statepb.After) []string {
 	return out
 }
 
+// AfterNames writes what a matrix waits for, with the names of other matrices where they have any.
+func (s *State) AfterNames(a *statepb.After) []string {
+	name := func(id uint64) string {
+		if m := s.matrices[id]; m != nil && m.Name != "" && s.named[m.Name] == id {
+			return m.Name
+		}
+		return fmt.Sprint(id)
+	}
+	out := AfterText(a)
+	for i, t := range a.GetTerms() {
+		if len(t.Jobs) > 0 {
+			continue
+		}
+		flag, _, _ := strings.Cut(out[i], " ")
+		var names []string
+		for _, id := range t.Matrices {
+			names = append(names, "%"+name(id))
+		}
+		out[i] = flag + " " + strings.Join(names, " ")
+	}
+	if a.GetCells() != 0 {
+		out[len(out)-1] = "after-cell " + name(a.Cells)
+	}
+	return out
+}
+
 // whyAfter explains a job that waits for others; ok is false when it doesn't.
 func (s *State) whyAfter(j *statepb.Job) (r Reasoning, ok bool) {
 	g := s.gateFor(j)

@@ -1,6 +1,8 @@
 package sched
 
 import (
+	"slices"
+
 	"jobserver/sched/statepb"
 )
 
@@ -180,6 +182,7 @@ func (r *relation) fill(own, of *statepb.Matrix) (without int) {
 		g := &r.groups[i]
 		g.first, at, g.last = at, at+g.last, at
 	}
+	r.groups = slices.Clip(slices.Clone(r.groups)) // they stay
 	r.cells = make([]uint32, at)
 	for c := range own.Cells {
 		if g, ok := r.groupOf(own, of, c); ok {

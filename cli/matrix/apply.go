@@ -28,6 +28,7 @@ type Apply struct {
 	Class  string `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Use this class instead of the one in the file."`
 	Hold   bool   `name:"hold" help:"Submit the matrix held; 'matrix unhold' releases it."`
 	Setup  bool   `name:"setup" help:"Run the file's setup on every machine of the class, even where it has run before."`
+	Rerun  string `name:"rerun" placeholder:"STAGE" help:"Run this stage of the file again, as the file has it now, and all that comes after it."`
 	DryRun bool   `name:"dry-run" help:"Show what would be submitted, without submitting it."`
 }
 
@@ -42,6 +43,13 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	x, dir, err := c.read(e)
 	if err != nil {
 		return err
+	}
+	if len(x.Stages) > 0 {
+		return c.applyStages(ctx, e, x, dir)
+	}
+	if c.Rerun != "" {
+		return api.Errorf(api.Usage, "%s has no stages, so that none can run again", c.File).
+			WithHint("`%s matrix rerun %s` runs cells of a matrix again", e.Name, x.Name)
 	}
 	args, warnings, err := c.args(e, x, dir)
 	if err != nil {
@@ -116,10 +124,12 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 	if err != nil {
 		return nil, "", api.Wrap(api.Usage, err)
 	}
-	if c.Class != "" {
-		x.Class = c.Class
+	for _, one := range append(x.Stages, x) {
+		if c.Class != "" {
+			one.Class = c.Class
+		}
+		one.CpPath = e.HostPath(one.CpPath)
 	}
-	x.CpPath = e.HostPath(x.CpPath)
 	x.Name = cmp.Or(c.Name, x.Name)
 	if x.Name == "" && c.File != "-" {
 		x.Name = strings.TrimSuffix(filepath.Base(c.File), filepath.Ext(c.File))
@@ -131,7 +141,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 func (c *Apply) args(
 	e *cli.Env, x *grid.Experiment, dir string,
 ) (*api.AddMatrixArgs, []string, error) {
-	m, warnings, err := matrixOfGrid(x.Grid)
+	m, warnings, err := matrixOfExperiment(x)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -82,9 +82,24 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 	if err != nil {
 		return api.MatrixSpec{}, nil, api.Wrap(api.Usage, err)
 	}
-	m := api.MatrixSpec{Cells: g.Cells, Seed: s.Seed, Job: api.JobSpec{Repeat: g.Repeats}}
+	m, warnings := matrixOfCells(g, s.Seed)
+	return m, warnings, nil
+}
+
+// matrixOfExperiment is that of an experiment, or of one of its stages.
+func matrixOfExperiment(x *grid.Experiment) (api.MatrixSpec, []string, error) {
+	g, err := x.Expand()
+	if err != nil {
+		return api.MatrixSpec{}, nil, api.Wrap(api.Usage, err)
+	}
+	m, warnings := matrixOfCells(g, x.Grid.Seed)
+	return m, warnings, nil
+}
+
+func matrixOfCells(g *grid.Grid, seed uint64) (api.MatrixSpec, []string) {
+	m := api.MatrixSpec{Cells: g.Cells, Seed: seed, Job: api.JobSpec{Repeat: g.Repeats}}
 	for _, a := range g.Axes {
 		m.Vars = append(m.Vars, api.Axis{Name: a.Name, Values: a.Values})
 	}
-	return m, g.Warnings, nil
+	return m, g.Warnings
 }

@@ -80,7 +80,7 @@ func defaultRows(d *stats.Data, cols []string) []string {
 			rows = append(rows, axis.Name)
 		}
 	}
-	if len(rows) == 0 && len(cols) == 0 {
+	if len(rows) == 0 && len(cols) == 0 && len(d.Axes) > 0 { // a stage may have none
 		rows = []string{d.Axes[0].Name}
 	}
 	return rows

@@ -24,6 +24,8 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
 	vars := Plain("Values", "vars", axesText)
 	vars.Give, vars.Min = 2, 12
+	after := Plain("After", "after", func(m m) string { return afterText(m.After) })
+	after.Give, after.Min = 3, 8
 	left := Plain("Left", "left_seconds", func(m m) string { return LeftText(m.Left) })
 	left.Give, left.Value = 4, func(m m) string {
 		if m.Left == nil {
@@ -31,7 +33,7 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 		}
 		return fmt.Sprint(m.Left.Seconds)
 	}
-	return []view.Column[m]{id, name, jobs, left, Plain("Class", "class", func(m m) string {
+	return []view.Column[m]{id, name, jobs, after, left, Plain("Class", "class", func(m m) string {
 		return m.Class
 	}), cmd, vars,
 		{Title: "Submitted", Key: "submitted_at", OnlyWide: true, Cell: view.Text(func(m m) string {
@@ -41,6 +43,19 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 			return m.CpPath
 		})},
 	}
+}
+
+// afterText says in short what a matrix waits for: its cells for those of train, or all of it.
+func afterText(after []string) string {
+	var words []string
+	for _, text := range after {
+		text = strings.TrimPrefix(text, "after ")
+		if of, ok := strings.CutPrefix(text, "after-cell "); ok {
+			text = "cells of " + of
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, ", ")
 }
 
 // matrixCounts are a matrix's counts, and why it is held if it is.

@@ -72,6 +72,7 @@ func (s *service) methods() []api.Method {
 		api.HandleTurn("ReadFiles", s.ReadFiles),
 
 		api.Handle("AddMatrix", s.AddMatrix),
+		api.Handle("AddStages", s.AddStages),
 		api.Handle("ListMatrices", s.ListMatrices),
 		api.Handle("ChangeMatrix", s.ChangeMatrix),
 		api.Handle("MatrixCells", s.MatrixCells),
