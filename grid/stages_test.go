@@ -88,49 +88,47 @@ stages:
 
 // TestStageErrors: every error says in which line.
 func TestStageErrors(t *testing.T) {
-	for text, want := range map[string]string{
-		"stages:":      "e.yaml:1: there are no stages",
-		"stages: {}":   "e.yaml:1: there are no stages",
-		"stages: none": "e.yaml:1: there are no stages",
-		"class: c\nvariables: {I: 1}\nstages: {a: {command: x}}": "e.yaml:2: variables belongs " +
-			"into a " +
-			"stage",
-		"class: c\ncommand: x\nstages: {a: {}}": "e.yaml:2: command belongs",
-		"class: c\nstages:\n  a: {}": "e.yaml:3: there is no " +
-			"command",
-		"stages:\n  a: {command: x}":                              "e.yaml:2: there is no class",
-		"class: c\nstages:\n  a: x":                               "e.yaml:3: a table is wanted",
-		"class: c\nstages:\n  a.b: {command: x}":                  `e.yaml:3: "a.b" can't be a stage's`,
-		"class: c\nstages:\n  a: {command: x}\n  a: {command: y}": "given twice",
-		"class: c\nstages:\n  a: {command: x, nmae: y}":           `e.yaml:3: there is no setting`,
-		"class: c\nstages:\n  a: {command: x, name: y}": "e.yaml:3: a stage has no " +
-			"name",
-		"class: c\nstages:\n  a: {command: x, after: b}": `e.yaml:3: there is no stage "b"`,
-		"class: c\nstages:\n  a: {command: x, after: a}": "e.yaml:3: the stages wait " +
-			"for each",
-		"class: c\nstages:\n  a: {command: x, join: all}": "e.yaml:3: the stage a " +
-			"joins nothing",
-		"class: c\nstages:\n  a: {command: x, join: some}": "e.yaml:3: join is all",
-		"class: c\nstages:\n  a: {command: x, after_cell: b}": "e.yaml:3: a stage follows " +
-			"a stage",
-		"class: c\njoin: all\nvariables: {I: 1}\ncommand: x": `e.yaml:2: there is no setting "join"`,
-		"class: c\nstages:\n  a: {command: x, where: 'I<2'}": "e.yaml:3: the stage a " +
-			"chooses",
-		"class: c\nstages:\n  a: {command: x, variables: {I: \"@nofile\"}}": "e.yaml:3:",
-		"class: c\nstages:\n  a: {command: x}\n  b: {command: x, after: [a, a], join: all}": "e.yaml:4: " +
-			"the stage b names a stage twice",
-		"class: c\nstages:\n  a: {command: x}\n  b: {command: x}\n  c: {command: x, after: [a, b]}": "e." +
-			"yaml:5: cell by cell a stage follows one other",
-		"class: c\nstages:\n  a: {command: x, variables: {I: 1}}\n  b: {command: x, after: a, " +
-			"variables: {I: 2}}": "e.yaml:4: the stage b has the variable I from a already",
-		"class: c\nstages:\n  a: {command: x, repeats: 2}\n  b: {command: x, after: a, repeats: 3}": "e." +
-			"yaml:4: the stage b has the 2 repeats of a",
-		"class: c\nstages:\n  a: {command: x, seed: 2}\n  b: {command: x, after: a, seed: 3}": "e.yaml:4:" +
-			" the stage b has the seed of a",
-		"class: c\nstages:\n  a: {command: x, variables: {I: 1}}\n  b: {command: x, after: a, " +
-			"variables: {J: 1}, where: 'I>1'}": "e.yaml:4: the stage b:",
+	one := func(stages ...string) string {
+		return "class: c\nstages:\n  " + strings.Join(stages, "\n  ")
+	}
+	for _, tt := range []struct{ text, want string }{
+		{"stages:", "e.yaml:1: there are no stages"},
+		{"stages: {}", "e.yaml:1: there are no stages"},
+		{"stages: none", "e.yaml:1: there are no stages"},
+		{"class: c\nvariables: {I: 1}\nstages: {a: {command: x}}",
+			"e.yaml:2: variables belongs into a stage"},
+		{"class: c\ncommand: x\nstages: {a: {}}", "e.yaml:2: command belongs"},
+		{"class: c\njoin: all\nvariables: {I: 1}\ncommand: x",
+			`e.yaml:2: there is no setting "join"`},
+		{"stages:\n  a: {command: x}", "e.yaml:2: there is no class"},
+		{one("a: {}"), "e.yaml:3: there is no command"},
+		{one("a: x"), "e.yaml:3: a table is wanted"},
+		{one("a.b: {command: x}"), `e.yaml:3: "a.b" can't be a stage's`},
+		{one("a: {command: x}", "a: {command: y}"), "given twice"},
+		{one("a: {command: x, nmae: y}"), `e.yaml:3: there is no setting`},
+		{one("a: {command: x, name: y}"), "e.yaml:3: a stage has no name"},
+		{one("a: {command: x, after: b}"), `e.yaml:3: there is no stage "b"`},
+		{one("a: {command: x, after: a}"), "e.yaml:3: the stages wait for each"},
+		{one("a: {command: x, join: all}"), "e.yaml:3: the stage a joins nothing"},
+		{one("a: {command: x, join: some}"), "e.yaml:3: join is all"},
+		{one("a: {command: x, after_cell: b}"), "e.yaml:3: a stage follows a stage"},
+		{one("a: {command: x, where: 'I<2'}"), "e.yaml:3: the stage a chooses"},
+		{one("a: {command: x, variables: {I: \"@nofile\"}}"), "e.yaml:3:"},
+		{one("a: {command: x}", "b: {command: x, after: [a, a], join: all}"),
+			"e.yaml:4: the stage b names a stage twice"},
+		{one("a: {command: x}", "b: {command: x}", "c: {command: x, after: [a, b]}"),
+			"e.yaml:5: cell by cell a stage follows one other"},
+		{one("a: {command: x, variables: {I: 1}}", "b: {command: x, after: a, variables: {I: 2}}"),
+			"e.yaml:4: the stage b has the variable I from a already"},
+		{one("a: {command: x, repeats: 2}", "b: {command: x, after: a, repeats: 3}"),
+			"e.yaml:4: the stage b has the 2 repeats of a"},
+		{one("a: {command: x, seed: 2}", "b: {command: x, after: a, seed: 3}"),
+			"e.yaml:4: the stage b has the seed of a"},
+		{one("a: {command: x, variables: {I: 1}}",
+			"b: {command: x, after: a, variables: {J: 1}, where: 'I>1'}"),
+			"e.yaml:4: the stage b:"},
 	} {
-		x, err := ParseExperiment("e.yaml", []byte(text), shop)
+		x, err := ParseExperiment("e.yaml", []byte(tt.text), shop)
 		if err == nil {
 			for _, one := range x.Stages {
 				if _, failed := one.Expand(); failed != nil {
@@ -138,8 +136,8 @@ func TestStageErrors(t *testing.T) {
 				}
 			}
 		}
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", text, err, want)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %q", tt.text, err, tt.want)
 		}
 	}
 }

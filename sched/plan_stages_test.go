@@ -186,8 +186,8 @@ func bigStages() []StageSpec {
 	}
 }
 
-// TestStagesAreCheap: what a cell costs that waits for another, with inputs, in all that is held: the
-// 13 bytes of any that waits, and some 45 for what it waits for.
+// TestStagesAreCheap: what a cell costs that waits for another, with inputs, in all that is held:
+// the 13 bytes of any that waits, and some 45 for what it waits for.
 func TestStagesAreCheap(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0)
 	heap := func(specs []StageSpec) uint64 {
