@@ -71,13 +71,25 @@ func ListOrWrite[T any](
 	if e.ForScripts() {
 		return List(e, rows, columns)
 	}
+	out, end := e.Folded()
+	defer end()
 	for i, row := range rows {
 		if i > 0 {
-			fmt.Fprintln(e.Stdout)
+			fmt.Fprintln(out)
 		}
-		write(e.Stdout, e, row)
+		write(out, e, row)
 	}
 	return nil
+}
+
+// Folded is stdout for what is written in full: off a terminal, which folds lines itself, lines
+// that are too wide are broken. end is called behind the last of them.
+func (e *Env) Folded() (out io.Writer, end func()) {
+	if e.Screen.Terminal {
+		return e.Stdout, func() {}
+	}
+	folded := &view.Folder{W: e.Stdout}
+	return folded, func() { _ = folded.Close() } // what stdout doesn't take is told when it ends
 }
 
 // prepare looks at the terminal once the flags are known.

@@ -15,6 +15,10 @@ import (
 // fail.
 const fewJobs = 5
 
+// mostStandout is how wide the sentence about a value may be that stands out: it may be of any
+// length.
+const mostStandout = 200
+
 // namesMany says that a selector is for a whole matrix or tag.
 func namesMany(
 	word string,
@@ -52,7 +56,7 @@ func WhyMany(ctx context.Context, e *cli.Env, d cli.Daemon, words []string) erro
 		fmt.Fprintln(e.Stdout)
 	}
 	for _, line := range reply.Standouts {
-		fmt.Fprintln(e.Stdout, view.Clean(line))
+		fmt.Fprintln(e.Stdout, view.Shorten(view.Clean(line), mostStandout))
 	}
 	return nil
 }

@@ -40,7 +40,8 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 
 // writeMatrix prints one matrix with its jobs.
 func writeMatrix(e *cli.Env, m *api.Matrix) error {
-	out := show.Fields{W: e.Stdout, Width: 12}
+	w, end := e.Folded()
+	out := show.Fields{W: w, Width: 12}
 	out.Add(fmt.Sprintf("matrix %d", m.ID), cmp.Or(m.Name, m.Class))
 	out.Add("class", m.Class)
 	out.Text("command", m.Cmd)
@@ -61,6 +62,7 @@ func writeMatrix(e *cli.Env, m *api.Matrix) error {
 		}
 		out.Join("held", why...)
 	}
+	end()
 	fmt.Fprintln(e.Stdout)
 	return show.WriteListing(e.Stdout, e, &show.Listing{Jobs: m.Jobs, Counts: m.Counts})
 }

@@ -100,7 +100,8 @@ func ChangeColumns(result func(api.ChangedJob) string) []view.Column[api.Changed
 	type b = api.ChangedJob
 	jid := Plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
 	jid.IsID = true
-	cmd := Plain("Command", "cmd", func(b b) string { return b.Cmd })
+	cmd := Plain("Command", "cmd", func(b b) string { return view.FirstLine(b.Cmd) })
+	cmd.Value = func(b b) string { return b.Cmd }
 	cmd.Middle, cmd.Min, cmd.Give = true, 12, 2
 	note := Plain("Change", "note", result)
 	return []view.Column[b]{jid,

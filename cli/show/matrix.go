@@ -21,6 +21,7 @@ func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 	},
 		Value: func(m m) string { return fmt.Sprint(m.Cells) }}
 	cmd := Plain("Command", "cmd", func(m m) string { return view.FirstLine(m.Cmd) })
+	cmd.Value = func(m m) string { return m.Cmd }
 	cmd.Middle, cmd.Min, cmd.Give = true, 16, 1
 	vars := Plain("Values", "vars", axesText)
 	vars.Give, vars.Min = 2, 12
