@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"jobserver/api"
 	"jobserver/ssh"
@@ -72,24 +73,45 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 		return nil, api.Errorf(api.Unavailable, "connect to %s: %v", e.Globals.Host, err).
 			WithHint("%s", loginHint(err))
 	}
-	if path == "" {
-		path, err = remoteSocket(ctx, machine)
-	}
-	var conn net.Conn
-	if err == nil {
-		conn, err = machine.DialUnix(ctx, path)
-	}
+	conn, err := e.dialDaemon(ctx, machine, path)
 	if err != nil {
 		machine.Close()
 		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.Globals.Host, err).
 			WithHint("is it running there? `ssh %s jobserver ping` tells", e.Globals.Host)
 	}
-	client, err := api.NewClient(ctx, conn, e.dialOptions())
+	options := e.dialOptions()
+	options.HelloTimeout = e.HostAnswers
+	client, err := api.NewClient(ctx, conn, options)
 	if err != nil {
 		machine.Close()
 		return nil, err
 	}
 	return remoteDaemon{client, machine, e.Globals.Host}, nil
+}
+
+// hostAnswers is how long a host may take to say where its socket is, and to connect to it.
+const hostAnswers = 30 * time.Second
+
+// dialDaemon connects to the daemon's socket on a machine: at the path, or where it says.
+func (e *Env) dialDaemon(ctx context.Context, machine ssh.Conn, path string) (net.Conn, error) {
+	limit := cmp.Or(e.HostAnswers, hostAnswers)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	// Reading what a command prints heeds no context.
+	stop := context.AfterFunc(ctx, func() { _ = machine.Close() })
+	defer stop()
+	var conn net.Conn
+	var err error
+	if path == "" {
+		path, err = remoteSocket(ctx, machine)
+	}
+	if err == nil {
+		conn, err = machine.DialUnix(ctx, path)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return conn, err
 }
 
 // loginHint is what helps somebody at this computer: the daemon, which could record a key, isn't
@@ -129,6 +151,9 @@ func (r remoteDaemon) Close() error {
 	return err
 }
 
+// maxSocketPath is how long the path of a socket may be, on any system.
+const maxSocketPath = 108
+
 // remoteSocket asks the machine's login shell where the default socket is: its home is not ours.
 func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 	stream, err := machine.Exec(ctx,
@@ -143,11 +168,16 @@ func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
 	}
 	for line := range strings.Lines(string(out)) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "JOBSERVER "); ok {
+			if !filepath.IsAbs(path) || len(path) > maxSocketPath {
+				break // nothing that a socket could be called
+			}
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("ask for its state directory: no answer (stderr: %s)",
-		strings.TrimSpace(stream.Stderr()))
+	said := strings.TrimSpace(stream.Stderr())
+	return "", fmt.Errorf("ask for its state directory: no answer that makes sense (stderr: "+
+		"%.500s)",
+		said)
 }
 
 // dialHost connects by itself, or with the system's ssh where the

@@ -26,15 +26,16 @@ type Env struct {
 
 	Grammar reflect.Type // of the whole command line: a struct with a field for each command
 
-	SSH       ssh.Options // for --host; the zero ones take the user's configuration
-	Globals   Globals
-	Named     bool  // the command line says where the daemon is
-	Line      *Line // the command's own words
-	Config    config
-	configErr error       // why the config file couldn't be read
-	Screen    view.Screen // what stdout is; prepare finds it out
-	args      []string    // all words, as they were given
-	Raw       Streams     // the streams as they were given, for programs that are started
+	SSH         ssh.Options   // for --host; the zero ones take the user's configuration
+	HostAnswers time.Duration // how long the host of --host may take to answer; 0 is 30 s
+	Globals     Globals
+	Named       bool  // the command line says where the daemon is
+	Line        *Line // the command's own words
+	Config      config
+	configErr   error       // why the config file couldn't be read
+	Screen      view.Screen // what stdout is; prepare finds it out
+	args        []string    // all words, as they were given
+	Raw         Streams     // the streams as they were given, for programs that are started
 }
 
 // Streams are where a program writes.

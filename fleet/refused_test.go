@@ -1,15 +1,11 @@
 package fleet
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -176,65 +172,6 @@ func TestRefusedPause(t *testing.T) {
 	}
 }
 
-// A deafSSH lets everybody in, and goes on as deaf says.
-func deafSSH(
-	t *testing.T, deaf func(conn *xssh.ServerConn, c xssh.NewChannel),
-) (addr string, client *sshtest.Client) {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := xssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := &xssh.ServerConfig{PublicKeyCallback: func(xssh.ConnMetadata,
-		xssh.PublicKey) (*xssh.Permissions, error) {
-		return nil, nil
-	}}
-	conf.AddHostKey(signer)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			tasks.Go(func() {
-				conn, chans, reqs, err := xssh.NewServerConn(c, conf)
-				if err != nil {
-					return
-				}
-				tasks.Go(func() { xssh.DiscardRequests(reqs) }) // which answers keepalives
-				for c := range chans {
-					deaf(conn, c)
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		tasks.Wait()
-	})
-	if client, err = sshtest.NewClient(filepath.Join(t.TempDir(), "client")); err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := client.Know("127.0.0.1", port,
-		string(xssh.MarshalAuthorizedKey(signer.PublicKey()))); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.AddHost("deaf", "x", "127.0.0.1", port); err != nil {
-		t.Fatal(err)
-	}
-	return "deaf", client
-}
-
 // TestDeafMachine: each step of connecting has a limit, whatever a machine doesn't answer.
 func TestDeafMachine(t *testing.T) {
 	accept := func(c xssh.NewChannel) (xssh.Channel, <-chan *xssh.Request) {
@@ -277,7 +214,7 @@ func TestDeafMachine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr, client := deafSSH(t, deaf)
+			addr, client := sshtest.Fake(t, deaf)
 			h := newHost(t, nil, func(o *Options) {
 				o.SSH = ssh.Options{ConfigFile: client.ConfigFile}
 				o.AnswerTime = 100 * time.Millisecond
