@@ -77,6 +77,7 @@ var (
 	ErrNotStarted = &Error{Kind: KindNotStarted}
 	ErrNoRun      = &Error{Kind: KindNoRun}
 	ErrRunning    = &Error{Kind: KindRunning}
+	ErrBadRequest = &Error{Kind: KindBadRequest}
 	ErrBusy       = &Error{Kind: KindBusy}
 	ErrLimit      = &Error{Kind: KindLimit}
 	ErrProtocol   = &Error{Kind: KindProtocol}

@@ -166,14 +166,12 @@ func (s *State) succeeded(j *job, a *statepb.Attempt, at int64) {
 		j.Status, j.Canceling = Done, false
 		return
 	}
-	j.Status, j.Results, j.CopyWaiting = Copying, statepb.Results_RESULTS_COPYING, false
-	if len(a.Ranks) > 0 {
-		// its ranks are dead, and none of them holds anything
+	if len(a.Ranks) > 0 { // they are dead, and hold nothing while their results are copied
 		s.clock(j.Job, at)
 		s.vacate(j.Job)
-		j.CopyWaiting = true
 		toCopy(a)
 	}
+	j.Status, j.Results, j.CopyWaiting = Copying, statepb.Results_RESULTS_COPYING, len(a.Ranks) > 0
 	s.askCopy(j)
 }
 
@@ -222,9 +220,13 @@ func (s *State) waiting(j *job) Status {
 // Reason says in a few words how an attempt ended.
 func Reason(a *statepb.Attempt) string {
 	switch first := culprit(a); {
-	case first == a:
+	case first == a, first.Cause == statepb.Cause_CANCELED_BY_USER:
 	case first.Rank > 0 && first.Cause != statepb.Cause_MACHINE_REMOVED:
-		return fmt.Sprintf("rank %d on %s: %s", first.Rank-1, first.Machine, Reason(first))
+		colon := ""
+		if first.Error != "" && first.Cause != statepb.Cause_TIMED_OUT {
+			colon = ":" // it is a sentence of its own
+		}
+		return fmt.Sprintf("rank %d on %s%s %s", first.Rank-1, first.Machine, colon, Reason(first))
 	case first.Cause == statepb.Cause_MACHINE_REMOVED:
 		return fmt.Sprintf("was ended as its machine %s was removed", first.Machine)
 	default:

@@ -247,3 +247,10 @@ func gangEnv(n *statepb.Needs, a *statepb.Attempt) (env []string) {
 	}
 	return env
 }
+
+// BreaksUp says that what is left of a job on several machines is being ended, as one of its ranks
+// has ended badly.
+func BreaksUp(j *statepb.Job) bool {
+	a := last(j)
+	return a != nil && j.Status == Running && breaksUp(a)
+}

@@ -181,18 +181,18 @@ func TestGangEnds(t *testing.T) {
 		},
 		"the first that fails ends the others": {
 			steps: []step{begin, ends(1, 3), dies(0), dies(2)}, want: Failed, failures: 1,
-			why: "rank 1 on x1: exited with code 3",
+			why: "rank 1 on x1 exited with code 3",
 		},
 		"what ended before says nothing": {
 			steps: []step{begin, ends(0, 0), ends(2, 4), ends(1, 5)}, want: Failed, failures: 1,
-			why: "rank 2 on x2: exited with code 4",
+			why: "rank 2 on x2 exited with code 4",
 		},
 		"tried again when all are dead": {
 			retries: 1, steps: []step{begin, ends(1, 3), dies(0)}, want: Running, busy: "x2",
 		},
 		"tried again": {
 			retries: 1, steps: []step{begin, ends(1, 3), dies(0), dies(2)}, want: Waiting,
-			failures: 1, why: "rank 1 on x1: exited with code 3",
+			failures: 1, why: "rank 1 on x1 exited with code 3",
 		},
 		"not started": {
 			steps: []step{ready(0), fails(1)}, want: Waiting, why: "rank 1 on x1: no room",
@@ -214,7 +214,7 @@ func TestGangEnds(t *testing.T) {
 		},
 		"given up while a machine is away": {
 			steps: []step{begin, away("x1"), ends(0, 1), dies(2), bulk(OpLost)}, want: Failed,
-			failures: 1, why: "rank 0 on x0: exited with code 1",
+			failures: 1, why: "rank 0 on x0 exited with code 1",
 		},
 		"all given up": {
 			steps: []step{begin, away("x1"), bulk(OpLost)}, want: Lost,
@@ -238,7 +238,7 @@ func TestGangEnds(t *testing.T) {
 		},
 		"failed before the cancel": {
 			steps: []step{begin, ends(0, 7), bulk(OpCancel), dies(1), dies(2)}, want: Failed,
-			failures: 1, why: "rank 0 on x0: exited with code 7",
+			failures: 1, why: "rank 0 on x0 exited with code 7",
 		},
 		"its machine is removed": {
 			steps: []step{begin, remove("x2"), dies(0), dies(1)}, want: Canceled,
@@ -402,7 +402,9 @@ func TestGangsPoolShare(t *testing.T) {
 // again those that failed to.
 func TestGangResults(t *testing.T) {
 	w := gangPool(t, 1)
-	id := w.add(t, JobSpec{Machines: 3, Each: true, CpPath: "/results"})
+	check(t, w.do(w.s.PlanResource("license", "2", false)))
+	id := w.add(t, JobSpec{Machines: 3, Each: true, With: []string{"Y=y"}, Needs: "license=1",
+		CpPath: "/results"})
 	w.prepares(t, id)
 	for i := range 3 {
 		r := exit(0)

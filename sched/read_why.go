@@ -78,6 +78,11 @@ func attemptLine(a *statepb.Attempt) string {
 	if a.Cause == statepb.Cause_CAUSE_NONE {
 		return ""
 	}
+	if len(a.Ranks) > 0 {
+		return fmt.Sprintf("attempt %d, on %s: %s, after %s", a.Number,
+			joined(a.Ranks, func(r *statepb.Attempt) string { return r.Machine }), Reason(a),
+			time.Duration(a.Duration).Round(time.Millisecond))
+	}
 	if a.Cause == statepb.Cause_MACHINE_LOST {
 		// an error, which is a sentence, and no time that anybody measured
 		return fmt.Sprintf("attempt %d on %s: %s", a.Number, a.Machine, Reason(a))
@@ -115,6 +120,9 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	if why := s.whyLingers(j, now); why != "" {
 		r.Summary = why
 		return r
+	}
+	if isGang(j.Needs) {
+		return s.whyGang(j, now)
 	}
 	c := s.classes[j.Class]
 	aside := s.asideFrom(j.Class)
@@ -323,7 +331,13 @@ func (s *State) whySetup(j *statepb.Job, now time.Time) Reasoning {
 func (s *State) whyRunning(j *statepb.Job, now time.Time) Reasoning {
 	a := last(j)
 	r := Reasoning{Summary: fmt.Sprintf("it runs on %s, slot %d", a.Machine, a.Slot)}
+	if len(a.Ranks) > 0 && j.Status == Running {
+		r.Summary, r.Details = gangWhere(a)
+	}
 	m := s.machines[a.Machine]
+	if live := s.live[j.Id]; len(a.Ranks) > 0 && live != nil {
+		m, _ = s.outOfReach(live)
+	}
 	away := m != nil && m.link != LinkConnected
 	if j.Status == Copying {
 		r.Summary = "its results are being copied from " + a.Machine
@@ -379,7 +393,7 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
 	default:
 		r.Summary = "it " + why
-		if strings.HasPrefix(why, "step ") { // of a setup: "step 2 of 3 exited with code 4"
+		if strings.HasPrefix(why, "rank ") || strings.HasPrefix(why, "step ") { // of a setup: "step 2 of 3 exited with code 4"
 			r.Summary = "its " + why
 		}
 		switch {

@@ -213,7 +213,7 @@ func (d *driver) wide(t *rapid.T) JobSpec {
 	if spec.MaxFailures != 0 && rapid.IntRange(0, 3).Draw(t, "retry on") == 0 {
 		spec.RetryOn = []string{"exit=1", "lost"}
 	}
-	if rapid.IntRange(0, 3).Draw(t, "gang") == 0 {
+	if rapid.IntRange(0, 2).Draw(t, "gang") == 0 {
 		spec.Machines = rapid.IntRange(1, 2).Draw(t, "gang of")
 		spec.Each = spec.Machines > 1 && rapid.Bool().Draw(t, "each")
 		spec.With = rapid.SampledFrom([][]string{nil, nil, {"O=x"}, {"O=y"}, {"O=x", "P=y*2"}}).
@@ -479,8 +479,8 @@ func (d *driver) copyOutcome(t *rapid.T) {
 	if ids := sortedIDs(keysOf(d.fleet.copies)); len(ids) > 0 {
 		job = rapid.SampledFrom(ids).Draw(t, "copy")
 	}
-	if rapid.IntRange(0, 3).Draw(t, "of a gang") == 0 {
-		rank = int32(rapid.IntRange(1, 3).Draw(t, "rank"))
+	if rapid.Bool().Draw(t, "of a gang") {
+		rank = int32(rapid.IntRange(1, 2).Draw(t, "rank"))
 	}
 	switch rapid.IntRange(0, 3).Draw(t, "outcome") {
 	case 0:

@@ -167,6 +167,15 @@ func (w *world) apply(changes ...*Change) error {
 		w.journal = append(w.journal, b)
 		w.events = append(w.events, w.s.describe(c)...)
 	}
+	for _, token := range sorted(w.lives) { // what was only made ready never began
+		r := w.lives[token]
+		for _, a := range w.s.Job(r.Job).GetAttempts() {
+			if a.Number == r.Attempt && len(a.Ranks) > 0 && !prepared(a) && rankOn(a, r.Machine).
+				GetCause() == statepb.Cause_NOT_STARTED {
+				delete(w.lives, token)
+			}
+		}
+	}
 	return nil
 }
 
