@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"jobserver/agent"
@@ -52,10 +53,16 @@ type copying struct {
 
 func (c *copying) job() uint64 { return c.Job.Id }
 
+func (c *copying) id() copyID {
+	return copyID{c.Job.Id, c.Attempt.GetNumber(), c.Attempt.GetRank()}
+}
+
 // Copy implements sched.Fleet.
 func (f *Fleet) Copy(c sched.Copy) {
 	f.mu.Lock()
-	f.copiers[c.Job.Id] = c.Machine.Addr
+	if !slices.Contains(f.copiers[c.Job.Id], c.Machine.Addr) {
+		f.copiers[c.Job.Id] = append(f.copiers[c.Job.Id], c.Machine.Addr)
+	}
 	f.mu.Unlock()
 	f.tell(c.Machine.Addr, func(m *machine) { m.copy(c) })
 }
@@ -63,9 +70,9 @@ func (f *Fleet) Copy(c sched.Copy) {
 // StopCopy implements sched.Fleet.
 func (f *Fleet) StopCopy(job uint64) {
 	f.mu.Lock()
-	addr, copied := f.copiers[job]
+	addrs := slices.Clone(f.copiers[job])
 	f.mu.Unlock()
-	if copied {
+	for _, addr := range addrs {
 		f.inform(addr, func(m *machine) { m.stopCopy(job) })
 	}
 }
@@ -143,8 +150,14 @@ func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 		}
 	}
 	m.f.mu.Lock()
-	delete(m.f.copiers, c.job())
+	left := slices.DeleteFunc(m.f.copiers[c.job()], func(addr string) bool {
+		return addr == c.Machine.Addr
+	})
+	if m.f.copiers[c.job()] = left; len(left) == 0 {
+		delete(m.f.copiers, c.job())
+	}
 	m.f.mu.Unlock()
+	out.Rank = c.Attempt.GetRank()
 	out.Error = c.hidden.Redact(out.Error)
 	m.f.report(out)
 }
@@ -153,7 +166,8 @@ func (m *machine) endCopy(c *copying, out sched.CopyEnded) {
 func (m *machine) copyWaits(c *copying, reason string) {
 	if c.waits != reason {
 		c.waits = reason
-		m.f.report(sched.CopyWaits{Job: c.job(), Reason: c.hidden.Redact(reason)})
+		m.f.report(sched.CopyWaits{Job: c.job(), Rank: c.Attempt.GetRank(),
+			Reason: c.hidden.Redact(reason)})
 	}
 }
 

@@ -92,7 +92,7 @@ func (h *host) copied(c sched.Copy) sched.CopyEnded {
 
 // partOf is where the results of a copy are gathered.
 func (h *host) partOf(c sched.Copy) string {
-	return filepath.Join((&copying{Copy: c}).partDir(), h.partName(c.Job.Id, c.Attempt.Number))
+	return filepath.Join((&copying{Copy: c}).partDir(), h.partName((&copying{Copy: c}).id()))
 }
 
 func TestCopy(t *testing.T) {

@@ -36,7 +36,7 @@ type Fleet struct {
 	ctx      context.Context        // of Run; nil before
 	ended    bool                   // Run only waits: nothing is started any more
 	machines map[string]*machine    // by address; driversHere is the agent for drivers
-	copiers  map[uint64]string      // by job: the address from which its results are copied
+	copiers  map[uint64][]string    // by job: the addresses from which its results are copied
 	steps    map[string]*sched.Step // by address: machines that are allocations
 	logins   map[string]*login      // by address: where Slurm's commands are run
 	asked    map[uint64]bool        // by id: allocations that aren't gone, whatever their logins
@@ -65,7 +65,7 @@ func New(opt Options) (*Fleet, error) {
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry, least: max(opt.MinFree, room)},
 		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},
 		machines: map[string]*machine{},
-		copiers:  map[uint64]string{},
+		copiers:  map[uint64][]string{},
 		steps:    map[string]*sched.Step{},
 		logins:   map[string]*login{},
 		asked:    map[uint64]bool{},
@@ -185,7 +185,7 @@ func (f *Fleet) Signal(r *statepb.RunRef, signal int) {
 // Settle implements sched.Fleet.
 func (f *Fleet) Settle(o *statepb.Obligation) {
 	// that its results are in place is durable, or they are wanted no more
-	f.forgetCopy(o.Run.Job, o.Run.Attempt)
+	f.forgetCopy(copyID{o.Run.Job, o.Run.Attempt, o.Run.Rank})
 	f.tell(place(o.Run), func(m *machine) { m.settle(o) })
 }
 

@@ -36,9 +36,23 @@ func (p *part) close() {
 	_, _, _ = p.files.close(), p.dir.close(), p.lock.Close() // directories, and an empty file
 }
 
-// partName is the name of an attempt's part.
-func (f *Fleet) partName(job uint64, attempt int32) string {
-	return fmt.Sprintf("%s%s-%d.%d.part", ourNames, f.opt.ServerID, job, attempt)
+// copyID tells copies apart: of an attempt on several machines, each rank has one.
+type copyID struct {
+	job     uint64
+	attempt int32
+	rank    int32 // as Attempt.rank
+}
+
+func (id copyID) String() string {
+	if id.rank > 0 {
+		return fmt.Sprintf("%d.%d.r%d", id.job, id.attempt, id.rank-1)
+	}
+	return fmt.Sprintf("%d.%d", id.job, id.attempt)
+}
+
+// partName is the name of a copy's part.
+func (f *Fleet) partName(id copyID) string {
+	return fmt.Sprintf("%s%s-%s.part", ourNames, f.opt.ServerID, id)
 }
 
 // ourNames begins every name that we use for a while in directories of the user's.
@@ -68,7 +82,7 @@ func (t *transfer) openPart() error {
 		return fmt.Errorf("open the destination: %w", err)
 	}
 	defer parent.close()
-	name := t.f.partName(t.c.job(), t.c.Attempt.Number)
+	name := t.f.partName(t.c.id())
 	t.note = t.f.copyNote(t.c)
 	if old := t.note; old.BootID == "" || old.BootID != t.f.bootID ||
 		old.Part != parent.path(name) {
@@ -138,7 +152,7 @@ func (f *Fleet) discard(c *copying) error {
 	if err := f.removePart(c); err != nil {
 		return err
 	}
-	f.forgetCopy(c.job(), c.Attempt.Number)
+	f.forgetCopy(c.id())
 	return nil
 }
 
@@ -149,7 +163,7 @@ func (f *Fleet) removePart(c *copying) error {
 		fmt.Sprintf("%s%d.%d.part", ourNames, c.job(), c.Attempt.Number),
 	)
 	errs := []error{
-		removePartAt(filepath.Join(c.partDir(), f.partName(c.job(), c.Attempt.Number))),
+		removePartAt(filepath.Join(c.partDir(), f.partName(c.id()))),
 		os.RemoveAll(legacy),
 	}
 	if os.Remove(legacy+".resume") == nil {
@@ -208,13 +222,11 @@ func (f *Fleet) copiesDir() string {
 	return filepath.Join(dir, "copies")
 }
 
-func (f *Fleet) notePath(job uint64, attempt int32) string {
-	return filepath.Join(f.copiesDir(), fmt.Sprintf("%d.%d", job, attempt))
-}
+func (f *Fleet) notePath(id copyID) string { return filepath.Join(f.copiesDir(), id.String()) }
 
 // copyNote reads the note of a copy. One that can't be read says nothing.
 func (f *Fleet) copyNote(c *copying) copyNote {
-	return readCopyNote(f.notePath(c.job(), c.Attempt.Number))
+	return readCopyNote(f.notePath(c.id()))
 }
 
 func readCopyNote(file string) (n copyNote) {
@@ -228,7 +240,7 @@ func readCopyNote(file string) (n copyNote) {
 // keepNote writes the transfer's note. It isn't synced: after a power cut the results are copied
 // anew.
 func (t *transfer) keepNote() error {
-	file := t.f.notePath(t.c.job(), t.c.Attempt.Number)
+	file := t.f.notePath(t.c.id())
 	data, err := json.Marshal(t.note)
 	temp := filepath.Join(filepath.Dir(file), newNote+filepath.Base(file))
 	if err == nil {
@@ -249,7 +261,7 @@ func (t *transfer) keepNote() error {
 }
 
 // forgetCopy removes a note. One that can't be removed is found at the next start.
-func (f *Fleet) forgetCopy(job uint64, attempt int32) { _ = os.Remove(f.notePath(job, attempt)) }
+func (f *Fleet) forgetCopy(id copyID) { _ = os.Remove(f.notePath(id)) }
 
 // LeftCopies lists the jobs of which there are notes of copies: of those that are under way, and of
 // those that a daemon which died has left.
@@ -260,18 +272,27 @@ func (f *Fleet) LeftCopies() ([]uint64, error) {
 	}
 	var jobs []uint64
 	for _, e := range entries {
-		if job, _, ok := noteOf(strings.TrimPrefix(e.Name(), newNote)); ok {
-			jobs = append(jobs, job)
+		if id, ok := noteOf(strings.TrimPrefix(e.Name(), newNote)); ok {
+			jobs = append(jobs, id.job)
 		}
 	}
 	return jobs, nil
 }
 
-func noteOf(name string) (job uint64, attempt int32, ok bool) {
-	first, second, _ := strings.Cut(name, ".")
+func noteOf(name string) (id copyID, ok bool) {
+	first, rest, _ := strings.Cut(name, ".")
+	second, rank, ranked := strings.Cut(rest, ".r")
 	job, err1 := strconv.ParseUint(first, 10, 64)
 	n, err2 := strconv.ParseInt(second, 10, 32)
-	return job, int32(n), err1 == nil && err2 == nil
+	id = copyID{job: job, attempt: int32(n)}
+	if ranked {
+		r, err := strconv.ParseInt(rank, 10, 31)
+		if err != nil || r < 0 {
+			return id, false
+		}
+		id.rank = int32(r) + 1
+	}
+	return id, err1 == nil && err2 == nil
 }
 
 // RemoveLeft removes the parts and notes of jobs of which no results are copied any more.
@@ -287,8 +308,8 @@ func (f *Fleet) RemoveLeft(jobs []uint64) error {
 	var errs []error
 	for _, e := range entries {
 		half, isHalf := strings.CutPrefix(e.Name(), newNote)
-		job, attempt, ok := noteOf(half)
-		if !ok || !left[job] || f.copiesNow(job) {
+		id, ok := noteOf(half)
+		if !ok || !left[id.job] || f.copiesNow(id.job) {
 			continue
 		}
 		if isHalf {
@@ -296,14 +317,14 @@ func (f *Fleet) RemoveLeft(jobs []uint64) error {
 			continue
 		}
 		note := readCopyNote(filepath.Join(f.copiesDir(), e.Name()))
-		name := f.partName(job, attempt)
+		name := f.partName(id)
 		if filepath.Base(note.Part) == name { // else it names something that isn't ours
 			if err := removePartAt(note.Part); err != nil {
 				errs = append(errs, err)
 				continue
 			}
 		}
-		f.forgetCopy(job, attempt)
+		f.forgetCopy(id)
 	}
 	return errors.Join(errs...)
 }

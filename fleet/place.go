@@ -191,7 +191,7 @@ func (t *transfer) writeTemp(dest *beneath, data []byte) (name string, err error
 }
 
 // tempName is what a file of the attempt is called in the destination before it gets its name.
-func (t *transfer) tempName() string { return t.f.partName(t.c.job(), t.c.Attempt.Number) + ".new" }
+func (t *transfer) tempName() string { return t.f.partName(t.c.id()) + ".new" }
 
 // clearPlain removes the record that an earlier copy of this job left under the name that a result
 // has now. That copy was not complete, or this one would not be made.

@@ -39,6 +39,8 @@ type record struct {
 	Code     *recordCode   `json:"code,omitempty"`
 	Attempt  int32         `json:"attempt"`
 	Machine  recordMachine `json:"machine"`
+	Rank     *int32        `json:"rank,omitempty"`  // of a job that runs on each of its machines
+	Ranks    []recordRank  `json:"ranks,omitempty"` // all its machines, when there are several
 	Slots    []int32       `json:"slots,omitempty"` // all of them, when there are several
 	Given    []recordGrant `json:"given,omitempty"`
 	Inputs   []recordInput `json:"inputs,omitempty"` // what it was given of the host
@@ -109,6 +111,25 @@ func recordInputs(inputs []*statepb.Input) []recordInput {
 	var all []recordInput
 	for _, in := range inputs {
 		all = append(all, recordInput{in.Name, in.Path, in.Hash, in.Files, in.Bytes, in.Dir})
+	}
+	return all
+}
+
+// recordRank is one of the machines that an attempt has, in the order in which the job sees them.
+type recordRank struct {
+	Machine string  `json:"machine"`
+	With    string  `json:"with,omitempty"` // as which the job knows it, when it is of another class
+	Runs    bool    `json:"runs"`           // the command runs there
+	Slots   []int32 `json:"slots"`
+}
+
+func recordRanks(a *statepb.Attempt) (all []recordRank) {
+	for _, r := range a.Ranks {
+		slots := r.Given.GetSlots()
+		if len(slots) == 0 {
+			slots = []int32{r.Slot}
+		}
+		all = append(all, recordRank{r.Machine, r.With, !r.Idle, slots})
 	}
 	return all
 }
@@ -259,6 +280,10 @@ func (t *transfer) record() *record {
 		Complete:      len(t.problems) == 0,
 		Problems:      t.allProblems(),
 	}
+	if r.Ranks = recordRanks(a); a.Rank > 0 {
+		rank := a.Rank - 1
+		r.Rank = &rank
+	}
 	ref := attemptRef(j, a)
 	r.Logs = []recordLog{
 		{sched.LogPath(t.f.opt.LogDir, ref, false), a.OutLen, fmt.Sprintf("%08x", a.OutCrc)},
@@ -307,6 +332,7 @@ func attemptRef(j *statepb.Job, a *statepb.Attempt) *statepb.RunRef {
 		Step:    a.Step,
 		Token:   a.Token,
 		Driver:  a.Driver,
+		Rank:    a.Rank,
 	}
 }
 

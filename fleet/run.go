@@ -34,6 +34,7 @@ type run struct {
 	silent atomic.Bool // sched hears nothing of it but Settled
 
 	known   bool // it may have been started before: only to be followed
+	ready   bool // all is ready for it, and it isn't to start yet
 	busy    bool // a task has it, or it is in toStart
 	over    bool // its end is known, and was reported
 	lost    bool // its directory is of no further use
@@ -68,6 +69,8 @@ func (m *machine) want(s sched.Run) {
 		r = m.add(id, s.Ref)
 		r.spec, r.known = &s, s.Known
 		m.limitLogs(r, s.MaxLog)
+	} else if r.spec != nil && r.spec.Prepare && !s.Prepare {
+		r.spec, r.ready = &s, false // those that it starts with are ready too
 	}
 	if r.resting && !slices.ContainsFunc(s.Inputs,
 		func(in *statepb.Input) bool { return in.Hash == "" }) {
@@ -203,6 +206,8 @@ func (m *machine) advance(r *run) {
 		r.busy = true
 		l.spawn(func() { m.withdraw(l, r) })
 		return
+	case r.ready:
+		return
 	default:
 		r.busy = true
 		m.toStart = append(m.toStart, r)
@@ -239,7 +244,11 @@ func (m *machine) startRuns() {
 		batch []*run
 		specs []agent.Spec
 	}
-	withCode := map[string]*coded{} // by its hash
+	type kind struct {
+		hash    string // of its code
+		prepare bool
+	}
+	others := map[kind]*coded{} // those that need code, or are only to be made ready
 	for _, r := range m.toStart {
 		if r.dropped || r.cancel {
 			m.release(r)
@@ -255,22 +264,28 @@ func (m *machine) startRuns() {
 			continue
 		}
 		if r.spec.Stdin != "" {
-			l.spawn(func() { m.startWithStdin(l, r) })
+			begin := m.begin(r.spec.Prepare)
+			l.spawn(func() { m.startWithStdin(l, r, begin) })
 			continue
 		}
-		if hash := r.spec.Code; hash != "" {
-			if withCode[hash] == nil {
-				withCode[hash] = &coded{}
+		if k := (kind{r.spec.Code, r.spec.Prepare}); k != (kind{}) {
+			if others[k] == nil {
+				others[k] = &coded{}
 			}
-			c := withCode[hash]
+			c := others[k]
 			c.batch, c.specs = append(c.batch, r), append(c.specs, m.spec(r))
 			continue
 		}
 		batch, specs = append(batch, r), append(specs, m.spec(r))
 	}
 	m.toStart = nil
-	for hash, c := range withCode {
-		l.spawn(func() { m.startWithCode(l, hash, c.batch, c.specs) })
+	for k, c := range others {
+		begin := m.begin(k.prepare)
+		if k.hash == "" {
+			l.spawn(func() { begin(l, c.batch, c.specs) })
+		} else {
+			l.spawn(func() { m.withCode(l, k.hash, c.batch, c.specs, begin) })
+		}
 	}
 	if len(batch) > 0 {
 		l.spawn(func() { m.startBatch(l, batch, specs) })

@@ -12,7 +12,7 @@ import (
 )
 
 // startWithStdin is the task of starting a run whose standard input goes with its start.
-func (m *machine) startWithStdin(l *link, r *run) {
+func (m *machine) startWithStdin(l *link, r *run, begin beginning) {
 	text, err := os.ReadFile(CodeStdin(m.f.opt.StateDir, r.spec.Stdin))
 	switch {
 	case err == nil && fmt.Sprintf("%x", sha256.Sum256(text)) != r.spec.Stdin:
@@ -32,8 +32,8 @@ func (m *machine) startWithStdin(l *link, r *run) {
 	spec := m.spec(r)
 	spec.Stdin = text
 	if hash := r.spec.Code; hash != "" {
-		m.startWithCode(l, hash, []*run{r}, []agent.Spec{spec})
+		m.withCode(l, hash, []*run{r}, []agent.Spec{spec}, begin)
 		return
 	}
-	m.startBatch(l, []*run{r}, []agent.Spec{spec})
+	begin(l, []*run{r}, []agent.Spec{spec})
 }

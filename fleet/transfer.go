@@ -226,7 +226,7 @@ func (t *transfer) run(ctx context.Context) (sched.CopyEnded, error) {
 // that is durable, see Fleet.Settle; another try of one that isn't whole begins anew.
 func (t *transfer) ended(out sched.CopyEnded) sched.CopyEnded {
 	if out.Error != "" {
-		t.f.forgetCopy(t.c.job(), t.c.Attempt.Number)
+		t.f.forgetCopy(t.c.id())
 	}
 	return out
 }

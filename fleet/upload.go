@@ -38,9 +38,12 @@ type upload struct {
 // maxSent is how often the same is sent for a run, before it is said that it doesn't stay there.
 const maxSent = 3
 
-// startWithCode is the task of starting runs that need code. Where it isn't there, they wait for
-// it.
-func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agent.Spec) {
+// withCode is the task of starting runs that need code, or of making all ready for them. Where it
+// isn't there, they wait for it.
+func (m *machine) withCode(
+	l *link, hash string, batch []*run, specs []agent.Spec,
+	begin beginning,
+) {
 	dir, changed, err := l.client.FindCode(l.ctx, hash)
 	if changed != "" && dir == "" {
 		m.log.Warn("a job has written into its code; the next get another copy", "hash",
@@ -53,7 +56,7 @@ func (m *machine) startWithCode(l *link, hash string, batch []*run, specs []agen
 		for i := range specs {
 			specs[i].Env = append(specs[i].Env, agent.Pair{Name: agent.CodeVariable, Value: dir})
 		}
-		m.startBatch(l, batch, specs)
+		begin(l, batch, specs)
 	case linkBroke(l) || leftUnanswered(l, err):
 		m.releaseAll(batch)
 	default:
