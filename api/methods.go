@@ -74,6 +74,9 @@ type JobSpec struct {
 	Slots       int       // of its machine; 0 is 1
 	Exclusive   bool      // all slots of its machine
 	Needs       string    // of resources: gpu=2,mem=32G
+	Machines    int       // of its class; 0 is 1
+	Each        bool      // it runs on each of them, and not on the first alone
+	With        []string  // NAME=CLASS or NAME=CLASS*N: machines of other classes that are held for it
 	After       After     // what it waits for
 	StartAfter  time.Time // it isn't dispatched before; zero: at once
 	// which failures are tried again: exit=75, signal=9, oom, timeout, lost; none: all
@@ -334,6 +337,7 @@ type LogArgs struct {
 	Attempt int
 	Step    int
 	Stderr  bool
+	Rank    int // of a job that runs on each of several machines, from 1; 0 is the first
 	Offset  int64
 	Max     int // 1 MiB at the most
 	Wait    time.Duration

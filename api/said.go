@@ -29,6 +29,19 @@ func (n *Needs) String() string {
 	if n.Pin {
 		parts = append(parts, "pinned to cores of its own")
 	}
+	switch {
+	case n.Machines > 1 && n.Each:
+		parts = append(parts, fmt.Sprintf("%d machines, running on each", n.Machines))
+	case n.Machines > 1:
+		parts = append(parts, fmt.Sprintf("%d machines", n.Machines))
+	}
+	for _, w := range n.With {
+		text := w.Name + "=" + w.Class
+		if w.Machines > 1 {
+			text = fmt.Sprintf("%s*%d", text, w.Machines)
+		}
+		parts = append(parts, "with "+text)
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -139,4 +152,20 @@ func counted(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Ranks is how many logs an attempt of the job has, one for each machine on which it runs.
+func (j *Job) Ranks() int {
+	if j.Needs == nil || !j.Needs.Each {
+		return 1
+	}
+	return max(j.Needs.Machines, 1)
+}
+
+// MachineText is where a job is: its machine, and how many it has beside.
+func (j *Job) MachineText() string {
+	if len(j.Machines) > 1 {
+		return fmt.Sprintf("%s +%d", j.Machine, len(j.Machines)-1)
+	}
+	return j.Machine
 }

@@ -78,6 +78,7 @@ type Job struct {
 	RestartOf   uint64     `json:"restart_of,omitempty"`
 	NotBefore   *time.Time `json:"not_before,omitempty"` // a retry waits until then
 	Needs       *Needs     `json:"needs,omitempty"`      // absent: one slot
+	Machines    []string   `json:"machines,omitempty"`   // of the newest attempt, when it has several
 	After       []string   `json:"after,omitempty"`      // what it waits for: "after 17", "after-any %93"
 	Blocked     bool       `json:"blocked,omitempty"`    // what it waits for can't come at present
 	Unneeded    bool       `json:"unneeded,omitempty"`   // canceled, as what it was to run after went well
@@ -108,6 +109,40 @@ type Needs struct {
 	Exclusive bool     `json:"exclusive,omitempty"`
 	Pin       bool     `json:"pin,omitempty"` // cores of its own
 	Resources []Amount `json:"resources,omitempty"`
+	Machines  int      `json:"machines,omitempty"` // of its class; absent: one
+	Each      bool     `json:"each,omitempty"`     // it runs on each of them
+	With      []With   `json:"with,omitempty"`     // machines of other classes
+}
+
+// With is so many machines of a class that are held for a job.
+type With struct {
+	Name     string `json:"name"` // as which the job finds their addresses
+	Class    string `json:"class"`
+	Machines int    `json:"machines"`
+}
+
+// Rank is one of the machines that an attempt has, with what the command did there.
+type Rank struct {
+	Rank            Maybe[int] `json:"rank,omitzero"` // as the command knows it; absent: of one run, or none
+	Machine         string     `json:"machine"`
+	Slot            int        `json:"slot"`
+	Slots           []int      `json:"slots,omitempty"`
+	With            string     `json:"with,omitempty"` // as which the job knows it, when it is of another class
+	Outcome         string     `json:"outcome"`        // as an attempt's; held: nothing runs there
+	ExitCode        Maybe[int] `json:"exit_code,omitzero"`
+	Signal          string     `json:"signal,omitempty"`
+	Error           string     `json:"error,omitempty"`
+	First           bool       `json:"first,omitempty"` // its end has ended the others
+	StartedAt       *time.Time `json:"started_at,omitempty"`
+	EndedAt         *time.Time `json:"ended_at,omitempty"`
+	DurationSeconds float64    `json:"duration_seconds,omitempty"`
+	CPUSeconds      float64    `json:"cpu_seconds,omitempty"`
+	MaxRSSBytes     int64      `json:"max_rss_bytes,omitempty"`
+	Given           []Grant    `json:"given,omitempty"`
+	Log             string     `json:"log,omitempty"`
+	ErrLog          string     `json:"err_log,omitempty"`
+	ResultsStatus   string     `json:"results_status,omitempty"`
+	ResultsError    string     `json:"results_error,omitempty"`
 }
 
 // Amount is so much of a resource, or so many of its items.
@@ -179,6 +214,7 @@ type Attempt struct {
 	Step            int        `json:"step,omitempty"`  // of a setup: the last step that began, 0-based
 	CmdRun          string     `json:"cmd_run,omitempty"`
 	Inputs          []Input    `json:"inputs,omitempty"`
+	Ranks           []Rank     `json:"ranks,omitempty"` // its machines, when it has several
 }
 
 // Verdict is what the daemon holds against a machine or a matrix because of failures.

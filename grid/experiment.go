@@ -36,6 +36,9 @@ type Experiment struct {
 	Exclusive bool
 	Needs     string
 	Pin       bool
+	Machines  int
+	Each      bool
+	With      []string
 
 	Cwd, Stdin, Label string
 
@@ -274,6 +277,12 @@ func (r *reader) setting(key, n *yaml.Node) error {
 		return r.text(n, &x.Needs)
 	case "slots":
 		return r.atLeast(n, &x.Slots, 1)
+	case "machines":
+		return r.atLeast(n, &x.Machines, 1)
+	case "each":
+		return r.decode(n, &x.Each, "true or false")
+	case "with":
+		return r.texts(n, &x.With)
 	case "priority":
 		return r.decode(n, &x.Priority, "a whole number")
 	case "repeats":

@@ -47,10 +47,7 @@ func addGang(j *statepb.Job, spec *JobSpec, axes []*statepb.Axis) error {
 		}
 		return nil
 	}
-	if j.Needs != nil {
-		n.Slots, n.Exclusive, n.Amounts = j.Needs.Slots, j.Needs.Exclusive, j.Needs.Amounts
-	}
-	j.Needs = n
+	j.Needs = asGang(j.Needs, n)
 	return checkGangNames(j, axes)
 }
 

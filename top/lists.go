@@ -164,7 +164,7 @@ func jobColumns(now time.Time) []view.Column[api.Job] {
 			Give:   3,
 			Max:    20,
 			Middle: true,
-			Cell:   view.Text(func(j j) string { return j.Machine }),
+			Cell:   view.Text(func(j j) string { return j.MachineText() }),
 		},
 		{Title: "Class", Give: 5, Max: 12, Cell: view.Text(func(j j) string { return j.Class })},
 		{

@@ -18,6 +18,9 @@ type followOptions struct {
 	Stderr  bool // stderr instead of stdout
 	Both    bool // both, each to its own stream here
 	Attempt int  // only this one; 0 is the newest and those that come after it
+	Rank    *int // only this one; nil: all
+
+	rank int // as LogArgs has it
 }
 
 // followJobs prints what the jobs have written and what they write, until all have ended. The lines
@@ -27,11 +30,35 @@ func followJobs(
 ) error {
 	lines, logs := &lineLock{}, e.Logs()
 	group, ctx := errgroup.WithContext(ctx)
+	type followed struct {
+		job    api.Job
+		rank   int // from 1; 0: it has one log
+		prefix string
+	}
+	var all []followed
 	for _, job := range jobs {
-		prefix := ""
+		id := ""
 		if len(jobs) > 1 {
-			prefix = fmt.Sprintf("%d: ", job.JID)
+			id = fmt.Sprintf("%d: ", job.JID)
 		}
+		ranks := job.Ranks()
+		if opt.Rank != nil && *opt.Rank < ranks {
+			all = append(all, followed{job, *opt.Rank + 1, id})
+			continue
+		} else if opt.Rank != nil {
+			return api.Errorf(api.NotFound, "job %d has no rank %d", job.JID, *opt.Rank).
+				WithHint("%s job show %d lists its machines", e.Name, job.JID)
+		}
+		for rank := 1; ranks > 1 && rank <= ranks; rank++ {
+			all = append(all, followed{job, rank, id + rankPrefix(rank)})
+		}
+		if ranks == 1 {
+			all = append(all, followed{job, 0, id})
+		}
+	}
+	for _, one := range all {
+		job, prefix, opt := one.job, one.prefix, opt
+		opt.rank = one.rank
 		if opt.Both || !opt.Stderr {
 			group.Go(func() error {
 				return followStream(ctx, d, job, opt, false, lines.writer(logs.Stdout, prefix))
@@ -56,7 +83,7 @@ func followStream(
 	w io.WriteCloser,
 ) error {
 	args := api.LogArgs{JID: job.JID, Attempt: opt.Attempt, Stderr: stderr, Max: logChunk,
-		Wait: cli.WaitPoll}
+		Rank: opt.rank, Wait: cli.WaitPoll}
 	for {
 		reply, err := cli.Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {

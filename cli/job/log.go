@@ -27,6 +27,7 @@ type Log struct {
 	Bare    bool `name:"no-headers" help:"Don't print a header before each of several logs."`
 	Raw     bool `name:"raw" short:"R" help:"With -l, show colours, as less -R does."`
 	Gzip    bool `name:"gzip" short:"z" help:"Read the compressed log. Without this flag, a compressed log is found too."`
+	Rank    *int `name:"rank" placeholder:"N" help:"Of a job that runs on each of several machines, read the log of the Nth, counted from 0, instead of all."`
 	Attempt *int `name:"attempt" placeholder:"N" help:"Read the log of the Nth attempt, counted from 1, instead of the last."`
 }
 
@@ -50,6 +51,9 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 				WithHint("without --attempt it is the last one's log")
 		}
 	}
+	if c.Rank != nil && *c.Rank < 0 {
+		return api.Errorf(api.Usage, "--rank %d: ranks count from 0", *c.Rank)
+	}
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
@@ -60,7 +64,8 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	if c.Tail {
-		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: attempt})
+		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: attempt,
+			Rank: c.Rank})
 	}
 	logs, err := c.logs(jobs, attempt)
 	if err != nil {
@@ -113,6 +118,7 @@ type logFile struct {
 	jid     uint64
 	attempt int
 	step    int
+	rank    int // of a job that runs on each of several machines, from 1; 0: there is one log
 	stderr  bool
 	path    string // on the daemon's host
 }
@@ -138,7 +144,7 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 		switch {
 		case job.Setup && len(job.LogFull) > 0 && wanted == 0 && !c.Error:
 			for step, path := range job.LogFull {
-				logs = append(logs, logFile{job.JID, attempt, step, false, path})
+				logs = append(logs, logFile{job.JID, attempt, step, 0, false, path})
 			}
 			continue
 		case c.Error:
@@ -150,7 +156,35 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 				WithHint("`jobserver job log -t %d` waits for it, `jobserver job why %d` tells "+
 					"why it doesn't start", job.JID, job.JID)
 		}
-		logs = append(logs, logFile{job.JID, attempt, 0, c.Error, path})
+		ranks, err := c.ranks(&job, attempt)
+		if err != nil {
+			return nil, err
+		}
+		if ranks == nil {
+			ranks = []logFile{{job.JID, attempt, 0, 0, c.Error, path}}
+		}
+		logs = append(logs, ranks...)
+	}
+	return logs, nil
+}
+
+// ranks are the logs of an attempt that runs on each of several machines, nil of any other.
+func (c *Log) ranks(job *api.Job, attempt int) (logs []logFile, err error) {
+	for _, a := range job.Attempts {
+		for _, r := range a.Ranks {
+			if a.Attempt != attempt || !r.Rank.Set || c.Rank != nil && *c.Rank != r.Rank.Value {
+				continue
+			}
+			path := r.Log
+			if c.Error {
+				path = r.ErrLog
+			}
+			logs = append(logs, logFile{job.JID, attempt, 0, r.Rank.Value + 1, c.Error, path})
+		}
+	}
+	if len(logs) == 0 && c.Rank != nil {
+		return nil, api.Errorf(api.NotFound, "job %d has no rank %d", job.JID, *c.Rank).
+			WithHint("`jobserver job show %d` lists its machines", job.JID)
 	}
 	return logs, nil
 }
@@ -269,7 +303,7 @@ const logChunk = 1 << 20
 // fetchLog writes what a log holds by now, through the socket.
 func fetchLog(ctx context.Context, d cli.Daemon, log logFile, w io.Writer) error {
 	args := api.LogArgs{JID: log.jid, Attempt: log.attempt, Step: log.step, Stderr: log.stderr,
-		Max: logChunk}
+		Rank: log.rank, Max: logChunk}
 	for {
 		reply, err := cli.Ask[api.LogReply](ctx, d, "JobLog", &args)
 		if err != nil {

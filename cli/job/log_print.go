@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"jobserver/api"
@@ -18,6 +19,7 @@ type logName struct {
 	JID     uint64 `json:"jid"`
 	Attempt int    `json:"attempt"`
 	Step    int    `json:"step,omitempty"` // of a setup, from 0
+	Rank    *int   `json:"rank,omitempty"` // of a job that runs on each of several machines, from 0
 	Stream  string `json:"stream"`         // stdout or stderr
 }
 
@@ -30,6 +32,10 @@ type logRow struct {
 
 func (l logFile) name() logName {
 	n := logName{JID: l.jid, Attempt: l.attempt, Step: l.step, Stream: "stdout"}
+	if l.rank > 0 {
+		rank := l.rank - 1
+		n.Rank = &rank
+	}
 	if l.stderr {
 		n.Stream = "stderr"
 	}
@@ -63,6 +69,12 @@ func nameColumns() []view.Column[logRow] {
 		id,
 		show.OnlyCSV("attempt", func(r logRow) string { return fmt.Sprint(r.Attempt) }),
 		show.OnlyCSV("step", func(r logRow) string { return show.NumberText(r.Step) }),
+		show.OnlyCSV("rank", func(r logRow) string {
+			if r.Rank == nil {
+				return ""
+			}
+			return fmt.Sprint(*r.Rank)
+		}),
 		show.OnlyCSV("stream", func(r logRow) string { return r.Stream }),
 	}
 }
@@ -75,7 +87,10 @@ func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFil
 	}
 	out := &endWriter{w: e.Logs().Stdout}
 	for i, log := range logs {
-		if len(logs) > 1 && !c.Bare {
+		// the lines of ranks have theirs before them
+		own := i == 0 || log.rank == 0 || log.jid != logs[i-1].jid
+		last := i+1 == len(logs) || log.jid != logs[i+1].jid
+		if len(logs) > 1 && !c.Bare && own && (log.rank == 0 || !oneJob(logs)) {
 			before := ""
 			if i > 0 {
 				before = "\n"
@@ -88,9 +103,18 @@ func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFil
 			}
 		}
 		w, end := io.Writer(out), func() error { return nil }
+		if log.rank > 0 && !(own && last) {
+			ranked := (&lineLock{}).writer(out, rankPrefix(log.rank))
+			w, end = ranked, ranked.Close
+		}
 		if c.Lines > 0 {
-			last := &lastWriter{w: out, most: c.Lines}
-			w, end = last, last.flush
+			newest, close := &lastWriter{w: w, most: c.Lines}, end
+			w, end = newest, func() error {
+				if err := newest.flush(); err != nil {
+					return err
+				}
+				return close()
+			}
 		}
 		if err := catLog(ctx, e, d, log, w); err != nil {
 			return err
@@ -100,6 +124,14 @@ func (c *Log) print(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFil
 		}
 	}
 	return nil
+}
+
+// rankPrefix stands before the lines of a rank, by its number from 1.
+func rankPrefix(rank int) string { return fmt.Sprintf("r%d: ", rank-1) }
+
+// oneJob says that all of some logs are one job's.
+func oneJob(logs []logFile) bool {
+	return !slices.ContainsFunc(logs, func(l logFile) bool { return l.jid != logs[0].jid })
 }
 
 // printLines prints the lines of the logs as rows.

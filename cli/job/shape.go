@@ -44,9 +44,18 @@ type ShapeFlags struct {
 	Exclusive bool   `name:"exclusive" help:"Run the job alone on its machine."`
 	Pin       bool   `name:"pin" help:"Pin it to cores of its own among pinned jobs: its share of the slots, or cores=N of --needs. {CORES} lists them."`
 	Needs     string `name:"needs" placeholder:"NAME=N,…" help:"What it needs of its machine, and of the pool, as gpu=2,mem=32G,license=1: {GPU} and $JOBSERVER_GPU say which it got."`
+	GangFlags
+}
+
+// GangFlags say which machines a job has beside its first.
+type GangFlags struct {
+	Machines int      `name:"machines" placeholder:"N" help:"Give the job N machines of its class at once, with its slots and needs on each; it runs on the first, and {MACHINES} and $JOBSERVER_MACHINES list all."`
+	Each     bool     `name:"each" help:"Run it on each of its machines: {RANK} and $JOBSERVER_RANK count them from 0, and none starts before all are ready."`
+	With     []string `name:"with" sep:"none" placeholder:"NAME=CLASS[*N]" help:"Hold N machines (1) of another class for the job; {NAME} and $JOBSERVER_NAME are their addresses (repeatable)."`
 }
 
 // Put puts them into what is submitted.
 func (f *ShapeFlags) Put(spec *api.JobSpec) {
 	spec.Slots, spec.Exclusive, spec.Needs, spec.Pin = f.Slots, f.Exclusive, f.Needs, f.Pin
+	spec.Machines, spec.Each, spec.With = f.Machines, f.Each, f.With
 }

@@ -163,7 +163,8 @@ func (c *Apply) args(
 		x.Priority, x.Flat
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
 	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs,
-		Pin: x.Pin}
+		Pin:       x.Pin,
+		GangFlags: job.GangFlags{Machines: x.Machines, Each: x.Each, With: x.With}}
 	shape.Put(spec)
 	inputs := job.InputFlags{Input: x.Input}
 	inputs.Put(e, spec)

@@ -103,7 +103,12 @@ func writeAttempt(out Fields, e *cli.Env, a api.Attempt) {
 		ended = fmt.Sprintf("exit code %d", a.ExitCode.Value)
 	}
 	out.Join(fmt.Sprintf("attempt %d", a.Attempt), a.Outcome, ended, a.Error)
-	out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
+	if len(a.Ranks) == 0 {
+		out.Add("  machine", fmt.Sprintf("%s, slot %d", a.Machine, a.Slot))
+	}
+	for _, r := range a.Ranks {
+		out.Add("  "+rankName(&r), rankText(&r))
+	}
 	if len(a.Slots) > 1 {
 		out.Add("  slots", api.NumbersText(a.Slots))
 	}
@@ -141,6 +146,38 @@ func inputTexts(inputs []api.Input) (lines []string) {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// rankName says what a machine is to a job that has several.
+func rankName(r *api.Rank) string {
+	switch {
+	case r.With != "":
+		return r.With
+	case r.Rank.Set:
+		return fmt.Sprintf("rank %d", r.Rank.Value)
+	}
+	return "machine"
+}
+
+// rankText says where a rank is, and how it is there.
+func rankText(r *api.Rank) string {
+	text := fmt.Sprintf("%s, slot %d: %s", r.Machine, r.Slot, r.Outcome)
+	switch {
+	case r.Signal != "":
+		text += ", signal " + r.Signal
+	case r.ExitCode.Set && r.ExitCode.Value != 0:
+		text += fmt.Sprintf(", exit code %d", r.ExitCode.Value)
+	}
+	if r.Error != "" {
+		text += ": " + r.Error
+	}
+	if r.First {
+		text += ", which ended the others"
+	}
+	if given := api.GivenText(r.Given); given != "" {
+		text += ", given " + given
+	}
+	return text
 }
 
 func secondsText(seconds float64) string {

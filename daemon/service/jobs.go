@@ -51,6 +51,7 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		Tag: j.Tag, Notify: j.Notify, Hold: j.Hold, Priority: j.Priority, Env: j.Env,
 		SecretEnv: j.SecretEnv, Flat: j.Flat, MaxLog: j.MaxLog,
 		Slots: j.Slots, Exclusive: j.Exclusive, Needs: j.Needs,
+		Machines: j.Machines, Each: j.Each, With: j.With,
 		After:      afterSpec(&j.After),
 		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
 		Pin: j.Pin, Cwd: j.Cwd, Stdin: j.Stdin, StdinName: j.StdinName, Label: j.Label,

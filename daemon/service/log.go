@@ -90,9 +90,14 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 				args.Step)
 		}
 		r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: int32(args.Step)}
+		rank, err := rankOf(j, a, args.Rank)
+		if err != nil {
+			return err
+		}
+		r.Rank = rank.Rank
 		reply.Path, reply.Attempt = sched.LogPath(s.About.LogDir, r, args.Stderr), int(a.Number)
 		newest := a == j.Attempts[n-1]
-		ended = a.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
+		ended = rank.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
 		reply.More = args.Step < int(a.Step) || !newest || newest && ended &&
 			!sched.Final(j.Status) && j.Status != sched.Copying
 		return nil
@@ -113,6 +118,10 @@ func (s *service) isThere(args *api.LogArgs, reply *api.LogReply, ended bool) er
 		if a == nil || args.Step != int(a.Step) {
 			return nil
 		}
+		a, err := rankOf(st.Job(args.JID), a, args.Rank)
+		if err != nil {
+			return err
+		}
 		if written = a.OutLen; args.Stderr {
 			written = a.ErrLen
 		}
@@ -124,6 +133,21 @@ func (s *service) isThere(args *api.LogArgs, reply *api.LogReply, ended bool) er
 	return api.Errorf(api.NotFound, "read the log of job %d: open %s: %w", args.JID, reply.Path,
 		fs.ErrNotExist).
 		WithHint("--keep-logs of `jobserver serve` may have removed it, or somebody else")
+}
+
+// rankOf is a rank of an attempt by its number from 1, or the first one; of one that is on a single
+// machine, the attempt.
+func rankOf(j *statepb.Job, a *statepb.Attempt, number int) (*statepb.Attempt, error) {
+	switch {
+	case number <= 1 && len(a.Ranks) == 0:
+		return a, nil
+	case number <= 1:
+		return a.Ranks[0], nil
+	case number > len(a.Ranks) || a.Ranks[number-1].Rank == 0:
+		return nil, api.Errorf(api.NotFound, "job %d has no rank %d", j.Id, number-1).
+			WithHint("`jobserver job show %d` lists its machines", j.Id)
+	}
+	return a.Ranks[number-1], nil
 }
 
 func attemptNumbered(j *statepb.Job, number int) *statepb.Attempt {

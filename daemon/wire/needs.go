@@ -15,6 +15,11 @@ func Needs(n *statepb.Needs) *api.Needs {
 	for _, a := range n.Amounts {
 		out.Resources = append(out.Resources, amount(a.Name, a.Amount, a.Bytes))
 	}
+	out.Machines, out.Each = int(n.Machines), n.Each
+	for _, w := range n.With {
+		out.With = append(out.With, api.With{Name: w.Name, Class: w.Class,
+			Machines: max(int(w.Machines), 1)})
+	}
 	return out
 }
 

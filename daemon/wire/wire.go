@@ -31,7 +31,7 @@ func Counts(c sched.Counts) api.Counts {
 // environment.
 func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 	out := api.Job{
-		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling, Class: j.Class,
+		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling || sched.BreaksUp(j), Class: j.Class,
 		Cmd:    string(j.Cmd),
 		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath,
 		Flat:          j.Flat,
@@ -91,6 +91,10 @@ func hide(out *api.Job, secrets redact.Redactor) {
 	}
 	for i := range out.Attempts {
 		out.Attempts[i].Error = secrets.Redact(out.Attempts[i].Error)
+		for k := range out.Attempts[i].Ranks {
+			r := &out.Attempts[i].Ranks[k]
+			r.Error, r.ResultsError = secrets.Redact(r.Error), secrets.Redact(r.ResultsError)
+		}
 	}
 }
 
@@ -117,7 +121,8 @@ func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attem
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
 	out.ExitCode = exitCodeOf(a)
-	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
+	out.Machines = machines(a)
+	r := logRef(j, a)
 	out.Log, out.ErrLog = sched.LogPath(logDir, r, false), sched.LogPath(logDir, r, true)
 	if j.Setup != nil {
 		for r.Step = 0; r.Step <= a.Step; r.Step++ {
@@ -127,13 +132,10 @@ func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attem
 }
 
 func attempt(logDir string, j *statepb.Job, a *statepb.Attempt) api.Attempt {
-	r := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Step: a.Step}
-	var slots []int
-	for _, slot := range a.Given.GetSlots() {
-		slots = append(slots, int(slot))
-	}
+	r := logRef(j, a)
 	return api.Attempt{
-		Slots: slots, Given: grants(a.Given), Inputs: inputs(sched.InputsOf(a)),
+		Slots: slotsOf(a), Given: grants(a.Given), Ranks: ranks(logDir, j, a),
+		Inputs:  inputs(sched.InputsOf(a)),
 		Attempt: int(a.Number), Machine: a.Machine, Slot: int(a.Slot),
 		Outcome: outcomeName(a.Cause), ExitCode: exitCodeOf(a),
 		Signal: a.Signal, Error: a.Error, DispatchedAt: sched.Time(a.DispatchedAt),
