@@ -49,7 +49,8 @@ func (s *State) whyGang(j *statepb.Job, now time.Time) Reasoning {
 			short = append(short, fmt.Sprintf("%s of class %s, which has %d that could take it now",
 				plural(l.count, "machine", "machines"), l.class, max(could-sameBefore, 0)))
 			if len(c.machines) == 0 {
-				hint = cmp.Or(hint, fmt.Sprintf("`jobserver machine add ADDR %s` adds one", l.class))
+				hint = cmp.Or(hint,
+					fmt.Sprintf("`jobserver machine add ADDR %s` adds one", l.class))
 			}
 		}
 	}

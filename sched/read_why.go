@@ -393,7 +393,8 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
 	default:
 		r.Summary = "it " + why
-		if strings.HasPrefix(why, "rank ") || strings.HasPrefix(why, "step ") { // of a setup: "step 2 of 3 exited with code 4"
+		if strings.HasPrefix(why, "rank ") ||
+			strings.HasPrefix(why, "step ") { // of a setup: "step 2 of 3 exited with code 4"
 			r.Summary = "its " + why
 		}
 		switch {
