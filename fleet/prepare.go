@@ -8,8 +8,9 @@ import (
 	"jobserver/sched"
 )
 
-// A run that starts together with others, on other machines, is made ready first: its code is put on
-// the machine, and its directory is made. Then it waits until sched says that all are ready.
+// A run that starts together with others, on other machines, is made ready first: its code and its
+// inputs are put on the machine, and its directory is made. Then it waits until sched says that all
+// are ready.
 
 // beginning is a task that starts runs, or makes all ready for them.
 type beginning func(l *link, batch []*run, specs []agent.Spec)

@@ -31,7 +31,8 @@ func Counts(c sched.Counts) api.Counts {
 // environment.
 func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 	out := api.Job{
-		JID: j.Id, Status: sched.StatusName(j.Status), Canceling: j.Canceling || sched.BreaksUp(j), Class: j.Class,
+		JID: j.Id, Status: sched.StatusName(j.Status),
+		Canceling: j.Canceling || sched.BreaksUp(j), Class: j.Class,
 		Cmd:    string(j.Cmd),
 		Matrix: j.Matrix, Tag: j.Tag, Priority: int(j.Priority), Error: j.Error, CpPath: j.CpPath,
 		Flat:          j.Flat,
