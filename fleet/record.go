@@ -118,7 +118,7 @@ func recordInputs(inputs []*statepb.Input) []recordInput {
 // recordRank is one of the machines that an attempt has, in the order in which the job sees them.
 type recordRank struct {
 	Machine string  `json:"machine"`
-	With    string  `json:"with,omitempty"` // as which the job knows it, when it is of another class
+	With    string  `json:"with,omitempty"` // as which the job knows it, of another class
 	Runs    bool    `json:"runs"`           // the command runs there
 	Slots   []int32 `json:"slots"`
 }

@@ -14,8 +14,10 @@ func ranks(logDir string, j *statepb.Job, a *statepb.Attempt) []api.Rank {
 	for i, r := range a.Ranks {
 		one := api.Rank{
 			Machine: r.Machine, Slot: int(r.Slot), Slots: slotsOf(r), With: r.With,
-			Outcome: outcomeName(r.Cause), ExitCode: exitCodeOf(r), Signal: r.Signal, Error: r.Error,
-			First: int(a.First) == i+1 && r.Cause != statepb.Cause_CANCELED_BY_USER, StartedAt: timeOf(r.StartedAt), EndedAt: timeOf(r.EndedAt),
+			Outcome: outcomeName(r.Cause), ExitCode: exitCodeOf(r), Signal: r.Signal,
+			Error:     r.Error,
+			First:     int(a.First) == i+1 && r.Cause != statepb.Cause_CANCELED_BY_USER,
+			StartedAt: timeOf(r.StartedAt), EndedAt: timeOf(r.EndedAt),
 			DurationSeconds: time.Duration(r.Duration).Seconds(),
 			CPUSeconds:      time.Duration(r.UserCpu + r.SystemCpu).Seconds(),
 			MaxRSSBytes:     r.MaxRss, Given: grants(r.Given), ResultsError: r.CopyError,
@@ -28,7 +30,8 @@ func ranks(logDir string, j *statepb.Job, a *statepb.Attempt) []api.Rank {
 			one.Outcome = "held"
 		case !r.Idle:
 			run := &statepb.RunRef{Job: j.Id, Attempt: a.Number, Rank: r.Rank}
-			one.Log, one.ErrLog = sched.LogPath(logDir, run, false), sched.LogPath(logDir, run, true)
+			one.Log = sched.LogPath(logDir, run, false)
+			one.ErrLog = sched.LogPath(logDir, run, true)
 		}
 		if r.Rank > 0 {
 			one.Rank = api.Some(int(r.Rank) - 1)
