@@ -76,7 +76,7 @@ type JobSpec struct {
 	Needs       string    // of resources: gpu=2,mem=32G
 	Machines    int       // of its class; 0 is 1
 	Each        bool      // it runs on each of them, and not on the first alone
-	With        []string  // NAME=CLASS or NAME=CLASS*N: machines of other classes that are held for it
+	With        []string  // NAME=CLASS or NAME=CLASS*N: machines of other classes
 	After       After     // what it waits for
 	StartAfter  time.Time // it isn't dispatched before; zero: at once
 	// which failures are tried again: exit=75, signal=9, oom, timeout, lost; none: all

@@ -122,7 +122,8 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 		return ""
 	})
 	command.Give, command.Middle, command.Min = 1, true, 20
-	machine := Plain("Machine", "machine", ofJob(func(job *api.Job) string { return job.MachineText() }))
+	machine := Plain("Machine", "machine",
+		ofJob(func(job *api.Job) string { return job.MachineText() }))
 	machine.Give, machine.Middle, machine.Min = 3, true, 12
 	output := view.Column[listRow]{Title: "Output", Give: 4, Max: 32,
 		Cell: func(row listRow) []view.Span {
