@@ -84,18 +84,19 @@ type jobGroup struct {
 
 // matrixGroup are the commands on matrices.
 type matrixGroup struct {
-	Add    matrix.Add    `cmd:"" help:"Submit a command for every combination of values."`
-	Apply  matrix.Apply  `cmd:"" help:"Submit the experiment in a file, or the part of it that is missing."`
-	Ls     matrix.Ls     `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
-	Cancel matrix.Cancel `cmd:"" help:"Cancel the jobs of a matrix that haven't ended."`
-	Rm     matrix.Rm     `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
-	Hold   matrix.Hold   `cmd:"" aliases:"pause" help:"Hold a matrix: none of its jobs start until it is released."`
-	Unhold matrix.Unhold `cmd:"" aliases:"resume" help:"Release a matrix that is held."`
-	Why    matrix.Why    `cmd:"" help:"Group the failures of a matrix, and show which machine or value stands out."`
-	Rerun  matrix.Rerun  `cmd:"" help:"Rerun the cells that have ended, or with --failed only those that failed or were lost."`
-	Set    matrix.Set    `cmd:"" help:"Change priority, time limit, retries, needs or --at-most of a matrix."`
-	Table  matrix.Table  `cmd:"" help:"Tabulate the numbers of a matrix: means, intervals and more over repeats."`
-	Plot   matrix.Plot   `cmd:"" help:"Plot the numbers of a matrix, with error bars."`
+	Add     matrix.Add     `cmd:"" help:"Submit a command for every combination of values."`
+	Apply   matrix.Apply   `cmd:"" help:"Submit the experiment in a file, or the part of it that is missing."`
+	Ls      matrix.Ls      `cmd:"" aliases:"list,stat" help:"List the matrices, or one with its jobs."`
+	Cancel  matrix.Cancel  `cmd:"" help:"Cancel the jobs of a matrix that haven't ended."`
+	Rm      matrix.Rm      `cmd:"" help:"Cancel a matrix and forget it, its jobs and their logs; never their results."`
+	Hold    matrix.Hold    `cmd:"" aliases:"pause" help:"Hold a matrix: none of its jobs start until it is released."`
+	Unhold  matrix.Unhold  `cmd:"" aliases:"resume" help:"Release a matrix that is held."`
+	Why     matrix.Why     `cmd:"" help:"Group the failures of a matrix, and show which machine or value stands out."`
+	Rerun   matrix.Rerun   `cmd:"" help:"Rerun the cells that have ended, or with --failed only those that failed or were lost."`
+	Set     matrix.Set     `cmd:"" help:"Change priority, time limit, retries, needs or --at-most of a matrix."`
+	Table   matrix.Table   `cmd:"" help:"Tabulate the numbers of a matrix: means, intervals and more over repeats."`
+	Compare matrix.Compare `cmd:"" help:"Set the cells of two matrices side by side: differences and ratios with confidence intervals."`
+	Plot    matrix.Plot    `cmd:"" help:"Plot the numbers of a matrix, with error bars."`
 }
 
 // tagGroup are the commands on tags.

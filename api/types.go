@@ -337,6 +337,7 @@ type Matrix struct {
 	Left        *TimeLeft  `json:"left,omitempty"`    // how long the rest takes
 	Metrics     string     `json:"metrics,omitempty"` // the file among each job's results that has its numbers
 	After       []string   `json:"after,omitempty"`   // what it waits for, matrices by their names: "after-cell study.train"
+	Seed        uint64     `json:"seed,omitempty"`    // from which {SEED} follows in each repeat
 	Listed      bool       `json:"listed,omitempty"`  // its cells are not the product of vars and repeats, in this order
 }
 

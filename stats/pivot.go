@@ -35,6 +35,7 @@ type Data struct {
 	Name  string // of the matrix, by which commands know it
 	Axes  []Axis
 	Cells []Cell
+	Seed  uint64 // from which the seeds of repeats follow
 }
 
 // Query says what a table shows.

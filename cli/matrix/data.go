@@ -13,7 +13,12 @@ import (
 
 // cellSource says which numbers of which cells a table or a plot is about.
 type cellSource struct {
-	Matrix  string   `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
+	Matrix string `arg:"" name:"ID" predictor:"matrix" help:"The matrix, by id or name."`
+	cellFilter
+}
+
+// cellFilter narrows the cells of a matrix, and says where their numbers are.
+type cellFilter struct {
 	Where   []string `name:"where" sep:"none" placeholder:"CONDITION" help:"Only the cells for which this holds, such as 'A<B' or 'MODE!=slow' (repeatable)."`
 	Metrics string   `name:"metrics" placeholder:"FILE" help:"Also read metrics from this file (CSV or JSON) in each job's results; defaults to the file that the matrix names."`
 }
@@ -41,7 +46,7 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 		}
 		if match == nil {
 			matrix = page.Matrix
-			data.Name = fmt.Sprint(matrix.ID)
+			data.Name, data.Seed = fmt.Sprint(matrix.ID), matrix.Seed
 			for _, a := range matrix.Vars {
 				data.Axes = append(data.Axes, stats.Axis{Name: a.Name, Values: a.Values})
 			}

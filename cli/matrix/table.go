@@ -18,6 +18,7 @@ type Table struct {
 	Rows string `name:"rows" predictor:"axis" placeholder:"A,B" help:"The variables that make the rows, or machine or REPEAT; by default those that don't make columns."`
 	Cols string `name:"cols" predictor:"axis" placeholder:"A,B" help:"The variables that make the columns."`
 	Cell string `name:"cell" placeholder:"STAT(METRIC)" help:"What the cells show: mean, median, min, max, std, ci95 or n of a metric over repeats. A metric alone shows its mean with the 95 % confidence interval. Separate several with commas; by default all metrics."`
+	Flat bool   `name:"flat" help:"Print one row for each job with its variables, metrics, times and machine, for programs."`
 	By   string `name:"by" enum:",machine" default:"" placeholder:"machine" help:"Show each machine separately."`
 }
 
@@ -35,6 +36,9 @@ func (c *Table) Formats() []string {
 
 // Run prints the table.
 func (c *Table) Run(ctx context.Context, e *cli.Env) error {
+	if c.Flat {
+		return c.flat(ctx, e)
+	}
 	q := stats.Query{Rows: names(c.Rows), Cols: names(c.Cols)}
 	if c.Cell != "" {
 		columns, err := stats.ParseColumns(c.Cell)
@@ -59,6 +63,23 @@ func (c *Table) Run(ctx context.Context, e *cli.Env) error {
 	}
 	e.Warn(table.Warnings)
 	return writePivot(e, table, matrix)
+}
+
+// flat prints a row for each job.
+func (c *Table) flat(ctx context.Context, e *cli.Env) error {
+	switch format := string(e.Format()); {
+	case c.Rows != "" || c.Cols != "" || c.Cell != "" || c.By != "":
+		return api.Errorf(api.Usage, "--flat prints all of each job, and sums nothing up").
+			WithHint("leave --rows, --cols, --cell and --by out; --where narrows the jobs")
+	case format == formatMarkdown || format == formatLaTeX:
+		return api.Errorf(api.Usage, "--flat is for programs, and can't be written as %s", format).
+			WithHint("-o csv, json or jsonl")
+	}
+	data, matrix, err := c.load(ctx, e)
+	if err != nil {
+		return err
+	}
+	return c.writeFlat(ctx, e, data, matrix.ID)
 }
 
 // names are the words between commas.

@@ -256,7 +256,7 @@ func Matrix(st *sched.State, id uint64) api.Matrix {
 		Repeats: int(m.Repeats), Cells: int(m.Cells), FirstJID: m.FirstJob, Counts: Counts(counts),
 		Held: m.Held, HeldWhy: m.HeldWhy,
 		Tag: m.Template.Tag, SubmittedAt: sched.Time(m.SubmittedAt), Metrics: m.Measurements,
-		Listed: m.IndexWidth > 0, After: st.AfterNames(m.Template.After),
+		Listed: m.IndexWidth > 0, After: st.AfterNames(m.Template.After), Seed: m.Seed,
 	}
 	if v, ok := st.MatrixVerdict(id); ok {
 		out.TrialAt = &v.Again
