@@ -104,11 +104,8 @@ func TestEverythingDies(t *testing.T) {
 				kill()
 			}
 			p.j("wait", "%1")
-			var want, numbers []string
-			for i := range 2000 {
-				numbers = append(numbers, strconv.Itoa(i+1))
-			}
-			text := strings.Join(numbers, "\n") + "\n"
+			var want []string
+			text := numbers(2000)
 			for i := 1; i <= n; i++ {
 				want = append(want, strconv.Itoa(i))
 				log := p.log(fmt.Sprintf("%%1,i=%d", i))

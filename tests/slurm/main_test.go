@@ -24,6 +24,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, done := inNamespace(); done {
+		os.Exit(code)
+	}
 	flag.Parse()
 	// Most of the time they wait for Slurm.
 	if err := flag.Set("test.parallel", "8"); err != nil {
@@ -62,7 +65,7 @@ func tracked() slurmtest.Option {
 }
 
 // beside starts a daemon beside a cluster.
-func beside(t *testing.T, c *slurmtest.Cluster) *pool {
+func beside(t *testing.T, c *slurmtest.Cluster, args ...string) *pool {
 	t.Helper()
 	binary, err := daemontest.Build("failpoints")
 	if err != nil {
@@ -75,7 +78,8 @@ func beside(t *testing.T, c *slurmtest.Cluster) *pool {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &pool{t: t, Cluster: c, dir: dir, tell: filepath.Join(dir, "tell"),
-		Daemon: &daemontest.Daemon{Binary: binary, StateDir: filepath.Join(dir, "state")}}
+		Daemon: &daemontest.Daemon{Binary: binary, StateDir: filepath.Join(dir, "state"),
+			Args: args}}
 	p.Daemon.Env = append(c.Env(), "JOBSERVER_INSTEAD=slurm-pace=100ms",
 		"XDG_STATE_HOME="+filepath.Join(dir, "home"))
 	p.begin()

@@ -1,0 +1,119 @@
+package slurm_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"jobserver/slurm/slurmtest"
+	"jobserver/ssh/sshtest"
+)
+
+// The other user. It is there only for the processes of these tests.
+const (
+	otherUser = "sweeper"
+	otherUID  = 54321
+)
+
+// inNamespace runs the tests again where there is another user: a namespace of mounts, in which
+// /etc/passwd is another file. done is false where that has happened, and where it can't.
+func inNamespace() (code int, done bool) {
+	const entered = "JOBSERVER_TEST_OTHER_USER"
+	if os.Getuid() != 0 || os.Getenv(entered) != "" {
+		return 0, false
+	}
+	passwd, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return 0, false
+	}
+	dir, err := os.MkdirTemp("", "jobserver-users-")
+	if err != nil {
+		return 0, false
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "passwd")
+	line := fmt.Sprintf("%s:*:%d:%[2]d::/nonexistent:/bin/sh\n", otherUser, otherUID)
+	if err := os.WriteFile(file, append(passwd, line...), 0o644); err != nil {
+		return 0, false
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0, false
+	}
+	cmd := exec.Command("unshare",
+		append([]string{"--mount", "--propagation", "private", "sh", "-c",
+			`mount --bind "$0" /etc/passwd && exec "$@"`, file, self}, os.Args[1:]...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), entered+"=1")
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1, true
+	}
+	return cmd.ProcessState.ExitCode(), true
+}
+
+// readable lets other users into a directory.
+func readable(t *testing.T, dir string) {
+	t.Helper()
+	for ; len(dir) > len("/tmp"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLogin: a class has a machine that is reached by SSH, and a partition behind a login node,
+// where we are another user. A matrix goes through both.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Start(t, tracked())
+	client, err := sshtest.NewClient(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("box"))
+	login := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("login"),
+		sshtest.Env(c.Env()...), sshtest.ClientConfig("User "+otherUser),
+		sshtest.Banner("Welcome to the cluster!\njobserver-end list 0\n"))
+	readable(t, login.Home)
+	readable(t, filepath.Dir(client.KeyFile))
+	dir := filepath.Dir(login.Home)
+	if err := errors.Join(os.Chown(login.Home, otherUID, otherUID),
+		os.Chmod(filepath.Join(dir, "login"), 0o755),
+		os.Chmod(filepath.Join(dir, "banner"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	p := beside(t, c, "--ssh-config", client.ConfigFile)
+	p.j("machine", "add", "slurm:login/test", "c", "--time", "10m", "--max", "2", "--slots", "2",
+		"--idle", "1s")
+	p.j("machine", "add", "--slots", "2", "box", "c")
+	const n = 60
+	p.j("matrix", "add", "c", "echo {i} $(id -un) ${SLURM_JOB_ID:+slurm}; sleep 1", "", "i=1.."+
+		strconv.Itoa(n))
+	p.j("wait", "%1")
+	where := map[string]int{}
+	for i := 1; i <= n; i++ {
+		words := strings.Fields(p.log(fmt.Sprintf("%%1,i=%d", i)))
+		if len(words) < 2 || words[0] != strconv.Itoa(i) {
+			t.Errorf("cell %d says %q", i, words)
+			continue
+		}
+		where[strings.Join(words[1:], " ")]++
+	}
+	if where["root"] == 0 || where[otherUser+" slurm"] == 0 || len(where) != 2 {
+		t.Errorf("the jobs ran as %v", where)
+	}
+	p.j("machine", "rm", "box")
+	p.empty()
+	if owners, err := p.Cluster.Run("squeue", "-h", "-t", "all", "-o", "%u"); err != nil ||
+		strings.Trim(owners, otherUser+"\n") != "" {
+		t.Errorf("the allocations were of %s, %v", owners, err)
+	}
+}
