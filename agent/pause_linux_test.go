@@ -49,6 +49,18 @@ func (m *machine) states(id RunID) string {
 	return all.String()
 }
 
+// awaitStates waits until the processes of a run are in such states: the kernel stops one when it
+// is its turn to run, which on a busy machine comes after the signal.
+func (m *machine) awaitStates(id RunID, when string, ok func(states string) bool) {
+	m.t.Helper()
+	ctx := m.ctx()
+	for got := m.states(id); !ok(got); got = m.states(id) {
+		if ctx.Err() != nil {
+			m.t.Fatalf("%s, its processes are in the states %q", when, got)
+		}
+	}
+}
+
 // timer is what is left on the timer of a run's supervisor, as the kernel writes it.
 func (m *machine) timer(id RunID) string {
 	m.t.Helper()
@@ -84,9 +96,9 @@ func TestPause(t *testing.T) {
 			t.Errorf("pause %d: %+v", i+1, p)
 		}
 	}
-	if got := m.states(s.Run); len(got) < 3 || strings.Trim(got, "T") != "" {
-		t.Errorf("while it is paused, its processes are in the states %q", got)
-	}
+	m.awaitStates(s.Run, "while it is paused", func(states string) bool {
+		return len(states) >= 3 && strings.Trim(states, "T") == ""
+	})
 	if got := m.timer(s.Run); got != "(0, 0)" {
 		t.Errorf("while it is paused, its time limit goes on: %s", got)
 	}
@@ -100,9 +112,9 @@ func TestPause(t *testing.T) {
 	if p.On || p.Total <= 0 {
 		t.Errorf("it goes on: %+v", p)
 	}
-	if got := m.states(s.Run); strings.Contains(got, "T") {
-		t.Errorf("when it goes on, its processes are in the states %q", got)
-	}
+	m.awaitStates(s.Run, "when it goes on", func(states string) bool {
+		return !strings.Contains(states, "T")
+	})
 	if got := m.timer(s.Run); got == "(0, 0)" {
 		t.Errorf("when it goes on, its time limit does not")
 	}

@@ -30,6 +30,8 @@ func TestHostileAgentKnowsMessages(t *testing.T) {
 		{methodPoll, false,
 			(&PollReply{Marks: []Mark{{Kind: Measurement, Text: "x=1"}}, Exit: &exit}).fields},
 		{methodCode, false, (&codeReply{Dir: "/d"}).fields},
+		{methodInput, false, (&codeReply{Dir: "/d"}).fields},
+		{methodLay, false, (&layReply{Dir: "/d"}).fields},
 		{methodList, true, (&runInfos{Runs: []RunInfo{{Run: run, Exit: &exit}}}).fields},
 		{methodManifest, true,
 			(&Manifest{Entries: []Entry{{Name: "n"}}, Missing: []string{"m"},

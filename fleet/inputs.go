@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
+	"compress/gzip"
 
 	"jobserver/agent"
 	"jobserver/sched"

@@ -28,6 +28,8 @@ var (
 		14: "[nns]",
 		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]",
 		11: "ssu",
+		15: "ssu",
+		16: "s",
 	}
 	parts = map[byte]string{
 		7: "[[" + runShape + "]nnnn[" + exitShape + "]n]",
@@ -37,7 +39,7 @@ var (
 )
 
 // Methods are those that an agent answers.
-var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}
+var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
 // value is a part of a message.
 type value struct {
