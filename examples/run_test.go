@@ -113,7 +113,7 @@ head -n 1 ~/.serve.log
 func script(blocks []*block, s stage, home string) (string, []command) {
 	var text strings.Builder
 	text.WriteString("shopt -s expand_aliases; alias j=jobserver; cd\n" +
-		"jobserver serve >/dev/null || exit 98\n")
+		"jobserver serve >~/.started || { cat ~/.started; exit 98; }\n")
 	fmt.Fprintf(&text, "{ %s\n:\n} >~/.prelude 2>&1 || { cat ~/.prelude; exit 97; }\n", s.prelude)
 	replacer := strings.NewReplacer(append(s.replaced, "/tmp/", home+"/tmp/")...)
 	var commands []command
@@ -189,7 +189,12 @@ func runSection(t *testing.T, name string, blocks []*block) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home := t.TempDir()
+	// A short path: a socket's can have 107 bytes, and a section's title is long.
+	home, err := os.MkdirTemp("", "documents-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(home)
 	bin := filepath.Join(home, ".bin")
 	put(t, filepath.Join(bin, "jobserver"), wrapper)
 	put(t, filepath.Join(bin, "edit"), editor)
@@ -232,7 +237,7 @@ func runSection(t *testing.T, name string, blocks []*block) {
 var answered = regexp.MustCompile(`(?s)@@@ (\d+)\n(.*?)@@@ = (\d+)\n`)
 
 // places are the homes of a test's users.
-var places = regexp.MustCompile(`/tmp/TestDocuments[^/\s]*/\d+(/home)?`)
+var places = regexp.MustCompile(`/tmp/(TestDocuments[^/\s]*/\d+(/home)?|documents-\d+)`)
 
 var onlyNumber = regexp.MustCompile(`^\d+$`)
 
