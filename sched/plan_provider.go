@@ -52,7 +52,7 @@ func (s *State) PlanProvider(spec ProviderSpec, now time.Time) (Plan, error) {
 			return p.Plan, nil
 		}
 		if exist, _ := s.countAllocations(spec.Addr); exist > 0 {
-			p.warn("%s that are there stay as they are", plural(exist, "allocation",
+			p.warn("what is there already, %s, stays as it is", plural(exist, "allocation",
 				"allocations"))
 		}
 	}

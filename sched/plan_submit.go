@@ -252,6 +252,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if err := p.s.canEver(j.Class, j.Needs); err != nil {
 		return nil, err
 	}
+	p.warnSlurm(j)
 	if j.After, err = p.after(&spec.After); err != nil {
 		return nil, err
 	}

@@ -104,26 +104,41 @@ func (s *State) pending(p *provider) (text, hint string) {
 
 // whyAllocation explains a job that no machine of its class can take, and for which an allocation
 // is needed.
-func (s *State) whyAllocation(r *Reasoning, j *statepb.Job, says []slurmSays) {
-	never := true
+func (s *State) whyAllocation(says []slurmSays) (summary, hint string) {
 	for _, w := range says {
-		never = never && w.never
-		r.Details = append(r.Details, w.text)
-		if !w.never || r.Hint == "" && never {
-			r.Hint = cmp.Or(r.Hint, w.hint)
+		if !w.never {
+			summary, hint = "it waits for an allocation of Slurm's", slurmHint(says)
+			if text, _ := s.pending(w.p); text != "" {
+				return "it waits for Slurm: " + text, hint
+			}
 		}
 	}
-	if never {
-		r.Summary = fmt.Sprintf("no allocation for class %s could ever run it", j.Class)
+	if summary == "" {
+		summary = fmt.Sprintf("no allocation for class %s could ever run it", says[0].p.Class)
+		hint = says[0].hint
+	}
+	return summary, hint
+}
+
+// warnSlurm warns of a job that no allocation of its class could ever run, and for which there is
+// nothing else.
+func (p *planner) warnSlurm(j *statepb.Job) {
+	says := p.s.whySlurm(j)
+	if len(says) == 0 || !p.s.classes[j.Class].onlyPilots() ||
+		slices.ContainsFunc(says, func(w slurmSays) bool { return !w.never }) {
 		return
 	}
-	r.Summary = "it waits for an allocation of Slurm's"
-	for _, w := range says {
-		if text, _ := s.pending(w.p); text != "" && !w.never {
-			r.Summary = "it waits for Slurm: " + text
-			return
-		}
+	text := "it waits until something else can run it: " + says[0].text
+	if !slices.Contains(p.Warnings, text) {
+		p.warn("%s", text)
 	}
+}
+
+// onlyPilots says that a class has no machines but allocations of Slurm's.
+func (c *class) onlyPilots() bool {
+	return c == nil || !slices.ContainsFunc(c.machines, func(m *machine) bool {
+		return !m.isPilot()
+	})
 }
 
 // gangOfPilots refuses a job that wants several machines of a class which has none but allocations
@@ -134,8 +149,7 @@ func (s *State) gangOfPilots(class string, n *statepb.Needs) error {
 	}
 	for _, l := range lots(class, n) {
 		providers := s.providersOf(l.class)
-		if len(providers) == 0 || slices.ContainsFunc(s.class(l.class).machines,
-			func(m *machine) bool { return !m.isPilot() }) {
+		if len(providers) == 0 || !s.classes[l.class].onlyPilots() {
 			continue
 		}
 		return errorf(Invalid, "a job can't have several machines of class %s: it has what Slurm "+

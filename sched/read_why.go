@@ -128,7 +128,10 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 	aside := s.asideFrom(j.Class)
 	says := s.whySlurm(j)
 	if (c == nil || len(c.machines) == 0) && len(says) > 0 {
-		s.whyAllocation(&r, j, says)
+		r.Summary, r.Hint = s.whyAllocation(says)
+		for _, w := range says {
+			r.Details = append(r.Details, w.text)
+		}
 		return r
 	}
 	if (c == nil || len(c.machines) == 0) && len(aside) > 0 {
@@ -188,12 +191,14 @@ func (s *State) whyWaiting(j *statepb.Job, now time.Time) Reasoning {
 		r.Summary = fmt.Sprintf("%d jobs of class %s come before it", ahead, j.Class)
 	case free > 0:
 		r.Summary = "it is next, and about to be given to a machine"
+	case len(says) > 0 && c.onlyPilots():
+		r.Summary, r.Hint = s.whyAllocation(says)
 	default:
 		r.Summary = fmt.Sprintf("it is next in class %s, but none of its %d machines can take it",
 			j.Class, len(c.machines))
 	}
 	if free == 0 {
-		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines), slurmHint(says))
+		r.Hint = cmp.Or(resumeHint(stopped), reachHint(c.machines), r.Hint, slurmHint(says))
 	}
 	return r
 }
