@@ -83,7 +83,7 @@ func (s *State) outOfTime(j *job, a *statepb.Attempt, at int64) {
 	// nothing that it was given so far was enough; a little more would show no more
 	j.Least = max(j.Least, (at-began)*5/4)
 	if t, ok := s.longest(j.Job); !ok && !j.Canceling {
-		s.conclude(j, Failed, fmt.Sprintf("needs more than --time %s: it had %s when its "+
+		s.conclude(j, Failed, fmt.Sprintf(needsMoreTime+" %s: it had %s when its "+
 			"allocation ended", durationText(t), durationText(time.Duration(at-began))), at)
 		return
 	}

@@ -40,6 +40,9 @@ const (
 // maxVanished is how often a job runs again because the allocation that it ran in has ended.
 const maxVanished = 3
 
+// needsMoreTime begins the error of a job that had nearly all the time of its allocation.
+const needsMoreTime = "needs more than --time"
+
 // maxExcluded is how many nodes of a provider are remembered that were set aside, the newest.
 const maxExcluded = 32
 

@@ -161,6 +161,15 @@ func (s *State) gangOfPilots(class string, n *statepb.Needs) error {
 	return nil
 }
 
+// moreTimeHint is what helps a job that needs more time than an allocation has.
+func (s *State) moreTimeHint(j *statepb.Job) string {
+	for _, p := range s.providersOf(j.Class) {
+		return fmt.Sprintf("`jobserver machine add %s %s --time …` gives allocations more time, "+
+			"and `jobserver job restart %d` runs it again", p.Addr, p.Class, j.Id)
+	}
+	return fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)
+}
+
 // slurmHint is the first thing that helps with providers.
 func slurmHint(says []slurmSays) string {
 	for _, w := range says {

@@ -406,6 +406,9 @@ func (s *State) whyEnded(j *statepb.Job) Reasoning {
 		case strings.HasPrefix(j.Error, refused):
 			r.Hint = shorterHint
 			return r
+		case strings.HasPrefix(j.Error, needsMoreTime):
+			r.Hint = s.moreTimeHint(j)
+			return r
 		case j.Failures <= j.MaxFailures: // it was not for want of retries
 		case j.MaxFailures == 1:
 			r.Summary += ", and its one retry is used"

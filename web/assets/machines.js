@@ -67,6 +67,9 @@ export function Machine({ addr, live }) {
     ["Load", m.load1 != null ? m.load1.toFixed(2) : ""], ["Memory", m.memory_bytes ? size(m.memory_bytes) : ""], ["Free disk", m.free_bytes ? size(m.free_bytes) : ""],
     ["System", [m.os, m.arch, m.kernel].filter(Boolean).join(" ")], ["Latency", m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(1)} ms` : ""],
     ["Clock", Math.abs(m.clock_offset_seconds || 0) > 0.5 ? `${m.clock_offset_seconds > 0 ? "ahead" : "behind"} by ${duration(Math.abs(m.clock_offset_seconds))}` : ""],
+    ["Slurm", m.pilot && `job ${m.pilot.job} on ${m.pilot.node}, ${(m.pilot.state || "").toLowerCase()}`], ["Allocation", m.pilot?.released && `given back: ${m.pilot.released}`],
+    ["Allocations", m.provider && `up to ${m.provider.max} of ${duration(m.provider.seconds)}`], ["Asked for with", (m.provider?.args || []).length > 0 && html`<code>${m.provider.args.join(" ")}</code>`],
+    ["Expected to begin", m.provider?.start && time(m.provider.start)], ["Nodes left out", (m.provider?.exclude || []).join(", ")],
     ["Until", m.until && time(m.until)], ["Runs live in", m.root && html`<code>${m.root}</code>`], ["Failures in a row", m.failures || ""],
   ].filter(([, v]) => v);
   return html`<div class="head"><h1>${addr} <small><${Link} m=${m} /></small></h1>
