@@ -273,14 +273,10 @@ func catLogs(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile, w io
 }
 
 func catLog(ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Writer) error {
-	if e.Remote() {
-		return fetchLog(ctx, d, log, w)
-	}
-	err := copyLog(log, w)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := joblog.Find(log.path); e.Remote() || errors.Is(err, fs.ErrNotExist) {
 		return fetchLog(ctx, d, log, w) // the daemon knows whether there should be something
 	}
-	return err
+	return copyLog(log, w)
 }
 
 // copyLog writes a log's file, compressed or not.
