@@ -47,6 +47,17 @@ type MatrixCellsReply struct {
 	Next     int // 0: nothing more
 	Problems []Problem
 	Hardware []Hardware // of the machines that these cells ran on
+	// what these cells were given from paths that more than one of them has named: two entries of a
+	// path are two contents
+	Inputs []CellInput
+}
+
+// CellInput is what some cells were given from a path.
+type CellInput struct {
+	Name  string
+	Path  string
+	Hash  string
+	Cells int
 }
 
 // Hardware is what a machine was made of.

@@ -77,6 +77,7 @@ type CellView struct {
 	Measurements []string
 	ResultsDir   string
 	Hardware     *statepb.Hardware // of its machine then; nil: not known
+	Inputs       []*statepb.Input  // that it was given
 }
 
 // CellViews shows at most MaxPage cells of a matrix from a cell on; results has the place of
@@ -111,11 +112,12 @@ func (s *State) yield(job uint64, v *CellView) {
 		if err == nil {
 			return
 		}
-		v.Measurements, v.Hardware = nil, nil // what is wrong with it, the way below says
+		v.Measurements, v.Hardware, v.Inputs = nil, nil, nil // what is wrong with it, the way below says
 	}
 	j := s.Job(job)
 	if a := last(j); a != nil {
 		v.Measurements, v.Hardware = slices.Clone(a.Measurements), a.Hardware
+		v.Inputs = slices.Clone(InputsOf(a))
 	}
 	v.ResultsDir = j.ResultsDir
 }
@@ -128,13 +130,17 @@ func (v *CellView) read(raw []byte) error {
 		case fieldResultsDir:
 			v.ResultsDir = string(value)
 		case fieldAttempts:
-			v.Measurements, hardware = nil, nil
+			v.Measurements, v.Inputs, hardware = nil, nil, nil
 			return fields(value, func(n protowire.Number, value []byte) error {
 				switch n {
 				case fieldMeasurements:
 					v.Measurements = append(v.Measurements, string(value))
 				case fieldHardware:
 					hardware = value
+				case fieldInputs:
+					in := &statepb.Input{}
+					v.Inputs = append(v.Inputs, in)
+					return proto.Unmarshal(value, in)
 				}
 				return nil
 			})
@@ -156,6 +162,7 @@ const (
 	fieldStdin        = 441
 	fieldMeasurements = 23 // of Attempt
 	fieldHardware     = 500
+	fieldInputs       = 400
 	fieldRanks        = 420
 )
 

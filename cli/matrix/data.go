@@ -33,6 +33,7 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 	data := &stats.Data{}
 	var matrix api.Matrix
 	var problems []api.Problem
+	var given []api.CellInput
 	var match func(*api.Cell) (bool, error)
 	kinds, err := machineKinds(ctx, d)
 	if err != nil {
@@ -68,6 +69,7 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 			}
 		}
 		problems = append(problems, page.Problems...)
+		given = append(given, page.Inputs...)
 		if from = page.Next; from == 0 {
 			break
 		}
@@ -77,6 +79,7 @@ func (s *cellSource) load(ctx context.Context, e *cli.Env) (*stats.Data, *api.Ma
 			strings.Join(s.Where, " and "))
 	}
 	warnProblems(e, problems)
+	warnInputs(e, given)
 	return data, &matrix, nil
 }
 

@@ -198,6 +198,7 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 		return err
 	}
 	from := args.From
+	given := inputTally{}
 	for len(reply.Cells) < cellPage {
 		var views []sched.CellView
 		total := 0
@@ -215,15 +216,17 @@ func (s *service) MatrixCells(args *api.MatrixCellsArgs, reply *api.MatrixCellsR
 			return err
 		}
 		for i := range views {
+			given.add(views[i].Inputs)
 			reply.Cells = append(reply.Cells,
 				cellOf(&views[i], cmp.Or(args.Metrics, reply.Matrix.Metrics), reply))
 		}
 		from += len(views)
 		if from >= total {
+			reply.Inputs = given.list()
 			return nil
 		}
 	}
-	reply.Next = from
+	reply.Next, reply.Inputs = from, given.list()
 	return nil
 }
 
