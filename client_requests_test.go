@@ -63,6 +63,11 @@ func TestRequests(t *testing.T) {
 						true,
 						10<<20
 				})},
+			{"add|foo|run it|--input|data|--input|/d/{JID}.csv=set|--input|{AFTER_RESULTS}/a=b/m",
+				job(func(j *api.JobSpec) {
+					j.Inputs = []api.Input{{Name: "data", Path: "data"}, {Name: "set",
+						Path: "/d/{JID}.csv"}, {Name: "m", Path: "{AFTER_RESULTS}/a=b/m"}}
+				})},
 			{"add|foo|--env|A=1;2,3|--env|B==|run it", job(func(j *api.JobSpec) {
 				j.Env = map[string]string{"A": "1;2,3", "B": "="}
 			})},

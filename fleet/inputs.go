@@ -37,6 +37,9 @@ func (m *machine) prepare(ctx context.Context, l *link, r *run) {
 		m.releaseAll([]*run{r})
 	case errors.As(err, &tree):
 		m.finish(r, verdict{notStarted: inputWhy(tree), hold: true})
+	case errors.Is(err, agent.ErrBadRequest):
+		m.finish(r, verdict{notStarted: "its machine has an agent that knows of no inputs, of an " +
+			"older version: " + err.Error()})
 	default:
 		m.finish(r,
 			verdict{notStarted: fmt.Sprintf("its inputs could not be put on the machine: %v",
