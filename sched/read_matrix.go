@@ -112,7 +112,8 @@ func (s *State) yield(job uint64, v *CellView) {
 		if err == nil {
 			return
 		}
-		v.Measurements, v.Hardware, v.Inputs = nil, nil, nil // what is wrong with it, the way below says
+		// what is wrong with it, the way below says
+		v.Measurements, v.Hardware, v.Inputs = nil, nil, nil
 	}
 	j := s.Job(job)
 	if a := last(j); a != nil {
