@@ -216,41 +216,55 @@ func TestSilentConnections(t *testing.T) {
 // makes way, and its client, which can dial again, doesn't notice. One that waits for an answer
 // stays.
 func TestIdleMakesWay(t *testing.T) {
-	s := newTestServer(t)
-	opt := s.options()
-	opt.MaxConns = 2
-	s.start(t, opt)
-	busy, idle := dial(t, s.path, ClientOptions{}), dial(t, s.path, ClientOptions{})
-	done := make(chan error, 1)
-	go func() {
-		_, err := Call[EchoReply](t.Context(), busy, "Wait", nil)
-		done <- err
-	}()
-	<-s.entered
-	var late *Client
-	for range 100 { // it isn't idle before it has been so for a while
-		var err error
-		if late, err = Dial(t.Context(), s.path, ClientOptions{}); err == nil {
-			break
-		} else if KindOf(err) != Unavailable {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		opt := s.options()
+		opt.MaxConns = 2
+		l := servePipes(t, s, opt)
+		defer s.stop()
+		connect := func() (*Client, error) {
+			conn, err := l.dial(t.Context())
+			if err != nil {
+				return nil, err
+			}
+			return NewClient(t.Context(), conn, ClientOptions{Redial: l.dial})
+		}
+		busy, err := connect()
+		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(shortestIdle / 20)
-	}
-	if late == nil {
-		t.Fatal("nobody makes way")
-	}
-	if _, err := Call[EchoReply](t.Context(), late, "Echo", nil); err != nil {
-		t.Error(err)
-	}
-	_ = late.Close()
-	if _, err := Call[EchoReply](t.Context(), idle, "Echo", &EchoArgs{}); err != nil {
-		t.Errorf("the idle one: %v", err)
-	}
-	close(s.release)
-	if err := <-done; err != nil {
-		t.Errorf("the one that waited: %v", err)
-	}
+		defer busy.Close()
+		idle, err := connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer idle.Close()
+		done := make(chan error, 1)
+		go func() {
+			_, err := Call[EchoReply](t.Context(), busy, "Wait", nil)
+			done <- err
+		}()
+		<-s.entered
+		if _, err := connect(); KindOf(err) != Unavailable { // it isn't idle yet
+			t.Errorf("at once: %v", err)
+		}
+		time.Sleep(shortestIdle)
+		late, err := connect()
+		if err != nil {
+			t.Fatalf("nobody makes way: %v", err)
+		}
+		if _, err := Call[EchoReply](t.Context(), late, "Echo", nil); err != nil {
+			t.Error(err)
+		}
+		_ = late.Close()
+		if _, err := Call[EchoReply](t.Context(), idle, "Echo", &EchoArgs{}); err != nil {
+			t.Errorf("the idle one: %v", err)
+		}
+		close(s.release)
+		if err := <-done; err != nil {
+			t.Errorf("the one that waited: %v", err)
+		}
+	})
 }
 
 // TestTurns: few answers are made at the same time; those who wait for something to happen keep
