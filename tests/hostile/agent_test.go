@@ -142,6 +142,7 @@ func during(t *testing.T) time.Duration {
 // jobs end well meanwhile, its own can all be brought to an end, the daemon takes little memory,
 // and no file is where none belongs.
 func TestHostileAgent(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	if text := os.Getenv("TORTURE_SEED"); text != "" {
 		seed, _ = strconv.ParseUint(text, 10, 64) // 0 is as good as any

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,15 +198,70 @@ type chain struct{ Next *chain }
 // type, and a value that is written by hand.
 func nested(t *testing.T, depth int) []byte {
 	b := gobOf(t, &chain{})
-	at := 0 // where the last message begins
-	for at+1+int(b[at]) < len(b) {
-		at += 1 + int(b[at])
-	}
-	message := append([]byte{}, b[at+1:len(b)-1]...) // without the end of an empty struct
+	at, value := lastMessage(b)
+	message := bytes.Clone(value[:len(value)-1]) // without the end of an empty struct
 	message = append(message, bytes.Repeat([]byte{1}, depth)...)
 	message = append(message, make([]byte, depth+1)...)
 	out := append(bytes.Clone(b[:at]), 0xfc)
 	return append(binary.BigEndian.AppendUint32(out, uint32(len(message))), message...)
+}
+
+// lastMessage is the last of the messages that a gob has, and where it begins: the value's.
+func lastMessage(b []byte) (at int, message []byte) {
+	for {
+		size, head := int(b[at]), 1
+		if size > 0x7f { // that many bytes, less than none, have the length
+			head, size = 1+256-size, 0
+			for _, digit := range b[at+1 : at+head] {
+				size = size<<8 | int(digit)
+			}
+		}
+		if at+head+size == len(b) {
+			return at, b[at+head:]
+		}
+		at += head + size
+	}
+}
+
+// elements is the gob of a value with a list of n empty elements, made of those with one and two.
+// To encode it would take longer than all that is done with it.
+func elements(t *testing.T, with func(n int) any, n int) []byte {
+	t.Helper()
+	b := gobOf(t, with(1))
+	at, one := lastMessage(b)
+	_, two := lastMessage(gobOf(t, with(2)))
+	count := 0 // where the number of elements is: that alone differs, before the second one
+	for one[count] == two[count] {
+		count++
+	}
+	element := two[count+1:][:len(two)-len(one)]
+	long := binary.BigEndian.AppendUint32(append(bytes.Clone(one[:count]), 0xfc), uint32(n))
+	long = append(long, bytes.Repeat(element, n)...)
+	long = append(long, one[count+1+len(element):]...)
+	out := binary.BigEndian.AppendUint32(append(bytes.Clone(b[:at]), 0xfc), uint32(len(long)))
+	return append(out, long...)
+}
+
+// TestElements: they are what a list of that many is.
+func TestElements(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	var jobs api.AddJobsArgs
+	err := gob.NewDecoder(bytes.NewReader(elements(t, emptyJobs, n))).Decode(&jobs)
+	if err != nil || !reflect.DeepEqual(&jobs, emptyJobs(n)) {
+		t.Errorf("%v, %d jobs", err, len(jobs.Jobs))
+	}
+	var axes api.AddMatrixArgs
+	err = gob.NewDecoder(bytes.NewReader(elements(t, emptyAxes, n))).Decode(&axes)
+	if err != nil || !reflect.DeepEqual(&axes, emptyAxes(n)) {
+		t.Errorf("%v, %d axes", err, len(axes.Matrix.Vars))
+	}
+}
+
+func emptyJobs(n int) any { return &api.AddJobsArgs{Jobs: make([]api.JobSpec, n)} }
+
+func emptyAxes(n int) any {
+	return &api.AddMatrixArgs{Matrix: api.MatrixSpec{Vars: make([]api.Axis, n)}}
 }
 
 // TestClientRequests: requests that are small on the wire, and would be huge, or the end of the
@@ -227,12 +283,11 @@ func TestClientRequests(t *testing.T) {
 		"nested 400,000 deep":   frame("Status", nested(t, 400_000)),
 		"nested 7,000,000 deep": frame("AddJobs", nested(t, 7_000_000)),
 		"5 million empty specs": frame("AddJobs",
-			gobOf(t, &api.AddJobsArgs{Jobs: make([]api.JobSpec, 5_000_000)})),
+			elements(t, emptyJobs, 5_000_000)),
 		"15 million of another type": frame("AddJobs",
-			gobOf(t, &others{Jobs: make([]bare, 15_000_000)})),
+			elements(t, func(n int) any { return &others{Jobs: make([]bare, n)} }, 15_000_000)),
 		"30 million empty values": frame("AddMatrix",
-			gobOf(t,
-				&api.AddMatrixArgs{Matrix: api.MatrixSpec{Vars: make([]api.Axis, 30_000_000)}})),
+			elements(t, emptyAxes, 30_000_000)),
 		"a map of two thousand million": frame("AddJobs", env),
 		"20 MB for a small call":        frame("Why", make([]byte, 20<<20)),
 		"nothing but zeros":             make([]byte, 1<<20),
