@@ -110,14 +110,3 @@ func Examine(f *Facts) []Finding {
 	found.pool(f)
 	return found
 }
-
-// Worst is the worst state among findings.
-func Worst(findings []Finding) State {
-	worst := OK
-	for _, f := range findings {
-		if f.State == Problem || f.State == Warning && worst == OK {
-			worst = f.State
-		}
-	}
-	return worst
-}

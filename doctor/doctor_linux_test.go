@@ -53,8 +53,8 @@ func TestHealthy(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if Worst(findings) != OK || len(findings) < 12 {
-		t.Errorf("%s of %d", Worst(findings), len(findings))
+	if len(findings) < 12 {
+		t.Errorf("only %d things are looked at", len(findings))
 	}
 }
 
