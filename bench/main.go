@@ -48,6 +48,7 @@ func lines() []line {
 		{14, measureManyMachines},
 		{15, measureGrowth},
 		{21, measureViewers},
+		{24, measureSlurm},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -257,6 +258,9 @@ func (d *daemon) verify(ctx context.Context, n int, log string, selectors ...str
 				j.Error)
 		}
 		b, err := os.ReadFile(j.Log)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // a log that is empty has no file
+		}
 		if err != nil || string(b) != log {
 			return fmt.Errorf("the log of job %d holds %q and not %q: %v", j.JID,
 				tail(string(b), 100), log, err)
