@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,11 +92,13 @@ func askNVIDIA() []GPU {
 
 // parseSMI reads lines of BUS, UUID.
 func parseSMI(text string) []GPU {
-	r := csv.NewReader(strings.NewReader(text))
-	r.TrimLeadingSpace, r.FieldsPerRecord = true, 2
-	rows, err := r.ReadAll()
-	if err != nil {
-		return nil
+	var rows [][]string
+	for line := range strings.Lines(text) {
+		bus, id, ok := strings.Cut(line, ",")
+		if !ok || strings.Contains(id, ",") {
+			return nil // it says something else
+		}
+		rows = append(rows, []string{bus, id})
 	}
 	slices.SortFunc(rows, func(a, b []string) int { return cmp.Compare(a[0], b[0]) })
 	var gpus []GPU

@@ -25,7 +25,7 @@ func makeAgents(ctx context.Context, dir string) error {
 	for _, target := range machines {
 		name := "jobserver-" + strings.ReplaceAll(target, "/", "-")
 		program := filepath.Join(work, name)
-		if err := goBuild(ctx, target, program, "jobserver/slim/program"); err != nil {
+		if err := goBuild(ctx, target, program, "jobserver/slim/program", short...); err != nil {
 			return err
 		}
 		content, err := os.ReadFile(program)
@@ -41,6 +41,13 @@ func makeAgents(ctx context.Context, dir string) error {
 		}
 	}
 	return nil
+}
+
+// short makes the agent's way to a machine shorter by 6 %: functions are called, not copied into
+// their callers, but for those of Go's runtime. What moves many bytes is the kernel's, or written
+// for the processor.
+var short = []string{
+	"-gcflags=all=-l", "-gcflags=runtime/...=", "-gcflags=internal/runtime/...=",
 }
 
 // compress packs as tightly as gzip can, without name and time: the same content gives the same
