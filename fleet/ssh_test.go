@@ -206,7 +206,7 @@ func TestShutDown(t *testing.T) {
 	h := newHost(t, m)
 	h.connected(m.Name)
 	g := newGate(t)
-	r := job(m.Name, 1, "echo before; "+g.command()+"; kill -TERM $PPID $$; sleep 100")
+	r := job(m.Name, 1, "echo before; "+g.command()+"; kill -TERM $PPID; sleep 100")
 	h.Start(r)
 	await[sched.Started](h, nil)
 	g.reached()

@@ -27,7 +27,7 @@ const (
 	maxSent     = 1_500_000 // bytes of it compressed
 	maxResident = 5 << 20   // bytes of an agent that waits
 	maxStart    = 1.3       // times a program that does nothing
-	maxInits    = 56        // packages that are initialised when it starts, some of them for nothing
+	maxInits    = 56        // packages that are initialised when it starts, some for nothing
 )
 
 // allowed are the packages from outside the standard library.
