@@ -8,8 +8,11 @@
 package grid
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -173,9 +176,32 @@ func (s Spec) check(g *Grid) error {
 					meant)
 			}
 		}
+		if text := strings.Join(values, ","); functionRange(text) != "" {
+			g.warn("%s of %s is taken as texts between commas; a range is written %s", text, a.Name,
+				functionRange(text))
+		}
 		g.Axes = append(g.Axes, Axis{a.Name, values})
 	}
 	return nil
+}
+
+// functionRange is how the range of Python's range(first,end,step) is written here, without its
+// end; "" when the text is none.
+func functionRange(text string) string {
+	if !strings.HasPrefix(text, "range(") {
+		return ""
+	}
+	parts := regexp.MustCompile(`^range\((?:([0-9]{1,9}),)?([0-9]{1,9})(?:,([0-9]{1,9}))?\)$`).
+		FindStringSubmatch(strings.ReplaceAll(text, " ", ""))
+	if parts == nil {
+		return ""
+	}
+	end, _ := strconv.Atoi(parts[2])
+	written := cmp.Or(parts[1], "0") + ".." + strconv.Itoa(max(end-1, 0))
+	if parts[3] != "" {
+		written += "+" + parts[3]
+	}
+	return written
 }
 
 // otherRange is how a range is written here that is written as in other programs: 1-4, 1:4, 0:10:2,

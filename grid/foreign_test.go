@@ -1,0 +1,22 @@
+package grid
+
+import "testing"
+
+// TestFunctionRange: how a range of Python's is written here, and what is none.
+func TestFunctionRange(t *testing.T) {
+	for text, want := range map[string]string{
+		"range(10)":      "0..9",
+		"range(0,10)":    "0..9",
+		"range(2, 9, 3)": "2..8+3",
+		"range(0)":       "0..0",
+		"range(a,b)":     "",
+		"range(1,2,3,4)": "",
+		"arrange(1,2)":   "",
+		"1,2":            "",
+		"range":          "",
+	} {
+		if got := functionRange(text); got != want {
+			t.Errorf("%q is written %q, want %q", text, got, want)
+		}
+	}
+}
