@@ -126,23 +126,31 @@ func (c *crowd) look() int {
 	c.t.Helper()
 	c.looks++
 	status := call[api.Status](c.world, "Status", &api.Empty{})
-	now, runnable := time.Now(), 0
+	machines := call[api.ListMachinesReply](c.world, "ListMachines",
+		&api.ListMachinesArgs{}).Machines
+	ending := map[string]bool{}
+	for _, m := range machines {
+		ending[m.Addr] = m.Ending > 0
+	}
+	now, runnable := time.Now(), []string{}
 	waiting, err := try[api.ListJobsReply](c.world, "ListJobs", &api.ListJobsArgs{
 		Selectors: []string{"status=waiting"}, Limit: 1000, Light: true})
 	switch {
 	case err == nil:
 		for _, job := range waiting.Jobs {
-			if job.NotBefore == nil || job.NotBefore.Before(now) {
-				runnable++
+			// A job that is tried again waits until what lives of its attempt before has ended.
+			if (job.NotBefore == nil || job.NotBefore.Before(now)) &&
+				(job.Attempt == 0 || !ending[job.Machine]) {
+				runnable = append(runnable, fmt.Sprint(job.JID))
 			}
 		}
 	case api.KindOf(err) != api.NoMatch:
 		c.t.Fatal(err)
 	}
-	for _, m := range call[api.ListMachinesReply](c.world, "ListMachines",
-		&api.ListMachinesArgs{}).Machines {
+	for _, m := range machines {
 		free := m.Slots - len(m.Running) - m.Ending - m.OrphanCount
-		if m.State != "connected" || m.Draining || m.Verdict != "" || free <= 0 || runnable == 0 {
+		if m.State != "connected" || m.Draining || m.Verdict != "" || free <= 0 ||
+			len(runnable) == 0 {
 			delete(c.idle, m.Addr)
 			continue
 		}
@@ -151,11 +159,12 @@ func (c *crowd) look() int {
 			c.idle[m.Addr] = now
 		} else if now.Sub(since) > longIdle {
 			c.t.Errorf(
-				"%s has %d free slots since %v, and %d jobs wait:\n%s",
+				"%s has %d free slots since %v, and %d jobs wait:\n%s%s",
 				m.Addr,
 				free,
 				now.Sub(since),
-				runnable,
+				len(runnable),
+				c.J(c.t, "why", runnable[0]),
 				c.J(c.t, "machine", "ls"),
 			)
 			delete(c.idle, m.Addr)
