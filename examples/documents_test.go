@@ -287,3 +287,28 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// TestLinks: what a document leads to is there.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	found := 0
+	for _, doc := range append(documents(t), "../docs/cli.md", "../CHANGELOG.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			path, _, _ := strings.Cut(m[1], "#")
+			if path == "" || strings.Contains(path, "://") {
+				continue
+			}
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), path)); err != nil {
+				t.Errorf("%s leads to %s: %v", filepath.Base(doc), m[1], err)
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d links are found", found)
+	}
+}
