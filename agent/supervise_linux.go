@@ -309,11 +309,24 @@ func (s *supervisor) dir() string {
 	if filepath.IsAbs(s.Spec.Dir) {
 		return s.Spec.Dir
 	}
+	if rest, ok := strings.CutPrefix(s.Spec.Dir+"/", "~/"); ok {
+		return filepath.Join(s.home(), rest)
+	}
 	return filepath.Join(s.LoginDir, s.Spec.Dir)
 }
 
+// home is the user's, where "~" stands for it.
+func (s *supervisor) home() string {
+	for _, v := range s.Env {
+		if home, ok := strings.CutPrefix(v, "HOME="); ok && filepath.IsAbs(home) {
+			return home
+		}
+	}
+	return s.LoginDir
+}
+
 // errDir says that the directory which the run was to begin in can't be.
-var errDir = errors.New("it can't begin there")
+var errDir = errors.New("no run can begin there")
 
 // checkDir finds out whether the directory that was asked for is one. Without one, the run begins
 // at home, which is the machine's.

@@ -89,7 +89,8 @@ type Spec struct {
 	Env []Pair // added to the environment that the agent was started with
 	// exported as JOBSERVER_<Name>; they are in no file and no argument on the machine
 	Secrets []Pair
-	// working directory; relative ones start at the login directory, which is also the default
+	// working directory; relative ones start at the login directory, which is also the default, and
+	// ~ is the home
 	Dir string
 
 	// counted from the run's start, suspended time included, by a clock that never jumps; 0: none

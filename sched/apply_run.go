@@ -237,6 +237,8 @@ func Reason(a *statepb.Attempt) string {
 		return "timed out"
 	case a.Cause == statepb.Cause_CANCELED_BY_USER:
 		return "was canceled"
+	case a.Cause == statepb.Cause_NOT_STARTED && a.Error != "":
+		return "could not start: " + a.Error
 	case a.Error != "":
 		return a.Error
 	case a.Signal != "":

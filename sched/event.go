@@ -375,8 +375,6 @@ func (s *State) aboutRun(e Event, run *statepb.RunRef) Event {
 	switch {
 	case succeededRun(r):
 		how = "has succeeded"
-	case r.Cause == statepb.Cause_NOT_STARTED:
-		how = "could not start: " + how
 	case r.Cause == statepb.Cause_MACHINE_LOST:
 		how = "is lost: " + how
 	}
@@ -411,8 +409,6 @@ func (s *State) aboutEnd(e Event, id uint64) Event {
 		what = fmt.Sprintf("step %d of job %d", a.Step+1, id)
 	}
 	switch {
-	case a.Cause == statepb.Cause_NOT_STARTED:
-		how = "could not start: " + how
 	case j.Setup != nil && j.Status == Running && rebooting(j, a):
 		how = "reboots the machine"
 	case a.Cause == statepb.Cause_MACHINE_LOST:

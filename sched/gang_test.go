@@ -195,19 +195,20 @@ func TestGangEnds(t *testing.T) {
 			failures: 1, why: "rank 1 on x1 exited with code 3",
 		},
 		"not started": {
-			steps: []step{ready(0), fails(1)}, want: Waiting, why: "rank 1 on x1: no room",
+			steps: []step{ready(0), fails(1)}, want: Waiting,
+			why: "rank 1 on x1: could not start: no room",
 		},
 		"not started after others": {
 			steps: []step{ready(0), ready(1), ready(2), ends(0, 0), fails(1), dies(2)},
-			want:  Failed, failures: 1, why: "rank 1 on x1: no room",
+			want:  Failed, failures: 1, why: "rank 1 on x1: could not start: no room",
 		},
 		"none started though all were ready": {
 			steps: []step{ready(0), ready(1), ready(2), fails(1), fails(2), fails(0)},
-			want:  Waiting, why: "rank 1 on x1: no room",
+			want:  Waiting, why: "rank 1 on x1: could not start: no room",
 		},
 		"a machine is lost before it is ready": {
 			steps: []step{ready(1), away("x1")}, want: Waiting,
-			why: "rank 1 on x1: the machine was lost before it was ready: cut",
+			why: "rank 1 on x1: could not start: the machine was lost before it was ready: cut",
 		},
 		"a machine is away while it runs": {
 			steps: []step{begin, away("x1"), ends(0, 1), dies(2)}, want: Running, busy: "x1",

@@ -44,13 +44,10 @@ func checkLabel(flag, text string) error {
 }
 
 // cwdOf is where an attempt of a job begins on its machine: below the login directory unless it is
-// absolute; "" : in that.
+// absolute, or in the home directory.
 func (s *State) cwdOf(j *statepb.Job, a *statepb.Attempt) string {
 	dir, _ := Expand(j.Cwd, MaxPath, s.lookup(j, a))
-	if dir == "~" {
-		return ""
-	}
-	return strings.TrimPrefix(dir, "~/")
+	return dir
 }
 
 // canceledFor is how an event says why.

@@ -64,11 +64,7 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 	if args.Matrix.Job.Code, err = job.PinCode(ctx, e, d, c.source(e, x, dir)); err != nil {
 		return err
 	}
-	place := job.PlaceFlags{Cwd: x.Cwd, Stdin: x.Stdin, Label: x.Label}
-	if x.Stdin != "" {
-		place.Stdin = e.Path(dir, x.Stdin)
-	}
-	if err := place.Put(ctx, e, d, &args.Matrix.Job, c.DryRun); err != nil {
+	if err := c.place(ctx, e, d, x, dir, &args.Matrix.Job); err != nil {
 		return err
 	}
 	if len(x.Setup) > 0 {
@@ -86,6 +82,19 @@ func (c *Apply) Run(ctx context.Context, e *cli.Env) error {
 		}
 	}
 	return submitMatrix(ctx, e, d, args)
+}
+
+// place says where the jobs of an experiment, or of a stage, begin, what they read, and what they
+// are called; paths begin in dir.
+func (c *Apply) place(
+	ctx context.Context, e *cli.Env, d cli.Daemon, x *grid.Experiment, dir string,
+	spec *api.JobSpec,
+) error {
+	place := job.PlaceFlags{Cwd: x.Cwd, Stdin: x.Stdin, Label: x.Label}
+	if x.Stdin != "" {
+		place.Stdin = e.Path(dir, x.Stdin)
+	}
+	return place.Put(ctx, e, d, spec, c.DryRun)
 }
 
 // source is the code of the experiment, whose paths begin in dir.

@@ -57,6 +57,9 @@ func (c *Apply) applyStages(ctx context.Context, e *cli.Env, x *grid.Experiment,
 			}
 		}
 		args.Stages[i].Matrix.Job.Code = pinned[key]
+		if err := c.place(ctx, e, d, one, dir, &args.Stages[i].Matrix.Job); err != nil {
+			return err
+		}
 	}
 	if err := c.setUpStages(ctx, e, d, x, args); err != nil {
 		return err

@@ -138,7 +138,7 @@ func listColumns(e *cli.Env) []view.Column[listRow] {
 			return rowStatus(e, row)
 		}},
 		class,
-		{Title: "Label", Give: 5, Max: 24,
+		{Title: "Label", Give: 5, Min: 10, Max: 24,
 			Cell: view.Text(ofJob(func(job *api.Job) string { return job.Label }))},
 		command, machine, output,
 		{Title: "Matrix", OnlyWide: true, Cell: view.Text(ofJob(func(job *api.Job) string {

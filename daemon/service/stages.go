@@ -28,6 +28,9 @@ func (s *service) AddStages(args *api.AddStagesArgs, reply *api.AddStagesReply) 
 			if err := s.hasCode(one.Matrix.Job.Code); err != nil {
 				return err
 			}
+			if err := s.hasStdin(one.Matrix.Job.Stdin); err != nil {
+				return err
+			}
 		}
 		specs[i] = sched.StageSpec{MatrixSpec: spec, Stage: one.Stage, After: one.After,
 			Join: one.Join}
