@@ -51,8 +51,24 @@ func (s *supervisor) stop() {
 		}
 		return going
 	}, s.pause.stopped, left)
+	s.awaitStopped()
 	s.applyTimeout()
 	s.sayPause(len(left))
+}
+
+// awaitStopped waits until all have stopped that were told to: on a busy machine one may still be
+// waiting for its turn to do so. What sleeps in the kernel, on a disk that hangs say, isn't waited
+// for longer: it does nothing of its own before it has stopped.
+func (s *supervisor) awaitStopped() {
+	for pause := time.Millisecond; pause <= time.Second; pause *= 2 {
+		going := slices.ContainsFunc(descendants(), func(p procStat) bool {
+			return p.state != 'T' && s.pause.stopped[p.lifetime()]
+		})
+		if !going {
+			return
+		}
+		time.Sleep(pause)
+	}
 }
 
 // goOn lets what was stopped go on.
