@@ -199,10 +199,11 @@ func (r *reader) mapping(n *yaml.Node, visit func(key, value *yaml.Node) error) 
 // settings are the names that a file may have.
 var settings = []string{
 	"after", "after_any", "after_cell", "after_failed", "at_most", "class", "code", "command",
-	"cp_path", "cwd", "env", "exclude", "exclusive", "flat", "if_unmet", "include", "input",
-	"label", "max_fails", "max_log", "metrics", "name", "needs", "no_retry_on", "notify", "order",
-	"pin", "priority", "repeats", "retries", "retry_on", "secret_env", "seed", "setup", "slots",
-	"start_after", "stdin", "tag", "then", "timeout", "variables", "where", "zip",
+	"cp_path", "cwd", "each", "env", "exclude", "exclusive", "flat", "if_unmet", "include",
+	"input", "label", "machines", "max_fails", "max_log", "metrics", "name", "needs",
+	"no_retry_on", "notify", "order", "pin", "priority", "repeats", "retries", "retry_on",
+	"secret_env", "seed", "setup", "slots", "start_after", "stdin", "tag", "then", "timeout",
+	"variables", "where", "with", "zip",
 }
 
 func (r *reader) setting(key, n *yaml.Node) error {

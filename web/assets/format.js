@@ -81,6 +81,9 @@ export function Bar({ counts, total }) {
     order.filter((s) => counts[s]).map((s) => html`<i class="fill-${s}" key=${s} style=${{ flexGrow: Math.max(counts[s] / all, 0.004) }}></i>`)}</span>`;
 }
 
+// more is how many machines a job has beside the one that is named.
+export const more = (job) => (job.machines?.length > 1 ? ` +${job.machines.length - 1}` : "");
+
 export const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
 
 export function Trouble({ error, again }) {

@@ -1,7 +1,7 @@
 // One job: what it is, why it is where it is, its attempts and its log.
 import { html } from "/vendor/htm-preact-3.1.1.js";
 import { go, useData, useKeys, useState, withQuery, jobIn } from "/core.js";
-import { ago, duration, jobSeconds, sentence, size, Status, Ticks, time, Trouble } from "/format.js";
+import { ago, duration, jobSeconds, more, sentence, size, Status, Ticks, time, Trouble } from "/format.js";
 import { act, Buttons } from "/actions.js";
 import { Log } from "/log.js";
 
@@ -40,7 +40,7 @@ export function Job({ id, query, live }) {
 function Facts({ job }) {
   const vars = Object.entries(job.vars || {}), env = Object.entries(job.env || {});
   const facts = [
-    ["Machine", job.machine && html`<a href=${`/machines/${encodeURIComponent(job.machine)}`}>${job.machine}</a>${job.slot != null ? ` slot ${job.slot}` : ""}`],
+    ["Machine", job.machine && html`<a href=${`/machines/${encodeURIComponent(job.machine)}`}>${job.machine}</a>${more(job)}${job.slot != null ? ` slot ${job.slot}` : ""}`],
     ["Class", job.class],
     ["Matrix", job.matrix && html`<a href=${`/matrices/${job.matrix}`}>%${job.matrix}</a>${job.cell != null ? ` cell ${job.cell}` : ""}`],
     ["Tag", job.tag_name && html`<a href=${`/jobs?sel=@${encodeURIComponent(job.tag_name)}`}>@${job.tag_name}</a>`],
@@ -74,7 +74,7 @@ function Attempts({ job, shown }) {
   return html`<section class="card"><h2>Attempts</h2><div class="scroll"><table><thead><tr><th class="num">Attempt</th><th>Machine</th><th>Outcome</th><th>Began</th><th class="num">Ran</th></tr></thead>
     <tbody>${[...job.attempts].reverse().map((a) => html`<tr key=${a.attempt} class=${a.attempt === shown ? "marked" : ""}>
       <td class="num"><a href=${withQuery({ attempt: a.attempt === job.attempt ? null : a.attempt })} aria-current=${a.attempt === shown ? "true" : null}>${a.attempt}</a></td>
-      <td class="cut"><a href=${`/machines/${encodeURIComponent(a.machine)}`}>${a.machine}</a></td>
+      <td class="cut">${(a.ranks || [a]).map((r, i) => html`${i ? ", " : ""}<a href=${`/machines/${encodeURIComponent(r.machine)}`}>${r.machine}</a>`)}</td>
       <td>${a.outcome}${a.exit_code != null ? ` ${a.exit_code}` : ""}${a.signal ? ` ${a.signal}` : ""}${a.error ? `: ${a.error}` : ""}</td>
       <td>${time(a.dispatched_at)}</td><td class="num">${duration(a.duration_seconds)}</td></tr>`)}</tbody></table></div></section>`;
 }

@@ -1,7 +1,7 @@
 // The table of jobs: a window of it, from the newest down or from anywhere.
 import { html } from "/vendor/htm-preact-3.1.1.js";
 import { go, useData, useKeys, useRef, useState, withQuery, anyJob } from "/core.js";
-import { command, count, duration, jobSeconds, outcome, Status, time, Trouble } from "/format.js";
+import { command, count, duration, jobSeconds, more, outcome, Status, time, Trouble } from "/format.js";
 import { act } from "/actions.js";
 
 const window_ = 200; // rows
@@ -125,7 +125,7 @@ export function JobTable({ jobs, marked = new Set(), toggle, keys = {}, empty, c
       <td class="num"><a href=${`/jobs/${j.jid}`} tabindex=${compact ? 0 : -1}>${j.jid}</a></td>
       <td><${Status} of=${j.status} remarks=${j.remarks} />${outcome(j) ? html` <span class="hint">${outcome(j)}</span>` : null}</td>
       <td class="num">${duration(jobSeconds(j))}</td>
-      <td class="cut">${j.machine || ""}</td><td class="wide cut">${j.class || ""}</td>
+      <td class="cut">${j.machine || ""}${more(j)}</td><td class="wide cut">${j.class || ""}</td>
       <td class="wide cut">${j.matrix ? html`<a tabindex=${compact ? 0 : -1} href=${`/matrices/${j.matrix}`}>%${j.matrix}</a>` : j.tag_name ? `@${j.tag_name}` : ""}</td>
       <td class="cmd" title=${`${j.values || ""} ${command(j)}`.trim()}>${j.values ? html`<b>${j.values}</b> ` : null}${command(j)}</td></tr>`)}</tbody></table></div>`;
 }
