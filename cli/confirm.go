@@ -12,7 +12,7 @@ import (
 // ChangeLimit is how many jobs a command changes without being asked twice.
 const ChangeLimit = 20
 
-// ChangeFlags are those of every command that changes jobs.
+// ChangeFlags are the flags of every command that changes jobs.
 type ChangeFlags struct {
 	Yes    bool `name:"yes" short:"y" help:"Don't ask for confirmation."`
 	DryRun bool `name:"dry-run" help:"Show what would change, without changing it."`

@@ -188,7 +188,7 @@ func confirmChange(
 	return changeJobs(ctx, e, d, args)
 }
 
-// opVerb is what an operation does, as a question begins.
+// opVerb is an operation as a question begins.
 func opVerb(op string) string {
 	switch op {
 	case api.OpForget:
@@ -209,7 +209,7 @@ func opVerb(op string) string {
 	return op
 }
 
-// opDone is what became of a job that was changed.
+// opDone tells what was done to a job.
 func opDone(op string) string {
 	switch op {
 	case api.OpCancel:

@@ -96,7 +96,7 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	return nil
 }
 
-// jobs are those whose logs are asked for.
+// jobs are the jobs whose logs are asked for.
 func (c *Log) jobs(ctx context.Context, d cli.Daemon, words []string) ([]api.Job, error) {
 	if !c.Running {
 		return jobsFull(ctx, d, words)

@@ -74,7 +74,7 @@ func whyUncopied(e *cli.Env, words []string, reply *api.WhyManyReply) {
 	}
 }
 
-// failureColumns are those of the groups.
+// failureColumns are the columns of the groups of failures.
 func failureColumns() []view.Column[api.FailureGroup] {
 	type g = api.FailureGroup
 	cause := show.Plain("Cause", "cause", func(g g) string { return g.Cause })

@@ -169,7 +169,7 @@ func machineVerb(op string) string {
 	return op
 }
 
-// machineDone is what became of a machine.
+// machineDone tells what was done to a machine.
 func machineDone(args api.ChangeMachinesArgs) string {
 	switch args.Op {
 	case api.MachineRemove:

@@ -34,7 +34,7 @@ func (s chosen) addrs(e *cli.Env, words []string) ([]string, error) {
 	return addrs, nil
 }
 
-// selector is what the daemon is asked for. Naming no machine at all is wrong usage.
+// selector is the selection that the daemon is asked for. Naming no machine at all is wrong usage.
 func (s chosen) selector(e *cli.Env, words []string) (api.MachineSelector, error) {
 	addrs, err := s.addrs(e, words)
 	if err != nil {

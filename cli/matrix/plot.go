@@ -27,7 +27,7 @@ type Plot struct {
 	LogY   bool   `name:"log-y" help:"Use a logarithmic y axis."`
 }
 
-// Formats are those of -o: a file's name, or the bare kind of file for standard output.
+// Formats are the values of -o: a file's name, or the bare kind of file for standard output.
 func (c *Plot) Formats() []string { return []string{"FILE.svg", "FILE.png", "svg", "png"} }
 
 // Run draws the plot into the file that -o names.

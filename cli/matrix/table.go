@@ -28,7 +28,7 @@ const (
 	formatLaTeX    = "latex"
 )
 
-// Formats are those of -o.
+// Formats are the values of -o.
 func (c *Table) Formats() []string {
 	return []string{string(view.Table), string(view.Wide), string(view.CSV), string(view.JSON),
 		string(view.JSONL), formatMarkdown, formatLaTeX}

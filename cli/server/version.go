@@ -58,7 +58,7 @@ func buildColumns(commit, date string) []view.Column[build] {
 	}
 }
 
-// protocols are those that this client speaks with daemons.
+// protocols are the versions that this client speaks with daemons.
 func protocols() string {
 	if api.MinProtocol == api.MaxProtocol {
 		return fmt.Sprint(api.MaxProtocol)

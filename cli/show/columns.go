@@ -64,7 +64,7 @@ func floatText[T any](f func(T) float64) func(T) string {
 	}
 }
 
-// TagColumns are those of `tag ls`.
+// TagColumns are the columns of `tag ls`.
 func TagColumns(e *cli.Env) []view.Column[api.Tag] {
 	id := Plain("Tag", "id", func(t api.Tag) string { return fmt.Sprint(t.ID) })
 	id.IsID = true
@@ -77,7 +77,7 @@ func TagColumns(e *cli.Env) []view.Column[api.Tag] {
 	}
 }
 
-// VarColumns are those of `var ls`.
+// VarColumns are the columns of `var ls`.
 func VarColumns() []view.Column[api.Variable] {
 	type v = api.Variable
 	name := Plain("Name", "name", func(v v) string { return v.Name })
@@ -95,7 +95,7 @@ func VarColumns() []view.Column[api.Variable] {
 	})}
 }
 
-// ChangeColumns are those of what a change of many jobs matched.
+// ChangeColumns are the columns of the jobs that a change matched.
 func ChangeColumns(result func(api.ChangedJob) string) []view.Column[api.ChangedJob] {
 	type b = api.ChangedJob
 	jid := Plain("Job", "jid", func(b b) string { return fmt.Sprint(b.JID) })
@@ -115,7 +115,7 @@ func ChangeColumns(result func(api.ChangedJob) string) []view.Column[api.Changed
 	}
 }
 
-// WhyColumns are those of `job why`, for programs.
+// WhyColumns are the columns of `job why`, for programs.
 func WhyColumns() []view.Column[api.WhyReply] {
 	type y = api.WhyReply
 	jid := OnlyCSV("jid", func(y y) string { return fmt.Sprint(y.JID) })
@@ -128,7 +128,7 @@ func WhyColumns() []view.Column[api.WhyReply] {
 	}
 }
 
-// StatusColumns are those of `status`, for programs.
+// StatusColumns are the columns of `status`, for programs.
 func StatusColumns() []view.Column[api.Status] {
 	type s = api.Status
 	id := OnlyCSV("server_id", func(s s) string { return s.ServerID })

@@ -9,7 +9,7 @@ import (
 	"jobserver/view"
 )
 
-// MachineColumns are those of `machine ls`.
+// MachineColumns are the columns of `machine ls`.
 func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 	type m = api.Machine
 	text := func(title, key string, f func(m) string) view.Column[m] { return Plain(title, key, f) }
@@ -126,7 +126,7 @@ func machineStyle(m api.Machine) view.Style {
 	return view.Green
 }
 
-// CheckColumns are those of `machine check`.
+// CheckColumns are the columns of `machine check`.
 func CheckColumns(e *cli.Env) []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
 	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })
@@ -186,7 +186,7 @@ func millisText(seconds float64) string {
 	return fmt.Sprintf("%.1f ms", 1000*seconds)
 }
 
-// TrustColumns are those of `machine trust`.
+// TrustColumns are the columns of `machine trust`.
 func TrustColumns() []view.Column[api.MachineCheck] {
 	type c = api.MachineCheck
 	addr := Plain("Machine", "addr", func(c c) string { return c.Addr })

@@ -9,7 +9,7 @@ import (
 	"jobserver/view"
 )
 
-// MatrixColumns are those of `matrix ls`.
+// MatrixColumns are the columns of `matrix ls`.
 func MatrixColumns(e *cli.Env) []view.Column[api.Matrix] {
 	type m = api.Matrix
 	id := Plain("Matrix", "id", func(m m) string { return fmt.Sprint(m.ID) })

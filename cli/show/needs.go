@@ -24,7 +24,7 @@ func ResourcesText(resources []api.Resource) string {
 	return strings.Join(parts, " ")
 }
 
-// ResourceColumns are those of `resource ls`.
+// ResourceColumns are the columns of `resource ls`.
 func ResourceColumns() []view.Column[api.Resource] {
 	type r = api.Resource
 	name := Plain("Name", "name", func(r r) string { return r.Name })

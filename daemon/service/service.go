@@ -101,7 +101,7 @@ func (s *service) methods() []api.Method {
 // maxWait is how long a call may wait for something to happen; clients ask again.
 const maxWait = time.Minute
 
-// outcome is what a request came to. When it had been done before, its plan isn't made again, and
+// outcome is the result of a request. When it had been done before, its plan isn't made again, and
 // only the ids are known: the client has lost its connection, or the daemon ended, before the
 // answer came.
 type outcome struct {
