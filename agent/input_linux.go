@@ -158,8 +158,8 @@ func (a *agent) lay(r *layRequest) (layReply, error) {
 	if err != nil || v.state != None {
 		return reply, err // it was started before, and has what it has
 	}
-	if err := makeRunDir(dir); err != nil {
-		return layReply{}, err
+	if _, _, gone, err := a.makeRun(r.Run); err != nil || gone {
+		return reply, err // its start says so
 	}
 	if err := layInto(filepath.Join(dir, dirNewInputs), r); err != nil || !r.Last {
 		return reply, err

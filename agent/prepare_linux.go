@@ -35,9 +35,12 @@ func (a *agent) prepare(s *Spec) (StartResult, error) {
 	} else if err != nil {
 		return failed(fmt.Errorf("prepare %s: %w", s.Run.Name(), err)), nil
 	}
-	dir := runDir(a.root, s.Run)
-	if err := makeRunDir(dir); err != nil {
+	dir, _, gone, err := a.makeRun(s.Run)
+	if err != nil {
 		return failed(err), nil
+	}
+	if gone {
+		return StartResult{Status: StartOK}, nil // its start says so
 	}
 	lock, ok, err := openLock(filepath.Join(dir, fileRun))
 	if err != nil {

@@ -71,7 +71,8 @@ type agent struct {
 	work  sync.WaitGroup // calls under way, and the children that wait for their end
 	mu    sync.Mutex
 	calls map[uint32]*serving
-	taken *takeover // nil if the host didn't take the machine over
+	taken *takeover         // nil if the host didn't take the machine over
+	begun map[string]*begun // by file
 }
 
 // serving is a call under way, on the agent's side.
@@ -118,6 +119,7 @@ func serve(
 	}
 	a.silence = silence
 	defer a.watch.close()
+	defer a.closeBegun()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer a.work.Wait()
 	defer cancel()

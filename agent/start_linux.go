@@ -44,9 +44,12 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 	if err := a.holds(); errors.Is(err, errSuperseded) {
 		return StartResult{}, err // before anything is made
 	}
-	dir := runDir(a.root, s.Run)
-	if err := makeRunDir(dir); err != nil {
+	dir, began, gone, err := a.makeRun(s.Run)
+	if err != nil {
 		return failed(err), nil
+	}
+	if gone {
+		return StartResult{Status: StartOK}, nil // what has become of it, a poll says
 	}
 	for {
 		lock, ok, err := openLock(filepath.Join(dir, fileRun))
@@ -67,6 +70,10 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 		}
 		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
 			failpoint.Hit("agent.claimed")
+			if err := began.note(s.Run); err != nil {
+				lock.Close()
+				return failed(err), nil
+			}
 			switch err := a.holds(); {
 			case err == nil:
 				return a.launch(ctx, s, dir, lock), nil

@@ -169,6 +169,9 @@ func (a *agent) removeLink(server, machine string) bool {
 		return false
 	}
 	_ = os.Remove(filepath.Dir(linkFile(a.root, server, machine)))
+	notes := begunFile(a.root, server, machine)
+	_ = os.Remove(notes) // there may be none
+	_ = os.Remove(filepath.Dir(notes))
 	return true
 }
 
