@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 			s.Dir = "/nonexistent"
 		}), failing: true,
 			exit: Exit{Cause: NotStarted, Code: impossibleCode,
-				StartError: "the directory /nonexistent is not there: it can't begin there"}},
+				StartError: "the directory /nonexistent is not there: no run can begin there"}},
 		"words": {spec: with(m.command(""), func(s *Spec) {
 			s.Argv = [][]byte{[]byte("printf"), []byte("%s|"), []byte("a b"), []byte("$HOME")}
 		}),

@@ -80,8 +80,8 @@ func FuzzSpoiledAnswers(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		synctest.Test(t, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 1))
 			c := connectFake(t, func(a *fakeAgent, id uint32, method byte) {
+				rng := rand.New(rand.NewPCG(seed, uint64(id))) // calls come at the same time
 				all := answersTo(method)
 				for i, fr := range all {
 					p := makeFrame(fr.kind, id, fr.payload)

@@ -212,6 +212,7 @@ var blanks = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
+	{regexp.MustCompile(`, [0-9]+ copying\b`), ""}, // is left out when there are none
 	{regexp.MustCompile(`\b[0-9a-f]{8,}\b`), "#"},
 	{regexp.MustCompile(`\b(green|blue)\b`), "red"},                              // of several machines, any
 	{regexp.MustCompile(`[0-9]+(\.[0-9]+)?[WHRDFCLP]( [0-9]+[WHRDFCLP])*`), "#"}, // of a matrix
