@@ -15,7 +15,8 @@ import (
 // A job may remove its own run's directory, and with it all that says that the run ever began. A
 // daemon that died before it knew would start it again. So it is noted beside the directory, before
 // the command is launched, which runs began; a start that finds the note and no directory does
-// nothing, and who follows the run hears that it has none. Notes need not outlive the machine's boot: after that nothing is started again.
+// nothing, and who follows the run hears that it has none. Notes need not outlive the machine's
+// boot: after that nothing is started again.
 
 // begun are the newest runs of a machine that began.
 type begun struct {

@@ -28,9 +28,7 @@ func newAllocation(t *testing.T, name string, args ...string) *allocation {
 	a := &allocation{machine: newMachine(t), name: fmt.Sprintf("%s-%d", name, os.Getpid())}
 	a.exe = filepath.Join(t.TempDir(), "bin", "jobserver-0")
 	must(t, os.Mkdir(filepath.Dir(a.exe), 0o700))
-	program, err := os.ReadFile("/proc/self/exe")
-	must(t, err)
-	must(t, os.WriteFile(a.exe, program, 0o700))
+	copyProgram(t, a.exe)
 	a.env = append(a.env, envKeeper+"="+a.name, "SLURM_STEP_ID=0", "WHOSE=step")
 	a.script = exec.Command("/bin/sh", "-c",
 		`while [ ! -x "$0" ]; do sleep 0.02; done; exec "$0" keep `+
@@ -48,6 +46,15 @@ func newAllocation(t *testing.T, name string, args ...string) *allocation {
 		a.env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	})
 	return a
+}
+
+// copyProgram copies this program, for all to execute. Another process does it: a file that is open
+// for writing in a child that one of our own threads is about to make can't be executed.
+func copyProgram(t testing.TB, to string) {
+	t.Helper()
+	exe, err := os.Executable()
+	must(t, err)
+	must(t, exec.Command("install", "-m", "0755", exe, to).Run())
 }
 
 // ends waits for the keeper's end.
@@ -239,9 +246,7 @@ func (a *allocation) nobody(args ...string) *exec.Cmd {
 		must(a.t, os.Chmod(at, 0o755))
 	}
 	exe := filepath.Join(dir, "helper")
-	program, err := os.ReadFile("/proc/self/exe")
-	must(a.t, err)
-	must(a.t, os.WriteFile(exe, program, 0o755))
+	copyProgram(a.t, exe)
 	cmd := exec.Command(exe, append([]string{"helper"}, args...)...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
