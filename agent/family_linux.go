@@ -153,14 +153,23 @@ func isSupervisorOf(pid int, id RunID) bool {
 		for range up {
 			path = filepath.Dir(path)
 		}
-		if name := filepath.Base(
-			path,
-		); strings.TrimPrefix(name, forgotten) == id.Name() &&
-			isSupervisor(proc) {
+		if isDirOf(path, id) && isSupervisor(proc) {
 			return true
 		}
 	}
 	return false
+}
+
+// isDirOf tells whether a directory is a run's by its name: one that still is where runs are has to
+// be among those of the run's server and machine, as others may count their runs as we do.
+func isDirOf(path string, id RunID) bool {
+	dir, name := filepath.Split(path)
+	if strings.TrimPrefix(name, forgotten) != id.Name() {
+		return false
+	}
+	server, machine := filepath.Split(filepath.Clean(dir))
+	runs, server := filepath.Split(filepath.Clean(server))
+	return filepath.Base(runs) != "runs" || server == id.Server && machine == id.Machine
 }
 
 func isSupervisor(proc string) bool {

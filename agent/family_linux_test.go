@@ -189,3 +189,24 @@ func TestRunMarks(t *testing.T) {
 		seen[fmt.Sprint(strings.Fields(said)[4])] = true
 	}
 }
+
+// TestIsDirOf tells a run's directory from those of others that have the same number and token.
+func TestIsDirOf(t *testing.T) {
+	id := RunID{Server: "s", Machine: "m", Job: 1, Attempt: 2, Token: "t"}
+	for path, want := range map[string]bool{
+		"/root/runs/s/m/1.2.0-t":                true,
+		"/root/runs/s/m/.forgotten-1.2.0-t":     true,
+		"/home/me/1.2.0-t":                      true, // moved away
+		"/root/runs/other/m/1.2.0-t":            false,
+		"/root/runs/s/other/1.2.0-t":            false,
+		"/root/runs/s/m/1.2.0-u":                false,
+		"/root/runs/s/m/1.2.0-t/scratch":        false,
+		"/root/runs/other/m/.forgotten-1.2.0-t": false,
+		"/":                                     false,
+		"":                                      false,
+	} {
+		if got := isDirOf(path, id); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
