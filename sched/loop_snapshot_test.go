@@ -61,6 +61,7 @@ func TestReadsWhileFreezing(t *testing.T) {
 		d.submitMany(t, steps*freezeJobs, true)
 		var want []string
 		check(t, d.Read(t.Context(), func(s *State) { want = dump(s) }))
+		synctest.Wait() // the loop looks at the tape no more
 		reads, changed := 0, false
 		var look func(s *State)
 		ask := func(r *request) { // from the loop's own goroutine
