@@ -57,7 +57,7 @@ func (p *pool) killKeeper() {
 }
 
 // victims are what may die without a job's noticing it.
-func (p *pool) victims() map[string]func() {
+func (p *pool) victims() []victim {
 	restart := func(process *slurmtest.Process) func() {
 		return func() {
 			if err := errors.Join(process.Kill(), process.Start()); err != nil {
@@ -65,18 +65,24 @@ func (p *pool) victims() map[string]func() {
 			}
 		}
 	}
-	return map[string]func(){
-		"daemon": func() {
+	return []victim{
+		{"daemon", func() {
 			if err := p.Daemon.Kill(); err != nil {
 				p.t.Error(err)
 			}
 			p.begin()
-		},
-		"srun":      func() { p.kill("srun --jobid=") },
-		"agent":     func() { p.kill(" agent") },
-		"slurmd":    restart(p.Nodes[0]),
-		"slurmctld": restart(p.Controller),
+		}},
+		{"srun", func() { p.kill("srun --jobid=") }},
+		{"agent", func() { p.kill(" agent") }},
+		{"slurmd", restart(p.Nodes[0])},
+		// The last: what it was told in its last seconds it may forget, allocations too.
+		{"slurmctld", restart(p.Controller)},
 	}
+}
+
+type victim struct {
+	who  string
+	kill func()
 }
 
 // TestEverythingDies: each of those that carry jobs is killed under them. Nothing is lost, nothing
@@ -84,9 +90,10 @@ func (p *pool) victims() map[string]func() {
 func TestEverythingDies(t *testing.T) {
 	for _, proctrack := range []string{"cgroup", "linuxproc"} {
 		t.Run(proctrack, func(t *testing.T) {
+			t.Parallel()
 			opts := []slurmtest.Option{slurmtest.Nodes(1)}
 			if proctrack == "cgroup" {
-				opts = append(opts, tracked())
+				opts = append(opts, tracked(t))
 			}
 			p := newPool(t, opts...)
 			p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "2", "--slots", "2",
@@ -96,12 +103,12 @@ func TestEverythingDies(t *testing.T) {
 				"; seq 2000; sleep 0.4; seq 2000; echo over {i}",
 				"", "i=1.."+strconv.Itoa(n))
 			at := 0
-			for who, kill := range p.victims() {
+			for _, v := range p.victims() {
 				at += n / 6
-				p.until(fmt.Sprintf("%d jobs have begun, to kill %s", at, who),
+				p.until(fmt.Sprintf("%d jobs have begun, to kill %s", at, v.who),
 					func() bool { return len(p.lines()) >= at })
-				t.Logf("%d have begun, and %s dies", len(p.lines()), who)
-				kill()
+				t.Logf("%d have begun, and %s dies", len(p.lines()), v.who)
+				v.kill()
 			}
 			p.j("wait", "%1")
 			var want []string

@@ -13,7 +13,8 @@ import (
 
 // TestMatrix: two allocations carry 200 jobs, each once, and are given back.
 func TestMatrix(t *testing.T) {
-	p := newPool(t, tracked())
+	t.Parallel()
+	p := newPool(t, slurmtest.Nodes(2))
 	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "2", "--slots", "4",
 		"--idle",
 		"1s")
@@ -84,7 +85,8 @@ func TestDaemonDiesAsking(t *testing.T) {
 
 // TestAllocationEnds: what ran there runs again, with the right reason, and three times at most.
 func TestAllocationEnds(t *testing.T) {
-	p := newPool(t, tracked(), slurmtest.Nodes(1), slurmtest.CPUs(1), slurmtest.Preemption())
+	t.Parallel()
+	p := newPool(t, slurmtest.Nodes(1), slurmtest.CPUs(1), slurmtest.Preemption())
 	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "1", "--idle", "1s")
 	job := p.j("add", "-q", "c", "echo x >>"+p.tell+"; exec sleep 1000", "")
 	run := 0
@@ -122,6 +124,7 @@ func TestAllocationEnds(t *testing.T) {
 
 // TestDaemonIsAway: what ended and was forgotten meanwhile is settled.
 func TestDaemonIsAway(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, slurmtest.Nodes(1), slurmtest.MinJobAge(2))
 	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "1", "--idle", "1s")
 	job := p.j("add", "-q", "c", "echo x >>"+p.tell+"; test $(wc -l <"+p.tell+") = 2 || sleep 1000",
@@ -144,6 +147,7 @@ func TestDaemonIsAway(t *testing.T) {
 // TestNodeFails: nobody knows whether what ran there runs on, so it isn't run again unless that is
 // asked for.
 func TestNodeFails(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, slurmtest.Nodes(1), slurmtest.SlurmdTimeout(5))
 	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "1", "--slots", "2",
 		"--idle",

@@ -74,7 +74,7 @@ func readable(t *testing.T, dir string) {
 // where we are another user. A matrix goes through both.
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	c := slurmtest.Start(t, tracked())
+	c := slurmtest.Start(t, slurmtest.Nodes(2))
 	client, err := sshtest.NewClient(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,17 +53,22 @@ type pool struct {
 // newPool starts a cluster, and a daemon that knows nothing of it yet.
 func newPool(t *testing.T, opts ...slurmtest.Option) *pool {
 	t.Helper()
-	t.Parallel()
 	return beside(t, slurmtest.Start(t, opts...))
 }
 
-// tracked has Slurm track processes as clusters do, where that is possible.
-func tracked() slurmtest.Option {
-	if slurmtest.HasCgroup() {
-		return slurmtest.Cgroup()
+// tracked has Slurm track processes as clusters do, where that is possible, and while the test has
+// the groups for itself: they are named by the numbers of jobs, which all clusters count alike.
+func tracked(t *testing.T) slurmtest.Option {
+	t.Helper()
+	if !slurmtest.HasCgroup() {
+		return slurmtest.Nodes(2)
 	}
-	return slurmtest.Nodes(2)
+	groups.Lock()
+	t.Cleanup(groups.Unlock)
+	return slurmtest.Cgroup()
 }
+
+var groups sync.Mutex
 
 // beside starts a daemon beside a cluster.
 func beside(t *testing.T, c *slurmtest.Cluster, args ...string) *pool {

@@ -11,7 +11,8 @@ import (
 
 // TestOneOfMany: what users do with jobs works in an allocation as on any machine.
 func TestOneOfMany(t *testing.T) {
-	p := newPool(t, tracked(), slurmtest.Partition("short", "MaxTime=2"),
+	t.Parallel()
+	p := newPool(t, slurmtest.Partition("short", "MaxTime=2"),
 		slurmtest.Config("EnforcePartLimits=ALL"))
 	p.refused("no such partition", "Invalid partition", "slurm:other", "--time", "1h")
 	p.refused("resources", "Invalid generic resource", "slurm:test", "--time", "1h",
