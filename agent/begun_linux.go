@@ -121,10 +121,13 @@ func (b *begun) open() (err error) {
 	return err
 }
 
-// shorten forgets the older half.
+// shorten forgets the older half, or all where somebody has removed the file.
 func (b *begun) shorten() error {
 	text, err := os.ReadFile(b.file)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(b.file), 0o700); err != nil {
 		return err
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))

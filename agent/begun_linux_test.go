@@ -80,4 +80,14 @@ func TestBegunIsBounded(t *testing.T) {
 			t.Errorf("not the newest are known")
 		}
 	}
+	// Whoever removes all of it keeps no run from beginning.
+	must(t, later.note(run(all))) // it has the file open
+	must(t, os.RemoveAll(a.root))
+	for n := range all {
+		must(t, later.note(run(all+n)))
+	}
+	if again, err := (&agent{root: a.root}).begunOn(run(0)); err != nil ||
+		!again.has(run(2*all-1)) {
+		t.Errorf("it isn't noted anew: %v", err)
+	}
 }
