@@ -63,7 +63,11 @@ func TestFamily(t *testing.T) {
 			must(t, err)
 			t.Cleanup(func() { c.Close() })
 			pids := filepath.Join(m.login, "pids")
-			id := start(t, c, m.command(escapes, pids))
+			spec := m.command(escapes, pids)
+			// Where its directory is moved to, only a run's name tells whose it is, and what other
+			// tests run at the same time counts and names its runs as we do.
+			spec.Run.Token = fmt.Sprintf("family%d", os.Getpid())
+			id := start(t, c, spec)
 			awaitOutput(t, c, id, "ready")
 			fate.befall(m, l.cmd.Process.Pid, id)
 			r, err := c.Poll(m.ctx(), PollRequest{Run: id, OutOff: 6, Wait: time.Minute}, nil)
