@@ -31,7 +31,8 @@ func (f *Fleet) enter(ctx context.Context, step *sched.Step) (ssh.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := slurm.Name(f.opt.ServerID, step.ID)
+	// Another job of the same name, which nobody wants, may be on the same node: see keeperScript.
+	name := slurm.Name(f.opt.ServerID, step.ID) + "-" + step.Job
 	return &stepConn{conn, slurm.Step(step.Job, step.Node) + "env JOBSERVER_KEEPER=" + name +
 		" "}, nil
 }
@@ -81,12 +82,12 @@ func keeperScript(name string) string {
 	return `#!/bin/sh
 if [ "${SLURM_RESTART_COUNT:-0}" != 0 ]; then exit 0; fi
 ` + rootCandidates + `
-s=0.2 n=4500
+s=0.2 n=4500 k=` + name + `-$SLURM_JOB_ID
 sleep $s 2>/dev/null || { s=1 n=900; }
 while [ $n -gt 0 ]; do
 	for d in "$a" "$b" "$c"; do
-		f=$d/keep/` + name + `
-		if [ "$d" ] && [ -x "$f" ] && [ -O "$d" ]; then exec "$f" keep ` + name + `; fi
+		f=$d/keep/$k
+		if [ "$d" ] && [ -x "$f" ] && [ -O "$d" ]; then exec "$f" keep "$k"; fi
 	done
 	sleep $s; n=$((n - 1))
 done

@@ -75,7 +75,8 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			socket := listenUnix(t)
-			cmd := exec.Command(program)
+			// Whoever runs the tests may have ignored signals, as nohup does.
+			cmd := exec.Command("env", "--default-signal", program)
 			cmd.Env = append(os.Environ(), forwardVar+"="+m.ConfigFile+" far "+socket)
 			cmd.Stderr = io.Discard
 			out, err := cmd.StdoutPipe()

@@ -381,7 +381,9 @@ func TestEnds(t *testing.T) {
 	t.Parallel()
 	d := night(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
-		term := start(t, 80, 24, nil, d.Binary, "--socket", d.Socket, "top")
+		// Whoever runs the tests may have ignored signals, as nohup does.
+		term := start(t, 80, 24, nil, "env", "--default-signal", d.Binary, "--socket", d.Socket,
+			"top")
 		term.sees("echo held")
 		if err := term.cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
