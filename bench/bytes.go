@@ -23,8 +23,11 @@ const (
 )
 
 // largeFile is a file of 1 GiB of noise, made when first asked for.
-func (w *world) largeFile() (string, error) {
-	name := w.path("large")
+func (w *world) largeFile() (string, error) { return w.noise("large", gib) }
+
+// noise is a file of n random bytes, made when first asked for.
+func (w *world) noise(name string, n int64) (string, error) {
+	name = w.path(name)
 	if _, err := os.Stat(name); err == nil {
 		return name, nil
 	}
@@ -33,7 +36,8 @@ func (w *world) largeFile() (string, error) {
 		return "", err
 	}
 	block := make([]byte, 16<<20)
-	for n := 0; n < gib && err == nil; n += len(block) {
+	for left := n; left > 0 && err == nil; left -= int64(len(block)) {
+		block = block[:min(left, int64(len(block)))]
 		rand.Read(block) // it never fails
 		_, err = f.Write(block)
 	}
@@ -103,12 +107,12 @@ func (d *daemon) results(
 	}
 }
 
-// peer brings them with a program: its words end with source and destination.
+// peer brings them from a machine with a program: its words end with source and destination.
 func peer(
-	ctx context.Context, from string, words ...string,
+	ctx context.Context, machine, from string, words ...string,
 ) func(dest string) (time.Duration, string, error) {
 	return func(dest string) (time.Duration, string, error) {
-		_, took, err := output(ctx, append(words, "m1:"+from, dest)...)
+		_, took, err := output(ctx, append(words, machine+":"+from, dest)...)
 		return took, filepath.Join(dest, filepath.Base(from)), err
 	}
 }
@@ -123,7 +127,7 @@ func measureLargeResult(ctx context.Context, w *world) (rows []row, err error) {
 		if err := d.addMachine(ctx, "m1", "x", 1); err != nil {
 			return err
 		}
-		scp := peer(ctx, file, "scp", "-q", "-F", w.peers)
+		scp := peer(ctx, "m1", file, "scp", "-q", "-F", w.peers)
 		runs, err := inTurn(ctx, 3,
 			w.fetched(ctx, file, d.results(ctx, file)),
 			w.fetched(ctx, file, scp),
@@ -158,11 +162,11 @@ func measureLargeResult(ctx context.Context, w *world) (rows []row, err error) {
 	return rows, errors.Join(err, os.RemoveAll(w.dests()))
 }
 
-// makeSmallFiles makes the directory of line 11.
-func (w *world) makeSmallFiles() (string, error) {
-	dir := w.path("small")
+// makeSmallFiles makes a directory of n small files, in directories of a thousand.
+func (w *world) makeSmallFiles(name string, n int) (string, error) {
+	dir := w.path(name)
 	data := make([]byte, smallSize)
-	for i := range smallFiles {
+	for i := range n {
 		name := filepath.Join(dir, fmt.Sprintf("part%02d/file%05d", i/1000, i))
 		if i%1000 == 0 {
 			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -179,7 +183,7 @@ func (w *world) makeSmallFiles() (string, error) {
 
 // measureSmallResults is line 11.
 func measureSmallResults(ctx context.Context, w *world) (rows []row, err error) {
-	dir, err := w.makeSmallFiles()
+	dir, err := w.makeSmallFiles("small", smallFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -189,14 +193,14 @@ func measureSmallResults(ctx context.Context, w *world) (rows []row, err error) 
 		}
 		runs, err := inTurn(ctx, 5,
 			w.fetched(ctx, dir, d.results(ctx, dir)),
-			w.fetched(ctx, dir, peer(ctx, dir, "rsync", "-a", "-e", "ssh -F "+w.peers)))
+			w.fetched(ctx, dir, peer(ctx, "m1", dir, "rsync", "-a", "-e", "ssh -F "+w.peers)))
 		if err != nil {
 			return err
 		}
 		// It takes many times as long: two turns are enough, of which the first isn't counted.
 		scp, err := inTurn(ctx, 1,
 			w.fetched(ctx, dir, d.results(ctx, dir)),
-			w.fetched(ctx, dir, peer(ctx, dir, "scp", "-q", "-r", "-F", w.peers)))
+			w.fetched(ctx, dir, peer(ctx, "m1", dir, "scp", "-q", "-r", "-F", w.peers)))
 		if err != nil {
 			return err
 		}
@@ -230,14 +234,14 @@ func measureLog(ctx context.Context, w *world) (rows []row, err error) {
 		})
 		kept := w.fetched(ctx, file, func(dest string) (time.Duration, string, error) {
 			to := filepath.Join(dest, "log")
-			took, err := w.catTo(ctx, to, file)
+			took, err := w.catTo(ctx, "m1", to, file)
 			return took, to, err
 		})
 		thrown := func() (time.Duration, error) {
 			if err := w.settle(); err != nil {
 				return 0, err
 			}
-			return w.catTo(ctx, os.DevNull, file)
+			return w.catTo(ctx, "m1", os.DevNull, file)
 		}
 		runs, err := inTurn(ctx, 3, ours, thrown, kept, w.fetched(ctx, file, w.keptLog(ctx, file)))
 		if err != nil {
@@ -283,12 +287,12 @@ func (d *daemon) log(ctx context.Context, command string) (time.Duration, string
 }
 
 // catTo is what a log of a plain ssh costs.
-func (w *world) catTo(ctx context.Context, to, file string) (time.Duration, error) {
+func (w *world) catTo(ctx context.Context, machine, to, file string) (time.Duration, error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, "ssh", "-F", w.peers, "m1", "cat "+file)
+	cmd := exec.CommandContext(ctx, "ssh", "-F", w.peers, machine, "cat "+file)
 	cmd.Stdout = f
 	took, err := timed(cmd.Run)
 	return took, errors.Join(err, f.Close())

@@ -68,17 +68,23 @@ func measureThousandLocal(ctx context.Context, w *world) (rows []row, err error)
 
 // manyJobs submits a thousand jobs and waits for the last result, in one process as the peers are.
 func (d *daemon) manyJobs(ctx context.Context, class string) func() (time.Duration, error) {
+	return d.severalJobs(ctx, class, manyJobs)
+}
+
+// severalJobs is the same with n jobs.
+func (d *daemon) severalJobs(
+	ctx context.Context, class string, n int,
+) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
-		out, took, err := d.j(ctx, "add", class, "true", "-x", strconv.Itoa(manyJobs), "-q",
-			"--wait")
+		out, took, err := d.j(ctx, "add", class, "true", "-x", strconv.Itoa(n), "-q", "--wait")
 		if err != nil {
 			return 0, err
 		}
 		ids := strings.Fields(out)
-		if len(ids) != manyJobs {
-			return 0, fmt.Errorf("%d jobs were submitted, not %d", len(ids), manyJobs)
+		if len(ids) != n {
+			return 0, fmt.Errorf("%d jobs were submitted, not %d", len(ids), n)
 		}
-		return took, d.verify(ctx, manyJobs, "", ids[0]+".."+ids[len(ids)-1])
+		return took, d.verify(ctx, n, "", ids[0]+".."+ids[len(ids)-1])
 	}
 }
 

@@ -47,6 +47,7 @@ func lines() []line {
 		{13, measureIdle},
 		{14, measureManyMachines},
 		{15, measureGrowth},
+		{18, measureFar},
 		{21, measureViewers},
 		{24, measureSlurm},
 	}

@@ -87,7 +87,8 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := os.WriteFile(w.peers, []byte(shared), 0o600); err != nil {
 		return err
 	}
-	return w.openMaster(ctx)
+	w.master, err = w.openMaster(ctx, "m1")
+	return err
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -98,31 +99,36 @@ func (w *world) newMachine(name string) (*sshtest.Machine, error) {
 		sshtest.ServerConfig("Subsystem sftp internal-sftp"))
 }
 
-// openMaster opens the peers' connection, and waits until it carries commands.
-func (w *world) openMaster(ctx context.Context) error {
-	w.master = exec.Command("ssh", "-F", w.peers, "-M", "-N", "m1")
-	if err := w.master.Start(); err != nil {
-		w.master = nil
-		return err
+// openMaster opens the peers' connection to a machine, and waits until it carries commands.
+func (w *world) openMaster(ctx context.Context, machine string) (*exec.Cmd, error) {
+	master := exec.Command("ssh", "-F", w.peers, "-M", "-N", machine)
+	if err := master.Start(); err != nil {
+		return nil, err
 	}
 	for range 1000 {
-		if exec.CommandContext(ctx, "ssh", "-F", w.peers, "-O", "check", "m1").Run() == nil {
-			return nil
+		if exec.CommandContext(ctx, "ssh", "-F", w.peers, "-O", "check", machine).Run() == nil {
+			return master, nil
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, errors.Join(ctx.Err(), closeMaster(master))
 		}
 	}
-	return errors.New("the peers' connection to the machine doesn't open")
+	return nil, errors.Join(fmt.Errorf("the peers' connection to %s doesn't open", machine),
+		closeMaster(master))
+}
+
+func closeMaster(master *exec.Cmd) error {
+	err := master.Process.Kill()
+	_ = master.Wait() // killed
+	return err
 }
 
 func (w *world) close() error {
 	var errs []error
 	if w.master != nil {
-		errs = append(errs, w.master.Process.Kill())
-		_ = w.master.Wait() // killed
+		errs = append(errs, closeMaster(w.master))
 	}
 	for _, m := range append(w.many, w.machine) {
 		if m != nil {
