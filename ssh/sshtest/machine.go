@@ -110,7 +110,7 @@ func loopback() string {
 	if runtime.GOOS != "linux" {
 		return "127.0.0.1"
 	}
-	return fmt.Sprintf("127.0.0.%d", 2+rand.IntN(250))
+	return fmt.Sprintf("127.0.%d.%d", rand.IntN(250), 2+rand.IntN(250))
 }
 
 // freePort picks a port below those that the kernel gives to outgoing

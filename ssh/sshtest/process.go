@@ -56,11 +56,11 @@ func (m *Machine) signalServers(sig syscall.Signal) error {
 	if m.cmd == nil {
 		return errors.New("sshd doesn't run")
 	}
-	sessions, err := m.sessions()
+	below, err := sessions([]*Machine{m})
 	if err != nil {
 		return err
 	}
-	for _, pid := range append([]int{m.cmd.Process.Pid}, sessions...) {
+	for _, pid := range append([]int{m.cmd.Process.Pid}, below...) {
 		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
 			return err
 		}
@@ -69,8 +69,11 @@ func (m *Machine) signalServers(sig syscall.Signal) error {
 }
 
 // KillSessions kills the sshd processes of all connections, and says how many.
-func (m *Machine) KillSessions() (int, error) {
-	pids, err := m.sessions()
+func (m *Machine) KillSessions() (int, error) { return KillSessions(m) }
+
+// KillSessions does the same with all connections of several machines at once.
+func KillSessions(machines ...*Machine) (int, error) {
+	pids, err := sessions(machines)
 	if err != nil {
 		return 0, err
 	}
@@ -94,26 +97,34 @@ func (m *Machine) KillAll() (int, error) {
 	}
 }
 
-// sessions are the processes of sshd below the listener.
-func (m *Machine) sessions() ([]int, error) {
-	if m.cmd == nil {
+// sessions are the processes of sshd below the listeners of the machines that run.
+func sessions(machines []*Machine) ([]int, error) {
+	var below []int
+	for _, m := range machines {
+		if m.cmd != nil {
+			below = append(below, m.cmd.Process.Pid)
+		}
+	}
+	listeners := len(below)
+	if listeners == 0 {
 		return nil, nil
 	}
 	all, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	below := []int{m.cmd.Process.Pid}
-	for i := 0; i < len(below); i++ {
-		for _, p := range all {
-			// sshd, or from OpenSSH 9.8 on sshd-session and sshd-auth. Below
-			// the user's command there is nothing of sshd's.
-			if p.parent == below[i] && strings.HasPrefix(p.name, "sshd") && !p.zombie {
-				below = append(below, p.pid)
-			}
+	children := map[int][]int{}
+	for _, p := range all {
+		// sshd, or from OpenSSH 9.8 on sshd-session and sshd-auth. Below
+		// the user's command there is nothing of sshd's.
+		if strings.HasPrefix(p.name, "sshd") && !p.zombie {
+			children[p.parent] = append(children[p.parent], p.pid)
 		}
 	}
-	return below[1:], nil
+	for i := 0; i < len(below); i++ {
+		below = append(below, children[below[i]]...)
+	}
+	return below[listeners:], nil
 }
 
 // commands are the processes that inherited the machine's mark, or that run a
