@@ -20,13 +20,14 @@ import (
 // with all else left out, measured in the same turns. Where a target isn't reached, it tells how
 // much of that is ours.
 
-// buildFloor builds the program of line 5's.
-func (w *world) buildFloor(ctx context.Context) (string, error) {
-	name := w.path("floor")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", name, "jobserver/bench/floor")
+// buildHelper builds a program of the bench's own, as "floor", with the flags of a release.
+func (w *world) buildHelper(ctx context.Context, program string) (string, error) {
+	name, room := w.path(program), "jobserver/bench/"+program
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", name,
+		room)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build jobserver/bench/floor: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", room, err, out)
 	}
 	return name, nil
 }

@@ -24,7 +24,7 @@ func measureThousandSSH(ctx context.Context, w *world) (rows []row, err error) {
 		}
 		ssh := []string{"ssh", "-F", w.peers, "m1", "true"}
 		runs, err := inTurn(ctx, 2,
-			d.manyJobs(ctx, "x"),
+			d.severalJobs(ctx, "x", manyJobs),
 			w.parallel(ctx, true, "--ssh", "ssh -F "+w.peers, "-S", "8/m1", "true"),
 			w.parallel(ctx, false, append([]string{"-j8"}, ssh...)...))
 		if err != nil {
@@ -51,7 +51,8 @@ func measureThousandLocal(ctx context.Context, w *world) (rows []row, err error)
 		if err := d.addMachine(ctx, "local", "x", 8); err != nil {
 			return err
 		}
-		runs, err := inTurn(ctx, 5, d.manyJobs(ctx, "x"), w.parallel(ctx, true, "-j8", "true"))
+		runs, err := inTurn(ctx, 5, d.severalJobs(ctx, "x", manyJobs),
+			w.parallel(ctx, true, "-j8", "true"))
 		if err != nil {
 			return err
 		}
@@ -309,7 +310,7 @@ func measureSubmitProcess(ctx context.Context, w *world) (rows []row, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.Unsetenv("TS_SOCKET")) }()
-	floor, err := w.buildFloor(ctx)
+	floor, err := w.buildHelper(ctx, "floor")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // measureManyMachines is line 14: machines that are not connected yet, and a command on each. The
 // scheduler with 1 and with 500 machines is compared by its own benchmark.
 func measureManyMachines(ctx context.Context, w *world) (rows []row, err error) {
-	machines, err := w.crowd(ctx)
+	machines, err := w.crowd(ctx, crowdSize)
 	if err != nil {
 		return nil, err
 	}

@@ -15,9 +15,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"jobserver/daemontest"
@@ -27,34 +29,58 @@ import (
 type line struct {
 	number  int
 	measure func(ctx context.Context, w *world) ([]row, error)
+	needs   string // the programs of others that it is compared with
+}
+
+// missing is the first of these programs that isn't here, or "".
+func (l line) missing() string {
+	for _, program := range strings.Fields(l.needs) {
+		if _, err := exec.LookPath(program); err != nil {
+			return program
+		}
+	}
+	return ""
 }
 
 // lines are all of them, in the order of the table.
 func lines() []line {
 	return []line{
-		{1, measureThousandSSH},
-		{2, measureThousandLocal},
-		{3, measureSubmitToStart},
-		{4, measureNextStart},
-		{5, measureSubmitProcess},
-		{6, measureMatrix},
-		{7, measureListing},
-		{8, measureStat},
-		{9, measureStart},
-		{10, measureLargeResult},
-		{11, measureSmallResults},
-		{12, measureLog},
-		{13, measureIdle},
-		{14, measureManyMachines},
-		{15, measureGrowth},
-		{18, measureFar},
-		{21, measureViewers},
-		{24, measureSlurm},
+		{1, measureThousandSSH, "parallel"},
+		{2, measureThousandLocal, "parallel"},
+		{3, measureSubmitToStart, ""},
+		{4, measureNextStart, ""},
+		{5, measureSubmitProcess, "tsp"},
+		{6, measureMatrix, "strace"},
+		{7, measureListing, ""},
+		{8, measureStat, "jq"},
+		{9, measureStart, ""},
+		{10, measureLargeResult, "scp openssl"},
+		{11, measureSmallResults, "scp rsync"},
+		{12, measureLog, ""},
+		{13, measureIdle, ""},
+		{14, measureManyMachines, "parallel"},
+		{15, measureGrowth, ""},
+		{16, measureAgainstPueue, "pueue pueued"},
+		{17, measureHyperQueue, "hyperqueue-python"},
+		{18, measureFar, "scp rsync"},
+		{19, measurePings, ""},
+		{20, measureOrderlyStart, "pueue pueued"},
+		{21, measureViewers, ""},
+		{22, measureProcesses, ""},
+		{23, measureFleet, "parallel"},
+		{24, measureSlurm, "slurmctld slurmd sbatch munged"},
 	}
 }
 
 // options are what the command line says of a world.
 type options struct{ binary, history string }
+
+// report says what becomes of what was measured.
+type report struct {
+	document string
+	merge    bool   // into it, line by line
+	note     string // what is said of the lines that are merged
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -62,10 +88,15 @@ func main() {
 	binary := flag.String("binary", "", "the jobserver that is measured; by default it is built")
 	history := flag.String("history", "",
 		"where the state directory with a million jobs is kept; it is made if there is none")
-	times := flag.Int("times", 3, "how often all lines are measured, one after another")
+	times := flag.Int("times", 0, "how often all lines are measured, one after another; by "+
+		"default 3 times, and named ones once")
 	document := flag.String("document", "docs/benchmarks.md", "where the table of a whole run goes")
+	merge := flag.Bool("merge", false,
+		"write the rows of the named lines anew, and keep the others")
+	note := flag.String("note", "", "what to say beside the lines that are merged")
 	flag.Parse()
-	if err := run(ctx, options{*binary, *history}, *times, *document, flag.Args()); err != nil {
+	if err := run(ctx, options{*binary, *history}, *times, report{*document, *merge, *note},
+		flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
@@ -73,10 +104,13 @@ func main() {
 }
 
 // run measures the lines that the words number, or all of them.
-func run(ctx context.Context, o options, times int, document string, words []string) (err error) {
+func run(ctx context.Context, o options, times int, to report, words []string) (err error) {
 	chosen := lines()
+	if times == 0 && len(words) == 0 {
+		times = 3
+	}
+	times = max(times, 1)
 	if len(words) > 0 {
-		times = 1
 		wanted := make([]int, 0, len(words))
 		for _, word := range words {
 			n, err := strconv.Atoi(word)
@@ -106,11 +140,11 @@ func run(ctx context.Context, o options, times int, document string, words []str
 			return err
 		}
 		runs = append(runs, measured)
-		if len(words) > 0 {
+		if len(words) > 0 && !to.merge {
 			continue
 		}
 		// After each: an error later on loses none of them.
-		if err := writeDocument(ctx, document, runs); err != nil {
+		if err := writeDocument(ctx, to.document, runs, to.merge, to.note); err != nil {
 			return err
 		}
 	}
@@ -127,6 +161,12 @@ func measureAll(ctx context.Context, o options, chosen []line) (t table, err err
 	fmt.Println(header)
 	for _, l := range chosen {
 		fmt.Fprintf(os.Stderr, "Line %d …\n", l.number)
+		if program := l.missing(); program != "" {
+			r := row{name: strconv.Itoa(l.number), missing: "there is no " + program + " here"}
+			fmt.Println(r)
+			t.rows = append(t.rows, r)
+			continue
+		}
 		rows, err := l.measure(ctx, w)
 		if ctx.Err() != nil {
 			return t, context.Cause(ctx)

@@ -23,6 +23,7 @@ type row struct {
 	ourCmd  string // how each was run; "" where there is nothing to run
 	peerCmd string
 	note    string
+	missing string // why there are no figures; then there is nothing but a name
 }
 
 // header is the head of the table that is printed.
@@ -31,6 +32,9 @@ var header = fmt.Sprintf("%-4s %-50s %-22s %-22s %8s %-15s %-13s %s", "", "FIGUR
 
 // String is the row as it is printed.
 func (r row) String() string {
+	if r.missing != "" {
+		return fmt.Sprintf("%-4s missing: %s", r.name, r.missing)
+	}
 	verdict := "missed"
 	if r.reached {
 		verdict = "ok"

@@ -31,6 +31,12 @@ func resident(pid int, name string) (float64, error) {
 	return float64(kib) / 1024, err
 }
 
+// descriptors is how many files, sockets and the like a process has open.
+func descriptors(pid int) (int, error) {
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return len(open), err
+}
+
 // wakeUps is how often the threads of a process have waited and were woken: voluntary context
 // switches.
 func wakeUps(pid int) (int64, error) {

@@ -268,7 +268,7 @@ func measureIdle(ctx context.Context, w *world) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	machines, err := w.crowd(ctx)
+	machines, err := w.crowd(ctx, crowdSize)
 	if err != nil {
 		return nil, err
 	}
@@ -341,10 +341,10 @@ func pause(ctx context.Context, d time.Duration) error {
 // crowdSize is how many machines lines 13 and 14 have.
 const crowdSize = 100
 
-// crowd starts the machines, each an sshd on an address of its own, when a line first asks for
-// them. They end with the world.
-func (w *world) crowd(ctx context.Context) (names []string, err error) {
-	for i := range crowdSize {
+// crowd starts n machines, each an sshd on an address of its own, or those that aren't there yet.
+// They end with the world.
+func (w *world) crowd(ctx context.Context, n int) (names []string, err error) {
+	for i := range n {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -49,7 +49,7 @@ func measureSlurm(ctx context.Context, w *world) (rows []row, err error) {
 	theirs := func(n int, every time.Duration) func() (time.Duration, error) {
 		return func() (time.Duration, error) { return arrayJob(ctx, cluster, n, every) }
 	}
-	runs, err := inTurn(ctx, 3, d.overSlurm(ctx, "x", slurmJobs),
+	runs, err := inTurn(ctx, 3, d.severalJobs(ctx, "x", slurmJobs),
 		theirs(slurmJobs, 100*time.Millisecond))
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func measureSlurm(ctx context.Context, w *world) (rows []row, err error) {
 		peerCmd: "sbatch --array=1-200%8 --wrap=true, squeue every 0.1 s"}
 	rows = append(rows, r.faster(runs[0], runs[1], 5))
 	asked, err := requests(cluster, func() (time.Duration, error) {
-		took, err := d.overSlurm(ctx, "y", manyJobs)()
+		took, err := d.severalJobs(ctx, "y", manyJobs)()
 		return took, errors.Join(err, d.givesBack(ctx, "slurm:counted/"))
 	})
 	if err != nil {
@@ -75,23 +75,6 @@ func measureSlurm(ctx context.Context, w *world) (rows []row, err error) {
 		ours: strconv.Itoa(asked), theirs: strconv.Itoa(array),
 		ratio:  float64(array) / float64(asked),
 		target: "≥ 10×", reached: array >= 10*asked}), nil
-}
-
-// overSlurm runs jobs on a class.
-func (d *daemon) overSlurm(
-	ctx context.Context, class string, n int,
-) func() (time.Duration, error) {
-	return func() (time.Duration, error) {
-		out, took, err := d.j(ctx, "add", class, "true", "-x", strconv.Itoa(n), "-q", "--wait")
-		if err != nil {
-			return 0, err
-		}
-		ids := strings.Fields(out)
-		if len(ids) != n {
-			return 0, fmt.Errorf("%d jobs were submitted, not %d", len(ids), n)
-		}
-		return took, d.verify(ctx, n, "", ids[0]+".."+ids[len(ids)-1])
-	}
 }
 
 // givesBack waits until the daemon has given back all allocations whose addresses begin so. Slurm
