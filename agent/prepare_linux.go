@@ -35,7 +35,7 @@ func (a *agent) prepare(s *Spec) (StartResult, error) {
 	} else if err != nil {
 		return failed(fmt.Errorf("prepare %s: %w", s.Run.Name(), err)), nil
 	}
-	dir, _, gone, err := a.makeRun(s.Run)
+	dir, began, gone, err := a.makeRun(s.Run)
 	if err != nil {
 		return failed(err), nil
 	}
@@ -50,7 +50,7 @@ func (a *agent) prepare(s *Spec) (StartResult, error) {
 		return StartResult{Status: StartOK}, nil
 	}
 	defer lock.Close()
-	if fi, err := lock.Stat(); err == nil && fi.Size() == 0 {
+	if fi, err := lock.Stat(); err == nil && fi.Size() == 0 && !began.has(s.Run) {
 		if err := allocate(lock, slotsSize); err != nil {
 			return failed(fmt.Errorf("prepare %s: %w", s.Run.Name(), err)), nil
 		}

@@ -53,11 +53,14 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 	}
 	for {
 		lock, ok, err := openLock(filepath.Join(dir, fileRun))
+		if errors.Is(err, fs.ErrNotExist) && began.has(s.Run) {
+			return StartResult{Status: StartOK}, nil // it has removed its directory just now
+		}
 		if err != nil {
 			return failed(err), nil
 		}
 		if !ok {
-			r, again := a.awaitStart(ctx, dir)
+			r, again := a.awaitStart(ctx, dir, launchTime)
 			if again {
 				continue
 			}
@@ -70,9 +73,15 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 		}
 		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
 			failpoint.Hit("agent.claimed")
-			if err := began.note(s.Run); err != nil {
+			gone, err := began.begin(s.Run, lock)
+			if err != nil || gone {
 				lock.Close()
+			}
+			if err != nil {
 				return failed(err), nil
+			}
+			if gone {
+				return StartResult{Status: StartOK}, nil
 			}
 			switch err := a.holds(); {
 			case err == nil:
@@ -168,9 +177,14 @@ func (v view) result(run RunID) StartResult {
 	}
 }
 
+// launchTime is longer than a launch takes, also where very much is launched at once.
+const launchTime = 30 * time.Second
+
 // awaitStart waits while another process holds the lock of a run that hasn't started. again: the
-// lock is free.
-func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, again bool) {
+// lock is free. Beyond the limit it may run, and have lost its records: then it is to be followed.
+func (a *agent) awaitStart(
+	ctx context.Context, dir string, limit time.Duration,
+) (r StartResult, again bool) {
 	news, err := a.watch.add(dir)
 	if err != nil {
 		return failed(err), false
@@ -184,6 +198,8 @@ func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, agai
 	// but its lock. That lasts milliseconds, so looking is cheap.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	late := time.NewTimer(limit)
+	defer late.Stop()
 	for {
 		v, err := look(dir, a.bootID)
 		switch {
@@ -197,6 +213,8 @@ func (a *agent) awaitStart(ctx context.Context, dir string) (r StartResult, agai
 		select {
 		case <-news.C:
 		case <-tick.C:
+		case <-late.C:
+			return StartResult{Status: StartOK}, false
 		case <-ctx.Done():
 			return failed(ctx.Err()), false
 		}
@@ -222,7 +240,7 @@ func (a *agent) launch(ctx context.Context, s *Spec, dir string, lock *os.File) 
 
 // diedLaunching says what is known of a run whose supervisor gave no answer.
 func (a *agent) diedLaunching(ctx context.Context, run RunID, dir string, cause error) StartResult {
-	if r, again := a.awaitStart(ctx, dir); !again {
+	if r, again := a.awaitStart(ctx, dir, launchTime); !again {
 		return r
 	}
 	said, _ := readFile(filepath.Join(dir, fileRun), maxRecord)

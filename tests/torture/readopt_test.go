@@ -176,6 +176,36 @@ func TestStartThenDeath(t *testing.T) {
 	w.cleanEnd()
 }
 
+// TestRecordsRemoved: a job that removes or damages its run's directory runs once, wherever the
+// daemon is killed meanwhile, and is told of; it keeps its machine from nothing.
+func TestRecordsRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.add()
+	const dir = `d=$(dirname "$JOBSERVER_SCRATCH"); `
+	all := []struct{ place, harm string }{
+		{"fleet.start-answered", `rm -rf "$d"`},
+		{"fleet.start-answered", `: > "$d/run"`},
+		{"fleet.start-answered", `rm -rf "$d"; mkdir -p "$d/scratch"`},
+		{"fleet.start-answered", `rm "$d/run"`},
+		{"fleet.start-due", `rm -rf "$d"`},
+		{"fleet.run-ended", `rm -rf "$d"`},
+		{"fleet.run-forgotten", `rm -rf "$d"`},
+	}
+	for _, tt := range all[:scaled(t, 2, int64(len(all)))] {
+		w.restart("JOBSERVER_FAILPOINT=" + tt.place + ":1")
+		id := w.submit(api.JobSpec{Cmd: w.marked(dir + tt.harm)})
+		w.dies()
+		w.start()
+		if w.wait(id); w.began(id, 1) > 1 {
+			t.Errorf("a job that does %s ran %d times, as the daemon died at %s", tt.harm,
+				w.began(id, 1), tt.place)
+		}
+	}
+	w.ended(w.submit(api.JobSpec{Cmd: w.marked("true")}), "done", "exited")
+	w.cleanEnd()
+}
+
 // TestReboot: what ran on a machine that rebooted, after a crash or in order, is lost, and said to
 // be; the machine is free again, and a job that may retry runs again. Then the machine is reimaged
 // between a start and its answer.
