@@ -107,7 +107,7 @@ func (s *Spec) size() int {
 // order and without a gap after the request's offset: also when it returns an error in the end, so
 // the caller counts. p is only valid during the call; an error of output ends the Poll and is
 // returned by it. Without output the bytes are dropped. When very many runs are followed,
-// Wait may be cut short. Of a run that has ended, an offset past all that it has written is
+// Wait may be cut short. One that isn't answered when it is over is ErrStalled. Of a run that has ended, an offset past all that it has written is
 // ErrBeyondEnd.
 func (c *Client) Poll(
 	ctx context.Context, r PollRequest, output func(s Stream, p []byte) error,
@@ -128,7 +128,8 @@ func (c *Client) Poll(
 	if crowded {
 		r.Wait = min(r.Wait, crowdedWait)
 	}
-	p, err := c.call(ctx, methodPoll, r.fields, func(p []byte) error {
+	asked := Patient(ctx, max(r.Wait, 0)+limitOf(ctx, methodPoll).silence)
+	p, err := c.call(asked, methodPoll, r.fields, func(p []byte) error {
 		if len(p) == 0 || Stream(p[0]) >= streams {
 			return errorf(KindProtocol, "poll: a part of no stream")
 		}
@@ -269,7 +270,7 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 			r.MaxBytes = 0 // what is named in two of the requests counts once, which only we know
 		}
 		all.begin(n)
-		if _, err := c.call(patientFor(ctx, r.Patience), methodManifest, r.fields,
+		if _, err := c.call(Patient(ctx, r.Patience), methodManifest, r.fields,
 			all.part); err != nil {
 			return Manifest{}, err
 		}
@@ -398,7 +399,7 @@ func (c *Client) Fetch(ctx context.Context, r FetchRequest, sink Sink) error {
 		}
 		in := &fetchReader{sink: sink, first: first, files: n, crc: crc32.New(castagnoli())}
 		part := FetchRequest{Files: r.Files[first : first+n], holes: true}
-		ctx := patientFor(ctx, r.Patience)
+		ctx := Patient(ctx, r.Patience)
 		if _, err := c.call(ctx, methodFetch, part.fields, in.frame); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 // limit is what one call's answer may be.
 type limit struct {
 	reply int // bytes of the last frame; parts have the window
-	// the answer has ended by then, or went forward; 0: the call says itself how long it waits
+	// the answer has ended by then, or went forward
 	silence time.Duration
 	forward int // bytes of parts that count as going forward
 }
@@ -35,7 +35,7 @@ var limits = map[byte]limit{
 	methodInput:    {64 << 10, 30 * time.Minute, 1},
 	methodLay:      {64 << 10, 2 * time.Minute, 1},
 	methodList:     {4 << 10, 2 * time.Minute, 1},
-	methodPoll:     {1 << 20, 0, 1},
+	methodPoll:     {1 << 20, 2 * time.Minute, 1}, // beyond what it is to wait for
 	methodManifest: {4 << 10, DefaultPatience, 1 << 10},
 	methodFetch:    {4 << 10, DefaultPatience, 64 << 10},
 }
@@ -54,9 +54,9 @@ const (
 	strayBytes = 1 << 20
 )
 
-// patientFor replaces a method's limit on silence, for calls that are tried again with more
-// patience.
-func patientFor(ctx context.Context, d time.Duration) context.Context {
+// Patient replaces a method's limit on silence: for calls that are tried again with more patience,
+// or of which more is expected. A poll has it beyond what it is to wait for.
+func Patient(ctx context.Context, d time.Duration) context.Context {
 	if d <= 0 {
 		return ctx
 	}
@@ -68,7 +68,7 @@ type patienceKey struct{}
 // limitOf is the limit of a call.
 func limitOf(ctx context.Context, method byte) limit {
 	l := limits[method]
-	if d, ok := ctx.Value(patienceKey{}).(time.Duration); ok && l.silence > 0 {
+	if d, ok := ctx.Value(patienceKey{}).(time.Duration); ok {
 		l.silence = d
 	}
 	return l

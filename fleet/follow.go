@@ -10,10 +10,6 @@ import (
 	"jobserver/failpoint"
 )
 
-// pollWait is how long the agent holds a Poll of a run that
-// says nothing: so long that it is no traffic to speak of.
-const pollWait = time.Hour
-
 // maxMarks bounds what is kept of a run's RESULTS and METRIC lines, in bytes: they go into the
 // daemon's records.
 const maxMarks = 4 << 20
@@ -46,7 +42,7 @@ func (m *machine) follow(l *link, r *run) {
 	switch {
 	case err == nil:
 		m.finish(r, v)
-	case linkBroke(l), r.ctx.Err() != nil:
+	case r.ctx.Err() != nil || unanswered(l, err):
 		m.do(func() { m.release(r) })
 	default:
 		// The agent answers, but not to this: its files may be damaged, or it has run out of
@@ -83,10 +79,10 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			continue
 		}
 		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
-			MarksOff: r.marksOff, Wait: pollWait, Ending: last.Ending, Pauses: last.Pause.Changes}
+			MarksOff: r.marksOff, Wait: m.f.opt.PollWait, Ending: last.Ending, Pauses: last.Pause.Changes}
 		began := time.Now()
 		var logErr error
-		reply, err := l.client.Poll(r.ctx, request, func(s agent.Stream, p []byte) error {
+		reply, err := l.client.Poll(m.patient(r.ctx), request, func(s agent.Stream, p []byte) error {
 			logErr = m.keepLog(ctx, r, r.log(s), p)
 			return logErr
 		})

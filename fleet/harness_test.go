@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"jobserver/agent/agenttest"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/ssh"
@@ -27,6 +28,12 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "relay" { // relay PROGRAM MODE-FILE agent …
+		if err := agenttest.Relay(os.Args[2], os.Args[4:], os.Args[3], 1); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "fleet")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

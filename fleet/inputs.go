@@ -33,7 +33,7 @@ func (m *machine) prepare(ctx context.Context, l *link, r *run) {
 	var tree *agent.TreeError
 	switch {
 	case err == nil:
-	case ctx.Err() != nil || linkBroke(l) || leftUnanswered(l, err):
+	case ctx.Err() != nil || unanswered(l, err):
 		m.releaseAll([]*run{r})
 	case errors.As(err, &tree):
 		m.finish(r, verdict{notStarted: inputWhy(tree), hold: true})

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -93,5 +94,75 @@ func TestLocalAgentHangs(t *testing.T) {
 	h.Connect(sched.Pool{Addr: "local"})
 	if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, "no answer within 50ms") {
 		t.Errorf("away: %s", away.Reason)
+	}
+}
+
+// TestAgentLeavesACallUnanswered: an agent that answers all but one kind of call is left, too, and
+// what was asked for is asked of the next one.
+func TestAgentLeavesACallUnanswered(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		method int // see package agenttest
+		ask    func(h *host, r sched.Run)
+		asked  func(h *host, r sched.Run) // waits until it is carried out
+	}{
+		"poll": {4, func(*host, sched.Run) {}, func(h *host, r sched.Run) {
+			if err := os.WriteFile(filepath.Join(h.opt.StateDir, "end"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"control": {
+			method: 5,
+			ask:    func(h *host, r sched.Run) { h.Cancel(r.Ref) },
+			asked:  func(*host, sched.Run) {},
+		},
+		"steer": {
+			method: 13,
+			ask:    func(h *host, r sched.Run) { h.Pause(r.Ref, true) },
+			asked: func(h *host, r sched.Run) {
+				await(h, func(o sched.Paused) bool { return o.On })
+				h.Cancel(r.Ref)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			mode, binary := filepath.Join(dir, "mode"), filepath.Join(dir, "relay")
+			write := func(file, text string, perm os.FileMode) {
+				t.Helper()
+				// in one piece: it is read at every frame, and run
+				err := os.WriteFile(file+".new", []byte(text), perm)
+				if err == nil {
+					err = os.Rename(file+".new", file)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(mode, "honest", 0o600)
+			write(binary, fmt.Sprintf("#!/bin/sh\nexec %s relay %s %s \"$@\"\n", self, program, mode),
+				0o700)
+			h := newHost(t, nil, func(opt *Options) {
+				opt.Binary, opt.AnswerTime = binary, time.Second
+				opt.PollWait = 50 * time.Millisecond
+			})
+			h.connected("local")
+			r := job("local", 1, "until [ -e "+filepath.Join(h.opt.StateDir, "end")+
+				" ]; do sleep 0.1; done")
+			h.Start(r)
+			await[sched.Started](h, nil)
+			write(mode, fmt.Sprintf("silent %d", tt.method), 0o600)
+			tt.ask(h, r)
+			await(h, func(o sched.Away) bool {
+				return strings.Contains(o.Reason, "the agent doesn't answer")
+			})
+			write(mode, "honest", 0o600)
+			tt.asked(h, r)
+			h.ends(r, "")
+		})
 	}
 }

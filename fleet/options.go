@@ -66,6 +66,9 @@ type Options struct {
 	SlurmPace time.Duration
 	// after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 	AnswerTime time.Duration
+	// how long an agent holds a poll of a run that says nothing; 0: 10 min, so long that it is no
+	// traffic to speak of, and so short that an agent which answers no polls is noticed
+	PollWait time.Duration
 
 	// AfterList gives the list of what a job has waited for, a line a job, which it finds among its
 	// inputs; nil: it gets none. It is called from any goroutine.
@@ -122,6 +125,7 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.RemoveMin, 10*time.Second)
 	defaultDuration(&o.RemoveMax, time.Hour)
 	defaultDuration(&o.AnswerTime, time.Minute)
+	defaultDuration(&o.PollWait, 10*time.Minute)
 	defaultDuration(&o.SlurmPace, failpoint.Duration("slurm-pace", slurmPace))
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

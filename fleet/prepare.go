@@ -37,7 +37,7 @@ func (m *machine) prepareBatch(l *link, batch []*run, specs []agent.Spec) {
 	batch, specs = batch[len(results):], specs[len(results):]
 	switch {
 	case err == nil:
-	case linkBroke(l) || leftUnanswered(l, err):
+	case unanswered(l, err):
 		m.releaseAll(batch)
 	case errors.Is(err, agent.ErrBusy):
 		_ = m.f.disk.pause(l.ctx) // the end of the link is seen by release

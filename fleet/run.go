@@ -339,7 +339,7 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	batch, specs = batch[len(results):], specs[len(results):]
 	switch {
 	case err == nil:
-	case linkBroke(l) || leftUnanswered(l, err):
+	case unanswered(l, err):
 		m.releaseAll(batch)
 	case errors.Is(err, agent.ErrBusy): // with our own calls: it says nothing about the runs
 		_ = m.f.disk.pause(l.ctx) // the end of the link is seen by release
@@ -357,14 +357,24 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	}
 }
 
-// leftUnanswered gives a link up whose agent doesn't answer a call, so that it is asked over
-// another one. Nothing is known of what was asked for.
-func leftUnanswered(l *link, err error) bool {
+// unanswered tells whether nothing is known of what was asked for, since the link broke, or since
+// the agent doesn't answer: then the link is given up, so that it is asked over another one. It is
+// for what an agent says at once. Removals and copies take as long as the machine's disks, are tried
+// again by themselves, and leave the link to others.
+func unanswered(l *link, err error) bool {
+	if linkBroke(l) {
+		return true
+	}
 	if !errors.Is(err, agent.ErrStalled) {
 		return false
 	}
-	l.giveUp(err)
+	l.giveUp(fmt.Errorf("the agent doesn't answer: %w", err))
 	return true
+}
+
+// patient is for calls that an agent answers at once.
+func (m *machine) patient(ctx context.Context) context.Context {
+	return agent.Patient(ctx, m.f.opt.AnswerTime)
 }
 
 // stopPreparing ends the task that sees to the inputs of a run, if there is one.
@@ -427,7 +437,7 @@ func (m *machine) mayRun(l *link, r *run) {
 
 // withdraw cancels a run of which nobody knows whether its start ever reached the machine.
 func (m *machine) withdraw(l *link, r *run) {
-	err := l.client.Control(l.ctx, r.id, agent.Control{Cancel: true})
+	err := l.client.Control(m.patient(l.ctx), r.id, agent.Control{Cancel: true})
 	switch {
 	case err == nil:
 		m.do(func() {
@@ -436,7 +446,7 @@ func (m *machine) withdraw(l *link, r *run) {
 		})
 	case errors.Is(err, agent.ErrNoRun):
 		m.finish(r, verdict{notStarted: "canceled before it was started"})
-	case linkBroke(l):
+	case unanswered(l, err):
 		m.do(func() { m.release(r) })
 	default: // it may be there and run: its end is awaited, and tell tries again
 		m.do(func() {
@@ -456,13 +466,13 @@ func (m *machine) tell(l *link, r *run) {
 		k.SetTimeout, k.Timeout = true, *retime
 	}
 	l.spawn(func() {
-		err := l.client.Control(l.ctx, r.id, k)
+		err := l.client.Control(m.patient(l.ctx), r.id, k)
 		if err == nil || errors.Is(err, agent.ErrNoRun) {
 			// where there is no run, there is nothing to be told
 			m.do(func() { m.told(r, k, retime) })
 			return
 		}
-		if !linkBroke(l) {
+		if !unanswered(l, err) {
 			m.do(func() { m.logRefusal(r, err) })
 			_ = m.f.disk.pause(l.ctx) // the end of the link is seen by advance
 		}

@@ -30,10 +30,10 @@ func (m *machine) steerRun(l *link, r *run) {
 	r.steering = true
 	stop := r.pause
 	l.spawn(func() {
-		err := l.client.Steer(l.ctx, r.id, agent.Control{SetPause: true, Pause: *stop})
+		err := l.client.Steer(m.patient(l.ctx), r.id, agent.Control{SetPause: true, Pause: *stop})
 		done := err == nil || errors.Is(err, agent.ErrNoRun) // where there is none, none is stopped
 		switch {
-		case done || linkBroke(l):
+		case done || unanswered(l, err):
 		case errors.Is(err, agent.ErrOlder):
 			done = true
 			m.unsteered(r, 0, err)
@@ -60,8 +60,9 @@ func (m *machine) signal(ref *statepb.RunRef, signal int) {
 		return
 	}
 	l.spawn(func() {
-		err := l.client.Steer(l.ctx, r.id, agent.Control{Signal: signal})
+		err := l.client.Steer(m.patient(l.ctx), r.id, agent.Control{Signal: signal})
 		if err != nil {
+			unanswered(l, err)
 			m.unsteered(r, signal, err)
 		}
 	})

@@ -57,7 +57,7 @@ func (m *machine) withCode(
 			specs[i].Env = append(specs[i].Env, agent.Pair{Name: agent.CodeVariable, Value: dir})
 		}
 		begin(l, batch, specs)
-	case linkBroke(l) || leftUnanswered(l, err):
+	case unanswered(l, err):
 		m.releaseAll(batch)
 	default:
 		m.failUpload(content{hash: hash}, batch, err)
@@ -136,7 +136,7 @@ func (m *machine) runUpload(l *link, u *upload, left func()) {
 	m.do(func() {
 		defer left()
 		u.running = false
-		if err != nil && (linkBroke(l) || leftUnanswered(l, err)) {
+		if err != nil && unanswered(l, err) {
 			return // it goes on with the next link, from its beginning
 		}
 		delete(m.uploads, u.content)
