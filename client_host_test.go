@@ -61,6 +61,28 @@ func TestHost(t *testing.T) {
 	}
 	named := filepath.Join(t.TempDir(), "s")
 	serveHost(t, named)
+	quoted := filepath.Join(t.TempDir(), `it's-$HOME`, "s")
+	serveHost(t, quoted)
+	linked := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(named, linked); err != nil {
+		t.Fatal(err)
+	}
+	// A place where others may put a socket of theirs.
+	open := filepath.Join(t.TempDir(), "open", "d", "s")
+	serveHost(t, open)
+	if err := os.Chmod(filepath.Dir(filepath.Dir(open)), 0o777); err != nil {
+		t.Fatal(err)
+	}
+
+	foreign := filepath.Join(t.TempDir(), "s")
+	serveHost(t, foreign)
+	code, whose := 0, "OK"
+	if os.Geteuid() == 0 { // else nobody can give it away
+		if err := os.Lchown(foreign, 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		code, whose = cli.ExitFailed, "the socket is user 12345's, and you are user 0 there"
+	}
 
 	s := newSession(t)
 	s.env.Dial = nil
@@ -72,6 +94,12 @@ func TestHost(t *testing.T) {
 	}{
 		{"--host lab ping", 0, "OK"},
 		{"--host lab --socket " + named + " ping", 0, "OK"},
+		{"--host lab --socket " + quoted + " ping", 0, "OK"},
+		{"--host lab --socket " + linked + " ping", 0, "OK"},
+		{"--host far --socket " + named + " ping", 0, "OK"},
+		{"--host lab --socket " + open + " ping", cli.ExitFailed,
+			"everybody may put another one there"},
+		{"--host lab --socket " + foreign + " ping", code, whose},
 		{"--host lab --socket /no/where ping", cli.ExitUnavailable, "is it running there?"},
 		{"--host nosuch.invalid ping", cli.ExitUnavailable, "nosuch.invalid"},
 		{"--host far ping", 0, "OK"},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -76,6 +75,9 @@ func (e *Env) connectHost(ctx context.Context) (Daemon, error) {
 	conn, err := e.dialDaemon(ctx, machine, path)
 	if err != nil {
 		machine.Close()
+		if told := (*api.Error)(nil); errors.As(err, &told) {
+			return nil, err
+		}
 		return nil, api.Errorf(api.Unavailable, "reach the daemon on %s: %v", e.Globals.Host, err).
 			WithHint("is it running there? `ssh %s jobserver ping` tells", e.Globals.Host)
 	}
@@ -101,10 +103,7 @@ func (e *Env) dialDaemon(ctx context.Context, machine ssh.Conn, path string) (ne
 	stop := context.AfterFunc(ctx, func() { _ = machine.Close() })
 	defer stop()
 	var conn net.Conn
-	var err error
-	if path == "" {
-		path, err = remoteSocket(ctx, machine)
-	}
+	path, err := e.hostSocket(ctx, machine, path)
 	if err == nil {
 		conn, err = machine.DialUnix(ctx, path)
 	}
@@ -149,35 +148,6 @@ func (r remoteDaemon) Close() error {
 		err = closeErr
 	}
 	return err
-}
-
-// maxSocketPath is how long the path of a socket may be, on any system.
-const maxSocketPath = 108
-
-// remoteSocket asks the machine's login shell where the default socket is: its home is not ours.
-func remoteSocket(ctx context.Context, machine ssh.Conn) (string, error) {
-	stream, err := machine.Exec(ctx,
-		`sh -c 'echo "JOBSERVER ${JOBSERVER_SOCKET:-${XDG_STATE_HOME:-$HOME/.local/state}/jobserver/socket}"'`)
-	if err != nil {
-		return "", fmt.Errorf("ask for its state directory: %w", err)
-	}
-	defer stream.Close()
-	out, err := io.ReadAll(io.LimitReader(stream, 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("ask for its state directory: %w", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "JOBSERVER "); ok {
-			if !filepath.IsAbs(path) || len(path) > maxSocketPath {
-				break // nothing that a socket could be called
-			}
-			return path, nil
-		}
-	}
-	said := strings.TrimSpace(stream.Stderr())
-	return "", fmt.Errorf("ask for its state directory: no answer that makes sense (stderr: "+
-		"%.500s)",
-		said)
 }
 
 // dialHost connects by itself, or with the system's ssh where the
