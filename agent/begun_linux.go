@@ -35,8 +35,8 @@ type begun struct {
 }
 
 const (
-	// maxBegun is how many are kept for sure. More are never under way: a machine has at most 10,000
-	// slots.
+	// maxBegun is how many are kept for sure. More are never under way: a machine has at most
+	// 10,000 slots.
 	maxBegun = 12 << 10
 	// maxBegunBytes of the end of the notes are read. So many names are shorter.
 	maxBegunBytes = 16 << 20

@@ -107,8 +107,8 @@ func (s *Spec) size() int {
 // order and without a gap after the request's offset: also when it returns an error in the end, so
 // the caller counts. p is only valid during the call; an error of output ends the Poll and is
 // returned by it. Without output the bytes are dropped. When very many runs are followed,
-// Wait may be cut short. One that isn't answered when it is over is ErrStalled. Of a run that has ended, an offset past all that it has written is
-// ErrBeyondEnd.
+// Wait may be cut short. One that isn't answered when it is over is ErrStalled. Of a run that has
+// ended, an offset past all that it has written is ErrBeyondEnd.
 func (c *Client) Poll(
 	ctx context.Context, r PollRequest, output func(s Stream, p []byte) error,
 ) (PollReply, error) {

@@ -13,7 +13,7 @@ import (
 )
 
 // Whose daemon answers on another host can't be asked of the kernel there through SSH: sshd is what
-// connects. So its login is asked who owns the socket, and who may put another one in its place, and
+// connects. So its login is asked who owns the socket, and who may put another one in its place;
 // what is connected to is the path without links that it answers for.
 
 // maxSocketPath is how long the path of a socket may be, on any system.
@@ -33,9 +33,9 @@ const askSocket = `p=$1; ` +
 	`echo "REAL $d/${p##*/}"; echo "SOCKET $(ls -ldn "$d/${p##*/}")"; ` +
 	`while :; do echo "DIR $(ls -ldn "$d/")"; [ -n "$d" ] || break; d=${d%/*}; done`
 
-// hostSocket is the path of the daemon's socket on a machine, without links where that is known: the
-// one that was named, or where the login has it, as its home is not ours. The error is api.Denied
-// if another user of that machine may be the one who answers there.
+// hostSocket is the path of the daemon's socket on a machine, without links where that is known:
+// the one that was named, or where the login has it, as its home is not ours. The error is
+// api.Denied if another user of that machine may be the one who answers there.
 func (e *Env) hostSocket(ctx context.Context, machine ssh.Conn, named string) (string, error) {
 	text, err := askMachine(ctx, machine, named)
 	said, judged := (*socketSaid)(nil), err == nil

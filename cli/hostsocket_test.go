@@ -21,18 +21,22 @@ func TestWhoseSocket(t *testing.T) {
 		"another's, in a sticky directory": {[]string{"SOCKET srw------- 1 1001 100 0 /tmp/s",
 			"DIR drwxrwxrwt 9 0 0 4096 /tmp/"}, "user 1001's"},
 		"one's own in a sticky directory": {[]string{mine, "DIR drwxrwxrwt. 9 0 0 4096 /tmp/"}, ""},
-		"in a directory that all may write": {[]string{mine, "DIR drwxrwxrwx 9 0 0 4096 /d/", root},
+		"in a directory that all may write": {
+			[]string{mine, "DIR drwxrwxrwx 9 0 0 4096 /d/", root},
 			"everybody"},
 		"below one": {[]string{mine, home, "DIR drwxrwxrwx 9 0 0 4096 /d/", root}, "everybody"},
 		"in another's directory": {[]string{mine, "DIR drwxr-xr-x 9 1001 0 4096 /d/"},
 			"directory is user 1001's"},
 		"in another's sticky directory": {[]string{mine, "DIR drwxrwxrwt 9 1001 0 4096 /d/"},
 			"directory is user 1001's"},
-		"in a group's directory":          {[]string{mine, "DIR drwxrwsr-x 9 1000 50 4096 /d/"}, "group"},
-		"in that of the user's own group": {[]string{mine, "DIR drwxrwxr-x 9 1000 1000 4096 /d/"}, ""},
-		"below a group's":                 {[]string{mine, home, "DIR drwxrwxr-x 9 0 50 4096 /d/"}, ""},
-		"no socket":                       {[]string{"SOCKET ", home}, ""},
-		"nonsense":                        {[]string{"SOCKET a b", "DIR", "DIR x", "noise"}, ""},
+		"in a group's directory": {
+			[]string{mine, "DIR drwxrwsr-x 9 1000 50 4096 /d/"}, "group"},
+		"in that of the user's own group": {
+			[]string{mine, "DIR drwxrwxr-x 9 1000 1000 4096 /d/"}, ""},
+		"below a group's": {
+			[]string{mine, home, "DIR drwxrwxr-x 9 0 50 4096 /d/"}, ""},
+		"no socket": {[]string{"SOCKET ", home}, ""},
+		"nonsense":  {[]string{"SOCKET a b", "DIR", "DIR x", "noise"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := "motd\nJOBSERVER /h/s\r\nUSER 1000\nOWNGROUP 1000\n" +

@@ -79,13 +79,15 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			continue
 		}
 		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
-			MarksOff: r.marksOff, Wait: m.f.opt.PollWait, Ending: last.Ending, Pauses: last.Pause.Changes}
+			MarksOff: r.marksOff, Wait: m.f.opt.PollWait, Ending: last.Ending,
+			Pauses: last.Pause.Changes}
 		began := time.Now()
 		var logErr error
-		reply, err := l.client.Poll(m.patient(r.ctx), request, func(s agent.Stream, p []byte) error {
+		keep := func(s agent.Stream, p []byte) error {
 			logErr = m.keepLog(ctx, r, r.log(s), p)
 			return logErr
-		})
+		}
+		reply, err := l.client.Poll(m.patient(r.ctx), request, keep)
 		switch {
 		case ctx.Err() != nil:
 			return verdict{}, context.Cause(ctx)

@@ -144,8 +144,8 @@ func TestAgentLeavesACallUnanswered(t *testing.T) {
 				}
 			}
 			write(mode, "honest", 0o600)
-			write(binary, fmt.Sprintf("#!/bin/sh\nexec %s relay %s %s \"$@\"\n", self, program, mode),
-				0o700)
+			write(binary, fmt.Sprintf("#!/bin/sh\nexec %s relay %s %s \"$@\"\n",
+				self, program, mode), 0o700)
 			h := newHost(t, nil, func(opt *Options) {
 				opt.Binary, opt.AnswerTime = binary, time.Second
 				opt.PollWait = 50 * time.Millisecond

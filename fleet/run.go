@@ -359,8 +359,8 @@ func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 
 // unanswered tells whether nothing is known of what was asked for, since the link broke, or since
 // the agent doesn't answer: then the link is given up, so that it is asked over another one. It is
-// for what an agent says at once. Removals and copies take as long as the machine's disks, are tried
-// again by themselves, and leave the link to others.
+// for what an agent says at once. Removals and copies take as long as the machine's disks, are
+// tried again by themselves, and leave the link to others.
 func unanswered(l *link, err error) bool {
 	if linkBroke(l) {
 		return true
