@@ -67,12 +67,7 @@ func measureThousandLocal(ctx context.Context, w *world) (rows []row, err error)
 	return rows, err
 }
 
-// manyJobs submits a thousand jobs and waits for the last result, in one process as the peers are.
-func (d *daemon) manyJobs(ctx context.Context, class string) func() (time.Duration, error) {
-	return d.severalJobs(ctx, class, manyJobs)
-}
-
-// severalJobs is the same with n jobs.
+// severalJobs submits n jobs and waits for the last result, in one process as the peers are.
 func (d *daemon) severalJobs(
 	ctx context.Context, class string, n int,
 ) func() (time.Duration, error) {
