@@ -27,8 +27,8 @@ type chaos struct {
 	env    []string                        // of the daemon, always
 	aim    []string                        // places to choose from
 
-	kills, deaths, cuts, partitions, sessions, pauses int
-	faults                                            []string
+	kills, deaths, cuts, partitions, sessions, pauses, agents int
+	faults                                                    []string
 }
 
 // Deeds on the daemon, and on everything else.
@@ -47,7 +47,7 @@ type deed struct {
 func (c *chaos) deeds() []deed {
 	return []deed{{c.kills, "kills"}, {c.deaths, "deaths at fail points"}, {c.cuts, "cuts"},
 		{c.partitions, "partitions"},
-		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}}
+		{c.sessions, "sshds or sessions killed"}, {c.pauses, "pauses"}, {c.agents, "agents killed"}}
 }
 
 func (c *chaos) String() string {

@@ -22,6 +22,7 @@ type machine struct {
 	*sshtest.Machine
 	alias   string // by which the daemon knows it
 	network network
+	class   string
 	bootID  string // the file that it reads its boot id from, where that was asked for
 }
 
@@ -43,6 +44,8 @@ type machineOptions struct {
 	namespace bool
 	reboots   bool
 	slots     int
+	class     string
+	resources map[string]string
 	apart     bool
 	prepare   func(home string)
 }
@@ -51,6 +54,14 @@ func withSSH(o ...sshtest.Option) machineOption {
 	return func(m *machineOptions) { m.ssh = append(m.ssh, o...) }
 }
 func slots(n int) machineOption { return func(m *machineOptions) { m.slots = n } }
+
+// ofClass gives the machine a class; else it is "x".
+func ofClass(class string) machineOption { return func(m *machineOptions) { m.class = class } }
+
+// withResources says what the machine has.
+func withResources(all map[string]string) machineOption {
+	return func(m *machineOptions) { m.resources = all }
+}
 
 // inNamespace gives the machine a network namespace, where the user may make one.
 func inNamespace(m *machineOptions) { m.namespace = true }
@@ -61,15 +72,15 @@ func canReboot(m *machineOptions) { m.reboots = true }
 // notInPool leaves the machine to be added by the test.
 func notInPool(m *machineOptions) { m.apart = true }
 
-// add makes a machine of class "x" and waits until it is connected.
+// add makes a machine and waits until it is connected.
 func (w *world) add(opts ...machineOption) *machine {
 	w.t.Helper()
-	o := machineOptions{slots: 1}
+	o := machineOptions{slots: 1, class: "x"}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	i := len(w.machines)
-	m := &machine{alias: fmt.Sprintf("machine%d", i)}
+	m := &machine{alias: fmt.Sprintf("machine%d", i), class: o.class}
 	dir := filepath.Join(w.dir, m.alias)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		w.t.Fatal(err)
@@ -100,7 +111,8 @@ func (w *world) add(opts ...machineOption) *machine {
 	w.machines = append(w.machines, m)
 	if !o.apart {
 		call[api.Empty](w, "AddMachines",
-			&api.AddMachinesArgs{Addrs: []string{m.alias}, Class: "x", Slots: o.slots})
+			&api.AddMachinesArgs{Addrs: []string{m.alias}, Class: o.class, Slots: o.slots,
+				Resources: o.resources})
 		w.link(m, "connected")
 	}
 	return m
@@ -196,6 +208,17 @@ func (m *machine) endSupervisors(t testing.TB) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 		}
 	}
+}
+
+// killAgents ends our agents on the machine, and says how many there were.
+func (m *machine) killAgents(t testing.TB) (n int) {
+	for _, pid := range m.ours(t, false) {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may have ended
+		if strings.Contains(string(args), "\x00agent\x00") && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // runs lists the run directories on the machine.

@@ -51,7 +51,7 @@ func TestTorture(t *testing.T) {
 		watching, cancel := context.WithTimeout(t.Context(), s.lasting)
 		var viewing sync.WaitGroup
 		viewing.Go(func() { v.run(watching, rand.New(rand.NewPCG(uint64(round), 4))) })
-		l.endure(s, rng, c...)
+		l.endure(s, rng, l.run, c...)
 		cancel()
 		viewing.Wait()
 		f = l.verify()
@@ -85,6 +85,7 @@ func summarize(t testing.TB, f *findings, all ...*chaos) {
 		sum.partitions += c.partitions
 		sum.sessions += c.sessions
 		sum.pauses += c.pauses
+		sum.agents += c.agents
 	}
 	for _, d := range sum.deeds() {
 		count(t, d.n, d.what)
@@ -97,7 +98,9 @@ func summarize(t testing.TB, f *findings, all ...*chaos) {
 
 // endure lets clients work while things break; in the end everything heals, and all jobs come to
 // their end.
-func (l *load) endure(s scene, rng *rand.Rand, all ...*chaos) {
+func (l *load) endure(
+	s scene, rng *rand.Rand, work func(context.Context, *rand.Rand), all ...*chaos,
+) {
 	w := l.w
 	breaking, cancel := context.WithTimeout(context.Background(), s.lasting)
 	defer cancel()
@@ -105,7 +108,7 @@ func (l *load) endure(s scene, rng *rand.Rand, all ...*chaos) {
 	for _, c := range all {
 		breakers.Go(func() { c.run(breaking) })
 	}
-	l.run(breaking, rng)
+	work(breaking, rng)
 	breakers.Wait()
 	for _, c := range all {
 		for _, fault := range c.faults {
@@ -142,9 +145,9 @@ func (l *load) ends() {
 			return
 		}
 		for _, m := range w.machines { // one that failed four jobs in a row may have been set aside
-			if class := w.machine(m).Class; class != "x" {
+			if class := w.machine(m).Class; class != m.class {
 				call[api.ChangeMachinesReply](w, "ChangeMachines", &api.ChangeMachinesArgs{
-					Op: api.MachineMove, Class: "x",
+					Op: api.MachineMove, Class: m.class,
 					MachineSelector: api.MachineSelector{Addrs: []string{m.alias}}})
 			}
 		}
@@ -224,7 +227,7 @@ func TestMutants(t *testing.T) {
 			c := &chaos{w: w, rng: rand.New(rand.NewPCG(rng.Uint64(), 2)),
 				choice: slices.Concat(onMachines, onDaemon), aim: tt.aim, env: env}
 			for range 5 {
-				l.endure(s, rng, c)
+				l.endure(s, rng, l.run, c)
 				f := l.verify()
 				if len(f.faults) == 0 {
 					continue
