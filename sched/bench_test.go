@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"sync"
@@ -24,7 +25,11 @@ func (s *State) run1(b testing.TB, at time.Time, changes ...*Change) {
 	for _, c := range changes {
 		c.At = at.UnixNano()
 		if d := c.Dispatched; d != nil {
-			d.Attempt.Token = fmt.Sprintf("%016x", s.changes)
+			n := 0
+			giveTokens(d.Attempt, func() string {
+				n++
+				return fmt.Sprintf("%012x%04x", s.changes, n)
+			})
 		}
 		must(b, s.Apply(c))
 	}
@@ -74,17 +79,29 @@ func bigMatrix(b testing.TB, s *State, n int, at time.Time) uint64 {
 	return p.IDs[1]
 }
 
-// endFirst ends what runs on a machine, as the fleet would report it, and meets the obligation.
+// endFirst ends what runs on a machine, and on the others that it has, as the fleet would report
+// it, and meets the obligations.
 func endFirst(b testing.TB, s *State, addr string, at time.Time) {
 	id := s.machines[addr].slots[0]
-	r := ref(s.live[id].Job)
-	s.run1(b, at, s.React(Started{Ref: r, At: at}, at)...)
-	s.run1(b, at, s.React(Ended{Ref: r, Result: &statepb.Attempt{
-		Cause: statepb.Cause_EXITED, Duration: int64(time.Minute), UserCpu: 1e9 + int64(id),
-		MaxRss: 1 << 20, OutLen: int64(id), OutCrc: uint32(id) * 2654435761,
-		MachineStartedAt: at.UnixNano(), MachineEndedAt: at.UnixNano() + int64(id),
-	}}, at)...)
-	s.run1(b, at, s.React(Settled{Ref: r}, at)...)
+	j := s.live[id].Job
+	var refs []*statepb.RunRef
+	for _, run := range runsOf(last(j)) {
+		refs = append(refs, runRef(j, last(j), run))
+	}
+	if len(refs) > 1 {
+		for _, r := range refs {
+			s.run1(b, at, s.React(Prepared{Ref: r}, at)...)
+		}
+	}
+	for _, r := range refs {
+		s.run1(b, at, s.React(Started{Ref: r, At: at}, at)...)
+		s.run1(b, at, s.React(Ended{Ref: r, Result: &statepb.Attempt{
+			Cause: statepb.Cause_EXITED, Duration: int64(time.Minute), UserCpu: 1e9 + int64(id),
+			MaxRss: 1 << 20, OutLen: int64(id), OutCrc: uint32(id) * 2654435761,
+			MachineStartedAt: at.UnixNano(), MachineEndedAt: at.UnixNano() + int64(id),
+		}}, at)...)
+		s.run1(b, at, s.React(Settled{Ref: r}, at)...)
+	}
 	s.takeEffects()
 }
 
@@ -155,15 +172,15 @@ func BenchmarkApplyEnded(b *testing.B) {
 // stand behind one that needs more than is free; the time is that of one dispatch.
 func BenchmarkDispatch(b *testing.B) {
 	for _, bench := range dispatches {
-		for _, machines := range []int{1, 500} {
+		for _, machines := range []int{4, 500} {
 			b.Run(fmt.Sprintf("%s/machines=%d", bench.name, machines), func(b *testing.B) {
 				at := time.Unix(1_700_000_000, 0)
 				s := bench.prepare(b, machines, 100_000+b.N, at)
 				b.ReportAllocs()
 				b.ResetTimer()
-				for i := range b.N {
+				for range b.N {
 					at = at.Add(time.Millisecond)
-					endFirst(b, s, fmt.Sprintf("m%03d", i%machines), at)
+					endFirst(b, s, "m000", at)
 					decideAll(b, s, at)
 				}
 			})
@@ -216,6 +233,58 @@ var dispatches = []struct {
 			JobSpec{Repeat: waiting, Needs: "gpu=1"})
 		return s
 	}},
+	{"pool", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := equippedCluster(b, machines, at)
+		resource := func(name, value string) {
+			p, err := s.PlanResource(name, value, false)
+			must(b, err)
+			s.run1(b, at, p.Changes...)
+		}
+		resource("license", fmt.Sprint(machines+1))
+		resource("seat", "1")
+		waits(b, s, at, JobSpec{Priority: 2}, JobSpec{Priority: 1, Repeat: 3, Needs: "seat=1,license=1"},
+			JobSpec{Repeat: waiting / 2, Needs: "license=1"},
+			JobSpec{Repeat: waiting / 2, Needs: "gpu=1,license=1"})
+		return s
+	}},
+	{"gangs", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := cluster(b, machines, at)
+		waits(b, s, at, JobSpec{Repeat: waiting, Machines: 2, Each: true})
+		return s
+	}},
+	{"behind a gang", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := cluster(b, machines, at)
+		waits(b, s, at, JobSpec{Priority: 2, Timeout: time.Hour, Repeat: machines},
+			JobSpec{Priority: 1, Machines: 3}, JobSpec{Priority: 1, Machines: 4, Each: true},
+			JobSpec{Repeat: waiting, Timeout: time.Second})
+		return s
+	}},
+	{"behind a gang of two classes", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := otherClass(b, cluster(b, machines, at), machines, at)
+		waits(b, s, at, JobSpec{Class: "y", Timeout: time.Hour, Repeat: machines},
+			JobSpec{Priority: 2, Timeout: time.Hour, Repeat: machines},
+			JobSpec{Priority: 1, With: []string{"S=y*2"}},
+			JobSpec{Repeat: waiting, Timeout: time.Second})
+		return s
+	}},
+	{"gangs of two classes", func(b testing.TB, machines, waiting int, at time.Time) *State {
+		s := otherClass(b, cluster(b, machines, at), machines, at)
+		waits(b, s, at, JobSpec{Repeat: waiting, With: []string{"S=y"}})
+		return s
+	}},
+}
+
+// otherClass adds as many machines of class y.
+func otherClass(b testing.TB, s *State, machines int, at time.Time) *State {
+	b.Helper()
+	for i := range machines {
+		addr := fmt.Sprintf("y%03d", i)
+		s.run1(b, at,
+			&Change{MachineAdded: &statepb.MachineAdded{Machine: &statepb.Machine{Addr: addr,
+				Class: "y", Slots: 1}}})
+		s.run1(b, at, s.React(Connected{Addr: addr, Facts: &statepb.Machine{BootId: "1"}}, at)...)
+	}
+	return s
 }
 
 // equippedCluster is a cluster whose machines have GPUs and memory.
@@ -234,7 +303,7 @@ func equippedCluster(b testing.TB, machines int, at time.Time) *State {
 func waits(b testing.TB, s *State, at time.Time, specs ...JobSpec) {
 	b.Helper()
 	for i := range specs {
-		specs[i].Class, specs[i].Cmd = "x", "work"
+		specs[i].Class, specs[i].Cmd = cmp.Or(specs[i].Class, "x"), "work"
 	}
 	p, err := s.PlanJobs(specs, false)
 	must(b, err)

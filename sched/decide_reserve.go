@@ -109,6 +109,7 @@ func (s *State) canStay(r *reservation, now time.Time) bool {
 // couldHave says that a machine will be able to be one of a lot of a shape's first job when what it
 // has to do is done.
 func (s *State) couldHave(sh *shape, l lot, m *machine, now time.Time) bool {
+	s.looks++
 	j := sh.first().record()
 	there := m.open() ||
 		m.link != LinkConnected && m.link != LinkRefused && !m.Draining && !m.Removing &&

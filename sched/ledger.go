@@ -163,6 +163,7 @@ func (s *State) poolLacks(n *statepb.Needs) string {
 
 // hasRoom says that a machine could give what is needed just now.
 func (s *State) hasRoom(n *statepb.Needs, m *machine) bool {
+	s.looks++
 	if n == nil {
 		return m.room > 0
 	}

@@ -72,6 +72,7 @@ type State struct {
 	watch    watch  // over the clock
 	looked   int64  // the time that Decide was last asked about
 	at       int64  // of the change that is being applied
+	looks    uint64 // counts how often a machine was looked at for a job: what deciding costs
 	nextEnd  int64  // no machine expires before, after looked; 0: none expires
 }
 
