@@ -259,7 +259,7 @@ var dispatches = []struct {
 			JobSpec{Repeat: waiting, Timeout: time.Second})
 		return s
 	}},
-	{"behind a gang of two classes", func(b testing.TB, machines, waiting int, at time.Time) *State {
+	{"behind two classes", func(b testing.TB, machines, waiting int, at time.Time) *State {
 		s := otherClass(b, cluster(b, machines, at), machines, at)
 		waits(b, s, at, JobSpec{Class: "y", Timeout: time.Hour, Repeat: machines},
 			JobSpec{Priority: 2, Timeout: time.Hour, Repeat: machines},

@@ -214,7 +214,8 @@ func (m *machine) endSupervisors(t testing.TB) {
 func (m *machine) killAgents(t testing.TB) (n int) {
 	for _, pid := range m.ours(t, false) {
 		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may have ended
-		if strings.Contains(string(args), "\x00agent\x00") && syscall.Kill(pid, syscall.SIGKILL) == nil {
+		is := strings.Contains(string(args), "\x00agent\x00")
+		if is && syscall.Kill(pid, syscall.SIGKILL) == nil {
 			n++
 		}
 	}
