@@ -242,7 +242,8 @@ var dispatches = []struct {
 		}
 		resource("license", fmt.Sprint(machines+1))
 		resource("seat", "1")
-		waits(b, s, at, JobSpec{Priority: 2}, JobSpec{Priority: 1, Repeat: 3, Needs: "seat=1,license=1"},
+		waits(b, s, at, JobSpec{Priority: 2},
+			JobSpec{Priority: 1, Repeat: 3, Needs: "seat=1,license=1"},
 			JobSpec{Repeat: waiting / 2, Needs: "license=1"},
 			JobSpec{Repeat: waiting / 2, Needs: "gpu=1,license=1"})
 		return s

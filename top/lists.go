@@ -116,6 +116,8 @@ func (p *jobs) change(_ *screen, key string) (*change, error) {
 		"h": api.OpHold,
 		"u": api.OpUnhold,
 		"r": api.OpRestart,
+		"p": api.OpPause,
+		"P": api.OpGoOn,
 	}
 	if id := p.selected(); id != 0 && ops[key] != "" {
 		return &change{

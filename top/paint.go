@@ -204,6 +204,7 @@ var helpLines = []string{
 	"l e w           the log, what went to stderr, why",
 	"                in a log ↑ stops following, G goes on",
 	"c h u r         cancel, hold, unhold, restart the job, or the matrix",
+	"p P             pause a job that runs, let it go on",
 	"d D             drain a machine, resume it",
 	"+ -             in the timeline: zoom",
 	"Esc q           close, leave",

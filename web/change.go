@@ -72,6 +72,8 @@ var (
 		api.OpRestart: "restart",
 		api.OpRecopy:  "recopy",
 		api.OpForget:  "rm -f",
+		api.OpPause:   "pause",
+		api.OpGoOn:    "continue",
 	}
 	machineOps = map[string]string{
 		api.MachineDrain: "drain", api.MachineResume: "resume", api.MachineRemove: "rm",

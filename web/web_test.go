@@ -419,12 +419,18 @@ func TestWhoGetsIn(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	p := serve(t, func(o *Options) { o.ReadOnly = true })
-	for _, path := range []string{"/api/jobs", "/api/machines", "/api/matrices"} {
-		for _, dry := range []string{"true", "false"} {
-			body := `{"op":"cancel","selectors":["17"],"addrs":["a"],"matrix":"1","request":"0123456789abcdef","dry_run":` + dry + `}`
-			reply, text := p.ask("POST", path, body, p.bearer(), "Content-Type: application/json")
-			if reply.StatusCode != 403 || !strings.Contains(text, "--read-only") {
-				t.Errorf("%s: %d %s", path, reply.StatusCode, text)
+	for path, ops := range map[string]map[string]string{
+		"/api/jobs": jobOps, "/api/machines": machineOps, "/api/matrices": matrixOps,
+	} {
+		for op := range ops {
+			for _, dry := range []bool{true, false} {
+				body := fmt.Sprintf(`{"op":%q,"selectors":["17"],"addrs":["a"],"matrix":"1",`+
+					`"request":"0123456789abcdef","dry_run":%v}`, op, dry)
+				reply, text := p.ask("POST", path, body, p.bearer(),
+					"Content-Type: application/json")
+				if reply.StatusCode != 403 || !strings.Contains(text, "--read-only") {
+					t.Errorf("%s %s: %d %s", path, op, reply.StatusCode, text)
+				}
 			}
 		}
 	}

@@ -80,6 +80,44 @@ func (s *site) held(t *testing.T) int {
 	return status.Jobs.Held
 }
 
+// TestPauseOnThePage: what runs is paused and goes on, from the list by keys and on the job's own
+// page by its buttons, and is canceled while it is paused.
+func TestPauseOnThePage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.J(t, "machine", "add", "local:a", "bench")
+	s.J(t, "add", "bench", "sleep 1000")
+	s.J(t, "wait", "--status", "running", "1")
+	tab := newBrowser(t).tab()
+	tab.open(s, "/jobs?sel=:running")
+	tab.sees("sleep 1000")
+	tab.press("jp")
+	tab.sees("1 job matches, and it changes")
+	tab.press("y")
+	tab.sees("paused")
+	tab.press("P")
+	tab.sees("jobserver job continue 1")
+	tab.press("y")
+	tab.until(`!document.querySelector("tbody").innerText.includes("paus")`)
+	tab.open(s, "/jobs/1")
+	button := func(text string) string {
+		return fmt.Sprintf(`[...document.querySelectorAll(".head button")].filter(`+
+			`(b) => b.textContent === %q).length === 1`, text)
+	}
+	tab.until(button("Pause…"))
+	tab.press("p")
+	tab.sees("and it changes")
+	tab.press("y")
+	tab.until(button("Continue…"))
+	tab.audit("a paused job")
+	tab.press("c")
+	tab.sees("and it changes")
+	tab.press("y")
+	tab.sees("canceled")
+	tab.until(button("Restart…"))
+	tab.quiet()
+}
+
 // TestManyAreTyped: what concerns many is done only when their number has been typed, and once.
 func TestManyAreTyped(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import { count, plural, Trouble } from "/format.js";
 const verbs = {
   cancel: ["Cancel", "canceled"], hold: ["Hold", "held"], unhold: ["Unhold", "released"], restart: ["Restart", "restarted"],
   recopy: ["Copy results again", "to copy again"], forget: ["Forget", "forgotten"], rerun: ["Run again", "run again"],
+  pause: ["Pause", "to pause"], continue: ["Continue", "to go on"],
   drain: ["Drain", "draining"], resume: ["Resume", "resumed"], rm: ["Remove", "removed"],
 };
 

@@ -12,7 +12,7 @@ export function Job({ id, query, live }) {
   const one = { selectors: [String(id)] };
   const change = (op) => () => (live?.read_only || !job ? undefined : act("jobs", { op, ...one }, `job ${id}`));
   useKeys({
-    c: change("cancel"), h: change("hold"), u: change("unhold"), r: change("restart"),
+    c: change("cancel"), h: change("hold"), u: change("unhold"), r: change("restart"), p: change("pause"), P: change("continue"),
     e: () => go(withQuery({ stderr: query.get("stderr") ? null : "1" }), { replace: true }) ?? true,
     l: () => { document.querySelector(".log .lines")?.focus(); return true; },
     t: () => (job?.machine ? go(`/timeline?machine=${encodeURIComponent(job.machine)}`) ?? true : undefined),
@@ -24,6 +24,7 @@ export function Job({ id, query, live }) {
   return html`<div class="head"><h1>Job ${id} <${Status} of=${job.status} remarks=${job.remarks} /></h1>
       <${Buttons} kind="jobs" live=${live} list=${[
         !over && ["cancel", one, `job ${id}`], job.status === "waiting" && ["hold", one, `job ${id}`], job.status === "held" && ["unhold", one, `job ${id}`],
+        job.status === "running" && !job.setup && [["paused", "pausing"].includes(job.pause) ? "continue" : "pause", one, `job ${id}`],
         over && ["restart", one, `job ${id}`], job.results_status === "failed" && ["recopy", one, `job ${id}`],
       ]} /></div>
     <pre class="command" tabindex="0" aria-label="Command">${job.setup ? (job.steps || []).join("\n") : job.cmd}</pre>

@@ -30,15 +30,15 @@ export function Jobs({ query, live }) {
   return html`<div class="head"><h1>Jobs <small>${selectors ? html`<code>${selectors}</code>` : "newest first"}</small></h1>
       ${selectors ? html`<a class="button" href="/jobs">All jobs</a>` : null}
       ${words.length && !live?.read_only ? html`<span class="actions" role="group" aria-label="All that match">All that match:
-        ${[["cancel", "Cancel"], ["hold", "Hold"], ["unhold", "Unhold"], ["restart", "Restart"]].map(([op, name]) => html`
+        ${[["cancel", "Cancel"], ["hold", "Hold"], ["unhold", "Unhold"], ["pause", "Pause"], ["continue", "Continue"], ["restart", "Restart"]].map(([op, name]) => html`
         <button key=${op} onClick=${() => bulk(op)}>${name}…</button>`)}</span>` : null}</div>
     <${Quick} selectors=${selectors} />
     ${marked.size ? html`<div class="marks" role="group" aria-label="Marked jobs"><b>${count(marked.size)} marked</b>
-      ${["cancel", "hold", "unhold", "restart"].map((op) => html`<button key=${op} onClick=${() => change(op)()}>${op}…</button>`)}
+      ${["cancel", "hold", "unhold", "pause", "continue", "restart"].map((op) => html`<button key=${op} onClick=${() => change(op)()}>${op}…</button>`)}
       <button class="quiet" onClick=${() => setMarks({ of: selectors, ids: new Set() })}>Unmark</button></div>` : null}
     <${Trouble} error=${error} again=${error && !error.status ? again : null} />
     ${!error || jobs.length ? html`<div class="windowed"><${JobTable} jobs=${jobs} marked=${marked} toggle=${live?.read_only ? null : toggle} keys=${{
-        c: change("cancel"), h: change("hold"), u: change("unhold"), r: change("restart"),
+        c: change("cancel"), h: change("hold"), u: change("unhold"), r: change("restart"), p: change("pause"), P: change("continue"),
       }} empty=${data && !stale ? (selectors ? "No job matches." : "There are no jobs yet.") : "Loading…"} />
       <${Rail} before=${before} jobs=${jobs} newest=${(live?.status?.next_id || 1) - 1} /></div>` : null}
     <div class="pager">${before ? html`<a class="button" href=${withQuery({ before: null })}>Newest</a>` : null}
