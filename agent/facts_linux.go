@@ -44,7 +44,7 @@ func (a *agent) facts() Facts {
 	if a.keeper == nil { // an allocation has cores and limits of its own
 		f.CPUs, f.LimitsMemory = processors("/sys/devices/system/cpu"), a.limitsMemory()
 	}
-	f.KillsUserProcesses = killsUserProcesses("/", f.User)
+	f.KillsUserProcesses, f.NoSubreaper = killsUserProcesses("/", f.User), !canAdoptOrphans()
 	return f
 }
 

@@ -253,6 +253,8 @@ func helperMain(args []string) int {
 		return 0
 	case "ask", "listen":
 		return otherUser(args)
+	case "emulated":
+		return emulated(args[1:])
 	case "supervise-jumpy":
 		return superviseMain(nil, jumpy())
 	}

@@ -85,9 +85,7 @@ func keep(name string, idle time.Duration) error {
 	debug.SetMemoryLimit(24 << 20)
 	inheritNothing()
 	// Whatever a supervisor leaves when it dies stays in the tree of the allocation.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return err
-	}
+	adoptOrphans()
 	listener, err := listenAsKeeper(name)
 	if err != nil {
 		return err

@@ -240,51 +240,52 @@ while :; do sleep 1000; done
 `
 
 func TestCancel(t *testing.T) {
-	m := newMachine(t)
-	c := m.connect()
-	for name, tt := range map[string]struct {
-		command string
-		control Control
-		want    Exit // Cause, Code and Signal count
-	}{
-		"obeys": {command: "trap 'echo term; exit 7' TERM; echo up; while :; do sleep " +
-			"0.01; done", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: 7}},
-		"sleeps": {command: "echo up; exec sleep 1000", control: Control{Cancel: true},
-			want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
-		"stopped": {command: "echo up; kill -STOP $$; sleep 1000",
-			control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
-		"nasty": {command: nasty,
-			control: Control{Cancel: true, Grace: 50 * time.Millisecond},
-			want:    Exit{Cause: Canceled, Code: -1, Signal: 9}},
-		"no grace": {command: nasty, control: Control{Cancel: true, Grace: -1},
-			want: Exit{Cause: Canceled, Code: -1, Signal: 9}},
-		"new timeout": {command: nasty,
-			control: Control{SetTimeout: true, Timeout: time.Millisecond, Grace: -1},
-			want:    Exit{Cause: TimedOut, Code: -1, Signal: 9}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := m.command("%s", tt.command)
-			start(t, c, s)
-			awaitOutput(t, c, s.Run, "up")
-			must(t, c.Control(m.ctx(), s.Run, tt.control))
-			e := follow(t, c, s.Run)
-			if e.exit == nil {
-				t.Fatalf("state %v", e.state)
-			}
-			if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code ||
-				e.exit.Signal != tt.want.Signal || e.exit.Left != 0 {
-				t.Errorf("exit %+v", e.exit)
-			}
-			if left := m.processes(s.Run); len(left) > 0 {
-				t.Errorf("processes are left: %v", left)
-			}
-			must(t, c.Control(m.ctx(), s.Run, tt.control)) // no error when it is over
-		})
-	}
-	if err := c.Control(m.ctx(), m.command("").Run, Control{Cancel: true}); !errors.Is(err,
-		ErrNoRun) {
-		t.Errorf("control of no run: %v", err)
-	}
+	onEachKernel(t, func(t *testing.T, m *machine) {
+		c := m.connect()
+		for name, tt := range map[string]struct {
+			command string
+			control Control
+			want    Exit // Cause, Code and Signal count
+		}{
+			"obeys": {command: "trap 'echo term; exit 7' TERM; echo up; while :; do sleep " +
+				"0.01; done", control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: 7}},
+			"sleeps": {command: "echo up; exec sleep 1000", control: Control{Cancel: true},
+				want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
+			"stopped": {command: "echo up; kill -STOP $$; sleep 1000",
+				control: Control{Cancel: true}, want: Exit{Cause: Canceled, Code: -1, Signal: 15}},
+			"nasty": {command: nasty,
+				control: Control{Cancel: true, Grace: 50 * time.Millisecond},
+				want:    Exit{Cause: Canceled, Code: -1, Signal: 9}},
+			"no grace": {command: nasty, control: Control{Cancel: true, Grace: -1},
+				want: Exit{Cause: Canceled, Code: -1, Signal: 9}},
+			"new timeout": {command: nasty,
+				control: Control{SetTimeout: true, Timeout: time.Millisecond, Grace: -1},
+				want:    Exit{Cause: TimedOut, Code: -1, Signal: 9}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := m.command("%s", tt.command)
+				start(t, c, s)
+				awaitOutput(t, c, s.Run, "up")
+				must(t, c.Control(m.ctx(), s.Run, tt.control))
+				e := follow(t, c, s.Run)
+				if e.exit == nil {
+					t.Fatalf("state %v", e.state)
+				}
+				if e.exit.Cause != tt.want.Cause || e.exit.Code != tt.want.Code ||
+					e.exit.Signal != tt.want.Signal || e.exit.Left != 0 {
+					t.Errorf("exit %+v", e.exit)
+				}
+				if left := m.processes(s.Run); len(left) > 0 {
+					t.Errorf("processes are left: %v", left)
+				}
+				must(t, c.Control(m.ctx(), s.Run, tt.control)) // no error when it is over
+			})
+		}
+		if err := c.Control(m.ctx(), m.command("").Run, Control{Cancel: true}); !errors.Is(err,
+			ErrNoRun) {
+			t.Errorf("control of no run: %v", err)
+		}
+	})
 }
 
 func TestCancelIsAcknowledged(t *testing.T) {
@@ -353,25 +354,26 @@ func TestTimeoutTakenBack(t *testing.T) {
 }
 
 func TestLeftovers(t *testing.T) {
-	m := newMachine(t)
-	c := m.connect()
-	// A child that is still writing when the command ends may finish; one that stays is killed.
-	s := m.command("(sleep 0.1; echo late) & echo early")
-	start(t, c, s)
-	e := follow(t, c, s.Run)
-	if string(e.out) != "early\nlate\n" || e.exit.Killed != 0 || e.exit.Cause != Exited {
-		t.Errorf("out %q, exit %+v", e.out, e.exit)
-	}
-	s = m.command("(setsid sleep 1000 &) ; echo done")
-	start(t, c, s)
-	e = follow(t, c, s.Run)
-	if string(e.out) != "done\n" || e.exit.Killed != 1 || e.exit.Cause != Exited ||
-		e.exit.Code != 0 {
-		t.Errorf("out %q, exit %+v", e.out, e.exit)
-	}
-	if left := m.processes(s.Run); len(left) > 0 {
-		t.Errorf("processes are left: %v", left)
-	}
+	onEachKernel(t, func(t *testing.T, m *machine) {
+		c := m.connect()
+		// A child that is still writing when the command ends may finish; one that stays is killed.
+		s := m.command("(sleep 0.1; echo late) & echo early")
+		start(t, c, s)
+		e := follow(t, c, s.Run)
+		if string(e.out) != "early\nlate\n" || e.exit.Killed != 0 || e.exit.Cause != Exited {
+			t.Errorf("out %q, exit %+v", e.out, e.exit)
+		}
+		s = m.command("(setsid sleep 1000 &) ; echo done")
+		start(t, c, s)
+		e = follow(t, c, s.Run)
+		if string(e.out) != "done\n" || e.exit.Killed != 1 || e.exit.Cause != Exited ||
+			e.exit.Code != 0 {
+			t.Errorf("out %q, exit %+v", e.out, e.exit)
+		}
+		if left := m.processes(s.Run); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+	})
 }
 
 func TestOrphansAreReaped(t *testing.T) {

@@ -244,6 +244,7 @@ func (f *Facts) fields(c *coder) {
 		number(c, &p.Package)
 	})
 	c.bool(&f.LimitsMemory)
+	c.bool(&f.NoSubreaper)
 	if c.reading {
 		f.floor()
 	}

@@ -37,12 +37,13 @@ func (s *supervisor) setPause(on bool) {
 	}
 }
 
-// stop stops everything below us, but for what is stopped already and what runs as another user.
+// stop stops all that lives of the run, but for what is stopped already and what runs as another
+// user.
 func (s *supervisor) stop() {
 	s.pause.since, s.pause.stopped = bootTime(), map[lifetime]bool{}
 	left := map[lifetime]bool{}
 	stopAll(func() []procStat {
-		all := descendants()
+		all := s.members()
 		going := all[:0]
 		for _, p := range all {
 			if p.state != 'T' || s.pause.stopped[p.lifetime()] {
@@ -61,7 +62,7 @@ func (s *supervisor) stop() {
 // for longer: it does nothing of its own before it has stopped.
 func (s *supervisor) awaitStopped() {
 	for pause := time.Millisecond; pause <= time.Second; pause *= 2 {
-		going := slices.ContainsFunc(descendants(), func(p procStat) bool {
+		going := slices.ContainsFunc(s.members(), func(p procStat) bool {
 			return p.state != 'T' && s.pause.stopped[p.lifetime()]
 		})
 		if !going {

@@ -81,51 +81,52 @@ func (m *machine) timer(id RunID) string {
 const stopsTree = `(setsid sh -c 'while :; do :; done' & while :; do :; done) & echo up; wait`
 
 func TestPause(t *testing.T) {
-	m := newMachine(t)
-	c := m.connect()
-	s := m.command(stopsTree)
-	s.Timeout = time.Hour
-	start(t, c, s)
-	awaitOutput(t, c, s.Run, "up")
-	if got := m.timer(s.Run); got == "" || got == "(0, 0)" {
-		t.Errorf("the timer of a run with a time limit is %q", got)
-	}
-	for i := range 2 { // a pause that is repeated is none
-		steer(t, m, c, s.Run, Control{SetPause: true, Pause: true})
-		if p := awaitPause(t, m, c, s.Run, 1); !p.On || p.Changes != 1 || p.Total != 0 {
-			t.Errorf("pause %d: %+v", i+1, p)
+	onEachKernel(t, func(t *testing.T, m *machine) {
+		c := m.connect()
+		s := m.command(stopsTree)
+		s.Timeout = time.Hour
+		start(t, c, s)
+		awaitOutput(t, c, s.Run, "up")
+		if got := m.timer(s.Run); got == "" || got == "(0, 0)" {
+			t.Errorf("the timer of a run with a time limit is %q", got)
 		}
-	}
-	m.awaitStates(s.Run, "while it is paused", func(states string) bool {
-		return len(states) >= 3 && strings.Trim(states, "T") == ""
-	})
-	if got := m.timer(s.Run); got != "(0, 0)" {
-		t.Errorf("while it is paused, its time limit goes on: %s", got)
-	}
-	c2 := m.connect() // who comes later hears of it at once
-	if p := awaitPause(t, m, c2, s.Run, 1); !p.On {
-		t.Errorf("another connection: %+v", p)
-	}
+		for i := range 2 { // a pause that is repeated is none
+			steer(t, m, c, s.Run, Control{SetPause: true, Pause: true})
+			if p := awaitPause(t, m, c, s.Run, 1); !p.On || p.Changes != 1 || p.Total != 0 {
+				t.Errorf("pause %d: %+v", i+1, p)
+			}
+		}
+		m.awaitStates(s.Run, "while it is paused", func(states string) bool {
+			return len(states) >= 3 && strings.Trim(states, "T") == ""
+		})
+		if got := m.timer(s.Run); got != "(0, 0)" {
+			t.Errorf("while it is paused, its time limit goes on: %s", got)
+		}
+		c2 := m.connect() // who comes later hears of it at once
+		if p := awaitPause(t, m, c2, s.Run, 1); !p.On {
+			t.Errorf("another connection: %+v", p)
+		}
 
-	steer(t, m, c, s.Run, Control{SetPause: true})
-	p := awaitPause(t, m, c, s.Run, 2)
-	if p.On || p.Total <= 0 {
-		t.Errorf("it goes on: %+v", p)
-	}
-	m.awaitStates(s.Run, "when it goes on", func(states string) bool {
-		return !strings.Contains(states, "T")
+		steer(t, m, c, s.Run, Control{SetPause: true})
+		p := awaitPause(t, m, c, s.Run, 2)
+		if p.On || p.Total <= 0 {
+			t.Errorf("it goes on: %+v", p)
+		}
+		m.awaitStates(s.Run, "when it goes on", func(states string) bool {
+			return !strings.Contains(states, "T")
+		})
+		if got := m.timer(s.Run); got == "(0, 0)" {
+			t.Errorf("when it goes on, its time limit does not")
+		}
+		must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true}))
+		e := follow(t, c, s.Run).exit
+		if e == nil || e.Cause != Canceled || e.Paused != p.Total {
+			t.Fatalf("%+v, of which it was paused %s", e, p.Total)
+		}
+		if whole := e.EndedAt.Sub(e.StartedAt); e.Duration > whole-e.Paused+10*time.Millisecond {
+			t.Errorf("it took %s of %s, and was paused %s", e.Duration, whole, e.Paused)
+		}
 	})
-	if got := m.timer(s.Run); got == "(0, 0)" {
-		t.Errorf("when it goes on, its time limit does not")
-	}
-	must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true}))
-	e := follow(t, c, s.Run).exit
-	if e == nil || e.Cause != Canceled || e.Paused != p.Total {
-		t.Fatalf("%+v, of which it was paused %s", e, p.Total)
-	}
-	if whole := e.EndedAt.Sub(e.StartedAt); e.Duration > whole-e.Paused+10*time.Millisecond {
-		t.Errorf("it took %s of %s, and was paused %s", e.Duration, whole, e.Paused)
-	}
 }
 
 // TestPauseEnds ends runs that are paused.

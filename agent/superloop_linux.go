@@ -43,6 +43,7 @@ func (s *supervisor) loop() {
 				_, _ = unix.Read(s.timerfd, s.buf[:8])
 				s.terminate(TimedOut)
 			}
+			s.lookForOrphans()
 		}
 		s.deadlines(bootTime())
 	}
@@ -173,7 +174,7 @@ func (s *supervisor) reap() {
 		case err == unix.EINTR:
 			continue
 		case err != nil || pid == 0:
-			s.childless = err == unix.ECHILD
+			s.childless = err == unix.ECHILD && (s.adopts || len(s.members()) == 0)
 			return
 		}
 		s.exit.UserCPU += time.Duration(usage.Utime.Nano())
@@ -305,9 +306,9 @@ func (s *supervisor) terminate(cause Cause) {
 	}
 }
 
-// killTree ends everything below us, except what runs as another user.
+// killTree ends all that lives of the run, except what runs as another user.
 func (s *supervisor) killTree() {
-	killed, left := killAll(descendants, s.reap)
+	killed, left := killAll(s.members, s.reap)
 	s.killed = true
 	s.exit.Killed, s.exit.Left = s.exit.Killed+killed, left
 }

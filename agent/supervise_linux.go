@@ -43,9 +43,7 @@ func superviseMain(args []string, wall func() time.Time) int {
 		return 2
 	}
 	inheritNothing()
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return 1
-	}
+	adopts := adoptOrphans()
 	signals, err := catchSignals()
 	if err != nil {
 		return 1
@@ -65,7 +63,7 @@ func superviseMain(args []string, wall func() time.Time) int {
 		}
 		_ = unix.Dup3(lock, unix.Stderr, unix.O_CLOEXEC)
 		s := &supervisor{order: o, id: o.Spec.Run, file: os.NewFile(uintptr(lock), fileRun),
-			buf: buf, null: null, signals: signals, wall: wall}
+			buf: buf, null: null, signals: signals, wall: wall, adopts: adopts}
 		clean := s.run()
 		s.file.Close()
 		_ = unix.Dup3(null, unix.Stderr, unix.O_CLOEXEC) // lets go of the lock
@@ -143,6 +141,8 @@ type supervisor struct {
 	signals  int // see catchSignals
 	wall     func() time.Time
 	answered bool
+	adopts   bool    // what is orphaned below us becomes our child
+	self     process // what our records say of us
 
 	file     *os.File      // fileRun
 	pid      int           // the command's, and its process group; 0: not running
@@ -162,7 +162,7 @@ type supervisor struct {
 	lastSignal int  // the number of the newest signal that was sent
 	told       bool // we were told to end
 	killed     bool // the tree was
-	childless  bool // of the command, and of what it orphaned below us
+	childless  bool // nothing is left of the command, nor of what it orphaned
 	graceEnd   due  // when the tree is killed, once the run is being ended
 	drainEnd   due  // when what is left of the tree is killed, once the command has ended
 	drainUntil due  // when nothing more is read, once the tree has been killed
@@ -254,10 +254,9 @@ func (s *supervisor) prepare() error {
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
 	me, _ := readStat(os.Getpid())
-	launching := process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(),
-		ReadsSlot: true, Steers: true,
-		Mark: markRun()}
-	return slotLaunching.write(s.file, launching.lines)
+	s.self = process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(),
+		ReadsSlot: true, Steers: true, Mark: markRun()}
+	return slotLaunching.write(s.file, s.self.lines)
 }
 
 // appendTo makes a file when there is something to put into it.
@@ -435,7 +434,7 @@ func (s *supervisor) launch() error {
 		return err
 	}
 	s.exit.StartedAt, s.begin = s.wall(), bootTime()
-	s.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+	s.pid, err = forkExec(path, argv, &syscall.ProcAttr{
 		Dir:   s.dir(),
 		Env:   env,
 		Files: []uintptr{uintptr(stdin), uintptr(write[0]), uintptr(write[1])},

@@ -392,6 +392,10 @@ type Facts struct {
 	GPUs               []GPU // in the order of the bus, at most maxGPUs
 	CPUs               []CPU // that processes of this user may use, at most maxCPUs
 	LimitsMemory       bool  // what a run may use of memory can be limited: tried
+	// NoSubreaper: a process that is orphaned below a supervisor isn't given to it, as an emulated
+	// kernel knows no subreapers. It is found by what it has inherited, but what it used of the
+	// processor isn't counted.
+	NoSubreaper bool
 }
 
 // CPU is a logical processor: CPUs of one core are its hyper-threads.

@@ -525,6 +525,8 @@ type MachineCheck struct {
 	HostKey     string `json:"host_key,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Known       string `json:"known,omitempty"` // of trust: known, unknown, changed
+	// of a check that is OK: what isn't as it should be all the same
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // TrustArgs shows the host keys that the machines present now; with Record they are written to

@@ -16,12 +16,26 @@ import (
 
 // CheckResult is what a look at a machine tells.
 type CheckResult struct {
-	Facts              *statepb.Machine
-	Vitals             sched.Vitals
-	HostKeys           []ssh.HostKey // none of this host itself
-	Info               ssh.Info      // likewise
-	Hostname, User     string
-	KillsUserProcesses bool // runs there die with the connection, unless lingering is enabled
+	Facts          *statepb.Machine
+	Vitals         sched.Vitals
+	HostKeys       []ssh.HostKey // none of this host itself
+	Info           ssh.Info      // likewise
+	Hostname, User string
+	Warnings       []string // what isn't as it should be there
+}
+
+// warnings are what isn't as it should be on a machine that works, and what to do about it.
+func warnings(f agent.Facts) (said []string) {
+	if f.KillsUserProcesses {
+		said = append(said, "the machine ends what a login leaves behind (KillUserProcesses): "+
+			"enable lingering there, loginctl enable-linger, or runs die when the connection does")
+	}
+	if f.NoSubreaper {
+		said = append(said, "the machine's kernel has no subreapers (prctl(2)), as when it is "+
+			"emulated: the processor time of background processes that outlive their parents is "+
+			"not counted")
+	}
+	return said
 }
 
 // Check connects to a machine now, whether or not it is in the pool, with a connection of its own.
@@ -47,12 +61,12 @@ func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 		return CheckResult{}, fmt.Errorf("check %s: %w", addr, err)
 	}
 	r := CheckResult{
-		Facts:              machineFacts(addr, facts),
-		Vitals:             vitals(facts, f.opt.Now(), latency),
-		Info:               l.info,
-		Hostname:           facts.Hostname,
-		User:               facts.User,
-		KillsUserProcesses: facts.KillsUserProcesses,
+		Facts:    machineFacts(addr, facts),
+		Vitals:   vitals(facts, f.opt.Now(), latency),
+		Info:     l.info,
+		Hostname: facts.Hostname,
+		User:     facts.User,
+		Warnings: warnings(facts),
 	}
 	if !sched.IsLocal(addr) {
 		// The system's ssh may reach what we can't ask for its key: the machine is well all the

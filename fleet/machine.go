@@ -304,10 +304,8 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 	})
 	m.reportConnected(found)
 	l.spawn(func() { m.measure(l) })
-	if found.facts.KillsUserProcesses {
-		m.log.Warn("the machine ends what a login leaves behind (KillUserProcesses): enable " +
-			"lingering there, " +
-			"loginctl enable-linger, or runs die when the connection does")
+	for _, warning := range warnings(found.facts) {
+		m.log.Warn(warning)
 	}
 	for _, r := range m.runs {
 		m.rouse(r)

@@ -35,6 +35,11 @@ func (c *Check) Run(ctx context.Context, e *cli.Env) error {
 	if err := cli.List(e, reply.Checks, show.CheckColumns(e)); err != nil {
 		return err
 	}
+	for _, check := range reply.Checks {
+		for _, warning := range check.Warnings {
+			e.Warn([]string{check.Addr + ": " + warning})
+		}
+	}
 	return checksFailed(e, reply.Checks)
 }
 
