@@ -105,10 +105,10 @@ func (s *Spec) size() int {
 // offsets, another Ending, or a state that is Final, or when Wait is over. So a short run costs one
 // Start and one Poll. Before it returns it hands what the run has written to output, each stream in
 // order and without a gap after the request's offset: also when it returns an error in the end, so
-// the caller counts. p is only valid during the call; an error of output ends the Poll and is
-// returned by it. Without output the bytes are dropped. When very many runs are followed,
-// Wait may be cut short. One that isn't answered when it is over is ErrStalled. Of a run that has
-// ended, an offset past all that it has written is ErrBeyondEnd.
+// the caller counts. A request of Weave hands out that, too. p is only valid during the call; an
+// error of output ends the Poll and is returned by it. Without output the bytes are dropped. When
+// very many runs are followed, Wait may be cut short. One that isn't answered when it is over is
+// ErrStalled. Of a run that has ended, an offset past all that it has written is ErrBeyondEnd.
 func (c *Client) Poll(
 	ctx context.Context, r PollRequest, output func(s Stream, p []byte) error,
 ) (PollReply, error) {
@@ -142,12 +142,19 @@ func (c *Client) Poll(
 	if err := decode(p, reply.fields); err != nil {
 		return PollReply{}, err
 	}
+	// First, so that whoever reads what is kept of all this meets no bytes without their order,
+	// but for those that came in parts.
+	if output != nil && len(reply.weave) > 0 {
+		if err := output(Weave, reply.weave); err != nil {
+			return PollReply{}, err
+		}
+	}
 	for s, p := range reply.short {
 		if err := take(Stream(s), p); err != nil {
 			return PollReply{}, err
 		}
 	}
-	reply.short, reply.Bytes = [streams][]byte{}, bytes
+	reply.short, reply.weave, reply.Bytes = [streams][]byte{}, nil, bytes
 	return reply, nil
 }
 

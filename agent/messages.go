@@ -109,6 +109,8 @@ func (r *PollRequest) fields(c *coder) {
 	number(c, &r.Linger)
 	number(c, &r.Ending)
 	number(c, &r.Pauses)
+	c.bool(&r.Weave)
+	number(c, &r.WeaveOff)
 }
 
 func (p *Pause) fields(c *coder) {
@@ -138,6 +140,7 @@ func (r *PollReply) fields(c *coder) {
 	number(c, &r.ErrDropped)
 	exitField(c, &r.Exit)
 	nested(c, &r.Pause, func(c *coder, p *Pause) { p.fields(c) })
+	c.bytes(&r.weave)
 }
 
 func (k *Control) fields(c *coder) {

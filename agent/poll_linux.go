@@ -35,7 +35,7 @@ func (a *agent) poll(ctx context.Context, r PollRequest, s *serving) (PollReply,
 	if err := r.Run.Valid(); err != nil {
 		return PollReply{}, &Error{Kind: KindBadRequest, Msg: err.Error()}
 	}
-	if r.OutOff < 0 || r.ErrOff < 0 || r.MarksOff < 0 {
+	if r.OutOff < 0 || r.ErrOff < 0 || r.MarksOff < 0 || r.WeaveOff < 0 {
 		return PollReply{}, errorf(KindBadRequest, "poll %s: negative offset", r.Run.Name())
 	}
 	if r.Linger == 0 {
@@ -352,13 +352,30 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 	var used int64
 	p.Marks, used = parseMarks(lines)
 	p.MarksOff = f.request.MarksOff + used
-	if f.request.MarksOff = p.MarksOff; v.exit != nil {
+	whole, err := f.readWeave(&p)
+	if err != nil {
+		return p, err
+	}
+	if f.request.MarksOff = p.MarksOff; v.exit != nil && whole {
 		// Half a line is the last there is of the marks.
 		if output, marks := s.beyond(f.request); output == 0 && (marks == 0 || used == 0) {
 			p.Exit = v.exit
 		}
 	}
 	return p, nil
+}
+
+// shortWeave is how much of the order of the streams comes with a reply, in bytes.
+const shortWeave = 64 << 10
+
+// readWeave puts the order of the streams into a reply, and says whether that is all of it.
+func (f *follower) readWeave(p *PollReply) (whole bool, err error) {
+	off := f.request.WeaveOff
+	if !f.request.Weave || off >= maxWeave {
+		return true, nil
+	}
+	p.weave, err = f.read(fileWeave, off, min(shortWeave, maxWeave-off))
+	return len(p.weave) < shortWeave, unlessMissing(err)
 }
 
 // read reads n bytes of a run's file, or fewer if it got shorter, which only a hand from outside

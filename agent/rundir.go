@@ -24,6 +24,9 @@ const (
 	// fileMarks has the RESULTS and METRIC lines of standard
 	// output, whole, each with a newline. Made with the first.
 	fileMarks = "marks"
+	// fileWeave says in which order the bytes of fileOut and fileErr came; see weave. Made when
+	// both have some.
+	fileWeave = "weave"
 	// fileControl is what supervisors read that don't know slotControl: a record that is renamed
 	// into place.
 	fileControl = "control"

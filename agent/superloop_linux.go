@@ -72,7 +72,7 @@ func (d *due) passed(now time.Duration) bool {
 // none.
 func (s *supervisor) untilDeadline() int {
 	ms, now := -1, bootTime()
-	for _, d := range [...]due{s.graceEnd, s.drainEnd, s.drainUntil} {
+	for _, d := range [...]due{s.graceEnd, s.drainEnd, s.drainUntil, s.weave.due} {
 		if d != 0 {
 			left := int(max(0, time.Duration(d)-now)/time.Millisecond) + 1
 			if ms < 0 || left < ms {
@@ -85,6 +85,9 @@ func (s *supervisor) untilDeadline() int {
 
 // deadlines does what is due.
 func (s *supervisor) deadlines(now time.Duration) {
+	if s.weave.due.passed(now) {
+		s.weave.note()
+	}
 	grace, drain := s.graceEnd.passed(now), s.drainEnd.passed(now)
 	if grace || drain {
 		s.killTree()
@@ -124,13 +127,13 @@ func (s *supervisor) copy(i int) int {
 	case n > 0 && s.owed[i] > 0:
 		// The disk may be slow. That is no time in which anything could have written on.
 		begin := bootTime()
-		s.stream(i).take(s.buf[:n])
+		s.take(i, s.buf[:n])
 		s.owed[i] -= n
 		took := bootTime() - begin
 		s.drainEnd.later(took)
 		s.drainUntil.later(took)
 	case n > 0:
-		s.stream(i).take(s.buf[:n])
+		s.take(i, s.buf[:n])
 	case err == unix.EAGAIN || err == unix.EINTR:
 	default:
 		s.endStream(i)
@@ -138,11 +141,20 @@ func (s *supervisor) copy(i int) int {
 	return max(0, n)
 }
 
+// take takes the next bytes of one of the streams.
+func (s *supervisor) take(i int, p []byte) {
+	before := s.stream(i).written
+	s.stream(i).take(p)
+	s.weave.came(Stream(i), s.stream(i).written-before, bootTime())
+}
+
 func (s *supervisor) endStream(i int) {
 	if s.pipes[i] >= 0 {
 		unix.Close(s.pipes[i])
 		s.pipes[i] = -1
+		before := s.stream(i).written
 		s.stream(i).end()
+		s.weave.came(Stream(i), s.stream(i).written-before, bootTime())
 	}
 }
 

@@ -151,6 +151,7 @@ type supervisor struct {
 	end      time.Duration
 	over     time.Duration // of all that it left behind, too
 	out, err stream
+	weave    weave
 	pipes    [2]int // the ends that we read; -1: at its end
 	owed     [2]int // bytes that were in them when the command ended, and have not been read
 	timerfd  int    // the timeout; -1: none so far
@@ -190,6 +191,7 @@ func (s *supervisor) close() {
 	}
 	s.out.close()
 	s.err.close()
+	s.weave.close()
 }
 
 // supervise returns an error only if the command certainly never began and there is no exit record.
@@ -215,6 +217,7 @@ func (s *supervisor) supervise() error {
 	s.readControl() // one that came before our signal could reach us
 	s.instruct()
 	s.loop()
+	s.weave.note()
 	s.over = bootTime()
 	s.doubt()
 	return s.finish()
@@ -253,6 +256,7 @@ func (s *supervisor) prepare() error {
 		stream.said = func(dropped int64) { s.sayDropped(i, dropped) }
 	}
 	s.out.marks = &marks{create: appendTo(fileMarks)}
+	s.weave.create = appendTo(fileWeave)
 	me, _ := readStat(os.Getpid())
 	s.self = process{PID: os.Getpid(), StartTime: me.startTime, BootID: s.BootID, At: s.wall(),
 		ReadsSlot: true, Steers: true, Mark: markRun()}

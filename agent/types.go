@@ -296,6 +296,10 @@ type PollRequest struct {
 	Ending Cause
 	// Pauses is the Pause.Changes that the host knows already; likewise.
 	Pauses int
+	// Weave asks for the order of the streams, too, from its byte WeaveOff on. It comes when there
+	// is something else to say; see Weave.
+	Weave    bool
+	WeaveOff int64
 }
 
 // Pause says whether a run is stopped where it is. The slot `pause` of the file `run` holds it.
@@ -319,6 +323,11 @@ const (
 	streams // how many there are
 )
 
+// Weave is not a stream of the command's: it stands for what says in which order the two came, a
+// list of uvarints: so many bytes of standard output, so many of standard error, and so on in turn.
+// What the list leaves is all of one stream; where it isn't, the order is not known.
+const Weave = streams
+
 // PollReply is what a run has to say, besides what it has written.
 type PollReply struct {
 	State     State
@@ -338,6 +347,7 @@ type PollReply struct {
 	Pause Pause
 
 	short [streams][]byte // output that came in the reply
+	weave []byte
 }
 
 // Control is an instruction to a running supervisor.

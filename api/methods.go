@@ -357,6 +357,36 @@ type LogReply struct {
 	Status  string
 }
 
+// OutputArgs asks for bytes of both streams of a run, and for the order in which they came. Each of
+// them begins at its offset; with a Max of 0 a stream is left out. Otherwise it is as LogArgs.
+type OutputArgs struct {
+	JID     uint64
+	Attempt int
+	Step    int
+	Rank    int
+	Out     OutputPart
+	Err     OutputPart
+	Weave   int64 // the offset in the order
+	Wait    time.Duration
+}
+
+// OutputPart is what is wanted of a stream.
+type OutputPart struct {
+	Offset int64
+	Max    int // 1 MiB at the most
+}
+
+// OutputReply holds them. EOF says that the run has ended, and that all of what is wanted has been
+// read; More, as in LogReply, that another run follows.
+type OutputReply struct {
+	Attempt  int
+	Out, Err []byte
+	Weave    []byte // in which order the bytes came; see agent.Weave
+	EOF      bool
+	More     bool
+	Status   string
+}
+
 // StopReply names the process that ends.
 type StopReply struct{ PID int }
 

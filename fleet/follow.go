@@ -18,9 +18,13 @@ const maxMarks = 4 << 20
 // shall have an end, too.
 const markOverhead = 24
 
+// maxWeave bounds what is kept of the order of a run's streams, in bytes: agents send no more.
+const maxWeave = 1 << 20
+
 // progress is how far a run has been followed. It belongs to the task that has the run.
 type progress struct {
 	out, err     logFile
+	weave        logFile // in which order their bytes came; see agent.Weave
 	marksOff     int64
 	results      []string
 	measurements []string
@@ -80,7 +84,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		}
 		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
 			MarksOff: r.marksOff, Wait: m.f.opt.PollWait, Ending: last.Ending,
-			Pauses: last.Pause.Changes}
+			Pauses: last.Pause.Changes, Weave: true, WeaveOff: r.weave.offset()}
 		began := time.Now()
 		var logErr error
 		keep := func(s agent.Stream, p []byte) error {
@@ -146,7 +150,10 @@ func (m *machine) waitForDisk(l *link, r *run, err error) error {
 
 // log is where a stream of the run is kept.
 func (r *run) log(s agent.Stream) *logFile {
-	if s == agent.Stderr {
+	switch s {
+	case agent.Weave:
+		return &r.weave
+	case agent.Stderr:
 		return &r.err
 	}
 	return &r.out
@@ -242,7 +249,13 @@ func (r *run) verify(x *agent.Exit) string {
 }
 
 // openLogs makes the files ready for appending, if they aren't.
-func (r *run) openLogs() error { return errors.Join(r.out.open(), r.err.open()) }
+func (r *run) openLogs() error {
+	err := errors.Join(r.out.open(), r.err.open())
+	if r.out.size+r.err.size == 0 && !r.weave.rewind {
+		return err // most runs have but one stream, and none has an order before the first byte
+	}
+	return errors.Join(err, r.weave.open())
+}
 
 // fetchAgain begins anew with logs that aren't what the machine has, as after a power cut. It helps
 // once, or not at all.
@@ -254,7 +267,7 @@ func (r *run) fetchAgain(m *machine, why string) {
 }
 
 // rewindLogs makes the logs begin anew.
-func (r *run) rewindLogs() { r.out.rewind, r.err.rewind = true, true }
+func (r *run) rewindLogs() { r.out.rewind, r.err.rewind, r.weave.rewind = true, true, true }
 
 // rewind makes everything about a run be fetched anew.
 func (r *run) rewind() {

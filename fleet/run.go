@@ -89,9 +89,10 @@ func (m *machine) want(s sched.Run) {
 func (m *machine) add(id agent.RunID, ref *statepb.RunRef) *run {
 	r := &run{ref: ref, id: id}
 	r.ctx, r.stop = context.WithCancel(m.ctx)
-	r.out.top, r.err.top = m.f.opt.LogDir, m.f.opt.LogDir
+	r.out.top, r.err.top, r.weave.top = m.f.opt.LogDir, m.f.opt.LogDir, m.f.opt.LogDir
 	r.out.path = sched.LogPath(m.f.opt.LogDir, ref, false)
 	r.err.path = sched.LogPath(m.f.opt.LogDir, ref, true)
+	r.weave.path, r.weave.limit = sched.WeavePath(m.f.opt.LogDir, ref), maxWeave
 	m.runs[id] = r
 	return r
 }

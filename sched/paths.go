@@ -32,19 +32,25 @@ func LogPath(dir string, r *statepb.RunRef, stderr bool) string {
 	return string(append(b, ".out"...))
 }
 
+// WeavePath is where it is kept in which order the bytes of a run's two logs came, beside them.
+func WeavePath(dir string, r *statepb.RunRef) string {
+	return strings.TrimSuffix(LogPath(dir, r, false), ".out") + ".weave"
+}
+
 // LogGlob matches the log files of all attempts of a job.
 func LogGlob(dir string, job uint64) string {
 	return filepath.Join(dir, LogFolder(job), fmt.Sprintf("%d.*", job))
 }
 
-// LoggedJob is the job that a file in a folder of the log directory is a log of, by the file's
-// name. It may have been compressed since.
+// LoggedJob is the job that a file in a folder of the log directory is a log of, or says the order
+// of, by the file's name. It may have been compressed since.
 func LoggedJob(name string) (job uint64, ok bool) {
 	number, rest, _ := strings.Cut(name, ".")
 	for _, compressed := range []string{".zst", ".gz"} {
 		rest = strings.TrimSuffix(rest, compressed)
 	}
-	if !strings.HasSuffix(rest, ".out") && !strings.HasSuffix(rest, ".err") {
+	if !strings.HasSuffix(rest, ".out") && !strings.HasSuffix(rest, ".err") &&
+		!strings.HasSuffix(rest, ".weave") {
 		return 0, false
 	}
 	job, err := strconv.ParseUint(number, 10, 64)

@@ -26,7 +26,7 @@ var (
 		2:  factShape,
 		3:  "[nns]",
 		14: "[nns]",
-		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]",
+		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]s",
 		11: "ssu",
 		15: "ssu",
 		16: "s",

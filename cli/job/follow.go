@@ -17,6 +17,7 @@ import (
 type followOptions struct {
 	Stderr  bool // stderr instead of stdout
 	Both    bool // both, each to its own stream here
+	Merged  bool // both, in the order in which they came
 	Attempt int  // only this one; 0 is the newest and those that come after it
 	Rank    *int // only this one; nil: all
 
@@ -59,6 +60,13 @@ func followJobs(
 	for _, one := range all {
 		job, prefix, opt := one.job, one.prefix, opt
 		opt.rank = one.rank
+		if opt.Merged {
+			group.Go(func() error {
+				to := lines.writer(logs.Stdout, prefix)
+				return followMerged(ctx, e, d, job, opt, to, prefix != "")
+			})
+			continue
+		}
 		if opt.Both || !opt.Stderr {
 			group.Go(func() error {
 				return followStream(ctx, d, job, opt, false, lines.writer(logs.Stdout, prefix))

@@ -19,7 +19,8 @@ type Log struct {
 	JID []string `arg:"" optional:"" name:"JID" sep:"none" predictor:"job" help:"The jobs; see 'help job rm' for the forms."`
 	narrow
 	Running bool `name:"running" short:"r" help:"Select all running jobs."`
-	Error   bool `name:"error" short:"e" aliases:"err,stderr" help:"Read stderr instead of stdout."`
+	Error   bool `name:"error" short:"e" aliases:"err,stderr" xor:"stream" help:"Read stderr instead of stdout."`
+	Merged  bool `name:"merged" aliases:"both" xor:"stream" help:"Print the lines of both stdout and stderr, in the order in which they came; those that came within a moment may be in either order."`
 	Less    bool `name:"less" short:"l" xor:"how" help:"Open the log in less."`
 	Tail    bool `name:"tail" short:"t" aliases:"follow" xor:"how" help:"Print the log and follow it until the job ends."`
 	Cat     bool `name:"cat" short:"c" xor:"how" help:"Print the log."`
@@ -54,6 +55,7 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 	if c.Rank != nil && *c.Rank < 0 {
 		return api.Errorf(api.Usage, "--rank %d: ranks count from 0", *c.Rank)
 	}
+	c.Cat = c.Cat || c.Merged && !c.Less && !c.Tail
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
@@ -64,8 +66,8 @@ func (c *Log) Run(ctx context.Context, e *cli.Env) error {
 		return err
 	}
 	if c.Tail {
-		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Attempt: attempt,
-			Rank: c.Rank})
+		return followJobs(ctx, e, d, jobs, followOptions{Stderr: c.Error, Merged: c.Merged,
+			Attempt: attempt, Rank: c.Rank})
 	}
 	logs, err := c.logs(jobs, attempt)
 	if err != nil {
@@ -120,6 +122,7 @@ type logFile struct {
 	step    int
 	rank    int // of a job that runs on each of several machines, from 1; 0: there is one log
 	stderr  bool
+	merged  bool   // both streams
 	path    string // on the daemon's host
 }
 
@@ -144,7 +147,8 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 		switch {
 		case job.Setup && len(job.LogFull) > 0 && wanted == 0 && !c.Error:
 			for step, path := range job.LogFull {
-				logs = append(logs, logFile{job.JID, attempt, step, 0, false, path})
+				logs = append(logs, logFile{jid: job.JID, attempt: attempt, step: step,
+					merged: c.Merged, path: path})
 			}
 			continue
 		case c.Error:
@@ -161,7 +165,8 @@ func (c *Log) logs(jobs []api.Job, wanted int) ([]logFile, error) {
 			return nil, err
 		}
 		if ranks == nil {
-			ranks = []logFile{{job.JID, attempt, 0, 0, c.Error, path}}
+			ranks = []logFile{{jid: job.JID, attempt: attempt, stderr: c.Error,
+				merged: c.Merged, path: path}}
 		}
 		logs = append(logs, ranks...)
 	}
@@ -179,7 +184,8 @@ func (c *Log) ranks(job *api.Job, attempt int) (logs []logFile, err error) {
 			if c.Error {
 				path = r.ErrLog
 			}
-			logs = append(logs, logFile{job.JID, attempt, 0, r.Rank.Value + 1, c.Error, path})
+			logs = append(logs, logFile{jid: job.JID, attempt: attempt, rank: r.Rank.Value + 1,
+				stderr: c.Error, merged: c.Merged, path: path})
 		}
 	}
 	if len(logs) == 0 && c.Rank != nil {
@@ -216,7 +222,7 @@ func (c *Log) page(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile
 		return api.Errorf(api.Internal, "open the log: %v", err).
 			WithHint("install less, or print the log with %s job log -c", e.Name)
 	}
-	piped := e.Remote()
+	piped := e.Remote() || c.Merged
 	var paths []string
 	for _, log := range logs {
 		path := c.path(e, log.path)
@@ -273,6 +279,9 @@ func catLogs(ctx context.Context, e *cli.Env, d cli.Daemon, logs []logFile, w io
 }
 
 func catLog(ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Writer) error {
+	if log.merged {
+		return catMerged(ctx, e, d, log, w, false)
+	}
 	if _, err := joblog.Find(log.path); e.Remote() || errors.Is(err, fs.ErrNotExist) {
 		return fetchLog(ctx, d, log, w) // the daemon knows whether there should be something
 	}

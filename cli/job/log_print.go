@@ -142,7 +142,7 @@ func (c *Log) printLines(ctx context.Context, e *cli.Env, d cli.Daemon, logs []l
 		return api.Errorf(api.Usage, "%w", err)
 	}
 	for _, log := range logs {
-		rows := rowWriter{print: out.Print, name: log.name()}
+		rows := rowWriter{print: out.Print, name: log.name(), tagged: log.merged}
 		w, end := io.Writer(&rows), rows.flush
 		if c.Lines > 0 {
 			last := &lastWriter{w: &rows, most: c.Lines}
@@ -153,7 +153,15 @@ func (c *Log) printLines(ctx context.Context, e *cli.Env, d cli.Daemon, logs []l
 				return rows.flush()
 			}
 		}
-		if err := catLog(ctx, e, d, log, w); err != nil {
+		read := catLog
+		if log.merged {
+			read = func(
+				ctx context.Context, e *cli.Env, d cli.Daemon, log logFile, w io.Writer,
+			) error {
+				return catMerged(ctx, e, d, log, w, true)
+			}
+		}
+		if err := read(ctx, e, d, log, w); err != nil {
 			return err
 		}
 		if err := end(); err != nil {
@@ -218,9 +226,10 @@ func (l *lastWriter) flush() error {
 
 // rowWriter makes rows of lines.
 type rowWriter struct {
-	print func(...logRow) error
-	name  logName
-	rest  []byte
+	print  func(...logRow) error
+	name   logName
+	tagged bool // see mergedWriter
+	rest   []byte
 }
 
 // Write prints the lines that are whole.
@@ -241,6 +250,13 @@ func (r *rowWriter) Write(p []byte) (int, error) {
 }
 
 func (r *rowWriter) row(line []byte) error {
+	if r.tagged && len(line) > 0 {
+		r.name.Stream = "stdout"
+		if line[0] == tagErr {
+			r.name.Stream = "stderr"
+		}
+		line = line[1:]
+	}
 	text := strings.ToValidUTF8(strings.TrimSuffix(string(line), "\r"), "\uFFFD")
 	return r.print(logRow{logName: r.name, Line: text})
 }

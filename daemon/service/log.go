@@ -23,13 +23,34 @@ const maxLogRead = 1 << 20
 // client asks for this only while somebody watches.
 const logLook = 50 * time.Millisecond
 
+// logKind is one of the files that are kept of a run's output.
+type logKind int
+
+const (
+	logOut   logKind = iota
+	logErr           // its standard error
+	logWeave         // in which order the two came
+)
+
+// path is where it is kept.
+func (k logKind) path(dir string, r *statepb.RunRef) string {
+	if k == logWeave {
+		return sched.WeavePath(dir, r)
+	}
+	return sched.LogPath(dir, r, k == logErr)
+}
+
 // JobLog gives bytes of a job's log.
 func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply, turn api.Turn) error {
-	ended, err := s.findLog(args, reply)
+	kind := logOut
+	if args.Stderr {
+		kind = logErr
+	}
+	ended, err := s.findLog(args, kind, reply)
 	if err != nil {
 		return err
 	}
-	if err := s.isThere(args, reply, ended); err != nil {
+	if err := s.isThere(args, kind, reply, ended); err != nil {
 		return err
 	}
 	if reply.Offset = args.Offset; args.Tail > 0 {
@@ -57,14 +78,16 @@ func (s *service) JobLog(args *api.LogArgs, reply *api.LogReply, turn api.Turn) 
 			return nil
 		case <-ticker.C:
 		}
-		if ended, err = s.findLog(args, reply); err != nil {
+		if ended, err = s.findLog(args, kind, reply); err != nil {
 			return err
 		}
 	}
 }
 
 // findLog finds the file, and says whether nothing more will come.
-func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, err error) {
+func (s *service) findLog(
+	args *api.LogArgs, kind logKind, reply *api.LogReply,
+) (ended bool, err error) {
 	err = s.read(func(st *sched.State) error {
 		j := st.Job(args.JID)
 		if j == nil {
@@ -95,7 +118,7 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 			return err
 		}
 		r.Rank = rank.Rank
-		reply.Path, reply.Attempt = sched.LogPath(s.About.LogDir, r, args.Stderr), int(a.Number)
+		reply.Path, reply.Attempt = kind.path(s.About.LogDir, r), int(a.Number)
 		newest := a == j.Attempts[n-1]
 		ended = rank.Cause != statepb.Cause_CAUSE_NONE || args.Step < int(a.Step)
 		reply.More = args.Step < int(a.Step) || !newest || newest && ended &&
@@ -107,7 +130,9 @@ func (s *service) findLog(args *api.LogArgs, reply *api.LogReply) (ended bool, e
 
 // isThere refuses the log of a run that has ended when there is none, though something was written:
 // one that is empty has no file.
-func (s *service) isThere(args *api.LogArgs, reply *api.LogReply, ended bool) error {
+func (s *service) isThere(
+	args *api.LogArgs, kind logKind, reply *api.LogReply, ended bool,
+) error {
 	if _, err := joblog.Find(reply.Path); !ended || reply.Path == "" ||
 		!errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -122,8 +147,12 @@ func (s *service) isThere(args *api.LogArgs, reply *api.LogReply, ended bool) er
 		if err != nil {
 			return err
 		}
-		if written = a.OutLen; args.Stderr {
+		switch kind {
+		case logOut:
+			written = a.OutLen
+		case logErr:
 			written = a.ErrLen
+		case logWeave: // without it, the order isn't known
 		}
 		return nil
 	})

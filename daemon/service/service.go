@@ -68,6 +68,7 @@ func (s *service) methods() []api.Method {
 		api.Handle("Show", s.Show),
 		api.HandleBrief("Wait", s.Wait),
 		api.HandleTurn("JobLog", s.JobLog),
+		api.HandleTurn("JobOutput", s.JobOutput),
 		api.Handle("JobFiles", s.JobFiles),
 		api.HandleTurn("ReadFiles", s.ReadFiles),
 
