@@ -15,6 +15,7 @@ type Job struct {
 	// Reason is why it waits, or how it ended, in Slurm's words; "" where there is none.
 	Reason    string
 	Node      string    // where its script runs; "" while it waits
+	Nodes     []string  // all that it has, at most MaxNodes
 	Start     time.Time // began, or is expected to; zero: not known
 	End       time.Time // will end at the latest; zero: not known, or there is no limit
 	Submitted time.Time
@@ -76,14 +77,17 @@ func parseJob(line string) (j Job, ok bool) {
 	if !ok {
 		return j, false
 	}
-	f := strings.SplitN(rest, "|", 8)
-	if len(f) < 8 || !isNumber(f[0]) || f[1] == "" || f[2] == "" {
+	f := strings.SplitN(rest, "|", 9)
+	if len(f) < 9 || !isNumber(f[0]) || f[1] == "" || f[2] == "" {
 		return j, false
 	}
-	j = Job{ID: f[0], Name: f[1], State: f[2], Reason: f[7],
+	j = Job{ID: f[0], Name: f[1], State: f[2], Reason: f[8],
 		Start: seconds(f[4]), End: seconds(f[5]), Submitted: seconds(f[6])}
 	if f[3] != "n/a" && f[3] != "(null)" {
 		j.Node = f[3]
+	}
+	if j.Node != "" {
+		j.Nodes = expand(f[7])
 	}
 	if j.Reason == "None" {
 		j.Reason = ""

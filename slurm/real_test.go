@@ -75,7 +75,7 @@ func TestOneAllocation(t *testing.T) {
 		t.Errorf("scontrol shows %s, %v", out, err)
 	}
 	a := l.run(slurm.Look([]string{id, "999"}))
-	if len(a.Jobs) != 1 || a.Jobs[0] != j || a.Unknown(id) || !a.Unknown("999") {
+	if len(a.Jobs) != 1 || a.Jobs[0].ID != j.ID || a.Unknown(id) || !a.Unknown("999") {
 		t.Errorf("a look at two finds %+v", a)
 	}
 	if a := l.run(slurm.CancelJob(id, slurm.Name("other", 7))); a.Ends[id].Code != 0 {

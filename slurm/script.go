@@ -55,7 +55,7 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // queue lists jobs: those of us all, or one. All states and all partitions are asked for, hidden
 // ones too, so that what isn't listed isn't there. The time zone is nobody's.
 const queue = "env SLURM_TIME_FORMAT=%s squeue --noheader --all --states=all " +
-	"--format='" + wordJob + "%i|%j|%T|%B|%S|%e|%V|%r' "
+	"--format='" + wordJob + "%i|%j|%T|%B|%S|%e|%V|%N|%r' "
 
 // List is the script that lists all jobs of the user. It costs the controller an answer with
 // everybody's.

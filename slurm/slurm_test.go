@@ -70,6 +70,32 @@ func TestCheckArg(t *testing.T) {
 	}
 }
 
+// TestExpand: lists of nodes are written out as `scontrol show hostnames` does.
+func TestExpand(t *testing.T) {
+	for list, want := range map[string]string{
+		"n1":                 "n1",
+		"n1,n2":              "n1 n2",
+		"n[1-3]":             "n1 n2 n3",
+		"n[08-11,20],login":  "n08 n09 n10 n11 n20 login",
+		"r[1-2]n[1-2]":       "r1n1 r1n2 r2n1 r2n2",
+		"gpu-[1,3]-ib.x.org": "gpu-1-ib.x.org gpu-3-ib.x.org",
+		"":                   "",
+		"n[1-3":              "",
+		"n1]":                "",
+		"n[3-1]":             "",
+		"n[x]":               "",
+		"n[1-2000]":          "",
+		"a[1-100]b[1-100]":   "",
+		"n1,,n2":             "",
+		"n;1":                "",
+		"(null)":             "",
+	} {
+		if got := strings.Join(expand(list), " "); got != want {
+			t.Errorf("%q is %q, not %q", list, got, want)
+		}
+	}
+}
+
 // TestStates: what isn't known holds, and nothing is gone by mistake.
 func TestStates(t *testing.T) {
 	for state, want := range map[string]Kind{
@@ -104,11 +130,11 @@ func TestStates(t *testing.T) {
 func TestReadAnswer(t *testing.T) {
 	const job = "jobserver-out jobserver-job|5|js-s-7|"
 	said := "Welcome!\r\njobserver-now 1000\nmotd without an end" + "\n" +
-		job + "RUNNING|n1|2000|3000|1000|None\r\n" +
-		"jobserver-job|6|js-s-8|RUNNING|n1|1|1|1|not of a command of ours\n" +
-		job + "PENDING|n/a|N/A|N/A|1000|a|b, c\n" +
-		"jobserver-out jobserver-job|5|other|RUNNING|n1|2000|3000|1000|None\n" +
-		"jobserver-out jobserver-job|x|js-s-7|RUNNING|n1|2000|3000|1000|None\n" +
+		job + "RUNNING|n1|2000|3000|1000|n[1-2]|None\r\n" +
+		"jobserver-job|6|js-s-8|RUNNING|n1|1|1|1|n1|not of a command of ours\n" +
+		job + "PENDING|n/a|N/A|N/A|1000||a|b, c\n" +
+		"jobserver-out jobserver-job|5|other|RUNNING|n1|2000|3000|1000|n1|None\n" +
+		"jobserver-out jobserver-job|x|js-s-7|RUNNING|n1|2000|3000|1000|n1|None\n" +
 		"jobserver-out a word\njobserver-end list 0\n" +
 		"jobserver-out squeue: error: slurm_load_jobs error: Invalid job id specified\n" +
 		"jobserver-end 9 1\njobserver-out no end\njobserver-end x\n"
@@ -117,13 +143,13 @@ func TestReadAnswer(t *testing.T) {
 	want := Answer{
 		Now: at(1000),
 		Jobs: []Job{
-			{ID: "5", Name: "js-s-7", State: "RUNNING", Node: "n1", Start: at(2000), End: at(3000),
-				Submitted: at(1000)},
+			{ID: "5", Name: "js-s-7", State: "RUNNING", Node: "n1", Nodes: []string{"n1", "n2"},
+				Start: at(2000), End: at(3000), Submitted: at(1000)},
 			{ID: "5", Name: "js-s-7", State: "PENDING", Reason: "a|b, c", Submitted: at(1000)},
 		},
 		Others: map[string]bool{"5": true},
 		Ends: map[string]End{
-			"list": {Said: "jobserver-job|x|js-s-7|RUNNING|n1|2000|3000|1000|None\na word"},
+			"list": {Said: "jobserver-job|x|js-s-7|RUNNING|n1|2000|3000|1000|n1|None\na word"},
 			"9": {Code: 1,
 				Said: "squeue: error: slurm_load_jobs error: Invalid job id specified"},
 		},
@@ -192,9 +218,10 @@ func TestWords(t *testing.T) {
 // FuzzReadAnswer: whatever a login prints, only jobs of ours are read, and only what Slurm said of
 // them.
 func FuzzReadAnswer(f *testing.F) {
-	f.Add("jobserver-now 5\njobserver-out jobserver-job|5|js-s-7|RUNNING|n1|2000|3000|1000|None\n" +
+	f.Add("jobserver-now 5\njobserver-out jobserver-job|5|js-s-7|RUNNING|n1|2000|3000|" +
+		"1000|n[01-10]|None\n" +
 		"jobserver-end list 0\n")
-	f.Add("jobserver-out jobserver-job|||||||\njobserver-end  \n\x00jobserver-out")
+	f.Add("jobserver-out jobserver-job||||||||\njobserver-end  \n\x00jobserver-out")
 	f.Fuzz(func(t *testing.T, said string) {
 		a := ReadAnswer(said, func(name string) bool {
 			_, ok := ParseName("s", name)
@@ -211,6 +238,11 @@ func FuzzReadAnswer(f *testing.F) {
 		}
 		if id, ok := a.Submitted(); ok && !isNumber(id) {
 			t.Errorf("submitted %q", id)
+		}
+		for _, j := range a.Jobs {
+			if len(j.Nodes) > MaxNodes {
+				t.Errorf("%d nodes", len(j.Nodes))
+			}
 		}
 		for _, e := range a.Ends {
 			if strings.Contains(e.Words(), "\n") {
