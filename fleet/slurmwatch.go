@@ -131,7 +131,8 @@ func (l *login) judge(a *allocation, v view) (news bool) {
 		return true
 	}
 	seen := sched.Allocated{ID: a.ID, Job: own.ID, State: own.State, Reason: plain(own.Reason),
-		Node: plain(own.Node), Start: l.hostTime(own.Start, v), End: l.hostTime(own.End, v)}
+		Node: plain(own.Node), Nodes: own.Nodes, Start: l.hostTime(own.Start, v),
+		End: l.hostTime(own.End, v)}
 	if slurm.KindOf(own.State) == slurm.Waits {
 		seen.End = time.Time{}
 	}
@@ -251,7 +252,8 @@ func same(x, y sched.Allocated) bool {
 		return x.IsZero() == y.IsZero() && x.Sub(y).Abs() <= 3*time.Second
 	}
 	return x.ID == y.ID && x.Job == y.Job && x.State == y.State && x.Reason == y.Reason &&
-		x.Node == y.Node && near(x.Start, y.Start) && near(x.End, y.End)
+		x.Node == y.Node && slices.Equal(x.Nodes, y.Nodes) &&
+		near(x.Start, y.Start) && near(x.End, y.End)
 }
 
 // plan says when the queue is looked at next: while something is to happen, the less often the

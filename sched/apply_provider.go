@@ -146,7 +146,7 @@ func (s *State) applyAllocationSeen(c *statepb.AllocationSeen, at int64) error {
 			s.providers[a.Provider].Refused = 0
 		}
 		moved := a.Job != c.Job || a.Node != c.Node
-		a.Job, a.Node, a.EndsAt = c.Job, c.Node, c.EndsAt
+		a.Job, a.Node, a.EndsAt, a.Hosts = c.Job, c.Node, c.EndsAt, c.Hosts
 		if m := s.pilot(a); m != nil {
 			m.Until = pilotUntil(a)
 			s.file(m)

@@ -196,10 +196,7 @@ func (s *State) bestOnes(
 		}
 		return s.muster(sh.first().record(), nil, kept, now)
 	}
-	if m := s.best(sh, watched, kept, now); m != nil {
-		return []*machine{m}
-	}
-	return nil
+	return one(s.best(sh, watched, kept, now))
 }
 
 // fits says that a job which has a timeout would end before the machine expires.
@@ -229,7 +226,11 @@ func (s *State) dispatched(j *statepb.Job, ms []*machine, now time.Time) *Change
 	if before := last(j); before != nil {
 		a.Number = before.Number + 1
 	}
-	if isGang(j.Needs) && j.Setup == nil {
+	switch {
+	case !isGang(j.Needs) || j.Setup != nil:
+	case m.Nodes > 0:
+		a.Hosts = s.hostsOf(m)
+	default:
 		s.giveRanks(j, a, ms)
 	}
 	for i, r := range runsOf(a) {

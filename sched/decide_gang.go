@@ -38,6 +38,18 @@ func (s *State) muster(
 		}
 		return 1
 	}
+	better := func(a, b *machine) int {
+		switch {
+		case rank(a) != rank(b):
+			return cmp.Compare(rank(a), rank(b))
+		case a.before(b):
+			return -1
+		}
+		return 1
+	}
+	if m := s.asOne(j, must, kept, better, now); m != nil || must != nil && must.isPilot() {
+		return one(m)
+	}
 	var all []*machine
 	for i, l := range lots(j.Class, j.Needs) {
 		var room []*machine
@@ -56,18 +68,38 @@ func (s *State) muster(
 		if len(room) < l.count {
 			return nil
 		}
-		slices.SortFunc(room, func(a, b *machine) int {
-			switch {
-			case rank(a) != rank(b):
-				return cmp.Compare(rank(a), rank(b))
-			case a.before(b):
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(room, better)
 		all = append(all, room[:l.count]...)
 	}
 	return all
+}
+
+// asOne is the best machine that is all of a gang's at once, or nil: an allocation of several
+// nodes.
+func (s *State) asOne(
+	j *statepb.Job, must *machine, kept []*reservation, better func(a, b *machine) int,
+	now time.Time,
+) (best *machine) {
+	if nodesFor(j.Needs) == 0 {
+		return nil
+	}
+	c := s.class(j.Class)
+	for _, m := range slices.Concat(c.ready, s.roomAmong(c.watched, now), one(must)) {
+		if m.Nodes > 0 && (must == nil || m == must) && s.hasRoom(j.Needs, m) &&
+			fits(j, m, now) && !s.delays(j, j.Needs, kept, m, now) &&
+			(best == nil || better(m, best) < 0) {
+			best = m
+		}
+	}
+	return best
+}
+
+// one lists a machine, unless it is none.
+func one(m *machine) []*machine {
+	if m == nil {
+		return nil
+	}
+	return []*machine{m}
 }
 
 // suits says that a machine could be one of a gang's lot now, and that nothing is kept there for

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -217,14 +218,15 @@ func (s *State) mayStartNow(sh *shape, now time.Time) bool {
 func (s *State) willTake(a *allocation, m *machine, sh *shape, now time.Time) bool {
 	if m == nil {
 		m = &machine{Machine: &statepb.Machine{Addr: a.addr(), Slots: a.Slots,
-			Resources: a.Resources}}
+			Nodes: a.Machines, Resources: a.Resources}}
 	}
 	left := time.Duration(a.Time) - pilotMargin
 	if a.EndsAt != 0 {
 		left = Time(pilotUntil(a)).Sub(now)
 	}
 	takes := time.Duration(takesTime(sh.first().record()))
-	return left > 0 && takes <= left && s.neverHas(sh.needs, m) == ""
+	return left > 0 && takes <= left && s.neverHas(sh.needs, m) == "" &&
+		(!isGang(sh.needs) || m.Nodes > 0)
 }
 
 // berth is room for jobs that is on its way: an allocation, or a machine that isn't connected yet.
@@ -232,6 +234,7 @@ type berth struct {
 	a     *allocation
 	m     *machine
 	slots int
+	jobs  int // that it takes at most
 }
 
 // berths are those of a class.
@@ -255,40 +258,53 @@ func (s *State) berths(c *class, now time.Time) []*berth {
 		switch {
 		case a.Released != "" || s.providers[a.Provider].Class != c.name:
 		case m == nil:
-			all = append(all, &berth{a: a, slots: int(a.Slots)})
+			all = append(all, &berth{a: a, slots: int(a.Slots), jobs: mostJobs(a.Jobs)})
 		case m.Class == "" && (len(m.setups) > 0 || !s.idle(m)): // it is being set up
-			all = append(all, &berth{a: a, m: m, slots: int(m.Slots)})
+			all = append(all, &berth{a: a, m: m, slots: int(m.Slots), jobs: mostJobs(m.Jobs)})
 		case m.Class == c.name && soon(m):
-			all = append(all, &berth{a: a, m: m, slots: m.room})
+			all = append(all, &berth{a: a, m: m, slots: m.room, jobs: mostJobs(m.Jobs)})
 		}
 	}
 	for _, m := range c.machines {
 		if !m.isPilot() && soon(m) {
-			all = append(all, &berth{m: m, slots: m.room})
+			all = append(all, &berth{m: m, slots: m.room, jobs: mostJobs(0)})
 		}
 	}
 	return all
 }
 
-// takes is how many of n jobs of a shape a berth takes, and takes their slots.
+// mostJobs is how many jobs a machine takes that has a limit of so many, 0 for none.
+func mostJobs(limit int32) int {
+	if limit == 0 {
+		return math.MaxInt
+	}
+	return int(limit)
+}
+
+// berthTakes is how many of n jobs of a shape a berth takes, and takes their slots.
 func (s *State) berthTakes(b *berth, sh *shape, n int, now time.Time) int {
 	m := b.m
+	if n <= 0 {
+		return 0
+	}
 	if b.a != nil {
 		if !s.willTake(b.a, m, sh, now) {
 			return 0
 		}
-	} else if s.neverHas(sh.needs, m) != "" || !fits(sh.first().record(), m, now) {
+	} else if isGang(sh.needs) || s.neverHas(sh.needs, m) != "" ||
+		!fits(sh.first().record(), m, now) {
 		return 0
 	}
 	if sh.needs.GetExclusive() {
-		if b.slots == 0 {
+		if b.slots == 0 || b.jobs == 0 {
 			return 0
 		}
 		b.slots = 0
+		b.jobs--
 		return 1
 	}
 	each := int(max(sh.needs.GetSlots(), 1))
-	got := min(n, b.slots/each)
+	got := min(n, b.slots/each, b.jobs)
 	for _, amount := range sh.needs.GetAmounts() {
 		if b.a == nil || s.ofPool(amount.Name) || amount.Amount == 0 {
 			continue
@@ -300,6 +316,7 @@ func (s *State) berthTakes(b *berth, sh *shape, n int, now time.Time) int {
 		}
 	}
 	b.slots -= got * each
+	b.jobs -= got
 	return got
 }
 
@@ -410,8 +427,9 @@ func (s *State) neverServes(p *provider, j *statepb.Job) string {
 			"copied", what, durationText(takes), p.Addr, durationText(time.Duration(p.Time)),
 			durationText(pilotMargin))
 	}
-	if isGang(j.Needs) {
-		return fmt.Sprintf("an allocation of %s is one machine, and the job wants several", p.Addr)
+	if isGang(j.Needs) && nodesFor(j.Needs) == 0 {
+		return fmt.Sprintf("what runs on each of several machines, or on machines of other "+
+			"classes, can't run in an allocation of %s", p.Addr)
 	}
 	if lacks := p.offer.lacks(s, p.Provider, j.Needs); lacks != "" {
 		return fmt.Sprintf("an allocation of %s has %s", p.Addr, lacks)
@@ -422,13 +440,21 @@ func (s *State) neverServes(p *provider, j *statepb.Job) string {
 // askFor asks for an allocation for jobs like one that waits.
 func (s *State) askFor(p *provider, j *statepb.Job) *Change {
 	args, has := p.offer.request(j.Needs)
+	nodes, slots, jobs := int32(p.offer.nodes), p.Slots, p.Jobs
+	if n := int32(nodesFor(j.Needs)); n > 0 { // which take one such job at a time
+		nodes, slots = n, max(j.Needs.GetSlots(), 1)
+	}
+	if j.Needs.GetExclusive() { // it is the job's alone
+		jobs = 1
+	}
 	exclude := slices.Clone(p.Exclude)
 	if p.offer.exclude != "" {
 		exclude = append(exclude, p.offer.exclude)
 	}
 	return &Change{AllocationAsked: &statepb.AllocationAsked{Allocation: &statepb.Allocation{
 		Id: s.nextID, Provider: p.Addr, Login: p.Login, Partition: p.Partition, Time: p.Time,
-		Args: args, Exclude: exclude, Nodes: int32(p.offer.nodes), Slots: p.Slots, Resources: has,
+		Args: args, Exclude: exclude, Nodes: nodes, Slots: slots, Resources: has, Jobs: jobs,
+		Machines: int32(nodesFor(j.Needs)),
 	}}}
 }
 

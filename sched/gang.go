@@ -24,6 +24,22 @@ const (
 // isGang says that a job has several machines at once.
 func isGang(n *statepb.Needs) bool { return n.GetMachines() > 1 || len(n.GetWith()) > 0 }
 
+// nodesFor is how many nodes one allocation of Slurm's has to have to be all machines of a job; 0:
+// none can be that. As nothing of ours is on its other nodes, the command runs on the first of them
+// only; what is to run on the others, it starts itself.
+func nodesFor(n *statepb.Needs) int {
+	if n.GetMachines() < 2 || n.Each || len(n.With) > 0 {
+		return 0
+	}
+	return int(n.Machines)
+}
+
+// asMany says that a machine may be what a job asks for as far as the number of machines goes: an
+// allocation of several nodes is for those that want as many.
+func asMany(n *statepb.Needs, m *machine) bool {
+	return m.Nodes == 0 || int(m.Nodes) == nodesFor(n)
+}
+
 // lot is so many machines of one class that a job is given together.
 type lot struct {
 	class string
@@ -104,7 +120,7 @@ func viewOf(a, r *statepb.Attempt) *statepb.Attempt {
 	}
 	v := cloneShallow(r)
 	v.Number, v.Seq, v.Driver, v.Timeout, v.Ranks = a.Number, a.Seq, a.Driver, a.Timeout, a.Ranks
-	v.DispatchedAt = a.DispatchedAt
+	v.DispatchedAt, v.Hosts = a.DispatchedAt, a.Hosts
 	v.Given = withPool(r.Given, a.Given)
 	if r.SameCmd {
 		v.CmdRun = a.CmdRun
@@ -196,8 +212,11 @@ func (s *State) giveRanks(j *statepb.Job, a *statepb.Attempt, ms []*machine) {
 }
 
 // addressesOf lists the machines of an attempt that a job knows under a name, in order; those of
-// its own class under "".
+// its own class under "". Those that Slurm has allocated together are nodes of its.
 func addressesOf(a *statepb.Attempt, name string) string {
+	if name == "" && len(a.Hosts) > 0 {
+		return strings.Join(a.Hosts, ",")
+	}
 	var addrs []string
 	for _, r := range ranksOf(a) {
 		if r.With == name {

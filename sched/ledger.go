@@ -164,6 +164,9 @@ func (s *State) poolLacks(n *statepb.Needs) string {
 // hasRoom says that a machine could give what is needed just now.
 func (s *State) hasRoom(n *statepb.Needs, m *machine) bool {
 	s.looks++
+	if !asMany(n, m) {
+		return false
+	}
 	if n == nil {
 		return m.room > 0
 	}
@@ -176,6 +179,9 @@ func (s *State) hasRoom(n *statepb.Needs, m *machine) bool {
 // neverHas says why a machine could not give what is needed even when it is idle, "" when it could.
 // Of what a machine that has never been connected has, nothing is known.
 func (s *State) neverHas(n *statepb.Needs, m *machine) string {
+	if !asMany(n, m) {
+		return fmt.Sprintf("%s has %d nodes, for jobs with --machines %[2]d", m.Addr, m.Nodes)
+	}
 	if slots := slotsOf(n, m); slots > int(m.Slots) {
 		return fmt.Sprintf("%s has %d slots", m.Addr, m.Slots)
 	}

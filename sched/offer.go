@@ -171,9 +171,12 @@ func (o *offer) request(n *statepb.Needs) (args []string, has []*statepb.Resourc
 		need[a.Name] = a.Amount
 	}
 	// as many such jobs as it has slots for
-	together := int64(1)
+	slots, together := o.slots, int64(1)
+	if nodesFor(n) > 0 {
+		slots = int(max(n.Slots, 1))
+	}
 	if !n.GetExclusive() {
-		together = int64(max(o.slots/int(max(n.GetSlots(), 1)), 1))
+		together = int64(max(slots/int(max(n.GetSlots(), 1)), 1))
 	}
 	args = slices.Clone(o.args)
 	gpus := max(o.gpus, 0)
@@ -190,7 +193,7 @@ func (o *offer) request(n *statepb.Needs) (args []string, has []*statepb.Resourc
 	}
 	cores := o.cores
 	if o.cores == unsaid && !o.whole {
-		if cores = max(need[coresName]*together, int64(o.slots)); cores > 1 {
+		if cores = max(need[coresName]*together, int64(slots)); cores > 1 {
 			args = append(args, fmt.Sprintf("--cpus-per-task=%d", cores))
 		}
 	}

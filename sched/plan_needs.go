@@ -49,7 +49,7 @@ func (s *State) canEver(class string, n *statepb.Needs) error {
 	var whys []string
 	fit := 0
 	for _, p := range providers {
-		if isGang(n) {
+		if isGang(n) && nodesFor(n) == 0 {
 			continue
 		}
 		lacks := p.offer.lacks(s, p.Provider, n)

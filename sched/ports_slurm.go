@@ -67,8 +67,9 @@ type (
 		ID     uint64
 		Job    string // Slurm's id of it
 		State  string
-		Reason string // Slurm's word for why it waits; "" : none
-		Node   string // on which it runs
+		Reason string   // Slurm's word for why it waits; "" : none
+		Node   string   // on which its script runs
+		Nodes  []string // that it has, its first one too
 		// Start is when it began, or is expected to; zero: not known.
 		Start time.Time
 		// End is when Slurm will end it, by the host's clock: now and the time that is left to it.

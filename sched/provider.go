@@ -90,6 +90,14 @@ func (p *provider) fleets() Provider {
 // pilot is the machine of an allocation, nil while there is none.
 func (s *State) pilot(a *allocation) *machine { return s.machines[a.addr()] }
 
+// hostsOf are the nodes of a machine that is an allocation for jobs on several machines.
+func (s *State) hostsOf(m *machine) []string {
+	if a := s.allocations[m.Allocation]; a != nil && len(a.Hosts) > 0 {
+		return a.Hosts
+	}
+	return []string{m.Addr}
+}
+
 // isPilot says that a machine is an allocation of Slurm's.
 func (m *machine) isPilot() bool { return m.Allocation != 0 }
 

@@ -52,9 +52,12 @@ func (s *State) allocated(o Allocated, now time.Time) []*Change {
 		s.pulse++
 	}
 	a.state, a.reason, a.start = o.State, o.Reason, o.Start
-	seen := &statepb.AllocationSeen{Id: a.Id, Job: o.Job, Node: a.Node, EndsAt: a.EndsAt}
+	seen := &statepb.AllocationSeen{Id: a.Id, Job: o.Job, Node: a.Node, EndsAt: a.EndsAt,
+		Hosts: a.Hosts}
 	if o.State == slurmRunning && o.Node != "" && a.Released == "" {
-		seen.Node = o.Node
+		if seen.Node = o.Node; a.Machines > 0 {
+			seen.Hosts = o.Nodes
+		}
 		end := nanos(o.End)
 		switch {
 		case end != 0 && (a.EndsAt == 0 || Time(end).Sub(Time(a.EndsAt)).Abs() > clockJitter):
@@ -75,19 +78,20 @@ func (s *State) allocated(o Allocated, now time.Time) []*Change {
 
 // join has the pilot of an allocation join its class, after the setup that its matrices want.
 func (s *State) join(a *allocation, endsAt int64, now time.Time) []*Change {
-	rec := s.providers[a.Provider]
+	class := s.providers[a.Provider].Class
 	until := max(endsAt-int64(pilotMargin), 1)
 	pilot := &statepb.Machine{
 		Addr: a.addr(), Slots: a.Slots, Until: until, AddedAt: now.UnixNano(),
-		Allocation: a.Id, Provider: a.Provider, Jobs: rec.Jobs, Resources: a.Resources,
+		Allocation: a.Id, Provider: a.Provider, Jobs: a.Jobs, Nodes: a.Machines,
+		Resources: a.Resources,
 	}
 	p := s.planner()
-	steps := p.wanted(pilot.Addr, rec.Class, nil)
+	steps := p.wanted(pilot.Addr, class, nil)
 	if len(steps) == 0 || until <= now.UnixNano() {
-		pilot.Class = rec.Class
+		pilot.Class = class
 		return []*Change{{MachineAdded: &statepb.MachineAdded{Machine: pilot}}}
 	}
-	spec := SetupSpec{Class: rec.Class, Slots: int(a.Slots), Until: Time(until)}
+	spec := SetupSpec{Class: class, Slots: int(a.Slots), Until: Time(until)}
 	if err := p.setup(spec, steps, pilot.Addr, 0, now); err != nil {
 		// it can't be made any more, as a variable is gone: as if it had failed
 		return []*Change{{MachineAdded: &statepb.MachineAdded{Machine: pilot}}}

@@ -23,9 +23,13 @@ func (s *State) whyGang(j *statepb.Job, now time.Time) Reasoning {
 		one.Needs, one.Avoid, one.Attempts = l.needs, j.Avoid, j.Attempts
 		could := 0
 		for _, m := range c.machines {
+			if m.isPilot() && m.Nodes == 0 {
+				r.Details = append(r.Details, m.Addr+" is an allocation of its own")
+				continue
+			}
 			line, ok := s.whyNot(m, one, now)
 			if ok {
-				could++
+				could += max(int(m.Nodes), 1)
 			}
 			if m.open() && s.machineVerdict(m, now).Text != "" {
 				stopped = append(stopped, m)
@@ -48,7 +52,7 @@ func (s *State) whyGang(j *statepb.Job, now time.Time) Reasoning {
 		if could-sameBefore < l.count {
 			short = append(short, fmt.Sprintf("%s of class %s, which has %d that could take it now",
 				plural(l.count, "machine", "machines"), l.class, max(could-sameBefore, 0)))
-			if len(c.machines) == 0 {
+			if len(c.machines)+len(s.providersOf(l.class)) == 0 {
 				hint = cmp.Or(hint,
 					fmt.Sprintf("`jobserver machine add ADDR %s` adds one", l.class))
 			}
@@ -63,8 +67,15 @@ func (s *State) whyGang(j *statepb.Job, now time.Time) Reasoning {
 			r.Details = append(r.Details, s.reservedText(res, now))
 		}
 	}
+	says := s.whySlurm(j)
+	for _, w := range says {
+		r.Details = append(r.Details, w.text)
+	}
 	ahead := s.ahead(s.class(j.Class), j)
 	switch {
+	case len(short) > 0 && len(says) > 0 && s.classes[j.Class].onlyPilots():
+		r.Summary, r.Hint = s.whyAllocation(says)
+		r.Hint = cmp.Or(resumeHint(stopped), hint, r.Hint)
 	case len(short) > 0:
 		r.Summary = "it waits for " + strings.Join(short, ", and for ") +
 			"; it gets all of its machines at once"

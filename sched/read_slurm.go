@@ -142,21 +142,27 @@ func (c *class) onlyPilots() bool {
 }
 
 // gangOfPilots refuses a job that wants several machines of a class which has none but allocations
-// of Slurm's.
+// of Slurm's, in a way in which these can't be had.
 func (s *State) gangOfPilots(class string, n *statepb.Needs) error {
-	if !isGang(n) {
+	if !isGang(n) || nodesFor(n) > 0 {
 		return nil
 	}
 	for _, l := range lots(class, n) {
-		providers := s.providersOf(l.class)
-		if len(providers) == 0 || !s.classes[l.class].onlyPilots() {
+		if len(s.providersOf(l.class)) == 0 || !s.classes[l.class].onlyPilots() {
 			continue
 		}
-		return errorf(Invalid, "a job can't have several machines of class %s: it has what Slurm "+
-			"allocates, and each of that is one machine, with a time of its own", l.class).
-			hint("`jobserver machine add %s %s --slots 1 --sbatch=--nodes=%d` makes each an "+
-				"allocation of %d nodes, on which the job starts what it wants with srun",
-				providers[0].Addr, l.class, max(l.count, 2), max(l.count, 2))
+		if len(n.With) > 0 {
+			return errorf(Invalid, "--with: class %s has what Slurm allocates, which a job has "+
+				"by itself, and not together with machines of other classes", l.class).
+				hint("leave --with out: `--machines %d` of class %s is an allocation of %[1]d "+
+					"nodes, on which the job starts what it wants with srun",
+					max(gangSize(n), 2), l.class)
+		}
+		return errorf(Invalid, "--each: class %s has what Slurm allocates, and there a job on "+
+			"several machines begins on the first of them", l.class).
+			hint("leave --each out: the job gets an allocation of %d nodes, and "+
+				"`srun --ntasks-per-node=1 COMMAND` in it runs on each, with SLURM_PROCID as "+
+				"its rank", l.count)
 	}
 	return nil
 }

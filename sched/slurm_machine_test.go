@@ -113,6 +113,9 @@ func (d *driver) allocations(t *rapid.T) {
 	}
 	if o.State != "PENDING" && o.State != "odd" {
 		o.Node = "n" + o.Job
+		for i := range several(a) {
+			o.Nodes = append(o.Nodes, fmt.Sprint(o.Node, i))
+		}
 		o.End = d.now.Add(time.Duration(rapid.IntRange(-1, 90).Draw(t, "left")) * time.Minute)
 	}
 	d.must(t, d.report(o))
@@ -122,6 +125,14 @@ func (d *driver) allocations(t *rapid.T) {
 	} else if m != nil {
 		d.must(t, d.report(Away{Addr: m.Addr, Reason: "srun: error"}))
 	}
+}
+
+// several is for how many machines an allocation is, if it is for jobs on several.
+func several(a *allocation) int32 {
+	if a == nil {
+		return 0
+	}
+	return a.Machines
 }
 
 func (s *State) pilotOf(id uint64) *machine {

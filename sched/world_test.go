@@ -272,7 +272,16 @@ func (w *world) aloneIs(d *statepb.Dispatched) error {
 // roomForAll checks a dispatch against all machines that it takes.
 func (w *world) roomForAll(d *statepb.Dispatched) error {
 	j := w.s.Job(d.Job)
-	if w.needs = j.GetNeeds(); !isGang(w.needs) || j.Setup != nil {
+	w.needs = j.GetNeeds()
+	if m := w.s.machines[d.Attempt.Machine]; m != nil && m.Nodes > 0 && j.Setup == nil {
+		if n := w.needs; n.GetMachines() != m.Nodes || n.Each || len(n.With) > 0 ||
+			len(d.Attempt.Ranks) > 0 || len(d.Attempt.Hosts) == 0 {
+			return fmt.Errorf("job %d, which needs %s, is sent to %s, which is %d nodes: %v", d.Job,
+				NeedsText(n), m.Addr, m.Nodes, d.Attempt)
+		}
+		return w.roomFor(d)
+	}
+	if !isGang(w.needs) || j.Setup != nil {
 		return w.roomFor(d)
 	}
 	i := 0

@@ -2605,6 +2605,7 @@ type Attempt struct {
 	Inputs        []*Input   `protobuf:"bytes,400,rep,name=inputs,proto3" json:"inputs,omitempty"`                         // of a run
 	Hold          bool       `protobuf:"varint,401,opt,name=hold,proto3" json:"hold,omitempty"`                            // it was not started, as an input can't be had
 	Expired       bool       `protobuf:"varint,460,opt,name=expired,proto3" json:"expired,omitempty"`                      // it is ended, as its machine's allocation is about to end
+	Hosts         []string   `protobuf:"bytes,461,rep,name=hosts,proto3" json:"hosts,omitempty"`                           // the nodes of its machine's allocation, of a job on several machines
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3058,6 +3059,13 @@ func (x *Attempt) GetExpired() bool {
 		return x.Expired
 	}
 	return false
+}
+
+func (x *Attempt) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
 }
 
 // Hardware is what a machine is made of.
@@ -3755,6 +3763,7 @@ type Machine struct {
 	Provider      string                 `protobuf:"bytes,461,opt,name=provider,proto3" json:"provider,omitempty"`                              // of that
 	Taken         int32                  `protobuf:"varint,462,opt,name=taken,proto3" json:"taken,omitempty"`                                   // jobs that it was given
 	Jobs          int32                  `protobuf:"varint,463,opt,name=jobs,proto3" json:"jobs,omitempty"`                                     // that it is given at most; 0: any number
+	Nodes         int32                  `protobuf:"varint,464,opt,name=nodes,proto3" json:"nodes,omitempty"`                                   // of its allocation, which are as many machines to a job that wants them; 0: it is one machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4087,6 +4096,13 @@ func (x *Machine) GetTaken() int32 {
 func (x *Machine) GetJobs() int32 {
 	if x != nil {
 		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Machine) GetNodes() int32 {
+	if x != nil {
+		return x.Nodes
 	}
 	return 0
 }
@@ -7012,6 +7028,9 @@ type Allocation struct {
 	Slots         int32                  `protobuf:"varint,15,opt,name=slots,proto3" json:"slots,omitempty"`
 	Resources     []*Resource            `protobuf:"bytes,16,rep,name=resources,proto3" json:"resources,omitempty"`          // that its machine has, as its arguments say
 	SeenAt        int64                  `protobuf:"varint,17,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"` // when it was first seen
+	Jobs          int32                  `protobuf:"varint,460,opt,name=jobs,proto3" json:"jobs,omitempty"`                  // that its machine is given at most; 0: any number
+	Machines      int32                  `protobuf:"varint,461,opt,name=machines,proto3" json:"machines,omitempty"`          // it is for jobs on so many machines, which its nodes are; 0: for those on one
+	Hosts         []string               `protobuf:"bytes,462,rep,name=hosts,proto3" json:"hosts,omitempty"`                 // its nodes, as soon as it runs, if it is for jobs on several machines
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7164,6 +7183,27 @@ func (x *Allocation) GetSeenAt() int64 {
 		return x.SeenAt
 	}
 	return 0
+}
+
+func (x *Allocation) GetJobs() int32 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
+func (x *Allocation) GetMachines() int32 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
+func (x *Allocation) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
 }
 
 type ProviderSet struct {
@@ -7413,6 +7453,7 @@ type AllocationSeen struct {
 	Job           string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
 	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	EndsAt        int64                  `protobuf:"varint,4,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
+	Hosts         []string               `protobuf:"bytes,460,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7474,6 +7515,13 @@ func (x *AllocationSeen) GetEndsAt() int64 {
 		return x.EndsAt
 	}
 	return 0
+}
+
+func (x *AllocationSeen) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
 }
 
 type AllocationRefused struct {
@@ -9351,7 +9399,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xce\x0e\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"\xe5\x0e\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12\x12\n" +
@@ -9423,7 +9471,8 @@ const file_state_proto_rawDesc = "" +
 	"jobs_fault\x18\xac\x03 \x01(\bR\tjobsFault\x12/\n" +
 	"\x06inputs\x18\x90\x03 \x03(\v2\x16.jobserver.state.InputR\x06inputs\x12\x13\n" +
 	"\x04hold\x18\x91\x03 \x01(\bR\x04hold\x12\x19\n" +
-	"\aexpired\x18\xcc\x03 \x01(\bR\aexpired\"U\n" +
+	"\aexpired\x18\xcc\x03 \x01(\bR\aexpired\x12\x15\n" +
+	"\x05hosts\x18\xcd\x03 \x03(\tR\x05hosts\"U\n" +
 	"\bHardware\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x05R\x05cores\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x1b\n" +
@@ -9484,7 +9533,7 @@ const file_state_proto_rawDesc = "" +
 	"\x03ran\x18\x03 \x01(\rR\x03ran\"2\n" +
 	"\x04Axis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\x83\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"\x9a\n" +
 	"\n" +
 	"\aMachine\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x14\n" +
@@ -9539,7 +9588,8 @@ const file_state_proto_rawDesc = "" +
 	"allocation\x12\x1b\n" +
 	"\bprovider\x18\xcd\x03 \x01(\tR\bprovider\x12\x15\n" +
 	"\x05taken\x18\xce\x03 \x01(\x05R\x05taken\x12\x13\n" +
-	"\x04jobs\x18\xcf\x03 \x01(\x05R\x04jobs\"K\n" +
+	"\x04jobs\x18\xcf\x03 \x01(\x05R\x04jobs\x12\x15\n" +
+	"\x05nodes\x18\xd0\x03 \x01(\x05R\x05nodes\"K\n" +
 	"\x03Cpu\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04core\x18\x02 \x01(\x05R\x04core\x12\x18\n" +
@@ -9757,7 +9807,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05words\x18\x12 \x01(\tR\x05words\x12\x18\n" +
 	"\aexclude\x18\x13 \x03(\tR\aexclude\x12\x16\n" +
 	"\x06memory\x18\x14 \x01(\x03R\x06memory\x12\x14\n" +
-	"\x05cores\x18\x15 \x01(\x05R\x05cores\"\xbe\x03\n" +
+	"\x05cores\x18\x15 \x01(\x05R\x05cores\"\x87\x04\n" +
 	"\n" +
 	"Allocation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
@@ -9777,7 +9827,10 @@ const file_state_proto_rawDesc = "" +
 	"\breleased\x18\x0e \x01(\tR\breleased\x12\x14\n" +
 	"\x05slots\x18\x0f \x01(\x05R\x05slots\x127\n" +
 	"\tresources\x18\x10 \x03(\v2\x19.jobserver.state.ResourceR\tresources\x12\x17\n" +
-	"\aseen_at\x18\x11 \x01(\x03R\x06seenAt\"D\n" +
+	"\aseen_at\x18\x11 \x01(\x03R\x06seenAt\x12\x13\n" +
+	"\x04jobs\x18\xcc\x03 \x01(\x05R\x04jobs\x12\x1b\n" +
+	"\bmachines\x18\xcd\x03 \x01(\x05R\bmachines\x12\x15\n" +
+	"\x05hosts\x18\xce\x03 \x03(\tR\x05hosts\"D\n" +
 	"\vProviderSet\x125\n" +
 	"\bprovider\x18\x01 \x01(\v2\x19.jobserver.state.ProviderR\bprovider\"%\n" +
 	"\x0fProviderDrained\x12\x12\n" +
@@ -9791,12 +9844,13 @@ const file_state_proto_rawDesc = "" +
 	"\x0fAllocationAsked\x12;\n" +
 	"\n" +
 	"allocation\x18\x01 \x01(\v2\x1b.jobserver.state.AllocationR\n" +
-	"allocation\"_\n" +
+	"allocation\"v\n" +
 	"\x0eAllocationSeen\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x17\n" +
-	"\aends_at\x18\x04 \x01(\x03R\x06endsAt\"9\n" +
+	"\aends_at\x18\x04 \x01(\x03R\x06endsAt\x12\x15\n" +
+	"\x05hosts\x18\xcc\x03 \x03(\tR\x05hosts\"9\n" +
 	"\x11AllocationRefused\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05words\x18\x02 \x01(\tR\x05words\"P\n" +
