@@ -103,12 +103,18 @@ func (c *Events) printer(e *cli.Env) (print func([]api.Event) error, end func() 
 	return print, out.Close, nil
 }
 
-// printEvents writes events for people, one a line.
+// mostEvent is how many columns a line for an event has at the most. Other formats have all of its
+// text.
+const mostEvent = 240
+
+// printEvents writes events for people, one a line: the middle of a long text is left out.
 func printEvents(e *cli.Env, events []api.Event) error {
 	for _, event := range events {
-		_, err := fmt.Fprintf(e.Stdout, "%8d  %s  %-18s %s\n", event.Cursor, e.TimeText(event.At),
-			view.Clean(event.Kind), view.Clean(event.Text))
-		if err != nil {
+		head := fmt.Sprintf("%8d  %s  %-23s ", event.Cursor, e.TimeText(event.At),
+			view.Clean(event.Kind))
+		text := view.Clean(view.FirstLine(event.Text))
+		text = view.ShortenMiddle(text, mostEvent-view.Width(head))
+		if _, err := fmt.Fprintln(e.Stdout, head+text); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,9 @@ func (c *Status) Run(ctx context.Context, e *cli.Env) error {
 	if e.ForScripts() {
 		return cli.List(e, []api.Status{*status}, show.StatusColumns())
 	}
-	out := show.Fields{W: e.Stdout, Width: 16}
+	w, end := e.Folded()
+	defer end()
+	out := show.Fields{W: w, Width: 16}
 	out.Add("version", status.Version)
 	out.Add("pid", fmt.Sprint(status.PID))
 	out.Add("running since", e.TimeText(status.StartedAt))
@@ -32,7 +34,7 @@ func (c *Status) Run(ctx context.Context, e *cli.Env) error {
 	out.Add("socket", status.Socket)
 	out.Add("driver", status.Driver)
 	out.Add("server id", status.ServerID)
-	fmt.Fprintf(e.Stdout, "%-16s %s\n", "jobs", e.CountsLine(status.Jobs, 17))
+	fmt.Fprintf(w, "%-16s %s\n", "jobs", e.CountsLine(status.Jobs, 17))
 	out.Add("matrices", fmt.Sprint(status.Matrices))
 	out.Add("machines", machinesText(status.Machines))
 	for _, v := range status.Verdicts {
