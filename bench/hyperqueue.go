@@ -20,7 +20,7 @@ import (
 
 const shortJobs = 5000
 
-//go:embed hyperqueue.py
+//go:embed localcluster.py
 var hyperqueueProgram string
 
 // measureHyperQueue is line 17.
@@ -43,7 +43,7 @@ func measureHyperQueue(ctx context.Context, w *world) (rows []row, err error) {
 			ours:    perSecond(shortJobs, runs[0].median(), "jobs"),
 			theirs:  perSecond(shortJobs, runs[1].median(), "jobs"),
 			ourCmd:  "j add x true -x 5000 -q --wait",
-			peerCmd: "python3 bench/hyperqueue.py, from client.submit to client.wait_for_jobs"}
+			peerCmd: "python3 bench/localcluster.py, from client.submit to client.wait_for_jobs"}
 		rows = []row{r.faster(runs[0], runs[1], 1.1)}
 		return nil
 	})
@@ -59,7 +59,7 @@ type hyperqueue struct {
 }
 
 func (w *world) startHyperQueue(ctx context.Context) (*hyperqueue, error) {
-	program, server := w.path("hyperqueue.py"), w.path("hyperqueue")
+	program, server := w.path("localcluster.py"), w.path("hyperqueue")
 	if err := errors.Join(os.WriteFile(program, []byte(hyperqueueProgram), 0o600),
 		os.Mkdir(server, 0o700)); err != nil {
 		return nil, err
@@ -86,12 +86,12 @@ func (h *hyperqueue) turn(w *world) (time.Duration, error) {
 		return 0, err
 	}
 	if _, err := fmt.Fprintln(h.ask, dir); err != nil {
-		return 0, err
+		return 0, h.ended(err)
 	}
 	for {
 		line, err := h.answers.ReadString('\n')
 		if err != nil {
-			return 0, fmt.Errorf("HyperQueue ended: %w\n%s", err, tail(h.errors.String(), 1000))
+			return 0, h.ended(err)
 		}
 		said, ok := strings.CutPrefix(line, "took ")
 		if !ok {
@@ -109,6 +109,17 @@ func (h *hyperqueue) turn(w *world) (time.Duration, error) {
 	}
 }
 
+// ended is the error of a cluster that takes no more turns, with what it printed.
+func (h *hyperqueue) ended(err error) error {
+	err = errors.Join(err, h.close())
+	return fmt.Errorf("HyperQueue has ended: %w\n%s", err, tail(h.errors.String(), 1000))
+}
+
+// close ends it; it may have been ended before.
 func (h *hyperqueue) close() error {
-	return errors.Join(h.ask.Close(), h.cmd.Wait())
+	cmd := h.cmd
+	if h.cmd = nil; cmd == nil {
+		return nil
+	}
+	return errors.Join(h.ask.Close(), cmd.Wait())
 }
