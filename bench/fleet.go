@@ -37,7 +37,7 @@ func measureFleet(ctx context.Context, w *world) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := w.crowd(ctx, min(fleetSize, int(free<<10/fleetEach)))
+	names, err := w.crowd(ctx, min(w.machines, int(free<<10/fleetEach)))
 	if err != nil {
 		return nil, err
 	}

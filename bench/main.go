@@ -73,7 +73,10 @@ func lines() []line {
 }
 
 // options are what the command line says of a world.
-type options struct{ binary, history string }
+type options struct {
+	binary, history string
+	machines        int // of line 23, at most
+}
 
 // report says what becomes of what was measured.
 type report struct {
@@ -94,9 +97,10 @@ func main() {
 	merge := flag.Bool("merge", false,
 		"write the rows of the named lines anew, and keep the others")
 	note := flag.String("note", "", "what to say beside the lines that are merged")
+	machines := flag.Int("machines", fleetSize, "how many machines line 23 has, at most")
 	flag.Parse()
-	if err := run(ctx, options{*binary, *history}, *times, report{*document, *merge, *note},
-		flag.Args()); err != nil {
+	world, to := options{*binary, *history, *machines}, report{*document, *merge, *note}
+	if err := run(ctx, world, *times, to, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)

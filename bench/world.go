@@ -35,7 +35,8 @@ type world struct {
 
 	filler *filler
 
-	many []*sshtest.Machine // made when they are first asked for, see crowd
+	many     []*sshtest.Machine // made when they are first asked for, see crowd
+	machines int                // of line 23, at most
 
 	history string // a state directory with a million jobs, made when it is first asked for
 }
@@ -51,7 +52,7 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, binary: o.binary,
+	w := &world{dir: dir, binary: o.binary, machines: o.machines,
 		history: cmp.Or(o.history, filepath.Join(dir, "history"))}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
