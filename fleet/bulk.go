@@ -222,6 +222,7 @@ func (m *machine) bulkOpened(l *link, err error) {
 			m.do(func() { m.bulkBroken(l) })
 		})
 	case m.link != nil:
+		m.outOfSessions(err)
 		for _, c := range m.queue {
 			m.copyWaits(c, "no connection for copying: "+err.Error())
 		}

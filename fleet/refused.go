@@ -21,6 +21,7 @@ import (
 
 // unreached plans the next dial, and says when it is.
 func (m *machine) unreached(err error) {
+	m.outOfSessions(err)
 	if !ssh.IsFinal(err) {
 		m.refused = false
 		m.report(sched.Away{Addr: m.addr, Reason: err.Error()})

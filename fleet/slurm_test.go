@@ -11,6 +11,7 @@ import (
 	"jobserver/sched"
 	"jobserver/slurm"
 	"jobserver/slurm/slurmtest"
+	"jobserver/ssh"
 )
 
 // partition is a host whose machines are allocations of a cluster.
@@ -171,5 +172,24 @@ func TestSubmittedOnce(t *testing.T) {
 				t.Errorf("jobs %v are left", left)
 			}
 		})
+	}
+}
+
+// TestOutOfSessions: that a shared connection carries no more is said of pilots, with their login.
+func TestOutOfSessions(t *testing.T) {
+	h := newHost(t, nil)
+	full := fmt.Errorf("start the agent: %w", ssh.ErrTooManySessions)
+	h.setStep(addrOf(1), &sched.Step{ID: 1, Login: "me@login", Job: "7"})
+	for addr, err := range map[string]error{
+		"box": full, addrOf(1): &ssh.DialError{Addr: "login", Err: full},
+		addrOf(2): full,
+	} {
+		newMachine(h.Fleet, addr).unreached(err)
+	}
+	if o := await[sched.LoginFull](h, nil); o.Login != "me@login" {
+		t.Errorf("it is said of %q", o.Login)
+	}
+	if n := count(h, func(sched.LoginFull) bool { return true }); n != 1 {
+		t.Errorf("it is said %d times", n)
 	}
 }

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -62,6 +63,14 @@ func (f *Fleet) stepOf(addr string) *sched.Step {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.steps[addr]
+}
+
+// outOfSessions says that the connection which the pilots of a login share carries no more, where
+// that is why one couldn't be reached. Only a master of OpenSSH's is shared; ours are one each.
+func (m *machine) outOfSessions(err error) {
+	if step := m.f.stepOf(m.addr); step != nil && errors.Is(err, ssh.ErrTooManySessions) {
+		m.f.report(sched.LoginFull{Login: step.Login})
+	}
 }
 
 // setStep notes how a machine is reached.

@@ -105,7 +105,7 @@ func (s *State) applyProviderRemoved(c *statepb.ProviderRemoved, at int64) error
 func (s *State) applyProviderResumed(addr string) error {
 	return s.changeProvider(addr, func(p *provider) {
 		p.Draining, p.Resting, p.Words = false, "", ""
-		p.Unanswered, p.Refused, p.Exclude = 0, 0, nil
+		p.Unanswered, p.Refused, p.Exclude, p.carries = 0, 0, nil, 0
 		s.askProvide(addr) // to look again at once
 	})
 }

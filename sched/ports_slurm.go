@@ -93,7 +93,11 @@ type (
 		Addr    string
 		Problem string // "" : none
 		Hint    string
-		Carries int // how many pilots one shared connection to the login carries; 0: any number
+	}
+	// LoginFull: one more connection to a pilot, or for its results, was refused, as all go over
+	// one that the login's ssh configuration shares, and that has as many sessions as sshd allows.
+	LoginFull struct {
+		Login string
 	}
 )
 
@@ -101,3 +105,4 @@ func (Allocated) outcome()         {}
 func (AllocationGone) outcome()    {}
 func (AllocationRefused) outcome() {}
 func (ProviderSeen) outcome()      {}
+func (LoginFull) outcome()         {}

@@ -55,7 +55,8 @@ type provider struct {
 	*statepb.Provider
 	seen          bool   // its login was looked at
 	problem, hint string // of the last look at what its login has; "" : none
-	carries       int    // pilots that one shared connection to its login carries; 0: any number
+	// pilots that the connection which they share carries; 0: as far as is known, any number
+	carries int
 	// of the settings: what each pilot has, as far as the arguments say
 	offer offer
 }

@@ -189,6 +189,8 @@ func (s *State) react(o Outcome, now time.Time) []*Change {
 		}
 	case ProviderSeen:
 		s.providerSeen(o)
+	case LoginFull:
+		s.loginFull(o.Login)
 	case RunLost:
 		if s.liveRun(o.Ref) != nil && s.waitsForFate(o, now) {
 			return nil
@@ -244,6 +246,7 @@ func (s *State) connected(o Connected, now time.Time) []*Change {
 	if m == nil {
 		return nil
 	}
+	s.carriesMore(m)
 	m.vitals, m.orphans = o.Vitals, orphans{}
 	for _, r := range o.Runs {
 		if !s.knows(r) {

@@ -32,10 +32,46 @@ func (s *State) providerSeen(o ProviderSeen) {
 	if p == nil {
 		return
 	}
-	if !p.seen || p.problem != o.Problem || p.hint != o.Hint || p.carries != o.Carries {
+	if !p.seen || p.problem != o.Problem || p.hint != o.Hint {
 		s.pulse++
 	}
-	p.seen, p.problem, p.hint, p.carries = true, o.Problem, o.Hint, o.Carries
+	p.seen, p.problem, p.hint = true, o.Problem, o.Hint
+}
+
+// loginFull takes it that the pilots which are connected now are all that the connection carries
+// which those of a login share.
+func (s *State) loginFull(login string) {
+	n := s.connectedBy(login)
+	for _, p := range s.providers {
+		if p.Login == login && n > 0 && p.carries != n {
+			p.carries = n
+			s.pulse++
+		}
+	}
+}
+
+// connectedBy counts the pilots that are connected by way of a login.
+func (s *State) connectedBy(login string) (n int) {
+	for _, a := range s.allocations {
+		if m := s.pilot(a); a.Login == login && m != nil && m.link == LinkConnected {
+			n++
+		}
+	}
+	return n
+}
+
+// carriesMore forgets how many pilots a login carries, as there are more now.
+func (s *State) carriesMore(m *machine) {
+	a := s.allocations[m.Allocation]
+	if a == nil {
+		return
+	}
+	for _, p := range s.providers {
+		if p.Login == a.Login && p.carries > 0 && s.connectedBy(a.Login) > p.carries {
+			p.carries = 0
+			s.pulse++
+		}
+	}
 }
 
 // allocated notes what Slurm says of an allocation. One that has begun joins its class.

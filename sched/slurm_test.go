@@ -607,6 +607,37 @@ func TestGangsAreNodes(t *testing.T) {
 	}
 }
 
+// TestLoginFull: how many pilots a shared connection carries is what it carried when it took no
+// more, until it is seen to carry more.
+func TestLoginFull(t *testing.T) {
+	t.Parallel()
+	c := newPartition(t, ProviderSpec{Backlog: ptr(9)})
+	c.jobs(4, JobSpec{})
+	ids := c.asked()
+	carries := func(want int) {
+		t.Helper()
+		if p, _ := c.s.Provider(gpus); p.Carries != want {
+			t.Errorf("it carries %d, want %d", p.Carries, want)
+		}
+	}
+	must(t, c.report(LoginFull{Login: "me@login"}))
+	carries(0) // nothing was connected
+	c.runs(ids[0])
+	c.runs(ids[1])
+	last := c.starts(ids[2])
+	must(t, c.report(LoginFull{Login: "other"}))
+	carries(0)
+	must(t, c.report(LoginFull{Login: "me@login"}))
+	carries(2)
+	must(t, c.connect(last))
+	carries(0)
+	must(t, c.report(LoginFull{Login: "me@login"}))
+	carries(3)
+	must(t, c.do(c.s.PlanProvidersDrained([]string{gpus}, true), nil))
+	must(t, c.do(c.s.PlanProvidersDrained([]string{gpus}, false), nil))
+	carries(0)
+}
+
 // TestExclusive: a job that wants its machine for itself is asked an allocation for that is given
 // back after it; one that is there and idle does as well.
 func TestExclusive(t *testing.T) {
