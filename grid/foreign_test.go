@@ -20,3 +20,27 @@ func TestFunctionRange(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherList: how several values are written here, and what are none.
+func TestOtherList(t *testing.T) {
+	for text, want := range map[string]string{
+		"[1,2]":          "1,2",
+		"[1, 2, 3]":      "1,2,3",
+		"(a,b)":          "a,b",
+		"choice(1,2)":    "1,2",
+		"choice(1, 2)":   "1,2",
+		"[1]":            "",
+		"[1,2],[3,4]":    "",
+		"[[1,2],[3,4]]":  "",
+		"{\"a\": 1,2}":   "",
+		"[\"a\", \"b\"]": "",
+		"choice(1,2":     "",
+		"1,2":            "",
+		"":               "",
+		"f(1,2)":         "",
+	} {
+		if got := otherList(text); got != want {
+			t.Errorf("%q is written %q, want %q", text, got, want)
+		}
+	}
+}

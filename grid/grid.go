@@ -176,13 +176,34 @@ func (s Spec) check(g *Grid) error {
 					meant)
 			}
 		}
-		if text := strings.Join(values, ","); functionRange(text) != "" {
+		text := strings.Join(values, ",")
+		if functionRange(text) != "" {
 			g.warn("%s of %s is taken as texts between commas; a range is written %s", text, a.Name,
 				functionRange(text))
+		}
+		if meant := otherList(text); meant != "" {
+			g.warn("%s of %s is taken as it is, brackets and all; several values are written %s",
+				text, a.Name, meant)
 		}
 		g.Axes = append(g.Axes, Axis{a.Name, values})
 	}
 	return nil
+}
+
+// otherList is how several values are written here that are written as in other programs: [1,2],
+// (1,2), choice(1,2); "" when the text looks like none.
+func otherList(text string) string {
+	inner, ok := strings.CutPrefix(text, "choice(")
+	if ok {
+		inner, ok = strings.CutSuffix(inner, ")")
+	} else if n := len(text); n > 2 && (text[0] == '[' && text[n-1] == ']' ||
+		text[0] == '(' && text[n-1] == ')') {
+		inner, ok = text[1:n-1], true
+	}
+	if !ok || !strings.Contains(inner, ",") || strings.ContainsAny(inner, "[](){}\"") {
+		return ""
+	}
+	return strings.ReplaceAll(inner, ", ", ",")
 }
 
 // functionRange is how the range of Python's range(first,end,step) is written here, without its

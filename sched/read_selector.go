@@ -72,6 +72,9 @@ func ParseSelector(word string) (Selector, error) {
 			break // an address may have a port, and a value any bytes
 		} else {
 			e := errorf(Invalid, "%q is no selector: %q is not a status", word, name)
+			if meant := otherSelector(word); meant != "" {
+				return sel, e.hint("did you mean %s?", meant)
+			}
 			if near := suggest.Closest(name,
 				append(sorted(statusFilters), "uncopied")); near != "" {
 				return sel, e.hint("did you mean :%s?", strings.ToLower(near))
@@ -163,6 +166,9 @@ func parseIDs(word, base string, sel Selector) (Selector, error) {
 	var err error
 	if sel.First, err = parseID(from); err != nil {
 		e := errorf(Invalid, "%q is no selector: %v", word, err)
+		if meant := otherSelector(word); meant != "" {
+			return sel, e.hint("did you mean %s?", meant)
+		}
 		return sel, e.hint("selectors look like 17, 3..9, last, last~2, %%93, @tag, :failed, " +
 			"class=foo, machine=ADDR")
 	}
@@ -171,7 +177,11 @@ func parseIDs(word, base string, sel Selector) (Selector, error) {
 		return sel, nil
 	}
 	if sel.Last, err = parseID(to); err != nil {
-		return sel, errorf(Invalid, "%q is no selector: %v", word, err)
+		e := errorf(Invalid, "%q is no selector: %v", word, err)
+		if meant := otherSelector(word); meant != "" {
+			return sel, e.hint("did you mean %s?", meant)
+		}
+		return sel, e.hint("a range has both ends, like 3..9; `job stat --after 3` has no end")
 	}
 	if sel.Last < sel.First {
 		return sel, errorf(Invalid, "the range %s ends before it begins", base).
@@ -179,6 +189,41 @@ func parseIDs(word, base string, sel Selector) (Selector, error) {
 	}
 	sel.Base = BaseRange
 	return sel, nil
+}
+
+// otherSelector is how a selector is written here that is written as in other programs: 3-9, 3:9,
+// 17,19, #17, failed, FAILED, state=done; "" when it looks like none.
+func otherSelector(word string) string {
+	number := func(s string) bool { _, err := parseID(s); return err == nil }
+	if _, ok := statusFilters[strings.ToLower(word)]; ok {
+		return ":" + strings.ToLower(word)
+	}
+	if name, value, ok := strings.Cut(word, "="); ok && name != "status" {
+		if _, known := statusFilters[strings.ToLower(value)]; known {
+			return "status=" + strings.ToLower(value)
+		}
+	}
+	for _, between := range []string{"-", ":", "..."} {
+		if first, last, ok := strings.Cut(word, between); ok && number(first) && number(last) {
+			return first + ".." + last
+		}
+	}
+	if bare := strings.TrimLeft(word, "#jJ"); bare != word && number(bare) {
+		return bare
+	}
+	parts := strings.Split(strings.Trim(word, "[]{}()"), ",")
+	for i, one := range parts {
+		one = strings.TrimSpace(one)
+		if !number(one) && len(parts) > 1 {
+			one = otherSelector(one)
+		} else if !number(one) || one == word {
+			one = ""
+		}
+		if parts[i] = one; one == "" {
+			return ""
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 func parseID(s string) (uint64, error) {
