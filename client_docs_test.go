@@ -32,7 +32,8 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields, err := jsonTables([]string{
-		"api/types.go", "api/methods.go", "api/matrix.go", "cli/output.go", "cli/matrix/submit.go",
+		"api/types.go", "api/methods.go", "api/methods_machines.go", "api/matrix.go",
+		"cli/output.go", "cli/matrix/submit.go",
 		"cli/server/ping.go", "state.go", "daemon/wire/export.go", "doctor/doctor.go",
 		"stats/render.go",
 	}, []string{
