@@ -19,10 +19,7 @@ type clientConn struct {
 	link *link
 	info Info
 	env  []string // of each command, as far as sshd accepts it: NAME=VALUE
-	done chan struct{}
-
-	mu    sync.Mutex
-	err   error          // why the connection ended; guarded by mu, final once done is closed
+	ending
 	tasks sync.WaitGroup // added to under mu, and only while err is nil
 }
 
@@ -31,9 +28,9 @@ type clientConn struct {
 func newClientConn(addr string, l *link, opts Options) *clientConn {
 	target := l.hops[len(l.hops)-1]
 	c := &clientConn{
-		link: l,
-		env:  target.env,
-		done: make(chan struct{}),
+		link:   l,
+		env:    target.env,
+		ending: ending{done: make(chan struct{})},
 		info: Info{Addr: addr, User: target.user, RemoteAddr: target.hostPort(), Via: l.via(),
 			Server: string(l.client.ServerVersion())},
 	}
@@ -45,14 +42,7 @@ func newClientConn(addr string, l *link, opts Options) *clientConn {
 	return c
 }
 
-func (c *clientConn) Info() Info            { return c.info }
-func (c *clientConn) Done() <-chan struct{} { return c.done }
-
-func (c *clientConn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *clientConn) Info() Info { return c.info }
 
 func (c *clientConn) Close() error {
 	c.end(ErrClosed)

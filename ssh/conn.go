@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 )
 
 // A Conn is an authenticated connection to one machine. Its methods may be
@@ -45,6 +46,21 @@ type Info struct {
 	Via        string // the jump hosts, first to last, separated by commas; or empty
 	Server     string // the version that the server sent; empty with OpenSSH's client
 	Cipher     string // what the bulk of the bytes is encrypted with; empty with OpenSSH's client
+}
+
+// ending is how a Conn has ended: once, and for a reason.
+type ending struct {
+	done chan struct{}
+	mu   sync.Mutex
+	err  error // why; guarded by mu, final once done is closed
+}
+
+func (e *ending) Done() <-chan struct{} { return e.done }
+
+func (e *ending) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
 }
 
 // A Stream is a running command: Read reads its stdout, Write writes to its

@@ -24,33 +24,25 @@ const hereGrace = 5 * time.Second
 type hereConn struct {
 	env  []string
 	user string
-	done chan struct{}
-
-	mu    sync.Mutex
-	err   error // why it ended; guarded by mu, final once done is closed
-	procs map[*os.Process]func()
-	tasks sync.WaitGroup // one for each process; added to under mu, and only while err is nil
+	ending
+	procs map[*os.Process]func() // guarded by mu
+	// one for each process; added to under mu, and only while err is nil
+	tasks sync.WaitGroup
 }
 
 // Here returns a Conn to this host: its commands are run by /bin/sh, as children of this process,
 // with the environment given. It ends only when it is closed. A command that has lost its streams,
 // by Stream.Close or Close, is killed after a while; Close waits for that.
 func Here(env []string) Conn {
-	c := &hereConn{env: env, done: make(chan struct{}), procs: map[*os.Process]func(){}}
+	c := &hereConn{env: env, ending: ending{done: make(chan struct{})},
+		procs: map[*os.Process]func(){}}
 	if u, err := user.Current(); err == nil {
 		c.user = u.Username
 	}
 	return c
 }
 
-func (c *hereConn) Info() Info            { return Info{User: c.user} }
-func (c *hereConn) Done() <-chan struct{} { return c.done }
-
-func (c *hereConn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *hereConn) Info() Info { return Info{User: c.user} }
 
 func (c *hereConn) Close() error {
 	c.mu.Lock()

@@ -27,10 +27,7 @@ type opensshConn struct {
 	env     []string // of its processes
 	timeout time.Duration
 	info    Info
-	done    chan struct{}
-
-	mu    sync.Mutex
-	err   error                // why it ended; guarded by mu, final once done is closed
+	ending
 	procs map[*os.Process]bool // that run; guarded by mu
 	tasks sync.WaitGroup       // one for each process; added to under mu, and only while err is nil
 }
@@ -68,8 +65,8 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 		timeout: d.dialTimeout(cfg),
 		info: Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(),
 			Via: strings.Join(cfg.proxyJump, ",")},
-		done:  make(chan struct{}),
-		procs: map[*os.Process]bool{},
+		ending: ending{done: make(chan struct{})},
+		procs:  map[*os.Process]bool{},
 	}
 	if err := c.tryLogin(ctx, c.timeout); err != nil {
 		return nil, err
@@ -147,14 +144,7 @@ func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error
 // sshFailed is ssh's exit code for errors of its own.
 const sshFailed = 255
 
-func (c *opensshConn) Info() Info            { return c.info }
-func (c *opensshConn) Done() <-chan struct{} { return c.done }
-
-func (c *opensshConn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *opensshConn) Info() Info { return c.info }
 
 func (c *opensshConn) Close() error {
 	c.end(ErrClosed)
