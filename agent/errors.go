@@ -26,13 +26,15 @@ const (
 	KindBeyondEnd       // an offset lies beyond the end of what it is in
 	KindStalled         // the answer doesn't come, though the connection lives
 	KindOlder           // what is to do it is of a version that can't
+	KindNoRoot          // the directory of all runs is not the one that was used before
 )
 
 func (k Kind) String() string {
 	names := [...]string{"agent", "other boot", "ambiguous start", "not started", "no such run",
 		"still running",
 		"bad request", "over the limit", "busy", "protocol error", "version mismatch",
-		"connection closed", "no agent", "beyond the end", "stalled", "older version"}
+		"connection closed", "no agent", "beyond the end", "stalled", "older version",
+		"no such directory"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -87,6 +89,7 @@ var (
 	ErrBeyondEnd  = &Error{Kind: KindBeyondEnd}
 	ErrStalled    = &Error{Kind: KindStalled}
 	ErrOlder      = &Error{Kind: KindOlder}
+	ErrNoRoot     = &Error{Kind: KindNoRoot}
 )
 
 func errorf(k Kind, format string, args ...any) *Error {

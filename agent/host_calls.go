@@ -31,6 +31,15 @@ func (c *Client) TakeOver(ctx context.Context, server, machine string) error {
 	return c.ask(ctx, methodTakeOver, r.fields, nil)
 }
 
+// TakeBack is TakeOver of a machine on which there are runs. Where nobody has ever taken it over,
+// its directory isn't the one in which they are: that of the login isn't mounted, or somebody has
+// removed all of it. Then the error is ErrNoRoot, and nothing was made. An agent from before there
+// was that takes the machine over all the same.
+func (c *Client) TakeBack(ctx context.Context, server, machine string) error {
+	r := takeOverRequest{Server: server, Machine: machine, Back: true}
+	return c.ask(ctx, methodTakeOver, r.fields, nil)
+}
+
 // Leave lets go of a machine that this connection has taken over: nothing of it is wanted any more.
 // An agent from before there was that keeps a small file for it.
 func (c *Client) Leave(ctx context.Context, server, machine string) error {

@@ -192,12 +192,14 @@ func (r *runsRequest) fields(c *coder) {
 type takeOverRequest struct {
 	Server, Machine string
 	Leave           bool // let it go instead: the machine has left the pool, and owes nothing
+	Back            bool // only if it was taken over before
 }
 
 func (r *takeOverRequest) fields(c *coder) {
 	c.string(&r.Server)
 	c.string(&r.Machine)
 	c.bool(&r.Leave)
+	c.bool(&r.Back)
 }
 
 type listRequest struct{ Server, Machine string }

@@ -100,6 +100,13 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 		}
 		waiting := output + marks
 		if v.state == Vanished || v.state == Ambiguous || v.state == None {
+			if v.state == None {
+				// All of the runs' directory may be away, as a login's is that isn't mounted:
+				// then it may come back, and they live. Another connection sees to that.
+				if err := f.holds(); errors.Is(err, errSuperseded) {
+					return PollReply{}, err
+				}
+			}
 			// What it left behind must not run on unsupervised, nor beside another attempt.
 			if v.launching.PID == 0 {
 				v.launching = f.known

@@ -61,6 +61,13 @@ func (a *agent) takeOver(r takeOverRequest) error {
 	if t.number != "" {
 		return t.check()
 	}
+	if r.Back {
+		_, err := os.Lstat(file)
+		_, runsErr := os.Lstat(filepath.Join(runsDir(a.root), r.Server, r.Machine))
+		if errors.Is(err, fs.ErrNotExist) && errors.Is(runsErr, fs.ErrNotExist) {
+			return errorf(KindNoRoot, "nothing of its runs is in %s any more", a.root)
+		}
+	}
 	if err := t.take(); err != nil {
 		return err
 	}

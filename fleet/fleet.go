@@ -145,7 +145,7 @@ func place(r *statepb.RunRef) string {
 // Connect implements sched.Fleet. A machine that was refused is tried again.
 func (f *Fleet) Connect(p sched.Pool) {
 	f.setStep(p.Addr, p.Step)
-	f.tell(p.Addr, func(m *machine) { m.connect(p.Root) })
+	f.tell(p.Addr, func(m *machine) { m.connect(p) })
 }
 
 // Retry tries a machine again at once: something has changed, as after Trust.

@@ -41,6 +41,8 @@ type machine struct {
 	timer   *time.Timer
 	waiting bool // for timer
 
+	rootless rootless // its tasks', too
+
 	runs     map[agent.RunID]*run
 	toStart  []*run // with the next message
 	toForget []*run // likewise
@@ -180,11 +182,12 @@ func (m *machine) needed() bool {
 
 // connect is sched's Connect. What a machine still owed when it left the pool may have kept its
 // link: when it comes back, sched knows nothing of that.
-func (m *machine) connect(root string) {
+func (m *machine) connect(p sched.Pool) {
 	m.pool = true
 	if m.root == "" {
-		m.root = root
+		m.root = p.Root
 	}
+	m.rootless.promise(p.Runs)
 	m.retry()
 	if l := m.link; l != nil {
 		l.spawn(func() { m.lookAgain(l) })
@@ -249,6 +252,7 @@ func (m *machine) dial() {
 		m.report(sched.Connecting{Addr: m.addr})
 	}
 	root := m.root
+	m.expect()
 	m.f.tasks.Go(func() {
 		stamp := m.f.loginStamp()
 		l, err := m.f.open(m.ctx, m.ctx, m.addr, root)

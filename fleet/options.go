@@ -66,6 +66,8 @@ type Options struct {
 	SlurmPace time.Duration
 	// after which a link is cut whose agent has nothing to do but to answer; 0: 1 min
 	AnswerTime time.Duration
+	// how long is waited for the directory of a machine's runs, when all of it is away; 0: 15 min
+	RootWait time.Duration
 	// how long an agent holds a poll of a run that says nothing; 0: 10 min, so long that it is no
 	// traffic to speak of, and so short that an agent which answers no polls is noticed
 	PollWait time.Duration
@@ -126,6 +128,7 @@ func (o Options) withDefaults() (Options, error) {
 	defaultDuration(&o.RemoveMax, time.Hour)
 	defaultDuration(&o.AnswerTime, time.Minute)
 	defaultDuration(&o.PollWait, 10*time.Minute)
+	defaultDuration(&o.RootWait, 15*time.Minute)
 	defaultDuration(&o.SlurmPace, failpoint.Duration("slurm-pace", slurmPace))
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

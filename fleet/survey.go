@@ -44,7 +44,7 @@ func (m *machine) survey(l *link) (found *findings, err error) {
 	defer cancel()
 	var sent time.Time
 	var listed []agent.RunInfo
-	if err = l.client.TakeOver(ctx, m.f.opt.ServerID, m.id); err == nil {
+	if err = m.take(ctx, l); err == nil {
 		sent = m.f.opt.Now()
 		listed, err = l.client.List(ctx, m.f.opt.ServerID, m.id)
 	}

@@ -71,6 +71,7 @@ type Pool struct {
 	Addr string
 	Root string // chosen before, to be kept; "" : choose one
 	Step *Step  // of a pilot: how it is reached; nil: by its address
+	Runs bool   // jobs run or copy there, which are asked for next
 }
 
 // Run is an attempt, or a step of a setup, to be started on a machine.

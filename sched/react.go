@@ -74,8 +74,18 @@ func (s *State) askConnect(addr string) {
 // nothing.
 func (s *State) Resume(f Fleet) {
 	s.resumeAllocations(f)
+	runs := map[string]bool{}
+	for id := range s.active {
+		if a := last(s.live[id].Job); a != nil {
+			for _, r := range runsOf(a) {
+				runs[r.Machine] = true
+			}
+		}
+	}
 	for _, addr := range sorted(s.machines) {
-		f.Connect(s.poolOf(addr))
+		p := s.poolOf(addr)
+		p.Runs = runs[addr]
+		f.Connect(p)
 	}
 	gone := map[string]bool{}
 	for _, o := range s.Obligations() {

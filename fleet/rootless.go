@@ -1,0 +1,86 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"jobserver/agent"
+)
+
+// A machine may let us in before the directory of its runs is there, as when homes are mounted
+// late, or aren't any more. Its runs live, or have ended there and say so, while an agent that
+// begins a directory of its own knows nothing of them, and they would be lost. So where runs are
+// expected, an agent takes the machine back only if it was taken over before; else the machine is
+// away, and is looked at again, until somebody gives the runs up or has waited long enough.
+
+// rootless is what is known of a machine whose runs' directory may be away.
+type rootless struct {
+	mu       sync.Mutex
+	expected bool      // runs or results are there
+	promised bool      // they are, and will be asked for
+	since    time.Time // when it was first seen that it is away; zero: it isn't
+}
+
+// expect notes whether there is something on the machine that it has to have.
+func (m *machine) expect() {
+	expected := len(m.copies) > 0
+	for _, r := range m.runs {
+		expected = expected || r.spec != nil && r.known && !r.over
+	}
+	m.rootless.mu.Lock()
+	m.rootless.expected = expected
+	m.rootless.mu.Unlock()
+}
+
+// promise says that runs are there, though they aren't wanted yet.
+func (w *rootless) promise(runs bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.promised = w.promised || runs
+}
+
+// take takes the machine over, or back where runs are expected.
+func (m *machine) take(ctx context.Context, l *link) error {
+	w := &m.rootless
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now() // which goes on evenly, whatever becomes of the clock
+	waited := !w.since.IsZero() && now.Sub(w.since) >= m.f.opt.RootWait
+	if !w.expected && !w.promised || waited {
+		w.since, w.promised = time.Time{}, false
+		return l.client.TakeOver(ctx, m.f.opt.ServerID, m.id)
+	}
+	err := l.client.TakeBack(ctx, m.f.opt.ServerID, m.id)
+	if !errors.Is(err, agent.ErrNoRoot) {
+		if err == nil {
+			w.since, w.promised = time.Time{}, false
+		}
+		return err
+	}
+	if w.since.IsZero() {
+		w.since = now
+	}
+	left := (m.f.opt.RootWait - now.Sub(w.since)).Round(time.Second)
+	return &rootError{fmt.Errorf("%s: %w: is its file system mounted?", m.addr, err), left}
+}
+
+// rootError says that the directory of a machine's runs is away.
+type rootError struct {
+	error
+	left time.Duration // for which it is waited for
+}
+
+func (e *rootError) Error() string {
+	return fmt.Sprintf("%v (they are lost if it isn't back in %v)", e.error, e.left)
+}
+
+func (e *rootError) Unwrap() error { return e.error }
+
+// Hint says what can be done.
+func (e *rootError) Hint() string {
+	return "mount it, or put it back; if it was removed, `jobserver job lost ID` gives a job up " +
+		"at once"
+}
