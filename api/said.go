@@ -128,6 +128,9 @@ func (m *Machine) Remarks() []string {
 			remarks = append(remarks, text)
 		}
 	}
+	if p := m.Pilot; p != nil && m.State == "connected" && p.State != "" && p.State != "RUNNING" {
+		remarks = append(remarks, strings.ToLower(p.State)) // its agent may not be missed yet
+	}
 	if n := max(m.OrphanCount, len(m.Orphans)); n > 0 {
 		remarks = append(remarks, counted(n, "orphan", "orphans"))
 	}

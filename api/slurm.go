@@ -38,6 +38,21 @@ type Pilot struct {
 	Released string     `json:"released,omitempty"` // why it is given back
 }
 
+// maxReason is how much of a reason of Slurm's is said in a few words, in bytes.
+const maxReason = 32
+
+// shortReason leaves the end out of a reason that is a sentence, between two of its words. All of
+// it is said of the jobs that wait for it.
+func shortReason(reason string) string {
+	if len(reason) <= maxReason {
+		return reason
+	}
+	if i := strings.LastIndexByte(reason[:maxReason], ' '); i > 0 {
+		return strings.TrimRight(reason[:i], " ,;:") + "…"
+	}
+	return reason
+}
+
 // Summary says in a few words how many allocations a provider has: 2 pending: Priority; 5 running.
 func (p *Provider) Summary() string {
 	var parts []string
@@ -47,7 +62,11 @@ func (p *Provider) Summary() string {
 	if p.Pending > 0 {
 		text := fmt.Sprintf("%d pending", p.Pending)
 		if len(p.Reasons) > 0 {
-			text += ": " + strings.Join(p.Reasons, ", ")
+			short := make([]string, len(p.Reasons))
+			for i, reason := range p.Reasons {
+				short[i] = shortReason(reason)
+			}
+			text += ": " + strings.Join(short, ", ")
 		}
 		parts = append(parts, text)
 	}

@@ -366,6 +366,11 @@ func (s *State) whyRunning(j *statepb.Job, now time.Time) Reasoning {
 	if j.Canceling {
 		r.Summary += ", and is being canceled"
 	}
+	if m != nil && !away {
+		if state := s.stateOfPilot(m); state != "" {
+			r.Details = append(r.Details, m.Addr+": "+state)
+		}
+	}
 	if away {
 		r.Details = append(r.Details, fmt.Sprintf("%s is %s: %s", m.Addr, m.link,
 			s.reasonOf(m)))

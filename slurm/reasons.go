@@ -9,6 +9,8 @@ const (
 	hintReserved = "the nodes are reserved, for maintenance perhaps: a shorter --time, or wait"
 	hintLimits   = "a limit of your account is reached: a smaller --max, or another " +
 		"--sbatch=--account"
+	hintNodes = "the nodes are down, drained or others' at present: wait, ask the site, or use " +
+		"another partition"
 	hintSite      = "ask the site's administrators"
 	hintArguments = "no node will ever do: machine rm and add it with other arguments"
 	hintAccount   = "machine rm and add it with another --sbatch=--account or --sbatch=--qos"
@@ -47,6 +49,11 @@ var reasons = []struct{ reason, hint string }{
 	{"PartitionInactive", hintPartition},
 	{"PartitionNodeLimit", hintArguments},
 	{"NodeDown", hintPartition},
+	// In some versions these are sentences.
+	{"Nodes required for job are*", hintNodes},
+	{"Job's account not permitted*", hintAccount},
+	{"Job's QOS not permitted*", hintAccount},
+	{"Job's group not permitted*", hintSite},
 	{"BadConstraints", hintArguments},
 	{"AccountingPolicy", hintLimits},
 	{"AccountNotAllowed", hintAccount},

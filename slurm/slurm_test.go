@@ -119,6 +119,9 @@ func TestStates(t *testing.T) {
 		"QOSMaxWallDurationPerJobLimit": hintTime, "QOSMaxGRESPerUser": hintLimits,
 		"JobHeldAdmin": hintSite, "launch failed requeued held": hintSite,
 		"PartitionDown": hintPartition, "BadConstraints": hintArguments,
+		"Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority " +
+			"partitions": hintNodes,
+		"Job's account not permitted to use this partition (gpu allows ml not x)": hintAccount,
 		"InvalidAccount": hintAccount, "InvalidQOS": hintAccount, "SomethingNew": "", "": "",
 	} {
 		if got := ReasonHint(reason); got != want {
