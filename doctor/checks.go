@@ -93,7 +93,8 @@ func (l *list) host(f *Facts) {
 func (l *list) state(f *Facts) {
 	switch s := f.Saved; {
 	case s.Err != nil:
-		l.add("state", Problem, s.Hint, "%v", s.Err)
+		l.add("state", Problem, cmp.Or(s.Hint, "let the daemon's user read it, or name another "+
+			"directory: --state-dir DIR"), "%v", s.Err)
 	case s.None:
 		l.ok("state", "there is none yet in %s", f.StateDir)
 	default:

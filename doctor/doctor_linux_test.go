@@ -81,6 +81,9 @@ var wrong = []struct {
 	{"a damaged state", func(f *Facts) {
 		f.Saved = SavedState{Err: errors.New("wal-1 is damaged"), Hint: "put back a copy"}
 	}, "state", Problem, "wal-1 is damaged", "put back a copy"},
+	{"a state that can't be read", func(f *Facts) {
+		f.Saved = SavedState{Err: errors.New("open /s/lock: not a directory")}
+	}, "state", Problem, "not a directory", "--state-dir DIR"},
 	{"a history that was set aside", func(f *Facts) {
 		f.Quarantine = []string{"/s/quarantine/1"}
 	}, "quarantine", Warning, "/s/quarantine/1", "state check --state-dir /s/quarantine/1"},
