@@ -119,7 +119,7 @@ func (p *pool) until(what string, holds func() bool) {
 	p.t.Helper()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
-	limit := 75 * time.Second
+	limit := 4 * time.Minute // far beyond what it takes, as machines may be busy
 	if long() {
 		limit = 20 * time.Minute
 	}
