@@ -102,6 +102,10 @@ func (w *world) newMachine(name string) (*sshtest.Machine, error) {
 
 // openMaster opens the peers' connection to a machine, and waits until it carries commands.
 func (w *world) openMaster(ctx context.Context, machine string) (*exec.Cmd, error) {
+	// ssh leaves its socket when it is killed, and wouldn't be a master beside an old one.
+	if err := os.Remove(w.path("control-" + machine)); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
 	master := exec.Command("ssh", "-F", w.peers, "-M", "-N", machine)
 	if err := master.Start(); err != nil {
 		return nil, err
