@@ -171,10 +171,14 @@ type blockedNote struct {
 	why      string
 	since    time.Time
 	told     bool
+	looked   bool
 }
 
 // patience is how long to wait before looking again whether still nothing runs.
 func (b *blockedNote) patience() time.Duration {
+	if !b.looked {
+		return 0 // where nothing happens, no answer would come
+	}
 	if b.why == "" || b.told {
 		return cli.WaitPoll
 	}
@@ -182,6 +186,7 @@ func (b *blockedNote) patience() time.Duration {
 }
 
 func (b *blockedNote) look(why string) {
+	b.looked = true
 	switch {
 	case why != b.why:
 		b.why, b.since, b.told = why, b.env.Now(), false
