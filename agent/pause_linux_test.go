@@ -78,7 +78,7 @@ func (m *machine) timer(id RunID) string {
 	return ""
 }
 
-const stopsTree = `(setsid sh -c 'while :; do :; done' & while :; do :; done) & echo up; wait`
+const stopsTree = `(setsid sh -c 'echo up; while :; do :; done' & while :; do :; done) & wait`
 
 func TestPause(t *testing.T) {
 	onEachKernel(t, func(t *testing.T, m *machine) {

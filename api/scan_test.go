@@ -87,6 +87,8 @@ func messages() []any {
 		&ListTagsReply{},
 		&CompleteArgs{},
 		&CompleteReply{},
+		&OutputArgs{},
+		&OutputReply{},
 	}
 }
 
