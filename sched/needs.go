@@ -107,7 +107,11 @@ func parseAmount(name, text string) (n int64, bytes bool, err error) {
 	value, parseErr := strconv.ParseFloat(digits, 64)
 	switch {
 	case !known || parseErr != nil || strings.ContainsAny(digits, "xXpP_"):
-		return 0, false, errorf(Invalid, "%s=%s is no amount", name, text).
+		e := errorf(Invalid, "%s=%s is no amount", name, text)
+		if name == memoryName {
+			return 0, false, e.hint("write a number with its unit, K, M, G or T: mem=32G")
+		}
+		return 0, false, e.
 			hint("write a number, for memory with its unit: %s=2, mem=32G (K, M, G or T)", name)
 	case value < 0 || value*float64(factor) >= maxAmount:
 		return 0, false, errorf(Invalid, "%s=%s is negative or too much", name, text)

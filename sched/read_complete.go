@@ -3,6 +3,8 @@ package sched
 import (
 	"strconv"
 	"strings"
+
+	"jobserver/sched/statepb"
 )
 
 // completeMatrix gives the selectors of matrices that begin like the prefix: by name and by id, and
@@ -59,5 +61,62 @@ func (s *State) completeAxes(prefix string, add func(value, description string))
 	}
 	for _, name := range []string{"machine", "REPEAT"} {
 		add(before+name, "")
+	}
+}
+
+// completeNeeds gives what jobs may need, as --needs takes it: of a list with commas the last one
+// is completed, with the least amount of it that makes sense.
+func (s *State) completeNeeds(prefix string, add func(value, description string)) {
+	before := prefix[:strings.LastIndexByte(prefix, ',')+1]
+	seen := map[string]bool{}
+	offer := func(r *statepb.Resource, what string) {
+		if seen[r.Name] || strings.Contains(","+before, ","+r.Name+"=") {
+			return
+		}
+		seen[r.Name] = true
+		least := "=1"
+		if r.Bytes {
+			least = "=1G"
+		}
+		add(before+r.Name+least, what)
+	}
+	for _, r := range s.Resources() {
+		offer(r.Resource, "the pool has "+ResourceText(r.Resource))
+	}
+	for _, addr := range s.Machines() {
+		for _, r := range s.machines[addr].Resources {
+			offer(r, addr+" has "+ResourceText(r))
+		}
+	}
+	offer(&statepb.Resource{Name: coresName}, "the processors of a machine")
+	offer(&statepb.Resource{Name: memoryName, Bytes: true}, "the memory of a machine")
+}
+
+// completeWith gives the classes behind NAME=, as --with takes them.
+func (s *State) completeWith(prefix string, add func(value, description string)) {
+	name, _, ok := strings.Cut(prefix, "=")
+	if !ok {
+		return // the name is the user's to choose
+	}
+	for _, class := range s.Classes() {
+		n := 0
+		if c := s.classes[class]; c != nil {
+			n = len(c.machines)
+		}
+		add(name+"="+class, strconv.Itoa(n)+" machines")
+	}
+}
+
+// completeStages gives the stages of experiments that were submitted, the newest first: those are
+// matrices named NAME.STAGE.
+func (s *State) completeStages(add func(value, description string)) {
+	seen := map[string]bool{}
+	for i := len(s.order) - 1; i >= 0; i-- {
+		m := s.order[i]
+		of, stage, ok := strings.Cut(m.Name, ".")
+		if ok && !seen[stage] {
+			seen[stage] = true
+			add(stage, "of "+of+": "+oneLine(string(m.Template.Cmd), 60))
+		}
 	}
 }

@@ -174,6 +174,12 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 		for _, r := range s.Resources() {
 			add(r.Name, "the pool has "+ResourceText(r.Resource))
 		}
+	case "need":
+		s.completeNeeds(prefix, add)
+	case "with":
+		s.completeWith(prefix, add)
+	case "stage":
+		s.completeStages(add)
 	case "var":
 		for _, v := range s.Vars() {
 			if v.Secret {

@@ -28,7 +28,7 @@ type SetFlags struct {
 	Timeout     *cli.Minutes `name:"timeout" placeholder:"DURATION" help:"The time limit: minutes, or 30s, 2h30m, 1d; 0 for none."`
 	MaxFailures *int         `name:"max-failures" placeholder:"N" help:"Retry at most N times; -1 for no limit."`
 	Slots       *int         `name:"slots" placeholder:"N" help:"How many slots of its machine it takes."`
-	Needs       *string      `name:"needs" placeholder:"NAME=N,…" help:"The resources it needs, such as gpu=2,mem=32G; '' for none."`
+	Needs       *string      `name:"needs" placeholder:"NAME=N,…" predictor:"need" help:"The resources it needs, such as gpu=2,mem=32G; '' for none."`
 }
 
 // Put puts them into a request.

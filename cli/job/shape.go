@@ -17,8 +17,8 @@ type AfterFlags struct {
 // LimitFlags say when jobs may start, and after which failures again.
 type LimitFlags struct {
 	StartAfter string   `name:"start-after" placeholder:"TIME" help:"Don't start before this time: 22:00, 2h, or an RFC 3339 time."`
-	RetryOn    []string `name:"retry-on" placeholder:"FAILURE" help:"Retry only after these failures: exit=75, signal=9, oom, timeout, lost."`
-	NoRetryOn  []string `name:"no-retry-on" placeholder:"FAILURE" help:"Never retry after these failures."`
+	RetryOn    []string `name:"retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Retry only after these failures: exit=75, signal=9, oom, timeout, lost."`
+	NoRetryOn  []string `name:"no-retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Never retry after these failures."`
 	AtMost     int      `name:"at-most" placeholder:"N" help:"Let at most N jobs of the matrix, or of the tag, hold slots at a time."`
 }
 
@@ -43,7 +43,7 @@ type ShapeFlags struct {
 	Slots     int    `name:"slots" placeholder:"N" help:"How many slots of its machine the job takes (1 by default)."`
 	Exclusive bool   `name:"exclusive" help:"Run the job alone on its machine."`
 	Pin       bool   `name:"pin" help:"Pin it to cores of its own among pinned jobs: its share of the slots, or cores=N of --needs. {CORES} lists them."`
-	Needs     string `name:"needs" placeholder:"NAME=N,…" help:"What it needs of its machine, and of the pool, as gpu=2,mem=32G,license=1: {GPU} and $JOBSERVER_GPU say which it got."`
+	Needs     string `name:"needs" placeholder:"NAME=N,…" predictor:"need" help:"What it needs of its machine, and of the pool, as gpu=2,mem=32G,license=1: {GPU} and $JOBSERVER_GPU say which it got."`
 	GangFlags
 }
 
@@ -51,7 +51,7 @@ type ShapeFlags struct {
 type GangFlags struct {
 	Machines int      `name:"machines" placeholder:"N" help:"Give the job N machines of its class at once, with its slots and needs on each; it runs on the first, and {MACHINES} and $JOBSERVER_MACHINES list all."`
 	Each     bool     `name:"each" help:"Run it on each of its machines: {RANK} and $JOBSERVER_RANK count them from 0, and none starts before all are ready."`
-	With     []string `name:"with" sep:"none" placeholder:"NAME=CLASS[*N]" help:"Hold N machines (1) of another class for the job; {NAME} and $JOBSERVER_NAME are their addresses (repeatable)."`
+	With     []string `name:"with" sep:"none" placeholder:"NAME=CLASS[*N]" predictor:"with" help:"Hold N machines (1) of another class for the job; {NAME} and $JOBSERVER_NAME are their addresses (repeatable)."`
 }
 
 // Put puts them into what is submitted.

@@ -28,7 +28,7 @@ type Apply struct {
 	Class  string `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Use this class instead of the one in the file."`
 	Hold   bool   `name:"hold" help:"Submit the matrix held; 'matrix unhold' releases it."`
 	Setup  bool   `name:"setup" help:"Run the file's setup on every machine of the class, even where it has run before."`
-	Rerun  string `name:"rerun" placeholder:"STAGE" help:"Run this stage of the file again, as the file has it now, and all that comes after it."`
+	Rerun  string `name:"rerun" placeholder:"STAGE" predictor:"stage" help:"Run this stage of the file again, as the file has it now, and all that comes after it."`
 	DryRun bool   `name:"dry-run" help:"Show what would be submitted, without submitting it."`
 }
 
