@@ -162,7 +162,7 @@ func (s *screen) key(key string) []effect {
 		}
 	case ":":
 		s.prompt = &prompt{label: "go to job: "}
-	case "c", "h", "u", "r", "d", "D":
+	case "c", "h", "u", "r", "p", "P", "d", "D":
 		return s.ask(key)
 	case "+", "-":
 		if t, ok := s.current().(*times); ok {

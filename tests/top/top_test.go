@@ -328,7 +328,10 @@ func TestActions(t *testing.T) {
 	term.types("y")
 	term.sees("1 job changed")
 	d.J(t, "add", "bench", "sleep 1000")
-	term.enters("/:running")
+	term.types("/" + strings.Repeat("\x7f", len(":held"))) // it begins with the one before
+	term.types(":running")
+	term.sees("selector: :running▏")
+	term.types("\r")
 	term.sees("sleep 1000")
 	term.types("p")
 	term.sees("Pause job", "1 job, 1 change")
