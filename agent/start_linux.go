@@ -74,6 +74,7 @@ func (a *agent) start(ctx context.Context, s *Spec) (StartResult, error) {
 		if err == nil && !torn && v.launching.PID == 0 && v.exit == nil {
 			failpoint.Hit("agent.claimed")
 			gone, err := began.begin(s.Run, lock)
+			gone = gone && !failpoint.Breaks("start-once")
 			if err != nil || gone {
 				lock.Close()
 			}

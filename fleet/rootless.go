@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,18 +21,28 @@ import (
 type rootless struct {
 	mu       sync.Mutex
 	expected bool      // runs or results are there
+	boots    []string  // in which the runs began, or were to; "": any, as of results
 	promised bool      // they are, and will be asked for
 	since    time.Time // when it was first seen that it is away; zero: it isn't
 }
 
 // expect notes whether there is something on the machine that it has to have.
 func (m *machine) expect() {
-	expected := len(m.copies) > 0
+	expected, boots := false, []string(nil)
+	if len(m.copies) > 0 {
+		expected, boots = true, append(boots, "")
+	}
 	for _, r := range m.runs {
-		expected = expected || r.spec != nil && r.known && !r.over
+		if r.spec == nil || r.over {
+			continue
+		}
+		expected = expected || r.known
+		if !slices.Contains(boots, r.spec.BootID) {
+			boots = append(boots, r.spec.BootID)
+		}
 	}
 	m.rootless.mu.Lock()
-	m.rootless.expected = expected
+	m.rootless.expected, m.rootless.boots = expected, boots
 	m.rootless.mu.Unlock()
 }
 
@@ -42,13 +53,25 @@ func (w *rootless) promise(runs bool) {
 	w.promised = w.promised || runs
 }
 
+// wait is how long is waited for the directory on a machine in such a boot, of what is waited at
+// the most. Nothing lives through a boot: what can still come is the ends of runs, from a file
+// system that is mounted a little later than sshd is there.
+func (w *rootless) wait(boot string, most time.Duration) time.Duration {
+	if boot == "" || len(w.boots) == 0 || slices.Contains(w.boots, "") ||
+		slices.Contains(w.boots, boot) {
+		return most
+	}
+	return most / 30
+}
+
 // take takes the machine over, or back where runs are expected.
 func (m *machine) take(ctx context.Context, l *link) error {
 	w := &m.rootless
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now() // which goes on evenly, whatever becomes of the clock
-	waited := !w.since.IsZero() && now.Sub(w.since) >= m.f.opt.RootWait
+	wait := w.wait(l.client.Machine().BootID, m.f.opt.RootWait)
+	waited := !w.since.IsZero() && now.Sub(w.since) >= wait
 	if !w.expected && !w.promised || waited {
 		w.since, w.promised = time.Time{}, false
 		return l.client.TakeOver(ctx, m.f.opt.ServerID, m.id)
@@ -63,7 +86,7 @@ func (m *machine) take(ctx context.Context, l *link) error {
 	if w.since.IsZero() {
 		w.since = now
 	}
-	left := (m.f.opt.RootWait - now.Sub(w.since)).Round(time.Second)
+	left := (wait - now.Sub(w.since)).Round(time.Second)
 	return &rootError{fmt.Errorf("%s: %w: is its file system mounted?", m.addr, err), left}
 }
 

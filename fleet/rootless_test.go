@@ -85,3 +85,24 @@ func TestRootAway(t *testing.T) {
 		})
 	}
 }
+
+// TestRootWait: where the machine has booted since, no run lives that is worth the whole wait.
+func TestRootWait(t *testing.T) {
+	for _, tt := range []struct {
+		boots []string
+		boot  string
+		want  time.Duration
+	}{
+		{nil, "2", 15 * time.Minute},
+		{[]string{"1"}, "1", 15 * time.Minute},
+		{[]string{"1"}, "2", 30 * time.Second},
+		{[]string{"1"}, "", 15 * time.Minute},
+		{[]string{"1", "2"}, "2", 15 * time.Minute},
+		{[]string{"", "1"}, "2", 15 * time.Minute}, // results outlive a boot
+	} {
+		w := &rootless{boots: tt.boots}
+		if got := w.wait(tt.boot, 15*time.Minute); got != tt.want {
+			t.Errorf("for runs of boots %q in boot %q: %v, want %v", tt.boots, tt.boot, got, tt.want)
+		}
+	}
+}
