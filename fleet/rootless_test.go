@@ -102,7 +102,8 @@ func TestRootWait(t *testing.T) {
 	} {
 		w := &rootless{boots: tt.boots}
 		if got := w.wait(tt.boot, 15*time.Minute); got != tt.want {
-			t.Errorf("for runs of boots %q in boot %q: %v, want %v", tt.boots, tt.boot, got, tt.want)
+			t.Errorf("for runs of boots %q, in boot %q: %v, want %v", tt.boots, tt.boot, got,
+				tt.want)
 		}
 	}
 }
