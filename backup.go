@@ -28,7 +28,7 @@ type BackupCmd struct {
 
 // Run copies the state, and reads the copy as a start would.
 func (c *BackupCmd) Run(ctx context.Context, e *cli.Env) error {
-	dir, err := c.dir(e)
+	dir, err := c.source(ctx, e)
 	if err != nil {
 		return err
 	}

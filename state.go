@@ -39,6 +39,30 @@ func (f stateDirFlag) dir(e *cli.Env) (string, error) {
 	return e.StateDir()
 }
 
+// source is the directory that is read: that of the daemon that is named, if one is. Where none
+// answers, as the state of one that was stopped is read, too, the flag has to say which.
+func (f stateDirFlag) source(ctx context.Context, e *cli.Env) (string, error) {
+	if f.StateDir != "" || e.Globals.Host == "" && e.Globals.Socket == "" {
+		return f.dir(e)
+	}
+	if host := e.Globals.Host; host != "" {
+		return "", api.Errorf(api.Usage, "the state of the daemon on %s is on that host", host).
+			WithHint("run this command there, or name a directory on this host with " +
+				"--state-dir DIR")
+	}
+	d, err := e.Connect(ctx)
+	if err != nil {
+		return "", api.Errorf(api.KindOf(err), "ask the daemon where its state is: %w", err).
+			WithHint("name the state directory with --state-dir DIR")
+	}
+	defer d.Close()
+	status, err := cli.Ask[api.Status](ctx, d, "Ping", &api.Empty{})
+	if err != nil {
+		return "", err
+	}
+	return status.StateDir, nil
+}
+
 // stateCheck is `state check`.
 type stateCheck struct{ stateDirFlag }
 
@@ -51,8 +75,8 @@ type fileCheck struct {
 }
 
 // Run reads every file, and rebuilds the state from them.
-func (c *stateCheck) Run(_ context.Context, e *cli.Env) error {
-	dir, err := c.dir(e)
+func (c *stateCheck) Run(ctx context.Context, e *cli.Env) error {
+	dir, err := c.source(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -173,7 +197,7 @@ type stateExport struct{ stateDirFlag }
 // Run prints what the state holds: variables without secrets'
 // values, machines, tags, matrices, and all jobs by id.
 func (c *stateExport) Run(ctx context.Context, e *cli.Env) error {
-	dir, err := c.dir(e)
+	dir, err := c.source(ctx, e)
 	if err != nil {
 		return err
 	}
