@@ -121,6 +121,9 @@ func lockDir(dir string) (unlock func(), err error) {
 func (a *agent) signal(dir string, sig unix.Signal) error {
 	v, err := look(dir, a.bootID)
 	p := v.launching
+	if err == nil && p.PID == 0 && v.state == Launching && sig == unix.SIGCONT {
+		wakeSupervisors() // it can't be told which of them has the order
+	}
 	if err != nil || p.PID == 0 || v.state.Final() {
 		return err // not there yet, and it will look at slotControl by itself; or there no more
 	}

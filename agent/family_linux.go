@@ -177,6 +177,21 @@ func isSupervisor(proc string) bool {
 	return err == nil && bytes.Contains(p, []byte("supervise"))
 }
 
+// wakeSupervisors lets those of our supervisors go on that stand still. An agent that sweeps up stops
+// one before it kills it, and may itself be killed in between; an order that it had been given by
+// then holds the lock of its run, of which nothing else says whose it is.
+func wakeSupervisors() {
+	all, err := allProcesses()
+	if err != nil {
+		return // it is tried again
+	}
+	for _, p := range all {
+		if p.state == 'T' && isSupervisor("/proc/"+strconv.Itoa(p.pid)) {
+			_ = unix.Kill(p.pid, unix.SIGCONT) // somebody else's supervisor isn't ours to wake
+		}
+	}
+}
+
 // sweep ends what is left of a run whose supervisor doesn't do that any more, and that supervisor
 // if it lives. An error says what could not be ended. v is what the run's records say; of another
 // boot nothing lives, and its numbers may be anybody's by now.

@@ -214,3 +214,66 @@ func TestIsDirOf(t *testing.T) {
 		}
 	}
 }
+
+// TestStoppedSupervisor: a supervisor that was given a run's order while it stood still, by an agent
+// that is gone, keeps the run neither from its start nor from its end.
+func TestStoppedSupervisor(t *testing.T) {
+	for name, end := range map[string]func(*machine, *Client, Spec){
+		"it is killed": func(m *machine, c *Client, s Spec) {
+			must(m.t, c.Kill(m.ctx(), s.Run))
+		},
+		"it is started again": func(m *machine, c *Client, s Spec) {
+			start(m.t, c, s)
+			if e := follow(m.t, c, s.Run); e.exit == nil || e.exit.Code != 0 {
+				m.t.Errorf("it ended as %+v", e)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			l := m.dial()
+			c, err := Connect(m.ctx(), l)
+			must(t, err)
+			follow(t, c, start(t, c, m.command("true"))) // whose supervisor has the next one, too
+			all, err := allProcesses()
+			must(t, err)
+			supervisor := 0
+			for _, p := range all {
+				if p.parent == l.cmd.Process.Pid {
+					supervisor = p.pid
+					must(t, unix.Kill(p.pid, unix.SIGSTOP))
+				}
+			}
+			s := m.command("true")
+			asked := make(chan error, 1)
+			go func() {
+				_, err := c.Start(m.ctx(), []Spec{s})
+				asked <- err
+			}()
+			awaitQueuedOrder(t, supervisor)
+			must(t, l.cmd.Process.Kill())
+			<-asked
+			c.Close()
+			c = m.connect()
+			end(m, c, s)
+			if v, err := look(m.dir(s.Run), "boot-1"); err != nil ||
+				!v.state.Final() && v.state != None {
+				t.Errorf("its state is %v, %v", v.state, err)
+			}
+			must(t, c.Forget(m.ctx(), []RunID{s.Run}, true))
+		})
+	}
+}
+
+// awaitQueuedOrder waits until a supervisor that stands still has an order to read.
+func awaitQueuedOrder(t *testing.T, supervisor int) {
+	t.Helper()
+	p, err := unix.PidfdOpen(supervisor, 0)
+	must(t, err)
+	defer unix.Close(p)
+	orders, err := unix.PidfdGetfd(p, 3, 0)
+	must(t, err)
+	defer unix.Close(orders)
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(orders), Events: unix.POLLIN}}, 60_000)
+	must(t, err)
+}

@@ -178,8 +178,12 @@ func (v view) result(run RunID) StartResult {
 	}
 }
 
-// launchTime is longer than a launch takes, also where very much is launched at once.
-const launchTime = 30 * time.Second
+const (
+	// launchTime is longer than a launch takes, also where very much is launched at once.
+	launchTime = 30 * time.Second
+	// wakeTime is longer than a launch takes as a rule.
+	wakeTime = 2 * time.Second
+)
 
 // awaitStart waits while another process holds the lock of a run that hasn't started. again: the
 // lock is free. Beyond the limit it may run, and have lost its records: then it is to be followed.
@@ -199,8 +203,9 @@ func (a *agent) awaitStart(
 	// but its lock. That lasts milliseconds, so looking is cheap.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	late := time.NewTimer(limit)
+	late, long := time.NewTimer(limit), time.NewTimer(wakeTime)
 	defer late.Stop()
+	defer long.Stop()
 	for {
 		v, err := look(dir, a.bootID)
 		switch {
@@ -214,6 +219,8 @@ func (a *agent) awaitStart(
 		select {
 		case <-news.C:
 		case <-tick.C:
+		case <-long.C:
+			wakeSupervisors() // the one that has the order may stand still
 		case <-late.C:
 			return StartResult{Status: StartOK}, false
 		case <-ctx.Done():
