@@ -177,9 +177,9 @@ func isSupervisor(proc string) bool {
 	return err == nil && bytes.Contains(p, []byte("supervise"))
 }
 
-// wakeSupervisors lets those of our supervisors go on that stand still. An agent that sweeps up stops
-// one before it kills it, and may itself be killed in between; an order that it had been given by
-// then holds the lock of its run, of which nothing else says whose it is.
+// wakeSupervisors lets those of our supervisors go on that stand still. An agent that sweeps up
+// stops one before it kills it, and may itself be killed in between; an order that it had been
+// given by then holds the lock of its run, of which nothing else says whose it is.
 func wakeSupervisors() {
 	all, err := allProcesses()
 	if err != nil {

@@ -215,8 +215,8 @@ func TestIsDirOf(t *testing.T) {
 	}
 }
 
-// TestStoppedSupervisor: a supervisor that was given a run's order while it stood still, by an agent
-// that is gone, keeps the run neither from its start nor from its end.
+// TestStoppedSupervisor: a supervisor that was given a run's order while it stood still, by an
+// agent that is gone, keeps the run neither from its start nor from its end.
 func TestStoppedSupervisor(t *testing.T) {
 	for name, end := range map[string]func(*machine, *Client, Spec){
 		"it is killed": func(m *machine, c *Client, s Spec) {
