@@ -94,6 +94,9 @@ func family(id RunID, supervisor process) []procStat {
 	if err != nil {
 		return nil
 	}
+	if goneOn(all, id, supervisor) {
+		supervisor = process{Mark: supervisor.Mark}
+	}
 	in := make(map[int]bool)
 	variable := []byte(envRun + "=" + id.String())
 	self := os.Getpid()
@@ -125,6 +128,17 @@ func family(id RunID, supervisor process) []procStat {
 	return found
 }
 
+// goneOn tells whether a run's supervisor lives, and has another run by now, or none, or whether its
+// pid is another process's: then it isn't this run's any more, and neither is its session.
+func goneOn(all []procStat, id RunID, supervisor process) bool {
+	for _, p := range all {
+		if p.pid == supervisor.PID {
+			return p.startTime != supervisor.StartTime || !p.dead() && !isSupervisorOf(p.pid, id)
+		}
+	}
+	return false
+}
+
 // supervisorOf finds the supervisor of a run of which no record says which it is; zero if there is
 // none.
 func supervisorOf(id RunID) process {
@@ -133,9 +147,14 @@ func supervisorOf(id RunID) process {
 		return process{}
 	}
 	for _, p := range all {
-		if isSupervisorOf(p.pid, id) {
-			return process{PID: p.pid, StartTime: p.startTime, Mark: markOf(p.pid)}
+		if !isSupervisorOf(p.pid, id) {
+			continue
 		}
+		mark := markOf(p.pid)
+		if !isSupervisorOf(p.pid, id) {
+			return process{} // it has gone on, and the mark may be another run's
+		}
+		return process{PID: p.pid, StartTime: p.startTime, Mark: mark}
 	}
 	return process{}
 }

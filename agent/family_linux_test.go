@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -276,4 +277,65 @@ func awaitQueuedOrder(t *testing.T, supervisor int) {
 	defer unix.Close(orders)
 	_, err = unix.Poll([]unix.PollFd{{Fd: int32(orders), Events: unix.POLLIN}}, 60_000)
 	must(t, err)
+}
+
+// TestGoneOn: where the supervisor of a run has another one by now, or its pid is another process's,
+// neither it nor what that has started is of the run.
+func TestGoneOn(t *testing.T) {
+	m := newMachine(t)
+	c := m.connect()
+	served := map[lifetime]RunID{} // by supervisor
+	var first, second RunID
+	var is view
+	for first.Job == 0 { // it may take a moment until a supervisor is free again
+		end := filepath.Join(m.login, "end-"+strconv.Itoa(len(served)))
+		second = start(t, c, m.command("echo ready; until [ -e %s ]; do sleep 0.01; done", end))
+		awaitOutput(t, c, second, "ready")
+		var err error
+		is, err = look(m.dir(second), "boot-1")
+		must(t, err)
+		supervisor := lifetime{is.launching.PID, is.launching.StartTime}
+		if first = served[supervisor]; first.Job == 0 {
+			must(t, os.WriteFile(end, nil, 0o600))
+			follow(t, c, second)
+			served[supervisor] = second
+		}
+	}
+	was, err := look(m.dir(first), "boot-1")
+	must(t, err)
+	another := is.launching
+	another.StartTime-- // as if the pid had been another supervisor's before
+	another.Mark = 0
+	for name, supervisor := range map[string]process{"first": was.launching, "another": another} {
+		if found := family(first, supervisor); len(found) > 0 {
+			t.Errorf("of the %s run are %+v", name, found)
+		}
+	}
+	if found := family(second, is.launching); len(found) < 2 { // with it, its shell
+		t.Errorf("of the second run are %+v", found)
+	}
+}
+
+// TestResume: what was stopped to be killed, and is found to be none of those, goes on.
+func TestResume(t *testing.T) {
+	cmd := exec.Command("sleep", "300")
+	must(t, cmd.Start())
+	stat, ok := readStat(cmd.Process.Pid)
+	if !ok {
+		t.Fatal("it has no stat")
+	}
+	looks := 0
+	killed, left := killAll(func() []procStat {
+		if looks++; looks == 1 {
+			return []procStat{stat}
+		}
+		return nil
+	}, func() {})
+	if killed != 0 || left != 0 {
+		t.Errorf("%d were killed, %d left", killed, left)
+	}
+	must(t, cmd.Process.Signal(unix.SIGTERM)) // which ends none that stands still
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: terminated" {
+		t.Errorf("it ended with %v", err)
+	}
 }

@@ -29,12 +29,26 @@ func killAll(list func() []procStat, collect func()) (killed, left int) {
 		}
 		collect()
 		if alive == 0 {
-			return len(seen), len(refused)
+			return resume(seen), len(refused)
 		}
 		// What was killed needs a moment to go; in the middle of a disk's I/O perhaps a long one.
 		time.Sleep(pause)
 		pause = min(2*pause, time.Second)
 	}
+}
+
+// resume lets those go on that were stopped and turned out to be none of the set, as a supervisor
+// that has had another run meanwhile. It returns how many of all were not such.
+func resume(stopped map[lifetime]bool) (killed int) {
+	for k := range stopped {
+		s, ok := readStat(k.pid)
+		if !ok || s.lifetime() != k || s.dead() {
+			killed++
+			continue
+		}
+		_ = unix.Kill(k.pid, unix.SIGCONT) // it may have ended
+	}
+	return killed
 }
 
 // lifetime names a process beyond the reuse of its pid.
