@@ -67,27 +67,55 @@ func (w *rootless) wait(boot string, most time.Duration) time.Duration {
 // take takes the machine over, or back where runs are expected.
 func (m *machine) take(ctx context.Context, l *link) error {
 	w := &m.rootless
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	now := time.Now() // which goes on evenly, whatever becomes of the clock
-	wait := w.wait(l.client.Machine().BootID, m.f.opt.RootWait)
-	waited := !w.since.IsZero() && now.Sub(w.since) >= wait
-	if !w.expected && !w.promised || waited {
-		w.since, w.promised = time.Time{}, false
+	left, back := w.mustWait(l.client.Machine().BootID, m.f.opt.RootWait, now)
+	if !back {
 		return l.client.TakeOver(ctx, m.f.opt.ServerID, m.id)
 	}
 	err := l.client.TakeBack(ctx, m.f.opt.ServerID, m.id)
-	if !errors.Is(err, agent.ErrNoRoot) {
-		if err == nil {
-			w.since, w.promised = time.Time{}, false
-		}
-		return err
+	switch {
+	case err == nil:
+		w.found()
+	case errors.Is(err, agent.ErrNoRoot):
+		w.missed(now)
+		return &rootError{fmt.Errorf("%s: %w: is its file system mounted?", m.addr, err),
+			left.Round(time.Second)}
 	}
+	return err
+}
+
+// mustWait tells whether the machine may only be taken back, and for how long that is still waited
+// for. When it has been waited long enough, nothing is expected any more.
+func (w *rootless) mustWait(boot string, most time.Duration, now time.Time) (
+	left time.Duration, back bool,
+) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left = w.wait(boot, most)
+	if !w.since.IsZero() {
+		left -= now.Sub(w.since)
+	}
+	if !w.expected && !w.promised || left <= 0 {
+		w.since, w.promised = time.Time{}, false
+		return 0, false
+	}
+	return left, true
+}
+
+// found notes that the directory is there.
+func (w *rootless) found() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.promised = time.Time{}, false
+}
+
+// missed notes that it is away.
+func (w *rootless) missed(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.since.IsZero() {
 		w.since = now
 	}
-	left := (wait - now.Sub(w.since)).Round(time.Second)
-	return &rootError{fmt.Errorf("%s: %w: is its file system mounted?", m.addr, err), left}
 }
 
 // rootError says that the directory of a machine's runs is away.
