@@ -184,11 +184,9 @@ func (l *shapes) gang(
 	return l.one(ctx, c, rng, s, m)
 }
 
-// fallen is a job of three ranks one of which fails, in all attempts or in the first.
-func (l *shapes) fallen(name, when string) api.JobSpec {
-	s := l.spec(name, slot+when+` && {
-if [ $JOBSERVER_RANK = 1 ]; then exit 7; fi
-sleep 100000; }`)
+// fallen is a job of three ranks one of which fails, if that is to be, and the others wait for it.
+func (l *shapes) fallen(name, fails, waits string) api.JobSpec {
+	s := l.spec(name, slot+"if [ $JOBSERVER_RANK = 1 ]; then "+fails+"; else "+waits+"; fi\n")
 	s.Machines, s.Each = 3, true
 	return s
 }
@@ -196,7 +194,7 @@ sleep 100000; }`)
 func (l *shapes) gangFails(
 	ctx context.Context, c *api.Client, rng *rand.Rand, name string,
 ) bool {
-	return l.one(ctx, c, rng, l.fallen(name, "true"),
+	return l.one(ctx, c, rng, l.fallen(name, "exit 7", "sleep 100000"),
 		&member{name: name, status: "failed", exit: 7, exited: 1, ranks: 3})
 }
 
@@ -205,7 +203,10 @@ func (l *shapes) gangRetried(
 ) bool {
 	m := done(name)
 	m.exited, m.ranks = 2, 3
-	s := l.fallen(name, "[ $JOBSERVER_ATTEMPT = 1 ]")
+	// An attempt counts when one of its machines isn't ready, too, and nothing has begun.
+	failed := filepath.Join(l.locks, name+".failed")
+	s := l.fallen(name, "! mkdir "+failed+" 2>/dev/null || exit 7",
+		"[ -e "+failed+" ] || sleep 100000")
 	s.MaxFailures = 1
 	return l.one(ctx, c, rng, s, m)
 }

@@ -155,8 +155,10 @@ func (l *shapes) verifyMember(f *findings, m *member, job *api.Job, runs map[str
 			m.exit)
 	}
 	exited := 0
+	var outcomes []string
 	for i := range job.Attempts {
 		a := &job.Attempts[i]
+		outcomes = append(outcomes, fmt.Sprintf("%d %s %s", a.Attempt, a.Outcome, a.Error))
 		f.attempts++
 		began := 0
 		for rank := range max(1, m.ranks) {
@@ -191,8 +193,8 @@ func (l *shapes) verifyMember(f *findings, m *member, job *api.Job, runs map[str
 		}
 	}
 	if exited != m.exited {
-		f.fault(&f.doubled, "%s, job %d, has %d attempts that exited, want %d", m.name, job.JID,
-			exited, m.exited)
+		f.fault(&f.doubled, "%s, job %d, has %d attempts that exited, want %d: %q", m.name, job.JID,
+			exited, m.exited, outcomes)
 	}
 	if m.paused && job.PausedSeconds <= 0 {
 		f.fault(&f.lost, "%s, job %d, was paused, and has no paused time", m.name, job.JID)
