@@ -314,15 +314,7 @@ func measureSubmitProcess(ctx context.Context, w *world) (rows []row, err error)
 			return err
 		}
 		n := 0
-		submit := func(words ...string) func() (time.Duration, error) {
-			return func() (time.Duration, error) {
-				_, took, err := output(ctx, words...)
-				if n++; err == nil {
-					_, _, err = d.j(ctx, "wait", "last")
-				}
-				return took, err
-			}
-		}
+		submit := d.submission(ctx, &n)
 		runs, err := inTurn(ctx, 200, submit(d.words("add", "-q", "x", "true")...),
 			func() (time.Duration, error) {
 				_, took, err := output(ctx, "tsp", "true")

@@ -23,15 +23,7 @@ func measureProcesses(ctx context.Context, w *world) (rows []row, err error) {
 			return err
 		}
 		n := 0
-		submitted := func(words ...string) func() (time.Duration, error) {
-			return func() (time.Duration, error) {
-				_, took, err := output(ctx, words...)
-				if n++; err == nil {
-					_, _, err = d.j(ctx, "wait", "last")
-				}
-				return took, err
-			}
-		}
+		submit := d.submission(ctx, &n)
 		runs, err := inTurn(ctx, 200,
 			func() (time.Duration, error) {
 				_, took, err := output(ctx, nothing)
@@ -44,8 +36,8 @@ func measureProcesses(ctx context.Context, w *world) (rows []row, err error) {
 				}
 				return took, err
 			},
-			submitted(d.words("add", "-q", "x", "true")...),
-			submitted(floor, d.Socket, "x", "true"))
+			submit(d.words("add", "-q", "x", "true")...),
+			submit(floor, d.Socket, "x", "true"))
 		if err != nil {
 			return err
 		}
@@ -59,4 +51,20 @@ func measureProcesses(ctx context.Context, w *world) (rows []row, err error) {
 		return d.verify(ctx, n, "", fmt.Sprintf("2..%d", n+1))
 	})
 	return rows, err
+}
+
+// submission makes a turn of the program that submits one job: it takes what the process does, and
+// the job's end is waited for behind that. Each is counted.
+func (d *daemon) submission(
+	ctx context.Context, n *int,
+) func(words ...string) func() (time.Duration, error) {
+	return func(words ...string) func() (time.Duration, error) {
+		return func() (time.Duration, error) {
+			_, took, err := output(ctx, words...)
+			if *n++; err == nil {
+				_, _, err = d.j(ctx, "wait", "last")
+			}
+			return took, err
+		}
+	}
 }
