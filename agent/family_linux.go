@@ -128,8 +128,8 @@ func family(id RunID, supervisor process) []procStat {
 	return found
 }
 
-// goneOn tells whether a run's supervisor lives, and has another run by now, or none, or whether its
-// pid is another process's: then it isn't this run's any more, and neither is its session.
+// goneOn tells whether a run's supervisor lives, and has another run by now, or none, or whether
+// its pid is another process's: then it isn't this run's any more, and neither is its session.
 func goneOn(all []procStat, id RunID, supervisor process) bool {
 	for _, p := range all {
 		if p.pid == supervisor.PID {

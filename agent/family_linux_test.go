@@ -279,8 +279,8 @@ func awaitQueuedOrder(t *testing.T, supervisor int) {
 	must(t, err)
 }
 
-// TestGoneOn: where the supervisor of a run has another one by now, or its pid is another process's,
-// neither it nor what that has started is of the run.
+// TestGoneOn: where the supervisor of a run has another one by now, or its pid is another
+// process's, neither it nor what that has started is of the run.
 func TestGoneOn(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
