@@ -206,6 +206,11 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 	if err == nil && report.ServerID == "" {
 		err = snapshot.ErrNoState
 	}
+	var newer *snapshot.FormatError
+	if errors.As(err, &newer) {
+		return api.Errorf(api.Invalid, "%s is a newer version's: %w", c.From, err).
+			WithHint("%s", newer.Hint())
+	}
 	if err != nil {
 		return api.Errorf(api.Invalid, "%s is no backup that a daemon could start from: %w", c.From,
 			err).

@@ -137,7 +137,8 @@ func checkOf(dir string, file snapshot.FileReport) fileCheck {
 func refusedStart(dir string, report *snapshot.Report) error {
 	var corrupt *snapshot.CorruptError
 	if !errors.As(report.Err, &corrupt) {
-		return api.Errorf(api.Internal, "a start would be refused: %w", report.Err)
+		return api.Errorf(api.Internal, "a start would be refused: %w", report.Err).
+			WithHint("%s", api.HintOf(report.Err))
 	}
 	listed := slices.ContainsFunc(report.Files, func(f snapshot.FileReport) bool {
 		return f.Name == corrupt.File && f.Err != nil

@@ -15,12 +15,13 @@ import (
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 	"jobserver/snapshot"
+	"jobserver/version"
 )
 
 // open takes the state directory and rebuilds the state from it.
 func (d *daemon) open(log *slog.Logger) (*sched.State, error) {
 	store, recovery, err := snapshot.Open(d.o.StateDir, snapshot.Options{
-		AllowFail: d.o.AllowSnapFail, MinFree: d.o.stateMinFree(),
+		AllowFail: d.o.AllowSnapFail, MinFree: d.o.stateMinFree(), Version: version.String(),
 	})
 	if err != nil {
 		return nil, stateError(d.o.StateDir, err)
@@ -111,7 +112,11 @@ func (d *daemon) commitAlone(state *sched.State, c *sched.Change) error {
 // stateError is why the state directory can't be used, with the next step.
 func stateError(dir string, err error) error {
 	var corrupt *snapshot.CorruptError
+	var newer *snapshot.FormatError
 	switch {
+	case errors.As(err, &newer):
+		return api.Errorf(api.Conflict, "the state in %s is a newer version's: %w", dir, err).
+			WithHint("%s", newer.Hint())
 	case errors.Is(err, snapshot.ErrLocked):
 		return api.Errorf(api.Conflict, "%v", err).
 			WithHint("one daemon owns a state directory: use that one, or give another with " +

@@ -31,13 +31,13 @@ func copyTo(from, to string) error {
 
 // TestWithSegment keeps what another version says of itself.
 func TestWithSegment(t *testing.T) {
-	ours := formatFile{7}.encode()
-	if got := withSegment(formatFile{3}.encode(), 7); !bytes.Equal(got, ours) {
+	ours := formatFile{7, "1.1.0"}.encode()
+	if got := withSegment(formatFile{3, "1.1.0"}.encode(), 7); !bytes.Equal(got, ours) {
 		t.Errorf("got %q, want %q", got, ours)
 	}
 	old := bytes.Replace(
 		ours,
-		fmt.Appendf(nil, "incompat %d\nsegment 7\n", knownIncompat),
+		fmt.Appendf(nil, "incompat %d\nsegment 7\nby 1.1.0\n", knownIncompat),
 		[]byte("incompat 0\nsegment 7\nmore 1\n"),
 		1,
 	)

@@ -253,8 +253,8 @@ func TestNewerFormat(t *testing.T) {
 		binary.LittleEndian.PutUint32(b[76:], crc32.Checksum(b[:76], castagnoli))
 		return b
 	}
-	formatText := func(first string) []byte {
-		text := first + "\nsegment 5\n"
+	formatText := func(first, by string) []byte {
+		text := first + "\nsegment 5\n" + by
 		return fmt.Appendf([]byte(text), "crc32c %08x\n", crc32.Checksum([]byte(text), castagnoli))
 	}
 	withoutFormat := img.clone()
@@ -264,18 +264,30 @@ func TestNewerFormat(t *testing.T) {
 		name, file string
 		content    []byte
 		of         image
+		wants      string // that should be used
 	}{
-		{"major of format", formatName, formatText("jobserver state 2.0 incompat 0"), img},
-		{"features of format", formatName, formatText("jobserver state 1.0 incompat 4"), img},
-		{"major of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), img},
-		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 }), img},
-		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 }), img},
+		{"major of format", formatName, formatText("jobserver state 2.0 incompat 0", ""), img, ""},
+		{"features of format", formatName, formatText("jobserver state 1.0 incompat 4", ""), img,
+			""},
+		{"features of a version", formatName,
+			formatText("jobserver state 1.0 incompat 4", "by 1.2.0\n"), img, "1.2.0"},
+		{"major of a version", formatName,
+			formatText("jobserver state 2.0 incompat 0", "more 7\nby 2.0.0-dev.9+dirty\n"), img,
+			"2.0.0-dev.9+dirty"},
+		{"no version", formatName,
+			formatText("jobserver state 2.0 incompat 0", "by \x1b[1m2.0\n"), img, ""},
+		{"major of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[8] = 2 }), img,
+			""},
+		{"features of segment", lastWAL, header(img[lastWAL], func(b []byte) { b[13] = 1 }), img,
+			""},
+		{"major of snapshot", lastSnap, header(img[lastSnap], func(b []byte) { b[8] = 9 }), img,
+			""},
 		{"major of segment, no format", lastWAL, header(img[lastWAL], func(b []byte) {
 			b[8] = 2
-		}), withoutFormat},
+		}), withoutFormat, ""},
 		{"features of snapshot", lastSnap, header(img[lastSnap], func(b []byte) {
 			b[12] |= 2
-		}), img},
+		}), img, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			newer := test.of.clone()
@@ -283,7 +295,7 @@ func TestNewerFormat(t *testing.T) {
 			m := newer.fs()
 			_, _, err := Open("", Options{FS: m, AllowFail: true})
 			var format *FormatError
-			if !errors.As(err, &format) || format.File != test.file {
+			if !errors.As(err, &format) || format.File != test.file || format.By != test.wants {
 				t.Errorf("got %v", err)
 			}
 			if diff := cmp.Diff(newer, m.image()); diff != "" {

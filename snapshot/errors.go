@@ -61,12 +61,26 @@ type FormatError struct {
 	Major    int
 	Minor    int
 	Incompat uint32 // features that a reader must know
+	By       string // version of the program that wrote it; "" if that isn't known
 }
 
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("%s has format %d.%d (features %#x), and this version reads %d.x "+
-		"(features %#x): use the newer jobserver; nothing was changed",
-		e.File, e.Major, e.Minor, e.Incompat, formatMajor, knownIncompat)
+		"(features %#x): use %s; nothing was changed",
+		e.File, e.Major, e.Minor, e.Incompat, formatMajor, knownIncompat, e.reader())
+}
+
+// Hint is the user's next step.
+func (e *FormatError) Hint() string {
+	return "with this version there is only a copy from before: `jobserver restore DIR`"
+}
+
+// reader is what can read the state.
+func (e *FormatError) reader() string {
+	if e.By == "" {
+		return "the newer jobserver"
+	}
+	return "jobserver " + e.By + ", which wrote it, or a newer one"
 }
 
 // PoisonedError is the error of the operation that failed and of every one

@@ -13,7 +13,7 @@ func fuzzed(name string, content []byte) *memFS {
 	id := storeID{1, 2, 3}
 	return image{
 		serverIDName: []byte(id.String() + "\n"),
-		formatName:   formatFile{1}.encode(),
+		formatName:   formatFile{1, "1.1.0"}.encode(),
 		segmentName(1): append((&header{magic: segmentMagic, store: id, number: 1,
 			at: position{next: 1}}).encode(),
 			make([]byte, 64)...),
@@ -139,7 +139,8 @@ func FuzzBody(f *testing.F) {
 
 // FuzzFormat: the small text files.
 func FuzzFormat(f *testing.F) {
-	f.Add(formatFile{7}.encode())
+	f.Add(formatFile{7, ""}.encode())
+	f.Add(formatFile{7, "1.1.0"}.encode())
 	f.Add([]byte("jobserver state 2.0 incompat 0\nsegment 1\ncrc32c 00000000\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		got, err := decodeFormat(text)

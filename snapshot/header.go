@@ -119,7 +119,7 @@ func decodeHeader(b []byte, name, magic string) (header, error) {
 	major, minor := binary.LittleEndian.Uint16(b[8:]), binary.LittleEndian.Uint16(b[10:])
 	incompat := binary.LittleEndian.Uint32(b[12:])
 	if major != formatMajor || incompat&^knownIncompat != 0 {
-		return header{}, &FormatError{name, int(major), int(minor), incompat}
+		return header{}, &FormatError{name, int(major), int(minor), incompat, ""}
 	}
 	return header{
 		magic:   magic,
@@ -141,16 +141,24 @@ func seed(magic string, store storeID, number uint64) uint32 {
 
 // formatFile is the file `format`: the version, and the newest segment, which
 // it names before a commit goes there. So a segment that disappears is missed.
-// The first line and the last keep their form in all versions:
+// The first line and the last keep their form in all versions, and so does the one that says which
+// program wrote it, so that one that can't read the state knows what can:
 //
 //	jobserver state 1.0 incompat 0
 //	segment 7
+//	by 1.1.0
 //	crc32c 0badc0de
-type formatFile struct{ segment uint64 }
+type formatFile struct {
+	segment uint64
+	by      string // the program's version; "" if it isn't known, as of 1.0
+}
 
 func (f formatFile) encode() []byte {
 	text := fmt.Sprintf("jobserver state %d.%d incompat %d\nsegment %d\n", formatMajor, formatMinor,
 		knownIncompat, f.segment)
+	if isVersion(f.by) {
+		text += byWord + f.by + "\n"
+	}
 	return fmt.Appendf([]byte(text), "crc32c %08x\n", crc32.Checksum([]byte(text), castagnoli))
 }
 
@@ -169,8 +177,9 @@ func decodeFormat(text []byte) (formatFile, error) {
 		&incompat); err != nil {
 		return corrupt("its first line is not understood")
 	}
+	by := writerIn(rest)
 	if major != formatMajor || incompat&^knownIncompat != 0 {
-		return formatFile{}, &FormatError{formatName, major, minor, incompat}
+		return formatFile{}, &FormatError{formatName, major, minor, incompat, by}
 	}
 	line, _, _ := strings.Cut(rest, "\n") // a later minor version may have more lines
 	number, found := strings.CutPrefix(line, "segment ")
@@ -178,7 +187,27 @@ func decodeFormat(text []byte) (formatFile, error) {
 	if !found || err != nil || segment == 0 {
 		return corrupt("it names no segment")
 	}
-	return formatFile{segment}, nil
+	return formatFile{segment, by}, nil
+}
+
+const byWord = "by "
+
+// writerIn finds the version of the program that wrote the lines of a format file.
+func writerIn(lines string) string {
+	for line := range strings.Lines(lines) {
+		by, found := strings.CutPrefix(strings.TrimSuffix(line, "\n"), byWord)
+		if found && isVersion(by) {
+			return by
+		}
+	}
+	return ""
+}
+
+// isVersion tells whether a text may be a version: it is shown to people, and stands on a line.
+func isVersion(text string) bool {
+	return text != "" && len(text) <= 100 && !strings.ContainsFunc(text, func(r rune) bool {
+		return r <= ' ' || r > '~'
+	})
 }
 
 // Names in the state directory.

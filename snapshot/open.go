@@ -21,6 +21,8 @@ type Options struct {
 	// unless the snapshot is larger than twice that. Default 32 MiB: a start
 	// replays about 30 MiB of the scheduler's changes a second.
 	CompactAt int64
+	// Version is the program's, without blanks: what can't read the state says so. Default: none.
+	Version string
 	// FS is the file system, rooted in the state directory. Default: OS(dir).
 	FS FS
 	// Now is the clock. Default: time.Now.

@@ -180,7 +180,7 @@ func (s *Store) begin(number uint64) (usable bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if err := s.writeFile(formatName, formatFile{number}.encode()); err != nil {
+	if err := s.writeFile(formatName, formatFile{number, s.opt.Version}.encode()); err != nil {
 		f.Close()
 		return isNoSpace(err), err // a full disk stops it before the rename
 	}
