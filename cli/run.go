@@ -47,19 +47,12 @@ func run(ctx context.Context, e *Env, args []string) error {
 	// What is wrong with the file concerns only commands that need the daemon: help must work
 	// without.
 	e.configErr = e.loadConfig()
-	parser, node, err := BuildCommand(e, found.Path)
-	if err != nil {
-		return err
-	}
-	line := ReadLine(node, found.Rest)
-	if line.Has("help") {
+	parser, node, line, err := parse(e, found.Path, found.Rest)
+	if errors.Is(err, errHelp) {
 		return e.printHelp(e.Stdout, found.Path)
 	}
-	if flag := line.incomplete(); flag != nil {
-		return usageError(e, found.Path, missingValue(flag))
-	}
-	if _, err := parser.Parse(append(slices.Clone(found.Path), line.Words()...)); err != nil {
-		return usageError(e, found.Path, err)
+	if err != nil {
+		return err
 	}
 	e.Globals, e.Line = parserGlobals(parser), line
 	e.findDaemon(line)
@@ -69,6 +62,49 @@ func run(ctx context.Context, e *Env, args []string) error {
 		return usageError(e, found.Path, err)
 	}
 	return c.Run(ctx, e)
+}
+
+// errHelp says that the words ask for the command's help.
+var errHelp = errors.New("asked for help")
+
+// parse reads the words of a command.
+func parse(e *Env, path, words []string) (*kong.Kong, *kong.Node, *Line, error) {
+	parser, node, err := BuildCommand(e, path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	line := ReadLine(node, words)
+	if line.Has("help") {
+		return nil, nil, nil, errHelp
+	}
+	if flag := line.incomplete(); flag != nil {
+		return nil, nil, nil, usageError(e, path, missingValue(flag))
+	}
+	if _, err := parser.Parse(append(slices.Clone(path), line.Words()...)); err != nil {
+		return nil, nil, nil, usageError(e, path, err)
+	}
+	return parser, node, line, nil
+}
+
+// ValuesIn checks the words of another command, as if they had been typed, and gives the texts that
+// they have for its flags.
+func ValuesIn(e *Env, path, words []string) (map[string]string, error) {
+	_, node, line, err := parse(e, path, words)
+	if errors.Is(err, errHelp) {
+		return nil, api.Errorf(api.Usage, "--help is no flag to keep")
+	}
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for _, group := range node.AllFlags(false) {
+		for _, flag := range group {
+			if line.Has(flag.Name) && flag.Target.Kind() == reflect.String {
+				values[flag.Name] = flag.Target.String()
+			}
+		}
+	}
+	return values, nil
 }
 
 // rootShorthand gives the flags that act as commands their commands.

@@ -118,6 +118,10 @@ func (c *ServiceInstall) Run(ctx context.Context, e *cli.Env) error {
 			return api.Errorf(api.Usage, "%q: a unit can't have that", flag)
 		}
 	}
+	values, err := cli.ValuesIn(e, []string{"serve"}, c.Flags)
+	if err != nil {
+		return err
+	}
 	if err := needSystemd(ctx); err != nil {
 		return err
 	}
@@ -141,7 +145,8 @@ func (c *ServiceInstall) Run(ctx context.Context, e *cli.Env) error {
 	}
 	active, _ := systemctl(ctx, "is-active", unitName) // its exit status says the same
 	if active != "active" {
-		if status, err := cli.Call[api.Status](ctx, e, "Status", &api.Empty{}); err == nil {
+		if status, err := cli.Call[api.Status](ctx, atSocket(e, values), "Status",
+			&api.Empty{}); err == nil {
 			return api.Errorf(api.Conflict, "a daemon runs already, as process %d", status.PID).
 				WithHint("stop it first, running jobs go on: kill %d", status.PID)
 		}
@@ -171,6 +176,20 @@ func (c *ServiceInstall) Run(ctx context.Context, e *cli.Env) error {
 		)
 	}
 	return linger(ctx, e)
+}
+
+// atSocket is where the daemon is that serve's flags make.
+func atSocket(e *cli.Env, values map[string]string) *cli.Env {
+	socket := values["socket"]
+	if dir := values["state-dir"]; socket == "" && dir != "" {
+		socket = filepath.Join(dir, "socket")
+	}
+	if socket == "" {
+		return e
+	}
+	there := *e
+	there.Globals.Socket, there.Globals.Host = socket, ""
+	return &there
 }
 
 // linger lets the user's services run without a login, where the user may say that.
