@@ -52,8 +52,9 @@ func runDemo(ctx context.Context, e *cli.Env, c DemoCmd) (err error) {
 		return fmt.Errorf("find the demo's directory: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(c.Dir, "results")); err == nil {
-		return api.Errorf(api.Conflict, "%s has results already", c.Dir).
-			WithHint("remove it, or name another directory with --dir")
+		return api.Errorf(api.Conflict, "%s has the results of an earlier demonstration", c.Dir).
+			WithHint("remove them, `rm -r %[1]s`, or put the new ones elsewhere: "+
+				"`jobserver demo --dir %[1]s-2`", c.Dir)
 	}
 	// A short path: a socket's can have 107 bytes.
 	state, err := os.MkdirTemp("", "jobserver-demo-")
