@@ -23,6 +23,7 @@ type stage struct {
 	// replaced are texts, and what stands in their place when they are run
 	replaced []string
 	machines bool   // red, green and blue are there, by SSH
+	laptop   bool   // its daemon can be reached as the host lab, too
 	sources  bool   // it is about a copy of examples/compression, in a repository of its own
 	whole    bool   // one daemon for all sections of the document
 	ignored  string // a pattern of printed lines that don't count: progress, which terminals show
@@ -45,19 +46,27 @@ var stages = map[string]stage{
 			j machine add red bench`,
 		ignored: `^\[█|^\[▒|^\[░`,
 	},
-	"sweeps.md": {prelude: `printf '#!/bin/sh\necho METRIC: throughput=$RANDOM.5 MB/s\n' >bench
+	"sweeps.md": {whole: true, prelude: `printf '#!/bin/sh\necho METRIC: throughput=$RANDOM.5 MB/s\n' >bench
 		chmod +x bench; cp bench ~; j machine add local:a lab --slots 4`},
 	"machine-learning.md": {
 		whole:   true,
 		prelude: `mkdir project; cd project; echo key-of-mine >key.txt`,
 	},
+	"laptop.md": {laptop: true, whole: true, prelude: `j machine add local:a gpu
+		printf 'echo trained >$JOBSERVER_SCRATCH/model; echo RESULTS: $JOBSERVER_SCRATCH/model' >train.sh
+		chmod +x train.sh`},
 	"systems.md": {whole: true, prelude: `mkdir project; cd project`},
 	"jobs.md":    {prelude: `echo key-of-mine >key.txt; echo true >train.sh; chmod +x train.sh`},
 	"notifications.md": {prelude: `echo https://hooks.example.org/x >url.txt
 		echo true >alarm.sh; chmod +x alarm.sh`},
 	"upgrading.md/Upgrading": {prelude: `mkdir jobserver-1.1.0-linux-amd64
 		printf 'exit 0' >jobserver-1.1.0-linux-amd64/install.sh
-		chmod +x jobserver-1.1.0-linux-amd64/install.sh`},
+		chmod +x jobserver-1.1.0-linux-amd64/install.sh
+		ln -s "$(command -v jobserver)" jobserver-1.1.0-linux-amd64/`},
+	"upgrading.md/Going back": {prelude: `j machine add local:a lab
+		j add lab 'until [ -e ~/end ]; do sleep 0.1; done'; j wait --status running 1
+		jobserver backup before-1.1; mkdir old; ln -s "$(command -v jobserver)" old/`,
+		replaced: []string{"j wait 1 ", "touch end; j wait 1 "}},
 	"upgrading.md/Keeping what is needed": {prelude: `j machine add local:a lab
 		j matrix add lab 'echo {I}' r I=1,2 --name old-study; j wait %old-study`},
 	"upgrading.md": {prelude: `j machine add local:a lab; j add lab 'echo hello'; j wait 1`},
@@ -195,6 +204,10 @@ func runSection(t *testing.T, name string, blocks []*block) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(home)
+	shell := []string{"bash", "-c"}
+	if s.laptop {
+		home, shell = desktop(t, home, program), onLaptop
+	}
 	bin := filepath.Join(home, ".bin")
 	put(t, filepath.Join(bin, "jobserver"), wrapper)
 	put(t, filepath.Join(bin, "edit"), editor)
@@ -220,14 +233,14 @@ func runSection(t *testing.T, name string, blocks []*block) {
 		s.prelude += "\ncd examples/compression"
 	}
 	text, commands := script(blocks, s, home)
-	shell := exec.CommandContext(t.Context(), "bash", "-c", text)
-	shell.Dir = home
-	shell.Env = append(os.Environ(), "HOME="+home, "REAL="+program, "SERVE="+serve,
+	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], text)...)
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home, "REAL="+program, "SERVE="+serve,
 		"PATH="+bin+":"+os.Getenv("PATH"), "XDG_STATE_HOME=", "XDG_CONFIG_HOME=", "TERM=dumb",
 		"JOBSERVER_SOCKET=", "GOFLAGS=-mod=mod", "NO_COLOR=1", "SHELL=/bin/bash",
 		"GOMODCACHE="+goEnv(t, root, "GOMODCACHE"), "GOCACHE="+goEnv(t, root, "GOCACHE"))
 	defer stopDaemon(home)
-	out, err := shell.CombinedOutput()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, out, text)
 	}
@@ -237,7 +250,7 @@ func runSection(t *testing.T, name string, blocks []*block) {
 var answered = regexp.MustCompile(`(?s)@@@ (\d+)\n(.*?)@@@ = (\d+)\n`)
 
 // places are the homes of a test's users.
-var places = regexp.MustCompile(`/tmp/(TestDocuments[^/\s]*/\d+(/home)?|documents-\d+)`)
+var places = regexp.MustCompile(`/tmp/(TestDocuments[^/\s]*/\d+|documents-\d+)(/home)?`)
 
 var onlyNumber = regexp.MustCompile(`^\d+$`)
 
@@ -309,6 +322,38 @@ func goEnv(t *testing.T, dir, name string) string {
 		t.Fatal(err)
 	}
 	return string(bytes.TrimSpace(out))
+}
+
+// onLaptop is a shell for a user whose home, by the user database too, is the directory in HOME:
+// ssh reads its configuration there.
+var onLaptop = []string{"unshare", "--map-root-user", "--mount", "bash", "-c",
+	`mount --bind "$HOME" ~root && exec bash -c "$0"`}
+
+// desktop makes a host, lab, that is reached by SSH, with a home below dir, which it gives. The
+// laptop has the same home: the daemon that is started there is lab's.
+func desktop(t *testing.T, dir, program string) (home string) {
+	t.Helper()
+	sshtest.Require(t)
+	bin := filepath.Join(dir, "home", ".bin") // as runSection makes it
+	m, err := sshtest.New(dir, sshtest.Named("lab"),
+		sshtest.Env("REAL="+program, "PATH="+bin+":"+os.Getenv("PATH")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	config, err := os.ReadFile(m.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(m.Home, ".ssh", "config"), string(config))
+	if err := os.Chmod(filepath.Join(m.Home, ".ssh", "config"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return m.Home
 }
 
 // stopDaemon ends the section's daemon; it may have ended.
