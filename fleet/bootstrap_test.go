@@ -85,6 +85,13 @@ func TestNoAgent(t *testing.T) {
 			hint: "GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o " +
 				"/builds/jobserver-linux-arm64 ./slim/program",
 		},
+		"no such processor": {
+			option: func(t *testing.T) sshtest.Option {
+				return tool(t, "uname", "echo Linux sparc64")
+			},
+			reason: "no agent for linux/sparc64: there is none inside this program, and Go makes",
+			hint:   "take the machine out",
+		},
 		"another system": {
 			option: func(t *testing.T) sshtest.Option {
 				return tool(t, "uname", "echo FreeBSD amd64")

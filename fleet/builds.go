@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -100,6 +101,10 @@ func (b *builds) inside(name string) (*build, error) {
 	return opened, nil
 }
 
+// goArches are the processors that Go makes programs for Linux for: `go tool dist list`.
+const goArches = "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 " +
+	"s390x"
+
 // beside is a file: the daemon's own binary where it fits, or one of that name beside it.
 func (b *builds) beside(target, name, goos, goarch string) (*build, error) {
 	if goos != "linux" {
@@ -120,6 +125,13 @@ func (b *builds) beside(target, name, goos, goarch string) (*build, error) {
 		path, command = b.binary, "CGO_ENABLED=0 go build -o "+b.binary
 	}
 	opened, err := openBuild(path)
+	if os.IsNotExist(err) && !slices.Contains(strings.Fields(goArches), goarch) {
+		return nil, &buildError{
+			target,
+			"there is none inside this program, and Go makes none for that processor",
+			"take the machine out",
+		}
+	}
 	if os.IsNotExist(err) {
 		reason := "there is none inside this program, and no " + path
 		return nil, &buildError{

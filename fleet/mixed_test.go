@@ -12,50 +12,9 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// arm64 are the first bytes of its programs, and which of their bits count: binfmt_misc's magic and
-// mask.
-const arm64 = `:jobserver-arm64:M::` +
-	`\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:` +
-	`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:`
-
-// emulateARM64 lets this host run programs for arm64 while the test lasts, where the kernel allows
-// that; it tells whether it does.
-func emulateARM64(t *testing.T, qemu string) bool {
-	t.Helper()
-	const dir = "/proc/sys/fs/binfmt_misc"
-	if os.Geteuid() != 0 {
-		return false
-	}
-	if _, err := os.Stat(dir + "/register"); err != nil {
-		if out, err := exec.Command("mount", "-t", "binfmt_misc", "none", dir).
-			CombinedOutput(); err != nil {
-			t.Logf("%v: %s", err, out)
-			return false
-		}
-		unmount(t, dir)
-	}
-	if _, err := os.Stat(dir + "/jobserver-arm64"); err == nil {
-		return true // another test's
-	}
-	if err := os.WriteFile(dir+"/register", []byte(arm64+qemu+":"), 0o200); err != nil {
-		t.Log(err)
-		return false
-	}
-	t.Cleanup(func() {
-		if err := os.WriteFile(dir+"/jobserver-arm64", []byte("-1"), 0o200); err != nil {
-			t.Error(err)
-		}
-	})
-	return true
-}
-
 // TestMixedPool has machines of two kinds, and nothing on the host but what a release has inside.
 // The second is arm64 by what it says and runs: qemu-user runs its agent and supervisors.
 func TestMixedPool(t *testing.T) {
-	qemu, err := exec.LookPath("qemu-aarch64")
-	if err != nil {
-		t.Fatalf("%v: install qemu-user", err)
-	}
 	dir := t.TempDir()
 	foreign := filepath.Join(dir, "jobserver-arm64")
 	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", foreign, "jobserver/slim/program")
@@ -63,10 +22,10 @@ func TestMixedPool(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if !emulateARM64(t, qemu) {
+	if !sshtest.Emulate(t, "arm64") {
 		// Without its kernel's help nothing it starts can be an arm64 program; that it speaks can
 		// be seen.
-		testForeignAgent(t, qemu, foreign)
+		testForeignAgent(t, sshtest.Emulator(t, "arm64"), foreign)
 		return
 	}
 	agents := slimAgents(t).(fstest.MapFS)

@@ -16,13 +16,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"jobserver/ssh/sshtest"
 )
 
 // TestRelease makes a release twice, from checkouts in different places, and tries what is in it.
 // One client is made, and this host's own archive and packages; the others differ in their
-// processor.
+// processor. With TORTURE=1 all are made, and those for Linux tried.
 func TestRelease(t *testing.T) {
-	targets := "darwin/arm64,linux/" + runtime.GOARCH
+	targets := []string{"darwin/arm64", "linux/" + runtime.GOARCH}
+	if os.Getenv("TORTURE") == "1" {
+		targets = append(slices.Clone(clients), machines...)
+	}
 	var made [2]string
 	for i := range made {
 		dir := filepath.Join(t.TempDir(), strings.Repeat("deeper/", i)+"checkout")
@@ -33,7 +39,7 @@ func TestRelease(t *testing.T) {
 			sh(t, ".", nil, "git", "clone", "-q", first, dir)
 		}
 		made[i] = filepath.Join(dir, "dist")
-		sh(t, dir, nil, "go", "run", "./release", "-only", targets, made[i])
+		sh(t, dir, nil, "go", "run", "./release", "-only", strings.Join(targets, ","), made[i])
 	}
 	first, second := contentOf(t, made[0]), contentOf(t, made[1])
 	if len(first) < 7 || len(first) != len(second) {
@@ -51,12 +57,22 @@ func TestRelease(t *testing.T) {
 			t.Errorf("%d of %d files have a checksum", n, len(first)-1)
 		}
 	})
-	t.Run("client", func(t *testing.T) { tryClient(t, dist) })
+	for _, target := range targets {
+		goos, goarch, _ := strings.Cut(target, "/")
+		t.Run(target, func(t *testing.T) {
+			switch {
+			case goos == "darwin":
+				tryClient(t, dist, goarch)
+			case sshtest.Emulate(t, goarch): // as of this host it is always so
+				tryArchive(t, dist, goarch)
+			}
+		})
+	}
 	t.Run("bill", func(t *testing.T) { tryBill(t, dist) })
-	t.Run("archive", func(t *testing.T) { tryArchive(t, dist) })
 	t.Run("bare root", func(t *testing.T) { tryBareRoot(t, dist) })
 	t.Run("deb", func(t *testing.T) { tryDeb(t, dist) })
 	t.Run("rpm", func(t *testing.T) { tryRPM(t, dist) })
+	t.Run("pool", func(t *testing.T) { tryPool(t, dist) })
 }
 
 // checkout makes a repository of one commit of what is in this one, committed or not.
@@ -125,8 +141,9 @@ func contentOf(t *testing.T, dir string) map[string][]byte {
 }
 
 // tryClient looks into an archive that can't be run here.
-func tryClient(t *testing.T, dist string) {
-	packed, err := os.Open(filepath.Join(dist, "jobserver-client-9.8.7-darwin-arm64.tar.gz"))
+func tryClient(t *testing.T, dist, goarch string) {
+	dir := "jobserver-client-9.8.7-darwin-" + goarch
+	packed, err := os.Open(filepath.Join(dist, dir+".tar.gz"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +161,7 @@ func tryClient(t *testing.T, dist string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := strings.TrimPrefix(h.Name, "jobserver-client-9.8.7-darwin-arm64/")
+		name := strings.TrimPrefix(h.Name, dir+"/")
 		names = append(names, name)
 		if h.ModTime.UTC().Format("2006-01-02") != "2026-01-02" || h.Uid != 0 || h.Uname != "root" {
 			t.Errorf("%s is of %v and %s", h.Name, h.ModTime, h.Uname)
@@ -198,8 +215,8 @@ func tryBill(t *testing.T, dist string) {
 
 // tryArchive installs for a user who has nothing yet, runs the demonstration, and removes
 // everything.
-func tryArchive(t *testing.T, dist string) {
-	name := "jobserver-9.8.7-linux-" + runtime.GOARCH
+func tryArchive(t *testing.T, dist, goarch string) {
+	name := "jobserver-9.8.7-linux-" + goarch
 	home := t.TempDir()
 	sh(t, home, nil, "tar", "xzf", filepath.Join(dist, name+".tar.gz"))
 	env := bare(home)
@@ -243,41 +260,82 @@ func tryArchive(t *testing.T, dist string) {
 }
 
 // tryBareRoot goes the way of somebody who has nothing but a shell: a root directory with BusyBox,
-// the archive, and two commands, which README.md shows.
+// the archive, and the commands that README.md shows; before them the two that are enough.
 func tryBareRoot(t *testing.T, dist string) {
 	root := t.TempDir()
-	box, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatalf("%v: install busybox-static", err)
-	}
-	for _, dir := range []string{"bin", "proc", "dev", "tmp", "root"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	name := "jobserver-9.8.7-linux-" + runtime.GOARCH
+	if err := os.Mkdir(filepath.Join(root, "root"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	sh(t, root, nil, "cp", filepath.Join(dist, name+".tar.gz"), filepath.Join(root, "root"))
-	sh(t, root, nil, "cp", box, filepath.Join(root, "bin", "busybox"))
-	script := `set -e
-busybox --install -s /bin
-cd
-tar xzf ` + name + `.tar.gz
-` + name + `/install.sh
-/root/.local/bin/jobserver demo
-`
-	said := sh(t, root, nil, "unshare", "--map-root-user", "--mount", "sh", "-c", `
-mount --rbind /proc proc
-mount --rbind /dev dev
-exec env -i HOME=/root PATH=/bin TERM=dumb `+chroot+` . /bin/busybox sh -c "$0"`, script)
+	began := time.Now()
+	said := inRoot(t, root, "tar xzf "+name+".tar.gz\n"+name+"/jobserver demo")
+	t.Logf("from the archive to a table of results: %v", time.Since(began))
+	if !strings.Contains(said, "8D") || !strings.Contains(said, "LEVEL") {
+		t.Errorf("the demonstration shows\n%s", said)
+	}
+	said = inRoot(t, root, "rm -r *-demo "+name+"\n"+strings.ReplaceAll(readme(t),
+		"jobserver-1.1.0-linux-amd64", name))
 	for _, want := range []string{"jobserver is in /root/.local/bin", "8D", "LEVEL"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("there is no %q in\n%s", want, said)
 		}
 	}
+	said = inRoot(t, root,
+		name+"/install.sh --uninstall\nrm -r *-demo "+name+"*\nfind . /tmp -type f")
+	if !strings.HasSuffix(said, "removed from /root/.local\n") {
+		t.Errorf("this is left behind: %s", said)
+	}
+}
+
+// readme is the block of README.md that says that it is tested here.
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "<!-- tested by TestRelease -->\n```console\n")
+	block, _, found := strings.Cut(after, "```")
+	if !found || strings.Count(block, "$ ") != 3 {
+		t.Fatalf("README.md has no three lines for this test: %q", block)
+	}
+	return strings.ReplaceAll(block, "$ ", "")
+}
+
+// inRoot runs a script in a root directory, which gets BusyBox and nothing else.
+func inRoot(t *testing.T, root, script string) string {
+	t.Helper()
+	box, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatalf("%v: install busybox-static", err)
+	}
+	for _, dir := range []string{"bin", "proc", "dev", "tmp", "root"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh(t, root, nil, "cp", box, filepath.Join(root, "bin", "busybox"))
+	return sh(t, root, nil, "unshare", "--map-root-user", "--mount", "sh", "-c", `
+mount --rbind /proc proc
+mount --rbind /dev dev
+exec env -i HOME=/root PATH=/bin:/usr/bin TERM=dumb `+chroot+` . /bin/busybox sh -c "$0"`,
+		"set -e\nbusybox --install -s /bin\ncd\n"+script)
 }
 
 // chroot is not on the PATH of ordinary users.
 const chroot = "/usr/sbin/chroot"
+
+// tryInstalled runs what a package has put into a root directory.
+func tryInstalled(t *testing.T, root string) {
+	t.Helper()
+	said := inRoot(t, root, "jobserver version\njobserver demo\nrm -r *-demo")
+	for _, want := range []string{"jobserver 9.8.7\n", "8D", "LEVEL"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("there is no %q in\n%s", want, said)
+		}
+	}
+}
 
 // bare is the environment of a user whose home is empty.
 func bare(home string) []string {
@@ -348,7 +406,7 @@ func nothingLeft(t *testing.T, root string) {
 
 // tryDeb installs the package into an empty root, with a database of its own.
 func tryDeb(t *testing.T, dist string) {
-	root, home := t.TempDir(), t.TempDir()
+	root := t.TempDir()
 	for _, dir := range []string{"updates", "info"} {
 		if err := os.MkdirAll(filepath.Join(root, "var/lib/dpkg", dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -365,18 +423,18 @@ func tryDeb(t *testing.T, dist string) {
 	}
 	deb := filepath.Join(dist, "jobserver-9.8.7-linux-"+runtime.GOARCH+".deb")
 	sh(t, root, nil, append(dpkg, "-i", deb)...)
-	try(t, home, bare(home), filepath.Join(root, "usr/bin/jobserver"))
+	tryInstalled(t, root)
 	sh(t, root, nil, append(dpkg, "-P", "jobserver")...)
 	nothingLeft(t, filepath.Join(root, "usr"))
 }
 
 // tryRPM is tryDeb for the other kind of package.
 func tryRPM(t *testing.T, dist string) {
-	root, home := t.TempDir(), t.TempDir()
+	root := t.TempDir()
 	rpm := []string{"rpm", "--root", root, "--nodeps", "--noscripts"}
 	file := filepath.Join(dist, "jobserver-9.8.7-linux-"+runtime.GOARCH+".rpm")
 	sh(t, root, nil, append(rpm, "-i", file)...)
-	try(t, home, bare(home), filepath.Join(root, "usr/bin/jobserver"))
+	tryInstalled(t, root)
 	sh(t, root, nil, append(rpm, "-e", "jobserver")...)
 	nothingLeft(t, filepath.Join(root, "usr"))
 }
