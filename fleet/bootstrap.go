@@ -330,20 +330,19 @@ func (in *installer) converse(
 	// doesn't take.
 	stop := context.AfterFunc(ctx, func() { in.conn.Close() })
 	defer stop()
-	if _, err := io.Copy(s, input); err != nil {
-		return "", err
-	}
-	if err := s.CloseWrite(); err != nil {
-		return "", err
+	// A command that ends before it has taken its input, on a full disk say, tells why itself.
+	_, sendErr := io.Copy(s, input)
+	if err := s.CloseWrite(); sendErr == nil {
+		sendErr = err
 	}
 	said, err := io.ReadAll(io.LimitReader(s, 64<<10))
 	if err != nil {
-		return "", err
+		return "", cmp.Or(sendErr, err)
 	}
 	if err := s.Wait(); err != nil {
 		return string(said), err
 	}
-	return string(said), nil
+	return string(said), sendErr
 }
 
 func answered(said, word string) bool {

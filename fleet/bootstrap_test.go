@@ -183,12 +183,17 @@ func TestInstallFails(t *testing.T) {
 	for program, test := range map[string]struct{ script, reason string }{
 		"chmod": {`exit 1`, "not writable"},
 		"mv":    {`echo exit 1 >"$3"; exec chmod 700 "$3"`, "doesn't answer"},
+		// As on a full disk, which takes some of it.
+		"cat": {`head -c 100000; echo "cat: write error: No space left on device" >&2; exit 1`,
+			"exit code 1: cat: write error: No space left on device"},
 	} {
 		t.Run(program, func(t *testing.T) {
 			well := filepath.Join(t.TempDir(), "well")
-			m := sshtest.Start(t,
-				tool(t, program, "[ -e "+well+" ] && exec "+lookPath(t, program)+` "$@"; `+
-					test.script))
+			ill := "[ -e " + well + " ] && exec "
+			m := sshtest.Start(t, toolbox(t, map[string]string{
+				program: ill + lookPath(t, program) + ` "$@"; ` + test.script,
+				"gzip":  ill + lookPath(t, "gzip") + ` "$@"; exit 1`,
+			}))
 			h := newHost(t, m)
 			h.Connect(sched.Pool{Addr: m.Name})
 			if away := await[sched.Away](h, nil); !strings.Contains(away.Reason, test.reason) {
