@@ -53,8 +53,8 @@ func runDemo(ctx context.Context, e *cli.Env, c DemoCmd) (err error) {
 	}
 	if _, err := os.Stat(filepath.Join(c.Dir, "results")); err == nil {
 		return api.Errorf(api.Conflict, "%s has the results of an earlier demonstration", c.Dir).
-			WithHint("remove them, `rm -r %[1]s`, or put the new ones elsewhere: "+
-				"`jobserver demo --dir %[1]s-2`", c.Dir)
+			WithHint("remove them, `rm -r %s`, or put the new ones elsewhere: "+
+				"`jobserver demo --dir %s`", typed(c.Dir), typed(c.Dir+"-2"))
 	}
 	// A short path: a socket's can have 107 bytes.
 	state, err := os.MkdirTemp("", "jobserver-demo-")
@@ -144,9 +144,7 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.env.Stdout, forma
 func (d *demo) j(ctx context.Context, args ...string) error {
 	shown := make([]string, len(args))
 	for i, a := range args {
-		if shown[i] = a; strings.ContainsAny(a, " \n{$;|&<>'\"") {
-			shown[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
+		shown[i] = typed(a)
 	}
 	d.say("\n$ j %s", strings.Join(shown, " "))
 	e := *d.env
@@ -156,6 +154,14 @@ func (d *demo) j(ctx context.Context, args ...string) error {
 		return api.Errorf(api.Internal, "the demo's command ended with %d", code)
 	}
 	return nil
+}
+
+// typed is a word as a user would have typed it.
+func typed(word string) string {
+	if strings.ContainsAny(word, " \n{$;|&<>'\"") {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return word
 }
 
 func (d *demo) story(ctx context.Context) error {
