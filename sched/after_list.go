@@ -44,14 +44,14 @@ func (s *State) AwaitedBy(job uint64) []uint64 {
 func (r *relation) awaited(c uint32) []uint32 {
 	g, ok := r.groupOf(r.matrix.Matrix, r.of.Matrix, c)
 	switch {
-	case !ok || r.groups[g].cells == 0:
+	case !ok:
 		return nil
-	case r.groups[g].cells == 1:
-		return []uint32{r.groups[g].newest}
+	case r.group(g).cells == 1:
+		return []uint32{r.group(g).newest}
 	case r.others == nil: // wanted by few, and made once for all of them
 		r.others = make([][]uint32, len(r.groups))
 		for other := range r.of.Cells {
-			if g := r.groupOfOther(other); r.groups[g].cells > 1 {
+			if g := r.groupOfOther(other); r.group(g).cells > 1 {
 				r.others[g] = append(r.others[g], other)
 			}
 		}

@@ -90,8 +90,8 @@ func (s *State) afterRoot(j *statepb.Job) uint64 {
 	}
 	r := m.relation
 	g, ok := r.groupOf(m.Matrix, r.of.Matrix, uint32(j.Cell))
-	if !ok || r.groups[g].cells != 1 {
+	if !ok || r.group(g).cells != 1 {
 		return 0
 	}
-	return r.of.id(r.groups[g].newest)
+	return r.of.id(r.group(g).newest)
 }

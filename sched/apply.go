@@ -273,6 +273,7 @@ func (s *State) populate(m *matrix, first uint64, cells uint32) {
 
 // addMatrix files a matrix's record.
 func (s *State) addMatrix(rec *statepb.Matrix) *matrix {
+	s.slim(rec, rec.Axes)
 	m := &matrix{Matrix: rec, again: map[uint32][]uint64{}, top: rec.Cells}
 	cells := m.Cells
 	for _, r := range m.More {

@@ -113,9 +113,7 @@ func (s *State) checkRelation(m *matrix) error {
 	fresh := newRelation(m.Matrix, r.of.Matrix)
 	fresh.matrix, fresh.of = m, r.of
 	fresh.fill(m.Matrix, r.of.Matrix)
-	for i := range fresh.groups {
-		fresh.groups[i].unmet = fresh.groups[i].cells
-	}
+	fresh.told = r.told // each of which is looked at
 	for c := range r.of.Cells {
 		v := s.verdictOf(r.of.id(c))
 		if v != r.told[c] {
@@ -128,11 +126,10 @@ func (s *State) checkRelation(m *matrix) error {
 				v,
 			)
 		}
-		g := &fresh.groups[fresh.groupOfOther(c)]
-		g.add(v, 1)
-		g.add(pending, -1)
+		fresh.count(c, v, 1)
 	}
-	if !slices.Equal(fresh.groups, r.groups) || !slices.Equal(fresh.cells, r.cells) {
+	if !slices.Equal(fresh.groups, r.groups) || !slices.Equal(fresh.cells, r.cells) ||
+		!slices.Equal(fresh.first, r.first) {
 		return fmt.Errorf(
 			"the groups of matrix %d are %v, a scan gives %v",
 			m.Id,
@@ -143,10 +140,10 @@ func (s *State) checkRelation(m *matrix) error {
 	ready, blocked, n := make([]byte, len(m.Touched)), make([]byte, len(m.Touched)), 0
 	for c := range m.Cells {
 		g, ok := fresh.groupOf(m.Matrix, r.of.Matrix, c)
-		setBit(ready, c, ok && fresh.groups[g].open())
+		setBit(ready, c, ok && fresh.group(g).open())
 		id := m.counting(c)
 		freed := s.live[id] != nil && s.live[id].After.GetCells() == 0
-		if s.index.status(id) == Waiting && !freed && (!ok || fresh.groups[g].blocked()) {
+		if s.index.status(id) == Waiting && !freed && (!ok || fresh.group(g).blocked()) {
 			setBit(blocked, c, true)
 			n++
 		}

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -502,59 +501,4 @@ func TestAfterCell(t *testing.T) {
 		w.wants(t, second, Running)
 		w.wants(t, second+1, Running)
 	})
-}
-
-// TestCellsAfterAreCheap: 100,000 cells that wait for 100,000 others are paired within a bound of
-// memory for each.
-func TestCellsAfterAreCheap(t *testing.T) {
-	const n = 100_000
-	at := time.Unix(1_700_000_000, 0)
-	s := cluster(t, 2, at)
-	values := make([]string, n)
-	for i := range values {
-		values[i] = fmt.Sprint(i)
-	}
-	axes := []*statepb.Axis{{Name: "A", Values: values}}
-	p, err := s.PlanMatrix(MatrixSpec{Job: JobSpec{Class: "x", Cmd: "first"}, Axes: axes}, false)
-	must(t, err)
-	s.run1(t, at, p.Changes...)
-	p, err = s.PlanMatrix(
-		MatrixSpec{
-			Job:  JobSpec{Class: "x", Cmd: "second", After: AfterSpec{Cells: fmt.Sprint(p.IDs[0])}},
-			Axes: axes,
-		},
-		false,
-	)
-	must(t, err)
-	second := p.IDs[0]
-	s.run1(t, at, p.Changes...)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	s.relate(s.matrices[second])
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	kept := s.matrices[second].relation
-	bytes := 4*cap(
-		kept.dense,
-	) + 16*cap(
-		kept.groups,
-	)*5/4 + 4*cap(
-		kept.cells,
-	) + cap(
-		kept.told,
-	) + cap(
-		kept.ready,
-	) + cap(
-		kept.stuck,
-	)
-	if perCell := float64(bytes) / n; perCell > 50 {
-		t.Errorf("a waiting cell takes %.0f bytes", perCell)
-	}
-	decideAll(t, s, at)
-	endFirst(t, s, "m000", at)
-	decideAll(t, s, at)
-	if s.counts.By[Running] != 2 {
-		t.Error(s.counts)
-	}
 }

@@ -169,12 +169,21 @@ func newIndex() *index { return &index{names: []string{""}, number: map[string]u
 
 // grow makes room for ids below n.
 func (x *index) grow(n uint64) {
-	if more := int(n) - len(x.mark); more > 0 {
-		x.mark = append(x.mark, make([]uint8, more)...)
-		x.class = append(x.class, make([]uint32, more)...)
-		x.machine = append(x.machine, make([]uint32, more)...)
-		x.place = append(x.place, make([]uint32, more)...)
+	if int(n) > len(x.mark) {
+		x.mark = grown(x.mark, int(n))
+		x.class = grown(x.class, int(n))
+		x.machine = grown(x.machine, int(n))
+		x.place = grown(x.place, int(n))
 	}
+}
+
+// grown has n elements, the new ones zero. Many at a time get no more memory than they need, few
+// have room ahead for those that follow.
+func grown[T any](list []T, n int) []T {
+	if n-len(list) < len(list)/8 {
+		return append(list, make([]T, n-len(list))...)
+	}
+	return append(make([]T, 0, n), list...)[:n]
 }
 
 func (x *index) intern(name string) uint32 {

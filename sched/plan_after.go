@@ -173,8 +173,8 @@ func (p *planner) checkCellsAfter(m *statepb.Matrix) error {
 	}
 	without := r.fill(m, of)
 	if name := afterNames(m.Template); name != "" && without < 0 {
-		for i := range r.groups {
-			if g := &r.groups[i]; g.last > g.first && g.cells > 1 {
+		for i, g := range r.groups {
+			if g.cells > 1 && len(r.waiting(uint32(i))) > 0 {
 				return errorf(
 					Invalid,
 					"{%s} is one job, and some cells wait for %d cells of matrix %d",

@@ -375,6 +375,7 @@ func (s *State) applyMatrixGrown(c *statepb.MatrixGrown, at int64) error {
 			f.relation.stale = true
 		}
 	}
+	s.slim(m.Matrix, c.Axes)
 	m.Axes, m.Repeats, m.Index, m.IndexWidth = c.Axes, c.Repeats, c.Index, c.IndexWidth
 	added.SubmittedAt = at
 	m.More = append(m.More, added)

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -183,35 +182,6 @@ func bigStages() []StageSpec {
 		{Stage: "second", After: []int{0}, MatrixSpec: MatrixSpec{Name: "s.second", Axes: axes,
 			Job: JobSpec{Class: "x", Cmd: "second {A} {B}",
 				Inputs: []InputSpec{{Path: "{AFTER_RESULTS}/model"}}}}},
-	}
-}
-
-// TestStagesAreCheap: what a cell costs that waits for another, with inputs, in all that is held:
-// the 13 bytes of any that waits, and some 45 for what it waits for.
-func TestStagesAreCheap(t *testing.T) {
-	at := time.Unix(1_700_000_000, 0)
-	heap := func(specs []StageSpec) uint64 {
-		s := cluster(t, 2, at)
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		p, _, err := s.PlanStages(specs, false, "", 0)
-		must(t, err)
-		s.run1(t, at, p.Changes...)
-		p = Plan{}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		runtime.KeepAlive(s)
-		return after.HeapAlloc - before.HeapAlloc
-	}
-	specs := bigStages()
-	alone, both := heap(specs[:1]), heap(specs)
-	if per := float64(both-alone) / 100_000; per > 60 {
-		t.Errorf("a waiting cell takes %.1f bytes, beside %.1f of one that waits for nothing", per,
-			float64(alone)/100_000)
-	} else {
-		t.Logf("a waiting cell takes %.1f bytes, one that waits for nothing %.1f", per,
-			float64(alone)/100_000)
 	}
 }
 

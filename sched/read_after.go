@@ -139,8 +139,7 @@ func (s *State) WithDependents(ids []uint64) []uint64 {
 			behind(t.gate)
 		}
 		for _, f := range c.matrix.followers {
-			g := f.relation.groups[f.relation.groupOfOther(c.cell)]
-			for _, own := range f.relation.cells[g.first:g.last] {
+			for _, own := range f.relation.waiting(f.relation.groupOfOther(c.cell)) {
 				add(f.counting(own))
 			}
 		}

@@ -9,7 +9,8 @@ import (
 // A matrix may wait for another one cell by cell: each cell for those of the other that have the
 // same values of the variables that both have, and the same repeat. The cells of the other that are
 // alike in that are a group, and only groups are counted, so that two matrices of 100,000 cells
-// take some bytes for each cell, and the end of a cell costs what its group has cells.
+// take some bytes for each cell, and the end of a cell costs what its group has cells. Where each
+// cell of the other is a group of its own, nothing is counted: what is told of it says all.
 
 // relation says which cells of a matrix wait for which of another one.
 type relation struct {
@@ -17,9 +18,9 @@ type relation struct {
 	axes       []sharedAxis
 	repeats    bool // cells with the same repeat match; else all repeats do
 	size       uint64
-	dense      []uint32          // key to group+1, where there are few keys
-	sparse     map[uint64]uint32 // key to group+1, else
-	groups     []group
+	keys       keys
+	groups     []group    // nil: each cell of the other is a group, which has its number
+	first      []uint32   // by group, its first in cells; behind the last is how many cells has
 	cells      []uint32   // of matrix, by group
 	told       []verdict  // of each cell of the other
 	others     [][]uint32 // by group, where it has several, once somebody has asked
@@ -31,17 +32,18 @@ type relation struct {
 
 // sharedAxis is a variable that both matrices have.
 type sharedAxis struct {
-	own, other int     // its place
-	value      []int32 // for each value of matrix its number in the other, -1: it has no such
+	own, other int // its place
+	// for each value of matrix its number in the other, -1: it has no such. nil: the two have the
+	// same values
+	value []int32
 }
 
-// group are the cells of the other matrix that some cells wait for.
+// group are the cells of the other matrix that some cells wait for, one at least.
 type group struct {
-	first, last uint32 // of relation.cells
-	cells       int32  // of the other
-	unmet       int32  // of these, those that aren't done yet
-	lost        int32  // of these, those that can't be at present
-	newest      uint32 // the last of them
+	cells  int32
+	unmet  int32  // of these, those that aren't done yet
+	lost   int32  // of these, those that can't be at present
+	newest uint32 // the last of them
 }
 
 // blockedCells are cells that one cell of another matrix keeps from running.
@@ -51,8 +53,21 @@ type blockedCells struct {
 	by     uint64 // the job that counts for that cell
 }
 
-func (g *group) open() bool    { return g.cells > 0 && g.unmet == 0 }
-func (g *group) blocked() bool { return g.cells == 0 || g.lost > 0 }
+// group is what is counted of a group.
+func (r *relation) group(g uint32) group {
+	if r.groups != nil {
+		return r.groups[g]
+	}
+	one := group{cells: 1, newest: g}
+	one.add(r.told[g], 1)
+	return one
+}
+
+func (g group) open() bool    { return g.unmet == 0 }
+func (g group) blocked() bool { return g.lost > 0 }
+
+// waiting are the cells of matrix that wait for a group.
+func (r *relation) waiting(g uint32) []uint32 { return r.cells[r.first[g]:r.first[g+1]] }
 
 func bit(set []byte, c uint32) bool { return set[c/8]&(1<<(c%8)) != 0 }
 
@@ -74,34 +89,37 @@ func newRelation(own, of *statepb.Matrix) *relation {
 	r := &relation{repeats: own.Repeats > 1 && of.Repeats > 1, size: 1}
 	for i, a := range own.Axes {
 		for k, b := range of.Axes {
-			if a.Name != b.Name {
-				continue
+			if a.Name == b.Name {
+				r.axes = append(r.axes, sharedAxis{own: i, other: k, value: numbersIn(a, b)})
+				r.size *= uint64(len(b.Values))
 			}
-			number := make(map[string]int32, len(b.Values))
-			for n, v := range b.Values {
-				number[v] = int32(n)
-			}
-			shared := sharedAxis{own: i, other: k, value: make([]int32, len(a.Values))}
-			for n, v := range a.Values {
-				at, ok := number[v]
-				if !ok {
-					at = -1
-				}
-				shared.value[n] = at
-			}
-			r.axes = append(r.axes, shared)
-			r.size *= uint64(len(b.Values))
 		}
 	}
 	if r.repeats {
 		r.size *= uint64(of.Repeats)
 	}
-	if r.size <= 4*uint64(of.Cells)+1024 {
-		r.dense = make([]uint32, r.size)
-	} else {
-		r.sparse = make(map[uint64]uint32, of.Cells)
-	}
+	r.keys = newKeys(r.size, of.Cells)
 	return r
+}
+
+// numbersIn gives for each value of an axis its number in another one; nil when they are the same.
+func numbersIn(a, b *statepb.Axis) []int32 {
+	if slices.Equal(a.Values, b.Values) {
+		return nil
+	}
+	number := make(map[string]int32, len(b.Values))
+	for n, v := range b.Values {
+		number[v] = int32(n)
+	}
+	numbers := make([]int32, len(a.Values))
+	for n, v := range a.Values {
+		at, ok := number[v]
+		if !ok {
+			at = -1
+		}
+		numbers[n] = at
+	}
+	return numbers
 }
 
 // keyOfOther names the group of a cell of the other matrix.
@@ -122,7 +140,10 @@ func (r *relation) groupOf(own, of *statepb.Matrix, c uint32) (uint32, bool) {
 	index, repeat := cellIndex(own, c)
 	key := uint64(0)
 	for _, a := range r.axes {
-		value := a.value[index[a.own]]
+		value := int32(index[a.own])
+		if a.value != nil {
+			value = a.value[value]
+		}
 		if value < 0 {
 			return 0, false
 		}
@@ -134,60 +155,48 @@ func (r *relation) groupOf(own, of *statepb.Matrix, c uint32) (uint32, bool) {
 		}
 		key = key*uint64(of.Repeats) + uint64(repeat)
 	}
-	return r.lookup(key)
-}
-
-func (r *relation) lookup(key uint64) (uint32, bool) {
-	n := uint32(0)
-	if r.dense != nil {
-		n = r.dense[key]
-	} else {
-		n = r.sparse[key]
-	}
-	return n - 1, n > 0
-}
-
-// group gives the group of a key, a new one if there is none.
-func (r *relation) group(key uint64) uint32 {
-	if g, ok := r.lookup(key); ok {
-		return g
-	}
-	r.groups = append(r.groups, group{})
-	n := uint32(len(r.groups))
-	if r.dense != nil {
-		r.dense[key] = n
-	} else {
-		r.sparse[key] = n
-	}
-	return n - 1
+	return r.keys.find(key)
 }
 
 // fill counts the cells of both matrices in their groups. It gives a cell that has no group, or -1.
 func (r *relation) fill(own, of *statepb.Matrix) (without int) {
+	r.groups = make([]group, 0, of.Cells)
 	for c := range of.Cells {
-		g := &r.groups[r.group(r.keyOfOther(of, c))]
+		n := r.keys.put(r.keyOfOther(of, c))
+		if int(n) == len(r.groups) {
+			r.groups = append(r.groups, group{})
+		}
+		g := &r.groups[n]
 		g.cells++
 		g.newest = c
 	}
+	r.keys.done()
+	count := len(r.groups)
+	if count == int(of.Cells) {
+		r.groups = nil
+	} else {
+		r.groups = slices.Clip(slices.Clone(r.groups)) // they stay
+	}
 	without = -1
+	r.first = make([]uint32, count+1)
 	for c := range own.Cells {
 		if g, ok := r.groupOf(own, of, c); ok {
-			r.groups[g].last++
+			r.first[g]++
 		} else if without < 0 {
 			without = int(c)
 		}
 	}
-	at := uint32(0)
-	for i := range r.groups {
-		g := &r.groups[i]
-		g.first, at, g.last = at, at+g.last, at
+	end := uint32(0)
+	for g := range r.first { // the ends of all for now, which become their beginnings
+		end += r.first[g]
+		r.first[g] = end
 	}
-	r.groups = slices.Clip(slices.Clone(r.groups)) // they stay
-	r.cells = make([]uint32, at)
-	for c := range own.Cells {
+	r.cells = make([]uint32, end)
+	for i := range own.Cells {
+		c := own.Cells - 1 - i
 		if g, ok := r.groupOf(own, of, c); ok {
-			r.cells[r.groups[g].last] = c
-			r.groups[g].last++
+			r.first[g]--
+			r.cells[r.first[g]] = c
 		}
 	}
 	return without
@@ -209,19 +218,14 @@ func (s *State) relate(m *matrix) {
 	r.told = make([]verdict, of.Cells)
 	r.ready, r.stuck = make([]byte, len(m.Touched)), make([]byte, len(m.Touched))
 	m.relation = r
-	for i := range r.groups {
-		r.groups[i].unmet = r.groups[i].cells
-	}
 	for c := range of.Cells {
 		r.told[c] = s.verdictOf(of.id(c))
-		g := &r.groups[r.groupOfOther(c)]
-		g.add(r.told[c], 1)
-		g.add(pending, -1)
+		r.count(c, r.told[c], 1)
 	}
 	m.next = 0
 	for c := range m.Cells {
 		g, ok := r.groupOf(m.Matrix, of.Matrix, c)
-		setBit(r.ready, c, ok && r.groups[g].open())
+		setBit(r.ready, c, ok && r.group(g).open())
 	}
 	for c := range m.Cells {
 		s.restick(m, c)
@@ -232,8 +236,20 @@ func (s *State) relate(m *matrix) {
 	s.queueMatrix(m)
 }
 
+// groupOfOther is the group of a cell of the other matrix.
 func (r *relation) groupOfOther(c uint32) uint32 {
-	return r.group(r.keyOfOther(r.of.Matrix, c))
+	if r.groups == nil {
+		return c
+	}
+	g, _ := r.keys.find(r.keyOfOther(r.of.Matrix, c))
+	return g
+}
+
+// count counts a cell of the other matrix in its group, or takes it back.
+func (r *relation) count(c uint32, v verdict, n int32) {
+	if r.groups != nil {
+		r.groups[r.groupOfOther(c)].add(v, n)
+	}
 }
 
 // add counts a cell of the other matrix, or takes it back.
@@ -273,16 +289,17 @@ func (s *State) cellTold(m *matrix, c uint32) {
 	if v == old {
 		return
 	}
+	mine := r.groupOfOther(c)
+	was := r.group(mine)
+	r.count(c, old, -1)
 	r.told[c] = v
-	g := &r.groups[r.groupOfOther(c)]
-	open, blocked := g.open(), g.blocked()
-	g.add(old, -1)
-	g.add(v, 1)
-	if g.open() == open && g.blocked() == blocked {
+	r.count(c, v, 1)
+	g := r.group(mine)
+	if g.open() == was.open() && g.blocked() == was.blocked() {
 		return
 	}
-	cells := r.cells[g.first:g.last]
-	if g.blocked() && !blocked && v != stuck {
+	cells := r.waiting(mine)
+	if g.blocked() && !was.blocked() && v != stuck {
 		s.gates.cells = append(s.gates.cells, blockedCells{m, cells, s.newest(r.of.id(c))})
 	}
 	for _, own := range cells {
@@ -312,7 +329,7 @@ func (s *State) restick(m *matrix, c uint32) bool {
 	if j := s.live[id]; j != nil && j.After.GetCells() == 0 {
 		waits = false // somebody has freed it
 	}
-	on := waits && (!ok || r.groups[g].blocked())
+	on := waits && (!ok || r.group(g).blocked())
 	if !setBit(r.stuck, c, on) {
 		return false
 	}
