@@ -54,7 +54,7 @@ func TestTree(t *testing.T) {
 		{"a pipe in it", "mkdir d; mkfifo d/f", "d", 0, "d/f is a named pipe"},
 		{"a device", "ln -s /dev/zero f", "f", 0, "is a device"},
 		{"a file of the kernel's", "ln -s /proc/self/status f", "f", 0,
-			"changed while it was read"},
+			"/f changed while it was read"},
 		{"a link in a circle", "ln -s l l", "l", 0, "can't be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -76,6 +76,17 @@ func TestTree(t *testing.T) {
 			}
 		})
 	}
+	t.Run("one that grows", func(t *testing.T) {
+		dir := t.TempDir()
+		shell(t, dir, "mkdir d; echo x >d/f; echo x >d/g")
+		tree, err := ReadTree(t.Context(), filepath.Join(dir, "d"))
+		must(t, err)
+		shell(t, dir, "echo more >>d/g")
+		if _, err := tree.Hash(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "d/g changed while it was read") {
+			t.Error(err)
+		}
+	})
 	t.Run("a socket", func(t *testing.T) {
 		dir := t.TempDir()
 		l, err := net.Listen("unix", filepath.Join(dir, "s"))

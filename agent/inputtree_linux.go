@@ -239,7 +239,10 @@ type treePacker struct {
 }
 
 func (p *treePacker) add(ctx context.Context, e treeEntry) error {
-	at := path.Join(p.tree.Path, e.name)
+	at := p.tree.Path
+	if p.root != nil {
+		at = path.Join(at, e.name)
+	}
 	h := &tar.Header{Name: e.name, Mode: 0o644, Format: tar.FormatPAX, ModTime: time.Unix(0, 0)}
 	switch mode := e.info.Mode(); {
 	case mode.IsDir():
