@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"jobserver/suggest"
 )
 
 // Experiment is a sweep as a file describes it. What the file leaves out is zero.
@@ -328,29 +330,11 @@ func (r *reader) setting(key, n *yaml.Node) error {
 	if slices.Contains(stageSettings, key.Value) {
 		return e.hint("it belongs into a stage, below `stages:`")
 	}
-	for _, s := range append([]string{"stages"}, settings...) {
-		if strings.EqualFold(strings.NewReplacer("-", "_", " ", "_").Replace(key.Value), s) ||
-			near(key.Value, s) {
-			return e.hint("did you mean %s?", s)
-		}
+	word := strings.NewReplacer("-", "_", " ", "_").Replace(key.Value)
+	if near := suggest.Closest(word, append([]string{"stages"}, settings...)); near != "" {
+		return e.hint("did you mean %s?", near)
 	}
 	return e.hint("settings are %s", strings.Join(settings, ", "))
-}
-
-// near says that two names differ by one letter that is missing, too much or another.
-func near(a, b string) bool {
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	if len(b)-len(a) > 1 || len(a) < 3 {
-		return false
-	}
-	i := 0
-	for i < len(a) && a[i] == b[i] {
-		i++
-	}
-	return len(a) == len(b) && a[min(i+1, len(a)):] == b[min(i+1, len(b)):] || len(a) < len(b) &&
-		a[i:] == b[i+1:]
 }
 
 func (r *reader) text(n *yaml.Node, to *string) error {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"jobserver/suggest"
 )
 
 // A file may have stages: each is a matrix of its own, NAME.STAGE. What stands beside them holds
@@ -154,10 +156,8 @@ func (x *Experiment) plan() error {
 			of := byName[name]
 			if of == nil {
 				e := x.At(one.Stage.after, "there is no stage %q", name)
-				for _, known := range names {
-					if strings.EqualFold(known, name) || near(name, known) {
-						return e.hint("did you mean %s?", known)
-					}
+				if near := suggest.Closest(name, names); near != "" {
+					return e.hint("did you mean %s?", near)
 				}
 				return e.hint("the stages are %s; `after_any` names other jobs",
 					strings.Join(names, ", "))
