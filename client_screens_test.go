@@ -90,7 +90,7 @@ func TestScreens(t *testing.T) {
 	checks := []api.MachineCheck{
 		{Machine: api.Machine{Addr: "gpu1", OS: "linux", Arch: "amd64", Cores: 64,
 			MemoryBytes: 256 << 30, FreeBytes: 1 << 40, LatencySeconds: 0.0123,
-			ClockOffsetSeconds: -1.5}, OK: true, HostKey: "ssh-ed25519",
+			MemoryLimit: "accounted", ClockOffsetSeconds: -1.5}, OK: true, HostKey: "ssh-ed25519",
 			Fingerprint: "SHA256:Zp1u0t1l5yZ5vXvDqN1U0m1VbV9j8p0s3e4t5y6u7i8", Known: "known"},
 		{Machine: api.Machine{Addr: "gpu2"}, Error: "gpu2: connection refused",
 			Hint: "is sshd running there?"},
@@ -180,5 +180,34 @@ func sampleJob() api.Job {
 				Log: "/state/logs/000000/42.2.out", ErrLog: "/state/logs/000000/42.2.err",
 				LogDropped: 1 << 20},
 		},
+	}
+}
+
+// TestAccountedIsTold: once for each reason it is said why memory isn't limited, and where.
+func TestAccountedIsTold(t *testing.T) {
+	s := newSession(t)
+	on(s.daemon, "CheckMachines", func(*api.CheckMachinesArgs) (any, error) {
+		reply := api.CheckMachinesReply{}
+		for _, m := range []struct{ addr, limit, why string }{
+			{"a", "accounted", "the login isn't root's"}, {"b", "enforced", ""},
+			{"c", "accounted", "the login isn't root's"}, {"d", "accounted", "no groups"},
+			{"old", "accounted", ""},
+		} {
+			reply.Checks = append(reply.Checks, api.MachineCheck{OK: true, MemoryLimitWhy: m.why,
+				Machine: api.Machine{Addr: m.addr, OS: "linux", MemoryLimit: m.limit}})
+		}
+		return reply, nil
+	})
+	if code := s.run("machine", "check", "-c", "x"); code != 0 {
+		t.Fatal(code, s.stderr.String())
+	}
+	want := "j: memory that jobs ask for is accounted on d, and not enforced: no groups\n" +
+		"j: memory that jobs ask for is accounted on a and 1 other, and not enforced: the login " +
+		"isn't root's\n"
+	if got := s.stderr.String(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if s.run("machine", "check", "-c", "x", "-o", "json"); s.stderr.Len() > 0 {
+		t.Errorf("for programs: %s", s.stderr.String())
 	}
 }

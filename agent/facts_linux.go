@@ -41,8 +41,10 @@ func (a *agent) facts() Facts {
 	a.keeper.bound(&f)
 	f.CPUModel = cpuModel()
 	f.GPUs = a.gpus()
-	if a.keeper == nil { // an allocation has cores and limits of its own
-		f.CPUs, f.LimitsMemory = processors("/sys/devices/system/cpu"), a.limitsMemory()
+	f.MemoryWhy = "an allocation has cores and limits of its own"
+	if a.keeper == nil {
+		f.CPUs, f.MemoryWhy = processors("/sys/devices/system/cpu"), a.unlimited()
+		f.LimitsMemory = f.MemoryWhy == ""
 	}
 	f.KillsUserProcesses, f.NoSubreaper = killsUserProcesses("/", f.User), !canAdoptOrphans()
 	return f

@@ -59,7 +59,7 @@ func groupMount(mounts []byte) string {
 func prepareGroups() error {
 	dir := groupsDir()
 	if dir == "" {
-		return errors.New("there are no control groups that know of memory")
+		return errors.New("there are no control groups of version 2 that know of memory")
 	}
 	if err := enableMemory(filepath.Dir(dir)); err != nil {
 		return err
@@ -95,6 +95,18 @@ func tryGroups() error {
 		return fmt.Errorf("a limit of %d is %q", 1<<30, got)
 	}
 	return nil
+}
+
+// whyUnlimited says why the memory of runs can't be limited here, "" where it can.
+func whyUnlimited() string {
+	err := tryGroups()
+	switch {
+	case err == nil:
+		return ""
+	case os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)):
+		return "control groups are made by root alone, and the login isn't root's"
+	}
+	return err.Error()
 }
 
 // group is a control group; the zero value is none.

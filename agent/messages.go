@@ -250,6 +250,7 @@ func (f *Facts) fields(c *coder) {
 	})
 	c.bool(&f.LimitsMemory)
 	c.bool(&f.NoSubreaper)
+	c.text(&f.MemoryWhy)
 	if c.reading {
 		f.floor()
 	}

@@ -64,7 +64,7 @@ type agent struct {
 	silence             time.Duration
 	life                context.Context // ends with the connection
 	gpus                func() []GPU    // found once
-	limitsMemory        func() bool     // tried once
+	unlimited           func() string   // why runs' memory can't be limited; tried once
 	keeper              *kept           // of the allocation whose step we are; nil: we are none
 
 	out   *frameWriter
@@ -177,7 +177,7 @@ func newAgent(out *frameWriter, root, dir, bootIDFile string) (*agent, error) {
 		root: root, bootID: strings.TrimSpace(string(bootID)), login: login, keeper: keeper,
 		gpus: sync.OnceValue(func() []GPU { return keeper.devices() }),
 
-		limitsMemory: sync.OnceValue(func() bool { return tryGroups() == nil }),
+		unlimited: sync.OnceValue(whyUnlimited),
 
 		watch: newWatcher(), pool: newPool(keeper.starter()), out: out,
 		calls: map[uint32]*serving{},

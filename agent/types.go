@@ -399,9 +399,10 @@ type Facts struct {
 	// KillsUserProcesses: systemd-logind ends what a login leaves behind, so that runs die with the
 	// connection unless lingering is enabled for the user (loginctl enable-linger).
 	KillsUserProcesses bool
-	GPUs               []GPU // in the order of the bus, at most maxGPUs
-	CPUs               []CPU // that processes of this user may use, at most maxCPUs
-	LimitsMemory       bool  // what a run may use of memory can be limited: tried
+	GPUs               []GPU  // in the order of the bus, at most maxGPUs
+	CPUs               []CPU  // that processes of this user may use, at most maxCPUs
+	LimitsMemory       bool   // what a run may use of memory can be limited: tried
+	MemoryWhy          string // why it can't; "" of an older agent too
 	// NoSubreaper: a process that is orphaned below a supervisor isn't given to it, as an emulated
 	// kernel knows no subreapers. It is found by what it has inherited, but what it used of the
 	// processor isn't counted.

@@ -124,6 +124,8 @@ type MachineCheck struct {
 	HostKey     string `json:"host_key,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Known       string `json:"known,omitempty"` // of trust: known, unknown, changed
+	// why its memory limit is accounted only
+	MemoryLimitWhy string `json:"memory_limit_why,omitempty"`
 	// of a check that is OK: what isn't as it should be all the same
 	Warnings []string `json:"warnings,omitempty"`
 }

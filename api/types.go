@@ -257,6 +257,7 @@ type Machine struct {
 	MemoryBytes        int64      `json:"memory_bytes,omitempty"`
 	FreeBytes          int64      `json:"free_bytes,omitempty"` // on the file system of its run directories
 	Load1              float64    `json:"load1,omitempty"`
+	MemoryLimit        string     `json:"memory_limit,omitempty"`         // of --needs mem=…: enforced or accounted
 	ClockOffsetSeconds float64    `json:"clock_offset_seconds,omitempty"` // machine minus host
 	LatencySeconds     float64    `json:"latency_seconds,omitempty"`
 	Root               string     `json:"root,omitempty"`      // where runs live on it

@@ -22,6 +22,7 @@ type CheckResult struct {
 	Info           ssh.Info      // likewise
 	Hostname, User string
 	Warnings       []string // what isn't as it should be there
+	MemoryWhy      string   // why what runs may use of memory is counted only
 }
 
 // warnings are what isn't as it should be on a machine that works, and what to do about it.
@@ -61,12 +62,13 @@ func (f *Fleet) Check(ctx context.Context, addr string) (CheckResult, error) {
 		return CheckResult{}, fmt.Errorf("check %s: %w", addr, err)
 	}
 	r := CheckResult{
-		Facts:    machineFacts(addr, facts),
-		Vitals:   vitals(facts, f.opt.Now(), latency),
-		Info:     l.info,
-		Hostname: facts.Hostname,
-		User:     facts.User,
-		Warnings: warnings(facts),
+		Facts:     machineFacts(addr, facts),
+		Vitals:    vitals(facts, f.opt.Now(), latency),
+		Info:      l.info,
+		Hostname:  facts.Hostname,
+		User:      facts.User,
+		Warnings:  warnings(facts),
+		MemoryWhy: facts.MemoryWhy,
 	}
 	if !sched.IsLocal(addr) {
 		// The system's ssh may reach what we can't ask for its key: the machine is well all the

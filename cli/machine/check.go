@@ -2,6 +2,9 @@ package machine
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"jobserver/api"
@@ -40,7 +43,34 @@ func (c *Check) Run(ctx context.Context, e *cli.Env) error {
 			e.Warn([]string{check.Addr + ": " + warning})
 		}
 	}
+	tellUnlimited(e, reply.Checks)
 	return checksFailed(e, reply.Checks)
+}
+
+// tellUnlimited says, once for each reason, where what jobs may use of memory is counted only.
+func tellUnlimited(e *cli.Env, checks []api.MachineCheck) {
+	if e.ForScripts() {
+		return
+	}
+	where := map[string][]string{}
+	for _, check := range checks {
+		if why := check.MemoryLimitWhy; why != "" {
+			where[why] = append(where[why], check.Addr)
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(where)) {
+		addrs := where[why]
+		on := view.Clean(addrs[0])
+		switch others := len(addrs) - 1; others {
+		case 0:
+		case 1:
+			on += " and 1 other"
+		default:
+			on = fmt.Sprintf("%s and %d others", on, others)
+		}
+		e.Note("memory that jobs ask for is accounted on %s, and not enforced: %s", on,
+			view.Clean(why))
+	}
 }
 
 // checksFailed says what was wrong with each machine, below the table, where there is room.

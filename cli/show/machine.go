@@ -166,7 +166,10 @@ func CheckColumns(e *cli.Env) []view.Column[api.MachineCheck] {
 	for _, column := range []*view.Column[c]{&cores, &memory, &disk} {
 		column.Right, column.Give = true, 2
 	}
-	return []view.Column[c]{addr, ok, latency, system, cores, memory, disk, clock, key,
+	limit := Plain("Limit", "memory_limit", func(c c) string { return c.MemoryLimit })
+	limit.Give, limit.Min = 5, 9
+	return []view.Column[c]{addr, ok, latency, system, cores, memory, limit, disk, clock, key,
+		OnlyCSV("memory_limit_why", func(c c) string { return c.MemoryLimitWhy }),
 		OnlyCSV("arch", func(c c) string { return c.Arch }),
 		OnlyCSV("error", func(c c) string { return c.Error }),
 	}

@@ -248,7 +248,7 @@ func (s *service) CheckMachines(
 				return err
 			}
 			check.OK = true
-			check.Warnings = found.Warnings
+			check.Warnings, check.MemoryLimitWhy = found.Warnings, found.MemoryWhy
 			wire.Facts(&check.Machine, found.Facts, found.Vitals)
 			if len(found.HostKeys) > 0 {
 				check.HostKey, check.Fingerprint = found.HostKeys[0].Type,

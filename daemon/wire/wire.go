@@ -354,6 +354,11 @@ func Facts(out *api.Machine, f *statepb.Machine, v sched.Vitals) {
 	out.Cores, out.MemoryBytes, out.FreeBytes, out.Load1 = int(f.Cores), f.Memory, v.FreeBytes,
 		v.Load1
 	out.ClockOffsetSeconds, out.LatencySeconds = v.ClockOffset.Seconds(), v.Latency.Seconds()
+	if f.BootId != "" { // it was seen
+		if out.MemoryLimit = "accounted"; f.LimitsMemory {
+			out.MemoryLimit = "enforced"
+		}
+	}
 	if out.Root == "" {
 		out.Root = f.Root
 	}
