@@ -264,6 +264,8 @@ type ChangeJobsReply struct {
 	Total   int          // how many matched
 	Changed int          // how many were changed; the others were already so
 	JIDs    []uint64     // of clone and restart: the new ids
+	// Warnings are what may not have been meant, as a class that has no machines.
+	Warnings []string
 	// Repeated says that the request had been done when it came again, since the first answer was
 	// lost. Then the other fields tell no more than what is known still.
 	Repeated bool

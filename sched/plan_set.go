@@ -156,6 +156,9 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 	if job.waits = j.After; c.SetAfter {
 		job.waits = c.After
 	}
+	if spec.Class == nil { // whoever put it there was told
+		p.asked = j.Class
+	}
 	made, err := p.job(&job, nil, j.Driver)
 	if err != nil {
 		return nil, err
@@ -242,9 +245,9 @@ func (s *State) noCircle(id uint64, a *statepb.After) error {
 
 func circle(id, other uint64) error {
 	if id == other {
-		return errorf(Conflict, "job %d can't wait for itself", id)
+		return errorf(Invalid, "job %d can't wait for itself", id)
 	}
-	return errorf(Conflict, "job %d can't wait for job %d, which waits for it", id, other).
+	return errorf(Invalid, "job %d can't wait for job %d, which waits for it", id, other).
 		hint("`jobserver job unhold %d` lets that one run without", other)
 }
 

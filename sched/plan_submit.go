@@ -83,7 +83,7 @@ type planner struct {
 	next uint64
 	// matrices as they will be: those that the plan makes, or has grow
 	planned map[uint64]*statepb.Matrix
-	asked   string // the class of which warnBlocked has looked at the machines
+	asked   string // the class of which warnClass has looked at the machines
 	Plan
 }
 
@@ -181,7 +181,6 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 	if err := checkClass(spec.Class); err != nil {
 		return nil, err
 	}
-	p.noticeClass(spec.Class)
 	switch {
 	case strings.TrimSpace(spec.Cmd) == "":
 		return nil, errorf(Invalid, "the command is empty").
@@ -219,7 +218,7 @@ func (p *planner) job(spec *JobSpec, axes []*statepb.Axis, driver bool) (*statep
 			return nil, err
 		}
 	}
-	p.warnBlocked(spec.Class)
+	p.warnClass(spec.Class)
 	j := &statepb.Job{
 		Class: spec.Class, Cmd: []byte(spec.Cmd), CpPath: spec.CpPath,
 		MaxFailures: int32(spec.MaxFailures),
@@ -360,6 +359,15 @@ func checkClass(name string) error {
 			"or any of = %% @ * ? in it", name)
 	}
 	return nil
+}
+
+// warnClass warns whoever submits to a class, or moves jobs there, of what keeps them waiting.
+func (p *planner) warnClass(class string) {
+	if class != p.asked {
+		p.asked = class
+		p.noticeClass(class)
+		p.warnBlocked(class)
+	}
 }
 
 // noticeClass warns of a class that has no machines, and none that is being set up for it. That is

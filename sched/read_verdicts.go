@@ -121,10 +121,6 @@ func (s *State) Blocked(class string, now time.Time) (verdicts []Verdict) {
 
 // warnBlocked warns whoever submits to a class of which no machine gets work because of verdicts.
 func (p *planner) warnBlocked(class string) {
-	if class == p.asked {
-		return
-	}
-	p.asked = class
 	for _, v := range p.s.Blocked(class, Time(p.s.looked)) {
 		p.warn("%s is %s (`%s` ends that)", v.Machine, v.Text, v.Undo)
 	}

@@ -153,6 +153,7 @@ func changeSelected(
 	if err != nil {
 		return err
 	}
+	e.Warn(reply.Warnings)
 	return PrintChange(e, reply, args)
 }
 

@@ -277,7 +277,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 			})
 		reply.JIDs, reply.Repeated = done.IDs, done.repeated
 		if args.Op != api.OpSet {
-			plan.Fates = done.Fates
+			plan.Fates, plan.Warnings = done.Fates, done.Warnings
 		}
 	}
 	if err != nil {
@@ -289,6 +289,7 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 
 func fillChanges(reply *api.ChangeJobsReply, plan *sched.Plan, cmds map[uint64]string) {
 	reply.Total, reply.Changed = len(plan.Fates), plan.Changed()
+	reply.Warnings = plan.Warnings
 	for i := range plan.Fates[:min(len(plan.Fates), sched.MaxPage)] {
 		f := &plan.Fates[i]
 		job := api.ChangedJob{
