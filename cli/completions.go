@@ -169,7 +169,8 @@ func askCandidates(
 	}
 	candidates := make([]completion.Candidate, len(reply.Candidates))
 	for i, c := range reply.Candidates {
-		candidates[i] = completion.Candidate{Value: c.Value, Description: view.Clean(c.Description)}
+		candidates[i] = completion.Candidate{Value: c.Value, Description: view.Clean(c.Description),
+			Open: strings.HasSuffix(c.Value, "=")}
 	}
 	return candidates
 }

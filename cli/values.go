@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +52,19 @@ func (s *Size) UnmarshalText(text []byte) error {
 	n, err := view.ParseSize(string(text))
 	*s = Size(n)
 	return err
+}
+
+// Count is how many there are to be of something, one at least; 0: that isn't said.
+type Count int
+
+// UnmarshalText reads it.
+func (c *Count) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 {
+		return fmt.Errorf("%q is no whole number from 1 on", text)
+	}
+	*c = Count(n)
+	return nil
 }
 
 // Variables are NAME=VALUE flags.

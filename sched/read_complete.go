@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -90,6 +91,32 @@ func (s *State) completeNeeds(prefix string, add func(value, description string)
 	}
 	offer(&statepb.Resource{Name: coresName}, "the processors of a machine")
 	offer(&statepb.Resource{Name: memoryName, Bytes: true}, "the memory of a machine")
+}
+
+// completeEquipment gives what machines may have, as --resource takes it: a name, and behind its =
+// what other machines have of it.
+func (s *State) completeEquipment(prefix string, add func(value, description string)) {
+	of := map[string][]string{gpuName: {"auto"}}
+	for _, addr := range s.Machines() {
+		for _, r := range s.machines[addr].Resources {
+			if text := ResourceText(r); !slices.Contains(of[r.Name], text) {
+				of[r.Name] = append(of[r.Name], text)
+			}
+		}
+	}
+	name, _, valued := strings.Cut(prefix, "=")
+	if valued {
+		for _, text := range of[name] {
+			add(name+"="+text, "")
+		}
+		return
+	}
+	for _, known := range []string{memoryName, coresName} {
+		of[known] = append(of[known], "")
+	}
+	for _, name := range sorted(of) {
+		add(name+"=", strings.TrimPrefix(strings.Join(of[name], "; "), "; "))
+	}
 }
 
 // completeWith gives the classes behind NAME=, as --with takes them.

@@ -176,6 +176,8 @@ func (s *State) Complete(kind, prefix string, limit int) []Candidate {
 		}
 	case "need":
 		s.completeNeeds(prefix, add)
+	case "equipment":
+		s.completeEquipment(prefix, add)
 	case "with":
 		s.completeWith(prefix, add)
 	case "stage":

@@ -27,13 +27,14 @@ type SetFlags struct {
 	Priority    *int         `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class."`
 	Timeout     *cli.Minutes `name:"timeout" placeholder:"DURATION" help:"The time limit: minutes, or 30s, 2h30m, 1d; 0 for none."`
 	MaxFailures *int         `name:"max-failures" placeholder:"N" help:"Retry at most N times; -1 for no limit."`
-	Slots       *int         `name:"slots" placeholder:"N" help:"How many slots of its machine it takes."`
+	Slots       *cli.Count   `name:"slots" placeholder:"N" help:"How many slots of its machine it takes."`
 	Needs       *string      `name:"needs" placeholder:"NAME=N,…" predictor:"need" help:"The resources it needs, such as gpu=2,mem=32G; '' for none."`
 }
 
 // Put puts them into a request.
 func (f *SetFlags) Put(s *api.Set) {
-	s.Priority, s.MaxFailures, s.Slots, s.Needs = f.Priority, f.MaxFailures, f.Slots, f.Needs
+	s.Priority, s.MaxFailures, s.Needs = f.Priority, f.MaxFailures, f.Needs
+	s.Slots = (*int)(f.Slots)
 	if f.Timeout != nil {
 		s.Timeout = &f.Timeout.Duration
 	}

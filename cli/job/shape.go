@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"jobserver/api"
+	"jobserver/cli"
 )
 
 // AfterFlags say what a job, or all of a matrix, waits for.
@@ -16,18 +17,15 @@ type AfterFlags struct {
 
 // LimitFlags say when jobs may start, and after which failures again.
 type LimitFlags struct {
-	StartAfter string   `name:"start-after" placeholder:"TIME" help:"Don't start before this time: 22:00, 2h, or an RFC 3339 time."`
-	RetryOn    []string `name:"retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Retry only after these failures: exit=75, signal=9, oom, timeout, lost."`
-	NoRetryOn  []string `name:"no-retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Never retry after these failures."`
-	AtMost     int      `name:"at-most" placeholder:"N" help:"Let at most N jobs of the matrix, or of the tag, hold slots at a time."`
+	StartAfter string    `name:"start-after" placeholder:"TIME" help:"Don't start before this time: 22:00, 2h, or an RFC 3339 time."`
+	RetryOn    []string  `name:"retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Retry only after these failures: exit=75, signal=9, oom, timeout, lost."`
+	NoRetryOn  []string  `name:"no-retry-on" placeholder:"FAILURE" suggest:"exit=,signal=,oom,timeout,lost" help:"Never retry after these failures."`
+	AtMost     cli.Count `name:"at-most" placeholder:"N" help:"Let at most N jobs of the matrix, or of the tag, hold slots at a time."`
 }
 
 // Put puts them into what is submitted.
 func (f *LimitFlags) Put(spec *api.JobSpec, now time.Time) (err error) {
-	spec.RetryOn, spec.NoRetryOn, spec.AtMost = f.RetryOn, f.NoRetryOn, f.AtMost
-	if f.AtMost < 0 {
-		return api.Errorf(api.Usage, "--at-most %d is negative", f.AtMost)
-	}
+	spec.RetryOn, spec.NoRetryOn, spec.AtMost = f.RetryOn, f.NoRetryOn, int(f.AtMost)
 	spec.StartAfter, err = parseStart(f.StartAfter, now)
 	return err
 }
@@ -40,22 +38,23 @@ func (f *AfterFlags) Put(spec *api.JobSpec) {
 
 // ShapeFlags say what a job, or each job of a matrix, needs of its machine and of the pool.
 type ShapeFlags struct {
-	Slots     int    `name:"slots" placeholder:"N" help:"How many slots of its machine the job takes (1 by default)."`
-	Exclusive bool   `name:"exclusive" help:"Run the job alone on its machine."`
-	Pin       bool   `name:"pin" help:"Pin it to cores of its own among pinned jobs: its share of the slots, or cores=N of --needs. {CORES} lists them."`
-	Needs     string `name:"needs" placeholder:"NAME=N,…" predictor:"need" help:"What it needs of its machine, and of the pool, as gpu=2,mem=32G,license=1: {GPU} and $JOBSERVER_GPU say which it got."`
+	Slots     cli.Count `name:"slots" placeholder:"N" help:"How many slots of its machine the job takes (1 by default)."`
+	Exclusive bool      `name:"exclusive" help:"Run the job alone on its machine."`
+	Pin       bool      `name:"pin" help:"Pin it to cores of its own among pinned jobs: its share of the slots, or cores=N of --needs. {CORES} lists them."`
+	Needs     string    `name:"needs" placeholder:"NAME=N,…" predictor:"need" help:"What it needs of its machine, and of the pool, as gpu=2,mem=32G,license=1: {GPU} and $JOBSERVER_GPU say which it got."`
 	GangFlags
 }
 
 // GangFlags say which machines a job has beside its first.
 type GangFlags struct {
-	Machines int      `name:"machines" placeholder:"N" help:"Give the job N machines of its class at once, with its slots and needs on each; it runs on the first, and {MACHINES} and $JOBSERVER_MACHINES list all."`
-	Each     bool     `name:"each" help:"Run it on each of its machines: {RANK} and $JOBSERVER_RANK count them from 0, and none starts before all are ready."`
-	With     []string `name:"with" sep:"none" placeholder:"NAME=CLASS[*N]" predictor:"with" help:"Hold N machines (1) of another class for the job; {NAME} and $JOBSERVER_NAME are their addresses (repeatable)."`
+	Machines cli.Count `name:"machines" placeholder:"N" help:"Give the job N machines of its class at once, with its slots and needs on each; it runs on the first, and {MACHINES} and $JOBSERVER_MACHINES list all."`
+	Each     bool      `name:"each" help:"Run it on each of its machines: {RANK} and $JOBSERVER_RANK count them from 0, and none starts before all are ready."`
+	With     []string  `name:"with" sep:"none" placeholder:"NAME=CLASS[*N]" predictor:"with" help:"Hold N machines (1) of another class for the job; {NAME} and $JOBSERVER_NAME are their addresses (repeatable)."`
 }
 
 // Put puts them into what is submitted.
 func (f *ShapeFlags) Put(spec *api.JobSpec) {
-	spec.Slots, spec.Exclusive, spec.Needs, spec.Pin = f.Slots, f.Exclusive, f.Needs, f.Pin
-	spec.Machines, spec.Each, spec.With = f.Machines, f.Each, f.With
+	spec.Slots, spec.Exclusive = int(f.Slots), f.Exclusive
+	spec.Needs, spec.Pin = f.Needs, f.Pin
+	spec.Machines, spec.Each, spec.With = int(f.Machines), f.Each, f.With
 }

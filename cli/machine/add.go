@@ -12,9 +12,9 @@ import (
 // Add is `machine add ADDR CLASS`; several addresses may stand before the class. An address may be
 // a partition of Slurm: see slurm.go.
 type Add struct {
-	Words []string `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"One or more machines, followed by the class they join; or slurm:[LOGIN/]PARTITION."`
-	Slots *int     `name:"slots" placeholder:"N" help:"How many jobs the machine runs at once; 1 by default, or what it already has."`
-	Until lifetime `name:"until" placeholder:"DURATION" help:"Remove the machine after this long; it takes no jobs that would run longer."`
+	Words []string   `arg:"" name:"ADDR… CLASS" sep:"none" predictor:"address" then:"class,address" help:"One or more machines, followed by the class they join; or slurm:[LOGIN/]PARTITION."`
+	Slots *cli.Count `name:"slots" placeholder:"N" help:"How many jobs the machine runs at once; 1 by default, or what it already has."`
+	Until lifetime   `name:"until" placeholder:"DURATION" help:"Remove the machine after this long; it takes no jobs that would run longer."`
 	resourceFlag
 	noWait
 	slurmFlags
@@ -22,7 +22,7 @@ type Add struct {
 
 // resourceFlag says what machines have.
 type resourceFlag struct {
-	Resource cli.Variables `name:"resource" placeholder:"NAME=VALUE" help:"What the machine has for jobs with --needs: an amount (mem=256G), items (gpu=0,1,2,3), or gpu=auto, which asks it; NAME= takes it away. Memory and cores are known. May be repeated."`
+	Resource cli.Variables `name:"resource" placeholder:"NAME=VALUE" predictor:"equipment" help:"What the machine has for jobs with --needs: an amount (mem=256G), items (gpu=0,1,2,3), or gpu=auto, which asks it; NAME= takes it away. Memory and cores are known. May be repeated."`
 }
 
 // Run adds the machines.
@@ -35,9 +35,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	args := api.AddMachinesArgs{Addrs: c.Words[:last], Class: c.Words[last],
 		Until: c.Until.from(e.Now()), Resources: c.Resource}
 	if c.Slots != nil {
-		if args.Slots = *c.Slots; args.Slots < 1 {
-			return api.Errorf(api.Usage, "--slots %d: a machine has one slot or more", args.Slots)
-		}
+		args.Slots = int(*c.Slots)
 	}
 	if isSlurm(args.Addrs) {
 		return c.addProvider(ctx, e, args)

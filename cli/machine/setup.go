@@ -18,10 +18,10 @@ type Setup struct {
 	File     []string    `name:"file" short:"f" sep:"none" placeholder:"FILE" predictor:"file" help:"The machines in a file, one a line; blank lines and #comments are skipped, - is stdin."`
 	Existing bool        `name:"existing" short:"e" help:"Set up the machines that are in class -c now, again."`
 	Class    string      `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"The class that machines join when everything has succeeded."`
-	Slots    int         `name:"slots" placeholder:"N" help:"How many jobs each machine runs at once; 1 by default, or what the machine already has."`
+	Slots    cli.Count   `name:"slots" placeholder:"N" help:"How many jobs each machine runs at once; 1 by default, or what the machine already has."`
 	Timeout  cli.Minutes `name:"timeout" placeholder:"DURATION" help:"Fail if all commands together take longer than this: minutes, or 30s, 2h30m."`
 	Stagger  cli.Seconds `name:"stagger" placeholder:"SECONDS" help:"Wait this long between starting one machine and the next."`
-	Parallel int         `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others keep working until it is their turn."`
+	Parallel cli.Count   `name:"parallel" short:"j" placeholder:"N" help:"Set up at most N machines at a time; the others keep working until it is their turn."`
 	Notify   bool        `name:"notify" help:"Notify when a machine's setup ends."`
 	Verify   string      `name:"verify" placeholder:"CMD" help:"Run this command last; the machine joins its class only if it exits with 0."`
 	Until    lifetime    `name:"until" placeholder:"DURATION" help:"Remove the machines after this long; they take no jobs that would run longer."`
@@ -88,9 +88,9 @@ func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 	}
 	args := &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Addrs: addrs},
-		Existing:        c.Existing, Class: c.Class, Slots: c.Slots, Steps: c.Cmd, Verify: c.Verify,
+		Existing:        c.Existing, Class: c.Class, Slots: int(c.Slots), Steps: c.Cmd, Verify: c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: c.Parallel, Reboot: c.Reboot,
+		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: int(c.Parallel), Reboot: c.Reboot,
 		Resources: c.Resource,
 	}
 	switch {

@@ -171,14 +171,14 @@ func (c *Apply) args(
 	spec.Tag, spec.Notify, spec.Hold, spec.Priority, spec.Flat = x.Tag, x.Notify, c.Hold,
 		x.Priority, x.Flat
 	spec.MaxFailures = job.Retries(false, x.Retries, defaultRetries)
-	shape := job.ShapeFlags{Slots: x.Slots, Exclusive: x.Exclusive, Needs: x.Needs,
+	shape := job.ShapeFlags{Slots: cli.Count(x.Slots), Exclusive: x.Exclusive, Needs: x.Needs,
 		Pin:       x.Pin,
-		GangFlags: job.GangFlags{Machines: x.Machines, Each: x.Each, With: x.With}}
+		GangFlags: job.GangFlags{Machines: cli.Count(x.Machines), Each: x.Each, With: x.With}}
 	shape.Put(spec)
 	inputs := job.InputFlags{Input: x.Input}
 	inputs.Put(e, spec)
 	limits := job.LimitFlags{StartAfter: x.StartAfter, RetryOn: x.RetryOn, NoRetryOn: x.NoRetryOn,
-		AtMost: x.AtMost}
+		AtMost: cli.Count(x.AtMost)}
 	if err := limits.Put(spec, e.Now()); err != nil {
 		return nil, nil, err
 	}
