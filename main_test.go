@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -177,6 +178,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": startDaemon,
 			"code":   expectCode,
+			"table":  runTable,
 			"tty":    runOnTerminal,
 		},
 	})
@@ -199,6 +201,42 @@ func expectCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// runTable is the script command `table FILE`: each line of the file is CODE | COMMAND | PATTERN, a
+// command of the shell that has to exit with that code, to print nothing, and to say on stderr what
+// the pattern is. Blank lines and #comments are skipped. All lines are tried.
+func runTable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: table file")
+	}
+	failed := 0
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		columns := strings.SplitN(line, " | ", 3)
+		if len(columns) != 3 {
+			ts.Fatalf("%s: %q isn't CODE | COMMAND | PATTERN", args[0], line)
+		}
+		err := ts.Exec("sh", "-c", columns[1])
+		code := 0
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			code = exit.ExitCode()
+		} else {
+			ts.Check(err)
+		}
+		said := ts.ReadFile("stderr")
+		ok, err := regexp.MatchString("(?m)"+columns[2], said)
+		ts.Check(err)
+		if printed := ts.ReadFile("stdout"); fmt.Sprint(code) != columns[0] || !ok || printed != "" {
+			ts.Logf("%s\nexits with %d, prints %q and says\n%s", line, code, printed, said)
+			failed++
+		}
+	}
+	if failed > 0 {
+		ts.Fatalf("%s: %d lines are not as they should be", args[0], failed)
 	}
 }
 
