@@ -230,7 +230,8 @@ func runTable(ts *testscript.TestScript, neg bool, args []string) {
 		said := ts.ReadFile("stderr")
 		ok, err := regexp.MatchString("(?m)"+columns[2], said)
 		ts.Check(err)
-		if printed := ts.ReadFile("stdout"); fmt.Sprint(code) != columns[0] || !ok || printed != "" {
+		printed := ts.ReadFile("stdout")
+		if fmt.Sprint(code) != columns[0] || !ok || printed != "" {
 			ts.Logf("%s\nexits with %d, prints %q and says\n%s", line, code, printed, said)
 			failed++
 		}

@@ -48,7 +48,8 @@ func TestNightsOfAllShapes(t *testing.T) {
 	for seed := range uint64(*nights / 3) {
 		n := &nightOfAll{world: newWorld(), r: rand.New(rand.NewPCG(seed, 81)),
 			ends: map[string]time.Time{}, cuts: map[string]time.Time{},
-			ready: map[uint64]*readyJob{}, sent: map[uint64]int32{}, pause: map[uint64]time.Time{}, seen: seen}
+			ready: map[uint64]*readyJob{}, sent: map[uint64]int32{},
+			pause: map[uint64]time.Time{}, seen: seen}
 		n.every = 20
 		if err := n.pass(t); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

@@ -88,10 +88,11 @@ func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 	}
 	args := &api.SetupArgs{
 		MachineSelector: api.MachineSelector{Addrs: addrs},
-		Existing:        c.Existing, Class: c.Class, Slots: int(c.Slots), Steps: c.Cmd, Verify: c.Verify,
+		Existing:        c.Existing, Class: c.Class, Slots: int(c.Slots), Steps: c.Cmd,
+		Verify:  c.Verify,
 		Timeout: c.Timeout.Duration, Stagger: c.Stagger.Duration, Notify: c.Notify,
-		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: int(c.Parallel), Reboot: c.Reboot,
-		Resources: c.Resource,
+		Until: c.Until.from(e.Now()), Retries: c.Retries, Parallel: int(c.Parallel),
+		Reboot: c.Reboot, Resources: c.Resource,
 	}
 	switch {
 	case c.Existing && c.Class == "":

@@ -109,8 +109,9 @@ func (c *Add) addProvider(ctx context.Context, e *cli.Env, args api.AddMachinesA
 			WithHint("ask for it with --sbatch, as in --sbatch=--gres=gpu:1; or let jobs ask: " +
 				"--needs gpu=1")
 	}
-	ask := api.AddProviderArgs{Addr: args.Addrs[0], Class: args.Class, Slots: maybe((*int)(c.Slots)),
-		Max: maybe(c.Max), Backlog: maybe(c.Backlog), Jobs: maybe(c.Jobs),
+	ask := api.AddProviderArgs{Addr: args.Addrs[0], Class: args.Class,
+		Slots: maybe((*int)(c.Slots)),
+		Max:   maybe(c.Max), Backlog: maybe(c.Backlog), Jobs: maybe(c.Jobs),
 		Args: c.Sbatch, ArgsSet: c.Sbatch != nil}
 	if c.Time != nil {
 		ask.Time = api.Some(c.Time.Duration)
