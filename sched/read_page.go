@@ -22,6 +22,64 @@ func (s *State) Page(
 	return s.page(words, before, limit, maxLooks)
 }
 
+// PageUp is Page from below: at most limit jobs with ids above after, ascending. next is the after
+// to go on with, and 0 says that there are no more.
+func (s *State) PageUp(
+	words []string,
+	after uint64,
+	limit int,
+) (ids []uint64, next uint64, err error) {
+	return s.pageUp(words, after, limit, maxLooks)
+}
+
+// pageUp looks from the top of one window of ids after another, each twice as wide as the one
+// before: where most jobs match it looks at few beyond those that are wanted.
+func (s *State) pageUp(
+	words []string,
+	after uint64,
+	limit, looks int,
+) (ids []uint64, next uint64, err error) {
+	last := s.nextID - 1
+	for width := limit; after < last; width *= 2 {
+		if len(ids) == limit || looks <= 0 {
+			return ids, after, nil
+		}
+		width = min(width, looks)
+		looks -= width
+		top := min(after+uint64(width), last)
+		found, err := s.window(words, after, top)
+		if err != nil {
+			return nil, 0, err
+		}
+		if more := limit - len(ids); len(found) > more {
+			ids = append(ids, found[:more]...)
+			return ids, ids[limit-1], nil
+		}
+		ids, after = append(ids, found...), top
+	}
+	_, err = s.walks(words, 1) // what is wrong with them is told in any case
+	return ids, 0, err
+}
+
+// window finds the matching jobs with ids above after, up to top, ascending.
+func (s *State) window(words []string, after, top uint64) (found []uint64, err error) {
+	width := int(top - after)
+	for before := top + 1; before > after+1; {
+		ids, next, err := s.page(words, before, width, width*max(len(words), 1))
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			if id > after {
+				found = append(found, id)
+			}
+		}
+		before = next
+	}
+	slices.Reverse(found)
+	return found, nil
+}
+
 func (s *State) page(
 	words []string,
 	before uint64,

@@ -66,8 +66,30 @@ func (d *driver) pages(t *rapid.T) {
 	if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
 		t.Fatalf("pages of %q:\n%s", picked, diff)
 	}
+	d.pagesUp(t, picked, want)
 	d.maps(t)
 	d.spans(t)
+}
+
+// pagesUp compares pages from below with what Select finds.
+func (d *driver) pagesUp(t *rapid.T, picked []string, want []uint64) {
+	var got []uint64
+	after := uint64(0)
+	for {
+		limit, looks := rapid.IntRange(1, 9).Draw(t, "limit"), rapid.IntRange(1, 20).Draw(t, "looks")
+		ids, next, err := d.s.pageUp(picked, after, limit, looks)
+		d.must(t, err)
+		if len(ids) > limit || next != 0 && next <= after {
+			t.Fatalf("page of %q above %d gives %v and %d", picked, after, ids, next)
+		}
+		got = append(got, ids...)
+		if after = next; next == 0 {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
+		t.Fatalf("pages of %q from below:\n%s", picked, diff)
+	}
 }
 
 func (d *driver) maps(t *rapid.T) {
@@ -275,6 +297,14 @@ func BenchmarkPage(b *testing.B) {
 		b.Run(fmt.Sprint(words), func(b *testing.B) {
 			for b.Loop() {
 				_, _, err := s.Page(words, 0, 100)
+				must(b, err)
+			}
+		})
+	}
+	for _, words := range [][]string{nil, {":done"}, {":running"}} {
+		b.Run(fmt.Sprint("up", words), func(b *testing.B) {
+			for b.Loop() {
+				_, _, err := s.PageUp(words, 300_000, 1000)
 				must(b, err)
 			}
 		})

@@ -248,7 +248,7 @@ func (s *State) Select(words []string) ([]uint64, error) {
 	if len(rest) == 0 {
 		ids := s.filter(1, math.MaxUint64, Selector{since: since})
 		if since != nil && len(ids) == 0 {
-			return nil, noMatch(words)
+			return nil, NothingMatches(words)
 		}
 		return ids, nil
 	}
@@ -267,7 +267,7 @@ func (s *State) Select(words []string) ([]uint64, error) {
 	}
 	ids := union(all)
 	if len(ids) == 0 {
-		return nil, noMatch(words)
+		return nil, NothingMatches(words)
 	}
 	return ids, nil
 }
@@ -302,7 +302,8 @@ func merge(a, b []uint64) []uint64 {
 	return append(append(ids, a...), b...)
 }
 
-func noMatch(words []string) *Error {
+// NothingMatches is the error of selectors that match no job.
+func NothingMatches(words []string) *Error {
 	return errorf(NoMatch, "no job matches %s", strings.Join(words, " ")).
 		hint("`jobserver job ls -a` lists all jobs")
 }

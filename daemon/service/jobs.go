@@ -2,11 +2,8 @@ package service
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -110,105 +107,6 @@ func writable(path string) error {
 		}
 		return nil
 	}
-}
-
-// ListJobs lists jobs, a page at a time.
-func (s *service) ListJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
-	defer func() { s.locate(reply.Jobs) }()
-	if args.Newest {
-		return s.newestJobs(args, reply)
-	}
-	return s.read(func(st *sched.State) error {
-		reply.Counts, reply.Cursor = wire.Counts(st.Counts()), st.Changes()
-		if args.Collapse && len(args.Selectors) == 0 {
-			s.overview(st, args, reply)
-			return nil
-		}
-		ids, err := s.listed(st, args)
-		if err != nil {
-			return err
-		}
-		reply.Matched = len(ids)
-		from := sort.Search(len(ids), func(i int) bool { return ids[i] > args.After })
-		ids = ids[from:]
-		if limit := clamp(args.Limit, sched.MaxPage); len(ids) > limit {
-			ids = ids[:limit]
-			reply.Next = ids[limit-1]
-		}
-		size := 0
-		for i, id := range ids {
-			job := wire.Job(st, s.About.LogDir, st.Job(id), args.Full)
-			reply.Jobs = append(reply.Jobs, job)
-			if size += jobSize(&job); size > pageBytes && i+1 < len(ids) {
-				reply.Next = id
-				break
-			}
-		}
-		return nil
-	})
-}
-
-// pageBytes is how much one page of jobs holds, roughly: it ends with the job that is beyond it.
-const pageBytes = 4 << 20
-
-// jobSize is about how many bytes a job is on the wire: its texts.
-func jobSize(j *api.Job) int {
-	n := 500 + len(j.Cmd) + len(j.CmdRun) + len(j.CmdExpanded) + len(j.Error) + len(j.ResultsError)
-	for _, set := range []map[string]string{j.Vars, j.Env} {
-		for name, value := range set {
-			n += len(name) + len(value)
-		}
-	}
-	for _, texts := range [][]string{j.Results, j.Steps} {
-		for _, text := range texts {
-			n += len(text)
-		}
-	}
-	for i := range j.Attempts {
-		n += 200 + len(j.Attempts[i].CmdRun) + len(j.Attempts[i].Error)
-	}
-	return n
-}
-
-// listed are the ids that a listing is about, ascending.
-func (s *service) listed(st *sched.State, args *api.ListJobsArgs) ([]uint64, error) {
-	if args.Last > 0 && len(args.Selectors) == 0 {
-		return st.Newest(args.Last, args.Running), nil
-	}
-	ids, err := selectJobs(st, args.Selectors)
-	if err != nil {
-		return nil, err
-	}
-	runs := func(id uint64) bool {
-		return st.Status(id) == sched.Running || st.Status(id) == sched.Copying
-	}
-	if args.Running {
-		ids = slices.DeleteFunc(ids, func(id uint64) bool { return !runs(id) })
-	}
-	if older := len(ids) - args.Last; args.Last > 0 && older > 0 {
-		kept := slices.DeleteFunc(ids[:older:older], func(id uint64) bool { return !runs(id) })
-		ids = append(kept, ids[older:]...)
-	}
-	return ids, nil
-}
-
-// overview is the listing in which a matrix or a tag is one row: the last rows, and all that run.
-func (s *service) overview(st *sched.State, args *api.ListJobsArgs, reply *api.ListJobsReply) {
-	last := args.Last
-	if last == 0 {
-		last = math.MaxInt
-	}
-	o := st.Overview(min(last, sched.MaxPage), args.After, args.Running)
-	for _, id := range o.Jobs {
-		reply.Jobs = append(reply.Jobs, wire.Job(st, s.About.LogDir, st.Job(id), args.Full))
-	}
-	for _, id := range o.Matrices {
-		reply.Matrices = append(reply.Matrices, wire.Matrix(st, id))
-	}
-	for _, id := range o.Tags {
-		reply.Tags = append(reply.Tags, wire.Tag(st, id))
-	}
-	reply.Matched = -1
 }
 
 // ChangeJobs changes all jobs that the selectors match.

@@ -29,47 +29,6 @@ func (s *service) Changes(args *api.ChangesArgs, reply *api.ChangesReply) error 
 	return nil
 }
 
-// newestJobs lists jobs from the newest down, in as many pieces as that takes: the loop goes on
-// between them.
-func (s *service) newestJobs(args *api.ListJobsArgs, reply *api.ListJobsReply) error {
-	limit, before := clamp(args.Limit, sched.MaxPage), args.Before
-	reply.Matched = -1
-	words, size := args.Selectors, 0
-	if args.Running && len(words) == 0 {
-		words = []string{":running:copying"}
-	}
-	for {
-		err := s.read(func(st *sched.State) error {
-			if before == args.Before {
-				reply.Counts, reply.Cursor = wire.Counts(st.Counts()), st.Changes()
-			}
-			ids, next, err := st.Page(words, before, limit-len(reply.Jobs))
-			for _, id := range ids {
-				if args.Light {
-					reply.Jobs = append(reply.Jobs, wire.LightJob(st, st.Job(id)))
-				} else {
-					reply.Jobs = append(
-						reply.Jobs,
-						wire.Job(st, s.About.LogDir, st.Job(id), args.Full),
-					)
-				}
-				if size += jobSize(
-					&reply.Jobs[len(reply.Jobs)-1],
-				); size > pageBytes &&
-					id != ids[len(ids)-1] {
-					next = id
-					break
-				}
-			}
-			before, reply.Next = next, next
-			return err
-		})
-		if err != nil || before == 0 || len(reply.Jobs) >= limit || size > pageBytes {
-			return err
-		}
-	}
-}
-
 // classStatus says how each class is that has machines or unfinished jobs, by name.
 func classStatus(st *sched.State, now time.Time) []api.ClassStatus {
 	classes := map[string]*api.ClassStatus{}
