@@ -160,18 +160,19 @@ func (d *daemon) build(state *sched.State) error {
 	d.watcher = report.NewWatcher(watch)
 	saving := d.log.Logger("server::snapshot")
 	durable := journal{store: d.store, log: saving}
+	loop := sched.LoopOptions{
+		Now: time.Now, Token: newToken, MinFree: c.stateMinFree(),
+		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
+	}
 	if c.Metrics != "" {
 		d.metrics = report.NewMetrics(report.MetricsOptions{
 			Now: c.Now, Log: d.log.Logger("server::metrics"),
 			Version: version.String(), ServerID: d.recovery.ServerID, Started: d.started,
 			StateDir: c.StateDir, Notifications: d.notifications.Stats,
 		}, state)
-		durable.took = d.metrics.Committed
+		durable.took, loop.Stretch = d.metrics.Committed, d.metrics.Stretch
 	}
-	d.loop = sched.NewLoop(state, durable, d.fleet, sched.LoopOptions{
-		Now: time.Now, Token: newToken, MinFree: c.stateMinFree(),
-		Problem: func(what string, err error) { saving.Error("could not "+what, "err", err) },
-	})
+	d.loop = sched.NewLoop(state, durable, d.fleet, loop)
 	d.timelines = service.NewTimelines(d.loop, c.Now)
 	d.retention = retention.New(retention.Options{
 		Loop: d.loop, Now: c.Now, Log: d.log.Logger("server::retention"), LogDir: c.LogDir,

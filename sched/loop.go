@@ -50,8 +50,12 @@ type LoopOptions struct {
 	Token   func() string                // a new random name for a run
 	Observe func([]Event)                // sees the events of each turn; must not block
 	Problem func(what string, err error) // hears of what went wrong and is not fatal
-	MinFree int64                        // what Journal.Full goes by, in bytes: for its message
-	Check   bool                         // verify every invariant after each turn: for tests
+	// Stretch hears that the loop begins to do one thing, during which nobody else gets in: a turn
+	// up to its sync or after it, a read, a step of a snapshot. done is called at its end, on the
+	// same goroutine. Neither may block. nil: nobody hears of it.
+	Stretch func() (done func())
+	MinFree int64 // what Journal.Full goes by, in bytes: for its message
+	Check   bool  // verify every invariant after each turn: for tests
 }
 
 // inbox is what waits for the next turn.
@@ -100,6 +104,10 @@ const (
 func NewLoop(s *State, j Journal, f Fleet, opt LoopOptions) *Loop {
 	if opt.Problem == nil {
 		opt.Problem = func(string, error) {}
+	}
+	if opt.Stretch == nil {
+		none := func() {}
+		opt.Stretch = func() func() { return none }
 	}
 	return &Loop{
 		state: s, journal: j, fleet: f, opt: opt, events: newEvents(s.changes),
@@ -236,9 +244,15 @@ func (l *Loop) startSnapshot() bool {
 		l.snapshotEnded("begin a snapshot", err)
 		return false
 	}
+	done := l.opt.Stretch()
 	frozen := l.state.Freeze()
-	for !frozen.Step() {
-		l.reads()
+	done()
+	for last := false; !last; {
+		done = l.opt.Stretch()
+		last = frozen.Step()
+		if done(); !last {
+			l.reads()
+		}
 	}
 	go func() { l.snapshot <- write(frozen.Write) }()
 	return true
@@ -307,21 +321,13 @@ func (l *Loop) stop(err error) {
 
 // turn takes what is waiting and does it. It says whether anything became durable.
 func (l *Loop) turn(now time.Time) (changed bool, err error) {
+	done := l.opt.Stretch()
 	in := l.take()
 	t := &turn{l: l, now: now, from: l.state.changes}
 	t.apply(l.state.Look(now))
 	t.take(&in)
-	for n := 0; t.err == nil; n++ {
-		if t.size >= turnBytes || n == turnDecided {
-			l.poke()
-			break
-		}
-		decided := l.state.Decide(t.now)
-		if len(decided) == 0 {
-			break
-		}
-		t.apply(decided)
-	}
+	t.decide()
+	done()
 	if t.err != nil {
 		err := errorf(Internal, "the rules contradict themselves: %v", t.err)
 		l.answer(in.requests, err)
@@ -332,7 +338,9 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 		in.requests = nil
 		failpoint.Pause() // until they have left
 	}
+	done = l.opt.Stretch()
 	over := t.goOn()
+	done()
 	if t.err != nil {
 		err := errorf(Internal, "the rules contradict themselves: %v", t.err)
 		l.answer(in.requests, err)
@@ -348,6 +356,7 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 			return false, err
 		}
 	}
+	done = l.opt.Stretch()
 	for _, e := range l.state.takeEffects() {
 		e(l.fleet)
 	}
@@ -355,6 +364,7 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 	if l.opt.Observe != nil && len(t.events) > 0 {
 		l.opt.Observe(t.events)
 	}
+	done()
 	l.reply(in.requests)
 	l.reply(over)
 	if len(t.records) > 0 {
@@ -367,7 +377,9 @@ func (l *Loop) turn(now time.Time) (changed bool, err error) {
 func (l *Loop) reply(requests []*request) {
 	for _, r := range requests {
 		if r.read != nil {
+			done := l.opt.Stretch()
 			r.answer.err = l.guard("read the state", func() error { r.read(l.state); return nil })
+			done()
 		}
 		if !r.waits {
 			r.reply <- r.answer
@@ -460,6 +472,21 @@ func (t *turn) take(in *inbox) {
 			break
 		}
 		t.request(r)
+	}
+}
+
+// decide applies what follows from the state, until nothing more does or the turn is full.
+func (t *turn) decide() {
+	for n := 0; t.err == nil; n++ {
+		if t.size >= turnBytes || n == turnDecided {
+			t.l.poke()
+			return
+		}
+		decided := t.l.state.Decide(t.now)
+		if len(decided) == 0 {
+			return
+		}
+		t.apply(decided)
 	}
 }
 

@@ -180,6 +180,9 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %g, want %g", name, got[name], want)
 		}
 	}
+	if got["jobserver_loop_stretch_seconds"] < got["jobserver_journal_sync_seconds"] {
+		t.Errorf("%g stretches of the scheduler", got["jobserver_loop_stretch_seconds"])
+	}
 	if got["jobserver_journal_sync_seconds"] < 3 ||
 		got["jobserver_queue_age_seconds class=nowhere"] <= 0 {
 		t.Errorf("%d batches were synced, the queue is %g s old",
