@@ -37,7 +37,7 @@ var mayEnter = map[string]string{
 	"sched":      "sched/statepb slurm",
 	"ssh":        "userfile",
 
-	"live": "api",
+	"live": "api stats",
 	"top":  "api live stats view",
 	"web":  "api live stats view",
 }
