@@ -98,6 +98,7 @@ func (s *screen) call(q *question, dry bool) effect {
 				q.tried, q.total, q.changes = true, total, changed
 			default:
 				s.question = nil
+				s.panes[paneJobs].(*jobs).marks = marks{}
 				s.said = fmt.Sprintf(
 					"%s %s: %s changed",
 					q.op,

@@ -45,6 +45,7 @@ type jobs struct {
 	next   uint64
 	at     int
 	id     uint64 // of the current one: it stays so when others come
+	marks
 }
 
 const jobsWindow = 200
@@ -119,15 +120,11 @@ func (p *jobs) change(_ *screen, key string) (*change, error) {
 		"p": api.OpPause,
 		"P": api.OpGoOn,
 	}
-	if id := p.selected(); id != 0 && ops[key] != "" {
-		return &change{
-			kind:  "job",
-			op:    ops[key],
-			what:  fmt.Sprintf("job %d", id),
-			names: []string{fmt.Sprint(id)},
-		}, nil
+	selectors, what := p.chosen()
+	if len(selectors) == 0 || ops[key] == "" {
+		return nil, nil
 	}
-	return nil, nil
+	return &change{kind: "job", op: ops[key], what: what, names: selectors}, nil
 }
 
 func (p *jobs) lines(s *screen, width, height int) []string {
@@ -135,7 +132,9 @@ func (p *jobs) lines(s *screen, width, height int) []string {
 	if len(p.words) > 0 {
 		empty = "no job matches " + strings.Join(p.words, " ")
 	}
-	return tableLines(s, width, height, jobColumns(s.Now()), p.list, p.at, empty)
+	t := table[api.Job]{columns: jobColumns(s.Now()), rows: p.list, at: p.at, empty: empty,
+		marked: func(j api.Job) bool { return p.has(j.JID) }}
+	return t.lines(s, width, height)
 }
 
 // seconds is how long a job ran, or runs.
@@ -256,10 +255,7 @@ func (p *machines) open(s *screen) []effect {
 	if len(p.list) == 0 {
 		return nil
 	}
-	list := s.panes[paneJobs].(*jobs)
-	list.words, list.at, list.before = []string{"machine=" + p.list[p.at].Addr}, 0, 0
-	s.pane = paneJobs
-	return one(list.fetch(s))
+	return s.showJobs([]string{"machine=" + p.list[p.at].Addr}, 0)
 }
 
 func (p *machines) change(_ *screen, key string) (*change, error) {
@@ -304,15 +300,9 @@ func (p *machines) lines(s *screen, width, height int) []string {
 			return machineRemark(m)
 		})},
 	}
-	return tableLines(
-		s,
-		width,
-		height,
-		columns,
-		p.list,
-		p.at,
-		"no machines yet: `jobserver machine add ADDR CLASS` adds one",
-	)
+	t := table[m]{columns: columns, rows: p.list, at: p.at,
+		empty: "no machines yet: `jobserver machine add ADDR CLASS` adds one"}
+	return t.lines(s, width, height)
 }
 
 // machineRemark says what a machine has, and what is the matter with it.
@@ -320,7 +310,11 @@ func machineRemark(m api.Machine) string {
 	var parts []string
 	for _, r := range m.Resources {
 		if !r.Found {
-			parts = append(parts, fmt.Sprintf("%s %d of %s", r.Name, r.Held, r.Text))
+			all := r.Text
+			if len(r.Items) > 0 { // it says which
+				all = fmt.Sprint(len(r.Items))
+			}
+			parts = append(parts, fmt.Sprintf("%s %d of %s", r.Name, r.Held, all))
 		}
 	}
 	parts = append(parts, m.Verdict)
@@ -389,13 +383,7 @@ func (p *events) lines(s *screen, width, height int) []string {
 			Cell:  view.Text(func(e api.Event) string { return e.Text }),
 		},
 	}
-	return tableLines(
-		s,
-		width,
-		height,
-		columns,
-		p.list,
-		p.at,
-		"nothing has happened that is still remembered",
-	)
+	t := table[api.Event]{columns: columns, rows: p.list, at: p.at,
+		empty: "nothing has happened that is still remembered"}
+	return t.lines(s, width, height)
 }

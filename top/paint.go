@@ -1,7 +1,6 @@
 package top
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -165,11 +164,13 @@ func (s *screen) tabLine() string {
 		}
 		parts = append(parts, view.Span{Text: name, Style: style})
 	}
-	if list := s.panes[paneJobs].(*jobs); len(list.words) > 0 {
-		parts = append(
-			parts,
-			view.Span{Text: "  sel: " + strings.Join(list.words, " "), Style: view.Cyan},
-		)
+	list := s.panes[paneJobs].(*jobs)
+	if text := list.marks.text(); text != "" && s.pane == paneJobs {
+		parts = append(parts, view.Span{Text: "  + " + text, Style: view.Bold})
+	}
+	if len(list.words) > 0 {
+		parts = append(parts,
+			view.Span{Text: "  sel: " + strings.Join(list.words, " "), Style: view.Cyan})
 	}
 	return s.spans(parts...)
 }
@@ -199,60 +200,18 @@ var helpLines = []string{
 	"1 … 5, Tab      the panes",
 	"j k ↓ ↑ g G     move; PgUp and PgDn by pages",
 	"/               a selector, as on the command line: :failed %sweep @tag class=gpu 3..9",
-	":               a job by its id",
+	":               a job by its id, or a pane by its name",
 	"Enter           open: a job's log, a matrix's cells, a machine's jobs",
 	"l e w           the log, what went to stderr, why",
 	"                in a log ↑ stops following, G goes on",
-	"c h u r         cancel, hold, unhold, restart the job, or the matrix",
+	"t               the machine's time",
+	"Space *         mark a job; all that match the selector",
+	"c h u r         cancel, hold, unhold, restart what is marked, the job, or the matrix",
 	"p P             pause a job that runs, let it go on",
 	"d D             drain a machine, resume it",
 	"+ -             in the timeline: zoom",
+	"m               a matrix's cells by status, by each metric; its table",
 	"Esc q           close, leave",
-}
-
-// tableLines lays a table out and marks the current row. at is its place in rows; those in sight
-// are around it.
-func tableLines[T any](
-	s *screen,
-	width, height int,
-	columns []view.Column[T],
-	rows []T,
-	at int,
-	empty string,
-) []string {
-	if len(rows) == 0 {
-		return []string{"", "  " + empty}
-	}
-	room := max(height-1, 1)
-	first := min(max(at-room/2, 0), max(len(rows)-room, 0))
-	seen := rows[first:min(first+room, len(rows))]
-	var out bytes.Buffer
-	options := view.Options{
-		Format: view.Table,
-		Screen: view.Screen{Width: max(width-2, 1), Color: s.Color},
-	}
-	if err := view.Write(&out, options, columns, seen); err != nil {
-		return []string{err.Error()} // a buffer takes everything
-	}
-	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
-	for i := range lines {
-		mark := "  "
-		if i == at-first+1 {
-			mark = view.Bold.Paint("▸ ", s.Color)
-			if s.Color { // the whole row, whatever colours it has
-				lines[i] = "\x1b[7m" + strings.ReplaceAll(
-					lines[i],
-					"\x1b[0m",
-					"\x1b[0;7m",
-				) + "\x1b[0m"
-			}
-		}
-		lines[i] = mark + lines[i]
-	}
-	if height == 1 {
-		return lines[1:]
-	}
-	return lines
 }
 
 // fixed is a column of plain text.

@@ -3,6 +3,7 @@ package top
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"jobserver/api"
@@ -130,13 +131,9 @@ func (s *screen) key(key string) []effect {
 	case "?":
 		s.help = true
 	case "1", "2", "3", "4", "5":
-		s.pane = int(key[0] - '1')
-		s.close()
-		return one(s.current().fetch(s))
+		return s.show(int(key[0] - '1'))
 	case "tab":
-		s.pane = (s.pane + 1) % paneCount
-		s.close()
-		return one(s.current().fetch(s))
+		return s.show((s.pane + 1) % paneCount)
 	case "j", "down":
 		return s.moved(1)
 	case "k", "up":
@@ -152,7 +149,20 @@ func (s *screen) key(key string) []effect {
 	case "enter":
 		return s.current().open(s)
 	case "esc":
+		if list, ok := s.current().(*jobs); ok && s.job == 0 {
+			list.marks = marks{}
+		}
 		s.close()
+	case "space":
+		return s.mark()
+	case "*":
+		return s.markAll()
+	case "t":
+		return s.showTime()
+	case "m":
+		if m, ok := s.current().(*matrices); ok {
+			return m.turn(s)
+		}
 	case "l", "e", "w":
 		return s.showBeside(key)
 	case "/":
@@ -161,7 +171,7 @@ func (s *screen) key(key string) []effect {
 			text:  strings.Join(s.panes[paneJobs].(*jobs).words, " "),
 		}
 	case ":":
-		s.prompt = &prompt{label: "go to job: "}
+		s.prompt = &prompt{label: "go to job or pane: "}
 	case "c", "h", "u", "r", "p", "P", "d", "D":
 		return s.ask(key)
 	case "+", "-":
@@ -196,21 +206,10 @@ func (s *screen) type_(key string) []effect {
 		s.prompt = nil
 	case "enter":
 		s.prompt = nil
-		list := s.panes[paneJobs].(*jobs)
-		words := strings.Fields(p.text)
-		s.pane, list.at, list.before = paneJobs, 0, 0
 		if strings.HasPrefix(p.label, "go") {
-			var id uint64
-			if _, err := fmt.Sscan(p.text, &id); err != nil || id == 0 {
-				s.said = fmt.Sprintf("%q is not a job's id", p.text)
-				return nil
-			}
-			list.words, list.before = nil, id+1
-			return append(one(list.fetch(s)), s.openBeside(id, "l")...)
+			return s.goTo(strings.TrimSpace(p.text))
 		}
-		list.words = words
-		s.close()
-		return one(list.fetch(s))
+		return s.showJobs(strings.Fields(p.text), 0)
 	case "backspace", "ctrl+h":
 		if r := []rune(p.text); len(r) > 0 {
 			p.text = string(r[:len(r)-1])
@@ -225,6 +224,50 @@ func (s *screen) type_(key string) []effect {
 		}
 	}
 	return nil
+}
+
+// goTo shows a job, which is named by its id, or a pane by the beginning of its title.
+func (s *screen) goTo(text string) []effect {
+	if id, err := strconv.ParseUint(text, 10, 63); err == nil && id > 0 {
+		return append(s.showJobs(nil, id+1), s.openBeside(id, "l")...)
+	}
+	for i, p := range s.panes {
+		if text != "" && strings.HasPrefix(strings.ToLower(p.title()), strings.ToLower(text)) {
+			return s.show(i)
+		}
+	}
+	s.said = fmt.Sprintf("%q is neither a job's id nor a pane", text)
+	return nil
+}
+
+// show shows a pane.
+func (s *screen) show(pane int) []effect {
+	s.pane = pane
+	s.close()
+	return one(s.current().fetch(s))
+}
+
+// showTime shows when the machine of the current row was busy.
+func (s *screen) showTime() []effect {
+	machine := ""
+	switch p := s.current().(type) {
+	case *jobs:
+		if len(p.list) > 0 {
+			machine = p.list[p.at].Machine
+		}
+	case *machines:
+		if len(p.list) > 0 {
+			machine = p.list[p.at].Addr
+		}
+	default:
+		return nil
+	}
+	if machine == "" {
+		s.said = "it is on no machine"
+		return nil
+	}
+	s.panes[paneTimeline].(*times).wanted = machine
+	return s.show(paneTimeline)
 }
 
 func (s *screen) paste(text string) []effect {

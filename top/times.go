@@ -15,15 +15,14 @@ type times struct {
 	hours float64
 	reply *api.TimelineReply
 	at    int
+
+	wanted string // the machine whose row is to be the current one
 }
 
 func (p *times) title() string { return "Timeline" }
 
-func (p *times) concerns(
-	d *live.Digest,
-) bool {
-	return false
-}                                                        // it is drawn anew by the clock
+// concerns is never so: it is drawn anew by the clock.
+func (p *times) concerns(*live.Digest) bool              { return false }
 func (p *times) selected() uint64                        { return 0 }
 func (p *times) change(*screen, string) (*change, error) { return nil, nil }
 
@@ -39,6 +38,11 @@ func (p *times) fetch(s *screen) effect {
 	return fetched(s, "Timeline", args, func(s *screen, r *api.TimelineReply) []effect {
 		p.reply = r
 		p.at = clampRow(p.at, len(r.Rows))
+		for i := range r.Rows {
+			if r.Ready == 1 && r.Rows[i].Machine == p.wanted {
+				p.at, p.wanted = i, ""
+			}
+		}
 		return nil
 	})
 }
@@ -63,10 +67,7 @@ func (p *times) open(s *screen) []effect {
 	if p.reply == nil || len(p.reply.Rows) == 0 {
 		return nil
 	}
-	list := s.panes[paneJobs].(*jobs)
-	list.words, list.at, list.before = []string{"machine=" + p.reply.Rows[p.at].Machine}, 0, 0
-	s.pane = paneJobs
-	return one(list.fetch(s))
+	return s.showJobs([]string{"machine=" + p.reply.Rows[p.at].Machine}, 0)
 }
 
 func (p *times) lines(s *screen, width, height int) []string {
@@ -99,27 +100,29 @@ func (p *times) lines(s *screen, width, height int) []string {
 		if i == p.at {
 			mark = view.Bold.Paint("▸ ", s.Color)
 		}
-		lines = append(lines, mark+name+"  "+view.Paint(rowSpans(&r.Rows[i], r.Columns), s.Color))
+		lines = append(lines, mark+name+"  "+view.Paint(rowSpans(r, i), s.Color))
 	}
 	return append(
 		lines,
 		s.spans(
 			view.Span{
-				Text:  strings.Repeat(" ", label+4) + "▁…█ busy   ✗ failed   ? lost   + - zoom",
+				Text:  strings.Repeat(" ", label+4) + "▁…█ busy  ✗ failed  ? lost  ╌ away  + - zoom",
 				Style: view.Dim,
 			},
 		),
 	)
 }
 
-// rowSpans draws a machine: how busy it was, and where something went wrong.
-func rowSpans(row *api.TimelineRow, columns int) []view.Span {
+// rowSpans draws a machine: how busy it was, where something went wrong, and when it was away.
+func rowSpans(r *api.TimelineReply, row int) []view.Span {
+	shares := &r.Rows[row]
 	at := func(shares []byte, c int) int {
-		if shares == nil || c >= len(shares) {
+		if c >= len(shares) {
 			return 0
 		}
 		return int(shares[c])
 	}
+	away := awayColumns(r, shares.Machine)
 	var spans []view.Span
 	add := func(text string, style view.Style) {
 		if n := len(spans); n > 0 && spans[n-1].Style == style {
@@ -128,37 +131,47 @@ func rowSpans(row *api.TimelineRow, columns int) []view.Span {
 		}
 		spans = append(spans, view.Span{Text: text, Style: style})
 	}
-	for c := range columns {
-		busy := at(
-			row.Done,
-			c,
-		) + at(
-			row.Running,
-			c,
-		) + at(
-			row.Canceled,
-			c,
-		) + at(
-			row.Failed,
-			c,
-		) + at(
-			row.Lost,
-			c,
-		)
+	for c := range r.Columns {
+		busy := at(shares.Done, c) + at(shares.Running, c) + at(shares.Canceled, c) +
+			at(shares.Failed, c) + at(shares.Lost, c)
 		switch {
-		case at(row.Failed, c) > 0:
+		case at(shares.Failed, c) > 0:
 			add("✗", view.Red)
-		case at(row.Lost, c) > 0:
+		case at(shares.Lost, c) > 0:
 			add("?", view.Red)
+		case busy == 0 && away[c]:
+			add("╌", view.Red)
 		case busy == 0:
 			add("·", view.Grey)
 		default:
 			style := view.Green
-			if at(row.Running, c) > at(row.Done, c) {
+			if at(shares.Running, c) > at(shares.Done, c) {
 				style = view.Yellow
 			}
 			add(string(blocks[min((busy*8+14)/15, 8)]), style)
 		}
 	}
 	return spans
+}
+
+// awayColumns says in which columns a machine was away for some time.
+func awayColumns(r *api.TimelineReply, machine string) []bool {
+	away := make([]bool, r.Columns)
+	all := r.To.Sub(r.From)
+	for i := range r.Absent {
+		a := &r.Absent[i]
+		if a.Machine != machine || all <= 0 {
+			continue
+		}
+		to := a.To
+		if to.IsZero() {
+			to = r.To
+		}
+		first := int(float64(a.From.Sub(r.From)) / float64(all) * float64(r.Columns))
+		last := int(float64(to.Sub(r.From)) / float64(all) * float64(r.Columns))
+		for c := max(first, 0); c <= min(last, r.Columns-1); c++ {
+			away[c] = true
+		}
+	}
+	return away
 }

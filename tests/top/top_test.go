@@ -375,6 +375,47 @@ func TestActions(t *testing.T) {
 	only.ends()
 }
 
+// TestManyAtOnce: what is marked, and all that the selector matches, is changed in one go; time and
+// panes are a key away; cells show what they have measured.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	d := night(t)
+	d.J(t, "matrix", "add", "--name", "rates", "bench", `echo "METRIC: loss={I}.{J}"`, "",
+		"I=1..9", "J=1,2")
+	d.J(t, "wait", "%rates")
+	for _, name := range []string{"one", "two", "three"} {
+		d.J(t, "add", "--hold", "far", "echo "+name)
+	}
+	term := start(t, 80, 24, nil, d.Binary, "--socket", d.Socket, "top")
+	term.enters("/class=far:held")
+	term.sees("echo three", "sel: class=far:held")
+	term.types("  ")
+	term.sees("+ 2 marked")
+	term.types("u")
+	term.sees("Unhold 2 marked jobs", "2 jobs, 2 change")
+	term.types("y")
+	term.sees("2 jobs changed")
+	term.types("*")
+	term.sees("+ all that match")
+	term.types("c")
+	term.sees("Cancel all that match class=far:held", "2 jobs, 2 change")
+	term.types("y")
+	term.sees("no job matches")
+	term.types(":mat\r")
+	term.sees("[3 Matrices]", "rates")
+	term.types("\rm")
+	term.sees("loss of matrix", "1.1 … 9.2", "▀")
+	term.types("m")
+	term.sees("table of matrix", "1.2 (n=1)")
+	term.types("1")
+	term.enters("/%rates")
+	term.sees("J=2")
+	term.types("t")
+	term.sees("[4 Timeline]", "▸ local:red", "╌ away")
+	term.types("q")
+	term.ends()
+}
+
 // TestDaemonGoes: the screen stays, says so, and goes on when the daemon is back.
 func TestDaemonGoes(t *testing.T) {
 	t.Parallel()
