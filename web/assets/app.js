@@ -61,7 +61,9 @@ function SelectorBox({ query, path, box }) {
   const submit = (event) => {
     event.preventDefault();
     const words = text.trim();
-    if (/^\d+$/.test(words)) go(`/jobs/${words}`); else go(withQuery({ sel: words }, "/jobs"));
+    const view = views.find(([, name]) => name.toLowerCase() === words.toLowerCase()); // no selector is called so
+    if (/^\d+$/.test(words)) go(`/jobs/${words}`); else if (view) go(view[0]); else go(withQuery({ sel: words }, "/jobs"));
+    set(shown);
     box.current.blur();
   };
   return html`<form class="selector" role="search" onSubmit=${submit}>

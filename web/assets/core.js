@@ -215,6 +215,16 @@ export function useData(path, concerns = () => true, { pause = 700, every = 0, f
   return { data: result.data, error: fresh ? result.error : null, stale: !fresh, again: () => again.current() };
 }
 
+// useTick draws again every so often, while that is wanted: times go on without asking the daemon.
+export function useTick(ms, wanted) {
+  const [, set] = useState(0);
+  useEffect(() => {
+    if (!wanted) return;
+    const timer = setInterval(() => { if (!document.hidden) set((n) => n + 1); }, ms);
+    return () => clearInterval(timer);
+  }, [ms, wanted]);
+}
+
 // What changes concern.
 export const anyJob = (c) => c.events > 0;
 export const jobIn = (id) => (c) => c.jobs ? c.jobs.includes(id) : c.first <= id && id <= c.last;

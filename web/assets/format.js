@@ -14,6 +14,7 @@ export const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : noun.end
 export function duration(seconds) {
   if (seconds == null || !isFinite(seconds)) return "";
   const s = Math.max(seconds, 0);
+  if (s > 0 && s < 0.9995) return `${Math.max(Math.round(1000 * s), 1)}ms`;
   if (s < 10) return `${s.toFixed(1)}s`;
   if (s < 60) return `${Math.round(s)}s`;
   const m = Math.round(s / 60);

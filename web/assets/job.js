@@ -30,6 +30,7 @@ export function Job({ id, query, live }) {
     <pre class="command" tabindex="0" aria-label="Command">${job.setup ? (job.steps || []).join("\n") : job.cmd}</pre>
     ${why && job.status !== "done" || why?.hint ? html`<section class="card why"><h2>Why</h2><p>${sentence(why.summary)}</p>
       ${(why.details || []).length ? html`<ul>${why.details.map((d, i) => html`<li key=${i}>${d}</li>`)}</ul>` : null}
+      ${(why.output || []).length ? html`<pre class="output" tabindex="0" aria-label="What it printed last">${why.output.join("\n")}</pre>` : null}
       ${why.hint ? html`<p class="hint"><${Ticks} text=${why.hint} /></p>` : null}</section>` : null}
     <${Facts} job=${job} />
     ${(job.attempts || []).length > 1 ? html`<${Attempts} job=${job} shown=${attempt} />` : null}

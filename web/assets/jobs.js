@@ -1,16 +1,20 @@
 // The table of jobs: a window of it, from the newest down or from anywhere.
 import { html } from "/vendor/htm-preact-3.1.1.js";
-import { go, useData, useKeys, useRef, useState, withQuery, anyJob } from "/core.js";
+import { go, useData, useKeys, useRef, useState, useTick, withQuery, anyJob } from "/core.js";
 import { command, count, duration, jobSeconds, more, outcome, Status, time, Trouble } from "/format.js";
 import { act } from "/actions.js";
 
 const window_ = 200; // rows
 
+// runs says whether a job's time goes on.
+export const runs = (job) => job.status === "running";
+
 export function Jobs({ query, live }) {
   const selectors = query.getAll("sel").join(" ").trim();
   const before = Number(query.get("before")) || 0;
   const path = `/api/jobs?limit=${window_}${before ? `&before=${before}` : ""}${selectors ? `&sel=${encodeURIComponent(selectors)}` : ""}`;
-  const { data, error, stale, again } = useData(path, anyJob, { pause: 500, every: 5000 });
+  const { data, error, stale, again } = useData(path, anyJob, { pause: 500 });
+  useTick(5000, (data?.jobs || []).some(runs));
   const [marks, setMarks] = useState({ of: selectors, ids: new Set() });
   const marked = marks.of === selectors ? marks.ids : new Set(); // another list has none
   const jobs = data?.jobs || [];

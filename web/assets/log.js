@@ -120,6 +120,30 @@ export function Log({ job, attempt, stderr, step }) {
     setAt(i);
     if (i >= 0 && box.current) box.current.scrollTop = Math.max(0, i * lineHeight - box.current.clientHeight / 2);
   };
+  // A line that the address names, as #L120, is counted from the log's beginning: all before it is loaded.
+  const wanted = useRef(Number(/^#L(\d+)$/.exec(location.hash)?.[1] || 0));
+  const reach = async (n) => {
+    followingNow.current = false;
+    setFollowing(false);
+    setBusy(true);
+    try { while (part.current.from > 0 && part.current.to - part.current.from <= most) await earlier(); } catch (err) { setError(err); }
+    setBusy(false);
+    if (part.current.from > 0) return;
+    setAt(n - 1);
+    draw();
+    requestAnimationFrame(() => { if (box.current) box.current.scrollTop = Math.max(0, (n - 1) * lineHeight - box.current.clientHeight / 2); });
+  };
+  useEffect(() => {
+    if (loading || !wanted.current) return;
+    reach(wanted.current);
+    wanted.current = 0;
+  }, [loading]);
+  const mark = (n) => (event) => {
+    event.preventDefault();
+    history.replaceState(null, "", `${location.pathname}${location.search}#L${n}`);
+    setFollowing(false);
+    setAt(n - 1);
+  };
   useKeys({
     G: () => { setFollowing(true); box.current.scrollTop = box.current.scrollHeight; return true; },
     g: () => { setFollowing(false); box.current.scrollTop = 0; return true; },
@@ -140,8 +164,9 @@ export function Log({ job, attempt, stderr, step }) {
     <${Trouble} error=${error} />
     ${p.from > 0 ? html`<p class="earlier"><button onClick=${loadEarlier} disabled=${busy}>Load earlier</button> <span class="hint">${size(p.from)} before this</span></p>` : null}
     <div class="lines ${wrap ? "wrap" : ""}" ref=${box} tabindex="0" role="log" aria-live="off" aria-label=${`${name} of attempt ${attempt}`} onScroll=${onScroll}>
-      ${!loading && !lines.length ? html`<p class="empty">${p.end ? `Nothing was written to ${name}.` : `Nothing was written to ${name} yet.`}</p>` : null}
+      ${!loading && !lines.length ? html`<p class="empty">${p.end ? `Nothing was written to ${name}.` : `Nothing was written to ${name} yet.`}
+        ${stderr ? null : html` <a href=${withQuery({ stderr: "1" })}>What went to stderr</a>`}</p>` : null}
       <div style=${wrap ? null : { height: `${lines.length * lineHeight}px` }}><div style=${wrap ? null : { transform: `translateY(${first * lineHeight}px)` }}>${
-        lines.slice(first, last).map((line, i) => html`<div class=${first + i === at ? "line found" : "line"} key=${first + i}>${line.map(([text, style], k) => (style ? html`<span class=${style} key=${k}>${text}</span>` : text))}</div>`)}</div></div></div>
+        lines.slice(first, last).map((line, i) => html`<div class=${first + i === at ? "line found" : "line"} key=${first + i}>${p.from === 0 ? html`<a class="number" tabindex="-1" href=${`#L${first + i + 1}`} onClick=${mark(first + i + 1)}>${first + i + 1}</a>` : null}${line.map(([text, style], k) => (style ? html`<span class=${style} key=${k}>${text}</span>` : text))}</div>`)}</div></div></div>
     ${wrap && first > 0 ? html`<p class="hint">The last ${count(2000)} lines are shown.</p>` : null}</section>`;
 }

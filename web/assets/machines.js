@@ -13,8 +13,13 @@ function Link({ m }) {
   return html`<span class="link link-${kind}"><span aria-hidden="true">${sign}</span> ${[m.state, ...(m.remarks || [])].join(", ")}</span>`;
 }
 
+// cause is a machine's last error, without the machine's name in front of it.
+export const cause = (m) => (m.last_error || "").replace(`${m.addr}: `, "");
+
+const latency = (m) => `${(1000 * m.latency_seconds).toFixed(m.latency_seconds < 0.01 ? 1 : 0)} ms`;
+
 // given says what was declared of a machine's resources, and how much of it is given out.
-const given = (m) => (m.resources || []).filter((r) => !r.found).map((r) => `${r.name} ${count(r.held)} of ${r.text}`).join(", ");
+const given = (m) => (m.resources || []).filter((r) => !r.found).map((r) => `${r.name} ${count(r.held)} of ${(r.items || []).length || r.text}`).join(", ");
 
 export function Machines({ query, live }) {
   const cls = query.get("class") || "";
@@ -41,14 +46,14 @@ export function Machines({ query, live }) {
   return html`<div class="head"><h1>Machines <small>${cls ? html`class <code>${cls}</code>` : plural(list.length, "machine")}</small></h1>${cls ? html`<a class="button" href="/machines">All machines</a>` : null}</div>
     <${Trouble} error=${error} again=${again} />
     ${data && !list.length ? html`<p class="empty">No machines yet: <code>jobserver machine add ADDR CLASS</code> adds one.</p>` : null}
-    ${list.length ? html`<div class="scroll"><table><thead><tr><th>Machine</th><th>Class</th><th>State</th><th class="num">Jobs</th><th class="num">Load</th><th class="num wide">Free disk</th><th class="num wide">Latency</th><th>Remarks</th></tr></thead>
+    ${list.length ? html`<div class="card"><div class="scroll"><table><thead><tr><th>Machine</th><th>Class</th><th>State</th><th class="num">Jobs</th><th class="num">Load</th><th class="num wide">Free disk</th><th class="num wide">Latency</th><th>Remarks</th></tr></thead>
       <tbody ref=${rows}>${list.map((m) => html`<tr key=${m.addr} tabindex=${m.addr === shown ? 0 : -1} onFocus=${() => setCurrent(m.addr)}
           onClick=${(e) => { if (!e.target.closest("a")) go(`/machines/${encodeURIComponent(m.addr)}`); }}>
         <td class="cut"><a tabindex="-1" href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a></td><td class="cut">${m.class}</td><td class="nowrap"><${Link} m=${m} /></td>
         <td class="num">${(m.running || []).length}/${m.slots || 0}</td>
         <td class="num">${m.state === "connected" && m.load1 != null ? `${m.load1.toFixed(1)}${m.cores ? ` of ${m.cores}` : ""}` : ""}</td>
-        <td class="num wide">${m.free_bytes ? size(m.free_bytes) : ""}</td><td class="num wide">${m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(0)} ms` : ""}</td>
-        <td class="remarks">${[m.verdict, (m.verdict || "").includes(m.last_error || "") ? "" : m.last_error, given(m), m.until ? `until ${time(m.until)}` : ""].filter(Boolean).join("; ")}</td></tr>`)}</tbody></table></div>` : null}`;
+        <td class="num wide">${m.free_bytes ? size(m.free_bytes) : ""}</td><td class="num wide">${m.latency_seconds ? latency(m) : ""}</td>
+        <td class="remarks">${[m.verdict, (m.verdict || "").includes(m.last_error || "") ? "" : cause(m), given(m), m.until ? `until ${time(m.until)}` : ""].filter(Boolean).join("; ")}</td></tr>`)}</tbody></table></div></div>` : null}`;
 }
 
 export function Machine({ addr, live }) {
@@ -65,7 +70,7 @@ export function Machine({ addr, live }) {
     ["Class", m.class ? html`<a href=${`/machines?class=${encodeURIComponent(m.class)}`}>${m.class}</a>` : "none"], ["Since", m.since && `${time(m.since)}, ${ago(m.since)}`],
     ["Slots", `${(m.running || []).length} of ${m.slots || 0} busy`], ["Processor", [m.cores && `${m.cores} cores`, m.cpu_model].filter(Boolean).join(", ")],
     ["Load", m.load1 != null ? m.load1.toFixed(2) : ""], ["Memory", m.memory_bytes ? size(m.memory_bytes) : ""], ["Free disk", m.free_bytes ? size(m.free_bytes) : ""],
-    ["System", [m.os, m.arch, m.kernel].filter(Boolean).join(" ")], ["Latency", m.latency_seconds ? `${(1000 * m.latency_seconds).toFixed(1)} ms` : ""],
+    ["System", [m.os, m.arch, m.kernel].filter(Boolean).join(" ")], ["Latency", m.latency_seconds ? latency(m) : ""],
     ["Clock", Math.abs(m.clock_offset_seconds || 0) > 0.5 ? `${m.clock_offset_seconds > 0 ? "ahead" : "behind"} by ${duration(Math.abs(m.clock_offset_seconds))}` : ""],
     ["Slurm", m.pilot && `job ${m.pilot.job} on ${m.pilot.node}, ${(m.pilot.state || "").toLowerCase()}`], ["Allocation", m.pilot?.released && `given back: ${m.pilot.released}`],
     ["Allocations", m.provider && `up to ${m.provider.max} of ${duration(m.provider.seconds)}`], ["Asked for with", (m.provider?.args || []).length > 0 && html`<code>${m.provider.args.join(" ")}</code>`],
@@ -101,6 +106,6 @@ function Resources({ m }) {
   const list = m.resources || [];
   if (!list.length) return null;
   return html`<section class="card"><h2>Resources</h2><div class="scroll"><table><thead><tr><th>Name</th><th class="num">Given out</th><th class="num">Of</th><th>Items</th></tr></thead>
-    <tbody>${list.map((r) => html`<tr key=${r.name}><td>${r.name}</td><td class="num">${r.name === "mem" ? size(r.held) : count(r.held)}</td><td class="num">${r.text}</td>
+    <tbody>${list.map((r) => html`<tr key=${r.name}><td>${r.name}</td><td class="num">${r.name === "mem" ? size(r.held) : count(r.held)}</td><td class="num">${(r.items || []).length || r.text}</td>
       <td>${(r.items || []).join(", ")}${(r.gone || []).length ? html` <b>gone: ${r.gone.join(", ")}</b>` : null}${r.auto ? " (asked of the machine)" : ""}</td></tr>`)}</tbody></table></div></section>`;
 }

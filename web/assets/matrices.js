@@ -13,7 +13,7 @@ export function Matrices() {
   return html`<div class="head"><h1>Matrices <small>${data ? plural(list.length, "matrix").replace("matrixes", "matrices") : ""}</small></h1></div>
     <${Trouble} error=${error} again=${again} />
     ${data && !list.length ? html`<p class="empty">No matrices yet: <code>jobserver matrix add</code> makes one.</p>` : null}
-    ${list.length ? html`<${MatrixRows} list=${list.slice(0, 500)} />` : null}
+    ${list.length ? html`<div class="card"><${MatrixRows} list=${list.slice(0, 500)} /></div>` : null}
     ${list.length > 500 ? html`<p class="hint">The newest 500 of ${count(list.length)}.</p>` : null}`;
 }
 

@@ -1,15 +1,17 @@
 // The pool at one glance: what runs, what fails, what needs somebody, how long it takes.
 import { html } from "/vendor/htm-preact-3.1.1.js";
-import { getJSON, useData, useState, anyJob, anyMachine, anyMatrix } from "/core.js";
+import { getJSON, useData, useState, useTick, anyJob, anyMachine, anyMatrix } from "/core.js";
 import { ago, Bar, count, duration, leftText, plural, Ticks, Trouble } from "/format.js";
-import { JobTable } from "/jobs.js";
+import { JobTable, runs } from "/jobs.js";
+import { cause } from "/machines.js";
 import { Chart } from "/timeline.js";
 
 export function Pool({ live }) {
   const machines = useData("/api/machines", anyMachine, { pause: 2000, every: 5000 });
   const matrices = useData("/api/matrices", anyMatrix, { pause: 2000 });
   const resources = useData("/api/resources", anyJob, { pause: 2000 });
-  const jobs = useData("/api/jobs?limit=12", anyJob, { pause: 500, every: 5000 });
+  const jobs = useData("/api/jobs?limit=12", anyJob, { pause: 500 });
+  useTick(5000, (jobs.data?.jobs || []).some(runs));
   const status = live?.status;
   if (!status) return html`<h1>Pool</h1><p class="empty">${live ? "The daemon has not been reached yet." : "Loading…"}</p>`;
   const unfinished = (matrices.data?.matrices || []).filter((m) => m.counts.waiting + m.counts.held + m.counts.running + m.counts.copying > 0);
@@ -58,9 +60,6 @@ function Pace({ rate }) {
       <rect key=${i} x=${i * 6} y=${20 - Math.max((18 * n) / most, 1)} width="5" height=${Math.max((18 * n) / most, 1)} />`)}</svg></p>`;
 }
 
-// cause is a machine's last error, without the machine's name in front of it.
-const cause = (m) => (m.last_error || "").replace(`${m.addr}: `, "");
-
 // Attention is what somebody should look at, each with why and what to do.
 function Attention({ live, machines, matrices }) {
   const [why, setWhy] = useState(null);
@@ -68,7 +67,7 @@ function Attention({ live, machines, matrices }) {
   for (const m of machines) {
     const link = html`<a href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a>`;
     if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, cause(m), m.hint]);
-    else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint]);
+    else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint || `it is tried again by itself; \`jobserver machine rm ${m.addr}\` gives it up`]);
     else if ((m.orphans || []).length) items.push(["orphans", m.addr, html`${link} has ${plural(m.orphans.length, "run")} that nothing knows`, "", "`jobserver machine clean -m " + m.addr + "` removes them"]);
   }
   for (const v of live.status.verdicts || []) {

@@ -47,9 +47,17 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
   const [drag, setDrag] = useState(null);
   const [asTable, setAsTable] = useState(false);
   const [end, setEnd] = useState(() => serverNow());
+  const seen = useRef({});
+  Object.assign(seen.current, { live, end });
   useEffect(() => { // a time that ends now moves on
     if (from) return;
-    const timer = setInterval(() => { if (!document.hidden && live?.online) setEnd(serverNow()); }, compact ? 15000 : 5000);
+    const timer = setInterval(() => {
+      const { live: now, end: last, version } = seen.current, jobs = now?.status?.jobs;
+      // While nothing happens the picture stays nearly the same, and the daemon isn't asked for it.
+      if (document.hidden || !now?.online || !(now.version !== version || jobs?.running + jobs?.copying || serverNow() - last > 60e3)) return;
+      seen.current.version = now.version;
+      setEnd(serverNow());
+    }, compact ? 15000 : 5000);
     return () => clearInterval(timer);
   }, [from, live?.online]);
   const labels = machine ? 0 : Math.round(Math.min(170, Math.max(70, width * 0.18)));
@@ -86,6 +94,7 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
         g.fillText(shortened(g, r.machine, labels - 10), 0, y + Math.max(h, 10) / 2);
       }
     });
+    axis(g, paint, t0, t1, x, height, columns); // below what ran
     for (const gone of data.absent) {
       const i = rows.findIndex((r) => r.machine === gone.machine);
       if (i < 0) continue;
@@ -119,7 +128,6 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
         }
       });
     }
-    axis(g, paint, t0, t1, x, height, columns);
     if (drag) {
       g.fillStyle = dark ? "#ffffff33" : "#00000022";
       g.fillRect(Math.min(drag.x0, drag.x1), 0, Math.abs(drag.x1 - drag.x0), height - 22);
