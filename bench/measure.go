@@ -69,6 +69,13 @@ func (s samples) median() time.Duration {
 	return sorted[len(sorted)/2]
 }
 
+func (s samples) sum() (sum time.Duration) {
+	for _, took := range s {
+		sum += took
+	}
+	return sum
+}
+
 // inTurn runs ours and theirs after each other, again and again; the first turn isn't counted. What
 // each returns is its time, which need not be all of the time that it took.
 func inTurn(

@@ -149,6 +149,7 @@ func (w *world) close() error {
 // A daemon is one that runs.
 type daemon struct {
 	*daemontest.Daemon
+	metrics string // their URL, see findMetrics
 }
 
 // start starts a daemon on a state directory, which is made if there is none.
@@ -173,8 +174,10 @@ func (w *world) withDaemon(ctx context.Context, f func(d *daemon) error) error {
 }
 
 // withState is the same on a state directory that is there.
-func (w *world) withState(ctx context.Context, state string, f func(d *daemon) error) error {
-	d, err := w.start(ctx, state)
+func (w *world) withState(
+	ctx context.Context, state string, f func(d *daemon) error, args ...string,
+) error {
+	d, err := w.start(ctx, state, args...)
 	if err != nil {
 		return err
 	}
