@@ -82,7 +82,7 @@ func measureWatched(ctx context.Context, d *daemon, client *api.Client) (rows []
 	}
 	stop := p.watch(ctx, views, false)
 	defer func() { err = errors.Join(err, stop(), p.close()) }()
-	if err := pause(ctx, 8*time.Second); err != nil { // the first look is over, also at the timeline
+	if err := pause(ctx, 8*time.Second); err != nil { // the first look is over
 		return nil, err
 	}
 	before, err := processorTime(d.PID())

@@ -76,7 +76,8 @@ func (d *driver) pagesUp(t *rapid.T, picked []string, want []uint64) {
 	var got []uint64
 	after := uint64(0)
 	for {
-		limit, looks := rapid.IntRange(1, 9).Draw(t, "limit"), rapid.IntRange(1, 20).Draw(t, "looks")
+		limit := rapid.IntRange(1, 9).Draw(t, "limit")
+		looks := rapid.IntRange(1, 20).Draw(t, "looks")
 		ids, next, err := d.s.pageUp(picked, after, limit, looks)
 		d.must(t, err)
 		if len(ids) > limit || next != 0 && next <= after {

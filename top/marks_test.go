@@ -106,7 +106,8 @@ func TestValues(t *testing.T) {
 	}
 	s.Color = true
 	lines := c.lines(s, m, 60, 9)
-	if len(lines) != 2 || strings.Count(lines[1], "▀") != 2 || strings.Count(lines[1], ";48;5;") != 2 {
+	if len(lines) != 2 || strings.Count(lines[1], "▀") != 2 ||
+		strings.Count(lines[1], ";48;5;") != 2 {
 		t.Errorf("%q", lines)
 	}
 	c.table = &stats.Matrix{}

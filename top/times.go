@@ -106,7 +106,8 @@ func (p *times) lines(s *screen, width, height int) []string {
 		lines,
 		s.spans(
 			view.Span{
-				Text:  strings.Repeat(" ", label+4) + "▁…█ busy  ✗ failed  ? lost  ╌ away  + - zoom",
+				Text: strings.Repeat(" ", label+4) +
+					"▁…█ busy  ✗ failed  ? lost  ╌ away  + - zoom",
 				Style: view.Dim,
 			},
 		),
