@@ -16,6 +16,8 @@ import (
 
 	xssh "golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"jobserver/userfile"
 )
 
 // A keyring is what we may log in with on one connection. Its agent signs
@@ -174,7 +176,7 @@ type identity struct {
 }
 
 func loadIdentity(name string) identity {
-	b, err := os.ReadFile(name)
+	b, err := userfile.ReadRegular(name)
 	if err != nil {
 		// The private key may be in the agent alone.
 		return identity{public: readPublicKey(name + ".pub"), err: unwrapPath(err)}
@@ -215,7 +217,7 @@ func checkPrivate(name string) error {
 }
 
 func readPublicKey(name string) xssh.PublicKey {
-	b, err := os.ReadFile(name)
+	b, err := userfile.ReadRegular(name)
 	if err != nil {
 		return nil
 	}

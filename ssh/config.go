@@ -193,11 +193,11 @@ func (d *Dialer) configError(ctx context.Context, addr Addr, err error) error {
 
 // askSSH has OpenSSH's client resolve addr.
 func (d *Dialer) askSSH(ctx context.Context, program string, addr Addr) (*config, error) {
-	out, err := runG(ctx, program, append(d.sshArgs(addr), "--", addr.Host)...)
+	defaults, err := d.sshDefaults(ctx, program)
 	if err != nil {
 		return nil, err
 	}
-	defaults, err := d.sshDefaults(ctx, program)
+	out, err := runG(ctx, program, append(d.askArgs(addr, defaults.unknown), "--", addr.Host)...)
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +206,19 @@ func (d *Dialer) askSSH(ctx context.Context, program string, addr Addr) (*config
 		func(key, printed string, x expander) []string {
 			return splitPrinted(printed, written[key], x)
 		})
+}
+
+// askArgs are the options of `ssh -G`. What wants a command of every call is switched off: there is
+// none here.
+func (d *Dialer) askArgs(addr Addr, unknown []string) []string {
+	args := d.sshArgs(addr)
+	for _, o := range switchedOff(func(name string) bool {
+		return (name == "SessionType" || name == "ForkAfterAuthentication") &&
+			!slices.Contains(unknown, strings.ToLower(name))
+	}) {
+		args = append(args, "-o", o)
+	}
+	return args
 }
 
 // sshArgs are the options of ssh that stand for addr and the Options.
@@ -315,7 +328,7 @@ func runG(ctx context.Context, program string, args ...string) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, &notRunError{context.Cause(ctx)}
 		}
-		if msg := strings.TrimSpace(stderr.String()); msg != "" {
+		if msg := stderrText(stderr.String()); msg != "" {
 			return nil, errors.New(strings.ReplaceAll(msg, "\n", "; "))
 		}
 		err = fmt.Errorf("run %s -G: %w", program, err)
@@ -370,8 +383,10 @@ func newConfig(
 		beyond:         beyond(s),
 	}
 	switch v := s.first("stricthostkeychecking"); v {
-	case "accept-new", "no", "off", "false":
+	case "accept-new":
 		c.strict = v
+	case "no", "off", "false": // as ssh -G prints it
+		c.strict = "no"
 	}
 	var err error
 	if c.port, err = strconv.Atoi(s.first("port")); err != nil {

@@ -206,7 +206,9 @@ func (d *Dialer) handshake(
 		return nil, err
 	}
 	if len(algorithms) == 0 { // the library would take its own
-		return nil, known.otherType(c, c.hostKeyAlgos, nil)
+		return nil, &ConfigError{Addr: c.addr.String(), OpenSSH: true,
+			Err: fmt.Errorf("HostKeyAlgorithms: none of %s is known to this transport",
+				strings.Join(c.hostKeyAlgos, ", "))}
 	}
 	conf.HostKeyAlgorithms = algorithms
 	conf.HostKeyCallback = h.hostKey

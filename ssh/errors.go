@@ -164,7 +164,8 @@ type AuthError struct {
 	Err   error    // what the machine or the library said; may be nil
 	// Locked names the keys that are protected by a passphrase and that no
 	// agent holds.
-	Locked []string
+	Locked  []string
+	OpenSSH bool // the system's ssh has tried
 }
 
 func (e *AuthError) Error() string {
@@ -187,8 +188,12 @@ func (e *AuthError) Hint() string {
 		return fmt.Sprintf("%s has a passphrase: load it into the ssh-agent that the daemon sees "+
 			"(ssh-add %s)", e.Locked[0], e.Locked[0])
 	}
+	other := ", --identity FILE, or --transport openssh for other ways to log in"
+	if e.OpenSSH {
+		other = ", or --identity FILE"
+	}
 	return fmt.Sprintf("ssh -o BatchMode=yes %s must work for the daemon's user; try "+
-		"ssh-copy-id, --identity FILE, or --transport openssh for other ways to log in", e.Addr)
+		"ssh-copy-id%s", e.Addr, other)
 }
 
 // ByHand is the next step of somebody who sits at this host.
@@ -246,6 +251,7 @@ type ConfigError struct {
 	// OpenSSH says that the system's ssh could do it (ProxyCommand, unknown
 	// algorithms).
 	OpenSSH bool
+	Advice  string // the next step, if it is not the usual one
 }
 
 func (e *ConfigError) Error() string {
@@ -259,7 +265,10 @@ func (e *ConfigError) Final() bool { return true }
 
 // Hint names the transport that can do it, or the command that shows the configuration.
 func (e *ConfigError) Hint() string {
-	if e.OpenSSH {
+	switch {
+	case e.Advice != "":
+		return e.Advice
+	case e.OpenSSH:
 		return "use the system's ssh for this: --transport openssh"
 	}
 	return fmt.Sprintf("ssh -G %s shows the configuration in force", words(e.Addr))

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
+
+	"jobserver/userfile"
 )
 
 // Examination is what there is to connect to an address with. Nothing is connected to but the
@@ -81,7 +82,7 @@ func (d *Dialer) Examine(ctx context.Context, addr string) (e Examination) {
 
 // badLines are the lines of a known_hosts file that don't parse.
 func badLines(file string) (bad []string, err error) {
-	text, err := os.ReadFile(file)
+	text, err := userfile.ReadRegular(file)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package ssh
 
 import (
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 
 	xssh "golang.org/x/crypto/ssh"
+
+	"jobserver/userfile"
 )
 
 // A verdict is what known_hosts files say about a key that a name presents. It follows
@@ -107,9 +110,23 @@ func wrongKey(c *config, key xssh.PublicKey, v verdict, by knownKey) *HostKeyErr
 		if len(c.userHosts) > 0 {
 			e.File = c.userHosts[0]
 		}
+		if why := c.takesNoKeys(); why != nil {
+			e.Advice = fmt.Sprintf("no key can be recorded, since %v: %s", why, knownHostsAdvice)
+		}
 	}
 	return e
 }
+
+// takesNoKeys tells why no key can be recorded where the configuration wants it; nil if one can.
+func (c *config) takesNoKeys() error {
+	if len(c.userHosts) == 0 {
+		return errors.New("UserKnownHostsFile is none")
+	}
+	return userfile.Replaceable(c.userHosts[0])
+}
+
+const knownHostsAdvice = "name another file with UserKnownHostsFile, or start the daemon with " +
+	"--known-hosts FILE"
 
 // checkIP is CheckHostIP: the address mustn't have another key on record than the name.
 func (hk *hostKeys) checkIP(c *config, key xssh.PublicKey, ip net.IP) error {
@@ -189,20 +206,25 @@ func (hk *hostKeys) algorithms(c *config) (algos []string, known bool) {
 			algos, known = append(algos, keyAlgorithms(k.key.Type())...), true
 		}
 	}
-	if !known {
-		algos = append(algos, hostKeyPreference()...)
-	}
 	allowed := c.hostKeyAlgos
 	if allowed == nil {
 		allowed = xssh.SupportedAlgorithms().HostKeys
 	}
-	var list []string
-	for _, a := range algos {
-		if slices.Contains(allowed, a) && !slices.Contains(list, a) {
-			list = append(list, a)
+	pick := func(algos []string) (list []string) {
+		for _, a := range algos {
+			if slices.Contains(allowed, a) && !slices.Contains(list, a) {
+				list = append(list, a)
+			}
+		}
+		return list
+	}
+	if known {
+		if list := pick(algos); len(list) > 0 {
+			return list, true
 		}
 	}
-	return list, known
+	// Of what is known nothing is allowed: as in OpenSSH, the others are left.
+	return pick(append(algos, hostKeyPreference()...)), false
 }
 
 // keyAlgorithms are the algorithms by which a key of a type can sign.

@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 
 	xssh "golang.org/x/crypto/ssh"
+
+	"jobserver/userfile"
 )
 
 // A marker is how a line of known_hosts begins (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
@@ -66,7 +67,7 @@ func (d *Dialer) knownHosts(c *config) *hostKeys {
 func loadHostKeys(files []string, log *slog.Logger) *hostKeys {
 	hk := &hostKeys{}
 	for _, name := range files {
-		b, err := os.ReadFile(name)
+		b, err := userfile.ReadRegular(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

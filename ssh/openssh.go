@@ -27,6 +27,7 @@ type opensshConn struct {
 	env     []string // of its processes
 	timeout time.Duration
 	info    Info
+	config  *config
 	ending
 	procs map[*os.Process]bool // that run; guarded by mu
 	tasks sync.WaitGroup       // one for each process; added to under mu, and only while err is nil
@@ -65,6 +66,7 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 		timeout: d.dialTimeout(cfg),
 		info: Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(),
 			Via: strings.Join(cfg.proxyJump, ",")},
+		config: cfg,
 		ending: ending{done: make(chan struct{})},
 		procs:  map[*os.Process]bool{},
 	}
@@ -138,7 +140,7 @@ func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error
 	if errors.As(err, &exit) && exit.ExitCode() != sshFailed {
 		return nil // we were in, and the login shell is a strange one
 	}
-	return sortStderr(c.info, stderr.String(), err)
+	return c.sortStderr(stderr.String(), err)
 }
 
 // sshFailed is ssh's exit code for errors of its own.
@@ -266,7 +268,7 @@ func (c *opensshConn) verdict(err error, stderr string, gaveUp <-chan struct{}) 
 	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() != sshFailed {
 		return &ExitError{Code: exit.ExitCode(), Stderr: stderr}
 	}
-	reason := sortStderr(c.info, stderr, err)
+	reason := c.sortStderr(stderr, err)
 	if errors.Is(reason, ErrTooManySessions) {
 		return reason
 	}

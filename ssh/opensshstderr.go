@@ -3,6 +3,7 @@ package ssh
 import (
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -11,16 +12,14 @@ import (
 // sortStderr turns what OpenSSH's client wrote before it failed into our
 // errors. The messages are those of OpenSSH 7 to 10, whose wording has been
 // stable; an unknown one makes a DialError that cites it.
-func sortStderr(info Info, stderr string, err error) error {
-	addr := info.Addr
-	// ssh ends its lines as for a terminal in raw mode.
-	text := strings.TrimSpace(strings.ReplaceAll(stderr, "\r", ""))
+func (c *opensshConn) sortStderr(stderr string, err error) error {
+	addr, text := c.info.Addr, stderrText(stderr)
 	has := func(s string) bool { return strings.Contains(text, s) }
 	last := text[strings.LastIndexByte(text, '\n')+1:]
 	switch {
 	case has("Host key verification failed"), has("REMOTE HOST IDENTIFICATION HAS CHANGED"),
 		has("host key is known for"), has("is marked as revoked"):
-		return hostKeyMessage(addr, text)
+		return c.hostKeyMessage(text)
 	case has("Could not resolve hostname"):
 		return &ResolveError{Addr: addr,
 			Host: submatch(text, `Could not resolve hostname ([^:]*):`), Err: errors.New(last),
@@ -34,7 +33,7 @@ func sortStderr(info Info, stderr string, err error) error {
 			Theirs: strings.Split(submatch(text, `Their offer: (\S+)`), ","),
 			Ours:   []string{"none of these"}}
 	case has("Permission denied ("), has("Too many authentication failures"):
-		return &AuthError{Addr: addr, User: info.User,
+		return &AuthError{Addr: addr, User: c.info.User, OpenSSH: true,
 			Tried: []string{"what the system's ssh offers"}, Err: errors.New(last)}
 	case has("Session open refused by peer"), has("open failed: connect failed: open failed"):
 		return fmt.Errorf("%s: %w", addr, ErrTooManySessions)
@@ -44,25 +43,51 @@ func sortStderr(info Info, stderr string, err error) error {
 	case text == "":
 		return &DialError{Addr: addr, Op: "run ssh", Err: err}
 	}
-	return &DialError{Addr: addr, Op: "connect to " + info.RemoteAddr,
+	return &DialError{Addr: addr, Op: "connect to " + c.info.RemoteAddr,
 		Err: errors.New(strings.TrimPrefix(last, "ssh: "))}
 }
 
-func hostKeyMessage(addr, text string) error {
-	e := &HostKeyError{Addr: addr, Fingerprint: submatch(text, `(SHA256:[A-Za-z0-9+/]+)`)}
-	e.KeyType = submatch(text, `fingerprint for the (\S+) key`)
+// stderrText is what ssh has written to stderr: it ends its lines as for a terminal in raw mode.
+func stderrText(stderr string) string {
+	return strings.TrimSpace(strings.ReplaceAll(stderr, "\r", ""))
+}
+
+// hostKeyMessage sorts what is said of a host key: of the machine's, or of a jump host's.
+func (c *opensshConn) hostKeyMessage(text string) error {
+	e := &HostKeyError{Addr: c.info.Addr, Fingerprint: submatch(text, `(SHA256:[A-Za-z0-9+/]+)`)}
+	e.KeyType = submatch(text, `fingerprint for the (\S+) key|No (\S+) host key is known for`)
+	// with LogLevel INFO: "Error checking host key … in revoked keys file NAME: No such file"
+	unread := submatch(text, `(?m)in revoked keys file (.*)$`)
 	switch {
+	case unread != "":
+		e.Detail = "can't be looked up in RevokedHostKeys " + unread
+		e.Advice = revocationsAdvice
+		return e
 	case strings.Contains(text, "revoked"):
 		e.Revoked = true
+		e.File = submatch(text, `(?m)marked as revoked in (.*):\d+$|revoked by file (.*)$`)
+		return e
 	case !strings.Contains(text, "HAS CHANGED") && !strings.Contains(text, "has changed"):
-		e.Unknown = true
+		e.Unknown, e.Lax = true, c.config.strict
+		e.Addr = c.hopOf(submatch(text, `host key is known for (\S+) and`))
 	}
-	e.File = submatch(text,
-		`(?m)(?:Offending .*key in|Offending .*key for .* in|marked as revoked in) (.*):\d+$|revoked (?:by|keys) file (\S+)`)
+	e.File = submatch(text, `(?m)(?:Offending .*key in|Offending .*key for .* in) (.*):\d+$`)
 	if n, err := strconv.Atoi(submatch(text, `(?m)Offending .* in .*:(\d+)$`)); err == nil {
 		e.Line = n
 	}
 	return e
+}
+
+// hopOf is the address of the one on the way to the machine that known_hosts files have as name:
+// the machine's own, or a jump host's.
+func (c *opensshConn) hopOf(name string) string {
+	if name == "" || c.info.Via == "" || name == c.config.hostKeyName() {
+		return c.info.Addr
+	}
+	if host, port, ok := strings.Cut(strings.TrimPrefix(name, "["), "]:"); ok {
+		return net.JoinHostPort(host, port)
+	}
+	return name
 }
 
 // submatch gives the group of the first match, or nothing.

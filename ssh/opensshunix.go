@@ -120,7 +120,7 @@ func (c *opensshConn) startMaster(ctx context.Context, control string) (*master,
 			return nil, context.Cause(ctx)
 		}
 		if text := stderr.String(); text != "" {
-			return nil, sortStderr(c.info, text, err)
+			return nil, c.sortStderr(text, err)
 		}
 		return nil, &DialError{Addr: c.info.Addr, Op: "run ssh",
 			Err: errors.New("it ended without a word")}

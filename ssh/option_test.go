@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -226,6 +227,34 @@ func TestSessionIsOurs(t *testing.T) {
 		}
 		testOpenSSHUnix(t, c)
 	}
+}
+
+// TestEachSessionOption: what wants a command, a terminal or a port shows only when no other option
+// hides it.
+func TestEachSessionOption(t *testing.T) {
+	t.Parallel()
+	m := sshtest.Start(t, sshtest.ServerConfig("MaxStartups 100"))
+	var wg sync.WaitGroup
+	lines := append(sessionChanges(), "SessionType subsystem",
+		"SessionType subsystem\nRemoteCommand sftp", "Tunnel yes\nTunnelDevice any:any")
+	for i, line := range lines {
+		alias := fmt.Sprintf("x%d", i)
+		m.AddHost(alias, m.User, m.Host, m.Port, strings.Split(line, "\n")...)
+		for name, d := range map[string]*Dialer{"own": dialer(m), "openssh": dialer(m, openSSH)} {
+			wg.Go(func() {
+				c, err := d.Dial(t.Context(), alias)
+				if err != nil {
+					t.Errorf("%s: %s: %v", name, line, err)
+					return
+				}
+				defer c.Close()
+				if out, err := output(t, c, "echo in"); out != "in\n" || err != nil {
+					t.Errorf("%s: %s: got %q, %v", name, line, out, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
 }
 
 // TestSetEnv: variables that the configuration sets come through, as far as sshd accepts them, and

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	xssh "golang.org/x/crypto/ssh"
+
+	"jobserver/userfile"
 )
 
 // krlMagic is how a key revocation list begins (PROTOCOL.krl of OpenSSH); other files have public
@@ -20,6 +22,9 @@ const krlMagic = "SSHKRL\n\x00"
 // krlTime is how long ssh-keygen may take for a look into a revocation list.
 const krlTime = 10 * time.Second
 
+const revocationsAdvice = "make the file readable, or take RevokedHostKeys out of the ssh " +
+	"configuration"
+
 // checkRevoked holds RevokedHostKeys. As in OpenSSH, a file that can't be read refuses every
 // machine.
 func checkRevoked(c *config, key xssh.PublicKey) error {
@@ -28,7 +33,7 @@ func checkRevoked(c *config, key xssh.PublicKey) error {
 	}
 	e := &HostKeyError{Addr: c.addr.String(), KeyType: key.Type(),
 		Fingerprint: xssh.FingerprintSHA256(key), File: c.revokedKeys}
-	content, err := os.ReadFile(c.revokedKeys)
+	content, err := userfile.ReadRegular(c.revokedKeys)
 	if err == nil && bytes.HasPrefix(content, []byte(krlMagic)) {
 		e.Revoked, err = inKRL(c.revokedKeys, key)
 	} else if err == nil {
@@ -37,7 +42,7 @@ func checkRevoked(c *config, key xssh.PublicKey) error {
 	switch {
 	case err != nil:
 		e.Detail = fmt.Sprintf("can't be looked up in RevokedHostKeys: %v", unwrapPath(err))
-		e.Advice = "make the file readable, or take RevokedHostKeys out of the ssh configuration"
+		e.Advice = revocationsAdvice
 		return e
 	case e.Revoked:
 		return e

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -123,9 +122,9 @@ func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error 
 	if err != nil {
 		return err
 	}
-	if len(c.userHosts) == 0 {
-		return &ConfigError{Addr: addr,
-			Err: errors.New("UserKnownHostsFile is none: there is no file to record a host key in")}
+	if why := c.takesNoKeys(); why != nil {
+		return &ConfigError{Addr: addr, Advice: knownHostsAdvice,
+			Err: fmt.Errorf("no host key can be recorded, since %w", why)}
 	}
 	var lines []xssh.PublicKey
 	for _, k := range keys {
@@ -145,7 +144,7 @@ func (d *Dialer) Trust(ctx context.Context, addr string, keys ...HostKey) error 
 
 // recordKeys puts keys into the known_hosts file as those of name.
 func recordKeys(file, name string, keys []xssh.PublicKey, hash bool) error {
-	old, err := os.ReadFile(file)
+	old, err := userfile.ReadRegular(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -3,9 +3,14 @@ package userfile
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode/utf16"
 )
 
@@ -13,6 +18,41 @@ import (
 func Read(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	return Text(data), err
+}
+
+// maxRegular is how much of a file ReadRegular takes: known_hosts files of whole clusters have some
+// MiB.
+const maxRegular = 64 << 20
+
+// ReadRegular reads a file that a long-running program was told of: one that never ends, as a
+// device or a pipe may be, is an error, and so is one of more than 64 MiB. /dev/null is empty.
+func ReadRegular(path string) ([]byte, error) {
+	fail := func(err error) ([]byte, error) {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.Stat(os.DevNull)
+	switch {
+	case err == nil && os.SameFile(st, null):
+		return nil, nil
+	case st.IsDir():
+		return fail(syscall.EISDIR)
+	case !st.Mode().IsRegular():
+		return fail(errors.New("it is not a regular file"))
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxRegular+1))
+	if err == nil && len(data) > maxRegular {
+		return fail(fmt.Errorf("it has more than %d MiB", maxRegular>>20))
+	}
+	return data, err
 }
 
 // Text is a text of a user's without what editors of other systems put into it: a byte order mark,

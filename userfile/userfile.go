@@ -19,29 +19,51 @@ import (
 // file: a device or a pipe would be one afterwards. Its owner stays the same, where we may give
 // files away.
 func Replace(path string, content []byte, mode, dirMode fs.FileMode) error {
-	target, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("%s is a link to a file that isn't there", path)
-		}
-		target, err = path, os.MkdirAll(filepath.Dir(path), dirMode)
-	}
+	target, st, err := place(path)
 	if err != nil {
 		return err
 	}
-	st, err := os.Stat(target)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case !st.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file, and isn't replaced by one", path)
+	if st == nil {
+		if err := os.MkdirAll(filepath.Dir(target), dirMode); err != nil {
+			return err
+		}
 	}
 	if err := renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target)),
 		renameio.WithExistingPermissions()); err != nil {
 		return err
 	}
 	return keepOwner(target, st)
+}
+
+// Replaceable tells why Replace wouldn't take a path, whatever may be written there; nil if it
+// would.
+func Replaceable(path string) error {
+	_, _, err := place(path)
+	return err
+}
+
+// place is the file that a path leads to, through links, and what is there; nil for nothing.
+func place(path string) (target string, st fs.FileInfo, err error) {
+	target, err = filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return "", nil, fmt.Errorf("%s is a link to a file that isn't there", path)
+		}
+		return path, nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	st, err = os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return target, nil, nil
+	case err != nil:
+		return "", nil, err
+	case !st.Mode().IsRegular():
+		return "", nil, fmt.Errorf("%s is not a regular file, and isn't replaced by one", path)
+	}
+	return target, st, nil
 }
 
 // keepOwner gives the file the owner that it had before, if that wasn't us: root edits the files of
