@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // RESULTS and METRIC lines are read as people see them: at the beginning of a line of the screen,
@@ -17,6 +18,7 @@ var (
 	prefixResults     = []byte("RESULTS:")
 	prefixMeasurement = []byte("METRIC:")
 	wordResults       = []byte("RESULTS")
+	wordMetric        = []byte("METRIC")
 )
 
 // blanks are what stands around a text without being seen.
@@ -63,7 +65,7 @@ func parseMarks(p []byte) (found []Mark, used int64) {
 }
 
 // seen is what a terminal shows of a line: without a byte order mark, the sequences that colour it
-// or clear what was there, and the blanks around.
+// or clear what was there, what was written over since, and the blanks around.
 func seen(line []byte) []byte {
 	line = bytes.TrimPrefix(line, []byte("\ufeff"))
 	if bytes.IndexByte(line, escape) >= 0 {
@@ -74,11 +76,60 @@ func seen(line []byte) []byte {
 				i = len(line)
 			}
 			shown = append(shown, line[:i]...)
-			line = line[i+sequence(line[i:]):]
+			line = line[i:]
+			n := sequence(line)
+			if goesToBeginning(line[:n]) {
+				shown = shown[:0]
+			}
+			line = line[n:]
 		}
 		line = shown
 	}
+	if bytes.IndexByte(line, '\b') >= 0 {
+		line = overwritten(line)
+	}
 	return bytes.Trim(line, blanks)
+}
+
+// goesToBeginning tells whether a control sequence moves to a line's beginning, as programs do that
+// draw a bar there again and again: what is written then begins a line.
+func goesToBeginning(seq []byte) bool {
+	if len(seq) < 3 || seq[1] != '[' {
+		return false
+	}
+	column := string(seq[2 : len(seq)-1])
+	switch seq[len(seq)-1] {
+	case 'E', 'F': // the beginning of the next line, of the one before
+		return true
+	case 'G': // a column
+		return column == "" || column == "0" || column == "1"
+	case 'H': // a line and a column
+		_, column, _ = strings.Cut(column, ";")
+		return column == "" || column == "0" || column == "1"
+	}
+	return false
+}
+
+// overwritten is a line after its backspaces: each goes back by one character, and what follows
+// replaces what stood there.
+func overwritten(line []byte) []byte {
+	var cells [][]byte // a character each
+	at := 0
+	for len(line) > 0 {
+		_, n := utf8.DecodeRune(line)
+		switch {
+		case line[0] == '\b':
+			at = max(at-1, 0)
+		case at < len(cells):
+			cells[at] = line[:n]
+			at++
+		default:
+			cells = append(cells, line[:n])
+			at++
+		}
+		line = line[n:]
+	}
+	return bytes.Join(cells, nil)
 }
 
 const escape = 0x1b
@@ -131,8 +182,9 @@ const enough = MaxMarkLine + 4<<10
 
 // scan looks at the next piece.
 func (m *marks) scan(p []byte) {
-	// Most pieces have neither a carriage return nor the word.
-	word := bytes.Contains(p, wordResults)
+	// Most pieces have neither a carriage return, nor the words, nor what moves on a line.
+	word := bytes.Contains(p, wordResults) || bytes.Contains(p, wordMetric) ||
+		bytes.IndexByte(p, escape) >= 0 || bytes.IndexByte(p, '\b') >= 0
 	carriage := bytes.IndexByte(p, '\r')
 	for at := 0; at < len(p); {
 		end := bytes.IndexByte(p[at:], '\n')

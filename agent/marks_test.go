@@ -46,6 +46,16 @@ func TestMarks(t *testing.T) {
 			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\n",
 		},
 		"a cleared line": {in: "12%\r\x1b[KRESULTS: a\n", want: "RESULTS: a\n"},
+		"a bar that is drawn again": {
+			in: "50%\x1b[1G\x1b[2K100%\x1b[0GRESULTS: a\n1/2\x1b[GMETRIC: b=1\n" +
+				"bar\x1b[1FRESULTS: c\n\x1b[2;40Hx\x1b[3HRESULTS: d\nx\x1b[5GRESULTS: no\n",
+			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: c\nRESULTS: d\n",
+		},
+		"a spinner": {
+			in: "-\b\\\b|\bRESULTS: a\n\u280b\b\u2819\bMETRIC: b=1\n" +
+				"\b\bRESULTS: caf\xe8\b\xe9\n12%\b\b\b   \b\b\bRESULTS: d\n..\bRESULTS: no\n",
+			want: "RESULTS: a\nMETRIC: b=1\nRESULTS: caf\xe9\nRESULTS: d\n",
+		},
 		"half a colour": {
 			in:   "RESULTS: a\x1b\nRESULTS: b\x1b[3\nMETRIC: c=1\x1b]0;x\n",
 			want: "RESULTS: a\nRESULTS: b\nMETRIC: c=1\n",
