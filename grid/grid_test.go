@@ -57,6 +57,8 @@ func TestValues(t *testing.T) {
 		"0.1..0.4+0.1":        {"0.1", "0.2", "0.3", "0.4"},
 		"1e2..1e4*10":         {"100", "1000", "10000"},
 		"-2..2+2":             {"-2", "0", "2"},
+		"0.5..2.5":            {"0.5", "1.5", "2.5"},
+		"1e-3..1e-1*10":       {"0.001", "0.01", "0.1"},
 		"08..11":              {"08", "09", "10", "11"},
 		"1..3,10,x,7..8":      {"1", "2", "3", "10", "x", "7", "8"},
 		`"1..3"`:              {"1..3"},
@@ -112,6 +114,12 @@ func TestBadValues(t *testing.T) {
 		"K=1..8/0":              "K: the range 1..8/0 is to have 0 values",
 		"K=1..8/1.5":            "K: the range 1..8/1.5 is to have 3/2 values",
 		"K=1..8/1":              "K: the range 1..8/1 has two ends and one value",
+		"K=1e-3..1e-1": "K: the range 1e-3..1e-1 has no step, and whole steps from its " +
+			"first number don't lead to its last",
+		"K=0.5..0.1": "K: the range 0.5..0.1 has no step, and whole steps from its " +
+			"first number don't lead to its last",
+		"K=1..8.5": "K: the range 1..8.5 has no step, and whole steps from its " +
+			"first number don't lead to its last",
 		"K=1..9999999":          "K: the range 1..9999999 has more than 1000000 values",
 		"K=1..2*1.000000000001": "K: the range 1..2*1.000000000001 has numbers of too many digits",
 		`K="a,b`:                `K: a value begins with ", and the quote is never closed`,

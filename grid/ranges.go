@@ -92,6 +92,12 @@ func (r *numberRange) check() error {
 		if direction < 0 {
 			r.step = big.NewRat(-1, 1)
 		}
+		if span := new(big.Rat).Sub(r.last, r.first); !span.IsInt() {
+			return errorf("the range %s has no step, and whole steps from its first number "+
+				"don't lead to its last", r.text).
+				hint("say the step: %[1]s+STEP, %[1]s*10, or %[1]s/5 for five even ones; or quote "+
+					"it to take it as text", r.text)
+		}
 	case '+':
 		if direction != 0 && r.step.Sign() != direction {
 			return never("its step leads away from its end")
