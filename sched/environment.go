@@ -3,7 +3,6 @@ package sched
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"jobserver/sched/statepb"
 )
@@ -93,11 +92,15 @@ func (p *planner) setEnv(j *statepb.Job, spec *JobSpec, own []string) error {
 // inEnv is what errors call the environment of a job.
 const inEnv = "environment"
 
+// checkEnv refuses what a shell can't have as a variable: it would drop it without a word.
 func checkEnv(name, value string) error {
-	if name == "" || !utf8.ValidString(name) || strings.ContainsAny(name, "=\x00") ||
-		strings.IndexByte(value, 0) >= 0 {
-		return errorf(Invalid, "%q can't be an environment variable", name).
-			hint("give --env NAME=VALUE")
+	if !nameRE().MatchString(name) {
+		return errorf(Invalid, "%q can't be an environment variable's name", name).
+			hint("use letters, digits and underscores, and begin with a letter: NAME=VALUE")
+	}
+	if strings.IndexByte(value, 0) >= 0 {
+		return errorf(Invalid, "the environment variable %s has a zero byte in it", name).
+			hint("no program can be given one")
 	}
 	if strings.HasPrefix(name, varPrefix) {
 		return errorf(Invalid, "%s is set by the daemon itself: it says which job this is", name).

@@ -145,6 +145,18 @@ func TestRefused(t *testing.T) {
 		{"bytes in a variable's name", jobs(func(s *JobSpec) {
 			s.Env = map[string]string{"A\xff": ""}
 		}), Invalid, "environment"},
+		{"a variable's name with a blank", jobs(func(s *JobSpec) {
+			s.Env = map[string]string{"A B": "1"}
+		}), Invalid, "\"A B\" can't be an environment variable's name"},
+		{"a variable's name that begins with a digit", jobs(func(s *JobSpec) {
+			s.Env = map[string]string{"1A": "1"}
+		}), Invalid, "can't be an environment variable's name"},
+		{"a variable's name with a dash", jobs(func(s *JobSpec) {
+			s.SecretEnv = map[string]string{"A-B": "1"}
+		}), Invalid, "can't be an environment variable's name"},
+		{"a variable without a name", jobs(func(s *JobSpec) {
+			s.Env = map[string]string{"": "1"}
+		}), Invalid, "can't be an environment variable's name"},
 		{"the job's identity as a variable", jobs(func(s *JobSpec) {
 			s.Env = map[string]string{"JOBSERVER_JID": "9"}
 		}), Invalid, "by the daemon itself"},

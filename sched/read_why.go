@@ -384,20 +384,29 @@ func (s *State) whyRunning(j *statepb.Job, now time.Time) Reasoning {
 	return r
 }
 
+// whyCanceled is what is known beyond that a job was canceled, as a continuation of that.
+func whyCanceled(j *statepb.Job) string {
+	a := last(j)
+	switch {
+	case j.Reason != "":
+		return ": " + j.Reason
+	case j.Error != "" && (a == nil || j.Error != Reason(a)): // of the job itself
+		return ": " + j.Error
+	case a == nil, Reason(a) == "", culprit(a).Cause == statepb.Cause_CANCELED_BY_USER:
+		return ""
+	}
+	return "; its last attempt: " + Reason(a)
+}
+
 func (s *State) whyEnded(j *statepb.Job) Reasoning {
 	var r Reasoning
 	why := j.Error
 	if a := last(j); why == "" && a != nil {
 		why = Reason(a)
 	}
-	if j.Status == Canceled && j.Reason != "" {
-		why = j.Reason
-	}
 	switch {
-	case j.Status == Canceled && why != "":
-		r.Summary = "it was canceled: " + why
 	case j.Status == Canceled:
-		r.Summary = "it was canceled"
+		r.Summary = "it was canceled" + whyCanceled(j)
 	case j.Status == Lost:
 		r.Summary = "how it ended can't be known: " + why
 		r.Hint = fmt.Sprintf("`jobserver job restart %d` runs it again", j.Id)

@@ -244,3 +244,34 @@ func TestFollowEvents(t *testing.T) {
 		}
 	})
 }
+
+// TestWhyCanceled is what is said of jobs that were canceled, at whatever moment.
+func TestWhyCanceled(t *testing.T) {
+	w := newWorld()
+	check(t, w.do(w.s.PlanMachines([]MachineSpec{{Addr: "a", Class: "foo"}}, w.now)))
+	check(t, w.connect("a"))
+	canceled := func(when, want string, id uint64) {
+		t.Helper()
+		if got, _, _ := strings.Cut(w.why(t, id), "\n"); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	submit := func(spec JobSpec) uint64 {
+		t.Helper()
+		spec.Class, spec.Cmd = "foo", "x"
+		ids, err := w.submit(spec)
+		check(t, err)
+		return ids[0]
+	}
+	running := submit(JobSpec{})
+	w.operate(t, OpCancel, running)
+	w.ends(t, running, &statepb.Attempt{Cause: statepb.Cause_CANCELED_BY_USER})
+	canceled("while it ran", "it was canceled", running)
+	again := submit(JobSpec{MaxFailures: 3})
+	w.ends(t, again, exit(3))
+	w.operate(t, OpCancel, again)
+	canceled("before its retry", "it was canceled; its last attempt: exited with code 3", again)
+	held := submit(JobSpec{Hold: true})
+	w.operate(t, OpCancel, held)
+	canceled("while it was held", "it was canceled", held)
+}
