@@ -128,7 +128,7 @@ func (c *opensshConn) tryLogin(ctx context.Context, timeout time.Duration) error
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // a ProxyCommand's holds stderr still
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: connect: %w", c.info.Addr, context.Cause(ctx))

@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	xssh "golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"jobserver/ssh/sshtest"
 )
@@ -153,7 +153,8 @@ func TestRestrictions(t *testing.T) {
 				Hint())
 		}
 	}
-	var wg sync.WaitGroup
+	var few errgroup.Group
+	few.SetLimit(fewLogins)
 	for i, test := range []struct {
 		lines string
 		want  string // in the error of our own transport; "": the machine is reached
@@ -180,10 +181,13 @@ func TestRestrictions(t *testing.T) {
 		alias := fmt.Sprintf("x%d", i)
 		m.AddHost(alias, m.User, m.Host, m.Port, strings.Split(test.lines, "\n")...)
 		for name, d := range map[string]*Dialer{"own": dialer(m), "openssh": dialer(m, openSSH)} {
-			wg.Go(func() { try(name, d, alias, test.lines, test.want) })
+			few.Go(func() error {
+				try(name, d, alias, test.lines, test.want)
+				return nil
+			})
 		}
 	}
-	wg.Wait()
+	_ = few.Wait() // try tells
 }
 
 // TestCheckHostIP: with it, the address must not have another key on record than the name.
