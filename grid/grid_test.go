@@ -111,9 +111,9 @@ func TestBadValues(t *testing.T) {
 			"number to its last",
 		"K=-1..8*2": "K: the range -1..8*2 never ends: no factor leads from its " +
 			"first number to its last",
-		"K=1..8/0":              "K: the range 1..8/0 is to have 0 values",
-		"K=1..8/1.5":            "K: the range 1..8/1.5 is to have 3/2 values",
-		"K=1..8/1":              "K: the range 1..8/1 has two ends and one value",
+		"K=1..8/0":   "K: the range 1..8/0 is to have 0 values",
+		"K=1..8/1.5": "K: the range 1..8/1.5 is to have 3/2 values",
+		"K=1..8/1":   "K: the range 1..8/1 has two ends and one value",
 		"K=1e-3..1e-1": "K: the range 1e-3..1e-1 has no step, and whole steps from its " +
 			"first number don't lead to its last",
 		"K=0.5..0.1": "K: the range 0.5..0.1 has no step, and whole steps from its " +
