@@ -135,8 +135,8 @@ func testOpenSSHUnix(t *testing.T, c Conn) {
 	<-accepted
 }
 
-// TestHostKeyMessages: what OpenSSH's client says of host keys is sorted, with the file and the host
-// that it is about.
+// TestHostKeyMessages: what OpenSSH's client says of host keys is sorted, with the file and the
+// host that it is about.
 func TestHostKeyMessages(t *testing.T) {
 	c := &opensshConn{info: Info{Addr: "gpu1", Via: "login"},
 		config: &config{hostName: "10.0.0.1", port: 2222, strict: "accept-new"}}
@@ -145,7 +145,8 @@ func TestHostKeyMessages(t *testing.T) {
 			"checking.\r\nHost key verification failed.\r\n": {
 			Addr: "gpu1", Unknown: true, Lax: "accept-new", KeyType: "ED25519"},
 		"No ED25519 host key is known for [login]:22022 and you have requested strict " +
-			"checking.\r\nHost key verification failed.\r\nConnection closed by UNKNOWN port 65535\r\n": {
+			"checking.\r\nHost key verification failed.\r\n" +
+			"Connection closed by UNKNOWN port 65535\r\n": {
 			Addr: "login:22022", Unknown: true, Lax: "accept-new", KeyType: "ED25519"},
 		"No RSA host key is known for login and you have requested strict checking.\r\n" +
 			"Host key verification failed.\r\n": {
@@ -153,10 +154,10 @@ func TestHostKeyMessages(t *testing.T) {
 		"Host key ED25519 SHA256:abc revoked by file /my k/revoked\r\nHost key " +
 			"verification failed.\r\n": {
 			Addr: "gpu1", Revoked: true, Fingerprint: "SHA256:abc", File: "/my k/revoked"},
-		"Error checking host key ED25519 SHA256:abc in revoked keys file /my k/none: No such file " +
-			"or directory\r\nHost key verification failed.\r\n": {
-			Addr: "gpu1", Fingerprint: "SHA256:abc", Advice: revocationsAdvice, Detail: "can't be " +
-				"looked up in RevokedHostKeys /my k/none: No such file or directory"},
+		"Error checking host key ED25519 SHA256:abc in revoked keys file /my k/none: No such " +
+			"file or directory\r\nHost key verification failed.\r\n": {
+			Addr: "gpu1", Fingerprint: "SHA256:abc", Advice: revocationsAdvice,
+			Detail: "can't be looked up in RevokedHostKeys /my k/none: No such file or directory"},
 	} {
 		got, ok := c.sortStderr(text, io.EOF).(*HostKeyError)
 		if !ok {
