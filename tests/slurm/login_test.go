@@ -22,14 +22,12 @@ const (
 )
 
 // inNamespace runs the tests again where there is another user: a namespace of mounts, in which
-// /etc/passwd is another file. done is false where that has happened, and where it can't.
+// /etc is a copy. Were only /etc/passwd another file, it would be the host's again as soon as
+// somebody adds a user there: whoever replaces a file takes what others have mounted on it away.
+// done is false where that has happened, and where it can't.
 func inNamespace() (code int, done bool) {
 	const entered = "JOBSERVER_TEST_OTHER_USER"
 	if os.Getuid() != 0 || os.Getenv(entered) != "" {
-		return 0, false
-	}
-	passwd, err := os.ReadFile("/etc/passwd")
-	if err != nil {
 		return 0, false
 	}
 	dir, err := os.MkdirTemp("", "jobserver-users-")
@@ -37,9 +35,15 @@ func inNamespace() (code int, done bool) {
 		return 0, false
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "passwd")
+	etc := filepath.Join(dir, "etc")
+	_ = exec.Command("cp", "-a", "/etc", etc).Run() // what vanishes meanwhile isn't missed
+	users := filepath.Join(etc, "passwd")
+	passwd, err := os.ReadFile(users)
+	if err != nil {
+		return 0, false
+	}
 	line := fmt.Sprintf("%s:*:%d:%[2]d::/nonexistent:/bin/sh\n", otherUser, otherUID)
-	if err := os.WriteFile(file, append(passwd, line...), 0o644); err != nil {
+	if err := os.WriteFile(users, append(passwd, line...), 0o644); err != nil {
 		return 0, false
 	}
 	self, err := os.Executable()
@@ -48,7 +52,7 @@ func inNamespace() (code int, done bool) {
 	}
 	cmd := exec.Command("unshare",
 		append([]string{"--mount", "--propagation", "private", "sh", "-c",
-			`mount --bind "$0" /etc/passwd && exec "$@"`, file, self}, os.Args[1:]...)...)
+			`mount --bind "$0" /etc && exec "$@"`, etc, self}, os.Args[1:]...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), entered+"=1")
 	err = cmd.Run()
@@ -70,17 +74,16 @@ func readable(t *testing.T, dir string) {
 	}
 }
 
-// TestLogin: a class has a machine that is reached by SSH, and a partition behind a login node,
-// where we are another user. A matrix goes through both.
-func TestLogin(t *testing.T) {
-	t.Parallel()
-	c := slurmtest.Start(t, slurmtest.Nodes(2))
+// loginNode is a host by way of which a cluster is used, as another user: "login" to the client.
+func loginNode(
+	t *testing.T, c *slurmtest.Cluster,
+) (login *sshtest.Machine, client *sshtest.Client) {
+	t.Helper()
 	client, err := sshtest.NewClient(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("box"))
-	login := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("login"),
+	login = sshtest.Start(t, sshtest.Shared(client), sshtest.Named("login"),
 		sshtest.Env(c.Env()...), sshtest.ClientConfig("User "+otherUser),
 		sshtest.Banner("Welcome to the cluster!\njobserver-end list 0\n"))
 	readable(t, login.Home)
@@ -91,6 +94,16 @@ func TestLogin(t *testing.T) {
 		os.Chmod(filepath.Join(dir, "banner"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	return login, client
+}
+
+// TestLogin: a class has a machine that is reached by SSH, and a partition behind a login node,
+// where we are another user. A matrix goes through both.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	c := slurmtest.Start(t, slurmtest.Nodes(2))
+	_, client := loginNode(t, c)
+	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("box"))
 	p := beside(t, c, "--ssh-config", client.ConfigFile)
 	p.j("machine", "add", "slurm:login/test", "c", "--time", "10m", "--max", "2", "--slots", "2",
 		"--idle", "1s")
