@@ -96,6 +96,9 @@ func (j *Job) Remarks() []string {
 	} else if j.Pause != "" {
 		remarks = append(remarks, j.Pause)
 	}
+	if j.Suspended {
+		remarks = append(remarks, "suspended")
+	}
 	if j.Blocked {
 		remarks = append(remarks, "blocked")
 	}

@@ -69,6 +69,8 @@ type Job struct {
 	// of the newest attempt: since when it is paused, and how long it was before
 	PausedAt      *time.Time `json:"paused_at,omitempty"`
 	PausedSeconds float64    `json:"paused_seconds,omitempty"`
+	// running: it stands still, as Slurm has suspended the allocation in which it runs
+	Suspended bool `json:"suspended,omitempty"`
 
 	MaxFailures int        `json:"max_failures,omitempty"` // retries allowed; -1: without limit
 	Failures    int        `json:"failures,omitempty"`

@@ -34,12 +34,15 @@ type machine struct {
 
 	link    *link
 	dialing bool
-	refused bool   // the last dial was: see refused.go
-	news    string // what the log says of being away or refused already
-	tries   int    // failed dials in a row, of one kind
-	asked   string // loginStamp before the last dial
-	timer   *time.Timer
-	waiting bool // for timer
+	// ends the dial that is under way, so that another begins; nil: there is none, or that has been
+	// done already
+	dialAnew func()
+	refused  bool   // the last dial was: see refused.go
+	news     string // what the log says of being away or refused already
+	tries    int    // failed dials in a row, of one kind
+	asked    string // loginStamp before the last dial
+	timer    *time.Timer
+	waiting  bool // for timer
 
 	rootless rootless // its tasks', too
 
@@ -189,6 +192,10 @@ func (m *machine) connect(p sched.Pool) {
 	}
 	m.rootless.promise(p.Runs)
 	m.retry()
+	if p.Step != nil && m.dialAnew != nil { // what it waits for may be over: see package slurm
+		m.dialAnew()
+		m.dialAnew = nil
+	}
 	if l := m.link; l != nil {
 		l.spawn(func() { m.lookAgain(l) })
 	}
@@ -253,9 +260,12 @@ func (m *machine) dial() {
 	}
 	root := m.root
 	m.expect()
+	ctx, cancel := context.WithCancel(m.ctx)
+	m.dialAnew = cancel
 	m.f.tasks.Go(func() {
 		stamp := m.f.loginStamp()
-		l, err := m.f.open(m.ctx, m.ctx, m.addr, root)
+		l, err := m.f.open(ctx, m.ctx, m.addr, root)
+		cancel()
 		var found *findings
 		if err == nil {
 			if found, err = m.survey(l); err != nil {
@@ -287,11 +297,14 @@ func vitals(f agent.Facts, at time.Time, latency time.Duration) sched.Vitals {
 
 // dialed takes the outcome of a dial.
 func (m *machine) dialed(l *link, found *findings, err error) {
-	m.dialing = false
+	anew := m.dialAnew == nil
+	m.dialing, m.dialAnew = false, nil
 	if found != nil {
 		defer m.f.surveys.end()
 	}
 	switch {
+	case err != nil && anew: // at once
+		return
 	case err != nil:
 		m.unreached(err)
 		return

@@ -332,7 +332,9 @@ func (m *machine) spec(r *run) agent.Spec {
 // startBatch is the task of starting runs; each goes on as a task of its own.
 func (m *machine) startBatch(l *link, batch []*run, specs []agent.Spec) {
 	failpoint.Hit("fleet.start-due")
+	answered := m.doubtSoon()
 	results, err := l.client.Start(l.ctx, specs)
+	answered()
 	failpoint.Hit("fleet.start-answered")
 	for i, result := range results {
 		m.started(l, batch[i], result)

@@ -137,6 +137,10 @@ func (l *login) judge(a *allocation, v view) (news bool) {
 		seen.End = time.Time{}
 	}
 	was := a.reported
+	if seen.State != was.State && slurm.KindOf(seen.State) == slurm.Holds {
+		l.log.Info("an allocation stands still", "name", a.name, "job", own.ID,
+			"state", plain(own.State), "reason", seen.Reason)
+	}
 	if !same(seen, was) {
 		a.reported = seen
 		l.f.report(seen)

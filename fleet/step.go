@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"jobserver/sched"
 	"jobserver/slurm"
@@ -71,6 +72,17 @@ func (m *machine) outOfSessions(err error) {
 	if step := m.f.stepOf(m.addr); step != nil && errors.Is(err, ssh.ErrTooManySessions) {
 		m.f.report(sched.LoginFull{Login: step.Login})
 	}
+}
+
+// doubtSoon has a login's queue looked at soon if the agent of an allocation doesn't answer at
+// once: Slurm may have suspended it. The result says that it has answered.
+func (m *machine) doubtSoon() (answered func() bool) {
+	step := m.f.stepOf(m.addr)
+	if step == nil {
+		return func() bool { return false }
+	}
+	l := m.f.loginAt(step.Login)
+	return time.AfterFunc(l.soon(), func() { l.do(func() { l.look(0) }) }).Stop
 }
 
 // setStep notes how a machine is reached.

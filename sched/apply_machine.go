@@ -81,7 +81,7 @@ func (s *State) applyResource(c *statepb.ResourceSet) error {
 
 // addMachine files a machine's record.
 func (s *State) addMachine(rec *statepb.Machine) {
-	m := &machine{Machine: rec, link: LinkConnecting, spot: -1}
+	m := &machine{Machine: rec, heard: LinkConnecting, link: LinkConnecting, spot: -1}
 	m.resize()
 	s.machines[m.Addr] = m
 	s.addTo(m.Class, m)

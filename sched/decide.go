@@ -124,6 +124,8 @@ func (s *State) decideMachine(m *machine, now time.Time) *Change {
 	switch {
 	case m.isPilot() && m.Removing: // it is released, and leaves when its allocation has ended
 		return nil
+	case s.stateOfPilot(m) != "": // what is left of its time is known when it goes on
+		return nil
 	case m.Removing && s.idle(m) && len(s.copiesFrom(m.Addr)) == 0:
 		return &Change{MachineRemoved: &statepb.MachineRemoved{Addr: m.Addr}}
 	case m.Until != 0 && m.Until <= now.UnixNano() && !m.Removing:

@@ -111,7 +111,7 @@ func (s *State) staff(now time.Time) *Change {
 // expire ends what still runs in an allocation that is about to end.
 func (s *State) expire(a *allocation, now time.Time) *Change {
 	m := s.pilot(a)
-	if m == nil || a.EndsAt == 0 {
+	if m == nil || a.EndsAt == 0 || s.stateOfPilot(m) != "" { // the time of what is suspended stops
 		return nil
 	}
 	if at := a.EndsAt - int64(pilotCancel); at > now.UnixNano() {

@@ -35,6 +35,9 @@ type machine struct {
 	asSound bool
 	class   *class
 
+	// heard is what the fleet last said of its connection. link is the same, but that a pilot which
+	// Slurm has suspended is away, whether its agent is missed already or not.
+	heard   Link
 	link    Link
 	since   time.Time
 	reason  string // of being away or refused

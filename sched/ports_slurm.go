@@ -58,6 +58,8 @@ const (
 	slurmTimeout   = "TIMEOUT"
 	slurmDeadline  = "DEADLINE"
 	slurmPreempted = "PREEMPTED"
+	slurmSuspended = "SUSPENDED"
+	slurmStopped   = "STOPPED" // as suspended, but that its processors aren't given to others
 )
 
 // The outcomes that concern allocations.

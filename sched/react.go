@@ -237,16 +237,34 @@ func (s *State) linked(addr string, l Link, reason string, now time.Time) *machi
 	if m == nil {
 		return nil
 	}
+	m.heard = l
+	if m.reason != reason {
+		s.pulse++
+	}
+	m.reason, m.hint = reason, ""
+	s.relink(m, now)
+	return m
+}
+
+// linkOf is a machine's link by what was heard of it, and of its allocation if it is one.
+func (s *State) linkOf(m *machine) Link {
+	if m.heard != LinkRefused && s.stateOfPilot(m) != "" {
+		return LinkAway
+	}
+	return m.heard
+}
+
+// relink brings a machine's link up to date.
+func (s *State) relink(m *machine, now time.Time) {
+	l := s.linkOf(m)
 	if m.since.IsZero() || (m.link == LinkConnected) != (l == LinkConnected) {
 		m.since = now
 	}
-	if m.link != l || m.reason != reason {
+	if m.link != l {
 		s.pulse++
 	}
 	m.link = l
-	m.reason, m.hint = reason, ""
 	s.file(m)
-	return m
 }
 
 // connected notes what a machine is, and which runs are on it that nothing here knows.

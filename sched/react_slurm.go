@@ -88,6 +88,12 @@ func (s *State) allocated(o Allocated, now time.Time) []*Change {
 		s.pulse++
 	}
 	a.state, a.reason, a.start = o.State, o.Reason, o.Start
+	if m := s.pilot(a); m != nil && m.link != s.linkOf(m) {
+		s.relink(m, now)
+		if m.link != LinkConnected && s.stateOfPilot(m) == "" {
+			s.askConnect(m.Addr) // at once, whatever a dial waits for
+		}
+	}
 	seen := &statepb.AllocationSeen{Id: a.Id, Job: o.Job, Node: a.Node, EndsAt: a.EndsAt,
 		Hosts: a.Hosts}
 	if o.State == slurmRunning && o.Node != "" && a.Released == "" {

@@ -186,14 +186,28 @@ func slurmHint(says []slurmSays) string {
 	return ""
 }
 
-// stateOfPilot says what Slurm does with a pilot that can't be reached, "" when that is nothing
-// else than running it.
+// stateOfPilot says what Slurm does with a pilot, "" when that is nothing else than running it, as
+// far as is known, or when a machine isn't one.
 func (s *State) stateOfPilot(m *machine) string {
 	a := s.allocations[m.Allocation]
 	if a == nil || a.state == "" || slurm.KindOf(a.state) == slurm.Runs {
 		return ""
 	}
 	return "its allocation is " + strings.ToLower(strings.ReplaceAll(a.state, "_", " "))
+}
+
+// IsSuspended says that a job stands still where it runs, as Slurm has suspended its allocation.
+func (s *State) IsSuspended(j *statepb.Job) bool {
+	a := last(j)
+	if a == nil || j.Status != Running || a.Driver {
+		return false
+	}
+	m := s.machines[a.Machine]
+	if m == nil || !m.isPilot() {
+		return false
+	}
+	state := s.allocations[m.Allocation].state
+	return state == slurmSuspended || state == slurmStopped
 }
 
 // reasonOf is why a machine is away or refused.

@@ -50,8 +50,10 @@ type jobs struct {
 
 const jobsWindow = 200
 
-func (p *jobs) title() string                { return "Jobs" }
-func (p *jobs) concerns(d *live.Digest) bool { return d.Events > 0 }
+func (p *jobs) title() string { return "Jobs" }
+
+// concerns: how a machine is, is said of its jobs too.
+func (p *jobs) concerns(d *live.Digest) bool { return d.Events > 0 || d.AllMachines }
 
 func (p *jobs) fetch(s *screen) effect {
 	args := &api.ListJobsArgs{

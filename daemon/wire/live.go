@@ -17,7 +17,8 @@ func LightJob(st *sched.State, j *statepb.Job) api.Job {
 	light := api.Job{
 		JID: full.JID, Status: full.Status, Canceling: full.Canceling, Class: full.Class,
 		Pause: full.Pause, PausedAt: full.PausedAt, PausedSeconds: full.PausedSeconds,
-		Cmd: beginning(full.Cmd), Machine: full.Machine, Slot: full.Slot, Matrix: full.Matrix,
+		Suspended: full.Suspended,
+		Cmd:       beginning(full.Cmd), Machine: full.Machine, Slot: full.Slot, Matrix: full.Matrix,
 		Cell: full.Cell, Tag: full.Tag, TagName: full.TagName, Priority: full.Priority,
 		Attempt: full.Attempt, ExitCode: full.ExitCode, Signal: full.Signal,
 		Error: beginning(full.Error), ResultsStatus: full.ResultsStatus,

@@ -63,7 +63,7 @@ func Job(st *sched.State, logDir string, j *statepb.Job, full bool) api.Job {
 		}
 	}
 	if n := len(j.Attempts); n > 0 {
-		newestAttempt(&out, logDir, j, j.Attempts[n-1])
+		newestAttempt(&out, st, logDir, j, j.Attempts[n-1])
 	}
 	if full {
 		out.Vars, out.Env, out.Inputs = varsOf(j.Vars), varsOf(j.Env), inputs(j.Inputs)
@@ -113,12 +113,15 @@ func expanded(job *api.Job) string {
 }
 
 // newestAttempt fills in what a job's listing shows of its newest attempt.
-func newestAttempt(out *api.Job, logDir string, j *statepb.Job, a *statepb.Attempt) {
+func newestAttempt(
+	out *api.Job, st *sched.State, logDir string, j *statepb.Job, a *statepb.Attempt,
+) {
 	out.Attempt, out.Machine, out.Slot, out.CmdRun = int(a.Number), a.Machine,
 		api.Some(int(a.Slot)), string(a.CmdRun)
 	out.StartedAt, out.DurationSeconds = timeOf(a.StartedAt), time.Duration(a.Duration).Seconds()
 	out.Pause, out.PausedAt = sched.PauseOf(j), timeOf(a.PausedAt)
 	out.PausedSeconds = time.Duration(a.PausedFor).Seconds()
+	out.Suspended = st.IsSuspended(j)
 	out.CPUSeconds, out.MaxRSSBytes = time.Duration(a.UserCpu+a.SystemCpu).Seconds(), a.MaxRss
 	out.Results, out.Signal = a.Results, a.Signal
 	out.ExitCode = exitCodeOf(a)

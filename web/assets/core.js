@@ -226,7 +226,7 @@ export function useTick(ms, wanted) {
 }
 
 // What changes concern.
-export const anyJob = (c) => c.events > 0;
+export const anyJob = (c) => c.events > 0 || c.all_machines; // how a machine is, is said of its jobs
 export const jobIn = (id) => (c) => c.jobs ? c.jobs.includes(id) : c.first <= id && id <= c.last;
 export const matrixIn = (id) => (c) => c.all_matrices || (c.matrices || []).includes(id);
 export const anyMatrix = (c) => c.all_matrices || (c.matrices || []).length > 0;
