@@ -293,7 +293,7 @@ func (p *machines) lines(s *screen, width, height int) []string {
 			),
 		},
 		{Title: "Load", Right: true, Give: 2, Cell: view.Text(func(m m) string {
-			if m.State != "connected" {
+			if m.State != "connected" || m.Provider != nil { // which has none
 				return ""
 			}
 			return fmt.Sprintf("%.1f", m.Load1)

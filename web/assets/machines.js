@@ -58,8 +58,11 @@ export function Machines({ query, live }) {
 
 export function Machine({ addr, live }) {
   const { data, error, again } = useData(`/api/machines?addr=${encodeURIComponent(addr)}`, (c) => c.all_machines || (c.machines || []).includes(addr), { pause: 700, every: 5000 });
-  const jobs = useData(`/api/jobs?limit=50&sel=${encodeURIComponent(`machine=${addr}`)}`, anyJob, { pause: 1000 });
   const m = data?.machines?.[0];
+  // A partition runs nothing itself: its class does.
+  const where = m?.provider ? { cls: m.class } : { machine: addr };
+  const sel = encodeURIComponent(m?.provider ? `class=${m.class}` : `machine=${addr}`);
+  const jobs = useData(m ? `/api/jobs?limit=50&sel=${sel}` : null, anyJob, { pause: 1000 });
   const one = { addrs: [addr] };
   useKeys({
     d: () => (live?.read_only ? undefined : act("machines", { op: "drain", ...one }, addr)), D: () => (live?.read_only ? undefined : act("machines", { op: "resume", ...one }, addr)),
@@ -85,8 +88,8 @@ export function Machine({ addr, live }) {
     <${Leftovers} m=${m} />
     <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <${Resources} m=${m} />
-    <section class="card"><h2><a href=${`/timeline?machine=${encodeURIComponent(addr)}`}>Timeline</a> <small>the last 24 hours</small></h2><${Chart} hours=${24} machine=${addr} compact live=${live} /></section>
-    <section class="card"><h2><a href=${`/jobs?sel=${encodeURIComponent(`machine=${addr}`)}`}>Jobs</a> <small>the newest here</small></h2><${JobTable} jobs=${jobs.data?.jobs || []} compact empty="No job has run here." /></section>`;
+    <section class="card"><h2><a href=${m.provider ? `/timeline?class=${encodeURIComponent(m.class)}` : `/timeline?machine=${encodeURIComponent(addr)}`}>Timeline</a> <small>the last 24 hours${m.provider ? html` of class <code>${m.class}</code>` : null}</small></h2><${Chart} hours=${24} ...${where} compact live=${live} /></section>
+    <section class="card"><h2><a href=${`/jobs?sel=${sel}`}>Jobs</a> <small>the newest ${m.provider ? html`of class <code>${m.class}</code>` : "here"}</small></h2><${JobTable} jobs=${jobs.data?.jobs || []} compact empty="No job has run here." /></section>`;
 }
 
 // Leftovers are what is still to be ended or removed on a machine, and what nothing knows any more.

@@ -67,7 +67,7 @@ function Attention({ live, machines, matrices }) {
   for (const m of machines) {
     const link = html`<a href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a>`;
     if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, cause(m), m.hint]);
-    else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} run there; they go on` : m.hint || `it is tried again by itself; \`jobserver machine rm ${m.addr}\` gives it up`]);
+    else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} ${m.pilot?.state === "SUSPENDED" ? "stand still there, and go on when it does" : "run there; they go on"}` : m.hint || `it is tried again by itself; \`jobserver machine rm ${m.addr}\` gives it up`]);
     else if ((m.orphans || []).length) items.push(["orphans", m.addr, html`${link} has ${plural(m.orphans.length, "run")} that nothing knows`, "", "`jobserver machine clean -m " + m.addr + "` removes them"]);
   }
   for (const v of live.status.verdicts || []) {
