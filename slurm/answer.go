@@ -1,6 +1,7 @@
 package slurm
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,6 +147,12 @@ func (a Answer) has(id string) bool {
 // maxWords is how much of what a command says anybody reads, in bytes.
 const maxWords = 500
 
+// How timeout(1) ends, when the command did at its signal, and when it had to be killed.
+const (
+	codeTimeout = 124
+	codeKilled  = 137
+)
+
 // Words is what a command said, as one line without its own name before each.
 func (e End) Words() string {
 	var words []string
@@ -159,6 +166,9 @@ func (e End) Words() string {
 		if line != "" {
 			words = append(words, line)
 		}
+	}
+	if len(words) == 0 && (e.Code == codeTimeout || e.Code == codeKilled) {
+		return fmt.Sprintf("Slurm's command gave no answer within %v", MaxTime)
 	}
 	all := strings.Join(words, "; ")
 	if len(all) > maxWords {

@@ -24,14 +24,21 @@ const (
 )
 
 // prelude begins each script. A login that is no login shell may have no Slurm in its PATH.
-const prelude = `unset SQUEUE_ACCOUNT SQUEUE_LICENSES SQUEUE_NAMES SQUEUE_PARTITION SQUEUE_QOS SQUEUE_STATES
-unset SCANCEL_ACCOUNT SCANCEL_INTERACTIVE SCANCEL_NAME SCANCEL_PARTITION SCANCEL_QOS SCANCEL_STATE SCANCEL_WCKEY
-unset SLURM_CLUSTERS SBATCH_CLUSTERS
+const prelude = forgetOptions + `
 ` + findSlurm + `
 me=$(id -u)
 echo; echo "jobserver-now $(date +%%s)"
 t=; if command -v timeout >/dev/null 2>&1; then t="timeout -k 5 %d"; fi
 `
+
+// forgetOptions takes out of the environment what Slurm's commands would take for options: all that
+// changes what they list, cancel and do with the streams of a step, and of sbatch's what CheckArg
+// refuses. What says where Slurm is stays, as do a user's account and the like.
+const forgetOptions = `for v in $(env | sed -n "s/^\(S[A-Z]*_[A-Z0-9_]*\)=.*/\1/p"); do ` +
+	`case $v in SLURM_CONF*|SLURM_JWT) ;; ` +
+	`SLURM_*|SRUN_*|SQUEUE_*|SCANCEL_*|SINFO_*|` +
+	`SBATCH_ARRAY_INX|SBATCH_CLUSTERS|SBATCH_DEBUG|SBATCH_OPEN_MODE|SBATCH_REQUEUE|` +
+	`SBATCH_SIGNAL|SBATCH_WAIT) unset $v ;; esac; done`
 
 // findSlurm sources what a login shell sources if there are no commands of Slurm's without.
 const findSlurm = `if command -v squeue >/dev/null 2>&1; then :; elif [ -r /etc/profile ]; then ` +
@@ -151,7 +158,7 @@ func (r Request) ask(key string, more ...string) string {
 // comes. The login shell is given it as it is. Without --unbuffered, srun would hold back what has
 // no newline.
 func Step(id, node string) string {
-	words := "sh -c '" + findSlurm + `; exec srun "$@"' srun --jobid=` + id + " --overlap " +
+	words := "sh -c '" + forgetOptions + "; " + findSlurm + `; exec srun "$@"' srun --jobid=` + id + " --overlap " +
 		"--unbuffered --nodes=1 --ntasks=1 --cpu-bind=none --mpi=none --export=ALL --chdir=/ "
 	if CheckPartition(node) == nil { // it has no letters but those of a name
 		words += "--nodelist=" + node + " "
