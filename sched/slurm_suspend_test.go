@@ -75,7 +75,8 @@ func TestSuspended(t *testing.T) {
 			must(t, err)
 			again.Resume(newMemory())
 			again.React(Connecting{Addr: addr}, c.now)
-			again.React(Allocated{ID: id, Job: fmt.Sprint(1000 + id), State: state, Node: "n"}, c.now)
+			again.React(Allocated{ID: id, Job: fmt.Sprint(1000 + id), State: state, Node: "n"},
+				c.now)
 			again.React(Connecting{Addr: addr}, c.now)
 			if m, _ := again.Machine(addr); m.Link != LinkAway || m.Reason != want.reason {
 				t.Errorf("after a restart, the pilot is %s: %s", m.Link, m.Reason)

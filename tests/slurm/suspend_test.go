@@ -13,8 +13,8 @@ import (
 func TestSuspended(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, slurmtest.Nodes(1))
-	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "1", "--slots", "3", "--idle",
-		"1s")
+	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--max", "1", "--slots", "3",
+		"--idle", "1s")
 	stands := p.j("add", "-q", "c", "read x <"+p.fifo()+"; echo over", "")
 	unwanted := p.j("add", "-q", "c", "exec sleep 1000", "")
 	p.is(stands, "running")

@@ -95,9 +95,9 @@ func (x *example) table(class string) string {
 		"ratio")
 }
 
-// TestSameSweep: the compression sweep of the README, grown and mended, has the same table in the end
-// on a class of one machine, and on one of that machine and a partition behind a login, where we
-// are another user.
+// TestSameSweep: the compression sweep of the README, grown and mended, has the same table in the
+// end on a class of one machine, and on one of that machine and a partition behind a login, where
+// we are another user.
 func TestSameSweep(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Start(t, slurmtest.Nodes(2))
@@ -125,8 +125,8 @@ func TestSameSweep(t *testing.T) {
 	if err := errors.Join(os.WriteFile(tell, nil, 0o666), os.Chmod(tell, 0o666)); err != nil {
 		t.Fatal(err)
 	}
-	gate := "set -eu\necho ${SLURM_JOB_ID:+in a partition} >>" + tell + "; until grep -q . " + tell +
-		" && grep -qx '' " + tell + "; do sleep 0.1; done\n"
+	gate := "set -eu\necho ${SLURM_JOB_ID:+in a partition} >>" + tell +
+		"; until grep -q . " + tell + " && grep -qx '' " + tell + "; do sleep 0.1; done\n"
 	x.apply("both", x.experiment, change(t, x.script, "set -eu\n", gate))
 	x.apply("both", grown, change(t, x.script, "set -eu\n", gate))
 	if why := p.j("matrix", "why", "both"); !strings.Contains(why, "no such tool: bzip2") {
