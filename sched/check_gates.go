@@ -43,6 +43,13 @@ func (s *State) checkGates() error {
 		}
 		errs = append(errs, s.checkGate(g))
 	}
+	blocked := 0
+	for id := range s.nextID {
+		blocked += b2i(s.IsBlocked(id))
+	}
+	if n := s.CountBlocked(); n != blocked {
+		bad("%d jobs are counted as blocked, a scan gives %d", n, blocked)
+	}
 	for root := range s.gates.last {
 		if !s.isWatching(root) || s.newest(root) != 0 {
 			bad("it is kept for nobody how job %d was", root)

@@ -32,3 +32,36 @@ func (s *State) WaitingSince() map[string]time.Time {
 	}
 	return since
 }
+
+// CountPaused counts the jobs that are paused, or are to be.
+func (s *State) CountPaused() (n int) {
+	for id := range s.active {
+		if j := s.live[id]; j != nil && PauseOf(j.Job) != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// CountBlocked counts the jobs that wait for what can't come at present.
+func (s *State) CountBlocked() (n int) {
+	for _, m := range s.order {
+		switch {
+		case m.gate != nil && m.gate.door == doorBlocked:
+			if !m.Held {
+				n += m.untouched // the others are behind the gate themselves, unless they are free
+			}
+		case m.relation != nil && !m.relation.stale:
+			n += m.relation.stuckCells
+		}
+	}
+	for _, g := range s.gates.byKey {
+		if g.door != doorBlocked {
+			continue
+		}
+		for _, j := range g.jobs {
+			n += b2i(j.Status == Waiting)
+		}
+	}
+	return n
+}

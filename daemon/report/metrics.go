@@ -213,7 +213,11 @@ func stateFamilies(st *sched.State, now time.Time) []metrics.Family {
 				Value: max(now.Sub(since).Seconds(), 0)})
 	}
 	counts := st.Counts()
-	return append(machineFamilies(st), jobs, age, allocations(st),
+	return append(append(machineFamilies(st), resourceFamilies(st)...), jobs, age, allocations(st),
+		metrics.Gauge("jobserver_jobs_blocked",
+			"Jobs that wait for what can't come at present.", float64(st.CountBlocked())),
+		metrics.Gauge("jobserver_jobs_paused", "Jobs that are paused, or are to be.",
+			float64(st.CountPaused())),
 		metrics.Gauge("jobserver_matrices", "Matrices that are known.",
 			float64(len(st.Matrices()))),
 		metrics.Gauge("jobserver_results_uncopied",
@@ -241,6 +245,40 @@ func allocations(st *sched.State) metrics.Family {
 		}
 	}
 	return f
+}
+
+// resourceFamilies say what machines have in all, by class, and without one what the pool has.
+func resourceFamilies(st *sched.State) []metrics.Family {
+	type kind struct{ class, name string }
+	all, held := map[kind]int64{}, map[kind]int64{}
+	for _, addr := range st.Machines() {
+		m, _ := st.Machine(addr)
+		for _, r := range st.MachineResources(addr) {
+			k := kind{m.Class, r.Name}
+			all[k] += sched.All(r.Resource)
+			held[k] += r.Held
+		}
+	}
+	for _, r := range st.Resources() {
+		all[kind{"", r.Name}] += sched.All(r.Resource)
+		held[kind{"", r.Name}] += r.Held
+	}
+	families := []metrics.Family{
+		{Name: "jobserver_resource", Help: "What machines of a class have of a resource; " +
+			"without a class, what the pool has. Memory is in bytes."},
+		{Name: "jobserver_resource_held", Help: "What of it is given out."},
+	}
+	for k := range all {
+		labels := []metrics.Label{{Name: "resource", Value: k.name}}
+		if k.class != "" {
+			labels = append([]metrics.Label{{Name: "class", Value: k.class}}, labels...)
+		}
+		families[0].Samples = append(families[0].Samples,
+			metrics.Sample{Labels: labels, Value: float64(all[k])})
+		families[1].Samples = append(families[1].Samples,
+			metrics.Sample{Labels: labels, Value: float64(held[k])})
+	}
+	return families
 }
 
 func machineFamilies(st *sched.State) []metrics.Family {

@@ -157,6 +157,12 @@ func TestMetrics(t *testing.T) {
 	p.J(t, "add", "foo", "true", "-x", "20", "-q")
 	p.J(t, "add", "foo", "exit 1")
 	p.J(t, "add", "nowhere", "true")
+	p.J(t, "resource", "set", "license=3")
+	p.J(t, "matrix", "add", "foo", "true {A}", "out", "A=1,2", "--after", "21", "--name", "stuck")
+	p.J(t, "add", "foo", "true", "--after", "21")
+	p.J(t, "add", "foo", "sleep 1000", "--needs", "license=2,mem=1M")
+	p.J(t, "wait", "--status", "running", "last")
+	p.J(t, "job", "pause", "last")
 	p.Run(t.Context(), "wait", "1..21")
 	_, addr, _ := strings.Cut(p.ConsoleText(), "metrics are served address=")
 	addr, _, ok := strings.Cut(addr, "\n")
@@ -171,10 +177,15 @@ func TestMetrics(t *testing.T) {
 	})
 	for name, want := range map[string]float64{
 		"jobserver_jobs class=foo status=done": 20, "jobserver_jobs class=foo status=failed": 1,
-		"jobserver_jobs class=nowhere status=waiting":  1,
-		"jobserver_machines class=foo state=connected": 2, "jobserver_slots class=foo": 4,
-		"jobserver_machine_jobs class=foo":   0,
-		"jobserver_dispatch_latency_seconds": 21,
+		"jobserver_jobs class=nowhere status=waiting":    1,
+		"jobserver_jobs_blocked":                         3,
+		"jobserver_jobs_paused":                          1,
+		"jobserver_resource resource=license":            3,
+		"jobserver_resource_held resource=license":       2,
+		"jobserver_resource_held class=foo resource=mem": 1 << 20,
+		"jobserver_machines class=foo state=connected":   2, "jobserver_slots class=foo": 4,
+		"jobserver_machine_jobs class=foo":   1,
+		"jobserver_dispatch_latency_seconds": 22,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %g, want %g", name, got[name], want)
@@ -189,6 +200,8 @@ func TestMetrics(t *testing.T) {
 			int(got["jobserver_journal_sync_seconds"]),
 			got["jobserver_queue_age_seconds class=nowhere"])
 	}
+	p.J(t, "rm", "last")
+	p.Run(t.Context(), "wait", "last")
 }
 
 // scrape reads metrics with Prometheus' own parser: values by name and labels, of histograms the
@@ -214,7 +227,8 @@ func scrape(t *testing.T, url string) map[string]float64 {
 				labels[l.GetName()] = l.GetValue()
 			}
 			key := name
-			for _, label := range []string{"class", "outcome", "state", "status"} {
+			for _, label := range []string{"class", "outcome", "resource", "state",
+				"status"} {
 				if value, ok := labels[label]; ok {
 					key += fmt.Sprintf(" %s=%s", label, value)
 				}
