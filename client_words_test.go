@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
+	"jobserver/budget"
 	"jobserver/cli"
 	"jobserver/cli/job"
 )
@@ -241,6 +242,7 @@ func FuzzReadLine(f *testing.F) {
 	f.Add("matrix\x00add\x00-x\x00\x00--=\x00-")
 	f.Add("machine\x00setup\x00-m\x00é\x00--\x00--")
 	f.Fuzz(func(t *testing.T, line string) {
+		defer budget.Hold(t, 1<<20+64*len(line))()
 		args := strings.Split(line, "\x00")
 		found, err := cli.FindCommand(reflect.TypeFor[grammar](), args)
 		if err != nil || !found.Leaf || found.Path[0] == "serve" || found.Path[0] == "demo" {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func TestMarks(t *testing.T) {
@@ -166,6 +168,7 @@ func FuzzMarks(f *testing.F) {
 	f.Add([]byte("a\nRESULTS: b\nMETRIC: c\n"), 3)
 	f.Add([]byte("50%\r\x1b[KRESULTS: caf\xe9\r\n INFO RESULTS=x"), 1)
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
+		defer budget.Hold(t, 1<<20+64*len(in))()
 		size = max(1, size)
 		var want []Mark
 		for _, line := range bytes.FieldsFunc(in, func(r rune) bool {

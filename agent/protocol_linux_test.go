@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func greeting(h hello) []byte {
@@ -413,6 +415,7 @@ func FuzzAgentFrames(f *testing.F) {
 	f.Add(makeFrame(typeCall, 1, []byte{methodStart}, encode(spec.fields)))
 	f.Add(makeFrame(typeCall, 1, []byte{methodPoll}, encode((&PollRequest{OutOff: -1}).fields)))
 	f.Fuzz(func(t *testing.T, p []byte) {
+		defer budget.Hold(t, 1<<20+64*len(p))()
 		r := bufio.NewReader(bytes.NewReader(p))
 		for {
 			fr, err := readFrame(r, 1<<16, freshBuffer)
@@ -441,6 +444,7 @@ func FuzzAgentFrames(f *testing.F) {
 func FuzzMessage(f *testing.F) {
 	f.Add(encode(fullExit.fields))
 	f.Fuzz(func(t *testing.T, p []byte) {
+		defer budget.Hold(t, 1<<20+64*len(p))()
 		var e, again Exit
 		if decode(p, e.fields) != nil {
 			return

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 // fullExit has every field set.
@@ -135,6 +137,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("jobserver exit 1 0 00000000\n"))
 	f.Add([]byte("\n"))
 	f.Fuzz(func(t *testing.T, p []byte) {
+		defer budget.Hold(t, 1<<20+64*len(p))()
 		var e Exit
 		if parseRecord("exit", p, e.lines) != nil {
 			return
@@ -157,6 +160,7 @@ func FuzzRunFile(f *testing.F) {
 	}
 	file := filepath.Join(f.TempDir(), fileRun)
 	f.Fuzz(func(t *testing.T, p []byte) {
+		defer budget.Hold(t, 1<<20+64*len(p))()
 		must(t, os.WriteFile(file, p, 0o600))
 		v, err := look(filepath.Dir(file), "boot-1")
 		if err == nil &&
@@ -168,5 +172,8 @@ func FuzzRunFile(f *testing.F) {
 
 func FuzzStat(f *testing.F) {
 	f.Add([]byte("1 (a) b) S 0 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 25 1 1"))
-	f.Fuzz(func(t *testing.T, p []byte) { parseStat(p) })
+	f.Fuzz(func(t *testing.T, p []byte) {
+		defer budget.Hold(t, 1<<20+64*len(p))()
+		parseStat(p)
+	})
 }

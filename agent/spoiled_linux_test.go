@@ -6,13 +6,13 @@ import (
 	"hash/crc32"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"jobserver/agent/agenttest"
+	"jobserver/budget"
 )
 
 // spoiledMost is how many bytes the host may take, all in all, for a call and its answer: the
@@ -77,8 +77,7 @@ func FuzzSpoiledAnswers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which, at uint8, seed uint64) {
 		name := names[int(which)%len(names)]
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		defer budget.Hold(t, spoiledMost)()
 		synctest.Test(t, func(t *testing.T) {
 			c := connectFake(t, func(a *fakeAgent, id uint32, method byte) {
 				rng := rand.New(rand.NewPCG(seed, uint64(id))) // calls come at the same time
@@ -99,9 +98,5 @@ func FuzzSpoiledAnswers(f *testing.F) {
 			_ = calls[name](ctx, c)
 			_ = c.Ping(ctx)
 		})
-		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; took > spoiledMost {
-			t.Errorf("%s took %d MiB", name, took>>20)
-		}
 	})
 }

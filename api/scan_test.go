@@ -9,15 +9,15 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"math"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 // messages has one of each type that crosses the socket as arguments or as a reply.
@@ -338,15 +338,10 @@ func TestHostileGobs(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
+			defer budget.Hold(t, 1<<20)()
 			err := decode(test.gob, &AddJobsArgs{}, nil)
-			runtime.ReadMemStats(&after)
 			if !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
-			}
-			if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
-				t.Errorf("%d bytes were taken for it", took)
 			}
 		})
 	}
@@ -391,17 +386,11 @@ func FuzzDecode(f *testing.F) {
 		if cost > scanFactor*len(b)+scanStart {
 			t.Fatalf("%d bytes may become %d", len(b), cost)
 		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_ = decode(b, into, nil)
-		runtime.ReadMemStats(&after)
 		// The decoder's own machinery: it is compiled for each message, and doesn't depend on the
 		// values.
 		const machinery = 1 << 20
-		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(2*cost)+machinery ||
-			took > math.MaxInt64 {
-			t.Errorf("%d bytes took %d, and %d were announced", len(b), took, cost)
-		}
+		defer budget.Hold(t, 2*cost+machinery)()
+		_ = decode(b, into, nil)
 	})
 }
 

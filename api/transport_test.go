@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/rpc"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"jobserver/budget"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -447,16 +448,12 @@ func TestSlowPeersAreCutOff(t *testing.T) {
 
 func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 	conn := pipeWith(t, append(binary.BigEndian.AppendUint32(nil, DefaultMaxMessage), 1, 2, 3))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
+	end := budget.Hold(t, 1<<20)
 	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); !errors.Is(err,
 		io.ErrUnexpectedEOF) {
 		t.Errorf("a message that was cut short: %v", err)
 	}
-	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {
-		t.Errorf("%d bytes for a message of which 3 bytes came", got)
-	}
+	end()
 	conn = pipeWith(t, binary.BigEndian.AppendUint32(nil, DefaultMaxMessage+1))
 	if _, err := newFrames(conn, DefaultMaxMessage, false).read(); KindOf(err) != TooLarge {
 		t.Errorf("one byte too long: %v", err)
@@ -482,6 +479,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(append(seed("Nothing", nil),
 		seed("Jobserver.Echo", &struct{ Text []string }{[]string{"a"}})...))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer budget.Hold(t, 1<<20+64*len(data))()
 		s := &testServer{echo: &echo{entered: make(chan string, len(data)),
 			release: make(chan struct{})}, log: &syncBuffer{}}
 		close(s.release)
@@ -517,6 +515,7 @@ func FuzzUnpackError(f *testing.F) {
 	f.Add("", "", "")
 	f.Add("a\"", "\x00\xff", "`")
 	f.Fuzz(func(t *testing.T, kind, message, hint string) {
+		defer budget.Hold(t, 1<<20+64*(len(kind)+len(message)+len(hint)))()
 		want := &Error{Kind(kind), message, hint}
 		if diff := cmp.Diff(want, unpackError(packError(want))); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -16,6 +16,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"jobserver/budget"
 )
 
 // TestMain makes the test's own binary the program that shells complete: when a shell asks it, it
@@ -361,6 +363,7 @@ func FuzzQuoted(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, word string) {
+		defer budget.Hold(t, 1<<20+64*len(word))()
 		if strings.ContainsAny(word, "\n") {
 			return // candidates have no control characters
 		}
@@ -388,6 +391,7 @@ func FuzzAnswer(f *testing.F) {
 		return testDynamic(ctx, kind, prefix)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
+		defer budget.Hold(t, 1<<20+64*len(line))()
 		_, current := split(line)
 		for _, c := range Answer(t.Context(), model, line, quick) {
 			if !strings.HasPrefix(c.Value, current) ||

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"jobserver/budget"
 )
 
 // hostile are texts that no terminal, document or log may get as they are.
@@ -128,6 +130,7 @@ func FuzzTerminal(f *testing.F) {
 		f.Add([]byte(text), 1)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, cut int) {
+		defer budget.Hold(t, 1<<20+64*len(in))()
 		var out bytes.Buffer
 		term := NewTerminal(&out)
 		if cut = min(max(cut, 0), len(in)); cut > 0 {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 const whole = `# How compression pays
@@ -134,6 +136,7 @@ func FuzzExperiment(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte("a: &x [*x]\nvariables: *x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer budget.Hold(t, 1<<20+64*len(data))()
 		x, err := ParseExperiment("e.yaml", data, shop)
 		if err == nil && len(x.Grid.Axes) == 0 {
 			t.Error("taken without variables")

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"jobserver/budget"
 )
 
 // shop is a small file system.
@@ -475,6 +477,7 @@ func FuzzParseAxis(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, word string) {
+		defer budget.Hold(t, 1<<20+64*len(word))()
 		a, err := ParseAxis(word, shop)
 		if err == nil && len(a.Values) == 0 {
 			t.Errorf("%q has no values and no error", word)
@@ -489,6 +492,7 @@ func FuzzWhere(f *testing.F) {
 	}
 	axes := []Axis{{"I", []string{"1", "x"}}, {"J", []string{"2"}}, {"MODE", []string{"a b"}}}
 	f.Fuzz(func(t *testing.T, text string) {
+		defer budget.Hold(t, 1<<20+64*len(text))()
 		if w, err := Compile(text, axes); err == nil {
 			for i := range uint32(2) {
 				w.Match([]uint32{i, 0, 0, 1})

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"jobserver/budget"
 )
 
 // noise are bytes that hardly compress.
@@ -226,6 +228,7 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, file []byte) {
+		defer budget.Hold(t, 1<<20+64*len(file))()
 		path := filepath.Join(t.TempDir(), "7.1.out"+Suffix)
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 // TestReferenceConfiguration runs the configuration that the original's
@@ -530,6 +532,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("appenders: {a: {kind: rolling_file, path: x, policy: {trigger: {kind: time, interval: " +
 		"1 day}, roller: {kind: fixed_window, pattern: 'x{}.gz', count: 2}}}}")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer budget.Hold(t, 1<<20+64*len(text))()
 		conf, err := parseConfig([]byte(text))
 		if err != nil {
 			return

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"jobserver/budget"
 )
 
 // TestFormatters is the golden output of every formatter, by each of its
@@ -226,6 +228,7 @@ func FuzzPattern(f *testing.F) {
 	}
 	ev := event{time: someTime, level: slog.LevelInfo, name: "server", message: "m"}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		p, problems := newPattern(s, time.UTC)
 		line := p.append(nil, &ev, true)
 		if strings.Contains(string(line), "{ERROR: ") && len(problems) == 0 &&

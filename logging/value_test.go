@@ -3,6 +3,8 @@ package logging
 import (
 	"testing"
 	"time"
+
+	"jobserver/budget"
 )
 
 func TestDurations(t *testing.T) {
@@ -148,6 +150,7 @@ func FuzzValues(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		if d, err := parseDuration(s); err == nil && d < 0 {
 			t.Errorf("duration %q: %v", s, d)
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
+
+	"jobserver/budget"
 )
 
 // parse reads a page with Prometheus' own parser, and gives each sample by its name and labels.
@@ -175,6 +177,7 @@ func FuzzFormat(f *testing.F) {
 	f.Add("class", "with \"quotes\"", 1.5)
 	f.Add("\\n\n", "\xff}", math.NaN())
 	f.Fuzz(func(t *testing.T, help, value string, number float64) {
+		defer budget.Hold(t, 1<<20+64*(len(help)+len(value)))()
 		var b strings.Builder
 		p := Page{Families: []Family{{Name: "m", Help: "x" + help,
 			Samples: []Sample{{Labels: []Label{{"l", value}}, Value: number}}}}}

@@ -21,6 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"jobserver/budget"
 )
 
 const (
@@ -493,6 +495,7 @@ func FuzzText(f *testing.F) {
 	f.Add("job 1 failed\x1b[2J", "U012AB", 3)
 	f.Add(strings.Repeat("ж", 1000), "<@U1>", 100)
 	f.Fuzz(func(t *testing.T, text, user string, count int) {
+		defer budget.Hold(t, 1<<20+64*(len(text)+len(user)))()
 		g := &group{kind: Fail}
 		for range 1 + count&127 {
 			g.add(Event{Kind: Fail, Text: plain(text), Cause: plain(user)})

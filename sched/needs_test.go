@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"jobserver/budget"
 	"jobserver/sched/statepb"
 )
 
@@ -101,6 +102,7 @@ func FuzzParseNeeds(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		defer budget.Hold(t, 1<<20+64*len(text))()
 		needs, err := ParseNeeds(text)
 		if err != nil {
 			return

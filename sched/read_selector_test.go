@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"jobserver/budget"
 	"jobserver/sched/statepb"
 )
 
@@ -87,6 +88,7 @@ func FuzzParseSelector(f *testing.F) {
 	}
 	s := NewState()
 	f.Fuzz(func(t *testing.T, word string) {
+		defer budget.Hold(t, 1<<20+64*len(word))()
 		sel, err := ParseSelector(word)
 		if err != nil {
 			if e, ok := err.(*Error); !ok || e.Kind != Invalid {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func TestExpand(t *testing.T) {
@@ -120,6 +122,7 @@ func FuzzExpand(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, template string) {
+		defer budget.Hold(t, 1<<20+64*len(template))()
 		if got, whole := Expand(template, len(template),
 			func(string) (string, bool) {
 				return "", false
@@ -156,6 +159,7 @@ func FuzzSplitWords(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		if words, err := SplitWords(s); err == nil && len(strings.Join(words, "")) > len(s) {
 			t.Errorf("%q became longer: %q", s, words)
 		}

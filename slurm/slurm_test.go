@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func TestNames(t *testing.T) {
@@ -226,6 +228,7 @@ func FuzzReadAnswer(f *testing.F) {
 		"jobserver-end list 0\n")
 	f.Add("jobserver-out jobserver-job||||||||\njobserver-end  \n\x00jobserver-out")
 	f.Fuzz(func(t *testing.T, said string) {
+		defer budget.Hold(t, 1<<20+64*len(said))()
 		a := ReadAnswer(said, func(name string) bool {
 			_, ok := ParseName("s", name)
 			return ok

@@ -2,10 +2,11 @@ package snapshot
 
 import (
 	"bytes"
-	"runtime"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+
+	"jobserver/budget"
 )
 
 // fuzzed is a state whose newest segment or snapshot is what the fuzzer gives.
@@ -19,15 +20,6 @@ func fuzzed(name string, content []byte) *memFS {
 			make([]byte, 64)...),
 		name: content,
 	}.fs()
-}
-
-// allocated is the number of bytes that fn allocates.
-func allocated(fn func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	fn()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 // FuzzSegment: no segment makes a reader crash, take memory out of proportion,
@@ -50,21 +42,16 @@ func FuzzSegment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m := fuzzed(segmentName(1), content)
 		var first [][]byte
-		var err error
-		used := allocated(func() {
-			var r *Recovery
-			if _, r, err = Open("", Options{FS: m, Reserve: -1, grow: 64}); err == nil {
-				first, err = contentsOf(r)
-			}
-		})
-		if limit := uint64(64<<10 + 64*len(content)); used > limit {
-			t.Errorf("%d bytes for a file of %d", used, len(content))
+		end := budget.Hold(t, 64<<10+64*len(content))
+		_, r, err := Open("", Options{FS: m, Reserve: -1, grow: 64})
+		if err == nil {
+			first, err = contentsOf(r)
 		}
+		end()
 		if err != nil {
 			return
 		}
-		_, r, err := Open("", Options{FS: m, Reserve: -1, grow: 64})
-		if err != nil {
+		if _, r, err = Open("", Options{FS: m, Reserve: -1, grow: 64}); err != nil {
 			t.Fatalf("second start: %v", err)
 		}
 		if again, err := contentsOf(r); err != nil || len(again) != len(first) {
@@ -96,23 +83,19 @@ func FuzzSnapshot(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m := fuzzed(snapshotName(1), content)
-		used := allocated(func() {
-			_, r, err := Open("", Options{FS: m, Reserve: -1, grow: 64})
-			if err != nil {
-				t.Errorf("the journal is whole, so a start needs no snapshot: %v", err)
-				return
-			}
-			if _, err := contentsOf(r); err != nil {
-				// Only what was written with a checksum can fail to decompress.
-				t.Logf("replay: %v", err)
-			}
-			salvaged := &Recovery{fs: m, server: id}
-			if err := salvaged.salvage(".", func([]byte) {}); err != nil {
-				t.Errorf("salvage: %v", err)
-			}
-		})
-		if limit := uint64(8*maxBlock + 64*len(content)); used > limit {
-			t.Errorf("%d bytes for a file of %d", used, len(content))
+		defer budget.Hold(t, 8*maxBlock+64*len(content))()
+		_, r, err := Open("", Options{FS: m, Reserve: -1, grow: 64})
+		if err != nil {
+			t.Errorf("the journal is whole, so a start needs no snapshot: %v", err)
+			return
+		}
+		if _, err := contentsOf(r); err != nil {
+			// Only what was written with a checksum can fail to decompress.
+			t.Logf("replay: %v", err)
+		}
+		salvaged := &Recovery{fs: m, server: id}
+		if err := salvaged.salvage(".", func([]byte) {}); err != nil {
+			t.Errorf("salvage: %v", err)
 		}
 	})
 }
@@ -122,6 +105,7 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte("\x01a\x00\x02bc"), uint32(3), uint32(7))
 	f.Add(s2.Encode(nil, bytes.Repeat([]byte("\x03abc"), 100)), uint32(100), uint32(400))
 	f.Fuzz(func(t *testing.T, body []byte, count, length uint32) {
+		defer budget.Hold(t, 1<<20+64*len(body))()
 		total := 0
 		err := eachRecord(body, count, func(rec []byte) error { total += len(rec); return nil })
 		if err == nil && (total > len(body) || int(count) > len(body)) {
@@ -143,6 +127,7 @@ func FuzzFormat(f *testing.F) {
 	f.Add(formatFile{7, "1.1.0"}.encode())
 	f.Add([]byte("jobserver state 2.0 incompat 0\nsegment 1\ncrc32c 00000000\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer budget.Hold(t, 1<<20+64*len(text))()
 		got, err := decodeFormat(text)
 		if err == nil && got.segment == 0 {
 			t.Error("it names no segment")

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func TestParseAddr(t *testing.T) {
@@ -40,6 +42,7 @@ func FuzzParseAddr(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		a, err := ParseAddr(s)
 		if err != nil {
 			return

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -398,6 +400,7 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("a,b\n1,2\n"))
 	f.Add([]byte(`{"a":[1,{"b":2}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer budget.Hold(t, 1<<20+64*len(data))()
 		measurements, _, err := ParseFile(data)
 		for _, m := range measurements {
 			if err != nil || !IsMeasurementName(m.Name) {

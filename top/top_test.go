@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
+	"jobserver/budget"
 	"jobserver/live"
 	"jobserver/view"
 )
@@ -31,6 +32,7 @@ func TestLogLine(t *testing.T) {
 func FuzzLogLine(f *testing.F) {
 	f.Add("\x1b[31mx\x1b]52;c;AA\x07\r\x9b1m")
 	f.Fuzz(func(t *testing.T, line string) {
+		defer budget.Hold(t, 1<<20+64*len(line))()
 		for _, r := range logLine(line) {
 			if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 				t.Fatalf("%q has %q", line, r)

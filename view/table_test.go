@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 var update = flag.Bool("update", false, "write what is printed now to testdata")
@@ -278,6 +280,7 @@ func FuzzTable(f *testing.F) {
 	f.Add("日本語", "\x1b[31m", 7, 0, 9, true)
 	f.Add("e\u0301\u0600", "🇩🇪", 1, 5, 0, true)
 	f.Fuzz(func(t *testing.T, a, b string, width, least, limit int, right bool) {
+		defer budget.Hold(t, 1<<20+64*(len(a)+len(b)))()
 		width = 1 + max(0, width%200)
 		columns := []Column[string]{
 			{Title: "A" + b, Cell: Text(func(s string) string {

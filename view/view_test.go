@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"jobserver/budget"
 )
 
 func TestClean(t *testing.T) {
@@ -68,6 +70,7 @@ func FuzzText(f *testing.F) {
 		f.Add(seed, 3)
 	}
 	f.Fuzz(func(t *testing.T, s string, width int) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		width = max(0, width%100)
 		clean := Clean(s)
 		for _, r := range clean {
@@ -163,6 +166,7 @@ func FuzzParseDuration(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		d, err := ParseDuration(s, time.Minute)
 		if d < 0 || err != nil && d != 0 {
 			t.Errorf("%q: %v, %v", s, d, err)
@@ -223,6 +227,7 @@ func FuzzParseSize(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer budget.Hold(t, 1<<20+64*len(s))()
 		if n, err := ParseSize(s); n < 0 || err != nil && n != 0 {
 			t.Errorf("%q: %d, %v", s, n, err)
 		}
@@ -338,6 +343,7 @@ func FuzzBar(f *testing.F) {
 	f.Add(uint32(1), uint32(2), uint32(3), uint32(4), 0.5, 80)
 	f.Add(uint32(0), uint32(0), uint32(0), uint32(0), math.Inf(1), 10)
 	f.Fuzz(func(t *testing.T, done, failed, running, waiting uint32, rate float64, width int) {
+		defer budget.Hold(t, 1<<20)()
 		width = 1 + max(0, width%300)
 		line := Paint(Progress{Done: int(done), Failed: int(failed), Running: int(running),
 			Waiting: int(waiting), Rate: rate}.Bar(width), false)
