@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strings"
 	"unsafe"
 )
@@ -399,7 +400,7 @@ func (m *manifestReader) entry(e Entry) {
 	}
 	m.Entries = append(m.Entries, e)
 	if e.Kind == File {
-		m.Bytes += e.Size
+		m.Bytes += min(e.Size, math.MaxInt64-m.Bytes)
 	}
 }
 

@@ -66,8 +66,7 @@ func (c *channels) Manifest(ctx context.Context, r agent.ManifestRequest) (agent
 // Fetch implements source. The sink gets everything in the order of the request, whichever comes
 // first.
 func (c *channels) Fetch(ctx context.Context, r agent.FetchRequest, to agent.Sink) error {
-	pieces := cut(r.Files)
-	if c.another == nil || len(pieces) <= aheadOfChannel || c.roundTrip(ctx) < farAway {
+	if c.another == nil || isLittle(r.Files) || c.roundTrip(ctx) < farAway {
 		return c.first.Fetch(ctx, r, to)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -81,7 +80,7 @@ func (c *channels) Fetch(ctx context.Context, r agent.FetchRequest, to agent.Sin
 	defer p.workers.Wait()
 	defer close(p.todo)
 	defer cancel()
-	return p.run(pieces)
+	return p.run(&cutter{files: r.Files})
 }
 
 // roundTrip is the shortest of a few, measured once; 0 when it can't be. One that is short is
@@ -163,35 +162,55 @@ type event struct {
 	how   agent.Fetched
 }
 
-// cut divides files into pieces, in their order.
-func cut(files []agent.FetchFile) (pieces []*piece) {
-	add := func(p piece) {
-		p.done = make(chan struct{})
-		pieces = append(pieces, &p)
+// cutter divides files into pieces, in their order, one after the other: how many there are in all
+// is what a machine says, who may say that a file has 8 EiB, or have one that is all hole.
+type cutter struct {
+	files []agent.FetchFile
+	index int   // of the next piece's first file
+	taken int64 // bytes of that file which earlier pieces have
+}
+
+// next is the next piece; nil: there are no more.
+func (c *cutter) next() *piece {
+	if c.index >= len(c.files) {
+		return nil
 	}
-	for i := 0; i < len(files); {
-		size := int64(0)
-		n := i
-		for n < len(files) && n-i < pieceFiles && size+files[n].Size-files[n].Offset <= pieceSize {
-			size += files[n].Size - files[n].Offset
-			n++
+	p := &piece{index: c.index, ends: true, done: make(chan struct{})}
+	n := c.index
+	for c.taken == 0 && n < len(c.files) && n-c.index < pieceFiles {
+		size := c.files[n].Size - c.files[n].Offset
+		if size > pieceSize-p.room {
+			break
 		}
-		if n > i {
-			add(piece{files: files[i:n], index: i, ends: true, room: size})
-			i = n
-			continue
-		}
-		for f := files[i]; f.Offset < f.Size; f.Offset += pieceSize {
-			part := f
-			part.Until = min(f.Offset+pieceSize, f.Size)
-			add(piece{
-				files: []agent.FetchFile{part}, index: i, ends: part.Until == f.Size,
-				room: part.Until - part.Offset,
-			})
-		}
-		i++
+		p.room += size
+		n++
 	}
-	return pieces
+	if n > c.index {
+		p.files = c.files[c.index:n]
+		c.index = n
+		return p
+	}
+	part := c.files[c.index]
+	part.Offset += c.taken
+	p.room = min(pieceSize, part.Size-part.Offset)
+	part.Until = part.Offset + p.room
+	p.files, p.ends = []agent.FetchFile{part}, part.Until == part.Size
+	c.taken += p.room
+	if p.ends {
+		c.index, c.taken = c.index+1, 0
+	}
+	return p
+}
+
+// isLittle tells whether one channel has them all to do in any case.
+func isLittle(files []agent.FetchFile) bool {
+	c := cutter{files: files}
+	for range aheadOfChannel {
+		if c.next() == nil {
+			return true
+		}
+	}
+	return c.next() == nil
 }
 
 // fetch brings a piece over one of the channels, into memory.
@@ -244,7 +263,7 @@ type parallel struct {
 }
 
 // run asks for the pieces, and hands them on as they come.
-func (p *parallel) run(pieces []*piece) error {
+func (p *parallel) run(pieces *cutter) error {
 	var pending []*piece
 	p.since = time.Now()
 	for {
@@ -252,9 +271,13 @@ func (p *parallel) run(pieces []*piece) error {
 		for ; p.serving < len(clients); p.serving++ {
 			p.serve(clients[p.serving])
 		}
-		for len(pieces) > 0 && len(pending) < p.serving*aheadOfChannel {
-			p.todo <- pieces[0]
-			pending, pieces = append(pending, pieces[0]), pieces[1:]
+		for len(pending) < p.serving*aheadOfChannel {
+			piece := pieces.next()
+			if piece == nil {
+				break
+			}
+			p.todo <- piece
+			pending = append(pending, piece)
 		}
 		if len(pending) == 0 {
 			return nil

@@ -3,6 +3,7 @@ package fleet
 import (
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/agent"
+	"jobserver/budget"
 	"jobserver/ssh/sshtest"
 )
 
@@ -171,9 +173,13 @@ func TestChannels(t *testing.T) {
 // A machine that sends more than it was asked for fills no memory.
 func TestPieceIsBounded(t *testing.T) {
 	t.Parallel()
-	pieces := cut(
-		[]agent.FetchFile{{Source: "/a", Size: 3 << 20}, {Source: "/b", Size: 5}, {Source: "/c"}},
-	)
+	var pieces []*piece
+	c := cutter{files: []agent.FetchFile{
+		{Source: "/a", Size: 3 << 20}, {Source: "/b", Size: 5}, {Source: "/c"},
+	}}
+	for p := c.next(); p != nil; p = c.next() {
+		pieces = append(pieces, p)
+	}
 	if len(pieces) != 4 || pieces[2].files[0].Until != 3<<20 || !pieces[2].ends || pieces[1].ends ||
 		len(pieces[3].files) != 2 {
 		t.Fatalf("%d pieces", len(pieces))
@@ -187,5 +193,34 @@ func TestPieceIsBounded(t *testing.T) {
 	}
 	if err := pieces[3].Hole(0, 6); err == nil {
 		t.Error("a hole longer than the file was taken")
+	}
+}
+
+// TestHugeFilesAreCutOneByOne: a machine may say that a file has as many bytes as a number can be,
+// and a job can have one that is all hole.
+func TestHugeFilesAreCutOneByOne(t *testing.T) {
+	for _, size := range []int64{1 << 42, math.MaxInt64 - 1, math.MaxInt64} {
+		end := budget.Hold(t, 1<<20)
+		files := []agent.FetchFile{
+			{Source: "/a", Size: size, Offset: 7}, {Source: "/b", Size: size, Offset: size - 1},
+		}
+		if isLittle(files) {
+			t.Errorf("%d bytes are little", size)
+		}
+		c := cutter{files: files}
+		for at := int64(7); at < 100*pieceSize; at += pieceSize {
+			p := c.next()
+			if f := p.files[0]; f.Offset != at || f.Until != at+pieceSize || p.ends {
+				t.Fatalf("of %d bytes at %d: %+v", size, at, p)
+			}
+		}
+		c.taken = size - 7 - 10 // near the end
+		if p := c.next(); p.room != 10 || !p.ends || p.files[0].Until != size {
+			t.Errorf("the end of %d bytes: %+v", size, p)
+		}
+		if p := c.next(); p.index != 1 || p.room != 1 || !p.ends || c.next() != nil {
+			t.Errorf("after %d bytes: %+v", size, p)
+		}
+		end()
 	}
 }
