@@ -102,7 +102,16 @@ func (t *transfer) openPart() error {
 }
 
 func takePart(parent *beneath, name string) (_ *part, err error) {
-	if err := parent.mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = parent.mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+		if !parent.isOurs(name) { // another user's, who may write here: it could change at any time
+			if err = parent.removePart(name); err == nil {
+				err = parent.mkdir(name, 0o700)
+			}
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	p := &part{}
@@ -179,10 +188,26 @@ func (f *Fleet) removePart(c *copying) error {
 
 // removePartAt removes a part, unless another process has it.
 func removePartAt(path string) error {
-	dir, err := openBeneath(path)
+	parent, err := openBeneath(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
+		return err
+	}
+	defer parent.close()
+	return parent.removePart(filepath.Base(path))
+}
+
+// removePart is removePartAt in a directory that is open. A link of that name, which whoever may
+// write there could have made, leads nowhere: it is removed itself.
+func (b *beneath) removePart(name string) error {
+	dir, err := b.sub(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return b.remove(name)
+	case err != nil:
 		return err
 	}
 	defer dir.close()
@@ -194,7 +219,13 @@ func removePartAt(path string) error {
 	if lock != nil { // before it is removed: some file systems keep what is open under another name
 		err = errors.Join(err, lock.Close())
 	}
-	return errors.Join(err, os.RemoveAll(path))
+	return errors.Join(err, b.removeAll(name))
+}
+
+// isOurs tells whether nobody but this user may write to a directory.
+func (b *beneath) isOurs(name string) bool {
+	st, err := b.lstat(name)
+	return err == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0
 }
 
 // copyNote is what the daemon notes about a copy that it has begun.

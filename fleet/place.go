@@ -85,6 +85,9 @@ func (t *transfer) merge(parent *beneath, record []byte) error {
 			return t.notDirectory(err)
 		}
 		defer dest.close()
+		if err := t.strangers(dest); err != nil {
+			return err
+		}
 	}
 	if err := t.clearPlain(dest); err != nil {
 		return err
@@ -122,6 +125,25 @@ func (t *transfer) notDirectory(err error) error {
 		return &takenError{t.c.Dest}
 	}
 	return fmt.Errorf("open the destination: %w", err)
+}
+
+// strangers is the error for a job's directory that another user has made where both may write: what
+// stands there could be changed at any time. On some file systems all is one user's: that of our own
+// part.
+func (t *transfer) strangers(dest *beneath) error {
+	var there, own unix.Stat_t
+	err := unix.Fstat(dest.fd(), &there)
+	if err == nil {
+		err = unix.Fstat(t.part.dir.fd(), &own)
+	}
+	if err != nil {
+		return fmt.Errorf("look whose the destination is: %w", err)
+	}
+	if there.Uid != own.Uid && there.Uid != 0 && int(there.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user (%d): nothing is put there", t.c.Dest,
+			there.Uid)
+	}
+	return nil
 }
 
 // claim puts a record into a destination that exists, unless this job has one there. It fails when
