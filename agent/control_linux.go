@@ -40,7 +40,10 @@ func (a *agent) control(run RunID, k Control) error {
 	if err := instruct(dir, k, v.launching); err != nil {
 		return fmt.Errorf("control %s: %w", run.Name(), err)
 	}
-	return a.signal(dir, controlSignal)
+	if err := a.signal(dir, controlSignal); err != nil || !k.Cancel {
+		return err
+	}
+	return a.signal(dir, unix.SIGCONT) // its own job may have stopped it, which then couldn't be ended
 }
 
 // steer is control with what supervisors from before there was that would overlook.
@@ -152,15 +155,11 @@ const patience = 5 * time.Second
 
 // kill ends a run at once.
 func (a *agent) kill(ctx context.Context, run RunID) error {
-	// A supervisor that somebody stopped couldn't obey.
 	err := a.control(run, Control{Cancel: true, Grace: -1})
 	if err != nil {
 		return err
 	}
 	dir := runDir(a.root, run)
-	if err := a.signal(dir, unix.SIGCONT); err != nil {
-		return err
-	}
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	v, err := a.awaitFinal(waiting, run)

@@ -500,17 +500,26 @@ func listed(t *testing.T, m *machine, c *Client, want string) {
 }
 
 func TestKillStoppedSupervisor(t *testing.T) {
-	m := newMachine(t)
-	c := m.connect()
-	s := m.command("echo up; sleep 1000")
-	start(t, c, s)
-	awaitOutput(t, c, s.Run, "up")
-	v, err := look(m.dir(s.Run), "boot-1")
-	must(t, err)
-	must(t, unix.Kill(v.launching.PID, unix.SIGSTOP))
-	must(t, c.Kill(m.ctx(), s.Run))
-	if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Canceled {
-		t.Errorf("state %v, exit %+v", e.state, e.exit)
+	for name, end := range map[string]func(context.Context, *Client, RunID) error{
+		"killed": func(ctx context.Context, c *Client, run RunID) error { return c.Kill(ctx, run) },
+		"canceled": func(ctx context.Context, c *Client, run RunID) error {
+			return c.Control(ctx, run, Control{Cancel: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			c := m.connect()
+			s := m.command("echo up; sleep 1000")
+			start(t, c, s)
+			awaitOutput(t, c, s.Run, "up")
+			v, err := look(m.dir(s.Run), "boot-1")
+			must(t, err)
+			must(t, unix.Kill(v.launching.PID, unix.SIGSTOP))
+			must(t, end(m.ctx(), c, s.Run))
+			if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Canceled {
+				t.Errorf("state %v, exit %+v", e.state, e.exit)
+			}
+		})
 	}
 }
 
