@@ -59,6 +59,10 @@ func TestHost(t *testing.T) {
 	if err := machine.Know(changed.Host, changed.Port, string(key)); err != nil {
 		t.Fatal(err)
 	}
+	// One whose login runs no commands.
+	mute := sshtest.Start(t, sshtest.Named("mute"), sshtest.Shared(machine.Client),
+		sshtest.Shell("/bin/false"))
+	serveHost(t, filepath.Join(mute.Home, ".local", "state", "jobserver", "socket"))
 	named := filepath.Join(t.TempDir(), "s")
 	serveHost(t, named)
 	quoted := filepath.Join(t.TempDir(), `it's-$HOME`, "s")
@@ -100,6 +104,13 @@ func TestHost(t *testing.T) {
 		{"--host lab --socket " + open + " ping", cli.ExitFailed,
 			"everybody may put another one there"},
 		{"--host lab --socket " + foreign + " ping", code, whose},
+		{"--host mute --socket " + named + " ping", cli.ExitFailed, "--trust-socket"},
+		{"--host mute --trust-socket --socket " + named + " ping", 0, "OK"},
+		{"--host mute --trust-socket ping", cli.ExitUnavailable, "no answer that makes sense"},
+		{"--host lab --trust-socket --socket " + open + " ping", cli.ExitFailed,
+			"everybody may put another one there"},
+		{"--host lab --socket " + filepath.Dir(named) + " ping", cli.ExitUnavailable,
+			"is no socket"},
 		{"--host lab --socket /no/where ping", cli.ExitUnavailable, "is it running there?"},
 		{"--host nosuch.invalid ping", cli.ExitUnavailable, "nosuch.invalid"},
 		{"--host far ping", 0, "OK"},

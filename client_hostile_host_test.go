@@ -56,7 +56,8 @@ func TestHostileHost(t *testing.T) {
 	afterwards := func(then handler) handler {
 		return func(conn *xssh.ServerConn, c xssh.NewChannel) {
 			if c.ChannelType() == "session" {
-				says("JOBSERVER /run/s\n", false)(conn, c)
+				says("JOBSERVER /run/s\nUSER 0\nREAL /run/s\nSOCKET srw------- 1 0 0 0 /run/s\n"+
+					"DIR drwxr-xr-x 1 0 0 0 /run/\nDIR drwxr-xr-x 1 0 0 0 /\n", false)(conn, c)
 			} else {
 				then(conn, c)
 			}
@@ -70,6 +71,7 @@ func TestHostileHost(t *testing.T) {
 		"escapes":                says(hostileWords+"\n", false),
 		"a path of escapes":      says("JOBSERVER /"+hostileWords+"\n", false),
 		"a long path":            says("JOBSERVER /"+strings.Repeat("x", 60000)+"\n", false),
+		"a path, and no more":    says("JOBSERVER /run/s\n", false),
 		"a relative path":        says("JOBSERVER s\n", false),
 		"no socket":              afterwards(silent),
 		"no socket, with words":  afterwards(refuses),

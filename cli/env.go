@@ -48,6 +48,9 @@ type Globals struct {
 	Socket  string `name:"socket" env:"JOBSERVER_SOCKET" placeholder:"PATH" predictor:"file" help:"The daemon's Unix socket."`
 	Address string `name:"address" env:"JOBSERVER_ADDRESS" placeholder:"PATH" predictor:"file" hidden:"" help:"The same as --socket."`
 	Host    string `name:"host" env:"JOBSERVER_HOST" placeholder:"[USER@]HOST" help:"Talk to the daemon on another host, through SSH."`
+	// TrustSocket takes the socket that is named where nobody can tell whose it is.
+	TrustSocket bool `name:"trust-socket" env:"JOBSERVER_TRUST_SOCKET" hidden:"" help:"With --host, take the socket that --socket names also where the login there can't say whose it is."`
+
 	Output  string `name:"output" short:"o" env:"JOBSERVER_OUTPUT" suggest:"table,wide,json,jsonl,csv,id" default:"table" placeholder:"FORMAT" help:"Output format: table, wide, json, jsonl, csv or id."`
 	Quiet   bool   `name:"quiet" short:"q" env:"JOBSERVER_QUIET" help:"Print only ids."`
 	SafeCSV bool   `name:"safe-csv" env:"JOBSERVER_SAFE_CSV" help:"In CSV, put a quote before cells that a spreadsheet would take for formulas."`

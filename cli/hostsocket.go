@@ -33,37 +33,50 @@ const askSocket = `p=$1; ` +
 	`echo "REAL $d/${p##*/}"; echo "SOCKET $(ls -ldn "$d/${p##*/}")"; ` +
 	`while :; do echo "DIR $(ls -ldn "$d/")"; [ -n "$d" ] || break; d=${d%/*}; done`
 
-// hostSocket is the path of the daemon's socket on a machine, without links where that is known:
-// the one that was named, or where the login has it, as its home is not ours. The error is
-// api.Denied if another user of that machine may be the one who answers there.
+// hostSocket is the path of the daemon's socket on a machine, without links: the one that was
+// named, or where the login has it, as its home is not ours. The error is api.Denied if another
+// user of that machine may be the one who answers there, and if nobody can tell, unless the user
+// trusts what was named.
 func (e *Env) hostSocket(ctx context.Context, machine ssh.Conn, named string) (string, error) {
 	text, err := askMachine(ctx, machine, named)
-	said, judged := (*socketSaid)(nil), err == nil
-	if judged {
-		said = parseSocket(text.out)
-		judged = said.path != ""
+	if ctx.Err() != nil {
+		return "", ctx.Err()
 	}
+	said := parseSocket(text.out)
 	switch {
-	case !judged && named != "":
-		e.Note("can't tell whose daemon %s on %s is, as the login there runs no commands",
-			named, e.Globals.Host)
-		return named, ctx.Err()
+	case err == nil && said.path != "":
+	case named != "":
+		return e.untold(named, named, "the login there doesn't run the command that looks")
 	case err != nil:
 		return "", fmt.Errorf("ask for its state directory: %w", err)
-	case !judged:
+	default:
 		return "", fmt.Errorf("ask for its state directory: no answer that makes sense (stderr: "+
 			"%.500s)", text.err)
 	}
-	if why := said.others(); why != "" {
+	switch why, whose := said.judge(); whose {
+	case others:
 		return "", api.Errorf(api.Denied, "%s on %s: %s: nothing was said to it",
 			said.path, e.Globals.Host, why).
 			WithHint("name your own daemon's socket with --socket; it belongs in a directory " +
 				"that only you may write, as the default is")
+	case nobodys:
+		return "", errors.New(why)
+	case untold:
+		return e.untold(named, said.path, why)
 	}
-	if said.real != "" && len(said.real) < maxSocketPath {
-		return said.real, nil
+	return said.real, nil
+}
+
+// untold is for a socket of which nobody can say whose it is: it is used if the user has named it,
+// and trusts it.
+func (e *Env) untold(named, path, why string) (string, error) {
+	if named != "" && e.Globals.TrustSocket {
+		return named, nil
 	}
-	return said.path, nil
+	return "", api.Errorf(api.Denied, "can't tell whose daemon %s on %s is: %s: nothing was said "+
+		"to it", path, e.Globals.Host, why).
+		WithHint("if nobody but you can put a socket there, name it with --socket, and add " +
+			"--trust-socket, or set JOBSERVER_TRUST_SOCKET=1")
 }
 
 // answer is what a command printed.
@@ -128,31 +141,49 @@ func parseListed(line string) listed {
 	return listed{f[0], f[2], f[3]}
 }
 
-// others says why somebody else may be the one who answers; "" if nobody can, or if it can't be
-// told.
-func (s *socketSaid) others() string {
+// owner says who may be the one who answers at a socket.
+type owner int
+
+const (
+	mine    owner = iota // the user, or root
+	others               // another user may
+	nobodys              // there is no socket
+	untold               // what was said doesn't tell
+)
+
+// judge says who may be the one who answers, and if it isn't surely the user, why.
+func (s *socketSaid) judge() (why string, whose owner) {
 	own := func(l listed) bool { return l.owner == s.user || l.owner == "0" }
-	if s.user == "" || s.socket.mode == "" {
-		return ""
-	}
-	if !own(s.socket) {
+	switch {
+	case s.user == "":
+		return "the login there doesn't say who it is", untold
+	case s.socket.mode == "":
+		return "there is no " + s.path, nobodys
+	case s.socket.mode[0] != 's':
+		return s.path + " is no socket", nobodys
+	case !own(s.socket):
 		return fmt.Sprintf("the socket is user %s's, and you are user %s there", s.socket.owner,
-			s.user)
+			s.user), others
+	case len(s.dirs) == 0:
+		return "the login there doesn't show its directories", untold
+	case len(s.real) >= maxSocketPath:
+		return "its path is too long without the links in it", untold
 	}
 	for i, d := range s.dirs {
-		if d.mode == "" || strings.ContainsAny(d.mode[9:10], "tT") && (own(d) || i > 0) {
-			continue // what is in a sticky directory is its owner's to replace
-		}
 		switch {
+		case d.mode == "" || d.mode[0] != 'd':
+			return "the login there doesn't show all of its directories", untold
+		case strings.ContainsAny(d.mode[9:10], "tT") && (own(d) || i > 0):
+			// what is in a sticky directory is its owner's to replace
 		case i == 0 && !own(d):
 			return fmt.Sprintf("its directory is user %s's, and you are user %s there", d.owner,
-				s.user)
+				s.user), others
 		case d.mode[8] == 'w':
 			return "everybody may put another one there, as a directory of its path may be " +
-				"written by all"
+				"written by all", others
 		case i == 0 && d.mode[5] == 'w' && d.group != s.group && d.group != "0":
-			return "the group that may write its directory may put another one there"
+			return "the group that may write its directory may put another one there", others
 		}
 	}
-	return ""
+	return "", mine
 }
