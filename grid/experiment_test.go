@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -136,7 +137,7 @@ func FuzzExperiment(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte("a: &x [*x]\nvariables: *x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		defer budget.Hold(t, 1<<20+64*len(data))()
+		defer budget.Hold(t, 1<<20+64*len(data)+bytes.Count(data, []byte(".."))*MaxCells<<10)()
 		x, err := ParseExperiment("e.yaml", data, shop)
 		if err == nil && len(x.Grid.Axes) == 0 {
 			t.Error("taken without variables")

@@ -228,7 +228,8 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, file []byte) {
-		defer budget.Hold(t, 1<<20+64*len(file))()
+		// Of the frames of one reader, and of the one beside it that reads all.
+		defer budget.Hold(t, 2*maxFrame+64*len(file))()
 		path := filepath.Join(t.TempDir(), "7.1.out"+Suffix)
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)
