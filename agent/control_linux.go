@@ -68,7 +68,7 @@ func instruct(dir string, k Control, supervisor process) error {
 		return err
 	}
 	defer unlock()
-	f, err := os.OpenFile(filepath.Join(dir, fileRun), os.O_RDWR, 0)
+	f, err := openPlain(filepath.Join(dir, fileRun), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -105,19 +105,31 @@ func instructByFile(dir string, k Control) error {
 	return os.Rename(file+".new", file)
 }
 
-// lockDir waits for the lock on a run's directory, under which slotControl
-// is written, so that two agents don't lose one's instruction.
+// lockDir waits for the lock on a run's directory, under which slotControl is written, so that two
+// agents don't lose one's instruction: not for ever, as the run's own job may hold it.
 func lockDir(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(d, unix.LOCK_EX); err != nil {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+		err = flock(d, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
 	return func() { d.Close() }, nil
 }
+
+// An agent holds the lock for a write; lockPause is between two looks whether it is free.
+const (
+	lockPatience = time.Second
+	lockPause    = 5 * time.Millisecond
+)
 
 // signal sends a signal to a run's supervisor, if that lives. The pid can't come to mean another
 // process in between where the kernel has pidfds.
@@ -125,7 +137,7 @@ func (a *agent) signal(dir string, sig unix.Signal) error {
 	v, err := look(dir, a.bootID)
 	p := v.launching
 	if err == nil && p.PID == 0 && v.state == Launching && sig == unix.SIGCONT {
-		wakeSupervisors() // it can't be told which of them has the order
+		wakeSupervisors(0) // it can't be told which of them has the order
 	}
 	if err != nil || p.PID == 0 || v.state.Final() {
 		return err // not there yet, and it will look at slotControl by itself; or there no more
@@ -156,8 +168,12 @@ const patience = 5 * time.Second
 // kill ends a run at once.
 func (a *agent) kill(ctx context.Context, run RunID) error {
 	err := a.control(run, Control{Cancel: true, Grace: -1})
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNoRun), run.Valid() != nil:
 		return err
+	default: // its job may have spoiled its files: nobody can be told anything
+		return a.sweepUp(run)
 	}
 	dir := runDir(a.root, run)
 	waiting, cancel := context.WithTimeout(ctx, patience)

@@ -198,14 +198,15 @@ func isSupervisor(proc string) bool {
 
 // wakeSupervisors lets those of our supervisors go on that stand still. An agent that sweeps up
 // stops one before it kills it, and may itself be killed in between; an order that it had been
-// given by then holds the lock of its run, of which nothing else says whose it is.
-func wakeSupervisors() {
+// given by then holds the lock of its run, of which nothing else says whose it is. Those of one
+// parent, or with 0 all.
+func wakeSupervisors(parent int) {
 	all, err := allProcesses()
 	if err != nil {
 		return // it is tried again
 	}
 	for _, p := range all {
-		if p.state == 'T' && isSupervisor("/proc/"+strconv.Itoa(p.pid)) {
+		if p.state == 'T' && (parent == 0 || p.parent == parent) && isSupervisor("/proc/"+strconv.Itoa(p.pid)) {
 			_ = unix.Kill(p.pid, unix.SIGCONT) // somebody else's supervisor isn't ours to wake
 		}
 	}

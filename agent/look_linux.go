@@ -27,7 +27,7 @@ type view struct {
 
 // look reads a run's directory. bootID is the machine's own: a run of another boot can't be alive.
 func look(dir, bootID string) (view, error) {
-	f, err := os.Open(filepath.Join(dir, fileRun))
+	f, err := openPlain(filepath.Join(dir, fileRun), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return view{}, nil // no such run, or one whose claim was cut before it began
 	}

@@ -301,7 +301,7 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 		f.sending = time.Now()
 	}
 	off := f.request.offset(s)
-	file, err := os.Open(filepath.Join(f.dir, streamFiles[s]))
+	file, err := openPlain(filepath.Join(f.dir, streamFiles[s]), os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -391,7 +391,7 @@ func (f *follower) read(name string, off, n int64) ([]byte, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	file, err := os.Open(filepath.Join(f.dir, name))
+	file, err := openPlain(filepath.Join(f.dir, name), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

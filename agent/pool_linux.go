@@ -78,7 +78,10 @@ func (p *pool) launch(ctx context.Context, order []byte, lock *os.File) (StartRe
 		}
 		lock.Close()
 		stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
+		// Its job may stop it before it can answer; the agent's other supervisors don't mind.
+		wake := time.AfterFunc(wakeTime, func() { wakeSupervisors(os.Getpid()) })
 		r, err := c.answer()
+		wake.Stop()
 		if !stop() || err != nil {
 			p.drop(c)
 			return r, err

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The files of a run's directory. There are as few as can be: on some file systems making one takes
@@ -260,7 +262,7 @@ func (e *Exit) shorten() {
 // readRecord reads a record that is a file, or begins at an offset of one. The error is errNoRecord
 // if it isn't there or isn't finished.
 func readRecord(file, name string, offset int64, lines func(*liner)) error {
-	f, err := os.Open(file)
+	f, err := openPlain(file, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errNoRecord
 	}
@@ -273,6 +275,23 @@ func readRecord(file, name string, offset int64, lines func(*liner)) error {
 		return err
 	}
 	return parseRecord(name, p, lines)
+}
+
+// openPlain opens a file of a run's directory. Its job may have put something else there: who opens
+// a pipe would wait for its other end, and with it all who wait for the agent.
+func openPlain(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file any more", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // maxRecord bounds what is read of a record; a spec has a command, which execve limits to less.

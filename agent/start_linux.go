@@ -220,7 +220,7 @@ func (a *agent) awaitStart(
 		case <-news.C:
 		case <-tick.C:
 		case <-long.C:
-			wakeSupervisors() // the one that has the order may stand still
+			wakeSupervisors(0) // the one that has the order may stand still
 		case <-late.C:
 			return StartResult{Status: StartOK}, false
 		case <-ctx.Done():

@@ -266,7 +266,7 @@ func (s *supervisor) prepare() error {
 // appendTo makes a file when there is something to put into it.
 func appendTo(name string) func() (io.WriteCloser, error) {
 	return func() (io.WriteCloser, error) {
-		return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		return openPlain(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	}
 }
 
