@@ -85,8 +85,13 @@ func leadsUpFirst(target string) bool {
 	return rest == ".." || !slices.Contains(strings.Split(rest, "/"), "..")
 }
 
-// mostProblems is how many problems of a copy are kept.
-const mostProblems = 1000
+// How much is kept of what isn't copied, and why: problems, bytes of one of them, which has a path or
+// two, and names of missing results.
+const (
+	mostProblems = 1000
+	mostOfOne    = 8 << 10
+	mostMissing  = 10
+)
 
 // problem notes what isn't copied, and why.
 func (t *transfer) problem(format string, args ...any) {
@@ -94,7 +99,11 @@ func (t *transfer) problem(format string, args ...any) {
 		t.moreProblems++
 		return
 	}
-	t.problems = append(t.problems, t.c.hidden.Redact(fmt.Sprintf(format, args...)))
+	text := t.c.hidden.Redact(fmt.Sprintf(format, args...))
+	if len(text) > mostOfOne {
+		text = strings.ToValidUTF8(text[:mostOfOne], "") + "…"
+	}
+	t.problems = append(t.problems, text)
 }
 
 // allProblems are the problems as the record has them.

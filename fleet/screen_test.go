@@ -3,6 +3,7 @@ package fleet
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -180,5 +181,10 @@ func TestManyProblems(t *testing.T) {
 	}
 	if got := tr.complaint(); !strings.HasSuffix(got, "problem 9; and 995 more") {
 		t.Errorf("it complains %q", got)
+	}
+	tr = &transfer{c: &copying{}}
+	if tr.problem("%s", strings.Repeat("é", 1<<20)); len(tr.problems[0]) > mostOfOne+len("…") ||
+		!utf8.ValidString(tr.problems[0]) {
+		t.Errorf("a problem has %d bytes", len(tr.problems[0]))
 	}
 }

@@ -251,7 +251,12 @@ func (t *transfer) list(ctx context.Context) error {
 	}
 	t.problems, t.moreProblems = nil, 0
 	if missing := t.manifest.Missing; len(missing) > 0 {
-		t.problem("results are missing: %s", strings.Join(shown(missing), ", "))
+		first := missing[:min(len(missing), mostMissing)]
+		more := ""
+		if n := len(missing) - len(first); n > 0 {
+			more = fmt.Sprintf(", and %d more", n)
+		}
+		t.problem("results are missing: %s%s", strings.Join(shown(first), ", "), more)
 	}
 	if line := t.c.Attempt.Overlooked; line != "" {
 		t.problem("a line names something that is there, and doesn't begin with RESULTS: %q: it is"+

@@ -4,16 +4,13 @@ package hostile_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"reflect"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,33 +24,13 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 5 && os.Args[1] == "relay" {
 		os.Exit(relayMain(os.Args[2:]))
 	}
+	if len(os.Args) == 6 && os.Args[1] == "neighbour" {
+		neighbourMain(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
+		os.Exit(0)
+	}
 	code := m.Run()
 	daemontest.Cleanup()
 	os.Exit(code)
-}
-
-// maxResident is what a daemon may take at most, whatever is done to it.
-const maxResident = 150 << 20
-
-// resident is the most memory that a process has had, in bytes.
-func resident(t *testing.T, pid int) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value),
-				"kB")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n << 10
-		}
-	}
-	t.Fatal("the process tells nothing of its memory")
-	return 0
 }
 
 // caller speaks to the socket as it likes.
@@ -119,76 +96,6 @@ func (c *caller) answer() []byte {
 	answer := make([]byte, binary.BigEndian.Uint32(head[:]))
 	_, _ = io.ReadFull(c, answer)
 	return answer
-}
-
-// honest is a client beside an attack: until stop is called it has one job after another run, each
-// of which must end well.
-func honest(t *testing.T, d *daemontest.Daemon) (stop func()) {
-	t.Helper()
-	client, err := d.Client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ran, done := 0, make(chan error, 1)
-	go func() {
-		for ctx.Err() == nil {
-			if err := runOne(client); err != nil {
-				done <- fmt.Errorf("after %d jobs: %w", ran, err)
-				return
-			}
-			ran++
-		}
-		done <- nil
-	}()
-	return func() {
-		t.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the honest client: %v", err)
-		}
-		client.Close()
-		t.Logf("%d jobs ran meanwhile", ran)
-		if got := resident(t, d.PID()); got > maxResident {
-			t.Errorf("the daemon took %d MiB", got>>20)
-		} else {
-			t.Logf("the daemon took %d MiB", got>>20)
-		}
-	}
-}
-
-// runOne has a job run to its end. All of it has a time, as nobody may be kept from it for long.
-func runOne(client *api.Client) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	added, err := api.Call[api.AddJobsReply](ctx, client, "AddJobs", &api.AddJobsArgs{
-		Jobs: []api.JobSpec{{Class: "honest", Cmd: "true"}},
-	})
-	if err != nil {
-		return err
-	}
-	for {
-		reply, err := api.Call[api.WaitReply](ctx, client, "Wait", &api.WaitArgs{
-			Selectors: []string{fmt.Sprint(added.JIDs[0])}, Wait: 10 * time.Second,
-		})
-		if err != nil {
-			return err
-		}
-		if reply.Done {
-			if reply.ExitCode != 0 {
-				return fmt.Errorf("job %d: exit code %d, %s", added.JIDs[0], reply.ExitCode,
-					reply.Error)
-			}
-			return nil
-		}
-	}
-}
-
-func daemonWithMachine(t *testing.T) *daemontest.Daemon {
-	t.Helper()
-	d := daemontest.New(t)
-	d.J(t, "machine", "add", "local", "honest")
-	return d
 }
 
 // chain is a type that is in itself.
@@ -268,7 +175,7 @@ func emptyAxes(n int) any {
 // daemon, when they are decoded.
 func TestClientRequests(t *testing.T) {
 	t.Parallel()
-	d := daemonWithMachine(t)
+	d := honestDaemon(t)
 	stop := honest(t, d)
 	type bare struct{ Class string }
 	type others struct{ Jobs []bare }
@@ -312,7 +219,7 @@ func TestClientRequests(t *testing.T) {
 // TestClientsThatDontRead: clients that ask for much, and take no answer.
 func TestClientsThatDontRead(t *testing.T) {
 	t.Parallel()
-	d := daemonWithMachine(t)
+	d := honestDaemon(t)
 	client, err := d.Client(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -345,7 +252,7 @@ func TestClientsThatDontRead(t *testing.T) {
 // nothing.
 func TestClientsThatDontWrite(t *testing.T) {
 	t.Parallel()
-	d := daemonWithMachine(t)
+	d := honestDaemon(t)
 	stop := honest(t, d)
 	announced := frame("AddJobs", make([]byte, 1<<20))[:300]
 	for range 100 {
