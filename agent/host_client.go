@@ -166,8 +166,10 @@ func (c *Client) read(r *bufio.Reader) {
 	}
 }
 
+// alloc makes the memory of a payload. What waits for its call counts with its length, so that what
+// is short doesn't get a buffer for what is long.
 func (c *Client) alloc(kind byte, n int) []byte {
-	if kind != typePart || n > dataSize+256 {
+	if kind != typePart || n < dataSize/2 || n > dataSize+256 {
 		return make([]byte, n)
 	}
 	return (*c.buffers.Get().(*[]byte))[:n]
@@ -213,13 +215,17 @@ func (c *Client) deliver(f frame) error {
 	return nil
 }
 
+// maxWaiting is how many frames of a call may wait for it: the window is in bytes, and parts of no
+// bytes take memory, too. An agent of ours sends parts of many KiB.
+const maxWaiting = 16 << 10
+
 // add queues a frame, unless it is more than the call has room for.
 func (k *call) add(f frame) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.bytes += frameHead + len(f.payload)
 	switch {
-	case f.kind == typePart && k.bytes > k.window,
+	case f.kind == typePart && (k.bytes > k.window || len(k.frames) >= maxWaiting),
 		f.kind == typeDone && len(f.payload) > k.limit.reply,
 		f.kind == typeFail && len(f.payload) > failSize:
 		return false

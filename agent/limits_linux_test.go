@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"jobserver/budget"
 )
 
 // fakeAgent is an agent's end of a connection that does what a test says with each call.
@@ -336,4 +338,19 @@ func TestMoreRunsThanCalls(t *testing.T) {
 		t.Errorf("facts: %v", err)
 	}
 	must(t, c.Control(m.ctx(), run, Control{Cancel: true, Grace: -1}))
+}
+
+// TestShortPartsTakeLittle: what waits for a call takes about as much memory as its window says,
+// however short its parts are.
+func TestShortPartsTakeLittle(t *testing.T) {
+	defer budget.Hold(t, 4<<20)()
+	var c Client
+	k := &call{ready: make(chan struct{}, 1), window: window(methodManifest)}
+	n := 0
+	for k.add(frame{kind: typePart, payload: c.alloc(typePart, n%100)}) {
+		n++
+	}
+	if n != maxWaiting {
+		t.Errorf("%d parts wait", n)
+	}
 }
