@@ -43,7 +43,7 @@ func (a *agent) control(run RunID, k Control) error {
 	if err := a.signal(dir, controlSignal); err != nil || !k.Cancel {
 		return err
 	}
-	return a.signal(dir, unix.SIGCONT) // its own job may have stopped it, which then couldn't be ended
+	return a.signal(dir, unix.SIGCONT) // its job may have stopped it, so as not to be ended
 }
 
 // steer is control with what supervisors from before there was that would overlook.

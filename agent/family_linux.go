@@ -206,7 +206,8 @@ func wakeSupervisors(parent int) {
 		return // it is tried again
 	}
 	for _, p := range all {
-		if p.state == 'T' && (parent == 0 || p.parent == parent) && isSupervisor("/proc/"+strconv.Itoa(p.pid)) {
+		if p.state == 'T' && (parent == 0 || p.parent == parent) &&
+			isSupervisor("/proc/"+strconv.Itoa(p.pid)) {
 			_ = unix.Kill(p.pid, unix.SIGCONT) // somebody else's supervisor isn't ours to wake
 		}
 	}

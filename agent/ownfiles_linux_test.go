@@ -17,7 +17,9 @@ import (
 func TestRunSpoilsItsFiles(t *testing.T) {
 	instead := func(put func(name string) error) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
-			for _, name := range []string{fileRun, streamFiles[Stdout], streamFiles[Stderr], fileMarks} {
+			for _, name := range []string{
+				fileRun, streamFiles[Stdout], streamFiles[Stderr], fileMarks,
+			} {
 				name = filepath.Join(dir, name)
 				must(t, os.RemoveAll(name))
 				must(t, put(name))

@@ -8,8 +8,8 @@ import (
 )
 
 // Hold begins to count what this process allocates, and the function that it returns ends that: the
-// test fails if it is more than most bytes. A target says so in its first line, in proportion to its
-// input:
+// test fails if it is more than most bytes. A target says so in its first line, in proportion to
+// its input:
 //
 //	defer budget.Hold(t, 1<<20+64*len(p))()
 //

@@ -42,10 +42,12 @@ func TestWhoseSocket(t *testing.T) {
 			[]string{user, mySocket, "DIR drwxrwxr-x 9 1000 1000 4096 /d/"}, mine, ""},
 		"below a group's": {
 			[]string{user, mySocket, home, "DIR drwxrwxr-x 9 0 50 4096 /d/"}, mine, ""},
-		"no socket":      {[]string{user, "SOCKET ", home}, nobodys, "there is no /h/s"},
-		"no directory":   {[]string{user}, nobodys, "there is no /h/s"},
-		"a file":         {[]string{user, "SOCKET -rw------- 1 1000 0 0 /h/s"}, nobodys, "no socket"},
-		"a link":         {[]string{user, "SOCKET lrwx------ 1 1000 0 0 /h/s"}, nobodys, "no socket"},
+		"no socket":    {[]string{user, "SOCKET ", home}, nobodys, "there is no /h/s"},
+		"no directory": {[]string{user}, nobodys, "there is no /h/s"},
+		"a file": {[]string{user, "SOCKET -rw------- 1 1000 0 0 /h/s"}, nobodys,
+			"no socket"},
+		"a link": {[]string{user, "SOCKET lrwx------ 1 1000 0 0 /h/s"}, nobodys,
+			"no socket"},
 		"nonsense":       {[]string{user, "SOCKET a b", "DIR", "DIR x", "noise"}, nobodys, ""},
 		"no directories": {[]string{user, mySocket}, untold, "its directories"},
 		"a directory that isn't shown": {
@@ -53,7 +55,8 @@ func TestWhoseSocket(t *testing.T) {
 		"no user":    {[]string{mySocket, home, root}, untold, "who it is"},
 		"empty user": {[]string{"USER ", mySocket, home, root}, untold, "who it is"},
 		"too long without links": {
-			[]string{user, "REAL /" + strings.Repeat("x", 200), mySocket, home}, untold, "too long"},
+			[]string{user, "REAL /" + strings.Repeat("x", 200), mySocket, home}, untold,
+			"too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := "motd\nJOBSERVER /h/s\r\nOWNGROUP 1000\n" + strings.Join(tt.said, "\n")
@@ -62,7 +65,8 @@ func TestWhoseSocket(t *testing.T) {
 				t.Errorf("the path is %q", s.path)
 			}
 			why, whose := s.judge()
-			if whose != tt.want || (why == "") != (whose == mine) || !strings.Contains(why, tt.why) {
+			if whose != tt.want || (why == "") != (whose == mine) ||
+				!strings.Contains(why, tt.why) {
 				t.Errorf("it is %d: %q, want %d: %q", whose, why, tt.want, tt.why)
 			}
 		})

@@ -127,9 +127,9 @@ func (t *transfer) notDirectory(err error) error {
 	return fmt.Errorf("open the destination: %w", err)
 }
 
-// strangers is the error for a job's directory that another user has made where both may write: what
-// stands there could be changed at any time. On some file systems all is one user's: that of our own
-// part.
+// strangers is the error for a job's directory that another user has made where both may write:
+// what stands there could be changed at any time. On some file systems all is one user's: that of
+// our own part.
 func (t *transfer) strangers(dest *beneath) error {
 	var there, own unix.Stat_t
 	err := unix.Fstat(dest.fd(), &there)

@@ -85,8 +85,8 @@ func leadsUpFirst(target string) bool {
 	return rest == ".." || !slices.Contains(strings.Split(rest, "/"), "..")
 }
 
-// How much is kept of what isn't copied, and why: problems, bytes of one of them, which has a path or
-// two, and names of missing results.
+// How much is kept of what isn't copied, and why: problems, bytes of one of them, which has a path
+// or two, and names of missing results.
 const (
 	mostProblems = 1000
 	mostOfOne    = 8 << 10

@@ -10,8 +10,8 @@ import (
 )
 
 // TestSquattedNames: another user, who may write where results go, has taken the names of a job's
-// part or directory before the daemon comes to them. Nothing is written or removed where that leads,
-// and nothing is put where that user could change it.
+// part or directory before the daemon comes to them. Nothing is written or removed where that
+// leads, and nothing is put where that user could change it.
 func TestSquattedNames(t *testing.T) {
 	t.Parallel()
 	link := func(t *testing.T, victim, name string) { must(t, os.Symlink(victim, name)) }
@@ -31,13 +31,19 @@ func TestSquattedNames(t *testing.T) {
 		want   string // part of the error; "" if the results are there
 		root   bool   // only root can try it
 	}{
-		"the part is a link":           {take: link},
-		"the part is a link nowhere":   {take: func(t *testing.T, v, n string) { link(t, v+"/new", n) }},
-		"the part is a link to a file": {take: func(t *testing.T, v, n string) { link(t, v+"/lock", n) }},
+		"the part is a link": {take: link},
+		"the part is a link nowhere": {take: func(t *testing.T, victim, name string) {
+			link(t, victim+"/new", name)
+		}},
+		"the part is a link to a file": {take: func(t *testing.T, victim, name string) {
+			link(t, victim+"/lock", name)
+		}},
 		"the part is a file": {take: func(t *testing.T, _, n string) {
 			must(t, os.WriteFile(n, nil, 0o666))
 		}},
-		"the part is a pipe":         {take: func(t *testing.T, _, n string) { must(t, unix.Mkfifo(n, 0o666)) }},
+		"the part is a pipe": {take: func(t *testing.T, _, name string) {
+			must(t, unix.Mkfifo(name, 0o666))
+		}},
 		"the part is another's":      {take: theirs(0o755), root: true},
 		"the part may be written to": {take: theirs(0o777)},
 		"the directory is a link":    {take: link, isDest: true, want: "exists already"},
