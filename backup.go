@@ -42,8 +42,9 @@ func (c *BackupCmd) Run(ctx context.Context, e *cli.Env) error {
 	if err := mustBeEmpty(c.To); err != nil {
 		return err
 	}
-	if err := c.write(ctx, dir, dirFiles{c.To}); err != nil {
-		return err
+	to := &dirFiles{dir: c.To}
+	if err := c.write(ctx, dir, to); err != nil {
+		return errors.Join(err, to.undo())
 	}
 	state, err := loadState(c.To)
 	if err != nil {
@@ -65,8 +66,9 @@ type files interface {
 
 func (c *BackupCmd) write(ctx context.Context, dir string, to files) error {
 	err := snapshot.Copy(dir, to.put)
+	_, missing := os.Stat(dir)
 	switch {
-	case errors.Is(err, snapshot.ErrNoState), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, snapshot.ErrNoState), errors.Is(missing, fs.ErrNotExist):
 		return api.Errorf(api.NotFound, "back up %s: %w", dir, err).
 			WithHint("name the state directory with --state-dir DIR")
 	case err != nil:
@@ -114,9 +116,26 @@ func copyLog(to files, path, name string) error {
 }
 
 // dirFiles puts files into a directory; each is on the disk when put returns.
-type dirFiles struct{ dir string }
+type dirFiles struct {
+	dir  string
+	made []string // paths
+}
 
-func (d dirFiles) put(name string, size int64, content io.Reader) error {
+// undo removes what was put, so that it can be tried again.
+func (d *dirFiles) undo() error {
+	var failed error
+	for _, path := range d.made {
+		failed = errors.Join(failed, os.Remove(path))
+		for at := filepath.Dir(path); at != filepath.Clean(d.dir); at = filepath.Dir(at) {
+			if os.Remove(at) != nil {
+				break // others are in it, to be removed yet
+			}
+		}
+	}
+	return failed
+}
+
+func (d *dirFiles) put(name string, size int64, content io.Reader) error {
 	path := filepath.Join(d.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -125,6 +144,7 @@ func (d dirFiles) put(name string, size int64, content io.Reader) error {
 	if err != nil {
 		return err
 	}
+	d.made = append(d.made, path)
 	n, err := io.Copy(f, content)
 	if err == nil && n != size {
 		err = fmt.Errorf("%s has become shorter", name)
@@ -196,7 +216,7 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 		return fmt.Errorf("restore %s: %w", dir, err)
 	}
 	defer os.RemoveAll(work)
-	if err := c.read(e.Stdin, dirFiles{work}); err != nil {
+	if err := c.read(e.Stdin, &dirFiles{dir: work}); err != nil {
 		return fmt.Errorf("read the backup: %w", err)
 	}
 	report, err := snapshot.Check(work)

@@ -122,7 +122,7 @@ func (b *block) runs() bool { return b.kind == "console" && b.mark == "" }
 // TestEveryBlock holds each block to what is said above: a new one is run, or says why it isn't.
 func TestEveryBlock(t *testing.T) {
 	tests := allTests(t)
-	run := 0
+	run, tried, shown := 0, 0, 0
 	for _, doc := range documents(t) {
 		for _, b := range blocksOf(t, doc) {
 			reason, illustration := strings.CutPrefix(b.mark, "illustration: ")
@@ -136,7 +136,9 @@ func TestEveryBlock(t *testing.T) {
 			case b.kind == "mermaid":
 			case applied.MatchString(b.mark):
 			case illustration && len(strings.Fields(reason)) >= 2:
+				shown++
 			case test != nil && tests[test[1]]:
+				tried++
 			case test != nil:
 				t.Errorf("%v: there is no %s", b, test[1])
 			default:
@@ -146,6 +148,7 @@ func TestEveryBlock(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("%d blocks are run here, %d by other tests; %d are illustrations", run, tried, shown)
 	if run < 20 {
 		t.Errorf("only %d blocks are run", run)
 	}
