@@ -380,7 +380,19 @@ func (s *State) mayAsk(p *provider) bool {
 		return false
 	}
 	exist, waiting := s.countAllocations(p.Addr)
-	return exist < int(p.Max) && waiting < int(p.Backlog)
+	return exist < int(p.Max) && waiting < int(p.Backlog) && !s.gainsNothing(p)
+}
+
+// gainsNothing says that as many allocations of a provider run in which no agent has answered as
+// may end so before it rests: another one would only be held, too.
+func (s *State) gainsNothing(p *provider) bool {
+	silent := 0
+	for _, a := range s.allocations {
+		if a.Provider == p.Addr && a.Node != "" && !a.Answered && a.Released == "" {
+			silent++
+		}
+	}
+	return silent >= maxUnanswered
 }
 
 // waitingIn counts the jobs of a shape that may start, up to so many.

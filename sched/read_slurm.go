@@ -53,13 +53,20 @@ func (s *State) slurmState(p *provider) (text, hint string) {
 		return fmt.Sprintf("%s: %s", p.Addr, p.problem), p.hint
 	case p.Refused > 0:
 		return fmt.Sprintf("%s: an allocation couldn't be submitted, and is tried again: %s",
-			p.Addr, p.Words), ""
+				p.Addr, p.Words),
+			fmt.Sprintf("`jobserver machine add %s %s --sbatch=…` changes what is asked for; "+
+				"after %d refusals in a row it asks for no more", p.Addr, p.Class, maxRefused)
 	}
 	if text, hint := s.pending(p); text != "" {
 		return fmt.Sprintf("%s: %s", p.Addr, text), hint
 	}
 	exist, waiting := s.countAllocations(p.Addr)
 	switch {
+	case s.gainsNothing(p):
+		return fmt.Sprintf("%s: no agent answers in %d allocations that run, and no more are "+
+				"asked for until one does", p.Addr, maxUnanswered),
+			fmt.Sprintf("what keeps each of them is said above; "+
+				"`jobserver machine rm --force -m %s` gives all back", p.Addr)
 	case exist >= int(p.Max):
 		return fmt.Sprintf("%s has %s, as many as it may have at a time", p.Addr,
 				plural(exist, "allocation", "allocations")),

@@ -121,3 +121,28 @@ func TestSuspendedShortly(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyAnswers: where no agent can be reached, three allocations are held, and no more.
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	c := newPartition(t, ProviderSpec{Max: ptr(9), Backlog: ptr(9)})
+	job := c.jobs(1, JobSpec{})[0]
+	for i := range maxUnanswered {
+		id := c.asked()[i]
+		must(t, c.report(Away{Addr: c.starts(id), Reason: "no agent answered"}))
+		must(t, c.pass(2*time.Minute))
+	}
+	if got := len(c.asked()); got != maxUnanswered {
+		t.Errorf("%d allocations were asked for", got)
+	}
+	if why, _ := c.s.Why(job, c.now); !strings.Contains(strings.Join(why.Details, "\n"),
+		"no agent answers in 3 allocations") || why.Hint == "" {
+		t.Errorf("%+v", why)
+	}
+	must(t, c.connect(c.s.allocations[c.asked()[0]].addr()))
+	c.status(job, Running)
+	c.jobs(5, JobSpec{})
+	if got := len(c.asked()); got <= maxUnanswered {
+		t.Errorf("%d allocations were asked for when one had answered", got)
+	}
+}
