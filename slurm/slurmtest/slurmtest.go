@@ -32,6 +32,7 @@ type settings struct {
 	slurmdLimit int
 	partitions  []string
 	lines       []string
+	gpus        bool
 }
 
 // Nodes sets the number of nodes, n1 and so on; the default is 2.
@@ -67,6 +68,9 @@ func Preemption() Option {
 		Config("PreemptType=preempt/partition_prio", "PreemptMode=CANCEL")(s)
 	}
 }
+
+// GPUs gives each node two devices that Slurm takes for GPUs.
+func GPUs() Option { return func(s *settings) { s.gpus = true } }
 
 // Config adds lines to slurm.conf.
 func Config(lines ...string) Option {
@@ -163,16 +167,23 @@ func (c *Cluster) configure(s *settings) error {
 	for _, own := range s.lines {
 		line("%s", own)
 	}
+	gres := ""
+	if s.gpus {
+		line("GresTypes=gpu")
+		gres = " Gres=gpu:2"
+	}
 	for i := range s.nodes {
-		line("NodeName=n%d NodeHostname=%s NodeAddr=%s Port=%d CPUs=%d RealMemory=8000", i+1,
-			c.host, c.ip, c.ports[i+1], s.cpus)
+		line("NodeName=n%d NodeHostname=%s NodeAddr=%s Port=%d CPUs=%d RealMemory=8000%s",
+			i+1, c.host, c.ip, c.ports[i+1], s.cpus, gres)
 	}
 	line("PartitionName=test Nodes=n[1-%d] Default=YES MaxTime=INFINITE State=UP", s.nodes)
 	for _, own := range s.partitions {
 		line("PartitionName=%s Nodes=n[1-%d] State=UP", own, s.nodes)
 	}
 	cgroup := "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n"
+	devices := "Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n"
 	return errors.Join(
+		os.WriteFile(c.path("gres.conf"), []byte(devices), 0o644),
 		os.WriteFile(c.path("cgroup.conf"), []byte(cgroup), 0o644),
 		os.WriteFile(c.Config(), []byte(b.String()), 0o644),
 	)

@@ -1,11 +1,45 @@
 package slurm_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"jobserver/slurm/slurmtest"
 )
+
+// TestGPUs: jobs that need GPUs get an allocation with as many as they use together, and each has
+// one of its own; what a node will never have is asked for by nobody.
+func TestGPUs(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, slurmtest.Nodes(1), slurmtest.GPUs())
+	p.j("machine", "add", "slurm:test", "c", "--time", "10m", "--slots", "2", "--idle", "1s")
+	gate := filepath.Join(p.dir, "open")
+	jobs := strings.Fields(p.j("add", "-q", "-x", "2", "--needs", "gpu=1", "c",
+		"echo $CUDA_VISIBLE_DEVICES {GPU} >>"+p.tell+"; until [ -e "+gate+" ]; do sleep 0.1; done"))
+	p.told("0", "0", "1", "1") // while both run
+	if asked := p.slurm("squeue", "-h", "-o", "%b"); strings.TrimSpace(asked) != "gres:gpu:2" {
+		t.Errorf("the allocation is for %q", asked)
+	}
+	if err := os.WriteFile(gate, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, job := range jobs {
+		p.is(job, "done")
+	}
+	p.empty()
+	p.refused("more than a node has", "Requested node configuration is not available",
+		"slurm:test", "--time", "10m", "--sbatch=--gres=gpu:3")
+	p.j("machine", "add", "slurm:test", "c", "--sbatch=--gres=gpu:1", "--slots", "1")
+	_, stderr, code, err := p.Daemon.Run(t.Context(), "add", "--needs", "gpu=2", "c", "true", "")
+	if err != nil || code == 0 || !strings.Contains(stderr, "has gpu=1") {
+		t.Errorf("two GPUs of one: exit code %d, %v: %s", code, err, stderr)
+	}
+	if all := p.queue("all"); len(all) != 1 {
+		t.Errorf("there were allocations %v", all)
+	}
+}
 
 // TestSeveralNodes: a job on several machines gets one allocation of as many nodes, knows them by
 // their names and reaches all of them; jobs on one machine have others, and one that wants to be
