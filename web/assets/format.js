@@ -26,7 +26,8 @@ const pad = (n) => String(n).padStart(2, "0");
 
 export function leftText(left) {
   if (!left) return "";
-  return duration(left.seconds) + (left.error_seconds ? ` ± ${duration(left.error_seconds)}` : "");
+  const whole = left.seconds >= 3600 ? 60 : 1; // of hours nobody wants to know the seconds
+  return duration(left.seconds) + (left.error_seconds ? ` ± ${duration(Math.max(Math.round(left.error_seconds / whole), 1) * whole).replace(/m00s$/, "m")}` : "");
 }
 
 export function size(bytes) {
@@ -58,6 +59,7 @@ export function jobSeconds(job) {
 }
 
 export function outcome(job) {
+  if (job.status === "waiting" || job.status === "held") return ""; // that was another attempt
   if (job.signal) return job.signal;
   if (job.exit_code != null && job.exit_code !== 0) return `exit ${job.exit_code}`;
   if (job.results_status === "failed") return "results not copied";

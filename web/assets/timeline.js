@@ -119,7 +119,7 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
             const share = shares[outcome]?.[c];
             if (!share) continue;
             g.fillStyle = g[outcome];
-            const part = Math.max((share / 15) * h, outcome === "failed" || outcome === "lost" ? Math.min(3, h) : 1);
+            const part = Math.max((share / 15) * h, outcome === "failed" || outcome === "lost" ? Math.min(8, h) : 1);
             const tall = Math.min(part, h - up);
             if (tall <= 0) break;
             g.fillRect(labels + c, bottom - up - tall, 1, tall);
@@ -187,7 +187,7 @@ export function Chart({ hours, all, from, to, machine, cls, compact, live, zoom 
     <canvas ref=${canvas} class=${ready && rows.length && !asTable ? "" : "hidden"} tabindex="0" role="img" aria-label=${`${plural(rows.length, "machine")} against time, ${ready ? `${count(data.total)} attempts` : ""}; arrow keys move${zoom ? ", plus and minus zoom, # shows a table" : ""}`}
       onPointerDown=${onDown} onPointerMove=${onMove} onPointerUp=${onUp} onPointerLeave=${() => { if (!drag) setCursor(null); }} onKeyDown=${onKey}></canvas>
     ${ready && rows.length ? html`<p class="said" aria-live="polite">${cursor && rows[cursor.row] ? said(data, rows, decoded.current.rows, cursor, labels, spans) : html`<span class="hint">${plural(data.total, "attempt")}${rows.length < busiest.length ? `; ${rows.length} of ${busiest.length} machines` : ""}</span>`}</p>` : null}
-    ${!compact && ready ? html`<div class="under"><p class="legend">${outcomes.map((o) => html`<span key=${o}><i class="swatch fill-${o}" aria-hidden="true"></i>${o}</span>`)}<span><i class="swatch idle" aria-hidden="true"></i>idle</span></p>
+    ${!compact && ready ? html`<div class="under"><p class="legend">${outcomes.map((o) => html`<span key=${o}><i class="swatch fill-${o}" aria-hidden="true"></i>${o}</span>`)}<span><i class="swatch idle" aria-hidden="true"></i>idle</span>${data.absent.length ? html`<span><i class="swatch away" aria-hidden="true"></i>away</span>` : null}</p>
       <span class="actions">${zoom ? html`<button onClick=${() => pan(-0.5)} aria-label="Earlier">◀</button><button onClick=${() => zoomBy(0.5)}>Zoom in</button><button onClick=${() => zoomBy(2)}>Zoom out</button><button onClick=${() => pan(0.5)} aria-label="Later">▶</button>` : null}
         <button onClick=${() => setAsTable(!asTable)} aria-pressed=${asTable}>${asTable ? "As a picture" : "As a table"}</button></span>
       ${data.since > data.from ? html`<p class="hint">When machines were away is known since ${clock(data.since, 86400e3)} only.</p>` : null}</div>` : null}</div>`;
