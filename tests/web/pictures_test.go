@@ -21,14 +21,17 @@ var pictures = []struct {
 	name, path, shows string
 	dark              bool
 	do                string
+	morning           bool // after a night; else while the pool is at work
 }{
 	{
 		name:  "pool",
 		path:  "/",
 		shows: "jobs failed",
-		do:    `[...document.querySelectorAll("button")].find((b) => b.textContent.startsWith("What made"))?.click()`,
+		do: `[...document.querySelectorAll("button")]
+			.find((b) => b.textContent.startsWith("What made"))?.click()`,
+		morning: true,
 	},
-	{name: "timeline", path: "/timeline?hours=1", shows: "attempts", dark: true},
+	{name: "timeline", path: "/timeline?hours=24", shows: "attempts", dark: true, morning: true},
 	{name: "cells", path: "/matrices/block", shows: "Across"},
 	{name: "plot", path: "/matrices/rates/plot", shows: "95 % confidence", dark: true},
 	{name: "log", path: "/jobs/%log%", shows: "epoch 3"},
@@ -96,6 +99,7 @@ func takePictures(t *testing.T) {
 		`printf '\033[2m2026-03-14 02:11:07\033[0m loading 3 shards\n'; for i in 1 2 3; do printf "\033[1mepoch $i\033[0m  loss \033[36m0.%s\033[0m  \033[32maccuracy 0.9%s\033[0m\n" $((9-i*2))1 $i; done; printf '\033[33mwarning:\033[0m learning rate fell below 1e-5\n'`,
 	)
 	s.await("last", 1)
+	after := morning(t)
 	tab := newBrowser(t).tab()
 	if err := os.MkdirAll("../../docs/pictures", 0o755); err != nil {
 		t.Fatal(err)
@@ -105,7 +109,11 @@ func takePictures(t *testing.T) {
 			p.path = "/jobs/" + s.newest("class=bench:done")
 		}
 		tab.looks(1200, 750, p.dark)
-		tab.open(s, p.path)
+		if p.morning {
+			tab.open(after, p.path)
+		} else {
+			tab.open(s, p.path)
+		}
 		tab.sees(p.shows)
 		tab.until(`!document.body.innerText.includes("Loading…")`)
 		if p.do != "" {

@@ -10,7 +10,7 @@ const signs = { connected: ["●", "on"], connecting: ["◌", "wait"], away: ["�
 
 function Link({ m }) {
   const [sign, kind] = signs[m.state] || ["·", "wait"];
-  return html`<span class="link link-${kind}"><span aria-hidden="true">${sign}</span> ${[m.state, ...(m.remarks || [])].join(", ")}</span>`;
+  return html`<span class="link link-${m.verdict ? "off" : kind}"><span aria-hidden="true">${sign}</span> ${[m.state, ...(m.remarks || [])].join(", ")}</span>`;
 }
 
 // cause is a machine's last error, without the machine's name in front of it.
@@ -83,8 +83,8 @@ export function Machine({ addr, live }) {
   return html`<div class="head"><h1>${addr} <small><${Link} m=${m} /></small></h1>
       <${Buttons} kind="machines" live=${live} list=${[!m.draining && ["drain", one, addr], (m.draining || m.resting) && ["resume", one, addr], ["rm", one, addr]]} /></div>
     ${m.verdict || m.last_error || m.hint ? html`<section class="card why"><h2>Why</h2>${m.verdict ? html`<p><b>${sentence(m.verdict)}</b></p>` : null}
-      ${m.last_error && !(m.verdict || "").includes(m.last_error) ? html`<p>${m.last_error}</p>` : null}${m.trial_at ? html`<p>It is tried with a job again at ${time(m.trial_at)}.</p>` : null}
-      ${m.hint ? html`<p class="hint"><${Ticks} text=${m.hint} /></p>` : null}</section>` : null}
+      ${m.last_error && !(m.verdict || "").includes(m.last_error) ? html`<p>${m.last_error}</p>` : null}${m.trial_at && !m.verdict ? html`<p>It is tried with a job again at ${time(m.trial_at)}.</p>` : null}
+      ${m.hint ? html`<p class="hint"><${Ticks} text=${m.hint.replace(`it is ${m.verdict}; `, "")} /></p>` : null}</section>` : null}
     <${Leftovers} m=${m} />
     <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <${Resources} m=${m} />
