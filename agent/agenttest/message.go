@@ -16,7 +16,7 @@ import (
 const (
 	runShape  = "ssunns"
 	exitShape = "nnnsnnnnnnsnnnnnnnnnssnnsnu"
-	factShape = "sssssssssnnnnnu[ss][nnn]uu"
+	factShape = "sssssssssnnnnnu[ss][nnn]uus"
 )
 
 // shapes are those of the answers, by method; parts those of pieces that come before. The numbers
