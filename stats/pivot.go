@@ -195,13 +195,20 @@ func (d *Data) Pivot(q Query) (*Table, error) {
 }
 
 func (d *Data) noMeasurements() error {
-	done := 0
+	done, ended := 0, 0
 	for i := range d.Cells {
-		if d.Cells[i].Status == "done" {
+		switch d.Cells[i].Status {
+		case "done":
 			done++
+		case "failed", "canceled", "lost":
+			ended++
 		}
 	}
-	if done == 0 {
+	switch {
+	case done == 0 && ended == len(d.Cells):
+		return hinted("`jobserver matrix why` groups failures; `jobserver matrix rerun` runs all "+
+			"of them again", "no job of the sweep has succeeded, and all have ended")
+	case done == 0:
 		return hinted("wait for the first of them", "no job of the sweep is done yet")
 	}
 	return hinted("let the command print lines like `METRIC: throughput=123 MB/s`, or name a "+

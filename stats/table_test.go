@@ -237,6 +237,8 @@ func TestBadQueries(t *testing.T) {
 		empty.Cells[i].Measurements = nil
 	}
 	waiting := &Data{Axes: bench().Axes, Cells: []Cell{{Index: []uint32{0, 0}, Status: "waiting"}}}
+	ended := &Data{Axes: bench().Axes, Cells: []Cell{{Index: []uint32{0, 0}, Status: "canceled"},
+		{Index: []uint32{0, 1}, Status: "failed"}}}
 	for _, c := range []struct {
 		data *Data
 		q    Query
@@ -248,6 +250,7 @@ func TestBadQueries(t *testing.T) {
 			"no job of the sweep has the metric speed"},
 		{empty, Query{}, "no job of the sweep has a metric"},
 		{waiting, Query{}, "no job of the sweep is done yet"},
+		{ended, Query{}, "no job of the sweep has succeeded, and all have ended"},
 	} {
 		_, err := c.data.Pivot(c.q)
 		var own *Error
