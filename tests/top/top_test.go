@@ -197,10 +197,16 @@ var measured = []*regexp.Regexp{
 // took is how long something took, in a sentence: it may have any number of digits.
 var took = regexp.MustCompile(`after \d\S*`)
 
+// inColumn is how long something took, at the right of a column: likewise.
+var inColumn = regexp.MustCompile(` {2,}\d+(\.\d+)?(µs|ms|s)\b`)
+
 // golden compares a screen with a file.
 func golden(t *testing.T, name, text string) {
 	t.Helper()
 	text = took.ReplaceAllString(text, "after ###")
+	text = inColumn.ReplaceAllStringFunc(text, func(found string) string {
+		return strings.Repeat(" ", len([]rune(found))-len("##")) + "##"
+	})
 	for _, m := range measured {
 		text = m.ReplaceAllStringFunc(
 			text,
