@@ -98,11 +98,12 @@ func loginNode(
 }
 
 // TestLogin: a class has a machine that is reached by SSH, and a partition behind a login node,
-// where we are another user. A matrix goes through both.
+// where we are another user. A matrix goes through both, while the login's connections are cut, and
+// it is away for a while.
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	c := slurmtest.Start(t, slurmtest.Nodes(2))
-	_, client := loginNode(t, c)
+	login, client := loginNode(t, c)
 	sshtest.Start(t, sshtest.Shared(client), sshtest.Named("box"))
 	p := beside(t, c, "--ssh-config", client.ConfigFile)
 	p.j("machine", "add", "slurm:login/test", "c", "--time", "10m", "--max", "2", "--slots", "2",
@@ -111,7 +112,28 @@ func TestLogin(t *testing.T) {
 	const n = 60
 	p.j("matrix", "add", "c", "echo {i} $(id -un) ${SLURM_JOB_ID:+slurm}; sleep 1", "", "i=1.."+
 		strconv.Itoa(n))
+	done := func(k int) func() bool {
+		return func() bool { // that no job matches yet is an error
+			ids, _, _, err := p.Daemon.Run(t.Context(), "ls", "-q", "%1:done")
+			return err == nil && len(strings.Fields(ids)) >= k
+		}
+	}
+	p.until("some have ended", done(6))
+	if _, err := login.KillSessions(); err != nil {
+		t.Error(err)
+	}
+	p.until("more have ended", done(18))
+	if err := login.Stop(); err != nil {
+		t.Error(err)
+	}
+	p.until("the other machine has gone on", done(24))
+	if err := login.Restart(); err != nil {
+		t.Error(err)
+	}
 	p.j("wait", "%1")
+	if attempts := p.j("job", "stat", "--json", "%1"); strings.Contains(attempts, `"attempt":2`) {
+		t.Errorf("jobs were run more than once: %s", attempts)
+	}
 	where := map[string]int{}
 	for i := 1; i <= n; i++ {
 		words := strings.Fields(p.log(fmt.Sprintf("%%1,i=%d", i)))
