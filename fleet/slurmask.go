@@ -36,20 +36,17 @@ func runScript(ctx context.Context, conn ssh.Conn, script string) (said string, 
 		conn.Close()
 	})
 	defer stop()
-	if _, err = io.WriteString(s, script); err == nil {
-		if err = s.CloseWrite(); err == nil {
-			var p []byte
-			p, err = io.ReadAll(io.LimitReader(s, maxAnswer))
-			said = string(p)
-		}
-	}
+	// A shell that has ended takes none of it, or a part: how it has ended says more than that.
+	_, _ = io.WriteString(s, script)
+	_ = s.CloseWrite()
+	p, err := io.ReadAll(io.LimitReader(s, maxAnswer))
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
 	if err == nil {
 		err = s.Wait()
 	}
-	return said, err
+	return string(p), err
 }
 
 // ask runs a script, over a connection that is made when there is none.
