@@ -485,9 +485,23 @@ func sameValue(a, b string) bool {
 }
 
 func (s *State) filter(first, last uint64, sel Selector) []uint64 {
-	var ids []uint64
-	for id := max(first, 1); id <= last && id < s.nextID; id++ {
-		if s.matches(id, sel) {
+	matches := s.matcher(sel)
+	first, end := max(first, 1), s.nextID
+	if last < end {
+		end = last + 1
+	}
+	n := 0 // counting first is faster than a list that grows
+	for id := first; id < end; id++ {
+		if matches(id) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	ids := make([]uint64, 0, n)
+	for id := first; id < end; id++ {
+		if matches(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -495,13 +509,10 @@ func (s *State) filter(first, last uint64, sel Selector) []uint64 {
 }
 
 func (s *State) keep(all []uint64, sel Selector) []uint64 {
-	var ids []uint64
-	for _, id := range all {
-		if s.matches(id, sel) {
-			ids = append(ids, id)
-		}
+	if matches := s.matcher(sel); slices.ContainsFunc(all, matches) {
+		return slices.DeleteFunc(slices.Clone(all), func(id uint64) bool { return !matches(id) })
 	}
-	return ids
+	return nil
 }
 
 // matches asks the index alone.
