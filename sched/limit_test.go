@@ -167,6 +167,11 @@ func TestMaxFails(t *testing.T) {
 	}
 }
 
+// PlanSet plans the change of a few jobs.
+func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
+	return s.PlanAtOnce(Operation{Op: OpSet, Jobs: ids, Set: spec})
+}
+
 // TestSet: what can be changed of which jobs.
 func TestSet(t *testing.T) {
 	w := newWorld()

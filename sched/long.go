@@ -19,8 +19,8 @@ import (
 const (
 	// longOperation is from how many jobs on an operation is carried out in pieces.
 	longOperation = 1000
-	// operationPiece is how many jobs a piece has: one or two milliseconds of a turn.
-	operationPiece = 150
+	// OperationPiece is how many jobs a piece has: one or two milliseconds of a turn.
+	OperationPiece = 150
 )
 
 // inPieces says that an operation is carried out in pieces: it concerns many jobs, and its record
@@ -29,7 +29,7 @@ const (
 func (b *Operation) inPieces() bool {
 	switch b.Op {
 	case OpCancel, OpForget, OpHold, OpUnhold, OpRetime, OpTag, OpUntag, OpPause, OpGoOn,
-		OpClone, OpRestart, OpRecopy:
+		OpClone, OpRestart, OpRecopy, OpSet:
 		return len(b.Jobs)*b.copies() >= longOperation
 	}
 	return false
@@ -45,7 +45,8 @@ func (b *Operation) copies() int {
 
 // PlanOperation plans one operation on many jobs for the loop: as PlanAtOnce, whose Fates it has,
 // or, when they are very many, so that they are carried out in pieces. Then the Fates are those of
-// the plan that Do gives.
+// the plan that Do gives, and OpSet is of those jobs that it fits when their turn comes: whoever
+// wants it for all or none tries it first, with TryOperation.
 func (s *State) PlanOperation(b Operation) (Plan, error) {
 	if !b.inPieces() {
 		return s.PlanAtOnce(b)
@@ -57,6 +58,11 @@ func (s *State) PlanOperation(b Operation) (Plan, error) {
 	}
 	rec := &statepb.Operation{Op: string(b.Op), Timeout: int64(b.Timeout), Tag: tag,
 		Repeat: int32(b.copies()), Reason: b.Reason}
+	if b.Op == OpSet {
+		if rec.Set, err = p.settings(&b); err != nil {
+			return Plan{}, err
+		}
+	}
 	jobs := b.Jobs
 	if !slices.IsSorted(jobs) {
 		jobs = slices.Clone(jobs)
@@ -121,8 +127,8 @@ type share struct {
 // next are the jobs of the next piece, and how long it is.
 func (l *long) next() (shares []share, n uint64) {
 	at, in, copied := l.at, l.in, l.copy
-	for at < len(l.Jobs) && n < operationPiece {
-		copies := min(l.copies-copied, operationPiece-n)
+	for at < len(l.Jobs) && n < OperationPiece {
+		copies := min(l.copies-copied, OperationPiece-n)
 		shares = append(shares, share{l.Jobs[at].FirstJob + uint64(in), int(copies)})
 		n += copies
 		if copied += copies; copied < l.copies {
@@ -185,7 +191,11 @@ func (s *State) piece(l *long) (changes []*Change, fates []Fate) {
 	shares, n := l.next()
 	step := &statepb.OperationStepped{Operation: l.Id, Done: l.Done + n}
 	p := s.planner()
+	p.quiet = true
 	b := Operation{Op: Op(l.Op), Timeout: time.Duration(l.Timeout), Reason: l.Reason}
+	if l.Set != nil {
+		b.Set, p.firsts = setOf(l.Set), l.Set.First
+	}
 	for _, share := range shares {
 		fate := Fate{Job: share.job, Status: s.Status(share.job), Changed: true}
 		if fate.Status == 0 {

@@ -1,6 +1,10 @@
 package sched
 
-import "jobserver/sched/statepb"
+import (
+	"slices"
+
+	"jobserver/sched/statepb"
+)
 
 // asked is who waits for the end of a request that is carried out in pieces, and what became of its
 // jobs so far.
@@ -45,6 +49,12 @@ func (t *turn) begin(r *request, changes []*Change) bool {
 		t.l.asked[t.l.state.changes] = &asked{requests: []*request{r}}
 	}
 	return true
+}
+
+// Asked says that a request was carried out, or is being carried out.
+func (s *State) Asked(id string) bool {
+	return id != "" && (s.requests.done[id] != nil ||
+		slices.ContainsFunc(s.longs, func(l *long) bool { return l.Request == id }))
 }
 
 // joins lets a request wait for the end of the same one, which is under way.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // TestLongRequests carries operations out on many jobs: in pieces, others being answered in
@@ -25,6 +27,7 @@ func TestLongRequests(t *testing.T) {
 		{OpCancel, many, 0, Canceled, 0}, {OpForget, many, 0, 0, 0},
 		{OpTag, many, 0, Waiting, 0}, {OpUntag, many, 0, Waiting, 0},
 		{OpRetime, many, 0, Waiting, 0}, {OpRecopy, many, 0, Waiting, 0},
+		{OpSet, many, 0, Waiting, 0},
 		{OpRestart, many, 0, Canceled, many},
 		{OpClone, many, 0, Waiting, many}, {OpClone, many, 3, Waiting, 3 * many},
 		{OpClone, 7, 1234, Waiting, 7 * 1234}, {OpClone, 1, longOperation, Waiting, longOperation},
@@ -35,7 +38,7 @@ func TestLongRequests(t *testing.T) {
 				count := test.count
 				ids := d.submitMany(t, count, test.op == OpUnhold)
 				b := Operation{Op: test.op, Jobs: ids, Tag: "t", Timeout: time.Hour,
-					Repeat: test.repeat}
+					Repeat: test.repeat, Set: SetSpec{Env: map[string]string{"A": "1"}}}
 				before := len(d.tape.batches)
 				d.tape.takes = time.Millisecond // while it lasts, others get their turn to ask
 				done := make(chan Plan, 1)
@@ -63,12 +66,12 @@ func TestLongRequests(t *testing.T) {
 				}
 				d.tape.takes = 0
 				turns := len(d.tape.batches) - before
-				if between < turns/3 || turns < max(count, test.made)/operationPiece {
+				if between < turns/3 || turns < max(count, test.made)/OperationPiece {
 					t.Errorf("others were answered %d times in between, in %d turns", between,
 						turns)
 				}
 				for _, batch := range d.tape.batches[before:] {
-					if len(batch) > 2*operationPiece+10 { // a restart is two
+					if len(batch) > 2*OperationPiece+10 { // a restart is two
 						t.Errorf("a piece has %d changes", len(batch))
 					}
 				}
@@ -121,6 +124,7 @@ func TestLongRequestSurvives(t *testing.T) {
 		{Operation{Op: OpForget}, longOperation, 0, 0},
 		{Operation{Op: OpClone, Repeat: 350}, 3, 1050, 1053},
 		{Operation{Op: OpRestart}, longOperation, longOperation, longOperation},
+		{Operation{Op: OpSet, Set: SetSpec{Next: true}}, longOperation, 0, longOperation},
 	} {
 		t.Run(string(test.Op), func(t *testing.T) {
 			t.Parallel()
@@ -175,6 +179,80 @@ func survive(t *testing.T, d *desk, b Operation, count, made, left int) {
 		}))
 		cancel()
 		check(t, <-d2.done)
+	}
+}
+
+// TestLongSet changes settings of many jobs in pieces: what it makes of them is what it makes of
+// one of them at once, and those that it doesn't fit when their turn comes are passed over.
+func TestLongSet(t *testing.T) {
+	class, cmd, path, needs, priority, slots, retries := "y", "other", "/r", "gpu", 7, 2, 3
+	hour, at, exclusive, none := time.Hour, time.Unix(2_000_000_000, 5), true, ""
+	for name, spec := range map[string]SetSpec{
+		"class": {Class: &class}, "command": {Cmd: &cmd}, "results": {CpPath: &path},
+		"priority": {Priority: &priority}, "timeout": {Timeout: &hour}, "slots": {Slots: &slots},
+		"retries": {MaxFailures: &retries}, "start": {StartAfter: &at}, "needs": {Needs: &needs},
+		"exclusive": {Exclusive: &exclusive}, "next": {Next: true},
+		"environment": {Env: map[string]string{"A": "1", "B": ""}},
+		"after":       {After: &AfterSpec{Done: []string{"1"}, Unmet: "cancel"}},
+		"all": {Class: &class, Cmd: &cmd, Priority: &priority, Slots: &slots, Needs: &none,
+			After: &AfterSpec{}, StartAfter: &time.Time{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			_, err := w.submit(JobSpec{Class: "x", Cmd: "first", Priority: 4})
+			check(t, err)
+			ids, err := w.submit(JobSpec{Class: "x", Cmd: "work", Repeat: longOperation + 1})
+			check(t, err)
+			b := Operation{Op: OpSet, Jobs: ids, Set: spec}
+			want, err := w.s.PlanAtOnce(b)
+			check(t, err)
+			p, err := w.s.PlanOperation(b)
+			check(t, w.do(p, err))
+			w.operate(t, OpCancel, ids[longOperation])
+			var got []*Change
+			var fates []Fate
+			for len(w.s.longs) > 0 {
+				changes, some := w.s.piece(w.s.longs[0])
+				check(t, w.do(Plan{Changes: changes}, nil))
+				got, fates = append(got, changes[:len(changes)-1]...), append(fates, some...)
+			}
+			if last := fates[longOperation]; last.Changed || !strings.Contains(last.Note, "canceled") {
+				t.Errorf("of a job that was canceled meanwhile it is said: %+v", last)
+			}
+			for i, c := range want.Changes[:longOperation] {
+				if fates[i].Job != ids[i] || !fates[i].Changed || c.JobSet == nil ||
+					!proto.Equal(got[i].JobSet, c.JobSet) {
+					t.Fatalf("job %d gets %v, %+v, not %v", ids[i], got[i], fates[i], c)
+				}
+			}
+		})
+	}
+}
+
+// TestNext: jobs that are put before all others stay in their order among themselves, and one that
+// is before them already stays there.
+func TestNext(t *testing.T) {
+	w := newWorld()
+	ids, err := w.submit(JobSpec{Class: "x", Cmd: "a", Priority: 9}, JobSpec{Class: "x", Cmd: "b"},
+		JobSpec{Class: "x", Cmd: "c", Priority: 5}, JobSpec{Class: "x", Cmd: "d"})
+	check(t, err)
+	for range 2 { // the second time there is nothing to raise
+		p, err := w.s.PlanSet(ids[1:3], SetSpec{Next: true})
+		check(t, w.do(p, err))
+		var order []int32
+		for _, id := range ids {
+			order = append(order, w.s.Job(id).Priority)
+		}
+		if want := []int32{9, 10, 10, 0}; !slices.Equal(order, want) {
+			t.Errorf("the priorities are %v, not %v", order, want)
+		}
+	}
+	w.operate(t, OpCancel, ids[:2]...)
+	p, err := w.s.PlanSet(ids[2:3], SetSpec{Next: true})
+	check(t, w.do(p, err))
+	if n := w.s.Job(ids[2]).Priority; n != 10 {
+		t.Errorf("a job that was before all others has the priority %d then, not 10", n)
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	OpPause   Op = "pause"
 	OpGoOn    Op = "continue"
 	OpSignal  Op = "signal"
+	OpSet     Op = "set"
 )
 
 // Operation is a request for one operation on many jobs.
@@ -42,6 +43,7 @@ type Operation struct {
 	Retry   bool          // of lost
 	Signal  string        // of signal: its name or number
 	Reason  string        // of cancel and forget; "" : none is given
+	Set     SetSpec       // of set
 }
 
 // tell completes what is said of a job when all that was made of it is there.
@@ -77,32 +79,58 @@ type Fate struct {
 }
 
 // PlanAtOnce plans one operation on many jobs. A job for which
-// it makes no sense is passed over, and its fate says why.
+// it makes no sense is passed over, and its fate says why; only OpSet is of all jobs or none.
 func (s *State) PlanAtOnce(b Operation) (Plan, error) {
 	p := s.planner()
+	if b.Op == OpSet && b.Set.Next {
+		p.firsts = s.firsts(b.Jobs)
+	}
+	if err := p.atOnce(b); err != nil {
+		return Plan{}, err
+	}
+	return p.Plan, nil
+}
+
+// TryOperation tells what an operation would come to for some of its jobs, at most
+// OperationPiece of them in a turn; those that have been forgotten meanwhile are passed over. The
+// ids of jobs that it would make begin with next, 0 at first; then comes after them.
+func (s *State) TryOperation(b Operation, next uint64) (plan Plan, then uint64, err error) {
+	p := s.planner()
+	p.next, p.quiet = max(p.next, next), next > 0
+	b.Jobs = slices.DeleteFunc(slices.Clone(b.Jobs),
+		func(id uint64) bool { return s.Status(id) == 0 })
+	if err := p.atOnce(b); err != nil {
+		return Plan{}, 0, err
+	}
+	return p.Plan, p.next, nil
+}
+
+func (p *planner) atOnce(b Operation) error {
 	tag, err := p.prepareOperation(b)
 	if err != nil {
-		return Plan{}, err
+		return err
 	}
 	seen := make(map[uint64]bool, len(b.Jobs))
 	for _, id := range b.Jobs {
-		if s.Status(id) == 0 {
-			return Plan{}, errorf(NotFound, "no job %d", id)
+		if p.s.Status(id) == 0 {
+			return errorf(NotFound, "no job %d", id)
 		}
 		if seen[id] {
 			continue // once is enough, and the changes of a plan must fit each other
 		}
 		seen[id] = true
-		fate := Fate{Job: id, Status: s.Status(id)}
+		fate := Fate{Job: id, Status: p.s.Status(id), Changed: true}
 		if err := p.operate(b, tag, &fate); err != nil {
-			fate.Note = err.Error()
+			if b.Op == OpSet {
+				return err
+			}
+			fate.Changed, fate.Note = false, err.Error()
 		} else {
-			fate.Changed = true
 			fate.tell()
 		}
 		p.Fates = append(p.Fates, fate)
 	}
-	return p.Plan, nil
+	return nil
 }
 
 // prepareOperation checks what concerns all jobs of an operation,
@@ -132,6 +160,8 @@ func (p *planner) prepareOperation(b Operation) (tag uint64, err error) {
 		return 0, err
 	case OpCancel, OpForget:
 		return 0, checkLabel("--reason", b.Reason)
+	case OpSet:
+		return 0, b.Set.ofJobs()
 	case OpHold, OpUnhold, OpUntag, OpRecopy, OpLost, OpPause, OpGoOn:
 	default:
 		return 0, errorf(Invalid, "%q is no operation on jobs", b.Op)
@@ -200,6 +230,8 @@ func (p *planner) operate(b Operation, tag uint64, fate *Fate) error {
 		return p.pause(id, b.Op == OpPause, fate)
 	case OpSignal:
 		return p.signal(id, b.Signal)
+	case OpSet:
+		return p.set(id, &b.Set)
 	}
 	return nil
 }

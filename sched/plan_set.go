@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -26,33 +27,106 @@ type SetSpec struct {
 	Env         map[string]string
 	AtMost      *int // of a matrix
 	Next        bool // before all others that wait in its class
+
+	found bool // what After names; after is that
+	after *statepb.After
 }
 
-// PlanSet changes jobs that wait or are held, and of those that run their priority, timeout and
-// retries; all of them or none.
-func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
-	p := s.planner()
+// ofJobs refuses what can only be changed of a matrix.
+func (spec *SetSpec) ofJobs() error {
 	if spec.AtMost != nil {
-		return Plan{}, errorf(
-			Invalid,
-			"--at-most is of a matrix, not of jobs",
-		).hint("`jobserver matrix set ID --at-most N`")
+		return errorf(Invalid, "--at-most is of a matrix, not of jobs").
+			hint("`jobserver matrix set ID --at-most N`")
 	}
-	for _, id := range ids {
-		j := s.Job(id)
-		if j == nil {
-			return Plan{}, errorf(NotFound, "no job %d", id)
-		}
-		if err := spec.fits(j); err != nil {
-			return Plan{}, err
-		}
-		c, err := p.changes(j, spec)
-		if err != nil {
-			return Plan{}, err
-		}
-		p.add(&Change{JobSet: &statepb.JobSet{Job: id, Changes: c}})
+	return nil
+}
+
+// set plans the change of one job, which waits or is held; of one that runs its priority, timeout
+// and retries can be changed.
+func (p *planner) set(id uint64, spec *SetSpec) error {
+	j := p.s.Job(id)
+	if err := spec.fits(j); err != nil {
+		return err
 	}
-	return p.Plan, nil
+	c, err := p.changes(j, *spec)
+	if err != nil {
+		return err
+	}
+	p.add(&Change{JobSet: &statepb.JobSet{Job: id, Changes: c}})
+	return nil
+}
+
+// settings is the record of what is to change of very many jobs. What other jobs it names, and what
+// comes before those that wait now, is found out once.
+func (p *planner) settings(b *Operation) (*statepb.JobSettings, error) {
+	spec := &b.Set
+	rec := &statepb.JobSettings{Class: spec.Class, CpPath: spec.CpPath, Exclusive: spec.Exclusive,
+		Needs: spec.Needs, Priority: int32Of(spec.Priority), Slots: int32Of(spec.Slots),
+		MaxFailures: int32Of(spec.MaxFailures), Next: spec.Next}
+	if spec.Cmd != nil {
+		rec.Cmd = []byte(*spec.Cmd)
+	}
+	if spec.Timeout != nil {
+		rec.Timeout = proto.Int64(int64(*spec.Timeout))
+	}
+	if spec.StartAfter != nil {
+		rec.StartAfter = proto.Int64(nanos(*spec.StartAfter))
+	}
+	for _, name := range sorted(spec.Env) {
+		rec.Env = append(rec.Env, &statepb.Var{Name: name, Value: []byte(spec.Env[name])})
+	}
+	if spec.Next {
+		rec.First = p.s.firsts(b.Jobs)
+	}
+	var err error
+	if spec.After != nil {
+		rec.SetAfter = true
+		rec.After, err = p.after(spec.After)
+	}
+	return rec, err
+}
+
+// setOf is what a record of settings says.
+func setOf(rec *statepb.JobSettings) SetSpec {
+	spec := SetSpec{Class: rec.Class, CpPath: rec.CpPath, Exclusive: rec.Exclusive,
+		Needs: rec.Needs, Priority: intOf(rec.Priority), Slots: intOf(rec.Slots),
+		MaxFailures: intOf(rec.MaxFailures), Next: rec.Next, found: rec.SetAfter,
+		after: rec.After}
+	if rec.Cmd != nil {
+		cmd := string(rec.Cmd)
+		spec.Cmd = &cmd
+	}
+	if rec.Timeout != nil {
+		timeout := time.Duration(*rec.Timeout)
+		spec.Timeout = &timeout
+	}
+	if rec.StartAfter != nil {
+		at := Time(*rec.StartAfter)
+		spec.StartAfter = &at
+	}
+	for _, v := range rec.Env {
+		if spec.Env == nil {
+			spec.Env = map[string]string{}
+		}
+		spec.Env[v.Name] = string(v.Value)
+	}
+	return spec
+}
+
+// int32Of keeps a number that is out of range out of range: its check comes later.
+func int32Of(n *int) *int32 {
+	if n == nil {
+		return nil
+	}
+	return proto.Int32(int32(min(max(*n, math.MinInt32), math.MaxInt32)))
+}
+
+func intOf(n *int32) *int {
+	if n == nil {
+		return nil
+	}
+	wide := int(*n)
+	return &wide
 }
 
 // fits refuses what can't be changed of a job as it is.
@@ -115,7 +189,7 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 		job.CpPath, c.CpPath = *spec.CpPath, spec.CpPath
 	}
 	if spec.Next {
-		first := p.first(job.Class, j.Id)
+		first := max(int(p.firsts[job.Class]), job.Priority) // never further back
 		spec.Priority = &first
 	}
 	if spec.Priority != nil {
@@ -140,10 +214,12 @@ func (p *planner) changes(j *statepb.Job, spec SetSpec) (*statepb.Changes, error
 	if err := p.s.canEver(job.Class, cmpNeeds(c, j.Needs)); err != nil {
 		return nil, err
 	}
-	if spec.After != nil {
-		var err error
-		if c.After, err = p.after(spec.After); err != nil {
-			return nil, err
+	if spec.After != nil || spec.found {
+		if c.After = spec.after; !spec.found {
+			var err error
+			if c.After, err = p.after(spec.After); err != nil {
+				return nil, err
+			}
 		}
 		c.SetAfter = true
 		if err := p.s.noCircle(j.Id, c.After); err != nil {
@@ -205,19 +281,28 @@ func (p *planner) changedNeeds(j *statepb.Job, spec *SetSpec, c *statepb.Changes
 	return err
 }
 
-// first is a priority before that of all others that wait in a class.
-func (p *planner) first(class string, id uint64) int {
-	top := int32(0)
-	if c := p.s.classes[class]; c != nil {
+// firsts are, of each class, a priority before that of all jobs that wait, but for these: moved
+// again, they stay where they are.
+func (s *State) firsts(ids []uint64) map[string]int32 {
+	moved := make([]bool, s.nextID)
+	for _, id := range ids {
+		if id < s.nextID {
+			moved[id] = true
+		}
+	}
+	firsts := make(map[string]int32, len(s.classes))
+	for name, c := range s.classes {
+		top := int32(0)
 		for _, sh := range c.line {
 			for _, it := range sh.queue {
-				if it.id != id {
-					top = max(top, it.priority+1)
+				if it.priority >= top && !moved[it.id] {
+					top = it.priority + 1
 				}
 			}
 		}
+		firsts[name] = min(top, maxPriority)
 	}
-	return int(min(top, maxPriority))
+	return firsts
 }
 
 // maxPriority is the highest, and the lowest below zero.

@@ -84,6 +84,9 @@ type planner struct {
 	// matrices as they will be: those that the plan makes, or has grow
 	planned map[uint64]*statepb.Matrix
 	asked   string // the class of which warnClass has looked at the machines
+	// with --next: of each class, the priority before all others that wait
+	firsts map[string]int32
+	quiet  bool // it warns of nothing: it goes on with what has been warned of
 	Plan
 }
 
@@ -363,7 +366,7 @@ func checkClass(name string) error {
 
 // warnClass warns whoever submits to a class, or moves jobs there, of what keeps them waiting.
 func (p *planner) warnClass(class string) {
-	if class != p.asked {
+	if class != p.asked && !p.quiet {
 		p.asked = class
 		p.noticeClass(class)
 		p.warnBlocked(class)

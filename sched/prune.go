@@ -13,7 +13,7 @@ import (
 
 // PrunePiece is how many jobs one request may forget so that others don't wait for it: a few
 // milliseconds of a turn.
-const PrunePiece = operationPiece
+const PrunePiece = OperationPiece
 
 // EndedIn lists the jobs with an id from first on, of the next span ids, that have ended.
 func (s *State) EndedIn(first, span uint64) (ids []uint64) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,75 +115,96 @@ func (s *service) ChangeJobs(args *api.ChangeJobsArgs, reply *api.ChangeJobsRepl
 	if args.Op == api.OpPrune {
 		return s.prune(args, reply)
 	}
-	var plan sched.Plan
-	matched := 0
+	operation := sched.Operation{
+		Op: sched.Op(args.Op), Repeat: args.Repeat, Timeout: args.Timeout, Tag: args.Tag,
+		Retry: args.Retry, Signal: args.Signal, Reason: args.Reason, Set: setSpec(&args.Set),
+	}
+	cmds := map[uint64]string{}
+	var tried sched.Plan
+	if args.DryRun || args.Op == api.OpSet { // which is of all jobs or none: looked at before
+		var err error
+		if tried, err = s.tryChange(args, operation, cmds); err != nil {
+			return err
+		}
+		if args.DryRun {
+			fillChanges(reply, &tried, cmds)
+			return nil
+		}
+	}
 	newWork := args.Op == api.OpClone || args.Op == api.OpRestart
 	what := fmt.Sprintf("%s %s", args.Op,
 		strings.Join(args.Selectors[:min(len(args.Selectors), 10)], " "))
-	cmds := map[uint64]string{}
-	build := func(st *sched.State) error {
-		ids, err := selectJobs(st, args.Selectors)
-		if err != nil {
-			return err
-		}
-		if len(args.Selectors) == 0 {
-			return api.Errorf(api.Invalid, "no jobs are named").
-				WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
-		}
-		if args.Dependents {
-			ids = st.WithDependents(ids)
-		}
-		if matched = len(ids); args.Max > 0 && matched > args.Max && !args.DryRun {
-			return api.Errorf(api.Confirm, "%d jobs match, more than %d", matched, args.Max).
-				WithHint("--yes does it; --dry-run shows them")
-		}
-		if args.Op == api.OpSet {
-			plan, err = st.PlanSet(ids, setSpec(&args.Set))
-			plan.Fates = nil
-			for _, id := range ids {
-				plan.Fates = append(plan.Fates,
-					sched.Fate{Job: id, Status: st.Status(id), Changed: true})
-				cmds[id] = string(st.Job(id).Cmd)
-			}
-			return err
-		}
-		operation := sched.Operation{
-			Op: sched.Op(args.Op), Jobs: ids, Repeat: args.Repeat, Timeout: args.Timeout,
-			Tag: args.Tag, Retry: args.Retry, Signal: args.Signal,
-			Reason: args.Reason,
-		}
-		if args.DryRun {
-			plan, err = st.PlanAtOnce(operation)
-		} else {
-			plan, err = st.PlanOperation(operation)
-		}
-		for _, id := range ids[:min(len(ids), sched.MaxPage)] {
-			if j := st.Job(id); j != nil {
-				cmds[id] = string(j.Cmd)
-			}
-		}
-		return err
-	}
-	var err error
-	if args.DryRun {
-		err = s.read(build)
-	} else {
-		var done outcome
-		done, err = s.do(args.RequestID, newWork, what,
-			func(st *sched.State, _ time.Time) (sched.Plan, error) {
-				err := build(st)
+	done, err := s.do(args.RequestID, newWork, what,
+		func(st *sched.State, _ time.Time) (plan sched.Plan, err error) {
+			if operation.Jobs, err = changed(st, args, cmds); err != nil {
 				return plan, err
-			})
-		reply.JIDs, reply.Repeated = done.IDs, done.repeated
-		if args.Op != api.OpSet {
-			plan.Fates, plan.Warnings = done.Fates, done.Warnings
-		}
-	}
+			}
+			return st.PlanOperation(operation)
+		})
+	reply.JIDs, reply.Repeated = done.IDs, done.repeated
 	if err != nil {
 		return err
 	}
-	fillChanges(reply, &plan, cmds)
+	if args.Op == api.OpSet {
+		done.Warnings = tried.Warnings // pieces have none
+	}
+	fillChanges(reply, &done.Plan, cmds)
 	return nil
+}
+
+// changed gives the jobs that a change is for, and what the first of them run.
+func changed(
+	st *sched.State, args *api.ChangeJobsArgs, cmds map[uint64]string,
+) ([]uint64, error) {
+	ids, err := selectJobs(st, args.Selectors)
+	if err != nil {
+		return nil, err
+	}
+	if len(args.Selectors) == 0 {
+		return nil, api.Errorf(api.Invalid, "no jobs are named").
+			WithHint("name them, for example 17, 3..9, %%93:failed or @nightly")
+	}
+	if args.Dependents {
+		ids = st.WithDependents(ids)
+	}
+	if args.Max > 0 && len(ids) > args.Max && !args.DryRun {
+		return nil, api.Errorf(api.Confirm, "%d jobs match, more than %d", len(ids), args.Max).
+			WithHint("--yes does it; --dry-run shows them")
+	}
+	for _, id := range ids[:min(len(ids), sched.MaxPage)] {
+		if j := st.Job(id); j != nil {
+			cmds[id] = string(j.Cmd)
+		}
+	}
+	return ids, nil
+}
+
+// tryChange tells what a change would come to, a few jobs at a time, so that others get their turn
+// in between. A change that was asked for before isn't tried: it has altered what it is tried on.
+func (s *service) tryChange(
+	args *api.ChangeJobsArgs, operation sched.Operation, cmds map[uint64]string,
+) (all sched.Plan, err error) {
+	var ids []uint64
+	err = s.read(func(st *sched.State) (err error) {
+		if !st.Asked(args.RequestID) {
+			ids, err = changed(st, args, cmds)
+		}
+		return err
+	})
+	next := uint64(0)
+	for some := range slices.Chunk(ids, sched.OperationPiece) {
+		var plan sched.Plan
+		operation.Jobs = some
+		if err == nil {
+			err = s.read(func(st *sched.State) (err error) {
+				plan, next, err = st.TryOperation(operation, next)
+				return err
+			})
+		}
+		all.Fates = append(all.Fates, plan.Fates...)
+		all.Warnings = append(all.Warnings, plan.Warnings...)
+	}
+	return all, err
 }
 
 func fillChanges(reply *api.ChangeJobsReply, plan *sched.Plan, cmds map[uint64]string) {

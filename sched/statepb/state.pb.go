@@ -6537,6 +6537,7 @@ type Operation struct {
 	Repeat        int32                  `protobuf:"varint,500,opt,name=repeat,proto3" json:"repeat,omitempty"` // of clone: how many of each job
 	Made          []*Range               `protobuf:"bytes,501,rep,name=made,proto3" json:"made,omitempty"`      // the new jobs so far
 	Reason        string                 `protobuf:"bytes,440,opt,name=reason,proto3" json:"reason,omitempty"`  // of cancel and forget
+	Set           *JobSettings           `protobuf:"bytes,441,opt,name=set,proto3" json:"set,omitempty"`        // of set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6642,27 +6643,49 @@ func (x *Operation) GetReason() string {
 	return ""
 }
 
-type OperationBegun struct {
+func (x *Operation) GetSet() *JobSettings {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+// JobSettings is what is to change of many jobs. What is absent stays; what it makes of a job depends on that.
+type JobSettings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Class         *string                `protobuf:"bytes,1,opt,name=class,proto3,oneof" json:"class,omitempty"`
+	Cmd           []byte                 `protobuf:"bytes,2,opt,name=cmd,proto3,oneof" json:"cmd,omitempty"`
+	CpPath        *string                `protobuf:"bytes,3,opt,name=cp_path,json=cpPath,proto3,oneof" json:"cp_path,omitempty"`
+	Priority      *int32                 `protobuf:"varint,4,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
+	Timeout       *int64                 `protobuf:"varint,5,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"`
+	MaxFailures   *int32                 `protobuf:"varint,6,opt,name=max_failures,json=maxFailures,proto3,oneof" json:"max_failures,omitempty"`
+	StartAfter    *int64                 `protobuf:"varint,7,opt,name=start_after,json=startAfter,proto3,oneof" json:"start_after,omitempty"`
+	Slots         *int32                 `protobuf:"varint,8,opt,name=slots,proto3,oneof" json:"slots,omitempty"`
+	Exclusive     *bool                  `protobuf:"varint,9,opt,name=exclusive,proto3,oneof" json:"exclusive,omitempty"`
+	Needs         *string                `protobuf:"bytes,10,opt,name=needs,proto3,oneof" json:"needs,omitempty"`
+	After         *After                 `protobuf:"bytes,11,opt,name=after,proto3" json:"after,omitempty"`
+	Env           []*Var                 `protobuf:"bytes,12,rep,name=env,proto3" json:"env,omitempty"`
+	Next          bool                   `protobuf:"varint,13,opt,name=next,proto3" json:"next,omitempty"`
+	First         map[string]int32       `protobuf:"bytes,14,rep,name=first,proto3" json:"first,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // with next: the priority before all others that wait, by class
+	SetAfter      bool                   `protobuf:"varint,15,opt,name=set_after,json=setAfter,proto3" json:"set_after,omitempty"`                                                     // after is what they are to wait for, nothing where it is absent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *OperationBegun) Reset() {
-	*x = OperationBegun{}
+func (x *JobSettings) Reset() {
+	*x = JobSettings{}
 	mi := &file_state_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *OperationBegun) String() string {
+func (x *JobSettings) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*OperationBegun) ProtoMessage() {}
+func (*JobSettings) ProtoMessage() {}
 
-func (x *OperationBegun) ProtoReflect() protoreflect.Message {
+func (x *JobSettings) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
 	mi := &file_state_proto_msgTypes[66]
 	if x != nil {
@@ -6675,9 +6698,152 @@ func (x *OperationBegun) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
+// Deprecated: Use JobSettings.ProtoReflect.Descriptor instead.
+func (*JobSettings) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *JobSettings) GetClass() string {
+	if x != nil && x.Class != nil {
+		return *x.Class
+	}
+	return ""
+}
+
+func (x *JobSettings) GetCmd() []byte {
+	if x != nil {
+		return x.Cmd
+	}
+	return nil
+}
+
+func (x *JobSettings) GetCpPath() string {
+	if x != nil && x.CpPath != nil {
+		return *x.CpPath
+	}
+	return ""
+}
+
+func (x *JobSettings) GetPriority() int32 {
+	if x != nil && x.Priority != nil {
+		return *x.Priority
+	}
+	return 0
+}
+
+func (x *JobSettings) GetTimeout() int64 {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return 0
+}
+
+func (x *JobSettings) GetMaxFailures() int32 {
+	if x != nil && x.MaxFailures != nil {
+		return *x.MaxFailures
+	}
+	return 0
+}
+
+func (x *JobSettings) GetStartAfter() int64 {
+	if x != nil && x.StartAfter != nil {
+		return *x.StartAfter
+	}
+	return 0
+}
+
+func (x *JobSettings) GetSlots() int32 {
+	if x != nil && x.Slots != nil {
+		return *x.Slots
+	}
+	return 0
+}
+
+func (x *JobSettings) GetExclusive() bool {
+	if x != nil && x.Exclusive != nil {
+		return *x.Exclusive
+	}
+	return false
+}
+
+func (x *JobSettings) GetNeeds() string {
+	if x != nil && x.Needs != nil {
+		return *x.Needs
+	}
+	return ""
+}
+
+func (x *JobSettings) GetAfter() *After {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *JobSettings) GetEnv() []*Var {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *JobSettings) GetNext() bool {
+	if x != nil {
+		return x.Next
+	}
+	return false
+}
+
+func (x *JobSettings) GetFirst() map[string]int32 {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *JobSettings) GetSetAfter() bool {
+	if x != nil {
+		return x.SetAfter
+	}
+	return false
+}
+
+type OperationBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationBegun) Reset() {
+	*x = OperationBegun{}
+	mi := &file_state_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationBegun) ProtoMessage() {}
+
+func (x *OperationBegun) ProtoReflect() protoreflect.Message {
+	file_state_proto_init()
+	mi := &file_state_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
 // Deprecated: Use OperationBegun.ProtoReflect.Descriptor instead.
 func (*OperationBegun) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{66}
+	return file_state_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *OperationBegun) GetOperation() *Operation {
@@ -6698,7 +6864,7 @@ type OperationStepped struct {
 
 func (x *OperationStepped) Reset() {
 	*x = OperationStepped{}
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6711,7 +6877,7 @@ func (*OperationStepped) ProtoMessage() {}
 
 func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[67]
+	mi := &file_state_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6724,7 +6890,7 @@ func (x *OperationStepped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationStepped.ProtoReflect.Descriptor instead.
 func (*OperationStepped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{67}
+	return file_state_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *OperationStepped) GetOperation() uint64 {
@@ -6759,7 +6925,7 @@ type ClockSet struct {
 
 func (x *ClockSet) Reset() {
 	*x = ClockSet{}
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6772,7 +6938,7 @@ func (*ClockSet) ProtoMessage() {}
 
 func (x *ClockSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[68]
+	mi := &file_state_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6785,7 +6951,7 @@ func (x *ClockSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockSet.ProtoReflect.Descriptor instead.
 func (*ClockSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{68}
+	return file_state_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ClockSet) GetBy() int64 {
@@ -6832,7 +6998,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6845,7 +7011,7 @@ func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[69]
+	mi := &file_state_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6858,7 +7024,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{69}
+	return file_state_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Provider) GetAddr() string {
@@ -7037,7 +7203,7 @@ type Allocation struct {
 
 func (x *Allocation) Reset() {
 	*x = Allocation{}
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7050,7 +7216,7 @@ func (*Allocation) ProtoMessage() {}
 
 func (x *Allocation) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[70]
+	mi := &file_state_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7063,7 +7229,7 @@ func (x *Allocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocation.ProtoReflect.Descriptor instead.
 func (*Allocation) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{70}
+	return file_state_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Allocation) GetId() uint64 {
@@ -7215,7 +7381,7 @@ type ProviderSet struct {
 
 func (x *ProviderSet) Reset() {
 	*x = ProviderSet{}
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7228,7 +7394,7 @@ func (*ProviderSet) ProtoMessage() {}
 
 func (x *ProviderSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[71]
+	mi := &file_state_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7241,7 +7407,7 @@ func (x *ProviderSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderSet.ProtoReflect.Descriptor instead.
 func (*ProviderSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{71}
+	return file_state_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ProviderSet) GetProvider() *Provider {
@@ -7260,7 +7426,7 @@ type ProviderDrained struct {
 
 func (x *ProviderDrained) Reset() {
 	*x = ProviderDrained{}
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7273,7 +7439,7 @@ func (*ProviderDrained) ProtoMessage() {}
 
 func (x *ProviderDrained) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[72]
+	mi := &file_state_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7286,7 +7452,7 @@ func (x *ProviderDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderDrained.ProtoReflect.Descriptor instead.
 func (*ProviderDrained) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{72}
+	return file_state_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ProviderDrained) GetAddr() string {
@@ -7307,7 +7473,7 @@ type ProviderRemoved struct {
 
 func (x *ProviderRemoved) Reset() {
 	*x = ProviderRemoved{}
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7320,7 +7486,7 @@ func (*ProviderRemoved) ProtoMessage() {}
 
 func (x *ProviderRemoved) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[73]
+	mi := &file_state_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7333,7 +7499,7 @@ func (x *ProviderRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderRemoved.ProtoReflect.Descriptor instead.
 func (*ProviderRemoved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{73}
+	return file_state_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ProviderRemoved) GetAddr() string {
@@ -7366,7 +7532,7 @@ type ProviderResumed struct {
 
 func (x *ProviderResumed) Reset() {
 	*x = ProviderResumed{}
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7379,7 +7545,7 @@ func (*ProviderResumed) ProtoMessage() {}
 
 func (x *ProviderResumed) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[74]
+	mi := &file_state_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7392,7 +7558,7 @@ func (x *ProviderResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderResumed.ProtoReflect.Descriptor instead.
 func (*ProviderResumed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{74}
+	return file_state_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ProviderResumed) GetAddr() string {
@@ -7411,7 +7577,7 @@ type AllocationAsked struct {
 
 func (x *AllocationAsked) Reset() {
 	*x = AllocationAsked{}
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7424,7 +7590,7 @@ func (*AllocationAsked) ProtoMessage() {}
 
 func (x *AllocationAsked) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[75]
+	mi := &file_state_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7437,7 +7603,7 @@ func (x *AllocationAsked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocationAsked.ProtoReflect.Descriptor instead.
 func (*AllocationAsked) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{75}
+	return file_state_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *AllocationAsked) GetAllocation() *Allocation {
@@ -7460,7 +7626,7 @@ type AllocationSeen struct {
 
 func (x *AllocationSeen) Reset() {
 	*x = AllocationSeen{}
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7473,7 +7639,7 @@ func (*AllocationSeen) ProtoMessage() {}
 
 func (x *AllocationSeen) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[76]
+	mi := &file_state_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7486,7 +7652,7 @@ func (x *AllocationSeen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocationSeen.ProtoReflect.Descriptor instead.
 func (*AllocationSeen) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{76}
+	return file_state_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *AllocationSeen) GetId() uint64 {
@@ -7534,7 +7700,7 @@ type AllocationRefused struct {
 
 func (x *AllocationRefused) Reset() {
 	*x = AllocationRefused{}
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7547,7 +7713,7 @@ func (*AllocationRefused) ProtoMessage() {}
 
 func (x *AllocationRefused) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[77]
+	mi := &file_state_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7560,7 +7726,7 @@ func (x *AllocationRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocationRefused.ProtoReflect.Descriptor instead.
 func (*AllocationRefused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{77}
+	return file_state_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *AllocationRefused) GetId() uint64 {
@@ -7588,7 +7754,7 @@ type AllocationReleased struct {
 
 func (x *AllocationReleased) Reset() {
 	*x = AllocationReleased{}
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7601,7 +7767,7 @@ func (*AllocationReleased) ProtoMessage() {}
 
 func (x *AllocationReleased) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[78]
+	mi := &file_state_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7614,7 +7780,7 @@ func (x *AllocationReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocationReleased.ProtoReflect.Descriptor instead.
 func (*AllocationReleased) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{78}
+	return file_state_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AllocationReleased) GetId() uint64 {
@@ -7649,7 +7815,7 @@ type AllocationEnded struct {
 
 func (x *AllocationEnded) Reset() {
 	*x = AllocationEnded{}
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7662,7 +7828,7 @@ func (*AllocationEnded) ProtoMessage() {}
 
 func (x *AllocationEnded) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[79]
+	mi := &file_state_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7675,7 +7841,7 @@ func (x *AllocationEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocationEnded.ProtoReflect.Descriptor instead.
 func (*AllocationEnded) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{79}
+	return file_state_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AllocationEnded) GetId() uint64 {
@@ -7708,7 +7874,7 @@ type AttemptExpired struct {
 
 func (x *AttemptExpired) Reset() {
 	*x = AttemptExpired{}
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7721,7 +7887,7 @@ func (*AttemptExpired) ProtoMessage() {}
 
 func (x *AttemptExpired) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[80]
+	mi := &file_state_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7734,7 +7900,7 @@ func (x *AttemptExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptExpired.ProtoReflect.Descriptor instead.
 func (*AttemptExpired) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{80}
+	return file_state_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AttemptExpired) GetRun() *RunRef {
@@ -7756,7 +7922,7 @@ type VarSet struct {
 
 func (x *VarSet) Reset() {
 	*x = VarSet{}
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7769,7 +7935,7 @@ func (*VarSet) ProtoMessage() {}
 
 func (x *VarSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[81]
+	mi := &file_state_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7782,7 +7948,7 @@ func (x *VarSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VarSet.ProtoReflect.Descriptor instead.
 func (*VarSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{81}
+	return file_state_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *VarSet) GetName() string {
@@ -7824,7 +7990,7 @@ type JobSkipped struct {
 
 func (x *JobSkipped) Reset() {
 	*x = JobSkipped{}
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +8003,7 @@ func (*JobSkipped) ProtoMessage() {}
 
 func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[82]
+	mi := &file_state_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +8016,7 @@ func (x *JobSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSkipped.ProtoReflect.Descriptor instead.
 func (*JobSkipped) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{82}
+	return file_state_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *JobSkipped) GetJob() uint64 {
@@ -7884,7 +8050,7 @@ type JobSet struct {
 
 func (x *JobSet) Reset() {
 	*x = JobSet{}
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7897,7 +8063,7 @@ func (*JobSet) ProtoMessage() {}
 
 func (x *JobSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[83]
+	mi := &file_state_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7910,7 +8076,7 @@ func (x *JobSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSet.ProtoReflect.Descriptor instead.
 func (*JobSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{83}
+	return file_state_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *JobSet) GetJob() uint64 {
@@ -7937,7 +8103,7 @@ type MatrixSet struct {
 
 func (x *MatrixSet) Reset() {
 	*x = MatrixSet{}
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7950,7 +8116,7 @@ func (*MatrixSet) ProtoMessage() {}
 
 func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[84]
+	mi := &file_state_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7963,7 +8129,7 @@ func (x *MatrixSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixSet.ProtoReflect.Descriptor instead.
 func (*MatrixSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{84}
+	return file_state_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *MatrixSet) GetMatrix() uint64 {
@@ -7990,7 +8156,7 @@ type TagLimited struct {
 
 func (x *TagLimited) Reset() {
 	*x = TagLimited{}
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8003,7 +8169,7 @@ func (*TagLimited) ProtoMessage() {}
 
 func (x *TagLimited) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[85]
+	mi := &file_state_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8016,7 +8182,7 @@ func (x *TagLimited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagLimited.ProtoReflect.Descriptor instead.
 func (*TagLimited) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{85}
+	return file_state_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TagLimited) GetTag() uint64 {
@@ -8043,7 +8209,7 @@ type JobPaused struct {
 
 func (x *JobPaused) Reset() {
 	*x = JobPaused{}
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8056,7 +8222,7 @@ func (*JobPaused) ProtoMessage() {}
 
 func (x *JobPaused) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[86]
+	mi := &file_state_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8069,7 +8235,7 @@ func (x *JobPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPaused.ProtoReflect.Descriptor instead.
 func (*JobPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{86}
+	return file_state_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *JobPaused) GetJob() uint64 {
@@ -8099,7 +8265,7 @@ type RunPaused struct {
 
 func (x *RunPaused) Reset() {
 	*x = RunPaused{}
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8112,7 +8278,7 @@ func (*RunPaused) ProtoMessage() {}
 
 func (x *RunPaused) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[87]
+	mi := &file_state_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8125,7 +8291,7 @@ func (x *RunPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPaused.ProtoReflect.Descriptor instead.
 func (*RunPaused) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{87}
+	return file_state_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RunPaused) GetRun() *RunRef {
@@ -8173,7 +8339,7 @@ type JobSignaled struct {
 
 func (x *JobSignaled) Reset() {
 	*x = JobSignaled{}
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8186,7 +8352,7 @@ func (*JobSignaled) ProtoMessage() {}
 
 func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[88]
+	mi := &file_state_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8199,7 +8365,7 @@ func (x *JobSignaled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSignaled.ProtoReflect.Descriptor instead.
 func (*JobSignaled) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{88}
+	return file_state_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *JobSignaled) GetJob() uint64 {
@@ -8225,7 +8391,7 @@ type JobFreed struct {
 
 func (x *JobFreed) Reset() {
 	*x = JobFreed{}
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8238,7 +8404,7 @@ func (*JobFreed) ProtoMessage() {}
 
 func (x *JobFreed) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[89]
+	mi := &file_state_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8251,7 +8417,7 @@ func (x *JobFreed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFreed.ProtoReflect.Descriptor instead.
 func (*JobFreed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{89}
+	return file_state_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *JobFreed) GetJob() uint64 {
@@ -8271,7 +8437,7 @@ type ResourceSet struct {
 
 func (x *ResourceSet) Reset() {
 	*x = ResourceSet{}
-	mi := &file_state_proto_msgTypes[90]
+	mi := &file_state_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8284,7 +8450,7 @@ func (*ResourceSet) ProtoMessage() {}
 
 func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[90]
+	mi := &file_state_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8297,7 +8463,7 @@ func (x *ResourceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceSet.ProtoReflect.Descriptor instead.
 func (*ResourceSet) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{90}
+	return file_state_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ResourceSet) GetResource() *Resource {
@@ -8323,7 +8489,7 @@ type TagMade struct {
 
 func (x *TagMade) Reset() {
 	*x = TagMade{}
-	mi := &file_state_proto_msgTypes[91]
+	mi := &file_state_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8336,7 +8502,7 @@ func (*TagMade) ProtoMessage() {}
 
 func (x *TagMade) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[91]
+	mi := &file_state_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8349,7 +8515,7 @@ func (x *TagMade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagMade.ProtoReflect.Descriptor instead.
 func (*TagMade) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{91}
+	return file_state_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *TagMade) GetTag() *Tag {
@@ -8368,7 +8534,7 @@ type IdsReserved struct {
 
 func (x *IdsReserved) Reset() {
 	*x = IdsReserved{}
-	mi := &file_state_proto_msgTypes[92]
+	mi := &file_state_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8381,7 +8547,7 @@ func (*IdsReserved) ProtoMessage() {}
 
 func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[92]
+	mi := &file_state_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8394,7 +8560,7 @@ func (x *IdsReserved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdsReserved.ProtoReflect.Descriptor instead.
 func (*IdsReserved) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{92}
+	return file_state_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *IdsReserved) GetNext() uint64 {
@@ -8414,7 +8580,7 @@ type RequestDone struct {
 
 func (x *RequestDone) Reset() {
 	*x = RequestDone{}
-	mi := &file_state_proto_msgTypes[93]
+	mi := &file_state_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8427,7 +8593,7 @@ func (*RequestDone) ProtoMessage() {}
 
 func (x *RequestDone) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[93]
+	mi := &file_state_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8440,7 +8606,7 @@ func (x *RequestDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDone.ProtoReflect.Descriptor instead.
 func (*RequestDone) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{93}
+	return file_state_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *RequestDone) GetId() string {
@@ -8472,7 +8638,7 @@ type Noticed struct {
 
 func (x *Noticed) Reset() {
 	*x = Noticed{}
-	mi := &file_state_proto_msgTypes[94]
+	mi := &file_state_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8485,7 +8651,7 @@ func (*Noticed) ProtoMessage() {}
 
 func (x *Noticed) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[94]
+	mi := &file_state_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8498,7 +8664,7 @@ func (x *Noticed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noticed.ProtoReflect.Descriptor instead.
 func (*Noticed) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{94}
+	return file_state_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Noticed) GetKind() string {
@@ -8571,7 +8737,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_state_proto_msgTypes[95]
+	mi := &file_state_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8584,7 +8750,7 @@ func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[95]
+	mi := &file_state_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8597,7 +8763,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{95}
+	return file_state_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Record) GetState() *State {
@@ -8743,7 +8909,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_state_proto_msgTypes[96]
+	mi := &file_state_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8756,7 +8922,7 @@ func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[96]
+	mi := &file_state_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8769,7 +8935,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{96}
+	return file_state_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Places) GetPath() []string {
@@ -8790,7 +8956,7 @@ type Restarts struct {
 
 func (x *Restarts) Reset() {
 	*x = Restarts{}
-	mi := &file_state_proto_msgTypes[97]
+	mi := &file_state_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8803,7 +8969,7 @@ func (*Restarts) ProtoMessage() {}
 
 func (x *Restarts) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[97]
+	mi := &file_state_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8816,7 +8982,7 @@ func (x *Restarts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restarts.ProtoReflect.Descriptor instead.
 func (*Restarts) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{97}
+	return file_state_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Restarts) GetJob() []uint64 {
@@ -8844,7 +9010,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_state_proto_msgTypes[98]
+	mi := &file_state_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8857,7 +9023,7 @@ func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[98]
+	mi := &file_state_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8870,7 +9036,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{98}
+	return file_state_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Last) GetJob() []uint64 {
@@ -8898,7 +9064,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_state_proto_msgTypes[99]
+	mi := &file_state_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8911,7 +9077,7 @@ func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[99]
+	mi := &file_state_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8924,7 +9090,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{99}
+	return file_state_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Piece) GetData() []byte {
@@ -8953,7 +9119,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_state_proto_msgTypes[100]
+	mi := &file_state_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8966,7 +9132,7 @@ func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[100]
+	mi := &file_state_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8979,7 +9145,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{100}
+	return file_state_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *State) GetNextId() uint64 {
@@ -9015,7 +9181,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_state_proto_msgTypes[101]
+	mi := &file_state_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9028,7 +9194,7 @@ func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[101]
+	mi := &file_state_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9041,7 +9207,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{101}
+	return file_state_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Block) GetNumber() uint32 {
@@ -9080,7 +9246,7 @@ type Index struct {
 
 func (x *Index) Reset() {
 	*x = Index{}
-	mi := &file_state_proto_msgTypes[102]
+	mi := &file_state_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9093,7 +9259,7 @@ func (*Index) ProtoMessage() {}
 
 func (x *Index) ProtoReflect() protoreflect.Message {
 	file_state_proto_init()
-	mi := &file_state_proto_msgTypes[102]
+	mi := &file_state_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9106,7 +9272,7 @@ func (x *Index) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Index.ProtoReflect.Descriptor instead.
 func (*Index) Descriptor() ([]byte, []int) {
-	return file_state_proto_rawDescGZIP(), []int{102}
+	return file_state_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Index) GetFirst() uint64 {
@@ -9762,7 +9928,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\x90\x02\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xc1\x02\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
@@ -9773,7 +9939,43 @@ const file_state_proto_rawDesc = "" +
 	"\x04done\x18\a \x01(\x04R\x04done\x12\x17\n" +
 	"\x06repeat\x18\xf4\x03 \x01(\x05R\x06repeat\x12+\n" +
 	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\x12\x17\n" +
-	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\"J\n" +
+	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\x12/\n" +
+	"\x03set\x18\xb9\x03 \x01(\v2\x1c.jobserver.state.JobSettingsR\x03set\"\xbe\x05\n" +
+	"\vJobSettings\x12\x19\n" +
+	"\x05class\x18\x01 \x01(\tH\x00R\x05class\x88\x01\x01\x12\x15\n" +
+	"\x03cmd\x18\x02 \x01(\fH\x01R\x03cmd\x88\x01\x01\x12\x1c\n" +
+	"\acp_path\x18\x03 \x01(\tH\x02R\x06cpPath\x88\x01\x01\x12\x1f\n" +
+	"\bpriority\x18\x04 \x01(\x05H\x03R\bpriority\x88\x01\x01\x12\x1d\n" +
+	"\atimeout\x18\x05 \x01(\x03H\x04R\atimeout\x88\x01\x01\x12&\n" +
+	"\fmax_failures\x18\x06 \x01(\x05H\x05R\vmaxFailures\x88\x01\x01\x12$\n" +
+	"\vstart_after\x18\a \x01(\x03H\x06R\n" +
+	"startAfter\x88\x01\x01\x12\x19\n" +
+	"\x05slots\x18\b \x01(\x05H\aR\x05slots\x88\x01\x01\x12!\n" +
+	"\texclusive\x18\t \x01(\bH\bR\texclusive\x88\x01\x01\x12\x19\n" +
+	"\x05needs\x18\n" +
+	" \x01(\tH\tR\x05needs\x88\x01\x01\x12,\n" +
+	"\x05after\x18\v \x01(\v2\x16.jobserver.state.AfterR\x05after\x12&\n" +
+	"\x03env\x18\f \x03(\v2\x14.jobserver.state.VarR\x03env\x12\x12\n" +
+	"\x04next\x18\r \x01(\bR\x04next\x12=\n" +
+	"\x05first\x18\x0e \x03(\v2'.jobserver.state.JobSettings.FirstEntryR\x05first\x12\x1b\n" +
+	"\tset_after\x18\x0f \x01(\bR\bsetAfter\x1a8\n" +
+	"\n" +
+	"FirstEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\b\n" +
+	"\x06_classB\x06\n" +
+	"\x04_cmdB\n" +
+	"\n" +
+	"\b_cp_pathB\v\n" +
+	"\t_priorityB\n" +
+	"\n" +
+	"\b_timeoutB\x0f\n" +
+	"\r_max_failuresB\x0e\n" +
+	"\f_start_afterB\b\n" +
+	"\x06_slotsB\f\n" +
+	"\n" +
+	"_exclusiveB\b\n" +
+	"\x06_needs\"J\n" +
 	"\x0eOperationBegun\x128\n" +
 	"\toperation\x18\x01 \x01(\v2\x1a.jobserver.state.OperationR\toperation\"q\n" +
 	"\x10OperationStepped\x12\x1c\n" +
@@ -10025,7 +10227,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
 var file_state_proto_goTypes = []any{
 	(Status)(0),                // 0: jobserver.state.Status
 	(Results)(0),               // 1: jobserver.state.Results
@@ -10099,43 +10301,45 @@ var file_state_proto_goTypes = []any{
 	(*MachineSeen)(nil),        // 69: jobserver.state.MachineSeen
 	(*MachineCleared)(nil),     // 70: jobserver.state.MachineCleared
 	(*Operation)(nil),          // 71: jobserver.state.Operation
-	(*OperationBegun)(nil),     // 72: jobserver.state.OperationBegun
-	(*OperationStepped)(nil),   // 73: jobserver.state.OperationStepped
-	(*ClockSet)(nil),           // 74: jobserver.state.ClockSet
-	(*Provider)(nil),           // 75: jobserver.state.Provider
-	(*Allocation)(nil),         // 76: jobserver.state.Allocation
-	(*ProviderSet)(nil),        // 77: jobserver.state.ProviderSet
-	(*ProviderDrained)(nil),    // 78: jobserver.state.ProviderDrained
-	(*ProviderRemoved)(nil),    // 79: jobserver.state.ProviderRemoved
-	(*ProviderResumed)(nil),    // 80: jobserver.state.ProviderResumed
-	(*AllocationAsked)(nil),    // 81: jobserver.state.AllocationAsked
-	(*AllocationSeen)(nil),     // 82: jobserver.state.AllocationSeen
-	(*AllocationRefused)(nil),  // 83: jobserver.state.AllocationRefused
-	(*AllocationReleased)(nil), // 84: jobserver.state.AllocationReleased
-	(*AllocationEnded)(nil),    // 85: jobserver.state.AllocationEnded
-	(*AttemptExpired)(nil),     // 86: jobserver.state.AttemptExpired
-	(*VarSet)(nil),             // 87: jobserver.state.VarSet
-	(*JobSkipped)(nil),         // 88: jobserver.state.JobSkipped
-	(*JobSet)(nil),             // 89: jobserver.state.JobSet
-	(*MatrixSet)(nil),          // 90: jobserver.state.MatrixSet
-	(*TagLimited)(nil),         // 91: jobserver.state.TagLimited
-	(*JobPaused)(nil),          // 92: jobserver.state.JobPaused
-	(*RunPaused)(nil),          // 93: jobserver.state.RunPaused
-	(*JobSignaled)(nil),        // 94: jobserver.state.JobSignaled
-	(*JobFreed)(nil),           // 95: jobserver.state.JobFreed
-	(*ResourceSet)(nil),        // 96: jobserver.state.ResourceSet
-	(*TagMade)(nil),            // 97: jobserver.state.TagMade
-	(*IdsReserved)(nil),        // 98: jobserver.state.IdsReserved
-	(*RequestDone)(nil),        // 99: jobserver.state.RequestDone
-	(*Noticed)(nil),            // 100: jobserver.state.Noticed
-	(*Record)(nil),             // 101: jobserver.state.Record
-	(*Places)(nil),             // 102: jobserver.state.Places
-	(*Restarts)(nil),           // 103: jobserver.state.Restarts
-	(*Last)(nil),               // 104: jobserver.state.Last
-	(*Piece)(nil),              // 105: jobserver.state.Piece
-	(*State)(nil),              // 106: jobserver.state.State
-	(*Block)(nil),              // 107: jobserver.state.Block
-	(*Index)(nil),              // 108: jobserver.state.Index
+	(*JobSettings)(nil),        // 72: jobserver.state.JobSettings
+	(*OperationBegun)(nil),     // 73: jobserver.state.OperationBegun
+	(*OperationStepped)(nil),   // 74: jobserver.state.OperationStepped
+	(*ClockSet)(nil),           // 75: jobserver.state.ClockSet
+	(*Provider)(nil),           // 76: jobserver.state.Provider
+	(*Allocation)(nil),         // 77: jobserver.state.Allocation
+	(*ProviderSet)(nil),        // 78: jobserver.state.ProviderSet
+	(*ProviderDrained)(nil),    // 79: jobserver.state.ProviderDrained
+	(*ProviderRemoved)(nil),    // 80: jobserver.state.ProviderRemoved
+	(*ProviderResumed)(nil),    // 81: jobserver.state.ProviderResumed
+	(*AllocationAsked)(nil),    // 82: jobserver.state.AllocationAsked
+	(*AllocationSeen)(nil),     // 83: jobserver.state.AllocationSeen
+	(*AllocationRefused)(nil),  // 84: jobserver.state.AllocationRefused
+	(*AllocationReleased)(nil), // 85: jobserver.state.AllocationReleased
+	(*AllocationEnded)(nil),    // 86: jobserver.state.AllocationEnded
+	(*AttemptExpired)(nil),     // 87: jobserver.state.AttemptExpired
+	(*VarSet)(nil),             // 88: jobserver.state.VarSet
+	(*JobSkipped)(nil),         // 89: jobserver.state.JobSkipped
+	(*JobSet)(nil),             // 90: jobserver.state.JobSet
+	(*MatrixSet)(nil),          // 91: jobserver.state.MatrixSet
+	(*TagLimited)(nil),         // 92: jobserver.state.TagLimited
+	(*JobPaused)(nil),          // 93: jobserver.state.JobPaused
+	(*RunPaused)(nil),          // 94: jobserver.state.RunPaused
+	(*JobSignaled)(nil),        // 95: jobserver.state.JobSignaled
+	(*JobFreed)(nil),           // 96: jobserver.state.JobFreed
+	(*ResourceSet)(nil),        // 97: jobserver.state.ResourceSet
+	(*TagMade)(nil),            // 98: jobserver.state.TagMade
+	(*IdsReserved)(nil),        // 99: jobserver.state.IdsReserved
+	(*RequestDone)(nil),        // 100: jobserver.state.RequestDone
+	(*Noticed)(nil),            // 101: jobserver.state.Noticed
+	(*Record)(nil),             // 102: jobserver.state.Record
+	(*Places)(nil),             // 103: jobserver.state.Places
+	(*Restarts)(nil),           // 104: jobserver.state.Restarts
+	(*Last)(nil),               // 105: jobserver.state.Last
+	(*Piece)(nil),              // 106: jobserver.state.Piece
+	(*State)(nil),              // 107: jobserver.state.State
+	(*Block)(nil),              // 108: jobserver.state.Block
+	(*Index)(nil),              // 109: jobserver.state.Index
+	nil,                        // 110: jobserver.state.JobSettings.FirstEntry
 }
 var file_state_proto_depIdxs = []int32{
 	39,  // 0: jobserver.state.Change.job_submitted:type_name -> jobserver.state.JobSubmitted
@@ -10167,36 +10371,36 @@ var file_state_proto_depIdxs = []int32{
 	68,  // 26: jobserver.state.Change.machine_drained:type_name -> jobserver.state.MachineDrained
 	69,  // 27: jobserver.state.Change.machine_seen:type_name -> jobserver.state.MachineSeen
 	70,  // 28: jobserver.state.Change.machine_cleared:type_name -> jobserver.state.MachineCleared
-	87,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
-	97,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
-	99,  // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
-	98,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
-	100, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
-	74,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
-	72,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
-	73,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
+	88,  // 29: jobserver.state.Change.var_set:type_name -> jobserver.state.VarSet
+	98,  // 30: jobserver.state.Change.tag_made:type_name -> jobserver.state.TagMade
+	100, // 31: jobserver.state.Change.request_done:type_name -> jobserver.state.RequestDone
+	99,  // 32: jobserver.state.Change.ids_reserved:type_name -> jobserver.state.IdsReserved
+	101, // 33: jobserver.state.Change.noticed:type_name -> jobserver.state.Noticed
+	75,  // 34: jobserver.state.Change.clock_set:type_name -> jobserver.state.ClockSet
+	73,  // 35: jobserver.state.Change.operation_begun:type_name -> jobserver.state.OperationBegun
+	74,  // 36: jobserver.state.Change.operation_stepped:type_name -> jobserver.state.OperationStepped
 	64,  // 37: jobserver.state.Change.stopped:type_name -> jobserver.state.Stopped
-	96,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
-	88,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
-	95,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
-	89,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
-	90,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
-	91,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
-	92,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
-	93,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
-	94,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
+	97,  // 38: jobserver.state.Change.resource_set:type_name -> jobserver.state.ResourceSet
+	89,  // 39: jobserver.state.Change.job_skipped:type_name -> jobserver.state.JobSkipped
+	96,  // 40: jobserver.state.Change.job_freed:type_name -> jobserver.state.JobFreed
+	90,  // 41: jobserver.state.Change.job_set:type_name -> jobserver.state.JobSet
+	91,  // 42: jobserver.state.Change.matrix_set:type_name -> jobserver.state.MatrixSet
+	92,  // 43: jobserver.state.Change.tag_limited:type_name -> jobserver.state.TagLimited
+	93,  // 44: jobserver.state.Change.job_paused:type_name -> jobserver.state.JobPaused
+	94,  // 45: jobserver.state.Change.run_paused:type_name -> jobserver.state.RunPaused
+	95,  // 46: jobserver.state.Change.job_signaled:type_name -> jobserver.state.JobSignaled
 	55,  // 47: jobserver.state.Change.prepared:type_name -> jobserver.state.Prepared
 	58,  // 48: jobserver.state.Change.inputs_read:type_name -> jobserver.state.InputsRead
-	77,  // 49: jobserver.state.Change.provider_set:type_name -> jobserver.state.ProviderSet
-	78,  // 50: jobserver.state.Change.provider_drained:type_name -> jobserver.state.ProviderDrained
-	79,  // 51: jobserver.state.Change.provider_removed:type_name -> jobserver.state.ProviderRemoved
-	80,  // 52: jobserver.state.Change.provider_resumed:type_name -> jobserver.state.ProviderResumed
-	81,  // 53: jobserver.state.Change.allocation_asked:type_name -> jobserver.state.AllocationAsked
-	82,  // 54: jobserver.state.Change.allocation_seen:type_name -> jobserver.state.AllocationSeen
-	83,  // 55: jobserver.state.Change.allocation_refused:type_name -> jobserver.state.AllocationRefused
-	84,  // 56: jobserver.state.Change.allocation_released:type_name -> jobserver.state.AllocationReleased
-	85,  // 57: jobserver.state.Change.allocation_ended:type_name -> jobserver.state.AllocationEnded
-	86,  // 58: jobserver.state.Change.attempt_expired:type_name -> jobserver.state.AttemptExpired
+	78,  // 49: jobserver.state.Change.provider_set:type_name -> jobserver.state.ProviderSet
+	79,  // 50: jobserver.state.Change.provider_drained:type_name -> jobserver.state.ProviderDrained
+	80,  // 51: jobserver.state.Change.provider_removed:type_name -> jobserver.state.ProviderRemoved
+	81,  // 52: jobserver.state.Change.provider_resumed:type_name -> jobserver.state.ProviderResumed
+	82,  // 53: jobserver.state.Change.allocation_asked:type_name -> jobserver.state.AllocationAsked
+	83,  // 54: jobserver.state.Change.allocation_seen:type_name -> jobserver.state.AllocationSeen
+	84,  // 55: jobserver.state.Change.allocation_refused:type_name -> jobserver.state.AllocationRefused
+	85,  // 56: jobserver.state.Change.allocation_released:type_name -> jobserver.state.AllocationReleased
+	86,  // 57: jobserver.state.Change.allocation_ended:type_name -> jobserver.state.AllocationEnded
+	87,  // 58: jobserver.state.Change.attempt_expired:type_name -> jobserver.state.AttemptExpired
 	22,  // 59: jobserver.state.Job.vars:type_name -> jobserver.state.Var
 	22,  // 60: jobserver.state.Job.env:type_name -> jobserver.state.Var
 	20,  // 61: jobserver.state.Job.setup:type_name -> jobserver.state.Setup
@@ -10264,41 +10468,45 @@ var file_state_proto_depIdxs = []int32{
 	31,  // 123: jobserver.state.MachineSeen.facts:type_name -> jobserver.state.Machine
 	27,  // 124: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
 	27,  // 125: jobserver.state.Operation.made:type_name -> jobserver.state.Range
-	71,  // 126: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	27,  // 127: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	16,  // 128: jobserver.state.Allocation.resources:type_name -> jobserver.state.Resource
-	75,  // 129: jobserver.state.ProviderSet.provider:type_name -> jobserver.state.Provider
-	76,  // 130: jobserver.state.AllocationAsked.allocation:type_name -> jobserver.state.Allocation
-	35,  // 131: jobserver.state.AttemptExpired.run:type_name -> jobserver.state.RunRef
-	9,   // 132: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	9,   // 133: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	35,  // 134: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	16,  // 135: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	37,  // 136: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	106, // 137: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 138: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	25,  // 139: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	31,  // 140: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	22,  // 141: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	37,  // 142: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	99,  // 143: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	36,  // 144: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	38,  // 145: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	107, // 146: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	108, // 147: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	105, // 148: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	71,  // 149: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	16,  // 150: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	103, // 151: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	104, // 152: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	102, // 153: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	75,  // 154: jobserver.state.Record.provider:type_name -> jobserver.state.Provider
-	76,  // 155: jobserver.state.Record.allocation:type_name -> jobserver.state.Allocation
-	156, // [156:156] is the sub-list for method output_type
-	156, // [156:156] is the sub-list for method input_type
-	156, // [156:156] is the sub-list for extension type_name
-	156, // [156:156] is the sub-list for extension extendee
-	0,   // [0:156] is the sub-list for field type_name
+	72,  // 126: jobserver.state.Operation.set:type_name -> jobserver.state.JobSettings
+	10,  // 127: jobserver.state.JobSettings.after:type_name -> jobserver.state.After
+	22,  // 128: jobserver.state.JobSettings.env:type_name -> jobserver.state.Var
+	110, // 129: jobserver.state.JobSettings.first:type_name -> jobserver.state.JobSettings.FirstEntry
+	71,  // 130: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	27,  // 131: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	16,  // 132: jobserver.state.Allocation.resources:type_name -> jobserver.state.Resource
+	76,  // 133: jobserver.state.ProviderSet.provider:type_name -> jobserver.state.Provider
+	77,  // 134: jobserver.state.AllocationAsked.allocation:type_name -> jobserver.state.Allocation
+	35,  // 135: jobserver.state.AttemptExpired.run:type_name -> jobserver.state.RunRef
+	9,   // 136: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	9,   // 137: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	35,  // 138: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	16,  // 139: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	37,  // 140: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	107, // 141: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 142: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	25,  // 143: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	31,  // 144: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	22,  // 145: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	37,  // 146: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	100, // 147: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	36,  // 148: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	38,  // 149: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	108, // 150: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	109, // 151: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	106, // 152: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	71,  // 153: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	16,  // 154: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	104, // 155: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	105, // 156: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	103, // 157: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	76,  // 158: jobserver.state.Record.provider:type_name -> jobserver.state.Provider
+	77,  // 159: jobserver.state.Record.allocation:type_name -> jobserver.state.Allocation
+	160, // [160:160] is the sub-list for method output_type
+	160, // [160:160] is the sub-list for method input_type
+	160, // [160:160] is the sub-list for extension type_name
+	160, // [160:160] is the sub-list for extension extendee
+	0,   // [0:160] is the sub-list for field type_name
 }
 
 var file_state_proto_once sync.Once
@@ -10309,13 +10517,14 @@ func file_state_proto_init() { file_state_proto_once.Do(file_state_proto_build) 
 func file_state_proto_build() {
 	file_state_proto_msgTypes[3].OneofWrappers = []any{}
 	file_state_proto_msgTypes[46].OneofWrappers = []any{}
+	file_state_proto_msgTypes[66].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   103,
+			NumMessages:   105,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
