@@ -197,6 +197,12 @@ func (s *State) piece(l *long) (changes []*Change, fates []Fate) {
 		b.Set, p.firsts = setOf(l.Set), l.Set.First
 	}
 	for _, share := range shares {
+		if l.Submit != nil {
+			for range share.copies {
+				p.submit(l.Submit)
+			}
+			continue
+		}
 		fate := Fate{Job: share.job, Status: s.Status(share.job), Changed: true}
 		if fate.Status == 0 {
 			continue

@@ -11,6 +11,7 @@ import (
 type asked struct {
 	requests []*request
 	fates    []Fate
+	made     uint64 // new jobs that are submitted
 }
 
 // add adds what became of the jobs of a piece. Of one whose clones are in several pieces there is
@@ -33,7 +34,7 @@ func (a *asked) unfinished(err error) error {
 				"begun")
 	}
 	return errorf(Stopping, "the daemon is stopping, and has done this for %d jobs so far",
-		len(a.fates)).
+		uint64(len(a.fates))+a.made).
 		hint("`jobserver serve` goes on with it when it is started again")
 }
 
@@ -96,6 +97,9 @@ func (t *turn) goOn() []*request {
 	a := t.l.asked[l.Id]
 	if a != nil {
 		a.add(fates)
+		if l.Submit != nil {
+			a.made = l.Done
+		}
 	}
 	if t.err != nil || l.Done < l.total {
 		return nil

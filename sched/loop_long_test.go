@@ -121,6 +121,7 @@ func TestLongRequestSurvives(t *testing.T) {
 		count, made int
 		left        int // jobs that haven't ended
 	}{
+		{Operation{Op: opSubmit, Repeat: 1234}, 0, 1234, 1234},
 		{Operation{Op: OpForget}, longOperation, 0, 0},
 		{Operation{Op: OpClone, Repeat: 350}, 3, 1050, 1053},
 		{Operation{Op: OpRestart}, longOperation, longOperation, longOperation},
@@ -136,10 +137,20 @@ func TestLongRequestSurvives(t *testing.T) {
 }
 
 func survive(t *testing.T, d *desk, b Operation, count, made, left int) {
-	b.Jobs = d.submitMany(t, count, true)
+	if count > 0 {
+		b.Jobs = d.submitMany(t, count, true)
+	}
 	before := len(d.tape.batches)
-	_, err := d.plan(t.Context(), "r1",
-		func(s *State, _ time.Time) (Plan, error) { return s.PlanOperation(b) })
+	plan := func(s *State, _ time.Time) (Plan, error) {
+		if count == 0 {
+			return s.PlanSubmission([]JobSpec{{Class: "x", Cmd: "work", Repeat: b.Repeat}}, false)
+		}
+		return s.PlanOperation(b)
+	}
+	p, err := d.plan(t.Context(), "r1", plan)
+	if len(p.IDs) != made {
+		t.Errorf("%d jobs were made, not %d", len(p.IDs), made)
+	}
 	check(t, err)
 	for cut := before; cut <= len(d.tape.batches); cut++ {
 		var records [][]byte

@@ -31,6 +31,8 @@ const (
 	OpGoOn    Op = "continue"
 	OpSignal  Op = "signal"
 	OpSet     Op = "set"
+
+	opSubmit Op = "submit" // a job very many times
 )
 
 // Operation is a request for one operation on many jobs.

@@ -120,6 +120,48 @@ func (p *planner) warn(format string, args ...any) {
 // PlanJobs submits jobs, all or none. IDs are theirs, in order, repeats expanded.
 func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 	p := s.planner()
+	err := p.submissions(specs, driver, func(rec *statepb.Job, repeat int) {
+		for range repeat {
+			p.submit(rec)
+		}
+	})
+	if err != nil {
+		return Plan{}, err
+	}
+	return p.Plan, nil
+}
+
+// PlanSubmission plans jobs for the loop: as PlanJobs, or, when one of them is to run very many
+// times, so that they are made in pieces. Then the ids are those of the plan that Do gives.
+func (s *State) PlanSubmission(specs []JobSpec, driver bool) (Plan, error) {
+	if len(specs) != 1 || specs[0].Repeat < longOperation {
+		return s.PlanJobs(specs, driver)
+	}
+	p := s.planner()
+	err := p.submissions(specs, driver, func(rec *statepb.Job, repeat int) {
+		p.add(&Change{OperationBegun: &statepb.OperationBegun{Operation: &statepb.Operation{
+			Op: string(opSubmit), Submit: rec, Repeat: int32(repeat),
+			Jobs: []*statepb.Range{{Cells: 1}}}}})
+	})
+	if err != nil {
+		return Plan{}, err
+	}
+	return p.Plan, nil
+}
+
+// submit plans one more job like this record.
+func (p *planner) submit(rec *statepb.Job) {
+	one := shallow(rec)
+	one.Id = p.id(1)
+	p.IDs = append(p.IDs, one.Id)
+	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
+}
+
+// submissions checks what is to be submitted, and gives the record of each with how many of it there
+// are to be.
+func (p *planner) submissions(
+	specs []JobSpec, driver bool, each func(rec *statepb.Job, repeat int),
+) error {
 	total := 0
 	for _, spec := range specs {
 		if total += min(max(spec.Repeat, 1), MaxSubmit+1); total > MaxSubmit {
@@ -127,7 +169,7 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 		}
 	}
 	if total > MaxSubmit {
-		return Plan{}, errorf(Invalid, "one request may submit at most %d jobs", MaxSubmit).
+		return errorf(Invalid, "one request may submit at most %d jobs", MaxSubmit).
 			hint("submit a matrix, or several requests")
 	}
 	tags := map[string]uint64{}
@@ -135,32 +177,27 @@ func (s *State) PlanJobs(specs []JobSpec, driver bool) (Plan, error) {
 	for i := range specs {
 		spec := &specs[i]
 		if spec.Repeat < 0 {
-			return Plan{}, errorf(Invalid, "a job can't run %d times", spec.Repeat)
+			return errorf(Invalid, "a job can't run %d times", spec.Repeat)
 		}
 		if err := p.resolveTag(spec.Tag, tags); err != nil {
-			return Plan{}, err
+			return err
 		}
 		rec, err := p.job(spec, nil, driver)
 		if err != nil {
-			return Plan{}, err
+			return err
 		}
 		rec.Tag = tags[spec.Tag]
 		if err := p.limitTag(spec.AtMost, rec.Tag); err != nil {
-			return Plan{}, err
+			return err
 		}
 		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes {
 			// known before so many are made
-			return Plan{}, tooMuch(size).hint("split it: submit fewer jobs at a time, put a long " +
+			return tooMuch(size).hint("split it: submit fewer jobs at a time, put a long " +
 				"command into a script, or submit a matrix")
 		}
-		for range max(spec.Repeat, 1) {
-			one := shallow(rec)
-			one.Id = p.id(1)
-			p.IDs = append(p.IDs, one.Id)
-			p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
-		}
+		each(rec, max(spec.Repeat, 1))
 	}
-	return p.Plan, nil
+	return nil
 }
 
 // shallow copies a record that was just made: what it refers to is shared and never altered.

@@ -34,7 +34,7 @@ func (s *service) AddJobs(args *api.AddJobsArgs, reply *api.AddJobsReply) error 
 	}
 	done, err := s.do(args.RequestID, true, fmt.Sprintf("submit %d jobs", len(specs)),
 		func(st *sched.State, _ time.Time) (sched.Plan, error) {
-			return st.PlanJobs(specs, s.About.Driver != "")
+			return st.PlanSubmission(specs, s.About.Driver != "")
 		})
 	reply.JIDs, reply.Warnings = done.IDs, done.Warnings
 	return err

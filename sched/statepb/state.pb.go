@@ -6538,6 +6538,7 @@ type Operation struct {
 	Made          []*Range               `protobuf:"bytes,501,rep,name=made,proto3" json:"made,omitempty"`      // the new jobs so far
 	Reason        string                 `protobuf:"bytes,440,opt,name=reason,proto3" json:"reason,omitempty"`  // of cancel and forget
 	Set           *JobSettings           `protobuf:"bytes,441,opt,name=set,proto3" json:"set,omitempty"`        // of set
+	Submit        *Job                   `protobuf:"bytes,442,opt,name=submit,proto3" json:"submit,omitempty"`  // of submit: what each of the new jobs is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6646,6 +6647,13 @@ func (x *Operation) GetReason() string {
 func (x *Operation) GetSet() *JobSettings {
 	if x != nil {
 		return x.Set
+	}
+	return nil
+}
+
+func (x *Operation) GetSubmit() *Job {
+	if x != nil {
+		return x.Submit
 	}
 	return nil
 }
@@ -9928,7 +9936,7 @@ const file_state_proto_rawDesc = "" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x16\n" +
 	"\x06others\x18\x03 \x03(\tR\x06others\x12\x17\n" +
 	"\x06double\x18\xc8\x01 \x01(\bR\x06double\x12\x11\n" +
-	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xc1\x02\n" +
+	"\x03why\x18\xc9\x01 \x01(\tR\x03why\"\xf0\x02\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12*\n" +
@@ -9940,7 +9948,8 @@ const file_state_proto_rawDesc = "" +
 	"\x06repeat\x18\xf4\x03 \x01(\x05R\x06repeat\x12+\n" +
 	"\x04made\x18\xf5\x03 \x03(\v2\x16.jobserver.state.RangeR\x04made\x12\x17\n" +
 	"\x06reason\x18\xb8\x03 \x01(\tR\x06reason\x12/\n" +
-	"\x03set\x18\xb9\x03 \x01(\v2\x1c.jobserver.state.JobSettingsR\x03set\"\xbe\x05\n" +
+	"\x03set\x18\xb9\x03 \x01(\v2\x1c.jobserver.state.JobSettingsR\x03set\x12-\n" +
+	"\x06submit\x18\xba\x03 \x01(\v2\x14.jobserver.state.JobR\x06submit\"\xbe\x05\n" +
 	"\vJobSettings\x12\x19\n" +
 	"\x05class\x18\x01 \x01(\tH\x00R\x05class\x88\x01\x01\x12\x15\n" +
 	"\x03cmd\x18\x02 \x01(\fH\x01R\x03cmd\x88\x01\x01\x12\x1c\n" +
@@ -10469,44 +10478,45 @@ var file_state_proto_depIdxs = []int32{
 	27,  // 124: jobserver.state.Operation.jobs:type_name -> jobserver.state.Range
 	27,  // 125: jobserver.state.Operation.made:type_name -> jobserver.state.Range
 	72,  // 126: jobserver.state.Operation.set:type_name -> jobserver.state.JobSettings
-	10,  // 127: jobserver.state.JobSettings.after:type_name -> jobserver.state.After
-	22,  // 128: jobserver.state.JobSettings.env:type_name -> jobserver.state.Var
-	110, // 129: jobserver.state.JobSettings.first:type_name -> jobserver.state.JobSettings.FirstEntry
-	71,  // 130: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
-	27,  // 131: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
-	16,  // 132: jobserver.state.Allocation.resources:type_name -> jobserver.state.Resource
-	76,  // 133: jobserver.state.ProviderSet.provider:type_name -> jobserver.state.Provider
-	77,  // 134: jobserver.state.AllocationAsked.allocation:type_name -> jobserver.state.Allocation
-	35,  // 135: jobserver.state.AttemptExpired.run:type_name -> jobserver.state.RunRef
-	9,   // 136: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
-	9,   // 137: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
-	35,  // 138: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
-	16,  // 139: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
-	37,  // 140: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
-	107, // 141: jobserver.state.Record.state:type_name -> jobserver.state.State
-	7,   // 142: jobserver.state.Record.job:type_name -> jobserver.state.Job
-	25,  // 143: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
-	31,  // 144: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
-	22,  // 145: jobserver.state.Record.var:type_name -> jobserver.state.Var
-	37,  // 146: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
-	100, // 147: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
-	36,  // 148: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
-	38,  // 149: jobserver.state.Record.work:type_name -> jobserver.state.Work
-	108, // 150: jobserver.state.Record.block:type_name -> jobserver.state.Block
-	109, // 151: jobserver.state.Record.index:type_name -> jobserver.state.Index
-	106, // 152: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
-	71,  // 153: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
-	16,  // 154: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
-	104, // 155: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
-	105, // 156: jobserver.state.Record.last:type_name -> jobserver.state.Last
-	103, // 157: jobserver.state.Record.places:type_name -> jobserver.state.Places
-	76,  // 158: jobserver.state.Record.provider:type_name -> jobserver.state.Provider
-	77,  // 159: jobserver.state.Record.allocation:type_name -> jobserver.state.Allocation
-	160, // [160:160] is the sub-list for method output_type
-	160, // [160:160] is the sub-list for method input_type
-	160, // [160:160] is the sub-list for extension type_name
-	160, // [160:160] is the sub-list for extension extendee
-	0,   // [0:160] is the sub-list for field type_name
+	7,   // 127: jobserver.state.Operation.submit:type_name -> jobserver.state.Job
+	10,  // 128: jobserver.state.JobSettings.after:type_name -> jobserver.state.After
+	22,  // 129: jobserver.state.JobSettings.env:type_name -> jobserver.state.Var
+	110, // 130: jobserver.state.JobSettings.first:type_name -> jobserver.state.JobSettings.FirstEntry
+	71,  // 131: jobserver.state.OperationBegun.operation:type_name -> jobserver.state.Operation
+	27,  // 132: jobserver.state.OperationStepped.made:type_name -> jobserver.state.Range
+	16,  // 133: jobserver.state.Allocation.resources:type_name -> jobserver.state.Resource
+	76,  // 134: jobserver.state.ProviderSet.provider:type_name -> jobserver.state.Provider
+	77,  // 135: jobserver.state.AllocationAsked.allocation:type_name -> jobserver.state.Allocation
+	35,  // 136: jobserver.state.AttemptExpired.run:type_name -> jobserver.state.RunRef
+	9,   // 137: jobserver.state.JobSet.changes:type_name -> jobserver.state.Changes
+	9,   // 138: jobserver.state.MatrixSet.changes:type_name -> jobserver.state.Changes
+	35,  // 139: jobserver.state.RunPaused.run:type_name -> jobserver.state.RunRef
+	16,  // 140: jobserver.state.ResourceSet.resource:type_name -> jobserver.state.Resource
+	37,  // 141: jobserver.state.TagMade.tag:type_name -> jobserver.state.Tag
+	107, // 142: jobserver.state.Record.state:type_name -> jobserver.state.State
+	7,   // 143: jobserver.state.Record.job:type_name -> jobserver.state.Job
+	25,  // 144: jobserver.state.Record.matrix:type_name -> jobserver.state.Matrix
+	31,  // 145: jobserver.state.Record.machine:type_name -> jobserver.state.Machine
+	22,  // 146: jobserver.state.Record.var:type_name -> jobserver.state.Var
+	37,  // 147: jobserver.state.Record.tag:type_name -> jobserver.state.Tag
+	100, // 148: jobserver.state.Record.request:type_name -> jobserver.state.RequestDone
+	36,  // 149: jobserver.state.Record.obligation:type_name -> jobserver.state.Obligation
+	38,  // 150: jobserver.state.Record.work:type_name -> jobserver.state.Work
+	108, // 151: jobserver.state.Record.block:type_name -> jobserver.state.Block
+	109, // 152: jobserver.state.Record.index:type_name -> jobserver.state.Index
+	106, // 153: jobserver.state.Record.piece:type_name -> jobserver.state.Piece
+	71,  // 154: jobserver.state.Record.operation:type_name -> jobserver.state.Operation
+	16,  // 155: jobserver.state.Record.resource:type_name -> jobserver.state.Resource
+	104, // 156: jobserver.state.Record.restarts:type_name -> jobserver.state.Restarts
+	105, // 157: jobserver.state.Record.last:type_name -> jobserver.state.Last
+	103, // 158: jobserver.state.Record.places:type_name -> jobserver.state.Places
+	76,  // 159: jobserver.state.Record.provider:type_name -> jobserver.state.Provider
+	77,  // 160: jobserver.state.Record.allocation:type_name -> jobserver.state.Allocation
+	161, // [161:161] is the sub-list for method output_type
+	161, // [161:161] is the sub-list for method input_type
+	161, // [161:161] is the sub-list for extension type_name
+	161, // [161:161] is the sub-list for extension extendee
+	0,   // [0:161] is the sub-list for field type_name
 }
 
 var file_state_proto_once sync.Once
