@@ -228,7 +228,8 @@ func TestLongSet(t *testing.T) {
 				check(t, w.do(Plan{Changes: changes}, nil))
 				got, fates = append(got, changes[:len(changes)-1]...), append(fates, some...)
 			}
-			if last := fates[longOperation]; last.Changed || !strings.Contains(last.Note, "canceled") {
+			last := fates[longOperation]
+			if last.Changed || !strings.Contains(last.Note, "canceled") {
 				t.Errorf("of a job that was canceled meanwhile it is said: %+v", last)
 			}
 			for i, c := range want.Changes[:longOperation] {

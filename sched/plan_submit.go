@@ -157,8 +157,8 @@ func (p *planner) submit(rec *statepb.Job) {
 	p.add(&Change{JobSubmitted: &statepb.JobSubmitted{Job: one}})
 }
 
-// submissions checks what is to be submitted, and gives the record of each with how many of it there
-// are to be.
+// submissions checks what is to be submitted, and gives each the record of a job and how many of it
+// there are to be.
 func (p *planner) submissions(
 	specs []JobSpec, driver bool, each func(rec *statepb.Job, repeat int),
 ) error {
