@@ -12,6 +12,7 @@ import (
 	"jobserver/failpoint"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
+	"jobserver/ssh"
 )
 
 // machine is the actor of one address. What is below loop's line
@@ -37,10 +38,10 @@ type machine struct {
 	// ends the dial that is under way, so that another begins; nil: there is none, or that has been
 	// done already
 	dialAnew func()
-	refused  bool   // the last dial was: see refused.go
-	news     string // what the log says of being away or refused already
-	tries    int    // failed dials in a row, of one kind
-	asked    string // loginStamp before the last dial
+	refused  bool      // the last dial was: see refused.go
+	news     string    // what the log says of being away or refused already
+	tries    int       // failed dials in a row, of one kind
+	asked    ssh.Stamp // loginStamp before the last dial
 	timer    *time.Timer
 	waiting  bool // for timer
 

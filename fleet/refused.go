@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -40,7 +41,9 @@ func (m *machine) unreached(err error) {
 		Addr: m.addr, Reason: err.Error(), HostKey: errors.As(err, &key),
 		Hint: m.nextStep(err, m.f.opt.Now().Add(delay)),
 	})
-	m.f.refusals.watch(m, m.asked)
+	stamp := m.f.dialer.Learned() // the first dial alone finds out which files decide about it
+	maps.Copy(stamp, m.asked)
+	m.f.refusals.watch(m, stamp)
 }
 
 // nextStep is the hint of an error, with when the machine is tried again.
@@ -74,15 +77,15 @@ func (m *machine) again() {
 // dialed.
 type refusals struct {
 	mu       sync.Mutex
-	machines map[*machine]string // guarded by mu
-	some     chan struct{}       // has room for one: set when there are any
+	machines map[*machine]ssh.Stamp // guarded by mu
+	some     chan struct{}          // has room for one: set when there are any
 }
 
 func newRefusals() *refusals {
-	return &refusals{machines: map[*machine]string{}, some: make(chan struct{}, 1)}
+	return &refusals{machines: map[*machine]ssh.Stamp{}, some: make(chan struct{}, 1)}
 }
 
-func (r *refusals) watch(m *machine, stamp string) {
+func (r *refusals) watch(m *machine, stamp ssh.Stamp) {
 	r.mu.Lock()
 	r.machines[m] = stamp
 	r.mu.Unlock()
@@ -98,13 +101,13 @@ func (r *refusals) forget(m *machine) {
 	delete(r.machines, m)
 }
 
-// changed gives those whose stamp isn't this one any more, and forgets them; left tells whether
+// changed gives those about which something is different now, and forgets them; left tells whether
 // others remain.
-func (r *refusals) changed(stamp string) (changed []*machine, left bool) {
+func (r *refusals) changed(now ssh.Stamp) (changed []*machine, left bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for m, before := range r.machines {
-		if before != stamp {
+		if before.Differs(now) {
 			changed = append(changed, m)
 			delete(r.machines, m)
 		}
@@ -141,12 +144,13 @@ func (f *Fleet) watchRefusals(ctx context.Context) {
 	}
 }
 
-// loginStamp changes with the files that decide whether machines let us in, and with the builds for
+// loginStamp is about the files that decide whether machines let us in, and about the builds for
 // them.
-func (f *Fleet) loginStamp() string {
+func (f *Fleet) loginStamp() ssh.Stamp {
 	stamp := f.dialer.Stamp()
+	stamp[f.builds.dir] = ""
 	if st, err := os.Stat(f.builds.dir); err == nil {
-		stamp += st.ModTime().String()
+		stamp[f.builds.dir] = st.ModTime().String()
 	}
 	return stamp
 }

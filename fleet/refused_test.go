@@ -138,6 +138,28 @@ func TestRefusedForAWhile(t *testing.T) {
 	}
 }
 
+// TestRefusedOnce: that a machine was dialed, by which its keys and known_hosts files became known,
+// is no change of them: it isn't tried again before its time.
+func TestRefusedOnce(t *testing.T) {
+	t.Parallel()
+	m := sshtest.Start(t)
+	if err := os.Rename(m.KeyFile+".pub", m.KeyFile+".away"); err != nil { // its authorized_keys
+		t.Fatal(err)
+	}
+	h := newHost(t, m, func(o *Options) {
+		o.RefusedMin, o.RefusedMax, o.RefusedLook = time.Hour, time.Hour, time.Millisecond
+	})
+	h.Connect(sched.Pool{Addr: m.Name})
+	await[sched.Refused](h, nil)
+	if err := os.WriteFile(m.KnownHosts, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await[sched.Refused](h, func(r sched.Refused) bool { return r.HostKey })
+	if n := count[sched.Refused](h, nil); n != 2 {
+		t.Errorf("it was refused %d times, want once for its keys and once for known_hosts", n)
+	}
+}
+
 // TestRefusedPause: the pause grows, and one that is refused for another reason begins anew.
 func TestRefusedPause(t *testing.T) {
 	h := newHost(t, nil, func(o *Options) {

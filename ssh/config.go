@@ -104,6 +104,7 @@ type cachedConfig struct {
 	cfg   *config
 	stamp string    // of the files
 	until time.Time // zero if only the stamp counts
+	began Stamp     // of the files that it names, when it was resolved
 }
 
 func (c cachedConfig) holds(stamp string, now time.Time) bool {
@@ -132,7 +133,7 @@ func (d *Dialer) resolve(ctx context.Context, addr Addr) (*config, error) {
 			delete(d.configs, k)
 		}
 	}
-	c = cachedConfig{cfg: cfg, stamp: stamp}
+	c = cachedConfig{cfg: cfg, stamp: stamp, began: stampOf(cfg.files()...)}
 	// Without OpenSSH's client, the answer is the best only until there is one.
 	if _, err := exec.LookPath(d.opts.SSHProgram); err != nil || !lasting {
 		c.until = now.Add(configTTL)
