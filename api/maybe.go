@@ -17,6 +17,22 @@ type Maybe[T any] struct {
 // Some is a value that is there.
 func Some[T any](value T) Maybe[T] { return Maybe[T]{Value: value, Set: true} }
 
+// Of is the value that a pointer points to, none when it is nil.
+func Of[T any](p *T) Maybe[T] {
+	if p == nil {
+		return Maybe[T]{}
+	}
+	return Some(*p)
+}
+
+// Pointer is nil when there is no value.
+func (m Maybe[T]) Pointer() *T {
+	if !m.Set {
+		return nil
+	}
+	return &m.Value
+}
+
 // Get is the value, and whether there is one.
 func (m Maybe[T]) Get() (T, bool) { return m.Value, m.Set }
 

@@ -95,22 +95,22 @@ type JobSpec struct {
 	Label            string // a note
 }
 
-// Set is what is to change of jobs, or of a matrix. What is nil stays.
+// Set is what is to change of jobs, or of a matrix. What isn't there stays.
 type Set struct {
-	Class       *string
-	Cmd         *string
-	CpPath      *string // absolute
-	Priority    *int
-	Timeout     *time.Duration
-	MaxFailures *int
-	StartAfter  *time.Time // zero: at once
-	Slots       *int
-	Exclusive   *bool
-	Needs       *string
-	After       *After // of nothing: it waits for nothing any more
+	Class       Maybe[string]
+	Cmd         Maybe[string]
+	CpPath      Maybe[string] // absolute
+	Priority    Maybe[int]
+	Timeout     Maybe[time.Duration]
+	MaxFailures Maybe[int]
+	StartAfter  Maybe[time.Time] // zero: at once
+	Slots       Maybe[int]
+	Exclusive   Maybe[bool]
+	Needs       Maybe[string]
+	After       Maybe[After] // of nothing: it waits for nothing any more
 	Env         map[string]string
-	AtMost      *int // of a matrix; 0: no limit
-	Next        bool // before all others that wait in its class
+	AtMost      Maybe[int] // of a matrix; 0: no limit
+	Next        bool       // before all others that wait in its class
 }
 
 // After is what a job waits for, as selectors that are read when it is submitted.

@@ -33,10 +33,10 @@ type SetFlags struct {
 
 // Put puts them into a request.
 func (f *SetFlags) Put(s *api.Set) {
-	s.Priority, s.MaxFailures, s.Needs = f.Priority, f.MaxFailures, f.Needs
-	s.Slots = (*int)(f.Slots)
+	s.Priority, s.MaxFailures = api.Of(f.Priority), api.Of(f.MaxFailures)
+	s.Needs, s.Slots = api.Of(f.Needs), api.Of((*int)(f.Slots))
 	if f.Timeout != nil {
-		s.Timeout = &f.Timeout.Duration
+		s.Timeout = api.Some(f.Timeout.Duration)
 	}
 }
 
@@ -45,27 +45,26 @@ func (f *SetFlags) Empty() bool { return *f == SetFlags{} }
 
 // Run changes the jobs.
 func (c *Set) Run(ctx context.Context, e *cli.Env) error {
-	s := api.Set{Class: c.Class, Cmd: c.Cmd, CpPath: c.CpPath, Env: c.Env}
+	s := api.Set{Class: api.Of(c.Class), Cmd: api.Of(c.Cmd), CpPath: api.Of(c.CpPath), Env: c.Env}
 	c.SetFlags.Put(&s)
 	if c.CpPath != nil && *c.CpPath != "" && !filepath.IsAbs(*c.CpPath) {
 		dir, err := e.WorkDir()
 		if err != nil {
 			return err
 		}
-		path := filepath.Join(dir, *c.CpPath)
-		s.CpPath = &path
+		s.CpPath = api.Some(filepath.Join(dir, *c.CpPath))
 	}
 	if c.StartAfter != nil {
 		at, err := parseStart(*c.StartAfter, e.Now())
 		if err != nil {
 			return err
 		}
-		s.StartAfter = &at
+		s.StartAfter = api.Some(at)
 	}
 	if len(c.After) > 0 {
-		s.After = &api.After{Done: c.After}
+		s.After = api.Some(api.After{Done: c.After})
 		if len(c.After) == 1 && (c.After[0] == "none" || c.After[0] == "") {
-			s.After = &api.After{}
+			s.After = api.Some(api.After{})
 		}
 	}
 	if c.SetFlags.Empty() && c.Class == nil && c.Cmd == nil && c.CpPath == nil && len(c.Env) == 0 &&
@@ -91,7 +90,7 @@ func (c *Mv) Run(ctx context.Context, e *cli.Env) error {
 	}
 	class := c.Words[last]
 	return changeSelected(ctx, e, selectors{JID: c.Words[:last]}, c.ChangeFlags,
-		api.ChangeJobsArgs{Op: api.OpSet, Set: api.Set{Class: &class}})
+		api.ChangeJobsArgs{Op: api.OpSet, Set: api.Set{Class: api.Some(class)}})
 }
 
 // Next is `job next JID…`.

@@ -110,8 +110,8 @@ func (c *Add) addProvider(ctx context.Context, e *cli.Env, args api.AddMachinesA
 				"--needs gpu=1")
 	}
 	ask := api.AddProviderArgs{Addr: args.Addrs[0], Class: args.Class,
-		Slots: maybe((*int)(c.Slots)),
-		Max:   maybe(c.Max), Backlog: maybe(c.Backlog), Jobs: maybe(c.Jobs),
+		Slots: api.Of((*int)(c.Slots)),
+		Max:   api.Of(c.Max), Backlog: api.Of(c.Backlog), Jobs: api.Of(c.Jobs),
 		Args: c.Sbatch, ArgsSet: c.Sbatch != nil}
 	if c.Time != nil {
 		ask.Time = api.Some(c.Time.Duration)
@@ -140,11 +140,4 @@ func (c *Add) addProvider(ctx context.Context, e *cli.Env, args api.AddMachinesA
 	e.Note("class %s is backed by a partition of Slurm; allocations are asked for when jobs wait",
 		args.Class)
 	return nil
-}
-
-func maybe[T any](p *T) api.Maybe[T] {
-	if p == nil {
-		return api.Maybe[T]{}
-	}
-	return api.Some(*p)
 }

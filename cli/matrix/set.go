@@ -23,7 +23,7 @@ func (c *Set) Run(ctx context.Context, e *cli.Env) error {
 	}
 	args := api.ChangeMatrixArgs{Matrix: c.Matrix, Op: api.MatrixSet}
 	c.SetFlags.Put(&args.Set)
-	args.Set.AtMost = c.AtMost
+	args.Set.AtMost = api.Of(c.AtMost)
 	reply, err := cli.Call[api.ChangeMatrixReply](ctx, e, "ChangeMatrix", &args)
 	if err != nil {
 		return err

@@ -8,22 +8,22 @@ import (
 // setSpec is what is to change of jobs as the scheduler takes it.
 func setSpec(s *api.Set) sched.SetSpec {
 	out := sched.SetSpec{
-		Class:       s.Class,
-		Cmd:         s.Cmd,
-		CpPath:      s.CpPath,
-		Priority:    s.Priority,
-		Timeout:     s.Timeout,
-		MaxFailures: s.MaxFailures,
-		StartAfter:  s.StartAfter,
-		Slots:       s.Slots,
-		Exclusive:   s.Exclusive,
-		Needs:       s.Needs,
+		Class:       s.Class.Pointer(),
+		Cmd:         s.Cmd.Pointer(),
+		CpPath:      s.CpPath.Pointer(),
+		Priority:    s.Priority.Pointer(),
+		Timeout:     s.Timeout.Pointer(),
+		MaxFailures: s.MaxFailures.Pointer(),
+		StartAfter:  s.StartAfter.Pointer(),
+		Slots:       s.Slots.Pointer(),
+		Exclusive:   s.Exclusive.Pointer(),
+		Needs:       s.Needs.Pointer(),
 		Env:         s.Env,
-		AtMost:      s.AtMost,
+		AtMost:      s.AtMost.Pointer(),
 		Next:        s.Next,
 	}
-	if s.After != nil {
-		after := afterSpec(s.After)
+	if s.After.Set {
+		after := afterSpec(&s.After.Value)
 		out.After = &after
 	}
 	return out
