@@ -174,7 +174,7 @@ func writeMarkdown(b *strings.Builder, node *kong.Node, path []string) {
 	flagTableMarkdown(b, node.Flags)
 }
 
-// synopsis is what follows a command's words.
+// synopsis follows a command's words.
 func synopsis(node *kong.Node) string {
 	var b strings.Builder
 	for _, arg := range node.Positional {
@@ -358,7 +358,7 @@ func writeFields(b *strings.Builder, structs map[string]*ast.StructType, s *ast.
 	}
 }
 
-// commentOf is what a field's comment says, behind it or above it.
+// commentOf gives what a field's comment says, behind it or above it.
 func commentOf(field *ast.Field) string {
 	text := field.Comment.Text()
 	if text == "" {
@@ -367,7 +367,7 @@ func commentOf(field *ast.Field) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// jsonType is what a Go type is in JSON.
+// jsonType names a Go type in JSON.
 func jsonType(expr ast.Expr) string {
 	switch t := expr.(type) {
 	case *ast.StarExpr:

@@ -206,7 +206,7 @@ func lookAtDisks(dirs ...string) (disks []doctor.Disk) {
 	return disks
 }
 
-// sshOptions are those that a daemon was started with, by its command line.
+// sshOptions gives the options that a daemon was started with, by its command line.
 func sshOptions(words []string) (o ssh.Options) {
 	for flag, to := range map[string]*string{
 		"--ssh-config": &o.ConfigFile, "--identity": &o.Identity, "--known-hosts": &o.KnownHosts,
@@ -285,7 +285,7 @@ func (c *DoctorCmd) bundle(
 	return nil
 }
 
-// reportFiles are what a report consists of. Commands, variables and logs of jobs are not in it.
+// reportFiles make up a report. Commands, variables and logs of jobs are not in it.
 func reportFiles(
 	facts *doctor.Facts, findings []doctor.Finding, state *sched.State,
 ) ([]doctor.File, error) {

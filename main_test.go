@@ -108,7 +108,7 @@ func (s *session) run(args ...string) int {
 	return run(context.Background(), &e, args)
 }
 
-// asked is what the daemon was last asked by the method.
+// asked gives what the daemon was last asked by the method.
 func asked[Args any](t *testing.T, s *session, method string) Args {
 	t.Helper()
 	for _, call := range slices.Backward(s.daemon.calls) {

@@ -72,7 +72,7 @@ func (c *ServeCmd) Run(ctx context.Context, e *cli.Env) error {
 	return daemon.Run(ctx, options)
 }
 
-// options are what the flags say, checked.
+// options say what the flags ask for, checked.
 func (c *ServeCmd) options(e *cli.Env) (daemon.Options, error) {
 	o := daemon.Options{
 		Socket: e.Globals.Socket, LogConfig: c.LogConfig, AllowSnapFail: c.AllowSnapFail,

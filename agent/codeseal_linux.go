@@ -39,7 +39,7 @@ func sealLine(name string, info fs.FileInfo) string {
 // dirLine is the line of a directory that is there for itself: code has none, inputs may.
 func dirLine(name string) string { return "dir " + strconv.Quote(name) }
 
-// sealed is what a look at a copy of code has found.
+// sealed tells what a look at a copy of code has found.
 type sealed struct {
 	// changed is a file that isn't what it was when the code was unpacked, or that has come since;
 	// "" for none.

@@ -160,7 +160,7 @@ func startResult(t testing.TB, c *Client, s Spec) StartResult {
 	return r[0]
 }
 
-// ended is what follow has collected.
+// ended has all that follow has collected.
 type ended struct {
 	state    State
 	exit     *Exit

@@ -106,7 +106,7 @@ func (c *Client) greet(r *bufio.Reader) error {
 	return err
 }
 
-// Machine is what the agent said about its machine when the connection began.
+// Machine has what the agent said about its machine when the connection began.
 func (c *Client) Machine() Facts { return c.machine }
 
 // Close ends the connection and with it the agent, but no run. It waits for the goroutines.

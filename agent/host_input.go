@@ -64,7 +64,7 @@ func (c *Client) CloneInput(ctx context.Context, hash, token, from string) error
 	return c.ask(ctx, methodInput, r.fields, nil)
 }
 
-// InputPath is what a run's link to an input leads to, given its directory on the machine.
+// InputPath gives the target of a run's link to an input, given its directory on the machine.
 func InputPath(dir string, single bool) string {
 	if single {
 		return path.Join(dir, inputFile)

@@ -85,7 +85,7 @@ func (r *fetchReader) piece(p []byte, end bool) error {
 	return r.sink.Done(file, f)
 }
 
-// holeSum is what a hole of n bytes is in a checksum.
+// holeSum gives the checksum of a hole of n bytes.
 func holeSum(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
 // check refuses an entry that could reach beyond the destination.

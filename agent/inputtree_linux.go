@@ -36,7 +36,7 @@ type Tree struct {
 	entries []treeEntry
 }
 
-// treeEntry is what there is under a name, with slashes, below the path.
+// treeEntry describes what there is under a name, with slashes, below the path.
 type treeEntry struct {
 	name string
 	info fs.FileInfo

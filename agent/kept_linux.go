@@ -122,7 +122,7 @@ func meetKeeper(name string, fd, pid int) (*kept, error) {
 	return k, nil
 }
 
-// variable is what the allocation has in its environment.
+// variable looks a variable of the allocation's environment up.
 func (k *kept) variable(name string) string {
 	value, _ := k.lookup(name)
 	return value
@@ -137,7 +137,7 @@ func (k *kept) lookup(name string) (value string, ok bool) {
 	return "", false
 }
 
-// environment is what runs begin with: that of the allocation, or else ours.
+// environment gives what runs begin with: the environment of the allocation, or else ours.
 func (k *kept) environment() []string {
 	if k == nil {
 		return os.Environ()
@@ -182,7 +182,7 @@ func (k *kept) devices() []GPU {
 	return gpus[:min(len(gpus), maxGPUs)]
 }
 
-// starter is what starts supervisors.
+// starter gives what starts supervisors.
 func (k *kept) starter() func() (*net.UnixConn, error) {
 	if k == nil {
 		return startSupervisor

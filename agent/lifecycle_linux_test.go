@@ -183,7 +183,7 @@ func TestSupervisorDies(t *testing.T) {
 	must(t, c.Forget(m.ctx(), []RunID{s.Run}, false))
 }
 
-// processes are those that have a run's name in their environment.
+// processes finds those that have a run's name in their environment.
 func (m *machine) processes(id RunID) (found []int) {
 	all, err := allProcesses()
 	must(m.t, err)

@@ -10,7 +10,7 @@ import (
 // the call fails, or where the agent breaks the protocol the connection; nothing else does.
 // docs/security.md has the table of all such limits.
 
-// limit is what one call's answer may be.
+// limit bounds the answer of one call.
 type limit struct {
 	reply int // bytes of the last frame; parts have the window
 	// the answer has ended by then, or went forward

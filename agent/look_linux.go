@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// view is what a run's directory says at one moment.
+// view shows what a run's directory says at one moment.
 type view struct {
 	state     State
 	launching process // the supervisor; zero if there is no record
@@ -144,7 +144,7 @@ func lockHeld(f *os.File) (bool, error) {
 	return lk.Type != unix.F_UNLCK, nil
 }
 
-// procStat is what we need of /proc/PID/stat.
+// procStat has what we need of /proc/PID/stat.
 type procStat struct {
 	pid, parent int
 	session     int

@@ -21,7 +21,7 @@ var (
 	wordMetric        = []byte("METRIC")
 )
 
-// blanks are what stands around a text without being seen.
+// blanks stand around a text without being seen.
 const blanks = " \t\v\f\r"
 
 // parseMark reads a line of output.

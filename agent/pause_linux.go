@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pause is what a supervisor has stopped of its run.
+// pause notes what a supervisor has stopped of its run.
 type pause struct {
 	since   time.Duration     // by bootTime; 0: the run goes on
 	total   time.Duration     // of the pauses that are over

@@ -35,7 +35,7 @@ func awaitPause(t *testing.T, m *machine, c *Client, id RunID, changes int) Paus
 	}
 }
 
-// states are those of all processes of a run but its supervisor, one letter each.
+// states gives the states of all processes of a run but its supervisor, one letter each.
 func (m *machine) states(id RunID) string {
 	m.t.Helper()
 	v, err := look(m.dir(id), "boot-1")
@@ -61,7 +61,7 @@ func (m *machine) awaitStates(id RunID, when string, ok func(states string) bool
 	}
 }
 
-// timer is what is left on the timer of a run's supervisor, as the kernel writes it.
+// timer reads what is left on the timer of a run's supervisor, as the kernel writes it.
 func (m *machine) timer(id RunID) string {
 	m.t.Helper()
 	v, err := look(m.dir(id), "boot-1")

@@ -57,7 +57,8 @@ var (
 	slotEnding = slot{"ending", 1024, 512}
 	// slotExit is the Exit, written when nothing of the run is left.
 	slotExit = slot{"exit", 2048, 4096}
-	// slotControl is what agents tell the supervisor. Later records contain what earlier ones said.
+	// slotControl holds what agents tell the supervisor. Later records contain what earlier ones
+	// said.
 	// It may be there before anything else, while a run is claimed.
 	slotControl = slot{"control", 6144, 512}
 	// slotPause is the Pause, written at each change of it.
@@ -191,7 +192,7 @@ func (k *Control) read(f io.ReaderAt) error {
 	return nil
 }
 
-// specRecord is what is worth knowing of a Spec later on. Dir is absolute.
+// specRecord keeps what is worth knowing of a Spec later on. Dir is absolute.
 type specRecord struct {
 	Command        string
 	Argv           []string

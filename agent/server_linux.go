@@ -236,7 +236,7 @@ func (s *serving) starved() bool {
 type frameWriter struct {
 	mu sync.Mutex
 	w  io.Writer
-	// pipe is what w writes to, if that may be a pipe; nil where it isn't.
+	// pipe gives the pipe that w writes to, nil where it isn't one.
 	pipe *os.File
 	end  func() // ends the connection
 }

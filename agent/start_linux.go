@@ -164,7 +164,7 @@ func lost(run RunID) StartResult {
 			run.Name())}
 }
 
-// result is what a view of a run that was started before means for a repeated start.
+// result gives what a view of a run that was started before means for a repeated start.
 func (v view) result(run RunID) StartResult {
 	switch {
 	case v.exit != nil && v.exit.Cause == NotStarted:

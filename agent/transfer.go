@@ -22,7 +22,7 @@ type ManifestRequest struct {
 	CodeOf RunID // also look at the code that this run was given; zero: don't
 }
 
-// CodeState is what has become of a run's code.
+// CodeState tells what has become of a run's code.
 type CodeState struct {
 	Looked  bool   // else nothing is known
 	Changed string // a file that isn't what was sent, or that was added; "" for none
@@ -32,7 +32,7 @@ type CodeState struct {
 // DefaultMaxFiles bounds a manifest, and with it the memory of both sides.
 const DefaultMaxFiles = 1_000_000
 
-// EntryKind is what an Entry is on the machine.
+// EntryKind tells what an Entry is on the machine.
 type EntryKind uint8
 
 const (

@@ -173,7 +173,7 @@ func (e *Exit) notStarted() StartResult {
 	return StartResult{Status: StartFailed, Reason: e.StartError}
 }
 
-// State is what a run's directory says about it.
+// State tells what a run's directory says about it.
 type State uint8
 
 const (
@@ -328,7 +328,7 @@ const (
 // What the list leaves is all of one stream; where it isn't, the order is not known.
 const Weave = streams
 
-// PollReply is what a run has to say, besides what it has written.
+// PollReply has what a run has to say, besides what it has written.
 type PollReply struct {
 	State     State
 	StartedAt time.Time

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// came is that bytes of a stream came at a time.
+// came says when bytes of a stream came.
 type came struct {
 	stream Stream
 	bytes  int64

@@ -58,7 +58,7 @@ func (opt ClientOptions) withDefaults() ClientOptions {
 	return opt
 }
 
-// Mutating is what the arguments of a call that changes something implement, by embedding Mutation.
+// Mutating is implemented by the arguments of a call that changes something, by embedding Mutation.
 // SetRequestID keeps an id that is already there.
 type Mutating interface{ SetRequestID(id string) }
 
@@ -116,7 +116,7 @@ func NewClient(ctx context.Context, conn net.Conn, opt ClientOptions) (*Client, 
 	return c, nil
 }
 
-// Server is what the daemon said of itself when the client first connected.
+// Server has what the daemon said of itself when the client first connected.
 func (c *Client) Server() HelloReply { return c.first }
 
 // Close ends the connection and the calls that are under way. It may be called again.

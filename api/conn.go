@@ -109,7 +109,7 @@ func (f *frames) body(n int, moved func()) ([]byte, error) {
 	return body, nil
 }
 
-// firstPiece is what is taken for a message before anything of it has come, in bytes.
+// firstPiece is taken for a message before anything of it has come, in bytes.
 const firstPiece = 64 << 10
 
 // skip reads the n bytes of a message that nobody wants.
@@ -131,7 +131,7 @@ func (f *frames) read() ([]byte, error) {
 	return f.body(n, func() {})
 }
 
-// cutShort is what an end within a message is.
+// cutShort says that a message has ended too soon.
 func cutShort(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

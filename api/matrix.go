@@ -52,7 +52,7 @@ type MatrixCellsReply struct {
 	Inputs []CellInput
 }
 
-// CellInput is what some cells were given from a path.
+// CellInput says what some cells were given from a path.
 type CellInput struct {
 	Name  string
 	Path  string
@@ -60,7 +60,7 @@ type CellInput struct {
 	Cells int
 }
 
-// Hardware is what a machine was made of.
+// Hardware says what a machine was made of.
 type Hardware struct {
 	Cores    int
 	Memory   int64 // bytes

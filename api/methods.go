@@ -45,7 +45,7 @@ type Status struct {
 	HostFreeBytes int64          `json:"host_free_bytes,omitempty"` // on the file system of the state directory
 }
 
-// Owing is what a machine has still to end, or could not remove so far.
+// Owing lists what a machine has still to end, or could not remove so far.
 type Owing struct {
 	Machine   string `json:"machine"`
 	Gone      bool   `json:"gone,omitempty"`      // it has left the pool
@@ -113,7 +113,7 @@ type Set struct {
 	Next        bool       // before all others that wait in its class
 }
 
-// After is what a job waits for, as selectors that are read when it is submitted.
+// After says what a job waits for, as selectors that are read when it is submitted.
 type After struct {
 	Done    []string // all are to be done, and their results on the host
 	Ended   []string // all are to have ended
@@ -372,7 +372,7 @@ type OutputArgs struct {
 	Wait    time.Duration
 }
 
-// OutputPart is what is wanted of a stream.
+// OutputPart says what is wanted of a stream.
 type OutputPart struct {
 	Offset int64
 	Max    int // 1 MiB at the most

@@ -21,7 +21,7 @@ type AddMachinesArgs struct {
 	Class string
 	Slots int       // 0: as many as it has, or 1
 	Until time.Time // zero: for good
-	// Resources are what each has, by name: 256G, 0,1,2,3 or auto; "" takes one away.
+	// Resources has those of each, by name: 256G, 0,1,2,3 or auto; "" takes one away.
 	Resources map[string]string
 }
 
@@ -115,7 +115,7 @@ type CheckMachinesArgs struct{ MachineSelector }
 // CheckMachinesReply has one line for each.
 type CheckMachinesReply struct{ Checks []MachineCheck }
 
-// MachineCheck is what one connection now found.
+// MachineCheck has what one connection now found.
 type MachineCheck struct {
 	Machine
 	OK          bool   `json:"ok"`

@@ -38,7 +38,7 @@ type room struct {
 	timer   *time.Timer // runs while anybody waits
 }
 
-// lease is what one call holds of a room.
+// lease holds what one call takes of a room.
 type lease struct {
 	room      *room
 	conn      *serverConn
@@ -244,7 +244,7 @@ func (r *room) makeRoom() {
 	}
 }
 
-// holder is what a connection has held at least as long as patience.
+// holder has held at least as long as patience.
 type holder struct {
 	conn *serverConn
 	held int

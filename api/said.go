@@ -11,7 +11,7 @@ import (
 
 // What several faces say of a record, the command line, the page and `top`, in the same words.
 
-// String is what a job needs beside one slot, "" for nothing.
+// String says what a job needs beside one slot, "" for nothing.
 func (n *Needs) String() string {
 	if n == nil {
 		return ""
@@ -45,7 +45,7 @@ func (n *Needs) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// GivenText is what an attempt was given of resources: of items their indexes.
+// GivenText says what an attempt was given of resources: of items their indexes.
 func GivenText(given []Grant) string {
 	var parts []string
 	for _, g := range given {
@@ -88,7 +88,7 @@ func (j *Job) Values() []string {
 	return words
 }
 
-// Remarks are what a job's status doesn't tell by itself.
+// Remarks tell what a job's status doesn't tell by itself.
 func (j *Job) Remarks() []string {
 	var remarks []string
 	if j.Canceling {
@@ -111,7 +111,8 @@ func (j *Job) Remarks() []string {
 	return remarks
 }
 
-// Remarks are what a machine's state doesn't tell by itself: what else keeps it from work, and what
+// Remarks tell what a machine's state doesn't tell by itself: what else keeps it from work, and
+// what
 // is left on it.
 func (m *Machine) Remarks() []string {
 	var remarks []string

@@ -31,7 +31,7 @@ var (
 	errGobCost   = errors.New("it would become far longer in memory than it is")
 )
 
-// gobKind is what a definition makes of a type.
+// gobKind tells what a definition makes of a type.
 type gobKind int
 
 const (
@@ -212,7 +212,7 @@ func (s *gobScanner) value(id int, into reflect.Type) {
 	}
 }
 
-// behind is what a pointer points to, which is paid for.
+// behind gives the type that a pointer points to, which is paid for.
 func (s *gobScanner) behind(t reflect.Type) reflect.Type {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -14,7 +14,7 @@ const (
 	wireTextMarshaler // encoding/gob writes none
 )
 
-// typeCost is what the decoder keeps of a type or a field, and of its name, roughly.
+// typeCost is about what the decoder keeps of a type or a field, and of its name.
 const typeCost = 256
 
 // define reads the definition of the type with that id.

@@ -54,7 +54,7 @@ type ServerOptions struct {
 	// connection, at the latest when the server stops; it is for the handlers to keep.
 	Register func(ctx context.Context, peer Peer) []Method
 
-	// Hello is what Hello answers; Protocol and MaxMessage are filled in.
+	// Hello has the answer to Hello; Protocol and MaxMessage are filled in.
 	Hello HelloReply
 
 	// Pressed hears that much of Memory is used, and that it is so no more; nil: nobody does.

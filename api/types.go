@@ -105,7 +105,7 @@ type Input struct {
 	Dir   bool   `json:"dir,omitempty"` // it is a directory
 }
 
-// Needs is what a job has to have while it runs.
+// Needs says what a job has to have while it runs.
 type Needs struct {
 	Slots     int      `json:"slots,omitempty"` // of its machine; absent: one
 	Exclusive bool     `json:"exclusive,omitempty"`
@@ -154,7 +154,7 @@ type Amount struct {
 	Text   string `json:"text"` // as it is given: 32G
 }
 
-// Grant is what an attempt was given of a resource.
+// Grant says what an attempt was given of a resource.
 type Grant struct {
 	Amount
 	Pool bool `json:"pool,omitempty"` // it is the pool's, not the machine's
@@ -164,7 +164,7 @@ type Grant struct {
 	IDs      []string `json:"ids,omitempty"`   // of GPUs, as their drivers know them
 }
 
-// Resource is what a machine, or the pool, has of something.
+// Resource describes what a machine, or the pool, has of something.
 type Resource struct {
 	Amount
 	Held    int64 `json:"held"`              // given out
@@ -219,7 +219,7 @@ type Attempt struct {
 	Ranks           []Rank     `json:"ranks,omitempty"` // its machines, when it has several
 }
 
-// Verdict is what the daemon holds against a machine or a matrix because of failures.
+// Verdict tells what the daemon holds against a machine or a matrix because of failures.
 type Verdict struct {
 	Machine string     `json:"machine,omitempty"`
 	Matrix  uint64     `json:"matrix,omitempty"`

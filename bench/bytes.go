@@ -286,7 +286,7 @@ func (d *daemon) log(ctx context.Context, command string) (time.Duration, string
 	return took, all[0].Log, nil
 }
 
-// catTo is what a log of a plain ssh costs.
+// catTo measures what a log of a plain ssh costs.
 func (w *world) catTo(ctx context.Context, machine, to, file string) (time.Duration, error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

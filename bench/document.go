@@ -181,7 +181,7 @@ func versions(ctx context.Context) []string {
 	return lines
 }
 
-// firstLine is what a program says about itself; of one that can't, the error.
+// firstLine gives what a program says about itself; of one that can't, the error.
 func firstLine(ctx context.Context, words ...string) string {
 	// ssh tells its version on stderr
 	out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()

@@ -147,7 +147,7 @@ func newDoorbell(path string) (*doorbell, error) {
 	return &doorbell{path: path, pipe: f}, nil
 }
 
-// command is what a job runs.
+// command gives what a job runs.
 func (b *doorbell) command() string { return "echo >" + b.path }
 
 // wait waits for the next ring. Rings that come together are taken one by one.

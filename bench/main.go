@@ -72,7 +72,7 @@ func lines() []line {
 	}
 }
 
-// options are what the command line says of a world.
+// options come from the command line of a world.
 type options struct {
 	binary, history string
 	machines        int // of line 23, at most

@@ -81,7 +81,7 @@ func look(pid int) (a activity, err error) {
 	return a, err
 }
 
-// processorTime is what a process has used of the processors.
+// processorTime measures what a process has used of the processors.
 func processorTime(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -90,7 +90,7 @@ func (p *pueued) stop() error {
 	return errors.Join(err, waited)
 }
 
-// tasks are what it says of all jobs: how each has ended, "" where it has not.
+// tasks gives what it says of all jobs: how each has ended, "" where it has not.
 func (p *pueued) tasks(ctx context.Context) (map[string]string, error) {
 	out, _, err := p.pueue(ctx, "status", "--json")
 	if err != nil {

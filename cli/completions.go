@@ -80,7 +80,7 @@ func (c *Completions) usage(e *Env) error {
 			strings.Join(completion.Shells(), "|"), e.Name)
 }
 
-// shell is the one that the flags name.
+// shell gives the one that the flags name.
 func (c *Completions) shell() string {
 	switch {
 	case c.Bash:

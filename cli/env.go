@@ -58,7 +58,7 @@ type Globals struct {
 	Help    bool   `name:"help" short:"h" help:"Explain the command."`
 }
 
-// Daemon is what commands need of the connection: api.Client is one, and tests bring their own.
+// Daemon has what commands need of the connection: api.Client is one, and tests bring their own.
 type Daemon interface {
 	Call(ctx context.Context, method string, args, reply any) error
 	Close() error

@@ -49,7 +49,7 @@ func (l *Line) Flags() []string {
 // Has tells whether a flag was given.
 func (l *Line) Has(name string) bool { return slices.Contains(l.Flags(), name) }
 
-// value is what a flag was given last; ok is false when it wasn't.
+// value gives what a flag was given last; ok is false when it wasn't.
 func (l *Line) value(name string) (value string, ok bool) {
 	for _, f := range l.flags {
 		if f.name == name {

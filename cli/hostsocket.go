@@ -79,7 +79,7 @@ func (e *Env) untold(named, path, why string) (string, error) {
 			"--trust-socket, or set JOBSERVER_TRUST_SOCKET=1")
 }
 
-// answer is what a command printed.
+// answer has what a command printed.
 type answer struct{ out, err string }
 
 // askMachine asks the machine's login, whatever shell it has.
@@ -97,7 +97,7 @@ func askMachine(ctx context.Context, machine ssh.Conn, path string) (answer, err
 	return answer{string(out), strings.TrimSpace(stream.Stderr())}, err
 }
 
-// socketSaid is what a machine has said of a socket.
+// socketSaid has what a machine has said of a socket.
 type socketSaid struct {
 	path, real string // as it is called, and without links
 	user       string

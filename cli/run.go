@@ -16,7 +16,7 @@ import (
 	"jobserver/foreign"
 )
 
-// Command is what every leaf of the grammar is.
+// Command is implemented by every leaf of the grammar.
 type Command interface {
 	Run(ctx context.Context, e *Env) error
 }
@@ -198,7 +198,7 @@ func missingValue(flag *kong.Flag) error {
 	return fmt.Errorf("%s needs a value: --%s %s", name, flag.Name, flag.FormatPlaceHolder())
 }
 
-// usageError is what kong found wrong with the arguments, with the way to the command's help.
+// usageError tells what kong found wrong with the arguments, with the way to the command's help.
 func usageError(e *Env, path []string, err error) error {
 	var own *api.Error
 	if errors.As(err, &own) {

@@ -131,7 +131,7 @@ func (in Installation) file() (shell, path string, err error) {
 	return shell, filepath.Join(dir, name), nil
 }
 
-// next is what the user may still have to do.
+// next says what the user may still have to do.
 func (in Installation) next(shell, path string) string {
 	switch shell {
 	case "bash":

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// Shells are those that there are scripts for.
+// Shells lists those that there are scripts for.
 func Shells() []string { return []string{"bash", "zsh", "fish"} }
 
 // printFor writes the candidates as the shell takes them.

@@ -117,7 +117,7 @@ func (w *walk) child(word string) *kong.Node {
 	return nil
 }
 
-// flags are those that hold here: the command's own first, then those of what it is part of.
+// flags lists those that hold here: the command's own first, then those of what it is part of.
 func (w *walk) flags() []*kong.Flag {
 	var all []*kong.Flag
 	for node := w.node; node != nil; node = node.Parent {
@@ -171,7 +171,7 @@ func several(flag *kong.Flag) bool { return flag.Tag.Has("several") }
 
 func passesThrough(v *kong.Value) bool { return v.PassthroughMode != kong.PassThroughModeNone }
 
-// candidates are what may stand in place of the word that is being typed.
+// candidates gives what may stand in place of the word that is being typed.
 func (w *walk) candidates(ctx context.Context, current string, dynamic Dynamic) []Candidate {
 	flagLike := strings.HasPrefix(current, "-") && !w.onlyWords
 	switch {

@@ -6,7 +6,7 @@ import (
 	"jobserver/snapshot"
 )
 
-// DamageIn is what is wrong inside a file whose name has been said.
+// DamageIn describes what is wrong inside a file whose name has been said.
 func DamageIn(e *snapshot.CorruptError) string {
 	if e.Offset < 0 {
 		return e.Reason
@@ -14,7 +14,7 @@ func DamageIn(e *snapshot.CorruptError) string {
 	return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason)
 }
 
-// DamageHint is what can be done about a state that can't be read.
+// DamageHint says what can be done about a state that can't be read.
 func DamageHint(dir string) string {
 	return fmt.Sprintf("put back a copy of %s, or start with --allow-snap-fail, which sets what "+
 		"is there aside and begins empty", dir)

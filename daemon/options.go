@@ -11,7 +11,7 @@ import (
 	"jobserver/ssh"
 )
 
-// Options are what a daemon is started with. Paths are absolute.
+// Options say how a daemon is started. Paths are absolute.
 type Options struct {
 	StateDir      string
 	LogDir        string // of the jobs' logs
@@ -42,7 +42,7 @@ type Options struct {
 	Silent          time.Duration // after which a job that prints nothing is
 }
 
-// DefaultMinFree is what stays free on the host's disks when nothing else is asked for, in bytes.
+// DefaultMinFree stays free on the host's disks when nothing else is asked for, in bytes.
 const DefaultMinFree = 256 << 20
 
 // stateMinFree is what has to be free on the state directory's disk for new work: less than what

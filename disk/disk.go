@@ -1,9 +1,9 @@
 // Package disk says what a file system is and what room it has: the one place that asks statfs(2).
 package disk
 
-// FileSystem is what is known of a mounted file system.
+// FileSystem describes a mounted file system.
 type FileSystem struct {
-	// Free is what an ordinary user may still write, in bytes.
+	// Free is the space that an ordinary user may still write, in bytes.
 	Free int64
 	// Files is how many files may still be made; -1 where that has no limit.
 	Files int64
@@ -17,7 +17,7 @@ type FileSystem struct {
 	NoExec bool
 }
 
-// Free is what an ordinary user may still write to dir's file system, in bytes.
+// Free gives the space that an ordinary user may still write on dir's file system, in bytes.
 func Free(dir string) (int64, error) {
 	fs, err := Of(dir)
 	return fs.Free, err

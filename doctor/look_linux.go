@@ -49,7 +49,7 @@ func dialAgent(ctx context.Context, path string) error {
 	return conn.Close()
 }
 
-// Words are those of a process's command line; nil when they can't be read.
+// Words gives the words of a process's command line; nil when they can't be read.
 func Words(pid int) []string {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(line) == 0 {

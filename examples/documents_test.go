@@ -108,7 +108,7 @@ var (
 	applied  = regexp.MustCompile(`^applied to (\S+)$`)
 )
 
-// markOf is what a comment says; "" of another line.
+// markOf gives what a comment says; "" of another line.
 func markOf(line string) string {
 	if m := comment.FindStringSubmatch(line); m != nil {
 		return m[1]

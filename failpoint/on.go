@@ -54,7 +54,7 @@ func Hit(place string) {
 // Breaks tells whether the environment wants a promise to be broken.
 func Breaks(promise string) bool { return plan().promise == promise }
 
-// instead is what the environment has in place of something.
+// instead looks up what the environment has in place of something.
 func instead(what string) (string, bool) {
 	name, value, ok := strings.Cut(os.Getenv("JOBSERVER_INSTEAD"), "=")
 	return value, ok && name == what

@@ -47,7 +47,7 @@ func BenchmarkRuns(b *testing.B) {
 	b.ReportMetric((processorTime()-before).Seconds()*1e3/float64(b.N), "cpu-ms/run")
 }
 
-// processorTime is what this process alone has used.
+// processorTime measures what this process alone has used.
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -21,7 +21,7 @@ const (
 	farAway = 5 * time.Millisecond
 	// maxChannels keeps below sshd's usual limit of 10 sessions a connection (MaxSessions).
 	maxChannels = 6
-	// channelWindow is that of x/crypto/ssh, in bytes.
+	// channelWindow is x/crypto/ssh's own, in bytes.
 	channelWindow = 2 << 20
 	// pieceSize is how much is asked for at once, in bytes; pieceFiles how many files that may be,
 	// and aheadOfChannel how many pieces a channel has to do.
@@ -140,7 +140,7 @@ func (c *channels) all() ([]*agent.Client, <-chan struct{}) {
 	return append([]*agent.Client{c.first}, c.others...), c.news
 }
 
-// piece is what is asked for at once: some small files, or a part of a large one.
+// piece is asked for at once: some small files, or a part of a large one.
 type piece struct {
 	files []agent.FetchFile
 	index int  // of its first file, in the request

@@ -14,7 +14,7 @@ import (
 	"jobserver/ssh"
 )
 
-// CheckResult is what a look at a machine tells.
+// CheckResult has what a look at a machine tells.
 type CheckResult struct {
 	Facts          *statepb.Machine
 	Vitals         sched.Vitals
@@ -25,7 +25,7 @@ type CheckResult struct {
 	MemoryWhy      string   // why what runs may use of memory is counted only
 }
 
-// warnings are what isn't as it should be on a machine that works, and what to do about it.
+// warnings tell what isn't as it should be on a machine that works, and what to do about it.
 func warnings(f agent.Facts) (said []string) {
 	if f.KillsUserProcesses {
 		said = append(said, "the machine ends what a login leaves behind (KillUserProcesses): "+

@@ -27,7 +27,7 @@ func CodeStdin(stateDir, hash string) string {
 	return filepath.Join(stateDir, "code", hash+".stdin")
 }
 
-// recordCode is what a job's record says of its code.
+// recordCode has what a job's record says of its code.
 type recordCode struct {
 	Hash   string `json:"hash,omitempty"`   // SHA-256 of the files, as they were packed: what ran
 	Commit string `json:"commit,omitempty"` // of git
@@ -74,7 +74,7 @@ func (t *transfer) recordCode() *recordCode {
 // plainDiff is the difference's name beside plainRecord.
 const plainDiff = "job.diff"
 
-// diffName is what the uncommitted difference of the code is called beside the results.
+// diffName names the uncommitted difference of the code beside the results.
 func (t *transfer) diffName() string { return diffOf(t.recordName()) }
 
 // diffOf is the name of the difference that goes with a record's.

@@ -56,7 +56,7 @@ var causes = map[agent.Cause]statepb.Cause{
 	agent.NotStarted: statepb.Cause_NOT_STARTED,
 }
 
-// complaints is what went wrong around a run, besides how it ended.
+// complaints collects what went wrong around a run, besides how it ended.
 func (r *run) complaints(x *agent.Exit, note string) string {
 	var all []string
 	if x.StartError != "" {

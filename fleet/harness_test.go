@@ -266,7 +266,7 @@ func newGate(t *testing.T) gate {
 	return g
 }
 
-// command is what the job runs at the gate.
+// command has the job wait at the gate.
 func (g gate) command() string { return "echo > " + g.in + "; read x < " + g.out }
 
 // reached waits until the job is at the gate.

@@ -190,7 +190,7 @@ type inputReader struct {
 	reading map[string]*inputFlight // by path
 }
 
-// knownInput is what was found at a path.
+// knownInput has what was found at a path.
 type knownInput struct {
 	statepb *statepb.Input // without name
 	stamp   [32]byte

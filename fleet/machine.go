@@ -421,7 +421,7 @@ func (m *machine) note(o sched.Outcome) {
 	}
 }
 
-// newsLevel is that of what becomes of a link: a warning when it is new.
+// newsLevel gives the level of what becomes of a link: a warning when it is new.
 func (m *machine) newsLevel(told string) slog.Level {
 	if m.news == told {
 		return slog.LevelDebug

@@ -58,7 +58,7 @@ func (m *machine) ref(id agent.RunID) *statepb.RunRef {
 	}
 }
 
-// machineFacts is what sched keeps of a machine.
+// machineFacts gives what sched keeps of a machine.
 func machineFacts(addr string, f agent.Facts) *statepb.Machine {
 	var devices []*statepb.Item
 	for _, g := range f.GPUs {

@@ -228,7 +228,7 @@ func (b *beneath) isOurs(name string) bool {
 	return err == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0
 }
 
-// copyNote is what the daemon notes about a copy that it has begun.
+// copyNote has what the daemon notes about a copy that it has begun.
 type copyNote struct {
 	Part   string `json:"part"`    // its path
 	BootID string `json:"boot_id"` // the host's: what is in part is trusted within one boot

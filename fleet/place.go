@@ -212,7 +212,7 @@ func (t *transfer) writeTemp(dest *beneath, data []byte) (name string, err error
 	return name, nil
 }
 
-// tempName is what a file of the attempt is called in the destination before it gets its name.
+// tempName names a file of the attempt in the destination before it gets its own name.
 func (t *transfer) tempName() string { return t.f.partName(t.c.id()) + ".new" }
 
 // clearPlain removes the record that an earlier copy of this job left under the name that a result
@@ -424,7 +424,7 @@ func (mv *mover) moveLinks() error {
 	return nil
 }
 
-// linkEntry is what a directory says of a symbolic link.
+// linkEntry has what a directory says of a symbolic link.
 type linkEntry string
 
 func (l linkEntry) Name() string               { return path.Base(string(l)) }

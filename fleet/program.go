@@ -146,7 +146,7 @@ func isFormat(format, path string, head []byte) bool {
 	return true
 }
 
-// pathReason is what was wrong with a file, without its name.
+// pathReason says what was wrong with a file, without its name.
 func pathReason(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

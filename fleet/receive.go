@@ -383,7 +383,7 @@ func (in *receiver) Hole(i int, n int64) error {
 // the time of hashing them, about a second for each GiB.
 const maxHoles = 1 << 40
 
-// zeros are what a hole reads as.
+// zeros stand for a hole.
 var zeros [64 << 10]byte
 
 // begin makes the current file ready for its bytes, if it isn't.

@@ -67,7 +67,7 @@ type record struct {
 	Problems     []string       `json:"problems,omitempty"`
 }
 
-// recordStdin is what the job had as its standard input.
+// recordStdin says what the job had as its standard input.
 type recordStdin struct {
 	Name   string `json:"name,omitempty"`
 	SHA256 string `json:"sha256"`
@@ -134,7 +134,7 @@ func recordRanks(a *statepb.Attempt) (all []recordRank) {
 	return all
 }
 
-// recordGrant is what the attempt was given of a resource.
+// recordGrant says what the attempt was given of a resource.
 type recordGrant struct {
 	Name   string `json:"name"`
 	Amount int64  `json:"amount"`
@@ -205,7 +205,7 @@ const plainRecord = "job.json"
 // longRecord is its name wherever plainRecord could be another file's.
 func (c *copying) longRecord() string { return fmt.Sprintf("%d.%s", c.job(), plainRecord) }
 
-// recordName is what the record is called in the destination.
+// recordName names the record in the destination.
 func (t *transfer) recordName() string {
 	if t.c.Shared || t.plainTaken {
 		return t.c.longRecord()

@@ -17,7 +17,7 @@ import (
 // expected, an agent takes the machine back only if it was taken over before; else the machine is
 // away, and is looked at again, until somebody gives the runs up or has waited long enough.
 
-// rootless is what is known of a machine whose runs' directory may be away.
+// rootless has what is known of a machine whose runs' directory may be away.
 type rootless struct {
 	mu       sync.Mutex
 	expected bool      // runs or results are there

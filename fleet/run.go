@@ -535,7 +535,7 @@ func (m *machine) finish(r *run, v verdict) {
 	})
 }
 
-// secrets are those that the run was given.
+// secrets gives those that the run was given.
 func (r *run) secrets() redact.Redactor {
 	if r.spec == nil {
 		return nil

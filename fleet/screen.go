@@ -114,7 +114,7 @@ func (t *transfer) allProblems() []string {
 	return append(slices.Clone(t.problems), fmt.Sprintf("and %d more", t.moreProblems))
 }
 
-// complaint is what wasn't copied, for people: not more than they would read.
+// complaint tells people what wasn't copied: not more than they would read.
 func (t *transfer) complaint() string { return complaint(t.problems, t.moreProblems) }
 
 func complaint(problems []string, more int) string {

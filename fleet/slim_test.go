@@ -15,7 +15,7 @@ import (
 	"jobserver/ssh/sshtest"
 )
 
-// slimAgents are what a release has inside, for machines like this host.
+// slimAgents gives what a release has inside, for machines like this host.
 func slimAgents(t *testing.T) fs.FS {
 	t.Helper()
 	return fstest.MapFS{"jobserver-linux-" + runtime.GOARCH + ".gz": {Data: packed(t, program)}}

@@ -42,7 +42,7 @@ type login struct {
 	fails  int           // looks in a row that gave no answer
 }
 
-// allocation is what is wanted of Slurm under one name.
+// allocation says what is wanted of Slurm under one name.
 type allocation struct {
 	sched.Allocation
 	name string

@@ -55,7 +55,7 @@ func (p *partition) gone(n uint64) sched.AllocationGone {
 	return await(p.host, func(o sched.AllocationGone) bool { return o.ID == n })
 }
 
-// jobs are those of ours that live.
+// jobs gives those of ours that live.
 func (p *partition) jobs() []string {
 	p.t.Helper()
 	out, err := p.Run("squeue", "-h", "-o", "%i %j", "-t", "pending,running")

@@ -10,7 +10,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// findings are what is learned on a new link before it is used.
+// findings has what is learned on a new link before it is used.
 type findings struct {
 	facts  agent.Facts
 	vitals sched.Vitals

@@ -12,7 +12,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// content is what may be missing on a machine: code, or an input.
+// content may be missing on a machine: code, or an input.
 type content struct {
 	hash  string
 	input bool

@@ -97,7 +97,7 @@ func (t *Terminal) passes(text []byte, first bool) (n int, ok bool) {
 	return size, !Unsafe(r)
 }
 
-// unfinished is what may become a sequence that passes.
+// unfinished matches what may become a sequence that passes.
 var unfinished = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^\x1b(?:\[[0-9;:]*)?$`)
 })

@@ -60,7 +60,7 @@ type Spec struct {
 	Seed    uint64     // of Random
 }
 
-// Grid is what a Spec comes to.
+// Grid has the cells of a Spec.
 type Grid struct {
 	Axes    []Axis // those of the Spec, with the values that only Include names at their ends
 	Repeats int
@@ -77,7 +77,7 @@ func (g *Grid) Row(i int) []uint32 {
 	return g.Cells[i*w : (i+1)*w]
 }
 
-// Error is what is wrong with a description, with the next step.
+// Error says what is wrong with a description, and the next step.
 type Error struct {
 	Msg  string
 	Next string // the next step; "" when none is known

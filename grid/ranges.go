@@ -165,7 +165,7 @@ func (r *numberRange) values() ([]string, error) {
 	}
 }
 
-// integers are what nearly all ranges have: exact fractions would take a hundred times as long.
+// integers serve nearly all ranges: exact fractions would take a hundred times as long.
 func integers(first, last, step int64) []string {
 	span, by := uint64(last)-uint64(first), uint64(step)
 	if step < 0 {

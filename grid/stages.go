@@ -40,7 +40,7 @@ var ofSweep = []string{"variables", "where", "zip", "exclude", "include", "repea
 	"order",
 	"command", "after", "after_cell", "metrics", "max_fails", "then"}
 
-// stageSettings are those that only a stage has.
+// stageSettings belong to stages alone.
 var stageSettings = []string{"join"}
 
 // stages reads the stages of a file, after all that stands beside them.

@@ -69,7 +69,7 @@ func valueOf(text string) value {
 	return value{text: text}
 }
 
-// kind is what an expression gives.
+// kind tells what an expression gives.
 type kind int
 
 const (

@@ -15,7 +15,7 @@ import (
 	"jobserver/api"
 )
 
-// Daemon is what a follower needs of the connection; api.Client is one.
+// Daemon has what a follower needs of the connection; api.Client is one.
 type Daemon interface {
 	Call(ctx context.Context, method string, args, reply any) error
 }

@@ -209,7 +209,7 @@ func TestSlogContract(t *testing.T) {
 	})
 }
 
-// referencePattern is that of the configuration in testdata/reference.yml.
+// referencePattern stands in the configuration in testdata/reference.yml.
 const referencePattern = "[{d} {h({l})}] {f}:{L} {m}{n}"
 
 // openDiscard opens a Log that throws away what it has written.

@@ -106,7 +106,7 @@ func consoleConfig(pattern string) string {
 		"root: {level: trace, appenders: [out]}\n"
 }
 
-// path is that of a file in the fixture's directory.
+// path gives the path of a file in the fixture's directory.
 func (f *fixture) path(name string) string { return filepath.Join(f.dir, name) }
 
 func (f *fixture) read(t testing.TB, name string) string {

@@ -13,7 +13,7 @@ import (
 	_ "embed"
 )
 
-// defaultYAML is what applies without a configuration.
+// defaultYAML applies without a configuration.
 //
 //go:embed default.yml
 var defaultYAML []byte

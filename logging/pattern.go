@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// defaultPattern is that of an encoder that names none.
+// defaultPattern serves an encoder that names none.
 const defaultPattern = "{d} {l} {t} - {m}{n}"
 
 // pattern is the compiled form of a pattern encoder.

@@ -14,7 +14,7 @@ import (
 // maxConfigSize bounds what is read as a configuration.
 const maxConfigSize = 1 << 20
 
-// stamp is what tells one version of the configuration from the next
+// stamp tells one version of the configuration from the next
 // without reading it. The modification time alone misses a file that was
 // moved in with an older one's time.
 type stamp struct{ info os.FileInfo }

@@ -12,7 +12,7 @@ import (
 // files in the log.
 const module = "jobserver/"
 
-// unknown is what log4rs prints for a place that it doesn't know.
+// unknown stands where log4rs has nothing to print.
 const unknown = "???"
 
 // source is the place of a logging call.

@@ -78,7 +78,7 @@ func (c *Counter) Add(n float64, values ...string) {
 	c.counts[key] += n
 }
 
-// Family is what the counter has at present.
+// Family gives what the counter has at present.
 func (c *Counter) Family() Family {
 	f := Family{Name: c.name, Help: c.help, Counter: true}
 	c.mu.Lock()

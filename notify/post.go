@@ -99,7 +99,7 @@ func slackEscape(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// memberID is what Slack names its members by.
+// memberID matches the form in which Slack names its members.
 var memberID = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[UW][A-Z0-9]{2,}$`)
 })

@@ -74,7 +74,7 @@ func (s *State) afterValue(j *statepb.Job, name string) string {
 	return s.Job(id).GetResultsDir()
 }
 
-// afterRoot is the one job that a job waits for, by its root, 0 when there isn't exactly one.
+// afterRoot gives the root of the one job that a job waits for, 0 when there isn't exactly one.
 func (s *State) afterRoot(j *statepb.Job) uint64 {
 	terms := j.After.GetTerms()
 	if len(terms) == 1 && j.After.Cells == 0 {

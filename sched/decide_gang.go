@@ -153,7 +153,7 @@ func (s *State) dispatchSpanning(now time.Time) *Change {
 	return nil
 }
 
-// keptFromGang is what is reserved, in any of its classes, for those that come before a gang.
+// keptFromGang gives what is reserved, in any of its classes, for those that come before a gang.
 func (s *State) keptFromGang(sh *shape, now time.Time) (kept []*reservation) {
 	if r := s.foremost(now); r != nil && r.shape != sh && r.shape.first().before(sh.first()) {
 		kept = append(kept, r)

@@ -15,7 +15,7 @@ import (
 // free since. A class's line has its shapes in the order of their first jobs. So a dispatch costs
 // the same however many wait, and one job that fits nowhere stops nothing behind it.
 
-// shape is what waits in a class and asks for the same.
+// shape gathers what waits in a class and asks for the same.
 type shape struct {
 	key   shapeKey
 	class *class
@@ -191,7 +191,7 @@ func (c *class) forgetNews() {
 	c.news = c.news[:0]
 }
 
-// since is what is new to a shape, or false when it has to be tried with all machines.
+// since tells what is new to a shape, or false when it has to be tried with all machines.
 func (c *class) since(sh *shape) ([]*machine, bool) {
 	if sh.tried < c.newsFrom || sh.key.own != 0 {
 		return nil, false
@@ -210,7 +210,7 @@ type item struct {
 	matrix   *matrix
 }
 
-// record is what the item's next job asks for: of a matrix, what all its cells have in common.
+// record gives what the item's next job asks for: of a matrix, what all its cells have in common.
 func (it *item) record() *statepb.Job {
 	if it.job != nil {
 		return it.job.Job

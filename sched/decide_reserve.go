@@ -44,7 +44,7 @@ func (r *reservation) in(class string) bool {
 	return slices.ContainsFunc(r.shape.lots, func(l lot) bool { return l.class == class })
 }
 
-// needsOn is what is kept of one of the machines, false for any other.
+// needsOn gives what is kept of one of the machines, false for any other.
 func (r *reservation) needsOn(m *machine) (*statepb.Needs, bool) {
 	i := slices.Index(r.machines, m)
 	if i < 0 {

@@ -237,7 +237,7 @@ type berth struct {
 	jobs  int // that it takes at most
 }
 
-// berths are those of a class.
+// berths lists the berths of a class.
 func (s *State) berths(c *class, now time.Time) []*berth {
 	var all []*berth
 	soon := func(m *machine) bool {

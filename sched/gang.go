@@ -48,7 +48,7 @@ type lot struct {
 	name  string // as which the job finds them; "": they are of its own class
 }
 
-// lots are what a job asks for, of its own class first.
+// lots lists what a job asks for, of its own class first.
 func lots(class string, n *statepb.Needs) []lot {
 	all := []lot{{class: class, needs: n, count: max(int(n.GetMachines()), 1)}}
 	var one *statepb.Needs
@@ -62,7 +62,7 @@ func lots(class string, n *statepb.Needs) []lot {
 	return all
 }
 
-// ranksOf is what an attempt has on each of its machines.
+// ranksOf gives what an attempt has on each of its machines.
 func ranksOf(a *statepb.Attempt) []*statepb.Attempt {
 	if len(a.GetRanks()) > 0 {
 		return a.Ranks
@@ -70,7 +70,7 @@ func ranksOf(a *statepb.Attempt) []*statepb.Attempt {
 	return []*statepb.Attempt{a}
 }
 
-// runsOf are those of them on which the command runs, or has run.
+// runsOf gives those of them on which the command runs, or has run.
 func runsOf(a *statepb.Attempt) []*statepb.Attempt {
 	if len(a.GetRanks()) == 0 {
 		return []*statepb.Attempt{a}
@@ -85,7 +85,7 @@ func alive(a *statepb.Attempt) []*statepb.Attempt {
 	})
 }
 
-// rankOn is what an attempt has on a machine, or nil.
+// rankOn gives the rank of an attempt on a machine, or nil.
 func rankOn(a *statepb.Attempt, addr string) *statepb.Attempt {
 	for _, r := range ranksOf(a) {
 		if r.GetMachine() == addr {
@@ -169,7 +169,7 @@ func withPool(g, pool *statepb.Given) *statepb.Given {
 		Grants: append(slices.Clone(g.GetGrants()), pool.Grants...)}
 }
 
-// poolShare is what of a share is the pool's, nil for nothing; and what is left of it.
+// poolShare gives the pool's part of a share, nil for nothing; and what is left of it.
 func poolShare(g *statepb.Given) (pool, rest *statepb.Given) {
 	if g == nil {
 		return nil, nil

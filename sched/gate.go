@@ -17,7 +17,7 @@ import (
 // of gates is in gate_judge.go, which job counts when some ran again or are gone in
 // gate_restart.go, and what ends without running in gate_skip.go.
 
-// gate is what some jobs wait for.
+// gate stands before jobs that wait for others.
 type gate struct {
 	key      string
 	after    *statepb.After

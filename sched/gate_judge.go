@@ -6,7 +6,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// verdict is what those who wait for a job are told of it.
+// verdict tells those who wait for a job what it means for them.
 type verdict uint8
 
 const (

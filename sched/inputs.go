@@ -124,7 +124,7 @@ func holdBack(j *statepb.Job, why string) {
 	j.Status, j.HeldWhy, j.Error, j.NotBefore = Held, why, why, 0
 }
 
-// InputsOf is what an attempt was given, on the first of its machines when it has several.
+// InputsOf gives the inputs of an attempt, on the first of its machines when it has several.
 func InputsOf(a *statepb.Attempt) []*statepb.Input { return runsOf(a)[0].Inputs }
 
 // isRead says that all inputs of an attempt were read, and may be given to its run.

@@ -19,7 +19,7 @@ const poolName = ""
 // ledger is how much is held, by machine or pool and then by resource.
 type ledger map[string]map[string]*holding
 
-// holding is what is given out of one resource.
+// holding tells what is given out of one resource.
 type holding struct {
 	amount int64
 	// by index: how often, as a run that is being ended and the next may be counted for a moment
@@ -114,7 +114,7 @@ func (s *State) freeOf(where string, r *statepb.Resource) int64 {
 	return int64(len(s.freeItems(where, r)))
 }
 
-// freeItems are those that nobody holds, by index.
+// freeItems lists the items that nobody holds, by index.
 func (s *State) freeItems(where string, r *statepb.Resource) []*statepb.Item {
 	h := s.held[where][r.Name]
 	var free []*statepb.Item

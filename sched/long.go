@@ -118,7 +118,7 @@ func (l *long) skip(n uint64) {
 	l.copy %= l.copies
 }
 
-// share is what a piece has of a job.
+// share says how much of a job is in a piece.
 type share struct {
 	job    uint64
 	copies int

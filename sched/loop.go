@@ -44,7 +44,7 @@ type Loop struct {
 	snapshot chan error    // room for one: how the snapshot that was being written has ended
 }
 
-// LoopOptions are what a loop can't know by itself.
+// LoopOptions has what a loop can't know by itself.
 type LoopOptions struct {
 	Now     func() time.Time
 	Token   func() string                // a new random name for a run
@@ -58,7 +58,7 @@ type LoopOptions struct {
 	Check   bool  // verify every invariant after each turn: for tests
 }
 
-// inbox is what waits for the next turn.
+// inbox collects what waits for the next turn.
 type inbox struct {
 	requests []*request
 	outcomes []Outcome

@@ -26,7 +26,7 @@ func (a *asked) add(fates []Fate) {
 	}
 }
 
-// unfinished is what those are told who wait when the loop stops.
+// unfinished is the error for those who wait when the loop stops.
 func (a *asked) unfinished(err error) error {
 	if err != nil {
 		return errorf(Unknown, "the daemon stops, as its journal failed: %v", err).

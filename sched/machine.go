@@ -9,7 +9,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Link is what the fleet last said of its connection to a machine.
+// Link has what the fleet last said of its connection to a machine.
 type Link string
 
 // The links.

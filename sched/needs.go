@@ -88,7 +88,7 @@ func ParseNeeds(text string) ([]*statepb.Amount, error) {
 	return needs, nil
 }
 
-// units are those of memory: powers of 1024, as with `free` and Slurm.
+// units maps the units of memory to bytes: powers of 1024, as with `free` and Slurm.
 var units = map[string]int64{
 	"":  1,
 	"K": 1 << 10,

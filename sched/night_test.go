@@ -26,7 +26,7 @@ type night struct {
 	inputs  []InputSpec // of all jobs
 	// missing says that an input of a run isn't there; nil: all are.
 	missing func(r Run) bool
-	// then are what happens beside runs, in order.
+	// then lists what happens beside runs, in order.
 	then []nightly
 }
 

@@ -26,7 +26,7 @@ func TestNights(t *testing.T) {
 	}
 }
 
-// drawn is what was drawn for a night.
+// drawn holds the choices that were drawn for a night.
 type drawn struct {
 	*night
 	rnd   *rand.Rand

@@ -12,7 +12,7 @@ import (
 // What an allocation has for jobs follows from the arguments with which it is asked for. What these
 // don't say is asked for as jobs need it: --needs gpu=2 becomes --gres=gpu:2.
 
-// offer is what each allocation of a provider has, as its arguments say.
+// offer has what each allocation of a provider comes with, as its arguments say.
 type offer struct {
 	slots            int
 	whole            bool  // it has its node for itself, so that memory and cores are the node's
@@ -73,7 +73,7 @@ func offerOf(args []string, slots int) offer {
 	return o
 }
 
-// shortOptions are those of sbatch's short options that are read here.
+// shortOptions maps sbatch's short options that are read here to the long ones.
 var shortOptions = map[byte]string{'c': "--cpus-per-task", 'n': "--ntasks", 'G': "--gpus",
 	'N': "--nodes", 'x': "--exclude"}
 

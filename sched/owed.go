@@ -21,7 +21,7 @@ import (
 // hear of it again.
 const owedFor = 30 * 24 * time.Hour
 
-// debts is what follows from State.owed.
+// debts follow from State.owed.
 type debts struct {
 	// by address: runs that are still to be ended, which hold slots
 	ending map[string]int

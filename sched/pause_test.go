@@ -16,7 +16,7 @@ func (m *memory) lastSteer() string {
 	return m.steers[len(m.steers)-1]
 }
 
-// eventKinds are those of the events about a job since the given one.
+// eventKinds gives the kinds of the events about a job since the given one.
 func (w *world) eventKinds(from int) string {
 	var kinds []string
 	for _, e := range w.events[from:] {

@@ -34,7 +34,7 @@ func (p *places) add(path string) {
 	p.paths = append(p.paths, path)
 }
 
-// record is what of it is durable, nil when there is nothing.
+// record gives what of it is durable, nil when there is nothing.
 func (p *places) record() *statepb.Places {
 	if len(p.paths) == 0 {
 		return nil

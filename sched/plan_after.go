@@ -11,7 +11,7 @@ import (
 // maxSpans is how many runs of ids, and matrices, one job may wait for.
 const maxSpans = 1000
 
-// AfterSpec is what a job is to wait for, as selectors that are read when it is submitted.
+// AfterSpec says what a job is to wait for, as selectors that are read when it is submitted.
 type AfterSpec struct {
 	Done   []string // all of these are to be done, and their results on the host
 	Ended  []string // all of these are to have ended

@@ -71,7 +71,7 @@ func rangesText(ids []uint64) string {
 	return strings.Join(parts, ", ")
 }
 
-// Fate is what becomes of one job: changed, or why not.
+// Fate tells what becomes of one job: changed, or why not.
 type Fate struct {
 	Job     uint64
 	Status  Status // before

@@ -14,7 +14,7 @@ import (
 // cell is its command, its values and its repeat: what of it is done stays, and only cells that are
 // new, have failed, were lost or were forgotten run. The new ones get consecutive ids of their own.
 
-// Growth is what submitting a matrix again comes to.
+// Growth tells what submitting a matrix again comes to.
 type Growth struct {
 	Matrix    uint64
 	New       int // cells that it didn't have
@@ -300,7 +300,7 @@ func (g *growth) merged() *statepb.Matrix {
 	return m
 }
 
-// rows are those of all cells, old and new.
+// rows lists the rows of all cells, old and new.
 func (g *growth) rows() [][]uint32 {
 	all := make([][]uint32, 0, int(g.old.Cells)+len(g.added))
 	for c := range g.old.Cells {

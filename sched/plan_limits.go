@@ -14,7 +14,7 @@ import (
 // refused begins the error of a job that was ended when it was to be dispatched.
 const refused = "could not be started: "
 
-// shorterHint is what helps against a command, a value or a path that is too long.
+// shorterHint helps against a command, a value or a path that is too long.
 const shorterHint = "put the text into a file that the job reads"
 
 // varPrefix begins the names that a job's variables have in its environment.

@@ -11,7 +11,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// SetSpec is what is to change of jobs, or of a matrix. What is nil stays.
+// SetSpec says what to change of jobs, or of a matrix. What is nil stays.
 type SetSpec struct {
 	Class       *string
 	Cmd         *string

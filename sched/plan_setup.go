@@ -34,7 +34,7 @@ type SetupSpec struct {
 	Keep  bool
 	Slots int
 	Steps []string
-	// Resources are what each machine has, as in MachineSpec.
+	// Resources has those of each machine, as in MachineSpec.
 	Resources map[string]string
 	// the machine is rebooted after the steps, and Verify waits for it to be back
 	Reboot  bool
@@ -297,11 +297,12 @@ func stepSucceeded(j *statepb.Job, a *statepb.Attempt) bool {
 	return false
 }
 
-// left is what a setup that waits between two steps had left of its time when the newest has ended.
+// left gives the time that a setup which waits between two steps had left when the newest has
+// ended.
 // Its steps are measured on their machine, by a clock that no change of the time touches.
 func left(j *statepb.Job) int64 { return j.Timeout - last(j).Duration - j.Setup.Waited }
 
-// remaining is what is left of a setup's time over all its steps; 0: there is no limit.
+// remaining gives what is left of a setup's time over all its steps; 0: there is no limit.
 func remaining(j *statepb.Job, now time.Time) time.Duration {
 	if j.Timeout == 0 {
 		return 0
@@ -404,7 +405,7 @@ func (s *State) isNeeded(j *job, m *machine) bool {
 	})
 }
 
-// hardware is what a machine is made of, nil when that isn't known.
+// hardware describes what a machine is made of, nil when that isn't known.
 func hardware(m *statepb.Machine) *statepb.Hardware {
 	if m.Cores == 0 && m.Memory == 0 && m.CpuModel == "" {
 		return nil

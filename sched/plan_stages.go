@@ -22,7 +22,7 @@ type StageSpec struct {
 	Join  bool   // for the whole of each, instead of cell by cell
 }
 
-// StagePlan is what becomes of a stage.
+// StagePlan tells what becomes of a stage.
 type StagePlan struct {
 	Matrix   uint64
 	FirstJob uint64
@@ -107,7 +107,7 @@ func (p *planner) inStage(spec *StageSpec, driver bool, err error) error {
 		Next: own.Next}
 }
 
-// stage is what a stage waits for, nil for nothing.
+// stage gives what a stage waits for, nil for nothing.
 func (p *planner) stage(spec *StageSpec, plans []StagePlan) *statepb.After {
 	switch {
 	case len(spec.After) == 0:

@@ -59,7 +59,7 @@ type JobSpec struct {
 	stage *statepb.After // the stages that it waits for
 }
 
-// Plan is what a request comes to.
+// Plan has what a request comes to: changes that are not made yet.
 type Plan struct {
 	Changes  []*Change
 	IDs      []uint64 // what was made, as the caller of this request expects it

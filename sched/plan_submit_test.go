@@ -16,7 +16,7 @@ func axis(name string, values ...string) *statepb.Axis {
 	return &statepb.Axis{Name: name, Values: values}
 }
 
-// commands are those of a matrix's cells, in order.
+// commands gives the commands of a matrix's cells, in order.
 func commands(t *testing.T, spec MatrixSpec) []string {
 	t.Helper()
 	_, cmds, _, err := NewState().SampleMatrix(spec, false, 1000)

@@ -122,7 +122,7 @@ const LostCode = "the host has lost the code"
 // more: likewise.
 const LostStdin = "the host has lost the standard input"
 
-// Outcome is what fleet reports. At is the host's clock.
+// Outcome comes from fleet. At is the host's clock.
 type Outcome interface{ outcome() }
 
 // The outcomes.

@@ -28,7 +28,7 @@ type Provider struct {
 	Partition string
 }
 
-// Allocation is what is asked of Slurm.
+// Allocation says what to ask of Slurm.
 type Allocation struct {
 	ID        uint64
 	Provider  string // its address

@@ -141,7 +141,7 @@ func (s *State) whyPool(j *statepb.Job, now time.Time) string {
 	return ""
 }
 
-// ResourceView is what there is of a resource of the pool, and how much of it is given out.
+// ResourceView shows a resource of the pool, and how much of it is given out.
 type ResourceView struct {
 	*statepb.Resource
 	Held    int64

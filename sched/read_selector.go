@@ -33,7 +33,7 @@ type Selector struct {
 // AxisValue is a variable of a matrix with one of its values.
 type AxisValue struct{ Name, Value string }
 
-// Base is what a selector begins with.
+// Base says what a selector begins with.
 type Base int
 
 // The bases.
@@ -394,7 +394,7 @@ func (s *State) cells(m *matrix, sel Selector) []uint64 {
 	return ids
 }
 
-// cellsHaving are those with the selector's values.
+// cellsHaving gives the cells with the selector's values.
 func (s *State) cellsHaving(m *matrix, sel Selector) ([]uint64, error) {
 	has, err := m.having(sel.Values)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // Why a job waits for Slurm, in words.
 
-// slurmSays is what keeps a provider from giving a job its allocation, and what helps.
+// slurmSays tells what keeps a provider from giving a job its allocation, and what helps.
 type slurmSays struct {
 	p     *provider
 	never bool   // none that it could get will do
@@ -174,7 +174,7 @@ func (s *State) gangOfPilots(class string, n *statepb.Needs) error {
 	return nil
 }
 
-// moreTimeHint is what helps a job that needs more time than an allocation has.
+// moreTimeHint helps a job that needs more time than an allocation has.
 func (s *State) moreTimeHint(j *statepb.Job) string {
 	for _, p := range s.providersOf(j.Class) {
 		return fmt.Sprintf("`jobserver machine add %s %s --time …` gives allocations more time, "+

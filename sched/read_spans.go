@@ -22,7 +22,7 @@ type Span struct {
 	Status Status
 }
 
-// spanStatus is what an attempt came to.
+// spanStatus gives the outcome of an attempt.
 func spanStatus(cause statepb.Cause, succeeded bool) Status {
 	switch cause {
 	case statepb.Cause_CAUSE_NONE:

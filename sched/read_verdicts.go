@@ -34,7 +34,7 @@ func (s *State) Verdicts(now time.Time) (all []Verdict) {
 	return all
 }
 
-// machineVerdict is what is held against a machine; its Text is empty when that is nothing.
+// machineVerdict tells what is held against a machine; its Text is empty when that is nothing.
 func (s *State) machineVerdict(m *machine, now time.Time) Verdict {
 	v := Verdict{Machine: m.Addr, Class: m.Class, Undo: resumeCommand(m.Addr)}
 	until := Time(m.restsUntil())
@@ -69,7 +69,7 @@ func triedAt(at, now time.Time, with string) string {
 	return fmt.Sprintf("it is tried with %s at %s", with, at.Format(time.TimeOnly))
 }
 
-// matrixVerdict is what is held against a matrix; its Text is empty when that is nothing.
+// matrixVerdict tells what is held against a matrix; its Text is empty when that is nothing.
 func (s *State) matrixVerdict(m *matrix) Verdict {
 	if !m.faulty() {
 		return Verdict{}
@@ -82,7 +82,7 @@ func (s *State) matrixVerdict(m *matrix) Verdict {
 	}
 }
 
-// MatrixVerdict is what the system holds against a matrix; ok is false when that is nothing.
+// MatrixVerdict tells what the system holds against a matrix; ok is false when that is nothing.
 func (s *State) MatrixVerdict(id uint64) (v Verdict, ok bool) {
 	if m := s.matrices[id]; m != nil {
 		v = s.matrixVerdict(m)

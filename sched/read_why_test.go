@@ -27,7 +27,7 @@ func (w *world) why(t *testing.T, id uint64) string {
 	return text
 }
 
-// TestWhy is what users read when they ask why a job is where it is.
+// TestWhy compares what users read when they ask why a job is where it is.
 func TestWhy(t *testing.T) {
 	w := newWorld()
 	says := func(id uint64, want ...string) {
@@ -129,7 +129,7 @@ func TestWhyEndedOddly(t *testing.T) {
 		"its step 2 of 2 exited with code 4\n- attempt 1 on a exited with code 4 after ")
 }
 
-// TestEvents are what followers read of a small day.
+// TestEvents compares what followers read of a small day.
 func TestEvents(t *testing.T) {
 	w := newWorld()
 	check(t, w.pool("x", 1, "a"))

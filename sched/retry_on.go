@@ -59,10 +59,10 @@ func signalOf(text string) int {
 	return n
 }
 
-// signalName is that of a signal, SIGKILL for 9.
+// signalName names a signal: SIGKILL for 9.
 func signalName(n int) string { return unix.SignalName(unix.Signal(n)) }
 
-// failureWords are those that name how an attempt ended.
+// failureWords name how an attempt ended.
 func failureWords(a *statepb.Attempt) []string {
 	switch {
 	case a.Cause == statepb.Cause_MACHINE_LOST:

@@ -13,7 +13,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Config is what the daemon was started with, as far as the rules depend on it. It is not durable.
+// Config says how the daemon was started, as far as the rules depend on it. It is not durable.
 type Config struct {
 	// the driver and its arguments before the job's words; empty: jobs run in a shell on their
 	// machine
@@ -86,7 +86,7 @@ func (s *State) constant(j *statepb.Job, name string) (string, bool) {
 	return "", false
 }
 
-// run is what the fleet needs to start, or to follow, a rank of the newest attempt of a job.
+// run tells the fleet how to start, or to follow, a rank of the newest attempt of a job.
 func (s *State) run(j *job, rank *statepb.Attempt) Run {
 	whole := last(j.Job)
 	a := viewOf(whole, rank)
@@ -157,7 +157,7 @@ func (s *State) run(j *job, rank *statepb.Attempt) Run {
 	return r
 }
 
-// copyOf is what the fleet needs to bring the results of a rank of a job to the host.
+// copyOf tells the fleet how to bring the results of a rank of a job to the host.
 func (s *State) copyOf(j *statepb.Job, rank *statepb.Attempt) Copy {
 	a := viewOf(last(j), rank)
 	c := Copy{Job: proto.Clone(j).(*statepb.Job), Attempt: proto.Clone(a).(*statepb.Attempt)}

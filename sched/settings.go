@@ -15,7 +15,7 @@ import (
 // number for each of its jobs, as soon as they are not all alike: it is set aside with its template
 // when another comes, for those that have a record by then, and with a job that runs a cell again.
 
-// settingsOf are those of a job of the matrix, or of its template.
+// settingsOf gives the settings of a job of the matrix, or of its template.
 func (m *matrix) settingsOf(j *statepb.Job) *statepb.Settings {
 	out := &statepb.Settings{Code: j.Code}
 	for _, v := range j.Vars {
@@ -98,7 +98,7 @@ func (m *matrix) ranBy(c uint32) uint32 {
 	return 0
 }
 
-// ran is what cells that are done were made with.
+// ran tells what cells that are done were made with.
 type ran struct {
 	*statepb.Settings
 	cells int

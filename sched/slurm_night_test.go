@@ -98,7 +98,7 @@ func (n *slurmNight) upTo(d time.Duration) time.Duration {
 	return time.Duration(n.rnd.Int64N(int64(d)))
 }
 
-// heard is what Slurm does with an allocation that is asked for, or given back.
+// heard tells what Slurm does with an allocation that is asked for, or given back.
 func (n *slurmNight) heard(id uint64, released bool) {
 	if released {
 		n.in(n.upTo(5*time.Second), func() error { return n.ends(id, "CANCELLED") })

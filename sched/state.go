@@ -457,7 +457,7 @@ func (s *State) liveRun(r *statepb.RunRef) *job {
 	return j
 }
 
-// liveRank is that job, and the rank of its newest attempt whose run this is.
+// liveRank gives that job, and the rank of its newest attempt whose run this is.
 func (s *State) liveRank(r *statepb.RunRef) (*job, *statepb.Attempt) {
 	j := s.live[r.GetJob()]
 	if j == nil || j.Status != Running {

@@ -81,7 +81,7 @@ func (t *tag) runOf(id uint64) uint64 {
 	return jobs[n]
 }
 
-// record is what is durable of it.
+// record gives what is durable of it.
 func (t *tag) record() *statepb.Tag {
 	t.jobs()
 	return t.Tag

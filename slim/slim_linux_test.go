@@ -36,7 +36,7 @@ var allowed = []string{
 	"jobserver/agent", "jobserver/disk", "jobserver/failpoint", "jobserver/slim/program",
 }
 
-// notWanted are those of the standard library that would make it large or slow.
+// notWanted lists the packages of the standard library that would make it large or slow.
 var notWanted = []string{
 	"encoding/gob",
 	"encoding/json",
@@ -223,7 +223,7 @@ func testStart(t *testing.T, program string) {
 	}
 }
 
-// cpuTime is what a process takes from its start to its end.
+// cpuTime measures what a process takes from its start to its end.
 func cpuTime(t *testing.T, program string) time.Duration {
 	t.Helper()
 	cmd := exec.Command(program)

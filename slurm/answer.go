@@ -22,7 +22,7 @@ type Job struct {
 	Submitted time.Time
 }
 
-// Answer is what came of a script.
+// Answer has the outcome of a script.
 type Answer struct {
 	// by the login's clock, to which the jobs' times can be compared; zero: not known
 	Now  time.Time
@@ -125,7 +125,8 @@ func (a Answer) Submitted() (id string, ok bool) {
 	return id, id != ""
 }
 
-// noJob is what squeue and scontrol say of a number that the controller doesn't know (any more).
+// noJob begins the answer of squeue and scontrol about a number that the controller doesn't know
+// (any more).
 const noJob = "Invalid job id specified"
 
 // Unknown tells whether the controller has answered that there is no such job of ours (any more).
@@ -153,7 +154,7 @@ const (
 	codeKilled  = 137
 )
 
-// Words is what a command said, as one line without its own name before each.
+// Words gives what a command said, as one line without its own name before each.
 func (e End) Words() string {
 	var words []string
 	for line := range strings.Lines(e.Said) {

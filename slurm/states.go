@@ -28,7 +28,7 @@ const (
 	NotSubmitted = "NOT_SUBMITTED"
 )
 
-// states are those with a meaning of their own. All others are Holds, unknown ones too.
+// states lists those with a meaning of their own. All others are Holds, unknown ones too.
 var states = []struct {
 	name string
 	kind Kind
@@ -50,7 +50,7 @@ var states = []struct {
 	{NotSubmitted, Gone, "never submitted"},
 }
 
-// KindOf is what a state means.
+// KindOf gives the meaning of a state.
 func KindOf(state string) (kind Kind) {
 	for i := range states {
 		if states[i].name == state {

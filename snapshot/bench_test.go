@@ -29,7 +29,7 @@ func benchmarkCommit(b *testing.B, batch int) {
 // BenchmarkCommit1 is the price of one durable change of 200 bytes.
 func BenchmarkCommit1(b *testing.B) { benchmarkCommit(b, 1) }
 
-// BenchmarkCommitBatch is that of 10,000 in one batch.
+// BenchmarkCommitBatch commits 10,000 in one batch.
 func BenchmarkCommitBatch(b *testing.B) { benchmarkCommit(b, 10_000) }
 
 // BenchmarkReplay reads a snapshot of 64 MiB and a journal of 16 MiB, in records

@@ -9,13 +9,13 @@ import (
 	"slices"
 )
 
-// Report is what Check found.
+// Report says what Check found.
 type Report struct {
 	ServerID string // "" if it can't be read
 	Running  bool   // a daemon has the directory: the newest segment is in motion
 	PID      int    // of the daemon; 0 if it can't be told
 	Files    []FileReport
-	// Notices are what a start would announce, and go on.
+	// Notices lists what a start would announce before it goes on.
 	Notices []string
 	// Err is why a start would be refused: nil if it would not. Damage in files
 	// that a start does not need is in Files only.

@@ -81,7 +81,7 @@ type part struct {
 	room   int64 // zeros behind it: a segment never ends with a batch
 }
 
-// copyRoom is what is left behind the last batch of a segment, in bytes.
+// copyRoom is the room left behind the last batch of a segment, in bytes.
 const copyRoom = 4096
 
 // openParts opens what the state consists of at present. A snapshot that a daemon writes meanwhile

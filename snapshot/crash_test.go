@@ -217,7 +217,7 @@ func (c *client) life() error {
 	return nil
 }
 
-// errKilled is what a killed daemon's operations return, so that it does none.
+// errKilled comes from a killed daemon's operations, so that it does none.
 var errKilled = errors.New("killed")
 
 // simulation examines power cuts after every operation of a life.

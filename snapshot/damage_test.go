@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// image is what a state directory holds: names with their contents.
+// image holds the contents of a state directory, by name.
 type image map[string][]byte
 
 func (m *memFS) image() image {

@@ -29,7 +29,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// storeID is what the server-id file says in hexadecimal.
+// storeID names a store; the server-id file has it in hexadecimal.
 type storeID [16]byte
 
 func (id storeID) String() string { return hex.EncodeToString(id[:]) }

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// inventory is what the state directory's names and the small files say.
+// inventory collects what the state directory's names and the small files say.
 type inventory struct {
 	names     []string
 	segments  []uint64 // ascending

@@ -387,7 +387,7 @@ func (p *memPending) Write(b []byte) (int, error) {
 	return p.WriteAt(b, int64(len(p.node.cache)))
 }
 
-// Commit is what renameio does: fsync, rename.
+// Commit does as renameio does: fsync, rename.
 func (p *memPending) Commit() error {
 	if err := p.Sync(); err != nil {
 		return err

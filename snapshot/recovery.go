@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// Recovery is what Open found.
+// Recovery says what Open found.
 type Recovery struct {
 	ServerID string // 32 hexadecimal digits, made at the first start
 	Fresh    bool   // there was no state, or it was set aside

@@ -118,7 +118,7 @@ func (v *volume) run(name string, args ...string) {
 	}
 }
 
-// remount is what follows a power cut.
+// remount follows a power cut.
 func (v *volume) remount() {
 	v.t.Helper()
 	v.run("umount", v.mnt)

@@ -110,7 +110,7 @@ func (c *clientConn) keepAlive(interval, timeout time.Duration) {
 	}
 }
 
-// opened is what opening a channel gave.
+// opened has the result of opening a channel.
 type opened[T io.Closer] struct {
 	v   T
 	err error

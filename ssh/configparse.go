@@ -59,7 +59,7 @@ func (d *Dialer) parseConfigFiles(addr Addr) (*config, error) {
 	})
 }
 
-// keywords are those that newConfig reads.
+// keywords lists those that newConfig reads.
 func keywords() []string {
 	return []string{"HostName", "User", "Port", "AddressFamily", "BindAddress", "ConnectTimeout",
 		"ProxyJump", "ProxyCommand",

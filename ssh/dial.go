@@ -387,7 +387,7 @@ func (w *watchedConn) ioError() error {
 	return w.err
 }
 
-// greeting is what the machine said, if it wasn't SSH.
+// greeting holds what the machine said, if it wasn't SSH.
 func (w *watchedConn) greeting() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -300,7 +300,7 @@ func TestRefusedByName(t *testing.T) {
 	}
 }
 
-// openSSH is what becomes of it with Options.OpenSSH.
+// openSSH says what becomes of it with Options.OpenSSH.
 func (o option) openSSH() use {
 	if o.off != "" {
 		return off

@@ -78,7 +78,7 @@ func loadTypeface(scale float64) (*typeface, error) {
 	return &typeface{face, scale}, nil
 }
 
-// width is that of a text, in points.
+// width measures a text, in points.
 func (t *typeface) width(text string) float64 {
 	return float64(font.MeasureString(t, text)) / 64 / t.scale
 }

@@ -121,7 +121,7 @@ func (d *Data) dimension(name string) (dimension, error) {
 		"; machine and REPEAT work too", "the sweep has no variable %s", name)
 }
 
-// Error is what is wrong with a question, with the next step.
+// Error says what is wrong with a question, and the next step.
 type Error struct{ Msg, Next string }
 
 func (e *Error) Error() string { return e.Msg }

@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// Outcome is what an attempt came to.
+// Outcome tells how an attempt ended.
 type Outcome uint8
 
 // The outcomes, the more remarkable ones last.
@@ -106,7 +106,7 @@ func (x *Index) Add(s Span) {
 	b.first, b.last = min(b.first, packed.start), max(b.last, packed.end())
 }
 
-// View is what the index has at present. It stays as it is.
+// View gives what the index has at present. It stays as it is.
 func (x *Index) View() View {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"jobserver/view"
 )
 
-// beside is what is shown of one job below the list: its log, or why.
+// beside shows one job below the list: its log, or why.
 type beside struct {
 	job       uint64 // 0: nothing
 	what      string // the key that asked for it: l, e or w

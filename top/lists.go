@@ -192,7 +192,7 @@ func jobColumns(now time.Time) []view.Column[api.Job] {
 	}
 }
 
-// matrixValues are those by which a job of a matrix differs from its neighbours.
+// matrixValues gives the values by which a job of a matrix differs from its neighbours.
 func matrixValues(j *api.Job) string {
 	if j.Matrix == 0 {
 		return ""

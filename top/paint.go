@@ -175,7 +175,7 @@ func (s *screen) tabLine() string {
 	return s.spans(parts...)
 }
 
-// footLines are what is asked, said, or the keys.
+// footLines draws the foot: a question, a message, or the keys.
 func (s *screen) footLines() []string {
 	switch {
 	case s.question != nil:

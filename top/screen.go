@@ -17,7 +17,7 @@ type effect func(ctx context.Context) news
 // news change the screen, and may ask for more.
 type news func(s *screen) []effect
 
-// screen is what is shown.
+// screen holds what is shown.
 type screen struct {
 	Options
 	width, height int

@@ -14,7 +14,7 @@ var (
 	date   = "" // of the commit, RFC 3339
 )
 
-// Info is what is known of this build.
+// Info has what is known of this build.
 type Info struct {
 	Version  string    `json:"version"`            // a release's number, or "devel" with the commit
 	Commit   string    `json:"commit,omitempty"`   // in full; "" when it was built outside a checkout

@@ -111,7 +111,7 @@ func (p Progress) Bar(width int) []Span {
 func (p Progress) ended() int { return p.Done + p.Failed }
 func (p Progress) total() int { return p.ended() + p.Running + p.Waiting }
 
-// words are what stands beside the bar, the most important first.
+// words stand beside the bar, the most important first.
 func (p Progress) words() []Span {
 	words := []Span{{fmt.Sprintf("%d/%d", p.ended(), p.total()), Plain}}
 	add := func(wanted bool, style Style, format string, args ...any) {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Screen is what there is to know of where output goes.
+// Screen has what there is to know of where output goes.
 type Screen struct {
 	Terminal bool
 	Width    int  // columns; 0: no limit, as in a file or a pipe

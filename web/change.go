@@ -26,7 +26,7 @@ type change struct {
 	Request   string   `json:"request"`
 }
 
-// changed is what a change came to, or would come to.
+// changed tells what a change came to, or would come to.
 type changed struct {
 	Total   int              `json:"total"`   // what matches
 	Changed int              `json:"changed"` // of it

@@ -16,7 +16,7 @@ import (
 
 // What pages ask for. JSON has the names of the command line's.
 
-// state is what every page shows of the daemon.
+// state has what every page shows of the daemon.
 type state struct {
 	Version  uint64     `json:"version"`
 	Online   bool       `json:"online"`

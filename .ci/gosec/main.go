@@ -152,7 +152,7 @@ func (f *finding) first() int {
 	return n
 }
 
-// function is the one that a line is in, with the type that it is a method of.
+// function finds the one that a line is in, with the type that it is a method of.
 func function(files *token.FileSet, tree *ast.File, line int) string {
 	for _, d := range tree.Decls {
 		f, ok := d.(*ast.FuncDecl)

@@ -38,7 +38,7 @@ var (
 	helloShape = "nn[" + factShape + "]"
 )
 
-// Methods are those that an agent answers.
+// Methods lists those that an agent answers.
 var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
 // value is a part of a message.
@@ -163,7 +163,7 @@ var evil = []string{
 	strings.Repeat("y", 1<<20),
 }
 
-// numbers are those at which something may overflow, as they stand on the wire.
+// numbers lists those at which something may overflow, as they stand on the wire.
 var numbers = []uint64{
 	0,
 	1,

@@ -107,7 +107,7 @@ func Relay(program string, args []string, modeFile string, seed uint64) error {
 	return err
 }
 
-// mode is what is to be done now with a method.
+// mode says what to do now with a method.
 func (r *relay) mode(method byte) (what string, number int) {
 	text, _ := os.ReadFile(r.modeFile) // without one it is honest
 	words := append(strings.Fields(string(text)), "", "")

@@ -66,7 +66,7 @@ func (c *Ls) Run(ctx context.Context, e *cli.Env) error {
 	return show.WriteListing(e.Stdout, e, found)
 }
 
-// request is what to ask the daemon for.
+// request says what to ask the daemon for.
 func (c *Ls) request(
 	ctx context.Context, e *cli.Env, d cli.Daemon, words []string,
 ) (api.ListJobsArgs, error) {

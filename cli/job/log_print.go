@@ -42,7 +42,7 @@ func (l logFile) name() logName {
 	return n
 }
 
-// String is what stands over a log: "job 17", "job 17 stderr", "job 3 step 2".
+// String stands over a log: "job 17", "job 17 stderr", "job 3 step 2".
 func (n logName) String() string {
 	words := fmt.Sprintf("job %d", n.JID)
 	if n.Step > 0 {

@@ -124,7 +124,7 @@ func (p *puller) take(f api.File) error {
 	return nil
 }
 
-// part is what a file is called until all of it is here.
+// part names a file until all of it is here.
 func (w *pulled) part() string {
 	dir, base := path.Split(w.Name)
 	return dir + "." + base + ".jobserver-part"

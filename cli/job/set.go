@@ -22,7 +22,7 @@ type Set struct {
 	After      []string      `name:"after" sep:"none" placeholder:"JID" predictor:"job" help:"Wait for these jobs instead; none for no jobs."`
 }
 
-// SetFlags are what can be changed of jobs and of matrices.
+// SetFlags can be changed of jobs and of matrices.
 type SetFlags struct {
 	Priority    *int         `name:"priority" placeholder:"N" help:"Jobs with a higher priority start first within a class."`
 	Timeout     *cli.Minutes `name:"timeout" placeholder:"DURATION" help:"The time limit: minutes, or 30s, 2h30m, 1d; 0 for none."`

@@ -238,7 +238,7 @@ func (c *Stat) Run(ctx context.Context, e *cli.Env) error {
 	return out.close()
 }
 
-// format is that of the flags, else of -o, else text.
+// format gives the format of the flags, else of -o, else text.
 func (c *Stat) format(e *cli.Env) view.Format {
 	switch {
 	case c.CSV:

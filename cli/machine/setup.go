@@ -79,7 +79,7 @@ func (c *Setup) warnNoClass(ctx context.Context, e *cli.Env, d cli.Daemon, args 
 	}
 }
 
-// request is what the flags ask for.
+// request makes the request that the flags ask for.
 func (c *Setup) request(e *cli.Env) (*api.SetupArgs, error) {
 	selector := chosen{Machine: c.Machine, File: c.File}
 	addrs, err := selector.addrs(e, nil)

@@ -15,7 +15,7 @@ import (
 // `machine add slurm:[LOGIN/]PARTITION CLASS` backs a class by a partition of Slurm: allocations
 // are asked for while jobs wait, and join the class as machines.
 
-// slurmFlags are those that say how allocations are asked for.
+// slurmFlags say how to ask for allocations.
 type slurmFlags struct {
 	Time    *slurmTime `name:"time" group:"Partitions of Slurm:" placeholder:"DURATION" help:"How long an allocation is: 4h, or as Slurm writes it, 4:00:00. Jobs with a longer timeout don't run there."`
 	Max     *int       `name:"max" group:"Partitions of Slurm:" placeholder:"N" help:"How many allocations there may be at a time; 10 by default."`

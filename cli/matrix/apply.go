@@ -146,7 +146,7 @@ func (c *Apply) read(e *cli.Env) (*grid.Experiment, string, error) {
 	return x, dir, nil
 }
 
-// args are what submits the experiment.
+// args submit the experiment.
 func (c *Apply) args(
 	e *cli.Env, x *grid.Experiment, dir string,
 ) (*api.AddMatrixArgs, []string, error) {

@@ -106,7 +106,7 @@ type contrast struct {
 	of *stats.Contrast
 }
 
-// sample is what one of the matrices has in a cell.
+// sample has what one of the matrices has in a cell.
 type sample struct {
 	N    int                `json:"n"`
 	Mean api.Maybe[float64] `json:"mean,omitzero"`

@@ -86,7 +86,7 @@ func matrixOfGrid(s grid.Spec) (api.MatrixSpec, []string, error) {
 	return m, warnings, nil
 }
 
-// matrixOfExperiment is that of an experiment, or of one of its stages.
+// matrixOfExperiment finds the matrix of an experiment, or of one of its stages.
 func matrixOfExperiment(x *grid.Experiment) (api.MatrixSpec, []string, error) {
 	g, err := x.Expand()
 	if err != nil {

@@ -26,7 +26,7 @@ type Service struct {
 	Status    ServiceStatus    `cmd:"" help:"Show whether the daemon is a service, and runs."`
 }
 
-// unitName is what systemd knows the daemon by.
+// unitName names the daemon to systemd.
 const unitName = "jobserver.service"
 
 // unitMark is how a unit of ours begins: others are not replaced or removed.

@@ -38,7 +38,7 @@ func (c *Version) Run(_ context.Context, e *cli.Env) error {
 	return nil
 }
 
-// build is what a script is told.
+// build has what a script is told.
 type build struct {
 	version.Info
 	MinProtocol int `json:"min_protocol"`

@@ -127,7 +127,7 @@ func portFile(e *cli.Env) string {
 	return filepath.Join(dir, "web-port-"+hex.EncodeToString(sum[:4]))
 }
 
-// lastPort is the one remembered, 0 for none.
+// lastPort gives the one remembered, 0 for none.
 func lastPort(file string) int {
 	text, err := os.ReadFile(file)
 	if err != nil {

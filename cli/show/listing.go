@@ -299,7 +299,7 @@ func JobColumns() []view.Column[api.Job] {
 	}
 }
 
-// Listing is what one `job ls` shows.
+// Listing has what one `job ls` shows.
 type Listing struct {
 	Jobs     []api.Job
 	Matrices []api.Matrix

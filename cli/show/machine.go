@@ -64,7 +64,7 @@ func MachineColumns(e *cli.Env) []view.Column[api.Machine] {
 	return columns
 }
 
-// pilotOf is what Slurm says of a machine, nothing of one that isn't an allocation.
+// pilotOf tells what Slurm says of a machine, nothing of one that isn't an allocation.
 func pilotOf(m api.Machine) api.Pilot {
 	if m.Pilot == nil {
 		return api.Pilot{}

@@ -8,7 +8,7 @@ import (
 	"jobserver/view"
 )
 
-// ResourcesText is what a machine was said to have, and what it has lost of it.
+// ResourcesText says what a machine was said to have, and what it has lost of it.
 func ResourcesText(resources []api.Resource) string {
 	var parts []string
 	for _, r := range resources {

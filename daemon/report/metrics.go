@@ -30,7 +30,7 @@ type Metrics struct {
 	dispatched map[uint64]time.Time
 }
 
-// MetricsOptions are what metrics tell of the daemon beside its events.
+// MetricsOptions say what metrics tell of the daemon beside its events.
 type MetricsOptions struct {
 	Now               func() time.Time
 	Log               *slog.Logger
@@ -169,7 +169,8 @@ func (m *Metrics) page(ctx context.Context, loop *sched.Loop) (*metrics.Page, er
 	return page, nil
 }
 
-// free is what is left on the file system of a directory, in bytes; -1 when that can't be told.
+// free tells how much is left on the file system of a directory, in bytes; -1 when that can't be
+// told.
 func free(dir string) int64 {
 	n, err := disk.Free(dir)
 	if err != nil {

@@ -87,7 +87,7 @@ func (w *Watcher) Watch(ctx context.Context, loop *sched.Loop) {
 	}
 }
 
-// observed is what was seen of the state at one moment.
+// observed notes what was seen of the state at one moment.
 type observed struct {
 	machines []sched.MachineView
 	runs     []observedRun

@@ -11,7 +11,7 @@ import (
 	"jobserver/sched"
 )
 
-// Request is what is to be forgotten.
+// Request says what to forget.
 type Request struct {
 	Before time.Time // what ended before it
 	Newest int       // but for so many that ended last; 0: all of it
@@ -22,7 +22,7 @@ type Request struct {
 	see func(st *sched.State, id uint64)
 }
 
-// Result is what became of the jobs that are old enough.
+// Result counts what became of the jobs that are old enough.
 type Result struct {
 	Fates   []sched.Fate // of the first MaxPage
 	Total   int

@@ -15,7 +15,7 @@ import (
 	"jobserver/sched"
 )
 
-// Loop is what of the scheduler's loop is needed.
+// Loop has what is needed of the scheduler's loop.
 type Loop interface {
 	Read(ctx context.Context, f func(st *sched.State)) error
 	Do(

@@ -10,7 +10,7 @@ import (
 	"jobserver/sched"
 )
 
-// unit is what is forgotten at once, or not at all: a job, or a matrix with all that ran its cells.
+// unit goes at once, or not at all: a job, or a matrix with all that ran its cells.
 type unit struct {
 	matrix uint64 // 0: a single job
 	jobs   []uint64

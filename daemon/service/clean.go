@@ -72,7 +72,7 @@ func (s *service) cleanOne(ctx context.Context, addr string, m sched.MachineView
 	)
 }
 
-// joined is what errors.Join makes.
+// joined is implemented by what errors.Join makes.
 type joined interface{ Unwrap() []error }
 
 // countErrors counts the errors that were joined, and those that they were joined of.

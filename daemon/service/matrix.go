@@ -46,7 +46,7 @@ func (s *service) ListMatrices(args *api.ListMatricesArgs, reply *api.ListMatric
 	})
 }
 
-// matrixIDs are those that are asked for: all, or one.
+// matrixIDs gives the matrices that are asked for: all, or one.
 func matrixIDs(st *sched.State, args *api.ListMatricesArgs) ([]uint64, error) {
 	name := args.Name
 	switch {
@@ -109,7 +109,7 @@ func (s *service) ChangeMatrix(args *api.ChangeMatrixArgs, reply *api.ChangeMatr
 	})
 }
 
-// matrixOperation is what is to be done with the jobs of a matrix.
+// matrixOperation says what to do with the jobs of a matrix.
 func matrixOperation(
 	st *sched.State, id uint64, args *api.ChangeMatrixArgs,
 ) (sched.Operation, error) {

@@ -16,16 +16,16 @@ import (
 	"jobserver/sched"
 )
 
-// Options are what the calls need of the daemon.
+// Options have what the calls need of the daemon.
 type Options struct {
 	Loop  *sched.Loop
 	Fleet *fleet.Fleet
 	Now   func() time.Time
 	Log   *slog.Logger
 
-	// About is what stays as it is while the daemon runs: version, paths, driver.
+	// About has what stays as it is while the daemon runs: version, paths, driver.
 	About api.Status
-	// MinFree is what must be free on the disk of the state, in bytes, for new work to be taken.
+	// MinFree must be free on the disk of the state, in bytes, for new work to be taken.
 	MinFree int64
 	// Timelines answers when attempts ran.
 	Timelines *Timelines

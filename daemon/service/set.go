@@ -5,7 +5,7 @@ import (
 	"jobserver/sched"
 )
 
-// setSpec is what is to change of jobs as the scheduler takes it.
+// setSpec says what to change of jobs, as the scheduler takes it.
 func setSpec(s *api.Set) sched.SetSpec {
 	out := sched.SetSpec{
 		Class:       s.Class.Pointer(),
@@ -29,7 +29,7 @@ func setSpec(s *api.Set) sched.SetSpec {
 	return out
 }
 
-// afterSpec is what a job waits for as the scheduler takes it.
+// afterSpec says what a job waits for, as the scheduler takes it.
 func afterSpec(a *api.After) sched.AfterSpec {
 	return sched.AfterSpec{
 		Done: a.Done, Ended: a.Ended, Failed: a.Failed, Cells: a.Cells, Unmet: a.IfUnmet,

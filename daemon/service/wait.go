@@ -125,7 +125,7 @@ func (s *service) partly(
 	return ids
 }
 
-// untilPaused is what a job can be waited for to be, beside the statuses.
+// untilPaused can be waited for, beside the statuses.
 const untilPaused = "paused"
 
 // checkUntil refuses what no job comes to be.

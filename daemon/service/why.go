@@ -101,7 +101,7 @@ type finding struct {
 	vars   []*statepb.Var
 }
 
-// findings are those of a job. The record is the loop's; what is kept of it never changes.
+// findings gives the findings of a job. The record is the loop's; what is kept of it never changes.
 func findings(j *statepb.Job) []finding {
 	var found []finding
 	for i, a := range j.Attempts {

@@ -44,7 +44,7 @@ func LightJob(st *sched.State, j *statepb.Job) api.Job {
 	return light
 }
 
-// beginning is that of a text, cut between characters.
+// beginning gives the beginning of a text, cut between characters.
 func beginning(text string) string {
 	if len(text) <= lightText {
 		return text
@@ -75,7 +75,7 @@ func LightMatrix(st *sched.State, id uint64, values bool) api.Matrix {
 	return m
 }
 
-// Changes are what has changed as clients see it.
+// Changes shows what has changed, as clients see it.
 func Changes(c *sched.Changes) api.ChangesReply {
 	return api.ChangesReply{
 		Cursor: c.Cursor, Pulse: c.Pulse, Events: c.Events, Gap: c.Gap,

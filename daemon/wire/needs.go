@@ -6,7 +6,7 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// Needs is what a job needs as clients see it, nil for one slot.
+// Needs shows what a job needs, as clients see it, nil for one slot.
 func Needs(n *statepb.Needs) *api.Needs {
 	if n == nil {
 		return nil
@@ -27,7 +27,7 @@ func amount(name string, n int64, bytes bool) api.Amount {
 	return api.Amount{Name: name, Amount: n, Text: sched.AmountText(n, bytes)}
 }
 
-// grants are what an attempt was given of resources.
+// grants shows what an attempt was given of resources.
 func grants(g *statepb.Given) []api.Grant {
 	var out []api.Grant
 	for _, grant := range g.GetGrants() {
@@ -44,7 +44,7 @@ func grants(g *statepb.Given) []api.Grant {
 	return out
 }
 
-// resource is what there is of something, and how much of it is given out.
+// resource shows what there is of something, and how much of it is given out.
 func resource(r *statepb.Resource, held int64) api.Resource {
 	out := api.Resource{Amount: amount(r.Name, sched.All(r), r.Bytes), Held: held, Auto: r.Auto}
 	out.Text = sched.ResourceText(r)
@@ -58,7 +58,7 @@ func resource(r *statepb.Resource, held int64) api.Resource {
 	return out
 }
 
-// Resources are those of the pool.
+// Resources shows those of the pool.
 func Resources(st *sched.State) []api.Resource {
 	var out []api.Resource
 	for _, r := range st.Resources() {

@@ -31,7 +31,7 @@ func Pool(st *sched.State, providers, machines []string) []api.Machine {
 }
 
 // Provider is a partition of Slurm as clients see it: a row among the machines of its class. Its
-// slots are those of its allocations that run.
+// slots counts the slots of its allocations that run.
 func Provider(st *sched.State, addr string) (api.Machine, bool) {
 	p, ok := st.Provider(addr)
 	if !ok {
@@ -96,7 +96,7 @@ func Provider(st *sched.State, addr string) (api.Machine, bool) {
 	return out, true
 }
 
-// pilot is what there is to say of a machine that is an allocation; nil of any other.
+// pilot describes a machine that is an allocation; nil of any other.
 func pilot(st *sched.State, m *sched.MachineView) *api.Pilot {
 	a, ok := st.Allocation(m.Allocation)
 	if !ok {

@@ -286,7 +286,7 @@ func Tag(st *sched.State, id uint64) api.Tag {
 	return api.Tag{ID: id, Name: name, Counts: Counts(counts)}
 }
 
-// Verdict is what is held against a machine or a matrix, as clients see it.
+// Verdict shows what is held against a machine or a matrix, as clients see it.
 func Verdict(v *sched.Verdict) api.Verdict {
 	out := api.Verdict{Machine: v.Machine, Matrix: v.Matrix, Class: v.Class, Text: v.Text,
 		Undo: v.Undo, Stops: v.Stops}
@@ -337,7 +337,7 @@ func Machine(st *sched.State, addr string) api.Machine {
 	return out
 }
 
-// Owing is what machines have still to end or to remove, by address.
+// Owing lists what machines have still to end or to remove, by address.
 func Owing(st *sched.State) []api.Owing {
 	owing := st.Owing()
 	var all []api.Owing

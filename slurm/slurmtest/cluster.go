@@ -199,7 +199,7 @@ func (c *Cluster) Stub(name, script string) error {
 	return os.Rename(path+".new", path)
 }
 
-// LogText is what the daemons have logged.
+// LogText gives what the daemons have logged.
 func (c *Cluster) LogText() string {
 	var b strings.Builder
 	for _, p := range append([]*Process{c.munge, c.Controller}, c.Nodes...) {

@@ -33,7 +33,7 @@ type evilSSH struct {
 	most atomic.Int64  // of them at a time
 }
 
-// server is what one does with a connection that is up, channel by channel.
+// server says what one does with a connection that is up, channel by channel.
 type server struct {
 	e    *evilSSH
 	conn *xssh.ServerConn

@@ -148,7 +148,7 @@ func TestHangingReceivers(t *testing.T) {
 	// The daemon's stop, at the end of the test, isn't held up either: it fails if it takes long.
 }
 
-// Metrics are what Prometheus reads.
+// TestMetrics compares what Prometheus reads.
 func TestMetrics(t *testing.T) {
 	p := newPool(t, "--metrics", "127.0.0.1:0")
 	p.J(t, "machine", "add", "local:a", "local:b", "foo", "--slots", "2")

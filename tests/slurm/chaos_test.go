@@ -83,7 +83,7 @@ func wait(t *testing.T, d time.Duration) {
 	}
 }
 
-// numbers is what `seq N` prints.
+// numbers gives what `seq N` prints.
 func numbers(n int) string {
 	var b []byte
 	for i := range n {

@@ -14,7 +14,7 @@ import (
 	"jobserver/slurm/slurmtest"
 )
 
-// processes are those whose command line has a text, and that belong to this pool.
+// processes finds those whose command line has a text, and that belong to this pool.
 func (p *pool) processes(text string) []int {
 	var found []int
 	entries, _ := os.ReadDir("/proc")
@@ -56,7 +56,7 @@ func (p *pool) killKeeper() {
 	}
 }
 
-// victims are what may die without a job's noticing it.
+// victims may die without a job's noticing it.
 func (p *pool) victims() []victim {
 	restart := func(process *slurmtest.Process) func() {
 		return func() {

@@ -169,7 +169,7 @@ func (p *pool) told(want ...string) {
 	})
 }
 
-// lines are those that jobs have written to p.tell.
+// lines gives those that jobs have written to p.tell.
 func (p *pool) lines() []string {
 	b, _ := os.ReadFile(p.tell) // what isn't there is empty
 	lines := strings.Fields(string(b))
@@ -177,7 +177,7 @@ func (p *pool) lines() []string {
 	return lines
 }
 
-// log is what a job has printed.
+// log gives what a job has printed.
 func (p *pool) log(job string) string {
 	p.t.Helper()
 	b, err := os.ReadFile(p.j("log", job))

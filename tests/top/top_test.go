@@ -108,7 +108,7 @@ func start(t *testing.T, width, height int, env []string, name string, args ...s
 	return term
 }
 
-// text is what the screen shows.
+// text gives what the screen shows.
 func (term *terminal) text() string {
 	term.mu.Lock()
 	defer term.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // are only added to.
 const goldenDir = "testdata"
 
-// remembered is what of a job must be the same in every later version.
+// remembered has what of a job must be the same in every later version.
 type remembered struct {
 	JID      uint64            `json:"jid"`
 	Status   string            `json:"status"`

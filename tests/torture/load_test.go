@@ -13,7 +13,7 @@ import (
 	"jobserver/api"
 )
 
-// kind is what a task's job does.
+// kind says what a task's job does.
 type kind int
 
 const (
@@ -93,7 +93,7 @@ func (t *task) spec(w *world) api.JobSpec {
 	return job
 }
 
-// stdout is what a whole attempt prints, up to its RESULTS line.
+// stdout gives what a whole attempt prints, up to its RESULTS line.
 func (t *task) stdout() string {
 	if t.kind == prints2M {
 		line := t.name + "\n"

@@ -26,7 +26,7 @@ type machine struct {
 	bootID  string // the file that it reads its boot id from, where that was asked for
 }
 
-// network is what is between the daemon and a machine.
+// network stands between the daemon and a machine.
 type network interface {
 	Cut()   // nothing arrives, and nobody is told
 	Reset() // all connections end

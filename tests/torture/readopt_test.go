@@ -12,7 +12,7 @@ import (
 	"jobserver/api"
 )
 
-// gate is what a job waits at: a pipe, from which each that may pass reads a line.
+// gate is a pipe at which a job waits, from which each that may pass reads a line.
 type gate struct {
 	path string
 	pipe *os.File // reading and writing: a job that opens it doesn't wait for that
@@ -29,7 +29,7 @@ func (w *world) gate(name string) gate {
 	return g
 }
 
-// wait is what a job does at the gate.
+// wait has a job wait at the gate.
 func (g gate) wait() string { return "read passed < " + g.path }
 
 // open lets a thousand jobs pass, those too that come later.

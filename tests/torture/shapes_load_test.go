@@ -40,7 +40,7 @@ type shapes struct {
 	serial  int // likewise
 }
 
-// shapeKinds are what a client may do; each gives whether it may go on.
+// shapeKinds lists what a client may do; each gives whether it may go on.
 var shapeKinds = []struct {
 	share int
 	run   func(*shapes, context.Context, *api.Client, *rand.Rand, string) bool
@@ -108,7 +108,7 @@ func moment(rng *rand.Rand, upTo time.Duration) string {
 	return fmt.Sprintf("sleep %.3f\n", time.Duration(rng.Int64N(int64(upTo))).Seconds())
 }
 
-// lines are what each run of a member prints.
+// lines gives what each run of a member prints.
 func lines(name string) string {
 	return fmt.Sprintf("i=0; while [ $i -lt 20 ]; do echo \"%s ${JOBSERVER_RANK-0} $i\"; "+
 		"i=$((i+1)); done\n", name)

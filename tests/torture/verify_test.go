@@ -12,7 +12,7 @@ import (
 	"jobserver/api"
 )
 
-// findings are what became of a load.
+// findings say what became of a load.
 type findings struct {
 	jobs, acknowledged, attempts int
 	lost                         int // acknowledged and not there, or not as it was acknowledged

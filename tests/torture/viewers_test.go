@@ -96,7 +96,7 @@ func (v *viewers) run(ctx context.Context, rng *rand.Rand) {
 	running.Wait()
 }
 
-// viewed are what pages ask for.
+// viewed lists what pages ask for.
 var viewed = []string{
 	"state", "live", "live", "jobs?limit=200", "jobs?limit=50&sel=:failed", "machines", "matrices",
 	"timeline?columns=300", "events", "jobs/1/log?wait=5", "jobs/2/why", "resources",

@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "make the pictures of docs/live.md and README.md anew")
 
-// pictures are those of the documentation, with what is done before each is taken.
+// pictures lists those of the documentation, with what is done before each is taken.
 var pictures = []struct {
 	name, path, shows string
 	dark              bool
