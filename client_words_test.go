@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
-	"jobserver/budget"
 	"jobserver/cli"
 	"jobserver/cli/job"
+	"jobserver/tests/budget"
 )
 
 // TestReadLine shows each freedom that the order of words has.

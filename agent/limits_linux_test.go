@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // fakeAgent is an agent's end of a connection that does what a test says with each call.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 func TestMarks(t *testing.T) {

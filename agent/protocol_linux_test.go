@@ -19,7 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 func greeting(h hello) []byte {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // fullExit has every field set.

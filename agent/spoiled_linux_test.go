@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"jobserver/agent/agenttest"
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // spoiledMost is how many bytes the host may take, all in all, for a call and its answer: the

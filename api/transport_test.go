@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

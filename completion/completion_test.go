@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // TestMain makes the test's own binary the program that shells complete: when a shell asks it, it

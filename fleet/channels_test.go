@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/agent"
-	"jobserver/budget"
 	"jobserver/ssh/sshtest"
+	"jobserver/tests/budget"
 )
 
 // arrived is a sink that keeps what comes, and says how often it had files in the wrong order.

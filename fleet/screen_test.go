@@ -8,9 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/agent"
-	"jobserver/budget"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
+	"jobserver/tests/budget"
 )
 
 func TestLinksAsTheyAreSaid(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // hostile are texts that no terminal, document or log may get as they are.

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // shop is a small file system.

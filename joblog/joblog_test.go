@@ -16,7 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // noise are bytes that hardly compress.

@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // TestFormatters is the golden output of every formatter, by each of its

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 func TestDurations(t *testing.T) {

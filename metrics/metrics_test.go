@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // parse reads a page with Prometheus' own parser, and gives each sample by its name and labels.

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 const (

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"jobserver/budget"
 	"jobserver/sched/statepb"
+	"jobserver/tests/budget"
 )
 
 func TestParseNeeds(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"jobserver/budget"
 	"jobserver/sched/statepb"
+	"jobserver/tests/budget"
 )
 
 func TestParseSelector(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 func TestNames(t *testing.T) {

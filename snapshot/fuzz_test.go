@@ -6,7 +6,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // fuzzed is a state whose newest segment or snapshot is what the fuzzer gives.

@@ -31,9 +31,6 @@ func (m *marks) toggle(id uint64) {
 // has says whether a job is marked.
 func (m *marks) has(id uint64) bool { return m.all || m.ids[id] }
 
-// any says whether something is.
-func (m *marks) any() bool { return m.all || len(m.ids) > 0 }
-
 // text says what is marked.
 func (m *marks) text() string {
 	switch {

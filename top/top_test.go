@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jobserver/api"
-	"jobserver/budget"
 	"jobserver/live"
+	"jobserver/tests/budget"
 	"jobserver/view"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 var update = flag.Bool("update", false, "write what is printed now to testdata")

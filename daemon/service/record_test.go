@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jobserver/api"
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // TestOwnNames: which entries of a directory are a job's is read from its record, which a job may

@@ -31,7 +31,7 @@ func Pool(st *sched.State, providers, machines []string) []api.Machine {
 }
 
 // Provider is a partition of Slurm as clients see it: a row among the machines of its class. Its
-// slots counts the slots of its allocations that run.
+// slots are those of its allocations that run.
 func Provider(st *sched.State, addr string) (api.Machine, bool) {
 	p, ok := st.Provider(addr)
 	if !ok {

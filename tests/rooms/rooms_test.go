@@ -56,7 +56,7 @@ var mayNotReach = map[string]string{
 }
 
 // besideThePlan are no rooms: programs beside the main one, and what only tests use.
-const besideThePlan = "agent/agenttest bench budget daemontest release slim/program " +
+const besideThePlan = "agent/agenttest bench daemontest release slim/program " +
 	"slurm/slurmtest ssh/sshtest sched/statepb/gen"
 
 // TestRooms holds the walls of the house, docs/architecture.md: who may enter which room.

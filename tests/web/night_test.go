@@ -101,7 +101,7 @@ func lastNight(t *testing.T, dir string, now time.Time) {
 		none := func([]byte) error { return nil }
 		must(t, recovery.Replay(none, none))
 		began := now.Add(-nightHours*time.Hour - 20*time.Minute)
-		shift := began.Sub(time.Now())
+		shift := time.Until(began)
 		clock := func() time.Time { return time.Now().Add(shift) }
 		fleet := &nightFleet{now: clock, began: began}
 		tokens := 0

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"jobserver/budget"
+	"jobserver/tests/budget"
 )
 
 // told is a test that keeps what it is told.
