@@ -51,7 +51,9 @@ func TestMarks(t *testing.T) {
 		}
 	}
 	s := screenOf()
-	if s.key("*"); s.panes[paneJobs].(*jobs).any() || !strings.Contains(s.said, "selector first") {
+	s.key("*")
+	marked := s.panes[paneJobs].(*jobs).text()
+	if marked != "" || !strings.Contains(s.said, "selector first") {
 		t.Errorf("all jobs there are: %q", s.said)
 	}
 }
