@@ -81,8 +81,21 @@ func TestRunSpoilsItsFiles(t *testing.T) {
 func TestStopsItsSupervisor(t *testing.T) {
 	m := newMachine(t)
 	c := m.connect()
-	s := m.command("kill -STOP $PPID; sleep 1000")
+	s := m.command("kill -STOP $PPID; mkdir $JOBSERVER_SCRATCH/stopped; sleep 1000")
 	start(t, c, s)
+	// It may be told to cancel before its job has come to that, and then isn't woken.
+	ctx, tick := m.ctx(), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for stopped := filepath.Join(m.dir(s.Run), "scratch", "stopped"); ; {
+		if _, err := os.Lstat(stopped); err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("the job doesn't come to it")
+		}
+	}
 	must(t, c.Control(m.ctx(), s.Run, Control{Cancel: true}))
 	if e := follow(t, c, s.Run); e.exit == nil || e.exit.Cause != Canceled {
 		t.Errorf("state %v, exit %+v", e.state, e.exit)
