@@ -184,6 +184,7 @@ export function useData(path, concerns = () => true, { pause = 700, every = 0, f
         if (!ended) set({ data, error: null, path });
       } catch (error) {
         if (!ended && error.name !== "AbortError") set((old) => ({ ...old, data: old.path === path ? old.data : null, error, path }));
+        if (error.status === 0) { wanted = true; last += 1000; } // nobody answered: the network may have changed
       }
       running = false;
       if (wanted) plan();
