@@ -179,7 +179,7 @@ func TestTenTabs(t *testing.T) {
 		if len(tabs) == 0 {
 			tab.open(s, "/jobs")
 		} else { // the token comes from a sibling
-			tab.do(chromedp.Navigate(s.base + "/jobs"))
+			tab.goes(s.base + "/jobs")
 		}
 		tab.sees("There are no jobs yet")
 		tabs = append(tabs, tab)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -317,7 +318,30 @@ func (tab *tab) check(err error) {
 // open opens a view, in the page that is there, or with the token.
 func (tab *tab) open(s *site, path string) {
 	tab.t.Helper()
-	tab.do(chromedp.Navigate(s.base + path + "#token=" + s.token))
+	tab.goes(s.base + path + "#token=" + s.token)
+}
+
+// goes loads an address, again where Chromium gave up because an interface came or went on this
+// host: other tests make networks of their own. Then the page is an error or stays empty, as its
+// scripts weren't loaded.
+func (tab *tab) goes(url string) {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, chromedp.Navigate(url))
+		if err == nil {
+			var text string
+			text, err = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
+			if err == nil && text == "" {
+				continue
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+			tab.check(err)
+			return
+		}
+	}
 }
 
 // until waits until an expression is true in the page. It is asked at each of its frames.
