@@ -71,10 +71,18 @@ func TestOneOfMany(t *testing.T) {
 	t.Run("cancel and timeout", func(t *testing.T) {
 		canceled := p.j("add", "-q", "c", "exec sleep 1000", "")
 		late := p.j("add", "-q", "--timeout", "1s", "c", "exec sleep 1000", "")
+		limited := p.j("add", "-q", "c", "exec sleep 1000", "") // while it runs
 		p.is(canceled, "running")
 		p.j("job", "cancel", canceled)
 		p.is(canceled, "canceled")
-		p.is(late, "failed")
+		p.is(limited, "running")
+		p.j("job", "settimeout", "1s", limited)
+		for _, job := range []string{late, limited} {
+			p.is(job, "failed")
+			if why := p.j("job", "why", job); !strings.Contains(why, "timed out") {
+				t.Errorf("why it failed: %s", why)
+			}
+		}
 	})
 	t.Run("suspended", func(t *testing.T) {
 		job := p.j("add", "-q", "c", "read x <"+p.fifo()+"; echo over", "")
