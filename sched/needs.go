@@ -121,13 +121,8 @@ func parseAmount(name, text string) (n int64, bytes bool, err error) {
 	case float64(n) != value*float64(factor) && !bytes:
 		return 0, false, errorf(Invalid, "%s=%s: only whole numbers can be given out", name, text)
 	case bytes && (name == gpuName || name == coresName):
-		return 0, false, errorf(
-			Invalid,
-			"%s=%s: %s are counted, and have no unit",
-			name,
-			text,
-			name,
-		).hint("write %s=%s", name, digits)
+		return 0, false, errorf(Invalid, "%s=%s: %s is a number, without a unit", name, text, name).
+			hint("write %s=%s", name, digits)
 	case name == memoryName && n > 0 && n < bytesFrom:
 		return 0, false, errorf(
 			Invalid,
