@@ -23,7 +23,7 @@ func TestParseNeeds(t *testing.T) {
 		{"mem=100000000", "mem=95.4M"},
 		{"mem=32", "-less than a megabyte"},
 		{"mem=32X", "-is no amount"},
-		{"gpu=2G", "-counted"},
+		{"gpu=2G", "-without a unit"},
 		{"gpu=1.5", "-only whole numbers"},
 		{"gpu=-1", "-negative"},
 		{"gpu=1e30", "-too much"},
