@@ -324,6 +324,8 @@ func (c *Client) hello(ctx context.Context, conn net.Conn) (*link, error) {
 			"the connection ended before the daemon said hello: %w",
 			lost.cause,
 		)
+	case KindOf(err) == TooLarge:
+		return nil, Errorf(Incompatible, "what answers is no daemon: %w", err)
 	}
 	return nil, err
 }

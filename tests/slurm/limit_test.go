@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,11 +114,11 @@ func TestLimitReached(t *testing.T) {
 func TestNewPilots(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, slurmtest.Nodes(1), slurmtest.CPUs(4))
-	code := filepath.Join(p.dir, "code")
+	code, ran := filepath.Join(p.dir, "code"), filepath.Join(p.dir, "ran")
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(code, "work"), []byte("#!/bin/sh\necho pinned $1\n"),
+	if err := os.WriteFile(filepath.Join(code, "work"), []byte("#!/bin/sh\necho pinned $1\necho $SLURM_JOB_ID >>"+ran+"\n"),
 		0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -137,9 +138,20 @@ func TestNewPilots(t *testing.T) {
 		}
 	}
 	p.empty()
-	if all := p.queue("all"); len(all) < 3 {
-		t.Errorf("there were allocations %v", all)
-	} else {
-		p.told(all...)
+	used, err := os.ReadFile(ran)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setUp := p.lines() // perhaps also one that came late, for which no job was left
+	once := slices.Compact(slices.Clone(setUp))
+	all := strings.Fields(string(used))
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) < 3 || len(once) < len(setUp) {
+		t.Errorf("jobs ran in allocations %v, and these were set up: %v", all, setUp)
+	}
+	for _, id := range all {
+		if !slices.Contains(setUp, id) {
+			t.Errorf("a job ran in %s, which was not set up", id)
+		}
 	}
 }
