@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -82,6 +83,27 @@ func TestDaemonOfAnotherUser(t *testing.T) {
 	}}
 	if _, err := Dial(t.Context(), path, opt); KindOf(err) != Denied {
 		t.Errorf("one of whom nothing is known: %v", err)
+	}
+}
+
+// TestNoDaemon: what answers with an endless message, before the client has said anything or
+// afterwards, is no daemon.
+func TestNoDaemon(t *testing.T) {
+	for _, heardFirst := range []bool{true, false} {
+		ours, theirs := net.Pipe()
+		go func() {
+			if heardFirst {
+				_, _ = io.ReadAtLeast(theirs, make([]byte, 1<<16), frameHeader+1)
+			}
+			_, _ = theirs.Write([]byte{255, 255, 255, 255})
+			_, _ = io.Copy(io.Discard, theirs)
+		}()
+		_, err := NewClient(t.Context(), ours, ClientOptions{RedialFor: -1})
+		if kind := KindOf(err); kind != Incompatible && kind != Unavailable ||
+			heardFirst && kind != Incompatible {
+			t.Errorf("heard first: %t: %v, of kind %s", heardFirst, err, kind)
+		}
+		_ = theirs.Close()
 	}
 }
 

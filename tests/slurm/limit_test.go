@@ -118,8 +118,8 @@ func TestNewPilots(t *testing.T) {
 	if err := os.Mkdir(code, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(code, "work"), []byte("#!/bin/sh\necho pinned $1\necho $SLURM_JOB_ID >>"+ran+"\n"),
-		0o755); err != nil {
+	work := "#!/bin/sh\necho pinned $1\necho $SLURM_JOB_ID >>" + ran + "\n"
+	if err := os.WriteFile(filepath.Join(code, "work"), []byte(work), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	experiment := filepath.Join(p.dir, "x.yaml")
