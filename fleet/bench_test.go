@@ -99,16 +99,21 @@ func BenchmarkCopy(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			copied := make(chan sched.CopyEnded, 1)
+			copied, ended := make(chan sched.CopyEnded, 1), make(chan uint64, 1)
 			h := newHost(b, m, func(o *Options) {
+				ending(ended)(o)
+				runs := o.Report
 				o.Report = func(x sched.Outcome) {
 					if c, ok := x.(sched.CopyEnded); ok {
 						copied <- c
 					}
+					runs(x)
 				}
 			})
 			to := b.TempDir()
 			h.Connect(sched.Pool{Addr: m.Name})
+			h.Start(job(m.Name, 1, "true")) // results are of a machine that has had runs
+			<-ended
 			h.Copy(results(m.Name, 1, filepath.Join(to, "1"), "/etc/hostname"))
 			<-copied
 			before := processorTime()
