@@ -10,8 +10,9 @@ import (
 )
 
 // CodeNamed visits the hashes of code, of what was not committed, and of standard inputs, that
-// jobs name, MaxPage jobs from an id on, and gives the id to go on with; 0: these were all. Any job
-// that is known may be run again, so that those which have ended count as well.
+// jobs name, or will that are being submitted, MaxPage jobs from an id on, and gives the id to go on
+// with; 0: these were all. Any job that is known may be run again, so that those which have ended
+// count as well.
 //
 // Who goes through all of them page by page misses only code that was submitted meanwhile: a job
 // never changes its code, and a waiting cell, which has that of its matrix, takes over another only
@@ -24,6 +25,11 @@ func (s *State) CodeNamed(from uint64, visit func(hash string)) (next uint64, er
 		}
 		if stdin != "" {
 			visit(stdin)
+		}
+	}
+	if from <= 1 {
+		for _, l := range s.longs { // whose jobs aren't there yet
+			both(l.Submit.GetCode(), l.Submit.GetStdin())
 		}
 	}
 	from = max(from, 1)

@@ -87,4 +87,10 @@ func TestCodeNamed(t *testing.T) {
 	must(err)
 	must(w.do(forget, nil))
 	want("first", "second", "waits")
+
+	// What is being submitted names it before its jobs are there.
+	p, err = w.s.PlanSubmission([]JobSpec{{Class: "z", Cmd: "many", Code: code("many"),
+		Repeat: longOperation}}, false)
+	must(w.do(p, err))
+	want("first", "many", "second", "waits")
 }
