@@ -226,7 +226,7 @@ const (
 	OpClone      = "clone"       // submit again as new jobs, Repeat times
 	OpRestart    = "restart"     // a new job in the same matrix cell
 	OpSetTimeout = "set-timeout" // Timeout; 0 takes it away
-	OpSet        = "set"         // Set; all jobs or none
+	OpSet        = "set"         // Set; all jobs or none, but those that it no longer fits when their turn comes
 	OpTag        = "tag"         // Tag: an id or a name
 	OpUntag      = "untag"
 	OpPrune      = "prune"  // forget what ended long ago, and what nobody needs any more

@@ -191,20 +191,23 @@ func (s *service) tryChange(
 		}
 		return err
 	})
+	if err != nil {
+		return all, err
+	}
 	next := uint64(0)
-	for some := range slices.Chunk(ids, sched.OperationPiece) {
+	for operation.Jobs = range slices.Chunk(ids, sched.OperationPiece) {
 		var plan sched.Plan
-		operation.Jobs = some
-		if err == nil {
-			err = s.read(func(st *sched.State) (err error) {
-				plan, next, err = st.TryOperation(operation, next)
-				return err
-			})
+		err := s.read(func(st *sched.State) (err error) {
+			plan, next, err = st.TryOperation(operation, next)
+			return err
+		})
+		if err != nil {
+			return all, err
 		}
 		all.Fates = append(all.Fates, plan.Fates...)
 		all.Warnings = append(all.Warnings, plan.Warnings...)
 	}
-	return all, err
+	return all, nil
 }
 
 func fillChanges(reply *api.ChangeJobsReply, plan *sched.Plan, cmds map[uint64]string) {
