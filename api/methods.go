@@ -226,11 +226,12 @@ const (
 	OpClone      = "clone"       // submit again as new jobs, Repeat times
 	OpRestart    = "restart"     // a new job in the same matrix cell
 	OpSetTimeout = "set-timeout" // Timeout; 0 takes it away
-	OpSet        = "set"         // Set; all jobs or none, but those that it no longer fits when their turn comes
-	OpTag        = "tag"         // Tag: an id or a name
-	OpUntag      = "untag"
-	OpPrune      = "prune"  // forget what ended long ago, and what nobody needs any more
-	OpRecopy     = "recopy" // copy results again; nothing runs again
+	// Set; all jobs or none. Of very many, those that it no longer fits when their turn comes stay
+	OpSet    = "set"
+	OpTag    = "tag" // Tag: an id or a name
+	OpUntag  = "untag"
+	OpPrune  = "prune"  // forget what ended long ago, and what nobody needs any more
+	OpRecopy = "recopy" // copy results again; nothing runs again
 	// the user says that the attempt on a machine that is away is lost; Retry runs it again
 	OpLost   = "lost"
 	OpPause  = "pause"    // running: stop where it is; slots and needs stay its own

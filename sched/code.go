@@ -9,8 +9,8 @@ import (
 	"jobserver/sched/statepb"
 )
 
-// CodeNamed visits the hashes of code, of what was not committed, and of standard inputs, that
-// jobs name, or will that are being submitted, MaxPage jobs from an id on, and gives the id to go on
+// CodeNamed visits the hashes of code, of what was not committed, and of standard inputs, that jobs
+// name, or will that are being submitted, MaxPage jobs from an id on, and gives the id to go on
 // with; 0: these were all. Any job that is known may be run again, so that those which have ended
 // count as well.
 //
