@@ -178,7 +178,8 @@ func serveHost(t *testing.T, socket string) {
 // hostileWords are what nobody may see raw.
 const hostileWords = "\x1b]0;mine\a\x1b[2J\u202e"
 
-// says takes a channel, and says the same to every command, once or without end.
+// says takes a channel, and says the same to every command once it has said that it starts it, once
+// or without end.
 func says(text string, forever bool) func(*xssh.ServerConn, xssh.NewChannel) {
 	return func(_ *xssh.ServerConn, c xssh.NewChannel) {
 		ch, reqs, err := c.Accept()
@@ -186,11 +187,12 @@ func says(text string, forever bool) func(*xssh.ServerConn, xssh.NewChannel) {
 			return
 		}
 		go func() {
-			for r := range reqs {
-				_ = r.Reply(true, nil) // the client may be gone
+			if c.ChannelType() == "session" {
+				if r := <-reqs; r != nil {
+					_ = r.Reply(true, nil) // the client may be gone
+				}
 			}
-		}()
-		go func() {
+			go xssh.DiscardRequests(reqs)
 			for _, err := io.WriteString(ch, text); forever && err == nil; {
 				_, err = io.WriteString(ch, text)
 			}
@@ -222,34 +224,49 @@ func TestHostileHost(t *testing.T) {
 			}
 		}
 	}
-	for name, channel := range map[string]handler{
-		"no channel":             silent,
-		"no channel, with words": refuses,
-		"no answer":              deaf,
-		"no end":                 says("motd\n", true),
-		"escapes":                says(hostileWords+"\n", false),
-		"a path of escapes":      says("JOBSERVER /"+hostileWords+"\n", false),
-		"a long path":            says("JOBSERVER /"+strings.Repeat("x", 60000)+"\n", false),
-		"a path, and no more":    says("JOBSERVER /run/s\n", false),
-		"a relative path":        says("JOBSERVER s\n", false),
-		"no socket":              afterwards(silent),
-		"no socket, with words":  afterwards(refuses),
-		"a deaf socket":          afterwards(deaf),
-		"a socket that ends":     afterwards(says("", false)),
-		"a socket of zeros":      afterwards(says(strings.Repeat("\x00", 1000), true)),
-		"a hello of 4 GB":        afterwards(says("\xff\xff\xff\xff"+hostileWords, true)),
-		"a hello of words":       afterwards(says("\x00\x00\x00\x10"+hostileWords, true)),
+	for _, tt := range []struct {
+		name  string
+		there handler
+		want  string
+	}{
+		{"no channel", silent, "no answer within"},
+		{"no channel, with words", refuses, "the machine refuses: ␛]0;mine"},
+		{"no answer", deaf, "no answer within"},
+		{"no end", says("motd\n", true), "no answer that makes sense"},
+		{"escapes", says(hostileWords+"\n", false), "no answer that makes sense"},
+		{"a path of escapes", says("JOBSERVER /"+hostileWords+"\n", false),
+			"the login there doesn't say who it is"},
+		{"a long path", says("JOBSERVER /"+strings.Repeat("x", 60000)+"\n", false),
+			"no answer that makes sense"},
+		{"a path, and no more", says("JOBSERVER /run/s\n", false),
+			"the login there doesn't say who it is"},
+		{"a relative path", says("JOBSERVER s\n", false), "no answer that makes sense"},
+		{"no socket", afterwards(silent), "no answer within"},
+		{"no socket, with words", afterwards(refuses),
+			"nothing listens there, or sshd forbids it"},
+		{"a deaf socket", afterwards(deaf), "didn't answer within"},
+		{"a socket that ends", afterwards(says("", false)),
+			"before the daemon said hello"},
+		{"a socket of zeros", afterwards(says(strings.Repeat("\x00", 1000), true)),
+			"before the daemon said hello"},
+		{"a hello of 4 GB", afterwards(says("\xff\xff\xff\xff"+hostileWords, true)),
+			"what answers is no daemon"},
+		{"a hello of words", afterwards(says("\x00\x00\x00\x10"+hostileWords, true)),
+			"before the daemon said hello"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			alias, client := sshtest.Fake(t, channel)
+			alias, client := sshtest.Fake(t, tt.there)
 			s := newSession(t)
 			s.env.Dial = nil
 			s.env.SSH = ssh.Options{ConfigFile: client.ConfigFile, DialTimeout: time.Minute}
-			s.env.HostAnswers = 200 * time.Millisecond
+			s.env.HostAnswers = time.Minute
+			if strings.Contains(tt.want, "answer within") {
+				s.env.HostAnswers = 200 * time.Millisecond
+			}
 			code := s.run("--host", alias, "ping")
 			out := s.stdout.String() + s.stderr.String()
-			if code != cli.ExitUnavailable && code != cli.ExitIncompatible || len(out) > 4<<10 ||
+			if code == 0 || !strings.Contains(out, tt.want) || len(out) > 4<<10 ||
 				strings.ContainsAny(out, "\x1b\a\u202e") {
 				t.Errorf("exit code %d, %d bytes: %q", code, len(out), out[:min(len(out), 1000)])
 			}
