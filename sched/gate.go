@@ -119,6 +119,7 @@ func (s *State) joinGate(j *job) {
 			s.retell(j.Id)
 		}
 	}
+	s.setApart(j)
 }
 
 func (s *State) leaveGate(j *job) {
@@ -127,6 +128,43 @@ func (s *State) leaveGate(j *job) {
 		delete(g.jobs, j.Id)
 		s.dropGate(g)
 	}
+	s.setApart(j)
+}
+
+// setApart brings up to date whether a job is apart from its matrix, and tells those who wait for
+// the matrix.
+func (s *State) setApart(j *job) {
+	if !s.noteApart(j) {
+		return
+	}
+	for _, t := range s.matrices[j.Matrix].watchers {
+		s.regate(t.gate)
+	}
+}
+
+// noteApart keeps the list of a matrix's waiting jobs that aren't behind its gate, as each of them
+// may wait for something of its own, or for nothing any more. It says whether the list is another.
+func (s *State) noteApart(j *job) bool {
+	m := s.matrices[j.Matrix]
+	if m == nil {
+		return false
+	}
+	was, listed := m.apart[j.Id]
+	is := j.Status == Waiting && s.live[j.Id] == j && j.gate != m.gate
+	blocked := is && j.gate != nil && j.gate.door == doorBlocked
+	if is == listed && blocked == was {
+		return false
+	}
+	m.apartBlocked += b2i(blocked) - b2i(was)
+	switch {
+	case !is:
+		delete(m.apart, j.Id)
+	case m.apart == nil:
+		m.apart = map[uint64]bool{j.Id: blocked}
+	default:
+		m.apart[j.Id] = blocked
+	}
+	return true
 }
 
 // dropGate forgets a gate that nobody has any more, and what is known only for it.

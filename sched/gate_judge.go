@@ -163,10 +163,10 @@ func (m *matrix) tellingsOf() tellings {
 	t[uncopied] += m.counts.Uncopied
 	t[bad] += by[Failed] + by[Canceled] + by[Lost]
 	t[pending] += by[Waiting] + by[Held] + by[Running] + by[Copying]
-	blocked := len(m.heldBack)
+	blocked := len(m.heldBack) + m.apartBlocked
 	switch {
 	case m.gate != nil && m.gate.door == doorBlocked:
-		blocked += by[Waiting]
+		blocked += by[Waiting] - len(m.apart)
 	case m.relation != nil:
 		blocked += m.relation.stuckCells
 	}

@@ -290,6 +290,46 @@ func TestAfterLives(t *testing.T) {
 			check(t, w.s.checkGates())
 		}
 	})
+	t.Run("cells that are freed, or wait for jobs of their own", func(t *testing.T) {
+		w := afterJobs(t)
+		failed := w.add(t, JobSpec{})
+		w.ends(t, failed, exit(1))
+		held := w.add(t, JobSpec{Hold: true})
+		spec := MatrixSpec{
+			Job:  JobSpec{Class: "x", Cmd: "cell", After: after(fmt.Sprint(failed))},
+			Axes: []*statepb.Axis{{Name: "A", Values: []string{"1", "2"}}},
+		}
+		p, err := w.s.PlanMatrix(spec, false)
+		check(t, w.do(p, err))
+		first := p.IDs[1]
+		job := w.add(t, JobSpec{After: after(fmt.Sprintf("%%%d", p.IDs[0]))})
+		blocked := func(step string, want bool) {
+			t.Helper()
+			check(t, w.s.checkGates())
+			if w.s.IsBlocked(job) != want {
+				t.Errorf("%s: it is blocked: %v", step, !want)
+			}
+		}
+		set := func(id, other uint64) {
+			t.Helper()
+			spec := after(fmt.Sprint(other))
+			p, err := w.s.PlanSet([]uint64{id}, SetSpec{After: &spec})
+			check(t, w.do(p, err))
+		}
+		blocked("both cells are", true)
+		set(first, held)
+		blocked("one is", true)
+		set(first+1, held)
+		blocked("none is", false)
+		set(first, failed)
+		blocked("one is again", true)
+		w.operate(t, OpUnhold, first)
+		blocked("that one is freed", false)
+		w.ends(t, first, exit(0))
+		w.operate(t, OpUnhold, first+1)
+		w.ends(t, first+1, exit(0))
+		w.wants(t, job, Running)
+	})
 	t.Run("retries are judged too", func(t *testing.T) {
 		w := afterJobs(t)
 		a := w.add(t, JobSpec{})

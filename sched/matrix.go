@@ -32,6 +32,9 @@ type matrix struct {
 	gone      tellings  // how cells were of which nothing is left, while somebody waits for them
 	// its jobs that the daemon holds, each for a reason of its own
 	heldBack map[uint64]bool
+	// its waiting jobs that aren't behind its gate: whether the one that each has keeps it blocked
+	apart        map[uint64]bool
+	apartBlocked int // how many of them are
 }
 
 // home is a run of consecutive ids, and the cells that they are of.

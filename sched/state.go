@@ -266,6 +266,9 @@ func (s *State) reclass(id uint64, class string) {
 // remark brings index and counts to what the record says.
 func (s *State) remark(j *statepb.Job) {
 	s.noteHeldBack(j)
+	if l := s.live[j.Id]; l != nil {
+		s.noteApart(l) // those who wait for it are told with its status
+	}
 	s.reclass(j.Id, j.Class)
 	s.setMark(j.Id, uint8(j.Status)|uint8(j.Results)<<4, j.Tag)
 	if n := len(j.Attempts); n > 0 {
