@@ -472,3 +472,20 @@ func BenchmarkCellsAfter100k(b *testing.B) {
 		s.run1(b, at, p.Changes...)
 	}
 }
+
+// BenchmarkSelectIDs is what `add --wait` of 3,000 jobs asks for again and again.
+func BenchmarkSelectIDs(b *testing.B) {
+	s, _ := million()
+	var words []string
+	for id := uint64(500_000); len(words) < 3000; id++ {
+		if s.index.status(id) != 0 {
+			words = append(words, fmt.Sprint(id))
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Select(words); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -263,7 +263,11 @@ func (s *State) Select(words []string) ([]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, found)
+		if n := len(all); n > 0 && len(found) > 0 && found[0] > all[n-1][len(all[n-1])-1] {
+			all[n-1] = append(all[n-1], found...) // as ids are named mostly
+		} else if len(found) > 0 {
+			all = append(all, found)
+		}
 	}
 	ids := union(all)
 	if len(ids) == 0 {

@@ -14,25 +14,41 @@ import (
 	"jobserver/suggest"
 )
 
+// waitShare is how many times as long as a look takes, one who waits for jobs looks at nothing.
+const waitShare = 9
+
 // Wait waits until all jobs that the selectors match have ended, or something changed.
 func (s *service) Wait(args *api.WaitArgs, reply *api.WaitReply) error {
 	if len(args.Selectors) == 0 {
 		return api.Errorf(api.Invalid, "no jobs are named").
 			WithHint("name them, for example 17, last, %%93 or @nightly")
 	}
+	var took time.Duration
 	look := func() error {
 		*reply = api.WaitReply{}
-		return s.read(func(st *sched.State) error { return s.progress(st, args, reply) })
+		return s.read(func(st *sched.State) error {
+			start := time.Now()
+			defer func() { took = time.Since(start) }()
+			return s.progress(st, args, reply)
+		})
 	}
 	if err := checkUntil(args.Until); err != nil {
 		return err
 	}
-	if err := look(); err != nil || reply.Done || reply.Stuck || args.Wait <= 0 ||
-		reply.Cursor != args.Cursor && args.Cursor != 0 {
+	if err := look(); err != nil || reply.Done || reply.Stuck || args.Wait <= 0 {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(args.Wait, maxWait))
 	defer cancel()
+	if args.Cursor != 0 && reply.Cursor != args.Cursor {
+		// In a busy pool something has changed each time: who waits for thousands of jobs, and asks
+		// again at once, would keep the loop busy with nothing else.
+		select {
+		case <-time.After(waitShare * took):
+		case <-ctx.Done():
+		}
+		return nil
+	}
 	if _, _, _, err := s.Loop.Events().After(ctx, reply.Cursor, 1); err != nil {
 		return wire.Error(err)
 	}
