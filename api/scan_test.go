@@ -124,6 +124,44 @@ func TestMessagesAreAllThere(t *testing.T) {
 	}
 }
 
+// TestZerosArrive: gob leaves out a zero that a pointer points to, as it does any other, so that
+// what may be missing, and may be zero, is a Maybe. A time has no zero that means anything.
+func TestZerosArrive(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var walk func(at string, typ reflect.Type)
+	walk = func(at string, typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Pointer:
+			to := typ.Elem()
+			if to != reflect.TypeFor[time.Time]() && to.Kind() != reflect.Struct {
+				t.Errorf("%s is a %s: its zero wouldn't arrive; make it a Maybe", at, typ)
+			}
+			walk(at, to)
+		case reflect.Slice, reflect.Array, reflect.Map:
+			if typ.Elem().Kind() == reflect.Pointer {
+				t.Errorf("%s is a %s: gob can't send a nil in it", at, typ)
+			}
+			walk(at+"[]", typ.Elem())
+		case reflect.Struct:
+			if seen[typ] {
+				return
+			}
+			seen[typ] = true
+			for i := range typ.NumField() {
+				if f := typ.Field(i); f.IsExported() {
+					walk(typ.Name()+"."+f.Name, f.Type)
+				}
+			}
+		}
+	}
+	for _, m := range messages() {
+		walk("", reflect.TypeOf(m).Elem())
+	}
+	if len(seen) < 100 {
+		t.Errorf("only %d types were seen", len(seen))
+	}
+}
+
 // fill gives every field of v a value that isn't its zero, and every slice and map n of them.
 func fill(v reflect.Value, n int) {
 	switch v.Kind() {
