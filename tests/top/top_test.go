@@ -474,6 +474,36 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestSuspended: Ctrl-Z gives the terminal back to the shell as it was, and fg shows it again.
+func TestSuspended(t *testing.T) {
+	t.Parallel()
+	d := night(t)
+	shell := start(t, 80, 24, []string{"PS1=ready> ", "HISTFILE="}, "bash", "--norc", "--noprofile",
+		"-i")
+	shell.sees("ready>")
+	for range 2 {
+		shell.types(d.Binary + " --socket " + d.Socket + " top\r")
+		shell.sees("[1 Jobs]", "echo held")
+		for range 2 {
+			shell.types("\x1a")
+			shell.sees("Stopped", "ready>")
+			shell.types("stty -a | grep -o ' icanon\\| echo '\r") // a terminal for lines again
+			shell.sees(" icanon\n echo\n")
+			shell.types("clear; fg\r")
+			shell.sees("[1 Jobs]", "echo held")
+		}
+		shell.types("q")
+		shell.sees("ready>")
+		shell.types("clear; stty -a | grep -o ' icanon\\| echo '\r")
+		shell.sees(" icanon\n echo\n")
+		shell.types("clear\r")
+	}
+	shell.types("exit\r")
+	if code := shell.ends(); code != 0 {
+		t.Errorf("the shell ended with %d:\n%s", code, shell.text())
+	}
+}
+
 // TestInTmuxAndOverSSH: in both it looks as it does elsewhere.
 func TestInTmuxAndOverSSH(t *testing.T) {
 	t.Parallel()
