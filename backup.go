@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,8 +65,17 @@ type files interface {
 	put(name string, size int64, content io.Reader) error
 }
 
+// write copies all of it. The file that makes the others a state comes behind the logs, too: a
+// backup whose program was killed, or an archive that was cut off, isn't taken for a whole one.
 func (c *BackupCmd) write(ctx context.Context, dir string, to files) error {
-	err := snapshot.Copy(dir, to.put)
+	var format []byte
+	err := snapshot.Copy(dir, func(name string, size int64, content io.Reader) (err error) {
+		if name != formatName {
+			return to.put(name, size, content)
+		}
+		format, err = io.ReadAll(content)
+		return err
+	})
 	_, missing := os.Stat(dir)
 	switch {
 	case errors.Is(err, snapshot.ErrNoState), errors.Is(missing, fs.ErrNotExist):
@@ -73,13 +83,24 @@ func (c *BackupCmd) write(ctx context.Context, dir string, to files) error {
 			WithHint("name the state directory with --state-dir DIR")
 	case err != nil:
 		return fmt.Errorf("back up %s: %w", dir, err)
-	case !c.Logs:
-		return nil
 	}
-	logs := c.LogDir
-	if logs == "" {
-		logs = filepath.Join(dir, "logs")
+	if c.Logs {
+		logs := c.LogDir
+		if logs == "" {
+			logs = filepath.Join(dir, "logs")
+		}
+		if err := copyLogs(ctx, logs, to); err != nil {
+			return err
+		}
 	}
+	return to.put(formatName, int64(len(format)), bytes.NewReader(format))
+}
+
+// formatName is the file that a whole backup has, and an unfinished one hasn't.
+const formatName = "format"
+
+// copyLogs copies the logs that are below a directory.
+func copyLogs(ctx context.Context, logs string, to files) error {
 	return filepath.WalkDir(logs, func(path string, d fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -219,6 +240,9 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 	if err := c.read(e.Stdin, &dirFiles{dir: work}); err != nil {
 		return fmt.Errorf("read the backup: %w", err)
 	}
+	if err := isWhole(work); err != nil {
+		return c.unusable(err)
+	}
 	report, err := snapshot.Check(work)
 	if err == nil {
 		err = report.Err
@@ -232,9 +256,7 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 			WithHint("%s", newer.Hint())
 	}
 	if err != nil {
-		return api.Errorf(api.Invalid, "%s is no backup that a daemon could start from: %w", c.From,
-			err).
-			WithHint("nothing was changed; take another backup")
+		return c.unusable(err)
 	}
 	state, err := loadState(work)
 	if err != nil {
@@ -250,6 +272,26 @@ func (c *RestoreCmd) Run(_ context.Context, e *cli.Env) error {
 	e.Note("%s is the state of the server %s with %s; the last is %d", dir, report.ServerID,
 		view.Counted(stateTotal(state), "job"), state.NextID()-1)
 	return nil
+}
+
+// unusable says what is wrong with a backup.
+func (c *RestoreCmd) unusable(err error) error {
+	return api.Errorf(api.Invalid, "%s is no backup that a daemon could start from: %w", c.From,
+		err).
+		WithHint("nothing was changed; take another backup")
+}
+
+// isWhole refuses what there is of a backup that was cut off.
+func isWhole(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	_, err = os.Lstat(filepath.Join(dir, formatName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("its last file, %s, is missing: it was never finished", formatName)
+	}
+	return err
 }
 
 // read takes the files out of the backup.
@@ -293,6 +335,6 @@ func ofBackup(name string) bool {
 	if below {
 		return first == "logs"
 	}
-	return name == "server-id" || name == "format" || strings.HasPrefix(name, "snap-") ||
+	return name == "server-id" || name == formatName || strings.HasPrefix(name, "snap-") ||
 		strings.HasPrefix(name, "wal-")
 }
