@@ -293,18 +293,27 @@ func (c *Client) Manifest(ctx context.Context, r ManifestRequest) (Manifest, err
 		}
 		r.CodeOf = RunID{}
 		if len(rest) == 0 {
+			all.join()
 			return all.Manifest, nil
 		}
 	}
 }
 
 // Limits of a manifest that no request sets: a machine shall not fill the host's memory. What is
-// counted is what the host holds of it. So many bytes are 300,000 to 500,000 results with names as
-// people give them.
+// counted is what the host holds of it. A caller that holds several manifests has limits of its
+// own, see Reserve.
 const (
 	maxManifestBytes = 64 << 20
 	maxReason        = 500 // bytes of why something can't be copied
+	perText          = 64  // what short texts take beside their bytes, in a list that grows
 )
+
+// TooManyNames is the error of a job whose results have names of more than so many bytes.
+func TooManyNames(limit int) error {
+	return errorf(KindLimit,
+		"manifest: the names of the results have more than %d MiB: let the job pack them",
+		limit>>20)
+}
 
 // manifestReader puts a manifest together from the answers to several requests. An agent sees to it
 // within one that no two results have the same name, and keeps the limits; across them we do.
@@ -317,6 +326,9 @@ type manifestReader struct {
 	held           int    // bytes that all of it takes
 	paths          int    // of the current request
 	found, missing int    // in the answer to it
+	// entries as they came: one list that grew would be there twice, and leave much behind
+	pieces  [][]Entry
+	entries int // in all of them
 }
 
 // begin is called before each request.
@@ -344,31 +356,40 @@ func (m *manifestReader) part(p []byte) error {
 		size += int(unsafe.Sizeof(*e)) + len(e.Source) + len(e.Name) + len(e.Target)
 	}
 	for _, p := range part.Missing {
-		size += int(unsafe.Sizeof(p)) + len(p)
+		size += int(unsafe.Sizeof(p)) + len(p) + perText
 	}
 	for i := range part.Errors {
 		e := &part.Errors[i]
 		if len(e.Reason) > maxReason { // what stays shall not keep the rest in memory
 			e.Reason = strings.Clone(e.Reason[:maxReason]) + "…"
 		}
-		size += int(unsafe.Sizeof(*e)) + len(e.Path) + len(e.Reason)
+		size += int(unsafe.Sizeof(*e)) + len(e.Path) + len(e.Reason) + perText
 	}
 	// What is dropped counts as well: nobody shall send without an end.
-	if m.held += max(size, len(p)); m.held > maxManifestBytes {
-		return errorf(KindLimit,
-			"manifest: the names of the results have more than %d MiB: let the job pack them",
-			maxManifestBytes>>20)
+	size = max(size, len(p))
+	if m.held += size; m.held > maxManifestBytes {
+		return TooManyNames(maxManifestBytes)
 	}
+	if m.request.Reserve != nil {
+		if err := m.request.Reserve(size); err != nil {
+			return err
+		}
+	}
+	kept := part.Entries[:0]
 	for _, e := range part.Entries {
-		m.entry(e)
+		if m.entry(e) {
+			kept = append(kept, e)
+		}
 	}
+	m.pieces = append(m.pieces, kept)
+	m.entries += len(kept)
 	if part.Code.Looked {
 		m.Code = part.Code
 		m.Code.Changed = m.Code.Changed[:min(len(m.Code.Changed), maxReason)]
 	}
 	m.Missing = append(m.Missing, part.Missing...)
 	m.Errors = append(m.Errors, part.Errors...)
-	if len(m.Entries)+len(m.Errors) > m.request.MaxFiles {
+	if m.entries+len(m.Errors) > m.request.MaxFiles {
 		return errorf(KindLimit, "manifest: more than %d results", m.request.MaxFiles)
 	}
 	if m.request.MaxBytes > 0 && m.Bytes > m.request.MaxBytes {
@@ -378,14 +399,25 @@ func (m *manifestReader) part(p []byte) error {
 	return nil
 }
 
-// entry adds an entry, unless its name is taken.
-func (m *manifestReader) entry(e Entry) {
+// join makes one list of the pieces.
+func (m *manifestReader) join() {
+	if m.entries > 0 {
+		m.Entries = make([]Entry, 0, m.entries)
+	}
+	for i, piece := range m.pieces {
+		m.Entries = append(m.Entries, piece...)
+		m.pieces[i] = nil
+	}
+}
+
+// entry counts an entry, and tells whether it is kept: not when its name is taken.
+func (m *manifestReader) entry(e Entry) bool {
 	if m.within != "" && strings.HasPrefix(e.Name, m.within) {
-		return
+		return false
 	}
 	if other, taken := m.named[e.Name]; taken {
 		if other == e.Source {
-			return // named twice
+			return false // named twice
 		}
 		if e.Kind == Dir {
 			m.within = e.Name + "/"
@@ -393,15 +425,15 @@ func (m *manifestReader) entry(e Entry) {
 		m.Errors = append(m.Errors,
 			PathError{Path: e.Source,
 				Reason: fmt.Sprintf("another result, %s, has the same name", other)})
-		return
+		return false
 	}
 	if m.named != nil {
 		m.named[e.Name] = e.Source
 	}
-	m.Entries = append(m.Entries, e)
 	if e.Kind == File {
 		m.Bytes += min(e.Size, math.MaxInt64-m.Bytes)
 	}
+	return true
 }
 
 // Fetch brings the contents of files, in order. A file that changed since the manifest, or can't be

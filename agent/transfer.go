@@ -20,6 +20,10 @@ type ManifestRequest struct {
 	Patience time.Duration
 
 	CodeOf RunID // also look at the code that this run was given; zero: don't
+
+	// the host's own: asked before so many more bytes of the answer are kept, unless it is nil. Its
+	// error ends the call.
+	Reserve func(bytes int) error
 }
 
 // CodeState tells what has become of a run's code.

@@ -22,6 +22,7 @@ type Fleet struct {
 	builds *builds
 	logs   *logKeeper
 	copies *places // of Options.Copies
+	names  *listing
 	inputs *inputReader
 	disk   diskGate
 	space  logSpace
@@ -61,6 +62,7 @@ func New(opt Options) (*Fleet, error) {
 		builds:   newBuilds(opt.Binary, opt.Builds, opt.Slim),
 		logs:     newLogKeeper(opt.LogDir, opt.SyncEvery, opt.Log),
 		copies:   newPlaces(opt.Copies),
+		names:    newListing(opt.Copies),
 		inputs:   newInputReader(),
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry, least: max(opt.MinFree, room)},
 		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},

@@ -47,11 +47,13 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
+	names := m.f.names.share(m)
+	defer names.leave()
 	for {
 		if err := m.turn(ctx, c); err != nil {
 			return sched.CopyEnded{}, m.copyError(l, c, err)
 		}
-		t := &transfer{f: m.f, from: l.source, c: c}
+		t := &transfer{f: m.f, from: l.source, c: c, names: names}
 		began := time.Now()
 		out, err := t.run(ctx)
 		out.Took = time.Since(began)
@@ -59,8 +61,15 @@ func (m *machine) carry(l *link, c *copying) (sched.CopyEnded, error) {
 		switch {
 		case err == nil:
 			return out, nil
+		case errors.Is(err, errCrowded):
+			m.copyWaits(c, errCrowded.Error())
+			if err := names.wait(ctx); err != nil {
+				return sched.CopyEnded{}, m.copyError(l, c, err)
+			}
+			c.waits = ""
 		case isFull(err):
 			m.copyWaits(c, err.Error())
+			names.leave()
 			if err := m.space(ctx, c); err != nil {
 				return sched.CopyEnded{}, m.copyError(l, c, err)
 			}
@@ -148,6 +157,7 @@ type transfer struct {
 	note       copyNote
 	manifest   agent.Manifest
 	index      map[string]int // the manifest's entries by name
+	names      *share         // of what all manifests may hold
 	plainTaken bool           // a result is called as the record would be
 
 	holes int64            // bytes that came as holes
@@ -238,7 +248,10 @@ func (t *transfer) list(ctx context.Context) error {
 		Paths:    unique(named(t.c.Attempt)),
 		MaxFiles: max(opt.MaxFiles, 0), Patience: t.c.patience(),
 		MaxBytes: max(opt.MaxBytes, 0),
+		Reserve:  t.names.grow,
 	}
+	t.manifest, t.index = agent.Manifest{}, nil // of an earlier list
+	t.names.restart()
 	if t.c.Job.Code != nil {
 		request.CodeOf = t.f.runID(attemptRef(t.c.Job, t.c.Attempt))
 	}
