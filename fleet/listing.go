@@ -3,8 +3,8 @@ package fleet
 import (
 	"context"
 	"errors"
+	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"slices"
 	"sync"
 
@@ -172,13 +172,10 @@ func (l *listing) give() {
 // the collector by itself would let it become as much as all that the process holds. It gives the
 // limit of memory that was there before.
 func tidy() (usual int64) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	var bytes int64
-	if live[0].Value.Kind() == metrics.KindUint64 {
-		bytes = int64(live[0].Value.Uint64())
-	}
+	var now runtime.MemStats // runtime/metrics would have a part in each start of the program
+	runtime.ReadMemStats(&now)
+	held := int64(now.HeapAlloc)
 	usual = debug.SetMemoryLimit(-1)
-	debug.SetMemoryLimit(min(usual, max(tidyMemory, bytes+bytes/2+listGarbage)))
+	debug.SetMemoryLimit(min(usual, max(tidyMemory, held+held/2+listGarbage)))
 	return usual
 }
