@@ -5,26 +5,44 @@ import (
 	"path/filepath"
 )
 
-// A Finder finds many logs, and reads each of their directories once. It doesn't see what is made,
-// compressed or removed afterwards. The zero value is ready; it is for one goroutine.
+// A Finder finds many logs. Of a directory in which it is asked for several it reads the names
+// once, and doesn't see what is made, compressed or removed there afterwards: a directory has the
+// logs of up to a thousand jobs. The zero value is ready; it is for one goroutine.
 type Finder struct {
-	names map[string]map[string]bool // by directory; nil for one that can't be read
+	dirs map[string]*names
 }
+
+// names are those in a directory.
+type names struct {
+	asked int             // how many logs were looked for one by one
+	there map[string]bool // nil until there were fewNames
+}
+
+// fewNames are found one by one before their directory is read.
+const fewNames = 32
 
 // Find is like the function, but gives the path that it was asked for where there is no log.
 func (f *Finder) Find(path string) string {
 	dir, name := filepath.Split(path)
-	there, known := f.names[dir]
-	if !known {
-		there = namesIn(dir)
-		if f.names == nil {
-			f.names = map[string]map[string]bool{}
+	n := f.dirs[dir]
+	if n == nil {
+		if f.dirs == nil {
+			f.dirs = map[string]*names{}
 		}
-		f.names[dir] = there
+		n = &names{}
+		f.dirs[dir] = n
+	}
+	if n.asked < fewNames {
+		n.asked++
+		found, _ := Find(path)
+		return found
+	}
+	if n.there == nil {
+		n.there = namesIn(dir)
 	}
 	for _, other := range [...]string{name, Plain(name), Plain(name) + Suffix,
 		Plain(name) + gzipSuffix} {
-		if there[other] {
+		if n.there[other] {
 			return dir + other
 		}
 	}
@@ -32,14 +50,14 @@ func (f *Finder) Find(path string) string {
 }
 
 func namesIn(dir string) map[string]bool {
+	there := map[string]bool{}
 	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {
-		return nil
+		return there
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(-1) // those before an error are there
-	there := make(map[string]bool, len(names))
-	for _, name := range names {
+	all, _ := d.Readdirnames(-1) // those before an error are there
+	for _, name := range all {
 		there[name] = true
 	}
 	return there

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestFinder: whatever form a log has, both ways of finding it give the same.
+// TestFinder: whatever form a log has, and however many were asked for before, it is found as it is
+// one by one; and a directory of many is read once.
 func TestFinder(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
@@ -20,15 +21,25 @@ func TestFinder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var f Finder
-	for _, name := range []string{
+	forms := []string{
 		"plain.out", "plain.out" + Suffix, "zstd.out", "zstd.out" + Suffix, "zstd.out" + gzipSuffix,
 		"gzip.out", "gzip.out" + Suffix, "both.out", "both.out" + Suffix, "full.out", "none.out",
 		"none/none.out",
-	} {
-		path := filepath.Join(dir, name)
-		want, _ := Find(path)
-		if got := f.Find(path); got != want {
-			t.Errorf("%s: %s is found, and %s one by one", name, got, want)
+	}
+	for range 2 * fewNames {
+		for _, name := range forms {
+			path := filepath.Join(dir, name)
+			want, _ := Find(path)
+			if got := f.Find(path); got != want {
+				t.Errorf("%s: %s is found, and %s one by one", name, got, want)
+			}
 		}
+	}
+	late := filepath.Join(dir, "late.out")
+	if err := os.WriteFile(late+Suffix, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Find(late); got != late {
+		t.Errorf("the directory was asked for %s, which came after it was read", got)
 	}
 }

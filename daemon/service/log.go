@@ -225,18 +225,10 @@ func readLog(reply *api.LogReply, offset int64, most int, turn api.Turn) error {
 	return nil
 }
 
-// fewLogs is of how many jobs the logs are looked for one by one: a directory has those of up to a
-// thousand.
-const fewLogs = 16
-
 // locate corrects the paths of logs that have been compressed since. It asks the disk, and so isn't
 // called in the loop.
 func (s *service) locate(jobs []api.Job) {
 	var logs joblog.Finder
-	find := logs.Find
-	if len(jobs) < fewLogs {
-		find = func(path string) string { found, _ := joblog.Find(path); return found }
-	}
 	for i := range jobs {
 		j := &jobs[i]
 		if j.EndedAt == nil {
@@ -251,7 +243,7 @@ func (s *service) locate(jobs []api.Job) {
 		}
 		for _, path := range paths {
 			if *path != "" {
-				*path = find(*path)
+				*path = logs.Find(*path)
 			}
 		}
 	}

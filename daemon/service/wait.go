@@ -14,7 +14,7 @@ import (
 	"jobserver/suggest"
 )
 
-// waitShare is how many times as long as a look takes, one who waits for jobs looks at nothing.
+// waitShare is for how long a wait that has news rests, in times of what its look took.
 const waitShare = 9
 
 // Wait waits until all jobs that the selectors match have ended, or something changed.
