@@ -487,8 +487,7 @@ func (d *Dialer) hops(
 	ctx context.Context, addr Addr, jumps []string, depth int,
 ) ([]*config, error) {
 	if depth > maxHops {
-		return nil, &ConfigError{Addr: addr.String(),
-			Err: fmt.Errorf("ProxyJump leads over more than %d hosts", maxHops)}
+		return nil, &ConfigError{Addr: addr.String(), Err: errTooManyHops}
 	}
 	c, err := d.resolve(ctx, addr)
 	if err != nil {
@@ -504,10 +503,9 @@ func (d *Dialer) hops(
 		return []*config{c}, nil
 	}
 	last := jumps[len(jumps)-1]
-	hop, err := ParseAddr(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(last), "ssh://"),
-		"/"))
+	hop, err := parseJump(last)
 	if err != nil {
-		return nil, &ConfigError{Addr: addr.String(), Err: fmt.Errorf("ProxyJump: %w", err)}
+		return nil, &ConfigError{Addr: addr.String(), Err: err}
 	}
 	before, err := d.hops(ctx, hop, jumps[:len(jumps)-1], depth+1)
 	if err != nil {

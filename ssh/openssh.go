@@ -45,14 +45,10 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := d.resolve(ctx, addr)
+	cfg, args, err := d.opensshLogin(ctx, program, addr)
 	done()
 	if err != nil {
 		return nil, err
-	}
-	defaults, err := d.sshDefaults(ctx, program)
-	if err != nil {
-		return nil, d.configError(ctx, addr, err)
 	}
 	release, err := d.acquire(ctx, cfg.hostPort())
 	if err != nil {
@@ -61,7 +57,7 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 	defer release()
 	c := &opensshConn{
 		program: program,
-		args:    d.opensshArgs(addr, d.dialTimeout(cfg), defaults.unknown),
+		args:    args,
 		env:     environment(cfg.sendEnv),
 		timeout: d.dialTimeout(cfg),
 		info: Info{Addr: addr.String(), User: cfg.user, RemoteAddr: cfg.hostPort(),
@@ -74,6 +70,32 @@ func (d *Dialer) dialOpenSSH(ctx context.Context, addr Addr) (Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// opensshLogin gives a machine's configuration, and what ssh is called with to log in there.
+func (d *Dialer) opensshLogin(
+	ctx context.Context, program string, addr Addr,
+) (*config, []string, error) {
+	cfg, err := d.resolve(ctx, addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	defaults, err := d.sshDefaults(ctx, program)
+	if err != nil {
+		return nil, nil, d.configError(ctx, addr, err)
+	}
+	options := func(a Addr) []string {
+		return d.opensshArgs(a, d.dialTimeout(cfg), defaults.unknown)
+	}
+	args := options(addr)
+	jump, err := d.jumpCommand(ctx, program, addr, cfg.proxyJump, options, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if jump != "" {
+		args = append(args, "-o", "ProxyCommand="+jump)
+	}
+	return cfg, append(args, "--", addr.Host), nil
 }
 
 // opensshArgs are the options that make ssh behave as this package does: what the configuration
@@ -101,7 +123,7 @@ func (d *Dialer) opensshArgs(addr Addr, timeout time.Duration, unknown []string)
 	for _, o := range options {
 		args = append(args, "-o", o)
 	}
-	return append(args, "--", addr.Host)
+	return args
 }
 
 // literal keeps ssh from expanding tokens in the name of a file.

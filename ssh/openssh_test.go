@@ -3,8 +3,10 @@ package ssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +168,68 @@ func TestHostKeyMessages(t *testing.T) {
 		}
 		if diff := cmp.Diff(&want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+// TestOpenSSHJump: over jump hosts, too, ssh takes no key that nobody has looked at, whatever the
+// configuration lets it take; and what it says is said of the host that it is about.
+func TestOpenSSHJump(t *testing.T) {
+	t.Parallel()
+	client, err := sshtest.NewClient(t.TempDir())
+	if err != nil {
+		sshtest.Require(t)
+		t.Fatal(err)
+	}
+	first := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("first"))
+	second := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("second"))
+	last := sshtest.Start(t, sshtest.Shared(client), sshtest.Named("last"))
+	keys, err := os.ReadFile(client.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := os.ReadFile(client.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := filepath.Join(t.TempDir(), `of 'mine' 100%`)
+	for _, tt := range []struct{ strict, jumps string }{
+		{"accept-new", "Host last\n  ProxyJump first,second\n"},
+		{"no", "Host last\n  ProxyJump second\nHost second\n  ProxyJump first\n"},
+		{"ask", "Host last\n  ProxyJump first,second\n"},
+	} {
+		config := filepath.Join(t.TempDir(), "a 'config' of 100%")
+		write(t, config, "StrictHostKeyChecking "+tt.strict+"\n"+tt.jumps+string(written))
+		d := NewDialer(Options{ConfigFile: config, KnownHosts: known, OpenSSH: true})
+		write(t, known, string(keys))
+		c := mustDial(t, d, "last")
+		if out, err := output(t, c, "echo $HOME"); out != last.Home+"\n" || err != nil {
+			t.Errorf("got %q, %v; want %q", out, err, last.Home)
+		}
+		for _, hop := range []*sshtest.Machine{first, second, last} {
+			name := fmt.Sprintf("[%s]:%d ", hop.Host, hop.Port)
+			var others []string
+			for line := range strings.Lines(string(keys)) {
+				if !strings.HasPrefix(line, name) {
+					others = append(others, line)
+				}
+			}
+			if len(others) != 2 {
+				t.Fatalf("%q without %s has %d keys", keys, name, len(others))
+			}
+			write(t, known, strings.Join(others, ""))
+			_, err := d.Dial(t.Context(), "last")
+			var unknown *HostKeyError
+			want := fmt.Sprintf("%s:%d", hop.Host, hop.Port)
+			if hop == last {
+				want = "last"
+			}
+			if !errors.As(err, &unknown) || !unknown.Unknown || unknown.Addr != want {
+				t.Errorf("%s, without the key of %s: %v", tt.strict, want, err)
+			}
+			if now, _ := os.ReadFile(known); string(now) != strings.Join(others, "") {
+				t.Errorf("%s: it recorded a key: %q", tt.strict, now)
+			}
 		}
 	}
 }

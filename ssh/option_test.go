@@ -171,7 +171,7 @@ func TestSwitchedOff(t *testing.T) {
 	write(t, file, strings.Join(sessionChanges(), "\n"))
 	d := NewDialer(Options{ConfigFile: file, KnownHosts: `/a "b" c/100%`})
 	args := d.opensshArgs(Addr{Host: "gpu1"}, time.Second, unknown)
-	out, err := runG(t.Context(), program, args...)
+	out, err := runG(t.Context(), program, append(args, "gpu1")...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,9 @@ func splitWords(s string) ([]string, error) {
 	return words, nil
 }
 
+// quoteShell makes one word of s for a shell of any kind.
+func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // quoteWord makes one argument of s for ssh's -o NAME=VALUE, in which nothing is expanded.
 func quoteWord(s string) string {
 	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
