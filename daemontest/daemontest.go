@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,7 +227,8 @@ func (d *Daemon) Run(
 	return out.String(), errs.String(), 0, err
 }
 
-// New starts a daemon for a test, in a directory of its own, and stops it at the test's end.
+// New starts a daemon for a test, in a directory of its own, and stops it at the test's end, with
+// whatever still runs on its local machines.
 func New(t testing.TB, args ...string) *Daemon {
 	t.Helper()
 	binary, err := Build()
@@ -247,11 +249,45 @@ func New(t testing.TB, args ...string) *Daemon {
 		if err := d.Stop(); err != nil {
 			t.Error(err)
 		}
+		endBelow(t, dir)
 		if t.Failed() {
 			t.Logf("the daemon printed:\n%s", d.ConsoleText())
 		}
 	})
 	return d
+}
+
+// endBelow kills the processes that stand below a directory, as runs do: a daemon leaves them alone
+// when it stops.
+func endBelow(t testing.TB, dir string) {
+	for range 100 { // one may have been about to begin another
+		pids := below(t, dir)
+		if len(pids) == 0 {
+			return
+		}
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
+	t.Errorf("processes %v in %s don't end", below(t, dir), dir)
+}
+
+// below lists the processes that stand below a directory, which may be gone.
+func below(t testing.TB, dir string) (pids []int) {
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil || len(links) == 0 {
+		t.Errorf("no /proc to find processes in: %v", err)
+	}
+	for _, link := range links {
+		cwd, err := os.Readlink(link)
+		if err != nil || !strings.HasPrefix(cwd, dir+"/") {
+			continue // another's, or it has ended
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // J runs a command of the client that must succeed, and gives what it printed on stdout.
