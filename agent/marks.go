@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // RESULTS and METRIC lines are read as people see them: at the beginning of a line of the screen,
@@ -24,9 +23,8 @@ var (
 // blanks stand around a text without being seen.
 const blanks = " \t\v\f\r"
 
-// parseMark reads a line of output.
+// parseMark reads a line as it is seen.
 func parseMark(line []byte) (Mark, bool) {
-	line = seen(line)
 	if text, ok := bytes.CutPrefix(line, prefixResults); ok {
 		return Mark{Kind: Results, Text: string(bytes.TrimLeft(text, blanks))}, true
 	}
@@ -50,117 +48,19 @@ func (k Mark) line() []byte {
 // parseMarks takes apart what the marks file has from some offset on, at most maxList lines, and
 // returns how many bytes it used. A line without its newline is still being written.
 func parseMarks(p []byte) (found []Mark, used int64) {
+	var s screen
 	for len(found) < maxList {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
 			break
 		}
-		if m, ok := parseMark(p[:i]); ok {
+		if m, ok := parseMark(s.seen(p[:i])); ok {
 			found = append(found, m)
 		}
 		used += int64(i) + 1
 		p = p[i+1:]
 	}
 	return found, used
-}
-
-// seen is what a terminal shows of a line: without a byte order mark, the sequences that colour it
-// or clear what was there, what was written over since, and the blanks around.
-func seen(line []byte) []byte {
-	line = bytes.TrimPrefix(line, []byte("\ufeff"))
-	if bytes.IndexByte(line, escape) >= 0 {
-		shown := make([]byte, 0, len(line))
-		for len(line) > 0 {
-			i := bytes.IndexByte(line, escape)
-			if i < 0 {
-				i = len(line)
-			}
-			shown = append(shown, line[:i]...)
-			line = line[i:]
-			n := sequence(line)
-			if goesToBeginning(line[:n]) {
-				shown = shown[:0]
-			}
-			line = line[n:]
-		}
-		line = shown
-	}
-	if bytes.IndexByte(line, '\b') >= 0 {
-		line = overwritten(line)
-	}
-	return bytes.Trim(line, blanks)
-}
-
-// goesToBeginning tells whether a control sequence moves to a line's beginning, as programs do that
-// draw a bar there again and again: what is written then begins a line.
-func goesToBeginning(seq []byte) bool {
-	if len(seq) < 3 || seq[1] != '[' {
-		return false
-	}
-	column := string(seq[2 : len(seq)-1])
-	switch seq[len(seq)-1] {
-	case 'E', 'F': // the beginning of the next line, of the one before
-		return true
-	case 'G': // a column
-		return column == "" || column == "0" || column == "1"
-	case 'H': // a line and a column
-		_, column, _ = strings.Cut(column, ";")
-		return column == "" || column == "0" || column == "1"
-	}
-	return false
-}
-
-// overwritten is a line after its backspaces: each goes back by one character, and what follows
-// replaces what stood there.
-func overwritten(line []byte) []byte {
-	var cells [][]byte // a character each
-	at := 0
-	for len(line) > 0 {
-		_, n := utf8.DecodeRune(line)
-		switch {
-		case line[0] == '\b':
-			at = max(at-1, 0)
-		case at < len(cells):
-			cells[at] = line[:n]
-			at++
-		default:
-			cells = append(cells, line[:n])
-			at++
-		}
-		line = line[n:]
-	}
-	return bytes.Join(cells, nil)
-}
-
-const escape = 0x1b
-
-// sequence is the length of the terminal's control sequence that p begins with (ECMA-48), 0 for
-// none.
-func sequence(p []byte) int {
-	if len(p) < 2 {
-		return len(p)
-	}
-	while := func(i int, from, to byte) int {
-		for i < len(p) && from <= p[i] && p[i] <= to {
-			i++
-		}
-		return i
-	}
-	switch p[1] {
-	case '[': // CSI: parameters, intermediates, a final byte
-		return min(while(while(2, '0', '?'), ' ', '/')+1, len(p))
-	case ']', 'P', 'X', '^', '_': // a string, up to BEL or ESC \
-		for i := 2; i < len(p); i++ {
-			if p[i] == '\a' {
-				return i + 1
-			}
-			if p[i] == escape {
-				return min(i+2, len(p))
-			}
-		}
-		return len(p)
-	}
-	return min(while(1, ' ', '/')+1, len(p))
 }
 
 // marks takes the RESULTS and METRIC lines out of a stream that comes in pieces.
@@ -170,6 +70,7 @@ type marks struct {
 	file     io.WriteCloser
 	line     []byte // the beginning of a line whose end is still to come
 	long     bool   // it has more bytes than line
+	screen   screen
 	suspects []suspect
 	taken    []string // the first paths of RESULTS lines
 	written  int64
@@ -185,32 +86,38 @@ func (m *marks) scan(p []byte) {
 	// Most pieces have neither a carriage return, nor the words, nor what moves on a line.
 	word := bytes.Contains(p, wordResults) || bytes.Contains(p, wordMetric) ||
 		bytes.IndexByte(p, escape) >= 0 || bytes.IndexByte(p, '\b') >= 0
-	carriage := bytes.IndexByte(p, '\r')
+	newline, carriage := -1, -1
 	for at := 0; at < len(p); {
-		end := bytes.IndexByte(p[at:], '\n')
-		if carriage >= 0 && carriage < at {
-			if carriage = bytes.IndexByte(p[at:], '\r'); carriage >= 0 {
-				carriage += at
-			}
+		if newline < at {
+			newline = indexFrom(p, at, '\n')
 		}
-		if carriage >= 0 && (end < 0 || carriage < at+end) {
-			end = carriage - at
+		if carriage < at {
+			carriage = indexFrom(p, at, '\r')
 		}
-		if end < 0 {
+		end := min(newline, carriage)
+		if end == len(p) {
 			m.keep(p[at:])
 			return
 		}
 		if len(m.line) > 0 || m.long {
-			m.keep(p[at : at+end])
+			m.keep(p[at:end])
 			m.look(m.line)
 			m.line, m.long = m.line[:0], false
-		} else if line := p[at : at+end]; word || mayBeMark(line) {
+		} else if line := p[at:end]; word || mayBeMark(line) {
 			m.long = len(line) > enough
 			m.look(line[:min(len(line), enough)])
 			m.long = false
 		}
-		at += end + 1
+		at = end + 1
 	}
+}
+
+// indexFrom is where the next b stands, from at on; the length of p if nowhere.
+func indexFrom(p []byte, at int, b byte) int {
+	if i := bytes.IndexByte(p[at:], b); i >= 0 {
+		return at + i
+	}
+	return len(p)
 }
 
 // keep adds to the line whose end is still to come.
@@ -218,6 +125,26 @@ func (m *marks) keep(p []byte) {
 	room := enough - len(m.line)
 	m.long = m.long || len(p) > room
 	m.line = append(m.line, p[:min(len(p), room)]...)
+}
+
+// mayName rules out the lines that have no colon and no equals sign, or not the letters of RESULT
+// or METRIC, whatever was written over in them: so a binary file's lines cost little, or a bar's
+// that is drawn again and again.
+func mayName(line []byte) bool {
+	if bytes.IndexByte(line, ':') < 0 && bytes.IndexByte(line, '=') < 0 {
+		return false
+	}
+	return hasAll(line, "ULRSTE", "ulrste") || hasAll(line, "MCIRTE", "MCIRTE")
+}
+
+// hasAll tells whether p has each of some letters, as one or the other.
+func hasAll(p []byte, letters, others string) bool {
+	for i := range len(letters) {
+		if bytes.IndexByte(p, letters[i]) < 0 && bytes.IndexByte(p, others[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // mayBeMark rules out most lines by their first byte.
@@ -234,6 +161,10 @@ func mayBeMark(line []byte) bool {
 
 // look takes a whole line, or its beginning if it is long.
 func (m *marks) look(line []byte) {
+	if !mayName(line) {
+		return
+	}
+	line = m.screen.seen(line)
 	mark, ok := parseMark(line)
 	if !ok {
 		m.suspect(line)
@@ -281,12 +212,11 @@ type suspect struct{ line, path string }
 // maxSuspects is how many such lines are remembered.
 const maxSuspects = 16
 
-// suspect looks at a line that is no mark.
+// suspect looks at a line, as it is seen, that is no mark.
 func (m *marks) suspect(line []byte) {
 	if len(m.suspects) >= maxSuspects {
 		return
 	}
-	line = seen(line)
 	if rest, ok := afterResults(line); ok && len(rest) <= maxSuspectPath {
 		m.suspects = append(
 			m.suspects,
@@ -300,26 +230,28 @@ const maxSuspectPath = 4095
 // afterResults is what follows the word RESULTS and a colon or an equals sign, anywhere in a line;
 // at its beginning, in any case and also in the singular.
 func afterResults(line []byte) ([]byte, bool) {
-	words := [][]byte{line}
-	if i := bytes.Index(line, wordResults); i > 0 {
-		words = append(words, line[i:])
+	rest, ok := afterWord(line)
+	if i := bytes.Index(line, wordResults); !ok && i > 0 {
+		rest, ok = afterWord(line[i:])
 	}
-	for _, at := range words {
-		n := len("RESULT")
-		if len(at) < n || !bytes.EqualFold(at[:n], wordResults[:n]) {
-			continue
-		}
-		rest := at[n:]
-		if len(rest) > 0 && rest[0]|0x20 == 's' {
-			rest = rest[1:]
-		}
-		rest = bytes.TrimLeft(rest, blanks)
-		if len(rest) > 0 && (rest[0] == ':' || rest[0] == '=') {
-			rest = bytes.Trim(rest[1:], blanks)
-			return rest, len(rest) > 0
-		}
+	return rest, ok && len(rest) > 0
+}
+
+// afterWord is what follows such a word at the beginning of p.
+func afterWord(p []byte) (rest []byte, ok bool) {
+	n := len("RESULT")
+	if len(p) < n || !bytes.EqualFold(p[:n], wordResults[:n]) {
+		return nil, false
 	}
-	return nil, false
+	rest = p[n:]
+	if len(rest) > 0 && rest[0]|0x20 == 's' {
+		rest = rest[1:]
+	}
+	rest = bytes.TrimLeft(rest, blanks)
+	if len(rest) == 0 || rest[0] != ':' && rest[0] != '=' {
+		return nil, false
+	}
+	return bytes.Trim(rest[1:], blanks), true
 }
 
 // overlooked is the first line that names something which is there, in the directory of the

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -164,6 +165,46 @@ func TestOverlooked(t *testing.T) {
 	}
 }
 
+// unmarked are pieces of output without marks, as commands print them, 64 KiB each.
+func unmarked() map[string][]byte {
+	noise := make([]byte, 64<<10)
+	rand.NewChaCha8([32]byte{}).Read(noise) // it never fails
+	return map[string][]byte{
+		"text":             lines("epoch 3: loss=0.25, accuracy: 0.81, learning rate 1e-3\n"),
+		"a binary file":    noise,
+		"bars":             lines("\r 37%|\u2588   | 370/1000 [00:01<00:02, 233.33it/s, loss=5]"),
+		"coloured lines":   lines("\x1b[32mINFO\x1b[0m resulting metrics: \x1b[1mloss\x1b[m=1\n"),
+		"spinners":         lines("fetching the most recent results: |\b/\b-\b\\\b\u2819\b\n"),
+		"one endless line": bytes.Repeat([]byte("x:="), 64<<10/3),
+	}
+}
+
+func lines(line string) []byte { return bytes.Repeat([]byte(line), 64<<10/len(line)) }
+
+// TestUnmarkedOutput: looking for marks in output that has none takes no memory for each line. A
+// run's supervisor had a core to do with the lines of a binary file, at 25 MB/s.
+func TestUnmarkedOutput(t *testing.T) {
+	for name, piece := range unmarked() {
+		m := newMarks(&memory{room: 1 << 20})
+		m.scan(piece)
+		if n := testing.AllocsPerRun(20, func() { m.scan(piece) }); n > 0 {
+			t.Errorf("%s: %.0f allocations in 64 KiB", name, n)
+		}
+	}
+}
+
+func BenchmarkMarks(b *testing.B) {
+	for name, piece := range unmarked() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(piece)))
+			m := newMarks(&memory{room: 1 << 20})
+			for b.Loop() {
+				m.scan(piece)
+			}
+		})
+	}
+}
+
 func FuzzMarks(f *testing.F) {
 	f.Add([]byte("a\nRESULTS: b\nMETRIC: c\n"), 3)
 	f.Add([]byte("50%\r\x1b[KRESULTS: caf\xe9\r\n INFO RESULTS=x"), 1)
@@ -171,11 +212,12 @@ func FuzzMarks(f *testing.F) {
 		defer budget.Hold(t, 1<<20+64*len(in))()
 		size = max(1, size)
 		var want []Mark
+		var s screen
 		for _, line := range bytes.FieldsFunc(in, func(r rune) bool {
 			return r == '\n' ||
 				r == '\r'
 		}) {
-			if m, ok := parseMark(line); ok {
+			if m, ok := parseMark(s.seen(line)); ok {
 				want = append(want, m)
 			}
 		}
