@@ -47,6 +47,7 @@ const (
 	methodPrepare
 	methodInput
 	methodLay
+	methodOutput
 	methodsEnd // none
 )
 

@@ -168,6 +168,30 @@ func (c *Client) Poll(
 	return reply, nil
 }
 
+// Output brings a piece of what a run has written, or the part of it that is there, and says how
+// long the stream is by then. Unlike a poll it waits for nothing, so that pieces may be asked for
+// over several connections at once. p is only valid during the call; an error of take ends the call
+// and is returned by it. Agents that know nothing of it answer with ErrBadRequest.
+func (c *Client) Output(
+	ctx context.Context, r OutputRequest, take func(p []byte) error,
+) (size int64, err error) {
+	left := r.Until - r.Off
+	p, err := c.call(ctx, methodOutput, r.fields, func(p []byte) error {
+		if left -= int64(len(p)); left < 0 {
+			return errorf(KindProtocol, "output: more bytes came than were asked for")
+		}
+		return take(p)
+	})
+	if err != nil {
+		return 0, err
+	}
+	var reply outputReply
+	if err := decode(p, reply.fields); err != nil {
+		return 0, err
+	}
+	return min(max(reply.Size, 0), 1<<60), nil
+}
+
 // Control hands an instruction to a run's supervisor. That it was taken shows in Poll's Ending. A
 // run that has ended already is no error; one that is not there is ErrNoRun.
 func (c *Client) Control(ctx context.Context, run RunID, k Control) error {

@@ -38,6 +38,7 @@ var limits = map[byte]limit{
 	methodPoll:     {1 << 20, 2 * time.Minute, 1}, // beyond what it is to wait for
 	methodManifest: {4 << 10, DefaultPatience, 1 << 10},
 	methodFetch:    {4 << 10, DefaultPatience, 64 << 10},
+	methodOutput:   {4 << 10, DefaultPatience, 64 << 10},
 }
 
 // DefaultPatience is how long results may take for the next piece of them, before they are said to
@@ -138,6 +139,12 @@ func (e *Exit) floor() {
 func (p *Pause) floor() {
 	p.Total = min(max(p.Total, 0), maxDuration)
 	p.At, p.Left = plausible(p.At), max(p.Left, 0)
+}
+
+func (r *PollReply) floor() {
+	for s := range r.Sizes {
+		r.Sizes[s] = min(max(r.Sizes[s], 0), 1<<60)
+	}
 }
 
 // maxCPUs is how many processors a machine may report, and the highest of their numbers.

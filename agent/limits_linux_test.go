@@ -111,6 +111,10 @@ var calls = map[string]func(ctx context.Context, c *Client) error{
 		_, err := c.Manifest(ctx, ManifestRequest{Paths: []string{"p", "q"}, MaxFiles: 100})
 		return err
 	},
+	"output": func(ctx context.Context, c *Client) error {
+		_, err := c.Output(ctx, OutputRequest{Until: 1 << 20}, func([]byte) error { return nil })
+		return err
+	},
 	"fetch": func(ctx context.Context, c *Client) error {
 		return c.Fetch(ctx, FetchRequest{Files: []FetchFile{{Source: "p"}}}, nothingKept{})
 	},

@@ -111,6 +111,7 @@ func (r *PollRequest) fields(c *coder) {
 	number(c, &r.Pauses)
 	c.bool(&r.Weave)
 	number(c, &r.WeaveOff)
+	number(c, &r.Most)
 }
 
 func (p *Pause) fields(c *coder) {
@@ -141,7 +142,24 @@ func (r *PollReply) fields(c *coder) {
 	exitField(c, &r.Exit)
 	nested(c, &r.Pause, func(c *coder, p *Pause) { p.fields(c) })
 	c.bytes(&r.weave)
+	for s := range r.Sizes {
+		number(c, &r.Sizes[s])
+	}
+	if c.reading {
+		r.floor()
+	}
 }
+
+func (r *OutputRequest) fields(c *coder) {
+	nested(c, &r.Run, runIDFields)
+	number(c, &r.Stream)
+	number(c, &r.Off)
+	number(c, &r.Until)
+}
+
+type outputReply struct{ Size int64 }
+
+func (r *outputReply) fields(c *coder) { number(c, &r.Size) }
 
 func (k *Control) fields(c *coder) {
 	c.bool(&k.Cancel)

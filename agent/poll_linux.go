@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -55,6 +56,7 @@ type follower struct {
 	quiet   bool      // output doesn't matter, and isn't sent
 	known   process   // the supervisor, should the directory be removed
 	sending time.Time // since when parts are sent; zero if none was
+	sent    int64     // bytes in parts
 
 	news  *subscription
 	death *obituary
@@ -116,7 +118,8 @@ func (f *follower) follow(ctx context.Context) (PollReply, error) {
 			}
 		}
 		f.known = v.launching
-		timeUp = timeUp || !f.sending.IsZero() && (output < plenty || f.sentEnough())
+		timeUp = timeUp || !f.sending.IsZero() && (output < plenty || f.sentEnough()) ||
+			r.Most > 0 && f.sent >= r.Most
 		if output >= plenty && !timeUp {
 			if err := f.send(ctx, sizes); err != nil {
 				return PollReply{}, err
@@ -285,13 +288,22 @@ func (f *follower) sentEnough() bool { return time.Since(f.sending) > sendTime }
 // send sends some of what lies past the offsets of both streams.
 func (f *follower) send(ctx context.Context, s sizes) error {
 	for i, size := range s.streams {
-		if n := min(size-*f.request.offset(Stream(i)), sendOnce); n > 0 {
+		n := min(size-*f.request.offset(Stream(i)), sendOnce, f.most())
+		if n > 0 {
 			if err := f.sendStream(ctx, Stream(i), n); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// most is how many bytes more may be sent before a reply.
+func (f *follower) most() int64 {
+	if f.request.Most <= 0 {
+		return math.MaxInt64
+	}
+	return max(f.request.Most-f.sent, 0)
 }
 
 // sendStream sends the next bytes of a stream, n or as many as there is time for, and moves its
@@ -308,13 +320,13 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 	defer file.Close()
 	head := append(newFrame(1), byte(s))
 	for end := *off + n; *off < end; {
-		// Up to a multiple of a page: the host copies from there on to even addresses.
-		piece := min(end-*off, dataSize-*off%pageSize)
+		piece := pieceOf(*off, end)
 		if err := f.serving.filePart(ctx, head, file, *off, int(piece)); err != nil {
 			return fmt.Errorf("send the file %s of run %s: %w", streamFiles[s],
 				f.request.Run.Name(), err)
 		}
 		*off += piece
+		f.sent += piece
 		if f.sentEnough() {
 			break
 		}
@@ -322,10 +334,14 @@ func (f *follower) sendStream(ctx context.Context, s Stream, n int64) error {
 	return nil
 }
 
+// pieceOf is how much of a file is sent at once: up to a multiple of a page, as the host copies
+// from there on to even addresses.
+func pieceOf(off, end int64) int64 { return min(end-off, dataSize-off%pageSize) }
+
 // reply hands out what there is.
 func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error) {
 	p := PollReply{State: v.state, StartedAt: v.started.At, Ending: v.ending,
-		OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr], Pause: v.pause}
+		OutDropped: v.drops[Stdout], ErrDropped: v.drops[Stderr], Pause: v.pause, Sizes: s.streams}
 	if v.exit != nil {
 		p.StartedAt, p.OutDropped, p.ErrDropped = v.exit.StartedAt, v.exit.OutDropped,
 			v.exit.ErrDropped
@@ -342,7 +358,7 @@ func (f *follower) reply(ctx context.Context, v view, s sizes) (PollReply, error
 		rest := size - *off
 		var err error
 		if rest > shortOutput {
-			err = f.sendStream(ctx, Stream(i), min(rest, sendOnce))
+			err = f.sendStream(ctx, Stream(i), min(rest, sendOnce, f.most()))
 		} else {
 			p.short[i], err = f.read(streamFiles[i], *off, rest)
 			*off += int64(len(p.short[i]))

@@ -400,6 +400,12 @@ func (a *agent) call(
 			func(r *FetchRequest) (func(*coder), error) {
 				return nothing, fetch(ctx, r, s)
 			})
+	case methodOutput:
+		return serveCall(request, (*OutputRequest).fields,
+			func(r *OutputRequest) (func(*coder), error) {
+				reply, err := a.output(ctx, r, s)
+				return reply.fields, err
+			})
 	case methodTakeOver:
 		return serveCall(request, (*takeOverRequest).fields,
 			func(r *takeOverRequest) (func(*coder), error) {

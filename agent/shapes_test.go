@@ -29,6 +29,7 @@ func TestHostileAgentKnowsMessages(t *testing.T) {
 			(&startReply{Results: []StartResult{{StartedAt: time.Unix(1, 0)}}}).fields},
 		{methodPoll, false,
 			(&PollReply{Marks: []Mark{{Kind: Measurement, Text: "x=1"}}, Exit: &exit}).fields},
+		{methodOutput, false, (&outputReply{Size: 1}).fields},
 		{methodCode, false, (&codeReply{Dir: "/d"}).fields},
 		{methodInput, false, (&codeReply{Dir: "/d"}).fields},
 		{methodLay, false, (&layReply{Dir: "/d"}).fields},

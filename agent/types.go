@@ -300,6 +300,16 @@ type PollRequest struct {
 	// is something else to say; see Weave.
 	Weave    bool
 	WeaveOff int64
+	// Most is after how many bytes of output a reply comes, although there are more; 0: after a
+	// second. Agents that don't know it take it for 0.
+	Most int64
+}
+
+// OutputRequest asks for the bytes of one of a run's streams from Off up to Until.
+type OutputRequest struct {
+	Run        RunID
+	Stream     Stream
+	Off, Until int64
 }
 
 // Pause says whether a run is stopped where it is. The slot `pause` of the file `run` holds it.
@@ -345,6 +355,8 @@ type PollReply struct {
 	// and marks.
 	Exit  *Exit
 	Pause Pause
+	// Sizes is how long the streams are by now; 0 where the agent doesn't say it.
+	Sizes [streams]int64
 
 	short [streams][]byte // output that came in the reply
 	weave []byte

@@ -26,10 +26,11 @@ var (
 		2:  factShape,
 		3:  "[nns]",
 		14: "[nns]",
-		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]s",
+		4:  "nnss[ns]nnnn[" + exitShape + "][nunnn]snn",
 		11: "ssu",
 		15: "ssu",
 		16: "s",
+		17: "n",
 	}
 	parts = map[byte]string{
 		7: "[[" + runShape + "]nnnn[" + exitShape + "]n]",
@@ -39,7 +40,7 @@ var (
 )
 
 // Methods lists those that an agent answers.
-var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+var Methods = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
 
 // value is a part of a message.
 type value struct {
