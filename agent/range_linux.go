@@ -27,7 +27,7 @@ func (a *agent) output(ctx context.Context, r *OutputRequest, s *serving) (outpu
 	if r.Off >= end {
 		return reply, nil
 	}
-	file, err := os.Open(filepath.Join(dir, streamFiles[r.Stream]))
+	file, err := openPlain(filepath.Join(dir, streamFiles[r.Stream]), os.O_RDONLY)
 	if err != nil {
 		return reply, err
 	}

@@ -217,6 +217,11 @@ func (m *machine) bulkOpened(l *link, err error) {
 		l.close()
 	case err == nil:
 		m.bulk.link, m.bulk.tries = l, 0
+		if trip := m.link.source.known(); trip > 0 {
+			l.source.measured(trip)
+		}
+		m.bulk.users++
+		m.bulkLeft() // it is closed, too, if nobody wants it any more
 		m.f.tasks.Go(func() {
 			<-l.client.Done()
 			m.do(func() { m.bulkBroken(l) })

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	stdcmp "cmp"
 	"crypto/sha256"
 	"fmt"
 	"math"
@@ -49,13 +50,20 @@ func (a *arrived) Done(file int, f agent.Fetched) error {
 	return nil
 }
 
+// farHost is a fleet that is connected to a machine behind a proxy.
+func farHost(t *testing.T) (h *host, alias string, proxy *sshtest.Proxy) {
+	t.Helper()
+	m := sshtest.Start(t)
+	proxy, alias = behindProxy(t, m)
+	h = newHost(t, m)
+	h.connected(alias)
+	return h, alias, proxy
+}
+
 // far is a link to a machine behind a proxy that delays what comes.
 func far(t *testing.T, delay time.Duration) (*link, *sshtest.Proxy) {
 	t.Helper()
-	m := sshtest.Start(t)
-	proxy, alias := behindProxy(t, m)
-	h := newHost(t, m)
-	h.connected(alias)
+	h, alias, proxy := farHost(t)
 	l, err := h.open(t.Context(), t.Context(), alias, "")
 	if err != nil {
 		t.Fatal(err)
@@ -90,30 +98,6 @@ func wanted(t *testing.T, sizes ...int64) (r agent.FetchRequest, sums map[int]st
 		sums[i] = fmt.Sprintf("%x", sha256.Sum256(data))
 	}
 	return r, sums
-}
-
-// From a machine that is far away the parts of a file come over several channels. How much sooner
-// is a matter of bench/, as both sides share this machine's cores with all else that runs.
-func TestFarAway(t *testing.T) {
-	l, _ := far(t, 50*time.Millisecond)
-	r, sums := wanted(t, 60<<20)
-	took := func(s source) time.Duration {
-		t.Helper()
-		var got arrived
-		began := time.Now()
-		if err := s.Fetch(t.Context(), r, &got); err != nil || got.sums[0] != sums[0] {
-			t.Fatalf("%d bytes came, %+v: %v", got.bytes[0], got.done, err)
-		}
-		return time.Since(began)
-	}
-	one := took(l.client)
-	took(l.source) // opens them
-	several := took(l.source)
-	all, _ := l.source.all()
-	t.Logf("%v over one channel, %v over %d", one, several, len(all))
-	if len(all) < 2 {
-		t.Errorf("it came over %d channels", len(all))
-	}
 }
 
 // Whatever the files are like, and whatever becomes of them and of a channel, the sink gets them in
@@ -159,11 +143,7 @@ func TestChannels(t *testing.T) {
 		all, _ := l.source.all()
 		switch {
 		case round == 0 && len(all) == 1:
-			l.source.grow() // whatever the network is like here
-			_, news := l.source.all()
-			if all, _ := l.source.all(); len(all) == 1 {
-				<-news
-			}
+			grown(l.source) // whatever the network is like here
 		case round == 1:
 			all[1].Close()
 		}
@@ -180,19 +160,28 @@ func TestPieceIsBounded(t *testing.T) {
 	for p := c.next(); p != nil; p = c.next() {
 		pieces = append(pieces, p)
 	}
-	if len(pieces) != 4 || pieces[2].files[0].Until != 3<<20 || !pieces[2].ends || pieces[1].ends ||
-		len(pieces[3].files) != 2 {
+	if len(pieces) != 7 || pieces[5].files[0].Until != 3<<20 || !pieces[5].ends || pieces[4].ends ||
+		len(pieces[6].files) != 2 {
 		t.Fatalf("%d pieces", len(pieces))
 	}
-	if err := pieces[0].Data(
-		0,
-		make([]byte, pieceSize+1),
-	); err == nil ||
+	for _, p := range pieces {
+		p.room = p.size
+	}
+	if err := pieces[0].Data(0, make([]byte, pieceSize+1)); err == nil ||
 		!strings.Contains(err.Error(), "/a") {
 		t.Errorf("more than a piece: %v", err)
 	}
-	if err := pieces[3].Hole(0, 6); err == nil {
+	if err := pieces[6].Hole(0, 6); err == nil {
 		t.Error("a hole longer than the file was taken")
+	}
+	var err error
+	for range pieceSize / 2 {
+		if err = stdcmp.Or(pieces[1].Data(0, []byte{1}), pieces[1].Hole(0, 1)); err != nil {
+			break
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "too many pieces") {
+		t.Errorf("holes between all bytes: %v", err)
 	}
 }
 
@@ -215,10 +204,10 @@ func TestHugeFilesAreCutOneByOne(t *testing.T) {
 			}
 		}
 		c.taken = size - 7 - 10 // near the end
-		if p := c.next(); p.room != 10 || !p.ends || p.files[0].Until != size {
+		if p := c.next(); p.size != 10 || !p.ends || p.files[0].Until != size {
 			t.Errorf("the end of %d bytes: %+v", size, p)
 		}
-		if p := c.next(); p.index != 1 || p.room != 1 || !p.ends || c.next() != nil {
+		if p := c.next(); p.index != 1 || p.size != 1 || !p.ends || c.next() != nil {
 			t.Errorf("after %d bytes: %+v", size, p)
 		}
 		end()

@@ -23,6 +23,8 @@ type Fleet struct {
 	logs   *logKeeper
 	copies *places // of Options.Copies
 	names  *listing
+	pieces *pieces
+	behind *places // for logs that come over several channels
 	inputs *inputReader
 	disk   diskGate
 	space  logSpace
@@ -63,6 +65,8 @@ func New(opt Options) (*Fleet, error) {
 		logs:     newLogKeeper(opt.LogDir, opt.SyncEvery, opt.Log),
 		copies:   newPlaces(opt.Copies),
 		names:    newListing(opt.Copies),
+		pieces:   &pieces{},
+		behind:   newPlaces(logsAtOnce),
 		inputs:   newInputReader(),
 		disk:     diskGate{log: opt.Log, every: opt.DiskRetry, least: max(opt.MinFree, room)},
 		space:    logSpace{dir: opt.LogDir, keep: opt.MinFree},

@@ -37,6 +37,8 @@ type progress struct {
 	failure string // why it can't be followed at present: it is logged once
 	empty   int    // polls in a row that were answered at once, with nothing new
 	lean    int    // bytes written while the disk had little room
+	wide    bool   // most of its logs comes over several channels
+	narrow  bool   // that was tried in vain
 }
 
 // follow is the task of following one run to its end, or to
@@ -84,7 +86,7 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 		}
 		request := agent.PollRequest{Run: r.id, OutOff: r.out.offset(), ErrOff: r.err.offset(),
 			MarksOff: r.marksOff, Wait: m.f.opt.PollWait, Ending: last.Ending,
-			Pauses: last.Pause.Changes, Weave: true, WeaveOff: r.weave.offset()}
+			Pauses: last.Pause.Changes, Weave: true, WeaveOff: r.weave.offset(), Most: r.most(l)}
 		began := time.Now()
 		var logErr error
 		keep := func(s agent.Stream, p []byte) error {
@@ -122,6 +124,13 @@ func (m *machine) pull(l *link, r *run) (verdict, error) {
 			return verdict{}, err
 		}
 		last = reply
+		if err := m.catchUp(ctx, l, r, reply); ctx.Err() != nil {
+			return verdict{}, context.Cause(ctx)
+		} else if err != nil {
+			if err := m.waitForDisk(l, r, err); err != nil {
+				return verdict{}, err
+			}
+		}
 	}
 }
 

@@ -47,14 +47,14 @@ func (f *Fleet) open(ctx, parent context.Context, addr, root string) (*link, err
 		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(parent)
-	l.source = newChannels(l.client, nil)
+	l.source = newChannels(l.client, f.pieces)
 	if l.conn != nil {
+		more := &moreConns{f: f, l: l, root: root, newest: l.conn}
 		l.source.another = func(added func(*agent.Client, error)) {
-			l.spawn(func() {
-				in := f.installer(l.conn)
-				added(in.start(l.ctx, root))
-			})
+			l.spawn(func() { added(more.start()) })
 		}
+		end := l.end
+		l.end = func() { more.close(); end() }
 	}
 	return l, nil
 }
@@ -99,12 +99,16 @@ func (l *link) why() string {
 // spawn runs a task of the link.
 func (l *link) spawn(task func()) { l.tasks.Go(task) }
 
-func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
-	dial := func() (ssh.Conn, error) { return f.dialer.Dial(ctx, addr) }
+// connect makes a connection to addr, or to the allocation that has it.
+func (f *Fleet) connect(ctx context.Context, addr string) (ssh.Conn, error) {
 	if step := f.stepOf(addr); step != nil {
-		dial = func() (ssh.Conn, error) { return f.enter(ctx, step) }
+		return f.enter(ctx, step)
 	}
-	conn, err := dial()
+	return f.dialer.Dial(ctx, addr)
+}
+
+func (f *Fleet) openSSH(ctx context.Context, l *link, addr, root string) error {
+	conn, err := f.connect(ctx, addr)
 	if err != nil {
 		return err
 	}

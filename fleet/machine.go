@@ -322,6 +322,9 @@ func (m *machine) dialed(l *link, found *findings, err error) {
 	})
 	m.reportConnected(found)
 	l.spawn(func() { m.measure(l) })
+	if found.vitals.Latency >= farAway {
+		l.spawn(func() { l.source.roundTrip(l.ctx) })
+	}
 	for _, warning := range warnings(found.facts) {
 		m.log.Warn(warning)
 	}

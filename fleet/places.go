@@ -51,6 +51,18 @@ func (p *places) take(ctx context.Context, m *machine) error {
 	return context.Cause(ctx)
 }
 
+// try takes a place for a machine if one is free that nobody waits for.
+func (p *places) try(m *machine) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.free == 0 || len(p.waiting) > 0 {
+		return false
+	}
+	p.free--
+	p.held[m]++
+	return true
+}
+
 // leave gives a place back.
 func (p *places) leave(m *machine) {
 	p.mu.Lock()

@@ -3,6 +3,7 @@ package sshtest
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -26,6 +27,7 @@ type Proxy struct {
 	delay   time.Duration // of each piece
 	// bytes that may pass until the connections are reset; -1 for no limit
 	budget int64
+	life   func() int64          // of each new connection, in bytes; nil: they don't die
 	conns  map[*net.TCPConn]bool // all that are open, of both sides
 }
 
@@ -76,6 +78,10 @@ func (p *Proxy) SetDrop(on bool) { p.change(func() { p.drop = on }) }
 // ResetAfter resets all connections once n more bytes have passed, in both
 // directions together.
 func (p *Proxy) ResetAfter(n int64) { p.change(func() { p.budget = n }) }
+
+// SetLife lets each connection that is made from now on die by a TCP reset when as many bytes have
+// passed on it, in both directions together, as life says for it; nil lets them live.
+func (p *Proxy) SetLife(life func() int64) { p.change(func() { p.life = life }) }
 
 // Reset ends all connections with a TCP reset.
 func (p *Proxy) Reset() { p.change(p.resetAll) }
@@ -132,12 +138,25 @@ func (p *Proxy) forward(near *net.TCPConn) {
 		p.remove(near)
 		return
 	}
+	left := p.newLife()
 	var both sync.WaitGroup
-	both.Go(func() { p.pump(far, near) })
-	both.Go(func() { p.pump(near, far) })
+	both.Go(func() { p.pump(far, near, left) })
+	both.Go(func() { p.pump(near, far, left) })
 	both.Wait()
 	p.remove(near)
 	p.remove(far)
+}
+
+// newLife is how many bytes may pass on a new connection; nil: any number.
+func (p *Proxy) newLife() *atomic.Int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life == nil {
+		return nil
+	}
+	var left atomic.Int64
+	left.Store(p.life())
+	return &left
 }
 
 func (p *Proxy) add(c *net.TCPConn) bool {
@@ -166,7 +185,7 @@ type piece struct {
 
 // pump copies from src to dst until src ends or dst fails. Pieces on their way
 // wait for their time in a queue, so that a delay costs no throughput.
-func (p *Proxy) pump(dst, src *net.TCPConn) {
+func (p *Proxy) pump(dst, src *net.TCPConn, left *atomic.Int64) {
 	queue := make(chan piece, 256)
 	var writer sync.WaitGroup
 	writer.Go(func() {
@@ -175,6 +194,13 @@ func (p *Proxy) pump(dst, src *net.TCPConn) {
 				time.Sleep(wait)
 			}
 			if !p.pass(len(q.data)) {
+				continue
+			}
+			if left != nil && left.Add(-int64(len(q.data))) < 0 {
+				for _, c := range []*net.TCPConn{src, dst} {
+					_ = c.SetLinger(0) // it may have died already
+					c.Close()
+				}
 				continue
 			}
 			if _, err := dst.Write(q.data); err != nil {
