@@ -36,6 +36,12 @@ func measureFar(ctx context.Context, w *world) (rows []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeMaster(master)) }()
+	// Our agent is to be there already: the memory that sending it takes is no matter of this line.
+	if err := w.withDaemon(ctx, func(d *daemon) error {
+		return d.addMachine(ctx, "m1", "x", 1)
+	}); err != nil {
+		return nil, err
+	}
 	err = w.withDaemon(ctx, func(d *daemon) error {
 		if err := d.addMachine(ctx, "far", "x", 1); err != nil {
 			return err
