@@ -322,8 +322,8 @@ func (tab *tab) open(s *site, path string) {
 }
 
 // goes loads an address, again where Chromium gave up because an interface came or went on this
-// host: other tests make networks of their own. Then the page is an error or stays empty, as its
-// scripts weren't loaded.
+// host: other tests make networks of their own. Then the page is an error, or stays as it is before
+// its scripts have run, as one of them wasn't loaded.
 func (tab *tab) goes(url string) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
@@ -331,9 +331,10 @@ func (tab *tab) goes(url string) {
 	for {
 		err := chromedp.Do(ctx, chromedp.Navigate(url))
 		if err == nil {
-			var text string
-			text, err = chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
-			if err == nil && text == "" {
+			var ran bool
+			ran, err = chromedp.Run(ctx, chromedp.Evaluate[bool](
+				`!!document.body.innerText && !document.querySelector(".boot")`))
+			if err == nil && !ran {
 				continue
 			}
 		}
