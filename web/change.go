@@ -1,8 +1,10 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 
@@ -48,17 +50,24 @@ func (s *server) readChange(r *http.Request, ops map[string]string) (*change, er
 	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
 		return nil, api.Errorf(api.Invalid, "the body must be application/json, not %q", kind)
 	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, api.Errorf(api.Invalid, "read the request: %v", err)
+	}
 	c := new(change)
-	body := json.NewDecoder(r.Body)
+	body := json.NewDecoder(bytes.NewReader(text))
 	body.DisallowUnknownFields()
 	if err := body.Decode(c); err != nil {
 		return nil, api.Errorf(api.Invalid, "read the request: %v", err)
 	}
+	if _, err := body.Token(); err != io.EOF {
+		return nil, api.Errorf(api.Invalid, "read the request: there is more than one")
+	}
 	if _, ok := ops[c.Op]; !ok {
 		return nil, api.Errorf(api.Invalid, "%q is no operation here", c.Op)
 	}
-	if !c.DryRun && len(c.Request) < 16 {
-		return nil, api.Errorf(api.Invalid, "the request has no id")
+	if n := len(c.Request); !c.DryRun && n < 16 || n > 64 {
+		return nil, api.Errorf(api.Invalid, "the request has no id of 16 to 64 characters")
 	}
 	return c, nil
 }

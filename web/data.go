@@ -84,7 +84,9 @@ func (q *query) words(name string) []string {
 }
 
 func (q *query) time(name string) time.Time {
-	ms := q.number(name, math.MinInt64/2, math.MaxInt64/2)
+	// The years that JSON has a way to write, wherever one is: from 1 to 9999, without a day.
+	const day = 86_400_000
+	ms := q.number(name, -62_135_596_800_000+day, 253_402_300_799_999-day)
 	if ms == 0 {
 		return time.Time{}
 	}

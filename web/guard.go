@@ -3,11 +3,13 @@ package web
 import (
 	"context"
 	"crypto/subtle"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"jobserver/api"
 )
@@ -19,8 +21,12 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for " +
 	"'script'; trusted-types 'none'"
 
-// maxBody is how long the body of a request may be.
-const maxBody = 1 << 20
+const (
+	// maxBody is how long the body of a request may be.
+	maxBody = 1 << 20
+	// bodyTime is how long it may take to come: what sends it slower holds nothing longer.
+	bodyTime = 10 * time.Second
+)
 
 // guard refuses what doesn't come from our own page in this user's browser, whatever it asks for:
 // names that lead here but aren't ours (a rebound name), pages of other sites and other ports, and
@@ -39,6 +45,9 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("X-Frame-Options", "DENY")
+		if r.ContentLength != 0 { // also of what is refused: the server reads it, to go on after it
+			r.Body = s.limited(w, r)
+		}
 		switch {
 		case !s.isHost(r.Host):
 			s.fail(
@@ -58,11 +67,37 @@ func (s *server) guard(next http.Handler) http.Handler {
 				api.Errorf(api.Denied, "this page is another user's").
 					WithHint("start your own with `jobserver web`"),
 			)
+		case r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			h.Set("Connection", "close")
+			s.fail(w, r, http.StatusBadRequest,
+				api.Errorf(api.Invalid, "a %s has no body", r.Method))
 		default:
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			checked.ServeHTTP(w, r)
 		}
 	})
+}
+
+// limited is the body of a request, of which neither length nor time is without limit.
+func (s *server) limited(w http.ResponseWriter, r *http.Request) io.ReadCloser {
+	conn := http.NewResponseController(w)
+	// What a test answers has no connection.
+	_ = conn.SetReadDeadline(s.Now().Add(bodyTime))
+	return &limitedBody{http.MaxBytesReader(w, r.Body, maxBody), conn}
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	conn *http.ResponseController
+}
+
+// Read lifts the limit of time when all is here: from then on the server reads on to see whether
+// the client leaves.
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.conn.SetReadDeadline(time.Time{}) // likewise
+	}
+	return n, err
 }
 
 // isHost says whether a request names the address that is listened at; localhost is one for
@@ -96,14 +131,17 @@ func (s *server) sameOrigin(r *http.Request) bool {
 	if !strings.HasPrefix(r.URL.Path, "/api/") {
 		return true
 	}
-	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
-		return false
+	for _, origin := range r.Header.Values("Origin") {
+		if origin != "" && origin != "http://"+r.Host {
+			return false
+		}
 	}
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
-		return true
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "" && site != "same-origin" && site != "none" {
+			return false
+		}
 	}
-	return false
+	return true
 }
 
 // hasToken compares without telling by its time how much was right.
@@ -112,6 +150,15 @@ func (s *server) hasToken(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer") &&
 		subtle.ConstantTimeCompare([]byte(token), []byte(s.Token)) == 1
 }
+
+// peerIs says what the system tells of the other end of a connection.
+type peerIs int
+
+const (
+	peerUntold peerIs = iota // nothing: there are systems that don't
+	peerFound                // whose it is
+	peerGone                 // that it is there no more
+)
 
 // peer is who is at the other end of a connection. It is found out with the first request.
 type peer struct {
@@ -127,15 +174,20 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, &peer{conn: conn})
 }
 
-// isOurs says that the process at the other end is ours or root's, as far as the system tells.
+// isOurs says that the process at the other end is ours or root's, as far as the system tells. One
+// that has gone already is nobody's: it could be another user's, which sends a change and leaves.
 func isOurs(ctx context.Context) bool {
 	p, ok := ctx.Value(peerKey{}).(*peer)
 	if !ok {
 		return true // a test without a connection
 	}
 	p.once.Do(func() {
-		uid, known := peerUID(p.conn)
-		p.ours = !known || uid == 0 || uid == os.Geteuid()
+		switch uid, is := peerUID(p.conn); is {
+		case peerFound:
+			p.ours = uid == 0 || uid == os.Geteuid()
+		case peerUntold:
+			p.ours = true
+		}
 	})
 	return p.ours
 }

@@ -5,4 +5,4 @@ package web
 import "net"
 
 // peerUID isn't known here.
-func peerUID(net.Conn) (uid int, known bool) { return 0, false }
+func peerUID(net.Conn) (uid int, is peerIs) { return 0, peerUntold }

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func Handler(o Options) (http.Handler, error) {
 	a, err := loadAssets()
 	if err != nil {
 		return nil, err
+	}
+	if addr, ok := o.Addr.(*net.TCPAddr); ok && addr.IP.IsLoopback() {
+		o.Open = false // who else could come isn't let in only because the user didn't mind
 	}
 	s := &server{Options: o, assets: a, host: o.Addr.String()}
 	mux := http.NewServeMux()
@@ -97,10 +101,12 @@ func Server(ctx context.Context, o Options) (*http.Server, error) {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ConnContext:       withPeer,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		// Of a request's answer; the stream has its own for each piece. No call takes so long.
+		WriteTimeout:   2 * time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 32 << 10,
+		ConnContext:    withPeer,
+		BaseContext:    func(net.Listener) context.Context { return ctx },
 		// What it has to say of clients that break off, names their addresses and nobody's faults.
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}, nil
@@ -132,10 +138,28 @@ func (s *server) secret(h func(http.ResponseWriter, *http.Request) error) http.H
 			)
 			return
 		}
-		if err := h(w, r); err != nil && r.Context().Err() == nil {
+		if err := proper(r); err != nil {
+			s.fail(w, r, statusOf(err), err)
+			return
+		}
+		// Also when the client seems to be gone, as one whose body took too long does: without an
+		// answer it would be told that all is well.
+		if err := h(w, r); err != nil {
 			s.fail(w, r, statusOf(err), err)
 		}
 	})
+}
+
+// proper refuses what no page asks for, and of which only a part would be understood: what is left
+// out of a query may be the selector.
+func proper(r *http.Request) error {
+	if r.Method == http.MethodHead {
+		return api.Errorf(api.Invalid, "there is no HEAD of what isn't a file: use GET")
+	}
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		return api.Errorf(api.Invalid, "read the query of the address: %v", err)
+	}
+	return nil
 }
 
 // failure is an error as JSON.

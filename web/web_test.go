@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -133,6 +134,10 @@ func (p *page) ask(method, path, body string, headers ...string) (*http.Response
 	}
 	for _, header := range headers {
 		name, value, _ := strings.Cut(header, ": ")
+		if again, ok := strings.CutPrefix(name, "+"); ok { // beside one that is there
+			r.Header.Add(again, value)
+			continue
+		}
 		if r.Header.Set(name, value); name == "Host" {
 			r.Host = value
 		}
@@ -371,6 +376,41 @@ func TestWhoGetsIn(t *testing.T) {
 			[]string{p.bearer(), json},
 			400,
 		},
+		{"only the time", "GET", "/api/timeline?from=4611686018427387903", "", []string{p.bearer()},
+			400},
+		{"a query that is cut", "GET", "/api/jobs?sel=%zz", "", []string{p.bearer()}, 400},
+		{"a query of two kinds", "GET", "/api/jobs?sel=a;b", "", []string{p.bearer()}, 400},
+		{"a query that why can't read", "GET", "/api/why?sel=%", "", []string{p.bearer()}, 400},
+		{"a read with a body", "GET", "/api/state", "x", []string{p.bearer()}, 400},
+		{"the head of a stream", "HEAD", "/api/live", "", []string{p.bearer()}, 400},
+		{"the head of a file", "HEAD", "/app.js", "", nil, 200},
+		{"what a browser asks before", "OPTIONS", "/api/jobs", "",
+			[]string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}, 403},
+		{"an echo", "TRACE", "/api/state", "", []string{p.bearer()}, 404},
+		{"an echo of a file", "TRACE", "/app.js", "", nil, 405},
+		{"a name with a dot", "GET", "/", "", []string{"Host: localhost.:" + port}, 421},
+		{"an address with a dot", "GET", "/", "", []string{"Host: 127.0.0.1.:" + port}, 421},
+		{"an address as a number", "GET", "/", "", []string{"Host: 2130706433:" + port}, 421},
+		{"a name below", "GET", "/", "", []string{"Host: x.localhost:" + port}, 421},
+		{"a port with a zero", "GET", "/", "", []string{"Host: 127.0.0.1:0" + port}, 421},
+		{"two origins, ours first", "GET", "/api/state", "", []string{p.bearer(),
+			"+Origin: http://" + p.addr, "+Origin: http://evil.example"}, 403},
+		{"two sites, ours first", "GET", "/api/state", "", []string{p.bearer(),
+			"+Sec-Fetch-Site: same-origin", "+Sec-Fetch-Site: cross-site"}, 403},
+		{"our address with a path", "GET", "/api/state", "",
+			[]string{p.bearer(), "Origin: http://" + p.addr + "/"}, 403},
+		{"our address by another name", "GET", "/api/state", "",
+			[]string{p.bearer(), "Origin: http://localhost:" + port}, 403},
+		{"two tokens", "GET", "/api/state", "", []string{"+Authorization: Bearer x",
+			"+" + p.bearer()}, 401},
+		{"more than the token", "GET", "/api/state", "", []string{p.bearer() + "x"}, 401},
+		{"the token and a blank before it", "GET", "/api/state", "",
+			[]string{"Authorization: Bearer  " + p.token}, 401},
+		{"another host's address", "GET", "//evil.example/", "", nil, 307},
+		{"more than one change", "POST", "/api/jobs", change + change,
+			[]string{p.bearer(), json}, 400},
+		{"an id without an end", "POST", "/api/jobs", `{"op":"cancel","selectors":["17"],` +
+			`"request":"` + strings.Repeat("x", 65) + `"}`, []string{p.bearer(), json}, 400},
 		{"a wrong method", "DELETE", "/api/jobs", "", []string{p.bearer()}, 404},
 		{"no such address", "GET", "/api/nothing", "", []string{p.bearer()}, 404},
 		{"no such job", "GET", "/api/jobs/99", "", []string{p.bearer()}, 404},
@@ -400,6 +440,9 @@ func TestWhoGetsIn(t *testing.T) {
 			t.Errorf("%s: %d changes were asked for", test.what, after-before)
 		}
 		h := reply.Header
+		if to := h.Get("Location"); to != "" && (to[0] != '/' || strings.HasPrefix(to, "//")) {
+			t.Errorf("%s: it leads to %s", test.what, to)
+		}
 		if len(h["Set-Cookie"]) > 0 || h.Get("Access-Control-Allow-Origin") != "" ||
 			strings.Contains(text+fmt.Sprint(h), p.token) {
 			t.Errorf("%s: cookies, other origins or the token: %v", test.what, h)
@@ -522,36 +565,101 @@ func TestOtherUser(t *testing.T) {
 }
 
 func TestFindUID(t *testing.T) {
-	table := `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1 1 0 100 0 0 10 0
-   1: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2 1 0 100 0 0 10 0
-   2: short
-`
-	client, server := &net.TCPAddr{
-		IP:   net.IPv4(127, 0, 0, 1),
-		Port: 50000,
-	}, &net.TCPAddr{
-		IP:   net.IPv4(127, 0, 0, 1),
-		Port: 8080,
-	}
-	if uid, ok := findUID(
-		strings.NewReader(table),
-		procAddr(client, false),
-		procAddr(server, false),
-	); uid != 1001 ||
-		!ok {
-		t.Error(uid, ok)
-	}
-	if _, ok := findUID(
-		strings.NewReader(table),
-		procAddr(server, false),
-		procAddr(client, false),
-	); ok {
-		t.Error("the other way round")
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   " +
+		"uid  timeout inode\n"
+	const (
+		listens = "   0: 0100007F:1F90 00000000:0000 0A 0:0 00:0 0  1000        0 1 1 0 100\n"
+		client  = "   1: 0100007F:C350 0100007F:1F90 01 0:0 00:0 0  1001        0 2 1 0 100\n"
+		orphan  = "   1: 0100007F:C350 0100007F:1F90 05 0:0 00:0 0     0        0 0 1 0 100\n"
+		ours    = "   2: 0100007F:1F90 0100007F:C350 01 0:0 00:0 0  1000        0 3 1 0 100\n"
+		short   = "   3: short\n"
+	)
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000}
+	to := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
+	for _, test := range []struct {
+		what, table string
+		want        lookup
+	}{
+		{"it is there", head + listens + ours + short + client, lookup{1001, true, true}},
+		{"the other way round", head + listens + ours, lookup{told: true}},
+		{"one that nobody holds", head + orphan + listens, lookup{told: true}},
+		{"a table that tells nothing", head, lookup{}},
+		{"no table", "", lookup{}},
+	} {
+		got := findUID(strings.NewReader(test.table), procAddr(from, false), procAddr(to, false))
+		if got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.what, got, test.want)
+		}
 	}
 	six := procAddr(&net.TCPAddr{IP: net.ParseIP("::1"), Port: 80}, true)
 	if six != "00000000000000000000000001000000:0050" {
 		t.Error(six)
+	}
+}
+
+// TestPeerThatIsGone: who sends something and leaves has no user any more, and isn't taken for us.
+func TestPeerThatIsGone(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, test := range []struct {
+		what  string
+		leave func(*net.TCPConn) error
+		want  peerIs
+	}{
+		{"it is there", func(*net.TCPConn) error { return nil }, peerFound},
+		{"it has ended what it says", (*net.TCPConn).CloseWrite, peerFound},
+		{"it has closed", (*net.TCPConn).Close, peerGone},
+		{"it has broken off", func(c *net.TCPConn) error {
+			return errors.Join(c.SetLinger(0), c.Close())
+		}, peerGone},
+	} {
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := test.leave(client.(*net.TCPConn)); err != nil {
+			t.Fatal(err)
+		}
+		uid, is := peerUID(conn)
+		if is != test.want || is == peerFound && uid != os.Geteuid() {
+			t.Errorf("%s: %d of user %d, want %d", test.what, is, uid, test.want)
+		}
+		client.Close()
+		conn.Close()
+	}
+}
+
+// TestSlowBody: what begins a request and doesn't go on holds a connection no longer than a body
+// may take, whether it has the token or not.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	p := serve(t, func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(-bodyTime) } // its time is over at once
+	})
+	for _, test := range []struct{ what, header, want string }{
+		{"a stranger", "X: y", " 401 "},
+		{"the page", p.bearer(), " 400 "},
+		{"another site", "Origin: null", " 403 "},
+	} {
+		conn, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /api/jobs HTTP/1.1\r\nHost: %s\r\n%s\r\n"+
+			"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{", p.addr, test.header)
+		reply, err := io.ReadAll(conn) // until the server closes it
+		if err != nil || !strings.Contains(string(reply), test.want) {
+			t.Errorf("%s: %v, %q", test.what, err, reply)
+		}
+		conn.Close()
 	}
 }
 
