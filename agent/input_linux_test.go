@@ -55,6 +55,8 @@ func TestTree(t *testing.T) {
 		{"a device", "ln -s /dev/zero f", "f", 0, "is a device"},
 		{"a file of the kernel's", "ln -s /proc/self/status f", "f", 0,
 			"/f changed while it was read"},
+		{"a file that the system doesn't give out", "ln -s /proc/self/mem f", "f", 0,
+			"/f can't be read: input/output error"},
 		{"a link in a circle", "ln -s l l", "l", 0, "can't be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -277,15 +277,19 @@ func (p *treePacker) add(ctx context.Context, e treeEntry) error {
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(p.tar, io.LimitReader(&untilDone{ctx, from}, h.Size))
+	r := &untilDone{ctx: ctx, r: from}
+	if from == io.ReadCloser(src) {
+		r.at = at
+	}
+	n, err := io.Copy(p.tar, io.LimitReader(r, h.Size))
 	if err != nil {
-		if ctx.Err() == nil && errors.Is(err, unix.EIO) {
-			return treeError(at, err)
-		}
 		return err
 	}
 	// A file of /proc has more than its size says, and one that grows soon has.
-	more, _ := from.Read(make([]byte, 1))
+	more, err := r.Read(make([]byte, 1))
+	if err != nil && err != io.EOF {
+		return err
+	}
 	now, err := src.Stat()
 	if n != h.Size || more > 0 || err != nil || !untouched(e.info, now) {
 		return p.tree.changed(at)
@@ -308,15 +312,21 @@ func untouched(a, b fs.FileInfo) bool {
 		os.SameFile(a, b)
 }
 
-// untilDone reads until ctx ends.
+// untilDone reads until ctx ends. What the system says when it reads a file of the tree, and not a
+// copy of it, is a TreeError.
 type untilDone struct {
 	ctx context.Context
 	r   io.Reader
+	at  string // of the file; "": it is a copy
 }
 
 func (u *untilDone) Read(p []byte) (int, error) {
 	if err := u.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return u.r.Read(p)
+	n, err := u.r.Read(p)
+	if err != nil && err != io.EOF && u.at != "" {
+		err = treeError(u.at, err)
+	}
+	return n, err
 }
