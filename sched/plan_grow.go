@@ -69,10 +69,15 @@ func (p *planner) again(
 		}
 	}
 	want.Template.Tag = m.Template.Tag
-	if !waitsFor(m.Template.After, spec.Job.stage) {
-		return nil, Growth{}, errorf(Conflict, "matrix %d (%s) waits for other jobs than it is to "+
-			"wait for now", m.Id, named).
-			hint("`jobserver matrix rm %d` forgets it, and then it is submitted anew", m.Id)
+	if !waitsFor(m.Template.After, want.Template.After) {
+		e := errorf(Conflict, "matrix %d (%s) waits for other jobs than it is to wait for now",
+			m.Id, named)
+		if !waitsFor(m.Template.After, spec.Job.stage) {
+			return nil, Growth{}, e.hint("`jobserver matrix rm %d` forgets it, and then it is "+
+				"submitted anew", m.Id)
+		}
+		return nil, Growth{}, e.hint("that was decided when it was submitted first: leave it out; "+
+			"`jobserver job set %%%d:waiting --after JID` changes what its jobs wait for", m.Id)
 	}
 	want.Template.After = m.Template.After // that is decided when it is submitted first
 	if !all {

@@ -48,6 +48,14 @@ func (s *State) PlanStages(
 	for i, spec := range specs {
 		spec.bare = true
 		spec.Job.stage = p.stage(&spec, plans)
+		if own := &spec.Job.After; own.Unmet == "cancel" && own.nothing() {
+			// It holds for the stages that are waited for; one that waits for nothing may have it
+			// from what stands beside all of them.
+			own.Unmet = ""
+			if spec.Job.stage != nil {
+				spec.Job.stage.Cancel = true
+			}
+		}
 		again[i] = rerun != "" && (spec.Stage == rerun ||
 			slices.ContainsFunc(spec.After, func(k int) bool { return again[k] }))
 		m, out, err := p.oneStage(spec.MatrixSpec, driver, sampled, again[i], tags)
@@ -128,13 +136,22 @@ func (p *planner) stage(spec *StageSpec, plans []StagePlan) *statepb.After {
 	return &statepb.After{Terms: []*statepb.Term{t}}
 }
 
-// waitsFor says that among what a job waits for are these stages.
-func waitsFor(a, stage *statepb.After) bool {
-	return (stage.GetCells() == 0 || a.GetCells() == stage.GetCells()) &&
-		!slices.ContainsFunc(stage.GetTerms(), func(want *statepb.Term) bool {
+// waitsFor says that what a job waits for has all that is wanted in it.
+func waitsFor(a, want *statepb.After) bool {
+	return (want.GetCells() == 0 || a.GetCells() == want.GetCells()) &&
+		!slices.ContainsFunc(want.GetTerms(), func(t *statepb.Term) bool {
 			return !slices.ContainsFunc(a.GetTerms(), func(is *statepb.Term) bool {
-				return proto.Equal(is, want)
+				return is.When == t.When && (is.Text == t.Text || sameJobs(is, t))
 			})
+		})
+}
+
+// sameJobs says that two terms stand for the same jobs. What was written may stand for others by
+// now: `last`, or a tag.
+func sameJobs(a, b *statepb.Term) bool {
+	return slices.Equal(a.Matrices, b.Matrices) &&
+		slices.EqualFunc(a.Jobs, b.Jobs, func(x, y *statepb.Span) bool {
+			return x.First == y.First && x.Last == y.Last
 		})
 }
 
