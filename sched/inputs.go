@@ -49,6 +49,11 @@ func (p *planner) inputs(j *statepb.Job, specs []InputSpec, own []string) error 
 		case in.Path == "" || !startsAbsolute(in.Path) && parse(in.Path)[0].text != "":
 			return errorf(Invalid, "the input %q is not an absolute path", in.Path)
 		}
+		if vars := Names(in.Name); len(vars) > 0 {
+			return errorf(Invalid, "the name of an input is the same for all jobs: {%s} can't be "+
+				"in %q", vars[0], in.Name).hint("variables are put into PATH: --input '%s=NAME'",
+				in.Path)
+		}
 		if in.Name == "" {
 			in.Name = path.Base(path.Clean(in.Path))
 			if len(Names(in.Name)) > 0 || in.Name == "/" || in.Name == ".." {

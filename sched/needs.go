@@ -38,15 +38,35 @@ var resourceRE = sync.OnceValue(func() *regexp.Regexp {
 // checkResource refuses what can't name a resource.
 func checkResource(name string) error {
 	if !resourceRE().MatchString(name) {
-		return errorf(Invalid, "%q can't be a resource", name).
-			hint("use lower-case letters, digits and dashes, and begin with a letter: gpu, mem, " +
-				"license")
+		e := errorf(Invalid, "%q can't be a resource", name)
+		if lower := strings.ToLower(name); resourceRE().MatchString(lower) {
+			return e.hint("did you mean %s?", cmp.Or(otherResource(lower), lower))
+		}
+		if name, amount, ok := strings.Cut(name, ":"); ok && resourceRE().MatchString(name) {
+			return e.hint("did you mean %s=%s?", cmp.Or(otherResource(name), name),
+				cmp.Or(amount, "1"))
+		}
+		return e.hint("use lower-case letters, digits and dashes, and begin with a letter: gpu, " +
+			"mem, license")
 	}
 	switch name {
 	case "slot", "slots", "after", "machine", "machines", "inputs", "rank":
 		return errorf(Invalid, "%q can't be a resource: the word has another meaning", name)
 	}
 	return nil
+}
+
+// otherResource is the resource for which other programs have this word; "" when there is none.
+func otherResource(word string) string {
+	switch word {
+	case "memory", "ram", "rss", "vmem":
+		return memoryName
+	case "cpu", "cpus", "ncpus", "core", "proc", "procs", "processors", "threads":
+		return coresName
+	case "gpus", "ngpus", "cuda", "gres":
+		return gpuName
+	}
+	return ""
 }
 
 // placeholder is what a resource's share is called in commands and in a job's environment: {GPU},
@@ -63,7 +83,14 @@ func ParseNeeds(text string) ([]*statepb.Amount, error) {
 	}
 	for word := range strings.SplitSeq(text, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(word), "=")
-		if !ok && name != "" {
+		switch {
+		case name == "":
+			return nil, errorf(Invalid, "the name of a resource is missing in %q", text).
+				hint("write NAME=AMOUNT, with commas between them: gpu=2,mem=32G")
+		case !ok && name == memoryName:
+			return nil, errorf(Invalid, "how much memory it needs is missing").
+				hint("write a number with its unit, K, M, G or T: mem=32G")
+		case !ok:
 			value = "1"
 		}
 		if err := checkResource(name); err != nil {

@@ -31,11 +31,16 @@ func TestParseNeeds(t *testing.T) {
 		{"gpu=nan", "-no amount"},
 		{"gpu=inf", "-no amount"},
 		{"gpu=", "-no amount"},
-		{"=2", "-can't be a resource"},
+		{"=2", "-name of a resource is missing"},
 		{"GPU=2", "-can't be a resource"},
 		{"slots=2", "-another meaning"},
 		{"gpu=1,gpu=2", "-given twice"},
-		{"gpu=1,,mem=1G", "-can't be a resource"},
+		{"gpu=1,,mem=1G", "-name of a resource is missing"},
+		{"gpu=1,", "-name of a resource is missing"},
+		{",gpu=1", "-name of a resource is missing"},
+		{"mem", "-how much memory"},
+		{"gpu:2", "-can't be a resource"},
+		{"gpu=1;mem=1G", "-no amount"},
 	}
 	for _, tt := range tests {
 		needs, err := ParseNeeds(tt.text)

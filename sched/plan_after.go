@@ -20,6 +20,11 @@ type AfterSpec struct {
 	Unmet  string   // what is done when this can't be met: wait, which is "" too, or cancel
 }
 
+// nothing says that no jobs are named.
+func (spec *AfterSpec) nothing() bool {
+	return len(spec.Done)+len(spec.Ended)+len(spec.Failed) == 0 && spec.Cells == ""
+}
+
 // after resolves what a job waits for, nil for nothing.
 func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 	a := &statepb.After{}
@@ -46,11 +51,10 @@ func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 		if len(term.words) == 0 {
 			continue
 		}
-		t, err := p.s.term(term.words)
+		t, err := p.s.term(term.words, term.when)
 		if err != nil {
 			return nil, err
 		}
-		t.When = term.when
 		a.Terms = append(a.Terms, t)
 	}
 	if spec.Cells != "" {
@@ -76,14 +80,14 @@ func (p *planner) after(spec *AfterSpec) (*statepb.After, error) {
 }
 
 // term resolves selectors. A matrix counts as a whole, with the cells that it gains later.
-func (s *State) term(words []string) (*statepb.Term, error) {
-	t := &statepb.Term{}
+func (s *State) term(words []string, when statepb.When) (*statepb.Term, error) {
+	t := &statepb.Term{When: when}
 	var ids []uint64
 	var texts []string
 	for _, word := range words {
 		sel, err := ParseSelector(word)
 		if err != nil {
-			return nil, err
+			return nil, eachByItself(word, when, err)
 		}
 		if m, err := s.wholeMatrix(sel); err != nil {
 			return nil, err
@@ -125,6 +129,21 @@ func (s *State) term(words []string) (*statepb.Term, error) {
 			hint("wait for a matrix (%%93), or for a job that itself waits for some of them")
 	}
 	return t, nil
+}
+
+// eachByItself says of a word that is no selector, but a list of them, how several are given.
+func eachByItself(word string, when statepb.When, err error) error {
+	words := strings.FieldsFunc(word, func(r rune) bool { return r == ',' || r == ' ' })
+	if own, ok := err.(*Error); ok && len(words) > 1 &&
+		!slices.ContainsFunc(words, func(w string) bool {
+			_, err := ParseSelector(w)
+			return err != nil
+		}) {
+		flag := map[statepb.When]string{statepb.When_ALL_DONE: " --after ",
+			statepb.When_ALL_ENDED: " --after-any ", statepb.When_ONE_FAILED: " --after-failed "}
+		return own.hint("did you mean%s?", flag[when]+strings.Join(words, flag[when]))
+	}
+	return err
 }
 
 // wholeMatrix is the matrix that a selector names without narrowing it, 0 for none.

@@ -109,7 +109,11 @@ func (s *State) checkNames(class string, machines []*machine, n *statepb.Needs) 
 			class,
 			a.Name,
 		)
-		if near := suggest.Closest(a.Name, known); near != "" {
+		near := otherResource(a.Name)
+		if !slices.Contains(known, near) {
+			near = suggest.Closest(a.Name, known)
+		}
+		if near != "" {
 			return e.hint("did you mean %s? There are %s", near, strings.Join(known, ", "))
 		}
 		return e.hint(
