@@ -46,13 +46,16 @@ const (
 		`b=; if [ "$HOME" ]; then b=$HOME/.local/state/jobserver; fi; c=/var/tmp/jobserver-$u; `
 
 	// uploadCommand reads a path, and then the file's content up to the end. A connection that is
-	// cut ends the content too, hence the name is only given by the next command. What was cut is
-	// removed: nobody hears then that it came.
-	uploadCommand = `sh -c 'umask 077; trap "" HUP PIPE; IFS= read -r t; ` +
-		`if cat >"$t" && chmod 700 "$t" && echo && echo jobserver-got; then exit 0; fi; rm -f "$t"; exit 1'`
+	// cut ends the content too, hence the name is only given by the next command.
+	uploadCommand = `sh -c 'umask 077; trap "" HUP PIPE; IFS= read -r t; if cat ` + andKeep
 
 	// unpackCommand is uploadCommand for compressed content. gzip checks length and checksum.
-	unpackCommand = `sh -c 'umask 077; IFS= read -r t; gzip -dc >"$t" && chmod 700 "$t" && echo && echo jobserver-got'`
+	unpackCommand = `sh -c 'umask 077; trap "" HUP PIPE; IFS= read -r t; if gzip -dc ` + andKeep
+
+	// andKeep keeps what came if somebody hears of it. What was cut is removed: over a link that
+	// never lasts for an upload there is no agent who would do that.
+	andKeep = `>"$t" && chmod 700 "$t" && echo && echo jobserver-got; then exit 0; fi; ` +
+		`rm -f "$t"; exit 1'`
 
 	// placeCommand reads a path and the name that it is moved to.
 	placeCommand = `sh -c 'IFS= read -r t; IFS= read -r f; mv -f "$t" "$f" && echo && echo jobserver-placed'`

@@ -237,7 +237,9 @@ func TestLoginShells(t *testing.T) {
 }
 
 func TestCommandsAreShort(t *testing.T) {
-	for _, command := range []string{launchCommand, probeCommand, uploadCommand, placeCommand} {
+	for _, command := range []string{
+		launchCommand, probeCommand, uploadCommand, unpackCommand, placeCommand,
+	} {
 		inner, ok := strings.CutPrefix(command, "sh -c '")
 		inner, end := strings.CutSuffix(inner, "'")
 		if !ok || !end || strings.ContainsAny(inner, "'\\!\n") || len(command) > 1000 {
