@@ -20,8 +20,7 @@ const longIdle = 10 * time.Second
 type crowd struct {
 	*world
 	addrs []string
-	cells int
-	first uint64 // of its jobs
+	jobs  int
 	// since when a machine has had a free slot beside a job that it could run
 	idle   map[string]time.Time
 	looks  int
@@ -49,32 +48,35 @@ esac
 exit 0
 `
 
-// TestNothingWaits has a pool of many machines run very many jobs, which fail, are tried again,
-// lose their supervisors and directories, and leave what can't be removed at once, while machines
-// leave and come back and the daemon is killed. All the while no job waits beside a slot that it
-// could have, and in the end nothing holds what isn't used, and every attempt has run once.
+// TestNothingWaits has a pool of many machines run a matrix of very many jobs, which fail, are
+// tried again, lose their supervisors and directories, and leave what can't be removed at once,
+// while machines leave and come back and the daemon is killed. All the while no job waits beside
+// a slot that it could have, and in the end nothing holds what isn't used, and every attempt has
+// run once.
 func TestNothingWaits(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
 	c := &crowd{
 		world: newWorld(t),
-		cells: int(scaled(t, 800, 150_000)),
 		idle:  map[string]time.Time{},
 	}
 	for i := range int(scaled(t, 6, 300)) {
 		c.addrs = append(c.addrs, fmt.Sprintf("local:n%d", i))
 	}
 	c.join(c.addrs...)
-	reply := call[api.AddJobsReply](c.world, "AddJobs", &api.AddJobsArgs{Jobs: []api.JobSpec{
-		{
+	inputs := api.Axis{Name: "INPUT"}
+	for i := range int(scaled(t, 270, 50_000)) {
+		inputs.Values = append(inputs.Values, strconv.Itoa(i))
+	}
+	c.jobs = call[api.AddMatrixReply](c.world, "AddMatrix", &api.AddMatrixArgs{
+		Matrix: api.MatrixSpec{Vars: []api.Axis{inputs}, Job: api.JobSpec{
 			Class:       "many",
-			Cmd:         fmt.Sprintf(scripts, c.ledger),
-			Repeat:      c.cells,
+			Cmd:         fmt.Sprintf(scripts, c.ledger) + "# {INPUT}",
+			Repeat:      3,
 			MaxFailures: 1,
 			CpPath:      c.results,
-		},
-	}})
-	c.first = reply.JIDs[0]
+		}},
+	}).Cells
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	every := int(scaled(t, 3, 7)) // seconds
@@ -91,7 +93,7 @@ func TestNothingWaits(t *testing.T) {
 		}
 	}
 	c.verify()
-	count(t, c.cells, "jobs in a pool in which nothing waits")
+	count(t, c.jobs, "jobs in a pool in which nothing waits")
 	t.Logf("%d looks, %d kills, %d machines removed", c.looks, c.killed, c.moved)
 }
 
