@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -256,60 +255,4 @@ func TestTheDaemonIsKilled(t *testing.T) {
 	if !eval[bool](tab, `window.row.isConnected && document.activeElement === window.row`) {
 		t.Error("the row was made anew, or has lost the focus")
 	}
-}
-
-// TestAnsi reads logs as the page does: styles come through, and nothing else of what controls a
-// terminal; sequences may be cut anywhere.
-func TestAnsi(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	tab := newBrowser(t).tab()
-	tab.open(s, "/jobs")
-	tab.sees("There are no jobs yet")
-	for _, test := range []struct{ log, want string }{
-		{"plain\n", "plain|"},
-		{"\x1b[1;32mgreen\x1b[0m rest\n", "a-f2 a-b:green, rest|"},
-		{"\x1b[38;5;196mred\x1b[39m \x1b[48;2;0;0;255mblue\n", "a-f9:red, ,a-g12:blue|"},
-		{"over lines \x1b[31m\nstill red\x1b[m\n", "over lines |a-f1:still red|"},
-		{"10%\r55%\r100%\n", "100%|"},
-		{"abc\rX\n", "Xbc|"},
-		{"abc\b\bX\n", "aXc|"},
-		{"abc\r\x1b[Kx\n", "x|"},
-		{"tab\tstop\n", "tab     stop|"},
-		{"\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\\n", "link|"},
-		{"\x1b]52;c;eA==\x07bell\x07\n", "bell|"},
-		{"\x1bP1;2|q\x1b\\dcs\n", "dcs|"},
-		{"\x1b[2J\x1b[10;10Hmoved\x1b(B\n", "moved|"},
-		{"<script>alert(1)</script>\n", "<script>alert(1)</script>|"},
-		{"ünïcode ▶ 😀\n", "ünïcode ▶ 😀|"},
-		{"broken \xff utf-8\n", "broken � utf-8|"},
-		{"no end", "no end"},
-	} {
-		script := fmt.Sprintf(`(async () => {
-			const { Ansi } = await import("/ansi.js");
-			const bytes = Uint8Array.from(atob(%s), (c) => c.charCodeAt(0));
-			const show = (a) => [...a.lines.map((l) => l.map(([t, s]) => (s ? s + ":" : "") + t).join(",") + "|"), a.current().map(([t, s]) => (s ? s + ":" : "") + t).join(",")].join("");
-			const whole = new Ansi();
-			whole.write(bytes);
-			for (let cut = 1; cut < bytes.length; cut++) {
-				const parts = new Ansi();
-				parts.write(bytes.slice(0, cut));
-				parts.write(bytes.slice(cut));
-				if (show(parts) !== show(whole)) return "cut at " + cut + ": " + show(parts);
-			}
-			return show(whole);
-		})()`, quote(base64.StdEncoding.EncodeToString([]byte(test.log))))
-		if got := eval[string](tab, script); got != test.want {
-			t.Errorf("%q: %q, want %q", test.log, got, test.want)
-		}
-	}
-	// A line of many megabytes without an end takes no time that grows with its square.
-	lines := eval[int](
-		tab,
-		`import("/ansi.js").then(({ Ansi }) => { const a = new Ansi(); const piece = new Uint8Array(1 << 20).fill(120); for (let i = 0; i < 16; i++) a.write(piece); return a.lines.length; })`,
-	)
-	if lines != 16<<20/8192-1 && lines != 16<<20/8192 {
-		t.Errorf("a line of 16 MiB becomes %d", lines)
-	}
-	tab.quiet()
 }

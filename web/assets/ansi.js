@@ -3,41 +3,41 @@
 // a log can't move anything, open links or write to the clipboard.
 
 const maxLine = 8192; // characters; longer lines go on in the next one
+const maxParameters = 1024; // characters of a sequence; one that has more does nothing
+
+// What isn't seen, or turns the direction of writing; joiners are parts of characters.
+const unseen = /[^\p{L}\p{M}\p{N}\p{P}\p{S}\p{Zs}\u200c\u200d]/u;
 
 export class Ansi {
   constructor() {
     this.decoder = new TextDecoder("utf-8", { fatal: false });
     this.style = ""; // classes
     this.look = { fg: "", bg: "", on: new Set() };
-    this.rest = ""; // of an escape sequence that isn't complete
+    this.within = ""; // what has begun: "escape", "sequence", "string", "set"; it may go on in the next piece
+    this.parameters = ""; // of a sequence
     this.line = []; // cells of the line that isn't complete: [character, classes]
     this.column = 0;
     this.lines = []; // complete ones
   }
 
   // write takes bytes. lines are then the complete lines, and current() the one that is being written.
+  // Each character is looked at once, whatever came before it.
   write(bytes) {
-    const text = this.rest + this.decoder.decode(bytes, { stream: true });
-    this.rest = "";
+    const text = this.decoder.decode(bytes, { stream: true });
     for (let i = 0; i < text.length; i++) {
-      const c = text.charCodeAt(i);
-      if (c === 27) {
-        const end = this.escape(text, i);
-        if (end < 0) {
-          // It goes on in the next piece; one that never ends is given up.
-          if (text.length - i < 4096) { this.rest = text.slice(i); return; }
-          continue;
-        }
-        i = end;
-      } else if (c === 10) this.newline();
+      let c = text.charCodeAt(i), char = text[i];
+      if (c >= 0xd800 && c < 0xdc00 && i + 1 < text.length) {
+        char += text[++i];
+        c = char.codePointAt(0);
+      }
+      if (this.within && this.control(char, c)) continue;
+      if (c >= 32 && c < 127) this.put(char);
+      else if (c === 27) this.within = "escape";
+      else if (c === 10) this.newline();
       else if (c === 13) this.column = 0;
       else if (c === 8) this.column = Math.max(this.column - 1, 0);
       else if (c === 9) { do this.put(" "); while (this.column % 8); }
-      else if (c >= 32 && c !== 127 && !(c >= 0x80 && c < 0xa0)) {
-        let char = text[i];
-        if (c >= 0xd800 && c < 0xdc00 && i + 1 < text.length) char += text[++i];
-        this.put(char);
-      }
+      else if (c >= 0xa0) this.put(unseen.test(char) && c !== 0xfffd ? `<${c.toString(16).padStart(4, "0").toUpperCase()}>` : char);
     }
   }
 
@@ -54,36 +54,29 @@ export class Ansi {
 
   current() { return spans(this.line); }
 
-  // escape reads a sequence that begins at i, and gives where it ends, or -1 when it isn't complete.
-  escape(text, i) {
-    const kind = text[i + 1];
-    if (kind === undefined) return -1;
-    if (kind === "[") {
-      for (let end = i + 2; end < text.length; end++) {
-        const c = text.charCodeAt(end);
-        if (c >= 0x40 && c <= 0x7e) {
-          const parameters = text.slice(i + 2, end);
-          if (text[end] === "m") this.sgr(parameters);
-          else if (text[end] === "K") this.erase(parameters);
-          return end;
-        }
-        if (c < 0x20 || c > 0x7e) return end - 1; // broken off
-      }
-      return -1;
+  // control takes a character of what has begun, and says whether it belongs to it (ECMA-48, 5.3 to 5.6).
+  control(char, c) {
+    const within = this.within;
+    if (within === "sequence" && c >= 0x20 && c < 0x40) {
+      if (this.parameters.length < maxParameters) this.parameters += char;
+      return true;
     }
-    if ("]PX^_".includes(kind)) { // strings: to BEL or ST
-      for (let end = i + 2; end < text.length; end++) {
-        if (text[end] === "\x07") return end;
-        if (text[end] === "\x1b") {
-          if (end + 1 === text.length) return -1;
-          return text[end + 1] === "\\" ? end + 1 : end - 1;
-        }
-        if (text[end] === "\n") return end - 1;
+    if (within === "string" && c !== 7 && c !== 10 && c !== 27) return true;
+    this.within = "";
+    if (within === "string") return c === 7; // ESC \ is read as what it is otherwise
+    if (c < 0x20 || c > 0x7e) return false; // broken off
+    if (within === "sequence") {
+      if (this.parameters.length < maxParameters) {
+        if (char === "m") this.sgr(this.parameters);
+        else if (char === "K") this.erase(this.parameters);
       }
-      return -1;
+    } else if (within === "escape") {
+      this.parameters = "";
+      if (char === "[") this.within = "sequence";
+      else if ("]PX^_".includes(char)) this.within = "string";
+      else if ("()*+#%".includes(char)) this.within = "set";
     }
-    if ("()*+#%".includes(kind)) return text[i + 2] === undefined ? -1 : i + 2;
-    return i + 1;
+    return true;
   }
 
   erase(parameters) {
@@ -91,16 +84,19 @@ export class Ansi {
     if (parameters === "2") this.line = [];
   }
 
+  // sgr sets how what follows looks. Parameters may have parts of their own, between colons (ISO 8613-6).
   sgr(parameters) {
-    const p = parameters.split(/[;:]/).map((n) => (n === "" ? 0 : Number(n)));
+    if (!/^[\d;:]*$/.test(parameters)) return; // it begins like one, and means something else
+    const p = parameters.split(";").map((text) => text.split(":").map(Number));
     const { on } = this.look;
     for (let i = 0; i < p.length; i++) {
-      const n = p[i];
+      const [n, ...parts] = p[i];
       if (n === 0) { this.look.fg = this.look.bg = ""; on.clear(); }
       else if (n === 1) on.add("b");
       else if (n === 2) on.add("dim");
       else if (n === 3) on.add("it");
-      else if (n === 4) on.add("u");
+      else if (n === 4 && parts[0] === 0) on.delete("u");
+      else if (n === 4 || n === 21) on.add("u");
       else if (n === 7) on.add("inv");
       else if (n === 9) on.add("s");
       else if (n === 22) { on.delete("b"); on.delete("dim"); }
@@ -114,12 +110,17 @@ export class Ansi {
       else if (n >= 40 && n <= 47) this.look.bg = `g${n - 40}`;
       else if (n >= 100 && n <= 107) this.look.bg = `g${n - 92}`;
       else if (n === 49) this.look.bg = "";
-      else if (n === 38 || n === 48) {
+      else if (n === 38 || n === 48 || n === 58) {
         // 256 and 16 million colours become the nearest of sixteen, which are readable on both grounds.
-        let near = -1;
-        if (p[i + 1] === 5) { near = of256(p[i + 2]); i += 2; }
-        else if (p[i + 1] === 2) { near = nearest(p[i + 2], p[i + 3], p[i + 4]); i += 4; }
-        if (near >= 0) this.look[n === 38 ? "fg" : "bg"] = `${n === 38 ? "f" : "g"}${near}`;
+        let colour = parts;
+        if (parts.length > 4) colour = [parts[0], ...parts.slice(2)]; // without the space of colours
+        if (!parts.length) { // its parts are the next parameters
+          const many = p[i + 1]?.[0] === 5 ? 2 : p[i + 1]?.[0] === 2 ? 4 : 0;
+          colour = p.slice(i + 1, i + 1 + many).map(([part]) => part);
+          i += many;
+        }
+        const near = colour[0] === 5 ? of256(colour[1]) : colour[0] === 2 ? nearest(...colour.slice(1, 4)) : -1;
+        if (near >= 0 && n !== 58) this.look[n === 38 ? "fg" : "bg"] = `${n === 38 ? "f" : "g"}${near}`;
       }
     }
     this.style = [this.look.fg, this.look.bg, ...on].filter(Boolean).map((c) => `a-${c}`).join(" ");
