@@ -148,7 +148,7 @@ func latexText(s string) string {
 // Line is one place of `matrix table` in JSON.
 type Line struct {
 	Vars         map[string]string             `json:"vars"`
-	Measurements map[string]map[string]float64 `json:"metrics"` // by metric and statistic; what a sample is too small for is absent
+	Measurements map[string]map[string]float64 `json:"metrics"` // by metric and statistic; absent is what a sample is too small for, or too large
 	Units        map[string]string             `json:"units,omitempty"`
 	Done         int                           `json:"done"`
 	Failed       int                           `json:"failed"`             // or lost
@@ -190,7 +190,8 @@ func (t *Table) Lines() []Line {
 			s := t.Summary(g, name)
 			all := map[string]float64{}
 			for _, stat := range Statistics() {
-				if v := s.of(stat); !math.IsNaN(v) {
+				// JSON has no word for what is beyond the largest number, as sums may be.
+				if v := s.of(stat); !math.IsNaN(v) && !math.IsInf(v, 0) {
 					all[stat] = v
 				}
 			}

@@ -152,6 +152,9 @@ func (s *server) changeMatrices(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Matrix == "" {
+		return nil, api.Errorf(api.Invalid, "no matrix is named")
+	}
 	args := &api.ChangeMatrixArgs{Matrix: c.Matrix, Op: c.Op, Failed: c.Failed, DryRun: c.DryRun}
 	args.SetRequestID(c.Request)
 	var reply api.ChangeMatrixReply

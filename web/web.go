@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"jobserver/api"
 	"jobserver/live"
@@ -156,8 +157,15 @@ func proper(r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return api.Errorf(api.Invalid, "there is no HEAD of what isn't a file: use GET")
 	}
-	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
 		return api.Errorf(api.Invalid, "read the query of the address: %v", err)
+	}
+	for name, values := range query {
+		if !utf8.ValidString(name + strings.Join(values, "")) {
+			return api.Errorf(api.Invalid, "read the query of the address: %q=%q is no text", name,
+				values)
+		}
 	}
 	return nil
 }

@@ -52,6 +52,10 @@ func (f *fake) Call(ctx context.Context, method string, args, reply any) error {
 		return api.Errorf(api.NotFound, "no job 99").WithHint("`jobserver job ls` lists jobs")
 	case *api.MatrixMapReply:
 		r.Status, r.Cells, r.JID = []byte{5, 6}, 2, 17
+	case *api.ListMatricesReply:
+		r.Matrices = []api.Matrix{{ID: 1, Name: "rates", Cells: 4}}
+	case *api.MatrixCellsReply:
+		hostileCells(r)
 	}
 	return nil
 }
