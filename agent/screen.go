@@ -8,10 +8,13 @@ import (
 
 // A screen shows lines as a terminal does. Its memory is used again for the next line.
 type screen struct {
-	shown []byte  // without sequences
-	cells []int32 // where each character of the line begins that is seen
-	kept  []byte  // after backspaces
+	shown []byte // without sequences
+	cells []cell // the characters of the line that are seen
+	kept  []byte // after backspaces
 }
+
+// cell is where a character begins in its line, and how many bytes it has.
+type cell struct{ at, n int32 }
 
 // seen is what a terminal shows of a line: without a byte order mark, the sequences that colour it
 // or clear what was there, what was written over since, and the blanks around. It is valid until
@@ -65,23 +68,30 @@ func goesToBeginning(seq []byte) bool {
 func (s *screen) overwritten(line []byte) []byte {
 	cells := s.cells[:0]
 	at := 0
-	for i, n := 0, 0; i < len(line); i += n {
-		_, n = utf8.DecodeRune(line[i:])
+	for i := 0; i < len(line); {
+		n := 1
+		if line[i] >= utf8.RuneSelf {
+			_, n = utf8.DecodeRune(line[i:])
+		}
 		switch {
 		case line[i] == '\b':
 			at = max(at-1, 0)
-			continue
 		case at < len(cells):
-			cells[at] = int32(i)
+			cells[at] = cell{int32(i), int32(n)}
+			at++
 		default:
-			cells = append(cells, int32(i))
+			cells = append(cells, cell{int32(i), int32(n)})
+			at++
 		}
-		at++
+		i += n
 	}
 	kept := s.kept[:0]
-	for _, i := range cells {
-		_, n := utf8.DecodeRune(line[i:])
-		kept = append(kept, line[i:int(i)+n]...)
+	for _, c := range cells {
+		if c.n == 1 {
+			kept = append(kept, line[c.at])
+		} else {
+			kept = append(kept, line[c.at:c.at+c.n]...)
+		}
 	}
 	s.cells, s.kept = cells, kept
 	return kept
