@@ -32,6 +32,11 @@ func Of(dir string) (FileSystem, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return FileSystem{}, fmt.Errorf("look at the file system of %s: %w", dir, err)
 	}
+	return describe(st), nil
+}
+
+// describe says in our words what the kernel has answered.
+func describe(st unix.Statfs_t) FileSystem {
 	files := int64(st.Ffree)
 	if st.Files == 0 {
 		files = -1
@@ -43,5 +48,5 @@ func Of(dir string) (FileSystem, error) {
 		Network: network[kind],
 		FUSE:    kind == unix.FUSE_SUPER_MAGIC,
 		NoExec:  st.Flags&unix.ST_NOEXEC != 0,
-	}, nil
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestOf looks at file systems that every Linux has.
@@ -18,5 +20,26 @@ func TestOf(t *testing.T) {
 	}
 	if _, err := Of(filepath.Join(t.TempDir(), "gone")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory that isn't there: %v", err)
+	}
+}
+
+// TestDescribe takes answers of kernels that have such file systems, as a signed word of 32 bits
+// has them.
+func TestDescribe(t *testing.T) {
+	for _, tt := range []struct {
+		answer unix.Statfs_t
+		want   FileSystem
+	}{
+		{unix.Statfs_t{Type: 0x6969, Bsize: 131072, Bavail: 3, Files: 9, Ffree: 5},
+			FileSystem{Free: 3 * 131072, Files: 5, Network: "NFS"}},
+		{unix.Statfs_t{Type: -0xacb2be}, FileSystem{Files: -1, Network: "CIFS"}},
+		{unix.Statfs_t{Type: -0x1acb2be}, FileSystem{Files: -1, Network: "SMB2"}},
+		{unix.Statfs_t{Type: 0x0bd00bd0}, FileSystem{Files: -1, Network: "Lustre"}},
+		{unix.Statfs_t{Type: 0x65735546}, FileSystem{Files: -1, FUSE: true}},
+		{unix.Statfs_t{Type: 0xef53, Flags: unix.ST_NOEXEC}, FileSystem{Files: -1, NoExec: true}},
+	} {
+		if got := describe(tt.answer); got != tt.want {
+			t.Errorf("%#x is %+v, want %+v", tt.answer.Type, got, tt.want)
+		}
 	}
 }

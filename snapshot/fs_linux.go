@@ -18,6 +18,10 @@ func checkLocal(dir string) error {
 	if err != nil {
 		return err
 	}
+	return keepsPromises(dir, fs)
+}
+
+func keepsPromises(dir string, fs disk.FileSystem) error {
 	if fs.Network != "" {
 		return fmt.Errorf("state directory %s is on %s: %w", dir, fs.Network, ErrNetworkFS)
 	}
