@@ -135,15 +135,16 @@ func chooseRoot() (string, error) {
 		candidates = append(candidates, filepath.Join(home, ".local/state/jobserver"))
 	}
 	candidates = append(candidates, "/var/tmp/jobserver-"+strconv.Itoa(os.Getuid()))
-	var errs []error
+	var reasons []string
 	for _, dir := range candidates {
 		err := usableRoot(dir)
 		if err == nil {
 			return dir, nil
 		}
-		errs = append(errs, err)
+		reasons = append(reasons, err.Error())
 	}
-	return "", fmt.Errorf("no directory for runs: %w", errors.Join(errs...))
+	return "", fmt.Errorf("no directory for runs: %s; set XDG_STATE_HOME on the machine to one of "+
+		"a local disk that allows programs", strings.Join(reasons, "; "))
 }
 
 // usableRoot makes a directory if it isn't there, and tells why runs can't be kept in it: it must
@@ -163,18 +164,25 @@ func usableRoot(dir string) error {
 	if err != nil {
 		return err
 	}
-	if fs.FUSE { // mostly sshfs, and its notices are unreliable even where it is local
-		fs.Network = "FUSE"
-	}
-	if fs.Network != "" {
-		return fmt.Errorf("%s is on %s, not on a local disk", dir, fs.Network)
-	}
-	if fs.NoExec {
-		return fmt.Errorf("%s is mounted noexec", dir)
+	if err := keepsRuns(dir, fs); err != nil {
+		return err
 	}
 	probe, err := os.CreateTemp(dir, ".probe-")
 	if err != nil {
 		return err
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// keepsRuns tells why runs can't be kept on a file system of that kind.
+func keepsRuns(dir string, fs disk.FileSystem) error {
+	switch {
+	case fs.Network != "":
+		return fmt.Errorf("%s is on %s, not on a local disk", dir, fs.Network)
+	case fs.FUSE: // mostly sshfs, and its notices are unreliable even where it is local
+		return fmt.Errorf("%s is on FUSE, not on a local disk", dir)
+	case fs.NoExec:
+		return fmt.Errorf("%s is mounted noexec", dir)
+	}
+	return nil
 }
