@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"jobserver/userfile"
 )
 
 // walk lists a directory that is no work tree of git's, minding its .gitignore files
@@ -33,7 +35,7 @@ func walk(root *os.Root, without []string) ([]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		rules = append(rules, parseRules(name, string(text))...)
+		rules = append(rules, parseRules(name, string(userfile.Text(text)))...)
 		return err
 	})
 	return names, err
@@ -51,7 +53,7 @@ type rule struct {
 func parseRules(dir, text string) []rule {
 	var rules []rule
 	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
+		line = strings.TrimSuffix(line, "\n")
 		for strings.HasSuffix(line, " ") && !strings.HasSuffix(line, `\ `) {
 			line = line[:len(line)-1]
 		}

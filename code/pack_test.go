@@ -99,7 +99,7 @@ func runGit(t *testing.T, dir string, args ...string) {
 
 func TestPack(t *testing.T) {
 	files := map[string]string{"b/run.sh": "+x go", "a.txt": "text", "b/link": "->../a.txt",
-		".gitignore": "*.o\nout/\n", "x.o": "object", "out/y": "y", ".git/HEAD": "no"}
+		".gitignore": "*.o\nout/\n", "x.o": "object", "out/y": "y", "c/.git/HEAD": "no"}
 	info, archive := pack(t, tree(t, files))
 	want := []string{"-rw-r--r-- .gitignore *.o\nout/\n", "-rw-r--r-- a.txt text",
 		"Lrw-r--r-- b/link ../a.txt", "-rwxr-xr-x b/run.sh +x go"}
@@ -180,7 +180,8 @@ func TestIgnore(t *testing.T) {
 	files := map[string]string{
 		".gitignore": "# comment\n*.log\n!keep.log\n/top\nbuild/\ndocs/**/draft\n**/deep\na/*/z\n" +
 			"\\#hash\nspace\\ \ntrail   \n[!x]q\nfoo*bar\nlast/**\n",
-		"sub/.gitignore": "!*.log\n/local\n", "x.log": "", "keep.log": "", "top": "", "sub/top": "",
+		"sub/.gitignore": "\ufeff!*.log\r\n/local\r\n", "x.log": "", "keep.log": "",
+		"top": "", "sub/top": "",
 		"build/f": "", "sub/build": "", "docs/draft": "",
 		"docs/a/b/draft": "", "one/deep/f": "", "deep": "", "a/b/z": "", "a/b/c/z": "", "#hash": "",
 		"space ": "", "trail": "", "xq": "", "yq": "",

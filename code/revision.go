@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -82,8 +84,12 @@ func refusal(ctx context.Context, dir string, err error) error {
 		return ctx.Err()
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() == 1 ||
-		strings.Contains(err.Error(), "not a git repository") {
+	switch {
+	case !errors.As(err, &exit), exit.ExitCode() == 1:
+		return nil
+	case strings.Contains(err.Error(), "up to mount point"):
+		return nil
+	case strings.Contains(err.Error(), "not a git repository") && !inRepository(dir):
 		return nil
 	}
 	next := "make `git -C " + dir + " status` work"
@@ -91,4 +97,20 @@ func refusal(ctx context.Context, dir string, err error) error {
 		next = "if the directory is yours to trust: git config --global --add safe.directory " + dir
 	}
 	return &Error{fmt.Sprintf("git can't say what code %s is: %v", dir, err), next}
+}
+
+// inRepository tells whether a directory or one above it has a .git, also where that is broken or,
+// as in a work tree whose repository was moved, leads nowhere: git takes both for none.
+func inRepository(dir string) bool {
+	dir, err := filepath.Abs(dir)
+	for err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+			return true
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return false
 }

@@ -19,7 +19,7 @@ import (
 var mayEnter = map[string]string{
 	"cli":         "api ssh view completion userfile version",
 	"cli/show":    "cli api view",
-	"cli/job":     "cli cli/show api view code grid stats",
+	"cli/job":     "cli cli/show api view code grid stats userfile",
 	"cli/matrix":  "cli cli/show cli/job api view code grid stats userfile",
 	"cli/machine": "cli cli/show api view userfile",
 	"cli/server":  "cli cli/show api live top userfile view version web",
@@ -32,6 +32,7 @@ var mayEnter = map[string]string{
 		"sched/statepb ssh stats timeline userfile view",
 	"daemon/wire": "api redact sched sched/statepb stats",
 
+	"code":       "userfile",
 	"completion": "userfile",
 	"doctor":     "api redact ssh view",
 	"fleet":      "agent ssh sched sched/statepb slurm redact",
