@@ -170,6 +170,14 @@ func TestUsageErrors(t *testing.T) {
 			"unknown flag --status | a selector picks jobs by status: :failed, or status=failed"},
 		{"add foo x --gpus 1", "unknown flag --gpus | --needs NAME=AMOUNT asks for what machines " +
 			"have, see `jobserver add --help`"},
+		{"add foo python train.py --lr 0.1", "unknown flag --lr | a command with blanks or flags " +
+			"of its own is one word, in quotes; see \"j add --help\""},
+		{"add foo ls -la", "unknown flag -l | a command with blanks or flags of its own is one " +
+			"word, in quotes; see \"j add --help\""},
+		{"matrix add foo wc --zzz out N=1", `unknown flag --zzz | did you mean "--zip"? (a ` +
+			"command with blanks or flags of its own is one word, in quotes)"},
+		{"add foo x --priorty 3", `unknown flag --priorty | did you mean "--priority"? (a ` +
+			"command with blanks or flags of its own is one word, in quotes)"},
 		{"job ls --runing", `unknown flag --runing | did you mean "--running"?`},
 		{"job wait", `job wait: missing JID… | see "j job wait --help"`},
 		{"job add foo", `job add: missing CMD | see "j job add --help"`},

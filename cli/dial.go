@@ -12,6 +12,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/ssh"
+	"jobserver/userfile"
 	"jobserver/version"
 )
 
@@ -32,6 +33,10 @@ func (e *Env) findDaemon(line *Line) {
 	}
 	if !said {
 		g.Socket, g.Host = e.Config.Socket, e.Config.Host
+	}
+	if !e.Remote() {
+		home := e.Getenv("HOME")
+		g.Socket, g.Address = userfile.Home(home, g.Socket), userfile.Home(home, g.Address)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/foreign"
+	"jobserver/userfile"
 )
 
 // Command is implemented by every leaf of the grammar.
@@ -147,18 +148,26 @@ func newParser(e *Env, t reflect.Type) (*kong.Kong, error) {
 		kong.NoDefaultHelp(),
 		kong.Writers(e.Stdout, e.Stderr),
 		kong.Resolvers(configResolver{e}),
-		kong.KindMapper(reflect.String, kong.MapperFunc(asItIs)),
+		kong.KindMapper(reflect.String, kong.MapperFunc(e.readWord)),
 	)
 }
 
-// asItIs takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of
-// characters: a command that names a file in another encoding would be changed silently.
-func asItIs(ctx *kong.DecodeContext, target reflect.Value) error {
+// readWord takes a word byte for byte. kong's own way is by JSON, which has no bytes but those of
+// characters: a command that names a file in another encoding would be changed silently. In a path
+// of this host, "~" is put in, since shells leave it alone behind the "=" of a flag; the daemon
+// does so for a path of its host, which has the tag onhost.
+func (e *Env) readWord(ctx *kong.DecodeContext, target reflect.Value) error {
 	token, err := ctx.Scan.PopValue("string")
 	if err != nil {
 		return err
 	}
-	target.SetString(fmt.Sprint(token.Value))
+	word := fmt.Sprint(token.Value)
+	if tag := ctx.Value.Tag; tag != nil && !tag.Has("onhost") {
+		if kind := tag.Get("predictor"); kind == "file" || kind == "dir" {
+			word = userfile.Home(e.Getenv("HOME"), word)
+		}
+	}
+	target.SetString(word)
 	return nil
 }
 
@@ -217,17 +226,23 @@ func usageError(e *Env, path []string, err error) error {
 	}
 	hint := fmt.Sprintf("see %q",
 		strings.Join(append(append([]string{e.Name}, path...), "--help"), " "))
-	if text, like, ok := strings.Cut(text, ", did you mean "); ok {
-		return api.Errorf(api.Usage, "%s", text).
-			WithHint("did you mean %s", strings.TrimSpace(like))
-	}
-	if takesCommand(path) && (strings.HasPrefix(text, "unknown flag") ||
-		strings.HasPrefix(text, "unexpected argument")) {
-		hint = fmt.Sprintf("a command with blanks or flags of its own is one word, in quotes; %s",
-			hint)
+	text, like, ok := strings.Cut(text, ", did you mean ")
+	like = "did you mean " + strings.TrimSpace(like)
+	flag := strings.HasPrefix(text, "unknown flag")
+	short := flag && !strings.HasPrefix(text, "unknown flag --") // any other is like a short one
+	switch words := flag || strings.HasPrefix(text, "unexpected argument"); {
+	case words && takesCommand(path) && ok && !short:
+		hint = like + " (" + inQuotes + ")"
+	case words && takesCommand(path):
+		hint = inQuotes + "; " + hint
+	case ok:
+		hint = like
 	}
 	return api.Errorf(api.Usage, "%s", text).WithHint("%s", hint)
 }
+
+// inQuotes is for whoever wrote the command of a job without.
+const inQuotes = "a command with blanks or flags of its own is one word, in quotes"
 
 // takesCommand tells whether a command line has another one in it.
 func takesCommand(path []string) bool {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -76,14 +77,32 @@ func fromUTF16(data []byte, order binary.ByteOrder) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// Path is a path that a user has written, relative to dir: "~" and "~/…" are below home, as in a
-// shell, also where quotes or a file kept the shell from seeing them. "" stays "".
+// Path is a path that a user has written, relative to dir, with "~" as Home takes it. "" stays "".
 func Path(dir, home, path string) string {
-	switch {
-	case path == "", filepath.IsAbs(path):
+	path = Home(home, path)
+	if path == "" || filepath.IsAbs(path) {
 		return path
-	case path == "~", strings.HasPrefix(path, "~/"):
-		return filepath.Join(home, path[1:])
 	}
 	return filepath.Join(dir, path)
+}
+
+// Home puts home directories in the place of "~" and "~NAME" at the beginning of a path, as a shell
+// does, also where quotes, a file or the "=" of a flag kept the shell from it. As there, a name
+// that no user of this host has stays as it is.
+func Home(home, path string) string {
+	if !strings.HasPrefix(path, "~") {
+		return path
+	}
+	name, rest, _ := strings.Cut(path[1:], "/")
+	if name != "" {
+		account, err := user.Lookup(name)
+		if err != nil {
+			return path
+		}
+		home = account.HomeDir
+	}
+	if home == "" {
+		return path
+	}
+	return filepath.Join(home, rest)
 }

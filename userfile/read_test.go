@@ -78,7 +78,10 @@ func TestPath(t *testing.T) {
 		"~":           "/home/ann",
 		"~/results":   "/home/ann/results",
 		"./~/results": "/here/~/results",
-		"~bob/x":      "/here/~bob/x",
+		"~root":       "/root",
+		"~root/x":     "/root/x",
+		"~no-body/x":  "/here/~no-body/x", // as in a shell
+		"~$doc":       "/here/~$doc",
 		"a/~":         "/here/a/~",
 	} {
 		if got := Path("/here", "/home/ann", path); got != want {

@@ -15,7 +15,7 @@ import (
 type Add struct {
 	Class  string `arg:"" name:"CLASS" predictor:"class" help:"The class of machines to run it on."`
 	Cmd    string `arg:"" name:"CMD" help:"The command line, which a shell on the machine runs. {NAME} stands for a variable."`
-	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" help:"Where to keep its results on the daemon's host, relative to this directory."`
+	CpPath string `arg:"" optional:"" name:"CP_PATH" predictor:"dir" onhost:"" help:"Where to keep its results on the daemon's host, relative to this directory."`
 
 	CodeFlag
 	ShapeFlags
@@ -60,10 +60,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := c.LimitFlags.Put(&spec, e.Now()); err != nil {
 		return err
 	}
-	if looksLikeArgument(c.Cmd, c.CpPath, dir) {
-		e.Warn([]string{fmt.Sprintf("the command is only %q, and its results go to %s: "+
-			"did you mean %s add %s '%s %s'?", c.Cmd, c.CpPath, e.Name, c.Class, c.Cmd, c.CpPath)})
-	}
+	WarnOfArgument(e, "add "+c.Class, c.Cmd, c.CpPath, dir)
 	d, err := e.Connect(ctx)
 	if err != nil {
 		return err
@@ -92,6 +89,19 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 		return nil
 	}
 	return c.attend(ctx, e, d, reply.JIDs)
+}
+
+// WarnOfArgument warns of a CP_PATH that is more likely a word of the command before it, which
+// wants quotes, or that nobody puts a variable of the shell's into.
+func WarnOfArgument(e *cli.Env, as, cmd, path, dir string) {
+	switch {
+	case looksLikeArgument(cmd, path, dir):
+		e.Warn([]string{fmt.Sprintf("the command is only %q, and its results go to %s: "+
+			"did you mean %s %s '%s %s'?", cmd, path, e.Name, as, cmd, path)})
+	case strings.HasPrefix(path, "$"):
+		e.Warn([]string{fmt.Sprintf("the results go to ./%s: no shell puts %s in there; ~ is the "+
+			"home directory, {NAME} a variable", path, strings.SplitN(path, "/", 2)[0])})
+	}
 }
 
 // looksLikeArgument tells whether a CP_PATH is more likely a word of a command that wants quotes:

@@ -24,7 +24,7 @@ func (c *CodeSource) without(ctx context.Context, e *cli.Env, d cli.Daemon) ([]s
 		if p == "" {
 			continue
 		}
-		if p, err = filepath.Abs(p); err != nil {
+		if p, err = filepath.Abs(e.Path("", p)); err != nil {
 			return nil, err
 		}
 		names = append(names, placeIn(top, p)...)

@@ -10,7 +10,7 @@ import (
 
 // InputFlags say what a job, or each job of a matrix, is given of the daemon's host.
 type InputFlags struct {
-	Input []string `name:"input" sep:"none" placeholder:"PATH[=NAME]" predictor:"file" help:"Give the job a file or directory of the daemon's host, which it finds as $JOBSERVER_INPUTS/NAME (the last part of PATH by default). {NAME} in PATH stands for a variable, {AFTER_RESULTS} for the results of the job that it waited for (repeatable)."`
+	Input []string `name:"input" sep:"none" placeholder:"PATH[=NAME]" predictor:"file" onhost:"" help:"Give the job a file or directory of the daemon's host, which it finds as $JOBSERVER_INPUTS/NAME (the last part of PATH by default). {NAME} in PATH stands for a variable, {AFTER_RESULTS} for the results of the job that it waited for (repeatable)."`
 }
 
 // Put puts them into what is submitted.

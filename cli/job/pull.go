@@ -26,7 +26,7 @@ type Pull struct {
 func (c *Pull) Run(ctx context.Context, e *cli.Env) error {
 	words, dir := c.Words, c.To
 	if last := len(words) - 1; dir == "" && last > 0 && isPath(words[last]) {
-		words, dir = words[:last], words[last]
+		words, dir = words[:last], e.Path("", words[last])
 	}
 	words, d, err := selectors{JID: words, narrow: c.narrow}.connect(ctx, e)
 	if err != nil {
@@ -78,7 +78,7 @@ func isPath(word string) bool {
 	case word == ".", word == "..":
 		return true
 	case strings.HasPrefix(word, "/"), strings.HasPrefix(word, "./"),
-		strings.HasPrefix(word, "../"):
+		strings.HasPrefix(word, "../"), strings.HasPrefix(word, "~"):
 		return true
 	case strings.ContainsAny(word[:1], "0123456789%@:"), strings.Contains(word, "="):
 		return false

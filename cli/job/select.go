@@ -1,7 +1,6 @@
 package job
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"jobserver/api"
 	"jobserver/cli"
+	"jobserver/userfile"
 	"jobserver/view"
 )
 
@@ -93,14 +93,8 @@ func expandStdin(e *cli.Env, words []string) ([]string, error) {
 
 // readWords reads words with any white space between them.
 func readWords(r io.Reader) ([]string, error) {
-	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, 1<<20)
-	scanner.Split(bufio.ScanWords)
-	var words []string
-	for scanner.Scan() {
-		words = append(words, scanner.Text())
-	}
-	return words, scanner.Err()
+	text, err := io.ReadAll(r)
+	return strings.Fields(string(userfile.Text(text))), err
 }
 
 // jobsFull are the jobs that the selectors match, with all that is known of them, in order of id.

@@ -16,7 +16,7 @@ type Set struct {
 	SetFlags
 	Class      *string       `name:"class" short:"c" placeholder:"CLASS" predictor:"class" help:"Move to this class."`
 	Cmd        *string       `name:"cmd" placeholder:"CMD" help:"The command line; not for cells of a matrix."`
-	CpPath     *string       `name:"cp-path" placeholder:"DIR" predictor:"dir" help:"Where results go; not for cells of a matrix."`
+	CpPath     *string       `name:"cp-path" placeholder:"DIR" predictor:"dir" onhost:"" help:"Where results go; not for cells of a matrix."`
 	Env        cli.Variables `name:"env" placeholder:"NAME=VALUE" help:"Set an environment variable (repeatable)."`
 	StartAfter *string       `name:"start-after" placeholder:"TIME" help:"Don't start before this time: 22:00, 2h, an RFC 3339 time, or now."`
 	After      []string      `name:"after" sep:"none" placeholder:"JID" predictor:"job" help:"Wait for these jobs instead; none for no jobs."`

@@ -15,7 +15,7 @@ const defaultRetries = 3
 type Add struct {
 	Class  string   `arg:"" name:"CLASS" predictor:"class" help:"The class of machines to run it on."`
 	Cmd    string   `arg:"" name:"CMD" help:"The command line, in which {KEY} stands for a value."`
-	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" help:"Where to keep the results on the daemon's host; may contain {KEY}."`
+	CpPath string   `arg:"" name:"CP_PATH" predictor:"dir" onhost:"" help:"Where to keep the results on the daemon's host; may contain {KEY}."`
 	Vars   []string `arg:"" name:"KEY=V1,V2" sep:"none" help:"A variable and its values: texts, ranges (1..8, 1..64*2, 0.1..0.5/5) or @FILE for the lines of a file. Write \\, or use quotes for a comma in a value."`
 
 	gridFlags
@@ -62,6 +62,7 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := checkPath(c.CpPath); err != nil {
 		return err
 	}
+	job.WarnOfArgument(e, "matrix add "+c.Class, c.Cmd, c.CpPath, dir)
 	spec, err := c.spec(c.Vars, c.Times, localFiles(e, dir))
 	if err != nil {
 		return api.Wrap(api.Usage, err)

@@ -14,6 +14,7 @@ import (
 	"jobserver/api"
 	"jobserver/cli"
 	"jobserver/cli/show"
+	"jobserver/userfile"
 )
 
 // VarLs is `var ls`.
@@ -69,7 +70,7 @@ func readSecret(ctx context.Context, e *cli.Env, prompt string) (string, error) 
 		return secret, err
 	}
 	data, err := io.ReadAll(io.LimitReader(bufio.NewReader(e.Stdin), 1<<20))
-	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), err
+	return strings.TrimSuffix(string(userfile.Text(data)), "\n"), err
 }
 
 // readPassword reads a line of a terminal without echo. When ctx ends first, it leaves the terminal
