@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -32,6 +33,10 @@ var kinds = map[string]string{
 	".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
 }
 
+// commentLine is a line of a script that only says something to who reads it here. It is sent
+// empty, so that lines keep their numbers.
+var commentLine = regexp.MustCompile(`(?m)^[ \t]*//.*$`)
+
 func loadAssets() (*assets, error) {
 	a := &assets{files: map[string]asset{}}
 	err := fs.WalkDir(embedded, "assets", func(name string, d fs.DirEntry, err error) error {
@@ -42,6 +47,9 @@ func loadAssets() (*assets, error) {
 		body, err := embedded.ReadFile(name)
 		if err != nil {
 			return err
+		}
+		if path.Ext(name) == ".js" && !strings.Contains(name, "/vendor/") {
+			body = commentLine.ReplaceAll(body, nil)
 		}
 		sum := sha256.Sum256(body)
 		a.files[strings.TrimPrefix(name, "assets")] = asset{

@@ -50,7 +50,7 @@ function Counts({ live }) {
   const item = (status, always) => (jobs[status] || always) && html`<a href=${`/jobs?sel=:${status}`} class="tally st-${status}">
     <b>${count(jobs[status])}</b> ${status}</a>`;
   return html`<nav class="tallies" aria-label="Jobs by status">${item("running", true)}${item("waiting", true)}${item("held")}
-    ${item("done", true)}${item("failed", true)}${item("lost")}${item("canceled")}</nav>`;
+    ${item("done", true)}${item("failed")}${item("lost")}${item("canceled")}</nav>`;
 }
 
 // SelectorBox takes what the command line takes. It is the same on all pages.
@@ -89,6 +89,9 @@ function App() {
     const view = here === "/" ? "jobserver" : id ? `${one} ${decodeURIComponent(id)}` : many;
     document.title = view + (live?.name ? ` · ${live.name}` : "");
   }, [path, live?.name]);
+  useEffect(() => { // on a phone the views are wider than the window
+    document.querySelector(".views a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [here]);
   const selectBox = () => {
     addEventListener("keyup", () => box.current.select(), { once: true });
     return true;

@@ -1,13 +1,23 @@
 // The table of jobs: a window of it, from the newest down or from anywhere.
 import { html } from "/vendor/htm-preact-3.1.1.js";
 import { go, useData, useKeys, useRef, useState, useTick, withQuery, anyJob } from "/core.js";
-import { command, count, duration, jobSeconds, more, outcome, Status, time, Trouble } from "/format.js";
+import { command, count, duration, jobSeconds, more, outcome, Status, statuses, time, Trouble } from "/format.js";
 import { act } from "/actions.js";
 
 const window_ = 200; // rows
 
 // runs says whether a job's time goes on.
 export const runs = (job) => job.status === "running";
+
+// changes says which jobs an operation can change. What the words name may be of any status, unless all say.
+const changes = {
+  cancel: ["waiting", "held", "running", "copying"], hold: ["waiting"], unhold: ["held", "waiting"], pause: ["running"], continue: ["running"],
+  restart: ["done", "failed", "canceled", "lost"],
+};
+const may = (op, words) => words.some((word) => {
+  const said = word.split(":").slice(1).filter((s) => statuses.includes(s));
+  return !said.length || said.some((s) => changes[op].includes(s));
+});
 
 export function Jobs({ query, live }) {
   const selectors = query.getAll("sel").join(" ").trim();
@@ -34,7 +44,7 @@ export function Jobs({ query, live }) {
   return html`<div class="head"><h1>Jobs <small>${selectors ? html`<code>${selectors}</code>` : "newest first"}</small></h1>
       ${selectors ? html`<a class="button" href="/jobs">All jobs</a>` : null}
       ${words.length && !live?.read_only ? html`<span class="actions" role="group" aria-label="All that match">All that match:
-        ${[["cancel", "Cancel"], ["hold", "Hold"], ["unhold", "Unhold"], ["pause", "Pause"], ["continue", "Continue"], ["restart", "Restart"]].map(([op, name]) => html`
+        ${[["cancel", "Cancel"], ["hold", "Hold"], ["unhold", "Unhold"], ["pause", "Pause"], ["continue", "Continue"], ["restart", "Restart"]].filter(([op]) => may(op, words)).map(([op, name]) => html`
         <button key=${op} onClick=${() => bulk(op)}>${name}…</button>`)}</span>` : null}</div>
     <${Quick} selectors=${selectors} />
     ${marked.size ? html`<div class="marks" role="group" aria-label="Marked jobs"><b>${count(marked.size)} marked</b>
@@ -131,5 +141,5 @@ export function JobTable({ jobs, marked = new Set(), toggle, keys = {}, empty, c
       <td class="num">${duration(jobSeconds(j))}</td>
       <td class="cut">${j.machine || ""}${more(j)}</td><td class="wide cut">${j.class || ""}</td>
       <td class="wide cut">${j.matrix ? html`<a tabindex=${compact ? 0 : -1} href=${`/matrices/${j.matrix}`}>%${j.matrix}</a>` : j.tag_name ? `@${j.tag_name}` : ""}</td>
-      <td class="cmd" title=${`${j.values || ""} ${command(j)}`.trim()}>${j.values ? html`<b>${j.values}</b> ` : null}${command(j)}</td></tr>`)}</tbody></table></div>`;
+      <td class="cmd" title=${`${j.label || ""} ${j.values || ""} ${command(j)}`.trim()}>${j.label ? html`<span class="label">${j.label}</span> ` : null}${j.values ? html`<b>${j.values}</b> ` : null}${command(j)}</td></tr>`)}</tbody></table></div>`;
 }

@@ -21,6 +21,9 @@ const latency = (m) => `${(1000 * m.latency_seconds).toFixed(m.latency_seconds <
 // given says what was declared of a machine's resources, and how much of it is given out.
 const given = (m) => (m.resources || []).filter((r) => !r.found).map((r) => `${r.name} ${count(r.held)} of ${(r.items || []).length || r.text}`).join(", ");
 
+// remarks are what else is to be said of a machine in a list.
+const remarks = (m) => [m.verdict, (m.verdict || "").includes(m.last_error || "") ? "" : cause(m), given(m), m.until ? `until ${time(m.until)}` : ""].filter(Boolean).join("; ");
+
 export function Machines({ query, live }) {
   const cls = query.get("class") || "";
   const { data, error, again } = useData(`/api/machines${cls ? `?class=${encodeURIComponent(cls)}` : ""}`, anyMachine, { pause: 1000, every: 5000 });
@@ -46,14 +49,14 @@ export function Machines({ query, live }) {
   return html`<div class="head"><h1>Machines <small>${cls ? html`class <code>${cls}</code>` : plural(list.length, "machine")}</small></h1>${cls ? html`<a class="button" href="/machines">All machines</a>` : null}</div>
     <${Trouble} error=${error} again=${again} />
     ${data && !list.length ? html`<p class="empty">No machines yet: <code>jobserver machine add ADDR CLASS</code> adds one.</p>` : null}
-    ${list.length ? html`<div class="card"><div class="scroll"><table><thead><tr><th>Machine</th><th>Class</th><th>State</th><th class="num">Jobs</th><th class="num">Load</th><th class="num wide">Free disk</th><th class="num wide">Latency</th><th>Remarks</th></tr></thead>
+    ${list.length ? html`<div class="card"><div class="scroll"><table><thead><tr><th>Machine</th><th>Class</th><th>State</th><th class="num">Jobs</th><th class="num wide">Load</th><th class="num wide">Free disk</th><th class="num wide">Latency</th><th class="wide">Remarks</th></tr></thead>
       <tbody ref=${rows}>${list.map((m) => html`<tr key=${m.addr} tabindex=${m.addr === shown ? 0 : -1} onFocus=${() => setCurrent(m.addr)}
           onClick=${(e) => { if (!e.target.closest("a")) go(`/machines/${encodeURIComponent(m.addr)}`); }}>
-        <td class="cut"><a tabindex="-1" href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a></td><td class="cut">${m.class}</td><td class="nowrap"><${Link} m=${m} /></td>
+        <td class="cut"><a tabindex="-1" href=${`/machines/${encodeURIComponent(m.addr)}`}>${m.addr}</a></td><td class="cut">${m.class}</td><td><${Link} m=${m} /><span class="narrow">${remarks(m)}</span></td>
         <td class="num">${(m.running || []).length}/${m.slots || 0}</td>
-        <td class="num">${m.state === "connected" && m.load1 != null ? `${m.load1.toFixed(1)}${m.cores ? ` of ${m.cores}` : ""}` : ""}</td>
+        <td class="num wide">${m.state === "connected" && m.load1 != null ? `${m.load1.toFixed(1)}${m.cores ? ` of ${m.cores}` : ""}` : ""}</td>
         <td class="num wide">${m.free_bytes ? size(m.free_bytes) : ""}</td><td class="num wide">${m.latency_seconds ? latency(m) : ""}</td>
-        <td class="remarks">${[m.verdict, (m.verdict || "").includes(m.last_error || "") ? "" : cause(m), given(m), m.until ? `until ${time(m.until)}` : ""].filter(Boolean).join("; ")}</td></tr>`)}</tbody></table></div></div>` : null}`;
+        <td class="remarks wide">${remarks(m)}</td></tr>`)}</tbody></table></div></div>` : null}`;
 }
 
 export function Machine({ addr, live }) {
@@ -77,7 +80,7 @@ export function Machine({ addr, live }) {
     ["Clock", Math.abs(m.clock_offset_seconds || 0) > 0.5 ? `${m.clock_offset_seconds > 0 ? "ahead" : "behind"} by ${duration(Math.abs(m.clock_offset_seconds))}` : ""],
     ["Slurm", m.pilot && `job ${m.pilot.job} on ${m.pilot.node}, ${(m.pilot.state || "").toLowerCase()}`], ["Allocation", m.pilot?.released && `given back: ${m.pilot.released}`],
     ["Allocations", m.provider && `up to ${m.provider.max} of ${duration(m.provider.seconds)}`], ["Asked for with", (m.provider?.args || []).length > 0 && html`<code>${m.provider.args.join(" ")}</code>`],
-    ["Expected to begin", m.provider?.start && time(m.provider.start)], ["Nodes left out", (m.provider?.exclude || []).join(", ")],
+    ["Slurm says", (m.provider?.reasons || []).join("; ")], ["Expected to begin", m.provider?.start && time(m.provider.start)], ["Nodes left out", (m.provider?.exclude || []).join(", ")],
     ["Until", m.until && time(m.until)], ["Runs live in", m.root && html`<code>${m.root}</code>`], ["Failures in a row", m.failures || ""],
   ].filter(([, v]) => v);
   return html`<div class="head"><h1>${addr} <small><${Link} m=${m} /></small></h1>

@@ -32,8 +32,8 @@ export function Matrix({ id, part, query, live }) {
         c.failed + c.lost && ["rerun", { ...one, failed: true }, `what failed of ${what}`], c.waiting + c.held + c.running && ["cancel", one, what]]} /></div>
     ${m.held ? html`<p class="card why"><b>It is held</b>${m.held_why ? `: ${m.held_why}` : ""}.${m.trial_at ? ` It is tried with one cell at ${time(m.trial_at)}.` : ""} <span class="hint"><${Ticks} text=${`\`jobserver matrix unhold ${m.id}\` lets it go on`} /></span></p>` : null}
     <pre class="command" tabindex="0" aria-label="Command">${m.cmd}</pre>
-    <div class="progress"><${Bar} counts=${c} total=${m.cells} /><p>${statuses.filter((s) => s && c[s]).map((s) => html`<a key=${s} class="st-${s}" href=${`/jobs?sel=%25${m.id}:${s}`}>${count(c[s])} ${s}</a> `)}
-      <span class="hint">of ${plural(m.cells, "cell")}${m.left ? html`; ${leftText(m.left)} left` : ""}; class ${m.class}; submitted ${time(m.submitted_at)}${(m.after || []).map((a) => `; it runs ${a}`)}${m.at_most ? `; at most ${count(m.at_most)} at a time` : ""}${m.max_fails ? `; held when ${count(m.max_fails)} have failed` : ""}</span></p></div>
+    <div class="progress"><${Bar} counts=${c} total=${m.cells} /><p>${statuses.filter((s) => s && c[s]).map((s, i) => html`${i ? ", " : ""}<a key=${s} class="st-${s}" href=${`/jobs?sel=%25${m.id}:${s}`}>${count(c[s])} ${s}</a>`)}
+      <span class="hint"> of ${plural(m.cells, "cell")}${m.left ? html`; ${leftText(m.left)} left` : ""}; class ${m.class}; submitted ${time(m.submitted_at)}${(m.after || []).map((a) => `; it runs ${a}`)}${m.at_most ? `; at most ${count(m.at_most)} at a time` : ""}${m.max_fails ? `; held when ${count(m.max_fails)} have failed` : ""}</span></p></div>
     ${c.failed + c.lost ? html`<section class="card"><h2>Failures</h2>${why ? html`<${Why} why=${why} />` : html`<button onClick=${ask}>What made ${plural(c.failed + c.lost, "cell")} fail?</button>`}</section>` : null}
     <nav class="chips parts" aria-label="Show as">${parts.map(([to, name]) => html`<a key=${to} href=${`/matrices/${encodeURIComponent(id)}/${to}`} aria-current=${part === to ? "page" : null}>${name}</a>`)}</nav>
     ${part === "table" ? html`<${Table} m=${m} query=${query} />` : part === "plot" ? html`<${PlotView} m=${m} query=${query} />` : html`<${Heat} m=${m} query=${query} />`}`;
@@ -60,11 +60,14 @@ async function fetchMap(path, options) {
   return { status: join(Uint8Array, status), values: values.length ? join(Float64Array, values) : null, metrics, unit };
 }
 
+// oneRow is how many cells of a single axis stand beside each other; more of them are a block.
+const oneRow = 30;
+
 // layout says which cell is where: columns of the values of one axis, rows of all others.
 function layout(m, across) {
   const dims = [...(m.vars || []).map((v) => ({ name: v.name, n: v.count, values: v.values })), ...(m.repeats > 1 ? [{ name: "REPEAT", n: m.repeats }] : [])];
   const product = dims.reduce((n, d) => n * d.n, 1);
-  if (m.listed || product !== m.cells || dims.filter((d) => d.n > 1).length < 2) {
+  if (m.listed || product !== m.cells || !dims.some((d) => d.n > 1) || dims.filter((d) => d.n > 1).length < 2 && m.cells > oneRow) {
     const columns = Math.ceil(Math.sqrt(m.cells * 2.2)), rows = Math.ceil(m.cells / columns);
     return { columns, rows, dims, cellAt: (x, y) => (y * columns + x < m.cells ? y * columns + x : -1), across: null };
   }
@@ -103,7 +106,7 @@ function Heat({ m, query }) {
   const [asTable, setAsTable] = useState(false);
   const l = layout(m, query.get("across"));
   // Values stand beside the cells where there is room for them.
-  const wide = Math.min(200, width * 0.3);
+  const wide = l.rows > 1 ? Math.min(200, width * 0.3) : 24;
   const labelled = l.across !== null && Math.floor((width - wide) / l.columns) >= 12;
   const [gx, gy] = labelled ? [Math.round(wide), 22] : [0, 0];
   const side = Math.max(2, Math.min(labelled ? 34 : 24, Math.floor((width - gx) / l.columns) || 2));
@@ -154,14 +157,14 @@ function Heat({ m, query }) {
   return html`<section class="card"><div class="loghead"><h2>Cells</h2>
       ${names.length ? html`<label>Colour <select value=${metric} onChange=${(e) => go(withQuery({ metric: e.target.value }), { replace: true })}>
         <option value="">status</option>${names.map((n) => html`<option key=${n} value=${n}>${n}</option>`)}</select></label>` : null}
-      ${l.across !== null ? html`<label>Across <select value=${l.dims[l.across].name} onChange=${(e) => go(withQuery({ across: e.target.value }), { replace: true })}>
+      ${l.across !== null && l.others.some((i) => l.dims[i].n > 1) ? html`<label>Across <select value=${l.dims[l.across].name} onChange=${(e) => go(withQuery({ across: e.target.value }), { replace: true })}>
         ${l.dims.filter((d) => d.n > 1).map((d) => html`<option key=${d.name} value=${d.name}>${d.name}</option>`)}</select></label>` : null}
       <button onClick=${() => setAsTable(!asTable)} aria-pressed=${asTable}>${asTable ? "As a map" : "As a table"}</button></div>
     <${Trouble} error=${error} again=${again} />
     ${asTable && map ? html`<${HeatTable} m=${m} l=${l} map=${map} metric=${metric} />` : html`
     <div class="heat" ref=${frame}><div class="scroll" tabindex="-1"><canvas ref=${canvas} tabindex="0" role="img" aria-label=${`Map of ${plural(m.cells, "cell")}, ${l.columns} by ${l.rows}; arrow keys move, Enter opens, # shows a table`}
       aria-describedby="heatsaid" onMouseMove=${onMove} onMouseLeave=${() => setCursor(null)} onClick=${(e) => { onMove(e); if (cursor) openCell(cursor.cell); }} onKeyDown=${onKey}></canvas></div></div>`}
-    <p class="said" id="heatsaid" aria-live="polite">${said || html`<span class="hint">${l.across !== null ? `Across: ${l.dims[l.across].name}. Down: ${l.others.map((i) => l.dims[i].name).join(", ")}.` : "In the order of the cells."}</span>`}</p>
+    <p class="said" id="heatsaid" aria-live="polite">${said || html`<span class="hint">${l.across !== null ? `Across: ${l.dims[l.across].name}. ${l.others.length ? `Down: ${l.others.map((i) => l.dims[i].name).join(", ")}.` : ""}` : "In the order of the cells."}</span>`}</p>
     ${metric && finite.length ? html`<${Ramp} low=${low} high=${high} unit=${map.unit} />` : html`<${Legend} counts=${m.counts} />`}</section>`;
 }
 
@@ -180,10 +183,12 @@ function labels(g, paint, l, gx, gy, side) {
   }
   g.textAlign = "right";
   const every = Math.ceil(13 / side);
-  for (let y = 0; y < l.rows; y += every) {
-    let rest = y, words = [];
-    for (let k = l.others.length - 1; k >= 0; k--) { const d = l.dims[l.others[k]]; words.unshift(`${d.name}=${valueName(d, rest % d.n)}`); rest = Math.floor(rest / d.n); }
+  for (let y = 0; y < l.rows && l.rows > 1; y += every) {
+    let rest = y;
+    const words = [], values = [];
+    for (let k = l.others.length - 1; k >= 0; k--) { const d = l.dims[l.others[k]], value = valueName(d, rest % d.n); words.unshift(`${d.name}=${value}`); values.unshift(value); rest = Math.floor(rest / d.n); }
     let text = words.join(" ");
+    if (g.measureText(text).width > gx - 10) text = values.join(" · "); // the names stand below
     while (text.length > 4 && g.measureText(text).width > gx - 10) text = `…${text.slice(2)}`;
     g.fillText(text, gx - 8, gy + (y + 0.5) * side);
   }

@@ -18,7 +18,7 @@ export function Pool({ live }) {
   const recent = (matrices.data?.matrices || []).slice(-5).reverse();
   const shown = unfinished.length ? unfinished.slice(-8).reverse() : recent;
   return html`<h1 class="hidden">Pool</h1>
-    <${Attention} live=${live} machines=${machines.data?.machines || []} matrices=${unfinished} />
+    <${Attention} live=${live} known=${!!machines.data} machines=${machines.data?.machines || []} matrices=${unfinished} />
     <div class="cards">
       <section class="card"><h2>Classes</h2>${(status.classes || []).length ? html`<div class="scroll"><table><thead><tr><th>Class</th><th>Busy</th><th class="num">Slots</th><th class="num">Waiting</th><th class="num">Left</th></tr></thead>
         <tbody>${status.classes.map((c) => html`<tr key=${c.class}>
@@ -61,7 +61,7 @@ function Pace({ rate }) {
 }
 
 // Attention is what somebody should look at, each with why and what to do.
-function Attention({ live, machines, matrices }) {
+function Attention({ live, known, machines, matrices }) {
   const [why, setWhy] = useState(null);
   const items = [];
   for (const m of machines) {
@@ -69,6 +69,9 @@ function Attention({ live, machines, matrices }) {
     if (m.state === "refused") items.push(["refused", m.addr, html`${link} is refused`, cause(m), m.hint]);
     else if (m.state === "away") items.push(["away", m.addr, html`${link} has been away for ${ago(m.since)}`, cause(m), (m.running || []).length ? `${plural(m.running.length, "job")} ${m.pilot?.state === "SUSPENDED" ? "stand still there, and go on when it does" : "run there; they go on"}` : m.hint || `it is tried again by itself; \`jobserver machine rm ${m.addr}\` gives it up`]);
     else if ((m.orphans || []).length) items.push(["orphans", m.addr, html`${link} has ${plural(m.orphans.length, "run")} that nothing knows`, "", "`jobserver machine clean -m " + m.addr + "` removes them"]);
+  }
+  for (const c of known ? live.status.classes || [] : []) {
+    if (c.jobs.waiting && !machines.some((m) => m.class === c.class)) items.push(["class", c.class, html`<a href=${`/jobs?sel=class=${encodeURIComponent(c.class)}:waiting`}>${plural(c.jobs.waiting, "job")}</a> ${c.jobs.waiting === 1 ? "waits" : "wait"} for class ${c.class}, which has no machine`, "", `\`jobserver machine add ADDR ${c.class}\` adds one`]);
   }
   for (const v of live.status.verdicts || []) {
     const what = v.matrix ? html`<a href=${`/matrices/${v.matrix}`}>Matrix ${v.matrix}</a>` : html`<a href=${`/machines/${encodeURIComponent(v.machine)}`}>${v.machine}</a>`;
