@@ -99,12 +99,21 @@ func tryGroups() error {
 
 // whyUnlimited says why the memory of runs can't be limited here, "" where it can.
 func whyUnlimited() string {
-	err := tryGroups()
-	switch {
+	return unlimitedWords(tryGroups(), os.Geteuid() == 0)
+}
+
+// unlimitedWords says what an error means that comes of making groups.
+func unlimitedWords(err error, root bool) string {
+	switch readOnly := errors.Is(err, unix.EROFS); {
 	case err == nil:
 		return ""
-	case os.Geteuid() != 0 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)):
+	case !root && (errors.Is(err, fs.ErrPermission) || readOnly):
 		return "control groups are made by root alone, and the login isn't root's"
+	case readOnly:
+		return "the control groups are mounted read-only, as in a container"
+	case errors.Is(err, unix.EBUSY):
+		return "the control group at the top has processes of its own, as in a container: it " +
+			"can't be divided"
 	}
 	return err.Error()
 }

@@ -80,3 +80,28 @@ func TestGroupMount(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlimitedWords: what is said where groups can't be made.
+func TestUnlimitedWords(t *testing.T) {
+	write := func(no unix.Errno) error {
+		return &os.PathError{Op: "write", Path: "/sys/fs/cgroup/cgroup.subtree_control", Err: no}
+	}
+	for _, tt := range []struct {
+		err  error
+		root bool
+		want string // part of what is said
+	}{
+		{nil, true, ""},
+		{write(unix.EACCES), false, "made by root alone"},
+		{write(unix.EROFS), false, "made by root alone"},
+		{write(unix.EROFS), true, "read-only, as in a container"},
+		{write(unix.EBUSY), true, "processes of its own, as in a container"},
+		{write(unix.EACCES), true, "write /sys/fs/cgroup/cgroup.subtree_control: permission"},
+		{write(unix.ENOSPC), true, "no space left"},
+	} {
+		got := unlimitedWords(tt.err, tt.root)
+		if !strings.Contains(got, tt.want) || (got == "") != (tt.err == nil) {
+			t.Errorf("%v, root %v: %q, want %q", tt.err, tt.root, got, tt.want)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func (r *run) complaints(x *agent.Exit, note string) string {
 		all = append(all, x.StartError)
 	}
 	if x.OOM {
-		all = append(all, sched.OutOfMemory)
+		all = append(all, outOfMemory(r.spec))
 	}
 	if x.LogError != "" {
 		all = append(all, "the machine could not keep all of the log: "+x.LogError)
@@ -75,6 +75,14 @@ func (r *run) complaints(x *agent.Exit, note string) string {
 		all = append(all, "the log is not what the machine recorded: "+note)
 	}
 	return plain(strings.Join(all, "; "))
+}
+
+// outOfMemory says which limit a run has come to, where that is known.
+func outOfMemory(spec *sched.Run) string {
+	if spec == nil || spec.Memory <= 0 {
+		return sched.OutOfMemory
+	}
+	return sched.OutOfMemory + ": it had used up mem=" + sched.AmountText(spec.Memory, true)
 }
 
 // validUTF8 are texts as records have them.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jobserver/agent"
 	"jobserver/sched"
 	"jobserver/sched/statepb"
 )
@@ -104,5 +105,19 @@ func TestWithdrawRefused(t *testing.T) {
 	}
 	if n := count[sched.NotStarted](h, nil); n != 0 {
 		t.Errorf("that it was not started was reported %d times", n)
+	}
+}
+
+// TestOutOfMemory: the limit that a run has come to is named, where it is known.
+func TestOutOfMemory(t *testing.T) {
+	for want, spec := range map[string]*sched.Run{
+		"out of memory":                           nil,
+		"out of memory: it had used up mem=100M":  {Memory: 100 << 20},
+		"out of memory: it had used up mem=1536M": {Memory: 3 << 29},
+	} {
+		r := run{spec: spec}
+		if got := r.complaints(&agent.Exit{OOM: true}, ""); got != want {
+			t.Errorf("it is %q, want %q", got, want)
+		}
 	}
 }

@@ -133,7 +133,12 @@ func TestMemoryIsEnforced(t *testing.T) {
 			t.Errorf("in class %s it may use %d, want %d", class, r.Memory, want)
 		}
 		w.ends(t, ids[0], &statepb.Attempt{Cause: statepb.Cause_EXITED, ExitCode: -1,
-			Signal: "SIGKILL", Error: OutOfMemory})
+			MaxRss: 3 << 30, Signal: "SIGKILL", Error: OutOfMemory + ": it had used up mem=2G"})
 		w.wants(t, ids[0], Waiting)
+		const more = "took 3G of memory in one process, and had asked for mem=2G, which is only " +
+			"accounted on b"
+		if got := w.why(t, ids[0]); strings.Contains(got, more) != (want == 0) {
+			t.Errorf("in class %s: %s", class, got)
+		}
 	}
 }

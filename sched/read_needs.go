@@ -223,3 +223,16 @@ func (s *State) reservedText(r *reservation, now time.Time) string {
 	}
 	return joined(r.machines, func(m *machine) string { return m.Addr }) + are + s.expected(r, now)
 }
+
+// tookMore says of an attempt that took more memory than it asked for, where nothing keeps it from
+// that, how much it was; "" otherwise.
+func tookMore(a *statepb.Attempt) string {
+	for _, g := range a.GetGiven().GetGrants() {
+		if g.Name == memoryName && !g.Pool && !g.Enforced && a.MaxRss > g.Amount {
+			return fmt.Sprintf("attempt %d took %s of memory in one process, and had asked for "+
+				"mem=%s, which is only accounted on %s", a.Number,
+				AmountText(a.MaxRss>>20<<20, true), AmountText(g.Amount, true), a.Machine)
+		}
+	}
+	return ""
+}

@@ -60,8 +60,10 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 		if line := attemptLine(a); line != "" {
 			r.Details = append(r.Details, line)
 		}
-		if line := s.whyOOM(a); line != "" {
-			r.Details = append(r.Details, line)
+		for _, line := range []string{s.whyOOM(a), tookMore(a)} {
+			if line != "" {
+				r.Details = append(r.Details, line)
+			}
 		}
 		if o := s.debts.unremoved[a.Machine][a.Token]; o != nil {
 			r.Details = append(r.Details, fmt.Sprintf("what is left of attempt %d on %s can't be "+
