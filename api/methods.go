@@ -84,6 +84,10 @@ type JobSpec struct {
 	NoRetryOn []string // which aren't
 	// so many jobs of its tag, or its matrix, hold slots at a time; 0: as it is
 	AtMost int
+	// MaxFails jobs of its tag that have failed for good hold what waits of it, or with CancelRest
+	// cancel that; 0: as it is. A matrix has its own.
+	MaxFails   int
+	CancelRest bool
 	// files and directories of the daemon's host that it finds in $JOBSERVER_INPUTS: their paths,
 	// in which {NAME} is a variable, and their names there; "" is the path's last element
 	Inputs []Input

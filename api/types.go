@@ -357,6 +357,10 @@ type Tag struct {
 	Name   string `json:"name"`
 	Counts Counts `json:"counts"`
 	Jobs   []Job  `json:"jobs,omitempty"` // when one tag is asked for
+
+	AtMost    int  `json:"at_most,omitempty"`    // so many of its jobs hold slots at a time
+	MaxFails  int  `json:"max_fails,omitempty"`  // so many failures hold what waits of it
+	FailedOut bool `json:"failed_out,omitempty"` // so many have failed: what waits was held
 }
 
 // Variable is a value that commands name as {NAME}. A secret's value is never sent to clients.

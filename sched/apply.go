@@ -302,6 +302,7 @@ func (s *State) applyHeld(c *statepb.JobHeld) error {
 			s.retell(j.Id)
 		case !c.Held && j.Status == Held:
 			j.Status, j.HeldWhy = Waiting, ""
+			s.releaseTag(j.Tag)
 		}
 		return nil
 	})
@@ -365,6 +366,7 @@ func (s *State) applyTagged(id, tagID uint64) error {
 		if t := s.tags[tagID]; t != nil {
 			t.put(id, true)
 			t.counts.add(mark, 1)
+			s.overdone[tagID] = true
 		}
 		return nil
 	})
@@ -384,6 +386,7 @@ func (s *State) applyMatrixHeld(c *statepb.MatrixHeld, at int64) error {
 		m.HeldWhy = c.Why
 	} else {
 		m.FailsFrom = int32(m.counts.By[Failed] + m.counts.By[Lost])
+		s.releaseTag(m.Template.Tag)
 	}
 	s.holdFaulty(m, at)
 	from, to := Waiting, Held

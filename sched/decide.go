@@ -33,6 +33,9 @@ func (s *State) Decide(now time.Time) []*Change {
 		if m := s.matrices[id]; m != nil && m.failedOut() {
 			return s.failOut(m)
 		}
+		if t := s.tags[id]; t != nil && t.failedOut() {
+			return s.failOutTag(t)
+		}
 		delete(s.overdone, id)
 	}
 	for _, id := range sortedIDs(s.empty) {

@@ -214,8 +214,8 @@ func (s *State) about(c *Change) (e Event, ok bool) {
 	case c.TagLimited != nil:
 		name, _, _ := s.Tag(c.TagLimited.Tag)
 		e.Kind, e.Tag = EventTagLimited, c.TagLimited.Tag
-		e.Text = fmt.Sprintf("at most %d jobs of tag %s hold slots at a time", c.TagLimited.AtMost,
-			name)
+		e.Text = s.limitText(c.TagLimited, name)
+		e.Warn = c.TagLimited.FailedOut
 	case c.JobPaused != nil, c.RunPaused != nil:
 		return s.aboutPause(e, c), true
 	case c.JobSignaled != nil:

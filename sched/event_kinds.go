@@ -73,7 +73,7 @@ const (
 	EventVariableUnset = "variable.unset"
 
 	EventTagMade    = "tag.made"
-	EventTagLimited = "tag.limited" // so many of its jobs hold slots at a time
+	EventTagLimited = "tag.limited" // its limits are others, or so many of its jobs have failed
 
 	EventClockSet = "clock.set" // the host's clock has jumped
 )

@@ -2,12 +2,13 @@ package sched
 
 import (
 	"fmt"
+	"strings"
 
 	"jobserver/sched/statepb"
 )
 
-// Limits of a matrix or a tag: how many of its jobs hold slots at a time, and of a matrix, after
-// how many failures the rest of it doesn't begin.
+// Limits of a matrix or a tag: how many of its jobs hold slots at a time, and after how many
+// failures the rest of it doesn't begin.
 
 // holdsSlots says that a job has slots of its machine; setups aren't counted.
 func holdsSlots(j *statepb.Job) bool {
@@ -84,9 +85,68 @@ func (s *State) applyTagLimited(c *statepb.TagLimited) error {
 	if t == nil {
 		return fmt.Errorf("no tag %d", c.Tag)
 	}
-	t.AtMost = c.AtMost
-	s.refile()
+	s.overdone[c.Tag] = true
+	if c.FailedOut {
+		t.FailedOut = true
+		return nil
+	}
+	if t.MaxFails != c.MaxFails || t.CancelRest != c.CancelRest {
+		t.MaxFails, t.CancelRest, t.FailedOut = c.MaxFails, c.CancelRest, false
+	}
+	if t.AtMost != c.AtMost {
+		t.AtMost = c.AtMost
+		s.refile()
+	}
 	return nil
+}
+
+// failed is how many of a tag's jobs have failed for good.
+func (t *tag) failed() int { return t.counts.By[Failed] + t.counts.By[Lost] }
+
+// failedOut says of a tag that as many of its jobs have failed for good as may, and others wait.
+func (t *tag) failedOut() bool {
+	return t.MaxFails > 0 && t.failed() >= int(t.FailsFrom+t.MaxFails) && t.counts.By[Waiting] > 0
+}
+
+// failOutTag holds what waits of a tag of which too many jobs have failed, or cancels what of it
+// hasn't begun. Jobs that come under the tag later meet the same, until the rest is released.
+func (s *State) failOutTag(t *tag) (changes []*Change) {
+	why := s.whyFailedOut(t)
+	if !t.FailedOut {
+		changes = append(changes, &Change{TagLimited: &statepb.TagLimited{Tag: t.Id,
+			FailedOut: true}})
+	}
+	for _, id := range t.jobs() {
+		switch status := s.Status(id); {
+		case t.CancelRest && (status == Waiting || status == Held):
+			changes = append(changes, &Change{JobSkipped: &statepb.JobSkipped{Job: id, Why: why}})
+		case status == Waiting:
+			changes = append(changes, &Change{JobHeld: &statepb.JobHeld{Job: id, Held: true}})
+		}
+	}
+	return changes
+}
+
+// whyFailedOut says why the rest of a tag isn't begun.
+func (s *State) whyFailedOut(t *tag) string {
+	return fmt.Sprintf("%d jobs of its tag %s have failed", t.failed()-int(t.FailsFrom), t.Name)
+}
+
+// TagLimits gives how many jobs of a tag may hold slots at a time, how many that have failed for
+// good hold the rest, 0 for any number, and whether so many have.
+func (s *State) TagLimits(id uint64) (atMost, maxFails int, failedOut bool) {
+	t := s.tags[id]
+	if t == nil {
+		return 0, 0, false
+	}
+	return int(t.AtMost), int(t.MaxFails), t.FailedOut
+}
+
+// releaseTag counts failures anew, since somebody has released a job of a tag.
+func (s *State) releaseTag(id uint64) {
+	if t := s.tags[id]; t != nil && t.FailedOut {
+		t.FailsFrom, t.FailedOut = int32(t.failed()), false
+	}
 }
 
 // failedOut says of a matrix that as many of its jobs have failed for good as may.
@@ -113,18 +173,61 @@ func (s *State) failOut(m *matrix) []*Change {
 	return changes
 }
 
-// limitTag plans how many jobs of a tag may hold slots at a time; 0 leaves that as it is.
-func (p *planner) limitTag(atMost int, tag uint64) error {
-	switch {
-	case atMost == 0:
-		return nil
-	case tag == 0:
-		return errorf(Invalid, "--at-most %d: of which jobs?", atMost).
-			hint("put them under a tag: --tag NAME --at-most %d", atMost)
-	case atMost < 0 || atMost > MaxSubmit:
-		return errorf(Invalid, "--at-most %d is not between 1 and %d", atMost, MaxSubmit)
+// limitTag plans the limits of a tag: how many of its jobs may hold slots at a time, and after how
+// many failures the rest isn't begun; 0 leaves one as it is.
+func (p *planner) limitTag(spec *JobSpec, tag uint64) error {
+	limit := &statepb.TagLimited{Tag: tag}
+	if t := p.s.tags[tag]; t != nil {
+		limit.AtMost, limit.MaxFails, limit.CancelRest = t.AtMost, t.MaxFails, t.CancelRest
 	}
-	limit := &statepb.TagLimited{Tag: tag, AtMost: int32(atMost)}
-	p.add(&Change{TagLimited: limit})
+	atMost, maxFails, cancelRest := limit.AtMost, limit.MaxFails, limit.CancelRest
+	for _, n := range []struct {
+		flag string
+		n    int
+		put  *int32
+	}{{"--at-most", spec.AtMost, &limit.AtMost}, {"--max-fails", spec.MaxFails, &limit.MaxFails}} {
+		switch {
+		case n.n == 0:
+			continue
+		case tag == 0:
+			return errorf(Invalid, "%s %d: of which jobs?", n.flag, n.n).
+				hint("put them under a tag: --tag NAME %s %d", n.flag, n.n)
+		case n.n < 0 || n.n > MaxSubmit:
+			return errorf(Invalid, "%s %d is not between 1 and %d", n.flag, n.n, MaxSubmit)
+		}
+		*n.put = int32(n.n)
+	}
+	if spec.MaxFails > 0 {
+		limit.CancelRest = spec.CancelRest
+	}
+	if limit.AtMost != atMost || limit.MaxFails != maxFails || limit.CancelRest != cancelRest {
+		p.add(&Change{TagLimited: limit})
+	}
 	return nil
+}
+
+// limitText says which limits a tag has got, or that it has come to one.
+func (s *State) limitText(c *statepb.TagLimited, name string) string {
+	then := "held"
+	if t := s.tags[c.Tag]; t != nil && t.CancelRest {
+		then = "canceled"
+	}
+	if c.FailedOut {
+		failed := 0
+		if t := s.tags[c.Tag]; t != nil {
+			failed = t.failed() - int(t.FailsFrom)
+		}
+		return fmt.Sprintf("%d jobs of tag %s have failed: what waits of it is %s (`jobserver job "+
+			"unhold @%s` releases what is held)", failed, name, then, name)
+	}
+	var parts []string
+	if c.AtMost > 0 {
+		parts = append(parts, fmt.Sprintf("at most %d jobs of tag %s hold slots at a time",
+			c.AtMost, name))
+	}
+	if c.MaxFails > 0 {
+		parts = append(parts, fmt.Sprintf("when %d jobs of tag %s have failed, what waits of it "+
+			"is %s", c.MaxFails, name, then))
+	}
+	return strings.Join(parts, "; ")
 }

@@ -167,6 +167,59 @@ func TestMaxFails(t *testing.T) {
 	}
 }
 
+// TestMaxFailsOfTag: likewise of the jobs of a tag, of which those that come later are held, too.
+func TestMaxFailsOfTag(t *testing.T) {
+	for _, cancel := range []bool{false, true} {
+		w := afterJobs(t)
+		add := func(maxFails, jobs int) uint64 {
+			t.Helper()
+			ids, err := w.submit(JobSpec{Class: "x", Cmd: "work", Tag: "t", AtMost: 1,
+				MaxFails: maxFails, CancelRest: cancel, Repeat: jobs})
+			check(t, err)
+			return ids[0]
+		}
+		first := add(2, 5)
+		w.ends(t, first, exit(1))
+		w.wants(t, first+1, Running)
+		w.ends(t, first+1, exit(1))
+		if cancel {
+			w.wants(t, first+2, Canceled)
+			w.wants(t, add(2, 1), Canceled)
+			continue
+		}
+		w.wants(t, first+2, Held)
+		late := add(2, 1)
+		w.wants(t, late, Held)
+		if got := w.why(t, late); !strings.Contains(got, "2 jobs of its tag t have failed") {
+			t.Error(got)
+		}
+		snapshot, err := frozen(w.s)
+		check(t, err)
+		back, err := restored(snapshot, nil)
+		check(t, err)
+		if _, n, out := back.TagLimits(w.s.tagNames["t"]); n != 2 || !out {
+			t.Errorf("after a restart %d may fail, and that they have is %v", n, out)
+		}
+		p, err := w.s.PlanAtOnce(Operation{Op: OpUnhold, Jobs: []uint64{first + 2, first + 3}})
+		check(t, w.do(p, err))
+		w.wants(t, first+2, Running)
+		w.wants(t, late, Held)
+		w.ends(t, first+2, exit(1))
+		w.wants(t, first+3, Running)
+		w.ends(t, first+3, exit(0))
+		last := add(3, 3) // another limit counts anew from what was released
+		w.wants(t, last, Running)
+		w.ends(t, last, exit(1))
+		w.ends(t, last+1, exit(1))
+		w.wants(t, last+2, Held)
+	}
+	w := afterJobs(t)
+	if _, err := w.submit(JobSpec{Class: "x", Cmd: "work", MaxFails: 2}); err == nil ||
+		!strings.Contains(err.Error(), "of which jobs") {
+		t.Error(err)
+	}
+}
+
 // PlanSet plans the change of a few jobs.
 func (s *State) PlanSet(ids []uint64, spec SetSpec) (Plan, error) {
 	return s.PlanAtOnce(Operation{Op: OpSet, Jobs: ids, Set: spec})

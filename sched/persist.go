@@ -253,6 +253,11 @@ func (r *Restorer) loaded() error {
 			s.overdone[m.Id] = true
 		}
 	}
+	for id, t := range s.tags {
+		if t.MaxFails > 0 {
+			s.overdone[id] = true
+		}
+	}
 	return nil
 }
 

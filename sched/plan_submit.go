@@ -47,13 +47,17 @@ type JobSpec struct {
 	RetryOn     []string      // which failures are tried again, as exit=75; none: all
 	NoRetryOn   []string      // which aren't
 	// of its tag, or of its matrix, so many hold slots at a time; 0: as it is
-	AtMost    int
-	Inputs    []InputSpec
-	Pin       bool   // it gets cores of its own
-	Cwd       string // where it begins on its machine, a template; "" : the login directory
-	Stdin     string // SHA-256 of its standard input; "" : none
-	StdinName string
-	Label     string
+	AtMost int
+	// MaxFails jobs of its tag that have failed for good hold what waits of it, or with CancelRest
+	// cancel that; 0: as it is
+	MaxFails   int
+	CancelRest bool
+	Inputs     []InputSpec
+	Pin        bool   // it gets cores of its own
+	Cwd        string // where it begins on its machine, a template; "" : the login directory
+	Stdin      string // SHA-256 of its standard input; "" : none
+	StdinName  string
+	Label      string
 
 	waits *statepb.After // what it waits for already, when it is changed
 	stage *statepb.After // the stages that it waits for
@@ -187,7 +191,7 @@ func (p *planner) submissions(
 			return err
 		}
 		rec.Tag = tags[spec.Tag]
-		if err := p.limitTag(spec.AtMost, rec.Tag); err != nil {
+		if err := p.limitTag(spec, rec.Tag); err != nil {
 			return err
 		}
 		if size += proto.Size(rec) * max(spec.Repeat, 1); size > maxRequestBytes {

@@ -31,6 +31,10 @@ func (s *State) Why(id uint64, now time.Time) (Reasoning, error) {
 	case Held:
 		r.Summary = "it is held"
 		r.Hint = fmt.Sprintf("`jobserver job unhold %d` lets it go on", id)
+		if t := s.tags[j.Tag]; t != nil && t.FailedOut {
+			r.Summary = "it is held: " + s.whyFailedOut(t)
+			r.Hint = fmt.Sprintf("`jobserver job unhold @%s` lets all of them go on", t.Name)
+		}
 		if m := s.matrices[j.Matrix]; m != nil && m.Held {
 			r = s.heldWhy(m)
 		}

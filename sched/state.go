@@ -42,7 +42,7 @@ type State struct {
 	spanning  map[*shape]bool // those that need machines of several classes
 	reserved  *reservation    // what is kept for the first of these; nil: nothing
 	timers    heapOf[*timer]  // of what isn't to start yet
-	overdone  map[uint64]bool // matrices of which too many jobs may have failed
+	overdone  map[uint64]bool // matrices and tags of which too many jobs may have failed
 	works     works
 	requests  requests
 	providers map[string]*provider
@@ -237,6 +237,9 @@ func (s *State) setMark(id uint64, mark uint8, tagID uint64) {
 	}
 	if t := s.tags[tagID]; t != nil {
 		each(&t.counts)
+		if t.MaxFails > 0 {
+			s.overdone[tagID] = true
+		}
 	}
 	s.noted(id)
 }

@@ -205,6 +205,8 @@ func (d *driver) wide(t *rapid.T) JobSpec {
 	d.after(t, &spec)
 	if spec.Tag != "" {
 		spec.AtMost = rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "at most")
+		spec.MaxFails = rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "max fails")
+		spec.CancelRest = rapid.Bool().Draw(t, "cancel rest")
 	}
 	if rapid.IntRange(0, 5).Draw(t, "later") == 0 {
 		spec.StartAfter = d.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(t,

@@ -23,6 +23,7 @@ type Add struct {
 	AfterFlags
 	InputFlags
 	LimitFlags
+	FailsFlags
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Submit the job N times."`
 	Retry       bool          `name:"retry" help:"Retry the job until it succeeds."`
 	MaxFailures *int          `name:"max-failures" placeholder:"N" help:"Retry the job at most N times if it fails; -1 for no limit."`
@@ -58,6 +59,9 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	c.AfterFlags.Put(&spec)
 	c.InputFlags.Put(e, &spec)
 	if err := c.LimitFlags.Put(&spec, e.Now()); err != nil {
+		return err
+	}
+	if spec.MaxFails, spec.CancelRest, err = c.FailsFlags.Read(); err != nil {
 		return err
 	}
 	WarnOfArgument(e, "add "+c.Class, c.Cmd, c.CpPath, dir)

@@ -23,6 +23,21 @@ type LimitFlags struct {
 	AtMost     cli.Count `name:"at-most" placeholder:"N" help:"Let at most N jobs of the matrix, or of the tag, hold slots at a time."`
 }
 
+// FailsFlags say after how many failures the rest of some jobs isn't begun.
+type FailsFlags struct {
+	MaxFails cli.Count `name:"max-fails" placeholder:"N" help:"Hold what hasn't begun of the matrix, or of the tag, once N of its jobs have failed for good."`
+	Then     string    `name:"then" enum:",hold,cancel" default:"" placeholder:"hold|cancel" help:"What --max-fails does: hold, the default, or cancel."`
+}
+
+// Read gives the number of failures, and whether the rest is canceled then.
+func (f *FailsFlags) Read() (most int, cancel bool, err error) {
+	if f.Then != "" && f.MaxFails == 0 {
+		return 0, false, api.Errorf(api.Usage, "--then %s: after how many failures?", f.Then).
+			WithHint("--max-fails 3 --then %s", f.Then)
+	}
+	return int(f.MaxFails), f.Then == "cancel", nil
+}
+
 // Put puts them into what is submitted.
 func (f *LimitFlags) Put(spec *api.JobSpec, now time.Time) (err error) {
 	spec.RetryOn, spec.NoRetryOn, spec.AtMost = f.RetryOn, f.NoRetryOn, int(f.AtMost)

@@ -25,8 +25,7 @@ type Add struct {
 	job.AfterFlags
 	job.InputFlags
 	job.LimitFlags
-	MaxFails    cli.Count     `name:"max-fails" placeholder:"N" help:"Hold what hasn't begun once N of its jobs have failed for good."`
-	Then        string        `name:"then" enum:",hold,cancel" default:"" placeholder:"hold|cancel" help:"What --max-fails does: hold, the default, or cancel."`
+	job.FailsFlags
 	AfterCell   string        `name:"after-cell" placeholder:"MATRIX" predictor:"matrix" help:"Start each cell when the matching cells of this matrix are done: those with the same values of the variables that both have, and the same repeat."`
 	Times       int           `name:"times" short:"x" default:"1" placeholder:"N" help:"Run each combination N times."`
 	Timeout     cli.Minutes   `name:"timeout" placeholder:"DURATION" help:"Fail a job that runs longer than this: minutes, or 30s, 2h30m, 1d."`
@@ -85,10 +84,8 @@ func (c *Add) Run(ctx context.Context, e *cli.Env) error {
 	if err := c.LimitFlags.Put(&m.Job, e.Now()); err != nil {
 		return err
 	}
-	m.MaxFails, m.CancelRest = int(c.MaxFails), c.Then == "cancel"
-	if c.Then != "" && c.MaxFails == 0 {
-		return api.Errorf(api.Usage, "--then %s: after how many failures?", c.Then).
-			WithHint("--max-fails 3 --then %s", c.Then)
+	if m.MaxFails, m.CancelRest, err = c.FailsFlags.Read(); err != nil {
+		return err
 	}
 	m.Job.After.Cells = c.AfterCell
 	d, err := e.Connect(ctx)

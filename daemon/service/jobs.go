@@ -52,6 +52,7 @@ func jobSpec(j *api.JobSpec) (sched.JobSpec, error) {
 		Machines: j.Machines, Each: j.Each, With: j.With,
 		After:      afterSpec(&j.After),
 		StartAfter: j.StartAfter, RetryOn: j.RetryOn, NoRetryOn: j.NoRetryOn, AtMost: j.AtMost,
+		MaxFails: j.MaxFails, CancelRest: j.CancelRest,
 		Pin: j.Pin, Cwd: j.Cwd, Stdin: j.Stdin, StdinName: j.StdinName, Label: j.Label,
 	}
 	if c := j.Code; c != nil {

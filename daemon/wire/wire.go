@@ -283,7 +283,9 @@ func Variable(v *statepb.Var) api.Variable {
 // Tag is a tag as clients see it.
 func Tag(st *sched.State, id uint64) api.Tag {
 	name, counts, _ := st.Tag(id)
-	return api.Tag{ID: id, Name: name, Counts: Counts(counts)}
+	out := api.Tag{ID: id, Name: name, Counts: Counts(counts)}
+	out.AtMost, out.MaxFails, out.FailedOut = st.TagLimits(id)
+	return out
 }
 
 // Verdict shows what is held against a machine or a matrix, as clients see it.

@@ -4524,8 +4524,12 @@ type Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Jobs          []uint64               `protobuf:"varint,3,rep,packed,name=jobs,proto3" json:"jobs,omitempty"`              // in a snapshot: those that have it, ascending
-	AtMost        int32                  `protobuf:"varint,240,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"` // of its jobs hold slots at a time; 0: any number
+	Jobs          []uint64               `protobuf:"varint,3,rep,packed,name=jobs,proto3" json:"jobs,omitempty"`                          // in a snapshot: those that have it, ascending
+	AtMost        int32                  `protobuf:"varint,240,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"`             // of its jobs hold slots at a time; 0: any number
+	MaxFails      int32                  `protobuf:"varint,450,opt,name=max_fails,json=maxFails,proto3" json:"max_fails,omitempty"`       // so many that have failed for good hold what waits; 0: none do
+	CancelRest    bool                   `protobuf:"varint,451,opt,name=cancel_rest,json=cancelRest,proto3" json:"cancel_rest,omitempty"` // … cancel it
+	FailsFrom     int32                  `protobuf:"varint,452,opt,name=fails_from,json=failsFrom,proto3" json:"fails_from,omitempty"`    // failures that don't count any more: the rest was released since
+	FailedOut     bool                   `protobuf:"varint,453,opt,name=failed_out,json=failedOut,proto3" json:"failed_out,omitempty"`    // so many have failed, and nobody has released the rest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4587,6 +4591,34 @@ func (x *Tag) GetAtMost() int32 {
 		return x.AtMost
 	}
 	return 0
+}
+
+func (x *Tag) GetMaxFails() int32 {
+	if x != nil {
+		return x.MaxFails
+	}
+	return 0
+}
+
+func (x *Tag) GetCancelRest() bool {
+	if x != nil {
+		return x.CancelRest
+	}
+	return false
+}
+
+func (x *Tag) GetFailsFrom() int32 {
+	if x != nil {
+		return x.FailsFrom
+	}
+	return 0
+}
+
+func (x *Tag) GetFailedOut() bool {
+	if x != nil {
+		return x.FailedOut
+	}
+	return false
 }
 
 // Work is what is remembered of a matrix or a command.
@@ -8158,6 +8190,9 @@ type TagLimited struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tag           uint64                 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
 	AtMost        int32                  `protobuf:"varint,2,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"`
+	MaxFails      int32                  `protobuf:"varint,450,opt,name=max_fails,json=maxFails,proto3" json:"max_fails,omitempty"`
+	CancelRest    bool                   `protobuf:"varint,451,opt,name=cancel_rest,json=cancelRest,proto3" json:"cancel_rest,omitempty"`
+	FailedOut     bool                   `protobuf:"varint,452,opt,name=failed_out,json=failedOut,proto3" json:"failed_out,omitempty"` // nothing is set: too many of its jobs have failed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8205,6 +8240,27 @@ func (x *TagLimited) GetAtMost() int32 {
 		return x.AtMost
 	}
 	return 0
+}
+
+func (x *TagLimited) GetMaxFails() int32 {
+	if x != nil {
+		return x.MaxFails
+	}
+	return 0
+}
+
+func (x *TagLimited) GetCancelRest() bool {
+	if x != nil {
+		return x.CancelRest
+	}
+	return false
+}
+
+func (x *TagLimited) GetFailedOut() bool {
+	if x != nil {
+		return x.FailedOut
+	}
+	return false
 }
 
 type JobPaused struct {
@@ -9797,12 +9853,19 @@ const file_state_proto_rawDesc = "" +
 	"\x05since\x18\xde\x01 \x01(\x03R\x05since\x12\x18\n" +
 	"\amax_log\x18\xdf\x01 \x01(\x03R\x06maxLog\x12-\n" +
 	"\x05given\x18\xf0\x01 \x01(\v2\x16.jobserver.state.GivenR\x05given\x12\x13\n" +
-	"\x04root\x18\xc2\x02 \x01(\x04R\x04root\"W\n" +
+	"\x04root\x18\xc2\x02 \x01(\x04R\x04root\"\xd7\x01\n" +
 	"\x03Tag\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04jobs\x18\x03 \x03(\x04R\x04jobs\x12\x18\n" +
-	"\aat_most\x18\xf0\x01 \x01(\x05R\x06atMost\"I\n" +
+	"\aat_most\x18\xf0\x01 \x01(\x05R\x06atMost\x12\x1c\n" +
+	"\tmax_fails\x18\xc2\x03 \x01(\x05R\bmaxFails\x12 \n" +
+	"\vcancel_rest\x18\xc3\x03 \x01(\bR\n" +
+	"cancelRest\x12\x1e\n" +
+	"\n" +
+	"fails_from\x18\xc4\x03 \x01(\x05R\tfailsFrom\x12\x1e\n" +
+	"\n" +
+	"failed_out\x18\xc5\x03 \x01(\bR\tfailedOut\"I\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
 	"\bmachines\x18\x02 \x03(\tR\bmachines\x12\x13\n" +
@@ -10090,11 +10153,16 @@ const file_state_proto_rawDesc = "" +
 	"\achanges\x18\x02 \x01(\v2\x18.jobserver.state.ChangesR\achanges\"W\n" +
 	"\tMatrixSet\x12\x16\n" +
 	"\x06matrix\x18\x01 \x01(\x04R\x06matrix\x122\n" +
-	"\achanges\x18\x02 \x01(\v2\x18.jobserver.state.ChangesR\achanges\"7\n" +
+	"\achanges\x18\x02 \x01(\v2\x18.jobserver.state.ChangesR\achanges\"\x97\x01\n" +
 	"\n" +
 	"TagLimited\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12\x17\n" +
-	"\aat_most\x18\x02 \x01(\x05R\x06atMost\"5\n" +
+	"\aat_most\x18\x02 \x01(\x05R\x06atMost\x12\x1c\n" +
+	"\tmax_fails\x18\xc2\x03 \x01(\x05R\bmaxFails\x12 \n" +
+	"\vcancel_rest\x18\xc3\x03 \x01(\bR\n" +
+	"cancelRest\x12\x1e\n" +
+	"\n" +
+	"failed_out\x18\xc4\x03 \x01(\bR\tfailedOut\"5\n" +
 	"\tJobPaused\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\"\x92\x01\n" +
