@@ -251,18 +251,43 @@ func (a *agent) forget(ctx context.Context, run RunID, force bool) error {
 	}
 	removeGroup(groupOf(run)) // of a supervisor that died
 	trash := filepath.Join(filepath.Dir(dir), forgotten+filepath.Base(dir))
-	if err := os.Rename(dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if err := removeAll(trash); err != nil { // the rest of an earlier attempt
-			return fmt.Errorf("forget %s: %w", run.Name(), err)
-		}
-		if err := os.Rename(dir, trash); err != nil {
-			return fmt.Errorf("forget %s: %w", run.Name(), err)
-		}
+	if err := moveAside(dir, trash, os.Rename); err != nil {
+		return fmt.Errorf("forget %s: %w", run.Name(), err)
 	}
 	if err := removeAll(trash); err != nil {
 		return fmt.Errorf("forget %s: %w", run.Name(), err)
 	}
 	return nil
+}
+
+// moveAside renames a run's directory. That takes room on file systems that write nothing over in
+// place, and where a run has filled a quota of btrfs, nothing but removing files makes any.
+func moveAside(dir, trash string, rename func(old, new string) error) error {
+	err := rename(dir, trash)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if isFull(err) {
+		makeRoom(dir)
+	}
+	if err := removeAll(trash); err != nil { // the rest of an earlier attempt
+		return err
+	}
+	return rename(dir, trash)
+}
+
+// makeRoom removes what may be large of a run that is over, and leaves its records: what began
+// doesn't begin again. What can't be removed now is tried with the rest.
+func makeRoom(dir string) {
+	for _, name := range []string{
+		fileOut, fileErr, fileMarks, fileWeave, fileStdin, dirScratch,
+	} {
+		_ = removeAll(filepath.Join(dir, name))
+	}
+	if f, err := os.Open(dir); err == nil {
+		_ = unix.Syncfs(int(f.Fd())) // btrfs counts what was removed when it commits
+		f.Close()
+	}
 }
 
 // removeAll removes a tree, directories too that a job has made read-only.

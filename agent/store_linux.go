@@ -152,10 +152,15 @@ func (s *store) add(hash, temp string, make func() error) (codeReply, error) {
 	return s.find(hash)
 }
 
+// isFull says that a disk has no room, or that its user may have no more of it.
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
 // withRoom carries out what needs room on the disk; where there is none, what no run has makes it.
 func (s *store) withRoom(do func() error) error {
 	err := do()
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if !isFull(err) {
 		return err
 	}
 	all := *s
