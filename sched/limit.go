@@ -203,6 +203,15 @@ func (p *planner) limitTag(spec *JobSpec, tag uint64) error {
 	if limit.AtMost != atMost || limit.MaxFails != maxFails || limit.CancelRest != cancelRest {
 		p.add(&Change{TagLimited: limit})
 	}
+	t := p.s.tags[tag]
+	if t != nil && t.FailedOut && limit.MaxFails == maxFails && limit.CancelRest == cancelRest {
+		becomes := "held"
+		if cancelRest {
+			becomes = "canceled"
+		}
+		p.warn("it is %s: %s (`jobserver job unhold @%s` releases what is held)", becomes,
+			p.s.whyFailedOut(t), t.Name)
+	}
 	return nil
 }
 
