@@ -19,7 +19,7 @@ type toChange struct {
 
 // changeFlags are ChangeFlags in the words for machines.
 type changeFlags struct {
-	Yes    bool `name:"yes" short:"y" help:"Don't ask for confirmation."`
+	Yes    bool `name:"yes" short:"y" help:"Don't ask for confirmation. It is asked for on a terminal before running jobs are ended, and anywhere for more than 20 machines or jobs."`
 	DryRun bool `name:"dry-run" help:"Show what would change, without changing it."`
 }
 
