@@ -215,7 +215,7 @@ func (t *transfer) recordName() string {
 
 // recordMode are the permissions of the record: it names what only its user may know.
 func (t *transfer) recordMode() uint32 {
-	secret := func(v *statepb.Var) bool { return v.Secret || sched.LooksSecret(v.Name) }
+	secret := func(v *statepb.Var) bool { return v.Secret || sched.LooksPrivate(v) }
 	if slices.ContainsFunc(slices.Concat(t.c.Job.Vars, t.c.Job.Env), secret) {
 		return 0o600
 	}

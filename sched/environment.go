@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,29 +19,44 @@ const (
 )
 
 // LooksSecret says that a variable's name says that its value is nobody else's business: one of its
-// words is KEY, or ends like TOKEN, SECRET or PASSWORD.
+// words is KEY, ends like TOKEN, SECRET or PASSWORD, or the last is AUTH.
 func LooksSecret(name string) bool {
 	words := strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' || r == '.' })
-	return slices.ContainsFunc(words, func(word string) bool {
+	for i, word := range words {
 		word = strings.ToUpper(word)
-		if word == "KEY" || word == "PASS" || word == "PWD" && len(words) > 1 {
+		last := i == len(words)-1
+		if word == "KEY" || word == "PASS" || word == "AUTH" && last ||
+			(word == "PWD" || word == "PAT") && len(words) > 1 {
 			return true
 		}
-		return slices.ContainsFunc(secretEnds, func(end string) bool {
+		if slices.ContainsFunc(secretEnds, func(end string) bool {
 			return strings.HasSuffix(word, end)
-		})
-	})
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 var secretEnds = []string{
-	"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL",
+	"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWORDS", "PASSWD", "PASSPHRASE",
+	"CREDENTIAL", "CREDENTIALS", "AUTHORIZATION", "COOKIE",
 	"APIKEY", "ACCESSKEY", "PRIVATEKEY", "SECRETKEY",
+}
+
+// passwordInURL is a login with its password, as in postgres://ann:secret@db/runs.
+var passwordInURL = regexp.MustCompile(`[a-zA-Z]://[^/\s:@]*:[^/\s@]+@`)
+
+// LooksPrivate says that a variable's value is nobody else's business: its name says so, or the
+// password in it.
+func LooksPrivate(v *statepb.Var) bool {
+	return LooksSecret(v.Name) || passwordInURL.Match(v.Value)
 }
 
 // ShownValue is a variable of a job as it is shown to people and kept in records.
 func ShownValue(v *statepb.Var) string {
 	switch {
-	case LooksSecret(v.Name):
+	case LooksPrivate(v):
 		return hiddenByName
 	case v.Secret:
 		return hiddenSecret
@@ -152,7 +168,7 @@ const shortestHidden = 8
 func HiddenOf(j *statepb.Job) []string {
 	var values []string
 	for _, v := range j.Env {
-		if literal(v) || !v.Secret && LooksSecret(v.Name) && len(v.Value) >= shortestHidden {
+		if literal(v) || !v.Secret && LooksPrivate(v) && len(v.Value) >= shortestHidden {
 			values = append(values, strings.TrimSpace(string(v.Value)))
 		}
 	}

@@ -18,10 +18,22 @@ func TestLooksSecret(t *testing.T) {
 		"PATH": false, "PWD": false, "OLDPWD": false, "MAX_TOKENS": false,
 		"TOKENIZERS_PARALLELISM": false,
 		"KEYBOARD":               false, "MONKEY": false, "PASSES": false, "SECRETARY": false,
-		"": false,
+		"": false, "MY_CREDENTIALS": true, "HTTP_AUTH": true, "AUTHORIZATION": true,
+		"GH_PAT": true, "PATTERN": false, "AUTHOR": false, "SESSION_COOKIE": true,
+		"SSH_AUTH_SOCK": false, "NUM_KEYS": false, "PAT": false,
 	} {
 		if got := LooksSecret(name); got != want {
 			t.Errorf("%q: %v", name, got)
+		}
+	}
+	for value, want := range map[string]bool{
+		"postgres://ann:pw@db/runs": true, "pip https://__token__:x@index/simple/": true,
+		"redis://:pw@cache:6379": true,
+		"https://ann@host/x":     false, "https://host:8080/a@b": false, "a:b@c": false,
+		"s3://bucket/key:1@2": false, "": false,
+	} {
+		if got := LooksPrivate(&statepb.Var{Name: "URL", Value: []byte(value)}); got != want {
+			t.Errorf("%q: %v", value, got)
 		}
 	}
 }
