@@ -12,8 +12,14 @@ func TestFunctionRange(t *testing.T) {
 		"range(a,b)":     "",
 		"range(1,2,3,4)": "",
 		"arrange(1,2)":   "",
-		"1,2":            "",
-		"range":          "",
+
+		"arange(0,4)":          "0..3",
+		"np.arange(2, 9, 3)":   "2..8+3",
+		"linspace(0,1,5)":      "0..1/5",
+		"np.linspace(-1, 1,9)": "-1..1/9",
+		"linspace(0,1)":        "",
+		"1,2":                  "",
+		"range":                "",
 	} {
 		if got := functionRange(text); got != want {
 			t.Errorf("%q is written %q, want %q", text, got, want)
@@ -40,6 +46,33 @@ func TestOtherList(t *testing.T) {
 		"f(1,2)":         "",
 	} {
 		if got := otherList(text); got != want {
+			t.Errorf("%q is written %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestOtherRange: how a range of other programs' is written here, and what is none.
+func TestOtherRange(t *testing.T) {
+	for text, want := range map[string]string{
+		"1-4":         "1..4",
+		"1:4":         "1..4",
+		"0:10:2":      "0..10+2",
+		"0:1:0.1":     "0..1+0.1",
+		"-1:1:0.5":    "-1..1+0.5",
+		"0..10:2":     "0..10+2",
+		"[1..4]":      "1..4",
+		"[0..10+5]":   "0..10+5",
+		"[a..b]":      "",
+		"[1]":         "",
+		"10:30:00":    "", // a time of day
+		"2026-12-01":  "",
+		"1-4-2":       "",
+		"localhost:1": "",
+		"0.1:0.5":     "",
+		"1.2.3":       "",
+		"":            "",
+	} {
+		if got := otherRange(text); got != want {
 			t.Errorf("%q is written %q, want %q", text, got, want)
 		}
 	}

@@ -206,10 +206,20 @@ func otherList(text string) string {
 	return strings.ReplaceAll(inner, ", ", ",")
 }
 
-// functionRange is how the range of Python's range(first,end,step) is written here, without its
-// end; "" when the text is none.
+// clock is a time of day, which is no range.
+var clock = regexp.MustCompile(`^[0-9]{2}:[0-9]{2}:[0-9]{2}$`)
+
+// linspace is how NumPy has even steps.
+var linspace = regexp.MustCompile(`^linspace\((-?[0-9.]+),(-?[0-9.]+),([0-9]{1,6})\)$`)
+
+// functionRange is how Python's range(first,end,step) and NumPy's arange, without their end, and
+// linspace are written here; "" when the text is none.
 func functionRange(text string) string {
-	if !strings.HasPrefix(text, "range(") {
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "np."), "numpy.")
+	if m := linspace.FindStringSubmatch(strings.ReplaceAll(text, " ", "")); m != nil {
+		return m[1] + ".." + m[2] + "/" + m[3]
+	}
+	if text = strings.TrimPrefix(text, "a"); !strings.HasPrefix(text, "range(") {
 		return ""
 	}
 	parts := regexp.MustCompile(`^range\((?:([0-9]{1,9}),)?([0-9]{1,9})(?:,([0-9]{1,9}))?\)$`).
@@ -229,16 +239,23 @@ func functionRange(text string) string {
 // 0..10:2; "" when the text looks like none.
 func otherRange(text string) string {
 	number := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	decimal := regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`).MatchString
+	if n := len(text) - 1; n > 0 && text[0] == '[' && text[n] == ']' { // as Hydra and shells have
+		if _, ok, err := parseRange(text[1:n]); ok && err == nil {
+			return text[1:n]
+		}
+	}
 	first, last, dots := strings.Cut(text, "..")
 	if last, step, ok := strings.Cut(last, ":"); dots && ok && number(first) && number(last) &&
 		number(step) {
 		return first + ".." + last + "+" + step
 	}
-	if parts := strings.Split(text, ":"); number(parts[0]) {
+	if parts := strings.Split(text, ":"); decimal(parts[0]) {
 		switch {
-		case len(parts) == 2 && number(parts[1]):
+		case len(parts) == 2 && number(parts[0]) && number(parts[1]):
 			return parts[0] + ".." + parts[1]
-		case len(parts) == 3 && number(parts[1]) && number(parts[2]):
+		case len(parts) == 3 && decimal(parts[1]) && decimal(parts[2]) &&
+			clock.FindString(text) == "":
 			return parts[0] + ".." + parts[1] + "+" + parts[2]
 		}
 	}
