@@ -310,6 +310,17 @@ type WhyManyReply struct {
 	Groups    []FailureGroup `json:"groups,omitempty"`
 	Standouts []string       `json:"standouts,omitempty"` // in words: the machines and values that fail while others don't
 	Uncopied  []CopyFailures `json:"uncopied,omitempty"`  // jobs that are done, and whose results were not copied, by the reason
+	Stopped   *StoppedJobs   `json:"stopped,omitempty"`   // jobs that are held or, while none of them all runs, wait
+}
+
+// StoppedJobs are jobs that are to go, and don't; what is said of the example holds for the first
+// of them.
+type StoppedJobs struct {
+	Jobs    int    `json:"jobs"`
+	Status  string `json:"status"` // held or waiting
+	Example uint64 `json:"example"`
+	Reason  string `json:"reason"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 // CopyFailures are jobs that are done, and whose results were not copied for the same reason.

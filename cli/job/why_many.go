@@ -41,6 +41,13 @@ func WhyMany(ctx context.Context, e *cli.Env, d cli.Daemon, words []string) erro
 	c := reply.Counts
 	fmt.Fprintf(e.Stdout, "%s: %d done, %d failed, %d lost, %d canceled, %d to go\n",
 		view.Counted(c.Total(), "job"), c.Done, c.Failed, c.Lost, c.Canceled, c.Unfinished())
+	if s := reply.Stopped; s != nil {
+		fmt.Fprintf(e.Stdout, "%s %s, such as %d: %s\n", view.Counted(s.Jobs, "job"), s.Status,
+			s.Example, view.Clean(s.Reason))
+		if s.Hint != "" {
+			fmt.Fprintf(e.Stdout, "  hint: %s\n", view.Clean(e.Called(s.Hint)))
+		}
+	}
 	if c.Uncopied > 0 {
 		whyUncopied(e, words, reply)
 	}

@@ -37,10 +37,14 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 	}
 	var found []finding
 	var uncopied []copyFailure
+	stopped := stoppedOf(reply.Counts)
 	for page := range slices.Chunk(ids, sched.MaxPage) {
 		err := s.read(func(st *sched.State) error {
 			for _, id := range page {
 				if j := st.Job(id); j != nil {
+					if err := explain(st, j, stopped); err != nil {
+						return err
+					}
 					found = append(found, findings(j)...)
 					for _, secret := range sched.HiddenOf(j) {
 						hidden[secret] = true
@@ -63,6 +67,34 @@ func (s *service) WhyMany(args *api.WhyManyArgs, reply *api.WhyManyReply) error 
 	s.readLastLines(s.ctx, found, redact.New(slices.Collect(maps.Keys(hidden))...))
 	reply.Groups, reply.Standouts, reply.Uncopied = groupFailures(found), standouts(found),
 		groupCopies(uncopied)
+	if stopped != nil && stopped.Example != 0 {
+		reply.Stopped = stopped
+	}
+	return nil
+}
+
+// stoppedOf says which of the jobs don't go on, nil where all do that can.
+func stoppedOf(c api.Counts) *api.StoppedJobs {
+	switch {
+	case c.Held > 0:
+		return &api.StoppedJobs{Jobs: c.Held, Status: sched.StatusName(sched.Held)}
+	case c.Waiting > 0 && c.Running == 0:
+		return &api.StoppedJobs{Jobs: c.Waiting, Status: sched.StatusName(sched.Waiting)}
+	}
+	return nil
+}
+
+// explain says of the first job that doesn't go on why that is.
+func explain(st *sched.State, j *statepb.Job, stopped *api.StoppedJobs) error {
+	if stopped == nil || stopped.Example != 0 ||
+		sched.StatusName(st.Status(j.Id)) != stopped.Status {
+		return nil
+	}
+	why, err := st.Why(j.Id, time.Now())
+	if err != nil {
+		return err
+	}
+	stopped.Example, stopped.Reason, stopped.Hint = j.Id, why.Summary, why.Hint
 	return nil
 }
 
