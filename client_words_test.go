@@ -168,6 +168,10 @@ func TestUsageErrors(t *testing.T) {
 		{"log -f 5", "unknown flag -f | -t follows the log"},
 		{"job ls --status failed",
 			"unknown flag --status | a selector picks jobs by status: :failed, or status=failed"},
+		{"ls --failed", "unknown flag --failed | a selector picks jobs by status: :failed, or " +
+			"status=failed"},
+		{"ls -s failed", "unknown flag -s | a selector picks jobs by status: :failed, or " +
+			"status=failed"},
 		{"add foo x --gpus 1", "unknown flag --gpus | --needs NAME=AMOUNT asks for what machines " +
 			"have, see `jobserver add --help`"},
 		{"add foo python train.py --lr 0.1", "unknown flag --lr | a command with blanks or flags " +

@@ -47,6 +47,8 @@ func otherFlag(path []string, flag string) string {
 		{"log", "-f", "-t follows the log"},
 		{"ls", "-a --all", "without a selector the newest are listed; 1..last lists all"},
 		{"ls", "--status --state", "a selector picks jobs by status: :failed, or status=failed"},
+		{"ls", "--failed --done --waiting --held --lost --canceled -s -t -f",
+			"a selector picks jobs by status: :failed, or status=failed"},
 		{"ls", "-l", "-o wide shows more columns"},
 		{"add", "--name --job-name", "--tag gives jobs a name to find them by"},
 		{"add", "--workdir --chdir --working-directory",
