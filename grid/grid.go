@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Limits of one sweep.
@@ -206,24 +207,38 @@ func otherList(text string) string {
 	return strings.ReplaceAll(inner, ", ", ",")
 }
 
-// clock is a time of day, which is no range.
-var clock = regexp.MustCompile(`^[0-9]{2}:[0-9]{2}:[0-9]{2}$`)
-
-// linspace is how NumPy has even steps.
-var linspace = regexp.MustCompile(`^linspace\((-?[0-9.]+),(-?[0-9.]+),([0-9]{1,6})\)$`)
+// These are compiled when they are first needed, as those of ranges are.
+var (
+	// clockRE is a time of day, which is no range.
+	clockRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9]{2}:[0-9]{2}:[0-9]{2}$`)
+	})
+	decimalRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+	})
+	// linspaceRE is how NumPy has even steps, and spanRE how Python has whole numbers.
+	linspaceRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^linspace\((-?[0-9.]+),(-?[0-9.]+),([0-9]{1,6})\)$`)
+	})
+	spanRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^range\((?:([0-9]{1,9}),)?([0-9]{1,9})(?:,([0-9]{1,9}))?\)$`)
+	})
+)
 
 // functionRange is how Python's range(first,end,step) and NumPy's arange, without their end, and
 // linspace are written here; "" when the text is none.
 func functionRange(text string) string {
 	text = strings.TrimPrefix(strings.TrimPrefix(text, "np."), "numpy.")
-	if m := linspace.FindStringSubmatch(strings.ReplaceAll(text, " ", "")); m != nil {
+	if !strings.HasSuffix(text, ")") {
+		return ""
+	}
+	if m := linspaceRE().FindStringSubmatch(strings.ReplaceAll(text, " ", "")); m != nil {
 		return m[1] + ".." + m[2] + "/" + m[3]
 	}
 	if text = strings.TrimPrefix(text, "a"); !strings.HasPrefix(text, "range(") {
 		return ""
 	}
-	parts := regexp.MustCompile(`^range\((?:([0-9]{1,9}),)?([0-9]{1,9})(?:,([0-9]{1,9}))?\)$`).
-		FindStringSubmatch(strings.ReplaceAll(text, " ", ""))
+	parts := spanRE().FindStringSubmatch(strings.ReplaceAll(text, " ", ""))
 	if parts == nil {
 		return ""
 	}
@@ -239,7 +254,7 @@ func functionRange(text string) string {
 // 0..10:2; "" when the text looks like none.
 func otherRange(text string) string {
 	number := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
-	decimal := regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`).MatchString
+	decimal := func(s string) bool { return decimalRE().MatchString(s) }
 	if n := len(text) - 1; n > 0 && text[0] == '[' && text[n] == ']' { // as Hydra and shells have
 		if _, ok, err := parseRange(text[1:n]); ok && err == nil {
 			return text[1:n]
@@ -250,12 +265,12 @@ func otherRange(text string) string {
 		number(step) {
 		return first + ".." + last + "+" + step
 	}
-	if parts := strings.Split(text, ":"); decimal(parts[0]) {
+	if parts := strings.Split(text, ":"); len(parts) > 1 && decimal(parts[0]) {
 		switch {
 		case len(parts) == 2 && number(parts[0]) && number(parts[1]):
 			return parts[0] + ".." + parts[1]
 		case len(parts) == 3 && decimal(parts[1]) && decimal(parts[2]) &&
-			clock.FindString(text) == "":
+			!clockRE().MatchString(text):
 			return parts[0] + ".." + parts[1] + "+" + parts[2]
 		}
 	}

@@ -1,9 +1,11 @@
 package sched
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"jobserver/sched/statepb"
 )
@@ -44,13 +46,17 @@ var secretEnds = []string{
 	"APIKEY", "ACCESSKEY", "PRIVATEKEY", "SECRETKEY",
 }
 
-// passwordInURL is a login with its password, as in postgres://ann:secret@db/runs.
-var passwordInURL = regexp.MustCompile(`[a-zA-Z]://[^/\s:@]*:[^/\s@]+@`)
+// passwordInURL is a login with its password, as in postgres://ann:secret@db/runs. It is compiled
+// when there is one to look at.
+var passwordInURL = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[a-zA-Z]://[^/\s:@]*:[^/\s@]+@`)
+})
 
 // LooksPrivate says that a variable's value is nobody else's business: its name says so, or the
 // password in it.
 func LooksPrivate(v *statepb.Var) bool {
-	return LooksSecret(v.Name) || passwordInURL.Match(v.Value)
+	return LooksSecret(v.Name) || bytes.Contains(v.Value, []byte("://")) &&
+		passwordInURL().Match(v.Value)
 }
 
 // ShownValue is a variable of a job as it is shown to people and kept in records.
