@@ -33,12 +33,11 @@ var kinds = map[string]string{
 	".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// commentLine is a line of a script that only says something to who reads it here. It is sent
-// empty, so that lines keep their numbers.
-var commentLine = regexp.MustCompile(`(?m)^[ \t]*//.*$`)
-
 func loadAssets() (*assets, error) {
 	a := &assets{files: map[string]asset{}}
+	// A line of a script that only says something to who reads it here is sent empty, so that lines
+	// keep their numbers.
+	commentLine := regexp.MustCompile(`(?m)^[ \t]*//.*$`)
 	err := fs.WalkDir(embedded, "assets", func(name string, d fs.DirEntry, err error) error {
 		kind := kinds[path.Ext(name)]
 		if err != nil || d.IsDir() || kind == "" {
