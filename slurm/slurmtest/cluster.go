@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -110,14 +112,31 @@ func (c *Cluster) prepare(s *settings) error {
 		return err
 	}
 	for range s.nodes + 1 {
-		l, err := net.Listen("tcp", net.JoinHostPort(c.ip, "0"))
+		port, err := freePort(c.ip)
 		if err != nil {
 			return err
 		}
-		defer l.Close()
-		c.ports = append(c.ports, l.Addr().(*net.TCPAddr).Port)
+		c.ports = append(c.ports, port)
 	}
 	return c.configure(s)
+}
+
+// given are the ports that this process has given to clusters.
+var given sync.Map
+
+// freePort finds a port for a daemon of Slurm's, which binds it a while later. Those that the
+// kernel gives to connections (ip_local_port_range, from 32768 on) may be taken by then.
+func freePort(ip string) (int, error) {
+	for range 100 {
+		port := 10_000 + mathrand.IntN(22_000)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no port is free for Slurm")
 }
 
 // await waits until something holds, as long as the process lives.
