@@ -79,7 +79,8 @@ func TestNothingWaits(t *testing.T) {
 	}).Cells
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	every := int(scaled(t, 3, 7)) // seconds
+	every := time.Duration(scaled(t, 3, 7)) * time.Second
+	disturbed := time.Now()
 	for end := time.Now().Add(10 * patience()); ; <-tick.C {
 		left := c.look()
 		if left == 0 {
@@ -88,8 +89,9 @@ func TestNothingWaits(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("%d jobs have not ended:\n%s", left, c.J(t, "job", "ls", "-n", "20"))
 		}
-		if c.looks%every == 0 {
+		if time.Since(disturbed) >= every { // a look may take longer than a second
 			c.disturb(rng)
+			disturbed = time.Now()
 		}
 	}
 	c.verify()
